@@ -1,0 +1,275 @@
+"""What every engine promises: enter the guest, come back, say why.
+
+An engine is a mechanism. It owns no device, knows no lesson and decides nothing: it runs the
+guest's instructions until one of them cannot go on without the host, and returns one ``Exit``.
+The policy, what to do about it, is the VMM's (cores/vmm.py), and is the same for every engine;
+so what differs between two panes on the screen differs by mechanism alone.
+
+    cpu in, cpu out     ``step`` and ``run`` take the guest's ``VirtualCpu``: the engine enters the
+                        guest in exactly that state, and on return the object holds the state at
+                        the exit. Whoever changes it in between (the VMM, a restored checkpoint,
+                        a user poking a register) need not tell the engine.
+    restartable         At every exit but Stepped, RIP is *at* the instruction that did not
+                        complete, and nothing of that instruction has happened. PortRead ...
+                        MmioWrite are the exception: see ``complete``.
+    one thread          Every call comes from the thread that called ``load`` (ptrace demands it);
+                        only ``interrupt`` may come from another.
+    spurious returns    ``Interrupted`` may come back without anybody having asked.
+
+Where the guest's registers live is the whole subject: for the interpreter they are data in
+Unicorn's memory; for the trap cores the general ones are the real CPU's and the privileged ones
+exist only in ``VirtualCpu``; for KVM all are the CPU's own.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field
+
+from ..memory import PhysicalMemory
+from ..virtual_cpu import VirtualCpu
+
+
+@dataclass(frozen=True, slots=True)
+class Stepped:
+    """``step``: one instruction was completed (a REP instruction entirely)."""
+
+
+@dataclass(frozen=True, slots=True)
+class BudgetSpent:
+    """``run``: the number of instructions asked for has been completed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Interrupted:
+    """Back without a reason of the guest's: ``interrupt`` was called, or nothing at all happened."""
+
+
+@dataclass(frozen=True, slots=True)
+class PortRead:
+    """Hardware stopped inside an IN or INS (KVM): answer with ``complete``.
+
+    count: iterations of a repeated instruction that are asked for at once, ``size`` bytes each.
+    """
+
+    port: int
+    size: int
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class PortWrite:
+    """Hardware stopped inside an OUT or OUTS (KVM). data: count * size bytes, little endian."""
+
+    port: int
+    size: int
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class MmioRead:
+    """Hardware stopped at a load from a physical address without RAM (KVM): answer with ``complete``."""
+
+    gpa: int
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class MmioWrite:
+    """Hardware stopped at a store to a physical address without RAM (KVM). data: the bytes stored."""
+
+    gpa: int
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Halted:
+    """A HLT was completed by the engine itself (KVM in free mode); RIP is after it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """The executing CPU raised an exception at RIP, and did not deliver it to the guest.
+
+    vector: x86 exception number. Traps (#BP by int3, #DB) are reported as faults too: RIP at the
+        instruction.
+    error: the error code, None where the vector has none or the engine cannot know it.
+    address: the linear address (#PF, else None).
+    On a deprivileged engine this is what the *real* CPU said to ring 3: whether it is the guest's
+    own doing, a privileged instruction to emulate or a page that the VMM has not mapped yet, only
+    the VMM can tell.
+    """
+
+    vector: int
+    error: int | None = None
+    address: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SystemCall:
+    """A deprivileged guest executed SYSCALL, SYSENTER or INT 0x80 on the real CPU. It was stopped
+    before the host's kernel did anything; all registers are as before the instruction."""
+
+
+@dataclass(frozen=True, slots=True)
+class Intercept:
+    """The engine does not execute the instruction at RIP: the VMM must complete it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shutdown:
+    """The engine delivered exceptions itself and they ended in a triple fault (KVM)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """The host cannot go on, through no fault of the guest's. reason: a sentence for the user."""
+
+    reason: str
+
+
+Exit = (
+    Stepped | BudgetSpent | Interrupted | PortRead | PortWrite | MmioRead | MmioWrite | Halted
+    | Fault | SystemCall | Intercept | Shutdown | Failed
+)  # fmt: skip
+"""Why the guest was left: a closed union; the VMM matches it exhaustively."""
+
+STEPPED = Stepped()
+BUDGET_SPENT = BudgetSpent()
+INTERRUPTED = Interrupted()
+HALTED = Halted()
+SYSTEM_CALL = SystemCall()
+INTERCEPT = Intercept()
+SHUTDOWN = Shutdown()
+
+
+@dataclass(frozen=True, slots=True)
+class Traits:
+    """What an engine is and can do.
+
+    core: the resolved core name, "trap:native". label: one line for people.
+    engine: what executes, "Unicorn 2.1.4", "ptrace", "KVM".
+    deprivileged: the guest's kernel runs at real ring 3 and the VMM keeps its privileged state.
+    exact: steps one instruction at a time with correct state (KVM: where probed good).
+    counts: ``run`` honours an instruction budget.
+    native: the guest's instructions are executed by this host's CPU.
+    delivers: exceptions go to the guest's handlers without the VMM (KVM).
+    intercepts: mnemonics that the engine does not execute as the platform demands; in exact mode
+        the VMM completes them instead of stepping.
+    registers: where the guest's registers live, for the pane's headline.
+    """
+
+    core: str
+    label: str
+    engine: str
+    deprivileged: bool = False
+    exact: bool = True
+    counts: bool = True
+    native: bool = False
+    delivers: bool = False
+    intercepts: frozenset[str] = field(default_factory=frozenset)
+    registers: str = ""
+
+
+class Engine(ABC):
+    """Enters the guest and comes back. See the module's text for what holds at every exit."""
+
+    traits: Traits
+
+    @abstractmethod
+    def load(self, memory: PhysicalMemory) -> None:
+        """Take the guest's physical address space. RAM is shared, not copied: what the guest
+        stores is seen in ``memory.ram`` at once. Physical addresses that are not RAM come back as
+        MmioRead and MmioWrite, or, where the engine cannot leave in the middle of an instruction
+        (Unicorn), are asked of ``memory.device_read`` and ``device_write``.
+
+        Raises UnavailableError when this host cannot run the engine after all."""
+
+    @abstractmethod
+    def step(self, cpu: VirtualCpu) -> Exit:
+        """Execute one instruction: Stepped, or why not."""
+
+    @abstractmethod
+    def run(self, cpu: VirtualCpu, budget: int | None = None) -> Exit:
+        """Execute freely until something must leave, or ``budget`` instructions are completed
+        (None: no limit; engines whose ``traits.counts`` is false ignore it).
+
+        ``executed`` says afterwards how many were completed."""
+
+    executed: int | None = 0
+    """Instructions completed by the last ``run``; None where nobody counted (real CPUs)."""
+
+    def complete(self, data: bytes) -> None:
+        """Answer a pending PortRead or MmioRead, and finish the instruction that asked. After any
+        pending port or MMIO exit the cpu's state is that of a half-done instruction: the engine
+        finishes it at the next ``step`` or ``run``; ``settle`` does so at once."""
+        raise TypeError(f"{type(self).__name__} never has a pending access")
+
+    def settle(self, cpu: VirtualCpu) -> None:
+        """Finish a half-done instruction, so that ``cpu`` may be shown or saved. Usually nothing to do."""
+
+    @abstractmethod
+    def read_fpu(self) -> bytes:
+        """x87, MMX, XMM and MXCSR as a 512-byte FXSAVE64 image (SDM vol. 1, 10.5.1)."""
+
+    @abstractmethod
+    def write_fpu(self, image: bytes) -> None:
+        """Set what ``read_fpu`` reads."""
+
+    def memory_changed(self) -> None:  # noqa: B027 - most engines translate nothing
+        """RAM was replaced behind the engine's back (a restored checkpoint, a poked byte): forget
+        translated code and cached page walks."""
+
+    def flush(self, gva: int | None = None) -> None:  # noqa: B027
+        """The VMM changed or emulated what the TLB depends on (CR0, CR3, CR4, EFER, or INVLPG of
+        ``gva``): forget those translations. None: all."""
+
+    @abstractmethod
+    def interrupt(self) -> None:
+        """Make a running ``run`` return Interrupted soon. The one call allowed from another thread;
+        when nothing runs, the next ``run`` may return Interrupted at once."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Release everything: processes, descriptors, mappings. Twice does no harm."""
+
+
+KERNEL_SPACE, USER_SPACE = 0, 1
+"""The two address spaces of a deprivileged guest: one for each virtual privilege level, since at
+real ring 3 the page tables' U/S bit can tell nothing apart."""
+
+
+class DeprivilegedEngine(Engine):
+    """An engine that executes guest kernel and guest user alike at ring 3 (trap-and-emulate).
+
+    It has no page tables of the guest's: its address spaces are empty until the VMM maps into
+    them, and an access to anything unmapped comes back as Fault(#PF). That makes the host's own
+    mappings a virtual TLB, which the VMM fills and drops (cores/shadow.py).
+
+    Before entering, the engine loads general registers, RIP, FS and GS base, and of RFLAGS only
+    ``native_flags(cpu)``; after, it copies back the same. The rest of ``cpu`` it never touches.
+    """
+
+    space: int = KERNEL_SPACE
+    """The address space that ``step`` and ``run`` execute in. The VMM sets it before entering."""
+
+    @abstractmethod
+    def map(
+        self, space: int, gva: int, gpa: int, length: int, *, writable: bool, executable: bool
+    ) -> bool:
+        """Map RAM at ``gpa`` (page aligned, may be in ``Ram.scratch``) to ``gva`` in ``space``,
+        replacing what was there. False: the engine's host cannot map that address (below
+        mmap_min_addr, the upper half, its own stub)."""
+
+    @abstractmethod
+    def unmap(self, space: int, gva: int, length: int) -> None:
+        """Remove whatever of the range is mapped."""
+
+    @abstractmethod
+    def drop_all(self) -> None:
+        """Empty both address spaces."""
+
+    @abstractmethod
+    def fault_was_write(self, cpu: VirtualCpu) -> bool:
+        """Was the access of the last Fault(#PF) a store? Costs something on a host that does not
+        say so by itself; asked only when the guest's page tables make the answer matter."""

@@ -1,0 +1,51 @@
+"""The guest's RAM: one block of host memory that every engine can share.
+
+One of the few files that may use mmap and ctypes: RAM is a memfd where the host has one, because
+a vCPU process (ptrace) and /dev/kvm map it too; else anonymous memory, which Unicorn can use.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import mmap
+import os
+
+PAGE = 4096
+MIB = 1 << 20
+SCRATCH_PAGES = 16
+
+
+class Ram:
+    """``size`` bytes of guest RAM, zeroed, and behind them a few scratch pages of the VMM's own.
+
+    The scratch pages lie at the "physical" addresses from ``scratch`` on. No guest page table
+    leads there; the VMM maps one of them when it opens a window onto a device for one instruction.
+
+    view: all of it, writable. fd: the memfd, or -1. address: the host virtual address (HVA).
+    """
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self.scratch = size
+        total = size + SCRATCH_PAGES * PAGE
+        self.fd = -1
+        if hasattr(os, "memfd_create"):
+            self.fd = os.memfd_create("guest-ram", os.MFD_CLOEXEC)
+            os.ftruncate(self.fd, total)
+        self._map = mmap.mmap(self.fd, total)
+        self.view = memoryview(self._map)
+        anchor = ctypes.c_char.from_buffer(self._map)
+        self.address = ctypes.addressof(anchor)
+        del anchor  # it would keep the map from closing
+
+    def contents(self) -> bytes:
+        """A copy of the guest's bytes, without the scratch pages."""
+        return bytes(self.view[: self.size])
+
+    def close(self) -> None:
+        """Release the memory. The engines that map it must be closed first."""
+        if self.fd >= 0:
+            os.close(self.fd)
+            self.fd = -1
+        self.view.release()
+        self._map.close()

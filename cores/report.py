@@ -1,0 +1,140 @@
+"""What crosses threads and leaves the program: frozen pictures of machines, and the comparison.
+
+The interface draws ``MachineSnapshot`` and ``SessionSnapshot``; ``compare --json`` prints
+``CoreReport`` and ``CompareReport`` (contract.md, Commands). Nothing here knows an engine.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from .trace import ExitEvent
+
+
+class Stop(StrEnum):
+    """Why a machine has come to its end."""
+
+    EXIT = "exit"
+    POWEROFF = "poweroff"
+    HALTED = "halted"
+    SHUTDOWN = "shutdown"
+    BUDGET = "budget"
+    ERROR = "error"
+
+
+@dataclass(frozen=True, slots=True)
+class CoreReport:
+    """One machine's end, as `compare` shows it. Fields as in contract.md; registers and
+    memory_sha256 are None for a core that never ran."""
+
+    core: str
+    engine: str
+    available: bool
+    reason: str | None
+    stop: Stop | None = None
+    exit_status: int | None = None
+    instructions: int | None = None
+    exits: int = 0
+    exits_by_reason: dict[str, int] = field(default_factory=dict)
+    device_accesses: int = 0
+    bridged: int = 0
+    console: str = ""
+    screen: str | None = None
+    registers: dict[str, int] | None = None
+    memory_sha256: str | None = None
+    notes: tuple[str, ...] = ()
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Divergence:
+    """The first difference between cores. instruction: count before it; asm: the instruction just
+    executed (None in free mode); values: {core: {name: value}}, value an int, a str or None."""
+
+    instruction: int
+    rip: int
+    asm: str | None
+    differs: tuple[str, ...]
+    values: dict[str, dict[str, int | str | None]]
+
+
+@dataclass(frozen=True, slots=True)
+class CompareReport:
+    """`compare` in whole. equivalent: None when only one core ran. asked: cores named by the user
+    that could not run or were stopped by the host (exit code 3)."""
+
+    path: str
+    format: str
+    entry: int
+    size: int
+    sha256: str
+    mode: str
+    equivalent: bool | None
+    divergence: Divergence | None
+    cores: tuple[CoreReport, ...]
+    peers: tuple[CoreReport, ...] = ()
+    unmet: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class CodeLine:
+    """A line of disassembly. text: "out dx, al". source: the program's own line, or "".
+    kind: "direct" | "privileged" | "silent" | "absent". exits: how often it has left the guest."""
+
+    address: int
+    code: bytes
+    text: str
+    source: str
+    kind: str
+    exits: int
+
+
+@dataclass(frozen=True, slots=True)
+class MachineSnapshot:
+    """One machine at one moment, for the screen.
+
+    registers: names and values in ``registers.STATE_NAMES`` order (or the foreign CPU's own).
+    changed: names that the last step changed. ring: virtual CPL; real_ring: where it truly runs,
+    None where nothing real runs. stop: None while it can go on.
+    events: the newest exits, oldest first; ``exits`` counts all.
+    """
+
+    core: str
+    engine: str
+    label: str
+    where: str
+    registers: dict[str, int]
+    changed: frozenset[str]
+    ring: int
+    real_ring: int | None
+    instructions: int | None
+    exits: int
+    exits_by_reason: dict[str, int]
+    device_accesses: int
+    bridged: int
+    console: str
+    screen: str | None
+    stop: Stop | None
+    reason: str
+    exit_status: int | None
+    code: tuple[CodeLine, ...]
+    events: tuple[ExitEvent, ...]
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class SessionSnapshot:
+    """All machines of a session at one moment. compared: steps found equal. running: going on by
+    itself. mode: "exact" | "free". unavailable: (core, why) for those that cannot run here.
+    error: our own failure in words, "" when there is none."""
+
+    serial: int
+    path: str
+    mode: str
+    running: bool
+    compared: int
+    divergence: Divergence | None
+    machines: tuple[MachineSnapshot, ...]
+    unavailable: tuple[tuple[str, str], ...]
+    error: str = ""

@@ -1,0 +1,34 @@
+"""An exception of the guest's CPU, while the VMM works on the guest's behalf."""
+
+from __future__ import annotations
+
+from .registers import Vector
+
+
+class GuestFault(Exception):
+    """The instruction being emulated faults; the VMM catches this and delivers it to the guest.
+
+    Never leaves the VMM: a guest cannot raise a Python exception through it.
+
+    vector: the exception (SDM vol. 3, table 6-1).
+    error: its error code, None where the exception has none.
+    address: the linear address for CR2 (page faults only).
+    """
+
+    def __init__(self, vector: int, error: int | None = None, address: int | None = None) -> None:
+        super().__init__(f"#{vector} error={error} address={address}")
+        self.vector = vector
+        self.error = error
+        self.address = address
+
+
+def general_protection(error: int = 0) -> GuestFault:
+    return GuestFault(Vector.GP, error)
+
+
+def undefined_opcode() -> GuestFault:
+    return GuestFault(Vector.UD)
+
+
+def page_fault(error: int, address: int) -> GuestFault:
+    return GuestFault(Vector.PF, error, address)

@@ -1,0 +1,131 @@
+"""One decoded instruction, as the VMM wants to know it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum, StrEnum
+
+
+class Reason(StrEnum):
+    """Why an instruction leaves the guest (contract.md, Counting); also the non-instruction exits."""
+
+    IO = "io"
+    MMIO = "mmio"
+    HLT = "hlt"
+    CR = "cr"
+    MSR = "msr"
+    DESCRIPTOR = "descriptor"
+    FLAGS = "flags"
+    SEGMENT = "segment"
+    INT = "int"
+    IRET = "iret"
+    SYSCALL = "syscall"
+    SYSRET = "sysret"
+    CPUID = "cpuid"
+    TSC = "tsc"
+    INVLPG = "invlpg"
+    STATE = "state"
+    EXCEPTION = "exception"
+    IRQ = "irq"
+    HYPERCALL = "hypercall"
+    SHUTDOWN = "shutdown"
+    SHADOW = "shadow"
+    SCAN = "scan"
+
+
+class Sensitivity(Enum):
+    """What the CPU does with an instruction at ring 3, as Popek and Goldberg sort them."""
+
+    ORDINARY = "ordinary"
+    """Means the same at every privilege: runs directly."""
+    PRIVILEGED = "privileged"
+    """Sensitive, and traps at ring 3 (#GP or #UD): trap-and-emulate catches it by itself."""
+    SILENT = "silent"
+    """Sensitive, and may not trap at ring 3: must be found and made to trap."""
+    ABSENT = "absent"
+    """The platform's CPU lacks it (contract.md, The CPU): #UD, whatever this host's CPU can do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Register:
+    """A register operand. name: as Capstone writes it ("eax", "cr3", "ds", "xmm0", "r8b")."""
+
+    name: str
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Immediate:
+    """An immediate, sign-extended to 64 bits and taken modulo 2**64. Branch targets: the displacement
+    from the *end* of the instruction, so that the decoded instruction does not depend on its place."""
+
+    value: int
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryOperand:
+    """[segment: base + index*scale + displacement], ``size`` bytes.
+
+    base, index: general register numbers in encoding order; None for none.
+    relative: RIP-relative: add the address of the next instruction.
+    segment: 4 (fs) or 5 (gs) when that base applies, else the segment number that would be used.
+    address_size: 8, or 4 with prefix 0x67 (the sum is truncated to 32 bits before the segment base).
+    displacement: signed.
+    """
+
+    segment: int
+    base: int | None
+    index: int | None
+    scale: int
+    displacement: int
+    relative: bool
+    size: int
+    address_size: int
+
+
+Operand = Register | Immediate | MemoryOperand
+
+UndefinedFlags = Callable[[int, int], int]
+"""(operand count or value, see undefined.py) -> mask of RFLAGS bits left undefined."""
+
+
+@dataclass(frozen=True, slots=True)
+class Instruction:
+    """A decoded instruction; position-independent and immutable, so that it is cached by its bytes.
+
+    code: its bytes, ``length`` of them.
+    mnemonic: lower case, without prefixes, Capstone's spelling with the aliases folded away
+        ("in", "out", "insb" -> "ins", "outsw" -> "outs", "int", "int3", "iretq" -> "iret", "retfq" -> "retf").
+    operand_size: 1, 2, 4 or 8 bytes, as prefixes and opcode give it.
+    repeat: "" | "rep" | "repne" (only on string instructions: elsewhere the prefix means another thing).
+    reason: the exit reason it has when it leaves the guest, None for ORDINARY ones.
+    undefined: RFLAGS bits that are undefined after it whatever its operands.
+    undefined_rule: name of the rule in undefined.py for bits or destinations that depend on operands,
+        "" for none.
+    implicit: memory that it touches besides its explicit operands: "" | "push" | "pop" | "string"...
+    floating: uses x87, MMX or SSE state (compare it, and #NM/#UD by CR0.TS, CR0.EM, CR4.OSFXSR).
+    ends_block: control may not go on at the next instruction (branches, ret, int, hlt, ud2...).
+    """
+
+    code: bytes
+    mnemonic: str
+    operands: tuple[Operand, ...]
+    operand_size: int
+    address_size: int
+    repeat: str
+    lock: bool
+    sensitivity: Sensitivity
+    reason: Reason | None
+    undefined: int
+    undefined_rule: str
+    implicit: str
+    floating: bool
+    ends_block: bool
+    text_parts: tuple[str, str]
+    """Mnemonic with prefixes, and the operand string for a position-independent reading."""
+
+    @property
+    def length(self) -> int:
+        return len(self.code)

@@ -1,0 +1,148 @@
+"""Names and bits of the registers (Intel SDM vol. 1 ch. 3, vol. 3 ch. 2)."""
+
+from __future__ import annotations
+
+from enum import IntEnum, IntFlag
+
+GPR_NAMES = (
+    "rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi",
+    "r8", "r9", "r10", "r11", "r12", "r13", "r14", "r15",
+)  # fmt: skip
+"""The general registers in the order in which instructions encode them."""
+
+RAX, RCX, RDX, RBX, RSP, RBP, RSI, RDI = range(8)
+R8, R9, R10, R11, R12, R13, R14, R15 = range(8, 16)
+
+SEGMENT_NAMES = ("es", "cs", "ss", "ds", "fs", "gs")
+"""The segment registers in encoding order."""
+
+ES, CS, SS, DS, FS, GS = range(6)
+
+STATE_NAMES = (
+    *GPR_NAMES, "rip", "rflags", "cs", "ss", "ds", "es", "fs", "gs",
+    "cr0", "cr2", "cr3", "cr4", "cr8", "efer", "fs_base", "gs_base",
+)  # fmt: skip
+"""What is compared between cores after each instruction, in the order of ``VirtualCpu.state()``."""
+
+MASK64 = (1 << 64) - 1
+
+
+class Flag(IntFlag):
+    """RFLAGS (SDM vol. 1, 3.4.3)."""
+
+    CF = 1 << 0
+    FIXED = 1 << 1
+    PF = 1 << 2
+    AF = 1 << 4
+    ZF = 1 << 6
+    SF = 1 << 7
+    TF = 1 << 8
+    IF = 1 << 9
+    DF = 1 << 10
+    OF = 1 << 11
+    IOPL = 3 << 12
+    NT = 1 << 14
+    RF = 1 << 16
+    VM = 1 << 17
+    AC = 1 << 18
+    VIF = 1 << 19
+    VIP = 1 << 20
+    ID = 1 << 21
+
+
+ARITHMETIC_FLAGS = int(Flag.CF | Flag.PF | Flag.AF | Flag.ZF | Flag.SF | Flag.OF)
+"""The six status flags."""
+
+USER_FLAGS = ARITHMETIC_FLAGS | int(Flag.DF)
+"""The flags that ordinary instructions change, and that live in the real register on a trap core."""
+
+
+class Cr0(IntFlag):
+    """CR0 (SDM vol. 3, 2.5)."""
+
+    PE = 1 << 0
+    MP = 1 << 1
+    EM = 1 << 2
+    TS = 1 << 3
+    ET = 1 << 4
+    NE = 1 << 5
+    WP = 1 << 16
+    AM = 1 << 18
+    NW = 1 << 29
+    CD = 1 << 30
+    PG = 1 << 31
+
+
+class Cr4(IntFlag):
+    """The CR4 bits that the platform's CPU has (SDM vol. 3, 2.5)."""
+
+    TSD = 1 << 2
+    DE = 1 << 3
+    PSE = 1 << 4
+    PAE = 1 << 5
+    PGE = 1 << 7
+    OSFXSR = 1 << 9
+    OSXMMEXCPT = 1 << 10
+    SMEP = 1 << 20
+    SMAP = 1 << 21
+
+
+class Efer(IntFlag):
+    """IA32_EFER (SDM vol. 3, 2.2.1)."""
+
+    SCE = 1 << 0
+    LME = 1 << 8
+    LMA = 1 << 10
+    NXE = 1 << 11
+
+
+class Msr(IntEnum):
+    """The model-specific registers of the platform; any other number is #GP."""
+
+    TSC = 0x10
+    EFER = 0xC0000080
+    STAR = 0xC0000081
+    LSTAR = 0xC0000082
+    CSTAR = 0xC0000083
+    FMASK = 0xC0000084
+    FS_BASE = 0xC0000100
+    GS_BASE = 0xC0000101
+    KERNEL_GS_BASE = 0xC0000102
+
+
+class Vector(IntEnum):
+    """Exception vectors (SDM vol. 3, table 6-1)."""
+
+    DE = 0
+    DB = 1
+    NMI = 2
+    BP = 3
+    OF = 4
+    BR = 5
+    UD = 6
+    NM = 7
+    DF = 8
+    TS = 10
+    NP = 11
+    SS = 12
+    GP = 13
+    PF = 14
+    MF = 16
+    AC = 17
+    MC = 18
+    XM = 19
+
+
+class PageFault(IntFlag):
+    """The error code of #PF (SDM vol. 3, 4.7)."""
+
+    P = 1 << 0
+    W = 1 << 1
+    U = 1 << 2
+    RSVD = 1 << 3
+    I = 1 << 4  # noqa: E741 - the SDM's own name is I/D
+
+
+def canonical(address: int) -> bool:
+    """Is this 64-bit address canonical with 48 linear bits (SDM vol. 1, 3.3.7.1)?"""
+    return (address >> 47) in (0, 0x1FFFF)

@@ -1,0 +1,1 @@
+"""The lesson format, its player and its checker; course/ holds the lessons."""
