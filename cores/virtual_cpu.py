@@ -94,6 +94,12 @@ class VirtualCpu:
             s[FS].base, s[GS].base,
         )  # fmt: skip
 
+    def assign(self, other: VirtualCpu) -> None:
+        """Become a copy of ``other``; engines and the VMM hold on to this object."""
+        fresh = other.copy()
+        for name in self.__slots__:
+            setattr(self, name, getattr(fresh, name))
+
     def copy(self) -> VirtualCpu:
         """An independent copy, for checkpoints."""
         return VirtualCpu(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum, StrEnum
 
@@ -87,9 +86,6 @@ class MemoryOperand:
 
 Operand = Register | Immediate | MemoryOperand
 
-UndefinedFlags = Callable[[int, int], int]
-"""(operand count or value, see undefined.py) -> mask of RFLAGS bits left undefined."""
-
 
 @dataclass(frozen=True, slots=True)
 class Instruction:
@@ -97,14 +93,15 @@ class Instruction:
 
     code: its bytes, ``length`` of them.
     mnemonic: lower case, without prefixes, Capstone's spelling with the aliases folded away
-        ("in", "out", "insb" -> "ins", "outsw" -> "outs", "int", "int3", "iretq" -> "iret", "retfq" -> "retf").
+        ("insb" -> "ins", "outsw" -> "outs", "movsq" -> "movs", "iretq" -> "iret", "retfq" -> "retf").
     operand_size: 1, 2, 4 or 8 bytes, as prefixes and opcode give it.
-    repeat: "" | "rep" | "repne" (only on string instructions: elsewhere the prefix means another thing).
+    repeat: "" | "rep" | "repne" (on string instructions only: elsewhere the prefix means otherwise).
     reason: the exit reason it has when it leaves the guest, None for ORDINARY ones.
     undefined: RFLAGS bits that are undefined after it whatever its operands.
     undefined_rule: name of the rule in undefined.py for bits or destinations that depend on operands,
         "" for none.
     implicit: memory that it touches besides its explicit operands: "" | "push" | "pop" | "string"...
+    access: what it does to its explicit memory operand: "" | "r" | "w" | "rw".
     floating: uses x87, MMX or SSE state (compare it, and #NM/#UD by CR0.TS, CR0.EM, CR4.OSFXSR).
     ends_block: control may not go on at the next instruction (branches, ret, int, hlt, ud2...).
     """
@@ -121,6 +118,7 @@ class Instruction:
     undefined: int
     undefined_rule: str
     implicit: str
+    access: str
     floating: bool
     ends_block: bool
     text_parts: tuple[str, str]
