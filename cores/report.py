@@ -98,6 +98,8 @@ class MachineSnapshot:
     changed: names that the last step changed. ring: virtual CPL; real_ring: where it truly runs,
     None where nothing real runs. stop: None while it can go on.
     events: the newest exits, oldest first; ``exits`` counts all.
+    reads: registers that the next instruction reads. ns_by_reason: host time of all exits so far,
+    nanoseconds.
     """
 
     core: str
@@ -121,13 +123,16 @@ class MachineSnapshot:
     code: tuple[CodeLine, ...]
     events: tuple[ExitEvent, ...]
     notes: tuple[str, ...]
+    reads: frozenset[str] = frozenset()
+    ns_by_reason: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class SessionSnapshot:
     """All machines of a session at one moment. compared: steps found equal. running: going on by
     itself. mode: "exact" | "free". unavailable: (core, why) for those that cannot run here.
-    error: our own failure in words, "" when there is none."""
+    error: our own failure in words, "" when there is none. escaped: what got past the VMM, in
+    words; empty while it holds control."""
 
     serial: int
     path: str
@@ -138,3 +143,4 @@ class SessionSnapshot:
     machines: tuple[MachineSnapshot, ...]
     unavailable: tuple[tuple[str, str], ...]
     error: str = ""
+    escaped: tuple[str, ...] = ()
