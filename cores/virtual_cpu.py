@@ -54,6 +54,7 @@ class VirtualCpu:
     gpr: the 16 general registers in encoding order (rax rcx rdx rbx rsp rbp rsi rdi r8-r15).
     segments: es cs ss ds fs gs, in encoding order; fs.base and gs.base are FS_BASE and GS_BASE.
     interrupt_shadow: the next instruction runs before any interrupt (after sti, mov ss, pop ss).
+    tsc_offset: what the guest's writes to the TSC have added to virtual time, modulo 2**64.
     """
 
     gpr: list[int] = field(default_factory=lambda: [0] * 16)
@@ -77,6 +78,7 @@ class VirtualCpu:
     kernel_gs_base: int = 0
     debug: list[int] = field(default_factory=lambda: [0, 0, 0, 0, 0, 0, 0xFFFF0FF0, 0x400])
     interrupt_shadow: bool = False
+    tsc_offset: int = 0
 
     @property
     def cpl(self) -> int:
@@ -111,5 +113,5 @@ class VirtualCpu:
             cr0=self.cr0, cr2=self.cr2, cr3=self.cr3, cr4=self.cr4, cr8=self.cr8, efer=self.efer,
             star=self.star, lstar=self.lstar, cstar=self.cstar, fmask=self.fmask,
             kernel_gs_base=self.kernel_gs_base, debug=list(self.debug),
-            interrupt_shadow=self.interrupt_shadow,
+            interrupt_shadow=self.interrupt_shadow, tsc_offset=self.tsc_offset,
         )  # fmt: skip

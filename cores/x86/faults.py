@@ -32,3 +32,22 @@ def undefined_opcode() -> GuestFault:
 
 def page_fault(error: int, address: int) -> GuestFault:
     return GuestFault(Vector.PF, error, address)
+
+
+def invalid_tss(error: int) -> GuestFault:
+    return GuestFault(Vector.TS, error)
+
+
+def segment_not_present(error: int) -> GuestFault:
+    return GuestFault(Vector.NP, error)
+
+
+def stack_fault(error: int = 0) -> GuestFault:
+    return GuestFault(Vector.SS, error)
+
+
+class Unsupported(Exception):
+    """The guest did something lawful that lies beyond the platform, such as entering 32-bit code.
+
+    The machine stops and says so: better than to run on wrongly. The text is a sentence for the user.
+    """
