@@ -110,7 +110,7 @@ def _boot_cpu(entry: int, stack: int) -> VirtualCpu:
     cpu = VirtualCpu(
         rip=entry, rflags=BOOT_RFLAGS, cr0=BOOT_CR0, cr3=PML4, cr4=BOOT_CR4, efer=BOOT_EFER,
         gdtr=TableRegister(GDT, GDT_LIMIT), idtr=TableRegister(0, 0),
-        ldtr=Segment(0, 0, 0, 0x82),
+        ldtr=Segment(0, 0, 0, 0),
         tr=Segment(TASK, TSS, TSS_LIMIT, 0x8B),
     )  # fmt: skip
     cpu.gpr[RDI] = BOOT_INFORMATION
