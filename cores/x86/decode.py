@@ -13,10 +13,10 @@ import capstone
 from capstone import x86_const
 
 from . import opcodes, sensitive, undefined
-from .encoding import MAP_38, MAP_3A, ONE_BYTE, TWO_BYTE, VECTOR, Encoding, Truncated, parse
+from .encoding import MAP_3A, MAP_38, ONE_BYTE, TWO_BYTE, VECTOR, Encoding, Truncated, parse
 from .faults import undefined_opcode
 from .instruction import Immediate, Instruction, MemoryOperand, Operand, Register, Sensitivity
-from .registers import MASK64
+from .registers import DS, ES, MASK64, RBX, RDI, RSI
 
 __all__ = ["Truncated", "decode", "text"]
 
@@ -244,12 +244,17 @@ def _operands(code: bytes, e: Encoding, named: Named) -> tuple[Operand, ...]:
         if name:
             result.append(Register(name, size))
         elif name == "":
-            result.append(_memory(e, size, code, len(result)))
+            result.append(_memory(e, size, len(result)))
         elif immediates < len(e.immediates):
             result.append(_immediate(code, e, immediates))
             immediates += 1
         else:
             result.append(Immediate(1, 1))  # shifts by one
+    if e.map == ONE_BYTE and e.opcode == 0xD7:  # xlat: AL is added by touched.py
+        result.append(MemoryOperand(e.segment or DS, RBX, None, 1, 0, False, 1, e.address_size))
+    elif e.map == TWO_BYTE and e.opcode == 0xF7:  # maskmovq, maskmovdqu
+        size = 16 if e.operand_prefix else 8
+        result.append(MemoryOperand(e.segment or DS, RDI, None, 1, 0, False, size, e.address_size))
     return tuple(result)
 
 
@@ -259,24 +264,22 @@ def _immediate(code: bytes, e: Encoding, which: int) -> Immediate:
     return Immediate(int.from_bytes(code[begin : begin + size], "little", signed=signed) & MASK64, size)
 
 
-def _memory(e: Encoding, size: int, code: bytes, position: int) -> MemoryOperand:
+def _memory(e: Encoding, size: int, position: int) -> MemoryOperand:
     if e.address is None:
-        return _string_operand(e, size, code, position)
+        return _string_operand(e, size, position)
     a = e.address
     if opcodes.is_x87(e):
         size = opcodes.x87_memory(e)[1] or size
     elif e.map == TWO_BYTE and e.opcode == 0xAE and e.reg < 2:
         size = 512
-    elif e.map == ONE_BYTE and e.opcode == 0xFF and e.reg in (3, 5):
-        size = 10 if e.wide else 4 if e.operand_prefix else 6
-    elif e.map == TWO_BYTE and e.opcode in (0xB2, 0xB4, 0xB5):
+    elif opcodes.is_far_pointer(e):
         size = 10 if e.wide else 4 if e.operand_prefix else 6
     return MemoryOperand(
         a.segment, a.base, a.index, a.scale, a.displacement, a.relative, size, e.address_size
     )
 
 
-def _string_operand(e: Encoding, size: int, code: bytes, position: int) -> MemoryOperand:
+def _string_operand(e: Encoding, size: int, position: int) -> MemoryOperand:
     """[rdi] is always in ES; [rsi] in DS unless overridden by FS or GS."""
     destination_first = e.opcode in (0x6C, 0x6D, 0xA4, 0xA5, 0xAA, 0xAB, 0xAE, 0xAF)
     is_rdi = (
@@ -284,8 +287,9 @@ def _string_operand(e: Encoding, size: int, code: bytes, position: int) -> Memor
         if destination_first
         else (e.opcode in (0xA6, 0xA7) and position == 1)
     )
-    segment = 0 if is_rdi else next((s for b, s in ((0x65, 5), (0x64, 4)) if b in code[:-1]), 3)
-    return MemoryOperand(segment, 7 if is_rdi else 6, None, 1, 0, False, size, e.address_size)
+    if is_rdi:
+        return MemoryOperand(ES, RDI, None, 1, 0, False, size, e.address_size)
+    return MemoryOperand(e.segment or DS, RSI, None, 1, 0, False, size, e.address_size)
 
 
 def _operand_text(named: Named, mnemonic: str, operands: tuple[Operand, ...]) -> str:

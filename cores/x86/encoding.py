@@ -7,6 +7,7 @@ are only the beginning of one"; the CPU can, and takes #UD or the page fault of 
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from .faults import general_protection
@@ -23,7 +24,8 @@ class Truncated(Exception):
     """The bytes end before the instruction does: the fetch of the byte after them faulted."""
 
 
-class Address(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Address:
     """The memory operand that ModRM describes, as in ``instruction.MemoryOperand``."""
 
     segment: int
@@ -37,13 +39,15 @@ class Address(NamedTuple):
 class Encoding(NamedTuple):
     """An instruction taken apart.
 
-    rep: 0xF3, 0xF2 or 0, the last one given. rex: 0 when absent. modrm: -1 when absent.
+    segment: FS or GS when overridden, else 0. rep: 0xF3, 0xF2 or 0, the last one given.
+    rex: 0 when absent. modrm: -1 when absent.
     address: the memory operand, None for none. immediates: (offset, size) of each, in order.
     opcode_at: offset of the opcode byte itself, behind its escape bytes.
     length: 0 for VECTOR, whose length is not worked out.
     """
 
     operand_prefix: bool
+    segment: int
     address_size: int
     rep: int
     lock: bool
@@ -151,7 +155,19 @@ def parse(code: bytes) -> Encoding:
     opcode_at = reader.at - 1
     if table == VECTOR:
         return Encoding(
-            operand_prefix, address_size, rep, lock, rex, table, opcode, opcode_at, -1, None, (), 0
+            operand_prefix,
+            segment,
+            address_size,
+            rep,
+            lock,
+            rex,
+            table,
+            opcode,
+            opcode_at,
+            -1,
+            None,
+            (),
+            0,
         )
     modrm, address = -1, None
     if _has_modrm(table, opcode):
@@ -165,8 +181,8 @@ def parse(code: bytes) -> Encoding:
         offset = int.from_bytes(code[begin : begin + size], "little")
         address, immediates = Address(segment or DS, None, None, 1, offset, False), ()
     return Encoding(
-        operand_prefix, address_size, rep, lock, rex, table, opcode, opcode_at, modrm, address,
-        immediates, reader.at,
+        operand_prefix, segment, address_size, rep, lock, rex, table, opcode, opcode_at, modrm,
+        address, immediates, reader.at,
     )  # fmt: skip
 
 

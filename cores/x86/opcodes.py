@@ -38,7 +38,7 @@ _MEMORY_ONLY = {
     (TWO_BYTE, 0x13), (TWO_BYTE, 0x17), (TWO_BYTE, 0x2B), (TWO_BYTE, 0xE7),
 }  # fmt: skip
 
-_LOCKABLE_MODIFY = _set(range(0x00, 0x02), 0x08, 0x09, 0x10, 0x11, 0x18, 0x19, 0x20, 0x21, 0x28,
+_LOCKABLE_MODIFY = _set(range(0x02), 0x08, 0x09, 0x10, 0x11, 0x18, 0x19, 0x20, 0x21, 0x28,
                         0x29, 0x30, 0x31, 0x86, 0x87)  # fmt: skip
 _LOCKABLE_0F = _set(0xAB, 0xB3, 0xBB, 0xB0, 0xB1, 0xC0, 0xC1)
 
@@ -157,6 +157,13 @@ def x87_memory(e: Encoding) -> tuple[str, int]:
     return code[0], int(code[1:])
 
 
+def is_far_pointer(e: Encoding) -> bool:
+    """Its memory operand is an offset and a selector: far call and jmp, lss, lfs, lgs."""
+    if e.map == ONE_BYTE:
+        return e.opcode == 0xFF and e.reg in (3, 5)
+    return e.map == TWO_BYTE and e.opcode in (0xB2, 0xB4, 0xB5)
+
+
 def is_x87(e: Encoding) -> bool:
     return e.map == ONE_BYTE and 0xD8 <= e.opcode <= 0xDF
 
@@ -229,12 +236,14 @@ def implicit(e: Encoding) -> str:
         if e.opcode == 0xFF:
             return _IMPLICIT_FF.get(e.reg, "")
         return _IMPLICIT.get(e.opcode, "")
+    if e.map == TWO_BYTE and e.address is not None and e.opcode in (0xA3, 0xAB, 0xB3, 0xBB):
+        return "bits"
     return _IMPLICIT_0F.get(e.opcode, "") if e.map == TWO_BYTE else ""
 
 
 # --- what else? -------------------------------------------------------------------------------
 
-_INTEGER_0F = _set(range(0x00, 0x10), range(0x18, 0x28), range(0x30, 0x50), range(0x80, 0xC2),
+_INTEGER_0F = _set(range(0x10), range(0x18, 0x28), range(0x30, 0x50), range(0x80, 0xC2),
                    0xC3, range(0xC7, 0xD0), 0xFF)  # fmt: skip
 
 
