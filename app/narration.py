@@ -1,0 +1,247 @@
+"""A world switch told as a conversation, and explained on a card.
+
+Everything said comes from the event: the instruction's own bytes, why the guest was left, what the
+VMM did and how long it took. Three speak: the guest's operating system, the CPU (or what stands in
+for it), and the host's, whose voice the VMM is. The interpreter's CPU never speaks: nothing exits.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import assert_never
+
+from cores.trace import ExitEvent
+from cores.x86.decode import Truncated, decode, text
+from cores.x86.faults import GuestFault
+from cores.x86.instruction import Instruction, Reason, Sensitivity
+
+GUEST, CPU, HOST = "Guest OS", "CPU", "Host OS"
+
+SEEN_COMING = "found before it ran"
+"""``ExitEvent.detail`` of an instruction that the VMM emulated without letting the CPU try."""
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """What one of the three says. aside: a fact beside it, for wide screens."""
+
+    speaker: str
+    text: str
+    aside: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Card:
+    """One event in full. facts: (name, value) in order; a value may be several sentences."""
+
+    title: str
+    facts: tuple[tuple[str, str], ...]
+
+
+@cache
+def cycles_per_nanosecond() -> float:
+    """This host's clock, in GHz; 3 where Linux does not say."""
+    try:
+        for line in Path("/proc/cpuinfo").read_text(encoding="ascii", errors="replace").splitlines():
+            if line.startswith("cpu MHz"):
+                return float(line.partition(":")[2]) / 1000
+    except (OSError, ValueError):
+        pass
+    return 3.0
+
+
+def meanwhile(ns: int) -> int:
+    """Instructions that this CPU could have run in that time, at one a cycle, to two digits."""
+    count = round(ns * cycles_per_nanosecond())
+    unit = int(10 ** max(0, len(str(count)) - 2))
+    return count // unit * unit
+
+
+def microseconds(ns: int) -> str:
+    us = ns / 1000
+    return f"{us:.1f} µs" if us < 100 else f"{us:,.0f} µs"
+
+
+@cache
+def instruction(code: bytes) -> Instruction | None:
+    """The instruction of an event; None for events that belong to none."""
+    if not code:
+        return None
+    try:
+        return decode(code)
+    except (GuestFault, Truncated):
+        return None
+
+
+def instruction_text(event: ExitEvent) -> str:
+    """ "out dx, al", "" where the event belongs to no instruction."""
+    insn = instruction(event.code)
+    return "" if insn is None else text(insn, event.rip)
+
+
+def subject(event: ExitEvent) -> str:
+    """The event in a few words: its instruction, or what came from outside."""
+    return instruction_text(event) or event.detail or event.reason.value
+
+
+def dialogue(event: ExitEvent, core: str) -> tuple[Line, ...]:
+    """Who says what at this exit on this core."""
+    asm = instruction_text(event)
+    cost = f"{microseconds(event.ns)}, the time of about {meanwhile(event.ns):,} instructions"
+    lines = []
+    if asm and (wish := _wish(event.reason, asm)):
+        lines.append(Line(GUEST, wish, f"virtual ring {event.ring}"))
+    lines.append(Line(CPU, _cpu(event, core), f"{event.detail} at {event.rip:x}"))
+    lines.append(Line(HOST, _host(event), cost))
+    return tuple(lines)
+
+
+def _wish(reason: Reason, asm: str) -> str:
+    """What the guest's operating system wants of its CPU."""
+    order = f"CPU, `{asm}`"
+    match reason:
+        case Reason.IO:
+            return f"{order}: talk to a device for me."
+        case Reason.MMIO:
+            return f"{order}. That address is a device."
+        case Reason.HLT:
+            return f"{order}. Wake me when something happens."
+        case Reason.CR:
+            return f"{order}. I own the control registers."
+        case Reason.MSR:
+            return f"{order}. This register is mine as well."
+        case Reason.DESCRIPTOR:
+            return f"{order}. Use my tables."
+        case Reason.FLAGS:
+            return f"{order}. I decide whether interrupts come."
+        case Reason.SEGMENT:
+            return f"{order}. A segment register, please."
+        case Reason.INT:
+            return f"{order}: call my handler."
+        case Reason.IRET:
+            return f"{order}. Back to where I was interrupted."
+        case Reason.SYSCALL:
+            return f"{order}: into my kernel."
+        case Reason.SYSRET:
+            return f"{order}: back to my program."
+        case Reason.CPUID:
+            return f"{order}. Who are you?"
+        case Reason.TSC:
+            return f"{order}. What time is it?"
+        case Reason.INVLPG:
+            return f"{order}. I changed a page: forget it."
+        case Reason.STATE:
+            return f"{order}. I run this machine."
+        case Reason.HYPERCALL:
+            return f"{order}. Hypervisor, I know you are there."
+        case Reason.EXCEPTION:
+            return f"CPU, `{asm}`."
+        case Reason.SHUTDOWN:
+            return f"CPU, `{asm}` ... and I have no handler that works."
+        case Reason.IRQ:
+            return ""
+        case Reason.SHADOW | Reason.SCAN:
+            return f"CPU, `{asm}`. Simply my own memory."
+        case _:
+            assert_never(reason)
+
+
+def _cpu(event: ExitEvent, core: str) -> str:
+    """What the CPU does about it: where the machines differ."""
+    reason = event.reason
+    if reason is Reason.IRQ:
+        return "A device wants the guest's attention."
+    if reason is Reason.SHADOW:
+        return "I have no mapping for that page. Host?"
+    if reason is Reason.SCAN:
+        return "This page may not run before the host has read it. Host?"
+    if reason in (Reason.EXCEPTION, Reason.SHUTDOWN):
+        return f"That does not work: {event.detail}. Host, he is your guest."
+    if core == "kvm":
+        return "This reaches beyond the guest. I saved its registers and left guest mode. Host?"
+    if reason is Reason.MMIO:
+        return "There is no memory of his at that address. Host?"
+    if event.detail == SEEN_COMING:
+        insn = instruction(event.code)
+        if insn is not None and insn.sensitivity is Sensitivity.ABSENT:
+            return "(was not asked: the guest's CPU has no such instruction)"
+        return "(was not asked: in ring 3 it would answer wrongly, and tell nobody)"
+    if reason in (Reason.SYSCALL, Reason.INT, Reason.SYSRET, Reason.IRET):
+        return "You are in ring 3 and nobody's kernel. I stop here and call the host."
+    return "You are in ring 3, and that is privileged. I stop here and call the host."
+
+
+def _host(event: ExitEvent) -> str:
+    """What the VMM did."""
+    done = event.handled
+    match event.reason:
+        case Reason.EXCEPTION:
+            return "It is his own fault, so his own handler shall have it: I entered it as a CPU would."
+        case Reason.SHUTDOWN:
+            return "No handler, none for that either: a triple fault. The machine is off."
+        case Reason.IRQ:
+            return f"An interrupt, {event.detail}: I entered his handler as a CPU would."
+        case Reason.SHADOW:
+            return "His page tables allow it: I mapped the page. Try again."
+        case Reason.SCAN:
+            return f"I have read the page for what would not trap. {_sentence(done)}"
+    if event.detail == SEEN_COMING:
+        return f"I read each instruction before it runs, so I saw it coming. {_sentence(done)}"
+    if event.reason is Reason.MMIO:
+        return f"That is a device: {done}. Go on."
+    return f"{_sentence(done)} Go on after it."
+
+
+def _sentence(words: str) -> str:
+    """ "virtual IF = 0" -> "Virtual IF = 0." """
+    words = words.strip() or "done"
+    return words[0].upper() + words[1:] + ("" if words.endswith((".", "!", "?")) else ".")
+
+
+def why(event: ExitEvent) -> str:
+    """Which rule of the architecture made the guest be left here."""
+    insn = instruction(event.code)
+    match event.reason:
+        case Reason.IRQ:
+            return "An interrupt line of a device is raised, and the guest's interrupts are enabled."
+        case Reason.SHADOW:
+            return "The page was not mapped for the CPU yet: the VMM copies mappings as they are used."
+        case Reason.SCAN:
+            return "Code runs freely only after the VMM has looked for what would not trap in it."
+        case Reason.EXCEPTION:
+            return "An exception of the guest's own making; on real hardware too it enters a handler."
+        case Reason.SHUTDOWN:
+            return "An exception while delivering a double fault: the CPU gives up (SDM vol. 3, 6.15)."
+        case Reason.MMIO:
+            return "No RAM stands behind this physical address, but a device."
+    if insn is None or insn.sensitivity is Sensitivity.ORDINARY:
+        return event.detail
+    if insn.sensitivity is Sensitivity.PRIVILEGED:
+        return "Privileged: the CPU executes it at ring 0 only, and raises an exception anywhere else."
+    if insn.sensitivity is Sensitivity.ABSENT:
+        return "The platform's CPU does not have it, whatever this host's can do."
+    return (
+        "Sensitive, but not privileged: at ring 3 it runs without a trap and tells or does the wrong"
+        " thing. The VMM must find it before it runs."
+    )
+
+
+def card(event: ExitEvent, core: str, number: int) -> Card:
+    """Everything known of one event. number: which exit of its machine it was, from 1."""
+    asm = instruction_text(event)
+    facts = [
+        ("instruction", asm or "none: it came from outside"),
+        ("bytes", event.code.hex(" ") or "none"),
+        ("where", f"rip {event.rip:x}, virtual ring {event.ring}, after {event.n:,} instructions"),
+        ("reason", f"{event.reason.value}: {event.detail}"),
+        ("rule", why(event)),
+        ("the VMM", _sentence(event.handled)),
+        (
+            "cost",
+            f"{microseconds(event.ns)} of the host's time. At one a cycle this CPU could have run about"
+            f" {meanwhile(event.ns):,} instructions meanwhile.",
+        ),
+    ]
+    return Card(f"Exit {number:,} of {core}", tuple(facts))

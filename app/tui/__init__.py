@@ -1,0 +1,1 @@
+"""The terminal interface: widgets that draw frozen snapshots, and nothing else."""

@@ -1,0 +1,63 @@
+"""The symbols on the screen, and what stands for them where the terminal has no Unicode."""
+
+from __future__ import annotations
+
+import locale
+import os
+import sys
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Glyphs:
+    """One set of symbols. All are one cell wide but ``exits``, which may be up to three."""
+
+    corners: tuple[str, str, str, str]
+    """Top left, top right, bottom left, bottom right."""
+    across: str
+    down: str
+    next: str
+    """Before the instruction that runs next."""
+    exits: str
+    """Leaves the guest here."""
+    direct: str
+    silent: str
+    changed: str
+    read: str
+    equal: str
+    unequal: str
+    dot: str
+    block: str
+    mark: str
+    """An exit on the timeline."""
+    now: str
+    breakpoint: str
+    more: str
+    """Where text was cut."""
+
+
+UNICODE = Glyphs(
+    corners=("╭", "╮", "╰", "╯"), across="─", down="│", next="▸", exits="⇄", direct="│", silent="~",
+    changed="*", read="‹", equal="=", unequal="≠", dot="·", block="█", mark="┼", now="●",
+    breakpoint="◆", more="…",
+)  # fmt: skip
+
+ASCII = Glyphs(
+    corners=("+", "+", "+", "+"), across="-", down="|", next=">", exits="<=>", direct="|", silent="~",
+    changed="*", read="<", equal="=", unequal="#", dot="-", block="#", mark="+", now="O",
+    breakpoint="@", more=">",
+)  # fmt: skip
+
+
+def for_this_terminal() -> Glyphs:
+    """Unicode where the output's encoding has it and the terminal is not the kernel's own console,
+    whose font has few of these symbols."""
+    encoding = (getattr(sys.__stdout__, "encoding", "") or locale.getpreferredencoding(False)).lower()
+    if os.environ.get("TERM") in ("linux", "vt100", "vt220"):
+        return ASCII
+    return UNICODE if encoding.replace("-", "") == "utf8" else ASCII
+
+
+def plain(text: str) -> str:
+    """Text in ASCII, one character for each."""
+    return text if text.isascii() else text.replace("µ", "u").encode("ascii", "replace").decode("ascii")

@@ -1,0 +1,296 @@
+"""The parts of a machine's pane: pure functions from a snapshot to rows of text."""
+
+from __future__ import annotations
+
+import textwrap
+from dataclasses import dataclass
+
+from cores.report import CodeLine, MachineSnapshot, Stop
+
+from .glyphs import Glyphs
+from .rows import EMPTY, Row, fit, fit_row, printable, raised, row, spread
+
+KINDS = {"interpreter": "EMULATOR", "trap": "TRAP AND EMULATE", "kvm": "HARDWARE"}
+"""What each kind of core is called on the screen."""
+
+GENERAL = (
+    "rax", "rbx", "rcx", "rdx", "rsi", "rdi", "rbp", "rsp",
+    "r8", "r9", "r10", "r11", "r12", "r13", "r14", "r15",
+)  # fmt: skip
+SYSTEM = (
+    "cs", "ss", "ds", "es", "fs", "gs", "cr0", "cr2", "cr3", "cr4", "cr8", "efer", "fs_base", "gs_base",
+)  # fmt: skip
+SHORT_NAMES = {"fs_base": "fsb", "gs_base": "gsb", "efer": "efer"}
+FLAGS = (
+    ("of", 11), ("df", 10), ("if", 9), ("tf", 8), ("sf", 7), ("zf", 6), ("af", 4), ("pf", 2), ("cf", 0),
+)  # fmt: skip
+
+GENERAL_WIDTH = 22
+"""' rax 0000000000000048*': a mark, three letters, sixteen digits, a mark."""
+SYSTEM_WIDTH = 15
+GUTTER = 7
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """What a pane shows besides the machine's own state.
+
+    number: the key that shows and hides it. differs: registers in which the cores disagree.
+    equal: does it agree with the first core (None: it is the first, or nothing was compared)?
+    rate: instructions a second, None while nothing runs. top: address of the first code row.
+    """
+
+    number: int = 1
+    focused: bool = False
+    differs: frozenset[str] = frozenset()
+    equal: bool | None = None
+    rate: float | None = None
+    top: int | None = None
+    breakpoints: frozenset[int] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How many rows each part of a pane gets, and in how many columns the registers stand."""
+
+    columns: int
+    system_column: bool
+    registers: int
+    headline: int
+    system: int
+    ring_row: bool
+    code: int
+    console: int
+    gaps: int
+
+
+def kind(core: str) -> str:
+    """The family of a core: "interpreter", "trap" or "kvm"; also its role in the palette."""
+    family = core.partition(":")[0]
+    return family if family in KINDS else "interpreter"
+
+
+def code_top(m: MachineSnapshot, rows: int, top: int | None) -> int | None:
+    """The address of the first code row: the old one for as long as the next instruction stays in
+    sight, so that stepping moves the mark and not the text."""
+    addresses = [line.address for line in m.code]
+    rip = m.registers.get("rip", 0)
+    if rip not in addresses:
+        return addresses[0] if addresses else None
+    now = addresses.index(rip)
+    if top in addresses and addresses.index(top) <= now < addresses.index(top) + rows - (rows > 3):
+        return top
+    return addresses[max(0, min(now - rows // 3, len(addresses) - rows))]
+
+
+def _value(m: MachineSnapshot, name: str) -> int:
+    return m.registers.get(name, 0)
+
+
+def _cell(m: MachineSnapshot, view: View, name: str, digits: int, width: int, glyphs: Glyphs) -> Row:
+    """Name, value and the mark of what happened to it, ``width`` cells wide."""
+    value = _value(m, name)
+    text = f"{value:0{digits}x}" if digits else f"{value:x}"
+    label = SHORT_NAMES.get(name, name)
+    reads = name in m.reads
+    mark, role = " ", "text"
+    if name in view.differs:
+        mark, role = glyphs.unequal, "bad"
+    elif name in m.changed:
+        mark, role = glyphs.changed, "changed"
+    elif value == 0:
+        role = "dim"
+    room = width - 2 - max(3, len(label)) - 1
+    if len(text) > room:
+        text = glyphs.more + text[-(room - 1) :]
+    return fit_row(
+        row(
+            (glyphs.read if reads else " ", "read" if reads else "dim"),
+            (f"{label:<3}", "read" if reads else "dim"),
+            " ",
+            (text, role),
+            (mark, role),
+        ),
+        width,
+    )
+
+
+def register_rows(m: MachineSnapshot, view: View, p: Plan, glyphs: Glyphs) -> list[Row]:
+    """The general registers in columns, the system registers beside them where they fit."""
+    rows: list[Row] = []
+    for y in range(p.registers):
+        parts: list[tuple[str, str]] = []
+        for x in range(p.columns):
+            at = x * p.registers + y
+            if x:
+                parts.append((" ", "text"))
+            if at < len(GENERAL):
+                parts += _cell(m, view, GENERAL[at], 16, GENERAL_WIDTH, glyphs)
+            elif at - len(GENERAL) < 2:  # the two cells that 3 x 6 leaves over
+                parts += _cell(m, view, ("cr0", "cr3")[at - len(GENERAL)], 0, GENERAL_WIDTH, glyphs)
+        if p.system_column:
+            names = SYSTEM if p.registers >= len(SYSTEM) else SYSTEM[6:]
+            if y < len(names):
+                parts += [(" ", "text"), *_cell(m, view, names[y], 0, SYSTEM_WIDTH, glyphs)]
+        rows.append(tuple(parts))
+    return rows
+
+
+def system_rows(m: MachineSnapshot, view: View, width: int, count: int, glyphs: Glyphs) -> list[Row]:
+    """The system registers in rows of their own."""
+    per_row = max(1, width // SYSTEM_WIDTH)
+    rows: list[Row] = []
+    for y in range(count):
+        parts: list[tuple[str, str]] = []
+        for name in SYSTEM[y * per_row : (y + 1) * per_row]:
+            parts += _cell(m, view, name, 0, SYSTEM_WIDTH, glyphs)
+        rows.append(tuple(parts))
+    return rows
+
+
+def flag_rows(m: MachineSnapshot, view: View, p: Plan, width: int, glyphs: Glyphs) -> list[Row]:
+    """The flags, each at its place; then the ring, as the guest believes and as it is."""
+    value = _value(m, "rflags")
+    parts: list[tuple[str, str]] = [(" ", "dim")]
+    for name, bit in FLAGS:
+        up = value >> bit & 1
+        parts += [(name.upper() if up else name, "strong" if up else "faint"), (" ", "text")]
+    if "rflags" in view.differs:
+        parts.append((glyphs.unequal, "bad"))
+    else:
+        parts.append((glyphs.changed if "rflags" in m.changed else " ", "changed"))
+    flags = tuple(parts)
+    if p.ring_row:
+        return [flags, row(" ", *ring_words(m))]
+    return [spread(flags, row(*ring_words(m), " "), width)]
+
+
+def ring_words(m: MachineSnapshot) -> Row:
+    if m.real_ring is None:
+        return row((f"ring {m.ring}", "strong"), (", simulated", "dim"))
+    if m.real_ring == m.ring:
+        return row((f"ring {m.ring}", "strong"), (", for real", "dim"))
+    return row((f"ring {m.ring}", "strong"), (", really ", "dim"), (f"{m.real_ring}", "strong"))
+
+
+def short_count(n: int) -> str:
+    """A count in at most five cells."""
+    for limit, divisor, unit in (
+        (10_000, 1, ""),
+        (1_000_000, 1_000, "k"),
+        (1_000_000_000, 1_000_000, "M"),
+    ):
+        if n < limit:
+            return f"{n // divisor:,}{unit}"
+    return f"{n // 1_000_000_000:,}G"
+
+
+def comment_of(source: str) -> str:
+    """The comment of a source line: Keystone begins one with '#'."""
+    quote = ""
+    for at, char in enumerate(source):
+        if quote:
+            quote = "" if char == quote else quote
+        elif char in "'\"":
+            quote = char
+        elif char == "#":
+            return source[at:].strip()
+    return ""
+
+
+def code_rows(m: MachineSnapshot, view: View, width: int, count: int, glyphs: Glyphs) -> list[Row]:
+    """Instructions from ``view.top`` on. A machine that the host had to stop says why instead."""
+    if m.stop is Stop.ERROR and m.reason:
+        return [row((line, "bad")) for line in textwrap.wrap(m.reason, width)[:count]] + [EMPTY] * max(
+            0, count - len(textwrap.wrap(m.reason, width))
+        )
+    if not m.code:
+        return [row((" no instruction can be read at rip", "dim"))] + [EMPTY] * (count - 1)
+    top = code_top(m, count, view.top)
+    first = next((i for i, line in enumerate(m.code) if line.address == top), 0)
+    lines = m.code[first : first + count]
+    rows = [code_row(m, line, view, width, glyphs) for line in lines]
+    return rows + [EMPTY] * (count - len(rows))
+
+
+def code_row(m: MachineSnapshot, line: CodeLine, view: View, width: int, glyphs: Glyphs) -> Row:
+    """Address, instruction, the source's comment, and the gutter."""
+    here = line.address == m.registers.get("rip") and m.stop is None
+    address = f"{line.address:6x}"
+    mark = glyphs.next if here else glyphs.breakpoint if line.address in view.breakpoints else " "
+    gutter, gutter_role = gutter_of(m, line, glyphs)
+    room = width - 2 - len(address) - 2 - GUTTER
+    comment = printable(comment_of(line.source))
+    text_width = room if not comment or room < 26 else max(20, min(30, room // 2))
+    leaves = here and gutter_role == "exit"
+    parts = row(
+        (mark + " ", "exit" if leaves else "strong" if here else "bad" if mark != " " else "text"),
+        (address + "  ", "text" if here else "dim"),
+        (fit(printable(line.text), text_width, glyphs.more), "strong" if here else "text"),
+        (fit(" " + comment if room > text_width else "", room - text_width, glyphs.more), "comment"),
+        (fit(gutter, GUTTER), gutter_role),
+    )
+    return raised(parts) if here else parts
+
+
+def gutter_of(m: MachineSnapshot, line: CodeLine, glyphs: Glyphs) -> tuple[str, str]:
+    """Does this instruction leave the guest? An interpreter's never do: its gutter stays empty."""
+    if kind(m.core) == "interpreter":
+        return "", "dim"
+    count = f" {short_count(line.exits)}" if line.exits else ""
+    match line.kind:
+        case "silent":
+            return f" {glyphs.silent}{count}", "exit"
+        case "privileged" | "absent":
+            return f" {glyphs.exits}{count}", "exit"
+        case _ if line.exits:  # ordinary, but its operand led to a device or a fault
+            return f" {glyphs.exits}{count}", "exit"
+        case _:
+            return f" {glyphs.direct}", "faint"
+
+
+def console_rows(m: MachineSnapshot, width: int, count: int, glyphs: Glyphs) -> list[Row]:
+    """The end of the guest's output; the VGA screen once the guest has written there."""
+    if count <= 0:
+        return []
+    name = "console " if m.screen is None else "screen  "
+    text = m.console if m.screen is None else m.screen
+    room = width - len(name) - 1
+    lines: list[str] = []
+    for line in text[-room * (count + 1) * 4 :].split("\n"):
+        clean = printable(line.expandtabs(4))
+        lines += [clean[i : i + room] for i in range(0, max(1, len(clean)), room)]
+    if m.screen is None:
+        lines[-1] = (lines[-1] + "_")[:room]
+        while len(lines) > count and lines[-1] == "_":  # rather a line of text than an empty one
+            lines.pop()
+    lines = lines[-count:]
+    rows = [
+        row((" " + (name if y == 0 else " " * len(name)), "dim"), line) for y, line in enumerate(lines)
+    ]
+    return rows + [EMPTY] * (count - len(rows))
+
+
+def counter_row(m: MachineSnapshot, view: View, width: int) -> Row:
+    """Instructions and exits; the rate while it runs."""
+    narrow = width < 46
+    unit = " instr" if narrow else " instructions" if m.instructions != 1 else " instruction"
+    if m.instructions is None:
+        left = row((" not counted: the CPU ran on its own" if not narrow else " not counted", "dim"))
+    else:
+        left = row((f" {m.instructions:,}", "strong"), (unit, "dim"))
+    right: Row = row((f"{m.exits:,}", "strong"), (" exit " if m.exits == 1 else " exits ", "dim"))
+    if view.rate and not narrow:
+        left = (*left, (f"  {rate_words(view.rate)}", "dim"))
+    elif m.bridged and not narrow:
+        left = (*left, (f"  {m.bridged:,} bridged", "dim"))
+    return spread(left, right, width)
+
+
+def rate_words(rate: float) -> str:
+    """Instructions a second, in three digits."""
+    for limit, divisor, unit in ((1e3, 1.0, ""), (1e6, 1e3, " k"), (1e9, 1e6, " M")):
+        if rate < limit:
+            shown = rate / divisor
+            return f"{shown:.1f}{unit}/s" if shown < 100 and unit else f"{shown:.0f}{unit}/s"
+    return f"{rate / 1e9:.1f} G/s"

@@ -1,0 +1,140 @@
+"""One machine as rows of text: pure functions from a snapshot to what its pane shows.
+
+registers    16 general ones; beside or under them the system registers, as the width allows
+flags        every flag at its own place, in capitals where set: nothing moves when one changes
+code         around the next instruction; the gutter at the right tells what leaves the guest
+console      the end of what the guest has printed, or its VGA screen
+counters     instructions, exits, rate
+"""
+
+from __future__ import annotations
+
+from cores.report import MachineSnapshot, Stop
+
+from .glyphs import Glyphs
+from .machine_parts import (
+    GENERAL,
+    GENERAL_WIDTH,
+    KINDS,
+    SYSTEM,
+    SYSTEM_WIDTH,
+    Plan,
+    View,
+    code_rows,
+    console_rows,
+    counter_row,
+    flag_rows,
+    kind,
+    register_rows,
+    system_rows,
+)
+from .rows import EMPTY, Row, boxed, fit, fit_row, row, row_width, spread
+
+
+def plan(width: int, height: int) -> Plan:
+    """Share out a pane's inside. Depends on its size alone, so that the layout never jumps."""
+    columns = 3 if width >= 3 * GENERAL_WIDTH + 4 else 2 if width >= 2 * GENERAL_WIDTH + 1 else 1
+    registers = -(-len(GENERAL) // columns)
+    beside = width >= columns * (GENERAL_WIDTH + 1) + SYSTEM_WIDTH and registers >= 8
+    ring_row = width < 46
+    system_rows = 0 if beside else -(-len(SYSTEM) // max(1, width // SYSTEM_WIDTH))
+    shares = {"code": 3, "console": 1, "headline": 0, "system": 0, "gaps": 0}
+    left = height - registers - 2 - ring_row - 4
+    wishes = (
+        ("headline", 2), ("code", 2), ("gaps", 1), ("console", 1), ("system", system_rows), ("gaps", 1), ("code", 2),
+        ("console", 1), ("gaps", 1), ("code", 4), ("console", 3), ("code", 4), ("console", 8),
+    )  # fmt: skip
+    for part, rows in wishes:
+        if rows and left >= rows:
+            shares[part] += rows
+            left -= rows
+    return Plan(
+        columns, beside, registers, shares["headline"], shares["system"], ring_row,
+        shares["code"] + max(0, left), shares["console"], shares["gaps"],
+    )  # fmt: skip
+
+
+def pane_rows(m: MachineSnapshot, view: View, width: int, height: int, glyphs: Glyphs) -> list[Row]:
+    """The whole pane, frame included, in exactly width x height cells."""
+    hue = kind(m.core)
+    inner = width - 4
+    p = plan(inner, height - 2)
+    body: list[Row] = []
+    if p.headline:
+        body += [
+            row((fit(m.label, inner, glyphs.more), "dim")),
+            row((fit(m.where, inner, glyphs.more), "dim")),
+        ]
+    if p.gaps >= 3:
+        body.append(EMPTY)
+    body += register_rows(m, view, p, glyphs)
+    if p.system:
+        body += system_rows(m, view, inner, p.system, glyphs)
+    body += flag_rows(m, view, p, inner, glyphs)
+    if p.gaps >= 1:
+        body.append(EMPTY)
+    body += code_rows(m, view, inner, p.code, glyphs)
+    if p.gaps >= 2:
+        body.append(EMPTY)
+    body += console_rows(m, inner, p.console, glyphs)
+    body.append(counter_row(m, view, inner))
+    title = row(
+        (f" {view.number} ", "dim"), (KINDS[hue], hue), ("  " + m.core + " ", "dim"),
+    )  # fmt: skip
+    rows = boxed(title, body, width, height, glyphs, "dim" if view.focused else "faint")
+    rows[-1] = foot_row(m, view, width, glyphs)
+    return rows
+
+
+def stop_words(m: MachineSnapshot) -> str:
+    """Why a machine has come to its end, in words."""
+    match m.stop:
+        case None:
+            return ""
+        case Stop.EXIT:
+            return f"exited with status {m.exit_status}"
+        case Stop.POWEROFF:
+            return "powered off"
+        case Stop.HALTED:
+            return "halted: nothing will wake it"
+        case Stop.SHUTDOWN:
+            return "shut down: triple fault"
+        case Stop.BUDGET:
+            return "stopped: its budget is spent"
+        case Stop.ERROR:
+            return "the host could not go on"
+
+
+def foot_row(m: MachineSnapshot, view: View, width: int, glyphs: Glyphs) -> Row:
+    """The lower edge of the frame: how the machine ended, and whether it agrees with the first."""
+    border = "dim" if view.focused else "faint"
+    _, _, bl, br = glyphs.corners
+    parts: list[tuple[str, str]] = []
+    if m.stop is not None:
+        role = "bad" if m.stop in (Stop.ERROR, Stop.SHUTDOWN) else "strong"
+        parts = [(f" {stop_words(m)} ", role)]
+    agree: Row = EMPTY
+    if view.equal is not None:
+        agree = row((f" {glyphs.equal} ", "good") if view.equal else (f" {glyphs.unequal} ", "bad"))
+    left = fit_row(tuple(parts), min(row_width(tuple(parts)), width - 9))
+    rest = glyphs.across * (width - 4 - row_width(left) - row_width(agree))
+    return ((bl + glyphs.across, border), *left, (rest, border), *agree, (glyphs.across + br, border))
+
+
+def line_row(m: MachineSnapshot, view: View, width: int, glyphs: Glyphs) -> Row:
+    """A machine shrunk to one row."""
+    hue = kind(m.core)
+    rip = f"  rip {m.registers.get('rip', 0):x}"
+    left = row(
+        (f" {view.number} ", "dim"),
+        (KINDS[hue], hue),
+        (f"  {m.core}", "dim"),
+        rip,
+        (f"  {stop_words(m)}", "strong"),
+    )
+    mark: Row = row("   ")
+    if view.equal is not None:
+        mark = row((f" {glyphs.equal} ", "good") if view.equal else (f" {glyphs.unequal} ", "bad"))
+    count = "not counted" if m.instructions is None else f"{m.instructions:,} instructions"
+    right = row((f"{count}  {m.exits:,} exits ", "text"), *mark)
+    return spread(left, right, width)

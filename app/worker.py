@@ -1,0 +1,271 @@
+"""The thread that owns a session.
+
+    interface thread                          worker thread
+    submit(command) ----- queue ----------->  the only caller of the session (ptrace demands it)
+                    <---- Future -----------
+    .snapshot       <---- swapped attribute   the newest picture, after each command and each slice
+
+What goes on by itself (a run, the search for the next exit) is a *goal*: a function that works for
+one short slice. Between slices the worker looks into its queue, so a key is answered at once even
+while a guest spins; a slice that is too long is cut short by ``Session.interrupt``.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import replace
+from typing import Protocol
+
+from cores.errors import RingscopeError
+from cores.report import SessionSnapshot
+from cores.x86.instruction import Reason
+
+
+class Session(Protocol):
+    """What the interface needs of a session (cores/session.py). Only ``interrupt`` may be called
+    from a thread other than the one that made it."""
+
+    def step(self) -> None: ...
+    def step_back(self) -> None: ...
+    def next_exit(self, reason: Reason | None = None, limit: float = 0.05) -> bool: ...
+    def previous_exit(self) -> None: ...
+    def go_to(self, instruction: int) -> None: ...
+    def run(self, seconds: float) -> bool: ...
+    def run_free(self, seconds: float) -> bool: ...
+    def restart(self) -> None: ...
+    def key(self, text: str) -> None: ...
+    def snapshot(self) -> SessionSnapshot: ...
+    def interrupt(self) -> None: ...
+    def close(self) -> None: ...
+
+
+Opener = Callable[[], Session]
+Command = Callable[[Session], None]
+Goal = Callable[[Session], float | None]
+"""One slice of work; gives the seconds to wait before the next one, None when the goal is reached."""
+
+SLICE = 0.03
+"""Seconds of one slice: about a frame."""
+
+RATE_WINDOW = 0.5
+"""Seconds over which instructions a second are counted."""
+
+
+def alive(snapshot: SessionSnapshot) -> bool:
+    """Can any machine still go on?"""
+    return any(machine.stop is None for machine in snapshot.machines)
+
+
+class Worker:
+    """Owns a session in a daemon thread of its own.
+
+    snapshot: the newest picture, None until the session is open. failure: why there is no session
+    or why the last command failed, "" when all is well. rates: core -> instructions a second over
+    the last half second, while something goes on. busy: since when (time.monotonic) the present
+    command has been going on, None while idle.
+    """
+
+    def __init__(self, opener: Opener) -> None:
+        self.snapshot: SessionSnapshot | None = None
+        self.failure = ""
+        self.rates: dict[str, float] = {}
+        self.busy: float | None = None
+        self._opener = opener
+        self._queue: queue.SimpleQueue[tuple[Command | None, Future[None]]] = queue.SimpleQueue()
+        self._session: Session | None = None
+        self._goal: Goal | None = None
+        self._measured: tuple[float, dict[str, int]] | None = None
+        self._thread = threading.Thread(target=self._main, name="session", daemon=True)
+        self._thread.start()
+
+    # -- called from the interface's thread ---------------------------------------------------
+
+    def submit(self, command: Command) -> Future[None]:
+        """Have the worker do this next; cuts the present slice short. A goal that is under way
+        goes on afterwards."""
+        future: Future[None] = Future()
+        self._queue.put((command, future))
+        self._interrupt()
+        return future
+
+    def step(self) -> Future[None]:
+        return self._halting(lambda s: s.step())
+
+    def step_back(self) -> Future[None]:
+        return self._halting(lambda s: s.step_back())
+
+    def previous_exit(self) -> Future[None]:
+        return self._halting(lambda s: s.previous_exit())
+
+    def go_to(self, instruction: int) -> Future[None]:
+        return self._halting(lambda s: s.go_to(instruction))
+
+    def restart(self) -> Future[None]:
+        return self._halting(lambda s: s.restart())
+
+    def type(self, text: str) -> Future[None]:
+        """Keys for the guests' keyboards; a run goes on."""
+        return self.submit(lambda s: s.key(text))
+
+    def pause(self) -> Future[None]:
+        return self._halting(lambda s: None)
+
+    def run(self, speed: float | None = None) -> Future[None]:
+        """Go on in lockstep, at ``speed`` instructions a second, or as fast as it goes."""
+        return self._pursue(_as_fast_as_it_goes if speed is None else _at_speed(speed))
+
+    def run_free(self) -> Future[None]:
+        """Let each machine run on its own, at full speed, until it traps."""
+        return self._pursue(lambda s: 0.0 if s.run_free(SLICE) else None)
+
+    def next_exit(self, reason: Reason | None = None) -> Future[None]:
+        """Go on until any machine leaves its guest."""
+        return self._pursue(lambda s: None if s.next_exit(reason, SLICE) else 0.0)
+
+    def close(self, timeout: float = 5.0) -> None:
+        """End the session and the thread. Twice does no harm."""
+        if self._thread.is_alive():
+            self._queue.put((None, Future()))
+            self._interrupt()
+            self._thread.join(timeout)
+
+    def _halting(self, command: Command) -> Future[None]:
+        def halt_first(session: Session) -> None:
+            self._goal = None
+            command(session)
+
+        return self.submit(halt_first)
+
+    def _pursue(self, goal: Goal) -> Future[None]:
+        def set_goal(_: Session) -> None:
+            self._goal = goal
+
+        return self.submit(set_goal)
+
+    def _interrupt(self) -> None:
+        session = self._session
+        if session is not None:
+            session.interrupt()
+
+    # -- the worker's own thread --------------------------------------------------------------
+
+    def _main(self) -> None:
+        try:
+            self._session = self._opener()
+        except Exception as error:
+            self.failure = words(error)
+            self._refuse_all()
+            return
+        try:
+            self._publish()
+            self._serve(self._session)
+        finally:
+            session, self._session = self._session, None
+            session.close()
+            self._refuse_all()
+
+    def _serve(self, session: Session) -> None:
+        wait: float | None = None
+        while True:
+            try:
+                block = wait is None or wait > 0
+                command, future = self._queue.get(block, wait)
+            except queue.Empty:
+                wait = self._slice(session)
+                continue
+            if command is None:
+                return
+            self._obey(session, command, future)
+            wait = None if self._goal is None else 0.0
+
+    def _obey(self, session: Session, command: Command, future: Future[None]) -> None:
+        self.busy = time.monotonic()
+        try:
+            command(session)
+            self.failure = ""
+            self._publish()
+        except Exception as error:
+            self._failed(error)
+            future.set_exception(error)
+        else:
+            future.set_result(None)
+        finally:
+            self.busy = None
+
+    def _slice(self, session: Session) -> float | None:
+        goal = self._goal
+        if goal is None:
+            return None
+        try:
+            wait = goal(session)
+            if wait is None:
+                self._goal = None
+            self._publish()
+        except Exception as error:
+            self._failed(error)
+            return None
+        return wait
+
+    def _publish(self) -> None:
+        assert self._session is not None
+        snapshot = self._session.snapshot()
+        running = self._goal is not None
+        if running and not alive(snapshot):
+            self._goal, running = None, False
+        self._measure(snapshot, running)
+        self.snapshot = replace(snapshot, running=running) if running != snapshot.running else snapshot
+
+    def _measure(self, snapshot: SessionSnapshot, running: bool) -> None:
+        now = time.monotonic()
+        counts = {m.core: m.instructions for m in snapshot.machines if m.instructions is not None}
+        if not running:
+            self._measured = None
+            self.rates = {}
+        elif self._measured is None:
+            self._measured = (now, counts)
+        elif now - self._measured[0] >= RATE_WINDOW:
+            since, before = self._measured
+            self.rates = {c: (n - before.get(c, n)) / (now - since) for c, n in counts.items()}
+            self._measured = (now, counts)
+
+    def _failed(self, error: Exception) -> None:
+        self._goal = None
+        self.failure = words(error)
+        snapshot = self.snapshot
+        if snapshot is not None:
+            self.snapshot = replace(snapshot, running=False, serial=snapshot.serial + 1)
+
+    def _refuse_all(self) -> None:
+        while True:
+            try:
+                _, future = self._queue.get_nowait()
+            except queue.Empty:
+                return
+            future.cancel()
+
+
+def words(error: Exception) -> str:
+    """An error for the user: our own errors are sentences already; a bug says its kind too."""
+    text = str(error)
+    return text if isinstance(error, RingscopeError) and text else f"{type(error).__name__}: {text}"
+
+
+def _as_fast_as_it_goes(session: Session) -> float | None:
+    return 0.0 if session.run(SLICE) else None
+
+
+def _at_speed(speed: float) -> Goal:
+    """Several steps in a slice when one step a slice would be too slow."""
+    pause = max(1 / speed, SLICE)
+    steps = max(1, round(speed * pause))
+
+    def goal(session: Session) -> float | None:
+        for _ in range(steps):
+            session.step()
+        return pause if alive(session.snapshot()) else None
+
+    return goal
