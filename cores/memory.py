@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Protocol
 
 from .ram import Ram
@@ -85,6 +86,12 @@ class PhysicalMemory:
         self._note(gpa)
         return b"\xff" * length
 
+    def device_peek(self, gpa: int, length: int) -> bytes:
+        """What ``device_read`` would answer, without it being an access of the guest's."""
+        if self._device is not None and gpa in self._window:
+            return self._device.mmio_read(gpa - self._window.start, length)
+        return b"\xff" * length
+
     def device_write(self, gpa: int, data: bytes) -> None:
         """Write where there is no RAM: a device takes it, else it is lost."""
         self.on_access()
@@ -102,4 +109,4 @@ class PhysicalMemory:
         edges = (HOLE.start, self._window.start, self._window.stop, HOLE.stop, self.size)
         end = gpa + length
         cuts = [gpa, *sorted(e for e in set(edges) if gpa < e < end), end]
-        return [(a, b - a) for a, b in zip(cuts, cuts[1:], strict=False)]
+        return [(a, b - a) for a, b in pairwise(cuts)]

@@ -1,0 +1,111 @@
+"""One PC with its guest: RAM, devices, an engine, and the VMM between them."""
+
+from __future__ import annotations
+
+import hashlib
+from time import perf_counter
+
+from .devices.board import Board
+from .devices.disk import Disk
+from .engines.base import Engine
+from .memory import PhysicalMemory
+from .platform import INITIAL_FPU, boot
+from .program import Program
+from .ram import Ram
+from .report import CoreReport, Stop
+from .virtual_cpu import VirtualCpu
+from .vmm import Vmm
+from .x86.registers import STATE_NAMES
+from .x86.tables import table_pages
+
+ACCESSED_AND_DIRTY = 0x60
+"""The A and D bits of a page-table entry: when a CPU sets them is its own affair, so they are
+masked wherever two machines' memory is compared."""
+
+
+class Machine:
+    """A booted PC, ready to run its program on one engine.
+
+    disk: of its own; the overlay makes that cheap. input: goes to keyboard and UART.
+    seconds: of host time spent in the guest's run so far, set-up not included.
+    """
+
+    def __init__(
+        self,
+        program: Program,
+        engine: Engine,
+        *,
+        ram: int,
+        disk: Disk | None = None,
+        input: bytes = b"",
+        pure: bool = False,
+    ) -> None:
+        self.program = program
+        self.engine = engine
+        self.core = engine.traits.core
+        self.ram = Ram(ram)
+        self.memory = PhysicalMemory(self.ram)
+        self.board = Board(self.memory, disk=disk, input=input)
+        self.cpu = VirtualCpu()
+        self.seconds = 0.0
+        boot(program, self.memory, self.cpu, disk_sectors=disk.sectors if disk else 0)
+        try:
+            engine.load(self.memory)
+            engine.write_fpu(INITIAL_FPU)
+            self.vmm = Vmm(engine, self.memory, self.cpu, self.board, pure=pure)
+            if self.vmm.shadow:
+                self.vmm.shadow.map_boot()
+        except BaseException:
+            self.close()
+            raise
+        self.roots = {self.cpu.cr3}
+
+    def step(self) -> None:
+        """Complete one more instruction, or stop."""
+        began = perf_counter()
+        self.vmm.step()
+        self.seconds += perf_counter() - began
+        self.roots.add(self.cpu.cr3)
+
+    @property
+    def stop(self) -> Stop | None:
+        return self.vmm.stop
+
+    def console(self) -> str:
+        return bytes(self.board.console).decode("latin-1")
+
+    def memory_image(self) -> bytearray:
+        """RAM in address order without the hole, A and D bits masked in the page tables of every
+        CR3 loaded so far."""
+        image = bytearray(self.memory.view[: self.memory.size])
+        for page in table_pages(self.memory, self.roots):
+            for at in range(page, page + 4096, 8):
+                image[at] &= ~ACCESSED_AND_DIRTY & 0xFF
+        del image[0xA0000:0xC0000]
+        return image
+
+    def report(self) -> CoreReport:
+        """How it stands, or how it ended."""
+        vmm, board, traits = self.vmm, self.board, self.engine.traits
+        trace = vmm.trace
+        return CoreReport(
+            core=traits.core, engine=traits.engine, available=True, reason=vmm.reason or None,
+            stop=vmm.stop, exit_status=vmm.exit_status,
+            instructions=vmm.counted, exits=trace.exits,
+            exits_by_reason={reason.value: n for reason, n in sorted(trace.by_reason.items())},
+            device_accesses=board.accesses, bridged=trace.bridged,
+            console=self.console(), screen=board.screen(),
+            registers=dict(zip(STATE_NAMES, self.cpu.state(), strict=True)),
+            memory_sha256=hashlib.sha256(self.memory_image()).hexdigest(),
+            notes=self.notes(), seconds=self.seconds,
+        )  # fmt: skip
+
+    def notes(self) -> tuple[str, ...]:
+        """What the user should know beside the figures."""
+        unbacked = [f"physical address {a:#x} has neither RAM nor device" for a in self.memory.unbacked]
+        return (*self.vmm.notes, *self.board.notes(), *unbacked)
+
+    def close(self) -> None:
+        """Release the engine, then the memory it maps."""
+        self.engine.close()
+        self.ram.close()

@@ -1,0 +1,148 @@
+"""Shadow page tables: the guest's virtual memory on a host that has its own.
+
+On a trap core the guest's page tables translate nothing: the real CPU walks the host's. So the
+host mappings of the vCPU process are kept as a *virtual TLB*. They begin empty; a touch of a page
+not there yet faults to the VMM (a hidden fault: the guest never hears of it), which walks the
+guest's tables and maps what they say. Whatever would make a TLB forget makes us unmap. And as on
+the CPU, a stale entry that the guest never invalidated may still be used.
+
+Two address spaces, one for each virtual privilege level: guest kernel and guest user both run in
+real ring 3, where the U/S bit could not keep them apart.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+
+from .engines.base import KERNEL_SPACE, USER_SPACE, DeprivilegedEngine
+from .memory import HOLE, PhysicalMemory
+from .virtual_cpu import VirtualCpu
+from .x86.paging import PAGE, Mmu, Translation, walk
+from .x86.registers import Cr0, Cr4, Flag
+
+LARGE = 2 << 20
+MAX_MAPPINGS = 30_000
+"""Linux allows a process 65,530 mappings (vm.max_map_count); an unmap in the middle makes two of one."""
+
+
+class Filled(Enum):
+    """What became of a hidden fault that was not the guest's."""
+
+    MAPPED = "mapped"
+    DEVICE = "device"
+    """No RAM behind that page: a device, or nothing."""
+    UNREACHABLE = "unreachable"
+    """The host process cannot have a mapping there."""
+
+
+class ShadowPages:
+    """Fills and drops the engine's mappings according to the guest's page tables.
+
+    fills: hidden faults served so far.
+    """
+
+    def __init__(
+        self, engine: DeprivilegedEngine, memory: PhysicalMemory, cpu: VirtualCpu, mmu: Mmu
+    ) -> None:
+        self.engine = engine
+        self.memory = memory
+        self.cpu = cpu
+        self.mmu = mmu
+        self.fills = 0
+        self._mapped = 0
+        self._large: set[tuple[int, int]] = set()
+        self._gigantic = False
+
+    def map_boot(self) -> None:
+        """Map ahead what the platform's boot tables map: all RAM from 64 KiB on, identically.
+        Two calls instead of some hundred hidden faults; a guest that only computes has none."""
+        for start, stop in ((0x10000, HOLE.start), (HOLE.stop, self.memory.size)):
+            self.engine.map(KERNEL_SPACE, start, start, stop - start, writable=True, executable=True)
+            self._large |= {(KERNEL_SPACE, part) for part in range(start // LARGE, -(-stop // LARGE))}
+
+    def space(self) -> int:
+        """The address space that the guest's virtual privilege level runs in."""
+        return USER_SPACE if self.cpu.cpl == 3 else KERNEL_SPACE
+
+    def fill(self, gva: int, *, write: bool, execute: bool) -> Filled:
+        """Serve a hidden fault. Raises GuestFault when the guest's own tables forbid the access."""
+        page = walk(self.memory, self.cpu, gva, write=write, execute=execute)
+        if not self.memory.is_ram(page.gpa & -PAGE, PAGE):
+            return Filled.DEVICE
+        self.fills += 1
+        self._gigantic |= page.size > LARGE
+        if self._mapped >= MAX_MAPPINGS:
+            self.drop_all()
+        space = self.space()
+        writable = page.dirty and self._may_write(page)  # clean pages fault once more, to set D
+        executable = self._may_execute(page)
+        start, frame, length = self._extent(page, gva)
+        if not self._map(space, start, frame, length, writable, executable):
+            start, frame, length = gva & -PAGE, page.gpa & -PAGE, PAGE
+            if not self._map(space, start, frame, length, writable, executable):
+                return Filled.UNREACHABLE
+        return Filled.MAPPED
+
+    def _map(
+        self, space: int, gva: int, gpa: int, length: int, writable: bool, executable: bool
+    ) -> bool:
+        if not self.engine.map(space, gva, gpa, length, writable=writable, executable=executable):
+            return False
+        self._mapped += 1
+        if length > PAGE:
+            self._large.add((space, gva // LARGE))
+        return True
+
+    def _extent(self, page: Translation, gva: int) -> tuple[int, int, int]:
+        """(GVA, GPA, length) to map: of large pages the aligned 2 MiB around ``gva`` where all is RAM."""
+        if page.size >= LARGE:
+            start = gva & -LARGE
+            frame = page.frame + (start - page.page)
+            if self.memory.is_ram(frame, LARGE) and (start or frame):
+                return start, frame, LARGE
+        return gva & -PAGE, page.gpa & -PAGE, PAGE
+
+    def _may_write(self, page: Translation) -> bool:
+        if self.cpu.cpl == 3:
+            return page.writable and page.user
+        return page.writable or not self.cpu.cr0 & Cr0.WP
+
+    def _may_execute(self, page: Translation) -> bool:
+        if self.cpu.cpl == 3:
+            return page.executable and page.user
+        return page.executable and not (page.user and self.cpu.cr4 & Cr4.SMEP)
+
+    def open(self, gva: int, scratch: int) -> bool:
+        """Map a scratch page of the VMM's at ``gva``, for one instruction."""
+        return self.engine.map(
+            self.space(), gva & -PAGE, scratch, PAGE, writable=True, executable=False
+        )
+
+    def close(self, gva: int) -> None:
+        """Take a scratch page away again."""
+        self.engine.unmap(self.space(), gva & -PAGE, PAGE)
+
+    def drop(self, gva: int) -> None:
+        """INVLPG: forget one page, in both spaces; all of it where it is a large one."""
+        if self._gigantic:  # it may be mapped in many places
+            self.drop_all()
+            return
+        for space in (KERNEL_SPACE, USER_SPACE):
+            if (space, gva // LARGE) in self._large:
+                self._large.discard((space, gva // LARGE))
+                self.engine.unmap(space, gva & -LARGE, LARGE)
+            else:
+                self.engine.unmap(space, gva & -PAGE, PAGE)
+
+    def drop_all(self) -> None:
+        """A new CR3, or a control bit that changes what mappings mean: forget everything."""
+        self.engine.drop_all()
+        self._large.clear()
+        self._gigantic = False
+        self._mapped = 0
+
+    def rights(self) -> tuple[int, int, int, int, int]:
+        """What, besides the tables, decides which mappings are right; when it changes, ``drop_all``."""
+        cpu = self.cpu
+        smap = cpu.rflags & Flag.AC if cpu.cr4 & Cr4.SMAP else 0
+        return cpu.cr0 & (Cr0.WP | Cr0.PG), cpu.cr3, cpu.cr4, cpu.efer, smap

@@ -1,0 +1,479 @@
+"""The virtual machine monitor: it lets the guest run, and decides what each exit means.
+
+Begin to read at ``step``. One instruction of the guest goes through four questions:
+
+    1. Is an interrupt due?             then the guest's handler comes first (``_interrupt``)
+    2. What is the next instruction?    fetched and decoded through the guest's page tables
+    3. May the engine execute it?       a sensitive one that would not trap is emulated at once,
+                                        everything else is entered: the CPU itself says no
+    4. Why did the engine come back?    ``match exit``: emulate it, ask a device, fill a shadow
+                                        page, or reflect the fault into the guest
+
+The guest's mistakes are GuestFault, and end in the guest's own handlers. A guest that has none
+shuts its machine down; it can never raise anything through here.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from time import perf_counter_ns
+from typing import assert_never
+
+from .devices.board import Board
+from .emulator import Emulator
+from .engines.base import (
+    BudgetSpent,
+    DeprivilegedEngine,
+    Engine,
+    Exit,
+    Failed,
+    Fault,
+    Halted,
+    Intercept,
+    Interrupted,
+    MmioRead,
+    MmioWrite,
+    PortRead,
+    PortWrite,
+    Shutdown,
+    Stepped,
+    SystemCall,
+)  # fmt: skip
+from .memory import PhysicalMemory
+from .report import Stop
+from .shadow import Filled, ShadowPages
+from .trace import ExitEvent, Trace
+from .virtual_cpu import VirtualCpu
+from .window import Window
+from .x86 import interrupts
+from .x86.decode import Truncated, decode
+from .x86.faults import GuestFault, Unsupported, undefined_opcode
+from .x86.floating import check_floating
+from .x86.instruction import Instruction, Reason, Sensitivity
+from .x86.paging import PAGE, Mmu
+from .x86.registers import MASK64, Flag, Vector
+from .x86.touched import accesses, touched
+from .x86.undefined import keeps_memory, settle
+
+VECTOR_NAMES = {vector.value: "#" + vector.name for vector in Vector}
+NEVER = 1 << 63
+
+
+class Vmm:
+    """One guest on one engine.
+
+    cpu, memory, mmu: the guest as it believes itself to be. board: its devices.
+    instructions: completed ones (contract.md, Counting). ticks: virtual time in microseconds:
+    instructions, deliveries, and what HLT slept through.
+    stop: why the machine has come to its end, None while it can go on; ``reason``: in words.
+    pure: textbook trap-and-emulate: what does not trap runs unseen.
+    last, last_rip: the instruction that ``step`` completed, None when it stopped without one.
+    watching: keep in ``stored`` which physical ranges (gpa, length) ``last`` wrote.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        memory: PhysicalMemory,
+        cpu: VirtualCpu,
+        board: Board,
+        *,
+        pure: bool = False,
+    ) -> None:
+        self.engine = engine
+        self.memory = memory
+        self.cpu = cpu
+        self.board = board
+        self.pure = pure
+        self.mmu = Mmu(memory, cpu)
+        self.emulator = Emulator(cpu, self.mmu, board, lambda: self.ticks, self.flush)
+        self.trap: DeprivilegedEngine | None = (
+            engine if isinstance(engine, DeprivilegedEngine) else None
+        )
+        self.shadow = ShadowPages(self.trap, memory, cpu, self.mmu) if self.trap else None
+        self.trace = Trace()
+        self.instructions = 0
+        self.deliveries = 0
+        self.ticks = 0
+        self.budget = NEVER
+        self.stop: Stop | None = None
+        self.reason = ""
+        self.exit_status: int | None = None
+        self.notes: dict[str, None] = {}
+        self.last: Instruction | None = None
+        self.last_rip = 0
+        self.watching = False
+        self.stored: list[tuple[int, int]] = []
+        self._left = 0  # when the guest was last left, perf_counter_ns
+
+    @property
+    def counted(self) -> int | None:
+        """Instructions completed, or None where the CPU ran on its own and nobody counted."""
+        return self.instructions
+
+    # One instruction
+
+    def step(self) -> None:
+        """Complete one more instruction, with the deliveries that come before it, or stop."""
+        board, cpu = self.board, self.cpu
+        self.last = None
+        while self.stop is None:
+            if self.instructions + self.deliveries >= self.budget:
+                self.stop = Stop.BUDGET
+                return
+            if self.ticks >= board.deadline:
+                board.advance(self.ticks)
+            try:
+                if board.interrupt_pending and cpu.rflags & Flag.IF and not cpu.interrupt_shadow:
+                    self._interrupt()
+                insn = self._fetch()
+                self.last_rip = cpu.rip
+                if self.watching:
+                    self._execute_watched(insn)
+                else:
+                    self._execute(insn)
+            except GuestFault as fault:
+                self._reflect(fault)
+            except Unsupported as limit:
+                self._fail(str(limit))
+            else:
+                if self.stop is None:
+                    self.last = insn
+                    self._completed()
+                    return
+
+    def _execute_watched(self, insn: Instruction) -> None:
+        """Execute, and remember what it stores to."""
+        ranges = touched(insn, self.cpu)
+        self._execute(insn)
+        self.stored.clear()
+        for gva, length in ranges:
+            while length:  # page by page: neighbours may lie apart
+                here = min(length, PAGE - gva % PAGE)
+                with contextlib.suppress(GuestFault):  # a REP that stored nothing there
+                    gpa = self.mmu.translate(gva & MASK64, user=False)
+                    if self.memory.is_ram(gpa, here):
+                        self.stored.append((gpa, here))
+                gva += here
+                length -= here
+
+    def _fetch(self) -> Instruction:
+        """Decode the instruction at RIP, through the guest's own page tables."""
+        code = self.mmu.fetch(self.cpu.rip)
+        try:
+            return decode(code)
+        except Truncated:
+            self.mmu.translate(self.cpu.rip + len(code), execute=True)  # raises its page fault
+            raise undefined_opcode() from None
+
+    def _execute(self, insn: Instruction) -> None:
+        cpu = self.cpu
+        if cpu.rflags & Flag.TF:
+            self._single_step_flag(insn)
+        elif not insn.undefined_rule:
+            self._complete(insn)
+        else:
+            gpr, flags = cpu.gpr.copy(), cpu.rflags
+            operand = self._operand_to_keep(insn) if keeps_memory(insn, gpr) else None
+            self._complete(insn)
+            settle(insn, gpr, flags, cpu)
+            if operand is not None:
+                self.mmu.write(*operand)
+
+    def _complete(self, insn: Instruction) -> None:
+        if self._runs_directly(insn):
+            self._enter(insn)
+        else:
+            self._left = perf_counter_ns()
+            self._emulate(insn, "found before it ran")
+
+    def _operand_to_keep(self, insn: Instruction) -> tuple[int, bytes]:
+        """The memory operand's address and bytes, to put back (SHLD and SHRD of 16 bits by more)."""
+        gva, length, _ = accesses(insn, self.cpu)[0]
+        return gva, self.mmu.read(gva, length)
+
+    def _runs_directly(self, insn: Instruction) -> bool:
+        """May the engine be entered with this instruction next?"""
+        if insn.sensitivity is Sensitivity.ORDINARY:
+            if insn.floating and self.trap:
+                check_floating(insn, self.cpu)  # CR0.TS and EM exist only in the virtual CPU
+            return True
+        if self.trap:
+            return insn.sensitivity is Sensitivity.PRIVILEGED or self.pure
+        if insn.sensitivity is Sensitivity.ABSENT:
+            raise undefined_opcode()
+        return not self._intercepted(insn)
+
+    def _intercepted(self, insn: Instruction) -> bool:
+        intercepts = self.engine.traits.intercepts
+        if insn.mnemonic in intercepts:
+            return True
+        return insn.mnemonic == "mov" and insn.reason is Reason.CR and "mov cr" in intercepts
+
+    def _enter(self, insn: Instruction) -> None:
+        """Enter the guest until this instruction is complete. Raises GuestFault for the guest's own."""
+        engine = self.engine
+        if self.trap and self.shadow:
+            self.trap.space = self.shadow.space()
+        while True:
+            exit = engine.step(self.cpu)
+            if exit.__class__ is Stepped:  # nearly always
+                return
+            self._left = perf_counter_ns()
+            if self.came_back(insn, exit):
+                return
+
+    def came_back(self, insn: Instruction, exit: Exit) -> bool:
+        """The engine left the guest at ``insn``. True: that instruction is now complete (or the
+        machine has stopped); False: enter again. Raises GuestFault for the guest's own fault."""
+        match exit:
+            case Stepped():
+                return True
+            case Fault(vector, error, address):
+                if self.trap is None:
+                    raise GuestFault(vector, error, address)
+                if vector == Vector.PF and address is not None:
+                    return self._hidden_fault(insn, address)
+                if insn.sensitivity is Sensitivity.ORDINARY:
+                    raise self._guests_own(vector, error)
+                self._emulate(insn, f"the CPU refused it: {VECTOR_NAMES[vector]}")
+                return True
+            case SystemCall():
+                self._emulate(insn, "the CPU called its kernel, and was stopped there")
+                return True
+            case Intercept():
+                self._emulate(insn, "left to the VMM")
+                return True
+            case MmioRead(gpa, size):
+                self.engine.complete(self.memory.device_read(gpa, size))
+                self._record(insn, Reason.MMIO, f"read {gpa:#x}", "asked the device")
+                return False
+            case MmioWrite(gpa, data):
+                self.memory.device_write(gpa, data)
+                self._record(insn, Reason.MMIO, f"write {gpa:#x}", "told the device")
+                return False
+            case Interrupted() | BudgetSpent():
+                return False
+            case Shutdown():
+                self._shut_down("the CPU met a fault while delivering a double fault")
+                return True
+            case Failed(reason):
+                self._fail(reason)
+                return True
+            case Halted() | PortRead() | PortWrite():
+                raise AssertionError(f"{self.engine.traits.core}: {exit} at a decoded instruction")
+            case _:
+                assert_never(exit)
+
+    def _completed(self) -> None:
+        """Count it, and see what it has brought about."""
+        self.instructions += 1
+        self.ticks += 1
+        cpu = self.cpu
+        if cpu.rflags & Flag.RF and self.trap:
+            cpu.rflags &= ~Flag.RF
+        if self.board.stop is not None:
+            self.stop, self.exit_status = self.board.stop
+        elif self.emulator.halted:
+            self._sleep()
+
+    # Why the guest was left
+
+    def _emulate(self, insn: Instruction, why: str) -> None:
+        """Do in the guest's place what it must not do itself."""
+        if insn.reason is Reason.IO:
+            self.board.advance(self.ticks)
+        rights = self.shadow.rights() if self.shadow else None
+        at, ring = self.cpu.rip, self.cpu.cpl
+        handled = self.emulator.execute(insn)
+        if self.shadow and self.shadow.rights() != rights:
+            self.flush(None)
+        if self.trap:
+            assert insn.reason is not None
+            self._record(insn, insn.reason, handled, why, at, ring)
+
+    def _hidden_fault(self, insn: Instruction, address: int) -> bool:
+        """The CPU misses a host mapping: fill it from the guest's tables, or complete the instruction
+        through a window onto a device. Raises GuestFault when the guest's tables forbid the access."""
+        match self._fill(insn, address):
+            case Filled.MAPPED:
+                return False
+            case Filled.DEVICE:
+                self._through_window(insn, address)
+                return True
+            case Filled.UNREACHABLE:
+                self._fail(
+                    f"{self.engine.traits.core} cannot reach guest address {address:#x}: the host process "
+                    "may have no mapping there (below vm.mmap_min_addr, its stub, or the upper half)"
+                )
+                return True
+
+    def _fill(self, insn: Instruction, address: int) -> Filled:
+        assert self.shadow is not None
+        assert self.trap is not None
+        fetching = (address - self.cpu.rip) & MASK64 < insn.length
+        hits = [
+            store for gva, length, store in accesses(insn, self.cpu) if gva <= address < gva + length
+        ]
+        if hits or fetching:
+            write = any(hits) and not fetching
+        else:
+            write = self.trap.fault_was_write(self.cpu)
+        filled = self.shadow.fill(address, write=write, execute=fetching)
+        if filled is Filled.MAPPED:
+            page = f"page {address & -PAGE:#x}"
+            self._record(insn, Reason.SHADOW, page, "mapped from the guest's tables")
+        return filled
+
+    def _through_window(self, insn: Instruction, address: int) -> None:
+        """Let the CPU execute one instruction on a copy of a device's bytes (cores/window.py)."""
+        assert self.shadow is not None
+        at, ring = self.cpu.rip, self.cpu.cpl
+        window = Window(self.shadow, self.memory, self.mmu, self.cpu, insn)
+        window.open(address)
+        try:
+            while not isinstance(exit := self.engine.step(self.cpu), Stepped):
+                match exit:
+                    case Fault(Vector.PF, _, int(missing)):
+                        if self._fill(insn, missing) is not Filled.MAPPED:
+                            window.open(missing)
+                    case Fault(vector, error, _):
+                        raise self._guests_own(vector, error)
+                    case Failed(reason):
+                        return self._fail(reason)
+                    case _:
+                        pass
+        except GuestFault:
+            window.close(self.cpu, completed=False)
+            raise
+        window.close(self.cpu, completed=True)
+        self._record(insn, Reason.MMIO, window.detail, "executed through a window", at, ring)
+
+    def _guests_own(self, vector: int, error: int | None) -> GuestFault:
+        """What the real CPU said about an ordinary instruction is what the virtual one says."""
+        if error is None and vector in (Vector.GP, Vector.SS, Vector.AC):
+            error = 0
+        return GuestFault(vector, error)
+
+    def _reflect(self, fault: GuestFault) -> None:
+        """Deliver an exception to the guest's handler."""
+        cpu, ring, at = self.cpu, self.cpu.cpl, self.cpu.rip
+        self._deliver(fault)
+        if self.trap:
+            name = interrupts.describe(fault)
+            if self.stop is Stop.SHUTDOWN:
+                self._record_at(at, self._code_at(at), Reason.SHUTDOWN, name, self.reason, ring)
+            else:
+                self._record_at(
+                    at, self._code_at(at), Reason.EXCEPTION, name, "delivered to the guest", ring
+                )
+
+    def _interrupt(self) -> None:
+        """Deliver an interrupt of the PIC's."""
+        self._left = perf_counter_ns()
+        ring, at = self.cpu.cpl, self.cpu.rip
+        vector = self.board.acknowledge()
+        self._deliver(GuestFault(vector), external=True)
+        if self.trap:
+            self._record_at(at, b"", Reason.IRQ, f"vector {vector:#x}", "delivered to the guest", ring)
+
+    def _deliver(self, event: GuestFault, *, external: bool = False) -> None:
+        """Through the guest's IDT; without a way to do so the machine shuts down."""
+        at = self.cpu.rip
+        rights = self.shadow.rights() if self.shadow else None
+        delivery = interrupts.deliver_event(self.mmu, self.cpu, event, external=external)
+        if self.shadow and self.shadow.rights() != rights:
+            self.flush(None)
+        self.deliveries += 1
+        self.ticks += 1
+        if delivery.outcome is interrupts.Outcome.SHUTDOWN:
+            self._shut_down(self._obituary(delivery.story, at))
+
+    def _sleep(self) -> None:
+        """HLT: jump to the next device event that can wake the guest; without one it sleeps for ever."""
+        self.emulator.halted = False
+        board = self.board
+        while not board.interrupt_pending and self.cpu.rflags & Flag.IF:
+            event = board.next_event()
+            if event is None:
+                break
+            self.ticks = max(self.ticks, event)
+            board.advance(self.ticks)
+        if not (board.interrupt_pending and self.cpu.rflags & Flag.IF):
+            self.stop = Stop.HALTED
+
+    def _single_step_flag(self, insn: Instruction) -> None:
+        """The guest's own TF: a #DB after the instruction (SDM vol. 3, 17.3.1.4).
+
+        TF belongs to whoever steps, and on the trap cores that is the VMM. So the instruction runs
+        with the flag put aside; those that show or change flags are emulated."""
+        cpu = self.cpu
+        if insn.reason in (Reason.FLAGS, Reason.IRET, Reason.INT, Reason.SYSCALL, Reason.SYSRET):
+            self._left = perf_counter_ns()
+            self._emulate(insn, "it shows or changes TF")
+        else:
+            cpu.rflags &= ~Flag.TF
+            try:
+                gpr, flags = cpu.gpr.copy(), cpu.rflags
+                self._complete(insn)
+                settle(insn, gpr, flags, cpu)
+            finally:
+                cpu.rflags |= Flag.TF
+        if insn.reason in (Reason.INT, Reason.SYSCALL) or cpu.interrupt_shadow or self.stop:
+            return
+        self._completed()
+        cpu.debug[6] |= 1 << 14  # DR6.BS
+        self.instructions -= 1  # step() counts it
+        self.ticks -= 1
+        self._reflect(GuestFault(Vector.DB))
+
+    # The end
+
+    def _shut_down(self, reason: str) -> None:
+        self.stop, self.reason = Stop.SHUTDOWN, reason
+
+    def _fail(self, reason: str) -> None:
+        self.stop, self.reason = Stop.ERROR, reason
+
+    def _obituary(self, story: str, at: int) -> str:
+        """Say in words why there was no handler."""
+        if self.cpu.idtr.limit == 0:
+            story += "; the guest has loaded no IDT, so no exception can be delivered"
+        if at == 0:
+            story += "; RIP is 0: did the program return from its entry point?"
+        return story
+
+    # The record
+
+    def _record(
+        self, insn: Instruction, reason: Reason, detail: str, handled: str,
+        at: int | None = None, ring: int | None = None,
+    ) -> None:  # fmt: skip
+        if self.trap or self.engine.traits.delivers:
+            self._record_at(
+                self.cpu.rip if at is None else at, insn.code, reason, detail, handled,
+                self.cpu.cpl if ring is None else ring,
+            )  # fmt: skip
+
+    def _record_at(
+        self, at: int, code: bytes, reason: Reason, detail: str, handled: str, ring: int
+    ) -> None:
+        spent = perf_counter_ns() - self._left
+        self.trace.record(ExitEvent(self.instructions, at, code, reason, detail, handled, ring, spent))
+
+    def _code_at(self, rip: int) -> bytes:
+        try:
+            code = self.mmu.fetch(rip)
+            return decode(code).code
+        except (GuestFault, Truncated):
+            return b""
+
+    def flush(self, gva: int | None) -> None:
+        """The guest asked for translations to be forgotten: by the VMM's TLB, the engine's, the shadow."""
+        self.mmu.flush(gva)
+        self.engine.flush(gva)
+        if self.shadow:
+            if gva is None:
+                self.shadow.drop_all()
+            else:
+                self.shadow.drop(gva)

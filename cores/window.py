@@ -1,0 +1,82 @@
+"""A window onto a device: how any instruction at all can touch MMIO on a trap core.
+
+Real hardware decodes nothing: the access goes out on the bus, whatever instruction made it. A VMM
+at ring 3 sees a fault instead, and would have to emulate each of some thousand instructions. So
+the VMM puts a scratch page with the device's bytes where the device should be, lets the CPU
+execute that one instruction, and tells the device what has been stored.
+"""
+
+from __future__ import annotations
+
+from .memory import PhysicalMemory
+from .shadow import ShadowPages
+from .virtual_cpu import VirtualCpu
+from .x86.instruction import Instruction
+from .x86.paging import PAGE, Mmu
+from .x86.registers import RCX, Flag
+from .x86.touched import accesses
+
+
+class Window:
+    """Scratch pages that stand in for device pages while one instruction runs."""
+
+    def __init__(
+        self,
+        shadow: ShadowPages,
+        memory: PhysicalMemory,
+        mmu: Mmu,
+        cpu: VirtualCpu,
+        insn: Instruction,
+    ) -> None:
+        self.shadow = shadow
+        self.memory = memory
+        self.mmu = mmu
+        self.insn = insn
+        self.touching = accesses(insn, cpu)
+        self.count = cpu.gpr[RCX]
+        self.detail = ""
+        self._pages: dict[int, tuple[int, int]] = {}  # GVA of the page -> its GPA, its scratch page
+
+    def open(self, address: int) -> None:
+        """Put a scratch page with the device's bytes at ``address``."""
+        page = address & -PAGE
+        gpa = self.mmu.translate(page)
+        scratch = self.memory.ram.scratch + PAGE * len(self._pages)
+        self.memory.view[scratch : scratch + PAGE] = self.memory.device_peek(gpa, PAGE)
+        self._pages[page] = gpa, scratch
+        self.shadow.open(page, scratch)
+
+    def close(self, cpu: VirtualCpu, *, completed: bool) -> None:
+        """Take the pages away, and let the device see each access that was made: all of them, or
+        those of the iterations that a REP instruction finished before it faulted."""
+        iterations = (self.count - cpu.gpr[RCX]) if self.insn.repeat else int(completed)
+        for gva, length, is_write in self.touching if iterations else ():
+            unit = self.insn.operand_size if self.insn.repeat else length
+            for at in self._units(gva, length, unit, iterations, cpu):
+                self._access(at, unit, is_write)
+        for page in self._pages:
+            self.shadow.close(page)
+
+    def _units(self, gva: int, length: int, unit: int, iterations: int, cpu: VirtualCpu) -> range:
+        """The linear addresses accessed, in the instruction's order of iterations."""
+        if not self.insn.repeat:
+            return range(gva, gva + 1)
+        if cpu.rflags & Flag.DF:  # from the top down
+            top = gva + length - unit
+            return range(top, top - iterations * unit, -unit)
+        return range(gva, gva + iterations * unit, unit)
+
+    def _access(self, gva: int, length: int, is_write: bool) -> None:
+        while length:
+            here = min(length, PAGE - gva % PAGE)
+            if (gva & -PAGE) in self._pages:
+                gpa, scratch = self._pages[gva & -PAGE]
+                at = gva % PAGE
+                if is_write:
+                    data = bytes(self.memory.view[scratch + at : scratch + at + here])
+                    self.memory.device_write(gpa + at, data)
+                else:
+                    self.memory.device_read(gpa + at, here)
+                self.detail = f"{'write' if is_write else 'read'} {gpa + at:#x}, {here} bytes"
+            gva += here
+            length -= here

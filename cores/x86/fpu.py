@@ -1,0 +1,34 @@
+"""The 512-byte FXSAVE64 image (SDM vol. 1, 10.5.1): names for its parts, and comparison."""
+
+from __future__ import annotations
+
+Values = dict[str, dict[str, int | str | None]]
+
+_PARTS: tuple[tuple[str, int, int], ...] = (
+    ("fcw", 0, 2), ("fsw", 2, 2), ("ftw", 4, 1), ("mxcsr", 24, 4),
+    *((f"st{i}", 32 + 16 * i, 10) for i in range(8)),
+    *((f"xmm{i}", 160 + 16 * i, 16) for i in range(16)),
+)  # fmt: skip
+"""Name, offset and length of what is compared. The addresses and opcode of the last x87
+instruction are left out: CPUs differ in when they keep them (SDM vol. 1, 8.1.8)."""
+
+
+def parts(image: bytes) -> dict[str, int]:
+    """The registers of an image by name. An empty x87 register has no value: it reads 0."""
+    tags = image[4]
+    top = (image[3] >> 3) & 7
+    values = {name: int.from_bytes(image[at : at + size], "little") for name, at, size in _PARTS}
+    for i in range(8):
+        if not tags >> ((top + i) & 7) & 1:
+            values[f"st{i}"] = 0
+    return values
+
+
+def differences(images: dict[str, bytes]) -> Values:
+    """Registers in which the images of several cores differ: {name: {core: value}}."""
+    by_core = {core: parts(image) for core, image in images.items()}
+    return {
+        name: {core: values[name] for core, values in by_core.items()}
+        for name, _, _ in _PARTS
+        if len({values[name] for values in by_core.values()}) > 1
+    }
