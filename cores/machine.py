@@ -8,6 +8,7 @@ from time import perf_counter
 from .devices.board import Board
 from .devices.disk import Disk
 from .engines.base import Engine
+from .freerun import FreeRunner
 from .memory import PhysicalMemory
 from .platform import INITIAL_FPU, boot
 from .program import Program
@@ -48,6 +49,7 @@ class Machine:
         self.board = Board(self.memory, disk=disk, input=input)
         self.cpu = VirtualCpu()
         self.seconds = 0.0
+        self._runner: FreeRunner | None = None
         boot(program, self.memory, self.cpu, disk_sectors=disk.sectors if disk else 0)
         try:
             engine.load(self.memory)
@@ -64,6 +66,15 @@ class Machine:
         """Complete one more instruction, or stop."""
         began = perf_counter()
         self.vmm.step()
+        self.seconds += perf_counter() - began
+        self.roots.add(self.cpu.cr3)
+
+    def run_free(self, seconds: float) -> None:
+        """Run at full speed for at most so long, or until it stops."""
+        if self._runner is None:
+            self._runner = FreeRunner(self.vmm)
+        began = perf_counter()
+        self._runner.run(seconds)
         self.seconds += perf_counter() - began
         self.roots.add(self.cpu.cr3)
 
@@ -107,5 +118,7 @@ class Machine:
 
     def close(self) -> None:
         """Release the engine, then the memory it maps."""
+        if self._runner is not None:
+            self._runner.close()
         self.engine.close()
         self.ram.close()

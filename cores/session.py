@@ -8,9 +8,6 @@ from __future__ import annotations
 
 import contextlib
 from dataclasses import dataclass
-from os.path import commonprefix
-from time import monotonic
-
 from . import registry
 from .devices.disk import Disk
 from .errors import EngineError, UnavailableError
@@ -136,7 +133,7 @@ class Session:
         seconds = DEFAULT_SECONDS if self.options.budget is None else self.options.budget
         for machine in self.machines:
             try:
-                machine.run_free(monotonic() + seconds)
+                machine.run_free(seconds)
             except EngineError as error:
                 machine.vmm.stop, machine.vmm.reason = Stop.ERROR, str(error)
             if machine.stop is None:
@@ -199,7 +196,8 @@ def compare_outcomes(machines: list[Machine], options: Options) -> Divergence | 
     outcomes = {m.core: _outcome(m) for m in compared}
     if any(m.stop is Stop.BUDGET for m in compared):
         consoles = [m.console() for m in compared]
-        if len(commonprefix(consoles)) == min(map(len, consoles)):
+        shortest = min(consoles, key=len)
+        if all(console.startswith(shortest) for console in consoles):
             for outcome in outcomes.values():
                 del outcome["console"], outcome["screen"]
     first = next(iter(outcomes.values()))

@@ -2,7 +2,7 @@
 
 Begin to read at ``step``. One instruction of the guest goes through four questions:
 
-    1. Is an interrupt due?             then the guest's handler comes first (``_interrupt``)
+    1. Is an interrupt due?             then the guest's handler comes first (``interrupt``)
     2. What is the next instruction?    fetched and decoded through the guest's page tables
     3. May the engine execute it?       a sensitive one that would not trap is emulated at once,
                                         everything else is entered: the CPU itself says no
@@ -57,6 +57,8 @@ from .x86.undefined import keeps_memory, settle
 
 VECTOR_NAMES = {vector.value: "#" + vector.name for vector in Vector}
 NEVER = 1 << 63
+NOTHING = decode(b"\x90")
+"""A NOP: stands for the instruction where an exit belongs to none."""
 
 
 class Vmm:
@@ -100,6 +102,7 @@ class Vmm:
         self.reason = ""
         self.exit_status: int | None = None
         self.notes: dict[str, None] = {}
+        self.uncounted = False
         self.last: Instruction | None = None
         self.last_rip = 0
         self.watching = False
@@ -109,7 +112,7 @@ class Vmm:
     @property
     def counted(self) -> int | None:
         """Instructions completed, or None where the CPU ran on its own and nobody counted."""
-        return self.instructions
+        return None if self.uncounted else self.instructions
 
     # One instruction
 
@@ -125,7 +128,7 @@ class Vmm:
                 board.advance(self.ticks)
             try:
                 if board.interrupt_pending and cpu.rflags & Flag.IF and not cpu.interrupt_shadow:
-                    self._interrupt()
+                    self.interrupt()
                 insn = self._fetch()
                 self.last_rip = cpu.rip
                 if self.watching:
@@ -133,9 +136,9 @@ class Vmm:
                 else:
                     self._execute(insn)
             except GuestFault as fault:
-                self._reflect(fault)
+                self.reflect(fault)
             except Unsupported as limit:
-                self._fail(str(limit))
+                self.fail(str(limit))
             else:
                 if self.stop is None:
                     self.last = insn
@@ -258,7 +261,7 @@ class Vmm:
                 self._shut_down("the CPU met a fault while delivering a double fault")
                 return True
             case Failed(reason):
-                self._fail(reason)
+                self.fail(reason)
                 return True
             case Halted() | PortRead() | PortWrite():
                 raise AssertionError(f"{self.engine.traits.core}: {exit} at a decoded instruction")
@@ -273,9 +276,41 @@ class Vmm:
         if cpu.rflags & Flag.RF and self.trap:
             cpu.rflags &= ~Flag.RF
         if self.board.stop is not None:
-            self.stop, self.exit_status = self.board.stop
+            self.stop, self.exit_status = self.board.stop.stop, self.board.stop.status
         elif self.emulator.halted:
             self._sleep()
+
+    # Free running (cores/freerun.py)
+
+    def resolve(self, exit: Exit) -> None:
+        """A freely running guest was left at RIP: find out what stands there, and deal with it."""
+        if isinstance(exit, Shutdown | Failed):
+            self.came_back(NOTHING, exit)
+            return
+        insn = self._fetch()
+        if self.came_back(insn, exit):
+            self.instructions += 1
+            self.cpu.rflags &= ~Flag.RF
+
+    def step_uncounted(self) -> None:
+        """One instruction by itself, where running freely would be wrong (TF, interrupt shadow)."""
+        self._execute(self._fetch())
+        self.instructions += 1
+
+    def inject(self) -> None:
+        """Hand an interrupt to a CPU that delivers by itself."""
+        vector = self.board.acknowledge()
+        self.engine.inject(vector)
+        self._left = perf_counter_ns()
+        self._record_at(self.cpu.rip, b"", Reason.IRQ, f"vector {vector:#x}", "injected", self.cpu.cpl)
+
+    def left_now(self) -> None:
+        """The guest has just been left."""
+        self._left = perf_counter_ns()
+
+    def record_port(self, reason: Reason, detail: str) -> None:
+        """An exit whose instruction the hardware has already taken apart (KVM)."""
+        self._record_at(self.cpu.rip, b"", reason, detail, "asked the device", self.cpu.cpl)
 
     # Why the guest was left
 
@@ -302,7 +337,7 @@ class Vmm:
                 self._through_window(insn, address)
                 return True
             case Filled.UNREACHABLE:
-                self._fail(
+                self.fail(
                     f"{self.engine.traits.core} cannot reach guest address {address:#x}: the host process "
                     "may have no mapping there (below vm.mmap_min_addr, its stub, or the upper half)"
                 )
@@ -340,7 +375,7 @@ class Vmm:
                     case Fault(vector, error, _):
                         raise self._guests_own(vector, error)
                     case Failed(reason):
-                        return self._fail(reason)
+                        return self.fail(reason)
                     case _:
                         pass
         except GuestFault:
@@ -355,7 +390,7 @@ class Vmm:
             error = 0
         return GuestFault(vector, error)
 
-    def _reflect(self, fault: GuestFault) -> None:
+    def reflect(self, fault: GuestFault) -> None:
         """Deliver an exception to the guest's handler."""
         cpu, ring, at = self.cpu, self.cpu.cpl, self.cpu.rip
         self._deliver(fault)
@@ -368,7 +403,7 @@ class Vmm:
                     at, self._code_at(at), Reason.EXCEPTION, name, "delivered to the guest", ring
                 )
 
-    def _interrupt(self) -> None:
+    def interrupt(self) -> None:
         """Deliver an interrupt of the PIC's."""
         self._left = perf_counter_ns()
         ring, at = self.cpu.cpl, self.cpu.rip
@@ -425,14 +460,14 @@ class Vmm:
         cpu.debug[6] |= 1 << 14  # DR6.BS
         self.instructions -= 1  # step() counts it
         self.ticks -= 1
-        self._reflect(GuestFault(Vector.DB))
+        self.reflect(GuestFault(Vector.DB))
 
     # The end
 
     def _shut_down(self, reason: str) -> None:
         self.stop, self.reason = Stop.SHUTDOWN, reason
 
-    def _fail(self, reason: str) -> None:
+    def fail(self, reason: str) -> None:
         self.stop, self.reason = Stop.ERROR, reason
 
     def _obituary(self, story: str, at: int) -> str:

@@ -1,0 +1,172 @@
+"""Free mode: the guest at full speed, until something must leave.
+
+Nothing is decoded ahead, and nothing is counted where the CPU runs on its own. Devices keep the
+host's time: an alarm thread interrupts the engine when one is due, for else a guest that never
+traps would never hear of its timer, nor give the machine back.
+"""
+
+from __future__ import annotations
+
+import threading
+from time import perf_counter_ns
+from typing import assert_never
+
+from .engines.base import (
+    BudgetSpent, Engine, Exit, Failed, Fault, Halted, Intercept, Interrupted, MmioRead, MmioWrite,
+    PortRead, PortWrite, Shutdown, Stepped, SystemCall,
+)  # fmt: skip
+from .report import Stop
+from .vmm import Vmm
+from .x86.faults import GuestFault, Unsupported
+from .x86.instruction import Reason
+from .x86.registers import Flag
+
+BURST = 500_000
+"""Instructions after which a counting engine comes back by itself: some 5 ms."""
+WINDOW_BURST = 500
+"""The same while an interrupt waits for the guest to set IF, which the interpreter does unseen."""
+
+
+class Alarm:
+    """Interrupts an engine when the time set has come, from a thread of its own."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._changed = threading.Condition()
+        self._at: int | None = None
+        self._closed = False
+        self._thread = threading.Thread(target=self._watch, name="device alarm", daemon=True)
+        self._thread.start()
+
+    def set(self, at: int | None) -> None:
+        """Ring when ``perf_counter_ns()`` reaches ``at``; None: not at all."""
+        with self._changed:
+            sooner = at is not None and (self._at is None or at < self._at)
+            self._at = at
+            if sooner:
+                self._changed.notify()
+
+    def close(self) -> None:
+        """End the thread."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify()
+        self._thread.join()
+
+    def _watch(self) -> None:
+        with self._changed:
+            while not self._closed:
+                left = None if self._at is None else self._at - perf_counter_ns()
+                if left is None or left > 0:
+                    self._changed.wait(None if left is None else left / 1e9)
+                    continue
+                self._at = None
+                self._engine.interrupt()
+
+
+class FreeRunner:
+    """Runs one VMM's guest freely, in slices of host time."""
+
+    def __init__(self, vmm: Vmm) -> None:
+        self.vmm = vmm
+        self.alarm = Alarm(vmm.engine)
+
+    def run(self, seconds: float) -> None:
+        """At most for so long, or until the machine stops. Virtual time stands still in between."""
+        vmm, board = self.vmm, self.vmm.board
+        origin = perf_counter_ns() - vmm.ticks * 1000
+        end = perf_counter_ns() + int(seconds * 1e9)
+        try:
+            while vmm.stop is None and (now := perf_counter_ns()) < end:
+                vmm.ticks = (now - origin) // 1000
+                if vmm.ticks >= board.deadline:
+                    board.advance(vmm.ticks)
+                if vmm.emulator.halted:
+                    self._sleep(origin, end)
+                    continue
+                self.alarm.set(min(end, origin + board.deadline * 1000))
+                self._once()
+        finally:
+            self.alarm.set(None)
+
+    def close(self) -> None:
+        self.alarm.close()
+
+    def _once(self) -> None:
+        """Enter the guest once, and deal with what it comes back for."""
+        vmm = self.vmm
+        try:
+            waiting = self._interrupts()
+            if vmm.cpu.rflags & Flag.TF or vmm.cpu.interrupt_shadow:
+                vmm.step_uncounted()
+                return
+            if vmm.trap and vmm.shadow:
+                vmm.trap.space = vmm.shadow.space()
+            exit = vmm.engine.run(vmm.cpu, WINDOW_BURST if waiting else BURST)
+            vmm.left_now()
+            if vmm.engine.executed is None:
+                vmm.uncounted = True
+            else:
+                vmm.instructions += vmm.engine.executed
+            self._came_back(exit)
+        except GuestFault as fault:
+            vmm.reflect(fault)
+        except Unsupported as limit:
+            vmm.fail(str(limit))
+
+    def _interrupts(self) -> bool:
+        """Deliver a pending interrupt if the guest takes it now; True while one has to wait."""
+        vmm = self.vmm
+        if not vmm.board.interrupt_pending:
+            return False
+        if vmm.engine.traits.delivers:
+            if vmm.engine.ready_for_interrupt(vmm.cpu):
+                vmm.inject()
+            return False
+        if vmm.cpu.rflags & Flag.IF and not vmm.cpu.interrupt_shadow:
+            vmm.interrupt()
+            return vmm.board.interrupt_pending
+        return True
+
+    def _came_back(self, exit: Exit) -> None:
+        vmm, board = self.vmm, self.vmm.board
+        match exit:
+            case BudgetSpent() | Interrupted() | Stepped():
+                pass
+            case PortRead(port, size, count):
+                data = board.read_string(port, size, count)
+                vmm.engine.complete(data)
+                value = int.from_bytes(data[:size], "little")
+                vmm.record_port(Reason.IO, board.describe(port, size, value, False))
+            case PortWrite(port, size, data):
+                board.write_string(port, size, data)
+                value = int.from_bytes(data[:size], "little")
+                vmm.record_port(Reason.IO, board.describe(port, size, value, True))
+            case Halted():
+                vmm.emulator.halted = True
+                vmm.record_port(Reason.HLT, "the CPU sleeps")
+            case MmioRead(gpa, size):
+                vmm.engine.complete(vmm.memory.device_read(gpa, size))
+                vmm.record_port(Reason.MMIO, f"read {gpa:#x}, {size} bytes")
+            case MmioWrite(gpa, data):
+                vmm.memory.device_write(gpa, data)
+                vmm.record_port(Reason.MMIO, f"write {gpa:#x}, {len(data)} bytes")
+            case Fault() | SystemCall() | Intercept() | Shutdown() | Failed():
+                vmm.resolve(exit)
+            case _:
+                assert_never(exit)
+        if board.stop is not None and vmm.stop is None:
+            vmm.stop, vmm.exit_status = board.stop.stop, board.stop.status
+
+    def _sleep(self, origin: int, end: int) -> None:
+        """HLT: wait for the next device event in host time; without one the guest sleeps for ever."""
+        vmm, board = self.vmm, self.vmm.board
+        if not vmm.cpu.rflags & Flag.IF:
+            vmm.stop = Stop.HALTED
+        elif board.interrupt_pending:
+            vmm.emulator.halted = False
+        elif (event := board.next_event()) is None:
+            vmm.stop = Stop.HALTED
+        else:
+            wake = min(end, origin + event * 1000)
+            threading.Event().wait(max(0, wake - perf_counter_ns()) / 1e9)
