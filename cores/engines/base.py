@@ -205,8 +205,18 @@ class Engine(ABC):
         finishes it at the next ``step`` or ``run``; ``settle`` does so at once."""
         raise TypeError(f"{type(self).__name__} never has a pending access")
 
-    def settle(self, cpu: VirtualCpu) -> None:
-        """Finish a half-done instruction, so that ``cpu`` may be shown or saved. Usually nothing to do."""
+    def settle(self, cpu: VirtualCpu) -> Exit | None:
+        """Finish a half-done instruction, so that ``cpu`` may be shown or saved. Usually nothing to do.
+
+        None: done. An exit: the same instruction wants one access more; answer it and settle again."""
+        return None
+
+    def inject(self, cpu: VirtualCpu, vector: int) -> bool:
+        """Hand a device's interrupt to an engine that ``delivers``, before the next ``run``.
+
+        True: the guest takes it before its next instruction. False: it cannot take one now (IF clear,
+        an interrupt shadow): ``run`` returns Interrupted as soon as it can; then ask again."""
+        raise TypeError(f"{type(self).__name__} delivers nothing by itself")
 
     @abstractmethod
     def read_fpu(self) -> bytes:

@@ -1,0 +1,345 @@
+"""The KVM engine: the guest runs on this CPU, one level below ring 0, and the hardware guards it.
+
+All of the guest's registers are the CPU's own, privileged ones too: CLI clears a real IF, MOV CR3
+loads a real CR3, and exceptions reach the guest's handlers without anybody looking on. What is left
+for the VMM is what there is no hardware for: devices, HLT, and the end.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+from struct import pack
+
+from ...errors import EngineError, UnavailableError
+from ...memory import HOLE, PhysicalMemory
+from ...platform import CPUID_LEAVES, MAXPHYADDR
+from ...virtual_cpu import VirtualCpu
+from ...x86.registers import Cr4, Flag, Msr
+from ..base import (
+    HALTED,
+    INTERRUPTED,
+    SHUTDOWN,
+    Engine,
+    Exit,
+    Failed,
+    MmioRead,
+    MmioWrite,
+    PortRead,
+    PortWrite,
+    Traits,
+)
+from . import api, state
+from .access import explain
+from .failure import failure
+
+_SMEP_SMAP = {Cr4.SMEP: 1 << 7, Cr4.SMAP: 1 << 20}
+"""CPUID.7.EBX bits without which KVM refuses the CR4 bits that the platform has all the same."""
+_MXCSR_MASK = b"\xff\xff\0\0"
+_LONGEST_ADDRESS = {0x80000008: (48 << 8 | MAXPHYADDR, 0, 0, 0)}
+
+
+class KvmEngine(Engine):
+    """One VM with one vCPU.
+
+    cpu in, cpu out goes through the page shared with the kernel. While an access to a device is
+    pending the instruction is half done, and only the kernel can finish it: so at the next entry
+    the vCPU's own state counts, and ``cpu`` is not looked at.
+    """
+
+    executed = None
+
+    def __init__(self) -> None:
+        self.traits = Traits(
+            core="kvm", engine="KVM", label="this CPU executes, one level below ring 0",
+            exact=False, counts=False, native=True, delivers=True,
+            registers="in the CPU, loaded and saved by the hardware at each entry and exit",
+        )  # fmt: skip
+        self.bridged = 0
+        self._kvm: api.Kvm | None = None
+        self._vm: api.Vm | None = None
+        self._vcpu: api.Vcpu | None = None
+
+    @staticmethod
+    def probe() -> str | None:
+        """Why this host cannot run it, in a sentence that says what would help; None when it can."""
+        return explain()
+
+    def load(self, memory: PhysicalMemory) -> None:
+        if (reason := explain()) is not None:
+            raise UnavailableError(reason)
+        self._memory = memory
+        self._pending = False
+        self._kicked = False
+        try:
+            self._open()
+        except OSError as error:
+            self.close()
+            raise UnavailableError(f"KVM cannot make a virtual machine: {error.strerror}") from None
+        assert self._vcpu is not None
+        self._fd = self._vcpu.fd
+        self._run = self._vcpu.run
+        self._run[api.VALID_REGS] = api.DIRTY_GENERAL | api.DIRTY_SPECIAL | api.DIRTY_EVENTS
+        self._apic_base = api.CONTROLS.unpack_from(self._vcpu.sregs(), api.CONTROLS_AT)[6]
+        self._special = b""
+        self._forget()
+
+    def _open(self) -> None:
+        """Device, VM and vCPU, with the platform's memory, CPUID and MSRs."""
+        self._kvm = api.Kvm()
+        self._vm = self._kvm.create_vm()
+        self._map()
+        if self._kvm.extension(api.CAP_MSR_FILTER):
+            self._vm.allow_msrs(list(Msr))
+        self._vcpu = self._vm.create_vcpu()
+        leaf7 = {7: (0, sum(_SMEP_SMAP.values()), 0, 0)}
+        self._vcpu.set_cpuid(CPUID_LEAVES | leaf7 | _LONGEST_ADDRESS)
+        self._vcpu.adopt_thread()
+
+    def _map(self) -> None:
+        """RAM below and above the hole; every other physical address exits as MMIO."""
+        assert self._vm is not None
+        ram = self._memory.ram
+        self._vm.set_memory(0, 0, HOLE.start, ram.address)
+        self._vm.set_memory(1, HOLE.stop, ram.size - HOLE.stop, ram.address + HOLE.stop)
+
+    def _forget(self) -> None:
+        """Nothing is known of what the vCPU holds: the next entry writes all of it."""
+        self._general = b""
+        self._fingerprint: tuple[object, ...] = ()
+        self._msrs: tuple[int, ...] = ()
+        self._debug: list[int] = []
+        self._shadow: bool | None = None
+
+    # Entering and leaving
+
+    def run(self, cpu: VirtualCpu, budget: int | None = None) -> Exit:
+        run = self._run
+        if self._pending:
+            self._pending = False
+        else:
+            self._enter(cpu)
+        try:
+            fcntl.ioctl(self._fd, api.RUN)
+        except OSError as error:
+            return self._not_entered(cpu, error)
+        reason = run[api.EXIT_REASON]
+        if reason == api.EXIT_IO:
+            return self._port(cpu)
+        if reason == api.EXIT_MMIO:
+            return self._mmio(cpu)
+        return self._leave(cpu, reason)
+
+    def step(self, cpu: VirtualCpu) -> Exit:
+        raise EngineError("KVM does not step exactly on this host")
+
+    def _enter(self, cpu: VirtualCpu) -> None:
+        """Mark dirty, and write, what ``cpu`` has that the vCPU has not."""
+        run = self._run
+        state.pack_general(run, cpu)
+        dirty = api.DIRTY_GENERAL
+        fingerprint = state.privileged(cpu)
+        if fingerprint != self._fingerprint:
+            state.pack_special(run, cpu, self._apic_base)
+            self._fingerprint = fingerprint
+            self._special = b""
+            run[api.CR8] = cpu.cr8
+            dirty |= api.DIRTY_SPECIAL
+        if cpu.interrupt_shadow is not self._shadow:
+            self._write_shadow(cpu.interrupt_shadow)
+            dirty |= api.DIRTY_EVENTS
+        run[api.DIRTY_REGS] = dirty
+        msrs = state.msrs(cpu)
+        if msrs != self._msrs:
+            assert self._vcpu is not None
+            self._vcpu.write_msrs(dict(zip(state.MSRS, msrs, strict=True)))
+            self._msrs = msrs
+        if cpu.debug != self._debug:
+            self._write_debug(cpu.debug)
+
+    def _write_shadow(self, shadow: bool) -> None:
+        """STI's and MOV SS's shadow. A vCPU about which nothing is known also forgets its events."""
+        if self._shadow is None:
+            self._run[api.SYNC_EVENTS : api.SYNC_EVENTS + api.EVENTS_SIZE] = bytes(api.EVENTS_SIZE)
+        self._run[api.SYNC_EVENTS + api.EVENT_SHADOW] = shadow
+        flags = api.SYNC_EVENTS + api.EVENT_FLAGS
+        self._run[flags : flags + 4] = pack("<I", api.EVENT_VALID_SHADOW)
+        self._shadow = shadow
+
+    def _write_debug(self, debug: list[int]) -> None:
+        assert self._vcpu is not None
+        self._vcpu.set_debug_registers([*debug[:4], debug[6], debug[7]])
+        self._debug = list(debug)
+
+    def _leave(self, cpu: VirtualCpu, reason: int) -> Exit:
+        """Any exit that isn't a device's: ``cpu`` gets the whole state."""
+        self._read_all(cpu)
+        match reason:
+            case api.EXIT_HLT:
+                return HALTED
+            case api.EXIT_IRQ_WINDOW_OPEN | api.EXIT_INTR:
+                return INTERRUPTED
+            case api.EXIT_SHUTDOWN:
+                return SHUTDOWN
+        return Failed(failure(self._run, reason, cpu))
+
+    def _not_entered(self, cpu: VirtualCpu, error: OSError) -> Exit:
+        """RUN failed: a kick, or the host."""
+        assert self._vcpu is not None
+        if error.errno not in (errno.EINTR, errno.EAGAIN):
+            return Failed(f"KVM_RUN failed: {error.strerror}")
+        self._kicked = False
+        self._vcpu.swallow_kick()
+        self._read_all(cpu)
+        return INTERRUPTED
+
+    def _read_registers(self, cpu: VirtualCpu) -> None:
+        """The registers that any exit brings with it."""
+        run = self._run
+        state.unpack_general(run, cpu)
+        special = run[api.SYNC_SREGS : api.SYNC_EVENTS]
+        if special != self._special:
+            state.unpack_special(run, cpu)
+            self._special = special
+            self._fingerprint = state.privileged(cpu)
+        cpu.interrupt_shadow = self._shadow = bool(run[api.SYNC_EVENTS + api.EVENT_SHADOW])
+
+    def _read_all(self, cpu: VirtualCpu) -> None:
+        """And those that cost an ioctl each, because the guest changes them without an exit."""
+        assert self._vcpu is not None
+        self._read_registers(cpu)
+        self._msrs = self._vcpu.read_msrs(state.MSRS)
+        state.set_msrs(cpu, self._msrs)
+        db0, db1, db2, db3, dr6, dr7 = self._vcpu.debug_registers()
+        self._debug = [db0, db1, db2, db3, 0, 0, dr6, dr7]
+        cpu.debug[:] = self._debug
+
+    # Devices
+
+    def _port(self, cpu: VirtualCpu) -> Exit:
+        run = self._run
+        direction, size, port, count, at = api.IO.unpack_from(run, api.UNION)
+        self._pending = True
+        self._read_registers(cpu)
+        length = size * count
+        if direction == api.IO_OUT:
+            return PortWrite(port, size, run[at : at + length])
+        self._answer, self._wanted = at, length
+        return PortRead(port, size, count)
+
+    def _mmio(self, cpu: VirtualCpu) -> Exit:
+        gpa, data, length, is_write = api.MMIO.unpack_from(self._run, api.UNION)
+        self._pending = True
+        self._read_registers(cpu)
+        if is_write:
+            return MmioWrite(gpa, data[:length])
+        self._answer, self._wanted = api.UNION + 8, length
+        return MmioRead(gpa, length)
+
+    def complete(self, data: bytes) -> None:
+        if not self._pending or len(data) != self._wanted:
+            raise ValueError(f"a pending read of {self._wanted} bytes was answered with {len(data)}")
+        self._run[self._answer : self._answer + len(data)] = data
+        self._wanted = 0
+
+    _answer = _wanted = 0
+
+    def settle(self, cpu: VirtualCpu) -> Exit | None:
+        """An instruction may ask for more than one access (a store across two pages of a device):
+        then the next one comes back, still pending."""
+        if not self._pending:
+            return None
+        self._pending = False
+        self._run[api.IMMEDIATE_EXIT] = 1
+        try:
+            fcntl.ioctl(self._fd, api.RUN)
+        except OSError as error:
+            if error.errno != errno.EINTR:
+                return Failed(f"KVM_RUN failed: {error.strerror}")
+        else:
+            reason = self._run[api.EXIT_REASON]
+            if reason == api.EXIT_IO:
+                return self._port(cpu)
+            if reason == api.EXIT_MMIO:
+                return self._mmio(cpu)
+            return self._leave(cpu, reason)
+        finally:
+            self._run[api.IMMEDIATE_EXIT] = self._kicked
+        self._read_all(cpu)
+        return None
+
+    # Interrupts
+
+    def inject(self, cpu: VirtualCpu, vector: int) -> bool:
+        """Queue a device's interrupt. True: the guest takes it before its next instruction.
+        False: it cannot take one now; ``run`` comes back with Interrupted as soon as it can."""
+        assert self._vcpu is not None
+        run = self._run
+        if self._pending:
+            ready = bool(run[api.READY_FOR_INTERRUPT])
+        else:
+            ready = (
+                bool(cpu.rflags & Flag.IF) and not cpu.interrupt_shadow and not self._event_in_flight()
+            )
+        if ready:
+            self._vcpu.interrupt(vector)
+        run[api.REQUEST_INTERRUPT_WINDOW] = not ready
+        return ready
+
+    def _event_in_flight(self) -> bool:
+        """Has the kernel an exception or interrupt that the guest has not taken yet?"""
+        events = api.SYNC_EVENTS
+        return bool(
+            self._run[events + api.EVENT_EXCEPTION] or self._run[events + api.EVENT_INTERRUPT]
+        )  # fmt: skip
+
+    def interrupt(self) -> None:
+        self._kicked = True
+        vcpu = self._vcpu
+        if vcpu is not None:
+            vcpu.kick()
+
+    # The rest
+
+    def read_fpu(self) -> bytes:
+        assert self._vcpu is not None
+        image = self._vcpu.fpu()
+        return image[:28] + _MXCSR_MASK + image[32:416] + bytes(96)  # the end is the kernel's own
+
+    def write_fpu(self, image: bytes) -> None:
+        assert self._vcpu is not None
+        self._vcpu.set_fpu(image)
+
+    def memory_changed(self) -> None:
+        """Under shadow paging the host's own stores to guest page tables go unseen: let the kernel
+        forget all it knows of this RAM (240 us)."""
+        assert self._vm is not None
+        if self._pending:
+            self.settle(VirtualCpu())
+            self._pending = False
+        ram = self._memory.ram
+        self._vm.set_memory(0, 0, 0, ram.address)
+        self._vm.set_memory(1, HOLE.stop, 0, ram.address + HOLE.stop)
+        self._map()
+        self._forget()
+
+    def kernel_exits(self) -> dict[str, int] | None:
+        """How often the guest was left in all, by the kernel's own counters ("exits", "io_exits",
+        "halt_exits", ...); None where the kernel has none. What came back to user space is part."""
+        assert self._kvm is not None
+        assert self._vcpu is not None
+        if not self._kvm.extension(api.CAP_BINARY_STATS_FD):
+            return None
+        return self._vcpu.statistics()
+
+    def where(self) -> str:
+        """Where the guest runs, for the pane's headline."""
+        if self._vcpu is None:
+            return f"no vCPU of {api.DEVICE} yet"
+        return f"vCPU 0 of {api.DEVICE}, file descriptor {self._vcpu.fd}"
+
+    def close(self) -> None:
+        for part in (self._vcpu, self._vm, self._kvm):
+            if part is not None:
+                part.close()
+        self._vcpu = self._vm = self._kvm = None

@@ -1,0 +1,36 @@
+"""Exits after which KVM cannot go on, in words: is it the guest, or this host's KVM?"""
+
+from __future__ import annotations
+
+import mmap
+
+from ...virtual_cpu import VirtualCpu
+from . import api
+
+
+def failed_instruction(run: mmap.mmap) -> bytes:
+    """The bytes at which the kernel's instruction emulator gave up; b"" when it does not say."""
+    suberror, count, flags, length, code = api.INTERNAL.unpack_from(run, api.UNION)
+    if suberror != api.ERROR_EMULATION or count < 3 or not flags & 1:
+        return b""
+    return bytes(code[:length])
+
+
+def failure(run: mmap.mmap, reason: int, cpu: VirtualCpu) -> str:
+    """A sentence for the user."""
+    if reason == api.EXIT_FAIL_ENTRY:
+        (why, _) = api.FAIL_ENTRY.unpack_from(run, api.UNION)
+        return f"the CPU refused the guest's state (hardware entry failure {why:#x})"
+    if reason != api.EXIT_INTERNAL_ERROR:
+        return (
+            f"KVM came back with {api.EXIT_NAMES.get(reason, reason)}, which this engine never asks for"
+        )
+    suberror = api.INTERNAL.unpack_from(run, api.UNION)[0]
+    if suberror != api.ERROR_EMULATION:
+        return f"KVM gave up with its internal error {suberror} at RIP {cpu.rip:#x}"
+    code = failed_instruction(run)
+    shown = f"the instruction {code.hex(' ')}" if code else "the instruction"
+    return (
+        f"this host's KVM cannot emulate {shown} at RIP {cpu.rip:#x} in ring {cpu.cpl}: "
+        "it is a limit of the host, not of the guest"
+    )

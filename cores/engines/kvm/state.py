@@ -1,0 +1,110 @@
+"""The guest's registers between ``VirtualCpu`` and the layouts of KVM (struct kvm_regs, kvm_sregs).
+
+The registers stand in the page shared with the kernel (KVM_CAP_SYNC_REGS): after an exit they are
+there to be read, and what is marked dirty the kernel takes in at the next entry. Most exits change
+no privileged register, so those are unpacked only when their bytes differ from the last ones.
+"""
+
+from __future__ import annotations
+
+import mmap
+
+from ...virtual_cpu import Segment, TableRegister, VirtualCpu
+from ...x86.registers import CS, DS, ES, FS, GS, SS, Msr
+from . import api
+
+_ORDER = (CS, DS, ES, FS, GS, SS)
+"""The segment registers as struct kvm_sregs has them; TR and LDTR follow."""
+
+MSRS = (Msr.STAR, Msr.LSTAR, Msr.CSTAR, Msr.FMASK, Msr.KERNEL_GS_BASE)
+"""The MSRs of the platform that have no place in kvm_sregs."""
+
+
+def privileged(cpu: VirtualCpu) -> tuple[object, ...]:
+    """A fingerprint of what stands in kvm_sregs: equal means that nothing need be written.
+
+    Written out flat, since it is computed at most entries: 1 us instead of 5."""
+    a, b, c, d, e, f = cpu.segments
+    t, n, gdt, idt = cpu.tr, cpu.ldtr, cpu.gdtr, cpu.idtr
+    return (
+        cpu.cr0, cpu.cr2, cpu.cr3, cpu.cr4, cpu.cr8, cpu.efer,
+        a.selector, a.base, a.limit, a.attributes, b.selector, b.base, b.limit, b.attributes,
+        c.selector, c.base, c.limit, c.attributes, d.selector, d.base, d.limit, d.attributes,
+        e.selector, e.base, e.limit, e.attributes, f.selector, f.base, f.limit, f.attributes,
+        t.selector, t.base, t.limit, t.attributes, n.selector, n.base, n.limit, n.attributes,
+        gdt.base, gdt.limit, idt.base, idt.limit,
+    )  # fmt: skip
+
+
+def msrs(cpu: VirtualCpu) -> tuple[int, ...]:
+    """Their values in the order of ``MSRS``."""
+    return (cpu.star, cpu.lstar, cpu.cstar, cpu.fmask, cpu.kernel_gs_base)
+
+
+def set_msrs(cpu: VirtualCpu, values: tuple[int, ...]) -> None:
+    cpu.star, cpu.lstar, cpu.cstar, cpu.fmask, cpu.kernel_gs_base = values
+
+
+def pack_general(run: mmap.mmap, cpu: VirtualCpu) -> None:
+    """General registers, RIP and RFLAGS into the shared page."""
+    rax, rcx, rdx, rbx, rsp, rbp, rsi, rdi, *high = cpu.gpr
+    api.REGS.pack_into(
+        run, api.SYNC_REGS, rax, rbx, rcx, rdx, rsi, rdi, rsp, rbp, *high, cpu.rip, cpu.rflags
+    )  # fmt: skip
+
+
+def unpack_general(run: mmap.mmap, cpu: VirtualCpu) -> None:
+    """The same out of it, in place: others hold on to ``cpu.gpr``."""
+    rax, rbx, rcx, rdx, rsi, rdi, rsp, rbp, *high, rip, rflags = api.REGS.unpack_from(
+        run, api.SYNC_REGS
+    )
+    cpu.gpr[:] = (rax, rcx, rdx, rbx, rsp, rbp, rsi, rdi, *high)
+    cpu.rip, cpu.rflags = rip, rflags
+
+
+def pack_special(run: mmap.mmap, cpu: VirtualCpu, apic_base: int) -> None:
+    """Segments, tables and control registers into the shared page."""
+    at = api.SYNC_SREGS
+    for segment in (*(cpu.segments[n] for n in _ORDER), cpu.tr, cpu.ldtr):
+        api.SEGMENT.pack_into(run, at, *_hidden(segment))
+        at += api.SEGMENT.size
+    for table in (cpu.gdtr, cpu.idtr):
+        api.TABLE.pack_into(run, at, table.base, table.limit)
+        at += api.TABLE.size
+    api.CONTROLS.pack_into(
+        run, at, cpu.cr0, cpu.cr2, cpu.cr3, cpu.cr4, cpu.cr8, cpu.efer, apic_base
+    )  # fmt: skip
+
+
+def unpack_special(run: mmap.mmap, cpu: VirtualCpu) -> None:
+    """The same out of it."""
+    at = api.SYNC_SREGS
+    for segment in (*(cpu.segments[n] for n in _ORDER), cpu.tr, cpu.ldtr):
+        _show(segment, api.SEGMENT.unpack_from(run, at))
+        at += api.SEGMENT.size
+    table: TableRegister
+    for table in (cpu.gdtr, cpu.idtr):
+        table.base, table.limit = api.TABLE.unpack_from(run, at)
+        at += api.TABLE.size
+    cpu.cr0, cpu.cr2, cpu.cr3, cpu.cr4, cpu.cr8, cpu.efer, _ = api.CONTROLS.unpack_from(run, at)
+
+
+def _hidden(segment: Segment) -> tuple[int, ...]:
+    """struct kvm_segment. One that is not present is "unusable": what a null selector leaves."""
+    a = segment.attributes
+    present = a >> 7 & 1
+    return (
+        segment.base, segment.limit, segment.selector,
+        a & 0xF, present, a >> 5 & 3, a >> 14 & 1, a >> 4 & 1, a >> 13 & 1, a >> 15 & 1, a >> 12 & 1,
+        1 - present, 0,
+    )  # fmt: skip
+
+
+def _show(segment: Segment, fields: tuple[int, ...]) -> None:
+    base, limit, selector, kind, present, dpl, db, s, long, g, avl, unusable, _ = fields
+    segment.base, segment.limit, segment.selector = base, limit, selector
+    if unusable:
+        present = 0
+    segment.attributes = (
+        kind | s << 4 | dpl << 5 | present << 7 | avl << 12 | long << 13 | db << 14 | g << 15
+    )  # fmt: skip
