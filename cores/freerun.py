@@ -120,8 +120,7 @@ class FreeRunner:
         if not vmm.board.interrupt_pending:
             return False
         if vmm.engine.traits.delivers:
-            if vmm.engine.ready_for_interrupt(vmm.cpu):
-                vmm.inject()
+            vmm.inject()
             return False
         if vmm.cpu.rflags & Flag.IF and not vmm.cpu.interrupt_shadow:
             vmm.interrupt()

@@ -33,16 +33,13 @@ class Lockstep:
         self.divergence: Divergence | None = None
         self._written: set[int] = set()
         self._exits = [0] * len(machines)
-        for machine in machines:
-            machine.memory.writes = []
-        for machine in machines[:1]:
-            machine.vmm.watching = True
+        self._watch()
 
     def after_step(self) -> None:
         """All machines have made the same step: compare."""
         reference = self.machines[0]
         vmm = reference.vmm
-        differs = self._registers() if vmm.stop is None or self._all_stopped() else {}
+        differs = self._registers()
         ranges = self._ranges()
         for gpa, length in ranges:
             differs |= self._memory(gpa, length)
@@ -147,9 +144,6 @@ class Lockstep:
             differs["console"] = {m.core: m.console() for m in machines}
         return differs
 
-    def _all_stopped(self) -> bool:
-        return all(machine.stop is not None for machine in self.machines)
-
     def _at_exits(self, insn: Instruction | None) -> None:
         """A world switch: the pages written since the last one must be equal on all machines."""
         exits = [machine.vmm.trace.exits for machine in self.machines]
@@ -174,13 +168,32 @@ class Lockstep:
         }
         asm = text(insn, vmm.last_rip) if insn is not None else None
         self.divergence = Divergence(done, vmm.last_rip, asm, tuple(differs), values)
-        for machine in self.machines:
-            machine.memory.writes = None
-            machine.vmm.watching = False
+        self.pause()
 
     def leave(self, failed: list[Machine]) -> None:
         """Go on without these machines."""
         self.machines = [machine for machine in self.machines if machine not in failed]
         self._exits = [machine.vmm.trace.exits for machine in self.machines]
+        self._watch()
+
+    def pause(self) -> None:
+        """Watch nothing for a while: machines are being moved, or have diverged."""
+        for machine in self.machines:
+            machine.memory.writes = None
+            machine.vmm.watching = False
+
+    def resume(self, instruction: int) -> None:
+        """All machines stand at ``instruction``: compare again, unless they have diverged before it."""
+        if self.divergence is not None and self.divergence.instruction < instruction:
+            return
+        self.divergence = None
+        self.compared = instruction
+        self._watch()
+        self._written.clear()
+        self._exits = [machine.vmm.trace.exits for machine in self.machines]
+
+    def _watch(self) -> None:
+        for machine in self.machines:
+            machine.memory.writes = []
         for machine in self.machines[:1]:
             machine.vmm.watching = True

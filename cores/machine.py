@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import dataclass
 from time import perf_counter
 
 from .devices.board import Board
@@ -15,13 +16,30 @@ from .program import Program
 from .ram import Ram
 from .report import CoreReport, Stop
 from .virtual_cpu import VirtualCpu
-from .vmm import Vmm
+from .vmm import Vmm, VmmState
 from .x86.registers import STATE_NAMES
 from .x86.tables import table_pages
 
 ACCESSED_AND_DIRTY = 0x60
 """The A and D bits of a page-table entry: when a CPU sets them is its own affair, so they are
 masked wherever two machines' memory is compared."""
+
+
+@dataclass(frozen=True, slots=True)
+class MachineState:
+    """All of a machine's state but RAM: CPU, x87 and SSE, devices with what they wait for, counters.
+
+    Opaque to everybody but ``Machine.save`` and ``restore``."""
+
+    cpu: VirtualCpu
+    fpu: bytes
+    board: object
+    vmm: VmmState
+    roots: frozenset[int]
+
+    @property
+    def instructions(self) -> int:
+        return self.vmm.instructions
 
 
 class Machine:
@@ -84,6 +102,21 @@ class Machine:
 
     def console(self) -> str:
         return bytes(self.board.console).decode("latin-1")
+
+    def save(self) -> MachineState:
+        """The state of everything but RAM, unaffected by what happens later."""
+        return MachineState(
+            self.cpu.copy(), self.engine.read_fpu(), self.board.save(), self.vmm.save(),
+            frozenset(self.roots),
+        )  # fmt: skip
+
+    def restore(self, state: MachineState) -> None:
+        """Go back to a saved state; the caller has put RAM back before."""
+        self.cpu.assign(state.cpu)
+        self.engine.write_fpu(state.fpu)
+        self.board.restore(state.board)
+        self.vmm.restore(state.vmm)
+        self.roots = set(state.roots)
 
     def memory_image(self) -> bytearray:
         """RAM in address order without the hole, A and D bits masked in the page tables of every

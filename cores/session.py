@@ -100,6 +100,10 @@ class Session:
         for machine in self.machines:
             if machine.stop is None:
                 self._guarded_step(machine)
+        self.compare_step()
+
+    def compare_step(self) -> None:
+        """Compare, after every machine has made its step."""
         self._leave_failed()
         if self.lockstep.divergence is None and len(self.lockstep.machines) > 1:
             self.lockstep.after_step()

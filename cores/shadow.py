@@ -38,7 +38,7 @@ class Filled(Enum):
 class ShadowPages:
     """Fills and drops the engine's mappings according to the guest's page tables.
 
-    fills: hidden faults served so far.
+    fills: hidden faults served so far. ahead: the boot tables' mappings still stand.
     """
 
     def __init__(
@@ -49,6 +49,7 @@ class ShadowPages:
         self.cpu = cpu
         self.mmu = mmu
         self.fills = 0
+        self.ahead = False
         self._mapped = 0
         self._large: set[tuple[int, int]] = set()
         self._gigantic = False
@@ -56,6 +57,7 @@ class ShadowPages:
     def map_boot(self) -> None:
         """Map ahead what the platform's boot tables map: all RAM from 64 KiB on, identically.
         Two calls instead of some hundred hidden faults; a guest that only computes has none."""
+        self.ahead = True
         for start, stop in ((0x10000, HOLE.start), (HOLE.stop, self.memory.size)):
             self.engine.map(KERNEL_SPACE, start, start, stop - start, writable=True, executable=True)
             self._large |= {(KERNEL_SPACE, part) for part in range(start // LARGE, -(-stop // LARGE))}
@@ -137,6 +139,7 @@ class ShadowPages:
     def drop_all(self) -> None:
         """A new CR3, or a control bit that changes what mappings mean: forget everything."""
         self.engine.drop_all()
+        self.ahead = False
         self._large.clear()
         self._gigantic = False
         self._mapped = 0

@@ -31,30 +31,60 @@ class ExitEvent(NamedTuple):
     ns: int
 
 
+@dataclass(frozen=True, slots=True)
+class TraceMark:
+    """A place in a trace to come back to."""
+
+    length: int
+    by_reason: Counter[Reason]
+    exits: int
+    bridged: int
+
+
 @dataclass(slots=True)
 class Trace:
     """The log and the counters of one machine.
 
     events: every exit so far, oldest first, the newest ``limit`` of them kept.
     exits: how often the VMM intervened; by_reason: the same split, with shadow and scan added.
-    device_accesses: port and MMIO accesses, REP iterations included.
     bridged: instructions completed in software though the CPU should have run them.
+    by_address: exits at each guest address. ns_by_reason: host nanoseconds of all exits so far.
     """
 
     limit: int = 1_000_000
     events: list[ExitEvent] = field(default_factory=list)
     by_reason: Counter[Reason] = field(default_factory=Counter)
     exits: int = 0
-    device_accesses: int = 0
     bridged: int = 0
     dropped: int = 0
+    by_address: Counter[int] = field(default_factory=Counter)
+    ns_by_reason: Counter[Reason] = field(default_factory=Counter)
 
     def record(self, event: ExitEvent) -> None:
-        self.by_reason[event.reason] += 1
-        if event.reason not in UNCOUNTED:
+        reason = event.reason
+        self.by_reason[reason] += 1
+        self.by_address[event.rip] += 1
+        self.ns_by_reason[reason] += event.ns
+        if reason not in UNCOUNTED:
             self.exits += 1
         events = self.events
         events.append(event)
         if len(events) > self.limit + self.limit // 8:
             self.dropped += len(events) - self.limit
             del events[: len(events) - self.limit]
+
+    def mark(self) -> TraceMark:
+        """Where the trace stands now."""
+        return TraceMark(
+            self.dropped + len(self.events), self.by_reason.copy(), self.exits, self.bridged
+        )
+
+    def rewind(self, mark: TraceMark) -> None:
+        """Forget what came after ``mark``."""
+        keep = max(0, mark.length - self.dropped)
+        for event in self.events[keep:]:
+            self.by_address[event.rip] -= 1
+            self.ns_by_reason[event.reason] -= event.ns
+        del self.events[keep:]
+        self.by_reason = mark.by_reason.copy()
+        self.exits, self.bridged = mark.exits, mark.bridged

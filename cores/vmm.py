@@ -16,6 +16,7 @@ shuts its machine down; it can never raise anything through here.
 from __future__ import annotations
 
 import contextlib
+from dataclasses import dataclass
 from time import perf_counter_ns
 from typing import assert_never
 
@@ -42,7 +43,7 @@ from .engines.base import (
 from .memory import PhysicalMemory
 from .report import Stop
 from .shadow import Filled, ShadowPages
-from .trace import ExitEvent, Trace
+from .trace import ExitEvent, Trace, TraceMark
 from .virtual_cpu import VirtualCpu
 from .window import Window
 from .x86 import interrupts
@@ -59,6 +60,22 @@ VECTOR_NAMES = {vector.value: "#" + vector.name for vector in Vector}
 NEVER = 1 << 63
 NOTHING = decode(b"\x90")
 """A NOP: stands for the instruction where an exit belongs to none."""
+
+
+@dataclass(frozen=True, slots=True)
+class VmmState:
+    """What the VMM itself remembers, for checkpoints. trace: see ``Trace.mark``.
+    mapped_ahead: ``ShadowPages.ahead``."""
+
+    instructions: int
+    deliveries: int
+    ticks: int
+    halted: bool
+    stop: Stop | None
+    reason: str
+    exit_status: int | None
+    mapped_ahead: bool
+    trace: TraceMark
 
 
 class Vmm:
@@ -298,11 +315,11 @@ class Vmm:
         self.instructions += 1
 
     def inject(self) -> None:
-        """Hand an interrupt to a CPU that delivers by itself."""
-        vector = self.board.acknowledge()
-        self.engine.inject(vector)
+        """Offer an interrupt to a CPU that delivers by itself."""
         self._left = perf_counter_ns()
-        self._record_at(self.cpu.rip, b"", Reason.IRQ, f"vector {vector:#x}", "injected", self.cpu.cpl)
+        at, ring = self.cpu.rip, self.cpu.cpl
+        if self.engine.inject(self.cpu, self.board.acknowledge):
+            self._record_at(at, b"", Reason.IRQ, "an interrupt of the PIC's", "injected", ring)
 
     def left_now(self) -> None:
         """The guest has just been left."""
@@ -477,6 +494,27 @@ class Vmm:
         if at == 0:
             story += "; RIP is 0: did the program return from its entry point?"
         return story
+
+    # Going back (cores/history.py)
+
+    def save(self) -> VmmState:
+        """The VMM's own memory of the run."""
+        return VmmState(
+            self.instructions, self.deliveries, self.ticks, self.emulator.halted, self.stop,
+            self.reason, self.exit_status, self.shadow is not None and self.shadow.ahead,
+            self.trace.mark(),
+        )  # fmt: skip
+
+    def restore(self, state: VmmState) -> None:
+        """Go back; whatever was cached of a memory that is no more is forgotten."""
+        self.instructions, self.deliveries = state.instructions, state.deliveries
+        self.ticks, self.emulator.halted = state.ticks, state.halted
+        self.stop, self.reason, self.exit_status = state.stop, state.reason, state.exit_status
+        self.trace.rewind(state.trace)
+        self.engine.memory_changed()
+        self.flush(None)
+        if self.shadow and state.mapped_ahead:
+            self.shadow.map_boot()
 
     # The record
 

@@ -1,6 +1,6 @@
 # tour: one of every privileged instruction, as a kernel would use them while it boots.
 # Each believes that it rules the computer. On the trap core each faults in ring 3, and the VMM
-# does to a virtual CPU what the guest meant for the real one. A dot is printed after each group.
+# does to a virtual CPU what was meant for the real one. A dot is printed after each group.
 
 _start: cli                             # no interrupts, please: the virtual IF
         sgdt    [rip + old_gdt]         # copy the platform's descriptor table, so that it is ours
@@ -19,7 +19,6 @@ _start: cli                             # no interrupts, please: the virtual IF
         ltr     ax                      # the task register, from our own table
         mov     ax, 0x18
         mov     ds, ax                  # segment loads with a ring-0 selector
-        mov     es, ax
         mov     ss, ax
         mov     al, '.'
         out     0xe9, al                # port output, the port in the instruction

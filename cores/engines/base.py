@@ -24,6 +24,7 @@ exist only in ``VirtualCpu``; for KVM all are the CPU's own.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from ..memory import PhysicalMemory
@@ -211,8 +212,9 @@ class Engine(ABC):
         None: done. An exit: the same instruction wants one access more; answer it and settle again."""
         return None
 
-    def inject(self, cpu: VirtualCpu, vector: int) -> bool:
+    def inject(self, cpu: VirtualCpu, acknowledge: Callable[[], int]) -> bool:
         """Hand a device's interrupt to an engine that ``delivers``, before the next ``run``.
+        acknowledge: asks the interrupt controller for the vector; called only if it is taken.
 
         True: the guest takes it before its next instruction. False: it cannot take one now (IF clear,
         an interrupt shadow): ``run`` returns Interrupted as soon as it can; then ask again."""
@@ -238,6 +240,10 @@ class Engine(ABC):
     def interrupt(self) -> None:
         """Make a running ``run`` return Interrupted soon. The one call allowed from another thread;
         when nothing runs, the next ``run`` may return Interrupted at once."""
+
+    @abstractmethod
+    def where(self) -> str:
+        """Where the guest's registers live, in a few words: "process 4711, CPU 1"."""
 
     @abstractmethod
     def close(self) -> None:

@@ -254,6 +254,23 @@ class Mmu:
             return bytes(self._view[page + offset : page + offset + LONGEST_INSTRUCTION])
         return self._fetch_slowly(rip, user)
 
+    def peek(self, gva: int, length: int = LONGEST_INSTRUCTION) -> bytes:
+        """Look at memory without leaving a mark or asking for rights: for people, not for the guest.
+
+        Ends early where nothing is mapped; raises GuestFault when the first byte is not."""
+        found = b""
+        for at, size in _by_page(gva & MASK64, length):
+            try:
+                page = walk(self.memory, self.cpu, at, user=False, execute=False, mark=False)
+            except GuestFault:
+                if found:
+                    return found
+                raise
+            if not self.memory.is_ram(page.gpa, size):
+                return found
+            found += bytes(self._view[page.gpa : page.gpa + size])
+        return found
+
     def _fetch_slowly(self, rip: int, user: bool) -> bytes:
         gpa = self.translate(rip, execute=True, user=user)
         page = gpa & -PAGE

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import fcntl
+from collections.abc import Callable
 from struct import pack
 
 from ...errors import EngineError, UnavailableError
@@ -270,7 +271,7 @@ class KvmEngine(Engine):
 
     # Interrupts
 
-    def inject(self, cpu: VirtualCpu, vector: int) -> bool:
+    def inject(self, cpu: VirtualCpu, acknowledge: Callable[[], int]) -> bool:
         """Queue a device's interrupt. True: the guest takes it before its next instruction.
         False: it cannot take one now; ``run`` comes back with Interrupted as soon as it can."""
         assert self._vcpu is not None
@@ -282,7 +283,7 @@ class KvmEngine(Engine):
                 bool(cpu.rflags & Flag.IF) and not cpu.interrupt_shadow and not self._event_in_flight()
             )
         if ready:
-            self._vcpu.interrupt(vector)
+            self._vcpu.interrupt(acknowledge())
         run[api.REQUEST_INTERRUPT_WINDOW] = not ready
         return ready
 

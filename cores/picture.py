@@ -1,0 +1,119 @@
+"""A machine at one moment, as a frozen value for the screen."""
+
+from __future__ import annotations
+
+from .emulator import REGISTER_FILE
+from .machine import Machine
+from .program import Program
+from .report import CodeLine, MachineSnapshot
+from .x86.decode import Truncated, decode, text
+from .x86.faults import GuestFault
+from .x86.instruction import Instruction, MemoryOperand, Register, Sensitivity
+from .x86.registers import GPR_NAMES, STATE_NAMES
+
+LINES_BEFORE, LINES_AFTER = 12, 28
+EVENTS = 200
+_KINDS = {
+    Sensitivity.ORDINARY: "direct",
+    Sensitivity.PRIVILEGED: "privileged",
+    Sensitivity.SILENT: "silent",
+    Sensitivity.ABSENT: "absent",
+}
+_ONLY_WRITE = frozenset({"mov", "lea", "movzx", "movsx", "movsxd", "movabs", "pop", "in"})
+
+
+def take(machine: Machine, changed: frozenset[str]) -> MachineSnapshot:
+    """Picture a machine; it must not be running. changed: the registers to mark."""
+    vmm, traits, board = machine.vmm, machine.engine.traits, machine.board
+    trace = vmm.trace
+    next_insn = _at(machine, machine.cpu.rip)
+    if traits.native:
+        real_ring = 3 if traits.deprivileged else vmm.cpu.cpl
+    else:
+        real_ring = None
+    return MachineSnapshot(
+        core=traits.core, engine=traits.engine, label=traits.label, where=machine.engine.where(),
+        registers=dict(zip(STATE_NAMES, machine.cpu.state(), strict=True)), changed=changed,
+        ring=machine.cpu.cpl, real_ring=real_ring, instructions=vmm.counted, exits=trace.exits,
+        exits_by_reason={reason.value: n for reason, n in trace.by_reason.items() if n},
+        device_accesses=board.accesses, bridged=trace.bridged, console=machine.console(),
+        screen=board.screen(), stop=vmm.stop, reason=vmm.reason, exit_status=vmm.exit_status,
+        code=_code(machine), events=tuple(trace.events[-EVENTS:]), notes=machine.notes(),
+        reads=_reads(next_insn) if next_insn else frozenset(),
+        ns_by_reason={reason.value: n for reason, n in trace.ns_by_reason.items()},
+    )  # fmt: skip
+
+
+def _at(machine: Machine, gva: int) -> Instruction | None:
+    try:
+        return decode(machine.vmm.mmu.peek(gva))
+    except (GuestFault, Truncated):
+        return None
+
+
+def _code(machine: Machine) -> tuple[CodeLine, ...]:
+    """Disassembly around RIP."""
+    rip = machine.cpu.rip
+    start = _start(machine, rip)
+    lines: list[CodeLine] = []
+    at, after = start, 0
+    while after < LINES_AFTER:
+        insn = _at(machine, at)
+        if insn is None:
+            break
+        lines.append(_line(machine, at, insn))
+        after += at >= rip
+        at += insn.length
+    here = next((i for i, line in enumerate(lines) if line.address == rip), 0)
+    return tuple(lines[max(0, here - LINES_BEFORE) :])
+
+
+def _start(machine: Machine, rip: int) -> int:
+    """An address before RIP from which decoding meets RIP: a source line's, if there is one."""
+    program = machine.program
+    anchors = sorted(a for a in {*program.lines, *program.symbols.values()} if rip - 96 <= a < rip)
+    for anchor in anchors or range(max(program.start, rip - 48), rip):
+        if _meets(machine, anchor, rip):
+            return anchor
+    return rip
+
+
+def _meets(machine: Machine, at: int, rip: int) -> bool:
+    while at < rip:
+        insn = _at(machine, at)
+        if insn is None:
+            return False
+        at += insn.length
+    return at == rip
+
+
+def _line(machine: Machine, at: int, insn: Instruction) -> CodeLine:
+    return CodeLine(
+        at, insn.code, text(insn, at), source_line(machine.program, at), _KINDS[insn.sensitivity],
+        machine.vmm.trace.by_address[at],
+    )  # fmt: skip
+
+
+def source_line(program: Program, address: int) -> str:
+    """The program's own line for an address, "" when there is none."""
+    number = program.lines.get(address)
+    return program.source[number - 1].strip() if number and number <= len(program.source) else ""
+
+
+def _reads(insn: Instruction) -> frozenset[str]:
+    """The general registers that an instruction reads, as far as its operands tell."""
+    names: set[str] = set()
+    for position, operand in enumerate(insn.operands):
+        match operand:
+            case MemoryOperand(base=base, index=index):
+                names |= {GPR_NAMES[number] for number in (base, index) if number is not None}
+            case Register(name) if position or insn.mnemonic not in _ONLY_WRITE:
+                names.add(_whole(name))
+            case _:
+                pass
+    return frozenset(names)
+
+
+def _whole(name: str) -> str:
+    """The 64-bit register that a part belongs to."""
+    return GPR_NAMES[REGISTER_FILE[name][0]] if name in REGISTER_FILE else name
