@@ -75,7 +75,7 @@ def test_gdt_and_tss():
 
 def test_program_information_and_stack():
     """Segments lie in RAM, .bss is zero, the boot information and the return address are there."""
-    memory, cpu = booted(disk_sectors=7, first_lba=3)
+    memory, _ = booted(disk_sectors=7, first_lba=3)
     assert memory.read(0x100000, 8) == b"code" + bytes(4)
     assert memory.read(0x180000, 4) == b"more"
     information = struct.unpack("<6Q", memory.read(0x10000, 48))
