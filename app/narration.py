@@ -169,8 +169,8 @@ def _cpu(event: ExitEvent, core: str) -> str:
             return "(was not asked: the guest's CPU has no such instruction)"
         return "(was not asked: in ring 3 it would answer wrongly, and tell nobody)"
     if reason in (Reason.SYSCALL, Reason.INT, Reason.SYSRET, Reason.IRET):
-        return "You are in ring 3 and nobody's kernel. I stop here and call the host."
-    return "You are in ring 3, and that is privileged. I stop here and call the host."
+        return "You are in ring 3: this would lead into the real kernel. Host, take over."
+    return "That is privileged, and you are in ring 3. Host, your guest wants something."
 
 
 def _host(event: ExitEvent) -> str:

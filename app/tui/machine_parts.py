@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from cores.report import CodeLine, MachineSnapshot, Stop
 
 from .glyphs import Glyphs
-from .rows import EMPTY, Row, fit, fit_row, printable, raised, row, spread
+from .rows import EMPTY, Row, fit, fit_row, printable, raised, row, spread, width_of
 
 KINDS = {"interpreter": "EMULATOR", "trap": "TRAP AND EMULATE", "kvm": "HARDWARE"}
 """What each kind of core is called on the screen."""
@@ -27,7 +27,8 @@ FLAGS = (
 
 GENERAL_WIDTH = 22
 """' rax 0000000000000048*': a mark, three letters, sixteen digits, a mark."""
-SYSTEM_WIDTH = 15
+SYSTEM_WIDTH = 13
+"""'cr0 80050033*'."""
 GUTTER = 7
 
 
@@ -78,7 +79,9 @@ def code_top(m: MachineSnapshot, rows: int, top: int | None) -> int | None:
     if rip not in addresses:
         return addresses[0] if addresses else None
     now = addresses.index(rip)
-    if top in addresses and addresses.index(top) <= now < addresses.index(top) + rows - (rows > 3):
+    if top in addresses and addresses.index(top) <= now < addresses.index(top) + rows - max(
+        1, rows // 4
+    ):
         return top
     return addresses[max(0, min(now - rows // 3, len(addresses) - rows))]
 
@@ -100,19 +103,14 @@ def _cell(m: MachineSnapshot, view: View, name: str, digits: int, width: int, gl
         mark, role = glyphs.changed, "changed"
     elif value == 0:
         role = "dim"
-    room = width - 2 - max(3, len(label)) - 1
+    general = digits == 16
+    head: list[tuple[str, str]] = [(f"{label:<3}", "read" if reads else "dim"), (" ", "text")]
+    if general:
+        head.insert(0, (glyphs.read if reads else " ", "dim"))
+    room = width - 1 - sum(len(part) for part, _ in head)
     if len(text) > room:
         text = glyphs.more + text[-(room - 1) :]
-    return fit_row(
-        row(
-            (glyphs.read if reads else " ", "read" if reads else "dim"),
-            (f"{label:<3}", "read" if reads else "dim"),
-            " ",
-            (text, role),
-            (mark, role),
-        ),
-        width,
-    )
+    return fit_row((*head, (text, role), (mark, role)), width)
 
 
 def register_rows(m: MachineSnapshot, view: View, p: Plan, glyphs: Glyphs) -> list[Row]:
@@ -127,7 +125,7 @@ def register_rows(m: MachineSnapshot, view: View, p: Plan, glyphs: Glyphs) -> li
             if at < len(GENERAL):
                 parts += _cell(m, view, GENERAL[at], 16, GENERAL_WIDTH, glyphs)
             elif at - len(GENERAL) < 2:  # the two cells that 3 x 6 leaves over
-                parts += _cell(m, view, ("cr0", "cr3")[at - len(GENERAL)], 0, GENERAL_WIDTH, glyphs)
+                parts += _cell(m, view, ("cr0", "cr3")[at - len(GENERAL)], 16, GENERAL_WIDTH, glyphs)
         if p.system_column:
             names = SYSTEM if p.registers >= len(SYSTEM) else SYSTEM[6:]
             if y < len(names):
@@ -136,14 +134,19 @@ def register_rows(m: MachineSnapshot, view: View, p: Plan, glyphs: Glyphs) -> li
     return rows
 
 
+def system_per_row(width: int) -> int:
+    """How many system registers stand in one row."""
+    return max(1, (width + 1) // (SYSTEM_WIDTH + 2))
+
+
 def system_rows(m: MachineSnapshot, view: View, width: int, count: int, glyphs: Glyphs) -> list[Row]:
     """The system registers in rows of their own."""
-    per_row = max(1, width // SYSTEM_WIDTH)
+    per_row = system_per_row(width)
     rows: list[Row] = []
     for y in range(count):
-        parts: list[tuple[str, str]] = []
+        parts: list[tuple[str, str]] = [(" ", "text")]
         for name in SYSTEM[y * per_row : (y + 1) * per_row]:
-            parts += _cell(m, view, name, 0, SYSTEM_WIDTH, glyphs)
+            parts += [*_cell(m, view, name, 0, SYSTEM_WIDTH, glyphs), ("  ", "text")]
         rows.append(tuple(parts))
     return rows
 
@@ -221,13 +224,16 @@ def code_row(m: MachineSnapshot, line: CodeLine, view: View, width: int, glyphs:
     gutter, gutter_role = gutter_of(m, line, glyphs)
     room = width - 2 - len(address) - 2 - GUTTER
     comment = printable(comment_of(line.source))
-    text_width = room if not comment or room < 26 else max(20, min(30, room // 2))
+    text = printable(line.text)
+    column = max(min(22, room // 2), width_of(text) + 1)  # where comments begin, if the text lets them
+    if not comment or room - column < 8:
+        column = room
     leaves = here and gutter_role == "exit"
     parts = row(
         (mark + " ", "exit" if leaves else "strong" if here else "bad" if mark != " " else "text"),
         (address + "  ", "text" if here else "dim"),
-        (fit(printable(line.text), text_width, glyphs.more), "strong" if here else "text"),
-        (fit(" " + comment if room > text_width else "", room - text_width, glyphs.more), "comment"),
+        (fit(text, column, glyphs.more), "strong" if here else "text"),
+        (fit(comment, room - column - 1, glyphs.more) + " " if column < room else "", "comment"),
         (fit(gutter, GUTTER), gutter_role),
     )
     return raised(parts) if here else parts

@@ -26,6 +26,7 @@ from .machine_parts import (
     flag_rows,
     kind,
     register_rows,
+    system_per_row,
     system_rows,
 )
 from .rows import EMPTY, Row, boxed, fit, fit_row, row, row_width, spread
@@ -37,12 +38,13 @@ def plan(width: int, height: int) -> Plan:
     registers = -(-len(GENERAL) // columns)
     beside = width >= columns * (GENERAL_WIDTH + 1) + SYSTEM_WIDTH and registers >= 8
     ring_row = width < 46
-    system_rows = 0 if beside else -(-len(SYSTEM) // max(1, width // SYSTEM_WIDTH))
+    system_rows = 0 if beside else -(-len(SYSTEM) // system_per_row(width))
     shares = {"code": 3, "console": 1, "headline": 0, "system": 0, "gaps": 0}
     left = height - registers - 2 - ring_row - 4
     wishes = (
-        ("headline", 2), ("code", 2), ("gaps", 1), ("console", 1), ("system", system_rows), ("gaps", 1), ("code", 2),
-        ("console", 1), ("gaps", 1), ("code", 4), ("console", 3), ("code", 4), ("console", 8),
+        ("headline", 2), ("code", 2), ("gaps", 1), ("console", 1), ("system", system_rows),
+        ("gaps", 1), ("code", 2), ("console", 1), ("gaps", 1), ("code", 4), ("console", 1),
+        ("code", 4), ("console", 2), ("code", 4), ("console", 8),
     )  # fmt: skip
     for part, rows in wishes:
         if rows and left >= rows:

@@ -24,13 +24,19 @@ class LineView(Widget):
     """
 
     ALLOW_SELECT = False
-    glyphs: Glyphs = UNICODE
 
     def __init__(self, *, id: str | None = None, classes: str | None = None) -> None:
         super().__init__(id=id, classes=classes)
         self._rows: list[Row] = []
         self._strips: dict[int, Strip] = {}
         self._styles: dict[str, Style] = {}
+
+    @property
+    def glyphs(self) -> Glyphs:
+        """The symbols that this terminal has, as the app found out."""
+        glyphs = getattr(self.app, "glyphs", UNICODE)
+        assert isinstance(glyphs, Glyphs)
+        return glyphs
 
     def compose_rows(self, width: int, height: int) -> list[Row]:
         """What to show, as at most ``height`` rows of at most ``width`` cells."""

@@ -1,0 +1,167 @@
+"""The terminal interface.
+
+Textual's event loop has the main thread; the session has its own (app/worker.py). The screen takes
+the worker's newest snapshot thirty times a second; keys become commands in the worker's queue.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
+
+from textual.app import App, SystemCommand
+from textual.binding import Binding, BindingType
+from textual.screen import Screen
+
+from app.worker import Opener, Worker, words
+from cores.errors import RingscopeError
+
+from . import picture
+from .glyphs import for_this_terminal
+from .screens.home import Ability, HomeScreen, Probe
+from .screens.machines import MachinesScreen
+from .theme import DEFAULT_THEME, themes
+
+if TYPE_CHECKING:
+    from cores.session import Options
+
+OpenProgram = Callable[[str], Opener]
+"""A path -> how to start its session, in the worker's thread. Raises InputError for bad input."""
+
+INTERRUPTED = 130
+
+
+class RingscopeApp(App[int]):
+    """The home screen, and the machines once a program is open."""
+
+    TITLE = "Ringscope"
+    CSS_PATH = "ringscope.tcss"
+    ENABLE_COMMAND_PALETTE = True
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("q", "quit", "Quit"),
+        Binding("ctrl+q", "quit", "Quit", show=False, priority=True),
+        Binding("ctrl+c", "interrupt", "Quit", show=False, priority=True),
+        Binding("s", "save_picture", "Save a picture of the screen"),
+    ]
+
+    def __init__(self, open_program: OpenProgram, probe: Probe, first: Opener | None = None) -> None:
+        """first: the session to begin with, None for the home screen."""
+        super().__init__()
+        self.glyphs = for_this_terminal()
+        self._open_program = open_program
+        self._probe = probe
+        self._first = first
+        self.worker: Worker | None = None
+        for theme in themes():
+            self.register_theme(theme)
+        self.theme = DEFAULT_THEME
+
+    def get_default_screen(self) -> Screen[None]:
+        return HomeScreen(self._probe)
+
+    def on_mount(self) -> None:
+        if self._first is not None:
+            self.show_session(self._first)
+
+    def show_session(self, opener: Opener) -> None:
+        """Start a session, and show it."""
+        self.close_session()
+        self.worker = Worker(opener)
+        self.push_screen(MachinesScreen(self.worker))
+
+    def close_session(self) -> None:
+        """End the session, and every process of its machines."""
+        if self.worker is not None:
+            self.worker.close()
+            self.worker = None
+
+    def on_home_screen_opened(self, message: HomeScreen.Opened) -> None:
+        try:
+            opener = self._open_program(message.path)
+        except RingscopeError as error:
+            self.notify(words(error), severity="error", timeout=8)
+            return
+        self.show_session(opener)
+
+    def on_machines_screen_left(self) -> None:
+        self.pop_screen()
+        self.close_session()
+
+    def on_unmount(self) -> None:
+        self.close_session()
+
+    async def action_quit(self) -> None:
+        self.exit(0)
+
+    def action_interrupt(self) -> None:
+        """Ctrl-C: nothing is left behind, and the exit code says so."""
+        self.exit(INTERRUPTED)
+
+    def action_save_picture(self) -> None:
+        path = Path(f"ringscope-{datetime.now():%Y%m%d-%H%M%S}.svg")
+        try:
+            path.write_text(picture.svg(self), encoding="utf-8")
+            path.with_suffix(".txt").write_text(picture.text(self), encoding="utf-8")
+        except OSError as error:
+            self.notify(f"{path}: {error.strerror}", severity="error")
+        else:
+            self.notify(f"Saved {path} and the same as text")
+
+    def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:
+        """Every key of the screen is in the palette too."""
+        yield from super().get_system_commands(screen)
+        for binding in screen.active_bindings.values():
+            if binding.node is screen and binding.enabled:
+                b = binding.binding
+                yield SystemCommand(
+                    b.description, f"key {b.key_display or b.key}", _runner(screen, b.action)
+                )
+
+
+def _runner(screen: Screen[object], action: str) -> Callable[[], None]:
+    def run() -> None:
+        screen.call_later(screen.run_action, action)
+
+    return run
+
+
+def probe_cores() -> list[Ability]:
+    """Which cores run here, and why not."""
+    from cores import registry
+
+    found = []
+    for core in ("interpreter", "trap:native", "trap:portable", "kvm"):
+        here = registry.availability(core)
+        found.append(
+            Ability(core, here.available, here.engine if here.available else here.reason or "")
+        )
+    return found
+
+
+def interface(path: str | None, options: Options) -> RingscopeApp:
+    """The app over real sessions. Raises InputError when ``path`` is no program."""
+
+    def open_program(chosen: str) -> Opener:
+        from cores.program import load
+        from cores.session import Session
+
+        program = load(chosen)
+        return lambda: Session(program, options)
+
+    return RingscopeApp(open_program, probe_cores, open_program(path) if path is not None else None)
+
+
+def run_interface(path: str | None, options: Options) -> int:
+    """Show ``path``, or the home screen, until the user quits; gives the exit code.
+
+    Raises InputError before anything is shown when ``path`` is no program."""
+    app = interface(path, options)
+    try:
+        code = app.run()
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    finally:
+        app.close_session()
+    return app.return_code or 0 if code is None else code

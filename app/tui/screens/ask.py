@@ -1,0 +1,30 @@
+"""A one-line question: go to which instruction, open which file."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from textual.app import ComposeResult
+from textual.binding import BindingType
+from textual.containers import Vertical
+from textual.screen import ModalScreen
+from textual.widgets import Input, Label
+
+
+class Ask(ModalScreen[str | None]):
+    """Gives what was typed, or None when the user thinks better of it."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [("escape", "dismiss(None)", "Never mind")]
+
+    def __init__(self, question: str, placeholder: str = "", value: str = "") -> None:
+        super().__init__()
+        self._question, self._placeholder, self._value = question, placeholder, value
+
+    def compose(self) -> ComposeResult:
+        with Vertical(id="sheet"):
+            yield Label(self._question, markup=False)
+            yield Input(self._value, placeholder=self._placeholder, id="answer")
+            yield Label("Enter: go    Esc: never mind", classes="dim")
+
+    def on_input_submitted(self, event: Input.Submitted) -> None:
+        self.dismiss(event.value)

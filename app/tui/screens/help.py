@@ -1,0 +1,59 @@
+"""What the keys do, and what the marks mean."""
+
+from __future__ import annotations
+
+from ..glyphs import Glyphs
+from ..rows import EMPTY, Row, fit, row
+from .sheet import Sheet
+
+KEYS = (
+    ("Time", (
+        ("space", "run, pause"),
+        ("n", "one instruction on every machine"),
+        ("b", "one back"),
+        ("e", "on to the next exit of any machine"),
+        ("E", "back to the previous exit"),
+        ("g", "go to an instruction, by its number"),
+        ("d", "go to where the machines part"),
+        ("f", "let each machine run freely, at full speed"),
+        ("+ -", "faster, slower"),
+        ("r", "restart"),
+    )),
+    ("Looking", (
+        ("w", "world switches: log, dialogue, chart"),
+        ("up down", "choose an exit; Enter opens its card"),
+        ("1 2 3", "show or hide a machine; on a narrow screen: which one"),
+        ("left right", "whose exits are shown"),
+        ("v", "the guest's whole screen and console"),
+        ("t", "type on the guests' keyboard"),
+        ("s", "save a picture of this screen (SVG)"),
+    )),
+    ("Ringscope", (
+        ("ctrl+p", "everything, by name; themes too"),
+        ("Esc", "back to the first page"),
+        ("q", "quit; ctrl+c does as well"),
+    )),
+)  # fmt: skip
+
+
+def marks(glyphs: Glyphs) -> tuple[tuple[str, str], ...]:
+    return (
+        (glyphs.next, "the next instruction"),
+        (glyphs.exits + " 4", "leaves the guest here; it has, four times"),
+        (glyphs.silent, "sensitive, but would not trap: the VMM must find it"),
+        (glyphs.direct, "runs directly on the CPU"),
+        (glyphs.changed, "changed by the last instruction"),
+        (glyphs.read, "read by the next instruction"),
+        (glyphs.unequal, "the machines differ in this"),
+        ("ZF zf", "a flag that is set; one that is not"),
+    )
+
+
+def help_sheet(glyphs: Glyphs) -> Sheet:
+    rows: list[Row] = []
+    for title, keys in (*KEYS, ("Marks", marks(glyphs))):
+        if rows:
+            rows.append(EMPTY)
+        rows.append(row((title, "strong")))
+        rows += [row(("  " + fit(key, 12), "key"), words) for key, words in keys]
+    return Sheet("Help", rows, 72)

@@ -1,0 +1,160 @@
+"""The first page: what there is to run, and what this machine can do."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import ClassVar
+
+from textual import work
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Horizontal, Vertical
+from textual.content import Content
+from textual.message import Message
+from textual.screen import Screen
+from textual.widgets import OptionList
+from textual.widgets.option_list import Option
+
+from ..glyphs import UNICODE, Glyphs
+from ..guests import Guest, shipped
+from ..machine_parts import KINDS, kind
+from ..rows import EMPTY, Row, boxed, fit, row
+from ..widgets.keys import Hint, Keys
+from ..widgets.line_view import LineView
+from .ask import Ask
+from .help import help_sheet
+
+HINTS: list[Hint] = [
+    ("Enter", "run the guest", "run_chosen"),
+    ("o", "open a file", "open"),
+    ("?", "help", "help"),
+    ("q", "quit", "app.quit"),
+]
+
+ABOUT = (
+    "One program, three machines. The emulator executes it in software. Trap and emulate runs it on"
+    " this CPU, held in ring 3: each privileged instruction traps to the host. With hardware"
+    " virtualization this CPU runs it in ring 0 of a guest mode."
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Ability:
+    """A core and whether it runs here. words: which engine, or why not."""
+
+    core: str
+    available: bool
+    words: str
+
+
+Probe = Callable[[], list[Ability]]
+
+
+class Abilities(LineView):
+    """What this machine can do; filled once the cores have been probed."""
+
+    def __init__(self) -> None:
+        super().__init__(id="abilities")
+        self.found: list[Ability] | None = None
+
+    def show(self, found: list[Ability]) -> None:
+        self.found = found
+        self.redraw()
+
+    def compose_rows(self, width: int, height: int) -> list[Row]:
+        inner = width - 4
+        body: list[Row] = [EMPTY]
+        if self.found is None:
+            body.append(row(("looking ...", "dim")))
+        for ability in self.found or []:
+            role = kind(ability.core) if ability.available else "dim"
+            state = ("runs here", "strong") if ability.available else ("not here", "dim")
+            body.append(
+                row((fit(KINDS[kind(ability.core)], 18), role), (fit(ability.core, 15), "text"), state)
+            )
+            body += [row(("  " + line, "dim")) for line in textwrap.wrap(ability.words, inner - 2)[:3]]
+            body.append(EMPTY)
+        body += [row((line, "comment")) for line in textwrap.wrap(ABOUT, inner)]
+        return boxed(row((" This machine ", "strong")), body, width, height, self.glyphs, "faint")
+
+
+class Masthead(LineView):
+    """The name."""
+
+    def compose_rows(self, width: int, height: int) -> list[Row]:
+        words = "  the same program on an emulator and on the real CPU, side by side"
+        return [EMPTY, row((" Ringscope", "strong"), (fit(words, width - 10), "dim"))]
+
+
+def _described(guest: Guest) -> Content:
+    return Content.assemble((guest.name, "bold"), ("\n  " + guest.summary, "dim"))
+
+
+class HomeScreen(Screen[None]):
+    """Asks the app to open what was chosen."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("o", "open", "Open a file"),
+        Binding("question_mark", "help", "Help"),
+    ]
+    HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (96, "-wide")]  # noqa: RUF012 - Textual's own declaration
+
+    class Opened(Message):
+        """Run this program."""
+
+        def __init__(self, path: str) -> None:
+            super().__init__()
+            self.path = path
+
+    def __init__(self, probe: Probe) -> None:
+        super().__init__()
+        self._probe = probe
+        self._guests = shipped()
+
+    @property
+    def glyphs(self) -> Glyphs:
+        glyphs = getattr(self.app, "glyphs", UNICODE)
+        assert isinstance(glyphs, Glyphs)
+        return glyphs
+
+    def compose(self) -> ComposeResult:
+        yield Masthead(id="masthead")
+        with Horizontal(id="shelf"):
+            with Vertical(id="guests-box") as box:
+                box.border_title = "Guests"
+                yield OptionList(
+                    *(Option(_described(g), id=str(g.path)) for g in self._guests),
+                    id="guests",
+                    markup=False,
+                )
+            yield Abilities()
+        yield Keys(HINTS)
+
+    def on_mount(self) -> None:
+        self.query_one("#guests").focus()
+        self.look()
+
+    @work(thread=True)
+    def look(self) -> None:
+        """Probing a core may start a process: not on the interface's thread."""
+        found = self._probe()
+        self.app.call_from_thread(self.query_one(Abilities).show, found)
+
+    def on_option_list_option_selected(self, event: OptionList.OptionSelected) -> None:
+        if event.option.id is not None:
+            self.post_message(self.Opened(event.option.id))
+
+    def action_run_chosen(self) -> None:
+        self.query_one(OptionList).action_select()
+
+    def action_open(self) -> None:
+        def answered(text: str | None) -> None:
+            if text is not None and text.strip():
+                self.post_message(self.Opened(text.strip()))
+
+        self.app.push_screen(Ask("Open which program?", "path of a .s, ELF64 or flat image"), answered)
+
+    def action_help(self) -> None:
+        self.app.push_screen(help_sheet(self.glyphs))

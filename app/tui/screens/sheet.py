@@ -1,0 +1,83 @@
+"""A sheet of rows over the machines: help, an event's card, the guest's whole screen."""
+
+from __future__ import annotations
+
+import textwrap
+from typing import ClassVar
+
+from textual import events
+from textual.app import ComposeResult
+from textual.binding import BindingType
+from textual.screen import ModalScreen
+
+from app.narration import Card
+
+from ..rows import Row, boxed, fit, printable, row
+from ..widgets.line_view import LineView
+
+LABEL = 13
+
+
+class Page(LineView):
+    """Rows in a frame, scrolled by whole rows when there are more than fit."""
+
+    def __init__(self, title: str, rows: list[Row], height: int) -> None:
+        super().__init__(id="page")
+        self._title, self._all = title, rows
+        self.styles.height = height
+        self.first = 0
+
+    def scroll_rows(self, by: int) -> None:
+        self.first = max(0, min(self.first + by, len(self._all) - (self.size.height - 2)))
+        self.redraw()
+
+    def compose_rows(self, width: int, height: int) -> list[Row]:
+        title = row((f" {self._title} ", "strong"))
+        shown = self._all[self.first : self.first + height - 2]
+        rows = boxed(title, shown, width, height, self.glyphs, "dim")
+        more = len(self._all) > height - 2
+        words = " up, down: scroll   Esc: close " if more else " Esc: close "
+        edge = self.glyphs.across * (width - len(words) - 3)
+        _, _, left, right = self.glyphs.corners
+        rows[-1] = row((left + edge, "dim"), (words, "dim"), (self.glyphs.across + right, "dim"))
+        return rows
+
+
+class Sheet(ModalScreen[None]):
+    """Shows rows until any of the closing keys."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        ("escape,enter,q,question_mark", "dismiss(None)", "Close"),
+        ("up,k", "scroll_rows(-1)", "Up"),
+        ("down,j,space", "scroll_rows(1)", "Down"),
+        ("pageup", "scroll_rows(-10)", "Page up"),
+        ("pagedown", "scroll_rows(10)", "Page down"),
+    ]
+
+    def __init__(self, title: str, rows: list[Row], width: int) -> None:
+        super().__init__()
+        self._title, self._rows, self._width = title, rows, width
+
+    def compose(self) -> ComposeResult:
+        height = min(len(self._rows) + 2, max(6, self.app.size.height - 2))
+        page = Page(self._title, self._rows, height)
+        page.styles.width = min(self._width, self.app.size.width - 2)
+        yield page
+
+    def action_scroll_rows(self, by: int) -> None:
+        self.query_one(Page).scroll_rows(by)
+
+    def on_click(self, event: events.Click) -> None:
+        if event.widget is self:
+            self.dismiss(None)
+
+
+def card_sheet(card: Card, width: int) -> Sheet:
+    """An event's card as a sheet for a screen that wide."""
+    width = min(width - 2, 92)
+    rows: list[Row] = []
+    for name, value in card.facts:
+        wrapped = textwrap.wrap(printable(value), width - 4 - LABEL) or [""]
+        rows.append(row((fit(name, LABEL), "dim"), (wrapped[0], "text")))
+        rows += [row((" " * LABEL, "dim"), (line, "text")) for line in wrapped[1:]]
+    return Sheet(card.title, rows, width)

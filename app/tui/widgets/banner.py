@@ -1,0 +1,63 @@
+"""What must not be missed, between the top row and the machines: the first divergence, an error, a
+question of the program's. Takes no room while there is nothing to say."""
+
+from __future__ import annotations
+
+from cores.report import Divergence
+
+from ..glyphs import Glyphs
+from ..rows import EMPTY, Row, fit, printable, row
+from .line_view import LineView
+
+
+def value_words(name: str, value: int | str | None) -> str:
+    if value is None:
+        return "none"
+    if isinstance(value, int):
+        return f"{value}" if name == "exit_status" else f"{value:x}"
+    return repr(value[-24:]) if name in ("console", "screen") else str(value)
+
+
+def divergence_rows(d: Divergence, width: int, glyphs: Glyphs) -> list[Row]:
+    """Which instruction, and what differs on whom: two rows."""
+    where = f"`{d.asm}` at {d.rip:x}" if d.asm else f"at {d.rip:x}"
+    head = row(
+        (f" {glyphs.unequal} ", "bad"),
+        ("The machines part", "bad"),
+        (f" after {d.instruction:,} instructions, by ", "text"),
+        (where, "strong"),
+        (f": {', '.join(d.differs[:6])}{' ...' if len(d.differs) > 6 else ''} differ", "text")
+        if len(d.differs) != 1
+        else (f": {d.differs[0]} differs", "text"),
+    )
+    name = d.differs[0] if d.differs else ""
+    values = ", ".join(f"{core} {value_words(name, v.get(name))}" for core, v in d.values.items())
+    return [head, row((fit(f"   {name}: {values}", width, glyphs.more), "dim"))] if name else [head]
+
+
+class Banner(LineView):
+    """Up to three rows."""
+
+    DEFAULT_CSS = "Banner { width: 1fr; height: 0; }"
+
+    def __init__(self) -> None:
+        super().__init__(id="banner")
+        self.divergence: Divergence | None = None
+        self.error = ""
+
+    def show(self, divergence: Divergence | None, error: str) -> None:
+        self.divergence, self.error = divergence, error
+        height = len(self.compose_rows(self.app.size.width, 9)) if divergence or error else 0
+        if self.styles.height is None or self.styles.height.value != height:
+            self.styles.height = height
+        self.redraw()
+
+    def compose_rows(self, width: int, height: int) -> list[Row]:
+        rows: list[Row] = []
+        if self.error:
+            rows.append(
+                row((" ! ", "bad"), (fit(printable(self.error), width - 3, self.glyphs.more), "text"))
+            )
+        if self.divergence is not None:
+            rows += divergence_rows(self.divergence, width, self.glyphs)
+        return rows or [EMPTY]

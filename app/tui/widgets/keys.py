@@ -1,0 +1,49 @@
+"""The bottom row: the keys that matter here, as many as fit. A click presses them."""
+
+from __future__ import annotations
+
+from textual import events
+
+from ..rows import Row, row
+from .line_view import LineView
+
+Hint = tuple[str, str, str]
+"""Key as shown, what it does in a word, the action it runs."""
+
+
+class Keys(LineView):
+    """Draws ``hints`` from the left, and ``last`` at the right end."""
+
+    DEFAULT_CSS = "Keys { width: 1fr; height: 1; }"
+
+    last: Hint = ("ctrl+p", "all", "app.command_palette")
+
+    def __init__(self, hints: list[Hint]) -> None:
+        super().__init__(id="keys")
+        self.hints = hints
+        self._spots: list[tuple[int, int, str]] = []
+
+    def change(self, hints: list[Hint]) -> None:
+        self.hints = hints
+        self.redraw()
+
+    def compose_rows(self, width: int, height: int) -> list[Row]:
+        end = len(self.last[0]) + len(self.last[1]) + 3
+        parts: list[tuple[str, str]] = [(" ", "text")]
+        self._spots = []
+        x = 1
+        for key, word, action in self.hints:
+            size = len(key) + 1 + len(word) + 2
+            if x + size > width - end:
+                break
+            parts += [(key, "key"), (f" {word}  ", "dim")]
+            self._spots.append((x, x + size - 2, action))
+            x += size
+        parts.append((" " * (width - end - x + 1), "text"))
+        self._spots.append((width - end + 1, width, self.last[2]))
+        return [row(*parts, (self.last[0], "key"), (f" {self.last[1]} ", "dim"))]
+
+    async def on_click(self, event: events.Click) -> None:
+        for start, stop, action in self._spots:
+            if start <= event.x < stop:
+                await self.screen.run_action(action)

@@ -1,0 +1,103 @@
+"""The top row: what runs, in which mode, the three properties, and what goes on now."""
+
+from __future__ import annotations
+
+from pathlib import PurePath
+
+from cores.report import MachineSnapshot, SessionSnapshot
+
+from ..glyphs import Glyphs
+from ..machine_parts import kind, rate_words
+from ..rows import EMPTY, Row, row, row_width, spread
+from .line_view import LineView
+
+
+def efficiency(machines: tuple[MachineSnapshot, ...]) -> float | None:
+    """The share, in percent, of instructions that ran directly on the trap core (else on KVM): all
+    but those for which the VMM stepped in. None while nothing has run, or nobody counted."""
+    for family in ("trap", "kvm"):
+        for m in machines:
+            if kind(m.core) == family and m.instructions:
+                away = m.exits + m.bridged
+                return 100 * max(0, m.instructions - away) / m.instructions
+    return None
+
+
+def percent(share: float) -> str:
+    """Never rounded up to a hundred: "99.99 %" is not "all"."""
+    if share >= 100:
+        return "100 %"
+    return f"{int(share * 10) / 10:.1f} %" if share < 99.9 else f"{int(share * 1000) / 1000:.3f} %"
+
+
+def equivalence_row(s: SessionSnapshot, wide: bool, glyphs: Glyphs) -> Row:
+    if s.divergence is not None:
+        at = f"{s.divergence.instruction:,}"
+        return row(
+            ("equivalence " if wide else "", "dim"),
+            (f"{glyphs.unequal} " + (f"broken after {at}" if wide else f"after {at}"), "bad"),
+        )
+    if len(s.machines) < 2:
+        return row(("one machine" + (", nothing to compare" if wide else ""), "dim"))
+    return row(
+        ("equivalence " if wide else "", "dim"),
+        (f"{glyphs.equal} ", "good"),
+        (f"{s.compared:,}", "strong"),
+        (" steps compared" if wide else " steps", "dim"),
+    )
+
+
+def control_row(s: SessionSnapshot, wide: bool) -> Row:
+    if s.escaped:
+        return row(("control ", "dim"), (f"LOST: {s.escaped[0]}" if wide else "LOST", "bad"))
+    return row(("control ", "dim"), ("held", "strong"))
+
+
+def efficiency_row(s: SessionSnapshot, wide: bool) -> Row:
+    share = efficiency(s.machines)
+    if share is None:
+        return row(("efficiency " if wide else "direct ", "dim"), ("-", "dim"))
+    return row(
+        ("efficiency " if wide else "", "dim"),
+        (percent(share), "strong"),
+        (" ran directly" if wide else " direct", "dim"),
+    )
+
+
+class Properties(LineView):
+    """One row, always there."""
+
+    DEFAULT_CSS = "Properties { width: 1fr; height: 1; }"
+
+    def __init__(self) -> None:
+        super().__init__(id="properties")
+        self.snapshot: SessionSnapshot | None = None
+        self.rates: dict[str, float] = {}
+        self.activity = ""
+
+    def show(self, snapshot: SessionSnapshot | None, rates: dict[str, float], activity: str) -> None:
+        """activity: what goes on, in a word ("paused", "running")."""
+        self.snapshot, self.rates, self.activity = snapshot, rates, activity
+        self.redraw()
+
+    def compose_rows(self, width: int, height: int) -> list[Row]:
+        wide = width >= 132
+        s = self.snapshot
+        rate = max(self.rates.values(), default=0.0)
+        speed = f"{rate_words(rate)}  " if rate and wide else ""
+        right = row((speed, "dim"), (f"{self.activity} ", "strong"))
+        if s is None:
+            return [spread(row((" Ringscope", "strong")), right, width)]
+        name = PurePath(s.path).name if s.path != "-" else "standard input"
+        left = row(
+            (" Ringscope  " if width >= 100 else " ", "strong"),
+            (name, "strong"),
+            (f"  {s.mode}", "dim"),
+        )
+        parts = [equivalence_row(s, wide, self.glyphs), control_row(s, wide), efficiency_row(s, wide)]
+        room = width - row_width(left) - row_width(right) - sum(map(row_width, parts))
+        gap = " " * max(2, min(5, room // 4))
+        middle: Row = EMPTY
+        for part in parts:
+            middle += ((gap, "text"), *part)
+        return [spread((*left, *middle), right, width)]

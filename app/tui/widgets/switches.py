@@ -1,0 +1,66 @@
+"""The world switches of one machine: a log, a dialogue or a chart. w or a click on the tabs changes
+the view; up and down choose an event, Enter opens its card."""
+
+from __future__ import annotations
+
+from textual import events
+from textual.message import Message
+
+from ..machine_parts import kind
+from ..rows import Row, boxed, row, row_width
+from ..switch_rows import VIEWS, Events, switch_rows
+from .line_view import LineView
+
+
+class Switches(LineView):
+    """Draws ``shown`` in ``mode``."""
+
+    DEFAULT_CSS = "Switches { width: 1fr; height: 9; }"
+
+    class ModeChosen(Message):
+        """A tab was clicked."""
+
+        def __init__(self, mode: str) -> None:
+            super().__init__()
+            self.mode = mode
+
+    class EventChosen(Message):
+        """A row of the log was clicked."""
+
+        def __init__(self, row: int) -> None:
+            super().__init__()
+            self.row = row
+
+    def __init__(self) -> None:
+        super().__init__(id="switches")
+        self.mode = VIEWS[0]
+        self.shown: Events | None = None
+
+    def show(self, mode: str, shown: Events | None) -> None:
+        self.mode, self.shown = mode, shown
+        self.redraw()
+
+    def _title(self) -> Row:
+        parts: list[tuple[str, str]] = [(" World switches  ", "strong")]
+        for name in VIEWS:
+            parts.append((f"[{name}]", "strong") if name == self.mode else (f" {name} ", "dim"))
+        if self.shown is not None:
+            core = self.shown.machine.core
+            parts += [("  of ", "dim"), (core, kind(core)), (" ", "text")]
+        else:
+            parts.append((" ", "text"))
+        return tuple(parts)
+
+    def compose_rows(self, width: int, height: int) -> list[Row]:
+        body = switch_rows(self.mode, self.shown, width - 4, height - 2, self.glyphs)
+        return boxed(self._title(), body, width, height, self.glyphs, "faint")
+
+    def on_click(self, event: events.Click) -> None:
+        if event.y > 0:
+            self.post_message(self.EventChosen(event.y - 1))
+            return
+        x = 2 + row_width(row(" World switches  "))
+        for name in VIEWS:
+            if x <= event.x < x + len(name) + 2:
+                self.post_message(self.ModeChosen(name))
+            x += len(name) + 2

@@ -1,0 +1,93 @@
+"""Where the machines are in their own time, with the exits marked. Click to go there."""
+
+from __future__ import annotations
+
+from textual import events
+from textual.message import Message
+
+from ..glyphs import Glyphs
+from ..rows import Row, row
+from .line_view import LineView
+
+
+def scale_for(furthest: int) -> int:
+    """The end of the axis: 1, 2 or 5 times a power of ten, so that it seldom moves."""
+    scale = 100
+    while True:
+        for factor in (1, 2, 5):
+            if furthest <= scale * factor:
+                return scale * factor
+        scale *= 10
+
+
+def axis(now: int, scale: int, marks: list[int], width: int, glyphs: Glyphs) -> Row:
+    """``width`` cells from 0 to ``scale``: the way come so far, exits, the present."""
+    cells: list[tuple[str, str]] = []
+    here = min(width - 1, now * width // scale)
+    hits = {min(width - 1, n * width // scale) for n in marks}
+    for x in range(width):
+        if x == here:
+            cells.append((glyphs.now, "strong"))
+        elif x in hits:
+            cells.append((glyphs.mark, "exit"))
+        else:
+            cells.append((glyphs.across, "dim" if x < here else "faint"))
+    merged: list[tuple[str, str]] = []
+    for text, role in cells:
+        if merged and merged[-1][1] == role:
+            merged[-1] = (merged[-1][0] + text, role)
+        else:
+            merged.append((text, role))
+    return tuple(merged)
+
+
+class Timeline(LineView):
+    """One row. Remembers how far the machines have been, so that going back leaves the future
+    in sight."""
+
+    DEFAULT_CSS = "Timeline { width: 1fr; height: 1; }"
+
+    class Asked(Message):
+        """The user clicked on a point in time."""
+
+        def __init__(self, instruction: int) -> None:
+            super().__init__()
+            self.instruction = instruction
+
+    def __init__(self) -> None:
+        super().__init__(id="timeline")
+        self.now: int | None = None
+        self.furthest = 0
+        self.marks: dict[int, None] = {}
+
+    def show(self, now: int | None, marks: list[int]) -> None:
+        """now: instructions completed, None when nobody counts. marks: exits, by the same count."""
+        self.now = now
+        self.furthest = max(self.furthest, now or 0)
+        for n in marks:
+            self.marks.setdefault(n)
+        if len(self.marks) > 5000:
+            self.marks = dict.fromkeys(list(self.marks)[-2500:])
+        self.redraw()
+
+    def forget(self) -> None:
+        """A new program, or a restart: nothing lies ahead."""
+        self.furthest, self.marks = 0, {}
+
+    def _ends(self, width: int) -> tuple[str, str, int]:
+        left = f" {self.now or 0:>9,} "
+        right = f" {scale_for(self.furthest):,}" + (" instructions " if width >= 110 else " ")
+        return left, right, max(1, width - len(left) - len(right))
+
+    def compose_rows(self, width: int, height: int) -> list[Row]:
+        if self.now is None:
+            return [row((" free mode: the CPU ran on its own, and nobody counted", "dim"))]
+        left, right, room = self._ends(width)
+        line = axis(self.now, scale_for(self.furthest), list(self.marks), room, self.glyphs)
+        return [row((left, "strong"), *line, (right, "dim"))]
+
+    def on_click(self, event: events.Click) -> None:
+        left, _, room = self._ends(self.size.width)
+        x = event.x - len(left)
+        if 0 <= x < room and self.now is not None:
+            self.post_message(self.Asked(x * scale_for(self.furthest) // room))

@@ -1,0 +1,273 @@
+"""A session that needs no engine: three machines print a text, deterministically.
+
+The interface's tests are fed with it, so that they test drawing and keys, and fail for nothing else.
+"""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass, field, replace
+
+from cores.report import CodeLine, Divergence, MachineSnapshot, SessionSnapshot, Stop
+from cores.trace import ExitEvent
+from cores.x86.instruction import Reason
+from cores.x86.registers import STATE_NAMES
+
+TEXT = "Hello, ring 0!\n"
+
+PROGRAM = (
+    (0x100000, "fa", "cli", "start:  cli                # no interrupts, please", "privileged"),
+    (0x100001, "9c", "pushfq", "        pushfq             # which flags do I have?", "silent"),
+    (0x100002, "488d35f7ffffff", "lea rsi, [rip - 9]", "        lea rsi, [rip + text]", "direct"),
+    (
+        0x100009,
+        "8a06",
+        "mov al, byte ptr [rsi]",
+        "next:   mov al, [rsi]      # the next letter",
+        "direct",
+    ),
+    (0x10000B, "84c0", "test al, al", "        test al, al", "direct"),
+    (0x10000D, "7407", "je 0x100016", "        je done            # zero ends it", "direct"),
+    (0x10000F, "e6e9", "out 0xe9, al", "        out 0xe9, al       # the call home", "privileged"),
+    (0x100011, "48ffc6", "inc rsi", "        inc rsi", "direct"),
+    (0x100014, "ebf3", "jmp 0x100009", "        jmp next", "direct"),
+    (0x100016, "b000", "mov al, 0", "done:   mov al, 0", "direct"),
+    (0x100018, "e6f4", "out 0xf4, al", "        out 0xf4, al       # the end: status 0", "privileged"),
+    (0x10001A, "fa", "cli", "        cli", "privileged"),
+    (0x10001B, "f4", "hlt", "        hlt", "privileged"),
+)
+
+WHERE = {
+    "interpreter": ("Software (Unicorn) executes every instruction.", "Registers: data in host memory"),
+    "trap:native": (
+        "This CPU executes; the guest is held in ring 3.",
+        "Registers: CPU 1's own, in process 4711",
+    ),
+    "kvm": (
+        "This CPU executes, one level below ring 0.",
+        "Registers: the CPU's own, saved at an exit",
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Moment:
+    """The machine before its next instruction. at: index into PROGRAM, None at the end."""
+
+    at: int | None
+    registers: dict[str, int]
+    changed: frozenset[str] = frozenset()
+    console: str = ""
+
+
+def boot() -> dict[str, int]:
+    registers = dict.fromkeys(STATE_NAMES, 0)
+    registers |= {
+        "rip": 0x100000, "rflags": 0x202, "rsp": 0xFFFFF8, "rdi": 0x10000, "cs": 0x10,
+        **dict.fromkeys(("ss", "ds", "es", "fs", "gs"), 0x18),
+        "cr0": 0x80050033, "cr3": 0x12000, "cr4": 0x620, "efer": 0xD01,
+    }  # fmt: skip
+    return registers
+
+
+def history(text: str) -> list[Moment]:
+    """Every moment of the program's life."""
+    registers = boot()
+    moments = [Moment(0, registers)]
+    console = ""
+
+    def go(at: int | None, **changes: int) -> None:
+        nonlocal registers
+        target = PROGRAM[at][0] if at is not None else PROGRAM[11][0]
+        new = {**registers, **changes, "rip": target}
+        changed = frozenset(name for name in new if new[name] != registers[name])
+        registers = new
+        moments.append(Moment(at, registers, changed, console))
+
+    go(1, rflags=0x002)
+    go(2, rsp=0xFFFFF0)
+    go(3, rsi=0x100100)
+    for letter, char in enumerate(text + "\0"):
+        rax = ord(char)
+        go(4, rax=rax)
+        go(5, rflags=0x046 if rax == 0 else 0x006)
+        if not rax:
+            go(9)
+            break
+        go(6)
+        console += char
+        go(7)
+        go(8, rsi=0x100101 + letter)
+        go(3)
+    go(10, rax=0)
+    go(None)
+    return moments
+
+
+EXITS = {
+    0: (Reason.FLAGS, "the CPU refused it: #GP", "virtual IF = 0"),
+    1: (Reason.FLAGS, "found before it ran", "pushed the virtual flags 0x2"),
+    6: (Reason.IO, "the CPU refused it: #GP", "'{}' to the debug console"),
+    10: (Reason.IO, "the CPU refused it: #GP", "0x0 to the exit port"),
+}
+
+
+@dataclass
+class FakeSession:
+    """See the module. calls: what was asked of it, in order. spin: it never reaches an end."""
+
+    text: str = TEXT
+    cores: tuple[str, ...] = ("interpreter", "trap:native", "kvm")
+    diverges: bool = False
+    error: str = ""
+    screen: str | None = None
+    spin: bool = False
+    unavailable: tuple[tuple[str, str], ...] = ()
+    calls: list[str] = field(default_factory=list)
+    n: int = 0
+    mode: str = "exact"
+    closed: bool = False
+    typed: str = ""
+
+    def __post_init__(self) -> None:
+        self.moments = history(self.text)
+        self.thread = threading.get_ident()
+        self.serial = 0
+        self.spun = 0
+
+    @property
+    def last(self) -> int:
+        return len(self.moments) - 1
+
+    def _called(self, name: str) -> None:
+        assert threading.get_ident() == self.thread, f"{name} from another thread"
+        self.calls.append(name)
+
+    def step(self) -> None:
+        self._called("step")
+        self.n = min(self.n + 1, self.last)
+
+    def step_back(self) -> None:
+        self._called("step_back")
+        self.n = max(0, self.n - 1)
+
+    def next_exit(self, reason: Reason | None = None, limit: float = 0.05) -> bool:
+        self._called("next_exit")
+        while self.n < self.last:
+            self.n += 1
+            if self.moments[self.n - 1].at in EXITS:
+                break
+        return True
+
+    def previous_exit(self) -> None:
+        self._called("previous_exit")
+        while self.n > 0:
+            self.n -= 1
+            if self.moments[self.n].at in EXITS:
+                break
+
+    def go_to(self, instruction: int) -> None:
+        self._called("go_to")
+        self.n = min(instruction, self.last)
+
+    def run(self, seconds: float) -> bool:
+        self._called("run")
+        if self.spin:
+            self.spun += 1
+            threading.Event().wait(min(seconds, 0.005))
+            self.n = 3 + (self.n - 2) % 6
+            return True
+        self.n = self.last
+        return False
+
+    def run_free(self, seconds: float) -> bool:
+        self.mode = "free"
+        return self.run(seconds)
+
+    def restart(self) -> None:
+        self._called("restart")
+        self.n, self.mode = 0, "exact"
+
+    def key(self, text: str) -> None:
+        self._called("key")
+        self.typed += text
+
+    def interrupt(self) -> None:
+        self.calls.append("interrupt")
+
+    def close(self) -> None:
+        self.closed = True
+
+    def snapshot(self) -> SessionSnapshot:
+        assert not self.closed
+        self.serial += 1
+        machines = tuple(self._machine(core) for core in self.cores)
+        divergence = None
+        if self.diverges and self.n > 1:
+            values: dict[str, dict[str, int | str | None]] = {
+                core: {"rflags": m.registers["rflags"]}
+                for core, m in zip(self.cores, machines, strict=True)
+            }
+            divergence = Divergence(1, 0x100001, "pushfq", ("rflags",), values)
+        return SessionSnapshot(
+            serial=self.serial, path="hello.s", mode=self.mode, running=False, compared=self.n,
+            divergence=divergence, machines=machines, unavailable=self.unavailable,
+        )  # fmt: skip
+
+    def _machine(self, core: str) -> MachineSnapshot:
+        now = self.moments[self.n]
+        virtual = core == "interpreter"
+        events = [] if virtual else self._events(core)
+        reasons: dict[str, int] = {}
+        for event in events:
+            reasons[event.reason.value] = reasons.get(event.reason.value, 0) + 1
+        visits: dict[int, int] = {}
+        for event in events:
+            visits[event.rip] = visits.get(event.rip, 0) + 1
+        stop = Stop.EXIT if now.at is None else None
+        reason = ""
+        if self.error and core == "trap:native":
+            stop, reason = Stop.ERROR, self.error
+        label, where = WHERE[core]
+        registers = now.registers
+        if self.diverges and core == "trap:native" and self.n > 1:
+            registers = {**registers, "rflags": registers["rflags"] | 0x200}
+        m = MachineSnapshot(
+            core=core, engine="fake", label=label, where=where, registers=registers,
+            changed=now.changed, ring=0, real_ring={"trap:native": 3, "kvm": 0}.get(core),
+            instructions=self.n if self.mode == "exact" or virtual else None, exits=len(events),
+            exits_by_reason=reasons, device_accesses=len(now.console), bridged=0, console=now.console,
+            screen=self.screen, stop=stop, reason=reason, exit_status=0 if stop is Stop.EXIT else None,
+            code=tuple(
+                CodeLine(
+                    a, bytes.fromhex(c), t, s, "direct" if core == "kvm" and k == "silent" else k,
+                    visits.get(a, 0),
+                )
+                for a, c, t, s, k in PROGRAM
+            ),
+            events=tuple(events[-64:]), notes=(),
+        )  # fmt: skip
+        at = now.at
+        return replace(m, reads=frozenset({"rsi"} if at in (3, 7) else {"rax"} if at in (4, 6) else ()))
+
+    def _events(self, core: str) -> list[ExitEvent]:
+        events = []
+        for n, moment in enumerate(self.moments[: self.n]):
+            if moment.at not in EXITS or (core == "kvm" and moment.at < 6):
+                continue
+            reason, detail, handled = EXITS[moment.at]
+            address, code, *_ = PROGRAM[moment.at]
+            char = chr(moment.registers["rax"])
+            events.append(
+                ExitEvent(
+                    n,
+                    address,
+                    bytes.fromhex(code),
+                    reason,
+                    "left to the VMM" if core == "kvm" else detail,
+                    handled.format(repr(char)[1:-1]),
+                    0,
+                    21_000 if core != "kvm" else 9_400,
+                )
+            )
+        return events
