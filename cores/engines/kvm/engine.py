@@ -10,7 +10,6 @@ from __future__ import annotations
 import errno
 import fcntl
 from collections.abc import Callable
-from struct import pack
 
 from ...errors import EngineError, UnavailableError
 from ...memory import HOLE, PhysicalMemory
@@ -80,10 +79,7 @@ class KvmEngine(Engine):
         assert self._vcpu is not None
         self._fd = self._vcpu.fd
         self._run = self._vcpu.run
-        self._run[api.VALID_REGS] = api.DIRTY_GENERAL | api.DIRTY_SPECIAL | api.DIRTY_EVENTS
-        self._apic_base = api.CONTROLS.unpack_from(self._vcpu.sregs(), api.CONTROLS_AT)[6]
-        self._special = b""
-        self._forget()
+        self._registers = state.Registers(self._vcpu)
 
     def _open(self) -> None:
         """Device, VM and vCPU, with the platform's memory, CPUID and MSRs."""
@@ -104,14 +100,6 @@ class KvmEngine(Engine):
         self._vm.set_memory(0, 0, HOLE.start, ram.address)
         self._vm.set_memory(1, HOLE.stop, ram.size - HOLE.stop, ram.address + HOLE.stop)
 
-    def _forget(self) -> None:
-        """Nothing is known of what the vCPU holds: the next entry writes all of it."""
-        self._general = b""
-        self._fingerprint: tuple[object, ...] = ()
-        self._msrs: tuple[int, ...] = ()
-        self._debug: list[int] = []
-        self._shadow: bool | None = None
-
     # Entering and leaving
 
     def run(self, cpu: VirtualCpu, budget: int | None = None) -> Exit:
@@ -119,7 +107,7 @@ class KvmEngine(Engine):
         if self._pending:
             self._pending = False
         else:
-            self._enter(cpu)
+            self._registers.write(cpu)
         try:
             fcntl.ioctl(self._fd, api.RUN)
         except OSError as error:
@@ -134,47 +122,9 @@ class KvmEngine(Engine):
     def step(self, cpu: VirtualCpu) -> Exit:
         raise EngineError("KVM does not step exactly on this host")
 
-    def _enter(self, cpu: VirtualCpu) -> None:
-        """Mark dirty, and write, what ``cpu`` has that the vCPU has not."""
-        run = self._run
-        state.pack_general(run, cpu)
-        dirty = api.DIRTY_GENERAL
-        fingerprint = state.privileged(cpu)
-        if fingerprint != self._fingerprint:
-            state.pack_special(run, cpu, self._apic_base)
-            self._fingerprint = fingerprint
-            self._special = b""
-            run[api.CR8] = cpu.cr8
-            dirty |= api.DIRTY_SPECIAL
-        if cpu.interrupt_shadow is not self._shadow:
-            self._write_shadow(cpu.interrupt_shadow)
-            dirty |= api.DIRTY_EVENTS
-        run[api.DIRTY_REGS] = dirty
-        msrs = state.msrs(cpu)
-        if msrs != self._msrs:
-            assert self._vcpu is not None
-            self._vcpu.write_msrs(dict(zip(state.MSRS, msrs, strict=True)))
-            self._msrs = msrs
-        if cpu.debug != self._debug:
-            self._write_debug(cpu.debug)
-
-    def _write_shadow(self, shadow: bool) -> None:
-        """STI's and MOV SS's shadow. A vCPU about which nothing is known also forgets its events."""
-        if self._shadow is None:
-            self._run[api.SYNC_EVENTS : api.SYNC_EVENTS + api.EVENTS_SIZE] = bytes(api.EVENTS_SIZE)
-        self._run[api.SYNC_EVENTS + api.EVENT_SHADOW] = shadow
-        flags = api.SYNC_EVENTS + api.EVENT_FLAGS
-        self._run[flags : flags + 4] = pack("<I", api.EVENT_VALID_SHADOW)
-        self._shadow = shadow
-
-    def _write_debug(self, debug: list[int]) -> None:
-        assert self._vcpu is not None
-        self._vcpu.set_debug_registers([*debug[:4], debug[6], debug[7]])
-        self._debug = list(debug)
-
     def _leave(self, cpu: VirtualCpu, reason: int) -> Exit:
         """Any exit that isn't a device's: ``cpu`` gets the whole state."""
-        self._read_all(cpu)
+        self._registers.read_all(cpu)
         match reason:
             case api.EXIT_HLT:
                 return HALTED
@@ -191,29 +141,8 @@ class KvmEngine(Engine):
             return Failed(f"KVM_RUN failed: {error.strerror}")
         self._kicked = False
         self._vcpu.swallow_kick()
-        self._read_all(cpu)
+        self._registers.read_all(cpu)
         return INTERRUPTED
-
-    def _read_registers(self, cpu: VirtualCpu) -> None:
-        """The registers that any exit brings with it."""
-        run = self._run
-        state.unpack_general(run, cpu)
-        special = run[api.SYNC_SREGS : api.SYNC_EVENTS]
-        if special != self._special:
-            state.unpack_special(run, cpu)
-            self._special = special
-            self._fingerprint = state.privileged(cpu)
-        cpu.interrupt_shadow = self._shadow = bool(run[api.SYNC_EVENTS + api.EVENT_SHADOW])
-
-    def _read_all(self, cpu: VirtualCpu) -> None:
-        """And those that cost an ioctl each, because the guest changes them without an exit."""
-        assert self._vcpu is not None
-        self._read_registers(cpu)
-        self._msrs = self._vcpu.read_msrs(state.MSRS)
-        state.set_msrs(cpu, self._msrs)
-        db0, db1, db2, db3, dr6, dr7 = self._vcpu.debug_registers()
-        self._debug = [db0, db1, db2, db3, 0, 0, dr6, dr7]
-        cpu.debug[:] = self._debug
 
     # Devices
 
@@ -221,7 +150,7 @@ class KvmEngine(Engine):
         run = self._run
         direction, size, port, count, at = api.IO.unpack_from(run, api.UNION)
         self._pending = True
-        self._read_registers(cpu)
+        self._registers.read(cpu)
         length = size * count
         if direction == api.IO_OUT:
             return PortWrite(port, size, run[at : at + length])
@@ -231,7 +160,7 @@ class KvmEngine(Engine):
     def _mmio(self, cpu: VirtualCpu) -> Exit:
         gpa, data, length, is_write = api.MMIO.unpack_from(self._run, api.UNION)
         self._pending = True
-        self._read_registers(cpu)
+        self._registers.read(cpu)
         if is_write:
             return MmioWrite(gpa, data[:length])
         self._answer, self._wanted = api.UNION + 8, length
@@ -266,7 +195,7 @@ class KvmEngine(Engine):
             return self._leave(cpu, reason)
         finally:
             self._run[api.IMMEDIATE_EXIT] = self._kicked
-        self._read_all(cpu)
+        self._registers.read_all(cpu)
         return None
 
     # Interrupts
@@ -280,19 +209,14 @@ class KvmEngine(Engine):
             ready = bool(run[api.READY_FOR_INTERRUPT])
         else:
             ready = (
-                bool(cpu.rflags & Flag.IF) and not cpu.interrupt_shadow and not self._event_in_flight()
+                bool(cpu.rflags & Flag.IF)
+                and not cpu.interrupt_shadow
+                and not self._registers.event_in_flight()
             )
         if ready:
             self._vcpu.interrupt(acknowledge())
         run[api.REQUEST_INTERRUPT_WINDOW] = not ready
         return ready
-
-    def _event_in_flight(self) -> bool:
-        """Has the kernel an exception or interrupt that the guest has not taken yet?"""
-        events = api.SYNC_EVENTS
-        return bool(
-            self._run[events + api.EVENT_EXCEPTION] or self._run[events + api.EVENT_INTERRUPT]
-        )  # fmt: skip
 
     def interrupt(self) -> None:
         self._kicked = True
@@ -322,7 +246,7 @@ class KvmEngine(Engine):
         self._vm.set_memory(0, 0, 0, ram.address)
         self._vm.set_memory(1, HOLE.stop, 0, ram.address + HOLE.stop)
         self._map()
-        self._forget()
+        self._registers.forget()
 
     def kernel_exits(self) -> dict[str, int] | None:
         """How often the guest was left in all, by the kernel's own counters ("exits", "io_exits",

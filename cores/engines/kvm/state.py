@@ -8,6 +8,7 @@ no privileged register, so those are unpacked only when their bytes differ from 
 from __future__ import annotations
 
 import mmap
+from struct import pack
 
 from ...virtual_cpu import Segment, TableRegister, VirtualCpu
 from ...x86.registers import CS, DS, ES, FS, GS, SS, Msr
@@ -34,15 +35,6 @@ def privileged(cpu: VirtualCpu) -> tuple[object, ...]:
         t.selector, t.base, t.limit, t.attributes, n.selector, n.base, n.limit, n.attributes,
         gdt.base, gdt.limit, idt.base, idt.limit,
     )  # fmt: skip
-
-
-def msrs(cpu: VirtualCpu) -> tuple[int, ...]:
-    """Their values in the order of ``MSRS``."""
-    return (cpu.star, cpu.lstar, cpu.cstar, cpu.fmask, cpu.kernel_gs_base)
-
-
-def set_msrs(cpu: VirtualCpu, values: tuple[int, ...]) -> None:
-    cpu.star, cpu.lstar, cpu.cstar, cpu.fmask, cpu.kernel_gs_base = values
 
 
 def pack_general(run: mmap.mmap, cpu: VirtualCpu) -> None:
@@ -108,3 +100,84 @@ def _show(segment: Segment, fields: tuple[int, ...]) -> None:
     segment.attributes = (
         kind | s << 4 | dpl << 5 | present << 7 | avl << 12 | long << 13 | db << 14 | g << 15
     )  # fmt: skip
+
+
+class Registers:
+    """What a vCPU holds, remembered, so that an entry writes only what has changed.
+
+    ``cpu`` belongs to the VMM, and may have changed anyhow between two entries.
+    """
+
+    def __init__(self, vcpu: api.Vcpu) -> None:
+        self._vcpu = vcpu
+        self._run = vcpu.run
+        self._run[api.VALID_REGS] = api.DIRTY_GENERAL | api.DIRTY_SPECIAL | api.DIRTY_EVENTS
+        self._apic_base: int = api.CONTROLS.unpack_from(vcpu.sregs(), api.CONTROLS_AT)[6]
+        self.forget()
+
+    def forget(self) -> None:
+        """The next entry writes all, and drops events that were still on their way."""
+        self._special = b""  # the bytes last unpacked
+        self._fingerprint: tuple[object, ...] = ()
+        self._msrs: tuple[int, ...] = ()
+        self._debug: list[int] = []
+        self._shadow: bool | None = None
+
+    def write(self, cpu: VirtualCpu) -> None:
+        """Mark dirty, and write, what ``cpu`` has that the vCPU has not."""
+        run = self._run
+        pack_general(run, cpu)
+        dirty = api.DIRTY_GENERAL
+        fingerprint = privileged(cpu)
+        if fingerprint != self._fingerprint:
+            pack_special(run, cpu, self._apic_base)
+            self._fingerprint = fingerprint
+            self._special = b""
+            run[api.CR8] = cpu.cr8
+            dirty |= api.DIRTY_SPECIAL
+        if cpu.interrupt_shadow is not self._shadow:
+            self._write_shadow(cpu.interrupt_shadow)
+            dirty |= api.DIRTY_EVENTS
+        run[api.DIRTY_REGS] = dirty
+        msrs = (cpu.star, cpu.lstar, cpu.cstar, cpu.fmask, cpu.kernel_gs_base)
+        if msrs != self._msrs:
+            self._vcpu.write_msrs(dict(zip(MSRS, msrs, strict=True)))
+            self._msrs = msrs
+        if cpu.debug != self._debug:
+            self._vcpu.set_debug_registers([*cpu.debug[:4], cpu.debug[6], cpu.debug[7]])
+            self._debug = cpu.debug.copy()
+
+    def _write_shadow(self, shadow: bool) -> None:
+        """STI's and MOV SS's shadow."""
+        run, events = self._run, api.SYNC_EVENTS
+        if self._shadow is None:
+            run[events : events + api.EVENTS_SIZE] = bytes(api.EVENTS_SIZE)
+        run[events + api.EVENT_SHADOW] = shadow
+        flags = events + api.EVENT_FLAGS
+        run[flags : flags + 4] = pack("<I", api.EVENT_VALID_SHADOW)
+        self._shadow = shadow
+
+    def read(self, cpu: VirtualCpu) -> None:
+        """What any exit brings with it: all but ``MSRS`` and the debug registers."""
+        run = self._run
+        unpack_general(run, cpu)
+        special = run[api.SYNC_SREGS : api.SYNC_EVENTS]
+        if special != self._special:
+            unpack_special(run, cpu)
+            self._special = special
+            self._fingerprint = privileged(cpu)
+        cpu.interrupt_shadow = self._shadow = bool(run[api.SYNC_EVENTS + api.EVENT_SHADOW])
+
+    def read_all(self, cpu: VirtualCpu) -> None:
+        """And those that cost an ioctl each, because the guest changes them without an exit."""
+        self.read(cpu)
+        self._msrs = self._vcpu.read_msrs(MSRS)
+        cpu.star, cpu.lstar, cpu.cstar, cpu.fmask, cpu.kernel_gs_base = self._msrs
+        db0, db1, db2, db3, dr6, dr7 = self._vcpu.debug_registers()
+        self._debug = [db0, db1, db2, db3, 0, 0, dr6, dr7]
+        cpu.debug[:] = self._debug
+
+    def event_in_flight(self) -> bool:
+        """Has the kernel an exception or interrupt that the guest has not taken yet?"""
+        run, events = self._run, api.SYNC_EVENTS
+        return bool(run[events + api.EVENT_EXCEPTION] or run[events + api.EVENT_INTERRUPT])
