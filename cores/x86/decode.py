@@ -14,9 +14,10 @@ from capstone import x86_const
 
 from . import opcodes, sensitive, undefined
 from .encoding import MAP_3A, MAP_38, ONE_BYTE, TWO_BYTE, VECTOR, Encoding, Truncated, parse
+from .existence import exists, is_sse
 from .faults import undefined_opcode
 from .instruction import Immediate, Instruction, MemoryOperand, Operand, Register, Sensitivity
-from .registers import DS, ES, MASK64, RBX, RDI, RSI
+from .registers import DS, ES, FS, GS, MASK64, RBX, RDI, RSI
 
 __all__ = ["Truncated", "decode", "text"]
 
@@ -86,29 +87,47 @@ def _ask_capstone(code: bytes) -> Named | None:
     return None
 
 
-def _disguise(code: bytes, e: Encoding) -> bytes:
-    """Encodings that Capstone misnames, by one that means the same on the platform's CPU."""
-    body = bytearray(code[: e.length])
-    at = e.opcode_at
-    if e.map == TWO_BYTE:
-        if 0x20 <= e.opcode <= 0x23:
-            body[at + 1] |= 0xC0  # mod is ignored
-        elif e.opcode in _HINTS or (e.opcode == 0x18 and e.reg >= 4):
-            body[at] = 0x1F  # hint NOPs; MPX and CET live here on CPUs that have them
-            return _without(body, at, (0xF2, 0xF3, 0x66))
-        elif e.opcode in (0xBC, 0xBD, 0x09) and e.rep:
-            return _without(body, at, (0xF2, 0xF3))
-    elif e.map == ONE_BYTE:
+def _canonical(code: bytes, e: Encoding) -> bytes:
+    """The same instruction in the spelling that Capstone knows: without prefixes that mean nothing
+    here, and with undocumented twins replaced by the documented encoding."""
+    escapes = (0, 1, 2, 2)[e.map]
+    body = bytearray(code[e.opcode_at - escapes :])
+    rep, operand_prefix = e.rep, e.operand_prefix
+    if e.map == ONE_BYTE:
+        if e.opcode == 0x90 and rep == 0xF3:
+            operand_prefix = False
+        elif e.opcode not in _STRINGS:
+            rep = 0
+        if e.opcode in opcodes.NEAR or (e.opcode == 0xFF and e.reg in (2, 4)):
+            operand_prefix = False
         if e.opcode in (0xF6, 0xF7) and e.reg == 1:
-            body[at + 1] &= ~0x08  # TEST has a twin
-        elif e.opcode in _X87_TWINS and e.register_form:
-            for first, low, twin in _X87_TWINS[e.opcode]:
-                if first <= e.modrm < first + 8:
-                    body[at : at + 2] = bytes((twin, low + (e.modrm & 7)))
-    return bytes(body)
+            body[1] &= ~0x08
+        for first, modrm, opcode in _X87_TWINS.get(e.opcode, ()):
+            if first <= e.modrm < first + 8:
+                body[:2] = bytes((opcode, modrm + (e.modrm & 7)))
+    elif e.map == TWO_BYTE:
+        if 0x20 <= e.opcode <= 0x23:
+            body[1 + 1] |= 0xC0  # mod is ignored
+        elif e.opcode in _HINTS or (
+            e.opcode in _PREFETCHES and (e.register_form or e.reg >= _PREFETCHES[e.opcode])
+        ):
+            body[1], rep = 0x1F, 0  # MPX and CET live here, on CPUs that have them
+        elif e.opcode == 0xAE and e.register_form and e.mandatory == "np":
+            body[2] &= ~0x07  # fences ignore ModRM.rm
+        elif e.opcode in (0xBC, 0xBD, 0x09):
+            rep = 0  # tzcnt, lzcnt, wbnoinvd: bsf, bsr, wbinvd on CPUs without
+        elif rep and (is_sse(e) or e.opcode in (0x01, 0xAE, 0xC7)):
+            operand_prefix = False
+        elif e.opcode != 0xB8:
+            rep = 0
+    prefixes = (0xF0 * e.lock, rep, 0x66 * operand_prefix, 0x67 * (e.address_size == 4),
+                {FS: 0x64, GS: 0x65}.get(e.segment, 0), e.rex)  # fmt: skip
+    return bytes(prefix for prefix in prefixes if prefix) + bytes(body)
 
 
-_HINTS = frozenset(range(0x19, 0x20))
+_HINTS = range(0x19, 0x20)
+_PREFETCHES = {0x0D: 2, 0x18: 4}
+"""From this ModRM.reg up, and with a register, they are hint NOPs as well."""
 _X87_TWINS = {
     0xD9: ((0xD8, 0xD8, 0xDD),),
     0xDC: ((0xD0, 0xD0, 0xD8), (0xD8, 0xD8, 0xD8)),
@@ -119,22 +138,12 @@ _X87_TWINS = {
 """Undocumented twins in the x87 map: first ModRM, then ModRM and opcode of the documented form."""
 
 
-def _without(body: bytearray, at: int, prefixes: tuple[int, ...]) -> bytes:
-    escape = at - 1 if body[at - 1] == 0x0F else at
-    kept = bytes(b for b in body[:escape] if b not in prefixes)
-    return kept + bytes(body[escape:])
-
-
 # --- putting it together --------------------------------------------------------------------------
-
-_PREFIX_WORDS = frozenset(
-    ("lock", "rep", "repe", "repz", "repne", "repnz", "bnd", "notrack", "xacquire", "xrelease")
-)
 
 _ALIASES = {
     "sal": "shl", "movabs": "mov", "iretd": "iret", "iretq": "iret", "retfq": "retf",
     "pushfq": "pushf", "popfq": "popf", "sysretq": "sysret", "sysexitq": "sysexit",
-    "fxsave64": "fxsave", "fxrstor64": "fxrstor", "xlatb": "xlat",
+    "xlatb": "xlat",
 }  # fmt: skip
 
 _STRINGS = {
@@ -151,16 +160,16 @@ def _decode(code: bytes) -> Instruction:
     e = parse(code)
     if e.map == VECTOR:
         return _vector(code)
-    if not opcodes.exists(e):
-        raise undefined_opcode()
     own = code[: e.length]
-    named = _ask_capstone(_disguise(own, e))
+    named = _ask_capstone(_canonical(own, e))
     if named is None:
         raise undefined_opcode()
     mnemonic = _mnemonic(named, e)
     operand_size = opcodes.operand_size(e)
     operands = _operands(own, e, named)
     entry = sensitive.find(_form(mnemonic, operands, e))
+    if not exists(e) and not (entry and entry.sensitivity is Sensitivity.ABSENT):
+        raise undefined_opcode()
     flags, rule = undefined.classify(mnemonic, operands, operand_size)
     string = e.map == ONE_BYTE and e.opcode in _STRINGS
     repeat = {0: "", 0xF2: "repne", 0xF3: "rep"}[e.rep] if string else ""
@@ -206,8 +215,8 @@ def _mnemonic(named: Named, e: Encoding) -> str:
             return _STRINGS[e.opcode]
         if e.opcode == 0xFF and e.reg in (3, 5):
             return "lcall" if e.reg == 3 else "ljmp"
-    words = [word for word in named.mnemonic.split() if word not in _PREFIX_WORDS]
-    return _ALIASES.get(words[-1], words[-1])
+    name = named.mnemonic.split()[-1]  # behind the prefixes
+    return _ALIASES.get(name, name.removesuffix("64"))
 
 
 def _form(mnemonic: str, operands: tuple[Operand, ...], e: Encoding) -> str:

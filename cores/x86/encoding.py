@@ -66,6 +66,12 @@ class Encoding(NamedTuple):
         return bool(self.rex & 8)
 
     @property
+    def mandatory(self) -> str:
+        """The prefix that selects among the instructions of an SSE opcode: "np" for none, "66", "f3"
+        or "f2", which overrules 66 (SDM vol. 2, 2.1.2)."""
+        return f"{self.rep:x}" if self.rep else "66" if self.operand_prefix else "np"
+
+    @property
     def reg(self) -> int:
         """ModRM.reg without REX.R: the opcode extension of groups."""
         return (self.modrm >> 3) & 7

@@ -1,9 +1,7 @@
-"""What opcode and ModRM alone tell of an instruction: does it exist, what does it do to memory.
+"""What opcode and ModRM alone tell of an instruction: its operand size, what it does to memory.
 
-Written from the opcode maps (SDM vol. 2, appendix A; AMD APM vol. 3, appendix A), because a
-disassembler answers other questions: Capstone accepts encodings that are #UD on every CPU (LOCK on
-a register, MOV to CS or CR1), and what it says of the operands' access is wrong for stores of x87
-and SSE, cmpxchg, movnti, fxsave, rotates and more.
+Written from the opcode maps (SDM vol. 2, appendix A), because what Capstone says of the operands'
+access is wrong for stores of x87 and SSE, cmpxchg, movnti, fxsave, rotates and more.
 """
 
 from __future__ import annotations
@@ -15,72 +13,6 @@ def _set(*ranges: int | range) -> frozenset[int]:
     return frozenset(b for r in ranges for b in ([r] if isinstance(r, int) else r))
 
 
-# --- does it exist? ---------------------------------------------------------------------------
-
-_INVALID = _set(0x06, 0x07, 0x0E, 0x16, 0x17, 0x1E, 0x1F, 0x27, 0x2F, 0x37, 0x3F, 0x60, 0x61, 0x82,
-                0x9A, 0xCE, 0xD4, 0xD5, 0xD6, 0xEA)  # fmt: skip
-"""Gone in 64-bit mode: push es ... pusha, bound, aam, into, direct far calls and jumps."""
-
-_GROUPS: dict[tuple[int, int], frozenset[int]] = {
-    (ONE_BYTE, 0xC6): _set(0),
-    (ONE_BYTE, 0xC7): _set(0),
-    (ONE_BYTE, 0x8C): _set(range(6)),
-    (ONE_BYTE, 0x8E): _set(0, 2, 3, 4, 5),
-    (ONE_BYTE, 0xFE): _set(0, 1),
-    (ONE_BYTE, 0xFF): _set(range(7)),
-    (TWO_BYTE, 0x00): _set(range(6)),
-    (TWO_BYTE, 0xBA): _set(range(4, 8)),
-}
-"""Values of ModRM.reg that mean something, where not all do."""
-
-_MEMORY_ONLY = {
-    (ONE_BYTE, 0x8D), (TWO_BYTE, 0xB2), (TWO_BYTE, 0xB4), (TWO_BYTE, 0xB5), (TWO_BYTE, 0xC3),
-    (TWO_BYTE, 0x13), (TWO_BYTE, 0x17), (TWO_BYTE, 0x2B), (TWO_BYTE, 0xE7),
-}  # fmt: skip
-
-_LOCKABLE_MODIFY = _set(range(0x02), 0x08, 0x09, 0x10, 0x11, 0x18, 0x19, 0x20, 0x21, 0x28,
-                        0x29, 0x30, 0x31, 0x86, 0x87)  # fmt: skip
-_LOCKABLE_0F = _set(0xAB, 0xB3, 0xBB, 0xB0, 0xB1, 0xC0, 0xC1)
-
-
-def exists(e: Encoding) -> bool:
-    """False for what is #UD by its opcode, ModRM or LOCK prefix, whatever the CPU's features."""
-    if e.lock and not _lockable(e):
-        return False
-    key = (e.map, e.opcode)
-    if e.map == ONE_BYTE and e.opcode in _INVALID:
-        return False
-    if key in _GROUPS and e.reg not in _GROUPS[key]:
-        return False
-    if e.register_form and (key in _MEMORY_ONLY or (key == (ONE_BYTE, 0xFF) and e.reg in (3, 5))):
-        return False
-    if e.map == TWO_BYTE and 0x20 <= e.opcode <= 0x23:
-        number = e.reg | (e.rex & 4) << 1
-        return number < 8 if e.opcode & 1 else number in (0, 2, 3, 4, 8)
-    return True
-
-
-def _lockable(e: Encoding) -> bool:
-    """SDM vol. 2, LOCK: these instructions only, and only with a memory destination."""
-    if e.address is None:
-        return False
-    if e.map == ONE_BYTE:
-        if e.opcode in (0x80, 0x81, 0x83):
-            return e.reg != 7
-        if e.opcode in (0xF6, 0xF7):
-            return e.reg in (2, 3)
-        if e.opcode in (0xFE, 0xFF):
-            return e.reg in (0, 1)
-        return e.opcode in _LOCKABLE_MODIFY
-    if e.map != TWO_BYTE:
-        return False
-    if e.opcode == 0xBA:
-        return e.reg >= 5
-    if e.opcode == 0xC7:
-        return e.reg == 1
-    return e.opcode in _LOCKABLE_0F
-
-
 # --- how wide is it? --------------------------------------------------------------------------
 
 _BYTE = _set(*(row + c for row in range(0, 0x40, 8) for c in (0, 2, 4)), 0x6C, 0x6E, 0x80, 0x84, 0x86,
@@ -89,7 +21,7 @@ _BYTE = _set(*(row + c for row in range(0, 0x40, 8) for c in (0, 2, 4)), 0x6C, 0
 _BYTE_0F = _set(range(0x90, 0xA0), 0xB0, 0xC0)
 _STACK = _set(range(0x50, 0x60), 0x68, 0x6A, 0x8F, 0x9C, 0x9D, 0xC8, 0xC9)
 _STACK_0F = _set(0xA0, 0xA1, 0xA8, 0xA9)
-_NEAR = _set(range(0x70, 0x80), 0xC2, 0xC3, range(0xE0, 0xE4), 0xE8, 0xE9, 0xEB)
+NEAR = _set(range(0x70, 0x80), 0xC2, 0xC3, range(0xE0, 0xE4), 0xE8, 0xE9, 0xEB)
 _PORT = _set(0x6D, 0x6F, 0xE5, 0xE7, 0xED, 0xEF)
 
 
@@ -101,7 +33,7 @@ def operand_size(e: Encoding) -> int:
             return 1
         if e.opcode in _PORT:
             return 2 if e.operand_prefix else 4
-        if e.opcode in _NEAR or (e.opcode == 0xFF and e.reg in (2, 4)):
+        if e.opcode in NEAR or (e.opcode == 0xFF and e.reg in (2, 4)):
             return 8
         if e.opcode in _STACK or (e.opcode == 0xFF and e.reg == 6):
             return 2 if e.operand_prefix and not e.wide else 8
