@@ -1,0 +1,58 @@
+"""The VGA text screen: 80 columns by 25 rows at physical 0xB8000, a character and an attribute
+byte each (IBM, "VGA Technical Reference", mode 3). No registers: cursor and fonts are not here."""
+
+from __future__ import annotations
+
+COLUMNS, ROWS = 80, 25
+SIZE = COLUMNS * ROWS * 2
+WINDOW = range(0xB8000, 0xB9000)
+"""The page that it stands in; behind its 4000 bytes the page reads all ones."""
+
+BLANK = b" \x07"
+
+_LOW_GLYPHS = " ☺☻♥♦♣♠•◘○◙♂♀♪♫☼►◄↕‼¶§▬↨↑↓→←∟↔▲▼"
+GLYPHS = _LOW_GLYPHS + bytes(range(0x20, 0xFF)).decode("cp437").replace("\x7f", "⌂") + " "
+"""What the screen shows for each of the 256 character codes (code page 437)."""
+
+
+class Vga:
+    """The screen as a device in physical memory (``memory.MmioDevice``)."""
+
+    def __init__(self) -> None:
+        self._cells = bytearray(BLANK * (COLUMNS * ROWS))
+        self._saved: bytes | None = None
+        self.written = False
+
+    @property
+    def cells(self) -> bytes:
+        """The screen's 4000 bytes, character and attribute in turn. The same object as long as
+        nothing is written."""
+        if self._saved is None:
+            self._saved = bytes(self._cells)
+        return self._saved
+
+    def mmio_read(self, offset: int, size: int) -> bytes:
+        return bytes(self._cells[offset : offset + size]).ljust(size, b"\xff")
+
+    def mmio_write(self, offset: int, data: bytes) -> None:
+        data = data[: max(SIZE - offset, 0)]
+        if data:
+            self._cells[offset : offset + len(data)] = data
+            self._saved = None
+            self.written = True
+
+    def text(self) -> str | None:
+        """The lines without trailing blanks, and without blank lines at the end; None if the guest
+        has never written to the screen."""
+        if not self.written:
+            return None
+        shown = "".join(GLYPHS[code] for code in self._cells[::2])
+        rows = (shown[at : at + COLUMNS].rstrip(" ") for at in range(0, len(shown), COLUMNS))
+        return "\n".join(rows).rstrip("\n")
+
+    def save(self) -> tuple[bytes, bool]:
+        return self.cells, self.written
+
+    def restore(self, state: tuple[bytes, bool]) -> None:
+        self._saved, self.written = state
+        self._cells[:] = self._saved
