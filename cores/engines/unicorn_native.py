@@ -16,7 +16,7 @@ ARCH_X86, MODE_64 = 4, 8
 CPU_NEHALEM = 15
 """The model nearest to the platform's CPU: SSE4.2 and POPCNT; no AVX, XSAVE, RDRAND, FSGSBASE."""
 
-OK, INSN_INVALID = 0, 10
+OK, INSN_INVALID, FETCH_PROT = 0, 10, 14
 
 HOOK_INTR, HOOK_CODE, HOOK_BLOCK = 1 << 0, 1 << 2, 1 << 3
 HOOK_EDGE_GENERATED = 1 << 15
@@ -118,7 +118,7 @@ class Unicorn:
         return self._uc.value or 0
 
     def start(self, rip: int, count: int = 0) -> int:
-        """Execute from ``rip``: ``count`` instructions, 0 for no limit. Returns Unicorn's error code."""
+        """Execute from ``rip``: ``count`` instructions, 0 for no limit. Returns an error code."""
         return int(self._start(self._uc, rip, 0, 0, count))
 
     def stop(self) -> None:

@@ -43,12 +43,13 @@ class RegisterTransfer:
         self._msr_slice = slice(layout.star, layout.star + 48)
         unicorn.save()
         self._general: tuple[int, ...] = ()
+        self._entered: tuple[int, ...] = ()
         self._privileged: tuple[object, ...] = ()
         self._hidden = self._msrs = b""
 
     def enter(self, cpu: VirtualCpu) -> None:
         """Make Unicorn's registers those of ``cpu``. RIP is given to ``Unicorn.start``."""
-        general = (*cpu.gpr, cpu.rip, cpu.rflags)
+        self._entered = general = (*cpu.gpr, cpu.rip, cpu.rflags)
         privileged = _privileged(cpu)
         if privileged != self._privileged:
             if privileged[_PAGING] != self._privileged[_PAGING]:
@@ -73,6 +74,11 @@ class RegisterTransfer:
             self._read_privileged(cpu)
             self._hidden, self._msrs = hidden, msrs
             self._privileged = _privileged(cpu)
+
+    def undo(self, cpu: VirtualCpu) -> None:
+        """Give ``cpu`` the general registers and flags back that it had at the last ``enter``."""
+        cpu.gpr[:] = self._entered[:16]
+        cpu.rip, cpu.rflags = self._entered[16:]
 
     def fault_details(self) -> tuple[int, int]:
         """(error code, CR2) of the exception just raised, from what ``leave`` would read. Unicorn

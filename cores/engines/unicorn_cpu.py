@@ -1,0 +1,161 @@
+"""One x86 CPU in Unicorn: exact steps and free runs, for both engines built on it.
+
+What Unicorn does not do by itself, and is arranged here:
+
+- *one instruction*: ``count=1`` executes one iteration of a REP, abandons a store that changes its
+  own block, and cannot be told from a jump to itself by RIP alone (``_finish``);
+- *faults*: the vector comes to a hook, the error code stands in the saved registers, and Unicorn
+  has to be made to forget the fault, else it sees a double fault next (unicorn issue 1883);
+- *fetch faults*: a block is translated as a whole, so a page missing at its end is reported at its
+  beginning, before the instructions in front of it (``_alone``); and the block that comes next is
+  translated before the count is looked at, so its fault comes with a step that is complete.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from ..virtual_cpu import VirtualCpu
+from ..x86.decode import Truncated, decode
+from ..x86.faults import GuestFault
+from ..x86.instruction import Instruction
+from ..x86.encoding import LONGEST
+from ..x86.registers import MASK64, RCX, Flag, PageFault, Vector, canonical
+from . import unicorn_fpu
+from .base import STEPPED, Exit, Failed, Fault
+from .unicorn_layout import find_layout
+from .unicorn_native import FETCH_PROT, INSN_INVALID, Unicorn
+from .unicorn_state import RegisterTransfer
+
+Fetch = Callable[[VirtualCpu, int], bytes]
+"""The up to 15 bytes of code at a linear address; raises GuestFault when there are none."""
+
+_ERROR_VECTORS = frozenset(
+    (Vector.DF, Vector.TS, Vector.NP, Vector.SS, Vector.GP, Vector.PF, Vector.AC)
+)  # fmt: skip
+
+
+class UnicornCpu:
+    """Executes a ``VirtualCpu`` in exactly its state, privileged registers included.
+
+    unicorn: to map memory into. last_error: the error code of the last exception, 0 when it has none.
+    host_error: raised by a device's callback while the guest ran; raised again when it is left.
+    """
+
+    def __init__(self, fetch: Fetch) -> None:
+        self.layout = find_layout()
+        self.unicorn = Unicorn()
+        self.fetch = fetch
+        self.last_error = 0
+        self.host_error: Exception | None = None
+        self._vector = -1
+        self._transfer = RegisterTransfer(self.unicorn, self.layout)
+        self.unicorn.on_interrupt(self._on_interrupt)
+
+    def step(self, cpu: VirtualCpu) -> Exit:
+        """Complete one instruction: Stepped, Fault, or Failed."""
+        rip, resume = cpu.rip, cpu.rflags & Flag.RF
+        self._transfer.enter(cpu)
+        exit = self._once(cpu, rip, 1)
+        if exit is STEPPED and cpu.rip == rip:
+            exit = self._finish(cpu)
+        elif exit is STEPPED and cpu.rip >> 47:
+            exit = self._arrived_high(cpu, rip)
+        elif exit is not STEPPED and self._translation_failed(cpu, exit):
+            exit = self._alone(cpu)
+        if resume and exit is STEPPED:
+            cpu.rflags &= ~Flag.RF  # it lasts one instruction (SDM vol. 3, 17.3.1.1)
+        return exit
+
+    def instruction(self, cpu: VirtualCpu) -> Instruction | None:
+        """What stands at RIP; None where no instruction can be fetched."""
+        try:
+            return decode(self.fetch(cpu, cpu.rip))
+        except (GuestFault, Truncated):
+            return None
+
+    def read_fpu(self) -> bytes:
+        return unicorn_fpu.read_image(self.unicorn, self.layout)
+
+    def write_fpu(self, image: bytes) -> None:
+        unicorn_fpu.write_image(self.unicorn, self.layout, image)
+
+    def close(self) -> None:
+        self.unicorn.close()
+
+    def _on_interrupt(self, vector: int) -> None:
+        self._vector = vector
+        self.unicorn.stop()
+
+    def _leave(self, cpu: VirtualCpu) -> None:
+        self._transfer.leave(cpu)
+        if self.host_error:
+            error, self.host_error = self.host_error, None
+            raise error
+        if unicorn_fpu.exceptions_waiting(self.unicorn, self.layout):
+            unicorn_fpu.settle_exceptions(self.unicorn, self.layout)
+
+    def _once(self, cpu: VirtualCpu, rip: int, count: int) -> Exit:
+        """Let Unicorn execute ``count`` instructions of its own counting."""
+        code = self.unicorn.start(rip, count)
+        if self._vector < 0 and not code:
+            self._leave(cpu)
+            return STEPPED
+        vector, self._vector = self._vector, -1
+        self.last_error, address = self._transfer.fault_details()
+        self._leave(cpu)
+        if cpu.rip != rip:
+            return STEPPED  # this one is complete; it is the next whose code cannot be fetched
+        if code in (INSN_INVALID, FETCH_PROT):  # what is no RAM reads all ones: FF FF, no instruction
+            return Fault(Vector.UD)
+        if code:
+            return Failed(f"Unicorn: {self.unicorn.words(code)} (at guest address {rip:#x})")
+        return Fault(
+            vector,
+            self.last_error if vector in _ERROR_VECTORS else None,
+            address if vector == Vector.PF else None,
+        )
+
+    def _finish(self, cpu: VirtualCpu) -> Exit:
+        """RIP has not moved: go on until the instruction is complete.
+
+        Three have this look: a REP after one iteration; a store that changes the block that it is
+        part of, which Unicorn counts, abandons and begins anew; and a jump to itself, complete."""
+        insn = self.instruction(cpu)
+        if insn is None or (insn.ends_block and not insn.repeat):
+            return STEPPED
+        rip, mask, exit = cpu.rip, (1 << 8 * insn.address_size) - 1, STEPPED
+        while cpu.rip == rip and exit is STEPPED:
+            if not insn.repeat:
+                count = 2
+            elif insn.mnemonic in ("cmps", "scas"):
+                count = 1  # may end early, and then must not go on
+            else:
+                count = (cpu.gpr[RCX] & mask) + 1  # with the last look at RCX
+            exit = self._once(cpu, rip, count)
+        return exit
+
+    def _translation_failed(self, cpu: VirtualCpu, exit: Exit) -> bool:
+        """Is this the page fault of an instruction behind the one at RIP?"""
+        if not isinstance(exit, Fault) or exit.address is None or not self.last_error & PageFault.I:
+            return False
+        insn = self.instruction(cpu)
+        return insn is not None and not 0 <= exit.address - cpu.rip < insn.length
+
+    def _alone(self, cpu: VirtualCpu) -> Exit:
+        """Execute the instruction at RIP in a block of its own, because what follows cannot be
+        translated. After sti, blocks have one instruction: so for Unicorn this stands after sti."""
+        shadow, cpu.interrupt_shadow = cpu.interrupt_shadow, True
+        self._transfer.enter(cpu)
+        exit = self._once(cpu, cpu.rip, 1)
+        cpu.interrupt_shadow = shadow and exit is not STEPPED
+        return exit
+
+    def _arrived_high(self, cpu: VirtualCpu, rip: int) -> Exit:
+        """RIP has come to the upper half. Near jumps, calls and returns to no canonical address
+        fault before they jump (SDM vol. 2, RET, JMP, CALL); Unicorn jumps."""
+        if canonical(cpu.rip) or (cpu.rip - rip) & MASK64 <= LONGEST:
+            return STEPPED
+        self._transfer.undo(cpu)
+        cpu.rip = rip
+        return Fault(Vector.GP, 0)
