@@ -17,9 +17,9 @@ from collections.abc import Callable
 
 from ..virtual_cpu import VirtualCpu
 from ..x86.decode import Truncated, decode
+from ..x86.encoding import LONGEST
 from ..x86.faults import GuestFault
 from ..x86.instruction import Instruction
-from ..x86.encoding import LONGEST
 from ..x86.registers import MASK64, RCX, Flag, PageFault, Vector, canonical
 from . import unicorn_fpu
 from .base import STEPPED, Exit, Failed, Fault
@@ -124,7 +124,8 @@ class UnicornCpu:
         insn = self.instruction(cpu)
         if insn is None or (insn.ends_block and not insn.repeat):
             return STEPPED
-        rip, mask, exit = cpu.rip, (1 << 8 * insn.address_size) - 1, STEPPED
+        rip, mask = cpu.rip, (1 << 8 * insn.address_size) - 1
+        exit: Exit = STEPPED
         while cpu.rip == rip and exit is STEPPED:
             if not insn.repeat:
                 count = 2

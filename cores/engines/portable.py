@@ -1,0 +1,247 @@
+"""The portable trap engine: Unicorn at ring 3 stands in for the CPU where that cannot be had.
+
+The VMM above it is the one of the native trap core, and meets the same exits: a deprivileged guest
+is executed at real ring 3 (real within the emulated CPU), under page tables that are this engine's
+own, and whatever ring 3 may not do faults. Unicorn departs from a CPU in a few things there, which
+are put right before an instruction is entered: IN and OUT never fault in it, SYSCALL does nothing
+without a hook, and INT and INT3 do not look at the guest's descriptor tables.
+"""
+
+from __future__ import annotations
+
+import threading
+
+from ..errors import UnavailableError
+from ..memory import PhysicalMemory
+from ..virtual_cpu import Segment, TableRegister, VirtualCpu
+from ..x86.decode import Truncated, decode
+from ..x86.encoding import LONGEST
+from ..x86.faults import GuestFault
+from ..x86.instruction import Immediate, Instruction
+from ..x86.registers import CS, FS, GS, SS, USER_FLAGS, Cr0, Cr4, Efer, Flag, PageFault, Vector
+from . import unicorn_native
+from .base import (
+    BUDGET_SPENT,
+    INTERRUPTED,
+    STEPPED,
+    SYSTEM_CALL,
+    DeprivilegedEngine,
+    Exit,
+    Fault,
+    Traits,
+)
+from .portable_tables import HiddenTables
+from .unicorn_cpu import UnicornCpu
+from .unicorn_layout import find_layout
+
+_TABLES_AT = 1 << 36
+"""Physical address of the engine's own page tables, far behind any guest's RAM."""
+
+_PAGE = 4096
+_HOST_FLAGS = int(Flag.FIXED | Flag.IF)
+_REFUSED = frozenset(("in", "out", "ins", "outs", "rdpmc"))  # IOPL is 0, no I/O map, CR4.PCE clear
+_LINUX_GATE = 0x80
+
+
+class PortableTrapEngine(DeprivilegedEngine):
+    """See the module's text. Raises UnavailableError when Unicorn is missing or unknown."""
+
+    def __init__(self) -> None:
+        if reason := self.probe():
+            raise UnavailableError(reason)
+        find_layout()
+        self.traits = Traits(
+            core="trap:portable",
+            label="Unicorn at ring 3, standing in for the CPU",
+            engine=f"Unicorn {unicorn_native.version()}",
+            deprivileged=True,
+            registers="host memory",
+        )
+        self._core: UnicornCpu | None = None
+        self._tables: HiddenTables | None = None
+        self._code: dict[int, int] = {}
+        self._asked = threading.Event()
+        self._real = _ring_3()
+
+    @staticmethod
+    def probe() -> str | None:
+        """Why it cannot run here; None: it can."""
+        return unicorn_native.probe()
+
+    def load(self, memory: PhysicalMemory) -> None:
+        self.close()
+        self._memory = memory
+        self._core = UnicornCpu(self._fetch)
+        self._tables = HiddenTables(_TABLES_AT)
+        ram = memory.ram
+        self._core.unicorn.map_ram(0, len(ram.view), ram.address)  # its scratch pages too
+        tables = self._tables.ram
+        self._core.unicorn.map_ram(_TABLES_AT, tables.size, tables.address)
+        self._real.gdtr = TableRegister(*self._tables.gdt)
+
+    # Entering and leaving
+
+    def step(self, cpu: VirtualCpu) -> Exit:
+        refused = self._refused(cpu)
+        if refused is not None:
+            return refused
+        real = self._real
+        _enter(real, cpu, self._hidden().roots[self.space])
+        exit = self._loaded().step(real)
+        _leave(real, cpu)
+        return exit
+
+    def run(self, cpu: VirtualCpu, budget: int | None = None) -> Exit:
+        self.executed = 0
+        while budget is None or self.executed < budget:
+            if self._asked.is_set():
+                self._asked.clear()
+                return INTERRUPTED
+            exit = self.step(cpu)
+            if exit is not STEPPED:
+                return exit
+            self.executed += 1
+        return BUDGET_SPENT
+
+    def _refused(self, cpu: VirtualCpu) -> Exit | None:
+        """What a CPU would say to the instruction at RIP in ring 3, where Unicorn says nothing."""
+        try:
+            insn = decode(self._fetch(cpu, cpu.rip))
+        except (GuestFault, Truncated):
+            return None  # let the fetch or the opcode fault
+        return _ring_3_verdict(insn)
+
+    def read_fpu(self) -> bytes:
+        return self._loaded().read_fpu()
+
+    def write_fpu(self, image: bytes) -> None:
+        self._loaded().write_fpu(image)
+
+    def memory_changed(self) -> None:
+        unicorn = self._loaded().unicorn
+        unicorn.flush_code()
+        unicorn.flush_tlb()
+
+    def where(self) -> str:
+        """Where the guest's registers live, for the pane's headline."""
+        return f"host memory at {self._core.unicorn.address:#x}" if self._core else "host memory"
+
+    def interrupt(self) -> None:
+        self._asked.set()
+
+    def close(self) -> None:
+        if self._core:
+            self._core.close()
+            self._core = None
+        if self._tables:
+            self._tables.close()
+            self._tables = None
+
+    # The virtual TLB
+
+    def map(
+        self, space: int, gva: int, gpa: int, length: int, *, writable: bool, executable: bool
+    ) -> bool:
+        if gva + length > 1 << 47:
+            return False  # the upper half, as on the native engine
+        self._hidden().map(space, gva, gpa, length, writable=writable, executable=executable)
+        self._forget()
+        return True
+
+    def unmap(self, space: int, gva: int, length: int) -> None:
+        self._hidden().unmap(space, gva, min(length, (1 << 47) - gva))
+        self._forget()
+
+    def drop_all(self) -> None:
+        self._hidden().drop_all()
+        self._forget()
+
+    def fault_was_write(self, cpu: VirtualCpu) -> bool:
+        return bool(self._loaded().last_error & PageFault.W)
+
+    def _forget(self) -> None:
+        self._code.clear()
+        self._loaded().unicorn.flush_tlb()
+
+    def _fetch(self, cpu: VirtualCpu, rip: int) -> bytes:
+        """The code at ``rip`` in the present space, as far as it is mapped executable."""
+        code = b""
+        while len(code) < LONGEST:
+            at = rip + len(code)
+            page = self._code.get(at >> 12 | self.space << 52)
+            if page is None:
+                physical = self._hidden().translate(self.space, at & -_PAGE, execute=True)
+                if physical is None:
+                    return code
+                page = self._code[at >> 12 | self.space << 52] = physical
+            start = page + at % _PAGE
+            end = min(start + LONGEST - len(code), page + _PAGE)
+            code += self._memory.ram.view[start:end]
+        return code
+
+    def _loaded(self) -> UnicornCpu:
+        if self._core is None:
+            raise RuntimeError("the engine has no guest: load() it first")
+        return self._core
+
+    def _hidden(self) -> HiddenTables:
+        if self._tables is None:
+            raise RuntimeError("the engine has no guest: load() it first")
+        return self._tables
+
+
+def _ring_3() -> VirtualCpu:
+    """A CPU as Linux has set it up for a process: what a deprivileged guest really runs on."""
+    real = VirtualCpu(
+        rflags=_HOST_FLAGS,
+        cr0=int(Cr0.PG | Cr0.AM | Cr0.WP | Cr0.NE | Cr0.ET | Cr0.MP | Cr0.PE),
+        cr4=int(Cr4.PAE | Cr4.PGE | Cr4.OSFXSR | Cr4.OSXMMEXCPT | Cr4.DE | Cr4.TSD),
+        efer=int(Efer.SCE | Efer.LME | Efer.LMA | Efer.NXE),
+        idtr=TableRegister(0xFFFFFE0000000000, 0xFFF),
+        ldtr=Segment(0, 0, 0, 0),
+        tr=Segment(0x40, 0xFFFFFE0000002000, 0x2087, 0x8B),
+        segments=[Segment(0, 0, 0, 0) for _ in range(6)],
+    )
+    real.segments[CS] = Segment(0x33, 0, 0xFFFFFFFF, 0xA0FB)
+    real.segments[SS] = Segment(0x2B, 0, 0xFFFFFFFF, 0xC0F3)
+    return real
+
+
+def _enter(real: VirtualCpu, cpu: VirtualCpu, root: int) -> None:
+    real.gpr[:] = cpu.gpr
+    real.rip = cpu.rip
+    real.rflags = cpu.rflags & USER_FLAGS | _HOST_FLAGS
+    real.cr3 = root
+    real.segments[FS].base = cpu.segments[FS].base
+    real.segments[GS].base = cpu.segments[GS].base
+
+
+def _leave(real: VirtualCpu, cpu: VirtualCpu) -> None:
+    cpu.gpr[:] = real.gpr
+    cpu.rip = real.rip
+    cpu.rflags = cpu.rflags & ~USER_FLAGS | real.rflags & USER_FLAGS
+    cpu.segments[FS].base = real.segments[FS].base
+    cpu.segments[GS].base = real.segments[GS].base
+
+
+def _ring_3_verdict(insn: Instruction) -> Exit | None:
+    """The exit of an instruction that Unicorn lets pass at ring 3 or answers otherwise."""
+    mnemonic = insn.mnemonic
+    if mnemonic in _REFUSED:
+        return Fault(Vector.GP, 0)
+    if mnemonic in ("syscall", "sysenter"):
+        return SYSTEM_CALL
+    if mnemonic == "int3":
+        return Fault(Vector.BP)
+    if mnemonic == "int1":
+        return Fault(Vector.DB)
+    if mnemonic == "int":
+        operand = insn.operands[0]
+        assert isinstance(operand, Immediate)
+        vector = operand.value & 0xFF
+        if vector == _LINUX_GATE:
+            return SYSTEM_CALL
+        if vector == Vector.BP:
+            return Fault(Vector.BP)
+        return Fault(Vector.GP, vector * 8 + 2)  # the gates of Linux have DPL 0
+    return None
