@@ -92,7 +92,9 @@ def _canonical(code: bytes, e: Encoding) -> bytes:
     here, and with undocumented twins replaced by the documented encoding."""
     escapes = (0, 1, 2, 2)[e.map]
     body = bytearray(code[e.opcode_at - escapes :])
-    rep, operand_prefix = e.rep, e.operand_prefix
+    rep = e.rep
+    selects = e.map >= MAP_38 or is_sse(e)
+    operand_prefix = e.operand_prefix and (selects or not e.wide)
     if e.map == ONE_BYTE:
         if e.opcode == 0x90 and rep == 0xF3:
             operand_prefix = False
@@ -277,12 +279,7 @@ def _memory(e: Encoding, size: int, position: int) -> MemoryOperand:
     if e.address is None:
         return _string_operand(e, size, position)
     a = e.address
-    if opcodes.is_x87(e):
-        size = opcodes.x87_memory(e)[1] or size
-    elif e.map == TWO_BYTE and e.opcode == 0xAE and e.reg < 2:
-        size = 512
-    elif opcodes.is_far_pointer(e):
-        size = 10 if e.wide else 4 if e.operand_prefix else 6
+    size = opcodes.memory_size(e, size)
     return MemoryOperand(
         a.segment, a.base, a.index, a.scale, a.displacement, a.relative, size, e.address_size
     )

@@ -51,10 +51,10 @@ def operand_size(e: Encoding) -> int:
 
 # --- what does it do to memory? ---------------------------------------------------------------
 
-_NO_ACCESS = {(ONE_BYTE, 0x8D), (TWO_BYTE, 0x0D), (TWO_BYTE, 0x1F)} | {
-    (TWO_BYTE, opcode) for opcode in range(0x18, 0x20)
+_NO_ACCESS = {(ONE_BYTE, 0x8D)} | {
+    (TWO_BYTE, opcode) for opcode in (0x0D, *range(0x18, 0x20), 0xB9, 0xFF)
 }
-"""LEA, prefetches and the hint NOPs compute an address and leave it at that."""
+"""LEA, prefetches, hint NOPs, ud0 and ud1 have a memory operand and leave the memory alone."""
 
 _STORE = _set(0x88, 0x89, 0x8C, 0x8F, 0xA2, 0xA3, 0xC6, 0xC7)
 _MODIFY = _set(0x00, 0x01, 0x08, 0x09, 0x10, 0x11, 0x18, 0x19, 0x20, 0x21, 0x28, 0x29, 0x30, 0x31,
@@ -80,20 +80,33 @@ _X87: dict[int, str] = {
 def x87_memory(e: Encoding) -> tuple[str, int]:
     """(access, bytes) of an x87 instruction's memory operand; ("", 0) where there is none such."""
     code = _X87[e.opcode].split()[e.reg]
+    short = e.operand_prefix and not e.wide
     if code == "--":
         return "", 0
     if code[1:] == "env":
-        return code[0], 14 if e.operand_prefix else 28
+        return code[0], 14 if short else 28
     if code[1:] == "all":
-        return code[0], 94 if e.operand_prefix else 108
+        return code[0], 94 if short else 108
     return code[0], int(code[1:])
 
 
-def is_far_pointer(e: Encoding) -> bool:
-    """Its memory operand is an offset and a selector: far call and jmp, lss, lfs, lgs."""
+def memory_size(e: Encoding, told: int) -> int:
+    """Bytes of the explicit memory operand. told: what Capstone says, right but for these."""
     if e.map == ONE_BYTE:
-        return e.opcode == 0xFF and e.reg in (3, 5)
-    return e.map == TWO_BYTE and e.opcode in (0xB2, 0xB4, 0xB5)
+        if is_x87(e):
+            return x87_memory(e)[1]
+        if e.opcode == 0x63:  # movsxd reads 16 bits when it writes 16 (SDM vol. 2, MOVSXD)
+            return 2 if operand_size(e) == 2 else 4
+        far_pointer = e.opcode == 0xFF and e.reg in (3, 5)
+    elif e.map == TWO_BYTE:
+        if e.opcode == 0xAE and e.reg < 2:
+            return 512
+        if e.opcode == 0x2F and e.operand_prefix:  # comisd
+            return 8
+        far_pointer = e.opcode in (0xB2, 0xB4, 0xB5)
+    else:
+        far_pointer = False
+    return operand_size(e) + 2 if far_pointer else told
 
 
 def is_x87(e: Encoding) -> bool:
