@@ -257,11 +257,12 @@ class Mmu:
     def peek(self, gva: int, length: int = LONGEST_INSTRUCTION) -> bytes:
         """Look at memory without leaving a mark or asking for rights: for people, not for the guest.
 
-        Ends early where nothing is mapped; raises GuestFault when the first byte is not."""
+        Ends early where nothing is mapped; raises GuestFault when the first byte is not.
+        """
         found = b""
         for at, size in _by_page(gva & MASK64, length):
             try:
-                page = walk(self.memory, self.cpu, at, user=False, execute=False, mark=False)
+                page = self._look(at)
             except GuestFault:
                 if found:
                     return found
@@ -270,6 +271,13 @@ class Mmu:
                 return found
             found += bytes(self._view[page.gpa : page.gpa + size])
         return found
+
+    def _look(self, gva: int) -> Translation:
+        """Whatever is mapped there: what SMAP hides from the supervisor, the user may read."""
+        try:
+            return walk(self.memory, self.cpu, gva, user=False, mark=False)
+        except GuestFault:
+            return walk(self.memory, self.cpu, gva, user=True, mark=False)
 
     def _fetch_slowly(self, rip: int, user: bool) -> bytes:
         gpa = self.translate(rip, execute=True, user=user)

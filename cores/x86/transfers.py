@@ -139,7 +139,7 @@ def interrupt_return(mmu: Mmu, cpu: VirtualCpu, operand_size: int) -> None:
     cpl = selector & 3
     stack = _return_stack(mmu, cpu, stack_selector & 0xFFFF, cpl)
     _check_entry(mmu, descriptor, rip)
-    loadable = _loadable_flags(cpu, operand_size)
+    loadable = loadable_flags(cpu, operand_size)
     _enter(cpu, selector, descriptor, rip)
     cpu.segments[SS] = stack
     cpu.gpr[RSP] = rsp
@@ -148,7 +148,7 @@ def interrupt_return(mmu: Mmu, cpu: VirtualCpu, operand_size: int) -> None:
     _drop_privileged_segments(cpu)
 
 
-def _loadable_flags(cpu: VirtualCpu, operand_size: int) -> int:
+def loadable_flags(cpu: VirtualCpu, operand_size: int) -> int:
     """The flags that IRET may change at this CPL and IOPL."""
     loadable = _ANY_LEVEL
     if cpu.cpl == 0:

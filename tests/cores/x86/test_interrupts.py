@@ -153,9 +153,8 @@ def test_ist(lab):
 def test_conforming_handler_keeps_the_level(lab):
     """A conforming code segment runs at CPL 3, on the user's own stack."""
     selector = lab.gdt(0x50, 0x00AF9F000000FFFF)
-    for page in (0x12, 0x13, 0x14):
-        for table in (0x12000, 0x13000, 0x14000):
-            lab.poke(table, lab.peek(table) | 4)
+    for table in (0x12000, 0x13000, 0x14000):
+        lab.poke(table, lab.peek(table) | 4)
     lab.poke(0x15000 + 0x16F * 8, 0x16F067)
     lab.mmu.flush()
     gate(lab, 0x80, dpl=3, selector=selector)

@@ -276,3 +276,14 @@ def test_device_memory_is_reached_through_the_bus(lab):
     lab.memory.on_access = lambda: accesses.append(1)
     assert Mmu(lab.memory, lab.cpu).read(0xA0000, 4) == b"\xff" * 4
     assert len(accesses) == 1
+
+
+def test_peek_looks_without_asking_or_marking(lab):
+    """A user page under SMAP, seen from ring 0, is shown; no A bit changes; it ends at a hole."""
+    places = mapped(lab, P | W | U, P | W | U, P | W | U, P | U | NO_EXECUTE | FRAME)
+    lab.cpu.cr4 |= Cr4.SMAP
+    before = [lab.peek(at) for at in places]
+    lab.memory.write(FRAME + 0xFFC, b"abcd")
+    assert lab.mmu.peek(GVA + 0xFFC, 8) == b"abcd"
+    assert [lab.peek(at) for at in places] == before
+    assert fault_of(lab.mmu.peek, GVA + 0x1000, 4) == (Vector.PF, 4, GVA + 0x1000)
