@@ -4,6 +4,7 @@
     |-- InputError          the user's mistake: one line "file:line: reason", exit code 2
     |-- UnavailableError    a core cannot run on this host: one sentence why, exit code 3
     `-- EngineError         the host stopped a running core (process killed, ioctl refused)
+        `-- MappingsFullError   no room for one more mapping: drop some, and try again
 
 A guest's own mistakes are none of these: they are exceptions of the *guest's* CPU
 (cores/x86/faults.py) and end in the guest's handlers or in a shutdown of its machine.
@@ -33,3 +34,7 @@ class UnavailableError(RingscopeError):
 
 class EngineError(RingscopeError):
     """The host could not go on with a running core; the machine stops with "error"."""
+
+
+class MappingsFullError(EngineError):
+    """The host has no room for one more mapping of guest memory; the VMM drops all and refills."""

@@ -1,0 +1,255 @@
+"""One vCPU host process: an ordinary Linux process that has nothing but guest RAM, and no way out.
+
+    born      posix_spawn of the stub (stub.py), seized by ptrace so that it dies with its tracer
+    stripped  stack, vdso and descriptors removed, rdtsc and (where the CPU can) cpuid made to fault,
+              resources limited, and last of all a seccomp filter
+    driven    guest registers in; PTRACE_SYSEMU or SYSEMU_SINGLESTEP; stop; guest registers out.
+              SYSEMU stops each system call *before* the kernel acts, so none of the guest's happens
+    killed    on close, at the interpreter's exit, and by the kernel when the tracer dies
+
+Between two entries the VMM itself makes system calls in there, to map and unmap guest RAM: with all
+registers pointing at the stub, never with the guest's.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import resource
+import signal
+import threading
+import weakref
+
+from ...errors import UnavailableError
+from . import stub
+from . import sys_linux as linux
+
+STOPPED_STEP = (signal.SIGTRAP << 8) | 0x7F
+"""Wait status after a single step (and after any other SIGTRAP)."""
+STOPPED_SYSCALL = ((signal.SIGTRAP | 0x80) << 8) | 0x7F
+"""Wait status of a system call that PTRACE_SYSEMU stopped (PTRACE_O_TRACESYSGOOD)."""
+
+KICK = signal.SIGUSR1
+"""What interrupts a running guest. Not a real-time signal: those queue, and one kick is enough."""
+
+USER_CS, USER_SS = 0x33, 0x2B
+TASK_END = 0x7FFF_FFFF_F000
+"""End of what a process can map with 48-bit addresses (TASK_SIZE_MAX)."""
+
+SYSCALL_NONE = 0xFFFF_FFFF_FFFF_FFFF
+"""orig_rax of a process that is in no system call: keeps the kernel from restarting one."""
+
+_RAX, _RIP = 10, 16  # places in USER_REGS
+_ERROR_CODE, _TRAP_NUMBER, _CR2 = 200, 208, 224  # in a signal frame, from rsp (struct sigcontext_64)
+_XFEATURES = 512  # XSTATE_BV, SDM vol. 1, 13.4.2
+_X87_AND_SSE, _PKRU = 3, 1 << 9
+
+
+class VcpuProcess:
+    """A stripped process with guest RAM as its only descriptor, stopped and ready for entry.
+
+    Raises UnavailableError when the host refuses, with the reason as a sentence.
+    """
+
+    def __init__(self, ram_fd: int, twin_fd: int) -> None:
+        self.pid, self._pidfd = _spawn(ram_fd, twin_fd)
+        self._finalizer = weakref.finalize(self, _end, self.pid, self._pidfd, os.getpid())
+        self._lock = threading.Lock()  # so that kick never meets a closed or recycled pidfd
+        self.tracee = linux.Tracee(self.pid)
+        self.cpuid_faults = False
+        try:
+            self._hold()
+            self._strip()
+        except BaseException:
+            self.kill()
+            raise
+
+    def syscall(self, number: int, *arguments: int) -> int:
+        """Have the process make one system call; its result, negative errno on failure.
+
+        Leaves all registers changed: the guest's must be loaded anew. Raises OSError when the
+        process is gone.
+        """
+        a = (*arguments, 0, 0, 0, 0, 0, 0)
+        tracee = self.tracee
+        linux.USER_REGS.pack_into(
+            tracee.registers, 0,
+            0, 0, 0, 0, 0, 0, 0, a[3], a[5], a[4], number, 0, a[2], a[1], a[0],
+            SYSCALL_NONE, stub.GATE, USER_CS, 0x202, stub.FRAME_TOP, USER_SS, 0, 0, 0, 0, 0, 0,
+        )  # fmt: skip
+        tracee.put()
+        while True:
+            tracee.resume(linux.PTRACE_CONT)
+            status = tracee.wait_briefly()
+            if status & 0xFF != 0x7F:
+                raise ProcessLookupError(describe_end(status))
+            if status == STOPPED_STEP:  # anything else is a kick, or a signal from outside
+                registers = tracee.get()
+                if registers[_RIP] == stub.GATE_DONE:
+                    break
+        result = registers[_RAX]
+        return result - (1 << 64) if result >> 63 else result
+
+    def last_trap(self) -> tuple[int, int, int]:
+        """(error code, vector, CR2) of the exception that it has just stopped for.
+
+        ptrace does not tell these, but the kernel writes them into the frame of a signal handler:
+        so the signal is let through, with RSP at a page of the stub's, and stopped before the
+        handler's first instruction. Afterwards registers must be loaded anew; extended state,
+        which the kernel resets for a handler, is put back here. About 40 us.
+        """
+        tracee = self.tracee
+        xstate = tracee.get_xstate()
+        registers = list(tracee.get())
+        registers[15:21] = SYSCALL_NONE, stub.GATE, USER_CS, 0x202, stub.FRAME_TOP, USER_SS
+        linux.USER_REGS.pack_into(tracee.registers, 0, *registers)
+        tracee.put()
+        tracee.resume(linux.PTRACE_SINGLESTEP, signal.SIGSEGV)
+        status = tracee.wait_briefly()
+        stopped = tracee.get() if status == STOPPED_STEP else ()
+        if not stopped or stopped[_RIP] != stub.HANDLER:
+            raise OSError(f"no signal frame: wait status {status:#x}")
+        frame = tracee.peek(stopped[19] + _ERROR_CODE, _CR2 - _ERROR_CODE + 8)
+        tracee.set_xstate(xstate)
+        words = [int.from_bytes(frame[at : at + 8], "little") for at in (0, 8, _CR2 - _ERROR_CODE)]
+        return words[0], words[1], words[2]
+
+    def read_fpu(self) -> bytearray:
+        """The FXSAVE image as the CPU has it."""
+        return self.tracee.get_fxsave()
+
+    def write_fpu(self, image: bytes) -> None:
+        """Load an FXSAVE image; AVX and later state goes to its initial value."""
+        area = self.tracee.get_xstate()
+        features = int.from_bytes(area[_XFEATURES : _XFEATURES + 8], "little")
+        area[: linux.FXSAVE_SIZE - 48] = image[: linux.FXSAVE_SIZE - 48]  # the rest is the kernel's
+        kept = _X87_AND_SSE | features & _PKRU  # PKRU guards the stub
+        area[_XFEATURES : _XFEATURES + 8] = kept.to_bytes(8, "little")
+        self.tracee.set_xstate(area)
+
+    def kick(self) -> None:
+        """Stop it if it runs, or as soon as it does. From any thread."""
+        with self._lock, contextlib.suppress(ProcessLookupError):
+            if self._finalizer.alive:
+                signal.pidfd_send_signal(self._pidfd, KICK)
+
+    def kill(self) -> None:
+        """End and reap it. From any thread; twice does no harm."""
+        with self._lock:
+            self._finalizer()
+
+    def _hold(self) -> None:
+        try:
+            self.tracee.seize()
+            status = self.tracee.wait_briefly()
+        except OSError as error:
+            raise UnavailableError(_refusal(error)) from error
+        if status >> 16 != linux.PTRACE_EVENT_STOP:
+            raise UnavailableError(f"the vCPU process did not stop: wait status {status:#x}")
+
+    def _strip(self) -> None:
+        """Take away everything that is not the guest's; the filter comes last."""
+        self._demand("munmap", linux.SYS_MUNMAP, 0, stub.REGION.start)
+        self._demand("munmap", linux.SYS_MUNMAP, stub.REGION.stop, TASK_END - stub.REGION.stop)
+        self._demand("close_range", linux.SYS_CLOSE_RANGE, stub.TWIN_FD + 1, 0xFFFFFFFF, 0)
+        self._demand("alarm", linux.SYS_ALARM, 0)
+        self._demand("prctl", linux.SYS_PRCTL, linux.PR_SET_PDEATHSIG, signal.SIGKILL)
+        self._demand("prctl", linux.SYS_PRCTL, linux.PR_SET_TSC, linux.PR_TSC_SIGSEGV)
+        self._demand(
+            "rt_sigaction", linux.SYS_RT_SIGACTION, signal.SIGSEGV, stub.ACTION, 0, 8
+        )  # fmt: skip
+        self.cpuid_faults = self.syscall(linux.SYS_ARCH_PRCTL, linux.ARCH_CPUID_SET, 0) == 0
+        for limit in (resource.RLIMIT_CORE, resource.RLIMIT_NPROC, resource.RLIMIT_FSIZE):
+            _forbid(self.pid, limit)
+        self._demand("prctl", linux.SYS_PRCTL, linux.PR_SET_NO_NEW_PRIVS, 1)
+        self._demand(
+            "seccomp", linux.SYS_SECCOMP, linux.SECCOMP_SET_MODE_FILTER,
+            linux.SECCOMP_FILTER_FLAG_SPEC_ALLOW, stub.FILTER,
+        )  # fmt: skip
+
+    def _demand(self, name: str, number: int, *arguments: int) -> None:
+        try:
+            result = self.syscall(number, *arguments)
+        except OSError as error:
+            raise UnavailableError(f"{name} in the vCPU process: {error}") from error
+        if result < 0:
+            raise UnavailableError(
+                f"this kernel refused {name} in the vCPU process ({os.strerror(-result)}); "
+                "Linux 5.9 or newer is needed"
+            )
+
+
+def describe_end(status: int) -> str:
+    """A sentence for the wait status of a process that has ended."""
+    if os.WIFSIGNALED(status):
+        return f"the vCPU process was killed (signal {os.WTERMSIG(status)})"
+    return f"the vCPU process ended (status {os.waitstatus_to_exitcode(status)})"
+
+
+def _refusal(error: OSError) -> str:
+    """Why the host would not give us a process to hold, and what would help."""
+    scope = ""
+    with contextlib.suppress(OSError), open("/proc/sys/kernel/yama/ptrace_scope") as file:
+        scope = file.read().strip()
+    if error.errno == errno.EPERM and scope in ("2", "3"):
+        cure = "an administrator can set it to 1" if scope == "2" else "it stays so until a reboot"
+        return f"this host forbids ptrace (kernel.yama.ptrace_scope is {scope}): {cure}"
+    return (
+        f"this host does not let a process hold another by ptrace ({os.strerror(error.errno or 0)}): "
+        "in a container, allow the ptrace system call (docker: --cap-add SYS_PTRACE)"
+    )
+
+
+def _forbid(pid: int, limit: int) -> None:
+    try:
+        resource.prlimit(pid, limit, (0, 0))
+    except OSError as error:
+        raise UnavailableError(f"the vCPU process cannot be limited ({error.strerror})") from error
+
+
+def _spawn(ram_fd: int, twin_fd: int) -> tuple[int, int]:
+    """Start the stub from memory: (pid, pidfd). A process group of its own: Ctrl-C is not for it."""
+    held: list[int] = []
+    try:
+        image = _executable_memfd()
+        held.append(image)
+        os.write(image, stub.elf())
+        for fd in (image, ram_fd, twin_fd):  # out of the way of the two descriptors it will have
+            held.append(linux.duplicate_above(fd, stub.TWIN_FD))
+        _, program, ram, twin = held
+        pid = os.posix_spawn(
+            f"/proc/self/fd/{program}", ["ringscope-vcpu"], {},
+            file_actions=[
+                (os.POSIX_SPAWN_DUP2, ram, stub.RAM_FD), (os.POSIX_SPAWN_DUP2, twin, stub.TWIN_FD),
+            ],
+            setpgroup=0, setsigmask=(), setsigdef=signal.valid_signals(),
+        )  # fmt: skip
+        try:
+            return pid, os.pidfd_open(pid)
+        except OSError:
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+            raise
+    except OSError as error:
+        raise UnavailableError(f"the vCPU process cannot be started ({error.strerror})") from error
+    finally:
+        for fd in held:
+            os.close(fd)
+
+
+def _executable_memfd() -> int:
+    try:
+        return os.memfd_create("ringscope-vcpu", os.MFD_CLOEXEC | linux.MFD_EXEC)
+    except OSError:  # before Linux 6.3 there is no such flag, and every memfd is executable
+        return os.memfd_create("ringscope-vcpu", os.MFD_CLOEXEC)
+
+
+def _end(pid: int, pidfd: int, owner: int) -> None:
+    """Kill and reap; SIGKILL ends a process in any ptrace stop."""
+    if os.getpid() == owner:  # not in a fork of ours
+        with contextlib.suppress(ProcessLookupError, ChildProcessError):
+            signal.pidfd_send_signal(pidfd, signal.SIGKILL)  # fails if it has been reaped already
+            while os.WIFSTOPPED(os.waitpid(pid, linux.WALL)[1]):
+                pass
+    os.close(pidfd)

@@ -1,0 +1,130 @@
+"""The program that a vCPU process is born as: two system calls, a pause, and a place to be driven from.
+
+Written down as bytes, since the engine needs neither compiler nor assembler. Once the VMM holds the
+process, of all this only the region stays; everything else that a Linux process has (stack, vdso,
+descriptors) is removed, and a seccomp filter lets nothing through but the VMM's own mmap and munmap.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+
+from . import sys_linux as linux
+
+PAGE = 4096
+
+CODE = 0x7E5C_39A1_7000
+"""Where the stub's code page lies: no round number, so that a guest hardly ever wants the place; far
+below the host's stack and vdso, so that these never stand there while the process is born."""
+
+DATA = CODE + PAGE
+FRAME_SIZE = 4 * PAGE  # holds a signal frame with the largest extended state
+REGION = range(CODE, DATA + PAGE + FRAME_SIZE)
+"""All that the stub occupies. A guest that maps these addresses is told that it cannot."""
+
+FRAME_TOP = REGION.stop - 64
+"""A stack for the kernel to write a signal frame to; see ``VcpuProcess.last_trap``."""
+
+RAM_FD, TWIN_FD = 0, 1
+"""The only descriptors left open: guest RAM, and its twin for patched code."""
+
+_BOOT = bytes.fromhex(
+    "b8 25 00 00 00"  # mov eax, 37          alarm: should the VMM die before it holds this process,
+    "bf 05 00 00 00"  # mov edi, 5           five seconds end it
+    "0f 05"  #          syscall
+    "b8 9d 00 00 00"  # mov eax, 157         prctl(PR_SET_PDEATHSIG, SIGKILL)
+    "bf 01 00 00 00"  # mov edi, 1
+    "be 09 00 00 00"  # mov esi, 9
+    "0f 05"  #          syscall
+    "b8 22 00 00 00"  # mov eax, 34          pause, until held
+    "0f 05"  #          syscall
+    "eb f7"  #          jmp -9
+)
+_GATE = bytes.fromhex(
+    "0f 05"  #          syscall              driven by the VMM: registers set, then PTRACE_CONT
+    "cc"  #             int3                 and back
+    "cc"  #             int3                 the handler of signals that are let through on purpose
+)
+
+GATE = CODE + len(_BOOT)
+"""RIP of the one `syscall` instruction that seccomp allows."""
+GATE_DONE = GATE + 3
+"""RIP after the int3 that ends an injected system call."""
+HANDLER = GATE + 3
+"""RIP of the signal handler; never executed, it only makes the kernel write a frame."""
+
+SA_SIGINFO, SA_RESTORER, SA_NODEFER = 4, 0x04000000, 0x40000000
+
+# BPF, linux/bpf_common.h and linux/seccomp.h
+_LOAD, _EQUAL, _SET, _RETURN = 0x20, 0x15, 0x45, 0x06  # LD|W|ABS, JMP|JEQ|K, JMP|JSET|K, RET|K
+_ALLOW, _TRAP = 0x7FFF0000, 0x00030000
+_AUDIT_ARCH_X86_64 = 0xC000003E
+_NUMBER, _ARCH, _POINTER, _ARGUMENTS = 0, 4, 8, 16  # offsets in struct seccomp_data
+
+
+def seccomp_program() -> list[tuple[int, int, int, int]]:
+    """The filter, as (code, jump if true, jump if false, k): everything is refused with SIGSYS but
+    munmap, and mmap of guest RAM at a fixed address, made by the instruction at ``GATE``."""
+    after = GATE + 2  # seccomp sees RIP behind the syscall instruction
+    low = _ARGUMENTS  # the arguments are 64 bits; the upper halves of these are never looked at
+    checks: list[tuple[int, int, str]] = [
+        (_ARCH, _AUDIT_ARCH_X86_64, "equal"),
+        (_POINTER, after & 0xFFFFFFFF, "equal"),
+        (_POINTER + 4, after >> 32, "equal"),
+        (_NUMBER, linux.SYS_MUNMAP, "allow"),
+        (_NUMBER, linux.SYS_MMAP, "equal"),
+        (low + 8 * 2, 0xFFFFFFF8, "clear"),  # prot
+        (low + 8 * 3, linux.MAP_SHARED | linux.MAP_FIXED, "equal"),
+        (low + 8 * 4, 0xFFFFFFFE, "clear"),  # fd: 0 or 1
+    ]
+    refuse = 2 * len(checks) + 1  # index of the last but one statement is the permission
+    program = []
+    for offset, value, kind in checks:
+        program.append((_LOAD, 0, 0, offset))
+        onward = refuse - len(program) - 1
+        if kind == "equal":
+            program.append((_EQUAL, 0, onward, value))
+        elif kind == "clear":
+            program.append((_SET, onward, 0, value))
+        else:
+            program.append((_EQUAL, onward - 1, 0, value))
+    return [*program, (_RETURN, 0, 0, _ALLOW), (_RETURN, 0, 0, _TRAP)]
+
+
+def _data() -> tuple[bytes, int, int]:
+    """The data page: (bytes, address of struct sock_fprog, address of struct sigaction)."""
+    statements = b"".join(struct.pack("<HBBI", *s) for s in seccomp_program())
+    fprog = struct.pack("<H6xQ", len(statements) // 8, DATA)
+    action = struct.pack("<QQQQ", HANDLER, SA_SIGINFO | SA_RESTORER | SA_NODEFER, HANDLER, 0)
+    return statements + fprog + action, DATA + len(statements), DATA + len(statements) + len(fprog)
+
+
+_DATA, FILTER, ACTION = _data()
+"""FILTER, ACTION: addresses in the stub of what seccomp(2) and rt_sigaction(2) are handed."""
+
+
+def _program_header(kind: int, flags: int, offset: int, address: int, size: int, room: int) -> bytes:
+    return struct.pack("<IIQQQQQQ", kind, flags, offset, address, address, size, room, PAGE)
+
+
+def elf() -> bytes:
+    """The stub as a static ELF64 executable.
+
+    Its code segment is executable and not readable: where the CPU has protection keys, Linux then
+    keeps the guest from reading it. Elsewhere a guest may read that page, which holds no secret.
+    """
+    executable, read_write = 1, 6
+    load, stack = 1, 0x6474E551  # PT_LOAD, PT_GNU_STACK: no executable memory by default
+    headers: Sequence[bytes] = (
+        _program_header(load, executable, PAGE, CODE, PAGE, PAGE),
+        _program_header(load, read_write, 2 * PAGE, DATA, len(_DATA), PAGE + FRAME_SIZE),
+        _program_header(stack, read_write, 0, 0, 0, 0),
+    )
+    identity = b"\x7fELF\x02\x01\x01" + bytes(9)  # 64 bits, little endian, version 1
+    header = identity + struct.pack(
+        "<HHIQQQIHHHHHH", 2, 62, 1, CODE, 64, 0, 0, 64, 56, len(headers), 64, 0, 0
+    )  # fmt: skip
+    image = bytearray((header + b"".join(headers)).ljust(PAGE, b"\0"))
+    image += (_BOOT + _GATE).ljust(PAGE, b"\xcc")
+    return bytes(image + _DATA)

@@ -1,0 +1,217 @@
+"""Linux through ctypes: ptrace(2), waitpid(2) and the constants of the vCPU process's life.
+
+The only file of this engine that may use ctypes. Nothing here knows what a guest is.
+
+Calls come in two kinds. Those of a ``PyDLL`` keep Python's lock while they run: for calls that
+return within microseconds, since giving the lock up and begging for it back costs more than they
+do. Those of a ``CDLL`` release it: for waits that may last.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import fcntl
+import os
+import struct
+
+# ptrace(2), linux/ptrace.h, asm/ptrace-abi.h
+PTRACE_PEEKDATA = 2
+PTRACE_POKEUSER = 6
+PTRACE_CONT = 7
+PTRACE_SINGLESTEP = 9
+PTRACE_GETREGS = 12
+PTRACE_SETREGS = 13
+PTRACE_GETFPREGS = 14
+PTRACE_SETFPREGS = 15
+PTRACE_SYSEMU = 31
+PTRACE_SYSEMU_SINGLESTEP = 32
+PTRACE_GETSIGINFO = 0x4202
+PTRACE_GETREGSET = 0x4204
+PTRACE_SETREGSET = 0x4205
+PTRACE_SEIZE = 0x4206
+PTRACE_INTERRUPT = 0x4207
+PTRACE_O_TRACESYSGOOD = 1
+PTRACE_O_EXITKILL = 1 << 20
+PTRACE_EVENT_STOP = 128
+NT_X86_XSTATE = 0x202
+WALL = 0x40000000
+
+# system calls made inside the vCPU process, asm/unistd_64.h
+SYS_MMAP = 9
+SYS_MUNMAP = 11
+SYS_RT_SIGACTION = 13
+SYS_PAUSE = 34
+SYS_ALARM = 37
+SYS_PRCTL = 157
+SYS_ARCH_PRCTL = 158
+SYS_SECCOMP = 317
+SYS_CLOSE_RANGE = 436
+
+PROT_READ, PROT_WRITE, PROT_EXEC = 1, 2, 4
+MAP_SHARED, MAP_FIXED = 1, 0x10
+PR_SET_PDEATHSIG = 1
+PR_SET_TSC, PR_TSC_SIGSEGV = 26, 2
+PR_SET_NO_NEW_PRIVS = 38
+ARCH_CPUID_SET = 0x1012
+SECCOMP_SET_MODE_FILTER = 1
+SECCOMP_FILTER_FLAG_SPEC_ALLOW = 4
+MFD_EXEC = 0x10
+
+# siginfo_t.si_code, asm-generic/siginfo.h
+SI_KERNEL = 0x80
+SEGV_MAPERR, SEGV_ACCERR, SEGV_PKUERR = 1, 2, 4
+BUS_ADRALN = 1
+FPE_INTDIV = 1
+TRAP_BRKPT, TRAP_TRACE, TRAP_HWBKPT = 1, 2, 4
+
+USER_REGS = struct.Struct("<27Q")
+"""struct user_regs_struct (sys/user.h), 216 bytes: r15 r14 r13 r12 rbp rbx r11 r10 r9 r8 rax rcx
+rdx rsi rdi orig_rax rip cs eflags rsp ss fs_base gs_base ds es fs gs."""
+
+DEBUG_REGISTERS = 848
+"""offsetof(struct user, u_debugreg), for PTRACE_POKEUSER."""
+
+FXSAVE_SIZE = 512
+"""sizeof(struct user_fpregs_struct): an FXSAVE64 image (SDM vol. 1, 10.5.1)."""
+
+_XSTATE_ROOM = 16384  # with AVX-512 and AMX about 11 KiB
+_SIGINFO = struct.Struct("<iii4xQ")  # si_signo, si_errno, si_code, si_addr
+_SIGINFO_SIZE = 128
+
+
+class _Iovec(ctypes.Structure):
+    _fields_ = (("base", ctypes.c_void_p), ("length", ctypes.c_size_t))
+
+
+_held = ctypes.PyDLL(None, use_errno=True)
+_free = ctypes.CDLL(None, use_errno=True)
+
+_ptrace = _held.ptrace
+_ptrace.argtypes = (ctypes.c_long, ctypes.c_long, ctypes.c_ulong, ctypes.c_ulong)
+_ptrace.restype = ctypes.c_long
+
+_waits = (_held.waitpid, _free.waitpid)
+for _wait in _waits:
+    _wait.argtypes = (ctypes.c_int, ctypes.c_void_p, ctypes.c_int)
+    _wait.restype = ctypes.c_int
+_wait_held, _wait_free = _waits
+
+sched_getcpu = _held.sched_getcpu
+"""The CPU that this thread runs on; costs a tenth of a microsecond."""
+sched_getcpu.argtypes = ()
+sched_getcpu.restype = ctypes.c_int
+
+
+def ptrace(request: int, pid: int, address: int = 0, data: int = 0) -> None:
+    """One ptrace request. Raises OSError; ProcessLookupError when the process is no longer held."""
+    if _ptrace(request, pid, address, data) == -1:
+        code = ctypes.get_errno()
+        raise OSError(code, f"ptrace request {request}: {os.strerror(code)}")
+
+
+class Tracee:
+    """One process held by ptrace, seen from the one thread that may touch it.
+
+    registers: struct user_regs_struct, as the last ``get`` read it or the next ``put`` writes it.
+    """
+
+    def __init__(self, pid: int) -> None:
+        self.pid = pid
+        self.registers = bytearray(USER_REGS.size)
+        self._registers = _address(self.registers)
+        self._siginfo = bytearray(_SIGINFO_SIZE)
+        self._siginfo_at = _address(self._siginfo)
+        self._status = ctypes.c_int()
+        self._status_at = ctypes.addressof(self._status)
+
+    def seize(self) -> None:
+        """Hold the process, so that it dies with this thread. Raises OSError."""
+        ptrace(PTRACE_SEIZE, self.pid, 0, PTRACE_O_EXITKILL | PTRACE_O_TRACESYSGOOD)
+        ptrace(PTRACE_INTERRUPT, self.pid)
+
+    def resume(self, request: int, signal: int = 0) -> None:
+        """Let it go on: ``request`` is PTRACE_CONT, SYSEMU, SINGLESTEP or SYSEMU_SINGLESTEP."""
+        if _ptrace(request, self.pid, 0, signal) == -1:
+            self._gone()
+
+    def wait_briefly(self) -> int:
+        """The next wait status, Python's lock kept."""
+        return self._wait(_wait_held)
+
+    def wait(self) -> int:
+        """The next wait status, Python's lock released meanwhile."""
+        return self._wait(_wait_free)
+
+    def get(self) -> tuple[int, ...]:
+        """Read all registers, in the order of ``USER_REGS``."""
+        if _ptrace(PTRACE_GETREGS, self.pid, 0, self._registers) == -1:
+            self._gone()
+        return USER_REGS.unpack(self.registers)
+
+    def put(self) -> None:
+        """Write ``registers`` into the process."""
+        if _ptrace(PTRACE_SETREGS, self.pid, 0, self._registers) == -1:
+            self._gone()
+
+    def signal_info(self) -> tuple[int, int]:
+        """(si_code, si_addr) of the signal that it stopped for; (0, 0) where there is none."""
+        if _ptrace(PTRACE_GETSIGINFO, self.pid, 0, self._siginfo_at) == -1:
+            return 0, 0
+        _, _, code, address = _SIGINFO.unpack_from(self._siginfo)
+        return code, address
+
+    def peek(self, address: int, length: int) -> bytes:
+        """Memory of the process, protected or not; shorter where a page is missing."""
+        start = address & ~7  # an aligned word never lies across two pages
+        found = bytearray()
+        for at in range(start, address + length, 8):
+            ctypes.set_errno(0)
+            word = _ptrace(PTRACE_PEEKDATA, self.pid, at, 0)  # glibc returns the word itself
+            if word == -1 and ctypes.get_errno():
+                break
+            found += (word & 0xFFFF_FFFF_FFFF_FFFF).to_bytes(8, "little")
+        return bytes(found[address - start : address - start + length])
+
+    def set_debug_register(self, number: int, value: int) -> None:
+        """DR0-DR7. Raises OSError where the kernel has no hardware breakpoints."""
+        ptrace(PTRACE_POKEUSER, self.pid, DEBUG_REGISTERS + 8 * number, value)
+
+    def get_fxsave(self) -> bytearray:
+        """x87 and SSE state, 512 bytes."""
+        image = bytearray(FXSAVE_SIZE)
+        ptrace(PTRACE_GETFPREGS, self.pid, 0, _address(image))
+        return image
+
+    def get_xstate(self) -> bytearray:
+        """All extended state as XSAVE lays it out (SDM vol. 1, 13.4)."""
+        area = bytearray(_XSTATE_ROOM)
+        iovec = _Iovec(_address(area), len(area))
+        ptrace(PTRACE_GETREGSET, self.pid, NT_X86_XSTATE, ctypes.addressof(iovec))
+        del area[iovec.length :]
+        return area
+
+    def set_xstate(self, area: bytearray) -> None:
+        """Set what ``get_xstate`` reads; the length must be the same."""
+        iovec = _Iovec(_address(area), len(area))
+        ptrace(PTRACE_SETREGSET, self.pid, NT_X86_XSTATE, ctypes.addressof(iovec))
+
+    def _wait(self, wait: ctypes._NamedFuncPointer) -> int:
+        while wait(self.pid, self._status_at, WALL) == -1:
+            if ctypes.get_errno() != errno.EINTR:
+                self._gone()
+        return self._status.value
+
+    def _gone(self) -> None:
+        code = ctypes.get_errno()
+        raise OSError(code, os.strerror(code))
+
+
+def duplicate_above(fd: int, lowest: int) -> int:
+    """A close-on-exec copy of a descriptor, numbered above ``lowest``."""
+    return fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, lowest + 1)
+
+
+def _address(buffer: bytearray) -> int:
+    """Where a bytearray's bytes lie; valid while its length does not change."""
+    return ctypes.addressof(ctypes.c_char.from_buffer(buffer))
