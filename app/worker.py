@@ -76,6 +76,8 @@ class Worker:
         self.busy: float | None = None
         self._opener = opener
         self._queue: queue.SimpleQueue[tuple[Command | None, Future[None]]] = queue.SimpleQueue()
+        self._pending = 0
+        self._lock = threading.Lock()
         self._session: Session | None = None
         self._goal: Goal | None = None
         self._measured: tuple[float, dict[str, int]] | None = None
@@ -88,6 +90,8 @@ class Worker:
         """Have the worker do this next; cuts the present slice short. A goal that is under way
         goes on afterwards."""
         future: Future[None] = Future()
+        with self._lock:
+            self._pending += 1
         self._queue.put((command, future))
         self._interrupt()
         return future
@@ -125,6 +129,11 @@ class Worker:
     def next_exit(self, reason: Reason | None = None) -> Future[None]:
         """Go on until any machine leaves its guest."""
         return self._pursue(lambda s: None if s.next_exit(reason, SLICE) else 0.0)
+
+    @property
+    def idle(self) -> bool:
+        """Nothing is asked for, and nothing goes on."""
+        return self._pending == 0 and self._goal is None
 
     def close(self, timeout: float = 5.0) -> None:
         """End the session and the thread. Twice does no harm."""
@@ -195,6 +204,8 @@ class Worker:
             future.set_result(None)
         finally:
             self.busy = None
+            with self._lock:
+                self._pending -= 1
 
     def _slice(self, session: Session) -> float | None:
         goal = self._goal

@@ -89,7 +89,7 @@ class Masthead(LineView):
 
 
 def _described(guest: Guest) -> Content:
-    return Content.assemble((guest.name, "bold"), ("\n  " + guest.summary, "dim"))
+    return Content.assemble((guest.name, "bold"), ("\n" + guest.summary, "dim"))
 
 
 class HomeScreen(Screen[None]):

@@ -15,7 +15,7 @@ from textual.timer import Timer
 
 from app import narration
 from app.worker import Worker, alive
-from cores.report import MachineSnapshot, SessionSnapshot
+from cores.report import MachineSnapshot, SessionSnapshot, Stop
 
 from ..glyphs import UNICODE, Glyphs
 from ..machine_parts import View, kind
@@ -201,7 +201,7 @@ class MachinesScreen(Screen[None]):
         first, m = s.machines[0], s.machines[number - 1]
         differs: frozenset[str] = frozenset()
         equal: bool | None = None
-        if len(s.machines) > 1 and number > 1 and s.mode == "exact":
+        if number > 1 and s.mode == "exact" and m.stop is not Stop.ERROR:
             d = s.divergence
             equal = d is None or not _differs_on(d.values, first.core, m.core)
         if s.divergence is not None:

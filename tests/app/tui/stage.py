@@ -1,0 +1,100 @@
+"""Helpers of the interface's tests: an app over the fake session, and golden screens.
+
+Golden screens are text files in golden/. RINGSCOPE_GOLDEN=write makes them anew; look at the diff.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from fake_session import FakeSession
+from textual.pilot import Pilot
+
+from app.tui import picture
+from app.tui.app import RingscopeApp
+from app.tui.screens.home import Ability
+from app.tui.screens.machines import MachinesScreen
+
+GOLDEN = Path(__file__).parent / "golden"
+
+ABILITIES = [
+    Ability("interpreter", True, "Unicorn 2.1.4"),
+    Ability("trap:native", True, "ptrace"),
+    Ability("trap:portable", True, "Unicorn 2.1.4 at ring 3: a stand-in"),
+    Ability("kvm", False, "/dev/kvm does not exist"),
+]
+
+
+class Stage:
+    """A running app. sessions: the fake sessions opened so far, the newest last."""
+
+    def __init__(self, app: RingscopeApp, pilot: Pilot[int], sessions: list[FakeSession]) -> None:
+        self.app, self.pilot, self.sessions = app, pilot, sessions
+
+    @property
+    def session(self) -> FakeSession:
+        return self.sessions[-1]
+
+    @property
+    def screen(self) -> MachinesScreen:
+        screen = self.app.screen
+        assert isinstance(screen, MachinesScreen), screen
+        return screen
+
+    def text(self) -> str:
+        return picture.text(self.app)
+
+    async def until(self, condition: Callable[[], bool], what: str) -> None:
+        """Wait for what another thread brings about."""
+        for _ in range(1000):
+            if condition():
+                await self.pilot.pause()
+                return
+            await self.pilot.pause(0.005)
+        raise AssertionError(f"never happened: {what}\n{self.text()}")
+
+    async def see(self, words: str) -> None:
+        await self.until(lambda: words in self.text(), f"{words!r} on the screen")
+
+    async def press(self, *keys: str) -> None:
+        """Press keys, each when the screen has caught up with the one before."""
+        for key in keys:
+            await self.pilot.press(key)
+            worker = self.app.worker
+            if worker is not None and worker.snapshot is not None:
+                await self.until(lambda w=worker: w.idle, f"the end of {key}")  # type: ignore[misc]
+                if isinstance(self.app.screen, MachinesScreen):
+                    self.app.screen.tick()
+            await self.pilot.pause()
+
+
+@asynccontextmanager
+async def stage(
+    size: tuple[int, int] = (120, 40), home: bool = False, theme: str = "", **session: object
+) -> AsyncIterator[Stage]:
+    """The app in a terminal of that size, over ``FakeSession(**session)``, its first picture drawn."""
+    sessions: list[FakeSession] = []
+
+    def opener() -> FakeSession:
+        sessions.append(FakeSession(**session))  # type: ignore[arg-type]  # the caller's keywords
+        return sessions[-1]
+
+    app = RingscopeApp(lambda path: opener, lambda: ABILITIES, None if home else opener)
+    if theme:
+        app.theme = theme
+    async with app.run_test(size=size, notifications=True) as pilot:
+        here = Stage(app, pilot, sessions)
+        await here.see("This machine" if home else "0 exits")
+        yield here
+    assert all(s.closed for s in sessions)
+
+
+def check_golden(name: str, text: str) -> None:
+    """Does the screen look as it did when a person last looked at it?"""
+    path = GOLDEN / f"{name}.txt"
+    if os.environ.get("RINGSCOPE_GOLDEN") == "write":
+        path.write_text(text, encoding="utf-8")
+    assert text == path.read_text(encoding="utf-8"), f"the screen differs from {path.name}:\n{text}"

@@ -1,0 +1,115 @@
+"""What the main screens look like, as text."""
+
+from __future__ import annotations
+
+import pytest
+from stage import check_golden, stage
+
+from app.tui.app import RingscopeApp
+from app.tui.glyphs import ASCII
+from app.tui.theme import PALETTES
+
+SIZES = [(80, 24), (120, 40), (160, 48), (200, 60)]
+
+
+@pytest.mark.parametrize("size", SIZES, ids=lambda s: f"{s[0]}x{s[1]}")
+async def test_machines(size: tuple[int, int]) -> None:
+    """The machines after eight exits and three steps."""
+    async with stage(size=size) as s:
+        await s.press(*"eeeeeeeennn")
+        check_golden(f"machines-{size[0]}x{size[1]}", s.text())
+
+
+@pytest.mark.parametrize("size", [(80, 24), (160, 48)], ids=lambda s: f"{s[0]}x{s[1]}")
+async def test_dialogue_of_a_divergence(size: tuple[int, int]) -> None:
+    """The dialogue's view, and the banner of a divergence above the machines."""
+    async with stage(size=size, diverges=True) as s:
+        await s.press(*"eew")
+        check_golden(f"diverged-{size[0]}x{size[1]}", s.text())
+
+
+async def test_chart() -> None:
+    """The chart by reason, at 80x24."""
+    async with stage(size=(80, 24)) as s:
+        await s.press(*"eeeeeww")
+        check_golden("chart-80x24", s.text())
+
+
+@pytest.mark.parametrize("size", [(80, 24), (160, 48)], ids=lambda s: f"{s[0]}x{s[1]}")
+async def test_no_color(size: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Under NO_COLOR the same words and marks stand there, and no strip has a colour."""
+    monkeypatch.setenv("NO_COLOR", "1")
+    async with stage(size=size) as s:
+        await s.press(*"eeeeeeeennn")
+        check_golden(f"machines-{size[0]}x{size[1]}", s.text())
+        for widget in s.app.screen.query("MachinePane, Switches, Properties, Timeline, Keys"):
+            for strip in widget.render_lines(widget.size.region):
+                for segment in strip:
+                    assert segment.style is not None
+                    for color in (segment.style.color, segment.style.bgcolor):
+                        if color is not None and color.triplet is not None:
+                            assert len({*color.triplet}) == 1, (segment.text, color)
+
+
+async def test_ascii(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the terminal has no Unicode, not one character of it is sent."""
+    monkeypatch.setattr("app.tui.app.for_this_terminal", lambda: ASCII)
+    async with stage(size=(80, 24)) as s:
+        await s.press(*"eee", "w")
+        assert s.text().isascii(), s.text()
+
+
+async def test_home() -> None:
+    """The home screen lists the shipped guests and says what this machine can do."""
+    async with stage(size=(120, 40), home=True) as s:
+        await s.see("not here")
+        for words in ("hello.s", "tour.s", "/dev/kvm does not exist", "a stand-in", "open a file"):
+            assert words in s.text()
+
+
+async def test_home_opens_a_guest_and_names_what_it_cannot_open() -> None:
+    """Enter runs the guest under the cursor; a path that is no program is a notice, not an end."""
+    from cores.errors import InputError
+
+    async with stage(size=(120, 40), home=True) as s:
+        await s.press("enter")
+        await s.see("TRAP AND EMULATE  trap:native")
+        await s.press("escape")
+
+        def refuse(path: str) -> object:
+            raise InputError("no such file", path)
+
+        s.app._open_program = refuse  # type: ignore[assignment]  # a stand-in for the loader
+        await s.press("o", "x", "enter")
+        await s.see("x: no such file")
+
+
+@pytest.mark.parametrize("theme", PALETTES)
+@pytest.mark.parametrize("size", [(40, 10), (80, 24), (300, 80)], ids=lambda s: f"{s[0]}x{s[1]}")
+async def test_any_size_and_theme(size: tuple[int, int], theme: str) -> None:
+    """No size and no theme makes it fail; all views and sheets are opened."""
+    async with stage_of(size, theme) as s:
+        await s.press(*"eeewew", "question_mark", "escape", "v", "escape", "up", "enter", "escape")
+        assert len(s.text().splitlines()) == size[1]
+
+
+def stage_of(size: tuple[int, int], theme: str):  # type: ignore[no-untyped-def]
+    return stage(size=size, theme=theme)
+
+
+async def test_our_own_failure_is_said() -> None:
+    """A session that cannot be opened leaves a screen with the reason."""
+
+    def fails() -> object:
+        raise RuntimeError("no luck")
+
+    app = RingscopeApp(lambda path: fails, list, fails)  # type: ignore[arg-type, return-value]
+    async with app.run_test(size=(80, 24)) as pilot:
+        for _ in range(200):
+            await pilot.pause(0.01)
+            if app.worker is not None and app.worker.failure:
+                break
+        await pilot.pause(0.1)
+        from app.tui import picture
+
+        assert "RuntimeError: no luck" in picture.text(app)
