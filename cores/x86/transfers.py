@@ -258,13 +258,15 @@ def _enter(cpu: VirtualCpu, selector: int, descriptor: Descriptor, rip: int) -> 
 def _drop_privileged_segments(cpu: VirtualCpu) -> None:
     """On a return outwards, data segments that the new CPL may not use become null.
 
-    Conforming code stays. A null FS or GS keeps its base, which the guest has set by MSR.
+    Unlike a load of a null selector this leaves the base, as Intel CPUs and QEMU do: FS_BASE and
+    GS_BASE survive. Unicorn (QEMU 5) zeroes them. Conforming code stays.
     """
     for index in (ES, DS, FS, GS):
         segment = cpu.segments[index]
         conforming = segment.attributes & 0x1C == 0x1C
         if not is_null(segment.selector) and not conforming and segment.dpl < cpu.cpl:
-            cpu.segments[index] = null_segment(0)
+            segment.selector = 0
+            segment.attributes &= ~0x80
 
 
 def syscall(cpu: VirtualCpu, return_rip: int) -> None:

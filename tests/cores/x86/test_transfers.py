@@ -209,7 +209,8 @@ class TestInterruptReturn:
         assert refused(lab, transfers.interrupt_return, lab.mmu, lab.cpu, 8) == (Vector.GP, 0)
 
     def test_privileged_data_segments_do_not_leave(self, lab):
-        """DS and FS of the kernel become null at ring 3; the user's, and a null GS's base, stay."""
+        """DS and FS of the kernel become null at ring 3, but all bases stay; so do the user's segments."""
+        lab.cpu.segments[FS].base = 0x5555
         lab.cpu.segments[ES] = lab.cpu.segments[DS].copy()
         lab.cpu.segments[ES].selector, lab.cpu.segments[ES].attributes = 0x2B, 0xC0F3
         lab.cpu.segments[GS].selector, lab.cpu.segments[GS].base = 0, 0x7777
@@ -217,8 +218,8 @@ class TestInterruptReturn:
         transfers.interrupt_return(lab.mmu, lab.cpu, 8)
         selectors = {index: lab.cpu.segments[index].selector for index in (ES, DS, FS, GS)}
         assert selectors == {ES: 0x2B, DS: 0, FS: 0, GS: 0}
-        assert lab.cpu.segments[GS].base == 0x7777
-        assert lab.cpu.cpl == 3
+        assert (lab.cpu.segments[FS].base, lab.cpu.segments[GS].base) == (0x5555, 0x7777)
+        assert (lab.cpu.segments[FS].present, lab.cpu.cpl) == (False, 3)
 
     @pytest.mark.parametrize(
         ("cpl", "iopl", "changed"),
@@ -360,8 +361,8 @@ def test_random_returns_as_unicorn(oracle, stub):
     """200 random frames: faults, registers, flags and nulled segments as in Unicorn.
 
     Left out where Unicorn differs from the SDM: non-canonical targets (it faults after the return),
-    VIF and VIP, which it never loads, L and D both set, which it enters, and 32-bit returns on a
-    null SS, which it makes with a 16-bit stack pointer.
+    VIF and VIP, which it never loads, L and D both set, which it enters, 32-bit returns on a null
+    SS, which it makes with a 16-bit stack pointer, and the bases of nulled segments, which it zeroes.
     """
     chance, lab = random.Random(stub), oracle.lab
     count, size = RETURNS[stub]
