@@ -25,6 +25,8 @@ class PhysicalMemory:
 
     writes: when a list, every range of RAM that the *VMM* stores to is appended as (gpa, length);
         sessions compare these ranges between cores. None: not recorded.
+    unseen: when a list, the same ranges for an engine that keeps translated code, which takes them
+        out when it has forgotten what stood there.
     on_access: called once for each device access, for ``device_accesses``.
     unbacked: the first few physical addresses asked for that have neither RAM nor device.
     """
@@ -34,6 +36,7 @@ class PhysicalMemory:
         self.view = ram.view
         self.size = ram.size
         self.writes: list[tuple[int, int]] | None = None
+        self.unseen: list[tuple[int, int]] | None = None
         self.on_access: Callable[[], None] = lambda: None
         self.unbacked: dict[int, None] = {}
         self._device: MmioDevice | None = None
@@ -62,6 +65,8 @@ class PhysicalMemory:
             self.view[gpa : gpa + length] = data
             if self.writes is not None:
                 self.writes.append((gpa, length))
+            if self.unseen is not None:
+                self.unseen.append((gpa, length))
             return
         at = 0
         for a, n in self._pieces(gpa, length):

@@ -9,8 +9,6 @@ without a hook, and INT and INT3 do not look at the guest's descriptor tables.
 
 from __future__ import annotations
 
-import threading
-
 from ..errors import UnavailableError
 from ..memory import PhysicalMemory
 from ..virtual_cpu import Segment, TableRegister, VirtualCpu
@@ -21,18 +19,17 @@ from ..x86.instruction import Immediate, Instruction
 from ..x86.registers import CS, FS, GS, SS, USER_FLAGS, Cr0, Cr4, Efer, Flag, PageFault, Vector
 from . import unicorn_native
 from .base import (
-    BUDGET_SPENT,
-    INTERRUPTED,
-    STEPPED,
     SYSTEM_CALL,
     DeprivilegedEngine,
     Exit,
     Fault,
+    Intercept,
     Traits,
 )
 from .portable_tables import HiddenTables
 from .unicorn_cpu import UnicornCpu
 from .unicorn_layout import find_layout
+from .unicorn_run import FreeRunner
 
 _TABLES_AT = 1 << 36
 """Physical address of the engine's own page tables, far behind any guest's RAM."""
@@ -58,9 +55,9 @@ class PortableTrapEngine(DeprivilegedEngine):
             registers="host memory",
         )
         self._core: UnicornCpu | None = None
+        self._free: FreeRunner | None = None
         self._tables: HiddenTables | None = None
         self._code: dict[int, int] = {}
-        self._asked = threading.Event()
         self._real = _ring_3()
 
     @staticmethod
@@ -71,7 +68,9 @@ class PortableTrapEngine(DeprivilegedEngine):
     def load(self, memory: PhysicalMemory) -> None:
         self.close()
         self._memory = memory
+        memory.unseen = []
         self._core = UnicornCpu(self._fetch)
+        self._free = FreeRunner(self._core, lambda insn: _ring_3_verdict(insn) is not None)
         self._tables = HiddenTables(_TABLES_AT)
         ram = memory.ram
         self._core.unicorn.map_ram(0, len(ram.view), ram.address)  # its scratch pages too
@@ -82,26 +81,28 @@ class PortableTrapEngine(DeprivilegedEngine):
     # Entering and leaving
 
     def step(self, cpu: VirtualCpu) -> Exit:
+        core, free = self._loaded()
+        core.announce(self._memory)
         refused = self._refused(cpu)
         if refused is not None:
             return refused
         real = self._real
         _enter(real, cpu, self._hidden().roots[self.space])
-        exit = self._loaded().step(real)
+        exit = free.single(real) if free.active and free.may_step() else core.step(real)
         _leave(real, cpu)
         return exit
 
     def run(self, cpu: VirtualCpu, budget: int | None = None) -> Exit:
-        self.executed = 0
-        while budget is None or self.executed < budget:
-            if self._asked.is_set():
-                self._asked.clear()
-                return INTERRUPTED
-            exit = self.step(cpu)
-            if exit is not STEPPED:
-                return exit
-            self.executed += 1
-        return BUDGET_SPENT
+        core, free = self._loaded()
+        core.announce(self._memory)
+        real = self._real
+        _enter(real, cpu, self._hidden().roots[self.space])
+        exit = free.run(real, budget)
+        self.executed = free.executed
+        _leave(real, cpu)
+        if isinstance(exit, Intercept):
+            return self._refused(cpu) or exit
+        return exit
 
     def _refused(self, cpu: VirtualCpu) -> Exit | None:
         """What a CPU would say to the instruction at RIP in ring 3, where Unicorn says nothing."""
@@ -112,27 +113,29 @@ class PortableTrapEngine(DeprivilegedEngine):
         return _ring_3_verdict(insn)
 
     def read_fpu(self) -> bytes:
-        return self._loaded().read_fpu()
+        return self._loaded()[0].read_fpu()
 
     def write_fpu(self, image: bytes) -> None:
-        self._loaded().write_fpu(image)
+        self._loaded()[0].write_fpu(image)
 
     def memory_changed(self) -> None:
-        unicorn = self._loaded().unicorn
-        unicorn.flush_code()
-        unicorn.flush_tlb()
+        core, free = self._loaded()
+        core.unicorn.flush_code()
+        core.unicorn.flush_tlb()
+        free.forget()
 
     def where(self) -> str:
         """Where the guest's registers live, for the pane's headline."""
         return f"host memory at {self._core.unicorn.address:#x}" if self._core else "host memory"
 
     def interrupt(self) -> None:
-        self._asked.set()
+        if self._free:
+            self._free.interrupt()
 
     def close(self) -> None:
         if self._core:
             self._core.close()
-            self._core = None
+            self._core = self._free = None
         if self._tables:
             self._tables.close()
             self._tables = None
@@ -140,8 +143,9 @@ class PortableTrapEngine(DeprivilegedEngine):
     # The virtual TLB
 
     def map(
-        self, space: int, gva: int, gpa: int, length: int, *, writable: bool, executable: bool
-    ) -> bool:
+        self, space: int, gva: int, gpa: int, length: int, *, writable: bool, executable: bool,
+        twin: bool = False, readable: bool = True,
+    ) -> bool:  # fmt: skip
         if gva + length > 1 << 47:
             return False  # the upper half, as on the native engine
         self._hidden().map(space, gva, gpa, length, writable=writable, executable=executable)
@@ -157,11 +161,13 @@ class PortableTrapEngine(DeprivilegedEngine):
         self._forget()
 
     def fault_was_write(self, cpu: VirtualCpu) -> bool:
-        return bool(self._loaded().last_error & PageFault.W)
+        return bool(self._loaded()[0].last_error & PageFault.W)
 
     def _forget(self) -> None:
         self._code.clear()
-        self._loaded().unicorn.flush_tlb()
+        core, free = self._loaded()
+        core.unicorn.flush_tlb()
+        free.forget()
 
     def _fetch(self, cpu: VirtualCpu, rip: int) -> bytes:
         """The code at ``rip`` in the present space, as far as it is mapped executable."""
@@ -179,10 +185,10 @@ class PortableTrapEngine(DeprivilegedEngine):
             code += self._memory.ram.view[start:end]
         return code
 
-    def _loaded(self) -> UnicornCpu:
-        if self._core is None:
+    def _loaded(self) -> tuple[UnicornCpu, FreeRunner]:
+        if self._core is None or self._free is None:
             raise RuntimeError("the engine has no guest: load() it first")
-        return self._core
+        return self._core, self._free
 
     def _hidden(self) -> HiddenTables:
         if self._tables is None:

@@ -8,17 +8,16 @@ of programs, departs from the SDM there. Each is a measured difference, not a ma
 
 from __future__ import annotations
 
-import threading
-
 from ..errors import UnavailableError
 from ..memory import HOLE, PhysicalMemory
 from ..virtual_cpu import VirtualCpu
 from ..x86.instruction import Instruction, Reason, Sensitivity
 from ..x86.paging import Mmu
 from . import unicorn_native
-from .base import BUDGET_SPENT, INTERCEPT, INTERRUPTED, STEPPED, Engine, Exit, Traits
+from .base import Engine, Exit, Traits
 from .unicorn_cpu import UnicornCpu
 from .unicorn_layout import find_layout
+from .unicorn_run import FreeRunner
 
 PHYSICAL_END = 1 << 40
 """Physical addresses have 40 bits: page table entries with higher ones are reserved-bit faults."""
@@ -51,7 +50,7 @@ class InterpreterEngine(Engine):
             registers="host memory",
         )
         self._core: UnicornCpu | None = None
-        self._asked = threading.Event()
+        self._free: FreeRunner | None = None
 
     @staticmethod
     def probe() -> str | None:
@@ -61,7 +60,9 @@ class InterpreterEngine(Engine):
     def load(self, memory: PhysicalMemory) -> None:
         self.close()
         self._memory = memory
+        memory.unseen = []
         self._core = UnicornCpu(self._fetch)
+        self._free = FreeRunner(self._core, _left_to_the_vmm)
         ram, unicorn = memory.ram, self._core.unicorn
         below = min(HOLE.start, ram.size)
         unicorn.map_ram(0, below, ram.address)
@@ -73,7 +74,7 @@ class InterpreterEngine(Engine):
     def _map_devices(self, start: int, end: int) -> None:
         """Ask the VMM's devices about the physical addresses from ``start`` to ``end``. Nothing
         may be raised through Unicorn: an error of the host's waits until the guest is left."""
-        memory, core = self._memory, self._loaded()
+        memory, (core, _) = self._memory, self._loaded()
 
         def read(offset: int, size: int) -> int:
             try:
@@ -91,54 +92,53 @@ class InterpreterEngine(Engine):
         core.unicorn.map_device(start, end - start, read, write)
 
     def step(self, cpu: VirtualCpu) -> Exit:
-        return self._loaded().step(cpu)
+        core, free = self._loaded()
+        core.announce(self._memory)
+        if free.active and free.may_step():
+            return free.single(cpu)
+        return core.step(cpu)
 
     def run(self, cpu: VirtualCpu, budget: int | None = None) -> Exit:
-        core = self._loaded()
-        self.executed = 0
-        while budget is None or self.executed < budget:
-            if self._asked.is_set():
-                self._asked.clear()
-                return INTERRUPTED
-            insn = core.instruction(cpu)
-            if insn is not None and _left_to_the_vmm(insn):
-                return INTERCEPT
-            exit = self.step(cpu)
-            if exit is not STEPPED:
-                return exit
-            self.executed += 1
-        return BUDGET_SPENT
+        core, free = self._loaded()
+        core.announce(self._memory)
+        exit = free.run(cpu, budget)
+        self.executed = free.executed
+        return exit
 
     def read_fpu(self) -> bytes:
-        return self._loaded().read_fpu()
+        return self._loaded()[0].read_fpu()
 
     def write_fpu(self, image: bytes) -> None:
-        self._loaded().write_fpu(image)
+        self._loaded()[0].write_fpu(image)
 
     def memory_changed(self) -> None:
-        unicorn = self._loaded().unicorn
-        unicorn.flush_code()
-        unicorn.flush_tlb()
+        core, free = self._loaded()
+        core.unicorn.flush_code()
+        core.unicorn.flush_tlb()
+        free.forget()
 
     def flush(self, gva: int | None = None) -> None:
-        self._loaded().unicorn.flush_tlb()
+        core, free = self._loaded()
+        core.unicorn.flush_tlb()
+        free.forget()
 
     def where(self) -> str:
         """Where the guest's registers live, for the pane's headline."""
         return f"host memory at {self._core.unicorn.address:#x}" if self._core else "host memory"
 
     def interrupt(self) -> None:
-        self._asked.set()
+        if self._free:
+            self._free.interrupt()
 
     def close(self) -> None:
         if self._core:
             self._core.close()
-            self._core = None
+            self._core = self._free = None
 
-    def _loaded(self) -> UnicornCpu:
-        if self._core is None:
+    def _loaded(self) -> tuple[UnicornCpu, FreeRunner]:
+        if self._core is None or self._free is None:
             raise RuntimeError("the engine has no guest: load() it first")
-        return self._core
+        return self._core, self._free
 
     def _fetch(self, cpu: VirtualCpu, rip: int) -> bytes:
         return Mmu(self._memory, cpu).fetch(rip)

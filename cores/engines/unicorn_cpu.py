@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from ..memory import PhysicalMemory
 from ..virtual_cpu import VirtualCpu
 from ..x86.decode import Truncated, decode
 from ..x86.encoding import LONGEST
@@ -61,7 +62,7 @@ class UnicornCpu:
             exit = self._finish(cpu)
         elif exit is STEPPED and cpu.rip >> 47:
             exit = self._arrived_high(cpu, rip)
-        elif exit is not STEPPED and self._translation_failed(cpu, exit):
+        elif exit is not STEPPED and self.translation_failed(cpu, exit):
             exit = self._alone(cpu)
         if resume and exit is STEPPED:
             cpu.rflags &= ~Flag.RF  # it lasts one instruction (SDM vol. 3, 17.3.1.1)
@@ -80,6 +81,13 @@ class UnicornCpu:
     def write_fpu(self, image: bytes) -> None:
         unicorn_fpu.write_image(self.unicorn, self.layout, image)
 
+    def announce(self, memory: PhysicalMemory) -> None:
+        """The VMM has stored to RAM since the guest was last left: some of it may be code."""
+        if memory.unseen:
+            for gpa, length in memory.unseen:
+                self.unicorn.stored(gpa, bytes(memory.view[gpa : gpa + length]))
+            memory.unseen.clear()
+
     def close(self) -> None:
         self.unicorn.close()
 
@@ -95,21 +103,30 @@ class UnicornCpu:
         if unicorn_fpu.exceptions_waiting(self.unicorn, self.layout):
             unicorn_fpu.settle_exceptions(self.unicorn, self.layout)
 
+    def execute(self, cpu: VirtualCpu) -> Exit | None:
+        """Enter and run until something stops Unicorn: None, or the exception at RIP. No count."""
+        self._transfer.enter(cpu)
+        code = self.unicorn.start(cpu.rip)
+        return self._outcome(cpu, code)
+
     def _once(self, cpu: VirtualCpu, rip: int, count: int) -> Exit:
         """Let Unicorn execute ``count`` instructions of its own counting."""
-        code = self.unicorn.start(rip, count)
+        exit = self._outcome(cpu, self.unicorn.start(rip, count))
+        # If RIP has moved, this one is complete; it is the next whose code cannot be fetched.
+        return STEPPED if exit is None or cpu.rip != rip else exit
+
+    def _outcome(self, cpu: VirtualCpu, code: int) -> Exit | None:
+        """Take the registers back, and the exception if one ended the run."""
         if self._vector < 0 and not code:
             self._leave(cpu)
-            return STEPPED
+            return None
         vector, self._vector = self._vector, -1
         self.last_error, address = self._transfer.fault_details()
         self._leave(cpu)
-        if cpu.rip != rip:
-            return STEPPED  # this one is complete; it is the next whose code cannot be fetched
         if code in (INSN_INVALID, FETCH_PROT):  # what is no RAM reads all ones: FF FF, no instruction
             return Fault(Vector.UD)
         if code:
-            return Failed(f"Unicorn: {self.unicorn.words(code)} (at guest address {rip:#x})")
+            return Failed(f"Unicorn: {self.unicorn.words(code)} (at guest address {cpu.rip:#x})")
         return Fault(
             vector,
             self.last_error if vector in _ERROR_VECTORS else None,
@@ -136,7 +153,7 @@ class UnicornCpu:
             exit = self._once(cpu, rip, count)
         return exit
 
-    def _translation_failed(self, cpu: VirtualCpu, exit: Exit) -> bool:
+    def translation_failed(self, cpu: VirtualCpu, exit: Exit) -> bool:
         """Is this the page fault of an instruction behind the one at RIP?"""
         if not isinstance(exit, Fault) or exit.address is None or not self.last_error & PageFault.I:
             return False

@@ -18,10 +18,9 @@ CPU_NEHALEM = 15
 
 OK, INSN_INVALID, FETCH_PROT = 0, 10, 14
 
-HOOK_INTR, HOOK_CODE, HOOK_BLOCK = 1 << 0, 1 << 2, 1 << 3
-HOOK_EDGE_GENERATED = 1 << 15
+_HOOK_INTR, _HOOK_BLOCK, _HOOK_EDGE_GENERATED = 1 << 0, 1 << 3, 1 << 15
 
-_CTL_USE_EXITS, _CTL_CPU_MODEL, _CTL_REMOVE_TB = 4, 7, 9
+_CTL_USE_EXITS, _CTL_CPU_MODEL = 4, 7
 _CTL_FLUSH_TB, _CTL_FLUSH_TLB, _CTL_BUFFER = 10, 11, 13
 _CTL_WRITE = 1 << 30
 
@@ -89,7 +88,8 @@ class Unicorn:
 
     def __init__(self) -> None:
         self._lib, self._quick = _libraries()
-        self._keep: list[object] = []
+        self._keep: list[object] = []  # ctypes frees a callback that Python has lost sight of
+        self._hooks: dict[int, object] = {}
         self._uc = ctypes.c_void_p()
         self._context = ctypes.c_void_p()
         self._check(self._lib.uc_open(ARCH_X86, MODE_64, ctypes.byref(self._uc)))
@@ -161,11 +161,11 @@ class Unicorn:
 
     def on_interrupt(self, callback: InterruptCallback) -> None:
         """Call ``callback(vector)`` for exceptions and software interrupts."""
-        self._hook(HOOK_INTR, _INTR(lambda _uc, vector, _data: callback(vector)))
+        self._hook(_HOOK_INTR, _INTR(lambda _uc, vector, _data: callback(vector)))
 
     def on_block(self, callback: BlockCallback) -> int:
         """Call ``callback(address, bytes)`` before each translated block runs."""
-        return self._hook(HOOK_BLOCK, _CODE(lambda _uc, address, size, _data: callback(address, size)))
+        return self._hook(_HOOK_BLOCK, _CODE(lambda _uc, address, size, _data: callback(address, size)))
 
     def on_translation(self, callback: BlockCallback) -> int:
         """Call ``callback(address, bytes)`` when a block has been translated anew."""
@@ -174,21 +174,15 @@ class Unicorn:
             tb = _TranslationBlock.from_address(block)
             callback(tb.pc, tb.size)
 
-        return self._hook(HOOK_EDGE_GENERATED, _EDGE(translated))
-
-    def stop_before(self, address: int) -> int:
-        """End ``start`` whenever the instruction at ``address`` would be next. Unicorn's own stop
-        function is the callback, so that no Python runs. Blocks already translated do not know of
-        it: call ``forget_code``."""
-        stop = ctypes.cast(self._lib.uc_emu_stop, ctypes.c_void_p)
-        return self._hook(HOOK_CODE, stop, address, address)
+        return self._hook(_HOOK_EDGE_GENERATED, _EDGE(translated))
 
     def unhook(self, handle: int) -> None:
         self._check(self._lib.uc_hook_del(self._uc, ctypes.c_void_p(handle)))
+        del self._hooks[handle]
 
-    def forget_code(self, start: int, end: int) -> None:
-        """Translate the blocks in this range of linear addresses anew."""
-        self._ctl(_CTL_REMOVE_TB, 2, ctypes.c_uint64(start), ctypes.c_uint64(end))
+    def stored(self, address: int, data: bytes) -> None:
+        """Python has put ``data`` at the physical ``address``: forget what was translated there."""
+        self._check(self._quick.uc_mem_write(self._uc, ctypes.c_uint64(address), data, len(data)))
 
     def flush_code(self) -> None:
         self._ctl(_CTL_FLUSH_TB, 0)
@@ -205,16 +199,17 @@ class Unicorn:
             self._lib.uc_close(self._uc)
             self._uc = ctypes.c_void_p()
         self._keep.clear()
+        self._hooks.clear()
 
     def _hook(self, kind: int, callback: object, begin: int = 1, end: int = 0) -> int:
         handle = ctypes.c_size_t()
-        self._keep.append(callback)
         add = self._lib.uc_hook_add
         add.argtypes = (
             ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p,
             ctypes.c_uint64, ctypes.c_uint64,
         )  # fmt: skip
         self._check(add(self._uc, ctypes.byref(handle), kind, callback, None, begin, end))
+        self._hooks[handle.value] = callback
         return handle.value
 
     def _ctl(self, kind: int, arguments: int, *values: object) -> None:

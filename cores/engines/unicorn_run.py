@@ -1,0 +1,270 @@
+"""Free runs on Unicorn: full blocks of translated code, and still an exact count.
+
+Unicorn can count by itself, with a hook before each instruction; that costs a factor of 18, counts
+the iterations of a REP and counts twice a store that modifies its own block. So here a hook stands
+before each *block*. What a block holds is found out once, by decoding it, and remembered by place
+and length until Unicorn translates it anew. Then entering it costs one look-up:
+
+    count      its instructions are counted when it is entered; a fault gives back the rest
+    REP        always ends its block, and comes back as a block of its own: the same instruction
+    a store    that changes its own block is begun anew, in a block with nothing else in it
+    special    a block with an instruction for the VMM in it is walked step by step up to there
+
+A single step needs no counting either: after sti, which holds interrupts off for one instruction,
+Unicorn makes blocks of one instruction. So each stepped instruction stands, for Unicorn, after sti.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from ..virtual_cpu import VirtualCpu
+from ..x86.decode import Truncated, decode
+from ..x86.faults import GuestFault
+from ..x86.instruction import Instruction, Register
+from ..x86.registers import Cr0, Flag
+from .base import BUDGET_SPENT, INTERCEPT, INTERRUPTED, STEPPED, Exit
+from .unicorn_cpu import UnicornCpu
+
+UNLIMITED = 1 << 62
+STEPS_BETWEEN_RUNS = 32
+"""So many single steps cost less than translating all code anew, twice."""
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """What a translated block holds.
+
+    offsets: of its instructions, from its first byte. special: which of them is the first for the
+    VMM, -1 for none. rep: offset of the REP instruction that it ends with, -1 for none.
+    straight: its last instruction does not jump.
+    """
+
+    offsets: tuple[int, ...]
+    special: int
+    rep: int
+    straight: bool
+
+
+class FreeRunner:
+    """Runs one ``UnicornCpu`` freely.
+
+    special: says which instructions the VMM must complete; ``run`` stops before them.
+    executed: instructions completed by the last ``run``.
+    """
+
+    def __init__(self, core: UnicornCpu, special: Callable[[Instruction], bool]) -> None:
+        self._core = core
+        self._special = special
+        self._blocks: dict[tuple[int, int], Block] = {}
+        self._hooks: list[int] = []
+        self._steps = 0
+        self._paging: tuple[int, ...] = ()
+        self._asked = False
+        self._left = 0
+        self.executed = 0
+        # The block entered last, its address, and the address of the REP that it ended with:
+        self._block: Block | None = None
+        self._at = self._rep = -1
+        self._held = (0, 0)
+        # A single step: the address, and whether it may be entered a second time.
+        self._single: int | None = None
+        self._entered = self._again = False
+
+    @property
+    def active(self) -> bool:
+        """Are the block hooks in place?"""
+        return bool(self._hooks)
+
+    def start(self) -> None:
+        """Put the block hooks in place; code translated so far does not know of them."""
+        unicorn = self._core.unicorn
+        self._hooks = [unicorn.on_block(self._on_block), unicorn.on_translation(self._on_translation)]
+        self.forget()
+        unicorn.flush_code()
+
+    def may_step(self) -> bool:
+        """Shall ``single`` do the next step? A few between two runs, yes; but exact stepping is
+        faster when Unicorn counts, and then the hooks are taken away."""
+        self._steps += 1
+        if self._steps > STEPS_BETWEEN_RUNS:
+            self.stop()
+        return self.active
+
+    def stop(self) -> None:
+        """Take the hooks away again, for exact steps that Unicorn counts."""
+        for hook in self._hooks:
+            self._core.unicorn.unhook(hook)
+        self._hooks.clear()
+        self._core.unicorn.flush_code()
+
+    def interrupt(self) -> None:
+        """From any thread. The next block hook sees it, before it counts its block."""
+        self._asked = True
+
+    def forget(self) -> None:
+        """Linear addresses may lead elsewhere now."""
+        self._blocks.clear()
+
+    def run(self, cpu: VirtualCpu, budget: int | None) -> Exit:
+        """See ``Engine.run``."""
+        self._steps = 0
+        if not self.active:
+            self.start()
+        paging = (cpu.cr0 & Cr0.PG, cpu.cr3, cpu.cr4, cpu.efer)
+        if paging != self._paging:
+            self._paging = paging
+            self.forget()
+        limit = UNLIMITED if budget is None else budget
+        self._left = limit
+        self._block, self._rep = None, -1
+        try:
+            return self._loop(cpu)
+        finally:
+            self.executed = limit - self._left
+
+    def _loop(self, cpu: VirtualCpu) -> Exit:
+        core = self._core
+        if self._left <= 0:
+            return BUDGET_SPENT
+        while not self._asked:
+            exit = core.execute(cpu)
+            if exit is not None:
+                self._give_back(cpu.rip)
+                if not core.translation_failed(cpu, exit):
+                    return exit
+                exit = self._walk(cpu, 1) if self._left else BUDGET_SPENT
+            elif not self._asked:
+                exit = self._examine(cpu)
+            if exit is not None:
+                return exit
+        self._asked = False
+        if cpu.rip == self._rep:
+            self._left += 1  # in the middle of it
+        return INTERRUPTED
+
+    def _examine(self, cpu: VirtualCpu) -> Exit | None:
+        """Unicorn stands before a block that the hook would not let pass."""
+        address, size = self._held
+        block = self._blocks.get(self._held)
+        if block is None:
+            block = self._blocks[self._held] = self._learn(cpu, address, size)
+            if len(block.offsets) == 1 and (rest := self._abandoned(address)):
+                self._left += rest  # from here Unicorn would begin a full block again
+                self._block = None
+        if block.special < 0 and self._cost(address, block) <= self._left:
+            return None
+        if self._left <= 0:
+            return BUDGET_SPENT
+        if block.special < 0:
+            return self._walk(cpu, min(len(block.offsets), self._left))
+        exit = self._walk(cpu, min(block.special, self._left))
+        if exit is None and cpu.rip == address + block.offsets[block.special]:
+            return INTERCEPT
+        return exit
+
+    def _learn(self, cpu: VirtualCpu, address: int, size: int) -> Block:
+        """Decode a block. RIP is at its first instruction."""
+        offsets, special, offset = [], -1, 0
+        insn = None
+        while offset < size:
+            offsets.append(offset)
+            try:
+                insn = decode(self._core.fetch(cpu, address + offset))
+            except (GuestFault, Truncated):
+                break  # it will fault
+            if special < 0 and self._special(insn):
+                special = len(offsets) - 1
+            offset += insn.length
+        rep = offsets[-1] if insn is not None and insn.repeat else -1
+        return Block(tuple(offsets), special, rep, insn is not None and not insn.ends_block)
+
+    def _walk(self, cpu: VirtualCpu, steps: int) -> Exit | None:
+        """Execute so many instructions one by one, all in a row but for the last."""
+        for _ in range(steps):
+            exit = self.single(cpu)
+            if exit is not STEPPED:
+                return exit
+            self._left -= 1
+        self._block, self._rep = None, -1
+        return None
+
+    def single(self, cpu: VirtualCpu) -> Exit:
+        """Complete one instruction: Stepped, Fault or Failed."""
+        rip, flags, shadow = cpu.rip, cpu.rflags, cpu.interrupt_shadow
+        insn = self._core.instruction(cpu)
+        self._single, self._entered = rip, False
+        self._again = insn is not None and (bool(insn.repeat) or not insn.ends_block)
+        cpu.interrupt_shadow = True
+        try:
+            exit = self._core.execute(cpu)
+        finally:
+            self._single = None
+        if exit is not None and cpu.rip == rip:
+            cpu.interrupt_shadow = shadow
+            return exit
+        cpu.interrupt_shadow = insn is not None and not shadow and _opens_shadow(insn, flags)
+        if flags & Flag.RF and insn is not None and insn.mnemonic != "iret":
+            cpu.rflags &= ~Flag.RF
+        return STEPPED
+
+    def _on_block(self, address: int, size: int) -> None:
+        """Called by Unicorn before each block: count it, or stop before it."""
+        if self._single is not None:
+            self._on_single(address)
+            return
+        key = (address, size)
+        block = self._blocks.get(key)
+        if block is not None and block.special < 0 and not self._asked:
+            cost = self._cost(address, block)
+            if cost <= self._left:
+                self._left -= cost
+                self._block, self._at = block, address
+                self._rep = address + block.rep if block.rep >= 0 else -1
+                return
+        self._held = key
+        self._core.unicorn.stop()
+
+    def _on_single(self, address: int) -> None:
+        if not self._entered:
+            self._entered = True
+        elif address != self._single or not self._again:
+            self._core.unicorn.stop()
+
+    def _on_translation(self, address: int, size: int) -> None:
+        self._blocks.pop((address, size), None)
+
+    def _cost(self, address: int, block: Block) -> int:
+        """The instructions that entering the block adds."""
+        cost = len(block.offsets)
+        if address == self._rep:
+            return cost - 1  # its next iteration
+        return cost - self._abandoned(address) if cost == 1 else cost
+
+    def _abandoned(self, address: int) -> int:
+        """How many instructions of the last block have not been executed, if ``address`` is a store in
+        it that changed it. A block of one instruction that lies inside another comes from nothing
+        else; only a jump at the end can lead to itself."""
+        block = self._block
+        if block is None or address == self._rep:
+            return 0
+        try:
+            index = block.offsets.index(address - self._at)
+        except ValueError:
+            return 0
+        rest = len(block.offsets) - index
+        return rest if rest > 1 or block.straight else 0
+
+    def _give_back(self, rip: int) -> None:
+        """The block entered last faulted at ``rip``: what follows there was counted too early."""
+        if self._block is not None and rip - self._at in self._block.offsets:
+            self._left += len(self._block.offsets) - self._block.offsets.index(rip - self._at)
+
+
+def _opens_shadow(insn: Instruction, flags: int) -> bool:
+    """Does it hold off interrupts for the next instruction (SDM vol. 3, 6.8.3)?"""
+    if insn.mnemonic == "sti":
+        return not flags & Flag.IF
+    target = insn.operands[0] if insn.operands else None
+    return insn.mnemonic in ("mov", "pop") and isinstance(target, Register) and target.name == "ss"
