@@ -209,7 +209,7 @@ class TestInterruptReturn:
         assert refused(lab, transfers.interrupt_return, lab.mmu, lab.cpu, 8) == (Vector.GP, 0)
 
     def test_privileged_data_segments_do_not_leave(self, lab):
-        """DS and FS of the kernel become null at ring 3, but all bases stay; so do the user's segments."""
+        """The kernel's DS and FS become null at ring 3, but keep their bases; the user's stay whole."""
         lab.cpu.segments[FS].base = 0x5555
         lab.cpu.segments[ES] = lab.cpu.segments[DS].copy()
         lab.cpu.segments[ES].selector, lab.cpu.segments[ES].attributes = 0x2B, 0xC0F3
