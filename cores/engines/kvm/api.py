@@ -14,6 +14,7 @@ import mmap
 import os
 import signal
 import threading
+from collections.abc import Iterator
 from struct import Struct, pack, unpack_from
 from typing import Final
 
@@ -58,6 +59,7 @@ ERROR_EMULATION = 1
 """INTERNAL_ERROR's suberror: the kernel's instruction emulator does not know the instruction."""
 
 # The union at UNION, by exit reason.
+MMIO_DATA = UNION + 8
 IO = Struct("<BBHIQ")  # direction, size, port, count, offset of the data in kvm_run
 MMIO = Struct("<Q8sIB")  # physical address, data, length, is_write
 DEBUG = Struct("<IIQQQ")  # exception, pad, pc, dr6, dr7
@@ -167,6 +169,7 @@ class Vcpu:
         except OSError:
             os.close(fd)
             raise
+        self.kicked = False
         self._thread = 0
         self._unblock = False
         self._stats: _Stats | None = None
@@ -191,12 +194,24 @@ class Vcpu:
 
     def kick(self) -> None:
         """From any thread: end the running RUN, or the next one, with EINTR."""
+        self.kicked = True
         self.run[IMMEDIATE_EXIT] = 1
         if _libc is not None and KICK is not None and self._thread:
             _libc.syscall(_SYS_TGKILL, os.getpid(), self._thread, int(KICK))
 
+    @contextlib.contextmanager
+    def immediate_exit(self) -> Iterator[None]:
+        """Inside, RUN finishes a half-done instruction, begins none, and ends with EINTR."""
+        asked = self.run[IMMEDIATE_EXIT]
+        self.run[IMMEDIATE_EXIT] = 1
+        try:
+            yield
+        finally:
+            self.run[IMMEDIATE_EXIT] = asked or self.kicked
+
     def swallow_kick(self) -> None:
         """After EINTR: take the signal, and let the next RUN enter."""
+        self.kicked = False
         self.run[IMMEDIATE_EXIT] = 0
         if KICK is not None:
             while signal.sigtimedwait({KICK}, 0) is not None:

@@ -10,8 +10,9 @@ from __future__ import annotations
 import errno
 import fcntl
 from collections.abc import Callable
+from contextlib import ExitStack
 
-from ...errors import EngineError, UnavailableError
+from ...errors import UnavailableError
 from ...memory import HOLE, PhysicalMemory
 from ...platform import CPUID_LEAVES, MAXPHYADDR
 from ...virtual_cpu import VirtualCpu
@@ -29,9 +30,10 @@ from ..base import (
     PortWrite,
     Traits,
 )
-from . import api, state
-from .access import explain
+from . import abilities, api, state
+from .access import explain, in_words
 from .failure import failure
+from .stepping import INTERCEPTS, Manner, Stepper
 
 _SMEP_SMAP = {Cr4.SMEP: 1 << 7, Cr4.SMAP: 1 << 20}
 """CPUID.7.EBX bits without which KVM refuses the CR4 bits that the platform has all the same."""
@@ -49,16 +51,20 @@ class KvmEngine(Engine):
 
     executed = None
 
-    def __init__(self) -> None:
+    def __init__(self, manner: Manner | None = None) -> None:
+        """manner: how to step; None: as probed here. Raises UnavailableError when there is no KVM."""
+        self._resources = ExitStack()
+        self.fd = -1
+        self._pending = self._stepping = False
+        self._bridged = 0
+        self._manner = abilities.manner() if manner is None else manner
+        self.exact_reason = abilities.why_not_exact() if manner is None else ""
         self.traits = Traits(
             core="kvm", engine="KVM", label="this CPU executes, one level below ring 0",
-            exact=False, counts=False, native=True, delivers=True,
+            exact=not self.exact_reason, counts=False, native=True, delivers=True,
+            intercepts=INTERCEPTS,
             registers="in the CPU, loaded and saved by the hardware at each entry and exit",
         )  # fmt: skip
-        self.bridged = 0
-        self._kvm: api.Kvm | None = None
-        self._vm: api.Vm | None = None
-        self._vcpu: api.Vcpu | None = None
 
     @staticmethod
     def probe() -> str | None:
@@ -69,36 +75,41 @@ class KvmEngine(Engine):
         if (reason := explain()) is not None:
             raise UnavailableError(reason)
         self._memory = memory
-        self._pending = False
-        self._kicked = False
         try:
             self._open()
         except OSError as error:
             self.close()
-            raise UnavailableError(f"KVM cannot make a virtual machine: {error.strerror}") from None
-        assert self._vcpu is not None
-        self._fd = self._vcpu.fd
+            raise UnavailableError(in_words(error)) from None
+        self.fd = self._vcpu.fd
         self._run = self._vcpu.run
         self._registers = state.Registers(self._vcpu)
+        self._stepper = Stepper(self._vcpu, self._registers, memory, self._manner)
 
     def _open(self) -> None:
         """Device, VM and vCPU, with the platform's memory, CPUID and MSRs."""
         self._kvm = api.Kvm()
+        self._resources.callback(self._kvm.close)
         self._vm = self._kvm.create_vm()
+        self._resources.callback(self._vm.close)
         self._map()
         if self._kvm.extension(api.CAP_MSR_FILTER):
             self._vm.allow_msrs(list(Msr))
         self._vcpu = self._vm.create_vcpu()
+        self._resources.callback(self._vcpu.close)
         leaf7 = {7: (0, sum(_SMEP_SMAP.values()), 0, 0)}
         self._vcpu.set_cpuid(CPUID_LEAVES | leaf7 | _LONGEST_ADDRESS)
         self._vcpu.adopt_thread()
 
     def _map(self) -> None:
         """RAM below and above the hole; every other physical address exits as MMIO."""
-        assert self._vm is not None
         ram = self._memory.ram
         self._vm.set_memory(0, 0, HOLE.start, ram.address)
         self._vm.set_memory(1, HOLE.stop, ram.size - HOLE.stop, ram.address + HOLE.stop)
+
+    @property
+    def bridged(self) -> int:
+        """Instructions left to the VMM because this host's KVM, unlike the hardware, lacks them."""
+        return self._bridged + (self._stepper.bridged if self.fd >= 0 else 0)
 
     # Entering and leaving
 
@@ -107,9 +118,12 @@ class KvmEngine(Engine):
         if self._pending:
             self._pending = False
         else:
+            if self._stepping:
+                self._stepping = False
+                self._stepper.disarm()
             self._registers.write(cpu)
         try:
-            fcntl.ioctl(self._fd, api.RUN)
+            fcntl.ioctl(self.fd, api.RUN)
         except OSError as error:
             return self._not_entered(cpu, error)
         reason = run[api.EXIT_REASON]
@@ -120,7 +134,10 @@ class KvmEngine(Engine):
         return self._leave(cpu, reason)
 
     def step(self, cpu: VirtualCpu) -> Exit:
-        raise EngineError("KVM does not step exactly on this host")
+        if self._pending and (more := self.settle(cpu)) is not None:
+            return more
+        self._stepping = True
+        return self._stepper.step(cpu)
 
     def _leave(self, cpu: VirtualCpu, reason: int) -> Exit:
         """Any exit that isn't a device's: ``cpu`` gets the whole state."""
@@ -136,10 +153,8 @@ class KvmEngine(Engine):
 
     def _not_entered(self, cpu: VirtualCpu, error: OSError) -> Exit:
         """RUN failed: a kick, or the host."""
-        assert self._vcpu is not None
         if error.errno not in (errno.EINTR, errno.EAGAIN):
             return Failed(f"KVM_RUN failed: {error.strerror}")
-        self._kicked = False
         self._vcpu.swallow_kick()
         self._registers.read_all(cpu)
         return INTERRUPTED
@@ -154,7 +169,6 @@ class KvmEngine(Engine):
         length = size * count
         if direction == api.IO_OUT:
             return PortWrite(port, size, run[at : at + length])
-        self._answer, self._wanted = at, length
         return PortRead(port, size, count)
 
     def _mmio(self, cpu: VirtualCpu) -> Exit:
@@ -163,16 +177,19 @@ class KvmEngine(Engine):
         self._registers.read(cpu)
         if is_write:
             return MmioWrite(gpa, data[:length])
-        self._answer, self._wanted = api.UNION + 8, length
         return MmioRead(gpa, length)
 
     def complete(self, data: bytes) -> None:
-        if not self._pending or len(data) != self._wanted:
-            raise ValueError(f"a pending read of {self._wanted} bytes was answered with {len(data)}")
-        self._run[self._answer : self._answer + len(data)] = data
-        self._wanted = 0
-
-    _answer = _wanted = 0
+        """Put the answer where the kernel looks for it; it finishes the instruction at the next entry."""
+        if self._run[api.EXIT_REASON] == api.EXIT_IO:
+            _, size, _, count, at = api.IO.unpack_from(self._run, api.UNION)
+            wanted = size * count
+        else:
+            _, _, wanted, _ = api.MMIO.unpack_from(self._run, api.UNION)
+            at = api.MMIO_DATA
+        if len(data) != wanted:
+            raise ValueError(f"a pending read of {wanted} bytes was answered with {len(data)}")
+        self._run[at : at + wanted] = data
 
     def settle(self, cpu: VirtualCpu) -> Exit | None:
         """An instruction may ask for more than one access (a store across two pages of a device):
@@ -180,30 +197,26 @@ class KvmEngine(Engine):
         if not self._pending:
             return None
         self._pending = False
-        self._run[api.IMMEDIATE_EXIT] = 1
         try:
-            fcntl.ioctl(self._fd, api.RUN)
+            with self._vcpu.immediate_exit():
+                fcntl.ioctl(self.fd, api.RUN)
         except OSError as error:
             if error.errno != errno.EINTR:
                 return Failed(f"KVM_RUN failed: {error.strerror}")
-        else:
-            reason = self._run[api.EXIT_REASON]
-            if reason == api.EXIT_IO:
-                return self._port(cpu)
-            if reason == api.EXIT_MMIO:
-                return self._mmio(cpu)
-            return self._leave(cpu, reason)
-        finally:
-            self._run[api.IMMEDIATE_EXIT] = self._kicked
-        self._registers.read_all(cpu)
-        return None
+            self._registers.read_all(cpu)
+            return None
+        reason = self._run[api.EXIT_REASON]
+        if reason == api.EXIT_IO:
+            return self._port(cpu)
+        if reason == api.EXIT_MMIO:
+            return self._mmio(cpu)
+        return self._leave(cpu, reason)
 
     # Interrupts
 
     def inject(self, cpu: VirtualCpu, acknowledge: Callable[[], int]) -> bool:
         """Queue a device's interrupt. True: the guest takes it before its next instruction.
         False: it cannot take one now; ``run`` comes back with Interrupted as soon as it can."""
-        assert self._vcpu is not None
         run = self._run
         if self._pending:
             ready = bool(run[api.READY_FOR_INTERRUPT])
@@ -219,26 +232,25 @@ class KvmEngine(Engine):
         return ready
 
     def interrupt(self) -> None:
-        self._kicked = True
-        vcpu = self._vcpu
-        if vcpu is not None:
-            vcpu.kick()
+        if self.fd >= 0:
+            self._vcpu.kick()
 
     # The rest
 
     def read_fpu(self) -> bytes:
-        assert self._vcpu is not None
         image = self._vcpu.fpu()
         return image[:28] + _MXCSR_MASK + image[32:416] + bytes(96)  # the end is the kernel's own
 
     def write_fpu(self, image: bytes) -> None:
-        assert self._vcpu is not None
         self._vcpu.set_fpu(image)
+
+    def flush(self, gva: int | None = None) -> None:
+        """The kernel sees the guest's own INVLPG and MOV CR3, and a register written to KVM."""
+        self._stepper.flush()
 
     def memory_changed(self) -> None:
         """Under shadow paging the host's own stores to guest page tables go unseen: let the kernel
         forget all it knows of this RAM (240 us)."""
-        assert self._vm is not None
         if self._pending:
             self.settle(VirtualCpu())
             self._pending = False
@@ -247,24 +259,19 @@ class KvmEngine(Engine):
         self._vm.set_memory(1, HOLE.stop, 0, ram.address + HOLE.stop)
         self._map()
         self._registers.forget()
+        self._stepper.flush()
 
     def kernel_exits(self) -> dict[str, int] | None:
         """How often the guest was left in all, by the kernel's own counters ("exits", "io_exits",
         "halt_exits", ...); None where the kernel has none. What came back to user space is part."""
-        assert self._kvm is not None
-        assert self._vcpu is not None
         if not self._kvm.extension(api.CAP_BINARY_STATS_FD):
             return None
         return self._vcpu.statistics()
 
     def where(self) -> str:
         """Where the guest runs, for the pane's headline."""
-        if self._vcpu is None:
-            return f"no vCPU of {api.DEVICE} yet"
-        return f"vCPU 0 of {api.DEVICE}, file descriptor {self._vcpu.fd}"
+        return f"vCPU 0 of {api.DEVICE}, file descriptor {self.fd}"
 
     def close(self) -> None:
-        for part in (self._vcpu, self._vm, self._kvm):
-            if part is not None:
-                part.close()
-        self._vcpu = self._vm = self._kvm = None
+        self.fd = -1
+        self._resources.close()

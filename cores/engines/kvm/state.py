@@ -54,6 +54,23 @@ def unpack_general(run: mmap.mmap, cpu: VirtualCpu) -> None:
     cpu.rip, cpu.rflags = rip, rflags
 
 
+def rip(run: mmap.mmap) -> int:
+    return _word(run, api.SYNC_REGS + 16 * 8)
+
+
+def rsp_and_cr2(run: mmap.mmap) -> tuple[int, int]:
+    return _word(run, api.SYNC_REGS + 6 * 8), _word(run, api.SYNC_SREGS + api.CONTROLS_AT + 8)
+
+
+def cr0_and_cr2(run: mmap.mmap) -> tuple[int, int]:
+    at = api.SYNC_SREGS + api.CONTROLS_AT
+    return _word(run, at), _word(run, at + 8)
+
+
+def _word(run: mmap.mmap, at: int) -> int:
+    return int.from_bytes(run[at : at + 8], "little")
+
+
 def pack_special(run: mmap.mmap, cpu: VirtualCpu, apic_base: int) -> None:
     """Segments, tables and control registers into the shared page."""
     at = api.SYNC_SREGS
@@ -122,6 +139,19 @@ class Registers:
         self._msrs: tuple[int, ...] = ()
         self._debug: list[int] = []
         self._shadow: bool | None = None
+
+    def forget_special(self) -> None:
+        """The vCPU holds other segments or control registers than the last ``cpu``."""
+        self._special = b""
+        self._fingerprint = ()
+
+    def forget_debug(self) -> None:
+        """The vCPU's debug registers have been used."""
+        self._debug = []
+
+    def drop_events(self) -> None:
+        """What the kernel has queued for delivery is not to be delivered."""
+        self._shadow = None
 
     def write(self, cpu: VirtualCpu) -> None:
         """Mark dirty, and write, what ``cpu`` has that the vCPU has not."""

@@ -1,0 +1,276 @@
+"""Exactly one instruction, on a CPU that would rather run: KVM_SET_GUEST_DEBUG and its gaps.
+
+After ``step`` either the instruction is complete, or it has faulted and nothing of it has happened:
+an exception that the CPU delivered is taken back. The registers are still known, the frame says
+the error code, and below the old RSP the VMM's own delivery will write the same frame again.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+from dataclasses import dataclass
+
+from ...memory import PhysicalMemory
+from ...virtual_cpu import VirtualCpu
+from ...x86.decode import Truncated, decode
+from ...x86.faults import GuestFault
+from ...x86.instruction import Instruction, Reason, Sensitivity
+from ...x86.paging import Mmu
+from ...x86.registers import MASK64, RSP, Cr0, Flag, Vector
+from ...x86.touched import accesses
+from ..base import (
+    INTERCEPT,
+    INTERRUPTED,
+    SHUTDOWN,
+    STEPPED,
+    Exit,
+    Failed,
+    Fault,
+    MmioRead,
+    MmioWrite,
+)
+from . import api, handlers, state
+from .failure import failure
+from .loan import TrapGate
+
+INTERCEPTS = frozenset({
+    "in", "out", "ins", "outs", "hlt",  # the devices' and the VMM's own
+    "cpuid", "rdtsc", "rdtscp", "rdmsr", "wrmsr", "rdpmc",  # a host may choose the result
+    "mov cr", "invlpg", "swapgs",  # the VMM walks the same page tables, and keeps these MSRs
+    "pushf", "popf", "iret", "int", "int1", "int3", "syscall", "sysret",  # show or change TF
+    "sti", "lss",  # shadows, which stepping removes
+    "stac", "clac", "lar", "lsl", "verr", "verw",
+    "lfs", "lgs", "lcall", "ljmp", "retf", "wbinvd", "invd", "tzcnt", "lzcnt",
+})  # fmt: skip
+"""Completed by the VMM in exact mode: stepping cannot do them as the platform demands."""
+
+_BY_REASON = frozenset({Reason.SEGMENT, Reason.STATE})
+"""More of them, which have no mnemonic of their own: MOV to SS, MOV DR."""
+
+_TF = int(Flag.TF)
+_RF = int(Flag.RF)
+
+
+@dataclass(frozen=True, slots=True)
+class Manner:
+    """How this host steps, as probed.
+
+    kernel, user: KVM's single step works at CPL0, at CPL3. truthful: what ring 3 reads of the
+    privileged state (SGDT, SMSW, MOV from CS ...) is the guest's and not the host's.
+    """
+
+    kernel: bool = True
+    user: bool = True
+    truthful: bool = True
+
+
+class Stepper:
+    """Steps one vCPU. bridged: instructions left to the VMM though the CPU should have run them."""
+
+    def __init__(
+        self, vcpu: api.Vcpu, registers: state.Registers, memory: PhysicalMemory, manner: Manner
+    ) -> None:
+        self._vcpu = vcpu
+        self._run = vcpu.run
+        self._registers = registers
+        self._memory = memory
+        self._manner = manner
+        self._mmu = Mmu(memory, VirtualCpu())
+        self._armed: tuple[int, tuple[int, ...]] | None = None
+        self._idt = b""
+        self._entries = handlers.entries(b"")
+        self._places: dict[int, list[int]] = {}
+        self._insn: Instruction | None = None  # half done: it waits for a device
+        self.bridged = 0
+
+    def flush(self) -> None:
+        """Page tables changed."""
+        self._mmu.flush()
+
+    def disarm(self) -> None:
+        """From now on the guest runs freely."""
+        self._insn = None
+        if self._armed is not None:
+            self._vcpu.guest_debug(0)
+            self._armed = None
+            self._registers.forget_debug()
+
+    def step(self, cpu: VirtualCpu) -> Exit:
+        """One instruction. At a device's access ``cpu`` still shows the state before it."""
+        if self._insn is not None:
+            return self._resume(cpu, self._insn)
+        if self._mmu.cpu is not cpu:
+            self._mmu = Mmu(self._memory, cpu)
+        try:
+            insn = decode(self._mmu.fetch(cpu.rip))
+        except GuestFault as fault:
+            return Fault(fault.vector, fault.error, fault.address)
+        except Truncated:
+            return Fault(Vector.UD)
+        if self._left_to_the_vmm(insn, cpu):
+            return INTERCEPT
+        return self._until_complete(cpu, insn)
+
+    def _left_to_the_vmm(self, insn: Instruction, cpu: VirtualCpu) -> bool:
+        if insn.mnemonic in INTERCEPTS or insn.reason in _BY_REASON:
+            return True
+        if cpu.cpl == 3 and not self._manner.truthful and insn.sensitivity is Sensitivity.SILENT:
+            self.bridged += 1
+            return True
+        return False
+
+    def _until_complete(self, cpu: VirtualCpu, insn: Instruction) -> Exit:
+        """A REP may need many entries: after an iteration RIP is still at it."""
+        start = cpu.rip
+        while True:
+            exit = self._enter(cpu, insn)
+            if exit is not STEPPED or cpu.rip != start or not insn.repeat:
+                return exit
+
+    def _enter(self, cpu: VirtualCpu, insn: Instruction) -> Exit:
+        """Arm the debug registers, and let the CPU execute."""
+        self._look_at_handlers(cpu)
+        vectors = handlers.possible(insn, cpu)
+        if not (self._manner.user if cpu.cpl == 3 else self._manner.kernel):
+            return self._enter_with_tf(cpu, insn, vectors)
+        whole = bool(insn.repeat)  # a REP runs to the breakpoint behind it
+        places = handlers.choose(self._entries, vectors, handlers.BREAKPOINTS - whole)
+        places.pop(cpu.rip, None)  # it would stop before it began
+        control = api.DEBUG_ENABLE | (0 if whole else api.DEBUG_STEP)
+        if whole:
+            places.setdefault((cpu.rip + insn.length) & MASK64, [])
+        self._arm(control, places)
+        self._registers.write(cpu)
+        return self._execute(cpu, insn)
+
+    def _enter_with_tf(self, cpu: VirtualCpu, insn: Instruction, vectors: list[int]) -> Exit:
+        """Where KVM does not step ring 3, the guest's own TF does: its #DB arrives at a gate that the
+        guest's IDT is lent for this entry, out of the sight of ring 3."""
+        places = handlers.choose(self._entries, vectors, handlers.BREAKPOINTS - 1)
+        places.pop(cpu.rip, None)
+        loan = TrapGate.lend(self._mmu, self._idt, self._entries)
+        if loan is None:
+            return Failed(
+                "this host's KVM cannot step user code of a guest that has no exception handlers"
+            )
+        with loan:
+            places[loan.entry] = [Vector.DB]
+            self._arm(api.DEBUG_ENABLE, places)
+            cpu.rflags |= _TF
+            self._registers.write(cpu)
+            cpu.rflags &= ~_TF
+            return self._execute(cpu, insn)
+
+    def _look_at_handlers(self, cpu: VirtualCpu) -> None:
+        length = min(cpu.idtr.limit + 1, handlers.GATES * handlers.GATE_BYTES)
+        try:
+            idt = self._mmu.read(cpu.idtr.base, length, implicit=True)
+        except GuestFault:
+            idt = b""
+        if idt != self._idt:
+            self._idt, self._entries = idt, handlers.entries(idt)
+
+    def _arm(self, control: int, places: dict[int, list[int]]) -> None:
+        self._places = places
+        wanted = (control | (api.DEBUG_HARDWARE if places else 0), tuple(places))
+        if wanted != self._armed:
+            self._vcpu.guest_debug(*wanted)
+            self._armed = wanted
+
+    # Why it came back
+
+    def _execute(self, cpu: VirtualCpu, insn: Instruction) -> Exit:
+        try:
+            fcntl.ioctl(self._vcpu.fd, api.RUN)
+        except OSError as error:
+            if error.errno not in (errno.EINTR, errno.EAGAIN):
+                return Failed(f"KVM_RUN failed: {error.strerror}")
+            self._vcpu.swallow_kick()
+            if (at := state.rip(self._run)) != cpu.rip and self._places.get(at):
+                return self._arrived(cpu, insn, at)
+            self._read(cpu)  # a REP may have come some way
+            return INTERRUPTED
+        return self._stopped(cpu, insn)
+
+    def _resume(self, cpu: VirtualCpu, insn: Instruction) -> Exit:
+        """The device has answered: let the kernel finish the instruction, and begin no other."""
+        self._insn = None
+        try:
+            with self._vcpu.immediate_exit():
+                fcntl.ioctl(self._vcpu.fd, api.RUN)
+        except OSError as error:
+            if error.errno != errno.EINTR:
+                return Failed(f"KVM_RUN failed: {error.strerror}")
+            start = cpu.rip
+            self._registers.drop_events()  # a #DB by TF
+            self._read(cpu)
+            return STEPPED if cpu.rip != start else self._until_complete(cpu, insn)
+        return self._stopped(cpu, insn)
+
+    def _stopped(self, cpu: VirtualCpu, insn: Instruction) -> Exit:
+        match self._run[api.EXIT_REASON]:
+            case api.EXIT_DEBUG:
+                _, _, at, dr6, _ = api.DEBUG.unpack_from(self._run, api.UNION)
+                if not dr6 & api.DR6_STEP and self._places.get(at):
+                    return self._arrived(cpu, insn, at)
+                self._read(cpu)
+                return STEPPED
+            case api.EXIT_MMIO:
+                self._insn = insn
+                gpa, data, length, is_write = api.MMIO.unpack_from(self._run, api.UNION)
+                return MmioWrite(gpa, data[:length]) if is_write else MmioRead(gpa, length)
+            case api.EXIT_SHUTDOWN:
+                return self._shut_down(cpu)
+            case api.EXIT_IRQ_WINDOW_OPEN | api.EXIT_INTR:
+                self._read(cpu)
+                return INTERRUPTED
+            case reason:
+                self._registers.forget()
+                return Failed(failure(self._run, reason, cpu))
+
+    def _read(self, cpu: VirtualCpu) -> None:
+        self._registers.read(cpu)
+        cpu.rflags &= ~_TF
+        cpu.interrupt_shadow = False  # only instructions that are left to the VMM cast one
+
+    def _arrived(self, cpu: VirtualCpu, insn: Instruction, at: int) -> Exit:
+        """The CPU stands at a handler's entry: take the delivery back. ``cpu`` still has the state
+        before the instruction; of that only RSP and a REP's registers have changed."""
+        rsp, cr2 = state.rsp_and_cr2(self._run)
+        vectors = handlers.by_error_code(self._places[at], rsp)
+        frame = handlers.frame(self._mmu.read(rsp, 48, user=False, implicit=True), rsp)
+        state.unpack_general(self._run, cpu)
+        cpu.gpr[RSP], cpu.rip = frame.rsp, frame.rip
+        cpu.rflags = frame.rflags & ~(_TF | _RF)
+        before, cpu.cr2 = cpu.cr2, cr2
+        self._registers.forget_special()
+        if vectors[:1] == [Vector.DB]:
+            return STEPPED
+        vector = vectors[0] if vectors else self._places[at][0]
+        if (
+            Vector.PF in vectors
+            and len(vectors) > 1
+            and cr2 == before
+            and not self._cannot_read(cpu, insn)
+        ):
+            vector = next(v for v in vectors if v != Vector.PF)
+        return Fault(vector, frame.error, cr2 if vector == Vector.PF else None)
+
+    def _cannot_read(self, cpu: VirtualCpu, insn: Instruction) -> bool:
+        """Does the instruction touch memory that its page tables deny? Asked only when #PF shares a
+        handler with another exception, and came, if it did, from the same address as the last one."""
+        try:
+            for gva, _, write in accesses(insn, cpu):
+                self._mmu.translate(gva, write=write)
+        except GuestFault as fault:
+            return fault.vector == Vector.PF
+        return False
+
+    def _shut_down(self, cpu: VirtualCpu) -> Exit:
+        """A triple fault. AMD-V leaves the vCPU as after INIT, so only CR2 is taken, where it lives."""
+        cr0, cr2 = state.cr0_and_cr2(self._run)
+        if cr0 & Cr0.PG:
+            cpu.cr2 = cr2
+        self._registers.forget()
+        return SHUTDOWN
