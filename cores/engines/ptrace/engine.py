@@ -17,12 +17,13 @@ import os
 import signal
 import sys
 from operator import itemgetter
+from time import perf_counter_ns
 
 from ...errors import EngineError, MappingsFullError, RingscopeError, UnavailableError
 from ...memory import PhysicalMemory
-from ...ram import Ram
+from ...ram import PAGE, Ram
 from ...virtual_cpu import VirtualCpu
-from ...x86.registers import FS, GS, USER_FLAGS, Cr0, Flag, Vector, canonical
+from ...x86.registers import FS, GS, RCX, RDI, USER_FLAGS, Cr0, Flag, Vector, canonical
 from ..base import (
     INTERCEPT,
     INTERRUPTED,
@@ -55,10 +56,14 @@ _SELECTORS = slice(23 * 8, 27 * 8)  # ds es fs gs in the packed registers
 _NO_SELECTORS = bytes(32)
 
 _AC, _AM = int(Flag.AC), int(Cr0.AM)
+_SIGSEGV, _SIGSYS = int(signal.SIGSEGV), int(signal.SIGSYS)  # plain: enums are slow to compare
 _HOST_FLAGS = int(Flag.IF | Flag.FIXED)  # what ring 3 cannot change
 _FOREIGN_FLAGS = ~(USER_FLAGS | _AC | _HOST_FLAGS)
 
 _ESCAPED = "the guest left 64-bit mode by a far transfer that nothing intercepted"
+_LONG_NS = 1_000_000
+"""A guest that ran so long is left to the scheduler next time, instead of held to our own CPU."""
+
 _NO_MEMORY = "the host has no memory left for the guest's RAM"
 
 
@@ -91,6 +96,7 @@ class PtraceEngine(DeprivilegedEngine):
     executed: int | None = None
 
     def __init__(self) -> None:
+        self.hides_code = _has_protection_keys()
         self._memory: PhysicalMemory | None = None
         self.twin: Ram | None = None
         self._processes: dict[int, VcpuProcess] = {}
@@ -98,6 +104,7 @@ class PtraceEngine(DeprivilegedEngine):
         self._failure = ""
         self._kicked = False
         self._at_fault = False
+        self._long = True  # did the last run last?
         self._trap: tuple[int, int] | None = None
         # The process entered last holds the extended state, and these registers:
         self._active: VcpuProcess | None = None
@@ -221,7 +228,7 @@ class PtraceEngine(DeprivilegedEngine):
         twin: bool = False,
         readable: bool = True,
     ) -> bool:
-        """As the contract says. twin: from ``self.twin``, not from RAM.
+        """As the contract says. Execute-only pages rest on protection keys, which Linux uses by itself.
 
         Raises MappingsFullError when the process has all the mappings that Linux allows: after
         ``drop_all`` it works again. Raises EngineError when the process is gone.
@@ -231,7 +238,8 @@ class PtraceEngine(DeprivilegedEngine):
             return False
         if gva < stub.REGION.stop and end > stub.REGION.start:
             return False
-        protection = linux.PROT_READ * readable | linux.PROT_WRITE * writable | linux.PROT_EXEC * executable
+        protection = linux.PROT_READ * readable | linux.PROT_WRITE * writable
+        protection |= linux.PROT_EXEC * executable
         how = linux.MAP_SHARED | linux.MAP_FIXED
         source = stub.TWIN_FD if twin else stub.RAM_FD
         extent = self._extents.get(space, range(gva, end))
@@ -316,7 +324,9 @@ class PtraceEngine(DeprivilegedEngine):
         )
 
     def _step(self, cpu: VirtualCpu) -> Exit:
-        tracee = self._current().tracee
+        process = self._current()
+        process.stay_near()
+        tracee = process.tracee
         start = cpu.rip
         while True:
             self._loaded = False
@@ -346,14 +356,14 @@ class PtraceEngine(DeprivilegedEngine):
     ) -> Exit | None:
         """A step that ended in anything but its trap; None when it has not happened at all."""
         vector = stops.vector(status >> 8, code)
-        if status >> 8 == signal.SIGSYS:
+        if status >> 8 == _SIGSYS:
             return Fault(Vector.PF, None, cpu.rip)
         if vector == stops.FOREIGN or status >> 16:
             return None
         if vector == stops.NO_MEMORY:
             return self._fail(_NO_MEMORY)
         moved = registers[_RIP] != cpu.rip
-        if vector == stops.UNCLEAR and status >> 8 == signal.SIGSEGV:
+        if vector == stops.UNCLEAR and status >> 8 == _SIGSEGV:
             if moved and registers[_RIP] >= TASK_END:  # CPUs that jump first and fault there
                 self._leave(cpu, registers)
                 return STEPPED
@@ -389,10 +399,17 @@ class PtraceEngine(DeprivilegedEngine):
                 tracee.set_debug_register(7, 0)
 
     def _run(self, cpu: VirtualCpu) -> Exit:
-        tracee = self._current().tracee
+        process = self._current()
+        if self._long:
+            process.roam()
+        else:
+            process.stay_near()
+        tracee = process.tracee
         self._loaded = False
+        begin = perf_counter_ns()
         tracee.resume(linux.PTRACE_SYSEMU)
         status = tracee.wait()
+        self._long = perf_counter_ns() - begin > _LONG_NS
         if status & 0xFF != 0x7F:
             return self._ended(status)
         registers = tracee.get()
@@ -412,7 +429,7 @@ class PtraceEngine(DeprivilegedEngine):
 
     def _run_fault(self, cpu: VirtualCpu, status: int, code: int, address: int) -> Exit:
         vector = stops.vector(status >> 8, code)
-        if status >> 8 == signal.SIGSYS:  # the vsyscall page: the call went there, and came back
+        if status >> 8 == _SIGSYS:  # the vsyscall page: the call went there, and came back
             cpu.gpr[4] -= 8
             cpu.rip = address
             return Fault(Vector.PF, None, address)
@@ -424,7 +441,7 @@ class PtraceEngine(DeprivilegedEngine):
         if cpu.rip >= TASK_END:
             return Fault(Vector.PF, None, cpu.rip) if canonical(cpu.rip) else Fault(Vector.GP)
         peek = self._current().tracee.peek
-        if vector == stops.UNCLEAR and status >> 8 == signal.SIGSEGV:
+        if vector == stops.UNCLEAR and status >> 8 == _SIGSEGV:
             if peek(cpu.rip - 2, 2) != stops.INT_4 or self._ask_kernel()[1] != Vector.OF:
                 vector = Vector.GP
             else:
@@ -521,17 +538,39 @@ def _lowest_address() -> int:
 def _probe() -> str | None:
     if sys.platform != "linux" or os.uname().machine != "x86_64" or sys.maxsize < 1 << 32:
         return f"it needs Linux on x86-64 (here: {sys.platform}, {os.uname().machine})"
-    ram = Ram(4096)
+    ram = Ram(2 * PAGE)
     engine = PtraceEngine()
     try:
         engine.load(PhysicalMemory(ram))
-        engine.map(KERNEL_SPACE, 0x100000, 0, 4096, writable=False, executable=True)
-        ram.view[0] = 0x90
-        cpu = VirtualCpu(rip=0x100000)
-        exit = engine.step(cpu)
-        return None if exit == STEPPED and cpu.rip == 0x100001 else f"a single step failed: {exit}"
+        return _trial(engine, ram)
     except RingscopeError as error:
         return str(error)
     finally:
         engine.close()
         ram.close()
+
+
+def _trial(engine: PtraceEngine, ram: Ram) -> str | None:
+    """One step, and one of a repeated instruction, which needs a hardware breakpoint."""
+    code, data = 0x100000, 0x200000
+    engine.map(KERNEL_SPACE, code, 0, PAGE, writable=False, executable=True)
+    engine.map(KERNEL_SPACE, data, PAGE, PAGE, writable=True, executable=False)
+    ram.view[:3] = b"\x90\xf3\xaa"  # nop; rep stosb
+    cpu = VirtualCpu(rip=code)
+    cpu.gpr[RCX], cpu.gpr[RDI] = 9, data
+    for end in (code + 1, code + 3):
+        exit = engine.step(cpu)
+        if exit != STEPPED or cpu.rip != end:
+            return f"stepping by ptrace does not work on this host: {exit}"
+    return None
+
+
+@cache
+def _has_protection_keys() -> bool:
+    """Can this CPU, under this kernel, have pages that are executed but not read (pkeys(7))?"""
+    try:
+        with open("/proc/cpuinfo") as file:
+            flags = next((line for line in file if line.startswith("flags")), "")
+    except OSError:
+        return False
+    return "ospke" in flags.split()

@@ -22,45 +22,47 @@ NO_MEMORY = -3
 """The host has no page left for the guest's RAM (SIGBUS, BUS_ADRERR)."""
 
 
+_VECTORS: dict[tuple[int, int], int] = {
+    (signal.SIGSEGV, linux.SEGV_MAPERR): Vector.PF,
+    (signal.SIGSEGV, linux.SEGV_ACCERR): Vector.PF,
+    (signal.SIGSEGV, linux.SEGV_PKUERR): Vector.PF,
+    (signal.SIGSEGV, linux.SI_KERNEL): UNCLEAR,  # #GP mostly, but also the trap of `int 4`, #OF
+    (signal.SIGBUS, linux.BUS_ADRALN): Vector.AC,
+    (signal.SIGBUS, linux.BUS_ADRERR): NO_MEMORY,
+    (signal.SIGBUS, linux.SI_KERNEL): UNCLEAR,  # #SS or #NP
+    **{(signal.SIGILL, code): Vector.UD for code in (*range(1, 12), linux.SI_KERNEL)},
+    **{(signal.SIGFPE, code): UNCLEAR for code in (*range(2, 16), linux.SI_KERNEL)},  # #MF or #XM
+    (signal.SIGFPE, linux.FPE_INTDIV): Vector.DE,
+    (signal.SIGTRAP, linux.SI_KERNEL): Vector.BP,
+    (signal.SIGTRAP, linux.TRAP_BRKPT): Vector.DB,
+    (signal.SIGTRAP, linux.TRAP_TRACE): Vector.DB,
+    (signal.SIGTRAP, linux.TRAP_HWBKPT): Vector.DB,
+}
+
+
 def vector(stop: int, code: int) -> int:
     """The exception behind signal number ``stop`` with this si_code; or FOREIGN, UNCLEAR, NO_MEMORY.
 
-    SIGTRAP with TRAP_TRACE or TRAP_HWBKPT is #DB, which the engine's own stepping makes too.
+    #DB by TRAP_TRACE or TRAP_HWBKPT is what the engine's own stepping makes, too.
     """
-    if code <= 0:  # SI_USER, SI_TKILL, SI_QUEUE: sent by a process
-        return FOREIGN
-    match stop:
-        case signal.SIGSEGV:
-            if code != linux.SI_KERNEL:
-                return Vector.PF
-            return UNCLEAR  # #GP mostly, but also the trap of `int 4` (#OF)
-        case signal.SIGBUS:
-            if code == linux.BUS_ADRALN:
-                return Vector.AC
-            return UNCLEAR if code == linux.SI_KERNEL else NO_MEMORY  # #SS or #NP
-        case signal.SIGILL:
-            return Vector.UD
-        case signal.SIGFPE:
-            return Vector.DE if code == linux.FPE_INTDIV else UNCLEAR  # #MF or #XM
-        case signal.SIGTRAP:
-            return Vector.BP if code == linux.SI_KERNEL else Vector.DB
-        case _:
-            return FOREIGN
+    return _VECTORS.get((stop, code), FOREIGN)
+
+
+_WITH_ERROR_CODE = (Vector.TS, Vector.NP, Vector.SS, Vector.GP, Vector.AC)
+_PLAIN = {v: Fault(v, 0 if v in _WITH_ERROR_CODE else None) for v in map(int, Vector)}
 
 
 def fault(vector: int, error: int | None, address: int) -> Fault:
     """The exit for an exception. error: None where the kernel was not asked.
 
-    Error codes as ring 3 saw them: for #GP usually 0, since privileged instructions have none.
+    Of #GP the error code is 0 unless asked for: an instruction that has another, a selector's or a
+    gate's, is one that the VMM completes by itself.
     """
     if vector == Vector.PF:
         return Fault(Vector.PF, error, address)
-    if vector in _WITH_ERROR_CODE:
-        return Fault(vector, error or 0)
-    return Fault(vector)
-
-
-_WITH_ERROR_CODE = frozenset({Vector.TS, Vector.NP, Vector.SS, Vector.GP, Vector.AC})
+    if error:
+        return Fault(vector, error)
+    return _PLAIN[vector]  # made ahead: a frozen dataclass costs a microsecond
 
 
 INT_4 = b"\xcd\x04"

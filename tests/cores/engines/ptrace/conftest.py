@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+
 from cores.engines.base import KERNEL_SPACE, Exit
 from cores.engines.ptrace.engine import PtraceEngine
 from cores.memory import PhysicalMemory
@@ -28,16 +29,24 @@ class Guest:
 
     def map_all(self, space: int) -> None:
         for page, writable in ((CODE, False), (DATA, True), (STACK, True)):
-            assert self.engine.map(
-                space, page, page, PAGE, writable=writable, executable=page == CODE
-            )
+            assert self.engine.map(space, page, page, PAGE, writable=writable, executable=page == CODE)
 
     def code(self, code: str | bytes, **registers: int) -> None:
         """Put code (bytes, or hex) at CODE, go there, and set registers ("rcx", "r9", ...)."""
         data = bytes.fromhex(code) if isinstance(code, str) else code
         self.ram.view[CODE : CODE + PAGE] = data.ljust(PAGE, b"\xf4")
         self.cpu.rip = CODE
-        names = ("rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi", *(f"r{n}" for n in range(8, 16)))
+        names = (
+            "rax",
+            "rcx",
+            "rdx",
+            "rbx",
+            "rsp",
+            "rbp",
+            "rsi",
+            "rdi",
+            *(f"r{n}" for n in range(8, 16)),
+        )
         for name, value in registers.items():
             self.cpu.gpr[names.index(name)] = value
 
