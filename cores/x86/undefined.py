@@ -13,7 +13,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from .instruction import Immediate, Instruction, MemoryOperand, Register
-from .registers import GPR_NAMES, MASK64, RCX, Flag
+from .registers import GPR_NAMES, MASK64, RAX, RCX, Flag
 
 
 class GeneralState(Protocol):
@@ -51,6 +51,8 @@ def classify(mnemonic: str, operands: tuple[object, ...], operand_size: int) -> 
     flags, rule = _FLAGS.get(mnemonic, 0), _RULES.get(mnemonic, "")
     if mnemonic == "bswap" and operand_size == 2:
         rule = "keep"
+    if mnemonic == "cmpxchg" and operand_size == 4:
+        rule = "compare"
     if mnemonic == "mov" and any(
         isinstance(o, Register) and o.name[:2] in ("cr", "dr") for o in operands
     ):
@@ -79,6 +81,8 @@ def settle(insn: Instruction, gpr: list[int], rflags: int, cpu: GeneralState) ->
             _keep(insn, gpr, cpu)
     elif rule == "keep":
         _keep(insn, gpr, cpu)
+    elif rule == "compare":
+        _after_compare(insn, gpr, cpu)
     cpu.rflags &= ~undefined
 
 
@@ -119,6 +123,17 @@ def _after_double_shift(insn: Instruction, gpr: list[int], cpu: GeneralState) ->
         _keep(insn, gpr, cpu)
         return _ALL
     return AF if count == 1 else AF | OF
+
+
+def _after_compare(insn: Instruction, gpr: list[int], cpu: GeneralState) -> None:
+    """CMPXCHG of 32 bits: is the operand that keeps its value written, and so zero-extended, or not?
+    Unicorn writes it, CPUs do not (SDM vol. 2 can be read either way); the platform does not."""
+    destination = insn.operands[0]
+    written = register_number(destination.name) if isinstance(destination, Register) else None
+    if not cpu.rflags & ZF:
+        _keep(insn, gpr, cpu)
+    elif written != RAX:
+        cpu.gpr[RAX] = gpr[RAX]
 
 
 def _keep(insn: Instruction, gpr: list[int], cpu: GeneralState) -> None:
