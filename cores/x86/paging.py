@@ -342,22 +342,25 @@ class Mmu:
         Does not touch the register. A page fault has the address of the first push that fails, as
         on the CPU; a non-canonical address is #SS(``error``).
         """
-        mask = (1 << size * 8) - 1
-        for pushed in range(1, len(values) + 1):
+        length = size * len(values)
+        bottom = (rsp - length) & MASK64
+        # Within a page the first push speaks for all.
+        checks = 1 if (bottom & 0xFFF) + length <= PAGE else len(values)
+        for pushed in range(1, checks + 1):
             self.stack_address((rsp - size * pushed) & MASK64, size, write=True, user=user, error=error)
-        bottom = (rsp - size * len(values)) & MASK64
+        mask = (1 << size * 8) - 1
         data = b"".join((v & mask).to_bytes(size, "little") for v in reversed(values))
         self.write(bottom, data, user=user)
         return bottom
 
     def pop(self, rsp: int, count: int, *, size: int = 8) -> list[int]:
         """The ``count`` values of ``size`` bytes from ``rsp`` up. Does not touch the register."""
-        values = []
-        for slot in range(count):
-            at = (rsp + size * slot) & MASK64
-            self.stack_address(at, size)
-            values.append(int.from_bytes(self.read(at, size), "little"))
-        return values
+        length = size * count
+        checks = 1 if (rsp & 0xFFF) + length <= PAGE else count
+        for slot in range(checks):
+            self.stack_address((rsp + size * slot) & MASK64, size)
+        data = self.read(rsp, length)
+        return [int.from_bytes(data[at : at + size], "little") for at in range(0, length, size)]
 
     def stack_address(
         self, at: int, size: int, *, write: bool = False, user: bool | None = None, error: int = 0
