@@ -565,7 +565,7 @@ def _trial(engine: PtraceEngine, ram: Ram) -> str | None:
     return None
 
 
-@cache
+@functools.cache
 def _has_protection_keys() -> bool:
     """Can this CPU, under this kernel, have pages that are executed but not read (pkeys(7))?"""
     try:
