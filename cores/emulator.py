@@ -561,6 +561,24 @@ class Emulator:
         return "without the newer encoding's meaning"
 
 
+    def _near_jump(self, insn: Instruction) -> str:
+        """JMP through a register or memory: executed by the CPU, unless free mode had to catch it."""
+        self._next = self._near_target(insn)
+        return f"jumped to {self._next:#x}"
+
+    def _near_call(self, insn: Instruction) -> str:
+        target = self._near_target(insn)
+        self._push(self._next, 8)
+        self._next = target
+        return f"called {target:#x}"
+
+    def _near_target(self, insn: Instruction) -> int:
+        target = self.read(insn, insn.operands[0])
+        if not canonical(target):
+            raise general_protection()
+        return target
+
+
 _HANDLERS: dict[str, Callable[[Emulator, Instruction], str]] = {
     "in": Emulator._in, "out": Emulator._out, "ins": Emulator._ins, "outs": Emulator._outs,
     "cli": Emulator._cli, "sti": Emulator._sti, "pushf": Emulator._pushf, "popf": Emulator._popf,
@@ -578,5 +596,5 @@ _HANDLERS: dict[str, Callable[[Emulator, Instruction], str]] = {
     "rdtsc": Emulator._rdtsc, "rdtscp": Emulator._rdtsc, "rdpmc": Emulator._rdpmc,
     "cpuid": Emulator._cpuid, "hlt": Emulator._hlt, "invlpg": Emulator._invlpg,
     "wbinvd": Emulator._invalidate_caches, "invd": Emulator._invalidate_caches,
-    "bsf": Emulator._bit_scan, "bsr": Emulator._bit_scan,
+    "jmp": Emulator._near_jump, "call": Emulator._near_call, "bsf": Emulator._bit_scan, "bsr": Emulator._bit_scan,
 }  # fmt: skip

@@ -74,6 +74,7 @@ class FreeRunner:
     def run(self, seconds: float) -> None:
         """At most for so long, or until the machine stops. Virtual time stands still in between."""
         vmm, board = self.vmm, self.vmm.board
+        vmm.go_free()
         origin = perf_counter_ns() - vmm.ticks * 1000
         end = perf_counter_ns() + int(seconds * 1e9)
         try:
@@ -102,6 +103,7 @@ class FreeRunner:
                 return
             if vmm.trap and vmm.shadow:
                 vmm.trap.space = vmm.shadow.space()
+            vmm.before_entry()
             exit = vmm.engine.run(vmm.cpu, WINDOW_BURST if waiting else BURST)
             vmm.left_now()
             if vmm.engine.executed is None:

@@ -16,6 +16,7 @@ from enum import Enum
 
 from .engines.base import KERNEL_SPACE, USER_SPACE, DeprivilegedEngine
 from .memory import HOLE, PhysicalMemory
+from .patch import Patcher
 from .virtual_cpu import VirtualCpu
 from .x86.paging import PAGE, Mmu, Translation, walk
 from .x86.registers import Cr0, Cr4, Flag
@@ -31,6 +32,8 @@ class Filled(Enum):
     MAPPED = "mapped"
     DEVICE = "device"
     """No RAM behind that page: a device, or nothing."""
+    CODE = "code"
+    """Data access to a page that is executed from the patched twin (cores/patch.py)."""
     UNREACHABLE = "unreachable"
     """The host process cannot have a mapping there."""
 
@@ -50,7 +53,9 @@ class ShadowPages:
         self.mmu = mmu
         self.fills = 0
         self.ahead = False
-        self._mapped = 0
+        self.patcher: Patcher | None = None
+        self._mappings: dict[tuple[int, int], tuple[int, int]] = {}  # (space, GVA) -> (GPA, length)
+        self._executed: set[tuple[int, int]] = set()  # pages mapped from the twin
         self._large: set[tuple[int, int]] = set()
         self._gigantic = False
 
@@ -58,8 +63,10 @@ class ShadowPages:
         """Map ahead what the platform's boot tables map: all RAM from 64 KiB on, identically.
         Two calls instead of some hundred hidden faults; a guest that only computes has none."""
         self.ahead = True
+        executable = self.patcher is None
         for start, stop in ((0x10000, HOLE.start), (HOLE.stop, self.memory.size)):
-            self.engine.map(KERNEL_SPACE, start, start, stop - start, writable=True, executable=True)
+            self.engine.map(KERNEL_SPACE, start, start, stop - start, writable=True, executable=executable)
+            self._mappings[KERNEL_SPACE, start] = start, stop - start
             self._large |= {(KERNEL_SPACE, part) for part in range(start // LARGE, -(-stop // LARGE))}
 
     def space(self) -> int:
@@ -69,28 +76,89 @@ class ShadowPages:
     def fill(self, gva: int, *, write: bool, execute: bool) -> Filled:
         """Serve a hidden fault. Raises GuestFault when the guest's own tables forbid the access."""
         page = walk(self.memory, self.cpu, gva, write=write, execute=execute)
-        if not self.memory.is_ram(page.gpa & -PAGE, PAGE):
+        frame = page.gpa & -PAGE
+        if not self.memory.is_ram(frame, PAGE):
             return Filled.DEVICE
         self.fills += 1
         self._gigantic |= page.size > LARGE
-        if self._mapped >= MAX_MAPPINGS:
+        if len(self._mappings) >= MAX_MAPPINGS:
             self.drop_all()
-        space = self.space()
         writable = page.dirty and self._may_write(page)  # clean pages fault once more, to set D
         executable = self._may_execute(page)
+        if self.patcher is not None:
+            if execute or frame in self.patcher.pages:
+                return self._fill_code(gva & -PAGE, frame, writable, executable, write=write, execute=execute)
+            executable = False  # until it is executed, and looked at
         start, frame, length = self._extent(page, gva)
-        if not self._map(space, start, frame, length, writable, executable):
+        if not self._map(start, frame, length, writable, executable):
             start, frame, length = gva & -PAGE, page.gpa & -PAGE, PAGE
-            if not self._map(space, start, frame, length, writable, executable):
+            if not self._map(start, frame, length, writable, executable):
                 return Filled.UNREACHABLE
+        if self.patcher is not None and length > PAGE:
+            for code in self.patcher.pages:
+                if frame <= code < frame + length:  # code shows through only where it is executed
+                    self.engine.unmap(self.space(), start + code - frame, PAGE)
         return Filled.MAPPED
 
+    def _fill_code(
+        self, gva: int, frame: int, writable: bool, executable: bool, *, write: bool, execute: bool
+    ) -> Filled:
+        """Free mode: a page that code is executed from is mapped from the twin."""
+        assert self.patcher is not None
+        known = frame in self.patcher.pages
+        code = self.patcher.adopt(frame)
+        if not known:
+            self._unmap_everywhere(frame)  # no mapping with the right to write may remain
+        if code.shared:
+            mapped = self._map(gva, frame, PAGE, writable, executable, twin=True)
+        elif execute:
+            mapped = self._map(gva, frame, PAGE, False, True, twin=True, readable=False)
+        elif write or (self.space(), gva) in self._executed:
+            return Filled.CODE
+        else:
+            mapped = self._map(gva, frame, PAGE, False, False)
+        if mapped and execute:
+            self._executed.add((self.space(), gva))
+        return Filled.MAPPED if mapped else Filled.UNREACHABLE
+
+    def _unmap_everywhere(self, frame: int) -> None:
+        for (space, start), (gpa, length) in self._mappings.items():
+            if gpa <= frame < gpa + length:
+                gva = start + frame - gpa
+                self.engine.unmap(space, gva, PAGE)
+                self._executed.discard((space, gva))
+
+    def share(self, frame: int) -> None:
+        """A code page has become a shared one: every mapping of it is to be made anew."""
+        self._unmap_everywhere(frame)
+
+    def reveal(self, gva: int) -> None:
+        """Map the page at ``gva`` as it really is, for one step of one instruction (free mode)."""
+        frame = self.mmu.translate(gva & -PAGE, user=False) & -PAGE
+        self.engine.map(self.space(), gva & -PAGE, frame, PAGE, writable=True, executable=True)
+
+    def conceal(self, gva: int) -> None:
+        """After ``reveal``: the next access faults, and is mapped as it must be."""
+        self.engine.unmap(self.space(), gva & -PAGE, PAGE)
+
     def _map(
-        self, space: int, gva: int, gpa: int, length: int, writable: bool, executable: bool
+        self,
+        gva: int,
+        gpa: int,
+        length: int,
+        writable: bool,
+        executable: bool,
+        *,
+        twin: bool = False,
+        readable: bool = True,
     ) -> bool:
-        if not self.engine.map(space, gva, gpa, length, writable=writable, executable=executable):
+        space = self.space()
+        if not self.engine.map(
+            space, gva, gpa, length,
+            writable=writable, executable=executable, twin=twin, readable=readable,
+        ):  # fmt: skip
             return False
-        self._mapped += 1
+        self._mappings[space, gva] = gpa, length
         if length > PAGE:
             self._large.add((space, gva // LARGE))
         return True
@@ -126,15 +194,21 @@ class ShadowPages:
 
     def drop(self, gva: int) -> None:
         """INVLPG: forget one page, in both spaces; all of it where it is a large one."""
-        if self._gigantic:  # it may be mapped in many places
+        if self._gigantic or self.ahead:  # mapped in pieces of another size than the guest's pages
             self.drop_all()
             return
         for space in (KERNEL_SPACE, USER_SPACE):
             if (space, gva // LARGE) in self._large:
                 self._large.discard((space, gva // LARGE))
-                self.engine.unmap(space, gva & -LARGE, LARGE)
+                self._forget(space, gva & -LARGE, LARGE)
             else:
-                self.engine.unmap(space, gva & -PAGE, PAGE)
+                self._forget(space, gva & -PAGE, PAGE)
+
+    def _forget(self, space: int, gva: int, length: int) -> None:
+        self.engine.unmap(space, gva, length)
+        for at in range(gva, gva + length, PAGE):
+            self._mappings.pop((space, at), None)
+            self._executed.discard((space, at))
 
     def drop_all(self) -> None:
         """A new CR3, or a control bit that changes what mappings mean: forget everything."""
@@ -142,7 +216,8 @@ class ShadowPages:
         self.ahead = False
         self._large.clear()
         self._gigantic = False
-        self._mapped = 0
+        self._mappings.clear()
+        self._executed.clear()
 
     def rights(self) -> tuple[int, int, int, int, int]:
         """What, besides the tables, decides which mappings are right; when it changes, ``drop_all``."""

@@ -41,6 +41,7 @@ from .engines.base import (
     SystemCall,
 )  # fmt: skip
 from .memory import PhysicalMemory
+from .patch import Patcher, is_indirect
 from .report import Stop
 from .shadow import Filled, ShadowPages
 from .trace import ExitEvent, Trace, TraceMark
@@ -110,6 +111,7 @@ class Vmm:
             engine if isinstance(engine, DeprivilegedEngine) else None
         )
         self.shadow = ShadowPages(self.trap, memory, cpu, self.mmu) if self.trap else None
+        self.patcher: Patcher | None = None
         self.trace = Trace()
         self.instructions = 0
         self.deliveries = 0
@@ -254,6 +256,8 @@ class Vmm:
                     raise GuestFault(vector, error, address)
                 if vector == Vector.PF and address is not None:
                     return self._hidden_fault(insn, address)
+                if self.patcher is not None and vector == Vector.GP and self._at_patch(insn):
+                    return self._patched(insn)
                 if insn.sensitivity is Sensitivity.ORDINARY:
                     raise self._guests_own(vector, error)
                 self._emulate(insn, f"the CPU refused it: {VECTOR_NAMES[vector]}")
@@ -299,6 +303,91 @@ class Vmm:
 
     # Free running (cores/freerun.py)
 
+    def go_free(self) -> None:
+        """From here on the guest runs at full speed: from patched code, where nobody looks ahead."""
+        if self.trap is None or self.shadow is None or self.patcher is not None:
+            return
+        twin = self.trap.patched_twin()
+        if twin is not None:
+            self.patcher = Patcher(twin, self.memory, self.mmu, self.cpu, hidden=self.trap.hides_code)
+            self.patcher.control_changed()
+            self.shadow.patcher = self.patcher
+            ahead = self.shadow.ahead
+            self.shadow.drop_all()
+            self.memory.writes = []
+            if ahead:
+                self.shadow.map_boot()
+                with contextlib.suppress(GuestFault):  # and the page that it is in
+                    self.shadow.fill(self.cpu.rip, write=False, execute=True)
+
+    def _at_patch(self, insn: Instruction) -> bool:
+        """Is it a HLT of the patcher's that stopped the guest at RIP?"""
+        assert self.patcher is not None
+        return self.patcher.is_patched(self.mmu.translate(self.cpu.rip, execute=True))
+
+    def _patched(self, insn: Instruction) -> bool:
+        """The guest met a patch: code not looked at yet, or something that would run unseen."""
+        patcher = self.patcher
+        assert patcher is not None
+        rip = self.cpu.rip
+        if patcher.discover(rip):
+            self._record(insn, Reason.SCAN, f"code at {rip:#x}", "decoded, and patched where it must trap")
+            return False
+        if insn.sensitivity is not Sensitivity.ORDINARY:
+            self._emulate(insn, "patched: it would have run unseen")
+            return True
+        if insn.floating:
+            check_floating(insn, self.cpu)
+        self.trace.bridged += 1
+        if patcher.catch_branches and is_indirect(insn):
+            self.emulator.execute(insn)
+        else:  # another instruction's patch lies in the middle of this one
+            self._on_real_page(insn, rip)
+        return True
+
+    def _on_real_page(self, insn: Instruction, address: int) -> None:
+        """Complete one instruction that touches code as data, or whose bytes a patch overlaps, with
+        the real page in its place."""
+        assert self.patcher is not None
+        assert self.shadow is not None
+        pages = {address & -PAGE}
+        shared = self.patcher.pages.get(self.mmu.translate(address & -PAGE, user=False) & -PAGE)
+        stores = [(gva, length) for gva, length, store in accesses(insn, self.cpu) if store]
+        self.shadow.reveal(address)
+        try:
+            while not isinstance(exit := self.engine.step(self.cpu), Stepped):
+                match exit:
+                    case Fault(Vector.PF, _, int(missing)):
+                        if self._fill(insn, missing) is Filled.CODE:
+                            self.shadow.reveal(missing)
+                            pages.add(missing & -PAGE)
+                    case Fault(vector, error, _):
+                        raise self._guests_own(vector, error)
+                    case Failed(reason):
+                        return self.fail(reason)
+                    case _:
+                        pass
+        finally:
+            for page in pages:
+                self.shadow.conceal(page)
+            for gva, length in stores:
+                if gva & -PAGE in pages:
+                    self.patcher.written(self.mmu.translate(gva & MASK64, user=False), length)
+        if shared is not None and self.patcher.touch(shared):
+            self.shadow.share(shared.gpa)
+
+    def before_entry(self) -> None:
+        """Free mode: let the twin know what the VMM and devices have written since."""
+        if self.patcher is None:
+            return
+        if self.memory.writes:
+            for gpa, length in self.memory.writes:
+                self.patcher.written(gpa, length)
+            self.memory.writes.clear()
+        self.patcher.control_changed()
+        self.patcher.enter()
+        self.patcher.entering(self.cpu.rip)
+
     def resolve(self, exit: Exit) -> None:
         """A freely running guest was left at RIP: find out what stands there, and deal with it."""
         if isinstance(exit, Shutdown | Failed):
@@ -324,6 +413,8 @@ class Vmm:
     def left_now(self) -> None:
         """The guest has just been left."""
         self._left = perf_counter_ns()
+        if self.patcher is not None:
+            self.patcher.left()
 
     def record_port(self, reason: Reason, detail: str) -> None:
         """An exit whose instruction the hardware has already taken apart (KVM)."""
@@ -349,9 +440,14 @@ class Vmm:
         through a window onto a device. Raises GuestFault when the guest's tables forbid the access."""
         match self._fill(insn, address):
             case Filled.MAPPED:
+                if self.patcher is not None:
+                    self.patcher.executed(address)
                 return False
             case Filled.DEVICE:
                 self._through_window(insn, address)
+                return True
+            case Filled.CODE:
+                self._on_real_page(insn, address)
                 return True
             case Filled.UNREACHABLE:
                 self.fail(
@@ -374,7 +470,10 @@ class Vmm:
         filled = self.shadow.fill(address, write=write, execute=fetching)
         if filled is Filled.MAPPED:
             page = f"page {address & -PAGE:#x}"
-            self._record(insn, Reason.SHADOW, page, "mapped from the guest's tables")
+            if fetching and self.patcher is not None:
+                self._record(insn, Reason.SCAN, page, "decoded, and patched where it must trap")
+            else:
+                self._record(insn, Reason.SHADOW, page, "mapped from the guest's tables")
         return filled
 
     def _through_window(self, insn: Instruction, address: int) -> None:

@@ -269,13 +269,33 @@ class DeprivilegedEngine(Engine):
     space: int = KERNEL_SPACE
     """The address space that ``step`` and ``run`` execute in. The VMM sets it before entering."""
 
+    def patched_twin(self) -> memoryview | None:
+        """A second memory as large as RAM, which free mode executes patched code from (cores/patch.py);
+        None: this engine finds sensitive instructions by itself, and returns Intercept at them."""
+        return None
+
+    hides_code: bool = False
+    """Does ``map`` with readable=False really make pages that cannot be read?"""
+
     @abstractmethod
     def map(
-        self, space: int, gva: int, gpa: int, length: int, *, writable: bool, executable: bool
+        self,
+        space: int,
+        gva: int,
+        gpa: int,
+        length: int,
+        *,
+        writable: bool,
+        executable: bool,
+        twin: bool = False,
+        readable: bool = True,
     ) -> bool:
         """Map RAM at ``gpa`` (page aligned, may be in ``Ram.scratch``) to ``gva`` in ``space``,
-        replacing what was there. False: the engine's host cannot map that address (below
-        mmap_min_addr, the upper half, its own stub)."""
+        replacing what was there. twin: map ``patched_twin`` at that offset instead. readable: False
+        asks for an execute-only page, which hosts without protection keys make readable.
+
+        False: the engine's host cannot map that address (below mmap_min_addr, the upper half, its
+        own stub)."""
 
     @abstractmethod
     def unmap(self, space: int, gva: int, length: int) -> None:
