@@ -19,6 +19,7 @@ from ...virtual_cpu import VirtualCpu
 from ...x86.registers import Cr4, Flag, Msr
 from ..base import (
     HALTED,
+    INTERCEPT,
     INTERRUPTED,
     SHUTDOWN,
     Engine,
@@ -30,9 +31,9 @@ from ..base import (
     PortWrite,
     Traits,
 )
-from . import abilities, api, state
+from . import api, state
 from .access import explain, in_words
-from .failure import failure
+from .failure import failed_instruction, failure, is_sensitive
 from .stepping import INTERCEPTS, Manner, Stepper
 
 _SMEP_SMAP = {Cr4.SMEP: 1 << 7, Cr4.SMAP: 1 << 20}
@@ -52,13 +53,15 @@ class KvmEngine(Engine):
     executed = None
 
     def __init__(self, manner: Manner | None = None) -> None:
-        """manner: how to step; None: as probed here. Raises UnavailableError when there is no KVM."""
+        """manner: how to step; None: as probed here."""
+        from . import probe  # its tiny guests run on this engine
+
+        self.exact_reason = probe.why_not_exact() if manner is None else ""
+        self._manner = manner or probe.manner()
         self._resources = ExitStack()
         self.fd = -1
         self._pending = self._stepping = False
         self._bridged = 0
-        self._manner = abilities.manner() if manner is None else manner
-        self.exact_reason = abilities.why_not_exact() if manner is None else ""
         self.traits = Traits(
             core="kvm", engine="KVM", label="this CPU executes, one level below ring 0",
             exact=not self.exact_reason, counts=False, native=True, delivers=True,
@@ -70,6 +73,13 @@ class KvmEngine(Engine):
     def probe() -> str | None:
         """Why this host cannot run it, in a sentence that says what would help; None when it can."""
         return explain()
+
+    @staticmethod
+    def abilities() -> tuple[tuple[str, bool, str], ...]:
+        """(name, present, consequence) of each thing that this host's KVM may lack."""
+        from . import probe
+
+        return probe.abilities()
 
     def load(self, memory: PhysicalMemory) -> None:
         if (reason := explain()) is not None:
@@ -148,7 +158,11 @@ class KvmEngine(Engine):
             case api.EXIT_IRQ_WINDOW_OPEN | api.EXIT_INTR:
                 return INTERRUPTED
             case api.EXIT_SHUTDOWN:
+                self._registers.forget()
                 return SHUTDOWN
+            case api.EXIT_INTERNAL_ERROR if is_sensitive(failed_instruction(self._run)):
+                self._bridged += 1
+                return INTERCEPT
         return Failed(failure(self._run, reason, cpu))
 
     def _not_entered(self, cpu: VirtualCpu, error: OSError) -> Exit:
@@ -180,7 +194,7 @@ class KvmEngine(Engine):
         return MmioRead(gpa, length)
 
     def complete(self, data: bytes) -> None:
-        """Put the answer where the kernel looks for it; it finishes the instruction at the next entry."""
+        """Put the answer where the kernel looks for it at the next entry."""
         if self._run[api.EXIT_REASON] == api.EXIT_IO:
             _, size, _, count, at = api.IO.unpack_from(self._run, api.UNION)
             wanted = size * count

@@ -5,6 +5,9 @@ from __future__ import annotations
 import mmap
 
 from ...virtual_cpu import VirtualCpu
+from ...x86.decode import Truncated, decode, text
+from ...x86.faults import GuestFault
+from ...x86.instruction import Instruction, Sensitivity
 from . import api
 
 
@@ -14,6 +17,25 @@ def failed_instruction(run: mmap.mmap) -> bytes:
     if suberror != api.ERROR_EMULATION or count < 3 or not flags & 1:
         return b""
     return bytes(code[:length])
+
+
+def _decoded(code: bytes) -> Instruction | None:
+    try:
+        return decode(code)
+    except (GuestFault, Truncated):
+        return None
+
+
+def is_sensitive(code: bytes) -> bool:
+    """Is it one of those that the VMM knows how to complete?"""
+    insn = _decoded(code)
+    return insn is not None and insn.sensitivity is not Sensitivity.ORDINARY
+
+
+def in_words(code: bytes, rip: int) -> str:
+    """The instruction in Intel syntax, as far as it is known."""
+    insn = _decoded(code)
+    return f"'{text(insn, rip)}'" if insn is not None else "the instruction"
 
 
 def failure(run: mmap.mmap, reason: int, cpu: VirtualCpu) -> str:
@@ -28,8 +50,7 @@ def failure(run: mmap.mmap, reason: int, cpu: VirtualCpu) -> str:
     suberror = api.INTERNAL.unpack_from(run, api.UNION)[0]
     if suberror != api.ERROR_EMULATION:
         return f"KVM gave up with its internal error {suberror} at RIP {cpu.rip:#x}"
-    code = failed_instruction(run)
-    shown = f"the instruction {code.hex(' ')}" if code else "the instruction"
+    shown = in_words(failed_instruction(run), cpu.rip)
     return (
         f"this host's KVM cannot emulate {shown} at RIP {cpu.rip:#x} in ring {cpu.cpl}: "
         "it is a limit of the host, not of the guest"
