@@ -1,0 +1,1 @@
+"""Guest programs and their assembled images."""

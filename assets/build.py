@@ -1,0 +1,21 @@
+"""Assembles every guest in assets/guests into assets/images: ``python -m assets.build``."""
+
+from __future__ import annotations
+
+from cores import shipped
+from cores.assembler import assemble
+from cores.program import LOAD_ADDRESS
+
+
+def main() -> None:
+    for source in shipped.guests():
+        content = source.read_bytes()
+        image = assemble(content.decode(), source.name, LOAD_ADDRESS)
+        target = shipped.ASSETS / "images" / source.stem
+        target.with_suffix(".bin").write_bytes(image.code)
+        target.with_suffix(".json").write_text(shipped.describe(content, image))
+        print(f"{source.name}: {len(image.code)} bytes")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,301 @@
+"""Assembly source into units for Keystone, each with its line.
+
+Intel syntax with GNU directives. `#`, `//` and `/* */` begin comments. So does `;` where no
+statement follows it: `cli; hlt` is two statements, as Keystone and the GNU assembler have it, and
+`cli ; no interrupts now` is one. Besides Keystone's language it takes numeric labels (`1:` with
+`1b` and `1f`), `$` for this place, targets such as `done+2`, and what cores/dialect.py rewrites.
+Sections mean nothing in a flat image: its parts lie in the order of the source.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+from . import dialect
+from .errors import InputError
+
+LABEL = re.compile(r"\s*(\d+|[A-Za-z_.@$][\w.$@]*)\s*:(?!=)")
+WORD = re.compile(r"[A-Za-z_.@$][\w.$@]*|\\\w+")
+ASSIGNMENT = re.compile(r"([A-Za-z_.$@][\w.$@]*)\s*(?:=(?!=)|\s[eE][qQ][uU]\s)(.*)$")
+NUMERIC_REFERENCE = re.compile(r"(?<![\w.$])(\d+)([bf])\b")
+PROSE = re.compile(
+    r"\b(?!(?:ptr|offset|short|rel|far)\b)[A-Za-z]+ +"
+    r"(?!(?:ptr|byte|[dq]?word|tbyte|xmmword|offset)\b)[A-Za-z]"
+)
+QUOTATION = re.compile(r'"(\\.|[^"\\])*"|\'(\\.|[^\\])\'')
+BRANCH = re.compile(r"(j\w+|call|loop\w*)$")
+HUGE = 1 << 29
+"""Bytes in the largest RAM."""
+MANY = 1 << 20
+"""Repetitions that Keystone manages in a moment."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unit:
+    """What must stay together: a statement, or a block from `.rept` to its `.endr`.
+
+    line: 1-based, where it begins. shown: the user's text, for messages. text: for Keystone.
+    size: the bytes it has to come to, None when that is not known beforehand.
+    """
+
+    line: int
+    shown: str
+    text: str
+    size: int | None = None
+
+
+@dataclass(slots=True)
+class Assembly:
+    """A source, parsed. labels: the names that the user gave to places, in order."""
+
+    units: list[Unit] = field(default_factory=list)
+    labels: list[str] = field(default_factory=list)
+
+
+def parse(source: str, path: str, is_mnemonic: Callable[[str], bool]) -> Assembly:
+    """Raises InputError for what Keystone would misunderstand.
+
+    is_mnemonic: is this word an instruction? It decides what a `;` begins."""
+    parser = _Parser(path, is_mnemonic)
+    lines = list(parser.without_comments(source))
+    for parser.line, text in enumerate(lines, 1):
+        parser.find_names(text)
+    for parser.line, text in enumerate(lines, 1):
+        for statement in parser.statements(text):
+            parser.statement(statement)
+    if parser.blocks:
+        _, line, shown = parser.blocks[-1]
+        raise InputError(f"block without an end: {shown}", path, line)
+    return parser.out
+
+
+class _Parser:
+    def __init__(self, path: str, is_mnemonic: Callable[[str], bool]) -> None:
+        self.path = path
+        self.is_mnemonic = is_mnemonic
+        self.out = Assembly()
+        self.line = 0
+        self.macros: set[str] = set()
+        self.numeric: dict[str, list[int]] = {}  # numeric label -> the lines that define it
+        self.serial = 0
+        self.blocks: list[tuple[str, int, str]] = []  # open: (what closes it, line, text)
+        self.block: list[str] = []
+
+    def error(self, reason: str, shown: str) -> InputError:
+        return InputError(f"{reason}: {' '.join(shown.split())}", self.path, self.line)
+
+    # From characters to statements
+
+    def without_comments(self, source: str) -> Iterator[str]:
+        """The lines, comments blanked out; raises InputError for quotations without an end."""
+        comment = 0  # the line where an open /* began
+        for self.line, line in enumerate(source.split("\n"), 1):
+            kept, i = "", 0
+            while i < len(line):
+                if comment:
+                    end = line.find("*/", i)
+                    i, comment = (end + 2, 0) if end >= 0 else (len(line), comment)
+                elif line.startswith("/*", i):
+                    i, comment, kept = i + 2, self.line, kept + " "
+                elif (
+                    line[i] == "#" or line.startswith("//", i) or (line[i] == ";" and not kept.strip())
+                ):
+                    break
+                elif line[i] in "\"'":
+                    match = QUOTATION.match(line, i)
+                    if match is None:  # "; doesn't": an apostrophe in a comment
+                        if ";" not in kept:
+                            raise self.error("quotation without an end", line[i:])
+                        kept = kept[: kept.rindex(";")]
+                        break
+                    i, kept = match.end(), kept + match[0]
+                else:
+                    i, kept = i + 1, kept + line[i]
+            yield kept.rstrip()
+        if comment:
+            raise InputError("comment without an end", self.path, comment)
+
+    def find_names(self, text: str) -> None:
+        """First pass: macros and numeric labels may be used before they are defined."""
+        for part in dialect.split(text, ";"):
+            if match := re.match(r"\s*\.macro\s+([\w.$]+)", part):
+                self.macros.add(match[1].lower())
+            while match := LABEL.match(part):
+                if match[1].isdigit():
+                    self.numeric.setdefault(match[1], []).append(self.line)
+                part = part[match.end() :]
+
+    def statements(self, text: str) -> Iterator[str]:
+        """Split at `;`, which begins a comment where no statement follows it."""
+        if bad := next((c for c in text if not (c.isprintable() or c in "\t\r\f")), ""):
+            raise self.error("unexpected character", repr(bad))
+        for i, part in enumerate(dialect.split(text, ";")):
+            if i and not self._is_statement(part.strip()):
+                return
+            if part.strip():
+                yield part.strip()
+
+    def _is_statement(self, part: str) -> bool:
+        if not part or LABEL.match(part) or ASSIGNMENT.match(part):
+            return True
+        match = WORD.match(part)
+        if match is None:
+            return False
+        word = match[0].lower()
+        if word.startswith("."):
+            return len(word) > 1 and word[1].isalpha()
+        if word in self.macros or word in dialect.ADDED:
+            return True
+        # "in the beginning" starts like an instruction, and is none: two words in a row
+        return self.is_mnemonic(word) and not PROSE.search(part[match.end() :])
+
+    # From a statement to a unit
+
+    def statement(self, shown: str) -> None:
+        text, labels = shown, ""
+        while match := LABEL.match(text):
+            labels += self._label(match[1], shown)
+            text = text[match.end() :].strip()
+        if not text:
+            self._emit(shown, labels)
+            return
+        if match := ASSIGNMENT.match(text):
+            word, rest = f"{match[1]} =", match[2].strip() or ","
+        elif match := WORD.match(text):
+            word, rest = match[0], text[match.end() :].strip()
+        else:
+            raise self.error("not a statement", shown)
+        if reason := dialect.complaint(word.lower(), rest):
+            raise self.error(reason, shown)
+        rest = self._numeric_references(rest, shown)
+        if word.endswith("="):
+            labels, rest = self._here(labels, rest)
+            self._emit(shown, f"{labels}{word} {rest}")
+        elif word.startswith("."):
+            self._directive(shown, labels, word.lower(), rest)
+        elif word.lower() in self.macros or word.startswith("\\"):
+            self._emit(shown, f"{labels}{word} {rest}")
+        else:
+            self._instruction(shown, labels, word, rest)
+
+    def _label(self, name: str, shown: str) -> str:
+        if name.startswith("__ks_"):
+            raise self.error("this name is taken", shown)
+        if not name.isdigit():
+            if not self.blocks:
+                self.out.labels.append(name)
+            return f"{name}:\n"
+        if self.blocks:
+            raise self.error("numeric labels do not work inside a block", shown)
+        return f"__ks_{name}_{self.line}:\n"
+
+    def _numeric_references(self, text: str, shown: str) -> str:
+        """`1b` and `1f`: the nearest label 1 up to this line and after it."""
+
+        def target(match: re.Match[str]) -> str:
+            places = self.numeric.get(match[1], [])
+            if match[2] == "b":
+                found = [line for line in places if line <= self.line][-1:]
+            else:
+                found = [line for line in places if line > self.line][:1]
+            if not found:
+                raise self.error(f"there is no label {match[0]}", shown)
+            return f"__ks_{match[1]}_{found[0]}"
+
+        return dialect.outside_quotes(lambda piece: NUMERIC_REFERENCE.sub(target, piece), text)
+
+    def _here(self, labels: str, text: str) -> tuple[str, str]:
+        """`$` and `.`, this place, get a name; Keystone takes `.-a` for one word. Inside a block,
+        which may be repeated, a name could not be given twice."""
+        if self.blocks:
+            return labels, dialect.place(" . ", text)
+        here = self._name("here")
+        changed = dialect.place(here, text)
+        return (labels, text) if changed == text else (f"{labels}{here}:\n", changed)
+
+    def _directive(self, shown: str, labels: str, word: str, rest: str) -> None:
+        if word not in dialect.BLOCKS:
+            labels, rest = self._here(labels, rest)
+        if word in dialect.IGNORED:
+            self._emit(shown, labels)
+        elif word == ".att_syntax":
+            raise self.error("only Intel syntax is understood", shown)
+        elif word in dialect.BLOCKS:
+            self._open(shown, labels, word, rest)
+        elif word in dialect.CLOSERS:
+            self._close(shown, f"{labels}{word}")
+        elif word == ".org":
+            base = "__ks_0 + " if (dialect.number(rest) or 0) < 1 << 20 else ""
+            self._emit(shown, f"{labels}. = {base}{rest}")
+        elif word in dialect.SPACES:
+            self._space(shown, labels, word, rest)
+        elif word in dialect.ALIGNMENTS:
+            value = dialect.number(dialect.split(rest, ",")[0])
+            if value is None or value not in dialect.ALIGNMENTS[word]:
+                raise self.error("an alignment is a number, a power of two", shown)
+            self._emit(shown, f"{labels}{word} {rest}")
+        elif word in dialect.PASSED:
+            size = dialect.DATA_SIZES.get(word)
+            count = len(dialect.split(rest, ",")) if rest else 0
+            self._emit(shown, f"{labels}{word} {rest}", None if size is None else size * count)
+        else:
+            raise self.error("unknown directive", shown)
+
+    def _open(self, shown: str, labels: str, word: str, rest: str) -> None:
+        if word == ".rept":
+            count = dialect.number(rest)
+            if count is not None and not 0 <= count <= MANY:
+                raise self.error("number out of range", shown)
+        if not self.blocks:
+            self.block = []
+        self.blocks.append((dialect.BLOCKS[word], self.line, shown))
+        self._emit(shown, f"{labels}{word} {rest}")
+
+    def _close(self, shown: str, text: str) -> None:
+        if not self.blocks or self.blocks[-1][0] != shown.split()[0].lower():
+            raise self.error("an end without its block", shown)
+        self._emit(shown, text)
+        _, line, opening = self.blocks.pop()
+        if not self.blocks:
+            self.out.units.append(Unit(line, opening, "\n".join(self.block)))
+
+    def _space(self, shown: str, labels: str, word: str, rest: str) -> None:
+        counts = [
+            dialect.number(n) or 1 for n in dialect.split(rest, ",")[: 2 if word == ".fill" else 1]
+        ]
+        if not rest or not 0 <= counts[0] * counts[-1] <= HUGE**2 or max(counts) > HUGE:
+            raise self.error("size out of range", shown)
+        changed = dialect.space(word, rest)
+        if changed is None:
+            raise self.error("a size made of labels can only be filled with zeros", shown)
+        self._emit(shown, labels + " ".join(changed))
+
+    def _instruction(self, shown: str, labels: str, word: str, rest: str) -> None:
+        lead = ""
+        while word.lower() in dialect.PREFIXES and (match := WORD.match(rest)):
+            lead += f"{word}\n"
+            word, rest = match[0], rest[match.end() :].strip()
+        changed = dialect.mnemonic(word, dialect.operands(rest))
+        if changed is None:
+            raise self.error("invalid operand", shown)
+        word, rest = changed
+        if BRANCH.match(word.lower()):
+            rest = re.sub(r"^short\s+", "", rest, flags=re.IGNORECASE)
+            if re.fullmatch(r"[\w.$@]+\s*[-+].*", rest):  # Keystone branches to names only
+                target = self._name("target")
+                labels, rest = self._here(labels, rest)
+                labels, rest = f"{labels}{target} = {rest}\n", target
+        labels, rest = self._here(labels, rest)
+        self._emit(shown, f"{labels}{lead}{word} {rest}")
+
+    def _name(self, kind: str) -> str:
+        self.serial += 1
+        return f"__ks_{kind}{self.serial}"
+
+    def _emit(self, shown: str, text: str, size: int | None = None) -> None:
+        if self.blocks:
+            self.block.append(text)
+        else:
+            self.out.units.append(Unit(self.line, shown, text, size))
