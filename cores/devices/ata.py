@@ -17,8 +17,8 @@ DATA_PORT, CONTROL_PORT = 0x1F0, 0x3F6
 
 BUSY, READY, SEEK_DONE, DATA_REQUEST, FAILED = 0x80, 0x40, 0x10, 0x08, 0x01  # status
 IDLE = READY | SEEK_DONE
-UNCORRECTABLE, NOT_FOUND, ABORTED = 0x40, 0x10, 0x04  # error
-SLAVE, BY_LBA = 0x10, 0x40  # drive register
+UNCORRECTABLE, ABORTED = 0x40, 0x04  # error
+SLAVE, BY_LBA, ALWAYS = 0x10, 0x40, 0xA0  # drive register; two bits read as ones
 NO_INTERRUPT, RESET = 0x02, 0x04  # device control
 
 READS = {0x20: False, 0x21: False, 0xC4: True}
@@ -71,6 +71,8 @@ class Ata(Device):
             if not self._slave_selected():
                 self._interrupt(False)
             return self._status()
+        if port & 7 == ERROR and self._slave_selected():
+            return 0
         return self.registers[port & 7]
 
     def write(self, port: int, size: int, value: int) -> None:
@@ -86,7 +88,7 @@ class Ata(Device):
         elif port & 7 == ERROR:
             self.features = value
         else:
-            self._set(port & 7, value)
+            self._set(port & 7, value | ALWAYS if port & 7 == DRIVE else value)
 
     def read_string(self, port: int, size: int, count: int) -> bytes:
         if port != DATA_PORT or size == 1 or self.disk is None:
@@ -125,7 +127,7 @@ class Ata(Device):
 
     def _sign(self) -> None:
         """The registers after a reset or a diagnosis: "device 0 is sound, and a disk" (9.1)."""
-        self.registers = (0, 0x01, 1, 1, 0, 0, 0, 0)
+        self.registers = (0, 0x01, 1, 1, 0, 0, ALWAYS, 0)
         self.status = IDLE
         self.features = 0
         self._stop_transfer()
@@ -200,7 +202,7 @@ class Ata(Device):
         lba = self._address()
         assert self.disk is not None
         if lba is None or lba + self.remaining > self.disk.sectors:
-            return self._fail(NOT_FOUND | ABORTED)  # disks report either, guests ask for both
+            return self._fail(ABORTED)  # where disks say "not found", QEMU and Bochs say this
         self.lba = lba
         if self.writing:
             self.status = IDLE | DATA_REQUEST  # asks for the first block without interrupting
@@ -231,7 +233,7 @@ class Ata(Device):
 
     def _fail(self, error: int) -> None:
         self._set(ERROR, error)
-        self.status = IDLE | FAILED
+        self.status = READY | FAILED
         self._stop_transfer()
         self._interrupt(True)
 

@@ -51,5 +51,5 @@ def identity(sectors: int, geometry: tuple[int, int], multiple: int) -> bytes:
     word(60, total & 0xFFFF, total >> 16)
     word(64, 0x0003, 0, 0, 120, 120)  # PIO modes 3 and 4, cycle times in ns
     word(80, 0x003E, 0)  # ATA-1 to ATA-5
-    word(82, 0x4000, 0x4000, 0x4000, 0, 0, 0x4000)  # no optional command sets
+    word(82, 0x4000, 0x5000, 0x4000, 0x4000, 0x1000, 0x4000)  # of the command sets, FLUSH CACHE
     return bytes(data)

@@ -107,8 +107,8 @@ class Keyboard(Device):
             case 0xC0:
                 self._answer(0x80)  # input port: keyboard not locked
             case 0xD0:
-                # Output port: interrupt request, A20 open, the CPU not held in reset.
-                self._answer(0x03 | (0x10 if self.output is not None else 0))
+                # Output port: wires high, interrupt request, A20 open, no reset.
+                self._answer(0xCF | (0x10 if self.output is not None else 0))
             case _ if command >= 0xF0 and not command & 1:
                 self.reset_asked = True  # pulses the CPU's reset line
 

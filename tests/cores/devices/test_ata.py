@@ -161,7 +161,7 @@ def test_beyond_the_end(disk_board: Board, lba: int, count: int) -> None:
 @pytest.mark.parametrize("code", [0x00, 0x24, 0x25, 0xA1, 0xC8, 0xFF])
 def test_unknown_commands_abort(disk_board: Board, code: int) -> None:
     """DMA, LBA48, packets and nonsense are aborted, with an interrupt."""
-    assert command(disk_board, code, 0) == 0x51
+    assert command(disk_board, code, 0) == 0x41
     assert disk_board.read(ERROR, 1) == 0x04
     assert irq14(disk_board)
 
@@ -177,8 +177,8 @@ def test_set_features(disk_board: Board) -> None:
     for feature, count, status in (
         (0x02, 0, 0x50),
         (0x03, 0x0C, 0x50),
-        (0x03, 0x42, 0x51),
-        (0x77, 0, 0x51),
+        (0x03, 0x42, 0x41),
+        (0x77, 0, 0x41),
     ):
         disk_board.write(ERROR, 1, feature)
         assert command(disk_board, 0xEF, 0, count) == status
@@ -200,7 +200,15 @@ def test_software_reset(disk_board: Board) -> None:
     assert disk_board.read(CONTROL, 1) == 0x80
     disk_board.write(STATUS, 1, 0xEC)
     disk_board.write(CONTROL, 1, 0x00)
-    assert [disk_board.read(port, 1) for port in range(ERROR, STATUS + 1)] == [1, 1, 1, 0, 0, 0, 0x50]
+    assert [disk_board.read(port, 1) for port in range(ERROR, STATUS + 1)] == [
+        1,
+        1,
+        1,
+        0,
+        0,
+        0xA0,
+        0x50,
+    ]
     assert disk_board.read(DATA, 2) == 0
     assert command(disk_board, 0x90, 0, drive=0xF0) == 0x50
     assert disk_board.read(ERROR, 1) == 1
@@ -230,7 +238,7 @@ def test_host_errors_reach_the_guest(memory: PhysicalMemory, image: Path) -> Non
     os.truncate(image, 6 * 512)
     command(board, 0x20, 5, count=2)
     assert board.read_string(DATA, 2, 256) == sector(5)
-    assert board.read(STATUS, 1) == 0x51
+    assert board.read(STATUS, 1) == 0x41
     assert board.read(ERROR, 1) == 0x40
     assert board.read(LOW, 1) == 6
     disk.close()

@@ -183,7 +183,7 @@ def test_no_mouse_and_no_reset() -> None:
     rig.command(0xFE)
     assert rig.keyboard.reset_asked
     rig.command(0xD0)
-    assert rig.all() == [0x03]
+    assert rig.all() == [0xCF]
     rig.command(0xD2)
     rig.data(0x42)
     assert rig.all() == [0x42]
