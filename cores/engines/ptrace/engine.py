@@ -166,8 +166,8 @@ class PtraceEngine(DeprivilegedEngine):
     def run(self, cpu: VirtualCpu, budget: int | None = None) -> Exit:
         """Nothing is counted: ``budget`` is ignored, and ``executed`` stays None.
 
-        At SystemCall by the SYSCALL instruction, RCX and R11 are what the instruction made of them;
-        RAX is restored."""
+        At SystemCall RIP is back at the instruction, and RAX is restored (its lower half, of INT 0x80);
+        RCX and R11 are what the SYSCALL instruction has made of them."""
         try:
             refused = self._enter(cpu)
             if refused is not None:
@@ -284,7 +284,7 @@ class PtraceEngine(DeprivilegedEngine):
         self._trap = None
         rip = cpu.rip
         if rip >= TASK_END or rip in stub.REGION:
-            return Fault(Vector.PF, None, rip) if canonical(rip) else Fault(Vector.GP)
+            return Fault(Vector.PF, None, rip) if canonical(rip) else Fault(Vector.GP, 0)
         segments = cpu.segments
         rest = (rip, native_flags(cpu), segments[FS].base, segments[GS].base)
         if rest[2] >= TASK_END or rest[3] >= TASK_END:
@@ -339,7 +339,7 @@ class PtraceEngine(DeprivilegedEngine):
             registers = tracee.get()
             code, address = tracee.signal_info()
             if registers[_CS] != USER_CS:
-                return Fault(Vector.GP)
+                return Fault(Vector.GP, 0)
             if status == STOPPED_STEP and code in (linux.TRAP_TRACE, linux.TRAP_HWBKPT):
                 if registers[_RIP] == start:
                     length = stops.repeated_string_length(tracee.peek(start, 15))
@@ -439,7 +439,7 @@ class PtraceEngine(DeprivilegedEngine):
         if vector == stops.NO_MEMORY:
             return self._fail(_NO_MEMORY)
         if cpu.rip >= TASK_END:
-            return Fault(Vector.PF, None, cpu.rip) if canonical(cpu.rip) else Fault(Vector.GP)
+            return Fault(Vector.PF, None, cpu.rip) if canonical(cpu.rip) else Fault(Vector.GP, 0)
         peek = self._current().tracee.peek
         if vector == stops.UNCLEAR and status >> 8 == _SIGSEGV:
             if peek(cpu.rip - 2, 2) != stops.INT_4 or self._ask_kernel()[1] != Vector.OF:

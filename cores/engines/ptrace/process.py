@@ -179,7 +179,7 @@ class VcpuProcess:
         self._demand(
             "rt_sigaction", linux.SYS_RT_SIGACTION, signal.SIGSEGV, stub.ACTION, 0, 8
         )  # fmt: skip
-        self.cpuid_faults = self.syscall(linux.SYS_ARCH_PRCTL, linux.ARCH_CPUID_SET, 0) == 0
+        self.cpuid_faults = self.syscall(linux.SYS_ARCH_PRCTL, linux.ARCH_SET_CPUID, 0) == 0
         for limit in (resource.RLIMIT_CORE, resource.RLIMIT_NPROC, resource.RLIMIT_FSIZE):
             _forbid(self.pid, limit)
         self._demand("prctl", linux.SYS_PRCTL, linux.PR_SET_NO_NEW_PRIVS, 1)

@@ -1,0 +1,340 @@
+"""The guest of the native trap core is hostile code on the real CPU: nothing of it reaches the host."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import select
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from cores.engines.base import (
+    INTERRUPTED,
+    KERNEL_SPACE,
+    STEPPED,
+    SYSTEM_CALL,
+    USER_SPACE,
+    Failed,
+    Fault,
+)  # fmt: skip
+from cores.engines.ptrace import stub
+from cores.engines.ptrace import sys_linux as linux
+from cores.engines.ptrace.engine import PtraceEngine
+from cores.engines.ptrace.process import STOPPED_STEP, VcpuProcess
+from cores.memory import PhysicalMemory
+from cores.ram import PAGE, Ram
+from cores.virtual_cpu import VirtualCpu
+
+CODE, DATA = 0x100000, 0x200000
+SIGSYS_STOP = (signal.SIGSYS << 8) | 0x7F
+SIGILL_STOP = (signal.SIGILL << 8) | 0x7F
+ROOT = Path(__file__).parents[2]
+
+pytestmark = pytest.mark.skipif(
+    PtraceEngine.probe() is not None, reason=f"trap:native: {PtraceEngine.probe()}"
+)
+
+
+class Prison:
+    """An engine with 1 MiB of RAM from CODE on, all of it writable and executable."""
+
+    def __init__(self) -> None:
+        self.ram = Ram(4 << 20)
+        self.engine = PtraceEngine()
+        self.engine.load(PhysicalMemory(self.ram))
+        for space in (KERNEL_SPACE, USER_SPACE):
+            self.engine.map(space, CODE, CODE, 2 << 20, writable=True, executable=True)
+        self.cpu = VirtualCpu(rip=CODE)
+
+    @property
+    def pid(self) -> int:
+        return int(self.engine.where().split()[1].rstrip(","))
+
+    def load(self, code: bytes, *registers: int) -> VirtualCpu:
+        self.ram.view[CODE : CODE + len(code)] = code
+        self.cpu.rip = CODE
+        self.cpu.gpr[:] = [*registers, *[0] * (16 - len(registers))]
+        self.cpu.gpr[4] = DATA + PAGE
+        return self.cpu
+
+    def host_side(self) -> tuple[list[str], list[str]]:
+        """What the process has of the host: its mappings, and its descriptors."""
+        with open(f"/proc/{self.pid}/maps") as file:
+            return file.read().splitlines(), sorted(os.listdir(f"/proc/{self.pid}/fd"))
+
+
+@pytest.fixture
+def prison() -> Iterator[Prison]:
+    prison = Prison()
+    yield prison
+    prison.engine.close()
+    prison.ram.close()
+
+
+def test_the_process_has_nothing_but_guest_ram(prison: Prison) -> None:
+    """Mappings: RAM, the stub, the vsyscall page. Descriptors: RAM and its twin. No environment."""
+    maps, descriptors = prison.host_side()
+    names = {line.split()[5] if len(line.split()) > 5 else "anonymous" for line in maps}
+    assert names <= {"/memfd:guest-ram", "/memfd:ringscope-vcpu", "anonymous", "[vsyscall]"}
+    for line in maps:
+        start = int(line.split("-")[0], 16)
+        assert start in stub.REGION or CODE <= start < CODE + (2 << 20) or "vsyscall" in line
+    assert descriptors == ["0", "1"]
+    status = dict(
+        line.split(":\t", 1) for line in Path(f"/proc/{prison.pid}/status").read_text().splitlines()
+    )
+    assert status["NoNewPrivs"] == "1"
+    assert status["Seccomp"] == "2"
+    assert "environ" in os.listdir(f"/proc/{prison.pid}")
+    assert Path(f"/proc/{prison.pid}/environ").read_bytes() == b""
+
+
+@pytest.mark.parametrize("code", [b"\x0f\x05", b"\xcd\x80"], ids=["syscall", "int 0x80"])
+def test_no_system_call_of_any_number_happens(prison: Prison, code: bytes) -> None:
+    """Each number, x32's and negative ones too, with plausible arguments: stopped, and nothing done."""
+    before = prison.host_side()
+    numbers = [*range(480), *range(0x4000_0000, 0x4000_0000 + 560), (1 << 64) - 1, 1 << 63, 1 << 32]
+    for number in numbers:
+        cpu = prison.load(code + b"\xf4", number, DATA, 1, DATA, 0, 0, DATA, 1)
+        assert prison.engine.run(cpu) == SYSTEM_CALL
+        assert cpu.gpr[0] == number
+    assert prison.host_side() == before
+    assert prison.engine.step(prison.load(b"\x90")) == STEPPED
+
+
+def test_the_filter_alone_refuses_what_ptrace_would_let_through(prison: Prison) -> None:
+    """Without SYSEMU (as if ptrace had failed) the guest's system calls end in SIGSYS, mmap too."""
+    with contextlib.closing(_Bare(prison)) as bare:
+        before = bare.maps()
+        for number in range(480):
+            stop = bare.call(CODE, number, DATA, PAGE, 7, 0x11, 0, 0)
+            if number in (335, 336):  # uretprobe, uprobe: newer kernels ask no filter, and kill
+                assert stop in (SIGSYS_STOP, SIGILL_STOP)
+            else:
+                assert stop == SIGSYS_STOP, number
+        assert bare.maps() == before
+
+
+def test_the_filter_lets_through_only_mapping_of_guest_ram(prison: Prison) -> None:
+    """At the stub's own gate: mmap of RAM and munmap pass, no other call and no other mmap."""
+    with contextlib.closing(_Bare(prison)) as bare:
+        gate, fine = stub.GATE, (9, 0x500000, PAGE, 3, 0x11, 0, 0)
+        assert bare.call(gate, *fine) == STOPPED_STEP
+        assert bare.call(gate, 11, 0x500000, PAGE) == STOPPED_STEP
+        for at, value in ((3, 0x11 | 8), (4, 0x32), (4, 0x10011), (5, 2), (5, 0xFFFFFFFF)):
+            arguments = list(fine)
+            arguments[at] = value
+            assert bare.call(gate, *arguments) == SIGSYS_STOP, (at, value)
+        for number in (0, 1, 2, 10, 25, 39, 56, 59, 62, 101, 157, 231, 435, 0x4000_0009):
+            assert bare.call(gate, number, *fine[1:]) == SIGSYS_STOP
+
+
+class _Bare:
+    """A vCPU process resumed by PTRACE_CONT, which stops no system call by itself."""
+
+    def __init__(self, prison: Prison) -> None:
+        twin = prison.engine.twin
+        assert twin is not None
+        self.process = VcpuProcess(prison.ram.fd, twin.fd)
+        prison.ram.view[CODE : CODE + 4] = b"\x0f\x05\xcc\xcc"
+        self.process.syscall(linux.SYS_MMAP, CODE, PAGE, 7, 0x11, 0, CODE)
+
+    def call(self, rip: int, number: int, *arguments: int) -> int:
+        """Wait status after a `syscall` at ``rip`` that is followed by int3."""
+        a = (*arguments, 0, 0, 0, 0, 0, 0)
+        tracee = self.process.tracee
+        linux.USER_REGS.pack_into(
+            tracee.registers, 0, 0, 0, 0, 0, 0, 0, 0, a[3], a[5], a[4], number, 0, a[2], a[1], a[0],
+            (1 << 64) - 1, rip, 0x33, 0x202, 0, 0x2B, 0, 0, 0, 0, 0, 0,
+        )  # fmt: skip
+        tracee.put()
+        tracee.resume(linux.PTRACE_CONT)
+        return tracee.wait()
+
+    def maps(self) -> str:
+        return Path(f"/proc/{self.process.pid}/maps").read_text()
+
+    def close(self) -> None:
+        self.process.kill()
+
+
+def test_sysenter_reaches_no_kernel(prison: Prison) -> None:
+    """SYSENTER faults, or is stopped, or ends the machine; the host's process table does not change."""
+    before = prison.host_side()
+    for number in (1, 2, 20, 120, 252):
+        exit = prison.engine.step(prison.load(b"\x0f\x34\xf4", number, DATA, 0, 1, DATA, DATA))
+        assert exit == SYSTEM_CALL or isinstance(exit, Fault)
+    assert prison.host_side() == before
+    assert isinstance(prison.engine.run(prison.load(b"\x0f\x34\xf4", 1)), Fault | Failed)
+
+
+def test_the_vsyscall_page_answers_nothing(prison: Prison) -> None:
+    """Calls and jumps to it with valid pointers are page faults there, the stack as after a call."""
+    for page_offset in (0, 0x400, 0x800):
+        target = 0xFFFF_FFFF_FF60_0000 + page_offset
+        for code, pushed in ((b"\xff\xd0", 8), (b"\xff\xe0", 0)):
+            prison.ram.view[DATA : DATA + PAGE] = bytes(PAGE)
+            cpu = prison.load(code + b"\xf4", target, 0, DATA, 0, 0, 0, DATA, DATA)
+            assert prison.engine.run(cpu) == Fault(14, None, target)
+            assert (cpu.rip, cpu.gpr[4]) == (target, DATA + PAGE - pushed)
+            assert not any(prison.ram.view[DATA : DATA + PAGE - 8])  # no time was written
+            cpu = prison.load(code + b"\xf4", target, 0, 0, 0, 0, 0, DATA, DATA)
+            assert prison.engine.step(cpu) == STEPPED
+            assert prison.engine.step(cpu) == Fault(14, None, target)
+
+
+def test_the_stub_serves_nobody_else(prison: Prison) -> None:
+    """Jumps to every byte of the stub, with the registers of a system call, are faults there."""
+    before = prison.host_side()
+    for target in [*range(stub.CODE, stub.CODE + 64), stub.DATA, stub.DATA + PAGE]:
+        cpu = prison.load(b"\xff\xe3\xf4", 9, 7, 0x1000, target, 0, 0, 0x1000, 0x600000)
+        exit = prison.engine.run(cpu)
+        assert isinstance(exit, Fault)
+        assert exit.vector in (13, 14)
+        cpu.rip = target
+        assert prison.engine.step(cpu) == prison.engine.run(cpu) == Fault(14, None, target)
+    assert prison.host_side() == before
+
+
+def test_wild_code(prison: Prison) -> None:
+    """Random byte strings, run and stepped: the engine survives, or says that it failed."""
+    source = random.Random(1974)
+    before = prison.host_side()
+    for _ in range(1500):
+        code = source.randbytes(64)
+        registers = [source.choice((0, 1, DATA, CODE, 9, source.getrandbits(64))) for _ in range(16)]
+        alarm = threading.Timer(0.2, prison.engine.interrupt)
+        cpu = prison.load(code.ljust(PAGE, b"\xf4"), *registers)
+        prison.engine.space = source.randrange(2)
+        if source.randrange(2):
+            exit = prison.engine.step(cpu)
+        else:
+            alarm.start()
+            exit = prison.engine.run(cpu)
+            alarm.cancel()
+        if isinstance(exit, Failed):
+            assert "64-bit mode" in exit.reason
+            prison.engine.close()
+            prison.__init__()  # type: ignore[misc]  # a fresh one, as the next machine would be
+    prison.engine.space = KERNEL_SPACE
+    while prison.engine.step(prison.load(b"\x90")) == INTERRUPTED:
+        pass
+    assert _shape(prison.host_side()[0]) == _shape(before[0])
+    assert prison.host_side()[1] == before[1]
+
+
+def _shape(maps: list[str]) -> list[str]:
+    return [line.split()[0] + line.split()[1] for line in maps]
+
+
+def test_storms(prison: Prison) -> None:
+    """int3 without end, TF, AC and NT by popf, a stack that points nowhere: all is the guest's own."""
+    for _ in range(300):
+        assert prison.engine.run(prison.load(b"\xcc")) == Fault(3)
+    for flags in (0x100, 0x40000, 0x4000, 0x44100, 0x254DD5):
+        prison.ram.view[DATA : DATA + 8] = flags.to_bytes(8, "little")
+        cpu = prison.load(b"\x9d\x90\x90\xf4")
+        cpu.gpr[4] = DATA
+        assert isinstance(prison.engine.run(cpu), Fault)
+        assert prison.engine.step(prison.load(b"\x90")) == STEPPED
+    for stack in (0, 8, 1 << 47, (1 << 64) - 8, 0xFFFF_8000_0000_0000, stub.FRAME_TOP):
+        cpu = prison.load(b"\xf4")
+        cpu.gpr[4] = stack
+        assert prison.engine.run(cpu) == Fault(13, 0)
+
+
+def _children() -> set[str]:
+    found: set[str] = set()
+    for task in os.listdir("/proc/self/task"):
+        with open(f"/proc/self/task/{task}/children") as file:
+            found |= set(file.read().split())
+    return found
+
+
+def test_two_hundred_engines_leave_nothing() -> None:
+    """Opened, used in both spaces and closed: the same descriptors, threads, children and memory."""
+
+    def cycle() -> None:
+        prison = Prison()
+        prison.engine.step(prison.load(b"\x90"))
+        prison.engine.space = USER_SPACE
+        prison.engine.step(prison.load(b"\x90"))
+        prison.engine.close()
+        prison.ram.close()
+
+    def usage() -> tuple[int, int, set[str]]:
+        return len(os.listdir("/proc/self/fd")), threading.active_count(), _children()
+
+    def resident() -> int:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * PAGE
+
+    cycle()
+    before, size = usage(), resident()
+    for _ in range(200):
+        cycle()
+    assert usage() == before
+    assert resident() - size < 4 << 20
+
+
+TRACER = """
+import sys
+sys.path.insert(0, {root!r})
+from cores.engines.ptrace.engine import PtraceEngine
+from cores.engines.base import USER_SPACE
+from cores.memory import PhysicalMemory
+from cores.ram import Ram
+from cores.virtual_cpu import VirtualCpu
+ram = Ram(2 << 20)
+ram.view[0x100000:0x100002] = b"\\xeb\\xfe"
+engine = PtraceEngine()
+engine.load(PhysicalMemory(ram))
+for space in (1, 0):
+    engine.map(space, 0x100000, 0x100000, 4096, writable=True, executable=True)
+print(*(p.pid for p in engine._processes.values()), flush=True)
+{end}
+"""
+
+
+@pytest.mark.parametrize(
+    ("end", "number"),
+    [
+        ("engine.run(VirtualCpu(rip=0x100000))", signal.SIGKILL),
+        ("engine.run(VirtualCpu(rip=0x100000))", signal.SIGTERM),
+        ("sys.stdin.read(1)", signal.SIGKILL),
+        ("", None),
+        ("raise RuntimeError", None),
+        ("import os; os._exit(3)", None),
+    ],
+)
+def test_no_process_survives_its_tracer(end: str, number: signal.Signals | None) -> None:
+    """Killed while the guest spins or stands, ended, crashed, gone without a word: both processes end."""
+    tracer = subprocess.Popen(
+        [sys.executable, "-c", TRACER.format(root=str(ROOT), end=end)],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
+    )  # fmt: skip
+    assert tracer.stdout is not None
+    pids = [int(word) for word in tracer.stdout.readline().split()]
+    assert len(pids) == 2
+    watched = []
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError):  # ended already
+            watched.append(os.pidfd_open(pid))
+    if number is not None:
+        assert len(watched) == 2
+        tracer.send_signal(number)
+    for fd in watched:
+        assert select.select([fd], [], [], 10)[0], "a vCPU process lives on"
+        os.close(fd)
+    tracer.communicate()
+
+
+def test_ctrl_c_is_not_for_the_guest(prison: Prison) -> None:
+    """The vCPU process has a process group of its own, where the terminal's SIGINT does not go."""
+    assert os.getpgid(prison.pid) != os.getpgid(0)
