@@ -15,7 +15,7 @@ from ..virtual_cpu import Segment, TableRegister, VirtualCpu
 from ..x86.decode import Truncated, decode
 from ..x86.encoding import LONGEST
 from ..x86.faults import GuestFault
-from ..x86.instruction import Immediate, Instruction
+from ..x86.instruction import Immediate, Instruction, Sensitivity
 from ..x86.registers import CS, FS, GS, SS, USER_FLAGS, Cr0, Cr4, Efer, Flag, PageFault, Vector
 from . import unicorn_native
 from .base import (
@@ -35,6 +35,9 @@ _TABLES_AT = 1 << 36
 """Physical address of the engine's own page tables, far behind any guest's RAM."""
 
 _PAGE = 4096
+_CR0 = int(Cr0.PG | Cr0.AM | Cr0.WP | Cr0.NE | Cr0.ET | Cr0.MP | Cr0.PE)
+_CR4 = int(Cr4.PAE | Cr4.PGE | Cr4.OSFXSR | Cr4.OSXMMEXCPT | Cr4.DE | Cr4.TSD)
+_DISABLED = int(Cr0.TS | Cr0.EM)
 _HOST_FLAGS = int(Flag.FIXED | Flag.IF)
 _REFUSED = frozenset(("in", "out", "ins", "outs", "rdpmc"))  # IOPL is 0, no I/O map, CR4.PCE clear
 _LINUX_GATE = 0x80
@@ -69,8 +72,8 @@ class PortableTrapEngine(DeprivilegedEngine):
         self.close()
         self._memory = memory
         memory.unseen = []
-        self._core = UnicornCpu(self._fetch)
-        self._free = FreeRunner(self._core, lambda insn: _ring_3_verdict(insn) is not None)
+        self._core = UnicornCpu(self._fetch, self._locate)
+        self._free = FreeRunner(self._core, _must_leave)
         self._tables = HiddenTables(_TABLES_AT)
         ram = memory.ram
         self._core.unicorn.map_ram(0, len(ram.view), ram.address)  # its scratch pages too
@@ -97,7 +100,13 @@ class PortableTrapEngine(DeprivilegedEngine):
         core.announce(self._memory)
         real = self._real
         _enter(real, cpu, self._hidden().roots[self.space])
+        # Nobody looks ahead here for x87 and SSE that the guest has disabled: let them fault.
+        real.cr0, real.cr4 = (
+            real.cr0 | cpu.cr0 & _DISABLED,
+            real.cr4 & ~Cr4.OSFXSR | cpu.cr4 & Cr4.OSFXSR,
+        )
         exit = free.run(real, budget)
+        real.cr0, real.cr4 = _CR0, _CR4
         self.executed = free.executed
         _leave(real, cpu)
         if isinstance(exit, Intercept):
@@ -120,7 +129,7 @@ class PortableTrapEngine(DeprivilegedEngine):
 
     def memory_changed(self) -> None:
         core, free = self._loaded()
-        core.unicorn.flush_code()
+        core.forget_code()
         core.unicorn.flush_tlb()
         free.forget()
 
@@ -185,6 +194,9 @@ class PortableTrapEngine(DeprivilegedEngine):
             code += self._memory.ram.view[start:end]
         return code
 
+    def _locate(self, _cpu: VirtualCpu, page: int) -> int | None:
+        return self._hidden().translate(self.space, page, execute=True)
+
     def _loaded(self) -> tuple[UnicornCpu, FreeRunner]:
         if self._core is None or self._free is None:
             raise RuntimeError("the engine has no guest: load() it first")
@@ -196,12 +208,19 @@ class PortableTrapEngine(DeprivilegedEngine):
         return self._tables
 
 
+def _must_leave(insn: Instruction) -> bool:
+    """In free mode: would Unicorn do otherwise than a CPU in ring 3, or than the guest's CPU?"""
+    if insn.sensitivity in (Sensitivity.SILENT, Sensitivity.ABSENT):
+        return True
+    return insn.sensitivity is Sensitivity.PRIVILEGED and _ring_3_verdict(insn) is not None
+
+
 def _ring_3() -> VirtualCpu:
     """A CPU as Linux has set it up for a process: what a deprivileged guest really runs on."""
     real = VirtualCpu(
         rflags=_HOST_FLAGS,
-        cr0=int(Cr0.PG | Cr0.AM | Cr0.WP | Cr0.NE | Cr0.ET | Cr0.MP | Cr0.PE),
-        cr4=int(Cr4.PAE | Cr4.PGE | Cr4.OSFXSR | Cr4.OSXMMEXCPT | Cr4.DE | Cr4.TSD),
+        cr0=_CR0,
+        cr4=_CR4,
         efer=int(Efer.SCE | Efer.LME | Efer.LMA | Efer.NXE),
         idtr=TableRegister(0xFFFFFE0000000000, 0xFFF),
         ldtr=Segment(0, 0, 0, 0),

@@ -11,6 +11,7 @@ from __future__ import annotations
 from ..errors import UnavailableError
 from ..memory import HOLE, PhysicalMemory
 from ..virtual_cpu import VirtualCpu
+from ..x86.faults import GuestFault
 from ..x86.instruction import Instruction, Reason, Sensitivity
 from ..x86.paging import Mmu
 from . import unicorn_native
@@ -61,7 +62,7 @@ class InterpreterEngine(Engine):
         self.close()
         self._memory = memory
         memory.unseen = []
-        self._core = UnicornCpu(self._fetch)
+        self._core = UnicornCpu(self._fetch, self._locate)
         self._free = FreeRunner(self._core, _left_to_the_vmm)
         ram, unicorn = memory.ram, self._core.unicorn
         below = min(HOLE.start, ram.size)
@@ -113,7 +114,7 @@ class InterpreterEngine(Engine):
 
     def memory_changed(self) -> None:
         core, free = self._loaded()
-        core.unicorn.flush_code()
+        core.forget_code()
         core.unicorn.flush_tlb()
         free.forget()
 
@@ -142,6 +143,12 @@ class InterpreterEngine(Engine):
 
     def _fetch(self, cpu: VirtualCpu, rip: int) -> bytes:
         return Mmu(self._memory, cpu).fetch(rip)
+
+    def _locate(self, cpu: VirtualCpu, page: int) -> int | None:
+        try:
+            return Mmu(self._memory, cpu).translate(page, execute=True)
+        except GuestFault:
+            return None
 
 
 def _left_to_the_vmm(insn: Instruction) -> bool:

@@ -31,6 +31,11 @@ from .unicorn_state import RegisterTransfer
 Fetch = Callable[[VirtualCpu, int], bytes]
 """The up to 15 bytes of code at a linear address; raises GuestFault when there are none."""
 
+Locate = Callable[[VirtualCpu, int], int | None]
+"""The physical address of a page of code, by its linear address."""
+
+PAGE, LINE = 4096, 64
+
 _ERROR_VECTORS = frozenset(
     (Vector.DF, Vector.TS, Vector.NP, Vector.SS, Vector.GP, Vector.PF, Vector.AC)
 )  # fmt: skip
@@ -39,22 +44,33 @@ _ERROR_VECTORS = frozenset(
 class UnicornCpu:
     """Executes a ``VirtualCpu`` in exactly its state, privileged registers included.
 
-    unicorn: to map memory into. last_error: the error code of the last exception, 0 when it has none.
+    unicorn: to map memory into. on_translation: called with address and length of each block that
+    Unicorn translates. on_forgotten: called when it shall translate all of them anew. last_error: the error code of the last exception, 0 when it has none.
     host_error: raised by a device's callback while the guest ran; raised again when it is left.
     """
 
-    def __init__(self, fetch: Fetch) -> None:
+    def __init__(self, fetch: Fetch, locate: Locate) -> None:
         self.layout = find_layout()
         self.unicorn = Unicorn()
         self.fetch = fetch
+        self._locate = locate
+        self._cpu = VirtualCpu()
+        self._translated: set[int] = set()
+        self._begun = False
+        self.on_translation: Callable[[int, int], None] = lambda address, size: None
+        self.on_forgotten: Callable[[], None] = lambda: None
         self.last_error = 0
         self.host_error: Exception | None = None
         self._vector = -1
         self._transfer = RegisterTransfer(self.unicorn, self.layout)
         self.unicorn.on_interrupt(self._on_interrupt)
+        self.unicorn.on_translation(self._on_translation)
 
     def step(self, cpu: VirtualCpu) -> Exit:
         """Complete one instruction: Stepped, Fault, or Failed."""
+        self._cpu = cpu
+        if not self._begun:
+            self._begin(cpu)
         rip, resume = cpu.rip, cpu.rflags & Flag.RF
         self._transfer.enter(cpu)
         exit = self._once(cpu, rip, 1)
@@ -82,14 +98,41 @@ class UnicornCpu:
         unicorn_fpu.write_image(self.unicorn, self.layout, image)
 
     def announce(self, memory: PhysicalMemory) -> None:
-        """The VMM has stored to RAM since the guest was last left: some of it may be code."""
+        """The VMM may have stored to RAM since the guest was last left. Unicorn translates code anew
+        when the guest changes it, but does not see this."""
         if memory.unseen:
-            for gpa, length in memory.unseen:
-                self.unicorn.stored(gpa, bytes(memory.view[gpa : gpa + length]))
+            stored = {
+                line
+                for gpa, length in memory.unseen
+                for line in range(gpa // LINE, (gpa + length - 1) // LINE + 1)
+            }
             memory.unseen.clear()
+            if not self._translated.isdisjoint(stored):
+                self.forget_code()
+
+    def forget_code(self) -> None:
+        """Translate everything anew when it runs again."""
+        self._translated.clear()
+        self._begun = False
+        self.unicorn.flush_code()
+        self.on_forgotten()
+
+    def _begin(self, cpu: VirtualCpu) -> None:
+        """Of its very first block Unicorn tells nobody: take all that it can be for code."""
+        self._begun = True
+        self._on_translation(cpu.rip, PAGE)
 
     def close(self) -> None:
         self.unicorn.close()
+
+    def _on_translation(self, address: int, size: int) -> None:
+        """Remember where translated code lies in physical memory."""
+        for page in range(address & -PAGE, address + size, PAGE):
+            gpa = self._locate(self._cpu, page)
+            if gpa is not None:
+                start, end = max(address, page) - page, min(address + size, page + PAGE) - page
+                self._translated.update(range((gpa + start) // LINE, (gpa + end - 1) // LINE + 1))
+        self.on_translation(address, size)
 
     def _on_interrupt(self, vector: int) -> None:
         self._vector = vector
@@ -105,6 +148,9 @@ class UnicornCpu:
 
     def execute(self, cpu: VirtualCpu) -> Exit | None:
         """Enter and run until something stops Unicorn: None, or the exception at RIP. No count."""
+        self._cpu = cpu
+        if not self._begun:
+            self._begin(cpu)
         self._transfer.enter(cpu)
         code = self.unicorn.start(cpu.rip)
         return self._outcome(cpu, code)

@@ -180,10 +180,6 @@ class Unicorn:
         self._check(self._lib.uc_hook_del(self._uc, ctypes.c_void_p(handle)))
         del self._hooks[handle]
 
-    def stored(self, address: int, data: bytes) -> None:
-        """Python has put ``data`` at the physical ``address``: forget what was translated there."""
-        self._check(self._quick.uc_mem_write(self._uc, ctypes.c_uint64(address), data, len(data)))
-
     def flush_code(self) -> None:
         self._ctl(_CTL_FLUSH_TB, 0)
 

@@ -58,7 +58,9 @@ class FreeRunner:
         self._core = core
         self._special = special
         self._blocks: dict[tuple[int, int], Block] = {}
-        self._hooks: list[int] = []
+        core.on_translation = self._on_translation
+        core.on_forgotten = self.forget
+        self._hook: int | None = None
         self._steps = 0
         self._paging: tuple[int, ...] = ()
         self._asked = False
@@ -74,30 +76,28 @@ class FreeRunner:
 
     @property
     def active(self) -> bool:
-        """Are the block hooks in place?"""
-        return bool(self._hooks)
+        """Is the block hook in place?"""
+        return self._hook is not None
 
     def start(self) -> None:
-        """Put the block hooks in place; code translated so far does not know of them."""
-        unicorn = self._core.unicorn
-        self._hooks = [unicorn.on_block(self._on_block), unicorn.on_translation(self._on_translation)]
-        self.forget()
-        unicorn.flush_code()
+        """Put the block hook in place; code translated so far does not know of it."""
+        self._hook = self._core.unicorn.on_block(self._on_block)
+        self._core.forget_code()
 
     def may_step(self) -> bool:
         """Shall ``single`` do the next step? A few between two runs, yes; but exact stepping is
-        faster when Unicorn counts, and then the hooks are taken away."""
+        faster when Unicorn counts, and then the hook is taken away."""
         self._steps += 1
         if self._steps > STEPS_BETWEEN_RUNS:
             self.stop()
         return self.active
 
     def stop(self) -> None:
-        """Take the hooks away again, for exact steps that Unicorn counts."""
-        for hook in self._hooks:
-            self._core.unicorn.unhook(hook)
-        self._hooks.clear()
-        self._core.unicorn.flush_code()
+        """Take it away again, for exact steps that Unicorn counts."""
+        if self._hook is not None:
+            self._core.unicorn.unhook(self._hook)
+            self._hook = None
+            self._core.forget_code()
 
     def interrupt(self) -> None:
         """From any thread. The next block hook sees it, before it counts its block."""

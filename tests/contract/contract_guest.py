@@ -1,0 +1,72 @@
+"""One guest on each engine that runs here; the suite in this folder holds them all to one contract."""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import dataclass
+
+import pytest
+
+from cores.engines.base import STEPPED, DeprivilegedEngine, Engine, Exit
+from cores.memory import HOLE, PhysicalMemory
+from cores.platform import INITIAL_FPU, boot
+from cores.program import Program, Segment
+from cores.ram import Ram
+from cores.virtual_cpu import VirtualCpu
+
+ENGINES = {
+    "interpreter": "cores.engines.unicorn:InterpreterEngine",
+    "trap:portable": "cores.engines.portable:PortableTrapEngine",
+    "trap:native": "cores.engines.ptrace.engine:PtraceEngine",
+    "kvm": "cores.engines.kvm.engine:KvmEngine",
+}
+CODE = 0x100000
+DATA = 0x200000
+RAM_BYTES = 4 << 20
+
+
+@dataclass
+class Guest:
+    """The platform's boot state, on one engine. CODE and DATA are where its code and data go."""
+
+    engine: Engine
+    memory: PhysicalMemory
+    cpu: VirtualCpu
+
+    def code(self, code: bytes, at: int = CODE) -> None:
+        """Put code there, and RIP on it."""
+        self.memory.write(at, code)
+        self.cpu.rip = at
+
+    def steps(self, count: int = 1) -> None:
+        """So many completed instructions; on a CPU that executes for real, the VMM maps ahead."""
+        for _ in range(count):
+            exit = self.engine.step(self.cpu)
+            assert exit == STEPPED, exit
+
+    def refused(self) -> Exit:
+        """A step that must not be completed; nothing may have changed."""
+        before = self.cpu.copy()
+        exit = self.engine.step(self.cpu)
+        assert exit != STEPPED
+        assert self.cpu.state() == before.state()
+        return exit
+
+
+def open_guest(name: str) -> Guest:
+    module, _, attribute = ENGINES[name].partition(":")
+    try:
+        cls = getattr(importlib.import_module(module), attribute)
+    except ImportError as error:
+        pytest.skip(f"{name}: {error}")
+    if reason := cls.probe():
+        pytest.skip(f"{name}: {reason}")
+    engine: Engine = cls()
+    memory, cpu = PhysicalMemory(Ram(RAM_BYTES)), VirtualCpu()
+    boot(Program("-", "flat", CODE, (Segment(CODE, b"\x90", 1),), ""), memory, cpu)
+    engine.load(memory)
+    engine.write_fpu(INITIAL_FPU)
+    if isinstance(engine, DeprivilegedEngine):
+        for start, stop in ((0x10000, HOLE.start), (HOLE.stop, RAM_BYTES)):
+            assert engine.map(0, start, start, stop - start, writable=True, executable=True)
+    return Guest(engine, memory, cpu)
