@@ -144,9 +144,7 @@ class _Bare:
     """A vCPU process resumed by PTRACE_CONT, which stops no system call by itself."""
 
     def __init__(self, prison: Prison) -> None:
-        twin = prison.engine.twin
-        assert twin is not None
-        self.process = VcpuProcess(prison.ram.fd, twin.fd)
+        self.process = VcpuProcess(prison.ram.fd, prison.ram.fd)
         prison.ram.view[CODE : CODE + 4] = b"\x0f\x05\xcc\xcc"
         self.process.syscall(linux.SYS_MMAP, CODE, PAGE, 7, 0x11, 0, CODE)
 
@@ -301,7 +299,7 @@ engine = PtraceEngine()
 engine.load(PhysicalMemory(ram))
 for space in (1, 0):
     engine.map(space, 0x100000, 0x100000, 4096, writable=True, executable=True)
-print(*(p.pid for p in engine._processes.values()), flush=True)
+print(*(v.process.pid for v in engine._vcpus.values()), flush=True)
 {end}
 """
 

@@ -12,6 +12,12 @@ from ...x86.registers import Vector
 from ..base import Fault
 from . import sys_linux as linux
 
+STOPPED = 0x7F
+"""The low byte of a wait status that is a stop; the signal stands above it."""
+
+RIP = 16
+"""Place of RIP in ``linux.USER_REGS``."""
+
 FOREIGN = -1
 """A signal that no exception made: a kick, or somebody's kill(1). To be ignored."""
 
