@@ -131,6 +131,8 @@ class FreeRunner:
 
     def _came_back(self, exit: Exit) -> None:
         vmm, board = self.vmm, self.vmm.board
+        if isinstance(exit, PortRead | PortWrite):
+            board.advance(vmm.ticks)
         match exit:
             case BudgetSpent() | Interrupted() | Stepped():
                 pass

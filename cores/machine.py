@@ -154,4 +154,6 @@ class Machine:
         if self._runner is not None:
             self._runner.close()
         self.engine.close()
+        if self.board.disk is not None:
+            self.board.disk.close()
         self.ram.close()

@@ -115,6 +115,9 @@ class Patcher:
                     todo += self._promised(following)
                     break
                 at = following
+        if found:
+            for page in self.shared:
+                self._remember(page)
         return found
 
     def _promised(self, target: int) -> list[int]:

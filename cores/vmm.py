@@ -52,6 +52,7 @@ from .x86.decode import Truncated, decode
 from .x86.faults import GuestFault, Unsupported, undefined_opcode
 from .x86.floating import check_floating
 from .x86.instruction import Instruction, Reason, Sensitivity
+from .x86.operand_checks import address_fault, check_alignment
 from .x86.paging import PAGE, Mmu
 from .x86.registers import MASK64, Flag, Vector
 from .x86.touched import accesses, touched
@@ -111,6 +112,7 @@ class Vmm:
             engine if isinstance(engine, DeprivilegedEngine) else None
         )
         self.shadow = ShadowPages(self.trap, memory, cpu, self.mmu) if self.trap else None
+        self._translated = not engine.traits.native
         self.patcher: Patcher | None = None
         self.trace = Trace()
         self.instructions = 0
@@ -161,7 +163,7 @@ class Vmm:
             else:
                 if self.stop is None:
                     self.last = insn
-                    self._completed()
+                    self._completed(insn)
                     return
 
     def _execute_watched(self, insn: Instruction) -> None:
@@ -219,6 +221,8 @@ class Vmm:
         if insn.sensitivity is Sensitivity.ORDINARY:
             if insn.floating and self.trap:
                 check_floating(insn, self.cpu)  # CR0.TS and EM exist only in the virtual CPU
+            if self._translated and (insn.access or insn.implicit):
+                check_alignment(insn, self.cpu)
             return True
         if self.trap:
             return insn.sensitivity is Sensitivity.PRIVILEGED or self.pure
@@ -229,8 +233,8 @@ class Vmm:
     def _intercepted(self, insn: Instruction) -> bool:
         intercepts = self.engine.traits.intercepts
         if insn.mnemonic in intercepts:
-            return True
-        return insn.mnemonic == "mov" and insn.reason is Reason.CR and "mov cr" in intercepts
+            return True  # of "mov" only the forms with CRn and DRn are privileged
+        return insn.mnemonic == "mov" and insn.sensitivity is Sensitivity.PRIVILEGED
 
     def _enter(self, insn: Instruction) -> None:
         """Enter the guest until this instruction is complete. Raises GuestFault for the guest's own."""
@@ -253,13 +257,13 @@ class Vmm:
                 return True
             case Fault(vector, error, address):
                 if self.trap is None:
-                    raise GuestFault(vector, error, address)
+                    raise self._guests_own(vector, error, address, insn)
                 if vector == Vector.PF and address is not None:
                     return self._hidden_fault(insn, address)
                 if self.patcher is not None and vector == Vector.GP and self._at_patch(insn):
                     return self._patched(insn)
                 if insn.sensitivity is Sensitivity.ORDINARY:
-                    raise self._guests_own(vector, error)
+                    raise self._guests_own(vector, error, None, insn)
                 self._emulate(insn, f"the CPU refused it: {VECTOR_NAMES[vector]}")
                 return True
             case SystemCall():
@@ -289,13 +293,12 @@ class Vmm:
             case _:
                 assert_never(exit)
 
-    def _completed(self) -> None:
+    def _completed(self, insn: Instruction) -> None:
         """Count it, and see what it has brought about."""
         self.instructions += 1
         self.ticks += 1
-        cpu = self.cpu
-        if cpu.rflags & Flag.RF and self.trap:
-            cpu.rflags &= ~Flag.RF
+        if self.cpu.rflags & Flag.RF and insn.mnemonic != "iret":  # what IRET loads lasts for one more
+            self.cpu.rflags &= ~Flag.RF
         if self.board.stop is not None:
             self.stop, self.exit_status = self.board.stop.stop, self.board.stop.status
         elif self.emulator.halted:
@@ -362,7 +365,7 @@ class Vmm:
                             self.shadow.reveal(missing)
                             pages.add(missing & -PAGE)
                     case Fault(vector, error, _):
-                        raise self._guests_own(vector, error)
+                        raise self._guests_own(vector, error, None, insn)
                     case Failed(reason):
                         return self.fail(reason)
                     case _:
@@ -489,7 +492,7 @@ class Vmm:
                         if self._fill(insn, missing) is not Filled.MAPPED:
                             window.open(missing)
                     case Fault(vector, error, _):
-                        raise self._guests_own(vector, error)
+                        raise self._guests_own(vector, error, None, insn)
                     case Failed(reason):
                         return self.fail(reason)
                     case _:
@@ -500,11 +503,15 @@ class Vmm:
         window.close(self.cpu, completed=True)
         self._record(insn, Reason.MMIO, window.detail, "executed through a window", at, ring)
 
-    def _guests_own(self, vector: int, error: int | None) -> GuestFault:
-        """What the real CPU said about an ordinary instruction is what the virtual one says."""
+    def _guests_own(
+        self, vector: int, error: int | None, address: int | None, insn: Instruction
+    ) -> GuestFault:
+        """What the executing CPU said about an ordinary instruction is what the virtual one says."""
         if error is None and vector in (Vector.GP, Vector.SS, Vector.AC):
             error = 0
-        return GuestFault(vector, error)
+        if vector == Vector.GP and error == 0 and not self.engine.traits.native:
+            return address_fault(insn, self.cpu)  # a translator does not tell #SS from #GP
+        return GuestFault(vector, error, address)
 
     def reflect(self, fault: GuestFault) -> None:
         """Deliver an exception to the guest's handler."""
@@ -572,7 +579,7 @@ class Vmm:
                 cpu.rflags |= Flag.TF
         if insn.reason in (Reason.INT, Reason.SYSCALL) or cpu.interrupt_shadow or self.stop:
             return
-        self._completed()
+        self._completed(insn)
         cpu.debug[6] |= 1 << 14  # DR6.BS
         self.instructions -= 1  # step() counts it
         self.ticks -= 1

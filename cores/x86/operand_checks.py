@@ -1,0 +1,58 @@
+"""What a CPU checks of an operand's address before it touches memory, and translators forget.
+
+Unicorn neither raises #GP for a misaligned 16-byte SSE operand nor #AC, and says #GP where a
+non-canonical stack address is #SS. The real CPU does; so the software engines ask here first.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from .faults import GuestFault, general_protection, stack_fault
+from .instruction import Instruction, MemoryOperand, Register
+from .registers import RBP, RSP, Cr0, Flag, Vector, canonical
+from .touched import accesses
+
+if TYPE_CHECKING:
+    from ..virtual_cpu import VirtualCpu
+
+_UNALIGNED = frozenset({
+    "movups", "movupd", "movdqu", "lddqu",
+    "pcmpestri", "pcmpestrm", "pcmpistri", "pcmpistrm",
+})  # fmt: skip
+"""SSE instructions whose 16-byte operand may lie anywhere (SDM vol. 2, table 2-21)."""
+
+STACK_SEGMENT = 2
+
+
+def check_alignment(insn: Instruction, cpu: VirtualCpu) -> None:
+    """Raises GuestFault #GP(0) for a misaligned SSE operand, and #AC(0) for any misaligned one of
+    user code that asked for it (SDM vol. 3, 6.15). Called for instructions with memory operands."""
+    alignment_check = cpu.rflags & Flag.AC and cpu.cr0 & Cr0.AM and cpu.cpl == 3
+    if not insn.floating and not alignment_check:
+        return
+    for gva, length, _ in accesses(insn, cpu):
+        if length == 16 and insn.floating and gva % 16 and _must_be_aligned(insn):
+            raise general_protection()
+        if alignment_check and length in (2, 4, 8) and gva % length:
+            raise GuestFault(Vector.AC, 0)
+
+
+def _must_be_aligned(insn: Instruction) -> bool:
+    if insn.mnemonic in _UNALIGNED:
+        return False
+    return any(isinstance(o, Register) and o.name.startswith("xmm") for o in insn.operands)
+
+
+def address_fault(insn: Instruction, cpu: VirtualCpu) -> GuestFault:
+    """The fault of a non-canonical operand: #SS(0) through the stack segment, else #GP(0)."""
+    explicit = [o for o in insn.operands if isinstance(o, MemoryOperand)]
+    if any(_through_stack(o) for o in explicit):
+        return stack_fault()
+    if not explicit and insn.implicit and not canonical(cpu.gpr[RSP]):
+        return stack_fault()
+    return general_protection()
+
+
+def _through_stack(operand: MemoryOperand) -> bool:
+    return operand.segment == STACK_SEGMENT or (operand.segment < 4 and operand.base in (RSP, RBP))
