@@ -126,6 +126,7 @@ class VcpuProcess:
         area = self.tracee.get_xstate()
         features = int.from_bytes(area[_XFEATURES : _XFEATURES + 8], "little")
         area[: linux.FXSAVE_SIZE - 48] = image[: linux.FXSAVE_SIZE - 48]  # the rest is the kernel's
+        area[26:28] = bytes(2)  # MXCSR bits that no CPU has would be refused
         kept = _X87_AND_SSE | features & _PKRU  # PKRU guards the stub
         area[_XFEATURES : _XFEATURES + 8] = kept.to_bytes(8, "little")
         self.tracee.set_xstate(area)
