@@ -16,11 +16,12 @@ from cores.trace import ExitEvent
 from cores.x86.decode import Truncated, decode, text
 from cores.x86.faults import GuestFault
 from cores.x86.instruction import Instruction, Reason, Sensitivity
+from cores.x86.sensitive import explain
 
 GUEST, CPU, HOST = "Guest OS", "CPU", "Host OS"
 
-SEEN_COMING = "found before it ran"
-"""``ExitEvent.detail`` of an instruction that the VMM emulated without letting the CPU try."""
+SEEN_COMING = ("found before it ran", "patched")
+"""How ``ExitEvent.handled`` begins when the VMM did not let the CPU try."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,8 +94,8 @@ def dialogue(event: ExitEvent, core: str) -> tuple[Line, ...]:
     lines = []
     if asm and (wish := _wish(event.reason, asm)):
         lines.append(Line(GUEST, wish, f"virtual ring {event.ring}"))
-    lines.append(Line(CPU, _cpu(event, core), f"{event.detail} at {event.rip:x}"))
-    lines.append(Line(HOST, _host(event), cost))
+    lines.append(Line(CPU, _cpu(event, core), f"{event.handled}, at {event.rip:x}"))
+    lines.append(Line(HOST, _host(event, asm), cost))
     return tuple(lines)
 
 
@@ -152,46 +153,49 @@ def _cpu(event: ExitEvent, core: str) -> str:
     """What the CPU does about it: where the machines differ."""
     reason = event.reason
     if reason is Reason.IRQ:
-        return "A device wants the guest's attention."
+        return "(a device has raised its interrupt line)"
     if reason is Reason.SHADOW:
         return "I have no mapping for that page. Host?"
     if reason is Reason.SCAN:
-        return "This page may not run before the host has read it. Host?"
+        return "That page may not run before the host has read it. Host?"
     if reason in (Reason.EXCEPTION, Reason.SHUTDOWN):
-        return f"That does not work: {event.detail}. Host, he is your guest."
+        return f"That is a fault: {event.detail}. Host, it is your guest's."
     if core == "kvm":
-        return "This reaches beyond the guest. I saved its registers and left guest mode. Host?"
+        return "That reaches beyond the guest. I saved its registers and left guest mode. Host?"
     if reason is Reason.MMIO:
-        return "There is no memory of his at that address. Host?"
-    if event.detail == SEEN_COMING:
+        return "There is no memory at that address. Host?"
+    if event.handled.startswith(SEEN_COMING):
         insn = instruction(event.code)
         if insn is not None and insn.sensitivity is Sensitivity.ABSENT:
             return "(was not asked: the guest's CPU has no such instruction)"
         return "(was not asked: in ring 3 it would answer wrongly, and tell nobody)"
-    if reason in (Reason.SYSCALL, Reason.INT, Reason.SYSRET, Reason.IRET):
-        return "You are in ring 3: this would lead into the real kernel. Host, take over."
-    return "That is privileged, and you are in ring 3. Host, your guest wants something."
+    if reason is Reason.SYSCALL:
+        return "That would enter the real kernel. You are in ring 3, and held. Host, take over."
+    return "That is privileged, and you are in ring 3. I stop here. Host, take over."
 
 
-def _host(event: ExitEvent) -> str:
+def _host(event: ExitEvent, asm: str) -> str:
     """What the VMM did."""
-    done = event.handled
+    did = _sentence(event.detail)
     match event.reason:
         case Reason.EXCEPTION:
-            return "It is his own fault, so his own handler shall have it: I entered it as a CPU would."
+            return "His own fault, so his own handler shall have it: I entered it as a CPU would."
         case Reason.SHUTDOWN:
-            return "No handler, none for that either: a triple fault. The machine is off."
+            return "No handler could be entered, nor one for that: a triple fault. The machine is off."
         case Reason.IRQ:
-            return f"An interrupt, {event.detail}: I entered his handler as a CPU would."
+            return f"I entered his handler as a CPU would: {event.detail}."
         case Reason.SHADOW:
-            return "His page tables allow it: I mapped the page. Try again."
+            return f"His page tables allow it, so I mapped {event.detail}. Try again."
         case Reason.SCAN:
-            return f"I have read the page for what would not trap. {_sentence(done)}"
-    if event.detail == SEEN_COMING:
-        return f"I read each instruction before it runs, so I saw it coming. {_sentence(done)}"
-    if event.reason is Reason.MMIO:
-        return f"That is a device: {done}. Go on."
-    return f"{_sentence(done)} Go on after it."
+            return f"I read {event.detail} and patched what would not trap. Go on."
+        case Reason.MMIO:
+            return f"That is a device: {event.detail}, {event.handled}. Go on."
+        case Reason.IO:
+            verb = "asked" if asm.startswith(("in", "rep in")) else "told"
+            did = f"I {verb} his device: {event.detail}."
+    if event.handled.startswith(SEEN_COMING):
+        return f"I read each instruction before it runs, so I saw it coming. {did}"
+    return f"{did} Go on after it."
 
 
 def _sentence(words: str) -> str:
@@ -216,15 +220,9 @@ def why(event: ExitEvent) -> str:
             return "An exception while delivering a double fault: the CPU gives up (SDM vol. 3, 6.15)."
         case Reason.MMIO:
             return "No RAM stands behind this physical address, but a device."
-    if insn is None or insn.sensitivity is Sensitivity.ORDINARY:
-        return event.detail
-    if insn.sensitivity is Sensitivity.PRIVILEGED:
-        return "Privileged: the CPU executes it at ring 0 only, and raises an exception anywhere else."
-    if insn.sensitivity is Sensitivity.ABSENT:
-        return "The platform's CPU does not have it, whatever this host's can do."
+    entry = None if insn is None else explain(text(insn, event.rip))
     return (
-        "Sensitive, but not privileged: at ring 3 it runs without a trap and tells or does the wrong"
-        " thing. The VMM must find it before it runs."
+        _sentence(event.handled) if entry is None else f"{_sentence(entry.why)} {_sentence(entry.rule)}"
     )
 
 
@@ -235,9 +233,9 @@ def card(event: ExitEvent, core: str, number: int) -> Card:
         ("instruction", asm or "none: it came from outside"),
         ("bytes", event.code.hex(" ") or "none"),
         ("where", f"rip {event.rip:x}, virtual ring {event.ring}, after {event.n:,} instructions"),
-        ("reason", f"{event.reason.value}: {event.detail}"),
+        ("reason", f"{event.reason.value}: {event.handled}"),
         ("rule", why(event)),
-        ("the VMM", _sentence(event.handled)),
+        ("the VMM", _sentence(event.detail)),
         (
             "cost",
             f"{microseconds(event.ns)} of the host's time. At one a cycle this CPU could have run about"

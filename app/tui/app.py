@@ -132,11 +132,13 @@ def probe_cores() -> list[Ability]:
     from cores import registry
 
     found = []
-    for core in ("interpreter", "trap:native", "trap:portable", "kvm"):
-        here = registry.availability(core)
-        found.append(
-            Ability(core, here.available, here.engine if here.available else here.reason or "")
-        )
+    for core in registry.CORE_NAMES:
+        try:
+            here = registry.availability(core)
+        except Exception as error:  # a core that breaks while it is probed must not hide the others
+            found.append(Ability(core, False, words(error)))
+        else:
+            found.append(Ability(core, here.available, here.reason or here.engine))
     return found
 
 
@@ -144,11 +146,11 @@ def interface(path: str | None, options: Options) -> RingscopeApp:
     """The app over real sessions. Raises InputError when ``path`` is no program."""
 
     def open_program(chosen: str) -> Opener:
-        from cores.program import load
-        from cores.session import Session
+        from app.programs import load
+        from cores.live import LiveSession
 
-        program = load(chosen)
-        return lambda: Session(program, options)
+        program = load(chosen, options.ram)
+        return lambda: LiveSession(program, options)
 
     return RingscopeApp(open_program, probe_cores, open_program(path) if path is not None else None)
 

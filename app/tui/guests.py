@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-SHELF = Path(__file__).resolve().parents[2] / "assets" / "guests"
+from cores.shipped import guests
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,9 +20,9 @@ class Guest:
         return self.path.name
 
 
-def shipped(shelf: Path = SHELF) -> list[Guest]:
-    """Every assembly source on the shelf, by name; none where the folder is missing."""
-    return [Guest(path, _summary(path)) for path in sorted(shelf.glob("*.s"))]
+def shipped() -> list[Guest]:
+    """Each with its source, by name."""
+    return [Guest(path, _summary(path)) for path in guests()]
 
 
 def _summary(path: Path) -> str:

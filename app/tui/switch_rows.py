@@ -51,12 +51,11 @@ class Events:
 
 def switch_rows(view: str, shown: Events | None, width: int, height: int, glyphs: Glyphs) -> list[Row]:
     """The body of the panel in one of the views."""
-    if shown is None or shown.current is None:
-        quiet = shown is not None and shown.machine.core == "interpreter"
-        return [
-            row((line, "dim"))
-            for line in textwrap.wrap(INTERPRETER_ALONE if quiet else NO_EXITS, width)
-        ]
+    if shown is None:
+        return []
+    if shown.current is None:
+        words = INTERPRETER_ALONE if shown.machine.core == "interpreter" else NO_EXITS
+        return [row((line, "dim")) for line in textwrap.wrap(words, width)]
     if view == "log":
         return log_rows(shown, width, height, glyphs)
     if view == "dialogue":
@@ -90,7 +89,13 @@ def log_row(event: ExitEvent, width: int, glyphs: Glyphs) -> Row:
         (asm + "  ", "text"),
     )
     room = width - row_width(left) - len(cost)
-    return row(*left, (fit(printable(event.handled), room, glyphs.more), "dim"), cost)
+    what = printable(event.detail)
+    if wide and room > 70:
+        return row(
+            *left, (fit(what, 38, glyphs.more) + "  ", "text"),
+            (fit(printable(event.handled), room - 40, glyphs.more), "dim"), cost,
+        )  # fmt: skip
+    return row(*left, (fit(what, room, glyphs.more), "dim"), cost)
 
 
 def dialogue_rows(shown: Events, width: int, height: int) -> list[Row]:

@@ -56,7 +56,7 @@ class Timeline(LineView):
 
     def __init__(self) -> None:
         super().__init__(id="timeline")
-        self.now: int | None = None
+        self.now: int | None = 0
         self.furthest = 0
         self.marks: dict[int, None] = {}
 
@@ -81,7 +81,7 @@ class Timeline(LineView):
 
     def compose_rows(self, width: int, height: int) -> list[Row]:
         if self.now is None:
-            return [row((" free mode: the CPU ran on its own, and nobody counted", "dim"))]
+            return [row((" free: each machine by its own clock, and the past is not kept", "dim"))]
         left, right, room = self._ends(width)
         line = axis(self.now, scale_for(self.furthest), list(self.marks), room, self.glyphs)
         return [row((left, "strong"), *line, (right, "dim"))]

@@ -105,10 +105,10 @@ def history(text: str) -> list[Moment]:
 
 
 EXITS = {
-    0: (Reason.FLAGS, "the CPU refused it: #GP", "virtual IF = 0"),
-    1: (Reason.FLAGS, "found before it ran", "pushed the virtual flags 0x2"),
-    6: (Reason.IO, "the CPU refused it: #GP", "'{}' to the debug console"),
-    10: (Reason.IO, "the CPU refused it: #GP", "0x0 to the exit port"),
+    0: (Reason.FLAGS, "virtual IF = 0", "the CPU refused it: #GP"),
+    1: (Reason.FLAGS, "pushed the virtual flags 0x2", "found before it ran"),
+    6: (Reason.IO, "console {!r}", "the CPU refused it: #GP"),
+    10: (Reason.IO, "exit with 0", "the CPU refused it: #GP"),
 }
 
 
@@ -256,18 +256,13 @@ class FakeSession:
             if moment.at not in EXITS or (core == "kvm" and moment.at < 6):
                 continue
             reason, detail, handled = EXITS[moment.at]
+            handled = "left to the VMM" if core == "kvm" else handled
             address, code, *_ = PROGRAM[moment.at]
             char = chr(moment.registers["rax"])
             events.append(
                 ExitEvent(
-                    n,
-                    address,
-                    bytes.fromhex(code),
-                    reason,
-                    "left to the VMM" if core == "kvm" else detail,
-                    handled.format(repr(char)[1:-1]),
-                    0,
-                    21_000 if core != "kvm" else 9_400,
+                    n, address, bytes.fromhex(code), reason,
+                    detail.format(char), handled, 0, 21_000 if core != "kvm" else 9_400,
                 )
-            )
+            )  # fmt: skip
         return events

@@ -88,7 +88,7 @@ async def test_views_of_the_world_switches() -> None:
     async with stage() as s:
         await s.press("e", "e", "e")
         await s.see("[log]")
-        await s.see("'H' to the debug console")
+        await s.see("console 'H'")
         await s.press("w")
         await s.see("Guest OS   CPU, `out 0xe9, al`")
         await s.press("w")
