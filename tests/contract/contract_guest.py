@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from cores.engines.base import STEPPED, DeprivilegedEngine, Engine, Exit
+from cores.engines.base import STEPPED, DeprivilegedEngine, Engine, Exit, Failed
 from cores.memory import HOLE, PhysicalMemory
 from cores.platform import INITIAL_FPU, boot
 from cores.program import Program, Segment
@@ -42,6 +42,8 @@ class Guest:
         """So many completed instructions; on a CPU that executes for real, the VMM maps ahead."""
         for _ in range(count):
             exit = self.engine.step(self.cpu)
+            if isinstance(exit, Failed) and self.engine.traits.core == "kvm":
+                pytest.skip(exit.reason)  # a KVM that interprets ring 0, and lacks this instruction
             assert exit == STEPPED, exit
 
     def refused(self) -> Exit:
