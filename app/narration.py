@@ -176,7 +176,7 @@ def _cpu(event: ExitEvent, core: str) -> str:
 
 def _host(event: ExitEvent, asm: str) -> str:
     """What the VMM did."""
-    did = _sentence(event.detail)
+    did = sentence(event.detail)
     match event.reason:
         case Reason.EXCEPTION:
             return "His own fault, so his own handler shall have it: I entered it as a CPU would."
@@ -198,7 +198,7 @@ def _host(event: ExitEvent, asm: str) -> str:
     return f"{did} Go on after it."
 
 
-def _sentence(words: str) -> str:
+def sentence(words: str) -> str:
     """ "virtual IF = 0" -> "Virtual IF = 0." """
     words = words.strip() or "done"
     return words[0].upper() + words[1:] + ("" if words.endswith((".", "!", "?")) else ".")
@@ -221,9 +221,7 @@ def why(event: ExitEvent) -> str:
         case Reason.MMIO:
             return "No RAM stands behind this physical address, but a device."
     entry = None if insn is None else explain(text(insn, event.rip))
-    return (
-        _sentence(event.handled) if entry is None else f"{_sentence(entry.why)} {_sentence(entry.rule)}"
-    )
+    return sentence(event.handled) if entry is None else f"{sentence(entry.why)} {sentence(entry.rule)}"
 
 
 def card(event: ExitEvent, core: str, number: int) -> Card:
@@ -235,7 +233,7 @@ def card(event: ExitEvent, core: str, number: int) -> Card:
         ("where", f"rip {event.rip:x}, virtual ring {event.ring}, after {event.n:,} instructions"),
         ("reason", f"{event.reason.value}: {event.handled}"),
         ("rule", why(event)),
-        ("the VMM", _sentence(event.detail)),
+        ("the VMM", sentence(event.detail)),
         (
             "cost",
             f"{microseconds(event.ns)} of the host's time. At one a cycle this CPU could have run about"

@@ -244,13 +244,16 @@ def gutter_of(m: MachineSnapshot, line: CodeLine, glyphs: Glyphs) -> tuple[str, 
     if kind(m.core) == "interpreter":
         return "", "dim"
     count = f" {short_count(line.exits)}" if line.exits else ""
+    if line.exits and line.kind != "silent":  # an ordinary one too, when it met a device or a fault
+        return f" {glyphs.exits}{count}", "exit"
+    if kind(m.core) == "kvm":  # ring 0 of guest mode: only what reaches a device leaves it
+        leaves = line.text.removeprefix("rep ").startswith(("in ", "ins", "out ", "outs"))
+        return (f" {glyphs.exits}", "exit") if leaves else (f" {glyphs.direct}", "faint")
     match line.kind:
         case "silent":
             return f" {glyphs.silent}{count}", "exit"
         case "privileged" | "absent":
-            return f" {glyphs.exits}{count}", "exit"
-        case _ if line.exits:  # ordinary, but its operand led to a device or a fault
-            return f" {glyphs.exits}{count}", "exit"
+            return f" {glyphs.exits}", "exit"
         case _:
             return f" {glyphs.direct}", "faint"
 

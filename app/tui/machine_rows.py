@@ -63,10 +63,9 @@ def pane_rows(m: MachineSnapshot, view: View, width: int, height: int, glyphs: G
     p = plan(inner, height - 2)
     body: list[Row] = []
     if p.headline:
-        body += [
-            row((fit(m.label, inner, glyphs.more), "dim")),
-            row((fit(m.where, inner, glyphs.more), "dim")),
-        ]
+        home = f"Registers: {m.where}" if m.where else ""
+        headlines = (m.label[:1].upper() + m.label[1:], home)
+        body += [row((fit(words, inner, glyphs.more), "dim")) for words in headlines]
     if p.gaps >= 3:
         body.append(EMPTY)
     body += register_rows(m, view, p, glyphs)

@@ -38,15 +38,12 @@ PROGRAM = (
 )
 
 WHERE = {
-    "interpreter": ("Software (Unicorn) executes every instruction.", "Registers: data in host memory"),
-    "trap:native": (
-        "This CPU executes; the guest is held in ring 3.",
-        "Registers: CPU 1's own, in process 4711",
+    "interpreter": (
+        "an emulator executes every instruction in software",
+        "host memory at 0x7f21c0a8d3a0",
     ),
-    "kvm": (
-        "This CPU executes, one level below ring 0.",
-        "Registers: the CPU's own, saved at an exit",
-    ),
+    "trap:native": ("this CPU executes; the guest is held in ring 3", "process 4711, CPU 1"),
+    "kvm": ("this CPU executes, one level below ring 0", "vCPU 0 of /dev/kvm"),
 }
 
 

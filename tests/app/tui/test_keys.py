@@ -104,7 +104,13 @@ async def test_an_exit_is_chosen_and_its_card_opened() -> None:
         assert s.screen.selected == 0
         await s.press("enter")
         assert isinstance(s.app.screen, Sheet)
-        for words in ("Exit 1 of trap:native", "fa", "Privileged", "Virtual IF = 0.", "21.0 µs"):
+        for words in (
+            "Exit 1 of trap:native",
+            "fa",
+            "Switches interrupts off",
+            "Virtual IF = 0.",
+            "21.0 µs",
+        ):
             await s.see(words)
         await s.press("escape", "down", "down", "down")
         assert s.screen.selected is None
