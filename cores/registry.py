@@ -2,7 +2,7 @@
 
 Engines are imported when they are asked for: trap:native and kvm run with Unicorn uninstalled, and
 ``--help`` waits for none of them. An engine class has ``probe() -> str | None``, the reason why it
-cannot run here, and may have ``abilities()``, what it can and cannot do on this host in detail.
+cannot run here.
 """
 
 from __future__ import annotations
@@ -27,6 +27,8 @@ _ENGINES = {
     "trap:portable": ("cores.engines.portable", "PortableTrapEngine", "Unicorn at ring 3"),
     "kvm": ("cores.engines.kvm.engine", "KvmEngine", "KVM"),
 }
+_ABILITIES = {"kvm": "cores.engines.kvm.probe"}
+"""Modules with ``abilities()``: what an engine can and cannot do on this host, one by one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,12 +69,11 @@ def availability(name: str, *, detailed: bool = False) -> Availability:
     """Whether the core runs here. Probed once in a process. detailed: abilities too, which may take
     a few guests to find out. Raises InputError for an unknown name."""
     core = resolve(name)
-    module, class_name, engine = _ENGINES[core]
+    _, _, engine = _ENGINES[core]
     reason = _probe(core)
     abilities: tuple[tuple[str, bool, str], ...] = ()
-    if detailed and reason is None:
-        found = getattr(getattr(importlib.import_module(module), class_name), "abilities", None)
-        abilities = tuple(found()) if found else ()
+    if detailed and reason is None and core in _ABILITIES:
+        abilities = tuple(map(tuple, importlib.import_module(_ABILITIES[core]).abilities()))
     return Availability(core, engine, reason is None, reason, abilities)
 
 

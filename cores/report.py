@@ -78,6 +78,37 @@ class CompareReport:
 
 
 @dataclass(frozen=True, slots=True)
+class ExitLine:
+    """One exit, as `trace` shows it. Fields as in contract.md; n is None where the CPU ran on its
+    own and nobody counted, asm "" where no instruction is to blame (an interrupt)."""
+
+    n: int | None
+    rip: int
+    code: bytes
+    asm: str
+    reason: str
+    detail: str
+    handled: str
+    ring: int
+    ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class StepLine:
+    """One completed instruction, as `trace --steps` shows it. changed: registers by name, and
+    "mem:0xADDR" -> the bytes stored there (physical addresses)."""
+
+    n: int
+    rip: int
+    code: bytes
+    asm: str
+    changed: dict[str, int | bytes]
+
+
+TraceLine = ExitLine | StepLine
+
+
+@dataclass(frozen=True, slots=True)
 class CodeLine:
     """A line of disassembly. text: "out dx, al". source: the program's own line, or "".
     kind: "direct" | "privileged" | "silent" | "absent". exits: how often it has left the guest."""

@@ -1,0 +1,42 @@
+"""``ringscope compare PROGRAM``: the same program on each core, and whether they agree."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+
+from app import plain, structured
+from app.main import DIVERGED, OK, UNAVAILABLE
+from app.programs import load
+from cores.report import CompareReport
+from cores.session import compare
+
+from .options import add_cores_option, add_machine_options, options_from
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("program", metavar="PROGRAM", help='a file, a guest\'s name, or "-"')
+    add_cores_option(parser)
+    add_machine_options(parser)
+    parser.add_argument("--json", action="store_true", help="one JSON object instead of text")
+    parser.set_defaults(parser=parser)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    options = options_from(arguments.parser, arguments, arguments.cores)
+    report = compare(load(arguments.program, options.ram), options)
+    if arguments.json:
+        print(json.dumps(structured.compare_report(report), indent=2))
+    else:
+        print(plain.compare_report(report))
+    for reason in report.unmet:
+        print(f"ringscope compare: {reason}", file=sys.stderr)
+    return exit_code(report)
+
+
+def exit_code(report: CompareReport) -> int:
+    """What `compare` ends with (contract.md, Exit codes)."""
+    if report.unmet or not any(core.available for core in report.cores):
+        return UNAVAILABLE
+    return DIVERGED if report.equivalent is False else OK

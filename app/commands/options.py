@@ -1,0 +1,105 @@
+"""The options that every command with a program shares, and how they are read."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+from dataclasses import dataclass
+
+from cores.platform import DEFAULT_RAM, LARGEST_RAM, MIB, SMALLEST_RAM
+from cores.registry import ACCEPTED_NAMES
+from cores.session import Options
+
+_UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
+
+
+def size(text: str) -> int:
+    """Bytes: 33554432, 0x2000000, 32M, 32MiB. Raises ValueError."""
+    digits = text.strip().lower().removesuffix("ib").removesuffix("b")
+    if digits.startswith("0x"):
+        return int(text, 16)
+    unit = digits[-1:] if digits[-1:] in _UNITS else ""
+    return int(digits.removesuffix(unit), 10) * _UNITS[unit]
+
+
+def _ram(text: str) -> int:
+    try:
+        value = size(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is no size; write 32M or 0x2000000") from None
+    if value % (2 * MIB) or not SMALLEST_RAM <= value <= LARGEST_RAM:
+        raise argparse.ArgumentTypeError(f"{text}: RAM is a multiple of 2 MiB, from 2M to 512M")
+    return value
+
+
+def _core(name: str) -> str:
+    if name in ACCEPTED_NAMES:
+        return name
+    close = difflib.get_close_matches(name, ACCEPTED_NAMES, n=1, cutoff=0.5)
+    hint = f"; did you mean {close[0]}?" if close else f"; there are {', '.join(ACCEPTED_NAMES)}"
+    raise argparse.ArgumentTypeError(f"no core is called {name!r}{hint}")
+
+
+def _cores(text: str) -> tuple[str, ...]:
+    return tuple(_core(name.strip()) for name in text.split(","))
+
+
+@dataclass(frozen=True, slots=True)
+class _Budget:
+    text: str
+
+    def value(self, free: bool) -> float:
+        try:
+            number = float(self.text) if free else float(int(self.text, 0))
+        except ValueError:
+            number = -1
+        if not 0 < number < 1e18:
+            kind = "seconds" if free else "a whole number of instructions"
+            raise argparse.ArgumentTypeError(f"argument --budget: {self.text!r} is not {kind} above 0")
+        return number
+
+
+def add_machine_options(parser: argparse.ArgumentParser) -> None:
+    """Everything that shapes a machine; which cores there are to be is the command's own."""
+    add = parser.add_argument
+    add("--free", action="store_true", help="run at full speed instead of instruction by instruction")
+    add("--pure", action="store_true", help="textbook trap-and-emulate: what does not trap runs unseen")
+    add("--budget", type=_Budget, metavar="N",
+        help="stop after N instructions (default 1000000); with --free, seconds (10)")  # fmt: skip
+    add("--ram", type=_ram, default=DEFAULT_RAM, metavar="SIZE",
+        help="the guest's memory: 32M, 0x2000000 ... (default 16M)")  # fmt: skip
+    add("--disk", metavar="FILE", help="the guest's disk; what it writes is forgotten afterwards")
+    add("--disk-write", action="store_true", help="let the guest's writes reach FILE (one core only)")
+    add("--input", default="", metavar="TEXT", help="typed on the guest's keyboard and serial line")
+
+
+def add_cores_option(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--cores", type=_cores, metavar="A,B",
+        help="of interpreter, trap, trap:native, trap:portable, kvm (default: the first two and kvm)",
+    )  # fmt: skip
+
+
+def add_core_option(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--core", type=_core, required=True, metavar="NAME",
+                        help="interpreter, trap, trap:native, trap:portable or kvm")  # fmt: skip
+
+
+def options_from(
+    parser: argparse.ArgumentParser, arguments: argparse.Namespace, cores: tuple[str, ...] | None
+) -> Options:
+    """The session's options. Ends with a usage error where they contradict each other."""
+    if arguments.disk_write and not arguments.disk:
+        parser.error("--disk-write needs --disk FILE")
+    if arguments.disk_write and (cores is None or len(set(cores)) != 1):
+        parser.error("--disk-write needs exactly one core: two machines would write to one file")
+    budget = None
+    if arguments.budget is not None:
+        try:
+            budget = arguments.budget.value(arguments.free)
+        except argparse.ArgumentTypeError as error:
+            parser.error(str(error))
+    return Options(
+        cores=cores, free=arguments.free, pure=arguments.pure, budget=budget, ram=arguments.ram,
+        disk=arguments.disk, disk_write=arguments.disk_write, input=arguments.input.encode(),
+    )  # fmt: skip

@@ -1,0 +1,46 @@
+"""``ringscope trace PROGRAM --core NAME``: each exit on a line, as it happens."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+
+from app import plain, structured
+from app.main import OK, UNAVAILABLE
+from app.programs import load
+from cores.report import CoreReport, Stop
+from cores.tracer import trace
+
+from .options import add_core_option, add_machine_options, options_from
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("program", metavar="PROGRAM", help='a file, a guest\'s name, or "-"')
+    add_core_option(parser)
+    add_machine_options(parser)
+    parser.add_argument("--steps", action="store_true", help="each instruction too")
+    parser.add_argument("--json", action="store_true", help="a JSON object on each line")
+    parser.set_defaults(parser=parser)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    options = options_from(arguments.parser, arguments, (arguments.core,))
+    if arguments.steps and arguments.free:
+        arguments.parser.error("--steps and --free exclude each other")
+    program = load(arguments.program, options.ram)
+    code = OK
+    if not arguments.json:
+        print(plain.trace_heading())
+    for line in trace(program, arguments.core, options, arguments.steps):
+        if isinstance(line, CoreReport):
+            if line.stop is Stop.ERROR:
+                print(f"ringscope trace: {line.core}: {line.reason}", file=sys.stderr)
+                code = UNAVAILABLE
+            if not arguments.json:
+                print(plain.trace_ending(line))
+        elif arguments.json:
+            print(json.dumps(structured.trace_line(line)))
+        else:
+            print(plain.trace_line(line))
+    return code

@@ -1,0 +1,124 @@
+"""``ringscope``: finds the command, runs it, and turns every ending into an exit code.
+
+0 it ran and the cores agree, 1 they diverge, 2 bad usage or bad input, 3 a core asked for by name
+cannot run here, 130 Ctrl-C. Whatever a command needs is imported by the command: ``--help`` waits
+for no engine.
+"""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+from typing import NoReturn
+
+VERSION = "0.1.0"
+"""As in pyproject.toml (a test compares); asking importlib.metadata would cost 48 ms."""
+
+OK, DIVERGED, BAD_INPUT, UNAVAILABLE, INTERRUPTED = 0, 1, 2, 3, 130
+
+COMMANDS = {
+    "compare": "run a program on each core and say whether they agree",
+    "trace": "print each exit of a program on one core, and each instruction",
+    "doctor": "say which cores run on this machine, and why others do not",
+    "probe": "try each sensitive instruction at ring 3 on this CPU",
+    "explain": "say why an instruction is sensitive and what each core does",
+}
+"""Each is a module of app/commands."""
+
+HELP = """\
+usage: ringscope [PROGRAM] [OPTIONS]
+       ringscope COMMAND ...
+
+Runs one guest program on an emulator, on this CPU by trap-and-emulate, and on KVM, side by side.
+Without a command it opens the interface: at home, or with PROGRAM (assembly, ELF64 or a flat
+image; "-" is assembly from standard input).
+
+commands (ringscope COMMAND --help says more):
+{commands}
+
+options:
+  -h, --help     this page
+  --version      the version
+"""
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse, with errors in one line."""
+
+    def __init__(self, name: str, summary: str) -> None:
+        super().__init__(prog=f"ringscope {name}".rstrip(), description=summary, allow_abbrev=False)
+
+    def error(self, message: str) -> NoReturn:
+        print(f"{self.prog}: {message}", file=sys.stderr)
+        raise SystemExit(BAD_INPUT)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; gives the exit code."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        code = _run(words)
+        sys.stdout.flush()
+    except SystemExit as done:  # argparse's: help, or bad usage
+        return done.code if isinstance(done.code, int) else OK
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except BrokenPipeError:  # the reader has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return OK
+    return code
+
+
+def _run(words: list[str]) -> int:
+    if words and words[0] in ("-h", "--help", "help"):
+        listing = "\n".join(f"  {name:<12} {summary}" for name, summary in COMMANDS.items())
+        print(HELP.format(commands=listing), end="")
+        return OK
+    if words and words[0] == "--version":
+        print(f"ringscope {VERSION}")
+        return OK
+    if words and words[0] in COMMANDS:
+        return _command(words[0], COMMANDS[words[0]], words[1:])
+    if words and _mistyped(words[0]):
+        return BAD_INPUT
+    return _command("", "Open the interface, at home or with a program.", words, module="open")
+
+
+def _command(name: str, summary: str, words: list[str], module: str = "") -> int:
+    from cores.errors import EngineError, InputError, UnavailableError
+
+    command = importlib.import_module(f"app.commands.{module or name}")
+    parser = Parser(name, summary)
+    try:
+        command.add_arguments(parser)
+        code: int = command.run(parser.parse_args(words))
+    except InputError as error:
+        print(f"{parser.prog}: {error}", file=sys.stderr)
+        return BAD_INPUT
+    except (UnavailableError, EngineError) as error:
+        print(f"{parser.prog}: {error}", file=sys.stderr)
+        return UNAVAILABLE
+    return code
+
+
+def _mistyped(word: str) -> bool:
+    """Complain about a word that is no command and cannot be a program either."""
+    if word.startswith("-") or "/" in word or "." in word or os.path.exists(word):
+        return False
+    from app.programs import guest_names
+
+    names = [*COMMANDS, *guest_names()]
+    if word in names:
+        return False
+    close = difflib.get_close_matches(word, names, n=1)
+    hint = f"; did you mean {close[0]!r}?" if close else ""
+    print(f"ringscope: no command or program is called {word!r}{hint}", file=sys.stderr)
+    return True
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
