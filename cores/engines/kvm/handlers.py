@@ -54,7 +54,7 @@ def possible(insn: Instruction, cpu: VirtualCpu) -> list[int]:
         vectors += (Vector.NM, Vector.UD) if unusual else (Vector.XM, Vector.MF)
     if cpu.cpl == 3 and cpu.rflags & Flag.AC and cpu.cr0 & Cr0.AM:
         vectors.append(Vector.AC)
-    if insn.implicit or any(
+    if insn.implicit not in ("", "string", "bits") or any(
         isinstance(o, MemoryOperand) and o.base in (RSP, RBP) for o in insn.operands
     ):  # only through the stack does a bad address make #SS
         vectors.append(Vector.SS)

@@ -19,7 +19,7 @@ from ...ram import Ram
 from ...virtual_cpu import Segment as SegmentRegister
 from ...virtual_cpu import VirtualCpu
 from ...x86.registers import CS, DS, ES, FS, GS, RAX, RBX, RDI, SS, Cr0, Vector
-from ..base import Exit, Fault, Halted, PortWrite, Stepped
+from ..base import Exit, Fault, Halted, Interrupted, PortWrite, Stepped
 from . import api
 from .engine import KvmEngine
 from .stepping import Manner
@@ -128,6 +128,11 @@ def _signals(trial: _Trial) -> bool:
     return isinstance(trial.run(), PortWrite)
 
 
+def _opens_a_window(trial: _Trial) -> bool:
+    trial.engine.inject(trial.cpu, lambda: 0x20)  # IF is clear
+    return isinstance(trial.run(), Interrupted)
+
+
 def _is_refused(trial: _Trial) -> bool:
     """An exception handler halts."""
     return isinstance(trial.run(), Halted) and trial.cpu.rip == _HANDLER + 1
@@ -217,6 +222,8 @@ def _running() -> list[Ability]:
         ("cmpxchg16b in ring 0", "480fc70f f4", _halts, _STOPS),
         ("vmcall comes back", "0f01c1 f4", lambda t: _halts(t) or _refused_now(t),
          "the guest hangs there until it is interrupted"),
+        ("an interrupt window is noticed at once", "fb9090fa f4", _opens_a_window,
+         "a guest that sets IF for a few instructions only may miss interrupts in free mode"),
         ("MSRs that the platform lacks are #GP", "b91b000000 0f32 f4", _is_refused,
          "a guest that reads one gets the host's value in free mode"),
     )  # fmt: skip

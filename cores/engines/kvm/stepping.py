@@ -17,7 +17,7 @@ from ...x86.decode import Truncated, decode
 from ...x86.faults import GuestFault
 from ...x86.instruction import Instruction, Reason, Sensitivity
 from ...x86.paging import Mmu
-from ...x86.registers import MASK64, RSP, Cr0, Flag, Vector
+from ...x86.registers import MASK64, RSP, Cr0, Flag, Vector, canonical
 from ...x86.touched import accesses
 from ..base import (
     INTERCEPT,
@@ -248,24 +248,23 @@ class Stepper:
         if vectors[:1] == [Vector.DB]:
             return STEPPED
         vector = vectors[0] if vectors else self._places[at][0]
-        if (
-            Vector.PF in vectors
-            and len(vectors) > 1
-            and cr2 == before
-            and not self._cannot_read(cpu, insn)
-        ):
-            vector = next(v for v in vectors if v != Vector.PF)
+        if len(vectors) > 1 and cr2 == before:  # else #PF it is, which comes first
+            vector = self._which(cpu, insn, vectors)
         return Fault(vector, frame.error, cr2 if vector == Vector.PF else None)
 
-    def _cannot_read(self, cpu: VirtualCpu, insn: Instruction) -> bool:
-        """Does the instruction touch memory that its page tables deny? Asked only when #PF shares a
-        handler with another exception, and came, if it did, from the same address as the last one."""
-        try:
-            for gva, _, write in accesses(insn, cpu):
+    def _which(self, cpu: VirtualCpu, insn: Instruction, vectors: list[int]) -> int:
+        """Several exceptions share a handler: which of them did this instruction meet? A #PF from the
+        same address as the last one looks like the others, too."""
+        if Vector.PF not in vectors:
+            return vectors[0]
+        for gva, length, write in accesses(insn, cpu):
+            if not canonical(gva) or not canonical((gva + length - 1) & MASK64):
+                return Vector.SS if Vector.SS in vectors else Vector.GP
+            try:
                 self._mmu.translate(gva, write=write)
-        except GuestFault as fault:
-            return fault.vector == Vector.PF
-        return False
+            except GuestFault as fault:
+                return fault.vector
+        return next(v for v in vectors if v != Vector.PF)
 
     def _shut_down(self, cpu: VirtualCpu) -> Exit:
         """A triple fault. AMD-V leaves the vCPU as after INIT, so only CR2 is taken, where it lives."""

@@ -1,61 +1,13 @@
-"""Tiny guests on the real /dev/kvm; where it cannot be used the tests are skipped with its reason."""
+"""Where /dev/kvm cannot be used the tests are skipped with the reason."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 
 import pytest
+from kvm_lab import Guest, MakeGuest, start
 
-from cores.engines.base import Exit
 from cores.engines.kvm import KvmEngine
-from cores.memory import PhysicalMemory
-from cores.platform import INITIAL_FPU, boot
-from cores.program import Program, Segment
-from cores.ram import Ram
-from cores.virtual_cpu import VirtualCpu
-
-ENTRY = 0x100000
-RAM = 2 << 20
-
-
-@dataclass
-class Guest:
-    """A booted guest: engine, memory, cpu."""
-
-    engine: KvmEngine
-    memory: PhysicalMemory
-    cpu: VirtualCpu
-
-    def run(self) -> Exit:
-        return self.engine.run(self.cpu)
-
-    def step(self) -> Exit:
-        return self.engine.step(self.cpu)
-
-    def close(self) -> None:
-        self.engine.close()
-        self.memory.ram.close()
-
-
-MakeGuest = Callable[[str], Guest]
-
-
-def start(source: str) -> Guest:
-    """Assemble, boot, load."""
-    keystone = pytest.importorskip("keystone", reason="Keystone assembles these guests")
-    assembler = keystone.Ks(keystone.KS_ARCH_X86, keystone.KS_MODE_64)
-    code = bytes(assembler.asm(source, ENTRY)[0])
-    memory, cpu, engine = PhysicalMemory(Ram(RAM)), VirtualCpu(), KvmEngine()
-    boot(Program("test", "asm", ENTRY, (Segment(ENTRY, code, len(code)),), ""), memory, cpu)
-    try:
-        engine.load(memory)
-        engine.write_fpu(INITIAL_FPU)
-    except BaseException:
-        engine.close()
-        memory.ram.close()
-        raise
-    return Guest(engine, memory, cpu)
 
 
 @pytest.fixture

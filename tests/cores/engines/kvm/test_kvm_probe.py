@@ -1,0 +1,80 @@
+"""What the engine says about hosts where it cannot run, or not everything."""
+
+from __future__ import annotations
+
+import errno
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from kvm_lab import MakeGuest
+
+from cores.engines.base import Failed, Halted, Intercept
+from cores.engines.kvm import KvmEngine, access
+
+_ROOT = Path(__file__).resolve().parents[4]
+
+
+@pytest.mark.parametrize(
+    ("number", "help"),
+    [
+        (errno.ENOENT, "modprobe"),
+        (errno.EACCES, "kvm group"),
+        (errno.ENODEV, "firmware"),
+        (errno.EBUSY, "another hypervisor"),
+        (errno.ENOMEM, "memory"),
+        (errno.EMFILE, "ulimit -n"),
+        (errno.EOPNOTSUPP, "firmware"),
+    ],
+)
+def test_each_refusal_is_a_sentence_of_its_own(number: int, help: str) -> None:
+    """Every errno of /dev/kvm says what would help."""
+    assert help in access.in_words(OSError(number, os.strerror(number)))
+
+
+def test_an_ordinary_user_is_told_of_the_group(guest: MakeGuest) -> None:
+    """Without the right to open the device, ``probe`` says how to get it."""
+    guest("hlt")
+    if os.geteuid() != 0:
+        pytest.skip("only root can become somebody without the right")
+    if os.stat("/dev/kvm").st_mode & 0o006:
+        pytest.skip("everybody may open /dev/kvm here")
+    code = (
+        "import os, sys; sys.path.insert(0, sys.argv[1])\n"
+        "from cores.engines.kvm import KvmEngine\n"
+        "os.setgroups([]); os.setgid(65534); os.setuid(65534)\n"
+        "print(KvmEngine.probe())"
+    )
+    said = subprocess.run(
+        [sys.executable, "-c", code, _ROOT], capture_output=True, text=True, check=True
+    )
+    assert "kvm group" in said.stdout
+
+
+def test_every_ability_has_a_name_and_a_lack_a_consequence(guest: MakeGuest) -> None:
+    """What is missing says what follows."""
+    guest("hlt")
+    abilities = KvmEngine.abilities()
+    assert len({name for name, _, _ in abilities}) == len(abilities)
+    assert all(consequence for _, present, consequence in abilities if not present)
+
+
+def test_sse_in_ring_0_runs_or_says_whose_fault_it_is(guest: MakeGuest) -> None:
+    """Where the host's KVM lacks it the reason names the instruction and blames the host."""
+    g = guest("addps xmm0, xmm1; hlt")
+    exit = g.run()
+    if dict((name, present) for name, present, _ in KvmEngine.abilities())["SSE in ring 0"]:
+        assert exit == Halted()
+    else:
+        assert isinstance(exit, Failed)
+        assert "addps xmm0, xmm1" in exit.reason
+        assert "host" in exit.reason
+
+
+def test_a_gap_that_the_vmm_can_fill_is_handed_to_it(guest: MakeGuest) -> None:
+    """LAR in ring 0 runs on the CPU, or comes back untouched and is counted as bridged."""
+    g = guest("mov ebx, 0x10; lar eax, ebx; hlt")
+    exit = g.run()
+    assert (exit, g.engine.bridged) in ((Halted(), 0), (Intercept(), 1))

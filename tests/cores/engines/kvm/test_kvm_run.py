@@ -1,0 +1,242 @@
+"""Running freely: what comes back, and with which state."""
+
+from __future__ import annotations
+
+import gc
+import os
+import threading
+from struct import pack
+
+from kvm_lab import ENTRY, MakeGuest, start
+
+from cores.engines.base import (
+    Halted,
+    Interrupted,
+    MmioRead,
+    MmioWrite,
+    PortRead,
+    PortWrite,
+    Shutdown,
+)  # fmt: skip
+from cores.engines.kvm import KvmEngine
+from cores.platform import INITIAL_FPU
+from cores.x86.registers import CS, Flag
+
+
+def test_ports_come_back_with_their_data(guest: MakeGuest) -> None:
+    """OUT brings its bytes, IN gets its answer."""
+    g = guest("mov eax, 0x1234; out 0xe9, ax; in eax, 0x60; mov rbx, rax; hlt")
+    assert g.run() == PortWrite(0xE9, 2, b"\x34\x12")
+    assert g.run() == PortRead(0x60, 4, 1)
+    g.engine.complete(b"\x78\x56\x34\x12")
+    assert g.run() == Halted()
+    assert g.cpu.gpr[3] == 0x12345678
+
+
+def test_string_input_moves_a_block(guest: MakeGuest) -> None:
+    """REP INSW asks for many words at once, and they land in RAM."""
+    g = guest("mov edx, 0x1f0; mov edi, 0x30000; mov ecx, 256; cld; rep insw; hlt")
+    sector, got, exits = os.urandom(512), 0, 0
+    while isinstance(exit := g.run(), PortRead):
+        size = exit.size * exit.count
+        g.engine.complete(sector[got : got + size])
+        got, exits = got + size, exits + 1
+    assert exit == Halted()
+    assert (got, g.memory.read(0x30000, 512)) == (512, sector)
+    assert exits < 12
+
+
+def test_device_memory_comes_back(guest: MakeGuest) -> None:
+    """Loads and stores without RAM leave the guest, in the hole and behind RAM."""
+    g = guest("mov edi, 0xb8000; mov word ptr [rdi], 0x741; mov ax, [rdi+2]; hlt")
+    assert g.run() == MmioWrite(0xB8000, b"\x41\x07")
+    assert g.run() == MmioRead(0xB8002, 2)
+    g.engine.complete(b"\x22\x11")
+    assert g.run() == Halted()
+    assert g.cpu.gpr[0] == 0x1122
+
+
+def test_settling_finishes_the_instruction_and_no_more(guest: MakeGuest) -> None:
+    """After ``settle`` the state is the one between IN and the next instruction."""
+    g = guest("in al, 0x60; mov ebx, 7; hlt")
+    assert isinstance(g.run(), PortRead)
+    g.engine.complete(b"\x55")
+    assert g.engine.settle(g.cpu) is None
+    assert (g.cpu.rip, g.cpu.gpr[0], g.cpu.gpr[3]) == (ENTRY + 2, 0x55, 0)
+    assert g.run() == Halted()
+    assert g.cpu.gpr[3] == 7
+
+
+def test_all_of_the_cpu_goes_in_and_comes_out(guest: MakeGuest) -> None:
+    """What the VMM writes the guest reads, what the guest writes the VMM reads."""
+    g = guest(
+        "mov rax, cr8; mov rbx, cr2; swapgs; str cx; sidt [rdi]; mov dr0, rsi; mov ax, 0x28;"
+        "mov fs, ax; cli; clts; stc; hlt"
+    )
+    cpu = g.cpu
+    cpu.cr8, cpu.cr2, cpu.cr0 = 5, 0xABC000, cpu.cr0 | 8
+    cpu.kernel_gs_base, cpu.segments[5].base = 0x111000, 0x222000
+    cpu.idtr.base, cpu.idtr.limit, cpu.lstar = 0x20000, 0x1FF, 0x123456
+    cpu.gpr[7], cpu.gpr[6], cpu.rflags = 0x30000, 0x4000, cpu.rflags | Flag.IF
+    assert g.run() == Halted()
+    assert (cpu.gpr[0] >> 16, cpu.gpr[3], cpu.gpr[1] & 0xFFFF) == (0, 0xABC000, 0x40)
+    assert (cpu.kernel_gs_base, cpu.segments[5].base) == (0x222000, 0x111000)
+    assert g.memory.read(0x30000, 10) == pack("<HQ", 0x1FF, 0x20000)
+    assert (cpu.debug[0], cpu.segments[4].selector, cpu.lstar) == (0x4000, 0x28, 0x123456)
+    assert not cpu.rflags & Flag.IF
+    assert cpu.rflags & Flag.CF
+    assert not cpu.cr0 & 8
+    assert cpu.cr8 == 5
+    assert cpu.segments[CS].attributes == 0xA09B
+
+
+def test_the_platforms_cpuid_and_msrs(guest: MakeGuest) -> None:
+    """CPUID says what the platform says; an MSR that it lacks is #GP, here without a handler."""
+    g = guest(
+        "xor eax, eax; cpuid; mov esi, eax; mov ecx, 0xc0000080; rdmsr; hlt; mov ecx, 0x1b; rdmsr; hlt"
+    )
+    assert g.run() == Halted()
+    assert (g.cpu.gpr[6], g.cpu.gpr[3].to_bytes(4, "little")) == (1, b"Ring")
+    assert g.cpu.gpr[0] == g.cpu.efer
+    assert g.run() == Shutdown()
+
+
+def test_a_triple_fault_is_a_shutdown(guest: MakeGuest) -> None:
+    """Without an IDT a null pointer ends the machine."""
+    assert guest("xor edi, edi; mov [rdi], eax").run() == Shutdown()
+
+
+def test_floating_point_state_is_carried(guest: MakeGuest) -> None:
+    """x87, XMM and MXCSR come back as they were written."""
+    g = guest("hlt")
+    assert g.engine.read_fpu() == INITIAL_FPU
+    image = bytearray(INITIAL_FPU)
+    image[24:28] = pack("<I", 0x3F80)
+    image[32:42] = b"0123456789"
+    image[160:416] = os.urandom(256)
+    g.engine.write_fpu(bytes(image))
+    assert g.run() == Halted()
+    assert g.engine.read_fpu() == bytes(image)
+
+
+INTERRUPTIBLE = """
+    lea rax, [rip+handler]
+    mov [rbx+0x20*16], ax
+    mov word ptr [rbx+0x20*16+2], 0x10
+    mov word ptr [rbx+0x20*16+4], 0x8e00
+    shr rax, 16
+    mov [rbx+0x20*16+6], ax
+    hlt
+    sti
+spin:
+    jmp spin
+handler:
+    mov ecx, 0x77
+    out 0xe9, al
+    iretq
+"""
+
+
+def test_an_interrupt_waits_for_its_window(guest: MakeGuest) -> None:
+    """With IF clear it is refused; ``run`` comes back when the guest could take it."""
+    g = guest(INTERRUPTIBLE)
+    g.cpu.gpr[3], g.cpu.idtr.base, g.cpu.idtr.limit = 0x20000, 0x20000, 0xFFF
+    assert g.run() == Halted()
+    assert not g.engine.inject(g.cpu, lambda: 0x20)
+    assert g.run() == Interrupted()
+    assert g.cpu.rflags & Flag.IF
+    assert not g.cpu.interrupt_shadow
+    assert g.engine.inject(g.cpu, lambda: 0x20)
+    assert g.run() == PortWrite(0xE9, 1, g.cpu.gpr[0].to_bytes(8, "little")[:1])
+    assert g.cpu.gpr[1] == 0x77
+
+
+def test_a_spinning_guest_can_be_interrupted_from_another_thread(guest: MakeGuest) -> None:
+    """`cli; jmp $` gives the CPU back, again and again, to a worker thread as well."""
+    spun: list[object] = []
+
+    def work() -> None:
+        g = start("cli; spin: inc rax; jmp spin")
+        try:
+            for _ in range(20):
+                kick = threading.Timer(0.001, g.engine.interrupt)
+                kick.start()
+                spun.append(g.run())
+                kick.join()
+        finally:
+            g.close()
+
+    guest("nop")  # skips where there is no KVM
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert spun == [Interrupted()] * 20
+
+
+def test_an_interrupt_before_the_run_is_not_lost(guest: MakeGuest) -> None:
+    """``interrupt`` while nothing runs ends the next run at once."""
+    g = guest("spin: jmp spin")
+    g.engine.interrupt()
+    assert g.run() == Interrupted()
+
+
+def test_replaced_memory_is_seen(guest: MakeGuest) -> None:
+    """After ``memory_changed`` the guest runs other code behind other page tables."""
+    g = guest("mov rax, [0x30000]; hlt")
+    g.memory.view[0x30000] = 1
+    assert g.run() == Halted()
+    assert g.cpu.gpr[0] == 1
+    g.memory.view[0x30000], g.memory.view[0x31000] = 2, 3
+    g.memory.view[0x15000 + 0x30 * 8 + 1] = 0x10 | g.memory.view[0x15000 + 0x30 * 8 + 1] & 0xF
+    g.engine.memory_changed()
+    g.cpu.rip = ENTRY
+    assert g.run() == Halted()
+    assert g.cpu.gpr[0] == 3
+
+
+def test_a_state_restored_over_a_pending_access_counts(guest: MakeGuest) -> None:
+    """A checkpoint taken before an IN can be gone back to from inside it."""
+    g = guest("nop; in al, 0x60; hlt")
+    before = g.cpu.copy()
+    assert isinstance(g.run(), PortRead)
+    g.cpu.assign(before)
+    g.engine.memory_changed()
+    assert isinstance(g.run(), PortRead)
+    g.engine.complete(b"\x11")
+    assert g.run() == Halted()
+    assert g.cpu.gpr[0] & 0xFF == 0x11
+
+
+def test_exits_that_the_kernel_handled_are_counted(guest: MakeGuest) -> None:
+    """The kernel counts at least the exits that reached us, where it counts at all."""
+    g = guest("out 0xe9, al; out 0xe9, al; hlt")
+    for _ in range(3):
+        g.run()
+    counted = g.engine.kernel_exits()
+    assert counted is None or counted["exits"] >= 3
+
+
+def test_two_hundred_machines_leak_nothing(guest: MakeGuest) -> None:
+    """Descriptors and mappings are given back; closing twice does no harm."""
+    guest("hlt").run()
+
+    def open_things() -> tuple[int, int]:
+        gc.collect()
+        with open("/proc/self/maps") as maps:
+            kvm = sum("kvm" in line or "guest-ram" in line for line in maps)
+        return len(os.listdir("/proc/self/fd")), kvm
+
+    before = open_things()
+    for _ in range(200):
+        g = start("hlt")
+        assert g.run() == Halted()
+        g.close()
+        g.engine.close()
+    assert open_things() == before
+
+
+def test_it_says_where_it_runs(guest: MakeGuest) -> None:
+    """The headline names the device and the descriptor."""
+    g = guest("hlt")
+    assert g.engine.where() == f"vCPU 0 of /dev/kvm, file descriptor {g.engine.fd}"
+    assert KvmEngine.probe() is None

@@ -1,0 +1,201 @@
+"""Exact stepping: one instruction, or a fault with nothing done, at both rings."""
+
+from __future__ import annotations
+
+from struct import pack
+
+import pytest
+from kvm_lab import ENTRY, Guest, MakeGuest
+
+from cores.engines.base import Fault, Intercept, MmioRead, MmioWrite, Shutdown, Stepped
+from cores.platform import PML4
+from cores.virtual_cpu import Segment
+from cores.x86.registers import CS, RBX, RCX, RDI, RSP, SS, Flag, Vector
+
+IDT, HANDLERS, KERNEL_STACK = 0x20000, 0x40000, 0x90000
+
+
+def install(g: Guest, spacing: int = 16, ist: int = 0) -> None:
+    """Twenty handlers of NOPs, ``spacing`` bytes apart; 0: one for all."""
+    for vector in range(20):
+        entry = HANDLERS + vector * spacing
+        g.memory.write(
+            IDT + vector * 16, pack("<HHBBHQ", entry & 0xFFFF, 0x10, ist, 0x8E, entry >> 16, 0)
+        )
+    g.memory.write(HANDLERS, b"\x90" * 0x400)
+    g.memory.write(0x11080 + 4, pack("<Q", KERNEL_STACK))
+    g.memory.write(0x11080 + 36, pack("<Q", KERNEL_STACK - 0x1000))
+    g.cpu.idtr.base, g.cpu.idtr.limit = IDT, 0x13F
+
+
+def to_ring_3(g: Guest) -> None:
+    """The same program as a user's, on pages open to it; the handlers' and the IDT's are not."""
+    for table in (PML4, PML4 + 0x1000, PML4 + 0x2000):
+        g.memory.view[table] |= 4
+    for page in range(512):
+        if page not in (IDT >> 12, HANDLERS >> 12, KERNEL_STACK - 1 >> 12):
+            g.memory.view[PML4 + 0x3000 + page * 8] |= 4
+    g.cpu.segments[CS] = Segment(0x33, 0, 0xFFFFFFFF, 0xA0FB)
+    g.cpu.segments[SS] = Segment(0x2B, 0, 0xFFFFFFFF, 0xC0F3)
+
+
+@pytest.fixture(params=[0, 3], ids=["ring 0", "ring 3"])
+def stepping(request: pytest.FixtureRequest, guest: MakeGuest) -> MakeGuest:
+    """Makes guests with handlers, in either ring; skips where the engine says that it is not exact."""
+
+    def make(source: str) -> Guest:
+        g = guest(source)
+        if g.engine.exact_reason:
+            pytest.skip(g.engine.exact_reason)
+        install(g)
+        if request.param:
+            to_ring_3(g)
+        return g
+
+    return make
+
+
+def test_each_step_is_one_instruction(stepping: MakeGuest) -> None:
+    """Straight code, a call and a return, a jump to itself: one at a time."""
+    g = stepping("mov eax, 3; push rax; pop rbx; call next; spin: jmp spin; next: ret")
+    seen = []
+    for _ in range(7):
+        assert g.step() == Stepped()
+        seen.append(g.cpu.rip - ENTRY)
+    assert seen == [5, 6, 7, 14, 12, 12, 12]
+    assert g.cpu.gpr[RBX] == 3
+    assert not g.cpu.rflags & Flag.TF
+
+
+FAULTS = {
+    "null": ("mov [rdi], eax", Vector.PF, 2, 0x33),
+    "far": ("mov al, [0x40000000]", Vector.PF, 0, 0x40000000),
+    "non-canonical": ("mov rax, [rbx]", Vector.GP, 0, None),
+    "stack": ("mov rax, [rbp]", Vector.SS, 0, None),
+    "divide": ("div ecx", Vector.DE, None, None),
+    "undefined": ("ud2", Vector.UD, None, None),
+    "push": ("push rax", Vector.PF, 2, 0x2B),
+}
+
+
+@pytest.mark.parametrize("shared", [False, True], ids=["handlers", "one handler"])
+@pytest.mark.parametrize("name", FAULTS)
+def test_a_fault_is_taken_back(stepping: MakeGuest, name: str, shared: bool) -> None:
+    """Vector, error code and address are right, and no register but CR2 has changed."""
+    source, vector, error, address = FAULTS[name]
+    g = stepping(source)
+    stack = 1 if name == "push" else 0  # delivery needs one that exists
+    install(g, spacing=0 if shared else 16, ist=stack)
+    cpu = g.cpu
+    cpu.gpr[RDI], cpu.gpr[RBX], cpu.gpr[5] = 0x33, 1 << 63, 1 << 62
+    if name == "push":
+        cpu.gpr[RSP] = 0x33
+    before = cpu.state()
+    if error is not None and vector == Vector.PF and cpu.cpl == 3:
+        error |= 4
+    fault = g.step()
+    assert isinstance(fault, Fault)
+    assert (fault.vector, fault.error, fault.address) == (vector, error, address)
+    cpu.cr2 = 0
+    assert cpu.state() == before
+
+
+def test_a_rep_is_one_step(stepping: MakeGuest) -> None:
+    """All iterations at once, and only they."""
+    g = stepping("rep stosb; nop")
+    g.cpu.gpr[RDI], g.cpu.gpr[RCX], g.cpu.gpr[0] = 0x30000, 300, 0x5A
+    assert g.step() == Stepped()
+    assert (g.cpu.rip, g.cpu.gpr[RCX], g.cpu.gpr[RDI]) == (ENTRY + 2, 0, 0x30000 + 300)
+    assert g.memory.read(0x30000, 301) == b"\x5a" * 300 + b"\0"
+
+
+def test_a_rep_that_faults_has_come_some_way(stepping: MakeGuest) -> None:
+    """The finished iterations stay done, as on the CPU."""
+    g = stepping("rep stosb; nop")
+    g.cpu.gpr[RDI], g.cpu.gpr[RCX] = (2 << 20) - 10, 100
+    fault = g.step()
+    assert isinstance(fault, Fault)
+    assert (fault.vector, fault.address) == (Vector.PF, 2 << 20)
+    assert (g.cpu.rip, g.cpu.gpr[RCX], g.cpu.gpr[RDI]) == (ENTRY, 90, 2 << 20)
+
+
+def test_a_step_onto_a_device_asks_it_first(stepping: MakeGuest) -> None:
+    """A load and a store without RAM are answered, then the same instruction completes alone."""
+    g = stepping("mov ebx, [rdi]; mov [rdi+4], ebx; nop; nop")
+    g.cpu.gpr[RDI] = 0xB8000
+    assert g.step() == MmioRead(0xB8000, 4)
+    assert g.cpu.rip == ENTRY
+    g.engine.complete(b"abcd")
+    assert g.step() == Stepped()
+    assert (g.cpu.rip, g.cpu.gpr[RBX]) == (ENTRY + 2, 0x64636261)
+    assert g.step() == MmioWrite(0xB8004, b"abcd")
+    assert g.step() == Stepped()
+    assert g.cpu.rip == ENTRY + 5
+
+
+def test_a_rep_onto_a_device(stepping: MakeGuest) -> None:
+    """Each iteration reaches the device, then the one step is done."""
+    g = stepping("rep stosw; nop")
+    g.cpu.gpr[RDI], g.cpu.gpr[RCX], g.cpu.gpr[0] = 0xB8000, 3, 0x741
+    for cell in range(3):
+        assert g.step() == MmioWrite(0xB8000 + 2 * cell, b"\x41\x07")
+    assert g.step() == Stepped()
+    assert (g.cpu.rip, g.cpu.gpr[RCX]) == (ENTRY + 3, 0)
+
+
+def test_what_the_vmm_completes_is_not_stepped(stepping: MakeGuest) -> None:
+    """Instructions whose result a host may choose, or that show the stepper, come back untouched."""
+    for source in (
+        "cpuid",
+        "rdtsc",
+        "in al, 0x60",
+        "pushfq",
+        "popfq",
+        "int 0x80",
+        "syscall",
+        "mov ss, eax",
+    ):
+        g = stepping(source)
+        before = g.cpu.state()
+        assert g.step() == Intercept()
+        assert g.cpu.state() == before
+
+
+def test_ring_3_is_refused_by_the_cpu(guest: MakeGuest) -> None:
+    """CLI in ring 3 is the CPU's own #GP."""
+    g = guest("cli")
+    if g.engine.exact_reason:
+        pytest.skip(g.engine.exact_reason)
+    install(g)
+    to_ring_3(g)
+    assert g.step() == Fault(Vector.GP, 0, None)
+
+
+def test_a_step_leaves_no_trace_in_memory(stepping: MakeGuest) -> None:
+    """Neither the IDT nor the kernel's stack shows that the guest was stepped."""
+    g = stepping("add eax, ebx; nop")
+    before = g.memory.read(IDT, 0x200), g.memory.read(KERNEL_STACK - 0x200, 0x200)
+    assert g.step() == Stepped()
+    assert (g.memory.read(IDT, 0x200), g.memory.read(KERNEL_STACK - 0x200, 0x200)) == before
+
+
+def test_without_an_idt_a_fault_is_the_end(guest: MakeGuest) -> None:
+    """A triple fault: the registers are those before the instruction, CR2 tells the address."""
+    g = guest("mov [rdi], eax")
+    if g.engine.exact_reason:
+        pytest.skip(g.engine.exact_reason)
+    g.cpu.gpr[RDI] = 0x123
+    before = g.cpu.gpr.copy()
+    assert g.step() == Shutdown()
+    assert (g.cpu.gpr, g.cpu.rip, g.cpu.cr2) == (before, ENTRY, 0x123)
+
+
+def test_steps_and_runs_alternate(guest: MakeGuest) -> None:
+    """After stepping the guest runs freely, and can be stepped again."""
+    g = guest("inc eax; inc eax; hlt; inc eax; inc eax; hlt")
+    if g.engine.exact_reason:
+        pytest.skip(g.engine.exact_reason)
+    for _ in range(2):
+        assert g.step() == Stepped()
+        g.run()
+    assert g.cpu.gpr[0] == 4
