@@ -6,6 +6,7 @@ the worker's newest snapshot thirty times a second; keys become commands in the 
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterable
 from datetime import datetime
 from pathlib import Path
@@ -31,6 +32,10 @@ OpenProgram = Callable[[str], Opener]
 """A path -> how to start its session, in the worker's thread. Raises InputError for bad input."""
 
 INTERRUPTED = 130
+
+SWITCH_INTERVAL = 0.0005
+"""Seconds after which a busy thread must let the other go on. Python's own 5 ms make keys lag while
+the worker steps in lockstep."""
 
 
 class RingscopeApp(App[int]):
@@ -160,6 +165,7 @@ def run_interface(path: str | None, options: Options) -> int:
 
     Raises InputError before anything is shown when ``path`` is no program."""
     app = interface(path, options)
+    sys.setswitchinterval(SWITCH_INTERVAL)
     try:
         code = app.run()
     except KeyboardInterrupt:

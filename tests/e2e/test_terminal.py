@@ -1,0 +1,166 @@
+"""The interface in a real terminal: what a person's terminal shows and receives."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+pexpect = pytest.importorskip(
+    "pexpect", reason="pexpect is not installed: no pseudo-terminal to test in"
+)
+pyte = pytest.importorskip("pyte", reason="pyte is not installed: nothing reads the terminal's screen")
+
+ROOT = Path(__file__).resolve().parents[2]
+PATIENCE = 30.0
+"""Seconds until something that must come has failed to come."""
+
+
+class Terminal:
+    """Ringscope in a pseudo-terminal of 100x30, and the screen that it draws."""
+
+    def __init__(self, arguments: list[str], environment: dict[str, str]) -> None:
+        self.screen = pyte.Screen(100, 30)
+        self.stream = pyte.ByteStream(self.screen)
+        self.process = pexpect.spawn(
+            sys.executable,
+            ["-m", "app.main", *arguments],
+            cwd=str(ROOT),
+            env=os.environ | {"TERM": "xterm-256color", "LANG": "C.UTF-8"} | environment,
+            dimensions=(30, 100),
+        )
+
+    def read(self) -> None:
+        """Take in what has been drawn."""
+        try:
+            self.stream.feed(self.process.read_nonblocking(1 << 16, timeout=0.05))
+        except pexpect.TIMEOUT:
+            pass
+        except pexpect.EOF:
+            return
+
+    def until(self, condition: Callable[[], bool], what: str) -> None:
+        end = time.monotonic() + PATIENCE
+        while not condition():
+            assert time.monotonic() < end, f"never came: {what}\n{self.text()}"
+            self.read()
+
+    def see(self, words: str) -> None:
+        self.until(lambda: words in self.text(), repr(words))
+
+    def text(self) -> str:
+        return "\n".join(self.screen.display)
+
+    def press(self, keys: str) -> None:
+        self.process.send(keys)
+
+    def end(self) -> int:
+        """Wait for the end; gives the exit code."""
+        self.until(lambda: not self.process.isalive(), "the end of the program")
+        assert self.process.exitstatus is not None, self.process.signalstatus
+        return int(self.process.exitstatus)
+
+
+@contextmanager
+def terminal(*arguments: str, **environment: str) -> Iterator[Terminal]:
+    opened = Terminal(list(arguments), environment)
+    try:
+        yield opened
+    finally:
+        opened.process.close(force=True)
+
+
+def children(pid: int) -> set[int]:
+    """The processes that this one has started, and they in turn (Linux)."""
+    found: set[int] = set()
+    for task in Path(f"/proc/{pid}/task").glob("*/children"):
+        for child in map(int, task.read_text().split()):
+            found |= {child} | children(child)
+    return found
+
+
+def gone(pids: set[int]) -> bool:
+    """None of them runs any more."""
+    for pid in pids:
+        try:
+            state = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
+        except OSError:
+            continue
+        if state not in "ZX":
+            return False
+    return True
+
+
+SPIN = "start: inc rax\n jmp start\n"
+
+
+def test_start_step_and_quit() -> None:
+    """The machines appear, n steps them all, q ends with code 0 and gives the terminal back."""
+    with terminal("assets/guests/hello.s") as t:
+        t.see("TRAP AND EMULATE")
+        t.see("0 instructions")
+        t.press("n")
+        t.see("1 instruction ")
+        t.press("e")
+        t.see("console 'H'")
+        t.press("w")
+        t.see("Guest OS")
+        t.press("q")
+        assert t.end() == 0
+
+
+def test_the_home_screen() -> None:
+    """Without a program: the guests, and what this machine can do; Enter runs one, Esc comes back."""
+    with terminal() as t:
+        t.see("hello.s")
+        t.see("runs here")
+        t.press("\r")
+        t.see("World switches")
+        t.press("\x1b")
+        t.see("This machine")
+        t.press("q")
+        assert t.end() == 0
+
+
+@pytest.mark.parametrize("how", ["q", "\x03", "SIGTERM", "SIGKILL"])
+def test_nothing_is_left_behind_while_a_guest_spins(how: str, tmp_path: Path) -> None:
+    """q, Ctrl-C and being killed all end the vCPU processes, though the guest never stops."""
+    guest = tmp_path / "spin.s"
+    guest.write_text(SPIN)
+    with terminal(str(guest)) as t:
+        t.see("0 instructions")
+        t.press("f")
+        t.see("running")
+        started = children(t.process.pid)
+        if how.startswith("SIG"):
+            os.kill(t.process.pid, getattr(signal, how))
+            t.until(lambda: not t.process.isalive(), "the end")
+        else:
+            t.press(how)
+            assert t.end() == (0 if how == "q" else 130)
+        t.until(lambda: gone(started), f"the end of processes {started}")
+
+
+def test_bad_input_is_one_line() -> None:
+    """A program that is none is refused before the screen is touched: code 2."""
+    with terminal("no/such/file.s") as t:
+        assert t.end() == 2
+        t.read()
+        assert "no/such/file.s" in t.text()
+        assert "Traceback" not in t.text()
+
+
+def test_a_dumb_terminal_gets_plain_text() -> None:
+    """TERM=dumb: the comparison as text, and not one escape sequence."""
+    with terminal("assets/guests/hello.s", TERM="dumb") as t:
+        assert t.end() == 0
+        for _ in range(5):
+            t.read()
+        assert "hello" in t.text()
+        assert "╭" not in t.text()
