@@ -12,10 +12,11 @@ from ..errors import UnavailableError
 from ..memory import HOLE, PhysicalMemory
 from ..virtual_cpu import VirtualCpu
 from ..x86.faults import GuestFault
-from ..x86.instruction import Instruction, Reason, Sensitivity
+from ..x86.instruction import Instruction, Sensitivity
 from ..x86.paging import Mmu
+from ..x86.registers import SS, Vector
 from . import unicorn_native
-from .base import Engine, Exit, Traits
+from .base import Engine, Exit, Fault, Traits
 from .unicorn_cpu import UnicornCpu
 from .unicorn_layout import find_layout
 from .unicorn_run import FreeRunner
@@ -31,6 +32,8 @@ INTERCEPTS = frozenset((
     "int", "int3", "int1", "syscall",        # not delivered through the guest's tables
     "sysret", "iret", "retf", "lcall", "ljmp",  # no canonical check; SYSRET loads RF and VM
     "lgdt", "lidt", "lldt", "ltr",           # no canonical check of the base
+    "lss", "lfs", "lgs",                     # a 64-bit operand size is read as 32 bits
+    "lar", "lsl",                            # descriptor types that long mode lacks are accepted
     "stac", "clac", "wbinvd", "invd",        # the nearest CPU model has no SMAP
     "vmcall", "vmmcall",
 ))  # fmt: skip
@@ -95,9 +98,15 @@ class InterpreterEngine(Engine):
     def step(self, cpu: VirtualCpu) -> Exit:
         core, free = self._loaded()
         core.announce(self._memory)
-        if free.active and free.may_step():
-            return free.single(cpu)
-        return core.step(cpu)
+        rip, flags, shadow, stack = cpu.rip, cpu.rflags, cpu.interrupt_shadow, cpu.segments[SS]
+        before = stack.selector, stack.base, stack.limit, stack.attributes
+        exit = free.single(cpu) if free.active and free.may_step() else core.step(cpu)
+        if stack.selector == before[0] or stack.selector & ~3 or stack.selector & 3 == cpu.cpl:
+            return exit
+        # MOV SS has taken a null selector whose RPL is not the CPL (SDM vol. 2, MOV): put it back.
+        stack.selector, stack.base, stack.limit, stack.attributes = before
+        cpu.rip, cpu.rflags, cpu.interrupt_shadow = rip, flags, shadow
+        return Fault(Vector.GP, 0)
 
     def run(self, cpu: VirtualCpu, budget: int | None = None) -> Exit:
         core, free = self._loaded()
@@ -153,5 +162,5 @@ class InterpreterEngine(Engine):
 
 def _left_to_the_vmm(insn: Instruction) -> bool:
     if insn.mnemonic == "mov":
-        return insn.reason is Reason.CR
+        return insn.sensitivity is Sensitivity.PRIVILEGED  # to and from control and debug registers
     return insn.mnemonic in INTERCEPTS or insn.sensitivity is Sensitivity.ABSENT

@@ -44,8 +44,9 @@ _ERROR_VECTORS = frozenset(
 class UnicornCpu:
     """Executes a ``VirtualCpu`` in exactly its state, privileged registers included.
 
-    unicorn: to map memory into. on_translation: called with address and length of each block that
-    Unicorn translates. on_forgotten: called when it shall translate all of them anew. last_error: the error code of the last exception, 0 when it has none.
+    unicorn: to map memory into. last_error: the error code of the last exception, 0 when it has none.
+    on_translation: called with address and length of each block that Unicorn translates.
+    on_forgotten: called when it shall translate all of them anew.
     host_error: raised by a device's callback while the guest ran; raised again when it is left.
     """
 
@@ -71,23 +72,27 @@ class UnicornCpu:
         self._cpu = cpu
         if not self._begun:
             self._begin(cpu)
-        rip, resume = cpu.rip, cpu.rflags & Flag.RF
+        rip, flags, shadow = cpu.rip, cpu.rflags, cpu.interrupt_shadow
+        cpu.rflags &= ~Flag.RF  # nothing to suppress here; and Unicorn's pushf would show it
         self._transfer.enter(cpu)
         exit = self._once(cpu, rip, 1)
-        if exit is STEPPED and cpu.rip == rip:
-            exit = self._finish(cpu)
-        elif exit is STEPPED and cpu.rip >> 47:
-            exit = self._arrived_high(cpu, rip)
-        elif exit is not STEPPED and self.translation_failed(cpu, exit):
+        if exit is STEPPED:
+            if cpu.rip == rip:
+                exit = self._finish(cpu)
+            elif cpu.rip >> 47:
+                exit = self._arrived_high(cpu, rip)
+            if cpu.interrupt_shadow or shadow:
+                self._settle_shadow(cpu, rip, flags)
+        elif self.translation_failed(cpu, exit):
             exit = self._alone(cpu)
-        if resume and exit is STEPPED:
-            cpu.rflags &= ~Flag.RF  # it lasts one instruction (SDM vol. 3, 17.3.1.1)
+        if exit is not STEPPED:
+            cpu.rflags |= flags & Flag.RF  # else it has lasted its one instruction (vol. 3, 17.3.1.1)
         return exit
 
-    def instruction(self, cpu: VirtualCpu) -> Instruction | None:
-        """What stands at RIP; None where no instruction can be fetched."""
+    def instruction(self, cpu: VirtualCpu, at: int | None = None) -> Instruction | None:
+        """What stands at RIP, or elsewhere; None where no instruction can be fetched."""
         try:
-            return decode(self.fetch(cpu, cpu.rip))
+            return decode(self.fetch(cpu, cpu.rip if at is None else at))
         except (GuestFault, Truncated):
             return None
 
@@ -214,6 +219,13 @@ class UnicornCpu:
         exit = self._once(cpu, cpu.rip, 1)
         cpu.interrupt_shadow = shadow and exit is not STEPPED
         return exit
+
+    def _settle_shadow(self, cpu: VirtualCpu, rip: int, flags: int) -> None:
+        """STI holds off interrupts if, and only if, it has set IF (SDM vol. 2, STI). Unicorn's also does
+        when IF was set already, and does not in the shadow of the instruction before."""
+        insn = self.instruction(cpu, rip)
+        if insn is not None and insn.mnemonic == "sti":
+            cpu.interrupt_shadow = not flags & Flag.IF
 
     def _arrived_high(self, cpu: VirtualCpu, rip: int) -> Exit:
         """RIP has come to the upper half. Near jumps, calls and returns to no canonical address

@@ -119,6 +119,7 @@ class FreeRunner:
         limit = UNLIMITED if budget is None else budget
         self._left = limit
         self._block, self._rep = None, -1
+        cpu.rflags &= ~Flag.RF
         try:
             return self._loop(cpu)
         finally:
@@ -197,16 +198,16 @@ class FreeRunner:
         self._single, self._entered = rip, False
         self._again = insn is not None and (bool(insn.repeat) or not insn.ends_block)
         cpu.interrupt_shadow = True
+        cpu.rflags &= ~Flag.RF
         try:
             exit = self._core.execute(cpu)
         finally:
             self._single = None
         if exit is not None and cpu.rip == rip:
             cpu.interrupt_shadow = shadow
+            cpu.rflags |= flags & Flag.RF
             return exit
         cpu.interrupt_shadow = insn is not None and not shadow and _opens_shadow(insn, flags)
-        if flags & Flag.RF and insn is not None and insn.mnemonic != "iret":
-            cpu.rflags &= ~Flag.RF
         return STEPPED
 
     def _on_block(self, address: int, size: int) -> None:
