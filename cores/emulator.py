@@ -208,7 +208,8 @@ class Emulator:
         count = input_string(
             self.cpu, self.mmu, insn, lambda n: self.ports.read_string(port, insn.operand_size, n)
         )
-        return f"{count} x {insn.operand_size} bytes from {self.ports.describe(port, insn.operand_size, 0, False)}"
+        device = self.ports.describe(port, insn.operand_size, 0, False)
+        return f"{count} x {insn.operand_size} bytes from {device}"
 
     def _outs(self, insn: Instruction) -> str:
         port = self.cpu.gpr[RDX] & 0xFFFF
@@ -216,7 +217,8 @@ class Emulator:
         count = output_string(
             self.cpu, self.mmu, insn, lambda b: self.ports.write_string(port, insn.operand_size, b)
         )
-        return f"{count} x {insn.operand_size} bytes to {self.ports.describe(port, insn.operand_size, 0, True)}"
+        device = self.ports.describe(port, insn.operand_size, 0, True)
+        return f"{count} x {insn.operand_size} bytes to {device}"
 
     # Flags
 
@@ -560,7 +562,6 @@ class Emulator:
             self.write(insn, destination, lowest if insn.mnemonic == "bsf" else value.bit_length() - 1)
         return "without the newer encoding's meaning"
 
-
     def _near_jump(self, insn: Instruction) -> str:
         """JMP through a register or memory: executed by the CPU, unless free mode had to catch it."""
         self._next = self._near_target(insn)
@@ -588,7 +589,8 @@ _HANDLERS: dict[str, Callable[[Emulator, Instruction], str]] = {
     "lldt": Emulator._lldt, "ltr": Emulator._ltr, "sldt": Emulator._sldt, "str": Emulator._str,
     "lar": Emulator._lar, "lsl": Emulator._lsl, "verr": Emulator._verr, "verw": Emulator._verw,
     "push": Emulator._push_segment, "pop": Emulator._pop_segment,
-    "lss": Emulator._load_far_pointer, "lfs": Emulator._load_far_pointer, "lgs": Emulator._load_far_pointer,
+    "lss": Emulator._load_far_pointer, "lfs": Emulator._load_far_pointer,
+    "lgs": Emulator._load_far_pointer,
     "lcall": Emulator._far_call, "ljmp": Emulator._far_jump, "retf": Emulator._far_return,
     "iret": Emulator._iret, "syscall": Emulator._syscall, "sysret": Emulator._sysret,
     "int": Emulator._int, "int3": Emulator._int3, "int1": Emulator._int1, "swapgs": Emulator._swapgs,
@@ -596,5 +598,6 @@ _HANDLERS: dict[str, Callable[[Emulator, Instruction], str]] = {
     "rdtsc": Emulator._rdtsc, "rdtscp": Emulator._rdtsc, "rdpmc": Emulator._rdpmc,
     "cpuid": Emulator._cpuid, "hlt": Emulator._hlt, "invlpg": Emulator._invlpg,
     "wbinvd": Emulator._invalidate_caches, "invd": Emulator._invalidate_caches,
-    "jmp": Emulator._near_jump, "call": Emulator._near_call, "bsf": Emulator._bit_scan, "bsr": Emulator._bit_scan,
+    "jmp": Emulator._near_jump, "call": Emulator._near_call,
+    "bsf": Emulator._bit_scan, "bsr": Emulator._bit_scan,
 }  # fmt: skip

@@ -12,8 +12,21 @@ from time import perf_counter_ns
 from typing import assert_never
 
 from .engines.base import (
-    BudgetSpent, Engine, Exit, Failed, Fault, Halted, Intercept, Interrupted, MmioRead, MmioWrite,
-    PortRead, PortWrite, Shutdown, Stepped, SystemCall,
+    BudgetSpent,
+    Engine,
+    Exit,
+    Failed,
+    Fault,
+    Halted,
+    Intercept,
+    Interrupted,
+    MmioRead,
+    MmioWrite,
+    PortRead,
+    PortWrite,
+    Shutdown,
+    Stepped,
+    SystemCall,
 )  # fmt: skip
 from .report import Stop
 from .vmm import Vmm
@@ -74,7 +87,8 @@ class FreeRunner:
     def run(self, seconds: float) -> None:
         """At most for so long, or until the machine stops. Virtual time stands still in between."""
         vmm, board = self.vmm, self.vmm.board
-        vmm.go_free()
+        if vmm.hidden is not None:
+            vmm.hidden.go_free()
         origin = perf_counter_ns() - vmm.ticks * 1000
         end = perf_counter_ns() + int(seconds * 1e9)
         try:
@@ -103,7 +117,8 @@ class FreeRunner:
                 return
             if vmm.trap and vmm.shadow:
                 vmm.trap.space = vmm.shadow.space()
-            vmm.before_entry()
+            if vmm.hidden is not None:
+                vmm.hidden.before_entry()
             exit = vmm.engine.run(vmm.cpu, WINDOW_BURST if waiting else BURST)
             vmm.left_now()
             if vmm.engine.executed is None:

@@ -26,7 +26,7 @@ from .memory import PhysicalMemory
 from .virtual_cpu import VirtualCpu
 from .x86.decode import Truncated, decode
 from .x86.faults import GuestFault
-from .x86.instruction import Immediate, Instruction, Sensitivity
+from .x86.instruction import Immediate, Instruction, Reason, Sensitivity
 from .x86.paging import PAGE, Mmu
 from .x86.registers import Cr0, Cr4
 
@@ -109,7 +109,11 @@ class Patcher:
                         todo.append(target)
                     else:
                         todo += self._promised(target)
-                if insn.sensitivity is not Sensitivity.ORDINARY or insn.mnemonic in ("jmp", "ret", "ud2"):
+                if insn.sensitivity is not Sensitivity.ORDINARY or insn.mnemonic in (
+                    "jmp",
+                    "ret",
+                    "ud2",
+                ):
                     break
                 if (following ^ at) & -PAGE:
                     todo += self._promised(following)
@@ -127,7 +131,7 @@ class Patcher:
         return [target] if self._visible(target) else []
 
     def _visible(self, target: int) -> bool:
-        """Would execution at ``target`` go unnoticed, for the page is mapped, and no HLT stands there?"""
+        """Would execution at ``target`` go unnoticed: the page is mapped, and no HLT stands there?"""
         try:
             gpa = self.mmu.translate(target, execute=True)
         except GuestFault:
@@ -185,6 +189,8 @@ class Patcher:
         """Would this instruction run unseen where it must not?"""
         if insn.sensitivity in (Sensitivity.SILENT, Sensitivity.ABSENT):
             return True
+        if insn.reason is Reason.SYSCALL or insn.reason is Reason.INT:
+            return True  # they stop, but not before the CPU has changed RCX, R11 or half of RAX
         if insn.floating and self.floating:
             return True
         return self.catch_branches and is_indirect(insn)
@@ -322,4 +328,3 @@ def _differing(a: bytes, b: bytes) -> list[int]:
         if a[base : base + 64] != b[base : base + 64]:
             found += [at for at in range(base, base + 64) if a[at] != b[at]]
     return found
-

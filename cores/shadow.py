@@ -13,8 +13,10 @@ real ring 3, where the U/S bit could not keep them apart.
 from __future__ import annotations
 
 from enum import Enum
+from typing import TypedDict
 
 from .engines.base import KERNEL_SPACE, USER_SPACE, DeprivilegedEngine
+from .errors import MappingsFullError
 from .memory import HOLE, PhysicalMemory
 from .patch import Patcher
 from .virtual_cpu import VirtualCpu
@@ -23,7 +25,7 @@ from .x86.registers import Cr0, Cr4, Flag
 
 LARGE = 2 << 20
 MAX_MAPPINGS = 30_000
-"""Linux allows a process 65,530 mappings (vm.max_map_count); an unmap in the middle makes two of one."""
+"""Linux allows a process 65,530 (vm.max_map_count); an unmap in the middle makes two of one."""
 
 
 class Filled(Enum):
@@ -36,6 +38,15 @@ class Filled(Enum):
     """Data access to a page that is executed from the patched twin (cores/patch.py)."""
     UNREACHABLE = "unreachable"
     """The host process cannot have a mapping there."""
+
+
+class Rights(TypedDict):
+    """How ``DeprivilegedEngine.map`` is to map a page."""
+
+    writable: bool
+    executable: bool
+    twin: bool
+    readable: bool
 
 
 class ShadowPages:
@@ -65,7 +76,9 @@ class ShadowPages:
         self.ahead = True
         executable = self.patcher is None
         for start, stop in ((0x10000, HOLE.start), (HOLE.stop, self.memory.size)):
-            self.engine.map(KERNEL_SPACE, start, start, stop - start, writable=True, executable=executable)
+            self.engine.map(
+                KERNEL_SPACE, start, start, stop - start, writable=True, executable=executable
+            )
             self._mappings[KERNEL_SPACE, start] = start, stop - start
             self._large |= {(KERNEL_SPACE, part) for part in range(start // LARGE, -(-stop // LARGE))}
 
@@ -87,7 +100,9 @@ class ShadowPages:
         executable = self._may_execute(page)
         if self.patcher is not None:
             if execute or frame in self.patcher.pages:
-                return self._fill_code(gva & -PAGE, frame, writable, executable, write=write, execute=execute)
+                return self._fill_code(
+                    gva & -PAGE, frame, writable, executable, write=write, execute=execute
+                )
             executable = False  # until it is executed, and looked at
         start, frame, length = self._extent(page, gva)
         if not self._map(start, frame, length, writable, executable):
@@ -153,10 +168,13 @@ class ShadowPages:
         readable: bool = True,
     ) -> bool:
         space = self.space()
-        if not self.engine.map(
-            space, gva, gpa, length,
-            writable=writable, executable=executable, twin=twin, readable=readable,
-        ):  # fmt: skip
+        rights = Rights(writable=writable, executable=executable, twin=twin, readable=readable)
+        try:
+            mapped = self.engine.map(space, gva, gpa, length, **rights)
+        except MappingsFullError:
+            self.drop_all()
+            mapped = self.engine.map(space, gva, gpa, length, **rights)
+        if not mapped:
             return False
         self._mappings[space, gva] = gpa, length
         if length > PAGE:
@@ -164,7 +182,7 @@ class ShadowPages:
         return True
 
     def _extent(self, page: Translation, gva: int) -> tuple[int, int, int]:
-        """(GVA, GPA, length) to map: of large pages the aligned 2 MiB around ``gva`` where all is RAM."""
+        """(GVA, GPA, length) to map: of large pages the aligned 2 MiB around ``gva``, if all is RAM."""
         if page.size >= LARGE:
             start = gva & -LARGE
             frame = page.frame + (start - page.page)

@@ -40,13 +40,12 @@ from .engines.base import (
     Stepped,
     SystemCall,
 )  # fmt: skip
+from .hidden_faults import HiddenFaults
 from .memory import PhysicalMemory
-from .patch import Patcher, is_indirect
 from .report import Stop
-from .shadow import Filled, ShadowPages
+from .shadow import ShadowPages
 from .trace import ExitEvent, Trace, TraceMark
 from .virtual_cpu import VirtualCpu
-from .window import Window
 from .x86 import interrupts
 from .x86.decode import Truncated, decode
 from .x86.faults import GuestFault, Unsupported, undefined_opcode
@@ -54,12 +53,15 @@ from .x86.floating import check_floating
 from .x86.instruction import Instruction, Reason, Sensitivity
 from .x86.operand_checks import address_fault, check_alignment
 from .x86.paging import PAGE, Mmu
-from .x86.registers import MASK64, Flag, Vector
+from .x86.registers import MASK64, RSP, Flag, Vector
 from .x86.touched import accesses, touched
 from .x86.undefined import keeps_memory, settle
 
 VECTOR_NAMES = {vector.value: "#" + vector.name for vector in Vector}
 NEVER = 1 << 63
+KVM_LEAVES_FOR = frozenset({Reason.IO, Reason.HLT})
+"""What hardware support returns to user space for; the rest of what the VMM completes in exact mode
+(time, CPUID, MSRs) the kernel would have answered by itself."""
 NOTHING = decode(b"\x90")
 """A NOP: stands for the instruction where an exit belongs to none."""
 
@@ -113,7 +115,7 @@ class Vmm:
         )
         self.shadow = ShadowPages(self.trap, memory, cpu, self.mmu) if self.trap else None
         self._translated = not engine.traits.native
-        self.patcher: Patcher | None = None
+        self.hidden = HiddenFaults(self, self.trap, self.shadow) if self.trap and self.shadow else None
         self.trace = Trace()
         self.instructions = 0
         self.deliveries = 0
@@ -209,7 +211,7 @@ class Vmm:
             self._enter(insn)
         else:
             self._left = perf_counter_ns()
-            self._emulate(insn, "found before it ran")
+            self.emulate(insn, "found before it ran")
 
     def _operand_to_keep(self, insn: Instruction) -> tuple[int, bytes]:
         """The memory operand's address and bytes, to put back (SHLD and SHRD of 16 bits by more)."""
@@ -244,10 +246,17 @@ class Vmm:
         while True:
             exit = engine.step(self.cpu)
             if exit.__class__ is Stepped:  # nearly always
+                if self.pure and self.trap and insn.mnemonic == "pushf":
+                    self._hide_single_step()
                 return
             self._left = perf_counter_ns()
             if self.came_back(insn, exit):
                 return
+
+    def _hide_single_step(self) -> None:
+        """PUSHF ran untouched and shows the TF by which it was stepped: all that --pure covers up."""
+        at = self.cpu.gpr[RSP] + 1
+        self.mmu.write(at, bytes([self.mmu.read(at, 1)[0] & ~1]))
 
     def came_back(self, insn: Instruction, exit: Exit) -> bool:
         """The engine left the guest at ``insn``. True: that instruction is now complete (or the
@@ -257,28 +266,29 @@ class Vmm:
                 return True
             case Fault(vector, error, address):
                 if self.trap is None:
-                    raise self._guests_own(vector, error, address, insn)
+                    raise self.guests_own(vector, error, address, insn)
+                assert self.hidden is not None
                 if vector == Vector.PF and address is not None:
-                    return self._hidden_fault(insn, address)
-                if self.patcher is not None and vector == Vector.GP and self._at_patch(insn):
-                    return self._patched(insn)
+                    return self.hidden.serve(insn, address)
+                if vector == Vector.GP and self.hidden.at_patch():
+                    return self.hidden.patched(insn)
                 if insn.sensitivity is Sensitivity.ORDINARY:
-                    raise self._guests_own(vector, error, None, insn)
-                self._emulate(insn, f"the CPU refused it: {VECTOR_NAMES[vector]}")
+                    raise self.guests_own(vector, error, None, insn)
+                self.emulate(insn, f"the CPU refused it: {VECTOR_NAMES[vector]}")
                 return True
             case SystemCall():
-                self._emulate(insn, "the CPU called its kernel, and was stopped there")
+                self.emulate(insn, "the CPU called its kernel, and was stopped there")
                 return True
             case Intercept():
-                self._emulate(insn, "left to the VMM")
+                self.emulate(insn, "left to the VMM")
                 return True
             case MmioRead(gpa, size):
                 self.engine.complete(self.memory.device_read(gpa, size))
-                self._record(insn, Reason.MMIO, f"read {gpa:#x}", "asked the device")
+                self.record(insn, Reason.MMIO, f"read {gpa:#x}", "asked the device")
                 return False
             case MmioWrite(gpa, data):
                 self.memory.device_write(gpa, data)
-                self._record(insn, Reason.MMIO, f"write {gpa:#x}", "told the device")
+                self.record(insn, Reason.MMIO, f"write {gpa:#x}", "told the device")
                 return False
             case Interrupted() | BudgetSpent():
                 return False
@@ -306,91 +316,6 @@ class Vmm:
 
     # Free running (cores/freerun.py)
 
-    def go_free(self) -> None:
-        """From here on the guest runs at full speed: from patched code, where nobody looks ahead."""
-        if self.trap is None or self.shadow is None or self.patcher is not None:
-            return
-        twin = self.trap.patched_twin()
-        if twin is not None:
-            self.patcher = Patcher(twin, self.memory, self.mmu, self.cpu, hidden=self.trap.hides_code)
-            self.patcher.control_changed()
-            self.shadow.patcher = self.patcher
-            ahead = self.shadow.ahead
-            self.shadow.drop_all()
-            self.memory.writes = []
-            if ahead:
-                self.shadow.map_boot()
-                with contextlib.suppress(GuestFault):  # and the page that it is in
-                    self.shadow.fill(self.cpu.rip, write=False, execute=True)
-
-    def _at_patch(self, insn: Instruction) -> bool:
-        """Is it a HLT of the patcher's that stopped the guest at RIP?"""
-        assert self.patcher is not None
-        return self.patcher.is_patched(self.mmu.translate(self.cpu.rip, execute=True))
-
-    def _patched(self, insn: Instruction) -> bool:
-        """The guest met a patch: code not looked at yet, or something that would run unseen."""
-        patcher = self.patcher
-        assert patcher is not None
-        rip = self.cpu.rip
-        if patcher.discover(rip):
-            self._record(insn, Reason.SCAN, f"code at {rip:#x}", "decoded, and patched where it must trap")
-            return False
-        if insn.sensitivity is not Sensitivity.ORDINARY:
-            self._emulate(insn, "patched: it would have run unseen")
-            return True
-        if insn.floating:
-            check_floating(insn, self.cpu)
-        self.trace.bridged += 1
-        if patcher.catch_branches and is_indirect(insn):
-            self.emulator.execute(insn)
-        else:  # another instruction's patch lies in the middle of this one
-            self._on_real_page(insn, rip)
-        return True
-
-    def _on_real_page(self, insn: Instruction, address: int) -> None:
-        """Complete one instruction that touches code as data, or whose bytes a patch overlaps, with
-        the real page in its place."""
-        assert self.patcher is not None
-        assert self.shadow is not None
-        pages = {address & -PAGE}
-        shared = self.patcher.pages.get(self.mmu.translate(address & -PAGE, user=False) & -PAGE)
-        stores = [(gva, length) for gva, length, store in accesses(insn, self.cpu) if store]
-        self.shadow.reveal(address)
-        try:
-            while not isinstance(exit := self.engine.step(self.cpu), Stepped):
-                match exit:
-                    case Fault(Vector.PF, _, int(missing)):
-                        if self._fill(insn, missing) is Filled.CODE:
-                            self.shadow.reveal(missing)
-                            pages.add(missing & -PAGE)
-                    case Fault(vector, error, _):
-                        raise self._guests_own(vector, error, None, insn)
-                    case Failed(reason):
-                        return self.fail(reason)
-                    case _:
-                        pass
-        finally:
-            for page in pages:
-                self.shadow.conceal(page)
-            for gva, length in stores:
-                if gva & -PAGE in pages:
-                    self.patcher.written(self.mmu.translate(gva & MASK64, user=False), length)
-        if shared is not None and self.patcher.touch(shared):
-            self.shadow.share(shared.gpa)
-
-    def before_entry(self) -> None:
-        """Free mode: let the twin know what the VMM and devices have written since."""
-        if self.patcher is None:
-            return
-        if self.memory.writes:
-            for gpa, length in self.memory.writes:
-                self.patcher.written(gpa, length)
-            self.memory.writes.clear()
-        self.patcher.control_changed()
-        self.patcher.enter()
-        self.patcher.entering(self.cpu.rip)
-
     def resolve(self, exit: Exit) -> None:
         """A freely running guest was left at RIP: find out what stands there, and deal with it."""
         if isinstance(exit, Shutdown | Failed):
@@ -409,15 +334,13 @@ class Vmm:
     def inject(self) -> None:
         """Offer an interrupt to a CPU that delivers by itself."""
         self._left = perf_counter_ns()
-        at, ring = self.cpu.rip, self.cpu.cpl
-        if self.engine.inject(self.cpu, self.board.acknowledge):
-            self._record_at(at, b"", Reason.IRQ, "an interrupt of the PIC's", "injected", ring)
+        self.engine.inject(self.cpu, self.board.acknowledge)
 
     def left_now(self) -> None:
         """The guest has just been left."""
         self._left = perf_counter_ns()
-        if self.patcher is not None:
-            self.patcher.left()
+        if self.hidden is not None:
+            self.hidden.left()
 
     def record_port(self, reason: Reason, detail: str) -> None:
         """An exit whose instruction the hardware has already taken apart (KVM)."""
@@ -425,7 +348,7 @@ class Vmm:
 
     # Why the guest was left
 
-    def _emulate(self, insn: Instruction, why: str) -> None:
+    def emulate(self, insn: Instruction, why: str) -> None:
         """Do in the guest's place what it must not do itself."""
         if insn.reason is Reason.IO:
             self.board.advance(self.ticks)
@@ -434,76 +357,11 @@ class Vmm:
         handled = self.emulator.execute(insn)
         if self.shadow and self.shadow.rights() != rights:
             self.flush(None)
-        if self.trap:
+        if self.trap or insn.reason in KVM_LEAVES_FOR:
             assert insn.reason is not None
-            self._record(insn, insn.reason, handled, why, at, ring)
+            self.record(insn, insn.reason, handled, why, at, ring)
 
-    def _hidden_fault(self, insn: Instruction, address: int) -> bool:
-        """The CPU misses a host mapping: fill it from the guest's tables, or complete the instruction
-        through a window onto a device. Raises GuestFault when the guest's tables forbid the access."""
-        match self._fill(insn, address):
-            case Filled.MAPPED:
-                if self.patcher is not None:
-                    self.patcher.executed(address)
-                return False
-            case Filled.DEVICE:
-                self._through_window(insn, address)
-                return True
-            case Filled.CODE:
-                self._on_real_page(insn, address)
-                return True
-            case Filled.UNREACHABLE:
-                self.fail(
-                    f"{self.engine.traits.core} cannot reach guest address {address:#x}: the host process "
-                    "may have no mapping there (below vm.mmap_min_addr, its stub, or the upper half)"
-                )
-                return True
-
-    def _fill(self, insn: Instruction, address: int) -> Filled:
-        assert self.shadow is not None
-        assert self.trap is not None
-        fetching = (address - self.cpu.rip) & MASK64 < insn.length
-        hits = [
-            store for gva, length, store in accesses(insn, self.cpu) if gva <= address < gva + length
-        ]
-        if hits or fetching:
-            write = any(hits) and not fetching
-        else:
-            write = self.trap.fault_was_write(self.cpu)
-        filled = self.shadow.fill(address, write=write, execute=fetching)
-        if filled is Filled.MAPPED:
-            page = f"page {address & -PAGE:#x}"
-            if fetching and self.patcher is not None:
-                self._record(insn, Reason.SCAN, page, "decoded, and patched where it must trap")
-            else:
-                self._record(insn, Reason.SHADOW, page, "mapped from the guest's tables")
-        return filled
-
-    def _through_window(self, insn: Instruction, address: int) -> None:
-        """Let the CPU execute one instruction on a copy of a device's bytes (cores/window.py)."""
-        assert self.shadow is not None
-        at, ring = self.cpu.rip, self.cpu.cpl
-        window = Window(self.shadow, self.memory, self.mmu, self.cpu, insn)
-        window.open(address)
-        try:
-            while not isinstance(exit := self.engine.step(self.cpu), Stepped):
-                match exit:
-                    case Fault(Vector.PF, _, int(missing)):
-                        if self._fill(insn, missing) is not Filled.MAPPED:
-                            window.open(missing)
-                    case Fault(vector, error, _):
-                        raise self._guests_own(vector, error, None, insn)
-                    case Failed(reason):
-                        return self.fail(reason)
-                    case _:
-                        pass
-        except GuestFault:
-            window.close(self.cpu, completed=False)
-            raise
-        window.close(self.cpu, completed=True)
-        self._record(insn, Reason.MMIO, window.detail, "executed through a window", at, ring)
-
-    def _guests_own(
+    def guests_own(
         self, vector: int, error: int | None, address: int | None, insn: Instruction
     ) -> GuestFault:
         """What the executing CPU said about an ordinary instruction is what the virtual one says."""
@@ -515,7 +373,7 @@ class Vmm:
 
     def reflect(self, fault: GuestFault) -> None:
         """Deliver an exception to the guest's handler."""
-        cpu, ring, at = self.cpu, self.cpu.cpl, self.cpu.rip
+        ring, at = self.cpu.cpl, self.cpu.rip
         self._deliver(fault)
         if self.trap:
             name = interrupts.describe(fault)
@@ -537,7 +395,6 @@ class Vmm:
 
     def _deliver(self, event: GuestFault, *, external: bool = False) -> None:
         """Through the guest's IDT; without a way to do so the machine shuts down."""
-        at = self.cpu.rip
         rights = self.shadow.rights() if self.shadow else None
         delivery = interrupts.deliver_event(self.mmu, self.cpu, event, external=external)
         if self.shadow and self.shadow.rights() != rights:
@@ -545,10 +402,10 @@ class Vmm:
         self.deliveries += 1
         self.ticks += 1
         if delivery.outcome is interrupts.Outcome.SHUTDOWN:
-            self._shut_down(self._obituary(delivery.story, at))
+            self._shut_down(interrupts.shutdown_in_words(self.cpu, delivery))
 
     def _sleep(self) -> None:
-        """HLT: jump to the next device event that can wake the guest; without one it sleeps for ever."""
+        """HLT: jump to the next device event that can wake the guest; without one it never wakes."""
         self.emulator.halted = False
         board = self.board
         while not board.interrupt_pending and self.cpu.rflags & Flag.IF:
@@ -568,7 +425,7 @@ class Vmm:
         cpu = self.cpu
         if insn.reason in (Reason.FLAGS, Reason.IRET, Reason.INT, Reason.SYSCALL, Reason.SYSRET):
             self._left = perf_counter_ns()
-            self._emulate(insn, "it shows or changes TF")
+            self.emulate(insn, "it shows or changes TF")
         else:
             cpu.rflags &= ~Flag.TF
             try:
@@ -593,14 +450,6 @@ class Vmm:
     def fail(self, reason: str) -> None:
         self.stop, self.reason = Stop.ERROR, reason
 
-    def _obituary(self, story: str, at: int) -> str:
-        """Say in words why there was no handler."""
-        if self.cpu.idtr.limit == 0:
-            story += "; the guest has loaded no IDT, so no exception can be delivered"
-        if at == 0:
-            story += "; RIP is 0: did the program return from its entry point?"
-        return story
-
     # Going back (cores/history.py)
 
     def save(self) -> VmmState:
@@ -624,7 +473,7 @@ class Vmm:
 
     # The record
 
-    def _record(
+    def record(
         self, insn: Instruction, reason: Reason, detail: str, handled: str,
         at: int | None = None, ring: int | None = None,
     ) -> None:  # fmt: skip
@@ -648,7 +497,7 @@ class Vmm:
             return b""
 
     def flush(self, gva: int | None) -> None:
-        """The guest asked for translations to be forgotten: by the VMM's TLB, the engine's, the shadow."""
+        """Forget translations, as the guest asked: the VMM's TLB, the engine's, and the shadow."""
         self.mmu.flush(gva)
         self.engine.flush(gva)
         if self.shadow:

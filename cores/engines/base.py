@@ -69,7 +69,7 @@ class PortWrite:
 
 @dataclass(frozen=True, slots=True)
 class MmioRead:
-    """Hardware stopped at a load from a physical address without RAM (KVM): answer with ``complete``."""
+    """Hardware stopped at a load where there is no RAM (KVM): answer with ``complete``."""
 
     gpa: int
     size: int

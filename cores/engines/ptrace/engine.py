@@ -29,8 +29,8 @@ from .vcpu import Kick, Vcpu
 class PtraceEngine(DeprivilegedEngine):
     """The guest's kernel and user code in two host processes, entered one at a time.
 
-    ``step`` and ``run`` return INTERCEPT for a guest whose FS or GS base the host cannot load
-    (anything from ``TASK_END`` up): the VMM must complete that instruction in software.
+    An FS or GS base that the host cannot load (from ``TASK_END`` up) stays virtual, and the real one
+    points out of reach: what uses it faults, and the VMM has to look at the virtual one.
     """
 
     traits = Traits(

@@ -14,7 +14,7 @@ from time import perf_counter_ns
 from ...errors import EngineError
 from ...virtual_cpu import VirtualCpu
 from ...x86.registers import FS, GS, USER_FLAGS, Cr0, Flag, Vector, canonical
-from ..base import INTERCEPT, INTERRUPTED, STEPPED, SYSTEM_CALL, Exit, Fault
+from ..base import INTERRUPTED, STEPPED, SYSTEM_CALL, Exit, Fault
 from . import stops, stub
 from . import sys_linux as linux
 from .process import (
@@ -37,6 +37,8 @@ _NO_SELECTORS = bytes(32)
 # Plain numbers: comparing enums is slow.
 _AC, _AM = int(Flag.AC), int(Cr0.AM)
 _SIGSEGV, _SIGSYS = int(signal.SIGSEGV), int(signal.SIGSYS)
+OUT_OF_REACH = TASK_END - 0x1000
+"""A base in the topmost page, which Linux never maps: what is accessed near it faults."""
 _HOST_FLAGS = int(Flag.IF | Flag.FIXED)  # what ring 3 cannot change
 _FOREIGN_FLAGS = ~(USER_FLAGS | _AC | _HOST_FLAGS)
 
@@ -59,6 +61,11 @@ class Kick:
     process kicked that was entered last."""
 
     due: bool = False
+
+
+def _held(base: int) -> int:
+    """What stands in the real FS or GS base for a virtual one that the host's kernel refuses."""
+    return base if base < TASK_END else OUT_OF_REACH
 
 
 class Vcpu:
@@ -153,9 +160,7 @@ class Vcpu:
         if rip >= TASK_END or rip in stub.REGION:
             return _unreachable(rip)
         segments = cpu.segments
-        rest = (rip, native_flags(cpu), segments[FS].base, segments[GS].base)
-        if rest[2] >= TASK_END or rest[3] >= TASK_END:
-            return INTERCEPT
+        rest = (rip, native_flags(cpu), _held(segments[FS].base), _held(segments[GS].base))
         if not self._loaded or rest != self._rest or cpu.gpr != self._general:
             self._put(cpu.gpr, rest)
         return None
@@ -177,8 +182,11 @@ class Vcpu:
         native = registers[_FLAGS]
         cpu.rflags = cpu.rflags & ~USER_FLAGS | (native if flags is None else flags) & USER_FLAGS
         segments = cpu.segments
-        segments[FS].base = fs_base = registers[_FS_BASE]
-        segments[GS].base = gs_base = registers[_GS_BASE]
+        fs_base, gs_base = registers[_FS_BASE], registers[_GS_BASE]
+        if segments[FS].base < TASK_END:
+            segments[FS].base = fs_base
+        if segments[GS].base < TASK_END:
+            segments[GS].base = gs_base
         self._general = cpu.gpr.copy()
         self._rest = (rip, native & (USER_FLAGS | _AC), fs_base, gs_base)
         self._loaded = (  # does the next entry find everything as it would set it?

@@ -6,7 +6,6 @@ import pytest
 from ptrace_lab import CODE, DATA, NOWHERE, STACK, Guest
 
 from cores.engines.base import (
-    INTERCEPT,
     KERNEL_SPACE,
     STEPPED,
     SYSTEM_CALL,
@@ -188,7 +187,7 @@ def test_wrong_turns_out_of_64_bit_mode_are_refused(guest: Guest) -> None:
 
 
 def test_segment_bases(guest: Guest) -> None:
-    """FS and GS bases are the guest's; one that the host cannot load is left to the VMM."""
+    """FS and GS bases are the guest's; one that the host cannot load stays virtual, and its use faults."""
     guest.cpu.segments[FS].base, guest.cpu.segments[GS].base = DATA, DATA + 8
     guest.ram.view[DATA : DATA + 16] = bytes(range(16))
     assert guest.step("64488b042500000000") == STEPPED
@@ -196,7 +195,11 @@ def test_segment_bases(guest: Guest) -> None:
     assert guest.step("65488b042500000000") == STEPPED
     assert guest.cpu.gpr[0] == 0x0F0E0D0C0B0A0908
     guest.cpu.segments[GS].base = 0xFFFF_8000_0000_0000
-    assert guest.step("90") == INTERCEPT
+    assert guest.step("90") == STEPPED
+    assert guest.cpu.segments[GS].base == 0xFFFF_8000_0000_0000
+    refused = guest.step("65488b042500000000")
+    assert isinstance(refused, Fault)
+    assert refused.vector == Vector.PF
 
 
 def test_the_two_spaces_differ_and_share_the_fpu(guest: Guest) -> None:

@@ -1,0 +1,201 @@
+"""What a page fault or a HLT means that the guest never hears of: the trap core's memory.
+
+On a trap core the host's mappings are the guest's TLB, and its devices are pages that are not there.
+So most page faults of the vCPU process are nobody's mistake: a mapping to fill from the guest's page
+tables (cores/shadow.py), a device to ask (cores/window.py), or, running freely, code that has to be
+looked at first (cores/patch.py). Only what the guest's own tables forbid becomes the guest's #PF.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING
+
+from .engines.base import DeprivilegedEngine, Failed, Fault, Stepped
+from .patch import Patcher, is_indirect
+from .shadow import Filled, ShadowPages
+from .window import Window
+from .x86.faults import GuestFault
+from .x86.floating import check_floating
+from .x86.instruction import Instruction, Reason, Sensitivity
+from .x86.paging import PAGE
+from .x86.registers import MASK64, Vector
+from .x86.touched import accesses
+
+if TYPE_CHECKING:
+    from .vmm import Vmm
+
+
+class HiddenFaults:
+    """Serves the faults of one deprivileged guest.
+
+    patcher: in free mode, where the engine cannot find sensitive instructions by itself.
+    """
+
+    def __init__(self, vmm: Vmm, engine: DeprivilegedEngine, shadow: ShadowPages) -> None:
+        self.vmm = vmm
+        self.engine = engine
+        self.shadow = shadow
+        self.memory = vmm.memory
+        self.mmu = vmm.mmu
+        self.cpu = vmm.cpu
+        self.patcher: Patcher | None = None
+
+    def serve(self, insn: Instruction, address: int) -> bool:
+        """The CPU misses a host mapping at ``address``. True: the instruction is now complete, or the
+        machine has stopped; False: try again. Raises GuestFault when the guest's tables forbid it."""
+        match self._fill(insn, address):
+            case Filled.MAPPED:
+                if self.patcher is not None:
+                    self.patcher.executed(address)
+                return False
+            case Filled.DEVICE:
+                self._through_window(insn, address)
+            case Filled.CODE:
+                self._on_real_page(insn, address)
+            case Filled.UNREACHABLE:
+                self.vmm.fail(
+                    f"{self.engine.traits.core} cannot reach guest address {address:#x}: the host's "
+                    "kernel lets no process map it (it lies below vm.mmap_min_addr, in the vCPU "
+                    "process's stub, or in the upper half)"
+                )
+        return True
+
+    def _fill(self, insn: Instruction, address: int) -> Filled:
+        fetching = (address - self.cpu.rip) & MASK64 < insn.length
+        touching = accesses(insn, self.cpu)
+        hits = [store for gva, length, store in touching if gva <= address < gva + length]
+        beyond = [(gva, store) for gva, _, store in touching if gva >> 47]
+        if hits or fetching:
+            write = any(hits) and not fetching
+        elif beyond:  # by way of an FS or GS base that only the virtual CPU can have
+            address, write = beyond[0]
+        else:
+            write = self.engine.fault_was_write(self.cpu)
+        filled = self.shadow.fill(address, write=write, execute=fetching)
+        if filled is Filled.MAPPED:
+            page = f"page {address & -PAGE:#x}"
+            if fetching and self.patcher is not None:
+                self.vmm.record(insn, Reason.SCAN, page, "decoded, and patched where it must trap")
+            else:
+                self.vmm.record(insn, Reason.SHADOW, page, "mapped from the guest's tables")
+        return filled
+
+    def _through_window(self, insn: Instruction, address: int) -> None:
+        """Let the CPU execute one instruction on a copy of a device's bytes."""
+        at, ring = self.cpu.rip, self.cpu.cpl
+        window = Window(self.shadow, self.memory, self.mmu, self.cpu, insn)
+        window.open(address)
+        try:
+            while not isinstance(exit := self.engine.step(self.cpu), Stepped):
+                match exit:
+                    case Fault(Vector.PF, _, int(missing)):
+                        if self._fill(insn, missing) is not Filled.MAPPED:
+                            window.open(missing)
+                    case Fault(vector, error, _):
+                        raise self.vmm.guests_own(vector, error, None, insn)
+                    case Failed(reason):
+                        self.vmm.fail(reason)
+                        return
+                    case _:
+                        pass
+        except GuestFault:
+            window.close(self.cpu, completed=False)
+            raise
+        window.close(self.cpu, completed=True)
+        self.vmm.record(insn, Reason.MMIO, window.detail, "executed through a window", at, ring)
+
+    # Free mode
+
+    def go_free(self) -> None:
+        """From here on the guest runs at full speed: from patched code, where nobody looks ahead."""
+        twin = self.engine.patched_twin()
+        if self.patcher is not None or twin is None:
+            return
+        self.patcher = Patcher(twin, self.memory, self.mmu, self.cpu, hidden=self.engine.hides_code)
+        self.patcher.control_changed()
+        self.shadow.patcher = self.patcher
+        ahead = self.shadow.ahead
+        self.shadow.drop_all()
+        self.memory.writes = []
+        if ahead:
+            self.shadow.map_boot()
+            with contextlib.suppress(GuestFault):  # and the page that it is in
+                self.shadow.fill(self.cpu.rip, write=False, execute=True)
+
+    def before_entry(self) -> None:
+        """Let the twin know what the VMM and its devices have written since the last exit."""
+        patcher = self.patcher
+        if patcher is None:
+            return
+        if self.memory.writes:
+            for gpa, length in self.memory.writes:
+                patcher.written(gpa, length)
+            self.memory.writes.clear()
+        patcher.control_changed()
+        patcher.enter()
+        patcher.entering(self.cpu.rip)
+
+    def left(self) -> None:
+        """The guest has been left: what it stored into shared pages belongs into RAM."""
+        if self.patcher is not None:
+            self.patcher.left()
+
+    def at_patch(self) -> bool:
+        """Is it a HLT of the patcher's that stopped the guest at RIP?"""
+        if self.patcher is None:
+            return False
+        return self.patcher.is_patched(self.mmu.translate(self.cpu.rip, execute=True))
+
+    def patched(self, insn: Instruction) -> bool:
+        """The guest met a patch: code not looked at yet (False: now it can run), or something that
+        would have run unseen (True: completed)."""
+        patcher = self.patcher
+        assert patcher is not None
+        rip = self.cpu.rip
+        if patcher.discover(rip):
+            how = "decoded, and patched where it must trap"
+            self.vmm.record(insn, Reason.SCAN, f"code at {rip:#x}", how)
+            return False
+        if insn.sensitivity is not Sensitivity.ORDINARY:
+            self.vmm.emulate(insn, "patched: it would have run unseen")
+            return True
+        if insn.floating:
+            check_floating(insn, self.cpu)
+        self.vmm.trace.bridged += 1
+        if patcher.catch_branches and is_indirect(insn):
+            self.vmm.emulator.execute(insn)
+        else:  # another instruction's patch lies in the middle of this one
+            self._on_real_page(insn, rip)
+        return True
+
+    def _on_real_page(self, insn: Instruction, address: int) -> None:
+        """Complete one instruction that touches code as data, or whose bytes a patch overlaps, with
+        the real page in its place."""
+        assert self.patcher is not None
+        pages = {address & -PAGE}
+        touched = self.patcher.pages.get(self.mmu.translate(address & -PAGE, user=False) & -PAGE)
+        stores = [(gva, length) for gva, length, store in accesses(insn, self.cpu) if store]
+        self.shadow.reveal(address)
+        try:
+            while not isinstance(exit := self.engine.step(self.cpu), Stepped):
+                match exit:
+                    case Fault(Vector.PF, _, int(missing)):
+                        if self._fill(insn, missing) is Filled.CODE:
+                            self.shadow.reveal(missing)
+                            pages.add(missing & -PAGE)
+                    case Fault(vector, error, _):
+                        raise self.vmm.guests_own(vector, error, None, insn)
+                    case Failed(reason):
+                        self.vmm.fail(reason)
+                        return
+                    case _:
+                        pass
+        finally:
+            for page in pages:
+                self.shadow.conceal(page)
+            for gva, length in stores:
+                if gva & -PAGE in pages:
+                    self.patcher.written(self.mmu.translate(gva & MASK64, user=False), length)
+        if touched is not None and self.patcher.touch(touched):
+            self.shadow.share(touched.gpa)
