@@ -23,6 +23,7 @@ API_VERSION = 12
 
 # ioctls of the device, of a VM, of a vCPU.
 GET_API_VERSION, CREATE_VM, CHECK_EXTENSION, GET_VCPU_MMAP_SIZE = 0xAE00, 0xAE01, 0xAE03, 0xAE04
+ENABLE_CAP = 0x4068AEA3
 CREATE_VCPU, SET_USER_MEMORY_REGION, SET_MSR_FILTER = 0xAE41, 0x4020AE46, 0x4188AEC6
 RUN: Final = 0xAE80
 INTERRUPT, SET_SIGNAL_MASK, SET_CPUID2 = 0x4004AE86, 0x4004AE8B, 0x4008AE90
@@ -33,7 +34,8 @@ GET_VCPU_EVENTS, SET_VCPU_EVENTS, GET_STATS_FD = 0x8040AE9F, 0x4040AEA0, 0xAECE
 
 # Capabilities (CHECK_EXTENSION).
 CAP_USER_MEMORY, CAP_SET_GUEST_DEBUG, CAP_IMMEDIATE_EXIT = 3, 23, 136
-CAP_SYNC_REGS, CAP_MSR_FILTER, CAP_BINARY_STATS_FD = 74, 189, 203
+CAP_SYNC_REGS, CAP_USER_SPACE_MSR, CAP_MSR_FILTER, CAP_BINARY_STATS_FD = 74, 188, 189, 203
+MSR_EXIT_FILTER = 4
 
 # struct kvm_run: what user space and the kernel tell each other around RUN.
 REQUEST_INTERRUPT_WINDOW, IMMEDIATE_EXIT = 0, 1
@@ -47,7 +49,7 @@ DIRTY_GENERAL, DIRTY_SPECIAL, DIRTY_EVENTS = 1, 2, 4
 # kvm_run.exit_reason.
 EXIT_IO, EXIT_HYPERCALL, EXIT_DEBUG, EXIT_HLT, EXIT_MMIO = 2, 3, 4, 5, 6
 EXIT_IRQ_WINDOW_OPEN, EXIT_SHUTDOWN, EXIT_FAIL_ENTRY, EXIT_INTR = 7, 8, 9, 10
-EXIT_INTERNAL_ERROR = 17
+EXIT_INTERNAL_ERROR, EXIT_RDMSR, EXIT_WRMSR = 17, 29, 30
 EXIT_NAMES = {
     0: "UNKNOWN", 1: "EXCEPTION", 2: "IO", 3: "HYPERCALL", 4: "DEBUG", 5: "HLT", 6: "MMIO",
     7: "IRQ_WINDOW_OPEN", 8: "SHUTDOWN", 9: "FAIL_ENTRY", 10: "INTR", 17: "INTERNAL_ERROR",
@@ -62,6 +64,7 @@ ERROR_EMULATION = 1
 MMIO_DATA = UNION + 8
 IO = Struct("<BBHIQ")  # direction, size, port, count, offset of the data in kvm_run
 MMIO = Struct("<Q8sIB")  # physical address, data, length, is_write
+MSR = Struct("<B7xIIQ")  # error, reason, index, data
 DEBUG = Struct("<IIQQQ")  # exception, pad, pc, dr6, dr7
 INTERNAL = Struct("<IIQB15s")  # suberror, ndata, flags, instruction length, instruction bytes
 FAIL_ENTRY = Struct("<QI")  # hardware's reason, CPU
@@ -151,6 +154,10 @@ class Vm:
             SET_MSR_FILTER,
             pack("<I4x", 1) + ranges.ljust(_MSR_RANGES * _MSR_RANGE.size, b"\0"),
         )
+
+    def watch_refused_msrs(self) -> None:
+        """MSRs that ``allow_msrs`` left out come back as exits, instead of being #GP."""
+        _call(self.fd, ENABLE_CAP, pack("<II4Q64x", CAP_USER_SPACE_MSR, 0, MSR_EXIT_FILTER, 0, 0, 0))
 
     def create_vcpu(self) -> Vcpu:
         return Vcpu(_call(self.fd, CREATE_VCPU), self._run_size)

@@ -33,6 +33,7 @@ from ..base import (
 )
 from . import api, state
 from .access import explain, in_words
+from .bridge import NOWHERE, Bridge
 from .failure import failed_instruction, failure, is_sensitive
 from .stepping import INTERCEPTS, Manner, Stepper
 
@@ -62,6 +63,7 @@ class KvmEngine(Engine):
         self.fd = -1
         self._pending = self._stepping = False
         self._bridged = 0
+        self._bridge: Bridge | None = None
         self.traits = Traits(
             core="kvm", engine="KVM", label="this CPU executes, one level below ring 0",
             exact=not self.exact_reason, counts=False, native=True, delivers=True,
@@ -94,6 +96,9 @@ class KvmEngine(Engine):
         self._run = self._vcpu.run
         self._registers = state.Registers(self._vcpu)
         self._stepper = Stepper(self._vcpu, self._registers, memory, self._manner)
+        if not self._manner.calls:
+            self._bridge = Bridge(self._vcpu, self._registers, memory)
+            self._registers.decoy = NOWHERE
 
     def _open(self) -> None:
         """Device, VM and vCPU, with the platform's memory, CPUID and MSRs."""
@@ -103,7 +108,10 @@ class KvmEngine(Engine):
         self._resources.callback(self._vm.close)
         self._map()
         if self._kvm.extension(api.CAP_MSR_FILTER):
-            self._vm.allow_msrs(list(Msr))
+            hidden = set() if self._manner.calls else {Msr.LSTAR}
+            self._vm.allow_msrs(sorted(set(Msr) - hidden))
+            if hidden:
+                self._vm.watch_refused_msrs()
         self._vcpu = self._vm.create_vcpu()
         self._resources.callback(self._vcpu.close)
         leaf7 = {7: (0, sum(_SMEP_SMAP.values()), 0, 0)}
@@ -131,7 +139,11 @@ class KvmEngine(Engine):
             if self._stepping:
                 self._stepping = False
                 self._stepper.disarm()
+                if self._bridge is not None:
+                    self._bridge.forget()
             self._registers.write(cpu)
+        if self._bridge is not None:
+            self._bridge.arm(cpu)
         try:
             fcntl.ioctl(self.fd, api.RUN)
         except OSError as error:
@@ -146,12 +158,16 @@ class KvmEngine(Engine):
     def step(self, cpu: VirtualCpu) -> Exit:
         if self._pending and (more := self.settle(cpu)) is not None:
             return more
-        self._stepping = True
+        if not self._stepping:
+            self._stepping = True
+            self._stepper.forget()
         return self._stepper.step(cpu)
 
     def _leave(self, cpu: VirtualCpu, reason: int) -> Exit:
         """Any exit that isn't a device's: ``cpu`` gets the whole state."""
         self._registers.read_all(cpu)
+        if self._bridge is not None and (exit := self._bridged_exit(cpu, reason)) is not None:
+            return exit
         match reason:
             case api.EXIT_HLT:
                 return HALTED
@@ -164,6 +180,25 @@ class KvmEngine(Engine):
                 self._bridged += 1
                 return INTERCEPT
         return Failed(failure(self._run, reason, cpu))
+
+    def _bridged_exit(self, cpu: VirtualCpu, reason: int) -> Exit | None:
+        """Exits that only a host without the hardware has."""
+        assert self._bridge is not None
+        match reason:
+            case api.EXIT_RDMSR | api.EXIT_WRMSR:
+                self._bridge.msr_access(reason)
+                self._pending = True
+                return INTERRUPTED
+            case api.EXIT_DEBUG:
+                system_call = self._bridge.is_system_call(cpu)
+            case api.EXIT_SHUTDOWN:
+                system_call = self._bridge.was_shut_down_by_one(cpu)
+            case _:
+                return None
+        if system_call:
+            self._bridged += 1
+            return INTERCEPT
+        return INTERRUPTED if reason == api.EXIT_DEBUG else None
 
     def _not_entered(self, cpu: VirtualCpu, error: OSError) -> Exit:
         """RUN failed: a kick, or the host."""

@@ -20,6 +20,9 @@ GATES = 20
 GATE_BYTES = 16
 BREAKPOINTS = 4
 
+DELIVERYS_OWN = int(Flag.TF | Flag.RF)
+"""Flags in a frame that belong to the stepper and to delivery, not to the guest."""
+
 _WITH_ERROR = frozenset({8, 10, 11, 12, 13, 14, 17})
 
 
@@ -28,8 +31,10 @@ class Frame:
     """What delivery pushed (SDM vol. 3, 6.14.2). error: None when the vector has none."""
 
     rip: int
+    cs: int
     rflags: int
     rsp: int
+    ss: int
     error: int | None
 
 
@@ -86,7 +91,8 @@ def by_error_code(vectors: list[int], rsp: int) -> list[int]:
 def frame(words: bytes, rsp: int) -> Frame:
     """Read the frame from the 48 bytes at ``rsp``."""
     first, *rest = unpack("<6Q", words)
+    error = None
     if rsp % 16 == 0:
-        rip, _, rflags, old_rsp, _ = rest
-        return Frame(rip, rflags, old_rsp, first & 0xFFFFFFFF)
-    return Frame(first, rest[1], rest[2], None)
+        error, first, rest = first & 0xFFFFFFFF, rest[0], rest[1:]
+    cs, rflags, old_rsp, ss = rest[:4]
+    return Frame(first, cs, rflags, old_rsp, ss, error)

@@ -158,6 +158,7 @@ def _steps(trial: _Trial) -> bool:
     )
 
 
+_SYSCALL, _INT_80 = b"\x0f\x05\xf4", b"\xcd\x80\xf4"
 # sgdt [rdi]; sidt [rdi+16]; str [rdi+32]; sldt [rdi+34]; smsw [rdi+36]; hlt
 _READS = bytes.fromhex("0f0107 0f014f10 0f004f20 0f004722 0f016724 f4")
 
@@ -192,9 +193,19 @@ def truthful() -> bool:
     return _try(_READS, _is_truthful, user=True)
 
 
+@cache
+def calls_by_syscall() -> bool:
+    return _try(_SYSCALL, _signals, user=True)
+
+
+@cache
+def calls_by_int() -> bool:
+    return _try(_INT_80, _signals, user=True)
+
+
 def manner() -> Manner:
-    """How a stepper has to work here."""
-    return Manner(steps_kernel(), steps_user(), truthful())
+    """How this host's vCPUs have to be treated."""
+    return Manner(steps_kernel(), steps_user(), truthful(), calls_by_syscall() and calls_by_int())
 
 
 def why_not_exact() -> str:
@@ -206,7 +217,6 @@ def why_not_exact() -> str:
     return ""
 
 
-_FREE = "such a guest runs in exact mode, where the VMM completes it; free, it meets #UD or worse"
 _STOPS = "a guest that uses it in ring 0 stops with an error that says so"
 _BRIDGED = "in ring 0 the VMM completes it, and it is counted as bridged"
 
@@ -228,8 +238,6 @@ def _running() -> list[Ability]:
          "a guest that reads one gets the host's value in free mode"),
     )  # fmt: skip
     ring_3 = (
-        ("syscall in ring 3", "0f05f4", _signals, _FREE),
-        ("int n in ring 3", "cd80f4", _signals, _FREE),
         ("ring 3 is kept from ports by the TSS", "e6e9f4", _is_refused,
          "user programs reach the devices"),
     )  # fmt: skip
@@ -257,6 +265,15 @@ def _stepping() -> list[Ability]:
     ]  # fmt: skip
 
 
+def _calls() -> list[Ability]:
+    lack = (
+        "a breakpoint at the guest's fault handlers finds it, and the VMM completes it: bridged, and "
+        "slow; in free mode it is missed until the guest has left for a device after its LIDT"
+    )
+    tried = (("syscall in ring 3", calls_by_syscall()), ("int n in ring 3", calls_by_int()))
+    return [Ability(name, present, "" if present else lack) for name, present in tried]
+
+
 def _kernel() -> list[Ability]:
     kvm = api.Kvm()
     try:
@@ -272,4 +289,4 @@ def _kernel() -> list[Ability]:
 @cache
 def abilities() -> tuple[Ability, ...]:
     """All of them. Takes some 50 ms the first time; with a KVM that hangs, a second more."""
-    return (*_stepping(), *_running(), *_kernel())
+    return (*_stepping(), *_calls(), *_running(), *_kernel())

@@ -129,6 +129,8 @@ class Registers:
         self._vcpu = vcpu
         self._run = vcpu.run
         self._run[api.VALID_REGS] = api.DIRTY_GENERAL | api.DIRTY_SPECIAL | api.DIRTY_EVENTS
+        self.lstar = 0
+        self.decoy: int | None = None  # what the vCPU's own LSTAR holds instead (bridge.py)
         self._apic_base: int = api.CONTROLS.unpack_from(vcpu.sregs(), api.CONTROLS_AT)[6]
         self.forget()
 
@@ -170,6 +172,9 @@ class Registers:
             dirty |= api.DIRTY_EVENTS
         run[api.DIRTY_REGS] = dirty
         msrs = (cpu.star, cpu.lstar, cpu.cstar, cpu.fmask, cpu.kernel_gs_base)
+        if self.decoy is not None:
+            self.lstar = cpu.lstar
+            msrs = (cpu.star, self.decoy, *msrs[2:])
         if msrs != self._msrs:
             self._vcpu.write_msrs(dict(zip(MSRS, msrs, strict=True)))
             self._msrs = msrs
@@ -203,6 +208,8 @@ class Registers:
         self.read(cpu)
         self._msrs = self._vcpu.read_msrs(MSRS)
         cpu.star, cpu.lstar, cpu.cstar, cpu.fmask, cpu.kernel_gs_base = self._msrs
+        if self.decoy is not None:
+            cpu.lstar = self.lstar
         db0, db1, db2, db3, dr6, dr7 = self._vcpu.debug_registers()
         self._debug = [db0, db1, db2, db3, 0, 0, dr6, dr7]
         cpu.debug[:] = self._debug

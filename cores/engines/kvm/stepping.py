@@ -49,7 +49,6 @@ _BY_REASON = frozenset({Reason.SEGMENT, Reason.STATE})
 """More of them, which have no mnemonic of their own: MOV to SS, MOV DR."""
 
 _TF = int(Flag.TF)
-_RF = int(Flag.RF)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,12 +56,14 @@ class Manner:
     """How this host steps, as probed.
 
     kernel, user: KVM's single step works at CPL0, at CPL3. truthful: what ring 3 reads of the
-    privileged state (SGDT, SMSW, MOV from CS ...) is the guest's and not the host's.
+    privileged state (SGDT, SMSW, STR ...) is the guest's and not the host's. calls: SYSCALL and INT n
+    take ring 3 into the guest's kernel.
     """
 
     kernel: bool = True
     user: bool = True
     truthful: bool = True
+    calls: bool = True
 
 
 class Stepper:
@@ -87,6 +88,10 @@ class Stepper:
     def flush(self) -> None:
         """Page tables changed."""
         self._mmu.flush()
+
+    def forget(self) -> None:
+        """Somebody else has used the debug registers."""
+        self._armed = None
 
     def disarm(self) -> None:
         """From now on the guest runs freely."""
@@ -242,7 +247,7 @@ class Stepper:
         frame = handlers.frame(self._mmu.read(rsp, 48, user=False, implicit=True), rsp)
         state.unpack_general(self._run, cpu)
         cpu.gpr[RSP], cpu.rip = frame.rsp, frame.rip
-        cpu.rflags = frame.rflags & ~(_TF | _RF)
+        cpu.rflags = frame.rflags & ~handlers.DELIVERYS_OWN
         before, cpu.cr2 = cpu.cr2, cr2
         self._registers.forget_special()
         if vectors[:1] == [Vector.DB]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from cores.engines.base import Exit
+from cores.engines.base import Exit, Interrupted
 from cores.engines.kvm import KvmEngine
 from cores.memory import PhysicalMemory
 from cores.platform import INITIAL_FPU, boot
@@ -29,6 +29,12 @@ class Guest:
 
     def run(self) -> Exit:
         return self.engine.run(self.cpu)
+
+    def run_on(self) -> Exit:
+        """Run until the engine comes back with a reason."""
+        while isinstance(exit := self.run(), Interrupted):
+            pass
+        return exit
 
     def step(self) -> Exit:
         return self.engine.step(self.cpu)

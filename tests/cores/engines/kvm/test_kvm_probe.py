@@ -65,7 +65,7 @@ def test_sse_in_ring_0_runs_or_says_whose_fault_it_is(guest: MakeGuest) -> None:
     """Where the host's KVM lacks it the reason names the instruction and blames the host."""
     g = guest("addps xmm0, xmm1; hlt")
     exit = g.run()
-    if dict((name, present) for name, present, _ in KvmEngine.abilities())["SSE in ring 0"]:
+    if {name: present for name, present, _ in KvmEngine.abilities()}["SSE in ring 0"]:
         assert exit == Halted()
     else:
         assert isinstance(exit, Failed)

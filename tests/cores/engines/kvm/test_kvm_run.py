@@ -7,10 +7,12 @@ import os
 import threading
 from struct import pack
 
+import pytest
 from kvm_lab import ENTRY, MakeGuest, start
 
 from cores.engines.base import (
     Halted,
+    Intercept,
     Interrupted,
     MmioRead,
     MmioWrite,
@@ -19,8 +21,8 @@ from cores.engines.base import (
     Shutdown,
 )  # fmt: skip
 from cores.engines.kvm import KvmEngine
-from cores.platform import INITIAL_FPU
-from cores.x86.registers import CS, Flag
+from cores.platform import INITIAL_FPU, PML4
+from cores.x86.registers import CS, RSP, Flag
 
 
 def test_ports_come_back_with_their_data(guest: MakeGuest) -> None:
@@ -98,7 +100,7 @@ def test_the_platforms_cpuid_and_msrs(guest: MakeGuest) -> None:
     assert g.run() == Halted()
     assert (g.cpu.gpr[6], g.cpu.gpr[3].to_bytes(4, "little")) == (1, b"Ring")
     assert g.cpu.gpr[0] == g.cpu.efer
-    assert g.run() == Shutdown()
+    assert g.run_on() == Shutdown()
 
 
 def test_a_triple_fault_is_a_shutdown(guest: MakeGuest) -> None:
@@ -240,3 +242,69 @@ def test_it_says_where_it_runs(guest: MakeGuest) -> None:
     g = guest("hlt")
     assert g.engine.where() == f"vCPU 0 of /dev/kvm, file descriptor {g.engine.fd}"
     assert KvmEngine.probe() is None
+
+
+CALLS = """
+    mov word ptr [rbx+6*16+2], 0x10
+    mov word ptr [rbx+6*16+4], 0x8e00
+    mov word ptr [rbx+0x80*16+2], 0x10
+    mov word ptr [rbx+0x80*16+4], 0xee00
+    lea rax, [rip+undefined]
+    mov [rbx+6*16], ax
+    shr rax, 16
+    mov [rbx+6*16+6], ax
+    lea rax, [rip+handler]
+    mov [rbx+0x80*16], ax
+    shr rax, 16
+    mov [rbx+0x80*16+6], ax
+    lea rax, [rip+syscalled]
+    xor edx, edx
+    mov ecx, 0xc0000082
+    wrmsr
+    xor eax, eax
+    rdmsr
+    out 0xe9, eax
+    push 0x2b
+    push 0x80000
+    push 2
+    push 0x33
+    lea rax, [rip+user]
+    push rax
+    iretq
+user:
+    CALL
+undefined:
+    hlt
+handler:
+syscalled:
+    mov eax, 0x77
+    out 0xe9, al
+    hlt
+"""
+
+
+@pytest.mark.parametrize("call", ["int 0x80", "syscall"])
+def test_ring_3_calls_its_kernel(guest: MakeGuest, call: str) -> None:
+    """SYSCALL and INT n reach the guest's kernel, or come back whole, to be completed by the VMM."""
+    g = guest(CALLS.replace("CALL", call))
+    for table in range(PML4, PML4 + 0x4000, 0x1000):  # all pages are open to ring 3
+        count = 512 if table == PML4 + 0x3000 else 1
+        for entry in range(table, table + 8 * count, 8):
+            g.memory.view[entry] |= 4
+    g.memory.write(0x11084, pack("<Q", 0x90000))
+    g.cpu.gpr[3], g.cpu.idtr.base, g.cpu.idtr.limit = 0x20000, 0x20000, 0xFFF
+    g.cpu.star = 0x0020001000000000
+    exit = g.run_on()
+    assert isinstance(exit, PortWrite)
+    syscalled = int.from_bytes(exit.data, "little")
+    exit = g.run_on()
+    assert g.cpu.lstar == syscalled
+    if isinstance(exit, Intercept):
+        assert g.cpu.cpl == 3
+        assert g.memory.read(g.cpu.rip, 2) == {"int 0x80": b"\xcd\x80", "syscall": b"\x0f\x05"}[call]
+        assert g.engine.bridged == 1
+        assert g.cpu.rflags & ~Flag.IF == 2  # where SYSCALL is bridged, IF reads 1 in ring 3
+        assert g.cpu.gpr[RSP] == 0x80000
+    else:
+        assert exit == PortWrite(0xE9, 1, b"\x77")
+        assert g.cpu.cpl == 0
