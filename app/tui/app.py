@@ -19,8 +19,10 @@ from textual.screen import Screen
 from app.worker import Opener, Worker, words
 from cores.errors import RingscopeError
 
-from . import picture
+from . import picture, settings
 from .glyphs import for_this_terminal
+from .guests import shipped
+from .screens.editor import EditorScreen
 from .screens.home import Ability, HomeScreen, Probe
 from .screens.machines import MachinesScreen
 from .theme import DEFAULT_THEME, themes
@@ -59,9 +61,11 @@ class RingscopeApp(App[int]):
         self._probe = probe
         self._first = first
         self.worker: Worker | None = None
+        self.settings = settings.load()
         for theme in themes():
             self.register_theme(theme)
-        self.theme = DEFAULT_THEME
+        known = self.settings.theme in self.available_themes
+        self.theme = self.settings.theme if known else DEFAULT_THEME
 
     def get_default_screen(self) -> Screen[None]:
         return HomeScreen(self._probe)
@@ -71,10 +75,23 @@ class RingscopeApp(App[int]):
             self.show_session(self._first)
 
     def show_session(self, opener: Opener) -> None:
-        """Start a session, and show it."""
+        """End the session that is on, start this one, and show it over the home screen."""
         self.close_session()
+        while len(self.screen_stack) > 1:
+            self.pop_screen()
         self.worker = Worker(opener)
-        self.push_screen(MachinesScreen(self.worker))
+        self.push_screen(MachinesScreen(self.worker, self.settings))
+
+    def open_program(self, path: str) -> None:
+        """Run a program; say so when it is none."""
+        try:
+            opener = self._open_program(path)
+        except RingscopeError as error:
+            self.notify(words(error), severity="error", timeout=8)
+            return
+        self.settings.last = path
+        self.settings.save()
+        self.show_session(opener)
 
     def close_session(self) -> None:
         """End the session, and every process of its machines."""
@@ -83,12 +100,29 @@ class RingscopeApp(App[int]):
             self.worker = None
 
     def on_home_screen_opened(self, message: HomeScreen.Opened) -> None:
-        try:
-            opener = self._open_program(message.path)
-        except RingscopeError as error:
-            self.notify(words(error), severity="error", timeout=8)
-            return
-        self.show_session(opener)
+        self.open_program(message.path)
+
+    def on_home_screen_edit(self, message: HomeScreen.Edit) -> None:
+        self.edit(message.path)
+
+    def on_machines_screen_edit(self, message: MachinesScreen.Edit) -> None:
+        self.edit(message.path)
+
+    def edit(self, path: str) -> None:
+        """Open the editor on a source file, or on a new one. A shipped guest is edited as a copy."""
+        text = ""
+        if path:
+            try:
+                text = Path(path).read_text(encoding="utf-8")
+            except (OSError, UnicodeDecodeError):
+                self.notify(f"{path}: there is no source to edit", severity="warning")
+                return
+            if any(guest.path.resolve() == Path(path).resolve() for guest in shipped()):
+                path = ""
+        self.push_screen(EditorScreen(path, text, assemble))
+
+    def on_editor_screen_run(self, message: EditorScreen.Run) -> None:
+        self.open_program(message.path)
 
     def on_machines_screen_left(self) -> None:
         self.pop_screen()
@@ -96,6 +130,8 @@ class RingscopeApp(App[int]):
 
     def on_unmount(self) -> None:
         self.close_session()
+        self.settings.theme = self.theme
+        self.settings.save()
 
     async def action_quit(self) -> None:
         self.exit(0)
@@ -132,6 +168,13 @@ def _runner(screen: Screen[object], action: str) -> Callable[[], None]:
     return run
 
 
+def assemble(source: str, path: str) -> int:
+    """The size of the image, in bytes. Raises InputError with the line of a mistake."""
+    from cores.program import assemble_program
+
+    return assemble_program(source.encode(), path).size
+
+
 def probe_cores() -> list[Ability]:
     """Which cores run here, and why not."""
     from cores import registry
@@ -157,7 +200,9 @@ def interface(path: str | None, options: Options) -> RingscopeApp:
         program = load(chosen, options.ram)
         return lambda: LiveSession(program, options)
 
-    return RingscopeApp(open_program, probe_cores, open_program(path) if path is not None else None)
+    if path is not None:
+        return RingscopeApp(open_program, probe_cores, open_program(path))
+    return RingscopeApp(open_program, probe_cores)
 
 
 def run_interface(path: str | None, options: Options) -> int:

@@ -95,7 +95,7 @@ def _cell(m: MachineSnapshot, view: View, name: str, digits: int, width: int, gl
     value = _value(m, name)
     text = f"{value:0{digits}x}" if digits else f"{value:x}"
     label = SHORT_NAMES.get(name, name)
-    reads = name in m.reads
+    reads = name in m.reads and m.stop is None
     mark, role = " ", "text"
     if name in view.differs:
         mark, role = glyphs.unequal, "bad"

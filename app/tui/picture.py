@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import os
 import sys
 from html import escape
 from pathlib import Path
@@ -118,6 +119,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--keys", default="")
     parser.add_argument("--theme")
     chosen = parser.parse_args(arguments)
+    os.environ["RINGSCOPE_CONFIG"] = os.devnull  # the picture is not to show anybody's settings
     columns, _, rows = chosen.size.partition("x")
     app = interface(chosen.program, Options())
     if chosen.theme:

@@ -26,6 +26,7 @@ KEYS = (
         ("left right", "whose exits are shown"),
         ("v", "the guest's whole screen and console"),
         ("t", "type on the guests' keyboard"),
+        ("i", "edit the program, assemble and run it"),
         ("s", "save a picture of this screen (SVG)"),
     )),
     ("Ringscope", (

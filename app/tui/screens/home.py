@@ -29,6 +29,8 @@ from .help import help_sheet
 HINTS: list[Hint] = [
     ("Enter", "run the guest", "run_chosen"),
     ("o", "open a file", "open"),
+    ("i", "edit a copy", "edit"),
+    ("c", "write a new guest", "create"),
     ("?", "help", "help"),
     ("q", "quit", "app.quit"),
 ]
@@ -97,12 +99,21 @@ class HomeScreen(Screen[None]):
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("o", "open", "Open a file"),
+        Binding("i", "edit", "Edit a copy of the guest"),
+        Binding("c", "create", "Write a new guest"),
         Binding("question_mark", "help", "Help"),
     ]
     HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (96, "-wide")]  # noqa: RUF012 - Textual's own declaration
 
     class Opened(Message):
         """Run this program."""
+
+        def __init__(self, path: str) -> None:
+            super().__init__()
+            self.path = path
+
+    class Edit(Message):
+        """Edit this source; "" begins a new one."""
 
         def __init__(self, path: str) -> None:
             super().__init__()
@@ -148,6 +159,14 @@ class HomeScreen(Screen[None]):
 
     def action_run_chosen(self) -> None:
         self.query_one(OptionList).action_select()
+
+    def action_edit(self) -> None:
+        at = self.query_one(OptionList).highlighted
+        if at is not None:
+            self.post_message(self.Edit(str(self._guests[at].path)))
+
+    def action_create(self) -> None:
+        self.post_message(self.Edit(""))
 
     def action_open(self) -> None:
         def answered(text: str | None) -> None:

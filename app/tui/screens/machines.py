@@ -20,6 +20,7 @@ from cores.report import MachineSnapshot, SessionSnapshot, Stop
 from ..glyphs import UNICODE, Glyphs
 from ..machine_parts import View, kind
 from ..rows import Row, printable, row
+from ..settings import Settings
 from ..switch_rows import VIEWS, Events
 from ..widgets.banner import Banner
 from ..widgets.keys import Hint, Keys
@@ -81,6 +82,7 @@ class MachinesScreen(Screen[None]):
         Binding("enter", "card", "The exit's card"),
         Binding("v", "guest_screen", "The guest's screen"),
         Binding("t", "type", "Type to the guests"),
+        Binding("i", "edit", "Edit the program"),
         Binding("question_mark", "help", "Help"),
         Binding("escape", "leave", "Leave"),
     ]
@@ -91,14 +93,23 @@ class MachinesScreen(Screen[None]):
     class Left(Message):
         """The user goes back to the first page."""
 
-    def __init__(self, worker: Worker) -> None:
+    class Edit(Message):
+        """The user wants to change the program."""
+
+        def __init__(self, path: str) -> None:
+            super().__init__()
+            self.path = path
+
+    def __init__(self, worker: Worker, settings: Settings) -> None:
         super().__init__()
         self.worker = worker
+        self.settings = settings
         self.chosen = 0
         self.hidden: set[int] = set()
-        self.mode = 0
+        self.mode = VIEWS.index(settings.view) if settings.view in VIEWS else 0
         self.selected: int | None = None
-        self.speed = len(SPEEDS) - 1
+        speed = settings.speed or None
+        self.speed = SPEEDS.index(speed) if speed in SPEEDS else len(SPEEDS) - 1
         self._drawn: tuple[object, ...] = ()
         self._timer: Timer | None = None
 
@@ -270,6 +281,7 @@ class MachinesScreen(Screen[None]):
     def action_faster(self, by: int) -> None:
         self.speed = max(0, min(self.speed + by, len(SPEEDS) - 1))
         speed = SPEEDS[self.speed]
+        self.settings.speed = speed or 0.0
         self.notify("As fast as it goes" if speed is None else f"{speed:g} instructions a second")
         if self.snapshot is not None and self.snapshot.running:
             self.worker.run(speed)
@@ -309,6 +321,7 @@ class MachinesScreen(Screen[None]):
 
     def action_next_view(self) -> None:
         self.mode = (self.mode + 1) % len(VIEWS)
+        self.settings.view = VIEWS[self.mode]
 
     def on_switches_mode_chosen(self, message: Switches.ModeChosen) -> None:
         self.mode = VIEWS.index(message.mode)
@@ -380,6 +393,10 @@ class MachinesScreen(Screen[None]):
                 self.worker.type(text + "\n")
 
         self.app.push_screen(Ask("Type on the guests' keyboard", "Enter sends the line"), answered)
+
+    def action_edit(self) -> None:
+        if self.snapshot is not None:
+            self.post_message(self.Edit(self.snapshot.path))
 
     def action_help(self) -> None:
         self.app.push_screen(help_sheet(self.glyphs))

@@ -56,7 +56,10 @@ def control_row(s: SessionSnapshot, wide: bool) -> Row:
 def efficiency_row(s: SessionSnapshot, wide: bool) -> Row:
     share = efficiency(s.machines)
     if share is None:
-        return row(("efficiency " if wide else "direct ", "dim"), ("-", "dim"))
+        free = any(m.instructions is None for m in s.machines)
+        return row(
+            ("efficiency " if wide else "direct ", "dim"), ("not counted" if free else "-", "dim")
+        )
     return row(
         ("efficiency " if wide else "", "dim"),
         (percent(share), "strong"),

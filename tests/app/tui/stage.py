@@ -77,6 +77,7 @@ async def stage(
 ) -> AsyncIterator[Stage]:
     """The app in a terminal of that size, over ``FakeSession(**session)``, its first picture drawn."""
     sessions: list[FakeSession] = []
+    os.environ["RINGSCOPE_CONFIG"] = os.devnull  # neither read nor written
 
     def opener() -> FakeSession:
         sessions.append(FakeSession(**session))  # type: ignore[arg-type]  # the caller's keywords

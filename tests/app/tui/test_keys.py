@@ -90,7 +90,7 @@ async def test_views_of_the_world_switches() -> None:
         await s.see("[log]")
         await s.see("console 'H'")
         await s.press("w")
-        await s.see("Guest OS   CPU, `out 0xe9, al`")
+        await s.see("Guest OS   CPU, `out 0xe9, al`: talk")
         await s.press("w")
         await s.see("of time")
         await s.press("w")
