@@ -7,10 +7,10 @@ for the VMM is what there is no hardware for: devices, HLT, and the end.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 from collections.abc import Callable
-from contextlib import ExitStack
 
 from ...errors import UnavailableError
 from ...memory import HOLE, PhysicalMemory
@@ -59,7 +59,7 @@ class KvmEngine(Engine):
 
         self.exact_reason = probe.why_not_exact() if manner is None else ""
         self._manner = manner or probe.manner()
-        self._resources = ExitStack()
+        self._resources = contextlib.ExitStack()
         self.fd = -1
         self._pending = self._stepping = False
         self._bridged = 0
@@ -215,6 +215,7 @@ class KvmEngine(Engine):
         direction, size, port, count, at = api.IO.unpack_from(run, api.UNION)
         self._pending = True
         self._registers.read(cpu)
+        cpu.interrupt_shadow = False  # the instruction that was under it is this one
         length = size * count
         if direction == api.IO_OUT:
             return PortWrite(port, size, run[at : at + length])
@@ -224,6 +225,7 @@ class KvmEngine(Engine):
         gpa, data, length, is_write = api.MMIO.unpack_from(self._run, api.UNION)
         self._pending = True
         self._registers.read(cpu)
+        cpu.interrupt_shadow = False  # the instruction that was under it is this one
         if is_write:
             return MmioWrite(gpa, data[:length])
         return MmioRead(gpa, length)
@@ -300,15 +302,21 @@ class KvmEngine(Engine):
     def memory_changed(self) -> None:
         """Under shadow paging the host's own stores to guest page tables go unseen: let the kernel
         forget all it knows of this RAM (240 us)."""
-        if self._pending:
-            self.settle(VirtualCpu())
-            self._pending = False
+        if self._pending or self._stepper.waiting:
+            self._abandon()
         ram = self._memory.ram
         self._vm.set_memory(0, 0, 0, ram.address)
         self._vm.set_memory(1, HOLE.stop, 0, ram.address + HOLE.stop)
         self._map()
         self._registers.forget()
         self._stepper.flush()
+
+    def _abandon(self) -> None:
+        """Finish a half-done instruction, whatever comes of it: another state takes its place."""
+        self._pending = False
+        self._stepper.forget()
+        with contextlib.suppress(OSError), self._vcpu.immediate_exit():
+            fcntl.ioctl(self.fd, api.RUN)
 
     def kernel_exits(self) -> dict[str, int] | None:
         """How often the guest was left in all, by the kernel's own counters ("exits", "io_exits",

@@ -90,8 +90,14 @@ class Stepper:
         self._mmu.flush()
 
     def forget(self) -> None:
-        """Somebody else has used the debug registers."""
+        """Somebody else has used the debug registers, or put another state in place of this one."""
         self._armed = None
+        self._insn = None
+
+    @property
+    def waiting(self) -> bool:
+        """Is a step half done, and a device to be asked?"""
+        return self._insn is not None
 
     def disarm(self) -> None:
         """From now on the guest runs freely."""

@@ -199,3 +199,17 @@ def test_steps_and_runs_alternate(guest: MakeGuest) -> None:
         assert g.step() == Stepped()
         g.run()
     assert g.cpu.gpr[0] == 4
+
+
+def test_a_state_restored_over_a_half_done_step_counts(stepping: MakeGuest) -> None:
+    """A checkpoint can be gone back to while a step waits for a device."""
+    g = stepping("nop; mov ebx, [rdi]; nop")
+    g.cpu.gpr[RDI] = 0xB8000
+    before = g.cpu.copy()
+    assert g.step() == Stepped()
+    assert g.step() == MmioRead(0xB8000, 4)
+    g.cpu.assign(before)
+    g.engine.memory_changed()
+    assert g.step() == Stepped()
+    assert g.cpu.rip == ENTRY + 1
+    assert g.step() == MmioRead(0xB8000, 4)
