@@ -16,9 +16,10 @@ from ..x86.instruction import Instruction, Sensitivity
 from ..x86.paging import Mmu
 from ..x86.registers import SS, Vector
 from . import unicorn_native
-from .base import Engine, Exit, Fault, Traits
+from .base import STEPPED, Engine, Exit, Fault, Traits
 from .unicorn_cpu import UnicornCpu
 from .unicorn_layout import find_layout
+from .unicorn_mmio import DeviceAccesses
 from .unicorn_run import FreeRunner
 
 PHYSICAL_END = 1 << 40
@@ -65,6 +66,7 @@ class InterpreterEngine(Engine):
         self.close()
         self._memory = memory
         memory.unseen = []
+        self._devices = DeviceAccesses(memory)
         self._core = UnicornCpu(self._fetch, self._locate)
         self._free = FreeRunner(self._core, _left_to_the_vmm)
         ram, unicorn = memory.ram, self._core.unicorn
@@ -76,31 +78,35 @@ class InterpreterEngine(Engine):
         self._map_devices(max(HOLE.stop, ram.size), PHYSICAL_END)
 
     def _map_devices(self, start: int, end: int) -> None:
-        """Ask the VMM's devices about the physical addresses from ``start`` to ``end``. Nothing
-        may be raised through Unicorn: an error of the host's waits until the guest is left."""
-        memory, (core, _) = self._memory, self._loaded()
+        """Ask the VMM's devices about the physical addresses from ``start`` to ``end``."""
+        devices, (core, _) = self._devices, self._loaded()
 
         def read(offset: int, size: int) -> int:
-            try:
-                return int.from_bytes(memory.device_read(start + offset, size), "little")
-            except Exception as error:
-                core.host_error = error
-                return 0
+            return devices.read(start + offset, size)
 
         def write(offset: int, size: int, value: int) -> None:
-            try:
-                memory.device_write(start + offset, value.to_bytes(8, "little")[:size])
-            except Exception as error:
-                core.host_error = error
+            devices.write(start + offset, size, value)
 
         core.unicorn.map_device(start, end - start, read, write)
+
+    def _made(self, cpu: VirtualCpu, *, completed: bool) -> None:
+        """Devices were touched: let them see it, and report what went wrong in one."""
+        devices = self._devices
+        if devices.error is None:
+            devices.make(cpu, Mmu(self._memory, cpu), completed=completed)
+        else:
+            error, devices.error, devices.noted = devices.error, None, False
+            raise error
 
     def step(self, cpu: VirtualCpu) -> Exit:
         core, free = self._loaded()
         core.announce(self._memory)
         rip, flags, shadow, stack = cpu.rip, cpu.rflags, cpu.interrupt_shadow, cpu.segments[SS]
         before = stack.selector, stack.base, stack.limit, stack.attributes
+        self._devices.stepping(cpu, core.instruction)
         exit = free.single(cpu) if free.active and free.may_step() else core.step(cpu)
+        if self._devices.noted:
+            self._made(cpu, completed=exit is STEPPED)
         if stack.selector == before[0] or stack.selector & ~3 or stack.selector & 3 == cpu.cpl:
             return exit
         # MOV SS has taken a null selector whose RPL is not the CPL (SDM vol. 2, MOV): put it back.
@@ -111,8 +117,11 @@ class InterpreterEngine(Engine):
     def run(self, cpu: VirtualCpu, budget: int | None = None) -> Exit:
         core, free = self._loaded()
         core.announce(self._memory)
+        self._devices.running()
         exit = free.run(cpu, budget)
         self.executed = free.executed
+        if self._devices.error:
+            self._made(cpu, completed=True)
         return exit
 
     def read_fpu(self) -> bytes:

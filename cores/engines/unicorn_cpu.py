@@ -20,7 +20,7 @@ from ..virtual_cpu import VirtualCpu
 from ..x86.decode import Truncated, decode
 from ..x86.encoding import LONGEST
 from ..x86.faults import GuestFault
-from ..x86.instruction import Instruction
+from ..x86.instruction import Instruction, Register
 from ..x86.registers import MASK64, RCX, Flag, PageFault, Vector, canonical
 from . import unicorn_fpu
 from .base import STEPPED, Exit, Failed, Fault
@@ -47,7 +47,6 @@ class UnicornCpu:
     unicorn: to map memory into. last_error: the error code of the last exception, 0 when it has none.
     on_translation: called with address and length of each block that Unicorn translates.
     on_forgotten: called when it shall translate all of them anew.
-    host_error: raised by a device's callback while the guest ran; raised again when it is left.
     """
 
     def __init__(self, fetch: Fetch, locate: Locate) -> None:
@@ -61,7 +60,6 @@ class UnicornCpu:
         self.on_translation: Callable[[int, int], None] = lambda address, size: None
         self.on_forgotten: Callable[[], None] = lambda: None
         self.last_error = 0
-        self.host_error: Exception | None = None
         self._vector = -1
         self._transfer = RegisterTransfer(self.unicorn, self.layout)
         self.unicorn.on_interrupt(self._on_interrupt)
@@ -145,9 +143,6 @@ class UnicornCpu:
 
     def _leave(self, cpu: VirtualCpu) -> None:
         self._transfer.leave(cpu)
-        if self.host_error:
-            error, self.host_error = self.host_error, None
-            raise error
         if unicorn_fpu.exceptions_waiting(self.unicorn, self.layout):
             unicorn_fpu.settle_exceptions(self.unicorn, self.layout)
 
@@ -221,11 +216,10 @@ class UnicornCpu:
         return exit
 
     def _settle_shadow(self, cpu: VirtualCpu, rip: int, flags: int) -> None:
-        """STI holds off interrupts if, and only if, it has set IF (SDM vol. 2, STI). Unicorn's also does
-        when IF was set already, and does not in the shadow of the instruction before."""
+        """Unicorn's STI holds interrupts off also when IF was set already, and nothing does that stands
+        itself in the shadow of the instruction before."""
         insn = self.instruction(cpu, rip)
-        if insn is not None and insn.mnemonic == "sti":
-            cpu.interrupt_shadow = not flags & Flag.IF
+        cpu.interrupt_shadow = insn is not None and opens_shadow(insn, flags)
 
     def _arrived_high(self, cpu: VirtualCpu, rip: int) -> Exit:
         """RIP has come to the upper half. Near jumps, calls and returns to no canonical address
@@ -235,3 +229,12 @@ class UnicornCpu:
         self._transfer.undo(cpu)
         cpu.rip = rip
         return Fault(Vector.GP, 0)
+
+
+def opens_shadow(insn: Instruction, flags: int) -> bool:
+    """Does it hold interrupts off for the next instruction? STI if it has set IF, and loads of SS
+    (SDM vol. 3, 6.8.3). flags: RFLAGS before it."""
+    if insn.mnemonic == "sti":
+        return not flags & Flag.IF
+    target = insn.operands[0] if insn.operands else None
+    return insn.mnemonic == "mov" and isinstance(target, Register) and target.name == "ss"

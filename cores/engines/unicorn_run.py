@@ -22,10 +22,10 @@ from dataclasses import dataclass
 from ..virtual_cpu import VirtualCpu
 from ..x86.decode import Truncated, decode
 from ..x86.faults import GuestFault
-from ..x86.instruction import Instruction, Register
+from ..x86.instruction import Instruction
 from ..x86.registers import Cr0, Flag
 from .base import BUDGET_SPENT, INTERCEPT, INTERRUPTED, STEPPED, Exit
-from .unicorn_cpu import UnicornCpu
+from .unicorn_cpu import UnicornCpu, opens_shadow
 
 UNLIMITED = 1 << 62
 STEPS_BETWEEN_RUNS = 32
@@ -207,7 +207,7 @@ class FreeRunner:
             cpu.interrupt_shadow = shadow
             cpu.rflags |= flags & Flag.RF
             return exit
-        cpu.interrupt_shadow = insn is not None and not shadow and _opens_shadow(insn, flags)
+        cpu.interrupt_shadow = insn is not None and not shadow and opens_shadow(insn, flags)
         return STEPPED
 
     def _on_block(self, address: int, size: int) -> None:
@@ -261,11 +261,3 @@ class FreeRunner:
         """The block entered last faulted at ``rip``: what follows there was counted too early."""
         if self._block is not None and rip - self._at in self._block.offsets:
             self._left += len(self._block.offsets) - self._block.offsets.index(rip - self._at)
-
-
-def _opens_shadow(insn: Instruction, flags: int) -> bool:
-    """Does it hold off interrupts for the next instruction (SDM vol. 3, 6.8.3)?"""
-    if insn.mnemonic == "sti":
-        return not flags & Flag.IF
-    target = insn.operands[0] if insn.operands else None
-    return insn.mnemonic in ("mov", "pop") and isinstance(target, Register) and target.name == "ss"
