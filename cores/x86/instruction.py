@@ -93,14 +93,18 @@ class Instruction:
 
     code: its bytes, ``length`` of them.
     mnemonic: lower case, without prefixes, Capstone's spelling with the aliases folded away
-        ("insb" -> "ins", "outsw" -> "outs", "movsq" -> "movs", "iretq" -> "iret", "retfq" -> "retf").
+        ("insb" -> "ins", "outsw" -> "outs", "movsq" -> "movs", "iretq" -> "iret", "retfq" -> "retf",
+        "sal" -> "shl", "movabs" -> "mov", "pushfq" -> "pushf", "xlatb" -> "xlat"); far call and jmp
+        are "lcall" and "ljmp"; tzcnt and lzcnt, which the platform lacks, "bsf" and "bsr".
     operand_size: 1, 2, 4 or 8 bytes, as prefixes and opcode give it.
     repeat: "" | "rep" | "repne" (on string instructions only: elsewhere the prefix means otherwise).
     reason: the exit reason it has when it leaves the guest, None for ORDINARY ones.
     undefined: RFLAGS bits that are undefined after it whatever its operands.
-    undefined_rule: name of the rule in undefined.py for bits or destinations that depend on operands,
-        "" for none.
-    implicit: memory that it touches besides its explicit operands: "" | "push" | "pop" | "string"...
+    undefined_rule: the rule in undefined.py, "fixed" when ``undefined`` is all, "" when nothing at
+        all is undefined.
+    implicit: memory that it touches besides its explicit operands, by a rule of touched.py: "" |
+        "push" | "pop" | "call" | "ret" | "enter" | "leave" | "string" | "bits" | "xlat" | "maskmov" |
+        "lcall" | "retf" | "iret".
     access: what it does to its explicit memory operand: "" | "r" | "w" | "rw".
     floating: uses x87, MMX or SSE state (compare it, and #NM/#UD by CR0.TS, CR0.EM, CR4.OSFXSR).
     ends_block: control may not go on at the next instruction (branches, ret, int, hlt, ud2...).

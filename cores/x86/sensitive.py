@@ -360,6 +360,7 @@ def explain(name: str) -> Entry | None:
 
     None when the instruction is not sensitive, or unknown; ``suggestions`` then has near misses."""
     words = " ".join(name.lower().replace(",", ", ").split()).replace(" ,", ",")
+    words = re.sub(r"^((rep|repe|repz|repne|repnz|lock) )+", "", words)
     for candidate in (words, _generalized(words), words.split(" ")[0] if words else ""):
         if candidate in _BY_SPELLING:
             return _BY_SPELLING[candidate]
