@@ -80,8 +80,11 @@ class HiddenTables:
             if self._get(table) & _PRESENT:
                 if level == 1 or whole:
                     self._set(table, 0)
+                elif self._free + PAGE > _TABLES * PAGE:
+                    self.drop_all()
+                    return
                 else:  # part of a large page: the rest stays
-                    self._split(root, start, self._get(table))
+                    self._entry(root, gva, 1)
                     continue
             gva = start + size
 
@@ -97,14 +100,6 @@ class HiddenTables:
 
     def close(self) -> None:
         self.ram.close()
-
-    def _split(self, root: int, start: int, large: int) -> None:
-        """Replace a 2 MiB page by 512 small ones."""
-        if self._free + PAGE > _TABLES * PAGE:
-            self.drop_all()
-            return
-        for offset in range(0, _LARGE_BYTES, PAGE):
-            self._set(self._entry(root, start + offset, 1), (large & ~_LARGE) + offset)
 
     def _walk(self, root: int, gva: int) -> tuple[int, int]:
         """(address of the entry that decides, its level): 1 a page, 2 2 MiB, 3 and 4 nothing there."""
@@ -124,11 +119,19 @@ class HiddenTables:
             at = table + (gva >> 12 + 9 * (level - 1) & 0x1FF) * 8
             entry = self._get(at)
             if not entry & _PRESENT or entry & _LARGE:
-                entry = self.base + self._free | _TABLE
-                self._free += PAGE
+                entry = self._new_table(entry)
                 self._set(at, entry)
             table = entry & _FRAME
         return table + (gva >> 12 + 9 * (wanted - 1) & 0x1FF) * 8
+
+    def _new_table(self, large: int) -> int:
+        """An entry that leads to a new table: empty, or 512 small pages for a large one."""
+        at = self._free
+        self._free += PAGE
+        if large & _LARGE:
+            first = large & ~_LARGE
+            struct.pack_into("<512Q", self.ram.view, at, *range(first, first + _LARGE_BYTES, PAGE))
+        return self.base + at | _TABLE
 
     def _get(self, gpa: int) -> int:
         return int.from_bytes(self.ram.view[gpa - self.base : gpa - self.base + 8], "little")
