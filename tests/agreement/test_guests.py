@@ -1,0 +1,105 @@
+"""Every guest of assets/guests on every core: equal at each step, and ending alike when let free."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pytest
+
+from assets.disks.build import IMAGE, contents, image
+from cores.program import load_program
+from cores.registry import CORE_NAMES, availability
+from cores.report import CompareReport, CoreReport, Stop
+from cores.session import Options, compare
+from cores.shipped import ASSETS
+
+README = contents()["readme"].decode()
+
+
+@dataclass(frozen=True)
+class Case:
+    """A guest, how it is run, and what is known of its end. screen: words that stand on it."""
+
+    guest: str
+    console: str
+    stop: Stop = Stop.EXIT
+    status: int | None = 0
+    disk: bool = False
+    input: bytes = b""
+    screen: tuple[str, ...] = ()
+
+
+CASES = {
+    case.guest: case
+    for case in (
+        Case("hello.s", "Hello from ring 0, or so I believe.\n"),
+        Case("primes.s", "303\n"),
+        Case("tour.s", "..RingscopeCPU\n", Stop.HALTED, None),
+        Case("file.s", README, disk=True),
+    )
+}
+SLOW = {"primes.s"}
+"""More than a test's time in exact mode: these are held equal over their first instructions."""
+
+
+def run(case: Case, core: str, *, free: bool) -> CompareReport:
+    """The guest on the interpreter and on ``core``; skips where that core cannot run it."""
+    here = availability(core)
+    if not here.available:
+        pytest.skip(f"{core}: {here.reason}")
+    program = load_program(str(ASSETS / "guests" / case.guest))
+    budget = 5_000 if case.guest in SLOW and not free else None
+    cores = tuple(dict.fromkeys(("interpreter", core)))
+    disk = str(IMAGE) if case.disk else None
+    options = Options(cores=cores, free=free, budget=budget, disk=disk, input=case.input)
+    report = compare(program, options)
+    for one in report.cores:
+        if one.core == "kvm" and one.stop is Stop.ERROR:
+            pytest.skip(f"kvm: {one.reason}")
+    return report
+
+
+def ends_as_told(case: Case, report: CoreReport) -> None:
+    assert (report.stop, report.exit_status) == (case.stop, case.status), report.reason
+    assert report.console == case.console
+    for words in case.screen:
+        assert words in (report.screen or "")
+
+
+@pytest.mark.parametrize("core", CORE_NAMES)
+@pytest.mark.parametrize("guest", CASES)
+def test_exact(guest: str, core: str) -> None:
+    """Instruction by instruction the core does what the interpreter does, to the known end."""
+    case = CASES[guest]
+    report = run(case, core, free=False)
+    assert report.divergence is None
+    if guest not in SLOW:
+        ends_as_told(case, report.cores[-1])
+
+
+@pytest.mark.parametrize("core", CORE_NAMES)
+@pytest.mark.parametrize("guest", CASES)
+def test_free(guest: str, core: str) -> None:
+    """At full speed the guest ends alike: the same console, screen and exit status."""
+    case = CASES[guest]
+    report = run(case, core, free=True)
+    assert report.divergence is None
+    ends_as_told(case, report.cores[-1])
+
+
+def test_every_guest_is_here() -> None:
+    """No guest of assets/guests is left out of these tests."""
+    endings = {".s", ".elf"}
+    assert {p.name for p in (ASSETS / "guests").iterdir() if p.suffix in endings} == CASES.keys()
+
+
+def test_disk_image_is_of_its_files() -> None:
+    """The image in the tree is what its script makes of the folder."""
+    assert IMAGE.read_bytes() == image(contents())
+
+
+def test_file_without_a_disk() -> None:
+    """Without a disk the guest says so, and ends with status 1."""
+    program = load_program(str(ASSETS / "guests" / "file.s"))
+    (report,) = compare(program, Options(cores=("interpreter",))).cores
+    assert (report.console, report.exit_status) == ("There is no disk with files here.\n", 1)
