@@ -1,8 +1,9 @@
 """From bytes to ``Instruction``, as the platform's CPU would decode them.
 
-Three witnesses are heard. encoding.py takes the bytes apart: length, ModRM, immediates. opcodes.py
-says from the opcode maps whether there is such an instruction and what it does to memory. Capstone
-gives the name, the registers and the text. This is the only file that knows Capstone.
+Several witnesses are heard. encoding.py takes the bytes apart: length, ModRM, immediates.
+existence.py says whether the platform has such an instruction, opcodes.py what it does to memory,
+sensitive.py and undefined.py what is special about it. Capstone gives the name, the registers and
+the text; this is the only file that knows it.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from .encoding import MAP_3A, MAP_38, ONE_BYTE, TWO_BYTE, VECTOR, Encoding, Trun
 from .existence import exists, is_sse
 from .faults import undefined_opcode
 from .instruction import Immediate, Instruction, MemoryOperand, Operand, Register, Sensitivity
-from .registers import DS, ES, FS, GS, MASK64, RBX, RDI, RSI
+from .registers import DS, ES, FS, GS, MASK64, RBX, RDI, RSI, SEGMENT_NAMES
 
 __all__ = ["Truncated", "decode", "text"]
 
@@ -155,6 +156,11 @@ _STRINGS = {
     **dict.fromkeys((0xAE, 0xAF), "scas"),
 }  # fmt: skip
 
+_RDI_AT = {
+    0x6C: 0, 0x6D: 0, 0xA4: 0, 0xA5: 0, 0xAA: 0, 0xAB: 0, 0xA6: 1, 0xA7: 1, 0xAE: 1, 0xAF: 1,
+}  # fmt: skip
+"""Which operand of a string instruction is [rdi]."""
+
 _AES_SHA = frozenset((0xC8, 0xC9, 0xCA, 0xCB, 0xCC, 0xCD, 0xDB, 0xDC, 0xDD, 0xDE, 0xDF))
 
 
@@ -238,7 +244,7 @@ def _form(mnemonic: str, operands: tuple[Operand, ...], e: Encoding) -> str:
 
 def _kind(operand: Operand) -> str:
     if isinstance(operand, Register):
-        if operand.name[1:] == "s" or operand.name in ("es", "cs", "ss", "ds", "fs", "gs"):
+        if operand.name in SEGMENT_NAMES:
             return "sreg"
         if operand.name[:2] in ("cr", "dr") and operand.name[2:].isdigit():
             return operand.name[:2]
@@ -287,13 +293,7 @@ def _memory(e: Encoding, size: int, position: int) -> MemoryOperand:
 
 def _string_operand(e: Encoding, size: int, position: int) -> MemoryOperand:
     """[rdi] is always in ES; [rsi] in DS unless overridden by FS or GS."""
-    destination_first = e.opcode in (0x6C, 0x6D, 0xA4, 0xA5, 0xAA, 0xAB, 0xAE, 0xAF)
-    is_rdi = (
-        (position == 0 or e.opcode >= 0xAE)
-        if destination_first
-        else (e.opcode in (0xA6, 0xA7) and position == 1)
-    )
-    if is_rdi:
+    if _RDI_AT.get(e.opcode) == position:
         return MemoryOperand(ES, RDI, None, 1, 0, False, size, e.address_size)
     return MemoryOperand(e.segment or DS, RSI, None, 1, 0, False, size, e.address_size)
 
