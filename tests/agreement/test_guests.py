@@ -36,6 +36,7 @@ CASES = {
         Case("primes.s", "303\n"),
         Case("tour.s", "..RingscopeCPU\n", Stop.HALTED, None),
         Case("file.s", README, disk=True),
+        Case("tasks.s", "I am swordfish.\nI am nightjar. \n"),
     )
 }
 SLOW = {"primes.s"}
