@@ -10,7 +10,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import assert_never
 
 from cores.trace import ExitEvent
 from cores.x86.decode import Truncated, decode, text
@@ -99,54 +98,50 @@ def dialogue(event: ExitEvent, core: str) -> tuple[Line, ...]:
     return tuple(lines)
 
 
+_WISHES = {
+    Reason.IO: "talk to a device for me.",
+    Reason.MMIO: "that address is a device.",
+    Reason.HLT: "wake me when something happens.",
+    Reason.CR: "I rule the control registers.",
+    Reason.MSR: "this register is mine as well.",
+    Reason.DESCRIPTOR: "these are my tables now.",
+    Reason.FLAGS: "I decide whether interrupts come.",
+    Reason.SEGMENT: "load my segment.",
+    Reason.INT: "call my handler.",
+    Reason.IRET: "back to where I was interrupted.",
+    Reason.SYSCALL: "into my kernel.",
+    Reason.SYSRET: "back to my program.",
+    Reason.CPUID: "who are you?",
+    Reason.TSC: "what time is it?",
+    Reason.INVLPG: "I changed a page, forget it.",
+    Reason.STATE: "I rule this machine.",
+    Reason.HYPERCALL: "hypervisor, I know that you are there.",
+    Reason.SHUTDOWN: "... and I have no handler for what follows.",
+    Reason.SHADOW: "it is only my own memory.",
+    Reason.SCAN: "it is only my own code.",
+}
+
+_QUESTIONS = {
+    ("sgdt", "sidt", "sldt", "str"): "where are my tables?",
+    ("lar", "lsl", "verr", "verw"): "what is this segment to me?",
+    ("pushf",): "which flags do I have?",
+    ("popf",): "these are my flags now.",
+    ("rdmsr",): "what is in my register?",
+    ("smsw",): "what is in my control register?",
+    ("wrmsr",): "put this into my register.",
+}
+"""Wishes that belong to an instruction rather than to its reason."""
+
+
 def _wish(reason: Reason, asm: str) -> str:
     """What the guest's operating system wants of its CPU."""
-    order = f"CPU, `{asm}`"
-    match reason:
-        case Reason.IO:
-            return f"{order}: talk to a device for me."
-        case Reason.MMIO:
-            return f"{order}. That address is a device."
-        case Reason.HLT:
-            return f"{order}. Wake me when something happens."
-        case Reason.CR:
-            return f"{order}. I own the control registers."
-        case Reason.MSR:
-            return f"{order}. This register is mine as well."
-        case Reason.DESCRIPTOR:
-            return f"{order}. Use my tables."
-        case Reason.FLAGS:
-            return f"{order}. I decide whether interrupts come."
-        case Reason.SEGMENT:
-            return f"{order}. A segment register, please."
-        case Reason.INT:
-            return f"{order}: call my handler."
-        case Reason.IRET:
-            return f"{order}. Back to where I was interrupted."
-        case Reason.SYSCALL:
-            return f"{order}: into my kernel."
-        case Reason.SYSRET:
-            return f"{order}: back to my program."
-        case Reason.CPUID:
-            return f"{order}. Who are you?"
-        case Reason.TSC:
-            return f"{order}. What time is it?"
-        case Reason.INVLPG:
-            return f"{order}. I changed a page: forget it."
-        case Reason.STATE:
-            return f"{order}. I run this machine."
-        case Reason.HYPERCALL:
-            return f"{order}. Hypervisor, I know you are there."
-        case Reason.EXCEPTION:
-            return f"CPU, `{asm}`."
-        case Reason.SHUTDOWN:
-            return f"CPU, `{asm}` ... and I have no handler that works."
-        case Reason.IRQ:
-            return ""
-        case Reason.SHADOW | Reason.SCAN:
-            return f"CPU, `{asm}`. Simply my own memory."
-        case _:
-            assert_never(reason)
+    for mnemonics, words in _QUESTIONS.items():
+        if asm.startswith(mnemonics) and reason not in (Reason.EXCEPTION, Reason.SHUTDOWN):
+            return f"CPU, `{asm}`: {words}"
+    if reason is Reason.CR and asm.startswith("mov") and ", cr" in asm:
+        return f"CPU, `{asm}`: what is in my control register?"
+    words = _WISHES.get(reason, "")
+    return f"CPU, `{asm}`: {words}" if words else f"CPU, `{asm}`."
 
 
 def _cpu(event: ExitEvent, core: str) -> str:
@@ -161,7 +156,7 @@ def _cpu(event: ExitEvent, core: str) -> str:
     if reason in (Reason.EXCEPTION, Reason.SHUTDOWN):
         return f"That is a fault: {event.detail}. Host, it is your guest's."
     if core == "kvm":
-        return "That reaches beyond the guest. I saved its registers and left guest mode. Host?"
+        return "That reaches beyond the guest: I left guest mode. Host?"
     if reason is Reason.MMIO:
         return "There is no memory at that address. Host?"
     if event.handled.startswith(SEEN_COMING):
@@ -170,8 +165,8 @@ def _cpu(event: ExitEvent, core: str) -> str:
             return "(was not asked: the guest's CPU has no such instruction)"
         return "(was not asked: in ring 3 it would answer wrongly, and tell nobody)"
     if reason is Reason.SYSCALL:
-        return "That would enter the real kernel. You are in ring 3, and held. Host, take over."
-    return "That is privileged, and you are in ring 3. I stop here. Host, take over."
+        return "That would enter the real kernel, and you are held. Host?"
+    return "That is privileged, and you are in ring 3. I stop. Host?"
 
 
 def _host(event: ExitEvent, asm: str) -> str:
@@ -194,7 +189,7 @@ def _host(event: ExitEvent, asm: str) -> str:
             verb = "asked" if asm.startswith(("in", "rep in")) else "told"
             did = f"I {verb} his device: {event.detail}."
     if event.handled.startswith(SEEN_COMING):
-        return f"I read each instruction before it runs, so I saw it coming. {did}"
+        return f"I read ahead, and saw it coming. {did}"
     return f"{did} Go on after it."
 
 

@@ -77,6 +77,7 @@ class Worker:
         self._opener = opener
         self._queue: queue.SimpleQueue[tuple[Command | None, Future[None]]] = queue.SimpleQueue()
         self._pending = 0
+        self._ended = False
         self._lock = threading.Lock()
         self._session: Session | None = None
         self._goal: Goal | None = None
@@ -91,8 +92,11 @@ class Worker:
         goes on afterwards."""
         future: Future[None] = Future()
         with self._lock:
+            if self._ended:
+                future.cancel()
+                return future
             self._pending += 1
-        self._queue.put((command, future))
+            self._queue.put((command, future))
         self._interrupt()
         return future
 
@@ -251,6 +255,8 @@ class Worker:
             self.snapshot = replace(snapshot, running=False, serial=snapshot.serial + 1)
 
     def _refuse_all(self) -> None:
+        with self._lock:
+            self._ended = True
         while True:
             try:
                 _, future = self._queue.get_nowait()

@@ -153,12 +153,12 @@ class RingscopeApp(App[int]):
     def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:
         """Every key of the screen is in the palette too."""
         yield from super().get_system_commands(screen)
-        for binding in screen.active_bindings.values():
-            if binding.node is screen and binding.enabled:
-                b = binding.binding
-                yield SystemCommand(
-                    b.description, f"key {b.key_display or b.key}", _runner(screen, b.action)
-                )
+        named: set[str] = set()
+        for binding in (*type(screen).BINDINGS, *type(self).BINDINGS):
+            if isinstance(binding, Binding) and binding.description not in named:
+                named.add(binding.description)
+                keys = binding.key.replace(",", " or ").replace("question_mark", "?")
+                yield SystemCommand(binding.description, keys, _runner(screen, binding.action))
 
 
 def _runner(screen: Screen[object], action: str) -> Callable[[], None]:

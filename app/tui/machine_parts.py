@@ -124,7 +124,7 @@ def register_rows(m: MachineSnapshot, view: View, p: Plan, glyphs: Glyphs) -> li
                 parts.append((" ", "text"))
             if at < len(GENERAL):
                 parts += _cell(m, view, GENERAL[at], 16, GENERAL_WIDTH, glyphs)
-            elif at - len(GENERAL) < 2:  # the two cells that 3 x 6 leaves over
+            elif at - len(GENERAL) < 2 and not p.system:  # the two cells that 3 x 6 leaves over
                 parts += _cell(m, view, ("cr0", "cr3")[at - len(GENERAL)], 16, GENERAL_WIDTH, glyphs)
         if p.system_column:
             names = SYSTEM if p.registers >= len(SYSTEM) else SYSTEM[6:]
@@ -139,11 +139,16 @@ def system_per_row(width: int) -> int:
     return max(1, (width + 1) // (SYSTEM_WIDTH + 2))
 
 
-def system_rows(m: MachineSnapshot, view: View, width: int, count: int, glyphs: Glyphs) -> list[Row]:
+def system_rows(m: MachineSnapshot, view: View, p: Plan, width: int, glyphs: Glyphs) -> list[Row]:
     """The system registers in rows of their own."""
+    if p.system_column:  # the others stand in it
+        selectors: list[tuple[str, str]] = [(" ", "text")]
+        for name in SYSTEM[:6]:
+            selectors += [*_cell(m, view, name, 0, 8, glyphs), (" ", "text")]
+        return [tuple(selectors)]
     per_row = system_per_row(width)
     rows: list[Row] = []
-    for y in range(count):
+    for y in range(p.system):
         parts: list[tuple[str, str]] = [(" ", "text")]
         for name in SYSTEM[y * per_row : (y + 1) * per_row]:
             parts += [*_cell(m, view, name, 0, SYSTEM_WIDTH, glyphs), ("  ", "text")]

@@ -39,6 +39,8 @@ def plan(width: int, height: int) -> Plan:
     beside = width >= columns * (GENERAL_WIDTH + 1) + SYSTEM_WIDTH and registers >= 8
     ring_row = width < 46
     system_rows = 0 if beside else -(-len(SYSTEM) // system_per_row(width))
+    if beside and registers < len(SYSTEM):
+        system_rows = 1  # the selectors, under the columns
     shares = {"code": 3, "console": 1, "headline": 0, "system": 0, "gaps": 0}
     left = height - registers - 2 - ring_row - 4
     wishes = (
@@ -70,7 +72,7 @@ def pane_rows(m: MachineSnapshot, view: View, width: int, height: int, glyphs: G
         body.append(EMPTY)
     body += register_rows(m, view, p, glyphs)
     if p.system:
-        body += system_rows(m, view, inner, p.system, glyphs)
+        body += system_rows(m, view, p, inner, glyphs)
     body += flag_rows(m, view, p, inner, glyphs)
     if p.gaps >= 1:
         body.append(EMPTY)

@@ -59,7 +59,7 @@ def switch_rows(view: str, shown: Events | None, width: int, height: int, glyphs
     if view == "log":
         return log_rows(shown, width, height, glyphs)
     if view == "dialogue":
-        return dialogue_rows(shown, width, height)
+        return dialogue_rows(shown, width, height, glyphs)
     return chart_rows(shown.machine, width, height, glyphs)
 
 
@@ -98,16 +98,21 @@ def log_row(event: ExitEvent, width: int, glyphs: Glyphs) -> Row:
     return row(*left, (fit(what, room, glyphs.more), "dim"), cost)
 
 
-def dialogue_rows(shown: Events, width: int, height: int) -> list[Row]:
+def dialogue_rows(shown: Events, width: int, height: int, glyphs: Glyphs) -> list[Row]:
     """The three talk about one event."""
     at = shown.current
     assert at is not None
     event = shown.machine.events[at]
     rows: list[Row] = []
-    for line in narration.dialogue(event, shown.machine.core):
+    lines = narration.dialogue(event, shown.machine.core)
+    tight = height <= len(lines)  # each in one row, whatever it costs
+    for line in lines:
         aside = line.aside if width >= 110 else ""
         room = width - 11 - (len(aside) + 2 if aside else 0)
-        wrapped = textwrap.wrap(printable(line.text), max(20, room)) or [""]
+        words = printable(line.text)
+        wrapped = (
+            [fit(words, room, glyphs.more)] if tight else textwrap.wrap(words, max(20, room)) or [""]
+        )
         for i, part in enumerate(wrapped):
             head = row((fit(line.speaker if i == 0 else "", 11), SPEAKERS[line.speaker]), part)
             rows.append(spread(head, row((aside, "dim")), width) if aside and i == 0 else head)

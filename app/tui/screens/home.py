@@ -20,7 +20,7 @@ from textual.widgets.option_list import Option
 from ..glyphs import UNICODE, Glyphs
 from ..guests import Guest, shipped
 from ..machine_parts import KINDS, kind
-from ..rows import EMPTY, Row, boxed, fit, row
+from ..rows import EMPTY, Row, boxed, fit, row, row_width
 from ..widgets.keys import Hint, Keys
 from ..widgets.line_view import LineView
 from .ask import Ask
@@ -70,14 +70,21 @@ class Abilities(LineView):
         body: list[Row] = [EMPTY]
         if self.found is None:
             body.append(row(("looking ...", "dim")))
+        short = height < 20
         for ability in self.found or []:
             role = kind(ability.core) if ability.available else "dim"
-            state = ("runs here", "strong") if ability.available else ("not here", "dim")
-            body.append(
-                row((fit(KINDS[kind(ability.core)], 18), role), (fit(ability.core, 15), "text"), state)
-            )
+            state = ("runs here", "strong") if ability.available else ("not here ", "dim")
+            name = fit(KINDS[kind(ability.core)], 18)
+            head = row((name, role), (fit(ability.core, 15), "text"), state)
+            if short:
+                room = inner - row_width(head) - 2
+                body.append((*head, ("  " + fit(ability.words, room, self.glyphs.more), "dim")))
+                continue
+            body.append(head)
             body += [row(("  " + line, "dim")) for line in textwrap.wrap(ability.words, inner - 2)[:3]]
             body.append(EMPTY)
+        if short:
+            body = [*body[1:], EMPTY]
         body += [row((line, "comment")) for line in textwrap.wrap(ABOUT, inner)]
         return boxed(row((" This machine ", "strong")), body, width, height, self.glyphs, "faint")
 

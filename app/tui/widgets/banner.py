@@ -24,7 +24,7 @@ def divergence_rows(d: Divergence, width: int, glyphs: Glyphs) -> list[Row]:
     head = row(
         (f" {glyphs.unequal} ", "bad"),
         ("The machines part", "bad"),
-        (f" after {d.instruction:,} instructions, by ", "text"),
+        (f" after {d.instruction:,} instruction{'s' * (d.instruction != 1)}, by ", "text"),
         (where, "strong"),
         (f": {', '.join(d.differs[:6])}{' ...' if len(d.differs) > 6 else ''} differ", "text")
         if len(d.differs) != 1

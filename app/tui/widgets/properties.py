@@ -8,7 +8,7 @@ from cores.report import MachineSnapshot, SessionSnapshot
 
 from ..glyphs import Glyphs
 from ..machine_parts import kind, rate_words
-from ..rows import EMPTY, Row, row, row_width, spread
+from ..rows import EMPTY, Row, printable, row, row_width, spread
 from .line_view import LineView
 
 
@@ -91,7 +91,7 @@ class Properties(LineView):
         right = row((speed, "dim"), (f"{self.activity} ", "strong"))
         if s is None:
             return [spread(row((" Ringscope", "strong")), right, width)]
-        name = PurePath(s.path).name if s.path != "-" else "standard input"
+        name = printable(PurePath(s.path).name) if s.path != "-" else "standard input"
         left = row(
             (" Ringscope  " if width >= 100 else " ", "strong"),
             (name, "strong"),

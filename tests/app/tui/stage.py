@@ -9,10 +9,12 @@ import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
+from unittest.mock import patch
 
 from fake_session import FakeSession
 from textual.pilot import Pilot
 
+from app import narration
 from app.tui import picture
 from app.tui.app import RingscopeApp
 from app.tui.screens.home import Ability
@@ -86,10 +88,12 @@ async def stage(
     app = RingscopeApp(lambda path: opener, lambda: ABILITIES, None if home else opener)
     if theme:
         app.theme = theme
-    async with app.run_test(size=size, notifications=True) as pilot:
-        here = Stage(app, pilot, sessions)
-        await here.see("This machine" if home else "0 exits")
-        yield here
+    pace = patch.object(narration, "cycles_per_nanosecond", lambda: 3.0)  # the same on every host
+    with pace:
+        async with app.run_test(size=size, notifications=True) as pilot:
+            here = Stage(app, pilot, sessions)
+            await here.see("This machine" if home else "0 exits")
+            yield here
     assert all(s.closed for s in sessions)
 
 

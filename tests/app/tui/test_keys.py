@@ -203,7 +203,7 @@ async def test_a_divergence_is_named() -> None:
     """Which instruction, what differs and on whom; the register is marked; d goes there."""
     async with stage(size=(160, 48), diverges=True) as s:
         await s.press("n", "n")
-        await s.see("The machines part after 1 instructions, by `pushfq` at 100001: rflags differs")
+        await s.see("The machines part after 1 instruction, by `pushfq` at 100001: rflags differs")
         await s.see("rflags: interpreter 2, trap:native 202, kvm 2")
         await s.see("≠")
         await s.press("n", "d")

@@ -1,0 +1,290 @@
+"""The command line: what it accepts, how it refuses, and what it ends with."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from app.main import COMMANDS, VERSION, main
+from cores import assembler, registry
+
+ROOT = Path(__file__).resolve().parents[2]
+HELLO = str(ROOT / "assets/guests/hello.s")
+GREETING = "Hello from ring 0, or so I believe.\n"
+
+
+@pytest.fixture
+def guest(tmp_path: Path) -> str:
+    """A flat guest that puts an A on the console and exits with 65."""
+    path = tmp_path / "a.bin"
+    path.write_bytes(bytes.fromhex("b041 e6e9 e6f4"))
+    return str(path)
+
+
+def spin(tmp_path: Path) -> str:
+    path = tmp_path / "spin.bin"
+    path.write_bytes(b"\xeb\xfe")
+    return str(path)
+
+
+def ringscope(*arguments: str, **more: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-P", "-m", "app.main", *arguments],
+        capture_output=True, text=True, check=False, env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdin=subprocess.DEVNULL, timeout=50, **more,
+    )  # type: ignore[call-overload, no-any-return]  # fmt: skip
+
+
+def test_compare_json(guest: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """`compare --json` has the contract's keys, number formats and values."""
+    assert main(["compare", guest, "--cores", "interpreter,trap", "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert set(report) == {"schema", "program", "mode", "equivalent", "divergence", "cores", "peers"}
+    assert (report["schema"], report["mode"], report["equivalent"]) == (1, "exact", True)
+    assert report["divergence"] is None
+    program = report["program"]
+    assert set(program) == {"path", "format", "entry", "size", "sha256"}
+    assert (program["format"], program["entry"], program["size"]) == ("flat", "0x100000", 6)
+    for core in report["cores"]:
+        assert set(core) == {
+            "core", "engine", "available", "reason", "stop", "exit_status", "instructions", "exits",
+            "exits_by_reason", "device_accesses", "bridged", "console", "screen", "registers",
+            "memory_sha256", "notes", "seconds",
+        }  # fmt: skip
+        assert (core["stop"], core["exit_status"], core["instructions"]) == ("exit", 65, 3)
+        assert (core["console"], core["device_accesses"]) == ("A", 2)
+        assert core["registers"]["rax"] == "0x41"
+        assert re.fullmatch("[0-9a-f]{64}", core["memory_sha256"])
+    assert [core["exits"] for core in report["cores"]] == [0, 2]
+    assert report["cores"][1]["exits_by_reason"]["io"] == 2
+
+
+def test_compare_plain(guest: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """The plain comparison fits 80 columns and says what happened."""
+    assert main(["compare", guest, "--cores", "interpreter,trap:portable"]) == 0
+    text = capsys.readouterr().out
+    assert all(len(line) <= 80 for line in text.splitlines())
+    assert "Equivalent" in text
+    assert "stand-in" in text
+    assert "console:\n  A\n" in text
+
+
+def test_one_core_has_nothing_to_compare(guest: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """With one core `equivalent` is null and that is no error."""
+    assert main(["compare", guest, "--cores", "interpreter", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["equivalent"] is None
+
+
+def test_divergence_ends_with_1(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """--pure: the pushf that lies is named by plain and JSON output, exit code 1."""
+    path = tmp_path / "p.bin"
+    path.write_bytes(bytes.fromhex("fa 9c 58 e6f4"))  # cli; pushfq; pop rax; out 0xf4, al
+    arguments = ["compare", str(path), "--cores", "interpreter,trap", "--pure"]
+    assert main(arguments) == 1
+    assert "`pushfq` at 0x100001" in " ".join(capsys.readouterr().out.split())
+    assert main([*arguments, "--json"]) == 1
+    divergence = json.loads(capsys.readouterr().out)["divergence"]
+    assert (divergence["instruction"], divergence["rip"]) == (1, "0x100001")
+    assert set(divergence["values"]) == {"interpreter", registry.resolve("trap")}
+    assert main(arguments[:-1]) == 0
+
+
+def test_trace_json(guest: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """`trace --json --steps`: exits and instructions in order, each a line of JSON."""
+    assert main(["trace", guest, "--core", "trap", "--steps", "--json"]) == 0
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    exits = [line for line in lines if "reason" in line]
+    steps = [line for line in lines if "changed" in line]
+    assert len(lines) == len(exits) + len(steps)
+    assert set(exits[0]) == {
+        "n", "rip", "bytes", "asm", "reason", "detail", "handled", "ring", "ns"
+    }  # fmt: skip
+    assert (exits[0]["n"], exits[0]["bytes"], exits[0]["reason"]) == (1, "e6e9", "io")
+    assert [(s["n"], s["rip"], s["bytes"]) for s in steps][:2] == [
+        (0, "0x100000", "b041"),
+        (1, "0x100002", "e6e9"),
+    ]
+    assert steps[0]["changed"] == {"rax": "0x41", "rip": "0x100002"}
+    assert set(steps[0]) == {"n", "rip", "bytes", "asm", "changed"}
+
+
+def test_doctor(capsys: pytest.CaptureFixture[str]) -> None:
+    """`doctor` lists every core, with the reason where it cannot run."""
+    assert main(["doctor", "--json"]) == 0
+    cores = json.loads(capsys.readouterr().out)["cores"]
+    assert [core["core"] for core in cores] == list(registry.CORE_NAMES)
+    assert all(core["available"] == (core["reason"] is None) for core in cores)
+    assert main(["doctor"]) == 0
+    assert "interpreter" in capsys.readouterr().out
+
+
+def test_explain(capsys: pytest.CaptureFixture[str]) -> None:
+    """`explain` knows sensitive instructions, ordinary ones, and near misses of names."""
+    assert main(["explain", "mov", "rax,", "cr3"]) == 0
+    assert "privileged" in capsys.readouterr().out
+    assert main(["explain", "add"]) == 0
+    assert "not sensitive" in capsys.readouterr().out
+    assert main(["explain", "popfw"]) == 2
+    assert "did you mean popf" in capsys.readouterr().err
+
+
+def test_probe(capsys: pytest.CaptureFixture[str]) -> None:
+    """`probe`: on every x86 CPU hlt traps at ring 3, and popf does not."""
+    reason = registry.availability("trap:native").reason
+    if reason is not None:
+        pytest.skip(reason)
+    assert main(["probe", "--json"]) == 0
+    found = {f["name"]: f for f in json.loads(capsys.readouterr().out)["instructions"]}
+    assert (found["hlt"]["outcome"], found["hlt"]["vector"]) == ("traps", "#GP")
+    assert found["popf"]["outcome"] == "runs"
+    assert found["syscall"]["outcome"] == "system call"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["comprae", "x"], "no command or program is called 'comprae'; did you mean 'compare'?"),
+        (["compare"], "ringscope compare: the following arguments are required: PROGRAM"),
+        (["compare", "no/such.s"], "ringscope compare: no/such.s: no such file"),
+        (["compare", "."], "ringscope compare: .: this is a directory, not a program"),
+        (["compare", HELLO, "--cores", "kvn"], "did you mean kvm?"),
+        (["compare", HELLO, "--cores", ""], "no core is called ''"),
+        (["compare", HELLO, "--ram", "3M"], "3M: RAM is a multiple of 2 MiB"),
+        (["compare", HELLO, "--ram", "1G"], "1G: RAM is a multiple of 2 MiB"),
+        (["compare", HELLO, "--ram", "much"], "'much' is no size"),
+        (["compare", HELLO, "--budget", "0"], "'0' is not a whole number of instructions"),
+        (["compare", HELLO, "--budget", "1.5"], "'1.5' is not a whole number of instructions"),
+        (["compare", HELLO, "--budget", "nan", "--free"], "'nan' is not seconds"),
+        (["compare", HELLO, "--disk-write"], "--disk-write needs --disk FILE"),
+        (["compare", HELLO, "--disk-write", "--disk", "x"], "--disk-write needs exactly one core"),
+        (["compare", HELLO, "--disk", "/no/disk", "--cores", "trap"], "/no/disk"),
+        (["compare", HELLO, "--bogus"], "unrecognized arguments: --bogus"),
+        (["trace", HELLO], "the following arguments are required: --core"),
+        (["trace", HELLO, "--core", "trap", "--steps", "--free"], "exclude each other"),
+    ],
+)  # fmt: skip
+def test_bad_usage_is_one_line(
+    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Bad usage and bad input: exit code 2, one line on standard error, nothing else."""
+    assert main(arguments) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.count("\n") == 1
+    assert message in err
+
+
+def test_bad_source_names_the_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A mistake in assembly is reported with file and line."""
+    if not assembler.installed():
+        pytest.skip("Keystone has no package for this machine")
+    path = tmp_path / "hello.s"
+    path.write_text("nop\nmov rax, cr9\n")
+    assert main(["compare", str(path)]) == 2
+    assert capsys.readouterr().err == f"ringscope compare: {path}:2: invalid operand: mov rax, cr9\n"
+
+
+@pytest.mark.parametrize("size", ["2M", "33554432", "0x2000000", "32MiB", "32768k"])
+def test_sizes(size: str, guest: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """RAM sizes in bytes, hexadecimal and with units."""
+    assert main(["compare", guest, "--cores", "interpreter", "--ram", size, "--json"]) == 0
+    stack = json.loads(capsys.readouterr().out)["cores"][0]["registers"]["rsp"]
+    assert int(stack, 16) == (2 << 20 if size == "2M" else 32 << 20) - 8
+
+
+def test_a_guest_by_name(capsys: pytest.CaptureFixture[str]) -> None:
+    """A shipped guest needs no path."""
+    assert main(["compare", "hello", "--cores", "interpreter", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["cores"][0]["console"] == GREETING
+
+
+def test_an_unavailable_core_ends_with_3(
+    guest: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A core asked for by name that cannot run: exit code 3, its reason, and the JSON all the same."""
+    monkeypatch.setattr(registry, "_probe", lambda core: "there is none" if core == "kvm" else None)
+    assert main(["compare", guest, "--cores", "interpreter,kvm", "--json"]) == 3
+    out, err = capsys.readouterr()
+    kvm = json.loads(out)["cores"][1]
+    assert (kvm["available"], kvm["reason"], kvm["stop"]) == (False, "there is none", None)
+    assert err == "ringscope compare: kvm: there is none\n"
+    assert main(["compare", guest]) == 0
+    assert "kvm cannot run here: there is none" in capsys.readouterr().out
+    assert main(["trace", guest, "--core", "kvm"]) == 3
+
+
+def test_without_a_terminal_the_first_guest_is_compared() -> None:
+    """`ringscope` alone, through pipes, prints the plain comparison and does not wait for keys."""
+    done = ringscope()
+    assert (done.returncode, done.stderr) == (0, "")
+    assert GREETING in done.stdout
+
+
+def test_a_reader_that_leaves_is_no_error(tmp_path: Path) -> None:
+    """`ringscope trace ... | head -1` ends quietly."""
+    command = f"{sys.executable} -P -m app.main trace {spin(tmp_path)} --core interpreter --steps"
+    done = subprocess.run(
+        ["sh", "-c", f"{command} --budget 100000 | head -1"],
+        capture_output=True, text=True, check=False, env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+    assert done.stderr == ""
+    assert done.stdout.count("\n") == 1
+
+
+@pytest.mark.parametrize("mode", [[], ["--free", "--budget", "600"]])
+def test_ctrl_c_ends_with_130(mode: list[str], tmp_path: Path) -> None:
+    """An interrupt ends a spinning guest: exit code 130, no words, no process left."""
+    arguments = ["compare", spin(tmp_path), "--cores", "trap", "--budget", "100000000", *mode]
+    process = subprocess.Popen(
+        [sys.executable, "-P", "-c", _INTERRUPT_ITSELF, *arguments],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, env={**os.environ, "PYTHONPATH": str(ROOT)},
+        start_new_session=True,
+    )  # fmt: skip
+    out, err = process.communicate(timeout=50)
+    assert (process.returncode, out, err) == (130, b"", b"")
+    with pytest.raises(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+
+
+_INTERRUPT_ITSELF = """
+import os, signal, sys, threading
+from app.main import main
+threading.Timer(1.0, lambda: os.kill(os.getpid(), signal.SIGINT)).start()
+raise SystemExit(main(sys.argv[1:]))
+"""
+"""The interrupt comes from a timer inside: from outside nobody could tell when the guest runs."""
+
+
+def test_help_and_version(capsys: pytest.CaptureFixture[str]) -> None:
+    """--help lists every command; --version is the package's."""
+    assert main(["--help"]) == 0
+    text = capsys.readouterr().out
+    assert all(name in text for name in COMMANDS)
+    for name in COMMANDS:
+        assert main([name, "--help"]) == 0
+    capsys.readouterr()
+    assert main(["--version"]) == 0
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert capsys.readouterr().out == f"ringscope {VERSION}\n" == f"ringscope {project['version']}\n"
+
+
+def test_help_imports_nothing_heavy() -> None:
+    """--help, and a core's native engines, load neither Unicorn nor Keystone nor Textual."""
+    probe = (
+        "import sys; from app.main import main; main(['--help']);"
+        "heavy = {'unicorn', 'capstone', 'keystone', 'textual', 'cores'} & set(sys.modules);"
+        "sys.exit(str(heavy) if heavy else 0)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", probe], capture_output=True, check=False, text=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, "")

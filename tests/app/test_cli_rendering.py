@@ -1,0 +1,139 @@
+"""Reports as text and JSON, from values made by hand: every kind of ending and difference."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from app import plain, structured
+from app.commands.compare import exit_code
+from cores.registry import Availability
+from cores.report import CompareReport, CoreReport, Divergence, ExitLine, StepLine, Stop
+
+RAN = CoreReport(
+    core="interpreter", engine="Unicorn 2.1.4", available=True, reason=None, stop=Stop.EXIT,
+    exit_status=0, instructions=1000, device_accesses=4, console="hi\n", seconds=0.25,
+    registers={"rax": 0xFFFFFFFFFFFFFFFF}, memory_sha256="0" * 64,
+)  # fmt: skip
+TRAP = replace(
+    RAN, core="trap:native", engine="ptrace", exits=104,
+    exits_by_reason={"io": 4, "exception": 100, "shadow": 7},
+)  # fmt: skip
+ABSENT = CoreReport("kvm", "KVM", available=False, reason="/dev/kvm does not exist")
+REPORT = CompareReport("x.s", "asm", 0x100000, 12, "0" * 64, "exact", True, None, (RAN, TRAP, ABSENT))
+DIVERGENCE = Divergence(
+    41, 0x100123, "pushfq", ("rflags", "console"),
+    {
+        "interpreter": {"rflags": 2, "console": "a" * 60},
+        "trap:native": {"rflags": 0x202, "console": None},
+    },
+)  # fmt: skip
+
+
+def test_the_table() -> None:
+    """One column for each core that ran; the others are listed with their reason."""
+    text = plain.compare_report(REPORT)
+    assert all(len(line) <= 80 for line in text.splitlines())
+    assert "kvm cannot run here: /dev/kvm does not exist" in text
+    rows = {line[:18].strip(): line[18:].split() for line in text.splitlines()}
+    assert rows["instructions"] == ["1,000", "1,000"]
+    assert rows["exits to the VMM"] == ["0", "104"]
+    assert rows["shadow"] == ["0", "7"]
+    assert rows["ran directly"] == ["none", "99.6", "%"]  # 4 of 1000 were emulated
+
+
+def test_four_columns_fit() -> None:
+    """Four cores with large numbers still fit 80 columns."""
+    cores = tuple(
+        replace(TRAP, core=name, instructions=10**9)
+        for name in ("interpreter", "trap:native", "trap:portable", "kvm")
+    )
+    text = plain.compare_report(replace(REPORT, cores=cores))
+    assert all(len(line) <= 80 for line in text.splitlines())
+    assert "1,000,000,000" in text
+
+
+def test_a_divergence_in_words_and_json() -> None:
+    """The instruction, where it stands, what differs and each core's value."""
+    report = replace(REPORT, equivalent=False, divergence=DIVERGENCE)
+    text = plain.compare_report(report)
+    assert "instruction 42, `pushfq` at 0x100123" in " ".join(text.split())
+    assert "0x202" in text
+    as_json = structured.compare_report(report)["divergence"]
+    assert as_json == {
+        "instruction": 41, "rip": "0x100123", "asm": "pushfq", "differs": ["rflags", "console"],
+        "values": {
+            "interpreter": {"rflags": "0x2", "console": "a" * 60},
+            "trap:native": {"rflags": "0x202", "console": None},
+        },
+    }  # fmt: skip
+
+
+def test_stop_and_exit_status_are_no_hex() -> None:
+    """An exit status is a number, a stop a word."""
+    values = {"a": {"exit_status": 5, "stop": Stop.EXIT}, "b": {"exit_status": None, "stop": "budget"}}
+    divergence = Divergence(0, 0, None, ("exit_status", "stop"), values)
+    report = structured.compare_report(replace(REPORT, equivalent=False, divergence=divergence))
+    assert report["divergence"]["values"] == {  # type: ignore[index, call-overload]
+        "a": {"exit_status": 5, "stop": "exit"},
+        "b": {"exit_status": None, "stop": "budget"},
+    }
+
+
+def test_an_absent_core_in_json() -> None:
+    """What cannot run has a reason, and null, 0 or nothing elsewhere."""
+    fields = structured.core_report(ABSENT)
+    assert (fields["available"], fields["reason"]) == (False, "/dev/kvm does not exist")
+    nulls = ("stop", "exit_status", "instructions", "screen", "registers", "memory_sha256")
+    assert all(fields[name] is None for name in nulls)
+    assert (fields["exits"], fields["exits_by_reason"], fields["console"]) == (0, {}, "")
+
+
+def test_exit_codes() -> None:
+    """0 agree or nothing to compare, 1 diverge, 3 a core asked for is missing or none runs."""
+    assert exit_code(REPORT) == 0
+    assert exit_code(replace(REPORT, equivalent=None)) == 0
+    assert exit_code(replace(REPORT, equivalent=False)) == 1
+    assert exit_code(replace(REPORT, unmet=("kvm: no",))) == 3
+    assert exit_code(replace(REPORT, equivalent=None, cores=(ABSENT,))) == 3
+
+
+def test_a_guest_cannot_drive_the_terminal() -> None:
+    """Control characters of a guest's console are shown, not sent."""
+    report = replace(REPORT, cores=(replace(RAN, console="\x1b[2Jx\ny\x9b"),), equivalent=None)
+    text = plain.compare_report(report)
+    assert "\x1b" not in text
+    assert "\x9b" not in text
+    assert "\\x1b[2Jx\n  y\\x9b" in text
+
+
+def test_different_consoles_are_all_shown() -> None:
+    """Consoles are printed once where they are equal, else one for each core."""
+    report = replace(REPORT, cores=(RAN, replace(TRAP, console="ho\n")))
+    assert "console of trap:native:\n  ho" in plain.compare_report(report)
+    assert plain.compare_report(REPORT).count("\nconsole:\n") == 1
+
+
+def test_free_running_counts_nothing() -> None:
+    """Where the CPU ran on its own, the count is said to be missing, not zero."""
+    report = replace(REPORT, mode="free", cores=(RAN, replace(TRAP, instructions=None)))
+    text = plain.compare_report(report)
+    assert "not counted" in text
+    assert structured.compare_report(report)["cores"][1]["instructions"] is None  # type: ignore[index, call-overload]
+
+
+def test_trace_lines() -> None:
+    """Exits and steps as text and as JSON."""
+    exit = ExitLine(
+        5, 0x100000, b"\xe6\xe9", "out 0xe9, al", "io", "console '\x1b'", "emulated", 0, 21000
+    )
+    assert "\x1b" not in plain.trace_line(exit)
+    assert structured.trace_line(exit)["bytes"] == "e6e9"
+    step = StepLine(5, 0x100000, b"\x90", "nop", {"rip": 0x100001, "mem:0x5000": b"\1\2"})
+    assert structured.trace_line(step)["changed"] == {"rip": "0x100001", "mem:0x5000": "0102"}
+    assert "mem:0x5000=0102" in plain.trace_line(step)
+
+
+def test_abilities() -> None:
+    """`doctor` says what a core lacks, and what follows from it."""
+    kvm = Availability("kvm", "KVM", True, None, (("int n in ring 0", False, "bridged"),))
+    assert "lacks int n in ring 0: bridged" in plain.availabilities([kvm])
