@@ -13,6 +13,13 @@ from cores.report import CompareReport, CoreReport, Stop
 from cores.session import Options, compare
 from cores.shipped import ASSETS
 
+SWAPPED = """\
+filled:   16 faults, 0 pages read, 12 written
+numbered: 16 faults, 16 pages read, 16 written
+added up: 12 faults, 12 pages read, 4 written
+checked:  12 faults, 12 pages read, 0 written
+Every page was what it should be.
+"""
 README = contents()["readme"].decode()
 
 
@@ -37,6 +44,7 @@ CASES = {
         Case("tour.s", "..RingscopeCPU\n", Stop.HALTED, None),
         Case("file.s", README, disk=True),
         Case("tasks.s", "I am swordfish.\nI am nightjar. \n"),
+        Case("swap.s", SWAPPED, disk=True),
     )
 }
 SLOW = {"primes.s"}
