@@ -17,9 +17,9 @@ _INDENT = "  "
 
 EXECUTED_BY = {
     "interpreter": "software",
-    "trap:native": "this CPU, ring 3",
-    "trap:portable": "software, ring 3",
-    "kvm": "this CPU, in KVM",
+    "trap:native": "CPU at ring 3",
+    "trap:portable": "a stand-in",
+    "kvm": "CPU in KVM",
 }
 _FORMATS = {"asm": "assembly", "elf": "ELF64", "flat": "flat image", "m68k": "68000 image"}
 _NOT_INSTRUCTIONS = ("exception", "irq", "shutdown")
@@ -34,9 +34,8 @@ def compare_report(report: CompareReport) -> str:
     ran = [core for core in report.cores if core.available]
     kind = _FORMATS.get(report.format, report.format)
     how = "instruction by instruction" if report.mode == "exact" else "free running"
-    parts = [
-        f"{clean(report.path)}: {kind}, {report.size:,} bytes, entered at {report.entry:#x}; {how}"
-    ]
+    what = f"{kind}, {report.size:,} bytes, entered at {report.entry:#x}; {how}"
+    parts = [_wrap(f"{report.path}: {what}", _INDENT)]
     if ran:
         parts.append(_table(ran, report.mode))
     parts.append(_wrap(verdict(report)))

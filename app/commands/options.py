@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import os
 from dataclasses import dataclass
 
 from cores.platform import DEFAULT_RAM, LARGEST_RAM, MIB, SMALLEST_RAM
@@ -101,5 +102,5 @@ def options_from(
             parser.error(str(error))
     return Options(
         cores=cores, free=arguments.free, pure=arguments.pure, budget=budget, ram=arguments.ram,
-        disk=arguments.disk, disk_write=arguments.disk_write, input=arguments.input.encode(),
+        disk=arguments.disk, disk_write=arguments.disk_write, input=os.fsencode(arguments.input),
     )  # fmt: skip

@@ -35,12 +35,12 @@ def spin(tmp_path: Path) -> str:
     return str(path)
 
 
-def ringscope(*arguments: str, **more: object) -> subprocess.CompletedProcess[str]:
+def ringscope(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-P", "-m", "app.main", *arguments],
         capture_output=True, text=True, check=False, env={**os.environ, "PYTHONPATH": str(ROOT)},
-        stdin=subprocess.DEVNULL, timeout=50, **more,
-    )  # type: ignore[call-overload, no-any-return]  # fmt: skip
+        stdin=subprocess.DEVNULL, timeout=50,
+    )  # fmt: skip
 
 
 def test_compare_json(guest: str, capsys: pytest.CaptureFixture[str]) -> None:

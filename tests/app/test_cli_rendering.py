@@ -73,7 +73,7 @@ def test_stop_and_exit_status_are_no_hex() -> None:
     values = {"a": {"exit_status": 5, "stop": Stop.EXIT}, "b": {"exit_status": None, "stop": "budget"}}
     divergence = Divergence(0, 0, None, ("exit_status", "stop"), values)
     report = structured.compare_report(replace(REPORT, equivalent=False, divergence=divergence))
-    assert report["divergence"]["values"] == {  # type: ignore[index, call-overload]
+    assert report["divergence"]["values"] == {
         "a": {"exit_status": 5, "stop": "exit"},
         "b": {"exit_status": None, "stop": "budget"},
     }
@@ -118,7 +118,7 @@ def test_free_running_counts_nothing() -> None:
     report = replace(REPORT, mode="free", cores=(RAN, replace(TRAP, instructions=None)))
     text = plain.compare_report(report)
     assert "not counted" in text
-    assert structured.compare_report(report)["cores"][1]["instructions"] is None  # type: ignore[index, call-overload]
+    assert structured.compare_report(report)["cores"][1]["instructions"] is None
 
 
 def test_trace_lines() -> None:
