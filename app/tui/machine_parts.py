@@ -208,10 +208,15 @@ def comment_of(source: str) -> str:
 
 def code_rows(m: MachineSnapshot, view: View, width: int, count: int, glyphs: Glyphs) -> list[Row]:
     """Instructions from ``view.top`` on. A machine that the host had to stop says why instead."""
-    if m.stop is Stop.ERROR and m.reason:
-        return [row((line, "bad")) for line in textwrap.wrap(m.reason, width)[:count]] + [EMPTY] * max(
-            0, count - len(textwrap.wrap(m.reason, width))
-        )
+    if m.stop is not None and m.reason:
+        story = [row((" " + line, "bad")) for line in textwrap.wrap(printable(m.reason), width - 2)]
+        if m.stop is Stop.ERROR or len(story) > count - 2:
+            return (story + [EMPTY] * count)[:count]
+        return [*_lines(m, view, width, count - len(story), glyphs), *story]
+    return _lines(m, view, width, count, glyphs)
+
+
+def _lines(m: MachineSnapshot, view: View, width: int, count: int, glyphs: Glyphs) -> list[Row]:
     if not m.code:
         return [row((" no instruction can be read at rip", "dim"))] + [EMPTY] * (count - 1)
     top = code_top(m, count, view.top)

@@ -11,7 +11,7 @@ from cores.report import MachineSnapshot
 from cores.trace import ExitEvent
 
 from .glyphs import Glyphs
-from .rows import EMPTY, Row, fit, printable, raised, row, row_width, spread
+from .rows import EMPTY, Row, fit, printable, raised, row, row_width, spread, width_of
 
 VIEWS = ("log", "dialogue", "chart")
 
@@ -107,7 +107,9 @@ def dialogue_rows(shown: Events, width: int, height: int, glyphs: Glyphs) -> lis
     lines = narration.dialogue(event, shown.machine.core)
     tight = height <= len(lines)  # each in one row, whatever it costs
     for line in lines:
-        aside = line.aside if width >= 110 else ""
+        aside = line.aside if width >= 110 and len(line.aside) * 5 < width * 3 else ""
+        if width_of(line.text) + len(aside) + 13 > width:  # what is said goes before
+            aside = ""
         room = width - 11 - (len(aside) + 2 if aside else 0)
         words = printable(line.text)
         wrapped = (
