@@ -9,9 +9,10 @@ import pytest
 from assets.disks.build import IMAGE, contents, image
 from cores.program import load_program
 from cores.registry import CORE_NAMES, availability
-from cores.report import CompareReport, CoreReport, Stop
+from cores.report import CompareReport, CoreReport, ExitLine, Stop
 from cores.session import Options, compare
 from cores.shipped import ASSETS
+from cores.tracer import trace
 
 SWAPPED = """\
 filled:   16 faults, 0 pages read, 12 written
@@ -20,6 +21,8 @@ added up: 12 faults, 12 pages read, 4 written
 checked:  12 faults, 12 pages read, 0 written
 Every page was what it should be.
 """
+CHECKSUM = "8f6bf85689094c22"
+SUMS = "".join(f"{name:<17}{CHECKSUM}\n" for name in ("words:", "rep insw:", "paravirtual:"))
 README = contents()["readme"].decode()
 
 
@@ -45,6 +48,7 @@ CASES = {
         Case("file.s", README, disk=True),
         Case("tasks.s", "I am swordfish.\nI am nightjar. \n"),
         Case("swap.s", SWAPPED, disk=True),
+        Case("driver.s", SUMS, disk=True),
     )
 }
 SLOW = {"primes.s"}
@@ -112,3 +116,18 @@ def test_file_without_a_disk() -> None:
     program = load_program(str(ASSETS / "guests" / "file.s"))
     (report,) = compare(program, Options(cores=("interpreter",))).cores
     assert (report.console, report.exit_status) == ("There is no disk with files here.\n", 1)
+
+
+@pytest.mark.parametrize("core", [core for core in CORE_NAMES if core.startswith("trap")])
+def test_driver_exits(core: str) -> None:
+    """A sector costs more than 256 exits by words, fewer than 12 by a string, one paravirtual."""
+    if reason := availability(core).reason:
+        pytest.skip(f"{core}: {reason}")
+    program = load_program(str(ASSETS / "guests" / "driver.s"))
+    counts = [0]
+    for line in trace(program, core, Options(disk=str(IMAGE)), steps=False):
+        if isinstance(line, ExitLine) and line.asm.startswith("rep outsb"):
+            counts.append(0)  # each part ends with two prints
+        elif isinstance(line, ExitLine):
+            counts[-1] += 1
+    assert counts == [8 + 256, 0, 8 + 1, 0, 1, 0, 1]
