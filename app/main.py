@@ -24,6 +24,7 @@ OK, DIVERGED, BAD_INPUT, UNAVAILABLE, INTERRUPTED = 0, 1, 2, 3, 130
 COMMANDS = {
     "compare": "run a program on each core and say whether they agree",
     "trace": "print each exit of a program on one core, and each instruction",
+    "image": "write a bootable disk of a program, for QEMU, Bochs, VirtualBox or a PC",
     "doctor": "say which cores run on this machine, and why others do not",
     "probe": "try each sensitive instruction at ring 3 on this CPU",
     "explain": "say why an instruction is sensitive and what each core does",

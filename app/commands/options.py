@@ -67,11 +67,15 @@ def add_machine_options(parser: argparse.ArgumentParser) -> None:
     add("--pure", action="store_true", help="textbook trap-and-emulate: what does not trap runs unseen")
     add("--budget", type=_Budget, metavar="N",
         help="stop after N instructions (default 1000000); with --free, seconds (10)")  # fmt: skip
-    add("--ram", type=_ram, default=DEFAULT_RAM, metavar="SIZE",
-        help="the guest's memory: 32M, 0x2000000 ... (default 16M)")  # fmt: skip
+    add_ram_option(parser)
     add("--disk", metavar="FILE", help="the guest's disk; what it writes is forgotten afterwards")
     add("--disk-write", action="store_true", help="let the guest's writes reach FILE (one core only)")
     add("--input", default="", metavar="TEXT", help="typed on the guest's keyboard and serial line")
+
+
+def add_ram_option(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--ram", type=_ram, default=DEFAULT_RAM, metavar="SIZE",
+                        help="the guest's memory: 32M, 0x2000000 ... (default 16M)")  # fmt: skip
 
 
 def add_cores_option(parser: argparse.ArgumentParser) -> None:
