@@ -1,7 +1,7 @@
 # driver: the same sector, read in three ways. Needs --disk assets/disks/files.img
 #
 #   words         an `in` for each of its 256 words: each leaves the guest
-#   string        one `rep insw` for all of them; with the command before it, nine exits
+#   string        one `rep insw` for all of them; with the command before it, eight exits
 #   paravirtual   a descriptor in memory, and one exit that says where it is
 #
 # The disk's controller was made for hardware, where an `in` costs little. In a virtual machine each
@@ -58,7 +58,7 @@ end:    out     0xf4, al
         cli
         hlt
 
-# Gives the ATA disk the command for one sector, LBA R15, and waits: eight exits.
+# Gives the ATA disk the command for one sector, LBA R15, and waits: seven exits.
 read_command:
         mov     rax, r15
         mov     ecx, eax

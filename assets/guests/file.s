@@ -7,7 +7,7 @@
 #       16  u32        first sector             (the number of files)
 #       20  u32        size in bytes            (the sectors of the disk)
 #
-# What leaves the guest: eight port accesses to have a sector ready, one `rep insw` for its 512
+# What leaves the guest: seven port accesses to have a sector ready, one `rep insw` for its 512
 # bytes, one `rep outsb` for all that is printed of it. A string instruction is one exit, however
 # long: that is why drivers loved it long before anyone virtualized them.
 

@@ -130,4 +130,4 @@ def test_driver_exits(core: str) -> None:
             counts.append(0)  # each part ends with two prints
         elif isinstance(line, ExitLine):
             counts[-1] += 1
-    assert counts == [8 + 256, 0, 8 + 1, 0, 1, 0, 1]
+    assert counts == [7 + 256, 0, 7 + 1, 0, 1, 0, 1]
