@@ -112,7 +112,8 @@ class FreeRunner:
         vmm = self.vmm
         try:
             waiting = self._interrupts()
-            if vmm.cpu.rflags & Flag.TF or vmm.cpu.interrupt_shadow:
+            by_hand = vmm.cpu.rflags & Flag.TF or vmm.cpu.interrupt_shadow
+            if by_hand and not vmm.engine.traits.delivers:
                 vmm.step_uncounted()
                 return
             if vmm.trap and vmm.shadow:

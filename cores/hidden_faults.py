@@ -46,8 +46,6 @@ class HiddenFaults:
         machine has stopped; False: try again. Raises GuestFault when the guest's tables forbid it."""
         match self._fill(insn, address):
             case Filled.MAPPED:
-                if self.patcher is not None:
-                    self.patcher.executed(address)
                 return False
             case Filled.DEVICE:
                 self._through_window(insn, address)
@@ -76,6 +74,7 @@ class HiddenFaults:
         if filled is Filled.MAPPED:
             page = f"page {address & -PAGE:#x}"
             if fetching and self.patcher is not None:
+                self.patcher.executed(address)
                 self.vmm.record(insn, Reason.SCAN, page, "decoded, and patched where it must trap")
             else:
                 self.vmm.record(insn, Reason.SHADOW, page, "mapped from the guest's tables")
@@ -122,6 +121,7 @@ class HiddenFaults:
             self.shadow.map_boot()
             with contextlib.suppress(GuestFault):  # and the page that it is in
                 self.shadow.fill(self.cpu.rip, write=False, execute=True)
+                self.patcher.executed(self.cpu.rip)
 
     def before_entry(self) -> None:
         """Let the twin know what the VMM and its devices have written since the last exit."""
@@ -194,8 +194,15 @@ class HiddenFaults:
         finally:
             for page in pages:
                 self.shadow.conceal(page)
-            for gva, length in stores:
-                if gva & -PAGE in pages:
-                    self.patcher.written(self.mmu.translate(gva & MASK64, user=False), length)
+            for page in pages:
+                for gva, length in stores:
+                    self._stored(page, gva, length)
         if touched is not None and self.patcher.touch(touched):
             self.shadow.share(touched.gpa)
+
+    def _stored(self, page: int, gva: int, length: int) -> None:
+        """A store may have hit this page: what of it is code has to be looked at again."""
+        assert self.patcher is not None
+        start, end = max(gva, page), min(gva + length, page + PAGE)
+        if start < end:
+            self.patcher.written(self.mmu.translate(start, user=False), end - start)

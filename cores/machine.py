@@ -137,7 +137,7 @@ class Machine:
             stop=vmm.stop, exit_status=vmm.exit_status,
             instructions=vmm.counted, exits=trace.exits,
             exits_by_reason={reason.value: n for reason, n in sorted(trace.by_reason.items())},
-            device_accesses=board.accesses, bridged=trace.bridged,
+            device_accesses=board.accesses, bridged=trace.bridged + self.engine.bridged,
             console=self.console(), screen=board.screen(),
             registers=dict(zip(STATE_NAMES, self.cpu.state(), strict=True)),
             memory_sha256=hashlib.sha256(self.memory_image()).hexdigest(),

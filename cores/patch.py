@@ -42,6 +42,7 @@ class CodePage:
     starts: of the instructions discovered, with their decoded form.
     code: 1 for each byte that belongs to one of them.
     touched: data accesses so far. wrote_code: one of them changed an instruction.
+    executed: it is mapped for execution somewhere, so that branches into it arrive.
     """
 
     def __init__(self, gpa: int) -> None:
@@ -50,6 +51,7 @@ class CodePage:
         self.code = bytearray(PAGE)
         self.touched = 0
         self.wrote_code = False
+        self.executed = False
         self.shared = False
         self.synced = b""  # RAM's bytes when the twin last agreed with it
         self.image = b""  # the twin's own bytes at that moment
@@ -137,7 +139,9 @@ class Patcher:
         except GuestFault:
             return False
         page = self.pages.get(gpa & -PAGE)
-        return page is not None and (page.shared or not self.hidden) and gpa % PAGE not in page.starts
+        if page is None or not page.executed or gpa % PAGE in page.starts:
+            return False
+        return page.shared or not self.hidden
 
     def entering(self, rip: int) -> None:
         """The guest is about to be entered at ``rip``, or a page of it to be executed first."""
@@ -146,6 +150,11 @@ class Patcher:
 
     def executed(self, gva: int) -> None:
         """A page is mapped for execution: decode from the branch targets already known in it."""
+        try:
+            gpa = self.mmu.translate(gva, execute=True)
+        except GuestFault:
+            return
+        self.adopt(gpa & -PAGE).executed = True
         for target in self._targets.get(gva & -PAGE, ()):
             self.entering(target)
 

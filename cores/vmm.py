@@ -53,7 +53,7 @@ from .x86.floating import check_floating
 from .x86.instruction import Instruction, Reason, Sensitivity
 from .x86.operand_checks import address_fault, check_alignment
 from .x86.paging import PAGE, Mmu
-from .x86.registers import MASK64, RSP, Flag, Vector
+from .x86.registers import MASK64, RSP, Flag, PageFault, Vector
 from .x86.touched import accesses, touched
 from .x86.undefined import keeps_memory, settle
 
@@ -246,8 +246,10 @@ class Vmm:
         while True:
             exit = engine.step(self.cpu)
             if exit.__class__ is Stepped:  # nearly always
-                if self.pure and self.trap and insn.mnemonic == "pushf":
-                    self._hide_single_step()
+                if self.trap:
+                    self.cpu.interrupt_shadow = False
+                    if self.pure and insn.mnemonic == "pushf":
+                        self._hide_single_step()
                 return
             self._left = perf_counter_ns()
             if self.came_back(insn, exit):
@@ -367,9 +369,18 @@ class Vmm:
         """What the executing CPU said about an ordinary instruction is what the virtual one says."""
         if error is None and vector in (Vector.GP, Vector.SS, Vector.AC):
             error = 0
-        if vector == Vector.GP and error == 0 and not self.engine.traits.native:
+        if self._translated and vector == Vector.GP and error == 0:
             return address_fault(insn, self.cpu)  # a translator does not tell #SS from #GP
+        if self._translated and vector == Vector.PF and error is not None and address is not None:
+            error |= self._write_bit(insn, address)
         return GuestFault(vector, error, address)
+
+    def _write_bit(self, insn: Instruction, address: int) -> int:
+        """A CPU asks for the right to write before it reads what it will write back (ADD [m], r); a
+        translator faults on the read, and says so in the error code."""
+        stores = ((gva, length) for gva, length, store in accesses(insn, self.cpu) if store)
+        hit = any(gva <= address < gva + length for gva, length in stores)
+        return PageFault.W if hit else 0
 
     def reflect(self, fault: GuestFault) -> None:
         """Deliver an exception to the guest's handler."""

@@ -200,6 +200,9 @@ class Engine(ABC):
     executed: int | None = 0
     """Instructions completed by the last ``run``; None where nobody counted (real CPUs)."""
 
+    bridged: int = 0
+    """Instructions that the engine itself completed, or had completed, though the CPU should have."""
+
     def complete(self, data: bytes) -> None:
         """Answer a pending PortRead or MmioRead, and finish the instruction that asked. After any
         pending port or MMIO exit the cpu's state is that of a half-done instruction: the engine

@@ -125,7 +125,7 @@ class KvmEngine(Engine):
         self._vm.set_memory(1, HOLE.stop, ram.size - HOLE.stop, ram.address + HOLE.stop)
 
     @property
-    def bridged(self) -> int:
+    def bridged(self) -> int:  # type: ignore[override]  # the base keeps a plain count
         """Instructions left to the VMM because this host's KVM, unlike the hardware, lacks them."""
         return self._bridged + (self._stepper.bridged if self.fd >= 0 else 0)
 
