@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 
-from cores.program import Program, load_program
+from cores.loader import load_program
+from cores.program import Program
 from cores.shipped import guests
 
 FIRST = "hello"

@@ -170,7 +170,7 @@ def _runner(screen: Screen[object], action: str) -> Callable[[], None]:
 
 def assemble(source: str, path: str) -> int:
     """The size of the image, in bytes. Raises InputError with the line of a mistake."""
-    from cores.program import assemble_program
+    from cores.loader import assemble_program
 
     return assemble_program(source.encode(), path).size
 

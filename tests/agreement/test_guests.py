@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import pytest
 
 from assets.disks.build import IMAGE, contents, image
-from cores.program import load_program
+from cores.loader import load_program
 from cores.registry import CORE_NAMES, availability
 from cores.report import CompareReport, CoreReport, ExitLine, Stop
 from cores.session import Options, compare

@@ -9,7 +9,8 @@ import pytest
 
 from cores import assembler, shipped
 from cores.errors import InputError
-from cores.program import LOAD_ADDRESS, load_program
+from cores.loader import load_program
+from cores.program import LOAD_ADDRESS
 
 needs_keystone = pytest.mark.skipif(
     not assembler.installed(), reason="Keystone has no package for this machine"
