@@ -23,6 +23,7 @@ _TYPES = {
 }
 _EXECUTABLE = 2
 _PT_LOAD, _PT_DYNAMIC, _PT_INTERP = 1, 2, 3
+_PF_R = 4
 _SHT_SYMTAB = 2
 _SYMBOL_TYPES = (0, 1, 2)  # none, object, function; not sections and files
 _LONGEST_NAME = 256
@@ -79,9 +80,11 @@ def _segments(
 ) -> tuple[Segment, ...]:
     """PT_LOAD by physical address, in order of address."""
     found: list[Segment] = []
-    for kind, _, offset, _, gpa, in_file, in_memory, _ in headers:
+    for kind, flags, offset, _, gpa, in_file, in_memory, _ in headers:
         if kind != _PT_LOAD or in_memory == 0:
             continue
+        if flags == _PF_R and offset == 0 and gpa + in_memory <= first:
+            continue  # the file's own headers: `ld -Ttext=0x100000` puts them a page before the text
         where = f"the segment at {gpa:#x}"
         if in_file > in_memory:
             raise InputError(f"damaged: {where} is larger in the file than in memory", path)
