@@ -118,7 +118,7 @@ def test_start_step_and_quit() -> None:
 def test_the_home_screen() -> None:
     """Without a program: the guests, and what this machine can do; Enter runs one, Esc comes back."""
     with terminal() as t:
-        t.see("hello.s")
+        t.see("hello ")
         t.see("runs here")
         t.press("\r")
         t.see("World switches")

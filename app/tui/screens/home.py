@@ -98,7 +98,7 @@ class Masthead(LineView):
 
 
 def _described(guest: Guest) -> Content:
-    return Content.assemble((guest.name, "bold"), ("\n" + guest.summary, "dim"))
+    return Content.assemble((f"{guest.path.stem:<10} ", "bold"), (guest.summary, "dim"))
 
 
 class HomeScreen(Screen[None]):

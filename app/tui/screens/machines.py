@@ -322,6 +322,7 @@ class MachinesScreen(Screen[None]):
     def action_next_view(self) -> None:
         self.mode = (self.mode + 1) % len(VIEWS)
         self.settings.view = VIEWS[self.mode]
+        self.tick()
 
     def on_switches_mode_chosen(self, message: Switches.ModeChosen) -> None:
         self.mode = VIEWS.index(message.mode)
@@ -341,12 +342,14 @@ class MachinesScreen(Screen[None]):
                 self.chosen = min(shown - {number})
         self.selected = None
         self._drawn = ()
+        self.tick()
 
     def action_choose_next(self, by: int) -> None:
         s = self.snapshot
         if s is not None and s.machines:
             self.chosen = (self.chosen - 1 + by) % min(MACHINES, len(s.machines)) + 1
             self.selected = None
+            self.tick()
 
     def on_machine_pane_chosen(self, message: MachinePane.Chosen) -> None:
         self.chosen, self.selected = message.number, None
@@ -361,6 +364,7 @@ class MachinesScreen(Screen[None]):
         at = shown.current + by if self.selected is not None or by < 0 else shown.current
         last = len(shown.machine.events) - 1
         self.selected = None if at > last else max(0, at)
+        self.tick()
 
     def action_card(self) -> None:
         shown = self._events()

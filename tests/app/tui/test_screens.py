@@ -63,7 +63,7 @@ async def test_home() -> None:
     """The home screen lists the shipped guests and says what this machine can do."""
     async with stage(size=(120, 40), home=True) as s:
         await s.see("not here")
-        for words in ("hello.s", "tour.s", "/dev/kvm does not exist", "a stand-in", "open a file"):
+        for words in ("hello", "tour", "/dev/kvm does not exist", "a stand-in", "open a file"):
             assert words in s.text()
 
 
