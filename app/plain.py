@@ -33,7 +33,7 @@ def compare_report(report: CompareReport) -> str:
     """The comparison: one column a core, then the verdict, the console and the notes."""
     ran = [core for core in report.cores if core.available]
     kind = _FORMATS.get(report.format, report.format)
-    how = "instruction by instruction" if report.mode == "exact" else "free running"
+    how = f"{report.mode} mode"
     what = f"{kind}, {report.size:,} bytes, entered at {report.entry:#x}; {how}"
     parts = [_wrap(f"{report.path}: {what}", _INDENT)]
     if ran:
