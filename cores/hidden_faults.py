@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING
 
-from .engines.base import DeprivilegedEngine, Failed, Fault, Stepped
+from .engines.base import STEPPED, DeprivilegedEngine, Exit, Failed, Fault, Stepped
 from .patch import Patcher, is_indirect
 from .shadow import Filled, ShadowPages
 from .window import Window
@@ -24,6 +24,8 @@ from .x86.touched import accesses
 
 if TYPE_CHECKING:
     from .vmm import Vmm
+
+INT3 = 0xCC
 
 
 class HiddenFaults:
@@ -104,6 +106,26 @@ class HiddenFaults:
         window.close(self.cpu, completed=True)
         self.vmm.record(insn, Reason.MMIO, window.detail, "executed through a window", at, ring)
 
+    # --pure
+
+    def step_answered(self, insn: Instruction) -> Exit:
+        """Step an instruction that Linux completes for ring 3 on a CPU with UMIP. There the CPU's
+        single-step trap, and a breakpoint too, come one instruction late (RF is set on the way back);
+        so it runs on a copy of its page with an INT3 behind it."""
+        at, behind = self.cpu.rip, self.cpu.rip + insn.length
+        if not self.engine.traits.native or (at ^ behind) & -PAGE:
+            return self.engine.step(self.cpu)
+        page = at & -PAGE
+        scratch = self.memory.ram.scratch
+        frame = self.mmu.translate(page, execute=True)
+        self.memory.view[scratch : scratch + PAGE] = self.memory.view[frame : frame + PAGE]
+        self.memory.view[scratch + behind - page] = INT3
+        self.shadow.open(page, scratch, executable=True)
+        exit = self.engine.run(self.cpu)
+        self.shadow.close(page)
+        self.shadow.fill(at, write=False, execute=True)
+        return STEPPED if self.cpu.rip == behind else exit
+
     # Free mode
 
     def go_free(self) -> None:
@@ -165,6 +187,7 @@ class HiddenFaults:
         self.vmm.trace.bridged += 1
         if patcher.catch_branches and is_indirect(insn):
             self.vmm.emulator.execute(insn)
+            patcher.branched(rip, self.cpu.rip)
         else:  # another instruction's patch lies in the middle of this one
             self._on_real_page(insn, rip)
         return True

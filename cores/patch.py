@@ -33,6 +33,9 @@ from .x86.registers import Cr0, Cr4
 HLT = 0xF4
 SHARE_AFTER = 24
 """Data accesses to a code page, each some 100 us, before it becomes a shared one."""
+TRUST = 16
+"""An indirect branch that has been caught so often, and always led to code already known, runs by
+itself from then on. A loop that calls through a pointer would cost 60 us a turn otherwise."""
 NEAR_BRANCHES = ("jmp", "call")
 
 
@@ -42,6 +45,7 @@ class CodePage:
     starts: of the instructions discovered, with their decoded form.
     code: 1 for each byte that belongs to one of them.
     touched: data accesses so far. wrote_code: one of them changed an instruction.
+    trusted: how often an indirect branch here has led to known code; TRUST times are enough.
     executed: it is mapped for execution somewhere, so that branches into it arrive.
     """
 
@@ -52,6 +56,7 @@ class CodePage:
         self.touched = 0
         self.wrote_code = False
         self.executed = False
+        self.trusted: dict[int, int] = {}
         self.shared = False
         self.synced = b""  # RAM's bytes when the twin last agreed with it
         self.image = b""  # the twin's own bytes at that moment
@@ -193,6 +198,8 @@ class Patcher:
             inside = (page.starts.get(o) for o in range(start + 1, start + insn.length))
             if self.must_trap(insn) or any(other and self.must_trap(other) for other in inside):
                 self.twin[page.gpa + start] = HLT
+            elif self.catch_branches and is_indirect(insn) and page.trusted.get(start, 0) < TRUST:
+                self.twin[page.gpa + start] = HLT
 
     def must_trap(self, insn: Instruction) -> bool:
         """Would this instruction run unseen where it must not?"""
@@ -200,14 +207,19 @@ class Patcher:
             return True
         if insn.reason is Reason.SYSCALL or insn.reason is Reason.INT:
             return True  # they stop, but not before the CPU has changed RCX, R11 or half of RAX
-        if insn.floating and self.floating:
-            return True
-        return self.catch_branches and is_indirect(insn)
+        return insn.floating and self.floating
 
-    def is_known(self, gpa: int) -> bool:
-        """Has the instruction at this physical address been discovered?"""
-        page = self.pages.get(gpa & -PAGE)
-        return page is not None and gpa % PAGE in page.starts
+    def branched(self, branch: int, target: int) -> None:
+        """The indirect branch at one GVA was caught, and led to another: may it go on by itself?"""
+        known = not self.discover(target)
+        gpa = self.mmu.translate(branch, execute=True)
+        page, offset = self.pages[gpa & -PAGE], gpa % PAGE
+        page.trusted[offset] = page.trusted.get(offset, 0) + 1 if known else 0
+        if page.trusted[offset] == TRUST:
+            self.twin[gpa] = self.memory.view[gpa]
+            self._patch_overlaps(page, offset, 1)
+            if page.shared:
+                self._remember(page)
 
     def is_patched(self, gpa: int) -> bool:
         """Does a HLT stand in the twin where the guest has something else?"""

@@ -200,10 +200,10 @@ class ShadowPages:
             return page.executable and page.user
         return page.executable and not (page.user and self.cpu.cr4 & Cr4.SMEP)
 
-    def open(self, gva: int, scratch: int) -> bool:
+    def open(self, gva: int, scratch: int, *, executable: bool = False) -> bool:
         """Map a scratch page of the VMM's at ``gva``, for one instruction."""
         return self.engine.map(
-            self.space(), gva & -PAGE, scratch, PAGE, writable=True, executable=False
+            self.space(), gva & -PAGE, scratch, PAGE, writable=True, executable=executable
         )
 
     def close(self, gva: int) -> None:
