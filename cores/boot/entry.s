@@ -88,5 +88,5 @@ last:   push    2
         mov     r13d, 0
         mov     r14d, 0
         mov     r15d, 0
-        mov     rsp, [BOOT_RSP]
+        mov     esp, [BOOT_RSP]
         jmp     qword ptr [BOOT_RIP]

@@ -1,0 +1,119 @@
+"""What a peer is: a real system that boots the guest's disk, unseen and for a limited time."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Protocol
+
+from ..devices.vga import SIZE, Vga
+from ..report import Stop
+
+POLL = 0.02
+"""Seconds between two looks at a peer."""
+
+FIRMWARE = 5.0
+"""Seconds that a peer may take beyond the limit, for its firmware to start the guest."""
+
+SCREEN_SIZE = SIZE
+_QUESTION_LIMIT = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Guest:
+    """image: the bootable disk, in a folder where a peer may put its files. ram: bytes. input: to
+    be typed. seconds: the limit."""
+
+    image: Path
+    cylinders: int
+    ram: int
+    input: bytes
+    seconds: float
+
+    def file(self, name: str) -> Path:
+        return self.image.with_name(name)
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a run ended. exit_status: its low byte, None where the peer cannot tell. screen: as
+    ``Vga.text``, None where unknown or never written. reason: the host's failure, in words.
+    seconds: wall time, the firmware's part included."""
+
+    stop: Stop
+    exit_status: int | None = None
+    console: bytes = b""
+    screen: str | None = None
+    reason: str | None = None
+    notes: tuple[str, ...] = ()
+    seconds: float = 0.0
+
+
+class Peer(Protocol):
+    """One kind of real system."""
+
+    name: str
+
+    def find(self) -> str:
+        """Its version, as "QEMU 7.2.22". Raises UnavailableError when it is not installed."""
+        ...
+
+    def run(self, guest: Guest) -> Outcome:
+        """Boot the guest and wait for its end, or for the time limit."""
+        ...
+
+
+def read(path: Path) -> bytes:
+    """A file's contents so far; nothing if it is not there yet."""
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        return b""
+
+
+def screen_text(cells: bytes) -> str | None:
+    """The screen as text from the 4000 bytes at 0xB8000; None if they are blank or incomplete. The
+    loader has cleared it, so that a blank screen is one that the guest has not written to."""
+    vga = Vga()
+    if len(cells) != SCREEN_SIZE or cells == vga.cells:
+        return None
+    vga.mmio_write(0, cells)
+    return vga.text()
+
+
+def ask(command: Sequence[str], input: bytes = b"") -> str:
+    """What a program prints, on either stream; "" if it cannot be started or does not end."""
+    try:
+        done = subprocess.run(
+            command, input=input, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+            timeout=_QUESTION_LIMIT, check=False,
+        )  # fmt: skip
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return done.stdout.decode("utf-8", "replace")
+
+
+@contextlib.contextmanager
+def started(
+    command: Sequence[str], *, stdout: IO[bytes] | int, stderr: IO[bytes], env: dict[str, str] | None = None
+) -> Iterator[subprocess.Popen[bytes]]:
+    """A process in a session of its own, where the terminal's Ctrl-C does not reach it; killed, with
+    whatever it has started, in the end."""
+    process = subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=stdout, stderr=stderr, start_new_session=True, env=env
+    )
+    try:
+        yield process
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        for pipe in (process.stdin, process.stdout):
+            if pipe is not None:
+                with contextlib.suppress(OSError):  # it has gone with unsent bytes
+                    pipe.close()

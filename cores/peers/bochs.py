@@ -1,0 +1,211 @@
+"""Bochs: an interpreter of x86, older than any of the others, and exact where it was thought about.
+
+It is told everything in a configuration file (bochsrc(5)) and has no exit port: a portable guest
+ends with HLT while interrupts are off, which Bochs notes in its log. Debian's Bochs is built with
+the debugger; stopped by SIGINT, it writes the screen's memory to a file.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import shutil
+import signal
+import subprocess
+from functools import cache
+from pathlib import Path
+from time import monotonic, sleep
+
+from ..errors import UnavailableError
+from ..report import Stop
+from .base import FIRMWARE, POLL, SCREEN_SIZE, Guest, Outcome, ask, read, screen_text, started
+
+PROGRAM = "bochs"
+DISPLAYS = ("nogui", "sdl2", "sdl", "rfb")
+"""Display libraries that need no window, best first. SDL draws into nothing when it is told to; rfb
+waits for a viewer at a network port, and is kept off the network where that is possible."""
+NO_WINDOW = {"SDL_VIDEODRIVER": "dummy", "SDL_AUDIODRIVER": "dummy"}
+
+FIRMWARES = (
+    # Bochs' own, and SeaBIOS, whose VGA part wants the screen on the PCI bus.
+    ("/usr/share/bochs/BIOS-bochs-latest", "/usr/share/vgabios/vgabios.bin", ""),
+    ("/usr/share/bochs/BIOS-bochs-latest", "/usr/share/bochs/VGABIOS-lgpl-latest", ""),
+    ("/usr/share/seabios/bios.bin", "/usr/share/seabios/vgabios-stdvga.bin", ", slot1=pcivga"),
+)
+
+CONFIGURATION = """\
+display_library: {display}
+romimage: file={bios}
+vgaromimage: file={vgabios}
+pci: enabled=1, chipset=i440fx{slots}
+memory: guest={ram}, host={ram}
+cpu: model=bx_generic, ips=1000000, reset_on_triple_fault=0
+cpuid: level=6, family=6, model=26, stepping=5, vendor_string="RingscopeCPU", apic=xapic, sep=1
+cpuid: mmx=1, simd=sse4_2, sse4a=0, misaligned_sse=0, aes=0, sha=0, movbe=0, adx=0, xsave=0
+cpuid: xsaveopt=0, x86_64=1, 1g_pages=1, pcid=0, fsgsbase=0, smep=1, smap=1, mwait=0
+clock: sync=none, time0=946684800
+boot: disk
+ata0: enabled=1, ioaddr1=0x1f0, ioaddr2=0x3f0, irq=14
+ata0-master: type=disk, mode=flat, path="{image}", cylinders={cylinders}, heads=16, spt=63
+sound: waveoutdrv=dummy
+speaker: enabled=0
+port_e9_hack: enabled=1
+com1: enabled=1, mode={line}
+log: {log}
+panic: action=fatal
+error: action=report
+info: action=report
+debug: action=ignore
+"""
+"""An instruction is a tick of 1 MHz, as in exact mode; the clock starts on 2000-01-01."""
+
+_HALTED = b"HLT instruction with IF=0"
+_TRIPLE_FAULT = b"exception with no resolution"
+_STARTED = re.compile(rb"={72}\n(Next at t=0\n[^\n]*\n)?(?!.*={72}\n)", re.DOTALL)
+_STOPPED = b"Next at t=", b"(0).["
+MIB = 1 << 20
+LEAST_RAM = 4 * MIB
+
+
+class Bochs:
+    """The peer "bochs"."""
+
+    name = "bochs"
+
+    def find(self) -> str:
+        if shutil.which(PROGRAM) is None:
+            raise UnavailableError("bochs is not installed (Debian: bochs, and bochs-sdl)")
+        version = re.search(r"Bochs x86 Emulator ([\d.]+)", _help())
+        if version is None:
+            raise UnavailableError("bochs does not start")
+        if _firmware() is None:
+            raise UnavailableError("bochs has no BIOS here (Debian: bochsbios and vgabios, or seabios)")
+        if _display() is None:
+            raise UnavailableError("bochs can only run in a window here (Debian: install bochs-sdl)")
+        return f"Bochs {version[1]}"
+
+    def run(self, guest: Guest) -> Outcome:
+        began = monotonic()
+        config, log, errors = guest.file("bochsrc"), guest.file("bochs.log"), guest.file("errors")
+        config.write_text(_configuration(guest, log))
+        guest.file("start").write_text("c\n")
+        command = [*_isolation(), PROGRAM, "-q", "-f", str(config)]
+        if _has_debugger():
+            command += ["-rc", str(guest.file("start"))]
+        output = guest.file("output")
+        with (
+            output.open("wb") as stdout,
+            errors.open("wb") as stderr,
+            started(command, stdout=stdout, stderr=stderr, env=os.environ | NO_WINDOW) as process,
+        ):
+            stop = _wait(process, log, began + guest.seconds + FIRMWARE)
+            seconds = monotonic() - began
+            if stop is Stop.ERROR:
+                said = re.findall(r">>PANIC<< (.*)", read(errors).decode("utf-8", "replace"))
+                return Outcome(stop, reason=said[-1] if said else "Bochs has ended before the guest has")
+            if _has_debugger() and stop is not Stop.SHUTDOWN:
+                _save_screen(process, guest.file("screen"))
+        return Outcome(
+            stop=stop, console=_console(read(output)) + read(guest.file("serial")),
+            screen=screen_text(read(guest.file("screen"))), notes=_notes(guest), seconds=seconds,
+        )  # fmt: skip
+
+
+@cache
+def _help() -> str:
+    return ask([PROGRAM, "--help"])
+
+
+def _has_debugger() -> bool:
+    return "-rc " in _help()
+
+
+@cache
+def _firmware() -> tuple[str, str, str] | None:
+    for bios, vgabios, slots in FIRMWARES:
+        if os.path.exists(bios) and os.path.exists(vgabios):
+            return bios, vgabios, slots
+    return None
+
+
+@cache
+def _display() -> str | None:
+    """The first display library that is installed. Without a BIOS, Bochs soon gives up trying."""
+    for library in DISPLAYS:
+        said = ask([PROGRAM, "-q", "-n", f"display_library: {library}", "romimage: file=/nonexistent"])
+        if said and "not available" not in said:
+            return library
+    return None
+
+
+@cache
+def _isolation() -> tuple[str, ...]:
+    """A network of its own for a Bochs that opens a port (unshare(1)), if this host allows it."""
+    if _display() != "rfb":
+        return ()
+    command = ("unshare", "--map-root-user", "--net")
+    try:
+        alone = subprocess.run([*command, "true"], capture_output=True, check=False).returncode == 0
+    except OSError:
+        alone = False
+    return command if alone else ()
+
+
+def _notes(guest: Guest) -> tuple[str, ...]:
+    notes = []
+    if guest.input:
+        notes.append("--input does not reach it: Bochs has no way to type for a program")
+    if _display() == "rfb" and not _isolation():
+        notes.append("while it ran, its screen could be seen at a network port (VNC)")
+    return tuple(notes)
+
+
+def _configuration(guest: Guest, log: Path) -> str:
+    firmware, display = _firmware(), _display()
+    assert firmware is not None
+    assert display is not None
+    bios, vgabios, slots = firmware
+    options = ', options="timeout=0"' if display == "rfb" else ""
+    return CONFIGURATION.format(
+        display=display + options, bios=bios, vgabios=vgabios, slots=slots,
+        ram=max(guest.ram, LEAST_RAM) // MIB, image=guest.image, cylinders=guest.cylinders,
+        line=f"file, dev={guest.file('serial')}", log=log,
+    )  # fmt: skip
+
+
+def _wait(process: subprocess.Popen[bytes], log: Path, deadline: float) -> Stop:
+    """Until the log tells of the guest's end, or its time is over."""
+    while True:
+        alive = process.poll() is None
+        written = read(log)
+        if _TRIPLE_FAULT in written:
+            return Stop.SHUTDOWN
+        if _HALTED in written:
+            return Stop.HALTED
+        if not alive:
+            return Stop.ERROR
+        if monotonic() > deadline:
+            return Stop.BUDGET
+        sleep(POLL)
+
+
+def _save_screen(process: subprocess.Popen[bytes], file: Path) -> None:
+    """Stop the guest, write the memory at 0xB8000 to ``file``, and quit. The debugger translates
+    addresses as the guest does; where it has unmapped them there is no screen to see."""
+    assert process.stdin is not None
+    commands = f'writemem "{file}" 0xb8000 {SCREEN_SIZE}\nquit\n'
+    with contextlib.suppress(OSError, subprocess.TimeoutExpired):
+        os.killpg(process.pid, signal.SIGINT)
+        process.stdin.write(commands.encode())
+        process.stdin.close()
+        process.wait(FIRMWARE)
+
+
+def _console(output: bytes) -> bytes:
+    """What went to port 0xE9: it comes on standard output, after the debugger's first words and
+    before its last."""
+    start = _STARTED.search(output)
+    text = output[start.end() :] if start else b""
+    ends = (at for words in _STOPPED if (at := text.rfind(words)) >= 0)
+    return text[: min(ends, default=len(text))]

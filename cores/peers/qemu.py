@@ -1,0 +1,205 @@
+"""QEMU, without acceleration: its translator is an implementation of x86 of its own.
+
+Its monitor protocol (QMP, docs/interop/qmp-spec) says how the guest stands, types on the keyboard
+and reads the screen. The exit port is watched by a second debug console at 0xF4: isa-debug-exit,
+the usual device there, ends QEMU within the `out`, before its screen could be read, and tells 7
+bits of the status where this tells 8.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+import shutil
+import socket
+import subprocess
+import threading
+from contextlib import closing
+from time import monotonic, sleep
+
+from ..devices.scancodes import encode, stroke
+from ..errors import EngineError, UnavailableError
+from ..report import Stop
+from .base import FIRMWARE, POLL, SCREEN_SIZE, Guest, Outcome, ask, read, screen_text, started
+
+PROGRAM = "qemu-system-x86_64"
+
+FEATURES = (
+    "fpu tsc msr pae cx8 apic pge cmov pse de mmx fxsr sse sse2 pni ssse3 sse4.1 sse4.2 popcnt cx16"
+    " hypervisor syscall nx lm pdpe1gb lahf-lm rdtscp smep smap"
+).split()
+"""The platform's CPU, and what it has without telling (DE, SMEP, SMAP); the APIC, without which
+QEMU's CPU has no CR8."""
+CPU = (
+    "base,vendor=RingscopeCPU,family=6,model=26,stepping=5,level=1,xlevel=0x80000001,"
+    + ",".join(f"{feature}=on" for feature in FEATURES)
+)  # fmt: skip
+
+MIB = 1 << 20
+LEAST_RAM = 4 * MIB
+"""SeaBIOS does not start in less. A guest with 2 MiB gets 4 and is told of 2."""
+
+_REGISTER = re.compile(r"\b(EFER|EFL|RFL|HLT|CR3)\s*=\s*([0-9a-f]+)")
+_IF, _LMA = 0x200, 0x400
+_KEYS_A_LOOK = 2
+"""Key events sent at each look: the controller's queue has 16 places."""
+_PATIENCE = 10
+"""Looks before the first: a byte that comes before a guest has set up its devices may be lost."""
+
+
+class Qemu:
+    """The peer "qemu"."""
+
+    name = "qemu"
+
+    def find(self) -> str:
+        if shutil.which(PROGRAM) is None:
+            raise UnavailableError(f"{PROGRAM} is not installed (Debian: qemu-system-x86)")
+        version = re.search(r"version ([\d.]+)", ask([PROGRAM, "--version"]))
+        if version is None:
+            raise UnavailableError(f"{PROGRAM} does not start")
+        return f"QEMU {version[1]}"
+
+    def run(self, guest: Guest) -> Outcome:
+        began = monotonic()
+        errors = guest.file("errors")
+        with (
+            errors.open("wb") as stderr,
+            closing(Typist(guest)) as typist,
+            started(_command(guest), stdout=subprocess.PIPE, stderr=stderr) as process,
+        ):
+            monitor = _Monitor(process, guest.seconds + 2 * FIRMWARE)
+            try:
+                with monitor:
+                    stop = _wait(monitor, guest, typist, began + guest.seconds + FIRMWARE)
+                    monitor.ask("stop")
+                    seconds = monotonic() - began
+                    screen = guest.file("screen")
+                    monitor.ask("pmemsave", val=0xB8000, size=SCREEN_SIZE, filename=str(screen))
+                    monitor.ask("quit")
+            except EngineError as error:
+                said = read(errors).decode("utf-8", "replace").strip().splitlines()
+                return Outcome(Stop.ERROR, reason=said[-1] if said else str(error))
+        status = read(guest.file("exit"))
+        return Outcome(
+            stop=stop, exit_status=status[0] if stop is Stop.EXIT else None,
+            console=read(guest.file("console")) + read(guest.file("serial")),
+            screen=screen_text(read(screen)), seconds=seconds,
+        )  # fmt: skip
+
+
+def _command(guest: Guest) -> list[str]:
+    ram = max(guest.ram, LEAST_RAM) // MIB
+    line, serial = guest.file("line"), guest.file("serial")
+    return [
+        PROGRAM, "-no-user-config", "-nodefaults", "-machine", "pc", "-accel", "tcg", "-cpu", CPU,
+        "-m", str(ram), "-drive", f"if=ide,format=raw,cache=unsafe,file={guest.image}",
+        "-vga", "std", "-display", "none", "-rtc", "base=2000-01-01T00:00:00",
+        "-chardev", f"file,id=console,path={guest.file('console')}",
+        "-device", "isa-debugcon,iobase=0xe9,chardev=console",
+        "-chardev", f"file,id=exit,path={guest.file('exit')}",
+        "-device", "isa-debugcon,iobase=0xf4,chardev=exit",
+        "-chardev", f"socket,id=serial,path={line},logfile={serial}", "-serial", "chardev:serial",
+        "-no-reboot", "-no-shutdown",  # a reset or power-off stops the guest, and QEMU stays
+        "-qmp", "stdio",
+    ]  # fmt: skip
+
+
+def _wait(monitor: _Monitor, guest: Guest, typist: Typist, deadline: float) -> Stop:
+    """Until the guest has ended or its time is over; its input is typed meanwhile."""
+    while True:
+        registers = monitor.registers()
+        in_guest = bool(registers.get("EFER", 0) & _LMA)
+        asleep = in_guest and registers.get("HLT") == 1 and not registers.get("RFL", 0) & _IF
+        if monitor.ending is not None or asleep or read(guest.file("exit")):
+            return Stop.EXIT if read(guest.file("exit")) else monitor.ending or Stop.HALTED
+        if monotonic() > deadline:
+            return Stop.BUDGET
+        if in_guest:
+            typist.look(monitor)
+        sleep(POLL)
+
+
+class Typist:
+    """Types the guest's input on the keyboard, and sends it along the serial line."""
+
+    def __init__(self, guest: Guest) -> None:
+        self._line = socket.socket(socket.AF_UNIX)
+        self._line.bind(str(guest.file("line")))
+        self._line.listen()
+        self._far_end: socket.socket | None = None
+        self._keys = [event for byte in guest.input for event in stroke(byte)]
+        self._text = guest.input
+        self._looks = 0
+
+    def look(self, monitor: _Monitor) -> None:
+        """Called every now and then while the guest runs; it is given a moment to set up first."""
+        self._looks += 1
+        if self._looks < _PATIENCE:
+            return
+        for event in self._keys[:_KEYS_A_LOOK]:
+            (code,) = encode(event._replace(down=True), 1)
+            monitor.press(code, event.down)
+        del self._keys[:_KEYS_A_LOOK]
+        if self._far_end is None:
+            self._far_end, _ = self._line.accept()  # QEMU called when it started
+            self._far_end.setblocking(False)
+        with contextlib.suppress(BlockingIOError):
+            self._text = self._text[self._far_end.send(self._text) :] if self._text else b""
+            self._far_end.recv(1 << 16)  # it stands in the log file too
+
+    def close(self) -> None:
+        for end in (self._far_end, self._line):
+            if end is not None:
+                end.close()
+
+
+class _Monitor:
+    """A conversation in QMP. ending: how the guest has stopped the machine, None while it has not.
+
+    While it is open a timer kills a QEMU that has ceased to answer after ``limit`` seconds. Raises
+    EngineError when QEMU is gone."""
+
+    def __init__(self, process: subprocess.Popen[bytes], limit: float) -> None:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        self._in, self._out = process.stdin, process.stdout
+        self._alarm = threading.Timer(limit, process.kill)
+        self.ending: Stop | None = None
+
+    def __enter__(self) -> None:
+        self._alarm.start()
+        self.ask("qmp_capabilities")
+
+    def __exit__(self, *_: object) -> None:
+        self._alarm.cancel()
+
+    def ask(self, command: str, **arguments: object) -> object:
+        """Give a command and wait for the answer; events that come before it are taken note of."""
+        question = {"execute": command, "arguments": arguments}
+        try:
+            self._in.write(json.dumps(question).encode() + b"\n")
+            self._in.flush()
+            for line in self._out:
+                message = json.loads(line)
+                if message.get("event") == "SHUTDOWN":
+                    off = message["data"]["reason"] == "guest-shutdown"
+                    self.ending = Stop.POWEROFF if off else Stop.SHUTDOWN
+                if "error" in message:
+                    raise EngineError(f"QEMU refuses {command}: {message['error']['desc']}")
+                if "return" in message:
+                    return message["return"]
+        except (OSError, ValueError) as error:
+            raise EngineError(f"QEMU has ended: {error}") from error
+        raise EngineError("QEMU has ended before the guest has")
+
+    def registers(self) -> dict[str, int]:
+        """Some of the CPU's registers: HLT is 1 while it sleeps."""
+        text = self.ask("human-monitor-command", **{"command-line": "info registers"})
+        return {name: int(value, 16) for name, value in _REGISTER.findall(str(text))}
+
+    def press(self, code: int, down: bool) -> None:
+        """A key goes down or comes up; code: its make code in set 1."""
+        key = {"type": "number", "data": code}
+        self.ask("input-send-event", events=[{"type": "key", "data": {"down": down, "key": key}}])
