@@ -152,14 +152,13 @@ def test_driver_exits(core: str) -> None:
     assert counts == [7 + 256, 0, 7 + 1, 0, 1, 0, 1]
 
 
-@pytest.mark.parametrize("free", [False, True], ids=["exact", "free"])
-def test_pure_holes(free: bool) -> None:
+def test_pure_holes() -> None:
     """With --pure the lines that differ are exactly those of the instructions that lie here."""
     if reason := availability("trap:native").reason:
         pytest.skip(f"trap:native: {reason}")
     lies = {finding.entry.name for finding in ring3.probe() if finding.lies}
     program = load_program(str(ASSETS / "guests" / "holes.s"))
-    (report,) = compare(program, Options(cores=("trap:native",), pure=True, free=free)).cores
+    (report,) = compare(program, Options(cores=("trap:native",), pure=True)).cores
     told = {line[:20].rstrip(): line[20:] for line in report.console.splitlines()}
     wrong = {name for name in TRUTH if told[name] != TRUTH[name]}
     assert wrong == {n for n in TRUTH if ENTRIES.get(n, n) in lies and n not in WATCHED}
