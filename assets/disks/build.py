@@ -1,4 +1,4 @@
-"""Makes files.img, the disk that the guests read, from the folder files: ``python -m assets.disks.build``.
+"""Makes files.img, the guests' disk, from the folder files: ``python -m assets.disks.build``.
 
 The file system is as small as one can be. Sector 0 is the directory, sixteen entries of 32 bytes:
 

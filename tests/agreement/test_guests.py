@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import re
+import shutil
+import subprocess
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 
+from assets import genesis
 from assets.disks.build import IMAGE, contents, image
 from cores import ring3
 from cores.loader import load_program
@@ -67,6 +72,7 @@ CASES = {
         Case("tasks.s", "I am swordfish.\nI am nightjar. \n"),
         Case("swap.s", SWAPPED, disk=True),
         Case("holes.s", "".join(f"{name:<20}{answer}\n" for name, answer in TRUTH.items())),
+        Case("cguest.elf", "2.718281828459045\n"),
         Case("driver.s", SUMS, disk=True),
     )
 }
@@ -162,3 +168,35 @@ def test_pure_holes() -> None:
     told = {line[:20].rstrip(): line[20:] for line in report.console.splitlines()}
     wrong = {name for name in TRUTH if told[name] != TRUTH[name]}
     assert wrong == {n for n in TRUTH if ENTRIES.get(n, n) in lies and n not in WATCHED}
+
+
+def test_c_guest_from_source(tmp_path: Path) -> None:
+    """The C guest's build line, run here, gives a guest that prints the same."""
+    if shutil.which("gcc") is None:
+        pytest.skip("gcc is not installed")
+    source = ASSETS / "guests" / "cguest.c"
+    line = re.search(r"gcc .*", source.read_text())
+    assert line is not None
+    shutil.copy(source, tmp_path)
+    subprocess.run(line[0].split(), cwd=tmp_path, check=True)
+    program = load_program(str(tmp_path / "cguest.elf"))
+    (report,) = compare(program, Options(cores=("trap",), free=True)).cores
+    ends_as_told(CASES["cguest.elf"], report)
+
+
+def test_genesis_is_its_listing() -> None:
+    """The 68000 program is what its listing says, and each word means what the listing says."""
+    capstone = pytest.importorskip("capstone")
+    code = genesis.image(genesis.LISTING.read_text())
+    assert genesis.IMAGE.read_bytes() == code
+    mode = capstone.CS_MODE_BIG_ENDIAN | capstone.CS_MODE_M68K_000
+    decoder = capstone.Cs(capstone.CS_ARCH_M68K, mode)
+    meant = {insn.address: insn.mnemonic for insn in decoder.disasm(code, genesis.LOAD_ADDRESS)}
+    told = re.findall(
+        r"^(\w{4})  [0-9a-f ]{20}  (?:\w+:)? +(?!dc)([a-z.]+) ",
+        genesis.LISTING.read_text(),
+        re.MULTILINE,
+    )
+    assert len(told) > 20
+    for address, mnemonic in told:
+        assert meant[int(address, 16)].partition(".")[0] == mnemonic.partition(".")[0]
