@@ -5,6 +5,7 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Iterable, Sequence
 
+from cores.peers import differences
 from cores.registry import Availability
 from cores.report import CompareReport, CoreReport, Divergence, ExitLine, Stop, TraceLine
 from cores.ring3 import Finding
@@ -43,6 +44,8 @@ def compare_report(report: CompareReport) -> str:
         parts.append(_differences(report.divergence))
     parts += _outputs(ran)
     parts += _remarks(report.cores)
+    if report.peers:
+        parts += [_peers(report), *_remarks(report.peers)]
     return "\n\n".join(parts)
 
 
@@ -66,6 +69,28 @@ def _table(ran: Sequence[CoreReport], mode: str) -> str:
     lines = [
         label.ljust(_LABEL) + "".join(cell.rjust(width) for cell in cells) for label, cells in rows
     ]
+    lines.insert(1, "-" * len(lines[0]))
+    return "\n".join(lines)
+
+
+def _peers(report: CompareReport) -> str:
+    """The real systems' columns: how they ended, and whether they said what the first core said."""
+    ran = [peer for peer in report.peers if peer.available]
+    ours = next((core for core in report.cores if core.available), None)
+    if not ran:
+        return "None of the peers can run here."
+    rows = [
+        ("peer", [peer.core for peer in ran]),
+        ("executed by", [peer.engine for peer in ran]),
+        ("ended with", [_ending(peer) for peer in ran]),
+    ]
+    if ours is not None:
+        found = [differences(ours, peer) for peer in ran]
+        for name in ("console", "screen"):
+            if any(getattr(one, name) for one in (ours, *ran)):
+                rows.append((name, ["differs" if name in f else "the same" for f in found]))
+    rows.append(("seconds", [f"{peer.seconds:.3f}" for peer in ran]))
+    lines = [label.ljust(_LABEL) + "".join(c.rjust(15) for c in cells) for label, cells in rows]
     lines.insert(1, "-" * len(lines[0]))
     return "\n".join(lines)
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import contextlib
 from dataclasses import dataclass
-from . import registry
+
+from . import peers, registry
 from .devices.disk import Disk
 from .errors import EngineError, UnavailableError
 from .lockstep import Lockstep
@@ -151,7 +152,19 @@ class Session:
 
 
 def compare(program: Program, options: Options) -> CompareReport:
-    """Run ``program`` on each core and say whether they agree. Raises InputError, UnavailableError."""
+    """Run ``program`` on each core, say whether they agree, and run it on the peers that were asked
+    for. Raises InputError, UnavailableError."""
+    report = _compare_cores(program, options)
+    if not options.peers:
+        return report
+    seconds = options.budget if options.free and options.budget else DEFAULT_SECONDS
+    return peers.join(
+        report, options.peers, program, ram=options.ram, disk=options.disk, input=options.input,
+        seconds=seconds,
+    )  # fmt: skip
+
+
+def _compare_cores(program: Program, options: Options) -> CompareReport:
     with contextlib.closing(Session(program, options)) as session:
         if options.free:
             session.run_free()

@@ -12,13 +12,14 @@ from app.programs import load
 from cores.report import CompareReport
 from cores.session import compare
 
-from .options import add_cores_option, add_machine_options, options_from
+from .options import add_cores_option, add_machine_options, add_peers_option, options_from
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("program", metavar="PROGRAM", help='a file, a guest\'s name, or "-"')
     add_cores_option(parser)
     add_machine_options(parser)
+    add_peers_option(parser)
     parser.add_argument("--json", action="store_true", help="one JSON object instead of text")
     parser.set_defaults(parser=parser)
 

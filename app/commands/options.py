@@ -7,6 +7,7 @@ import difflib
 import os
 from dataclasses import dataclass
 
+from cores.peers import PEERS
 from cores.platform import DEFAULT_RAM, LARGEST_RAM, MIB, SMALLEST_RAM
 from cores.registry import ACCEPTED_NAMES
 from cores.session import Options
@@ -85,6 +86,20 @@ def add_cores_option(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
 
 
+def _peers(text: str) -> tuple[str, ...]:
+    names = tuple(name.strip() for name in text.split(","))
+    for name in names:
+        if name not in PEERS:
+            known = " and ".join(PEERS)
+            raise argparse.ArgumentTypeError(f"no peer is called {name!r}; there are {known}")
+    return names
+
+
+def add_peers_option(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--peers", type=_peers, default=(), metavar="A,B",
+                        help="boot it there too: qemu, bochs")  # fmt: skip
+
+
 def add_core_option(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--core", type=_core, required=True, metavar="NAME",
                         help="interpreter, trap, trap:native, trap:portable or kvm")  # fmt: skip
@@ -107,4 +122,5 @@ def options_from(
     return Options(
         cores=cores, free=arguments.free, pure=arguments.pure, budget=budget, ram=arguments.ram,
         disk=arguments.disk, disk_write=arguments.disk_write, input=os.fsencode(arguments.input),
+        peers=getattr(arguments, "peers", ()),
     )  # fmt: skip

@@ -192,8 +192,8 @@ devices:                                # {u16 port, u8 value}, the disk's last
         .short  \pair & 0xff            # the 8254: three counters in mode 2, 65536
         .byte   \pair >> 8
         .endr
-        .irp    pair, 0x80fb, 0x0cf8, 0x00f9, 0x00fb, 0x00f9, 0x00fa, 0x08fc
-        .short  0x300 + (\pair & 0xff)  # the UART: 9600 baud, no interrupt, no FIFO
+        .irp    pair, 0x80fb, 0x0cf8, 0x00f9, 0x03fb, 0x00f9, 0x00fa, 0x08fc
+        .short  0x300 + (\pair & 0xff)  # the UART: 9600 baud, 8 bits, no interrupt, no FIFO
         .byte   \pair >> 8
         .endr
         .short  0x3f6                   # the disk: its interrupt on

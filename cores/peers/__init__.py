@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from ..bootimage import CYLINDER, write_image
-from ..errors import InputError, UnavailableError
+from ..errors import UnavailableError
 from ..program import Program
-from ..report import CoreReport, Stop
-from .base import Guest, Outcome, Peer
+from ..report import CompareReport, CoreReport, Stop
+from .base import UNREAD, Guest, Outcome, Peer
 from .bochs import Bochs
 from .qemu import Qemu
 
@@ -25,22 +26,28 @@ _SHOWN = 32
 """Characters of a difference."""
 
 
+def join(
+    report: CompareReport, names: Sequence[str], program: Program, *,
+    ram: int, disk: str | None, input: bytes, seconds: float,
+) -> CompareReport:  # fmt: skip
+    """``report`` with the peers' outcomes, one run after the other; where one is not that of the
+    first core that ran, a note of the peer's says so.
+
+    seconds: the limit for each, its firmware's start not included. A peer that cannot run here has
+    its reason in its report. Raises InputError for a disk that cannot be read."""
+    reference = next((core for core in report.cores if core.available), None)
+    peers = []
+    for name in dict.fromkeys(names):
+        peer = run(PEERS[name](), program, ram=ram, disk=disk, input=input, seconds=seconds)
+        found = differences(reference, peer) if reference is not None else {}
+        peers.append(replace(peer, notes=(*found.values(), *peer.notes)))
+    return replace(report, peers=tuple(peers))
+
+
 def run(
-    names: Sequence[str], program: Program, *, ram: int, disk: str | None, input: bytes, seconds: float
-) -> tuple[CoreReport, ...]:
-    """Run ``program`` on each peer, one after the other. seconds: the limit for each, its firmware's
-    start not included. A peer that is not installed says so in its report.
-
-    Raises InputError for a disk that cannot be read."""
-    return tuple(
-        _run_one(PEERS[name](), program, ram=ram, disk=disk, input=input, seconds=seconds)
-        for name in dict.fromkeys(names)
-    )
-
-
-def _run_one(
     peer: Peer, program: Program, *, ram: int, disk: str | None, input: bytes, seconds: float
 ) -> CoreReport:
+    """Run ``program`` on one peer; the arguments are those of ``join``."""
     try:
         engine = peer.find()
     except UnavailableError as error:
@@ -62,24 +69,26 @@ def _report(peer: Peer, engine: str, outcome: Outcome) -> CoreReport:
     )  # fmt: skip
 
 
-def differences(reference: CoreReport, peer: CoreReport) -> tuple[str, ...]:
-    """In words, where a peer's outcome is not the reference core's; what is not known is left out."""
-    if not peer.available or peer.stop is Stop.ERROR:
-        return ()
-    found = []
+def differences(reference: CoreReport, peer: CoreReport) -> dict[str, str]:
+    """Where a peer's outcome is not the reference core's: "console", "screen" or "ending", and how in
+    words. What is not known is left out; what a limit cut off is compared as far as it goes."""
+    if not peer.available or Stop.ERROR in (reference.stop, peer.stop):
+        return {}
+    found = {}
     cut_off = Stop.BUDGET in (reference.stop, peer.stop)
     for name, ours, theirs in (
         ("console", reference.console, peer.console),
-        ("screen", reference.screen or "", peer.screen),
+        ("screen", reference.screen or "", peer.screen or ""),
     ):
-        if theirs is None or ours == theirs:
+        if ours == theirs or (name == "screen" and (cut_off or UNREAD in peer.notes)):
             continue
-        if cut_off and (name == "screen" or ours.startswith(theirs) or theirs.startswith(ours)):
+        if cut_off and (ours.startswith(theirs) or theirs.startswith(ours)):
             continue
-        found.append(f"its {name} is not {reference.core}'s: {_first_difference(ours, theirs)}")
+        found[name] = f"its {name} is not {reference.core}'s: {_first_difference(ours, theirs)}"
     if {reference.stop, peer.stop} <= _ENDINGS and not _ended_alike(reference, peer):
-        found.append(f"it ended with {_ending(peer)}, {reference.core} with {_ending(reference)}")
-    return tuple(found)
+        ending = f"it ended with {_ending(peer)}, {reference.core} with {_ending(reference)}"
+        found["ending"] = ending
+    return found
 
 
 def _ended_alike(reference: CoreReport, peer: CoreReport) -> bool:

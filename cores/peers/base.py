@@ -21,6 +21,8 @@ FIRMWARE = 5.0
 """Seconds that a peer may take beyond the limit, for its firmware to start the guest."""
 
 SCREEN_SIZE = SIZE
+UNREAD = "its screen could not be read"
+"""The note that tells an unknown screen from an empty one."""
 _QUESTION_LIMIT = 10.0
 
 
@@ -42,8 +44,8 @@ class Guest:
 @dataclass(frozen=True, slots=True)
 class Outcome:
     """How a run ended. exit_status: its low byte, None where the peer cannot tell. screen: as
-    ``Vga.text``, None where unknown or never written. reason: the host's failure, in words.
-    seconds: wall time, the firmware's part included."""
+    ``Vga.text``, None where never written, or unknown (``UNREAD`` is noted). reason: the host's failure,
+    in words. seconds: wall time, the firmware's part included."""
 
     stop: Stop
     exit_status: int | None = None
@@ -76,14 +78,17 @@ def read(path: Path) -> bytes:
         return b""
 
 
-def screen_text(cells: bytes) -> str | None:
-    """The screen as text from the 4000 bytes at 0xB8000; None if they are blank or incomplete. The
-    loader has cleared it, so that a blank screen is one that the guest has not written to."""
+def read_screen(path: Path) -> tuple[str | None, tuple[str, ...]]:
+    """The screen as text from a file with the 4000 bytes of 0xB8000, and a note if it is not there.
+    None if they are blank: the loader has cleared the screen, so the guest has not written to it."""
+    cells = read(path)
+    if len(cells) != SCREEN_SIZE:
+        return None, (UNREAD,)
     vga = Vga()
-    if len(cells) != SCREEN_SIZE or cells == vga.cells:
-        return None
+    if cells == vga.cells:
+        return None, ()
     vga.mmio_write(0, cells)
-    return vga.text()
+    return vga.text(), ()
 
 
 def ask(command: Sequence[str], input: bytes = b"") -> str:
@@ -100,7 +105,11 @@ def ask(command: Sequence[str], input: bytes = b"") -> str:
 
 @contextlib.contextmanager
 def started(
-    command: Sequence[str], *, stdout: IO[bytes] | int, stderr: IO[bytes], env: dict[str, str] | None = None
+    command: Sequence[str],
+    *,
+    stdout: IO[bytes] | int,
+    stderr: IO[bytes],
+    env: dict[str, str] | None = None,
 ) -> Iterator[subprocess.Popen[bytes]]:
     """A process in a session of its own, where the terminal's Ctrl-C does not reach it; killed, with
     whatever it has started, in the end."""

@@ -19,7 +19,7 @@ from time import monotonic, sleep
 
 from ..errors import UnavailableError
 from ..report import Stop
-from .base import FIRMWARE, POLL, SCREEN_SIZE, Guest, Outcome, ask, read, screen_text, started
+from .base import FIRMWARE, POLL, SCREEN_SIZE, Guest, Outcome, ask, read, read_screen, started
 
 PROGRAM = "bochs"
 DISPLAYS = ("nogui", "sdl2", "sdl", "rfb")
@@ -103,12 +103,15 @@ class Bochs:
             seconds = monotonic() - began
             if stop is Stop.ERROR:
                 said = re.findall(r">>PANIC<< (.*)", read(errors).decode("utf-8", "replace"))
-                return Outcome(stop, reason=said[-1] if said else "Bochs has ended before the guest has")
+                return Outcome(
+                    stop, reason=said[-1] if said else "Bochs has ended before the guest has"
+                )
             if _has_debugger() and stop is not Stop.SHUTDOWN:
                 _save_screen(process, guest.file("screen"))
+        screen, notes = read_screen(guest.file("screen"))
         return Outcome(
             stop=stop, console=_console(read(output)) + read(guest.file("serial")),
-            screen=screen_text(read(guest.file("screen"))), notes=_notes(guest), seconds=seconds,
+            screen=screen, notes=notes + _notes(guest), seconds=seconds,
         )  # fmt: skip
 
 

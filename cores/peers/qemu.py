@@ -21,14 +21,15 @@ from time import monotonic, sleep
 from ..devices.scancodes import encode, stroke
 from ..errors import EngineError, UnavailableError
 from ..report import Stop
-from .base import FIRMWARE, POLL, SCREEN_SIZE, Guest, Outcome, ask, read, screen_text, started
+from .base import FIRMWARE, POLL, SCREEN_SIZE, Guest, Outcome, ask, read, read_screen, started
 
 PROGRAM = "qemu-system-x86_64"
 
 FEATURES = (
-    "fpu tsc msr pae cx8 apic pge cmov pse de mmx fxsr sse sse2 pni ssse3 sse4.1 sse4.2 popcnt cx16"
-    " hypervisor syscall nx lm pdpe1gb lahf-lm rdtscp smep smap"
-).split()
+    "fpu", "tsc", "msr", "pae", "cx8", "apic", "pge", "cmov", "pse", "de", "mmx", "fxsr", "sse", "sse2",
+    "pni", "ssse3", "sse4.1", "sse4.2", "popcnt", "cx16", "hypervisor",
+    "syscall", "nx", "lm", "pdpe1gb", "lahf-lm", "rdtscp", "smep", "smap",
+)  # fmt: skip
 """The platform's CPU, and what it has without telling (DE, SMEP, SMAP); the APIC, without which
 QEMU's CPU has no CR8."""
 CPU = (
@@ -75,17 +76,18 @@ class Qemu:
                     stop = _wait(monitor, guest, typist, began + guest.seconds + FIRMWARE)
                     monitor.ask("stop")
                     seconds = monotonic() - began
-                    screen = guest.file("screen")
-                    monitor.ask("pmemsave", val=0xB8000, size=SCREEN_SIZE, filename=str(screen))
+                    where = str(guest.file("screen"))
+                    monitor.ask("pmemsave", val=0xB8000, size=SCREEN_SIZE, filename=where)
                     monitor.ask("quit")
             except EngineError as error:
                 said = read(errors).decode("utf-8", "replace").strip().splitlines()
                 return Outcome(Stop.ERROR, reason=said[-1] if said else str(error))
         status = read(guest.file("exit"))
+        screen, notes = read_screen(guest.file("screen"))
         return Outcome(
             stop=stop, exit_status=status[0] if stop is Stop.EXIT else None,
             console=read(guest.file("console")) + read(guest.file("serial")),
-            screen=screen_text(read(screen)), seconds=seconds,
+            screen=screen, notes=notes, seconds=seconds,
         )  # fmt: skip
 
 
