@@ -26,6 +26,8 @@ _INT = 0xCD
 _WATCHED = (Vector.UD, Vector.PF, Vector.GP)
 _USER = 3
 
+HLT = b"\xf4"
+
 
 class Bridge:
     """Watches one vCPU that runs freely."""
@@ -41,6 +43,7 @@ class Bridge:
         self._pieces: list[tuple[int, int]] = []
         self._idt = b""
         self._over = False
+        self.halting = False
 
     def forget(self) -> None:
         """Somebody else has used the debug registers."""
@@ -49,8 +52,10 @@ class Bridge:
     def arm(self, cpu: VirtualCpu) -> None:
         """Before entering: break at the handlers, or, standing at one, go one instruction on."""
         self._look_at_handlers(cpu)
+        self.halting = False
         if self._over:
             self._over = False
+            self.halting = self._stands_at_halt(cpu)
             wanted: tuple[int, tuple[int, ...]] = (api.DEBUG_ENABLE | api.DEBUG_STEP, ())
         else:
             hardware = api.DEBUG_HARDWARE if self._places else 0
@@ -58,6 +63,13 @@ class Bridge:
         if wanted != self._armed:
             self._vcpu.guest_debug(*wanted)
             self._armed = wanted
+
+    def _stands_at_halt(self, cpu: VirtualCpu) -> bool:
+        """Such hosts swallow a HLT that is stepped: it ends in the debug exit, like any instruction."""
+        try:
+            return Mmu(self._memory, cpu).fetch(cpu.rip)[:1] == HLT
+        except GuestFault:
+            return False
 
     def _look_at_handlers(self, cpu: VirtualCpu) -> None:
         where = (cpu.idtr.base, cpu.idtr.limit, cpu.cr3, cpu.cr0)

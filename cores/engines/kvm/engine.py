@@ -189,6 +189,8 @@ class KvmEngine(Engine):
                 self._bridge.msr_access(reason)
                 self._pending = True
                 return INTERRUPTED
+            case api.EXIT_DEBUG if self._bridge.halting:
+                return HALTED
             case api.EXIT_DEBUG:
                 system_call = self._bridge.is_system_call(cpu)
             case api.EXIT_SHUTDOWN:
