@@ -1,0 +1,257 @@
+"""Guests of one mechanism each (guests/*.s), run on all cores together: in lockstep, and free.
+
+A file holds several guests. Each begins with a heading and may set the frame that it runs in:
+
+    ## name [options]: what it proves
+    %faults #UD #PF(2)      the faults it must meet, in order; (n): the error code, 0 where none is given
+    %ends shutdown          how it stops, if not by exit
+    ...                     instructions, in ring 0, inside kernel.s
+    %user                   instructions in ring 3, which the kernel enters by `jmp enter_user`
+    %more                   handlers and data of its own
+
+A line that begins with `!` may fault: the guest goes on behind it. Options: ``bare``: without
+kernel.s. ``ram=2``: MiB. ``input=ab``. ``exact``: not in free mode, since there host time decides.
+``hardware``: in free mode not on a KVM that lacks abilities of real hardware (its probe tells).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+from cores import registry
+from cores.errors import EngineError
+from cores.loader import assemble_program
+from cores.lockstep import Lockstep
+from cores.machine import Machine
+from cores.program import Program
+from cores.report import Stop
+from cores.session import Options, start
+from cores.trace import ExitEvent
+from cores.x86.instruction import Reason
+from cores.x86.registers import Vector
+
+HERE = Path(__file__).parent
+KERNEL = (HERE / "kernel.s").read_text()
+HEADING = re.compile(r"^## (\S+)(?: \[(.*)\])?: (.*)$", re.MULTILINE)
+ERROR_CODES = frozenset({8, 10, 11, 12, 13, 14, 17})
+TRAPS = frozenset({1, 3, 4})
+DPL3 = frozenset({3, 4})
+REGISTERS = 88
+"""Bytes of registers on the console, before the notes of the faults."""
+BUDGET = 60_000
+SECONDS = 5.0
+
+
+@dataclass(frozen=True)
+class Guest:
+    """One guest, as its file tells it."""
+
+    name: str
+    proves: str
+    options: dict[str, str]
+    source: str
+    faults: tuple[str, ...] | None
+    ends: Stop
+
+    @property
+    def run_options(self) -> Options:
+        ram = int(self.options.get("ram", 4)) << 20
+        return Options(ram=ram, input=self.options.get("input", "").encode())
+
+
+@dataclass
+class Outcome:
+    """How one machine ended. events: its exits, without what only the host's mapping brings about."""
+
+    core: str
+    stop: Stop | None
+    status: int | None
+    console: bytes
+    screen: str | None
+    reason: str
+    events: list[ExitEvent] = field(default_factory=list)
+    by_reason: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def told(self) -> tuple[Stop | None, int | None, bytes, str | None]:
+        """What free mode compares."""
+        return self.stop, self.status, self.console, self.screen
+
+
+# The guests
+
+
+def load() -> dict[str, Guest]:
+    """All guests, by name."""
+    guests: dict[str, Guest] = {}
+    for file in sorted((HERE / "guests").glob("*.s")):
+        text = file.read_text()
+        headings = list(HEADING.finditer(text))
+        for heading, following in zip(headings, [*headings[1:], None], strict=True):
+            body = text[heading.end() : following.start() if following else None]
+            guest = _guest(heading, body)
+            assert guest.name not in guests, f"{guest.name} stands twice"
+            guests[guest.name] = guest
+    return guests
+
+
+def _guest(heading: re.Match[str], body: str) -> Guest:
+    name, options, proves = heading.groups()
+    words = dict((*word.partition("="),)[::2] for word in (options or "").split())
+    parts = {"kernel": "", "user": "", "more": ""}
+    part, faults, ends = "kernel", None, Stop.EXIT
+    for number, line in enumerate(body.splitlines()):
+        if line.startswith("%faults"):
+            faults = tuple(line.split()[1:])
+        elif line.startswith("%ends"):
+            ends = Stop(line.split()[1])
+        elif line.startswith("%"):
+            part = line[1:].strip()
+        else:
+            parts[part] += _going_on(line, f"{part}_{number}") + "\n"
+    source = parts["kernel"] if "bare" in words else framed(**parts)
+    return Guest(name, proves, words, source, faults, ends)
+
+
+def _going_on(line: str, label: str) -> str:
+    """``! instruction``: R13 tells the kernel where to go on if it faults."""
+    stripped = line.strip()
+    if not stripped.startswith("!"):
+        return line
+    return f"lea r13, [rip + after_{label}]\n{stripped[1:]}\nafter_{label}:"
+
+
+def framed(kernel: str, user: str = "", more: str = "") -> str:
+    """The whole source of a guest: kernel.s around it."""
+    parts = {"kernel": kernel, "user": user, "more": more, "stubs": _stubs(), "gates": _gates()}
+    return re.sub(r"^\{(\w+)\}$", lambda m: parts[m[1]], KERNEL, flags=re.MULTILINE)
+
+
+def _stubs() -> str:
+    lines = []
+    for vector in range(32):
+        push = "" if vector in ERROR_CODES else "push 0; "
+        lines.append(f"v{vector}: {push}push {vector}; jmp {'trap' if vector in TRAPS else 'fault'}")
+    for vector in (0x40, 0x41, 0x42, 0x43, 0x47):
+        lines.append(f"v{vector}: push 0; push {vector}; jmp trap")
+    return "\n".join(lines)
+
+
+def _gates() -> str:
+    def gate(label: str, attributes: int = 0x8E, selector: int = 0x10, ist: int = 0) -> str:
+        low = f"{label} - _start" if label else "0"
+        return f".short {low}; .short {selector}; .byte {ist}; .byte {attributes}; .short 0x10; .quad 0"
+
+    gates = [gate(f"v{v}", 0xEE if v in DPL3 else 0x8E) for v in range(32)]
+    gates += [gate("interrupt")] * 16
+    gates += [gate("")] * 16
+    gates += [gate("v64", 0xEE), gate("v65", 0xEF), gate("v66"), gate("v67", 0x6E)]
+    gates += [gate("v67", 0xEC), gate("v67", 0xEE, 0), gate("v67", 0xEE, 0x18), gate("v71", 0xEE, ist=2)]
+    return "\n".join(gates)
+
+
+@cache
+def program(guest: str) -> Program:
+    """Assembled once for each guest."""
+    return assemble_program(GUESTS[guest].source.encode(), f"{guest}.s")
+
+
+GUESTS = load()
+
+
+# Running them
+
+
+def cores(*, without: tuple[str, ...] = ()) -> list[str]:
+    """The cores that run here, the interpreter first."""
+    return [c for c in registry.CORE_NAMES if registry.availability(c).available and c not in without]
+
+
+def lockstep(loaded: Program, options: Options, names: list[str], budget: int = BUDGET) -> list[Outcome]:
+    """Step for step on all of these cores; fails at the first divergence. A KVM that its host limits
+    leaves."""
+    machines = [start(loaded, name, options) for name in names]
+    try:
+        for machine in machines:
+            machine.vmm.budget = budget
+        compared = Lockstep(list(machines))
+        while any(m.stop is None for m in machines) and compared.divergence is None:
+            for machine in machines:
+                if machine.stop is None:
+                    _step(machine)
+            compared.leave([m for m in compared.machines if _left(m)])
+            compared.after_step()
+        compared.at_end()
+        assert compared.divergence is None, compared.divergence
+        return [_outcome(m) for m in machines if not _left(m)]
+    finally:
+        for machine in reversed(machines):
+            machine.close()
+
+
+def _left(machine: Machine) -> bool:
+    return machine.core == "kvm" and machine.stop is Stop.ERROR
+
+
+def _step(machine: Machine) -> None:
+    try:
+        machine.step()
+    except EngineError as error:
+        machine.vmm.fail(str(error))
+
+
+def free(loaded: Program, options: Options, name: str, seconds: float = SECONDS) -> Outcome:
+    """At full speed on one core."""
+    machine = start(loaded, name, options)
+    try:
+        machine.run_free(seconds)
+        return _outcome(machine)
+    finally:
+        machine.close()
+
+
+def _outcome(machine: Machine) -> Outcome:
+    trace = machine.vmm.trace
+    return Outcome(
+        machine.core, machine.stop, machine.vmm.exit_status, bytes(machine.board.console),
+        machine.board.screen(), machine.vmm.reason, list(trace.events),
+        {reason.value: count for reason, count in trace.by_reason.items()},
+    )  # fmt: skip
+
+
+def exits(outcome: Outcome) -> Iterator[tuple[int, int, Reason, str, int]]:
+    """What two trap cores must have in common."""
+    return ((e.n, e.rip, e.reason, e.detail, e.ring) for e in outcome.events)
+
+
+def noted_faults(console: bytes) -> list[str]:
+    """The faults that a guest's kernel noted down: "#PF(2)"."""
+    found = []
+    for at in range(REGISTERS, len(console), 16):
+        vector, error = console[at], int.from_bytes(console[at + 2 : at + 4], "little")
+        if vector == 0xFF:
+            name = "syscall"
+        elif vector < 32:
+            name = f"#{Vector(vector).name}"
+        else:
+            name = f"{vector:#x}"
+        found.append(name + (f"({error:#x})" if error else ""))
+    return found
+
+
+@cache
+def kvm_is_whole() -> bool:
+    """Has this host's KVM all that hardware support gives? Probed by KVM's own probe."""
+    return all(present for _, present, _ in registry.availability("kvm", detailed=True).abilities)
+
+
+def skip_unless_assembled() -> pytest.MarkDecorator:
+    from cores import assembler
+
+    return pytest.mark.skipif(not assembler.installed(), reason="Keystone is not installed")

@@ -1,0 +1,49 @@
+"""Every mechanism of the machine, each in a guest of its own, on all cores: they must agree."""
+
+from __future__ import annotations
+
+import pytest
+from agreement_lab import (
+    GUESTS,
+    cores,
+    exits,
+    free,
+    kvm_is_whole,
+    lockstep,
+    noted_faults,
+    program,
+    skip_unless_assembled,
+)
+
+pytestmark = skip_unless_assembled()
+
+
+@pytest.mark.parametrize("name", GUESTS)
+def test_exact(name: str) -> None:
+    """Step for step all cores are in one state, meet the faults that the SDM demands, and the trap
+    cores leave the guest for the same reasons at the same places."""
+    guest = GUESTS[name]
+    outcomes = {o.core: o for o in lockstep(program(name), guest.run_options, cores())}
+    reference = outcomes["interpreter"]
+    assert reference.stop is guest.ends, reference.reason
+    if guest.faults is not None:
+        assert noted_faults(reference.console) == list(guest.faults)
+    native, portable = outcomes.get("trap:native"), outcomes.get("trap:portable")
+    if native and portable:
+        assert list(exits(native)) == list(exits(portable))
+        assert native.by_reason == portable.by_reason
+
+
+@pytest.mark.parametrize("name", [n for n, guest in GUESTS.items() if "exact" not in guest.options])
+def test_free(name: str) -> None:
+    """At full speed every core ends alike: stop, exit status, console and screen."""
+    guest = GUESTS[name]
+    limited = "hardware" in guest.options and "kvm" in cores() and not kvm_is_whole()
+    outcomes = [
+        free(program(name), guest.run_options, core)
+        for core in cores(without=("kvm",) if limited else ())
+    ]
+    outcomes = [o for o in outcomes if not (o.core == "kvm" and o.stop == "error")]
+    for outcome in outcomes:
+        assert outcome.told == outcomes[0].told, (outcome, outcomes[0])
+    assert outcomes[0].stop is guest.ends
