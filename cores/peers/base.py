@@ -44,8 +44,8 @@ class Guest:
 @dataclass(frozen=True, slots=True)
 class Outcome:
     """How a run ended. exit_status: its low byte, None where the peer cannot tell. screen: as
-    ``Vga.text``, None where never written, or unknown (``UNREAD`` is noted). reason: the host's failure,
-    in words. seconds: wall time, the firmware's part included."""
+    ``Vga.text``, None where never written, or unknown (``UNREAD`` is noted). reason: the host's
+    failure, in words. seconds: wall time, the firmware's part included."""
 
     stop: Stop
     exit_status: int | None = None

@@ -20,11 +20,14 @@ from time import monotonic, sleep
 from ..errors import UnavailableError
 from ..report import Stop
 from .base import FIRMWARE, POLL, SCREEN_SIZE, Guest, Outcome, ask, read, read_screen, started
+from .bochs_input import Typist
 
 PROGRAM = "bochs"
-DISPLAYS = ("nogui", "sdl2", "sdl", "rfb")
+VNC = "rfb"
+DISPLAYS = ("nogui", "sdl2", "sdl", VNC)
 """Display libraries that need no window, best first. SDL draws into nothing when it is told to; rfb
-waits for a viewer at a network port, and is kept off the network where that is possible."""
+waits for a viewer (VNC) at a network port, and is kept off the network where that is possible. It
+alone can be typed to."""
 NO_WINDOW = {"SDL_VIDEODRIVER": "dummy", "SDL_AUDIODRIVER": "dummy"}
 
 FIRMWARES = (
@@ -81,16 +84,26 @@ class Bochs:
             raise UnavailableError("bochs does not start")
         if _firmware() is None:
             raise UnavailableError("bochs has no BIOS here (Debian: bochsbios and vgabios, or seabios)")
-        if _display() is None:
+        if _display(typing=False) is None:
             raise UnavailableError("bochs can only run in a window here (Debian: install bochs-sdl)")
         return f"Bochs {version[1]}"
 
     def run(self, guest: Guest) -> Outcome:
+        typist = Typist(guest.input) if guest.input else None
+        try:
+            return self._run(guest, typist)
+        finally:
+            if typist is not None:
+                typist.close()
+
+    def _run(self, guest: Guest, typist: Typist | None) -> Outcome:
         began = monotonic()
         config, log, errors = guest.file("bochsrc"), guest.file("bochs.log"), guest.file("errors")
-        config.write_text(_configuration(guest, log))
+        display = _display(typist is not None)
+        config.write_text(_configuration(guest, display, typist, log))
         guest.file("start").write_text("c\n")
-        command = [*_isolation(), PROGRAM, "-q", "-f", str(config)]
+        command = [*(_isolation() if display == VNC and typist is None else ()), PROGRAM]
+        command += ["-q", "-f", str(config)]
         if _has_debugger():
             command += ["-rc", str(guest.file("start"))]
         output = guest.file("output")
@@ -99,7 +112,7 @@ class Bochs:
             errors.open("wb") as stderr,
             started(command, stdout=stdout, stderr=stderr, env=os.environ | NO_WINDOW) as process,
         ):
-            stop = _wait(process, log, began + guest.seconds + FIRMWARE)
+            stop = _wait(process, log, typist, began + guest.seconds + FIRMWARE)
             seconds = monotonic() - began
             if stop is Stop.ERROR:
                 said = re.findall(r">>PANIC<< (.*)", read(errors).decode("utf-8", "replace"))
@@ -108,10 +121,17 @@ class Bochs:
                 )
             if _has_debugger() and stop is not Stop.SHUTDOWN:
                 _save_screen(process, guest.file("screen"))
+        if typist is not None:
+            typist.look(b"")
+        serial = read(guest.file("serial")) if typist is None else typist.sent
         screen, notes = read_screen(guest.file("screen"))
+        if typist is not None and display != VNC:
+            notes += ("its keyboard cannot be reached: this Bochs has no VNC display (rfb)",)
+        elif display == VNC and (typist is not None or not _isolation()):
+            notes += ("while it ran, its display stood open at a network port (VNC)",)
         return Outcome(
-            stop=stop, console=_console(read(output)) + read(guest.file("serial")),
-            screen=screen, notes=notes + _notes(guest), seconds=seconds,
+            stop=stop, console=_console(read(output)) + serial, screen=screen, notes=notes,
+            seconds=seconds,
         )  # fmt: skip
 
 
@@ -133,20 +153,21 @@ def _firmware() -> tuple[str, str, str] | None:
 
 
 @cache
-def _display() -> str | None:
-    """The first display library that is installed. Without a BIOS, Bochs soon gives up trying."""
-    for library in DISPLAYS:
-        said = ask([PROGRAM, "-q", "-n", f"display_library: {library}", "romimage: file=/nonexistent"])
-        if said and "not available" not in said:
-            return library
-    return None
+def _has_display(library: str) -> bool:
+    """Is a display library installed? Without a BIOS, Bochs soon gives up trying."""
+    said = ask([PROGRAM, "-q", "-n", f"display_library: {library}", "romimage: file=/nonexistent"])
+    return bool(said) and "not available" not in said
+
+
+def _display(typing: bool) -> str | None:
+    """The display library to use, if any."""
+    wanted = sorted(DISPLAYS, key=lambda library: library != VNC) if typing else DISPLAYS
+    return next(filter(_has_display, wanted), None)
 
 
 @cache
 def _isolation() -> tuple[str, ...]:
     """A network of its own for a Bochs that opens a port (unshare(1)), if this host allows it."""
-    if _display() != "rfb":
-        return ()
     command = ("unshare", "--map-root-user", "--net")
     try:
         alone = subprocess.run([*command, "true"], capture_output=True, check=False).returncode == 0
@@ -155,30 +176,22 @@ def _isolation() -> tuple[str, ...]:
     return command if alone else ()
 
 
-def _notes(guest: Guest) -> tuple[str, ...]:
-    notes = []
-    if guest.input:
-        notes.append("--input does not reach it: Bochs has no way to type for a program")
-    if _display() == "rfb" and not _isolation():
-        notes.append("while it ran, its screen could be seen at a network port (VNC)")
-    return tuple(notes)
-
-
-def _configuration(guest: Guest, log: Path) -> str:
-    firmware, display = _firmware(), _display()
+def _configuration(guest: Guest, display: str | None, typist: Typist | None, log: Path) -> str:
+    firmware = _firmware()
     assert firmware is not None
     assert display is not None
     bios, vgabios, slots = firmware
-    options = ', options="timeout=0"' if display == "rfb" else ""
+    options = ', options="timeout=0"' if display == VNC else ""
+    line = f"term, dev={typist.line}" if typist is not None else f"file, dev={guest.file('serial')}"
     return CONFIGURATION.format(
         display=display + options, bios=bios, vgabios=vgabios, slots=slots,
         ram=max(guest.ram, LEAST_RAM) // MIB, image=guest.image, cylinders=guest.cylinders,
-        line=f"file, dev={guest.file('serial')}", log=log,
+        line=line, log=log,
     )  # fmt: skip
 
 
-def _wait(process: subprocess.Popen[bytes], log: Path, deadline: float) -> Stop:
-    """Until the log tells of the guest's end, or its time is over."""
+def _wait(process: subprocess.Popen[bytes], log: Path, typist: Typist | None, deadline: float) -> Stop:
+    """Until the log tells of the guest's end, or its time is over; its input is typed meanwhile."""
     while True:
         alive = process.poll() is None
         written = read(log)
@@ -190,6 +203,8 @@ def _wait(process: subprocess.Popen[bytes], log: Path, deadline: float) -> Stop:
             return Stop.ERROR
         if monotonic() > deadline:
             return Stop.BUDGET
+        if typist is not None:
+            typist.look(written)
         sleep(POLL)
 
 
