@@ -1,0 +1,1 @@
+"""One handler for each sensitive instruction; cores/emulator.py calls them."""
