@@ -73,6 +73,21 @@ CASES = {
         Case("swap.s", SWAPPED, disk=True),
         Case("holes.s", "".join(f"{name:<20}{answer}\n" for name, answer in TRUTH.items())),
         Case("cguest.elf", "2.718281828459045\n"),
+        Case(
+            "tinyos.s",
+            "",
+            disk=True,
+            input=b"ls\rcat rings\rrun\rload\rgp\rpf\rps\rexit\r",
+            screen=(
+                "pagefile        65536\n> cat rings\nRing 0 commands and ring 3 obeys;\n",
+                "\nping: eight switches, and my memory is my own.\npong: eight switches, and my",
+                "\nload: the sum over sixteen pages is right.\n28 page faults, 12 pages read,",
+                "\ngp: killed by #GP at 0x40000000\n",
+                "\npf: killed by #PF at 0x40000005, touching 0x100000\n",
+                "\nshell           running\nping            ended\n",
+                "\npf              killed\n> exit",
+            ),
+        ),
         Case("driver.s", SUMS, disk=True),
     )
 }
@@ -200,3 +215,32 @@ def test_genesis_is_its_listing() -> None:
     assert len(told) > 20
     for address, mnemonic in told:
         assert meant[int(address, 16)].partition(".")[0] == mnemonic.partition(".")[0]
+
+
+@pytest.mark.parametrize(
+    ("typed", "shown"),
+    [
+        (b"\r   \rwhat\r", "> what\nThere is no such command.\n"),
+        (b"cat   nothing 1\r", "\nThere is no such file.\n"),
+        (b"\b\bexxi\b\bps\b\bit\r", "> exit"),
+        (b"help\r" * 4, "\n> help\nls, cat FILE    the disk\n"),
+        (b"run\rrun\rps\r", "\npong            ended\nload            not yet run\n"),
+        (b"1234567890-=[];',./`\\\r", "> 1234567890-=[];',./`\\\nThere"),
+    ],
+)
+def test_tinyos_shell(typed: bytes, shown: str) -> None:
+    """The shell's keys, words and mistakes; more lines than the screen has."""
+    program = load_program(str(ASSETS / "guests" / "tinyos.s"))
+    options = Options(cores=("interpreter",), disk=str(IMAGE), input=typed + b"exit\r")
+    (report,) = compare(program, options).cores
+    assert (report.stop, report.exit_status) == (Stop.EXIT, 0)
+    assert shown in (report.screen or "")
+
+
+def test_tinyos_without_a_disk() -> None:
+    """What needs the disk says that there is none, and the shell lives."""
+    program = load_program(str(ASSETS / "guests" / "tinyos.s"))
+    options = Options(cores=("interpreter",), input=b"ls\rload\rrun\rexit\r")
+    (report,) = compare(program, options).cores
+    assert report.exit_status == 0
+    assert (report.screen or "").count("There is no disk.") == 2
