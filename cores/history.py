@@ -38,14 +38,14 @@ class Checkpoint:
 
 
 class History:
-    """The past of one machine, in exact mode."""
+    """The past of one machine, in exact mode. typed: (instruction, text), all of it in the past."""
 
-    def __init__(self, machine: Machine) -> None:
+    def __init__(self, machine: Machine, typed: tuple[tuple[int, bytes], ...] = ()) -> None:
         self.machine = machine
-        self.typed: list[tuple[int, bytes]] = []
+        self.typed = list(typed)
         self._newest = bytearray(machine.memory.view[: machine.memory.size])
         self._checkpoints = [Checkpoint(machine.save(), {})]
-        self._replayed = 0
+        self._replayed = len(self.typed)
 
     def step(self) -> None:
         """Complete one more instruction, with what was typed before it the first time."""

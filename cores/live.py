@@ -12,6 +12,7 @@ from time import perf_counter
 from . import picture
 from .errors import EngineError
 from .history import History
+from .machine import Machine
 from .program import Program
 from .report import SessionSnapshot, Stop
 from .session import Options, Session
@@ -38,6 +39,36 @@ class LiveSession:
         self._histories = [History(machine) for machine in self._session.machines]
         self._mode = "exact"
         self._before = self._states()
+
+    # What is saved and reopened (cores/saved.py)
+
+    @property
+    def machines(self) -> tuple[Machine, ...]:
+        return tuple(self._session.machines)
+
+    @property
+    def program(self) -> Program:
+        return self._program
+
+    @property
+    def options(self) -> Options:
+        return self._options
+
+    @property
+    def mode(self) -> str:
+        return self._mode
+
+    @property
+    def typed(self) -> tuple[tuple[int, bytes], ...]:
+        """(instruction, text) of all that has been typed."""
+        return tuple(self._histories[0].typed) if self._histories else ()
+
+    def begin_here(self, mode: str, typed: tuple[tuple[int, bytes], ...]) -> None:
+        """The machines have been put into another state: there is no past before it."""
+        self._mode = mode
+        self._histories = [History(machine, typed) for machine in self._session.machines]
+        self._before = self._states()
+        self._session.lockstep.resume(self._now())
 
     # Forwards
 
@@ -143,7 +174,9 @@ class LiveSession:
         machines = tuple(
             picture.take(
                 machine,
-                frozenset(n for n, a, b in zip(STATE_NAMES, old, new, strict=True) if a != b and n != "rip"),
+                frozenset(
+                    n for n, a, b in zip(STATE_NAMES, old, new, strict=True) if a != b and n != "rip"
+                ),
             )
             for machine, old, new in zip(self._session.machines, self._before, after, strict=True)
         )

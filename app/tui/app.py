@@ -196,7 +196,10 @@ def interface(path: str | None, options: Options) -> RingscopeApp:
     def open_program(chosen: str) -> Opener:
         from app.programs import load
         from cores.live import LiveSession
+        from cores.saved import is_saved, reopen
 
+        if is_saved(chosen):
+            return lambda: reopen(chosen)
         program = load(chosen, options.ram)
         return lambda: LiveSession(program, options)
 
