@@ -16,9 +16,14 @@ ARCH_X86, MODE_64 = 4, 8
 CPU_NEHALEM = 15
 """The model nearest to the platform's CPU: SSE4.2 and POPCNT; no AVX, XSAVE, RDRAND, FSGSBASE."""
 
+ARCH_M68K, MODE_BIG_ENDIAN = 7, 1 << 30
+CPU_M68000 = 1
+
 OK, INSN_INVALID, FETCH_PROT = 0, 10, 14
 
 _HOOK_INTR, _HOOK_BLOCK, _HOOK_EDGE_GENERATED = 1 << 0, 1 << 3, 1 << 15
+_HOOK_READ, _HOOK_WRITE = 1 << 10, 1 << 11
+_WRITE_ACCESS = 17
 
 _CTL_USE_EXITS, _CTL_CPU_MODEL = 4, 7
 _CTL_FLUSH_TB, _CTL_FLUSH_TLB, _CTL_BUFFER = 10, 11, 13
@@ -31,12 +36,16 @@ PROT_ALL = 7
 
 InterruptCallback = Callable[[int], None]
 BlockCallback = Callable[[int, int], None]
+AccessCallback = Callable[[bool, int, int], None]
 ReadCallback = Callable[[int, int], int]
 WriteCallback = Callable[[int, int, int], None]
 
 _INTR = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_uint32, ctypes.c_void_p)
 _CODE = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_uint64, ctypes.c_uint32, ctypes.c_void_p)
 _EDGE = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p)
+_ACCESS = ctypes.CFUNCTYPE(
+    None, ctypes.c_void_p, ctypes.c_int, ctypes.c_uint64, ctypes.c_int, ctypes.c_int64, ctypes.c_void_p
+)
 _READ = ctypes.CFUNCTYPE(
     ctypes.c_uint64, ctypes.c_void_p, ctypes.c_uint64, ctypes.c_uint, ctypes.c_void_p
 )
@@ -81,21 +90,22 @@ def probe() -> str | None:
 
 
 class Unicorn:
-    """One x86-64 Unicorn engine, with its register file in a buffer that Python can read.
+    """One Unicorn engine, with its register file in a buffer that Python can read. An x86-64 CPU
+    unless something else is asked for.
 
     registers: the whole CPU state as ``save`` copied it; ``restore`` copies it back.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, arch: int = ARCH_X86, mode: int = MODE_64, model: int = CPU_NEHALEM) -> None:
         self._lib, self._quick = _libraries()
         self._keep: list[object] = []  # ctypes frees a callback that Python has lost sight of
         self._hooks: dict[int, object] = {}
         self._uc = ctypes.c_void_p()
         self._context = ctypes.c_void_p()
-        self._check(self._lib.uc_open(ARCH_X86, MODE_64, ctypes.byref(self._uc)))
+        self._check(self._lib.uc_open(arch, mode, ctypes.byref(self._uc)))
         try:
             self._ctl(_CTL_BUFFER, 1, ctypes.c_uint32(_CODE_BUFFER))
-            self._ctl(_CTL_CPU_MODEL, 1, ctypes.c_int(CPU_NEHALEM))
+            self._ctl(_CTL_CPU_MODEL, 1, ctypes.c_int(model))
             self._ctl(_CTL_USE_EXITS, 1, ctypes.c_int(1))  # no address ends a run by itself
             self._check(self._lib.uc_context_alloc(self._uc, ctypes.byref(self._context)))
         except EngineError:
@@ -175,6 +185,15 @@ class Unicorn:
             callback(tb.pc, tb.size)
 
         return self._hook(_HOOK_EDGE_GENERATED, _EDGE(translated))
+
+    def on_access(self, callback: AccessCallback) -> int:
+        """Call ``callback(is_write, address, bytes)`` before each access to data."""
+        return self._hook(
+            _HOOK_READ | _HOOK_WRITE,
+            _ACCESS(
+                lambda _uc, kind, at, size, _value, _data: callback(kind == _WRITE_ACCESS, at, size)
+            ),
+        )
 
     def unhook(self, handle: int) -> None:
         self._check(self._lib.uc_hook_del(self._uc, ctypes.c_void_p(handle)))

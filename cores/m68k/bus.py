@@ -1,0 +1,97 @@
+"""The foreign machine's bus: RAM from 0, and two devices of one byte each at the top.
+
+    0xFF0000    console: the byte written appears
+    0xFF0002    power-off: any write turns the machine off
+
+Nothing else answers. On a 68000 that is a bus error, and ends in a handler of the guest's.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ..program import M68K_DEVICES
+from ..ram import Ram
+from .exceptions import M68kException, Vector
+from .registers import MASK24
+
+CONSOLE, POWER_OFF = M68K_DEVICES, M68K_DEVICES + 2
+DEVICES = range(M68K_DEVICES, M68K_DEVICES + 4)
+
+
+@dataclass(frozen=True, slots=True)
+class BusState:
+    """All but RAM, at one moment."""
+
+    console: bytes
+    off: bool
+    accesses: int
+
+
+class Bus:
+    """Reads and writes of 24-bit addresses, big-endian.
+
+    view, size: RAM. console: every byte written there. off: the power switch was used.
+    accesses: to devices. unseen: ranges that were written here, and not by the engine: it takes
+    them out when it has forgotten the code that stood there.
+    """
+
+    def __init__(self, ram: Ram) -> None:
+        self.view = ram.view
+        self.size = min(ram.size, M68K_DEVICES)
+        self.console = bytearray()
+        self.off = False
+        self.accesses = 0
+        self.unseen: list[tuple[int, int]] = []
+
+    def is_ram(self, address: int, length: int) -> bool:
+        return address + length <= self.size
+
+    def peek(self, address: int, length: int) -> bytes:
+        """RAM as far as it goes, without it being an access."""
+        address &= MASK24
+        return bytes(self.view[min(address, self.size) : min(address + length, self.size)])
+
+    def read(self, address: int, length: int, *, fetch: bool = False) -> int:
+        """A word or a long word. Raises M68kException."""
+        address = self._aligned(address, write=False, fetch=fetch)
+        if not self.is_ram(address, length):
+            raise M68kException(Vector.BUS_ERROR, address, fetch=fetch)
+        return int.from_bytes(self.view[address : address + length], "big")
+
+    def write(self, address: int, length: int, value: int) -> None:
+        """A word or a long word, to RAM. Raises M68kException."""
+        address = self._aligned(address, write=True)
+        if not self.is_ram(address, length):
+            raise M68kException(Vector.BUS_ERROR, address, write=True)
+        self.view[address : address + length] = value.to_bytes(length, "big")
+        self.unseen.append((address, length))
+
+    def device_write(self, address: int, data: bytes) -> None:
+        """The CPU writes to a device, high byte first."""
+        self.accesses += 1
+        for at, byte in enumerate(data, address):
+            if at == CONSOLE:
+                self.console.append(byte)
+            elif at == POWER_OFF:
+                self.off = True
+
+    def device_read(self, length: int) -> int:
+        """Neither device has anything to say: all ones."""
+        self.accesses += 1
+        return (1 << 8 * length) - 1
+
+    def save(self) -> BusState:
+        return BusState(bytes(self.console), self.off, self.accesses)
+
+    def restore(self, state: BusState) -> None:
+        self.console[:] = state.console
+        self.off, self.accesses = state.off, state.accesses
+
+    @staticmethod
+    def _aligned(address: int, *, write: bool, fetch: bool = False) -> int:
+        """Words stand at even addresses (M68000UM/AD, 6.3.10)."""
+        address &= MASK24
+        if address & 1:
+            raise M68kException(Vector.ADDRESS_ERROR, address, write=write, fetch=fetch)
+        return address

@@ -1,0 +1,262 @@
+"""Unicorn executes one instruction of the 68000's, with all its registers in a buffer of ours.
+
+Unicorn, made for running fragments of programs, leaves some of the 68000's rules out; so each
+instruction runs as a transaction. What it loads and stores is watched, and
+
+- a word at an odd address is an address error, an address where nothing answers a bus error:
+  whatever the instruction stored by then is put back, and its registers are never taken;
+- devices hear of a write only when the instruction is complete;
+- an address has 24 bits; Unicorn's has 32, and what lies above is led back into RAM;
+- the condition codes stand in Unicorn as operands and an operation, "as they would come out of
+  subtracting these two": read through Unicorn's interface they are wrong (unicorn issue 2380), so
+  they are worked out here (``_condition_codes``).
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+
+from ..engines import unicorn_native
+from ..engines.base import Failed, Traits
+from ..engines.unicorn_native import ARCH_M68K, CPU_M68000, MODE_BIG_ENDIAN, Unicorn
+from ..errors import UnavailableError
+from .bus import DEVICES, Bus
+from .exceptions import LAST_TRAP, M68kException, Vector
+from .registers import MASK24, MASK32, SR_BITS, SUPERVISOR, C, M68kCpu, N, V, X, Z
+
+ADDRESS_SPACE = 1 << 32
+LINE = 64
+PAGE = 4096
+
+_FILE = struct.Struct("<28I")
+"""D0-D7, A0-A7, PC, SR, which stack pointer A7 is, the three that are not in use, then the
+condition codes: the operation, and X N V C Z as it left them."""
+_SR, _WHICH_STACK, _STACKS, _CC = 17, 18, 19, 22
+_USER_STACK, _SUPERVISOR_STACK = 1, 2
+_CC_AS_FLAGS = 1
+_NUMBERS = (*range(9, 17), *range(1, 9))
+"""Unicorn's numbers of D0-D7 and A0-A7."""
+
+
+@dataclass(frozen=True, slots=True)
+class Completed:
+    """One instruction was executed. stored: the ranges of RAM that it wrote, (address, bytes)."""
+
+    stored: tuple[tuple[int, int], ...]
+
+
+class M68kEngine:
+    """A 68000 in Unicorn. Raises UnavailableError when Unicorn is missing or unknown."""
+
+    bridged = 0
+
+    def __init__(self, bus: Bus, ram_address: int) -> None:
+        """ram_address: of the bus's RAM in this process."""
+        if reason := unicorn_native.probe():
+            raise UnavailableError(reason)
+        self.traits = Traits(
+            core="interpreter",
+            label="an emulator executes every instruction in software",
+            engine=f"Unicorn {unicorn_native.version()}",
+            registers="host memory",
+        )
+        self._bus = bus
+        self._unicorn = Unicorn(ARCH_M68K, MODE_BIG_ENDIAN, CPU_M68000)
+        self._file = self._find_register_file()
+        self._translated: set[int] = set()
+        self._vector = -1
+        self._fault: M68kException | None = None
+        self._stored: list[tuple[int, bytes]] = []
+        self._told: list[tuple[int, bytes]] = []
+        unicorn = self._unicorn
+        unicorn.map_ram(0, bus.size, ram_address)
+        unicorn.map_device(bus.size, ADDRESS_SPACE - bus.size, self._read, self._write)
+        unicorn.on_interrupt(self._on_interrupt)
+        unicorn.on_access(self._on_access)
+        unicorn.on_translation(self._on_translation)
+
+    def step(self, cpu: M68kCpu) -> Completed | Failed:
+        """Execute the instruction at PC. Raises M68kException where it must not be completed; then
+        ``cpu`` and RAM are as before, but that CHK and DIVU have set the condition codes."""
+        self._announce()
+        self._begin(cpu)
+        self._enter(cpu)
+        code = self._unicorn.start(cpu.pc, 1)
+        if self._fault is not None:
+            self._undo()
+            raise self._fault
+        self._unicorn.save()
+        values = _FILE.unpack_from(self._unicorn.registers, self._file)
+        if self._vector >= 0:
+            if self._vector > LAST_TRAP:
+                return Failed(f"Unicorn raised exception {self._vector} at {cpu.pc:#x}")
+            cpu.sr = (cpu.sr & ~0x1F) | _condition_codes(*values[_CC:])
+            raise M68kException(self._vector)
+        if code and values[16] == cpu.pc:  # else it is the next one whose code cannot be fetched
+            return Failed(f"Unicorn: {self._unicorn.words(code)} (at guest address {cpu.pc:#x})")
+        self._leave(cpu, values)
+        for address, data in self._told:
+            self._bus.device_write(address, data)
+        return Completed(tuple((address, len(old)) for address, old in self._stored))
+
+    def memory_changed(self) -> None:
+        """RAM is another: forget all translated code."""
+        self._bus.unseen.clear()
+        self._translated.clear()
+        self._unicorn.flush_code()
+
+    def where(self) -> str:
+        """Where the guest's registers live, for the pane's headline."""
+        return f"host memory at {self._unicorn.address:#x}"
+
+    def interrupt(self) -> None:
+        """From any thread. A step is over in no time: nothing needs to be done."""
+
+    def close(self) -> None:
+        self._unicorn.close()
+
+    def _begin(self, cpu: M68kCpu) -> None:
+        self._stored.clear()
+        self._told.clear()
+        self._fault, self._vector = None, -1
+        if not self._translated:  # of its very first block Unicorn tells nobody
+            self._on_translation(cpu.pc, PAGE)
+
+    # Registers
+
+    def _find_register_file(self) -> int:
+        """Where D0 stands in what Unicorn saves: found by values that occur nowhere else."""
+        unicorn = self._unicorn
+        known = [0xD0C0FFE0 + i for i in range(16)]
+        for number, value in zip(_NUMBERS, known, strict=True):
+            unicorn.write_register(number, value.to_bytes(4, "little"))
+        unicorn.save()
+        at = bytes(unicorn.registers).find(struct.pack("<16I", *known))
+        if at < 0:
+            raise UnavailableError("this Unicorn keeps the registers of a 68000 in an unknown way")
+        return at
+
+    def _enter(self, cpu: M68kCpu) -> None:
+        usp, ssp, sr = cpu.usp, cpu.ssp, cpu.sr
+        which = _SUPERVISOR_STACK if cpu.supervisor else _USER_STACK
+        flags = (
+            sr >> 4 & 1,
+            MASK32 if sr & N else 0,
+            MASK32 if sr & V else 0,
+            sr & C,
+            0 if sr & Z else 1,
+        )
+        unicorn = self._unicorn
+        unicorn.save()
+        _FILE.pack_into(
+            unicorn.registers, self._file,
+            *cpu.d, *cpu.a, cpu.pc, sr & ~0x1F, which, ssp, usp, ssp, _CC_AS_FLAGS, *flags,
+        )  # fmt: skip
+        unicorn.restore()
+
+    def _leave(self, cpu: M68kCpu, values: tuple[int, ...]) -> None:
+        cpu.d, cpu.a = list(values[:8]), list(values[8:16])
+        cpu.pc = values[16] & MASK24
+        cpu.sr = (values[_SR] & SR_BITS & ~0x1F) | _condition_codes(*values[_CC:])
+        other = _USER_STACK if cpu.sr & SUPERVISOR else _SUPERVISOR_STACK
+        cpu.other_stack = values[_STACKS + other]
+
+    # What the instruction does to memory
+
+    def _on_access(self, write: bool, address: int, size: int) -> None:
+        address &= MASK24
+        if self._fault is not None:
+            return
+        if address & 1 and size > 1:
+            self._fault = M68kException(Vector.ADDRESS_ERROR, address, write=write)
+        elif write and self._bus.is_ram(address, size):
+            self._stored.append((address, bytes(self._bus.view[address : address + size])))
+
+    def _read(self, offset: int, size: int) -> int:
+        """Unicorn asks what stands at an address that is no RAM of its own."""
+        address = (self._bus.size + offset) & MASK24
+        if self._fault is not None:
+            return 0
+        if self._bus.is_ram(address, size):  # by an address whose upper bits lead nowhere
+            return int.from_bytes(self._bus.view[address : address + size], "big")
+        if address in DEVICES and address + size <= DEVICES.stop:
+            return self._bus.device_read(size)
+        self._fault = M68kException(Vector.BUS_ERROR, address)
+        return 0
+
+    def _write(self, offset: int, size: int, value: int) -> None:
+        address = (self._bus.size + offset) & MASK24
+        if self._fault is not None:
+            return
+        data = (value & ((1 << 8 * size) - 1)).to_bytes(size, "big")
+        if self._bus.is_ram(address, size):
+            self._bus.view[address : address + size] = data
+            self._bus.unseen.append((address, size))
+        elif address in DEVICES and address + size <= DEVICES.stop:
+            self._told.append((address, data))
+        else:
+            self._fault = M68kException(Vector.BUS_ERROR, address, write=True)
+
+    def _undo(self) -> None:
+        for address, old in reversed(self._stored):
+            self._bus.view[address : address + len(old)] = old
+        if self._stored:
+            self.memory_changed()
+
+    # Translated code
+
+    def _on_translation(self, address: int, size: int) -> None:
+        self._translated.update(range(address // LINE, (address + size - 1) // LINE + 1))
+
+    def _announce(self) -> None:
+        """What has been stored behind Unicorn's back may have been code."""
+        unseen = self._bus.unseen
+        if unseen:
+            lines = {
+                line
+                for at, length in unseen
+                for line in range(at // LINE, (at + length - 1) // LINE + 1)
+            }
+            unseen.clear()
+            if not self._translated.isdisjoint(lines):
+                self.memory_changed()
+
+    def _on_interrupt(self, vector: int) -> None:
+        self._vector = vector
+        self._unicorn.stop()
+
+
+_ADD, _SUBTRACT, _COMPARE, _LOGIC = range(2, 5), range(5, 8), range(8, 11), 11
+"""Unicorn's names of the last operation that set the condition codes, for bytes, words and longs."""
+
+
+def _condition_codes(operation: int, x: int, n: int, v: int, c: int, z: int) -> int:
+    """XNZVC, out of what Unicorn remembers: the result in n and an operand in v, or both operands of
+    a comparison, or the flags themselves (N and V in bit 31; Z where z is 0)."""
+    if operation in _ADD:
+        size = operation - _ADD.start
+        other = _extend(n - v, size)
+        n, z, c, v = n, n, x, (n ^ other) & ~(other ^ v)
+    elif operation in _SUBTRACT:
+        size = operation - _SUBTRACT.start
+        other = _extend(n + v, size)
+        n, z, c, v = n, n, x, (n ^ other) & (other ^ v)
+    elif operation in _COMPARE:
+        first, second = n, v
+        n = z = _extend(first - second, operation - _COMPARE.start)
+        c, v = first < second, (n ^ first) & (first ^ second)
+    elif operation == _LOGIC:
+        z, c, v = n, 0, 0
+    sign = 1 << 31
+    return (
+        (X if x else 0) | (N if n & sign else 0) | (0 if z & MASK32 else Z)
+        | (V if v & sign else 0) | (C if c else 0)
+    )  # fmt: skip
+
+
+def _extend(value: int, size: int) -> int:
+    """Sign-extend a byte (0), a word (1) or a long word (2) to 32 bits."""
+    bits = 8 << size
+    value &= (1 << bits) - 1
+    return (value - (value >> (bits - 1) << bits)) & MASK32

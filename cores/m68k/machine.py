@@ -1,0 +1,159 @@
+"""A 68000 with its program. From outside it looks like ``cores.machine.Machine``."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from time import perf_counter
+
+from ..program import M68K_DEVICES, Program
+from ..ram import Ram
+from ..report import CoreReport, MachineSnapshot, Stop
+from . import picture
+from .bus import Bus, BusState
+from .decode import decode
+from .engine import M68kEngine
+from .exceptions import Vector
+from .monitor import Monitor, MonitorState
+from .registers import STATE_NAMES, M68kCpu
+
+CORE = "interpreter"
+REFUSAL = "this CPU executes x86-64; only an emulator can run Motorola 68000 code"
+"""Why every other core refuses such a program."""
+BURST = 256
+"""Instructions of a free run between two looks at the clock."""
+
+
+@dataclass(frozen=True, slots=True)
+class M68kState:
+    """All of a machine's state but RAM."""
+
+    cpu: M68kCpu
+    bus: BusState
+    vmm: MonitorState
+
+    @property
+    def instructions(self) -> int:
+        return self.vmm.instructions
+
+
+class M68kMachine:
+    """A 68000 after its reset: RAM from 0 with SSP and PC in the first two vectors, the program at
+    0x1000. ram: bytes; a 68000 reaches 0xFF0000 of them at most."""
+
+    state_names = STATE_NAMES
+
+    def __init__(self, program: Program, *, ram: int) -> None:
+        self.program = program
+        self.core = CORE
+        self.seconds = 0.0
+        self._asked = False
+        self.ram = Ram(min(ram, M68K_DEVICES))
+        self.memory = self.bus = Bus(self.ram)
+        self.cpu = M68kCpu()
+        try:
+            self.engine = M68kEngine(self.bus, self.ram.address)
+        except BaseException:
+            self.ram.close()
+            raise
+        self.vmm = Monitor(self.engine, self.bus, self.cpu)
+        self._boot()
+
+    def _boot(self) -> None:
+        bus, cpu = self.bus, self.cpu
+        for segment in self.program.segments:
+            bus.view[segment.gpa : segment.gpa + len(segment.data)] = segment.data
+        bus.write(4 * Vector.INITIAL_SSP, 4, bus.size)
+        bus.write(4 * Vector.INITIAL_PC, 4, self.program.entry)
+        cpu.a[7] = bus.read(4 * Vector.INITIAL_SSP, 4)
+        cpu.pc = bus.read(4 * Vector.INITIAL_PC, 4)
+
+    def step(self) -> None:
+        """Complete one more instruction, or stop."""
+        began = perf_counter()
+        self.vmm.step()
+        self.seconds += perf_counter() - began
+
+    def run_free(self, seconds: float) -> None:
+        """Run for at most so long, or until it stops. Still instruction by instruction: the rules
+        that the engine adds to Unicorn's want to be asked each time."""
+        self._asked = False
+        began = perf_counter()
+        vmm, end = self.vmm, began + seconds
+        while vmm.stop is None and not self._asked and perf_counter() < end:
+            for _ in range(BURST):
+                vmm.step()
+        self.seconds += perf_counter() - began
+
+    def interrupt(self) -> None:
+        """From any thread: end a free run soon."""
+        self._asked = True
+
+    @property
+    def stop(self) -> Stop | None:
+        return self.vmm.stop
+
+    def fail(self, reason: str) -> None:
+        """The host cannot go on."""
+        self.vmm.stop, self.vmm.reason = Stop.ERROR, reason
+
+    def state(self) -> tuple[int, ...]:
+        """All registers, in the order of ``state_names``."""
+        return self.cpu.state()
+
+    def console(self) -> str:
+        return self.bus.console.decode("latin-1")
+
+    def screen(self) -> None:
+        """It has none."""
+
+    def type_text(self, text: bytes) -> None:
+        """It has no keyboard either."""
+
+    def text_at(self, code: bytes, address: int) -> str:
+        """Disassembly of one instruction."""
+        return decode(code, address).text if code else ""
+
+    def save(self) -> M68kState:
+        """The state of everything but RAM, unaffected by what happens later."""
+        return M68kState(self.cpu.copy(), self.bus.save(), self.vmm.save())
+
+    def restore(self, state: M68kState) -> None:
+        """Go back to a saved state; the caller has put RAM back before."""
+        self.cpu.assign(state.cpu)
+        self.bus.restore(state.bus)
+        self.vmm.restore(state.vmm)
+
+    def report(self) -> CoreReport:
+        """How it stands, or how it ended."""
+        vmm = self.vmm
+        return CoreReport(
+            core=self.core, engine=self.engine.traits.engine, available=True,
+            reason=vmm.reason or None, stop=vmm.stop, instructions=vmm.instructions,
+            device_accesses=self.bus.accesses, console=self.console(),
+            registers=dict(zip(STATE_NAMES, self.state(), strict=True)),
+            memory_sha256=hashlib.sha256(self.bus.view[: self.bus.size]).hexdigest(),
+            notes=self.notes(), seconds=self.seconds,
+        )  # fmt: skip
+
+    def picture(self, changed: frozenset[str]) -> MachineSnapshot:
+        """The machine at this moment. changed: the registers to mark."""
+        vmm, traits = self.vmm, self.engine.traits
+        return MachineSnapshot(
+            core=self.core, engine=traits.engine, label=traits.label, where=self.engine.where(),
+            registers=dict(zip(STATE_NAMES, self.state(), strict=True)), changed=changed,
+            ring=0 if self.cpu.supervisor else 3, real_ring=None, instructions=vmm.instructions,
+            exits=0, exits_by_reason={}, device_accesses=self.bus.accesses, bridged=0,
+            console=self.console(), screen=None, stop=vmm.stop, reason=vmm.reason, exit_status=None,
+            code=picture.code(self.bus, self.cpu.pc, self.program.start), events=(),
+            notes=self.notes(),
+        )  # fmt: skip
+
+    def notes(self) -> tuple[str, ...]:
+        """What the user should know beside the figures."""
+        return ()
+
+    def close(self) -> None:
+        """Release the engine, then the memory it maps."""
+        self.engine.close()
+        self.ram.close()

@@ -1,0 +1,182 @@
+"""What becomes of each instruction of the foreign machine. Begin to read at ``step``.
+
+An interpreter's guest never leaves it, so there are no exits here: what Unicorn cannot complete is
+either an exception, delivered through the guest's vector table, or one of a few instructions that
+it does not execute as a 68000 does, which are completed by ``_SYSTEM``'s functions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from ..engines.base import Failed
+from ..report import Stop
+from ..trace import Trace
+from .bus import Bus
+from .decode import LONGEST, M68kInstruction, decode
+from .engine import M68kEngine
+from .exceptions import AFTER_INSTRUCTION, M68kException, Vector, deliver
+from .registers import MASK24, MASK32, TRACE, M68kCpu, V
+
+NEVER = 1 << 63
+
+
+@dataclass(frozen=True, slots=True)
+class MonitorState:
+    """What the monitor itself remembers, for checkpoints."""
+
+    instructions: int
+    deliveries: int
+    opcode: int
+    stop: Stop | None
+    reason: str
+
+
+class Monitor:
+    """One 68000 at work.
+
+    instructions: completed ones. budget: instructions and deliveries after which it stops.
+    stop: why the machine has come to its end, None while it can go on; reason: in words.
+    last, last_pc: the instruction that ``step`` completed. stored: the ranges of RAM it wrote.
+    trace: has no events, since nothing leaves an interpreter; it is there for who looks for them.
+    """
+
+    exit_status: None = None
+    """There is no exit port on this machine."""
+
+    def __init__(self, engine: M68kEngine, bus: Bus, cpu: M68kCpu) -> None:
+        self.engine, self.bus, self.cpu = engine, bus, cpu
+        self.instructions = 0
+        self.deliveries = 0
+        self.budget = NEVER
+        self.stop: Stop | None = None
+        self.reason = ""
+        self.trace = Trace()
+        self.last: M68kInstruction | None = None
+        self.last_pc = 0
+        self.stored: tuple[tuple[int, int], ...] = ()
+        self._opcode = 0
+
+    def step(self) -> None:
+        """Complete one more instruction, with the deliveries that come before it, or stop."""
+        self.last = None
+        while self.stop is None:
+            if self.instructions + self.deliveries >= self.budget:
+                self.stop = Stop.BUDGET
+                return
+            at, traced = self.cpu.pc, self.cpu.sr & TRACE
+            try:
+                insn = self._fetch(at)
+                completed = self._execute(insn)
+            except M68kException as exception:
+                self._enter_handler(exception)
+            else:
+                if completed:
+                    self.last, self.last_pc = insn, at
+                    self._completed(traced)
+                return
+
+    def _fetch(self, at: int) -> M68kInstruction:
+        self._opcode = self.bus.read(at, 2, fetch=True)
+        code = self.bus.peek(at, LONGEST)
+        insn = decode(code, at)
+        if insn.length > len(code):  # it goes on where no RAM is
+            raise M68kException(Vector.BUS_ERROR, at + len(code), fetch=True)
+        return insn
+
+    def _execute(self, insn: M68kInstruction) -> bool:
+        """Complete it; False if the host could not. Raises M68kException, with PC as it shall be
+        stacked."""
+        cpu = self.cpu
+        if not insn.mnemonic:
+            raise M68kException(_NO_INSTRUCTION.get(insn.opcode >> 12, Vector.ILLEGAL_INSTRUCTION))
+        if insn.privileged and not cpu.supervisor:
+            raise M68kException(Vector.PRIVILEGE_VIOLATION)
+        if (system := _SYSTEM.get(insn.mnemonic)) is not None:
+            self.stored = ()
+            system(self, insn)
+            return True
+        try:
+            done = self.engine.step(cpu)
+        except M68kException as exception:
+            if exception.vector in AFTER_INSTRUCTION:
+                cpu.pc += insn.length
+            raise
+        if isinstance(done, Failed):
+            self.stop, self.reason = Stop.ERROR, done.reason
+            return False
+        self.stored = done.stored
+        return True
+
+    def _enter_handler(self, exception: M68kException) -> None:
+        self.deliveries += 1
+        reason = deliver(self.cpu, self.bus, exception, self._opcode)
+        if reason:
+            self.stop, self.reason = Stop.SHUTDOWN, reason
+
+    def _completed(self, traced: int) -> None:
+        """Count it, and see what it has brought about."""
+        self.instructions += 1
+        if self.bus.off:
+            self.stop = Stop.POWEROFF
+        elif traced:  # T was set before it: trace exception after it (M68000UM/AD, 6.3.8)
+            self.stop = None
+            self._enter_handler(M68kException(Vector.TRACE))
+
+    # Instructions that Unicorn does not execute as a 68000 does (M68000PM/AD, 4 and 6)
+
+    def _stop(self, insn: M68kInstruction) -> None:
+        """Wait for an interrupt. This machine has no device that raises one."""
+        self.cpu.pc += insn.length
+        self.cpu.set_sr(int.from_bytes(insn.code[2:], "big"))
+        self.stop = Stop.HALTED
+
+    def _reset(self, insn: M68kInstruction) -> None:
+        """Reset the devices: theirs is no state to lose."""
+        self.cpu.pc += insn.length
+
+    def _rte(self, insn: M68kInstruction) -> None:
+        self._return(whole_sr=True)
+
+    def _rtr(self, insn: M68kInstruction) -> None:
+        self._return(whole_sr=False)
+
+    def _return(self, *, whole_sr: bool) -> None:
+        cpu, bus = self.cpu, self.bus
+        stack = cpu.a[7]
+        sr, pc = bus.read(stack, 2), bus.read(stack + 2, 4)
+        cpu.a[7] = (stack + 6) & MASK32
+        cpu.pc = pc & MASK24
+        cpu.set_sr(sr if whole_sr else (cpu.sr & ~0x1F) | (sr & 0x1F))
+
+    def _trap(self, insn: M68kInstruction) -> None:
+        self.cpu.pc += insn.length
+        raise M68kException(Vector.TRAP + (insn.opcode & 0xF))
+
+    def _trapv(self, insn: M68kInstruction) -> None:
+        self.cpu.pc += insn.length
+        if self.cpu.sr & V:
+            raise M68kException(Vector.TRAPV)
+
+    def _illegal(self, insn: M68kInstruction) -> None:
+        raise M68kException(Vector.ILLEGAL_INSTRUCTION)
+
+    # Going back (cores/history.py)
+
+    def save(self) -> MonitorState:
+        return MonitorState(self.instructions, self.deliveries, self._opcode, self.stop, self.reason)
+
+    def restore(self, state: MonitorState) -> None:
+        self.instructions, self.deliveries = state.instructions, state.deliveries
+        self._opcode, self.stop, self.reason = state.opcode, state.stop, state.reason
+        self.engine.memory_changed()
+
+
+_NO_INSTRUCTION = {0xA: Vector.LINE_A, 0xF: Vector.LINE_F}
+"""What is no instruction, by its first four bits: two sixteenths are left to emulators."""
+
+_SYSTEM: dict[str, Callable[[Monitor, M68kInstruction], None]] = {
+    "stop": Monitor._stop, "reset": Monitor._reset, "rte": Monitor._rte, "rtr": Monitor._rtr,
+    "trap": Monitor._trap, "trapv": Monitor._trapv, "illegal": Monitor._illegal,
+}  # fmt: skip
