@@ -27,6 +27,10 @@ COMMANDS = {
     "image": "write a bootable disk of a program, for QEMU, Bochs, VirtualBox or a PC",
     "doctor": "say which cores run on this machine, and why others do not",
     "probe": "try each sensitive instruction at ring 3 on this CPU",
+    "lessons": "list the course, and how far you are",
+    "play": "play a lesson",
+    "check": "hold lessons against the machines here",
+    "new-lesson": "begin a lesson of your own",
     "explain": "say why an instruction is sensitive and what each core does",
 }
 """Each is a module of app/commands."""
@@ -95,7 +99,7 @@ def _run(words: list[str]) -> int:
 def _command(name: str, summary: str, words: list[str], module: str = "") -> int:
     from cores.errors import EngineError, InputError, UnavailableError
 
-    command = importlib.import_module(f"app.commands.{module or name}")
+    command = importlib.import_module(f"app.commands.{module or name.replace('-', '_')}")
     parser = Parser(name, summary)
     try:
         command.add_arguments(parser)

@@ -1,0 +1,35 @@
+"""``ringscope new-lesson DIR``: a commented lesson and its guest, to begin from."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from app.main import OK
+from cores.errors import InputError
+from lessons.parser import parse_file
+
+TEMPLATE = Path(__file__).resolve().parents[2] / "lessons" / "template"
+FILES = ("lesson.md", "guest.s")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("directory", metavar="DIR", help="a directory for it; made if it is not there")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    directory = Path(arguments.directory)
+    there = [str(directory / name) for name in FILES if (directory / name).exists()]
+    if there:
+        raise InputError("already there; nothing was written", there[0])
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        for name in FILES:
+            (directory / name).write_bytes((TEMPLATE / name).read_bytes())
+    except OSError as error:
+        raise InputError(error.strerror or str(error), str(directory)) from None
+    lesson = directory / FILES[0]
+    parse_file(str(lesson))
+    print(f"{lesson} and {directory / FILES[1]} are written. Then:")
+    print(f"  ringscope check {lesson}\n  ringscope play {lesson} --plain")
+    return OK

@@ -1,0 +1,86 @@
+"""``ringscope play LESSON``: in the interface, as text, as a recording; or the teacher's notes of it."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import sys
+
+from app import following, lesson_text
+from app.cast import Recording
+from app.lesson_plain import PlainPlay, has_reader
+from app.main import OK
+from cores.errors import InputError
+from lessons import library
+from lessons.script import Heading, Lesson, Note
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("lesson", metavar="LESSON", help="a name or number of `ringscope lessons`, or a file")
+    add("--plain", action="store_true", help="as text; without a terminal it is played to its end")
+    add("--speed", type=_speed, default=0.0, metavar="X", help="play by itself, 1 is a reader's speed")
+    add("--record", metavar="FILE.cast", help="also write a recording (asciinema, version 2)")
+    add("--notes", action="store_true", help="the teacher's notes, following the lesson played elsewhere")
+    add("--seed", type=int, metavar="N", help="vary the questions' numbers")
+
+
+def _speed(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1
+    if not 0 < value <= 1000:
+        raise argparse.ArgumentTypeError(f"{text!r} is no speed; 1 is a reader's, 2 twice as fast")
+    return value
+
+
+def run(arguments: argparse.Namespace) -> int:
+    lesson = library.find(arguments.lesson)
+    if arguments.notes:
+        return _notes(lesson)
+    with contextlib.ExitStack() as stack:
+        recording = None
+        if arguments.record:
+            try:
+                file = stack.enter_context(open(arguments.record, "w", encoding="utf-8"))
+            except OSError as error:
+                raise InputError(error.strerror or str(error), arguments.record) from None
+            recording = Recording(file, lesson.title, arguments.speed or 1.0)
+        play = PlainPlay(
+            lesson, interactive=has_reader(), speed=arguments.speed, seed=arguments.seed, recording=recording
+        )
+        play.run()
+    return OK
+
+
+def _notes(lesson: Lesson) -> int:
+    """Follow the first terminal, or print all notes where there is none to watch."""
+    if not sys.stdout.isatty():
+        for number, (index, _) in enumerate(lesson.headings, 1):
+            _print_notes(lesson, number, index)
+        return OK
+    print(f"Notes for {lesson.title}. Waiting for `ringscope play` on another terminal ...", flush=True)
+    last = -1
+    for place in following.follow():
+        if os.path.realpath(place.path) != os.path.realpath(lesson.path):
+            continue
+        begun = [(n, i) for n, (i, _) in enumerate(lesson.headings, 1) if i <= place.position]
+        if begun and begun[-1][0] != last:
+            last, index = begun[-1]
+            _print_notes(lesson, last, index)
+    print("The lesson has ended.")
+    return OK
+
+
+def _print_notes(lesson: Lesson, number: int, index: int) -> None:
+    """The notes of one step."""
+    heading = lesson.items[index]
+    assert isinstance(heading, Heading)
+    print(f"\n{number}/{len(lesson.headings)}  {heading.title}")
+    for item in lesson.items[index + 1 :]:
+        if isinstance(item, Heading):
+            return
+        if isinstance(item, Note):
+            print(lesson_text.wrap(f"  - {item.text}", "    "), flush=True)

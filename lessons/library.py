@@ -1,0 +1,49 @@
+"""The lessons that come with Ringscope, and how a reader names one."""
+
+from __future__ import annotations
+
+import difflib
+import os
+from functools import cache
+from pathlib import Path
+
+from cores.errors import InputError
+
+from .parser import parse_file
+from .script import Lesson
+
+COURSE = Path(__file__).resolve().parent / "course"
+
+
+def course_files() -> list[Path]:
+    """The course, in its order."""
+    return sorted(COURSE.glob("[0-9]*.md"))
+
+
+@cache
+def course() -> tuple[Lesson, ...]:
+    """All lessons of the course. Raises InputError."""
+    return tuple(parse_file(str(path)) for path in course_files())
+
+
+def names() -> list[str]:
+    """Of the course's lessons, without reading them: "02-first-call" is "first-call"."""
+    return [path.stem.partition("-")[2] for path in course_files()]
+
+
+def is_lesson(word: str) -> bool:
+    """Does it name a lesson: a file of Markdown, or a name of the course?"""
+    return (word.endswith(".md") and os.path.isfile(word)) or word in names()
+
+
+def find(word: str) -> Lesson:
+    """A lesson by file, name or number. Raises InputError."""
+    if os.path.isfile(word) or word.endswith(".md") or "/" in word:
+        return parse_file(word)
+    for path in course_files():
+        number, _, name = path.stem.partition("-")
+        if word == name or word == path.stem or (word.isdigit() and int(word) == int(number)):
+            return parse_file(str(path))
+    close = difflib.get_close_matches(word, names(), n=1)
+    hint = f"; did you mean {close[0]!r}?" if close else "; `ringscope lessons` lists them"
+    raise InputError(f"no lesson is called {word!r}{hint}")
