@@ -66,7 +66,7 @@ debug: action=ignore
 _HALTED = b"HLT instruction with IF=0"
 _TRIPLE_FAULT = b"exception with no resolution"
 _STARTED = re.compile(rb"={72}\n(Next at t=0\n[^\n]*\n)?(?!.*={72}\n)", re.DOTALL)
-_STOPPED = b"Next at t=", b"(0).["
+_STOPPED = re.compile(rb"Next at t=\d+\n\(0\) \[0x|\(0\)\.\[\d+\] \[0x")
 MIB = 1 << 20
 LEAST_RAM = 4 * MIB
 
@@ -159,6 +159,11 @@ def _has_display(library: str) -> bool:
     return bool(said) and "not available" not in said
 
 
+def can_type() -> bool:
+    """Can the keyboard of this Bochs be reached?"""
+    return _has_display(VNC)
+
+
 def _display(typing: bool) -> str | None:
     """The display library to use, if any."""
     wanted = sorted(DISPLAYS, key=lambda library: library != VNC) if typing else DISPLAYS
@@ -225,5 +230,5 @@ def _console(output: bytes) -> bytes:
     before its last."""
     start = _STARTED.search(output)
     text = output[start.end() :] if start else b""
-    ends = (at for words in _STOPPED if (at := text.rfind(words)) >= 0)
-    return text[: min(ends, default=len(text))]
+    end = _STOPPED.search(text)
+    return text[: end.start()] if end else text

@@ -1,0 +1,180 @@
+"""The cores against QEMU and Bochs, whose makers knew nothing of them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from test_guests import CASES
+
+from assets.disks.build import IMAGE
+from cores import peers
+from cores.errors import UnavailableError
+from cores.loader import assemble_program, load_program
+from cores.peers import PEERS, differences, qemu
+from cores.peers.base import UNREAD
+from cores.program import Program
+from cores.report import CoreReport, Stop
+from cores.session import Options, compare
+from cores.shipped import ASSETS
+
+SECONDS = 20.0
+BESIDE_PORTS = {"driver.s": "it reads by the paravirtual disk, which no PC has"}
+"""Guests that are not portable, and why."""
+
+SCREEN = """
+        mov     edi, 0xb8000 + 160
+        lea     rsi, [rip + text]
+next:   lodsb
+        mov     ah, 0x1f
+        stosw
+        cmp     al, '!'
+        jne     next
+        mov     dx, 0x604
+        mov     ax, 0x2000
+        out     dx, ax
+        cli
+        hlt
+text:   .ascii  "On the screen!"
+"""
+KEYBOARD = """
+next:   in      al, 0x64
+        test    al, 1
+        jz      next
+        in      al, 0x60
+        out     0xe9, al
+        cmp     al, 0x9c                # Enter comes up
+        jne     next
+        mov     al, 200
+        out     0xf4, al
+        cli
+        hlt
+"""
+SERIAL = """
+        mov     dx, 0x3fd
+next:   in      al, dx
+        test    al, 1
+        jz      next
+        mov     dl, 0xf8
+        in      al, dx
+        out     dx, al
+        mov     dl, 0xfd
+        cmp     al, 13
+        jne     next
+        out     0xf4, al
+        cli
+        hlt
+"""
+
+
+def run(program: Program, peer: str, disk: bool = False, input: bytes = b"") -> tuple[CoreReport, ...]:
+    """The interpreter's report and the peer's; skips where the peer is not installed."""
+    try:
+        PEERS[peer]().find()
+    except UnavailableError as error:
+        pytest.skip(f"{peer}: {error}")
+    options = Options(
+        cores=("interpreter",), free=True, budget=SECONDS, disk=str(IMAGE) if disk else None,
+        input=input, peers=(peer,),
+    )  # fmt: skip
+    report = compare(program, options)
+    return report.cores[0], report.peers[0]
+
+
+def source(text: str) -> Program:
+    return assemble_program(text.encode(), "guest.s")
+
+
+@pytest.mark.parametrize("peer", PEERS)
+@pytest.mark.parametrize("guest", [guest for guest in CASES if guest not in BESIDE_PORTS])
+def test_guest(guest: str, peer: str) -> None:
+    """A portable guest says there what it says here: console, screen, and its end where known."""
+    case = CASES[guest]
+    ours, theirs = run(load_program(str(ASSETS / "guests" / guest)), peer, case.disk, case.input)
+    assert differences(ours, theirs) == {}
+    assert (theirs.console, theirs.screen) == (case.console, ours.screen)
+    if peer == "qemu":
+        assert (theirs.stop, theirs.exit_status) == (case.stop, case.status)
+    else:
+        assert (theirs.stop, theirs.exit_status) == (Stop.HALTED, None)
+
+
+@pytest.mark.parametrize("peer", PEERS)
+def test_boot_state(peer: str) -> None:
+    """The boot disk leaves registers, MSRs, tables, RAM, x87, SSE, PICs and PIT as every core has
+    them."""
+    program = load_program(str(Path(__file__).with_name("boot_state.s")))
+    ours, theirs = run(program, peer)
+    assert len(ours.console.splitlines()) == 63
+    assert theirs.console.splitlines() == ours.console.splitlines()
+
+
+@pytest.mark.parametrize("peer", PEERS)
+def test_screen(peer: str) -> None:
+    """The peer's screen is read when it has ended; QEMU knows a power-off."""
+    ours, theirs = run(source(SCREEN), peer)
+    assert theirs.screen == ours.screen == "\nOn the screen!"
+    assert theirs.stop is (Stop.POWEROFF if peer == "qemu" else Stop.HALTED)
+
+
+@pytest.mark.parametrize("peer", PEERS)
+@pytest.mark.parametrize("guest", [KEYBOARD, SERIAL], ids=["keyboard", "serial"])
+def test_input(guest: str, peer: str) -> None:
+    """What is typed arrives there as it does here, by the keyboard and by the serial line."""
+    if peer == "bochs" and guest is KEYBOARD and not peers.bochs.can_type():
+        pytest.skip("bochs: no VNC display to type through")
+    ours, theirs = run(source(guest), peer, input=b"Ab!\r")
+    assert theirs.console == ours.console != ""
+    if peer == "qemu":
+        assert theirs.exit_status == ours.exit_status
+
+
+@pytest.mark.parametrize("peer", PEERS)
+def test_triple_fault(peer: str) -> None:
+    """A guest that dies without an IDT is shut down there too, after what it has said."""
+    ours, theirs = run(source("mov al, '7'\nout 0xe9, al\nud2"), peer)
+    assert (ours.stop, theirs.stop) == (Stop.SHUTDOWN, Stop.SHUTDOWN)
+    assert theirs.console == ours.console == "7"
+
+
+def test_time_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A guest without end is ended, and what it has said until then is kept."""
+    monkeypatch.setattr(qemu, "FIRMWARE", 1.0)
+    peer = qemu.Qemu()
+    try:
+        peer.find()
+    except UnavailableError as error:
+        pytest.skip(f"qemu: {error}")
+    program = source("mov al, '7'\nout 0xe9, al\nhere: jmp here")
+    report = peers.run(peer, program, ram=16 << 20, disk=None, input=b"", seconds=0.1)
+    assert (report.stop, report.console) == (Stop.BUDGET, "7")
+
+
+@pytest.mark.parametrize("peer", PEERS)
+def test_not_installed(peer: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A peer that is not installed is named with what would help; the comparison goes on."""
+    monkeypatch.setenv("PATH", "")
+    report = compare(source("cli\nhlt"), Options(cores=("interpreter",), peers=(peer,)))
+    assert report.cores[0].stop is Stop.HALTED
+    assert not report.peers[0].available
+    assert "is not installed (Debian: " in (report.peers[0].reason or "")
+
+
+def test_differences() -> None:
+    """Console, screen and end are compared as far as each is known."""
+    ours = CoreReport("interpreter", "", True, None, Stop.EXIT, 3, console="abc", screen="s")
+    theirs = replace(ours, core="qemu")
+    assert differences(ours, theirs) == {}
+    assert differences(ours, replace(theirs, exit_status=4))["ending"] == (
+        "it ended with exit 4, interpreter with exit 3"
+    )
+    assert differences(ours, replace(theirs, console="abd"))["console"] == (
+        "its console is not interpreter's: from character 2, 'd' for 'c'"
+    )
+    assert differences(ours, replace(theirs, console="ab", stop=Stop.BUDGET)) == {}
+    assert "screen" in differences(ours, replace(theirs, screen=None))
+    assert differences(ours, replace(theirs, screen=None, notes=(UNREAD,))) == {}
+    halted = replace(theirs, core="bochs", stop=Stop.HALTED, exit_status=None)
+    assert differences(ours, halted) == {}
+    assert "ending" in differences(replace(ours, stop=Stop.SHUTDOWN, exit_status=None), halted)
