@@ -10,9 +10,12 @@ changed since, as they were: a guest that writes little costs little.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Generic, Protocol, TypeVar
 
 from .machine import Machine, MachineState
+from .report import Stop
 from .x86.paging import PAGE
 
 INTERVAL = 5_000
@@ -23,13 +26,48 @@ MAX_CHECKPOINTS = 256
 """1.3 million instructions at full density; before that every second one is dropped, and again."""
 CHUNK = 64 << 10
 
+Change = bytes | Callable[[], None]
+"""What a user did to a machine: typed a text, or changed something with a function of this machine."""
+
+
+class Moment(Protocol):
+    """A machine's state without RAM."""
+
+    @property
+    def instructions(self) -> int: ...
+
+
+State = TypeVar("State", bound=Moment)
+
+
+class Memory(Protocol):
+    """RAM: the first ``size`` bytes of ``view``."""
+
+    view: memoryview
+    size: int
+
+
+class Rewindable(Protocol[State]):
+    """What going back needs of a machine: the PC's (cores/machine.py), or a foreign one."""
+
+    @property
+    def memory(self) -> Memory: ...
+    @property
+    def vmm(self) -> Moment: ...
+    @property
+    def stop(self) -> Stop | None: ...
+    def step(self) -> None: ...
+    def type_text(self, text: bytes) -> None: ...
+    def save(self) -> State: ...
+    def restore(self, state: State) -> None: ...
+
 
 @dataclass(slots=True)
-class Checkpoint:
+class Checkpoint(Generic[State]):
     """A machine at one moment. undo: pages as they were then, by GPA, that had changed by the next
     checkpoint."""
 
-    state: MachineState
+    state: State
     undo: dict[int, bytes]
 
     @property
@@ -37,19 +75,25 @@ class Checkpoint:
         return self.state.instructions
 
 
-class History:
-    """The past of one machine, in exact mode. typed: (instruction, text), all of it in the past."""
+class Past(Generic[State]):
+    """The past of one machine, in exact mode. typed: (instruction, text), all of it in the past.
 
-    def __init__(self, machine: Machine, typed: tuple[tuple[int, bytes], ...] = ()) -> None:
+    What the user did is kept with its time, and done again whenever that time comes again."""
+
+    def __init__(self, machine: Rewindable[State], typed: tuple[tuple[int, bytes], ...] = ()) -> None:
         self.machine = machine
-        self.typed = list(typed)
+        self._changes: list[tuple[int, Change]] = list(typed)
         self._newest = bytearray(machine.memory.view[: machine.memory.size])
         self._checkpoints = [Checkpoint(machine.save(), {})]
-        self._replayed = len(self.typed)
+        self._replayed = len(self._changes)
+
+    @property
+    def typed(self) -> list[tuple[int, bytes]]:
+        return [(n, change) for n, change in self._changes if isinstance(change, bytes)]
 
     def step(self) -> None:
         """Complete one more instruction, with what was typed before it the first time."""
-        self._retype()
+        self._replay()
         self.machine.step()
         done = self.machine.vmm.instructions
         if done >= self._checkpoints[-1].instructions + INTERVAL:
@@ -57,16 +101,22 @@ class History:
 
     def type_text(self, text: bytes) -> None:
         """Type on the guest's keyboard, now; the future that was known is no more."""
-        now = self.machine.vmm.instructions
+        self._change(text)
+
+    def poke(self, change: Callable[[], None]) -> None:
+        """Change the machine, now and whenever this moment comes again."""
+        self._change(change)
+
+    def _change(self, change: Change) -> None:
         self.forget_future()
-        self.typed.append((now, text))
-        self._retype()
+        self._changes.append((self.machine.vmm.instructions, change))
+        self._replay()
 
     def forget_future(self) -> None:
         """The guest has been changed from outside: what came after the present never happens."""
         now = self.machine.vmm.instructions
-        self.typed = [(n, text) for n, text in self.typed if n <= now]
-        self._replayed = min(self._replayed, len(self.typed))
+        self._changes = [(n, change) for n, change in self._changes if n <= now]
+        self._replayed = min(self._replayed, len(self._changes))
         while len(self._checkpoints) > 1 and self._checkpoints[-1].instructions > now:
             self._rewind_newest(self._checkpoints[-2].undo)
             self._checkpoints.pop()
@@ -74,14 +124,19 @@ class History:
 
     def seek(self, instruction: int) -> None:
         """Be where ``instruction`` instructions are completed, or at the end if that comes first."""
+        self.approach(instruction)
+        while self.machine.stop is None and self.machine.vmm.instructions < instruction:
+            self.step()
+
+    def approach(self, instruction: int) -> None:
+        """Be at the last checkpoint from which stepping leads to ``instruction``, or stay if the way
+        from here is shorter."""
         now = self.machine.vmm.instructions
         best = max(
             (i for i, c in enumerate(self._checkpoints) if c.instructions <= instruction), default=0
         )
         if not now <= instruction or self._checkpoints[best].instructions > now:
             self._restore(best)
-        while self.machine.stop is None and self.machine.vmm.instructions < instruction:
-            self.step()
 
     # Checkpoints
 
@@ -130,11 +185,24 @@ class History:
                 view[at : at + PAGE] = page
         self.machine.restore(self._checkpoints[index].state)
         done = self.machine.vmm.instructions
-        self._replayed = sum(1 for n, _ in self.typed if n < done)
+        self._replayed = sum(1 for n, _ in self._changes if n < done)
 
-    def _retype(self) -> None:
-        """Type what was typed here the first time."""
+    def _replay(self) -> None:
+        """Do what the user did here the first time."""
         now = self.machine.vmm.instructions
-        while self._replayed < len(self.typed) and self.typed[self._replayed][0] <= now:
-            self.machine.board.type_text(self.typed[self._replayed][1])
+        while self._replayed < len(self._changes) and self._changes[self._replayed][0] <= now:
+            change = self._changes[self._replayed][1]
             self._replayed += 1
+            if isinstance(change, bytes):
+                self.machine.type_text(change)
+            else:
+                change()
+
+
+class History(Past[MachineState]):
+    """The past of a PC."""
+
+    machine: Machine
+
+    def __init__(self, machine: Machine, typed: tuple[tuple[int, bytes], ...] = ()) -> None:
+        super().__init__(machine, typed)

@@ -103,6 +103,10 @@ class Machine:
     def console(self) -> str:
         return bytes(self.board.console).decode("latin-1")
 
+    def type_text(self, text: bytes) -> None:
+        """Type on the guest's keyboard and serial line."""
+        self.board.type_text(text)
+
     def save(self) -> MachineState:
         """The state of everything but RAM, unaffected by what happens later."""
         return MachineState(

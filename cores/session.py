@@ -7,6 +7,7 @@ vCPU process to the thread that seized it. Only ``interrupt`` may be called from
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from . import peers, registry
@@ -165,6 +166,8 @@ def compare(program: Program, options: Options) -> CompareReport:
 
 
 def _compare_cores(program: Program, options: Options) -> CompareReport:
+    if program.format == "m68k":
+        return _foreign(program, options)
     with contextlib.closing(Session(program, options)) as session:
         if options.free:
             session.run_free()
@@ -178,15 +181,26 @@ def _compare_cores(program: Program, options: Options) -> CompareReport:
             equivalent: bool | None = divergence is None
         else:
             equivalent = None
-        return _in_order(program, options, session, reports, equivalent, divergence)
+        return _in_order(program, options, session.absent, reports, equivalent, divergence)
+
+
+def _foreign(program: Program, options: Options) -> CompareReport:
+    """A program for another CPU: one core alone can run it, and nothing is compared."""
+    from .m68k import session as foreign  # it needs this file's Options
+
+    absent = foreign.refusals(options)
+    asked = map(registry.resolve, options.cores or DEFAULT_CORES)
+    runs = set(asked) - {core.core for core in absent}
+    reports = [foreign.run(program, options)] if runs else []
+    return _in_order(program, options, absent, reports, None, None)
 
 
 def _in_order(
-    program: Program, options: Options, session: Session, reports: list[CoreReport],
+    program: Program, options: Options, absences: Iterable[Absent], reports: list[CoreReport],
     equivalent: bool | None, divergence: Divergence | None,
 ) -> CompareReport:  # fmt: skip
     by_core = {report.core: report for report in reports}
-    for absent in session.absent:
+    for absent in absences:
         by_core[absent.core] = CoreReport(
             absent.core, absent.engine, available=False, reason=absent.reason
         )

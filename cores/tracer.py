@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from . import registry
 from .errors import EngineError
+from .m68k import session as foreign
 from .machine import Machine
 from .program import Program
 from .report import CoreReport, ExitLine, StepLine, Stop, TraceLine
@@ -28,6 +29,9 @@ def trace(
     steps: each completed instruction too (exact mode only). Raises UnavailableError when the core
     cannot run here. Closing the iterator early releases the machine."""
     registry.resolve(core)
+    if program.format == "m68k":
+        yield from foreign.trace(program, core, options, steps)
+        return
     with contextlib.closing(start(program, core, options)) as machine:
         try:
             yield from _free(machine, options) if options.free else _exact(machine, options, steps)

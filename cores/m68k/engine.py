@@ -49,8 +49,6 @@ class Completed:
 class M68kEngine:
     """A 68000 in Unicorn. Raises UnavailableError when Unicorn is missing or unknown."""
 
-    bridged = 0
-
     def __init__(self, bus: Bus, ram_address: int) -> None:
         """ram_address: of the bus's RAM in this process."""
         if reason := unicorn_native.probe():
@@ -109,9 +107,6 @@ class M68kEngine:
     def where(self) -> str:
         """Where the guest's registers live, for the pane's headline."""
         return f"host memory at {self._unicorn.address:#x}"
-
-    def interrupt(self) -> None:
-        """From any thread. A step is over in no time: nothing needs to be done."""
 
     def close(self) -> None:
         self._unicorn.close()

@@ -11,7 +11,6 @@ from ..ram import Ram
 from ..report import CoreReport, MachineSnapshot, Stop
 from . import picture
 from .bus import Bus, BusState
-from .decode import decode
 from .engine import M68kEngine
 from .exceptions import Vector
 from .monitor import Monitor, MonitorState
@@ -39,15 +38,15 @@ class M68kState:
 
 class M68kMachine:
     """A 68000 after its reset: RAM from 0 with SSP and PC in the first two vectors, the program at
-    0x1000. ram: bytes; a 68000 reaches 0xFF0000 of them at most."""
+    0x1000. ram: bytes; a 68000 reaches 0xFF0000 of them at most. notes: for the report."""
 
     state_names = STATE_NAMES
 
-    def __init__(self, program: Program, *, ram: int) -> None:
+    def __init__(self, program: Program, *, ram: int, notes: tuple[str, ...] = ()) -> None:
         self.program = program
         self.core = CORE
         self.seconds = 0.0
-        self._asked = False
+        self._notes = notes
         self.ram = Ram(min(ram, M68K_DEVICES))
         self.memory = self.bus = Bus(self.ram)
         self.cpu = M68kCpu()
@@ -77,25 +76,16 @@ class M68kMachine:
     def run_free(self, seconds: float) -> None:
         """Run for at most so long, or until it stops. Still instruction by instruction: the rules
         that the engine adds to Unicorn's want to be asked each time."""
-        self._asked = False
         began = perf_counter()
         vmm, end = self.vmm, began + seconds
-        while vmm.stop is None and not self._asked and perf_counter() < end:
+        while vmm.stop is None and perf_counter() < end:
             for _ in range(BURST):
                 vmm.step()
         self.seconds += perf_counter() - began
 
-    def interrupt(self) -> None:
-        """From any thread: end a free run soon."""
-        self._asked = True
-
     @property
     def stop(self) -> Stop | None:
         return self.vmm.stop
-
-    def fail(self, reason: str) -> None:
-        """The host cannot go on."""
-        self.vmm.stop, self.vmm.reason = Stop.ERROR, reason
 
     def state(self) -> tuple[int, ...]:
         """All registers, in the order of ``state_names``."""
@@ -104,15 +94,8 @@ class M68kMachine:
     def console(self) -> str:
         return self.bus.console.decode("latin-1")
 
-    def screen(self) -> None:
-        """It has none."""
-
     def type_text(self, text: bytes) -> None:
-        """It has no keyboard either."""
-
-    def text_at(self, code: bytes, address: int) -> str:
-        """Disassembly of one instruction."""
-        return decode(code, address).text if code else ""
+        """It has no keyboard."""
 
     def save(self) -> M68kState:
         """The state of everything but RAM, unaffected by what happens later."""
@@ -151,7 +134,7 @@ class M68kMachine:
 
     def notes(self) -> tuple[str, ...]:
         """What the user should know beside the figures."""
-        return ()
+        return self._notes
 
     def close(self) -> None:
         """Release the engine, then the memory it maps."""

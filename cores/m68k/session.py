@@ -1,0 +1,168 @@
+"""A session with the foreign machine: one core runs it, so there is nothing to compare.
+
+``run`` is for `compare`, ``trace`` for `trace`, ``ForeignSession`` for the interface (app/worker.py).
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from time import perf_counter
+
+from .. import registry
+from ..errors import UnavailableError
+from ..history import Past
+from ..program import Program
+from ..report import CoreReport, ExitLine, MachineSnapshot, SessionSnapshot, StepLine, Stop
+from ..session import DEFAULT_CORES, DEFAULT_SECONDS, DEFAULT_STEPS, Absent, Options
+from ..x86.instruction import Reason
+from .machine import CORE, REFUSAL, M68kMachine, M68kState
+
+NO_BUDGET = 1 << 62
+
+
+def refusals(options: Options) -> tuple[Absent, ...]:
+    """The cores asked for that cannot run a 68000 program, and why not."""
+    asked = dict.fromkeys(map(registry.resolve, options.cores or DEFAULT_CORES))
+    here = map(registry.availability, asked)
+    return tuple(
+        Absent(core.core, core.engine, core.reason or REFUSAL if core.core == CORE else REFUSAL)
+        for core in here
+        if core.core != CORE or not core.available
+    )
+
+
+def start(program: Program, core: str, options: Options) -> M68kMachine:
+    """A machine after its reset. Raises UnavailableError for every core but the interpreter."""
+    if registry.resolve(core) != CORE:
+        raise UnavailableError(f"{core}: {REFUSAL}")
+    ignored = [name for name, given in (("disk", options.disk), ("keyboard", options.input)) if given]
+    notes = tuple(f"this machine has no {name}" for name in ignored)
+    return M68kMachine(program, ram=options.ram, notes=notes)
+
+
+def run(program: Program, options: Options) -> CoreReport:
+    """Run it to its end, or until the budget is spent."""
+    with contextlib.closing(start(program, CORE, options)) as machine:
+        if options.free:
+            machine.run_free(DEFAULT_SECONDS if options.budget is None else options.budget)
+            machine.vmm.stop = machine.vmm.stop or Stop.BUDGET
+        else:
+            machine.vmm.budget = int(DEFAULT_STEPS if options.budget is None else options.budget)
+            while machine.stop is None:
+                machine.step()
+        return machine.report()
+
+
+def trace(
+    program: Program, core: str, options: Options, steps: bool
+) -> Iterator[ExitLine | StepLine | CoreReport]:
+    """Run it and yield what happens; nothing exits an interpreter, so that is the instructions, if
+    they are wanted, and the report at the end. Raises UnavailableError for every other core."""
+    if options.free or not steps:
+        start(program, core, options).close()
+        yield run(program, options)
+        return
+    with contextlib.closing(start(program, core, options)) as machine:
+        vmm = machine.vmm
+        vmm.budget = int(DEFAULT_STEPS if options.budget is None else options.budget)
+        while machine.stop is None:
+            before = machine.state()
+            machine.step()
+            if vmm.last is not None:
+                insn, changed = vmm.last, _changes(machine, before)
+                yield StepLine(vmm.instructions - 1, vmm.last_pc, insn.code, insn.text, changed)
+        yield machine.report()
+
+
+def _changes(machine: M68kMachine, before: tuple[int, ...]) -> dict[str, int | bytes]:
+    columns = zip(machine.state_names, before, machine.state(), strict=True)
+    changed: dict[str, int | bytes] = {name: new for name, old, new in columns if old != new}
+    for address, length in machine.vmm.stored:
+        changed[f"mem:{address:#x}"] = bytes(machine.bus.view[address : address + length])
+    return changed
+
+
+class ForeignSession:
+    """The foreign machine under a user's hands; see ``cores.live.LiveSession``."""
+
+    def __init__(self, program: Program, options: Options) -> None:
+        self._program = program
+        self._options = options
+        self._serial = 0
+        self._interrupted = False
+        self._absent = tuple((absent.core, absent.reason) for absent in refusals(options))
+        self._open()
+
+    def _open(self) -> None:
+        asked = self._options.cores or DEFAULT_CORES
+        self._machine = start(self._program, CORE if CORE in asked else asked[0], self._options)
+        self._machine.vmm.budget = NO_BUDGET
+        self._history: Past[M68kState] = Past(self._machine)
+        self._before = self._machine.state()
+
+    def step(self) -> None:
+        """Complete one more instruction."""
+        self._before = self._machine.state()
+        self._history.step()
+
+    def run(self, seconds: float) -> bool:
+        """Go on for so long; False when the machine has stopped."""
+        self._before = self._machine.state()
+        self._interrupted = False
+        end = perf_counter() + seconds
+        while self._machine.stop is None and not self._interrupted and perf_counter() < end:
+            self._history.step()
+        return self._machine.stop is None
+
+    def run_free(self, seconds: float) -> bool:
+        """An interpreter that asks the 68000's rules at each instruction has no faster way."""
+        return self.run(seconds)
+
+    def next_exit(self, reason: Reason | None = None, limit: float = 0.05) -> bool:
+        """Nothing exits: this comes to the end. False when the time was up before."""
+        return not self.run(limit)
+
+    def previous_exit(self) -> None:
+        """There was none: to the beginning."""
+        self.go_to(0)
+
+    def step_back(self) -> None:
+        """To the state before the last instruction."""
+        self.go_to(max(0, self._machine.vmm.instructions - 1))
+
+    def go_to(self, instruction: int) -> None:
+        """To where so many instructions are completed."""
+        self._before = self._machine.state()
+        self._history.seek(instruction)
+
+    def restart(self) -> None:
+        """Everything from the beginning."""
+        self.close()
+        self._open()
+
+    def key(self, text: str) -> None:
+        """This machine has no keyboard."""
+
+    def snapshot(self) -> SessionSnapshot:
+        """The machine at this moment."""
+        self._serial += 1
+        return SessionSnapshot(
+            serial=self._serial, path=self._program.path, mode="exact", running=False, compared=0,
+            divergence=None, machines=(self._picture(),), unavailable=self._absent,
+        )  # fmt: skip
+
+    def _picture(self) -> MachineSnapshot:
+        machine = self._machine
+        columns = zip(machine.state_names, self._before, machine.state(), strict=True)
+        return machine.picture(
+            frozenset(name for name, old, new in columns if old != new and name != "pc")
+        )
+
+    def interrupt(self) -> None:
+        """From any thread: end the slice under way."""
+        self._interrupted = True
+
+    def close(self) -> None:
+        """Release the machine."""
+        self._machine.close()
