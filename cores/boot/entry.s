@@ -35,8 +35,8 @@ _start:
 # What holds nothing of the program is zero: the BIOS has left much behind.
         xor     eax, eax
         mov     edi, 0x16000
-        mov     ecx, 0xa0000 - 0x16000
-        rep     stosb
+        mov     ecx, (0xa0000 - 0x16000) / 8
+        rep     stosq
         mov     ebx, RUNS
         mov     edi, 0x100000
 gap:    mov     ecx, [rbx]
@@ -44,8 +44,9 @@ gap:    mov     ecx, [rbx]
         jne     bounded
         mov     ecx, [RAM_END]
 bounded:
-        sub     ecx, edi
-        rep     stosb
+        sub     ecx, edi                # whole pages
+        shr     ecx, 3
+        rep     stosq
         mov     ecx, [rbx + 4]
         shl     ecx, 9
         add     edi, ecx
