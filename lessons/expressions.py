@@ -78,7 +78,7 @@ class Expression:
 def parse(text: str) -> Expression:
     """Raises ExpressionError with what is wrong."""
     try:
-        tree = ast.parse(text.strip(), mode="eval").body
+        tree = ast.parse(text.strip().replace("\n", "\\n"), mode="eval").body
     except (SyntaxError, ValueError) as error:
         reason = error.msg if isinstance(error, SyntaxError) else str(error)
         raise ExpressionError(f"no expression: {text.strip()!r} ({reason})") from None
