@@ -4,7 +4,7 @@
 #
 #   vector 0-31     faults go on at R13; traps (1, 3, 4) behind the instruction. Gates of DPL 0, but 3, 4
 #   vector 0x20-2f  the PICs': counted in `interrupts`, acknowledged
-#   vector 0x40-41  interrupt and trap gate of DPL 3; 0x42 of DPL 0; then broken gates; 0x47 on IST 2
+#   vector 0x40-41  interrupt and trap gate of DPL 3; 0x42 of DPL 0; then broken gates; 0x47 on IST 2; 0x48 ends
 .set TSS, 0x11080
 .set USER_DATA, 0x200000
 .set USER_STACK, 0x300000

@@ -16,7 +16,7 @@
 
 ## too_long: more than 15 bytes of prefixes
 %faults #GP
-! .byte 0x66, 0x66, 0x66, 0x66, 0x66, 0x66, 0x66, 0x66, 0x66, 0x66, 0x66, 0x66, 0x66, 0x66, 0x90
+! .byte 0x66, 0x66, 0x66, 0x66, 0x66, 0x66, 0x66, 0x66, 0x66, 0x66, 0x66, 0x66, 0x66, 0x66, 0x66, 0x90
 
 ## divide_by_zero: #DE leaves the registers as they were
 %faults #DE #DE #DE #DE
@@ -45,7 +45,7 @@
 %faults #PF #PF(2) #PF
     mov ecx, 0x30000000
 ! mov rax, [rcx]
-! push [rcx]; mov [rcx], eax
+! mov [rcx], eax
     mov rcx, 0x400000 - 4
 ! mov rax, [rcx]
 
@@ -60,32 +60,41 @@
 ! mov rax, [rcx]
 
 ## non_canonical: #GP, but #SS through the stack
-%faults #GP #GP #SS #SS #SS #GP
+%faults #GP #GP #SS #SS #GP #SS
     mov rcx, 0x8000000000000000
 ! mov [rcx], rax
 ! mov rax, [rcx]
     mov rbp, rcx
 ! mov rax, [rbp + 8]
+! mov rax, ss:[rbp]
+    mov byte ptr [rip + idt + 12 * 16 + 4], 1
+    mov qword ptr [TSS + 0x24], 0x96000
     mov rbx, rsp
+! mov rax, fs:[rbp]
     mov rsp, rcx
-! mov rax, [rsp]
+! push rax
     mov rsp, rbx
-! mov rax, ss:[rcx]
-! mov rax, ds:[rbp]
 
 ## fetch_from_nowhere: #PF of the fetch itself, CR2 = RIP
-%faults #PF #PF(0x10) #GP
+%faults #PF(0x10) #PF(0x10)
     mov eax, 0x5000
 ! jmp rax
-    mov rax, cr4
     mov rax, 0x7fff00000000
 ! call rax
     pop rcx
+
+## non_canonical_branch [exact]: #GP at the branch, before RIP has left
+%faults #GP #GP #GP
     mov rax, 0x8000000000000000
 ! jmp rax
+    mov rbx, rsp
+! call rax
+    push rax
+! ret
+    mov rsp, rbx
 
 ## instruction_across_pages: the second page is missing, and CR2 names it
-%faults #PF
+%faults #PF(0x10)
     mov edi, 0x60000 - 1
     mov byte ptr [edi], 0x48
     and qword ptr [0x15000 + 8 * 0x60], -2
@@ -112,13 +121,21 @@
 ! int 0x46
 ! int 0x90
 
-## null_selector_loads: SS refuses the null selector, the data segments take it
-%faults #GP
+## null_selector_loads: in ring 0 of long mode every data segment takes the null selector, SS too
     xor eax, eax
     mov ds, eax
     mov es, eax
     mov fs, eax
     mov gs, eax
+    mov ss, eax
+    mov ebx, ss
+    mov eax, 0x18
+    mov ss, eax
+
+## null_stack_of_ring_3 [exact]: SS takes the null selector with the RPL of its own ring alone
+%faults #GP
+    mov eax, 3
+    mov ds, eax
 ! mov ss, eax
 
 ## bad_selectors: behind the table's limit, a wrong type, a privilege too low
@@ -135,14 +152,18 @@
 ! mov ss, eax
 
 ## segment_not_present: #NP for data, #SS for the stack, the descriptor's selector as error code
-%faults #NP(0x18) #SS(0x18)
-    and byte ptr [0x11000 + 0x18 + 5], 0x7f
-    mov eax, 0x18
+%faults #NP(0x20) #SS(0x20)
+    mov rax, [0x11018]
+    btr rax, 47
+    mov [0x11020], rax
+    mov eax, 0x20
 ! mov ds, eax
 ! mov ss, eax
-    or byte ptr [0x11000 + 0x18 + 5], 0x80
+    bts qword ptr [0x11020], 47
+    mov ds, eax
+    mov ss, eax
 
-## misaligned_sse: aligned forms fault, unaligned ones do not [exact]
+## misaligned_sse [exact]: aligned forms fault, unaligned ones do not
 %faults #GP #GP #GP
     lea rcx, [rsp - 0x101]
 ! movaps xmm0, [rcx]
@@ -161,14 +182,11 @@
     mov ecx, 0xc0000103
 ! rdmsr
 
-## bad_msr_values: reserved EFER bits, LMA against PG, non-canonical bases
-%faults #GP #GP #GP #GP
+## bad_msr_values [hardware]: reserved EFER bits, non-canonical bases
+%faults #GP #GP #GP
     mov ecx, 0xc0000080
     rdmsr
     or eax, 0x4000
-! wrmsr
-    rdmsr
-    and eax, 0xfffffeff
 ! wrmsr
     mov ecx, 0xc0000100
     mov edx, 0x80000000
@@ -176,7 +194,7 @@
     mov ecx, 0xc0000082
 ! wrmsr
 
-## bad_control_bits: CR4 beyond the platform's, CR0 that contradicts itself, CR8 and CR3 too wide
+## bad_control_bits [hardware]: CR4 beyond the platform's, CR0 that contradicts itself, CR8 and CR3 too wide
 %faults #GP #GP #GP #GP #GP #UD #UD
     mov rax, cr4
     bts rax, 17
@@ -194,7 +212,7 @@
 ! .byte 0x0f, 0x20, 0xc8
 ! .byte 0x0f, 0x20, 0xe8
 
-## absent_instructions: what the platform's CPUID does not list is #UD [hardware]
+## absent_instructions [hardware]: what the platform's CPUID does not list is #UD
 %faults #UD #UD #UD #UD #UD #UD #UD #UD
 ! .byte 0xc5, 0xf0, 0x58, 0xc2
 ! rdrand eax
@@ -232,7 +250,7 @@ v6_done:
     xor ecx, ecx
 ! mov rax, [rcx]
 
-## benign_then_fault: #UD's missing gate is just a #NP, no #DF
+## benign_then_fault [hardware=always]: #UD's missing gate is just a #NP, no #DF
 %faults #NP(0x33)
     and byte ptr [rip + idt + 6 * 16 + 5], 0x7f
 ! ud2
@@ -243,12 +261,12 @@ v6_done:
     xor ecx, ecx
 ! div ecx
 
-## handler_without_stack: the frame cannot be pushed: #PF inside #UD is #DF, and that has no stack either
+## handler_without_stack [hardware=always]: the frame cannot be pushed: #PF inside #UD is #DF, and that has no stack either
 %ends shutdown
     mov rsp, 0x500
     ud2
 
-## double_fault_on_ist: an IST stack rescues what has lost its own
+## double_fault_on_ist [hardware=always]: an IST stack rescues what has lost its own
 %faults #DF
     mov byte ptr [rip + idt + 8 * 16 + 4], 1
     mov qword ptr [TSS + 0x24], 0x96000
@@ -297,7 +315,7 @@ wrong: .short 0xfff
     mov rsp, rbx
 
 ## resume_flag: RF in a fault's frame, and what IRET makes of it
-%faults #UD #DB
+%faults #UD #DB #DB #DB #DB
 ! ud2
     mov rbx, rsp
     push 0x18

@@ -70,8 +70,8 @@ words: .quad 1, 2, 3, 4
     popfq
     nop
 
-## trap_flag_and_rep: one #DB after the whole of a REP here, and over a jump
-%faults #DB #DB #DB #DB #DB #DB #DB #DB
+## trap_flag_and_rep: #DB after each iteration of a REP, and after a jump
+%faults #DB #DB #DB #DB #DB #DB #DB #DB #DB
     mov edi, 0x50000
     pushfq
     or dword ptr [rsp], 0x100
@@ -87,7 +87,7 @@ over:
     nop
 
 ## trap_flag_and_fault: a fault under TF; its handler runs without
-%faults #DB #UD #DB #DB #DB
+%faults #DB #DB #UD #DB #DB #DB
     pushfq
     or dword ptr [rsp], 0x100
     popfq
