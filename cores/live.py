@@ -7,12 +7,16 @@ of host time, so that between two of them a key can be answered and a picture ta
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from time import perf_counter
 
+from . import look as inside
 from . import picture
+from .breakpoints import Breakpoint, Watch
 from .errors import EngineError
 from .history import History
 from .machine import Machine
+from .poke import Poke
 from .program import Program
 from .report import SessionSnapshot, Stop
 from .session import Options, Session
@@ -20,6 +24,7 @@ from .x86.instruction import Reason
 from .x86.registers import STATE_NAMES
 
 NO_BUDGET = 1 << 62
+NOWHERE: frozenset[Breakpoint] = frozenset()
 
 
 class LiveSession:
@@ -38,7 +43,17 @@ class LiveSession:
             machine.vmm.budget = NO_BUDGET
         self._histories = [History(machine) for machine in self._session.machines]
         self._mode = "exact"
+        self._reached = ""
+        self._heading: int | None = None  # the instruction that the machines are on the way to,
+        self._replaying = False  # and whether it lies in their past
+        self._marks = picture.Marks()
+        self._looks = inside.Looks(self._session.machines)
+        self._remember()
+
+    def _remember(self) -> None:
+        """What is on the screen now will be compared with what comes next."""
         self._before = self._states()
+        self._looks.remember()
 
     # What is saved and reopened (cores/saved.py)
 
@@ -67,39 +82,81 @@ class LiveSession:
         """The machines have been put into another state: there is no past before it."""
         self._mode = mode
         self._histories = [History(machine, typed) for machine in self._session.machines]
-        self._before = self._states()
+        self._remember()
         self._session.lockstep.resume(self._now())
 
     # Forwards
 
     def step(self) -> None:
         """All machines complete one more instruction, and are compared."""
-        self._before = self._states()
-        self._step()
+        self._settle()
+        self._remember()
+        if not self._session.ended:
+            self._step()
 
     def _step(self) -> None:
         for history in self._histories:
             if history.machine.stop is None:
-                try:
-                    history.step()
-                except EngineError as error:
-                    history.machine.vmm.stop = Stop.ERROR
-                    history.machine.vmm.reason = str(error)
+                self._guarded(history)
         if self._mode == "exact":
             self._session.compare_step()
 
-    def run(self, seconds: float) -> bool:
-        """Exact lockstep for so long; False when all machines have stopped."""
-        return self._until(seconds, lambda: False) is not None
+    def _guarded(self, history: History) -> None:
+        """A step; the host's failure stops one machine, not the session."""
+        try:
+            history.step()
+        except EngineError as error:
+            history.machine.vmm.stop, history.machine.vmm.reason = Stop.ERROR, str(error)
 
-    def next_exit(self, reason: Reason | None = None, limit: float = 0.05) -> bool:
-        """Go on until a machine has left its guest (for that reason); False when the time was up."""
+    def run(
+        self, seconds: float, breakpoints: frozenset[Breakpoint] = NOWHERE, steps: int | None = None
+    ) -> bool:
+        """Exact lockstep for so long, and so many steps at most; False when all machines have
+        stopped, or one of the breakpoints is reached."""
+        return self._run(seconds, breakpoints, lambda: False, steps) is not None
+
+    def next_exit(
+        self,
+        reason: Reason | None = None,
+        limit: float = 0.05,
+        breakpoints: frozenset[Breakpoint] = NOWHERE,
+    ) -> bool:
+        """Go on until a machine has left its guest (for that reason), or a breakpoint is reached;
+        False when the time was up."""
         before = self._exits(reason)
-        return self._until(limit, lambda: self._exits(reason) != before) is not False
+        return self._run(limit, breakpoints, lambda: self._exits(reason) != before) is not False
+
+    def _run(
+        self,
+        seconds: float,
+        breakpoints: frozenset[Breakpoint],
+        reached: Callable[[], bool],
+        steps: int | None = None,
+    ) -> bool | None:
+        """As ``_until``; None as well when a breakpoint was reached."""
+        self._settle()
+        self._reached = ""
+        watch = Watch(self._session, breakpoints) if breakpoints else None
+        left = NO_BUDGET if steps is None else steps
+
+        def stop() -> bool:
+            nonlocal left
+            left -= 1
+            if watch is not None and (hit := watch.reached()) is not None:
+                self._reached = str(hit)
+                return True
+            return left <= 0 or reached()
+
+        outcome = self._until(seconds, stop)
+        return None if self._reached else outcome
 
     def _until(self, seconds: float, reached: Callable[[], bool]) -> bool | None:
         """Step until ``reached()``: True; the slice is over: False; all have stopped: None."""
-        self._before = self._states()
+        self._settle()
+        self._remember()
+        return self._go_on(seconds, reached)
+
+    def _go_on(self, seconds: float, reached: Callable[[], bool]) -> bool | None:
         self._interrupted = False
         end = perf_counter() + seconds
         while perf_counter() < end and not self._interrupted:
@@ -118,9 +175,11 @@ class LiveSession:
         """Full speed, each machine by itself, for a share of the time; False when all have stopped.
 
         Nothing is compared from here on, and the past before it cannot be gone back to."""
+        self._settle()
+        self._reached = ""
         if self._mode == "exact":
             self._mode = "free"
-        self._before = self._states()
+        self._remember()
         going = [machine for machine in self._session.machines if machine.stop is None]
         for machine in going:
             try:
@@ -138,19 +197,69 @@ class LiveSession:
     def previous_exit(self) -> None:
         """To just before the last instruction, so far, that left the guest on any machine."""
         now = self._now()
-        events = (e.n for m in self._session.machines for e in m.vmm.trace.events if e.n < now)
-        self.go_to(max(events, default=0))
+        traces = [machine.vmm.trace for machine in self._session.machines]
+        newest = (next((e.n for e in reversed(t.events) if e.n < now), 0) for t in traces)
+        self.go_to(max(newest, default=0))
 
     def go_to(self, instruction: int) -> None:
         """To where so many instructions are completed, on all machines together."""
+        while not self.seek(instruction, 3600.0):
+            pass
+
+    def seek(self, instruction: int, seconds: float) -> bool:
+        """Be on the way to ``instruction`` for so long; False when it takes more time: call again.
+
+        What lies ahead of the machines is run, and compared, for the first time; what lies behind is
+        had again from a checkpoint, and has been compared before."""
         if self._mode == "free":
-            return
-        self._before = self._states()
-        lockstep = self._session.lockstep
-        lockstep.pause()
-        for history in self._histories:
-            history.seek(instruction)
-        lockstep.resume(instruction)
+            return True
+        if self._heading != instruction:
+            self._set_out(instruction)
+        if not self._replaying:
+            arrived = (
+                self._now() >= instruction
+                or self._go_on(seconds, lambda: self._now() >= instruction) is not False
+            )
+        else:
+            arrived = self._catch_up(instruction, seconds)
+        if arrived:
+            self._settle()
+        return arrived
+
+    def _set_out(self, instruction: int) -> None:
+        self._settle()
+        self._remember()
+        self._reached = ""
+        self._heading = instruction
+        if instruction < self._now():
+            self._session.lockstep.pause()
+            for history in self._histories:
+                history.approach(instruction)
+            self._replaying = True
+
+    def _catch_up(self, instruction: int, seconds: float) -> bool:
+        """Step each machine through its past, by itself."""
+        end = perf_counter() + seconds
+        while behind := self._behind(instruction):
+            for history in behind:
+                self._guarded(history)
+            if perf_counter() >= end:
+                return False
+        return True
+
+    def _behind(self, instruction: int) -> list[History]:
+        machines = ((history, history.machine) for history in self._histories)
+        return [h for h, m in machines if m.stop is None and m.vmm.instructions < instruction]
+
+    def _settle(self) -> None:
+        """The way to an instruction ends here: have all machines at the same one."""
+        self._heading = None
+        if self._replaying:
+            self._replaying = False
+            here = self._now()
+            for history in self._histories:
+                history.seek(here)
+            self._session.lockstep.resume(here)
 
     def restart(self) -> None:
         """Everything from the beginning."""
@@ -159,8 +268,21 @@ class LiveSession:
 
     def key(self, text: str) -> None:
         """Type on the guests' keyboards, all alike."""
+        self._settle()
         for history in self._histories:
             history.type_text(text.encode("latin-1", "replace"))
+
+    def poke(self, poke: Poke, core: str | None = None) -> None:
+        """Change a register or memory of all machines alike, or of one alone, which will then
+        differ from the others. Raises InputError, before anything is changed."""
+        self._settle()
+        chosen = [h for h in self._histories if core in (None, h.machine.core)]
+        for history in chosen:
+            poke.check(history.machine)
+        self._remember()
+        self._marks.forget_after(self._now())
+        for history in chosen:
+            history.poke(partial(poke.apply, history.machine))
 
     def _now(self) -> int:
         return max((m.vmm.instructions for m in self._session.machines), default=0)
@@ -181,11 +303,44 @@ class LiveSession:
             for machine, old, new in zip(self._session.machines, self._before, after, strict=True)
         )
         lockstep = self._session.lockstep
+        self._marks.update(machine.vmm.trace for machine in self._session.machines)
+        heading = self._heading
         return SessionSnapshot(
             serial=self._serial, path=self._program.path, mode=self._mode, running=False,
             compared=lockstep.compared, divergence=lockstep.divergence, machines=machines,
             unavailable=tuple((absent.core, absent.reason) for absent in self._session.absent),
+            symbols=self._program.symbols, reached=self._reached, marks=self._marks.taken,
+            progress=None if heading is None else (min(self._done(), heading), heading),
+            disk=self._options.disk or "",
         )  # fmt: skip
+
+    def _done(self) -> int:
+        """How far the last of the machines has come."""
+        return min((m.vmm.instructions for m in self._session.machines if m.stop is None), default=0)
+
+    def look(self, what: inside.Look) -> inside.Sight | None:
+        """Inside one machine; None when there is nothing of the kind."""
+        return self._looks.look(what)
+
+    def around(self, core: str, number: int) -> inside.Around | None:
+        """The registers just before and after the event ``number`` (0: the first) of a machine,
+        had again by executing its instruction once more. None where that cannot be done."""
+        self._settle()
+        history = next((h for h in self._histories if h.machine.core == core), None)
+        if history is None or self._mode == "free":
+            return None
+        machine, lockstep = history.machine, self._session.lockstep
+        now, compared = machine.vmm.instructions, lockstep.compared
+        divergence = lockstep.divergence
+        lockstep.pause()
+        try:
+            return inside.around(history, number)
+        finally:
+            history.seek(now)
+            lockstep.resume(now)
+            lockstep.compared, lockstep.divergence = compared, divergence
+            if divergence is not None:
+                lockstep.pause()
 
     def _states(self) -> list[tuple[int, ...]]:
         return [machine.cpu.state() for machine in self._session.machines]

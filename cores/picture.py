@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from .emulator import REGISTER_FILE
 from .machine import Machine
 from .program import Program
 from .report import CodeLine, MachineSnapshot
+from .trace import Trace
 from .x86.decode import Truncated, decode, text
 from .x86.faults import GuestFault
 from .x86.instruction import Instruction, MemoryOperand, Register, Sensitivity
@@ -13,6 +16,7 @@ from .x86.registers import GPR_NAMES, STATE_NAMES
 
 LINES_BEFORE, LINES_AFTER = 12, 28
 EVENTS = 200
+MOST_MARKS = 2048
 _KINDS = {
     Sensitivity.ORDINARY: "direct",
     Sensitivity.PRIVILEGED: "privileged",
@@ -20,6 +24,42 @@ _KINDS = {
     Sensitivity.ABSENT: "absent",
 }
 _ONLY_WRITE = frozenset({"mov", "lea", "movzx", "movsx", "movsxd", "movabs", "pop", "in"})
+
+
+class Marks:
+    """The instructions at which a session's guests were left, for a line of a few hundred cells.
+
+    Kept up to date with what is new in the traces, and thinned out by powers of two, so that a
+    million exits cost no more than a thousand. taken: in no order; the future that going back has
+    left behind stays among them.
+    """
+
+    def __init__(self) -> None:
+        self.taken: tuple[int, ...] = ()
+        self._width = 1
+        self._found: dict[int, None] = {}
+        self._seen: dict[int, int] = {}
+
+    def update(self, traces: Iterable[Trace]) -> None:
+        """Take in what the machines' traces have more than last time."""
+        before = len(self._found)
+        for number, trace in enumerate(traces):
+            end = trace.dropped + len(trace.events)
+            first = max(0, min(self._seen.get(number, 0), end) - trace.dropped)
+            self._seen[number] = end
+            for event in trace.events[first:]:
+                self._found.setdefault(event.n // self._width)
+            while len(self._found) > MOST_MARKS:
+                self._width *= 2
+                self._found = {at // 2: None for at in self._found}
+                before = -1
+        if len(self._found) != before:
+            self.taken = tuple(at * self._width for at in self._found)
+
+    def forget_after(self, instruction: int) -> None:
+        """The guest has been changed: what was to come will not."""
+        self._found = {at: None for at in self._found if at * self._width <= instruction}
+        self.taken = tuple(at * self._width for at in self._found)
 
 
 def take(machine: Machine, changed: frozenset[str]) -> MachineSnapshot:
@@ -36,7 +76,8 @@ def take(machine: Machine, changed: frozenset[str]) -> MachineSnapshot:
         registers=dict(zip(STATE_NAMES, machine.cpu.state(), strict=True)), changed=changed,
         ring=machine.cpu.cpl, real_ring=real_ring, instructions=vmm.counted, exits=trace.exits,
         exits_by_reason={reason.value: n for reason, n in trace.by_reason.items() if n},
-        device_accesses=board.accesses, bridged=trace.bridged + machine.engine.bridged, console=machine.console(),
+        device_accesses=board.accesses, bridged=trace.bridged + machine.engine.bridged,
+        console=machine.console(),
         screen=board.screen(), stop=vmm.stop, reason=vmm.reason, exit_status=vmm.exit_status,
         code=_code(machine), events=tuple(trace.events[-EVENTS:]), notes=machine.notes(),
         reads=_reads(next_insn) if next_insn else frozenset(),

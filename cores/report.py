@@ -163,7 +163,11 @@ class SessionSnapshot:
     """All machines of a session at one moment. compared: steps found equal. running: going on by
     itself. mode: "exact" | "free". unavailable: (core, why) for those that cannot run here.
     error: our own failure in words, "" when there is none. escaped: what got past the VMM, in
-    words; empty while it holds control."""
+    words; empty while it holds control.
+    symbols: of the program, name -> address. reached: the breakpoint that ended the last run, in
+    words. marks: instructions at which a machine left its guest, thinned out where they are many.
+    progress: (instructions done, wanted) on the way to an instruction, None when not on one.
+    disk: path of the guests' data disk, "" for none."""
 
     serial: int
     path: str
@@ -175,3 +179,8 @@ class SessionSnapshot:
     unavailable: tuple[tuple[str, str], ...]
     error: str = ""
     escaped: tuple[str, ...] = ()
+    symbols: dict[str, int] = field(default_factory=dict)
+    reached: str = ""
+    marks: tuple[int, ...] = ()
+    progress: tuple[int, int] | None = None
+    disk: str = ""

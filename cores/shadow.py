@@ -82,6 +82,10 @@ class ShadowPages:
             self._mappings[KERNEL_SPACE, start] = start, stop - start
             self._large |= {(KERNEL_SPACE, part) for part in range(start // LARGE, -(-stop // LARGE))}
 
+    def mappings(self) -> list[tuple[int, int, int, int]]:
+        """(space, GVA, GPA, length) of what is mapped now, for people to look at."""
+        return sorted((space, gva, *there) for (space, gva), there in self._mappings.items())
+
     def space(self) -> int:
         """The address space that the guest's virtual privilege level runs in."""
         return USER_SPACE if self.cpu.cpl == 3 else KERNEL_SPACE
