@@ -222,7 +222,7 @@ def trace_line(line: TraceLine) -> str:
     changed = " ".join(
         f"{name}={value.hex() if isinstance(value, bytes) else hex(value)}"
         for name, value in line.changed.items()
-        if name != "rip"
+        if name not in ("rip", "pc")
     )
     return f"{count:>9}  {line.rip:<#10x}  {'':<10}  {line.asm:<28}  {changed}".rstrip()
 

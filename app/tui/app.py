@@ -201,6 +201,10 @@ def interface(path: str | None, options: Options) -> RingscopeApp:
         if is_saved(chosen):
             return lambda: reopen(chosen)
         program = load(chosen, options.ram)
+        if program.format == "m68k":
+            from cores.m68k.session import ForeignSession
+
+            return lambda: ForeignSession(program, options)
         return lambda: LiveSession(program, options)
 
     if path is not None:

@@ -8,23 +8,13 @@ from dataclasses import dataclass
 from cores.report import CodeLine, MachineSnapshot, Stop
 
 from .glyphs import Glyphs
+from .register_file import program_counter, register_file
 from .rows import EMPTY, Row, fit, fit_row, printable, raised, row, spread, width_of
 
 KINDS = {"interpreter": "EMULATOR", "trap": "TRAP AND EMULATE", "kvm": "HARDWARE"}
 """What each kind of core is called on the screen."""
 
-GENERAL = (
-    "rax", "rbx", "rcx", "rdx", "rsi", "rdi", "rbp", "rsp",
-    "r8", "r9", "r10", "r11", "r12", "r13", "r14", "r15",
-)  # fmt: skip
-SYSTEM = (
-    "cs", "ss", "ds", "es", "fs", "gs", "cr0", "cr2", "cr3", "cr4", "cr8", "efer", "fs_base", "gs_base",
-)  # fmt: skip
 SHORT_NAMES = {"fs_base": "fsb", "gs_base": "gsb", "efer": "efer"}
-FLAGS = (
-    ("of", 11), ("df", 10), ("if", 9), ("tf", 8), ("sf", 7), ("zf", 6), ("af", 4), ("pf", 2), ("cf", 0),
-)  # fmt: skip
-
 GENERAL_WIDTH = 22
 """' rax 0000000000000048*': a mark, three letters, sixteen digits, a mark."""
 SYSTEM_WIDTH = 13
@@ -75,10 +65,10 @@ def code_top(m: MachineSnapshot, rows: int, top: int | None) -> int | None:
     """The address of the first code row: the old one for as long as the next instruction stays in
     sight, so that stepping moves the mark and not the text."""
     addresses = [line.address for line in m.code]
-    rip = m.registers.get("rip", 0)
-    if rip not in addresses:
+    pc = program_counter(m)
+    if pc not in addresses:
         return addresses[0] if addresses else None
-    now = addresses.index(rip)
+    now = addresses.index(pc)
     if top in addresses and addresses.index(top) <= now < addresses.index(top) + rows - max(
         1, rows // 4
     ):
@@ -103,7 +93,7 @@ def _cell(m: MachineSnapshot, view: View, name: str, digits: int, width: int, gl
         mark, role = glyphs.changed, "changed"
     elif value == 0:
         role = "dim"
-    general = digits == 16
+    general = digits > 0
     head: list[tuple[str, str]] = [(f"{label:<3}", "read" if reads else "dim"), (" ", "text")]
     if general:
         head.insert(0, (glyphs.read if reads else " ", "dim"))
@@ -115,6 +105,8 @@ def _cell(m: MachineSnapshot, view: View, name: str, digits: int, width: int, gl
 
 def register_rows(m: MachineSnapshot, view: View, p: Plan, glyphs: Glyphs) -> list[Row]:
     """The general registers in columns, the system registers beside them where they fit."""
+    file = register_file(m)
+    cells = file.general if p.system else file.general + file.spare  # 3 x 6 leaves two over
     rows: list[Row] = []
     for y in range(p.registers):
         parts: list[tuple[str, str]] = []
@@ -122,12 +114,10 @@ def register_rows(m: MachineSnapshot, view: View, p: Plan, glyphs: Glyphs) -> li
             at = x * p.registers + y
             if x:
                 parts.append((" ", "text"))
-            if at < len(GENERAL):
-                parts += _cell(m, view, GENERAL[at], 16, GENERAL_WIDTH, glyphs)
-            elif at - len(GENERAL) < 2 and not p.system:  # the two cells that 3 x 6 leaves over
-                parts += _cell(m, view, ("cr0", "cr3")[at - len(GENERAL)], 16, GENERAL_WIDTH, glyphs)
+            if at < len(cells):
+                parts += _cell(m, view, cells[at], file.digits, GENERAL_WIDTH, glyphs)
         if p.system_column:
-            names = SYSTEM if p.registers >= len(SYSTEM) else SYSTEM[6:]
+            names = file.system if p.registers >= len(file.system) else file.system[file.outer :]
             if y < len(names):
                 parts += [(" ", "text"), *_cell(m, view, names[y], 0, SYSTEM_WIDTH, glyphs)]
         rows.append(tuple(parts))
@@ -141,16 +131,17 @@ def system_per_row(width: int) -> int:
 
 def system_rows(m: MachineSnapshot, view: View, p: Plan, width: int, glyphs: Glyphs) -> list[Row]:
     """The system registers in rows of their own."""
+    system = register_file(m).system
     if p.system_column:  # the others stand in it
         selectors: list[tuple[str, str]] = [(" ", "text")]
-        for name in SYSTEM[:6]:
+        for name in system[: register_file(m).outer]:
             selectors += [*_cell(m, view, name, 0, 8, glyphs), (" ", "text")]
         return [tuple(selectors)]
     per_row = system_per_row(width)
     rows: list[Row] = []
     for y in range(p.system):
         parts: list[tuple[str, str]] = [(" ", "text")]
-        for name in SYSTEM[y * per_row : (y + 1) * per_row]:
+        for name in system[y * per_row : (y + 1) * per_row]:
             parts += [*_cell(m, view, name, 0, SYSTEM_WIDTH, glyphs), ("  ", "text")]
         rows.append(tuple(parts))
     return rows
@@ -158,15 +149,16 @@ def system_rows(m: MachineSnapshot, view: View, p: Plan, width: int, glyphs: Gly
 
 def flag_rows(m: MachineSnapshot, view: View, p: Plan, width: int, glyphs: Glyphs) -> list[Row]:
     """The flags, each at its place; then the ring, as the guest believes and as it is."""
-    value = _value(m, "rflags")
+    file = register_file(m)
+    value = _value(m, file.flags_in)
     parts: list[tuple[str, str]] = [(" ", "dim")]
-    for name, bit in FLAGS:
+    for name, bit in file.flags:
         up = value >> bit & 1
         parts += [(name.upper() if up else name, "strong" if up else "faint"), (" ", "text")]
-    if "rflags" in view.differs:
+    if file.flags_in in view.differs:
         parts.append((glyphs.unequal, "bad"))
     else:
-        parts.append((glyphs.changed if "rflags" in m.changed else " ", "changed"))
+        parts.append((glyphs.changed if file.flags_in in m.changed else " ", "changed"))
     flags = tuple(parts)
     if p.ring_row:
         return [flags, row(" ", *ring_words(m))]
@@ -174,6 +166,9 @@ def flag_rows(m: MachineSnapshot, view: View, p: Plan, width: int, glyphs: Glyph
 
 
 def ring_words(m: MachineSnapshot) -> Row:
+    modes = register_file(m).modes
+    if modes is not None:
+        return row((modes[m.ring > 0], "strong"), (", simulated", "dim"))
     if m.real_ring is None:
         return row((f"ring {m.ring}", "strong"), (", simulated", "dim"))
     if m.real_ring == m.ring:
@@ -228,7 +223,7 @@ def _lines(m: MachineSnapshot, view: View, width: int, count: int, glyphs: Glyph
 
 def code_row(m: MachineSnapshot, line: CodeLine, view: View, width: int, glyphs: Glyphs) -> Row:
     """Address, instruction, the source's comment, and the gutter."""
-    here = line.address == m.registers.get("rip") and m.stop is None
+    here = line.address == program_counter(m) and m.stop is None
     address = f"{line.address:6x}"
     mark = glyphs.next if here else glyphs.breakpoint if line.address in view.breakpoints else " "
     gutter, gutter_role = gutter_of(m, line, glyphs)

@@ -13,10 +13,8 @@ from cores.report import MachineSnapshot, Stop
 
 from .glyphs import Glyphs
 from .machine_parts import (
-    GENERAL,
     GENERAL_WIDTH,
     KINDS,
-    SYSTEM,
     SYSTEM_WIDTH,
     Plan,
     View,
@@ -29,17 +27,18 @@ from .machine_parts import (
     system_per_row,
     system_rows,
 )
+from .register_file import X86, program_counter, register_file
 from .rows import EMPTY, Row, boxed, fit, fit_row, row, row_width, spread
 
 
 def plan(width: int, height: int) -> Plan:
     """Share out a pane's inside. Depends on its size alone, so that the layout never jumps."""
     columns = 3 if width >= 3 * GENERAL_WIDTH + 4 else 2 if width >= 2 * GENERAL_WIDTH + 1 else 1
-    registers = -(-len(GENERAL) // columns)
+    registers = -(-len(X86.general) // columns)
     beside = width >= columns * (GENERAL_WIDTH + 1) + SYSTEM_WIDTH and registers >= 8
     ring_row = width < 46
-    system_rows = 0 if beside else -(-len(SYSTEM) // system_per_row(width))
-    if beside and registers < len(SYSTEM):
+    system_rows = 0 if beside else -(-len(X86.system) // system_per_row(width))
+    if beside and registers < len(X86.system):
         system_rows = 1  # the selectors, under the columns
     shares = {"code": 3, "console": 1, "headline": 0, "system": 0, "gaps": 0}
     left = height - registers - 2 - ring_row - 4
@@ -127,12 +126,12 @@ def foot_row(m: MachineSnapshot, view: View, width: int, glyphs: Glyphs) -> Row:
 def line_row(m: MachineSnapshot, view: View, width: int, glyphs: Glyphs) -> Row:
     """A machine shrunk to one row."""
     hue = kind(m.core)
-    rip = f"  rip {m.registers.get('rip', 0):x}"
+    place = f"  {register_file(m).pc} {program_counter(m):x}"
     left = row(
         (f" {view.number} ", "dim"),
         (KINDS[hue], hue),
         (f"  {m.core}", "dim"),
-        rip,
+        place,
         (f"  {stop_words(m)}", "strong"),
     )
     mark: Row = row("   ")

@@ -1,0 +1,42 @@
+"""A program for a Motorola 68000 in the interface, over the real machine."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from app.tui import picture
+from app.tui.app import interface
+from cores.session import Options
+
+GENESIS = Path(__file__).resolve().parents[3] / "assets" / "guests" / "genesis.m68k"
+
+
+@pytest.mark.parametrize("size", [(80, 24), (120, 40), (200, 60)], ids=lambda s: f"{s[0]}x{s[1]}")
+async def test_a_68000_program_opens_with_its_own_registers(size: tuple[int, int]) -> None:
+    """Its registers and code stand in the pane; steps, seeks, sheets and a run to the end work."""
+    os.environ["RINGSCOPE_CONFIG"] = os.devnull
+    app = interface(str(GENESIS), Options())
+    async with app.run_test(size=size) as pilot:
+
+        async def until(words: str) -> None:
+            for _ in range(400):
+                if words in picture.text(app):
+                    return
+                await pilot.pause(0.01)
+            raise AssertionError(f"{words!r} is not on the screen:\n{picture.text(app)}")
+
+        await until("lea.l $105c(pc), a0")
+        for register in ("d0 ", "a7 ", "supervisor, simulated"):
+            assert register in picture.text(app)
+        await pilot.press("n", "n")
+        await until(" 2 instr")
+        await until("00000049")
+        await pilot.press("b")
+        await until(" 1 instr")
+        await pilot.press("v", "escape", "w", "question_mark", "escape", "space")
+        await until("powered off")
+        assert "954" in picture.text(app)
+    assert app.return_value is None
