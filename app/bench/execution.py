@@ -1,0 +1,128 @@
+"""Entering the guest and leaving it: direct execution, exits, exact steps."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack, closing
+from time import perf_counter
+
+from cores import registry
+from cores.machine import Machine
+from cores.program import Program
+from cores.session import Options, start
+
+from . import bare, guests
+from .figures import Limit, Result, Run, Skipped, alone, paired, pinned
+
+TURNS = 1_000_000_000
+EXITS = 8_000
+CORES = {
+    "interpreter": "interpreter", "native": "trap:native", "portable": "trap:portable", "kvm": "kvm",
+}  # fmt: skip
+STEPS = {"interpreter": 100_000, "native": 15_000, "portable": 80_000, "kvm": 20_000}
+
+
+def _refusal(name: str, core: str) -> Skipped | None:
+    here = registry.availability(core)
+    return None if here.available else Skipped(name, here.reason or "it cannot run here")
+
+
+def machine(program: Program, core: str) -> Machine:
+    return start(program, core, Options())
+
+
+def _free(program: Program, core: str) -> Machine:
+    """Run freely to its end; gives the machine, closed."""
+    with closing(machine(program, core)) as guest:
+        guest.run_free(60)
+        if guest.stop is None or guest.stop.value != "exit":
+            raise RuntimeError(f"{core}: {program.path} ended with {guest.stop}: {guest.vmm.reason}")
+    return guest
+
+
+def direct() -> list[Result]:
+    """A guest's loop on the native core against the same loop called in this process."""
+    if refusal := _refusal("direct", "trap:native"):
+        return [refusal]
+    program = guests.spin(TURNS)
+    return paired(
+        "direct", f"{TURNS:.0e} turns of dec/jnz, trap:native, free".replace("e+0", "e"), "s",
+        lambda: _free(program, "trap:native").seconds,
+        {"the loop called as a function": (lambda: bare.spin(TURNS), Limit("ratio", 1.03))},
+        times=3,
+    )  # fmt: skip
+
+
+def _exit_cost(core: str) -> float:
+    guest = _free(guests.speak(EXITS // 8), core)
+    return guest.seconds / guest.vmm.trace.exits * 1e6
+
+
+def native_exit() -> list[Result]:
+    """An exit of trap:native, all included, against a bare ptrace loop on the same CPU."""
+    name = "exit:native"
+    if refusal := _refusal(name, "trap:native"):
+        return [refusal]
+    with pinned(), bare.ptrace_exits() as loop:
+        baselines: dict[str, tuple[Run, Limit | None]] = {
+            "bare ptrace loop in Python": (lambda: loop.python(EXITS), Limit("ratio", 1.4)),
+        }
+        if bare.c_loops():
+            baselines["bare ptrace loop in C"] = (lambda: loop.c(EXITS), None)
+        return paired(
+            name, "one exit, all included", "µs", lambda: _exit_cost("trap:native"), baselines
+        )
+
+
+def portable_exit() -> list[Result]:
+    """An exit of the stand-in, whose bare mechanism is an emulator's stop in Python."""
+    name = "exit:portable"
+    if refusal := _refusal(name, "trap:portable"):
+        return [refusal]
+    from .counting import unicorn_stops
+
+    baselines: dict[str, tuple[Run, Limit | None]] = {
+        "stop, read and write RIP in Unicorn's binding": (lambda: unicorn_stops(EXITS), None)
+    }
+    with pinned():
+        return paired(
+            name, "one exit, all included", "µs", lambda: _exit_cost("trap:portable"), baselines
+        )
+
+
+def kvm_exit() -> list[Result]:
+    """An exit of KVM, with the VMM's part, against bare KVM_RUN on a vCPU in the same state."""
+    name = "exit:kvm"
+    if refusal := _refusal(name, "kvm"):
+        return [refusal]
+    with ExitStack() as stack:
+        stack.enter_context(pinned())
+        guest = stack.enter_context(closing(machine(guests.speak(1 << 30), "kvm")))
+        guest.engine.run(guest.cpu)  # to its first OUT; from there on KVM_RUN goes from one to the next
+        vcpu: int = guest.engine.fd  # type: ignore[attr-defined]  # the KVM engine's own
+        baselines: dict[str, tuple[Run, Limit | None]] = {
+            "bare KVM_RUN in Python": (lambda: bare.kvm_exits(vcpu, EXITS), Limit("ratio", 2.5)),
+        }
+        if bare.c_loops():
+            in_c = Limit("ratio", 1.6)
+            baselines["bare KVM_RUN in C"] = (lambda: bare.kvm_exits_in_c(vcpu, EXITS), in_c)
+        return paired(name, "one exit, all included", "µs", lambda: _exit_cost("kvm"), baselines)
+
+
+def step_rate(core: str, steps: int) -> float:
+    """Instructions a second in exact mode, alone."""
+    with closing(machine(guests.compute(steps), core)) as guest:
+        began = perf_counter()
+        while guest.vmm.instructions < steps:
+            guest.step()
+        return steps / (perf_counter() - began)
+
+
+def steps(kind: str) -> list[Result]:
+    """Exact stepping of one core."""
+    name, core = f"step:{kind}", CORES[kind]
+    if refusal := _refusal(name, core):
+        return [refusal]
+    limit = Limit("value", 20_000, least=True) if kind == "native" else None
+    count = STEPS[kind]
+    step_rate(core, count // 10)
+    return [alone(name, "exact steps", "/s", lambda: step_rate(core, count), limit, times=3)]

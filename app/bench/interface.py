@@ -1,0 +1,222 @@
+"""What a person waits for: start-up, the screen's frames, a key's way to the screen."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import select
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import replace
+from pathlib import Path
+from statistics import quantiles
+from time import perf_counter, process_time
+
+from cores.report import SessionSnapshot
+from cores.x86.instruction import Reason
+
+from . import guests
+from .figures import Figure, Limit, Result, Skipped, Spread, alone, paired
+
+ROOT = Path(__file__).resolve().parents[2]
+SIZE = (120, 40)
+PATIENCE = 20.0
+PRESSES = 20
+DRAWING = 2.0
+"""Seconds for which frames are drawn."""
+_ENVIRONMENT = {"TERM": "xterm-256color", "LANG": "C.UTF-8", "RINGSCOPE_CONFIG": os.devnull}
+_PAINTED, _HELP = b"World switches", b"one instruction on every machine"
+
+
+def start_up() -> list[Result]:
+    """From the command to its end, or to its first picture; against Python doing nothing."""
+
+    def milliseconds(*arguments: str) -> float:
+        began = perf_counter()
+        subprocess.run(
+            [sys.executable, *arguments], cwd=ROOT, env=os.environ | _ENVIRONMENT, check=True,
+            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+        )  # fmt: skip
+        return (perf_counter() - began) * 1e3
+
+    def python() -> float:
+        return milliseconds("-c", "pass")
+
+    figures = paired(
+        "start", "--help", "ms", lambda: milliseconds("-m", "app.main", "--help"),
+        {"python -c pass": (python, None)},
+    ) + paired(
+        "start", "compare hello, all cores", "ms",
+        lambda: milliseconds("-m", "app.main", "compare", "hello"),
+        {"python -c pass": (python, None)}, times=3,
+    )  # fmt: skip
+    if os.name == "posix":
+        limit = Limit("value", 600)
+        figures.append(
+            alone("start", "the first picture of hello", "ms", _first_picture, limit, times=3)
+        )
+    return figures
+
+
+class Terminal:
+    """Ringscope in a pseudo-terminal, watched from outside."""
+
+    def __init__(self, program: str) -> None:
+        import fcntl
+        import pty
+        import struct
+        import termios
+
+        self.fd, slave = pty.openpty()
+        fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", SIZE[1], SIZE[0], 0, 0))
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "app.main", program], cwd=ROOT, env=os.environ | _ENVIRONMENT,
+            stdin=slave, stdout=slave, stderr=slave, start_new_session=True,
+        )  # fmt: skip
+        os.close(slave)
+
+    def press(self, key: str) -> None:
+        os.write(self.fd, key.encode())
+
+    def see(self, words: bytes) -> None:
+        """Read until these words are written."""
+        seen, end = b"", perf_counter() + PATIENCE
+        while words not in seen:
+            if not select.select([self.fd], [], [], max(0.0, end - perf_counter()))[0]:
+                raise RuntimeError(f"{words!r} never came on the screen")
+            try:
+                seen = seen[-len(words) :] + os.read(self.fd, 1 << 16)
+            except OSError:  # EIO: the other side is closed
+                raise RuntimeError(f"the interface ended before {words!r} was seen") from None
+
+    def pass_time(self, seconds: float) -> None:
+        """Read, and look at nothing."""
+        end = perf_counter() + seconds
+        while (left := end - perf_counter()) > 0:
+            if select.select([self.fd], [], [], left)[0]:
+                os.read(self.fd, 1 << 16)
+
+    def close(self) -> None:
+        self._process.send_signal(signal.SIGKILL)
+        self._process.wait()
+        os.close(self.fd)
+
+
+def _first_picture() -> float:
+    began = perf_counter()
+    with closing(Terminal("hello")) as terminal:
+        terminal.see(_PAINTED)
+        return (perf_counter() - began) * 1e3
+
+
+def screen() -> list[Result]:
+    """Drawing three stepping machines; a key's way to the screen while all machines run freely."""
+    try:
+        import textual  # noqa: F401 - only asked whether it is there
+    except ImportError:
+        return [Skipped("screen", "the Python package 'textual' is not installed")]
+    share = asyncio.run(_drawing())
+    results: list[Result] = [
+        Figure("screen", "three machines drawn, 30 frames/s", "% of a CPU", Spread.of([share]),
+               limit=Limit("value", 40))
+    ]  # fmt: skip
+    if os.name == "posix":
+        latencies = _latencies()
+        late = quantiles(latencies, n=20)[-1]
+        results += [
+            Figure("screen", "a key shown while all run freely, median", "ms", Spread.of(latencies)),
+            Figure("screen", "the same, 95th percentile", "ms", Spread.of([late]),
+                   limit=Limit("value", 50)),
+        ]  # fmt: skip
+    return results
+
+
+@contextmanager
+def _spinning() -> Iterator[str]:
+    """A guest that never ends, as a file."""
+    with tempfile.TemporaryDirectory() as directory:
+        path = Path(directory, "spin.bin")
+        path.write_bytes(b"\xeb\xfe")
+        yield str(path)
+
+
+def _latencies() -> list[float]:
+    """Milliseconds from a key to its picture, while the guests spin."""
+    found = []
+    with _spinning() as path, closing(Terminal(path)) as terminal:
+        terminal.see(_PAINTED)
+        terminal.press("f")
+        terminal.pass_time(1.0)
+        for _ in range(PRESSES):
+            began = perf_counter()
+            terminal.press("?")
+            terminal.see(_HELP)
+            found.append((perf_counter() - began) * 1e3)
+            terminal.press("\x1b")
+            terminal.pass_time(0.25)  # a lone escape is told from a sequence by the pause behind it
+    return found
+
+
+class Replay:
+    """A session that only shows snapshots taken before: what drawing costs, and nothing else."""
+
+    def __init__(self, snapshots: list[SessionSnapshot]) -> None:
+        self._snapshots = snapshots
+        self._shown = 0
+
+    def run(self, seconds: float) -> bool:
+        threading.Event().wait(seconds)
+        return True
+
+    def snapshot(self) -> SessionSnapshot:
+        self._shown += 1
+        return replace(self._snapshots[self._shown % len(self._snapshots)], serial=self._shown)
+
+    def next_exit(self, reason: Reason | None = None, limit: float = 0.05) -> bool:
+        return True
+
+    def run_free(self, seconds: float) -> bool:
+        return self.run(seconds)
+
+    def step(self) -> None: ...
+    def step_back(self) -> None: ...
+    def previous_exit(self) -> None: ...
+    def go_to(self, instruction: int) -> None: ...
+    def restart(self) -> None: ...
+    def key(self, text: str) -> None: ...
+    def interrupt(self) -> None: ...
+    def close(self) -> None: ...
+
+
+def _recorded() -> list[SessionSnapshot]:
+    """All cores that run here, at each of some steps."""
+    from cores.live import LiveSession
+    from cores.session import Options
+
+    snapshots = []
+    with closing(LiveSession(guests.speak(1000), Options())) as session:
+        for _ in range(64):
+            session.step()
+            snapshots.append(session.snapshot())
+    return snapshots
+
+
+async def _drawing() -> float:
+    """Percent of one CPU, all of it spent on taking and drawing frames."""
+    from app.tui.app import RingscopeApp
+
+    snapshots = _recorded()
+    os.environ["RINGSCOPE_CONFIG"] = os.devnull
+    app = RingscopeApp(lambda path: lambda: Replay(snapshots), list, lambda: Replay(snapshots))
+    async with app.run_test(size=SIZE) as pilot:
+        await pilot.pause(0.3)
+        await pilot.press("space")
+        await pilot.pause(0.2)
+        began, used = perf_counter(), process_time()
+        await asyncio.sleep(DRAWING)
+        return (process_time() - used) / (perf_counter() - began) * 100

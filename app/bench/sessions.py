@@ -1,0 +1,126 @@
+"""Machines side by side: lockstep, checkpoints and going back, memory."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from contextlib import closing
+from time import perf_counter
+
+from cores import registry
+from cores.history import INTERVAL, History
+from cores.session import DEFAULT_CORES, Options, Session
+
+from . import guests
+from .execution import machine, step_rate
+from .figures import Figure, Limit, Result, Run, Spread, alone, paired
+
+STEPS = 4_000
+
+
+def lockstep() -> list[Result]:
+    """All cores that run here, compared after each instruction, against each stepping alone."""
+    names = [registry.resolve(core) for core in DEFAULT_CORES]
+    cores = [core for core in names if registry.availability(core).available]
+
+    def together() -> float:
+        with closing(Session(guests.compute(STEPS), Options())) as session:
+            began = perf_counter()
+            for _ in range(STEPS):
+                session.step()
+            if session.divergence is not None:
+                raise RuntimeError(f"they diverge: {session.divergence}")
+            return STEPS / (perf_counter() - began)
+
+    def one_by_one() -> float:
+        return 1 / sum(1 / step_rate(core, STEPS) for core in cores)
+
+    what = f"{', '.join(cores)}, compared at each step"
+    limit = Limit("value", 10_000, least=True)
+    baselines: dict[str, tuple[Run, Limit | None]] = {
+        "the same steps, not compared": (one_by_one, limit)
+    }
+    return paired("lockstep", what, "/s", together, baselines, times=3)
+
+
+def snapshot() -> list[Result]:
+    """A checkpoint of the interpreter against a plain copy of its RAM; and going back."""
+    with closing(machine(guests.compute(1 << 30), "interpreter")) as guest:
+        history = History(guest)
+        for _ in range(10 * INTERVAL):
+            history.step()
+        view = guest.memory.view
+
+        def checkpoint() -> float:
+            began = perf_counter()
+            history._checkpoint()
+            return (perf_counter() - began) * 1e3
+
+        def copy() -> float:
+            began = perf_counter()
+            bytes(view)
+            return (perf_counter() - began) * 1e3
+
+        def back() -> float:
+            now = guest.vmm.instructions
+            began = perf_counter()
+            history.seek(now - 1)
+            seconds = perf_counter() - began
+            history.seek(now)
+            return seconds * 1e3
+
+        def anywhere() -> float:
+            now = guest.vmm.instructions
+            began = perf_counter()
+            history.seek(now // 2 + INTERVAL // 2)
+            seconds = perf_counter() - began
+            history.seek(now)
+            return seconds * 1e3
+
+        return [
+            *paired("snapshot", "a checkpoint, 16 MiB of RAM", "ms", checkpoint,
+                    {"copying the RAM": (copy, None)}),
+            alone("snapshot", "one step back", "ms", back),
+            alone("snapshot", f"to the middle of {10 * INTERVAL:,} instructions", "ms", anywhere),
+        ]  # fmt: skip
+
+
+_IN_A_PROCESS = """
+import resource, sys
+if {open}:
+    from app.programs import load
+    from cores.live import LiveSession
+    from cores.session import Options
+    session = LiveSession(load("primes", 16 << 20), Options())
+    session.snapshot()
+    if {run}:
+        session.run({run})
+        session.snapshot()
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+if {open}:
+    session.close()
+"""
+
+
+def _peak(open: bool, seconds: float) -> float:
+    """MiB at most in a process of its own."""
+    script = _IN_A_PROCESS.format(open=open, run=seconds)
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        capture_output=True,
+        text=True,
+        check=True,
+        stdin=subprocess.DEVNULL,
+    )
+    return int(done.stdout) / 1024
+
+
+def memory() -> list[Result]:
+    """What a process needs with a session idle, and after a second of lockstep."""
+    python = Spread.of([_peak(False, 0)])
+    found: list[Result] = []
+    for what, seconds in (("a session just opened", 0.0), ("after a second of lockstep", 1.0)):
+        value = Spread.of([_peak(True, seconds)])
+        ratio = Spread.of([value.median / python.median])
+        found.append(Figure("memory", what, "MiB", value, "bare Python", python, ratio))
+    return found

@@ -1,0 +1,50 @@
+"""The figures as a table for people, and for the README."""
+
+from __future__ import annotations
+
+from .figures import Figure, Result, Skipped, Spread
+
+HEADINGS = ("", "measured", "median", "baseline", "median", "ratio", "target")
+
+
+def text(machine: dict[str, str | int], results: list[Result]) -> str:
+    """The machine, the table, and what could not be measured."""
+    rows = [HEADINGS, *(_row(r) for r in results if isinstance(r, Figure))]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    numeric = (2, 4, 5)
+    lines = [
+        "  ".join(
+            cell.rjust(width) if i in numeric else cell.ljust(width)
+            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    ]
+    lines.insert(1, "-" * max(map(len, lines)))
+    skipped = [f"{r.name}: not here: {r.reason}" for r in results if isinstance(r, Skipped)]
+    header = (
+        f"{machine['cpu']}, {machine['cpus']} CPUs, {machine['kernel']}, Python {machine['python']}"
+    )
+    return "\n".join([header, "", *(lines if len(rows) > 1 else []), *skipped])
+
+
+def _row(figure: Figure) -> tuple[str, ...]:
+    target = ""
+    if figure.limit is not None:
+        target = f"{figure.limit} {'met' if figure.limit.met(figure) else 'missed'}"
+    return (
+        figure.name, figure.what, _value(figure.value, figure.unit),
+        figure.baseline, _value(figure.base, figure.unit) if figure.base else "",
+        _ratio(figure.ratio) if figure.ratio else "",
+        target,
+    )  # fmt: skip
+
+
+def _value(spread: Spread, unit: str) -> str:
+    numbers = [spread.median, spread.low, spread.high]
+    digits = 0 if spread.median >= 100 else 1 if spread.median >= 10 else 2
+    median, low, high = (f"{number:,.{digits}f}" for number in numbers)
+    return f"{median} {unit}" if low == high else f"{median} {unit} ({low}-{high})"
+
+
+def _ratio(spread: Spread) -> str:
+    return f"{spread.median:.2f} ({spread.low:.2f}-{spread.high:.2f})"
