@@ -32,6 +32,7 @@ COMMANDS = {
     "check": "hold lessons against the machines here",
     "new-lesson": "begin a lesson of your own",
     "explain": "say why an instruction is sensitive and what each core does",
+    "bench": "measure what everything costs here, each figure beside its baseline",
 }
 """Each is a module of app/commands."""
 
