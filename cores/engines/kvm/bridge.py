@@ -21,8 +21,8 @@ from . import api, handlers, state
 NOWHERE = 0x7FFF_5EED_0000
 """A canonical address that no guest of ours maps."""
 
-_SYSCALL_BYTES = 2
-_INT = 0xCD
+_SYSCALL = b"\x0f\x05"
+_INT = b"\xcd"
 _WATCHED = (Vector.UD, Vector.PF, Vector.GP)
 _USER = 3
 
@@ -130,13 +130,15 @@ class Bridge:
         if rip == NOWHERE:
             return True
         try:
-            return mmu.read(rip, 1, user=True)[0] == _INT
+            first = mmu.read(rip, 1, user=True)
+            # SYSCALL is mostly executed, wrongly, but when the host's kernel interprets it, refused.
+            return first == _INT or first + mmu.read(rip + 1, 1, user=True) == _SYSCALL
         except GuestFault:
             return False
 
     def _go_back(self, cpu: VirtualCpu, rip: int) -> None:
         if rip == NOWHERE:
-            cpu.rip = (cpu.gpr[RCX] - _SYSCALL_BYTES) & MASK64
+            cpu.rip = (cpu.gpr[RCX] - len(_SYSCALL)) & MASK64
             cpu.rflags = cpu.gpr[R11] & ~handlers.DELIVERYS_OWN | 2  # IF is the host's: 1
         else:
             cpu.rip = rip
