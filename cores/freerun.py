@@ -40,6 +40,12 @@ WINDOW_BURST = 500
 """The same while an interrupt waits for the guest to set IF, which the interpreter does unseen."""
 
 
+UNPATCHED = (
+    "running freely, this core cannot take instructions from the CPU that the platform's lacks "
+    "(RDRAND, BMI, AES and the like run), and RDTSC gives the host's time"
+)
+
+
 class Alarm:
     """Interrupts an engine when the time set has come, from a thread of its own."""
 
@@ -89,6 +95,8 @@ class FreeRunner:
         vmm, board = self.vmm, self.vmm.board
         if vmm.hidden is not None:
             vmm.hidden.go_free()
+        if vmm.engine.traits.delivers:
+            vmm.notes[UNPATCHED] = None
         origin = perf_counter_ns() - vmm.ticks * 1000
         end = perf_counter_ns() + int(seconds * 1e9)
         try:

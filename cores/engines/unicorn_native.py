@@ -100,6 +100,7 @@ class Unicorn:
         self._lib, self._quick = _libraries()
         self._keep: list[object] = []  # ctypes frees a callback that Python has lost sight of
         self._hooks: dict[int, object] = {}
+        self._raised: BaseException | None = None
         self._uc = ctypes.c_void_p()
         self._context = ctypes.c_void_p()
         self._check(self._lib.uc_open(arch, mode, ctypes.byref(self._uc)))
@@ -128,8 +129,14 @@ class Unicorn:
         return self._uc.value or 0
 
     def start(self, rip: int, count: int = 0) -> int:
-        """Execute from ``rip``: ``count`` instructions, 0 for no limit. Returns an error code."""
-        return int(self._start(self._uc, rip, 0, 0, count))
+        """Execute from ``rip``: ``count`` instructions, 0 for no limit. Returns an error code.
+
+        Raises what a callback raised, a Ctrl-C that fell into one included: C cannot pass it on."""
+        code = int(self._start(self._uc, rip, 0, 0, count))
+        if self._raised is not None:
+            error, self._raised = self._raised, None
+            raise error
+        return code
 
     def stop(self) -> None:
         """End the running ``start`` soon; harmless when none runs. From any thread."""
@@ -171,18 +178,35 @@ class Unicorn:
 
     def on_interrupt(self, callback: InterruptCallback) -> None:
         """Call ``callback(vector)`` for exceptions and software interrupts."""
-        self._hook(_HOOK_INTR, _INTR(lambda _uc, vector, _data: callback(vector)))
+
+        def interrupted(_uc: int, vector: int, _data: int) -> None:
+            try:
+                callback(vector)
+            except BaseException as error:
+                self._caught(error)
+
+        self._hook(_HOOK_INTR, _INTR(interrupted))
 
     def on_block(self, callback: BlockCallback) -> int:
         """Call ``callback(address, bytes)`` before each translated block runs."""
-        return self._hook(_HOOK_BLOCK, _CODE(lambda _uc, address, size, _data: callback(address, size)))
+
+        def entered(_uc: int, address: int, size: int, _data: int) -> None:
+            try:
+                callback(address, size)
+            except BaseException as error:
+                self._caught(error)
+
+        return self._hook(_HOOK_BLOCK, _CODE(entered))
 
     def on_translation(self, callback: BlockCallback) -> int:
         """Call ``callback(address, bytes)`` when a block has been translated anew."""
 
         def translated(_uc: int, block: int, _previous: int, _data: int) -> None:
             tb = _TranslationBlock.from_address(block)
-            callback(tb.pc, tb.size)
+            try:
+                callback(tb.pc, tb.size)
+            except BaseException as error:
+                self._caught(error)
 
         return self._hook(_HOOK_EDGE_GENERATED, _EDGE(translated))
 
@@ -194,6 +218,12 @@ class Unicorn:
                 lambda _uc, kind, at, size, _value, _data: callback(kind == _WRITE_ACCESS, at, size)
             ),
         )
+
+    def _caught(self, error: BaseException) -> None:
+        """Keep what a callback raised for ``start`` to raise, and end the run."""
+        if self._raised is None:
+            self._raised = error
+        self.stop()
 
     def unhook(self, handle: int) -> None:
         self._check(self._lib.uc_hook_del(self._uc, ctypes.c_void_p(handle)))
