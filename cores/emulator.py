@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
-from .emulation import control_registers, flags, identity, ports, segments, tables, transfers
+from .emulation import control_registers, flags, identity, ports, refused, segments, tables, transfers
 from .virtual_cpu import VirtualCpu
 from .x86 import descriptors
 from .x86.faults import general_protection, undefined_opcode
@@ -179,4 +179,5 @@ Handlers = dict[str, Callable[[Emulator, Instruction], str]]
 HANDLERS: Handlers = {
     **ports.HANDLERS, **flags.HANDLERS, **control_registers.HANDLERS, **tables.HANDLERS,
     **segments.HANDLERS, **transfers.HANDLERS, **identity.HANDLERS,
+    **refused.HANDLERS,
 }  # fmt: skip

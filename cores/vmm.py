@@ -21,6 +21,7 @@ from time import perf_counter_ns
 from typing import assert_never
 
 from .devices.board import Board
+from .emulation.refused import HANDLERS as REFUSED
 from .emulator import Emulator
 from .engines.base import (
     BudgetSpent,
@@ -51,7 +52,14 @@ from .x86.decode import Truncated, decode
 from .x86.faults import GuestFault, Unsupported, undefined_opcode
 from .x86.floating import check_floating
 from .x86.instruction import Instruction, Reason, Sensitivity
-from .x86.operand_checks import address_fault, check_alignment
+from .x86.iterations import one_iteration
+from .x86.operand_checks import (
+    LOADS_MXCSR,
+    address_fault,
+    check_alignment,
+    check_mxcsr,
+    mistranslated,
+)  # fmt: skip
 from .x86.paging import PAGE, Mmu
 from .x86.registers import MASK64, RSP, Flag, PageFault, Vector
 from .x86.touched import accesses, touched
@@ -64,6 +72,8 @@ KVM_LEAVES_FOR = frozenset({Reason.IO, Reason.HLT})
 (time, CPUID, MSRs) the kernel would have answered by itself."""
 KERNEL_ANSWERS = frozenset({"sgdt", "sidt", "sldt", "str", "smsw"})
 """What Linux completes for ring 3, with invented values, on a CPU with UMIP."""
+SINGLE_STEP = 1 << 14
+"""DR6.BS (SDM vol. 3, 17.2.3)."""
 NOTHING = decode(b"\x90")
 """A NOP: stands for the instruction where an exit belongs to none."""
 
@@ -211,6 +221,8 @@ class Vmm:
     def _complete(self, insn: Instruction) -> None:
         if self._runs_directly(insn):
             self._enter(insn)
+        elif insn.sensitivity is Sensitivity.ORDINARY:
+            self._bridge(insn)
         else:
             self._left = perf_counter_ns()
             self.emulate(insn, "found before it ran")
@@ -223,10 +235,14 @@ class Vmm:
     def _runs_directly(self, insn: Instruction) -> bool:
         """May the engine be entered with this instruction next?"""
         if insn.sensitivity is Sensitivity.ORDINARY:
-            if insn.floating and self.trap:
-                check_floating(insn, self.cpu)  # CR0.TS and EM exist only in the virtual CPU
-            if self._translated and (insn.access or insn.implicit):
-                check_alignment(insn, self.cpu)
+            if insn.floating:
+                check_floating(insn, self.cpu)  # on a trap core CR0.TS and EM are virtual
+            if self._translated:
+                if insn.access or insn.implicit:
+                    check_alignment(insn, self.cpu)
+                if insn.mnemonic in LOADS_MXCSR:
+                    check_mxcsr(insn, self.cpu, self.mmu.read)
+                return not mistranslated(insn)
             return True
         if self.trap:
             return insn.sensitivity is Sensitivity.PRIVILEGED or self.pure
@@ -272,6 +288,9 @@ class Vmm:
             case Stepped():
                 return True
             case Fault(vector, error, address):
+                if vector == Vector.UD and self._translated and insn.mnemonic in REFUSED:
+                    self._bridge(insn)
+                    return True
                 if self.trap is None:
                     raise self.guests_own(vector, error, address, insn)
                 assert self.hidden is not None
@@ -287,7 +306,10 @@ class Vmm:
                 self.emulate(insn, "the CPU called its kernel, and was stopped there")
                 return True
             case Intercept():
-                self.emulate(insn, "left to the VMM")
+                if insn.sensitivity is Sensitivity.ORDINARY:
+                    self._bridge(insn)
+                else:
+                    self.emulate(insn, "left to the VMM")
                 return True
             case MmioRead(gpa, size):
                 self.engine.complete(self.memory.device_read(gpa, size))
@@ -368,6 +390,11 @@ class Vmm:
             assert insn.reason is not None
             self.record(insn, insn.reason, handled, why, at, ring)
 
+    def _bridge(self, insn: Instruction) -> None:
+        """Complete an ordinary instruction that the engine should have executed, and cannot."""
+        self.emulator.execute(insn)
+        self.trace.bridged += 1
+
     def guests_own(
         self, vector: int, error: int | None, address: int | None, insn: Instruction
     ) -> GuestFault:
@@ -446,14 +473,19 @@ class Vmm:
             cpu.rflags &= ~Flag.TF
             try:
                 gpr, flags = cpu.gpr.copy(), cpu.rflags
-                self._complete(insn)
+                with one_iteration(insn, cpu) as repeated:
+                    self._complete(insn)
                 settle(insn, gpr, flags, cpu)
             finally:
                 cpu.rflags |= Flag.TF
+            if repeated.goes_on:
+                cpu.debug[6] |= SINGLE_STEP
+                cpu.rflags |= Flag.RF  # what a trap between two iterations pushes (17.3.1.1)
+                raise GuestFault(Vector.DB)
         if insn.reason in (Reason.INT, Reason.SYSCALL) or cpu.interrupt_shadow or self.stop:
             return
         self._completed(insn)
-        cpu.debug[6] |= 1 << 14  # DR6.BS
+        cpu.debug[6] |= SINGLE_STEP
         self.instructions -= 1  # step() counts it
         self.ticks -= 1
         self.reflect(GuestFault(Vector.DB))

@@ -16,6 +16,7 @@ from ..x86.decode import Truncated, decode
 from ..x86.encoding import LONGEST
 from ..x86.faults import GuestFault
 from ..x86.instruction import Immediate, Instruction, Sensitivity
+from ..x86.operand_checks import mistranslated
 from ..x86.registers import CS, FS, GS, SS, USER_FLAGS, Cr0, Cr4, Efer, Flag, PageFault, Vector
 from . import unicorn_native
 from .base import (
@@ -37,7 +38,7 @@ _TABLES_AT = 1 << 36
 _PAGE = 4096
 _CR0 = int(Cr0.PG | Cr0.AM | Cr0.WP | Cr0.NE | Cr0.ET | Cr0.MP | Cr0.PE)
 _CR4 = int(Cr4.PAE | Cr4.PGE | Cr4.OSFXSR | Cr4.OSXMMEXCPT | Cr4.DE | Cr4.TSD)
-_DISABLED = int(Cr0.TS | Cr0.EM)
+_DISABLED = int(Cr0.TS | Cr0.EM | Cr0.MP)
 _HOST_FLAGS = int(Flag.FIXED | Flag.IF)
 _REFUSED = frozenset(("in", "out", "ins", "outs", "rdpmc"))  # IOPL is 0, no I/O map, CR4.PCE clear
 _LINUX_GATE = 0x80
@@ -102,7 +103,7 @@ class PortableTrapEngine(DeprivilegedEngine):
         _enter(real, cpu, self._hidden().roots[self.space])
         # Nobody looks ahead here for x87 and SSE that the guest has disabled: let them fault.
         real.cr0, real.cr4 = (
-            real.cr0 | cpu.cr0 & _DISABLED,
+            real.cr0 & ~_DISABLED | cpu.cr0 & _DISABLED,
             real.cr4 & ~Cr4.OSFXSR | cpu.cr4 & Cr4.OSFXSR,
         )
         exit = free.run(real, budget)
@@ -212,7 +213,9 @@ def _must_leave(insn: Instruction) -> bool:
     """In free mode: would Unicorn do otherwise than a CPU in ring 3, or than the guest's CPU?"""
     if insn.sensitivity in (Sensitivity.SILENT, Sensitivity.ABSENT):
         return True
-    return insn.sensitivity is Sensitivity.PRIVILEGED and _ring_3_verdict(insn) is not None
+    if insn.sensitivity is Sensitivity.PRIVILEGED:
+        return _ring_3_verdict(insn) is not None
+    return mistranslated(insn)
 
 
 def _ring_3() -> VirtualCpu:

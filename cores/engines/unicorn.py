@@ -13,6 +13,7 @@ from ..memory import HOLE, PhysicalMemory
 from ..virtual_cpu import VirtualCpu
 from ..x86.faults import GuestFault
 from ..x86.instruction import Instruction, Sensitivity
+from ..x86.operand_checks import mistranslated
 from ..x86.paging import Mmu
 from ..x86.registers import SS, Vector
 from . import unicorn_native
@@ -172,4 +173,6 @@ class InterpreterEngine(Engine):
 def _left_to_the_vmm(insn: Instruction) -> bool:
     if insn.mnemonic == "mov":
         return insn.sensitivity is Sensitivity.PRIVILEGED  # to and from control and debug registers
-    return insn.mnemonic in INTERCEPTS or insn.sensitivity is Sensitivity.ABSENT
+    return (
+        insn.mnemonic in INTERCEPTS or insn.sensitivity is Sensitivity.ABSENT or mistranslated(insn)
+    )

@@ -6,11 +6,12 @@ non-canonical stack address is #SS. The real CPU does; so the software engines a
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from .faults import GuestFault, general_protection, stack_fault
 from .instruction import Instruction, MemoryOperand, Register
-from .registers import RBP, RSP, Cr0, Flag, Vector, canonical
+from .registers import MASK64, RBP, RSP, Cr0, Flag, Vector, canonical
 from .touched import accesses
 
 if TYPE_CHECKING:
@@ -23,6 +24,15 @@ _UNALIGNED = frozenset({
 """SSE instructions whose 16-byte operand may lie anywhere (SDM vol. 2, table 2-21)."""
 
 STACK_SEGMENT = 2
+LOADS_MXCSR = {"ldmxcsr": 0, "fxrstor": 24, "fxrstor64": 24}
+"""Instructions that load MXCSR, and where in their operand it stands."""
+MXCSR_MASK = 0xFFFF
+
+
+def mistranslated(insn: Instruction) -> bool:
+    """Does Unicorn do something else than a CPU, and says nothing? With a REX prefix its LAHF and SAHF
+    take SPL for AH."""
+    return insn.length > 1 and insn.mnemonic in ("lahf", "sahf") and insn.code[-2] & 0xF0 == 0x40
 
 
 def check_alignment(insn: Instruction, cpu: VirtualCpu) -> None:
@@ -42,6 +52,15 @@ def _must_be_aligned(insn: Instruction) -> bool:
     if insn.mnemonic in _UNALIGNED:
         return False
     return any(isinstance(o, Register) and o.name.startswith("xmm") for o in insn.operands)
+
+
+def check_mxcsr(insn: Instruction, cpu: VirtualCpu, read: Callable[[int, int], bytes]) -> None:
+    """Raises GuestFault #GP(0) where LDMXCSR or FXRSTOR would set reserved bits of MXCSR (SDM vol. 1,
+    10.2.3), which Unicorn takes. read: (GVA, length) -> the guest's bytes; may raise GuestFault."""
+    at = LOADS_MXCSR[insn.mnemonic]
+    gva, _, _ = accesses(insn, cpu)[0]
+    if int.from_bytes(read(gva + at & MASK64, 4), "little") & ~MXCSR_MASK:
+        raise general_protection()
 
 
 def address_fault(insn: Instruction, cpu: VirtualCpu) -> GuestFault:
