@@ -28,6 +28,7 @@ from .base import BUDGET_SPENT, INTERCEPT, INTERRUPTED, STEPPED, Exit
 from .unicorn_cpu import UnicornCpu, opens_shadow
 
 UNLIMITED = 1 << 62
+READS_EXCEPTIONS = frozenset({"stmxcsr", "fnstsw", "fnsave", "fnstenv", "fxsave", "fxsave64"})
 STEPS_BETWEEN_RUNS = 32
 """So many single steps cost less than translating all code anew, twice."""
 
@@ -38,13 +39,15 @@ class Block:
 
     offsets: of its instructions, from its first byte. special: which of them is the first for the
     VMM, -1 for none. rep: offset of the REP instruction that it ends with, -1 for none.
-    straight: its last instruction does not jump.
+    straight: its last instruction does not jump. alone: it has to be walked, since one of them reads
+    the exception flags of x87 or SSE, which Unicorn shows only after it has been left.
     """
 
     offsets: tuple[int, ...]
     special: int
     rep: int
     straight: bool
+    alone: bool = False
 
 
 class FreeRunner:
@@ -154,7 +157,7 @@ class FreeRunner:
             if len(block.offsets) == 1 and (rest := self._abandoned(address)):
                 self._left += rest  # from here Unicorn would begin a full block again
                 self._block = None
-        if block.special < 0 and self._cost(address, block) <= self._left:
+        if block.special < 0 and not block.alone and self._cost(address, block) <= self._left:
             return None
         if self._left <= 0:
             return BUDGET_SPENT
@@ -167,7 +170,7 @@ class FreeRunner:
 
     def _learn(self, cpu: VirtualCpu, address: int, size: int) -> Block:
         """Decode a block. RIP is at its first instruction."""
-        offsets, special, offset = [], -1, 0
+        offsets, special, offset, alone = [], -1, 0, False
         insn = None
         while offset < size:
             offsets.append(offset)
@@ -177,9 +180,10 @@ class FreeRunner:
                 break  # it will fault
             if special < 0 and self._special(insn):
                 special = len(offsets) - 1
+            alone |= insn.mnemonic in READS_EXCEPTIONS
             offset += insn.length
         rep = offsets[-1] if insn is not None and insn.repeat else -1
-        return Block(tuple(offsets), special, rep, insn is not None and not insn.ends_block)
+        return Block(tuple(offsets), special, rep, insn is not None and not insn.ends_block, alone)
 
     def _walk(self, cpu: VirtualCpu, steps: int) -> Exit | None:
         """Execute so many instructions one by one, all in a row but for the last."""
@@ -217,7 +221,7 @@ class FreeRunner:
             return
         key = (address, size)
         block = self._blocks.get(key)
-        if block is not None and block.special < 0 and not self._asked:
+        if block is not None and block.special < 0 and not block.alone and not self._asked:
             cost = self._cost(address, block)
             if cost <= self._left:
                 self._left -= cost
