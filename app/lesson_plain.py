@@ -10,7 +10,8 @@ from collections.abc import Callable
 from app import following, lesson_text
 from app.cast import Recording, reading_time
 from lessons import glossary, progress
-from lessons.player import Asked, Begun, Ended, Event, Paused, Player, Verdict
+from lessons.events import Begun, Ended, Event, Paused, Verdict
+from lessons.player import Player
 from lessons.script import Lesson
 from lessons.stage import Stage
 
@@ -56,7 +57,7 @@ class PlainPlay:
             if missing:
                 reasons = dict(stage.snapshot().unavailable)
                 for core in missing:
-                    why = next((r for c, r in reasons.items() if c.startswith(core)), "it was not asked for")
+                    why = next((r for c, r in reasons.items() if c.startswith(core)), "not asked for")
                     self._print(f"This lesson needs the core {core}, which cannot run here: {why}.")
                 return True
             self._absences(stage)
@@ -79,7 +80,8 @@ class PlainPlay:
 
     def _absences(self, stage: Stage) -> None:
         for core, reason in stage.snapshot().unavailable:
-            self._print(lesson_text.wrap(f"[{core} cannot run here: {reason}. The lesson goes on without it.]"))
+            words = f"[{core} cannot run here: {reason}. The lesson goes on without it.]"
+            self._print(lesson_text.wrap(words))
         if any(machine.core == "trap:portable" for machine in stage.snapshot().machines):
             self._print(lesson_text.wrap(_STAND_IN))
 
@@ -167,8 +169,11 @@ class PlainPlay:
         player.take_over()
         stage = player.stage
         moves: dict[str, Callable[[], object]] = {
-            "": stage.step, "n": stage.step, "b": stage.step_back, "e": lambda: stage.next_exit(limit=5.0),
-        }  # fmt: skip
+            "": stage.step,
+            "n": stage.step,
+            "b": stage.step_back,
+            "e": lambda: stage.next_exit(limit=5.0),
+        }
         views = {"r": "registers", "c": "code", "d": "dialogue"}
         while (word := self._input("machines > ").strip()) != "l":
             if word in moves:

@@ -7,8 +7,7 @@ import textwrap
 
 from app import narration
 from cores.report import MachineSnapshot, SessionSnapshot
-from lessons.parser import TERM
-from lessons.player import (
+from lessons.events import (
     Asked,
     Begun,
     Broken,
@@ -26,6 +25,7 @@ from lessons.player import (
     Shown,
     Verdict,
 )  # fmt: skip
+from lessons.parser import TERM
 from lessons.script import Lesson
 from lessons.values import Hex, find, short
 
@@ -145,7 +145,8 @@ def view(name: str, snapshot: SessionSnapshot, core: str = "") -> list[str]:
         case "code":
             return _code(machines[0] if core else machines[min(1, len(machines) - 1)])
         case "console":
-            return _by_core({short(m.core): tuple(m.console.splitlines()) or ("(empty)",) for m in machines})
+            said = {short(m.core): tuple(m.console.splitlines()) for m in machines}
+            return _by_core({core: lines or ("(empty)",) for core, lines in said.items()})
         case "screen":
             return _by_core({short(m.core): tuple((m.screen or "").splitlines()) for m in machines})
         case _:
@@ -175,7 +176,8 @@ def _dialogue(machine: MachineSnapshot) -> list[str]:
 def _log(machine: MachineSnapshot) -> list[str]:
     lines = [f"{short(machine.core)}: {machine.exits:,} exits; the newest:"] if machine.exits else []
     for event in machine.events[-6:]:
-        lines.append(f"  {event.n:>7,}  {event.reason.value:<10}  {narration.subject(event):<24} {event.detail}")
+        what = narration.subject(event)
+        lines.append(f"  {event.n:>7,}  {event.reason.value:<10}  {what:<24} {event.detail}")
     return lines
 
 
@@ -202,10 +204,12 @@ def _registers(machines: list[MachineSnapshot]) -> list[str]:
 def _code(machine: MachineSnapshot) -> list[str]:
     rip = machine.registers["rip"]
     here = next((i for i, line in enumerate(machine.code) if line.address == rip), 0)
-    lines = [f"{short(machine.core)}: > is next, | runs directly, <=> leaves the guest, ~ would not trap"]
+    signs = "> is next, | runs directly, <=> leaves the guest, ~ would not trap"
+    lines = [f"{short(machine.core)}: {signs}"]
     for line in machine.code[max(0, here - 3) : here + 6]:
         arrow = ">" if line.address == rip else " "
-        lines.append(f"{arrow} {line.address:x}  {_MARKS[line.kind]:<4}{line.text:<30} {_comment(line.source)}")
+        mark, comment = _MARKS[line.kind], _comment(line.source)
+        lines.append(f"{arrow} {line.address:x}  {mark:<4}{line.text:<30} {comment}".rstrip())
     return lines
 
 

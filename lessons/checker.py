@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from cores.errors import InputError
 
 from . import glossary
+from .events import Broken, Kept, LeftOut
 from .parser import TERM, parse_file
-from .player import Broken, Kept, LeftOut, Player
+from .player import Player
 from .script import Ask, Lesson, Note, Text
 from .stage import Stage
 

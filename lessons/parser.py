@@ -17,8 +17,7 @@ from __future__ import annotations
 
 import os
 import re
-import tomllib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from cores.errors import InputError
@@ -122,7 +121,8 @@ def _setup(table: Table, default: Setup | None) -> Setup:
     cores = table.strings("cores", DEFAULT_CORES if default is None else default.cores)
     for core in cores:
         if core not in ACCEPTED_NAMES:
-            raise table.error("cores", f"no core is called {core!r}; there are {', '.join(ACCEPTED_NAMES)}")
+            known = ", ".join(ACCEPTED_NAMES)
+            raise table.error("cores", f"no core is called {core!r}; there are {known}")
     disk = table.string("disk", "")
     return Setup(
         guest=_guest(table, guest) if guest or default is None else default.guest,
@@ -138,7 +138,7 @@ def _guest(table: Table, name: str) -> str:
     beside = Path(table.path).parent / name
     shipped = [guest for guest in guests() if guest.stem == name]
     if not beside.is_file() and not shipped:
-        raise table.error("guest", f"no guest {name!r}: neither a shipped one nor a file beside the lesson")
+        raise table.error("guest", f"no guest {name!r}: neither shipped nor a file beside the lesson")
     return str(beside if beside.is_file() else shipped[0])
 
 
@@ -170,7 +170,8 @@ def _body(lines: list[str], begin: int, path: str, setup: Setup) -> tuple[Item, 
                 items.append(_BLOCKS[kind](table, setup))
                 table.finish()
             elif _looks_like_block(kind):
-                raise InputError(f"no block is called {kind!r}; there are {', '.join(_BLOCKS)}", path, at + 1)
+                known = ", ".join(_BLOCKS)
+                raise InputError(f"no block is called {kind!r}; there are {known}", path, at + 1)
             else:
                 paragraph += lines[at : end + 1]
             at = end + 1
@@ -218,11 +219,11 @@ def _text(paragraph: list[str], path: str, line: int) -> Text:
 
 def _run(table: Table, setup: Setup) -> Move:
     """run: exactly one of exit, symbol, instructions, output, end; and times, limit."""
-    kinds = [until for until in Until if until not in (Until.STEP, Until.BACK) and table.has(until.value)]
-    return _move(table, kinds)
+    steps = (Until.STEP, Until.BACK)
+    return _move(table, [u for u in Until if u not in steps and table.has(u.value)])
 
 
-def _move(table: Table, kinds: list[Until]) -> Move:
+def _move(table: Table, kinds: Sequence[Until]) -> Move:
     if len(kinds) != 1:
         raise table.error("", "say where to stop with one of exit, symbol, instructions, output, end")
     until, text, times = kinds[0], "", None
@@ -230,7 +231,8 @@ def _move(table: Table, kinds: list[Until]) -> Move:
         case Until.EXIT:
             text = table.string("exit")
             if text not in ("any", *REASONS):
-                raise table.error("exit", f"no exit reason {text!r}; \"any\", or {', '.join(sorted(REASONS))}")
+                known = ", ".join(sorted(REASONS))
+                raise table.error("exit", f'no exit reason {text!r}; "any", or {known}')
             text = "" if text == "any" else text
         case Until.INSTRUCTIONS | Until.STEP | Until.BACK:
             times = table.expression(until.value)
@@ -242,7 +244,10 @@ def _move(table: Table, kinds: list[Until]) -> Move:
     if times is None and table.has("times"):
         times = table.expression("times")
     limit = table.integer("limit", 1, 100_000_000, 1_000_000)
-    return Move(table.line, until, text, times, limit)
+    free = table.boolean("free")
+    if free and until is not Until.END:
+        raise table.error("free", "only a run to the end can be free: nobody counts on the way")
+    return Move(table.line, until, text, times, limit, free)
 
 
 def _step(table: Table, setup: Setup) -> Move:
@@ -275,7 +280,7 @@ def _ask(table: Table, setup: Setup) -> Ask:
         choices.append(choice)
     number = table.expression("number") if table.has("number") else None
     if (number is None) == (not choices):
-        raise table.error("", "an ask needs either number = \"...\" or two or more [[choice]]")
+        raise table.error("", 'an ask needs either number = "..." or two or more [[choice]]')
     if choices and not 2 <= len(choices) <= 6:
         raise table.error("choice", "from two to six choices")
     wrong = []
@@ -332,7 +337,7 @@ def _quote(table: Table, setup: Setup) -> Quote:
     file = table.string("file")
     tag, name = table.string("tag", ""), table.string("object", "")
     if bool(tag) == bool(name):
-        raise table.error("file", "quote either an object = \"Class.function\" or a tag = \"name\"")
+        raise table.error("file", 'quote either an object = "Class.function" or a tag = "name"')
     try:
         code = source.tagged(file, tag) if tag else source.definition(file, name)
     except source.NotThere as error:

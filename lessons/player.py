@@ -11,17 +11,32 @@ from __future__ import annotations
 import math
 import random
 import re
-from dataclasses import dataclass
 
 from cores.errors import InputError
-from cores.report import SessionSnapshot
 
-from . import pages
+from . import pages, questions
+from .events import (
+    Asked,
+    Begun,
+    Broken,
+    Ended,
+    Event,
+    Kept,
+    LeftOut,
+    Loaded,
+    Looked,
+    Moved,
+    Noted,
+    Paused,
+    Quoted,
+    Said,
+    Shown,
+    Verdict,
+)  # fmt: skip
 from .expressions import Expression, ExpressionError, Value, parse
 from .parser import PLACEHOLDER
 from .script import (
     Ask,
-    Choice,
     Expect,
     Focus,
     Heading,
@@ -37,127 +52,6 @@ from .script import (
 )  # fmt: skip
 from .stage import Place, Progress, Stage
 from .values import Absent, Scene, find, written
-
-
-@dataclass(frozen=True, slots=True)
-class Begun:
-    """A named step begins. number: from 1."""
-
-    title: str
-    number: int
-    total: int
-
-
-@dataclass(frozen=True, slots=True)
-class Said:
-    """A paragraph, its values filled in."""
-
-    markdown: str
-
-
-@dataclass(frozen=True, slots=True)
-class Moved:
-    """The machines have been somewhere. before, now: the two moments."""
-
-    before: SessionSnapshot
-    now: SessionSnapshot
-
-
-@dataclass(frozen=True, slots=True)
-class Loaded:
-    """Other machines are here."""
-
-    guest: str
-    pure: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Shown:
-    """A view is to be shown. core: whose, "" for all. lines: core -> what it says, for the views that
-    only the machines themselves can give (pages, memory)."""
-
-    view: str
-    core: str
-    snapshot: SessionSnapshot
-    lines: dict[str, tuple[str, ...]]
-
-
-@dataclass(frozen=True, slots=True)
-class Looked:
-    """Something to look at. value: what stands there, by core; empty for a pane."""
-
-    kind: str
-    target: str
-    values: tuple[tuple[str, str], ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Asked:
-    """A question; the answer goes to ``Player.answer``. choices: empty where a number is wanted."""
-
-    question: str
-    choices: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    """What really happened. given: the learner's answer, None when none was given. right: was it?"""
-
-    question: str
-    given: str | None
-    right: bool
-    answer: str
-    explanation: str
-
-
-@dataclass(frozen=True, slots=True)
-class Quoted:
-    place: str
-    code: str
-
-
-@dataclass(frozen=True, slots=True)
-class Noted:
-    text: str
-
-
-@dataclass(frozen=True, slots=True)
-class Paused:
-    seconds: float
-
-
-@dataclass(frozen=True, slots=True)
-class LeftOut:
-    """Something was left out, for lack of a core."""
-
-    line: int
-    core: str
-
-
-@dataclass(frozen=True, slots=True)
-class Kept:
-    """An expectation that held, with how many claims were checked."""
-
-    claims: int
-
-
-@dataclass(frozen=True, slots=True)
-class Broken:
-    """The machines did not do what the lesson says. line: of the claim."""
-
-    line: int
-    message: str
-
-
-@dataclass(frozen=True, slots=True)
-class Ended:
-    pass
-
-
-Event = (
-    Begun | Said | Moved | Loaded | Shown | Looked | Asked | Verdict | Quoted | Noted | Paused | LeftOut
-    | Kept | Broken | Ended
-)  # fmt: skip
 
 
 class Player:
@@ -291,7 +185,8 @@ class Player:
         if progress is Progress.MISSED:
             wanted = f"{move.until.value} {move.text}".strip()
             done = max((m.instructions or 0 for m in self.now.machines), default=0)
-            return [Broken(move.line, f"never reached in {done:,} instructions: {wanted}"), *self._settle()]
+            missed = f"never reached in {done:,} instructions: {wanted}"
+            return [Broken(move.line, missed), *self._settle()]
         return [Moved(self.before, self.now), *self._settle()]
 
     def _settle(self) -> list[Event]:
@@ -315,57 +210,26 @@ class Player:
         if ask is None:
             return []
         if given is not None:
-            given = self._read(ask, given)
+            given = questions.read(ask, given)
         self.question, self._answer, self._verdict_due = None, given, ask
         if ask.then is not None:
             self._begin(ask.then)
             return []
         return self._settle()
 
-    def _read(self, ask: Ask, given: str) -> str:
-        word = given.strip().lower().rstrip(").")
-        if ask.choices:
-            letters = "abcdef"[: len(ask.choices)]
-            if len(word) == 1 and word in letters:
-                return word
-            raise ValueError(f"one of {', '.join(letters)}")
-        try:
-            return str(int(word.replace(",", ""), 0))
-        except ValueError:
-            raise ValueError("a whole number") from None
-
     def _verdict(self, ask: Ask) -> list[Event]:
-        scene, given = self.scene(), self._answer
+        scene = self.scene()
         try:
-            if ask.choices:
-                return self._verdict_of_choices(ask, scene, given)
-            assert ask.number is not None
-            truth = scene.value(ask.number)
+            found = questions.judge(ask, scene, self._answer)
+        except questions.Ambiguous as error:
+            return [Broken(ask.line, str(error))]
         except ExpressionError as error:
             raise InputError(str(error), self.lesson.path, ask.line) from None
-        right = given is not None and int(given) == truth
-        why = "" if right or given is None else self._why_wrong(ask, int(given))
-        return [self._judged(ask, given, right, written(truth), why)]
-
-    def _why_wrong(self, ask: Ask, given: int) -> str:
-        scene = self.scene({"answer": given})
-        return next((wrong.why for wrong in ask.wrong if scene.holds(wrong.when)[0]), "")
-
-    def _verdict_of_choices(self, ask: Ask, scene: Scene, given: str | None) -> list[Event]:
-        true = [i for i, choice in enumerate(ask.choices) if scene.holds(choice.when)[0]]
-        if len(true) != 1:
-            said = ", ".join("abcdef"[i] for i in true) or "none"
-            return [Broken(ask.line, f"exactly one choice must come true, and these did: {said}")]
-        truth = true[0]
-        right = given == "abcdef"[truth]
-        chosen: Choice | None = ask.choices["abcdef".index(given)] if given else None
-        why = chosen.why if chosen and not right else ""
-        return [self._judged(ask, given, right, f"{'abcdef'[truth]}) {self.fill(ask.choices[truth].text)}", why)]
-
-    def _judged(self, ask: Ask, given: str | None, right: bool, truth: str, why: str) -> Verdict:
-        words = " ".join(self.fill(part.strip()) for part in (why, ask.why) if part)
         self._said = True
-        return Verdict(self.fill(ask.question), given, right, truth, words)
+        words = " ".join(self.fill(part.strip()) for part in (found.why, ask.why) if part)
+        return [
+            Verdict(self.fill(ask.question), self._answer, found.right, self.fill(found.truth), words)
+        ]
 
     # Values
 
@@ -460,14 +324,16 @@ class Player:
         """To a step by its title or number. Raises ValueError when there is none."""
         headings = self.lesson.headings
         wanted = name.strip().casefold()
-        for number, (index, heading) in enumerate(headings, 1):
-            if wanted in (str(number), heading.title.casefold()):
-                break
-        else:
+        found = [
+            index
+            for number, (index, heading) in enumerate(headings, 1)
+            if wanted in (str(number), heading.title.casefold())
+        ]
+        if not found:
             raise ValueError(f"no step is called {name!r}; there are 1 to {len(headings)}")
         self._return_to(0, Place(self.lesson.setup, 0))
         self._stops.clear()
-        while self.position < index:
+        while self.position < found[0]:
             if self.question is not None:
                 self.answer(None)
             self.proceed()

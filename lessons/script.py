@@ -50,13 +50,15 @@ class Until(Enum):
 @dataclass(frozen=True, slots=True)
 class Move:
     """Set the machines going. times: how often ``until`` must come true (an expression over the
-    lesson's varied numbers). limit: instructions after which it counts as never reached."""
+    lesson's varied numbers). limit: instructions after which it counts as never reached. free: at
+    full speed, each machine by itself (only to the END)."""
 
     line: int
     until: Until
     text: str = ""
     times: Expression | None = None
     limit: int = 1_000_000
+    free: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,8 +1,8 @@
 """Quoting Ringscope's own source, so that a lesson cannot drift from it.
 
-    definition("cores/vmm.py", "Vmm.step")      a class, function or method, with its docstring
-    tagged("cores/vmm.py", "four-questions")    from a comment "# lesson: four-questions" to the next
-                                                blank line
+definition("cores/vmm.py", "Vmm.step")      a class, function or method, with its docstring
+tagged("cores/vmm.py", "four-questions")    from a comment "# lesson: four-questions" to the next
+                                            blank line
 """
 
 from __future__ import annotations

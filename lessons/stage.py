@@ -18,6 +18,9 @@ from .expressions import ExpressionError
 from .script import Move, Setup, Until
 from .values import short
 
+LONGEST_FREE_RUN = 20.0
+"""Seconds after which a guest that runs freely will not end by itself."""
+
 
 class Progress(Enum):
     """How a move stands."""
@@ -42,6 +45,8 @@ class Stage(LiveSession):
         self.setup = setup
         self._reached: Callable[[], bool] = bool
         self._back = 0
+        self._free = 0.0
+        self._until_end = self._already = self._missed = False
         super().__init__(load_program(setup.guest, setup.ram), _options(setup))
 
     def load(self, setup: Setup) -> None:
@@ -61,6 +66,7 @@ class Stage(LiveSession):
     def begin(self, move: Move, times: int) -> None:
         """Get ready for a move; ``work`` makes it. Raises ExpressionError for an unknown symbol."""
         self._back = times if move.until is Until.BACK else 0
+        self._free = LONGEST_FREE_RUN if move.free else 0.0
         reached = self._condition(move, times)
         end = self._now() + move.limit
         self._missed = False
@@ -82,12 +88,20 @@ class Stage(LiveSession):
             return Progress.ARRIVED
         if self._already:
             return Progress.ARRIVED
+        if self._free:
+            return self._run_freely(min(seconds, self._free))
         arrived = self._until(seconds, self._reached)
         if arrived is None:
             return Progress.ARRIVED if self._until_end or self._reached() else Progress.MISSED
         if not arrived:
             return Progress.MOVING
         return Progress.MISSED if self._missed else Progress.ARRIVED
+
+    def _run_freely(self, seconds: float) -> Progress:
+        if not self.run_free(seconds):
+            return Progress.ARRIVED
+        self._free = max(0.0, self._free - seconds)
+        return Progress.MOVING if self._free else Progress.MISSED
 
     def _condition(self, move: Move, times: int) -> Callable[[], bool]:
         """Asked after each step: are we there?"""
@@ -183,6 +197,6 @@ def _counting(counters: Callable[[], list[int]], times: int) -> Callable[[], boo
 
 def _options(setup: Setup) -> Options:
     return Options(
-        cores=setup.cores, pure=setup.pure, disk=setup.disk, input=setup.input.encode("latin-1", "replace"),
-        ram=setup.ram,
+        cores=setup.cores, pure=setup.pure, disk=setup.disk, ram=setup.ram,
+        input=setup.input.encode("latin-1", "replace"),
     )  # fmt: skip

@@ -55,7 +55,7 @@ class Table:
         """default: None where the key is needed."""
         if not self.has(key):
             if default is None:
-                raise InputError(f"{key} = \"...\" is missing", self.path, self.line)
+                raise InputError(f'{key} = "..." is missing', self.path, self.line)
             return default
         value = self._values[key]
         if not isinstance(value, str):

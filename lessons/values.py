@@ -14,6 +14,7 @@
     each.NAME             on each machine that is here
     here.CORE             is that core here?
     compared, diverged, divergence.asm, .instruction, .differs
+    true, false           for questions that no machine can answer
 
 CORE is interpreter, trap (native or portable), kvm.
 """
@@ -83,6 +84,8 @@ class Scene:
         match name:
             case (number,) if number in self.numbers:
                 return self.numbers[number]
+            case ("true" | "false" as constant,):
+                return constant == "true"
             case ("compared",):
                 return self.now.compared
             case ("diverged",):

@@ -1,4 +1,4 @@
-"""``ringscope play LESSON``: in the interface, as text, as a recording; or the teacher's notes of it."""
+"""``ringscope play LESSON``: in the interface, as text, as a recording; or the teacher's notes."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--plain", action="store_true", help="as text; without a terminal it is played to its end")
     add("--speed", type=_speed, default=0.0, metavar="X", help="play by itself, 1 is a reader's speed")
     add("--record", metavar="FILE.cast", help="also write a recording (asciinema, version 2)")
-    add("--notes", action="store_true", help="the teacher's notes, following the lesson played elsewhere")
+    add("--notes", action="store_true", help="the teacher's notes, following another terminal")
     add("--seed", type=int, metavar="N", help="vary the questions' numbers")
 
 
@@ -49,8 +49,9 @@ def run(arguments: argparse.Namespace) -> int:
                 raise InputError(error.strerror or str(error), arguments.record) from None
             recording = Recording(file, lesson.title, arguments.speed or 1.0)
         play = PlainPlay(
-            lesson, interactive=has_reader(), speed=arguments.speed, seed=arguments.seed, recording=recording
-        )
+            lesson, interactive=has_reader(), speed=arguments.speed, seed=arguments.seed,
+            recording=recording,
+        )  # fmt: skip
         play.run()
     return OK
 
