@@ -131,7 +131,7 @@ class HiddenFaults:
     def go_free(self) -> None:
         """From here on the guest runs at full speed: from patched code, where nobody looks ahead."""
         twin = self.engine.patched_twin()
-        if self.patcher is not None or twin is None:
+        if self.patcher is not None or twin is None or self.vmm.pure:
             return
         self.patcher = Patcher(twin, self.memory, self.mmu, self.cpu, hidden=self.engine.hides_code)
         self.patcher.control_changed()
@@ -167,7 +167,7 @@ class HiddenFaults:
         """Is it a HLT of the patcher's that stopped the guest at RIP?"""
         if self.patcher is None:
             return False
-        return self.patcher.is_patched(self.mmu.translate(self.cpu.rip, execute=True))
+        return self.patcher.is_patched(self.mmu.locate(self.cpu.rip))
 
     def patched(self, insn: Instruction) -> bool:
         """The guest met a patch: code not looked at yet (False: now it can run), or something that

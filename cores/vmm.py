@@ -235,7 +235,7 @@ class Vmm:
     def _runs_directly(self, insn: Instruction) -> bool:
         """May the engine be entered with this instruction next?"""
         if insn.sensitivity is Sensitivity.ORDINARY:
-            if insn.floating:
+            if insn.floating and not (self.pure and self.trap):
                 check_floating(insn, self.cpu)  # on a trap core CR0.TS and EM are virtual
             if self._translated:
                 if insn.access or insn.implicit:

@@ -42,8 +42,8 @@ ENTRIES = {
     "lgs": "lss, lfs, lgs", "rdtsc": "rdtsc, rdtscp", "vzeroupper": "AVX, BMI and XOP",
 }  # fmt: skip
 """Where a line of `holes` and its entry in the table of sensitive instructions differ in name."""
-WATCHED = {"sse with CR0.TS", "popf with AC"}
-"""States, and no instructions: the VMM keeps them virtual whatever runs under them."""
+WATCHED = {"popf with AC"}
+"""A state, and no instruction: the engine never lends AC to a guest kernel that is stepped."""
 CHECKSUM = "8f6bf85689094c22"
 SUMS = "".join(f"{name:<17}{CHECKSUM}\n" for name in ("words:", "rep insw:", "paravirtual:"))
 README = contents()["readme"].decode()
