@@ -12,7 +12,8 @@ A file holds several guests. Each begins with a heading and may set the frame th
 A line that begins with `!` may fault: the guest goes on behind it. Options: ``bare``: without
 kernel.s. ``ram=2``: MiB. ``input=ab``. ``exact``: not in free mode, since there host time decides.
 ``hardware``: in free mode not on a KVM that lacks abilities of real hardware (its probe tells);
-``hardware=always``: in exact mode neither.
+``hardware=always``: in exact mode neither. ``pristine``: in free mode only on trap cores that hide
+their patches from a guest that reads its own code. ``full``: slow.
 """
 
 from __future__ import annotations
@@ -24,8 +25,10 @@ from functools import cache
 from pathlib import Path
 
 import pytest
+from _pytest.mark import ParameterSet
 
 from cores import registry
+from cores.engines.base import DeprivilegedEngine
 from cores.errors import EngineError
 from cores.loader import assemble_program
 from cores.lockstep import Lockstep
@@ -176,6 +179,15 @@ GUESTS = load()
 # Running them
 
 
+def named(*, free: bool) -> list[ParameterSet]:
+    """The guests' names as parameters of a test."""
+    return [
+        pytest.param(name, marks=[pytest.mark.full] if "full" in guest.options else [])
+        for name, guest in GUESTS.items()
+        if not (free and "exact" in guest.options)
+    ]
+
+
 def cores(guest: Guest | None = None, *, exact: bool = True) -> list[str]:
     """The cores that run here, the interpreter first: all that can be held to this guest."""
     here = [core for core in registry.CORE_NAMES if registry.availability(core).available]
@@ -183,6 +195,8 @@ def cores(guest: Guest | None = None, *, exact: bool = True) -> list[str]:
     demanding = needs is not None and (not exact or needs == "always")
     if "kvm" in here and demanding and not kvm_is_whole():
         here.remove("kvm")
+    if guest and "pristine" in guest.options and not exact and not native_hides_code():
+        here.remove("trap:native")
     return here
 
 
@@ -262,6 +276,18 @@ def noted_faults(console: bytes) -> list[str]:
 def kvm_is_whole() -> bool:
     """Has this host's KVM all that hardware support gives? Probed by KVM's own probe."""
     return all(present for _, present, _ in registry.availability("kvm", detailed=True).abilities)
+
+
+@cache
+def native_hides_code() -> bool:
+    """Has this CPU execute-only pages, by protection keys? Else the guest can read the patches."""
+    if not registry.availability("trap:native").available:
+        return True
+    engine = registry.create("trap:native")
+    try:
+        return isinstance(engine, DeprivilegedEngine) and engine.hides_code
+    finally:
+        engine.close()
 
 
 def skip_unless_assembled() -> pytest.MarkDecorator:

@@ -9,6 +9,7 @@ from agreement_lab import (
     exits,
     free,
     lockstep,
+    named,
     noted_faults,
     program,
     skip_unless_assembled,
@@ -19,7 +20,7 @@ from cores.report import Stop
 pytestmark = skip_unless_assembled()
 
 
-@pytest.mark.parametrize("name", GUESTS)
+@pytest.mark.parametrize("name", named(free=False))
 def test_exact(name: str) -> None:
     """Step for step all cores are in one state, meet the faults that the SDM demands, and the trap
     cores leave the guest for the same reasons at the same places."""
@@ -35,7 +36,7 @@ def test_exact(name: str) -> None:
         assert native.by_reason == portable.by_reason
 
 
-@pytest.mark.parametrize("name", [n for n, guest in GUESTS.items() if "exact" not in guest.options])
+@pytest.mark.parametrize("name", named(free=True))
 def test_free(name: str) -> None:
     """At full speed every core ends alike: stop, exit status, console and screen."""
     guest = GUESTS[name]

@@ -25,7 +25,7 @@ changing:
     mov ecx, 2
     sub rsp, 8
 
-## reads_own_code: a sensitive instruction's bytes read as data are the guest's own
+## reads_own_code [pristine]: a sensitive instruction's bytes read as data are the guest's own
     lea rbx, [rip + sensitive]
     mov eax, [rbx]
 sensitive:

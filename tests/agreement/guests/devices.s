@@ -40,7 +40,7 @@
 %more
 words: .ascii "abcdefgh"
 
-## string_input: INS stores where RDI points, page by page
+## string_input [hardware]: INS stores where RDI points, page by page
 %faults #PF(2)
     mov edx, 0x80
     mov edi, 0x50000
@@ -93,7 +93,7 @@ words: .ascii "abcdefgh"
     xchg [0xb8012], bx
     movzx ecx, byte ptr [0xb8010]
     push [0xb8010]
-    pop [0xb8018]
+    pop qword ptr [0xb8018]
     cmp byte ptr [0xb8010], 0x47
     sete dl
     inc byte ptr [0xb8010]
@@ -101,7 +101,8 @@ words: .ascii "abcdefgh"
     lock xadd [0xb8012], bx
 
 ## screen_by_sse: XMM registers from and to the screen
-    mov qword ptr [0xb8000], 0x07420741
+    mov rax, 0x0744074307420741
+    mov [0xb8000], rax
     movups xmm0, [0xb8000]
     paddb xmm0, xmm0
     movups [0xb8010], xmm0
@@ -174,7 +175,7 @@ wait:
     mov rbx, [rip + interrupts]
 
 ## timer: interrupts arrive while the guest computes
-    mov ecx, 1000
+    mov ecx, 200
     call start_timer
     xor eax, eax
     sti
@@ -187,7 +188,7 @@ wait:
     xor ecx, ecx
 
 ## timer_wakes: HLT sleeps until the next tick
-    mov ecx, 1000
+    mov ecx, 200
     call start_timer
     sti
 wait:
@@ -198,12 +199,12 @@ wait:
     xor ebx, ebx
 
 ## timer_in_user [hardware]: an interrupt leaves ring 3 and comes back to it
-    mov ecx, 1000
+    mov ecx, 200
     call start_timer
     or byte ptr [0x15000 + 8 * 0x50], 4
     jmp enter_user
 %user
-    mov ecx, 200000
+    mov ecx, 400
 turn:
     dec ecx
     jnz turn
@@ -259,8 +260,9 @@ wait:
     mov al, 2
     out dx, al
     sti
-    nop
-    nop
+wait:
+    cmp qword ptr [rip + interrupts], 0
+    je wait
     cli
     mov edx, 0x3fa
     in al, dx
@@ -320,7 +322,7 @@ wait:
     wrmsr
     rdtsc
 
-## cpuid: the platform's own CPU, on every core
+## cpuid [hardware]: the platform's own CPU, on every core
     mov eax, 0
     cpuid
     mov r8, rbx
@@ -337,7 +339,7 @@ wait:
     mov eax, 0x40000000
     cpuid
 
-## cpuid_other_leaves: leaves that the platform does not have are zero
+## cpuid_other_leaves [hardware]: leaves that the platform does not have are zero
     mov eax, 7
     xor ecx, ecx
     cpuid
@@ -372,7 +374,7 @@ text: .ascii "hello"
 ! mov rbx, [rcx]
     mov rcx, [rcx - 8]
 
-## large_ram [ram=512]: 512 MiB, used at its far end
+## large_ram [ram=512 full]: 512 MiB, used at its far end
     mov rax, [rdi]
     mov ecx, 0x1ffffff0
     mov rbx, [rcx]

@@ -70,7 +70,7 @@ words: .quad 1, 2, 3, 4
     popfq
     nop
 
-## trap_flag_and_rep: #DB after each iteration of a REP, and after a jump
+## trap_flag_and_rep [hardware=always]: #DB after each iteration of a REP, and after a jump
 %faults #DB #DB #DB #DB #DB #DB #DB #DB #DB
     mov edi, 0x50000
     pushfq

@@ -88,7 +88,7 @@
     mov dword ptr [0x50000], 0x1f80
     ldmxcsr [0x50000]
 
-## mxcsr_reserved: reserved bits of MXCSR are #GP
+## mxcsr_reserved [exact]: reserved bits of MXCSR are #GP
 %faults #GP
     mov dword ptr [0x50000], 0x10000
 ! ldmxcsr [0x50000]
@@ -101,7 +101,6 @@
     fsqrt
     fst qword ptr [0x50000]
     mov rbx, [0x50000]
-    fnstsw ax
     fld1
     fld st(1)
     fxch
@@ -136,29 +135,7 @@
     emms
     mov rcx, [0x50000]
 
-## sse_exception [exact]: an unmasked SSE exception is #XM
-%faults #XM
-    mov dword ptr [0x50000], 0x1d00
-    ldmxcsr [0x50000]
-    pxor xmm1, xmm1
-    mov eax, 1
-    cvtsi2sd xmm0, eax
-! divsd xmm0, xmm1
-    mov dword ptr [0x50000], 0x1f80
-    ldmxcsr [0x50000]
-
-## x87_exception [exact]: an unmasked x87 exception is #MF at the next x87 instruction
-%faults #MF
-    fninit
-    mov word ptr [0x50000], 0x37b
-    fldcw [0x50000]
-    fld1
-    fldz
-    fdivp
-! fld1
-    fninit
-
-## prefetches: hints that touch nothing
+## prefetches [hardware=always]: hints that touch nothing
     xor ecx, ecx
     prefetcht0 [rcx]
     prefetchnta [rcx + 0x123456]

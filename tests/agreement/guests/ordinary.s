@@ -172,7 +172,7 @@ five:
     push -1
     pop rdx
     push qword ptr [rbx]
-    pop [rsp - 0x100]
+    pop qword ptr [rsp - 0x100]
     mov rsi, [rsp - 0x108]
     .byte 0x66, 0x68, 0x34, 0x12
     add rsp, 2
@@ -180,7 +180,7 @@ five:
     pop rsp
     mov rsp, 0x3f0000
     push rbx
-    pop [rsp]
+    pop qword ptr [rsp]
     mov rdi, rsp
 
 ## return_and_release: RET imm

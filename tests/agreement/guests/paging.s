@@ -307,7 +307,7 @@ map_it:
     lock add [rcx], rax
     mov rsi, [rcx]
 
-## push_across_missing_page: the stack runs into a guard page
+## push_across_missing_page [hardware=always]: the stack runs into a guard page
 %faults #DF
     call own_tables
     mov byte ptr [rip + idt + 8 * 16 + 4], 1
