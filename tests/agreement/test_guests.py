@@ -39,6 +39,7 @@ TRUTH = {
 ENTRIES = {
     "mov from cs": "mov from segment", "mov from ds": "mov from segment",
     "push fs": "push segment", "pop fs": "pop segment", "mov to es": "mov to segment",
+    "sse with CR0.TS": "x87 and SSE under CR0.TS or CR0.EM",
     "lgs": "lss, lfs, lgs", "rdtsc": "rdtsc, rdtscp", "vzeroupper": "AVX, BMI and XOP",
 }  # fmt: skip
 """Where a line of `holes` and its entry in the table of sensitive instructions differ in name."""
