@@ -18,9 +18,12 @@ import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import replace
-from typing import Protocol
+from typing import Protocol, TypeVar
 
+from cores.breakpoints import Breakpoint
 from cores.errors import RingscopeError
+from cores.look import Around, Look, Sight
+from cores.poke import Poke
 from cores.report import SessionSnapshot
 from cores.x86.instruction import Reason
 
@@ -31,20 +34,32 @@ class Session(Protocol):
 
     def step(self) -> None: ...
     def step_back(self) -> None: ...
-    def next_exit(self, reason: Reason | None = None, limit: float = 0.05) -> bool: ...
+    def next_exit(
+        self, reason: Reason | None, limit: float, breakpoints: frozenset[Breakpoint]
+    ) -> bool: ...
     def previous_exit(self) -> None: ...
-    def go_to(self, instruction: int) -> None: ...
-    def run(self, seconds: float) -> bool: ...
+    def seek(self, instruction: int, seconds: float) -> bool: ...
+    def run(
+        self, seconds: float, breakpoints: frozenset[Breakpoint], steps: int | None = None
+    ) -> bool: ...
     def run_free(self, seconds: float) -> bool: ...
     def restart(self) -> None: ...
     def key(self, text: str) -> None: ...
+    def poke(self, poke: Poke, core: str | None = None) -> None: ...
+    def look(self, what: Look) -> Sight | None: ...
+    def around(self, core: str, number: int) -> Around | None: ...
     def snapshot(self) -> SessionSnapshot: ...
     def interrupt(self) -> None: ...
     def close(self) -> None: ...
 
 
+T = TypeVar("T")
 Opener = Callable[[], Session]
 Command = Callable[[Session], None]
+Obey = Callable[[Session], Callable[[], None]]
+"""Carries a command out; gives what makes its future's answer known, once the picture is taken."""
+Refuse = Callable[[Exception | None], None]
+"""Has its future fail; None: it was never carried out."""
 Goal = Callable[[Session], float | None]
 """One slice of work; gives the seconds to wait before the next one, None when the goal is reached."""
 
@@ -70,7 +85,8 @@ class Worker:
     snapshot: the newest picture, None until the session is open. failure: why there is no session
     or why the last command failed, "" when all is well. rates: core -> instructions a second over
     the last half second, while something goes on. busy: since when (time.monotonic) the present
-    command has been going on, None while idle.
+    command has been going on, None while idle. breakpoints: where runs stop. sights: the answers to
+    ``look_at``, as fresh as the snapshot.
     """
 
     def __init__(self, opener: Opener) -> None:
@@ -78,8 +94,11 @@ class Worker:
         self.failure = ""
         self.rates: dict[str, float] = {}
         self.busy: float | None = None
+        self.breakpoints: frozenset[Breakpoint] = frozenset()
+        self.sights: dict[Look, Sight | None] = {}
+        self._looks: frozenset[Look] = frozenset()
         self._opener = opener
-        self._queue: queue.SimpleQueue[tuple[Command | None, Future[None]]] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[tuple[Obey, Refuse] | None] = queue.SimpleQueue()
         self._pending = 0
         self._ended = False
         self._lock = threading.Lock()
@@ -94,13 +113,28 @@ class Worker:
     def submit(self, command: Command) -> Future[None]:
         """Have the worker do this next; cuts the present slice short. A goal that is under way
         goes on afterwards."""
-        future: Future[None] = Future()
+        return self.ask(command)
+
+    def ask(self, question: Callable[[Session], T]) -> Future[T]:
+        """As ``submit``, for a command that has an answer."""
+        future: Future[T] = Future()
+
+        def obey(session: Session) -> Callable[[], None]:
+            result = question(session)
+            return lambda: future.set_result(result)
+
+        def refuse(error: Exception | None) -> None:
+            if error is None:
+                future.cancel()
+            else:
+                future.set_exception(error)
+
         with self._lock:
             if self._ended:
                 future.cancel()
                 return future
             self._pending += 1
-            self._queue.put((command, future))
+            self._queue.put((obey, refuse))
         self._interrupt()
         return future
 
@@ -114,7 +148,13 @@ class Worker:
         return self._halting(lambda s: s.previous_exit())
 
     def go_to(self, instruction: int) -> Future[None]:
-        return self._halting(lambda s: s.go_to(instruction))
+        """Be on the way there, until it is reached or something else is asked for."""
+
+        def set_out(session: Session) -> None:
+            arrived = session.seek(instruction, SLICE)
+            self._goal = None if arrived else lambda s: None if s.seek(instruction, SLICE) else 0.0
+
+        return self.submit(set_out)
 
     def restart(self) -> Future[None]:
         return self._halting(lambda s: s.restart())
@@ -123,12 +163,33 @@ class Worker:
         """Keys for the guests' keyboards; a run goes on."""
         return self.submit(lambda s: s.key(text))
 
+    def poke(self, poke: Poke, core: str | None = None) -> Future[None]:
+        """Change all machines alike, or one."""
+        return self._halting(lambda s: s.poke(poke, core))
+
+    def look_at(self, looks: frozenset[Look]) -> None:
+        """What ``sights`` shall hold from now on."""
+        if looks != self._looks:
+            self._looks = looks
+            if looks:
+                self.submit(lambda s: None)
+
     def pause(self) -> Future[None]:
         return self._halting(lambda s: None)
 
     def run(self, speed: float | None = None) -> Future[None]:
         """Go on in lockstep, at ``speed`` instructions a second, or as fast as it goes."""
-        return self._pursue(_as_fast_as_it_goes if speed is None else _at_speed(speed))
+
+        def as_fast_as_it_goes(session: Session) -> float | None:
+            return BREATH if session.run(SLICE, self.breakpoints) else None
+
+        return self._pursue(as_fast_as_it_goes if speed is None else self._at_speed(speed))
+
+    def _at_speed(self, speed: float) -> Goal:
+        """Several steps in a slice when one step a slice would be too slow."""
+        pause = max(1 / speed, SLICE)
+        steps = max(1, round(speed * pause))
+        return lambda session: pause if session.run(pause, self.breakpoints, steps) else None
 
     def run_free(self) -> Future[None]:
         """Let each machine run on its own, at full speed, until it traps."""
@@ -136,7 +197,7 @@ class Worker:
 
     def next_exit(self, reason: Reason | None = None) -> Future[None]:
         """Go on until any machine leaves its guest."""
-        return self._pursue(lambda s: None if s.next_exit(reason, SLICE) else 0.0)
+        return self._pursue(lambda s: None if s.next_exit(reason, SLICE, self.breakpoints) else 0.0)
 
     @property
     def idle(self) -> bool:
@@ -146,7 +207,7 @@ class Worker:
     def close(self, timeout: float = 5.0) -> None:
         """End the session and the thread. Twice does no harm."""
         if self._thread.is_alive():
-            self._queue.put((None, Future()))
+            self._queue.put(None)
             self._interrupt()
             self._thread.join(timeout)
 
@@ -190,26 +251,26 @@ class Worker:
         while True:
             try:
                 block = wait is None or wait > 0
-                command, future = self._queue.get(block, wait)
+                order = self._queue.get(block, wait)
             except queue.Empty:
                 wait = self._slice(session)
                 continue
-            if command is None:
+            if order is None:
                 return
-            self._obey(session, command, future)
+            self._obey(session, *order)
             wait = None if self._goal is None else 0.0
 
-    def _obey(self, session: Session, command: Command, future: Future[None]) -> None:
+    def _obey(self, session: Session, obey: Obey, refuse: Refuse) -> None:
         self.busy = time.monotonic()
         try:
-            command(session)
             self.failure = ""
+            answer = obey(session)
             self._publish()
         except Exception as error:
             self._failed(error)
-            future.set_exception(error)
+            refuse(error)
         else:
-            future.set_result(None)
+            answer()
         finally:
             self.busy = None
             with self._lock:
@@ -236,6 +297,7 @@ class Worker:
         if running and not alive(snapshot):
             self._goal, running = None, False
         self._measure(snapshot, running)
+        self.sights = {look: self._session.look(look) for look in self._looks}
         self.snapshot = replace(snapshot, running=running) if running != snapshot.running else snapshot
 
     def _measure(self, snapshot: SessionSnapshot, running: bool) -> None:
@@ -263,30 +325,14 @@ class Worker:
             self._ended = True
         while True:
             try:
-                _, future = self._queue.get_nowait()
+                order = self._queue.get_nowait()
             except queue.Empty:
                 return
-            future.cancel()
+            if order is not None:
+                order[1](None)
 
 
 def words(error: Exception) -> str:
     """An error for the user: our own errors are sentences already; a bug says its kind too."""
     text = str(error)
     return text if isinstance(error, RingscopeError) and text else f"{type(error).__name__}: {text}"
-
-
-def _as_fast_as_it_goes(session: Session) -> float | None:
-    return BREATH if session.run(SLICE) else None
-
-
-def _at_speed(speed: float) -> Goal:
-    """Several steps in a slice when one step a slice would be too slow."""
-    pause = max(1 / speed, SLICE)
-    steps = max(1, round(speed * pause))
-
-    def goal(session: Session) -> float | None:
-        for _ in range(steps):
-            session.step()
-        return pause if alive(session.snapshot()) else None
-
-    return goal

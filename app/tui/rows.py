@@ -94,3 +94,11 @@ def boxed(
         )
     rows.append(((bl + glyphs.across * (width - 2) + br, border),))
     return rows
+
+
+def beside(left: list[Row], right: list[Row], at: int) -> list[Row]:
+    """Two blocks side by side, the right one from cell ``at`` on."""
+    height = max(len(left), len(right))
+    left = left + [EMPTY] * (height - len(left))
+    right = right + [EMPTY] * (height - len(right))
+    return [(*fit_row(a, at), *b) for a, b in zip(left, right, strict=True)]

@@ -26,27 +26,51 @@ INTERPRETER_ALONE = (
 
 @dataclass(frozen=True, slots=True)
 class Events:
-    """The machine whose events are shown. selected: index in ``machine.events``; None: the newest."""
+    """The machine whose events are shown. selected: number of the chosen one (0: the machine's
+    first); None: the newest. fetched: a stretch of the log from number ``begin`` on, where the
+    newest, which the snapshot has, are not enough."""
 
     machine: MachineSnapshot
     selected: int | None = None
+    fetched: tuple[ExitEvent, ...] = ()
+    begin: int = 0
 
     @property
     def total(self) -> int:
         """Every event so far, those not counted as exits included."""
         return sum(self.machine.exits_by_reason.values())
 
-    def number(self, index: int) -> int:
-        """Which event of the machine that is, from 1."""
-        return self.total - len(self.machine.events) + index + 1
-
     @property
     def current(self) -> int | None:
-        """The index that is shown or marked: the chosen one, else the newest."""
-        count = len(self.machine.events)
-        if not count:
+        """The number of the one that is shown or marked: the chosen one, else the newest."""
+        if not self.total or not self.machine.events:
             return None
-        return count - 1 if self.selected is None else max(0, min(self.selected, count - 1))
+        return self.total - 1 if self.selected is None else max(0, min(self.selected, self.total - 1))
+
+    @property
+    def window(self) -> tuple[int, tuple[ExitEvent, ...]]:
+        """Events at hand, and the number of the first of them."""
+        newest = self.total - len(self.machine.events)
+        if self.fetched and (self.current or 0) < newest + MARGIN:
+            return self.begin, self.fetched
+        return newest, self.machine.events
+
+    @property
+    def here(self) -> bool:
+        """Is the chosen event, with some before it, among the newest?"""
+        newest = self.total - len(self.machine.events)
+        return newest <= 0 or self.current is None or self.current >= newest + MARGIN
+
+    @property
+    def event(self) -> ExitEvent | None:
+        """The current one; None while it is being fetched."""
+        first, events = self.window
+        at = -1 if self.current is None else self.current - first
+        return events[at] if 0 <= at < len(events) else None
+
+
+MARGIN = 40
+"""Events before the chosen one that may be shown with it."""
 
 
 def switch_rows(view: str, shown: Events | None, width: int, height: int, glyphs: Glyphs) -> list[Row]:
@@ -65,16 +89,22 @@ def switch_rows(view: str, shown: Events | None, width: int, height: int, glyphs
 
 def log_rows(shown: Events, width: int, height: int, glyphs: Glyphs) -> list[Row]:
     """A tail of fixed length; the chosen event stays in sight."""
-    events, at = shown.machine.events, shown.current
+    at = shown.current
     assert at is not None
-    first = max(
-        0, min(len(events) - height, at - height // 2 if shown.selected is not None else len(events))
-    )
     rows = []
-    for i in range(first, min(len(events), first + height)):
-        line = log_row(events[i], width, glyphs)
-        rows.append(raised(line) if i == at and shown.selected is not None else line)
+    for number, event in visible(shown, height):
+        line = log_row(event, width, glyphs)
+        rows.append(raised(line) if number == at and shown.selected is not None else line)
     return rows
+
+
+def visible(shown: Events, height: int) -> list[tuple[int, ExitEvent]]:
+    """The events that the log has in its rows, with their numbers."""
+    first, events = shown.window
+    at = (shown.current or 0) - first
+    wanted = at - height // 2 if shown.selected is not None else len(events)
+    top = max(0, min(len(events) - height, wanted))
+    return [(first + i, events[i]) for i in range(top, min(len(events), top + height))]
 
 
 def log_row(event: ExitEvent, width: int, glyphs: Glyphs) -> Row:
@@ -100,9 +130,9 @@ def log_row(event: ExitEvent, width: int, glyphs: Glyphs) -> Row:
 
 def dialogue_rows(shown: Events, width: int, height: int, glyphs: Glyphs) -> list[Row]:
     """The three talk about one event."""
-    at = shown.current
-    assert at is not None
-    event = shown.machine.events[at]
+    event, number = shown.event, shown.current
+    if event is None or number is None:
+        return [row(("...", "dim"))]
     rows: list[Row] = []
     lines = narration.dialogue(event, shown.machine.core)
     tight = height <= len(lines)  # each in one row, whatever it costs
@@ -120,7 +150,7 @@ def dialogue_rows(shown: Events, width: int, height: int, glyphs: Glyphs) -> lis
             rows.append(spread(head, row((aside, "dim")), width) if aside and i == 0 else head)
     if len(rows) < height - 1:
         asm = narration.subject(event)
-        what = f"exit {shown.number(at):,} of {shown.total:,}, after {event.n:,} instructions: {asm}"
+        what = f"exit {number + 1:,} of {shown.total:,}, after {event.n:,} instructions: {asm}"
         rows = [row((fit(what, width), "dim")), *rows]
     elif width < 110 and len(rows) < height:
         rows.append(row((" " * 11 + narration.microseconds(event.ns), "dim")))

@@ -10,8 +10,11 @@ from collections.abc import Iterator
 from time import perf_counter
 
 from .. import registry
-from ..errors import UnavailableError
+from ..breakpoints import AtAddress, Breakpoint
+from ..errors import InputError, UnavailableError
 from ..history import Past
+from ..look import Look, MemoryLook, MemorySight, Sight
+from ..poke import Poke
 from ..program import Program
 from ..report import CoreReport, ExitLine, MachineSnapshot, SessionSnapshot, StepLine, Stop
 from ..session import DEFAULT_CORES, DEFAULT_SECONDS, DEFAULT_STEPS, Absent, Options
@@ -19,6 +22,7 @@ from ..x86.instruction import Reason
 from .machine import CORE, REFUSAL, M68kMachine, M68kState
 
 NO_BUDGET = 1 << 62
+NOWHERE: frozenset[Breakpoint] = frozenset()
 
 
 def refusals(options: Options) -> tuple[Absent, ...]:
@@ -100,28 +104,42 @@ class ForeignSession:
         self._machine.vmm.budget = NO_BUDGET
         self._history: Past[M68kState] = Past(self._machine)
         self._before = self._machine.state()
+        self._reached = ""
 
     def step(self) -> None:
         """Complete one more instruction."""
         self._before = self._machine.state()
         self._history.step()
 
-    def run(self, seconds: float) -> bool:
-        """Go on for so long; False when the machine has stopped."""
+    def run(
+        self, seconds: float, breakpoints: frozenset[Breakpoint] = NOWHERE, steps: int | None = None
+    ) -> bool:
+        """Go on for so long, and so many steps at most; False when the machine has stopped, or stands
+        at an address of ``breakpoints``: no other condition is kept here."""
         self._before = self._machine.state()
-        self._interrupted = False
-        end = perf_counter() + seconds
-        while self._machine.stop is None and not self._interrupted and perf_counter() < end:
+        self._interrupted, self._reached = False, ""
+        stops = {point.address: point for point in breakpoints if isinstance(point, AtAddress)}
+        end, left = perf_counter() + seconds, NO_BUDGET if steps is None else steps
+        while self._machine.stop is None and not self._interrupted and perf_counter() < end and left:
             self._history.step()
+            left -= 1
+            if stops and self._machine.cpu.pc in stops:
+                self._reached = str(stops[self._machine.cpu.pc])
+                return False
         return self._machine.stop is None
 
     def run_free(self, seconds: float) -> bool:
         """An interpreter that asks the 68000's rules at each instruction has no faster way."""
         return self.run(seconds)
 
-    def next_exit(self, reason: Reason | None = None, limit: float = 0.05) -> bool:
+    def next_exit(
+        self,
+        reason: Reason | None = None,
+        limit: float = 0.05,
+        breakpoints: frozenset[Breakpoint] = NOWHERE,
+    ) -> bool:
         """Nothing exits: this comes to the end. False when the time was up before."""
-        return not self.run(limit)
+        return not self.run(limit, breakpoints)
 
     def previous_exit(self) -> None:
         """There was none: to the beginning."""
@@ -135,6 +153,35 @@ class ForeignSession:
         """To where so many instructions are completed."""
         self._before = self._machine.state()
         self._history.seek(instruction)
+
+    def seek(self, instruction: int, seconds: float) -> bool:
+        """Be on the way there for so long; False when it takes more time."""
+        self._before = self._machine.state()
+        self._history.approach(instruction)
+        end = perf_counter() + seconds
+        while self._machine.stop is None and self._machine.vmm.instructions < instruction:
+            self._history.step()
+            if perf_counter() >= end:
+                return False
+        return True
+
+    def poke(self, poke: Poke, core: str | None = None) -> None:
+        """Raises InputError: this machine is not to be changed by hand."""
+        raise InputError("the state of a 68000 cannot be changed by hand")
+
+    def look(self, what: Look) -> Sight | None:
+        """Its memory, by physical addresses: it has no others."""
+        if not isinstance(what, MemoryLook):
+            return None
+        names = dict(zip(self._machine.state_names, self._machine.state(), strict=True))
+        target = what.where if isinstance(what.where, int) else names.get(what.where, names["a7"])
+        start = max(0, (target & -16) + what.offset)
+        known = self._machine.bus.view[start : min(start + what.length, self._machine.bus.size)]
+        data = (*known, *[None] * (what.length - len(known)))
+        return MemorySight(start, target, data, frozenset())
+
+    def around(self, core: str, number: int) -> None:
+        """There are no exits."""
 
     def restart(self) -> None:
         """Everything from the beginning."""
@@ -150,6 +197,7 @@ class ForeignSession:
         return SessionSnapshot(
             serial=self._serial, path=self._program.path, mode="exact", running=False, compared=0,
             divergence=None, machines=(self._picture(),), unavailable=self._absent,
+            reached=self._reached,
         )  # fmt: skip
 
     def _picture(self) -> MachineSnapshot:

@@ -10,19 +10,21 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal
 from textual.message import Message
-from textual.screen import Screen
 from textual.timer import Timer
 
 from app import narration
 from app.worker import Worker, alive
+from cores import breakpoints
+from cores.look import EventsLook, EventsSight, Look
 from cores.report import MachineSnapshot, SessionSnapshot, Stop
+from cores.x86.registers import STATE_NAMES
 
-from ..glyphs import UNICODE, Glyphs
 from ..machine_parts import View, kind
 from ..rows import Row, printable, row
 from ..settings import Settings
 from ..switch_rows import VIEWS, Events
 from ..widgets.banner import Banner
+from ..widgets.inside import Inside
 from ..widgets.keys import Hint, Keys
 from ..widgets.machine_lines import MachineLines
 from ..widgets.machine_pane import MachinePane
@@ -31,14 +33,15 @@ from ..widgets.switches import Switches
 from ..widgets.timeline import Timeline
 from .ask import Ask
 from .help import help_sheet
+from .session import SPEEDS, SessionScreen
 from .sheet import Sheet, card_sheet
 
 FRAME = 1 / 30
-SPEEDS: tuple[float | None, ...] = (1, 2, 5, 10, 50, 200, 1000, None)
-"""Instructions a second; None: as fast as it goes."""
-
 MACHINES = 3
 """Panes at most."""
+
+FETCH = 200
+"""Events fetched at a time, from a multiple of so many on."""
 
 HINTS: list[Hint] = [
     ("space", "run", "run"),
@@ -49,6 +52,10 @@ HINTS: list[Hint] = [
     ("g", "go to", "go_to"),
     ("?", "help", "help"),
     ("q", "quit", "app.quit"),
+    ("x", "break", "break"),
+    ("m", "memory", "inside('memory')"),
+    ("t", "pages", "inside('pages')"),
+    ("R", "rings", "inside('rings')"),
     ("f", "free run", "run_free"),
     ("r", "restart", "restart"),
     ("v", "guest's screen", "guest_screen"),
@@ -56,7 +63,7 @@ HINTS: list[Hint] = [
 ]
 
 
-class MachinesScreen(Screen[None]):
+class MachinesScreen(SessionScreen):
     """Draws the worker's newest snapshot, thirty times a second at most."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -79,10 +86,24 @@ class MachinesScreen(Screen[None]):
         Binding("right", "choose_next(1)", "Next machine"),
         Binding("up", "select(-1)", "Older exit"),
         Binding("down", "select(1)", "Newer exit"),
+        Binding("pageup", "select(-20)", "A page of exits back"),
+        Binding("pagedown", "select(20)", "A page of exits on"),
+        Binding("home", "select_first", "The first exit"),
+        Binding("end", "select_last", "The newest exit"),
         Binding("enter", "card", "The exit's card"),
+        Binding("m", "inside('memory')", "Memory"),
+        Binding("t", "inside('pages')", "Page tables"),
+        Binding("T", "inside('tables')", "Descriptor tables"),
+        Binding("R", "inside('rings')", "Rings"),
+        Binding("D", "inside('devices')", "Devices"),
+        Binding("a", "address", "Look at an address"),
+        Binding("x", "break", "Set or clear a breakpoint"),
+        Binding("X", "clear_breakpoints", "Clear all breakpoints"),
+        Binding("p", "poke", "Change a register or memory"),
         Binding("v", "guest_screen", "The guest's screen"),
-        Binding("t", "type", "Type to the guests"),
+        Binding("k", "type", "Type on the guests' keyboard"),
         Binding("i", "edit", "Edit the program"),
+        Binding("L", "disk", "Load a disk image"),
         Binding("question_mark", "help", "Help"),
         Binding("escape", "leave", "Leave"),
     ]
@@ -101,16 +122,13 @@ class MachinesScreen(Screen[None]):
             self.path = path
 
     def __init__(self, worker: Worker, settings: Settings) -> None:
-        super().__init__()
-        self.worker = worker
-        self.settings = settings
+        super().__init__(worker, settings)
         self.chosen = 0
         self.hidden: set[int] = set()
         self.mode = VIEWS.index(settings.view) if settings.view in VIEWS else 0
         self.selected: int | None = None
-        speed = settings.speed or None
-        self.speed = SPEEDS.index(speed) if speed in SPEEDS else len(SPEEDS) - 1
         self._drawn: tuple[object, ...] = ()
+        self._kept: tuple[object, ...] = ()
         self._timer: Timer | None = None
 
     # -- what is on it ------------------------------------------------------------------------
@@ -122,6 +140,7 @@ class MachinesScreen(Screen[None]):
             for number in range(1, MACHINES + 1):
                 yield MachinePane(number)
         yield MachineLines()
+        yield Inside()
         yield Switches()
         yield Timeline()
         yield Keys(HINTS)
@@ -142,29 +161,26 @@ class MachinesScreen(Screen[None]):
         self._drawn = ()
         self.call_after_refresh(self.tick)
 
-    @property
-    def snapshot(self) -> SessionSnapshot | None:
-        return self.worker.snapshot
-
-    @property
-    def glyphs(self) -> Glyphs:
-        glyphs = getattr(self.app, "glyphs", UNICODE)
-        assert isinstance(glyphs, Glyphs)
-        return glyphs
-
     # -- drawing ------------------------------------------------------------------------------
 
     def tick(self) -> None:
         """Draw what has changed since the last frame."""
         snapshot, rates, activity = self.snapshot, self.worker.rates, self.activity()
         failure = self.worker.failure
-        state = (id(snapshot), id(rates), activity, failure, self.chosen, self.mode, self.selected)
+        sights = self.worker.sights
+        state = (
+            id(snapshot), id(rates), id(sights), activity, failure,
+            self.chosen, self.mode, self.selected,
+        )  # fmt: skip
         if state == self._drawn:
             return
         self._drawn = state
+        self._kept = snapshot, rates, sights  # so that none of these ids is given to another
         self.query_one(Properties).show(snapshot, rates, activity)
         error = failure or (snapshot.error if snapshot else "")
-        self.query_one(Banner).show(snapshot.divergence if snapshot else None, error)
+        self.query_one(Banner).show(
+            snapshot.divergence if snapshot else None, error, snapshot.reached if snapshot else ""
+        )
         if snapshot is not None:
             self._draw(snapshot, rates)
 
@@ -201,12 +217,29 @@ class MachinesScreen(Screen[None]):
         for i in range(len(machines) + 1, MACHINES + 1):
             self.query_one(f"#machine-{i}").display = False
         self.query_one(MachineLines).show(lines, s.unavailable)
-        self.query_one(Switches).show(
-            VIEWS[self.mode], Events(machines[self.chosen - 1], self.selected)
-        )
+        self._draw_lower(s, machines[self.chosen - 1])
         now = machines[0].instructions if s.mode == "exact" else None
-        marks = sorted({e.n for m in machines for e in m.events})
-        self.query_one(Timeline).show(now, marks)
+        self.query_one(Timeline).show(now, s.marks, s.progress)
+
+    def _draw_lower(self, s: SessionSnapshot, m: MachineSnapshot) -> None:
+        """The world switches, or the inside of the chosen machine in their place."""
+        inside, looks = self.query_one(Inside), self.worker.sights
+        inside.core = m.core
+        wanted: frozenset[Look] = inside.looks
+        shown = Events(m, self.selected)
+        if not shown.here:
+            first = max(0, (shown.current or 0) // FETCH - 1) * FETCH
+            fetch = EventsLook(m.core, first, 3 * FETCH)
+            wanted = frozenset({fetch})
+            sight = looks.get(fetch)
+            if isinstance(sight, EventsSight):
+                shown = Events(m, self.selected, sight.events, sight.first)
+        if inside.tab:
+            look = next(iter(inside.looks), None)
+            inside.show(m.core, looks.get(look) if look is not None else None, s)
+        else:
+            self.query_one(Switches).show(VIEWS[self.mode], shown)
+        self.worker.look_at(wanted)
 
     def _view(self, s: SessionSnapshot, number: int, rate: float | None) -> View:
         first, m = s.machines[0], s.machines[number - 1]
@@ -227,6 +260,7 @@ class MachinesScreen(Screen[None]):
             differs=differs,
             equal=equal,
             rate=rate,
+            breakpoints=self.addresses,
         )
 
     def shown_panes(self, count: int) -> set[int]:
@@ -240,82 +274,22 @@ class MachinesScreen(Screen[None]):
 
     # -- time ---------------------------------------------------------------------------------
 
-    def _moved(self) -> None:
+    def moved(self) -> None:
         self.selected = None
 
-    def action_run(self) -> None:
-        s = self.snapshot
-        if s is None:
-            return
-        if s.running:
-            self.worker.pause()
-        else:
-            self._moved()
-            self.worker.run(SPEEDS[self.speed])
-
-    def action_step(self) -> None:
-        self._moved()
-        self.worker.step()
-
-    def action_step_back(self) -> None:
-        self._moved()
-        self.worker.step_back()
-
-    def action_next_exit(self) -> None:
-        self._moved()
-        self.worker.next_exit()
-
-    def action_previous_exit(self) -> None:
-        self._moved()
-        self.worker.previous_exit()
-
-    def action_run_free(self) -> None:
-        self._moved()
-        self.worker.run_free()
-
-    def action_restart(self) -> None:
-        self._moved()
+    def forgotten(self) -> None:
         self.query_one(Timeline).forget()
-        self.worker.restart()
 
-    def action_faster(self, by: int) -> None:
-        self.speed = max(0, min(self.speed + by, len(SPEEDS) - 1))
-        speed = SPEEDS[self.speed]
-        self.settings.speed = speed or 0.0
-        self.notify("As fast as it goes" if speed is None else f"{speed:g} instructions a second")
-        if self.snapshot is not None and self.snapshot.running:
-            self.worker.run(speed)
-
-    def action_go_to(self) -> None:
-        def answered(text: str | None) -> None:
-            if text is None or not text.strip():
-                return
-            try:
-                number = int(text.strip().replace(",", "").replace("_", ""), 0)
-            except ValueError:
-                self.notify(f"{text.strip()!r} is not a number of instructions", severity="warning")
-                return
-            if number < 0:
-                self.notify("Time begins at instruction 0", severity="warning")
-                return
-            self._moved()
-            self.worker.go_to(number)
-
-        self.app.push_screen(
-            Ask("Go to which instruction?", "a number, such as 1200 or 0x400"), answered
-        )
-
-    def action_go_to_divergence(self) -> None:
-        s = self.snapshot
-        if s is None or s.divergence is None:
-            self.notify("The machines have not parted")
-            return
-        self._moved()
-        self.worker.go_to(s.divergence.instruction)
+    def stale(self) -> None:
+        self._drawn = ()
+        self.tick()
 
     def on_timeline_asked(self, message: Timeline.Asked) -> None:
-        self._moved()
-        self.worker.go_to(message.instruction)
+        self.go_to(message.instruction)
+
+    def on_machine_pane_line_chosen(self, message: MachinePane.LineChosen) -> None:
+        """A click on an instruction: a breakpoint there."""
+        self.toggle(breakpoints.AtAddress(message.address))
 
     # -- looking ------------------------------------------------------------------------------
 
@@ -358,22 +332,85 @@ class MachinesScreen(Screen[None]):
         return self.query_one(Switches).shown
 
     def action_select(self, by: int) -> None:
+        """Choose another exit; while the inside of a machine is shown, scroll that."""
+        inside = self.query_one(Inside)
+        if inside.tab:
+            inside.scroll_rows(by)
+            self.stale()
+            return
         shown = self._events()
         if shown is None or shown.current is None:
             return
         at = shown.current + by if self.selected is not None or by < 0 else shown.current
-        last = len(shown.machine.events) - 1
-        self.selected = None if at > last else max(0, at)
+        self.selected = None if at >= shown.total else max(0, at)
+        self.tick()
+
+    def action_select_first(self) -> None:
+        self.selected = 0
+        self.tick()
+
+    def action_select_last(self) -> None:
+        self.selected = None
+        self.tick()
+
+    def on_switches_event_chosen(self, message: Switches.EventChosen) -> None:
+        self.selected = message.number
         self.tick()
 
     def action_card(self) -> None:
+        """The chosen exit in full; what it changed is found by executing it once more."""
         shown = self._events()
-        if shown is None or shown.current is None:
+        if shown is None or self.query_one(Inside).tab:
             return
-        event = shown.machine.events[shown.current]
-        number = shown.number(shown.current)
-        card = narration.card(event, shown.machine.core, number)
-        self.app.push_screen(card_sheet(card, self.size.width))
+        number, event = shown.current, shown.event
+        if number is None or event is None:
+            return
+        core = shown.machine.core
+        sheet = card_sheet(narration.card(event, core, number + 1), self.size.width)
+        self.app.push_screen(sheet)
+        s = self.snapshot
+        if s is not None and s.mode == "exact" and not s.running:
+            answer = self.worker.ask(lambda session: session.around(core, number))
+            answer.add_done_callback(lambda done: self.app.call_later(sheet.add_changes, done))
+
+    # -- inside -------------------------------------------------------------------------------
+
+    def action_inside(self, tab: str) -> None:
+        """Open the inside of the chosen machine at a tab; the same key closes it."""
+        inside = self.query_one(Inside)
+        inside.open("" if inside.tab == tab else tab)
+        self.set_class(bool(inside.tab), "-inside")
+        self.call_after_refresh(self.stale)
+
+    def on_inside_tab_chosen(self, message: Inside.TabChosen) -> None:
+        if self.query_one(Inside).tab != message.tab:
+            self.action_inside(message.tab)
+
+    def action_address(self) -> None:
+        """What memory and page tables are to be looked at: an address, or where a register points."""
+        s, inside = self.snapshot, self.query_one(Inside)
+        if s is None:
+            return
+
+        def answered(text: str | None) -> None:
+            name = (text or "").strip()
+            if not name:
+                return
+            at = breakpoints.address(name, s.symbols)
+            if name.lower() in STATE_NAMES:
+                inside.follow(name.lower())
+            elif at is not None:
+                inside.follow(at)
+            else:
+                self.notify(f"{name!r} is no address, symbol or register", severity="warning")
+            if inside.tab not in ("memory", "pages"):
+                self.action_inside("memory")
+            self.stale()
+
+        hint = "An address, a symbol, or a register to follow"
+        self.app.push_screen(Ask("Look where?", "rsp", str(inside.where), hint), answered)
+
+    # -- the guest ----------------------------------------------------------------------------
 
     def action_guest_screen(self) -> None:
         """The VGA screen and the console of the chosen machine, in full."""
@@ -391,13 +428,6 @@ class MachinesScreen(Screen[None]):
                 rows += [row(clean[i : i + 80]) for i in range(0, max(1, len(clean)), 80)]
         self.app.push_screen(Sheet(f"What the guest shows on {m.core}", rows, 84))
 
-    def action_type(self) -> None:
-        def answered(text: str | None) -> None:
-            if text is not None:
-                self.worker.type(text + "\n")
-
-        self.app.push_screen(Ask("Type on the guests' keyboard", "Enter sends the line"), answered)
-
     def action_edit(self) -> None:
         if self.snapshot is not None:
             self.post_message(self.Edit(self.snapshot.path))
@@ -406,7 +436,9 @@ class MachinesScreen(Screen[None]):
         self.app.push_screen(help_sheet(self.glyphs))
 
     def action_leave(self) -> None:
-        if self.selected is not None:
+        if self.query_one(Inside).tab:
+            self.action_inside(self.query_one(Inside).tab)
+        elif self.selected is not None:
             self.selected = None
         else:
             self.post_message(self.Left())

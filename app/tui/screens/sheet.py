@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import textwrap
+from concurrent.futures import Future
 from typing import ClassVar
 
 from textual import events
@@ -11,6 +12,7 @@ from textual.binding import BindingType
 from textual.screen import ModalScreen
 
 from app.narration import Card
+from cores.look import Around
 
 from ..rows import Row, boxed, fit, printable, row
 from ..widgets.line_view import LineView
@@ -29,6 +31,12 @@ class Page(LineView):
 
     def scroll_rows(self, by: int) -> None:
         self.first = max(0, min(self.first + by, len(self._all) - (self.size.height - 2)))
+        self.redraw()
+
+    def add(self, rows: list[Row]) -> None:
+        """More rows at the end, in a higher frame while there is room."""
+        self._all = [*self._all, *rows]
+        self.styles.height = min(len(self._all) + 2, max(6, self.app.size.height - 2))
         self.redraw()
 
     def compose_rows(self, width: int, height: int) -> list[Row]:
@@ -72,12 +80,35 @@ class Sheet(ModalScreen[None]):
             self.dismiss(None)
 
 
-def card_sheet(card: Card, width: int) -> Sheet:
+class CardSheet(Sheet):
+    """An exit's card, to which what it changed is added when it is known."""
+
+    def add_changes(self, done: Future[Around | None]) -> None:
+        """done: the answer of ``Worker.ask``."""
+        if not self.is_attached or done.cancelled() or done.exception() is not None:
+            return
+        around = done.result()
+        if around is None:
+            return
+        rows = fact_rows("before, after", ", ".join(changes(around)) or "no register", self._width)
+        self.query_one(Page).add(rows)
+
+
+def changes(around: Around) -> list[str]:
+    """ "rip 100008 to 10000a" and so on."""
+    return [f"{name} {before:x} to {after:x}" for name, before, after in around.changes]
+
+
+def fact_rows(name: str, value: str, width: int) -> list[Row]:
+    wrapped = textwrap.wrap(printable(value), width - 4 - LABEL) or [""]
+    rows = [row((fit(name, LABEL), "dim"), (wrapped[0], "text"))]
+    return rows + [row((" " * LABEL, "dim"), (line, "text")) for line in wrapped[1:]]
+
+
+def card_sheet(card: Card, width: int) -> CardSheet:
     """An event's card as a sheet for a screen that wide."""
     width = min(width - 2, 92)
     rows: list[Row] = []
     for name, value in card.facts:
-        wrapped = textwrap.wrap(printable(value), width - 4 - LABEL) or [""]
-        rows.append(row((fit(name, LABEL), "dim"), (wrapped[0], "text")))
-        rows += [row((" " * LABEL, "dim"), (line, "text")) for line in wrapped[1:]]
-    return Sheet(card.title, rows, width)
+        rows += fact_rows(name, value, width)
+    return CardSheet(card.title, rows, width)

@@ -43,11 +43,13 @@ class Banner(LineView):
     def __init__(self) -> None:
         super().__init__(id="banner")
         self.divergence: Divergence | None = None
-        self.error = ""
+        self.error = self.reached = ""
 
-    def show(self, divergence: Divergence | None, error: str) -> None:
-        self.divergence, self.error = divergence, error
-        height = len(self.compose_rows(self.app.size.width, 9)) if divergence or error else 0
+    def show(self, divergence: Divergence | None, error: str, reached: str = "") -> None:
+        """reached: the breakpoint at which the machines have stopped."""
+        self.divergence, self.error, self.reached = divergence, error, reached
+        anything = divergence or error or reached
+        height = len(self.compose_rows(self.app.size.width, 9)) if anything else 0
         if self.styles.height is None or self.styles.height.value != height:
             self.styles.height = height
         self.redraw()
@@ -58,6 +60,9 @@ class Banner(LineView):
             rows.append(
                 row((" ! ", "bad"), (fit(printable(self.error), width - 3, self.glyphs.more), "text"))
             )
+        if self.reached:
+            mark = (f" {self.glyphs.breakpoint} ", "bad")
+            rows.append(row(mark, "Stopped at the breakpoint: ", (printable(self.reached), "strong")))
         if self.divergence is not None:
             rows += divergence_rows(self.divergence, width, self.glyphs)
         return rows or [EMPTY]

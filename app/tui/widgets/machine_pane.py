@@ -31,6 +31,13 @@ class MachinePane(LineView):
             super().__init__()
             self.number = number
 
+    class LineChosen(Message):
+        """The user pointed at an instruction."""
+
+        def __init__(self, address: int) -> None:
+            super().__init__()
+            self.address = address
+
     def __init__(self, number: int) -> None:
         super().__init__(id=f"machine-{number}")
         self.machine: MachineSnapshot | None = None
@@ -50,4 +57,17 @@ class MachinePane(LineView):
 
     def on_click(self, event: events.Click) -> None:
         event.stop()
+        address = self._address_at(event.y)
+        if address is not None:
+            self.post_message(self.LineChosen(address))
+            return
         self.post_message(self.Chosen(self.view.number))
+
+    def _address_at(self, y: int) -> int | None:
+        """Of the instruction in that row."""
+        if self.machine is None:
+            return None
+        for line in self.machine.code:
+            if y < len(self._rows) and f"{line.address:6x}  " in (text for text, _ in self._rows[y]):
+                return line.address
+        return None

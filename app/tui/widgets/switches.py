@@ -8,7 +8,7 @@ from textual.message import Message
 
 from ..machine_parts import kind
 from ..rows import Row, boxed, row, row_width
-from ..switch_rows import VIEWS, Events, switch_rows
+from ..switch_rows import VIEWS, Events, switch_rows, visible
 from .line_view import LineView
 
 
@@ -25,11 +25,11 @@ class Switches(LineView):
             self.mode = mode
 
     class EventChosen(Message):
-        """A row of the log was clicked."""
+        """An event of the log was clicked."""
 
-        def __init__(self, row: int) -> None:
+        def __init__(self, number: int) -> None:
             super().__init__()
-            self.row = row
+            self.number = number
 
     def __init__(self) -> None:
         super().__init__(id="switches")
@@ -57,7 +57,9 @@ class Switches(LineView):
 
     def on_click(self, event: events.Click) -> None:
         if event.y > 0:
-            self.post_message(self.EventChosen(event.y - 1))
+            lines = visible(self.shown, self.size.height - 2) if self.shown is not None else []
+            if self.mode == "log" and event.y - 1 < len(lines):
+                self.post_message(self.EventChosen(lines[event.y - 1][0]))
             return
         x = 2 + row_width(row(" World switches  "))
         for name in VIEWS:

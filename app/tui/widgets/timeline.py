@@ -20,7 +20,7 @@ def scale_for(furthest: int) -> int:
         scale *= 10
 
 
-def axis(now: int, scale: int, marks: list[int], width: int, glyphs: Glyphs) -> Row:
+def axis(now: int, scale: int, marks: tuple[int, ...], width: int, glyphs: Glyphs) -> Row:
     """``width`` cells from 0 to ``scale``: the way come so far, exits, the present."""
     cells: list[tuple[str, str]] = []
     here = min(width - 1, now * width // scale)
@@ -58,21 +58,21 @@ class Timeline(LineView):
         super().__init__(id="timeline")
         self.now: int | None = 0
         self.furthest = 0
-        self.marks: dict[int, None] = {}
+        self.marks: tuple[int, ...] = ()
+        self.progress: tuple[int, int] | None = None
 
-    def show(self, now: int | None, marks: list[int]) -> None:
-        """now: instructions completed, None when nobody counts. marks: exits, by the same count."""
-        self.now = now
-        self.furthest = max(self.furthest, now or 0)
-        for n in marks:
-            self.marks.setdefault(n)
-        if len(self.marks) > 5000:
-            self.marks = dict.fromkeys(list(self.marks)[-2500:])
+    def show(
+        self, now: int | None, marks: tuple[int, ...], progress: tuple[int, int] | None = None
+    ) -> None:
+        """now: instructions completed, None when nobody counts. marks: exits, by the same count.
+        progress: how far on the way to an instruction, and to which."""
+        self.now, self.marks, self.progress = now, marks, progress
+        self.furthest = max(self.furthest, now or 0, progress[1] if progress else 0)
         self.redraw()
 
     def forget(self) -> None:
         """A new program, or a restart: nothing lies ahead."""
-        self.furthest, self.marks = 0, {}
+        self.furthest, self.marks = 0, ()
 
     def _ends(self, width: int) -> tuple[str, str, int]:
         left = f" {self.now or 0:>9,} "
@@ -82,9 +82,20 @@ class Timeline(LineView):
     def compose_rows(self, width: int, height: int) -> list[Row]:
         if self.now is None:
             return [row((" free: each machine by its own clock, and the past is not kept", "dim"))]
+        if self.progress is not None:
+            return [self._progress_row(width, *self.progress)]
         left, right, room = self._ends(width)
-        line = axis(self.now, scale_for(self.furthest), list(self.marks), room, self.glyphs)
+        line = axis(self.now, scale_for(self.furthest), self.marks, room, self.glyphs)
         return [row((left, "strong"), *line, (right, "dim"))]
+
+    def _progress_row(self, width: int, done: int, goal: int) -> Row:
+        share = done / max(1, goal)
+        left = f" on the way to {goal:,}  "
+        right = f" {100 * share:3.0f} %  space: stop here "
+        room = max(1, width - len(left) - len(right))
+        full = round(room * share)
+        bar = (self.glyphs.block * full, "bar"), (self.glyphs.across * (room - full), "faint")
+        return row((left, "strong"), *bar, (right, "dim"))
 
     def on_click(self, event: events.Click) -> None:
         left, _, room = self._ends(self.size.width)

@@ -8,11 +8,17 @@ from __future__ import annotations
 import threading
 from dataclasses import dataclass, field, replace
 
+from fake_sights import look
+
+from cores.breakpoints import AtAddress, Breakpoint
+from cores.look import Around, Look, Sight
+from cores.poke import Poke
 from cores.report import CodeLine, Divergence, MachineSnapshot, SessionSnapshot, Stop
 from cores.trace import ExitEvent
 from cores.x86.instruction import Reason
 from cores.x86.registers import STATE_NAMES
 
+NOWHERE: frozenset[Breakpoint] = frozenset()
 TEXT = "Hello, ring 0!\n"
 
 PROGRAM = (
@@ -125,6 +131,8 @@ class FakeSession:
     mode: str = "exact"
     closed: bool = False
     typed: str = ""
+    reached: str = ""
+    poked: list[tuple[Poke, str | None]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.moments = history(self.text)
@@ -148,7 +156,9 @@ class FakeSession:
         self._called("step_back")
         self.n = max(0, self.n - 1)
 
-    def next_exit(self, reason: Reason | None = None, limit: float = 0.05) -> bool:
+    def next_exit(
+        self, reason: Reason | None, limit: float, breakpoints: frozenset[Breakpoint]
+    ) -> bool:
         self._called("next_exit")
         while self.n < self.last:
             self.n += 1
@@ -163,12 +173,22 @@ class FakeSession:
             if self.moments[self.n].at in EXITS:
                 break
 
-    def go_to(self, instruction: int) -> None:
+    def seek(self, instruction: int, seconds: float) -> bool:
         self._called("go_to")
         self.n = min(instruction, self.last)
+        return True
 
-    def run(self, seconds: float) -> bool:
-        self._called("run")
+    def run(
+        self, seconds: float, breakpoints: frozenset[Breakpoint] = NOWHERE, steps: int | None = None
+    ) -> bool:
+        self._called("run" if steps is None else "step")
+        self.reached = ""
+        stops = {str(b): b.address for b in breakpoints if isinstance(b, AtAddress)}
+        for n in range(self.n + 1, self.last + 1):
+            for words, address in stops.items():
+                if self.moments[n].registers["rip"] == address:
+                    self.n, self.reached = n, words
+                    return False
         if self.spin:
             self.spun += 1
             threading.Event().wait(min(seconds, 0.005))
@@ -188,6 +208,17 @@ class FakeSession:
     def key(self, text: str) -> None:
         self._called("key")
         self.typed += text
+
+    def poke(self, poke: Poke, core: str | None = None) -> None:
+        self._called("poke")
+        self.poked.append((poke, core))
+
+    def look(self, what: Look) -> Sight | None:
+        return look(self, what)
+
+    def around(self, core: str, number: int) -> Around | None:
+        self._called("around")
+        return Around((("rip", 0x10000F, 0x100011),))
 
     def interrupt(self) -> None:
         self.calls.append("interrupt")
@@ -209,12 +240,14 @@ class FakeSession:
         return SessionSnapshot(
             serial=self.serial, path="hello.s", mode=self.mode, running=False, compared=self.n,
             divergence=divergence, machines=machines, unavailable=self.unavailable,
+            symbols={"start": 0x100000, "next": 0x100009, "done": 0x100016}, reached=self.reached,
+            marks=tuple(n for n, m in enumerate(self.moments[: self.n]) if m.at in EXITS),
         )  # fmt: skip
 
     def _machine(self, core: str) -> MachineSnapshot:
         now = self.moments[self.n]
         virtual = core == "interpreter"
-        events = [] if virtual else self._events(core)
+        events = [] if virtual else self.events(core)
         reasons: dict[str, int] = {}
         for event in events:
             reasons[event.reason.value] = reasons.get(event.reason.value, 0) + 1
@@ -247,7 +280,7 @@ class FakeSession:
         at = now.at
         return replace(m, reads=frozenset({"rsi"} if at in (3, 7) else {"rax"} if at in (4, 6) else ()))
 
-    def _events(self, core: str) -> list[ExitEvent]:
+    def events(self, core: str) -> list[ExitEvent]:
         events = []
         for n, moment in enumerate(self.moments[: self.n]):
             if moment.at not in EXITS or (core == "kvm" and moment.at < 6):

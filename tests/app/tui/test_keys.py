@@ -152,7 +152,7 @@ async def test_help_and_guest_screen_and_typing() -> None:
         await s.see("one instruction on every machine")
         await s.press("escape", "v")
         await s.see("What the guest shows on trap:native")
-        await s.press("escape", "t", "h", "i", "enter")
+        await s.press("escape", "k", "h", "i", "enter")
         assert s.session.typed == "hi\n"
 
 

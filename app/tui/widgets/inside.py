@@ -1,0 +1,137 @@
+"""The inside of one machine, in place of its world switches: a tab for each thing to see.
+
+Draws what the worker has seen of the ``look`` that this widget asks for; see cores/look.py.
+"""
+
+from __future__ import annotations
+
+from textual import events
+from textual.message import Message
+
+from cores.look import (
+    DevicesLook,
+    Look,
+    MemoryLook,
+    MemorySight,
+    PagingLook,
+    Sight,
+    TablesLook,
+    Where,
+)
+from cores.look_paging import PagingSight
+from cores.look_tables import DevicesSight, TablesSight
+from cores.report import SessionSnapshot
+
+from ..inside_rows import BYTES, devices_rows, memory_rows, paging_rows, tables_rows
+from ..machine_parts import kind
+from ..ring_rows import ring_rows
+from ..rows import EMPTY, Row, boxed, row, row_width
+from .line_view import LineView
+
+TABS = ("memory", "pages", "tables", "rings", "devices")
+NOTHING = "This machine has nothing of the kind to show."
+
+
+class Inside(LineView):
+    """tab: which of TABS is shown, "" while the widget is closed. where: the address that memory and
+    pages follow; a register's name keeps them at what it points to."""
+
+    DEFAULT_CSS = "Inside { width: 1fr; height: 1fr; }"
+
+    class TabChosen(Message):
+        """A tab was clicked."""
+
+        def __init__(self, tab: str) -> None:
+            super().__init__()
+            self.tab = tab
+
+    def __init__(self) -> None:
+        super().__init__(id="inside")
+        self.tab = ""
+        self.where: Where = "rsp"
+        self.core = ""
+        self.first = 0
+        self._sight: Sight | None = None
+        self._snapshot: SessionSnapshot | None = None
+        self._most = 0
+
+    @property
+    def looks(self) -> frozenset[Look]:
+        """What is to be asked of the worker."""
+        look: Look
+        match self.tab:
+            case "memory":
+                height = max(1, self.size.height - 2)
+                look = MemoryLook(self.core, self.where, BYTES * height, BYTES * self.first)
+            case "pages":
+                look = PagingLook(self.core, self.where)
+            case "tables":
+                look = TablesLook(self.core)
+            case "devices":
+                look = DevicesLook(self.core)
+            case _:
+                return frozenset()
+        return frozenset({look})
+
+    def open(self, tab: str) -> None:
+        self.tab, self.first = tab, 0
+
+    def follow(self, where: Where) -> None:
+        self.where, self.first = where, 0
+
+    def scroll_rows(self, by: int) -> None:
+        """Memory has no ends; the others do."""
+        self.first += by
+        if self.tab != "memory":
+            self.first = max(0, min(self.first, self._most))
+        self.redraw()
+
+    def show(self, core: str, sight: Sight | None, snapshot: SessionSnapshot) -> None:
+        self.core, self._sight, self._snapshot = core, sight, snapshot
+        self.redraw()
+
+    def _title(self) -> Row:
+        parts: list[tuple[str, str]] = [(" Inside  ", "strong")]
+        for name in TABS:
+            parts.append((f"[{name}]", "strong") if name == self.tab else (f" {name} ", "dim"))
+        if self.tab != "rings":
+            parts += [("  of ", "dim"), (self.core, kind(self.core))]
+        if self.tab in ("memory", "pages"):
+            where = self.where if isinstance(self.where, str) else f"{self.where:x}"
+            parts += [("  at ", "dim"), (where, "strong")]
+        return (*parts, (" ", "text"))
+
+    def _body(self, width: int) -> list[Row]:
+        sight, s = self._sight, self._snapshot
+        if self.tab == "rings" and s is not None:
+            return ring_rows(s.machines, s.symbols, width, self.glyphs)
+        match sight:
+            case MemorySight():
+                return memory_rows(sight, width, self.glyphs)
+            case PagingSight():
+                return paging_rows(sight, self.core, width, self.glyphs)
+            case TablesSight():
+                return tables_rows(sight, width, self.glyphs)
+            case DevicesSight():
+                return devices_rows(sight, width)
+        return [row((NOTHING, "dim"))]
+
+    def compose_rows(self, width: int, height: int) -> list[Row]:
+        body = self._body(width - 4) if self.tab else [EMPTY]
+        self._most = max(0, len(body) - (height - 2))
+        if self.tab != "memory":
+            body = body[min(self.first, self._most) :]
+        return boxed(self._title(), body, width, height, self.glyphs, "faint")
+
+    def on_click(self, event: events.Click) -> None:
+        x = 2 + row_width(row(" Inside  "))
+        for name in TABS:
+            if event.y == 0 and x <= event.x < x + len(name) + 2:
+                self.post_message(self.TabChosen(name))
+            x += len(name) + 2
+
+    def on_mouse_scroll_down(self) -> None:
+        self.scroll_rows(3)
+
+    def on_mouse_scroll_up(self) -> None:
+        self.scroll_rows(-3)

@@ -1,0 +1,82 @@
+"""What the fake session's machines look like inside."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from cores.look import (
+    DevicesLook,
+    EventsLook,
+    EventsSight,
+    Look,
+    MemoryLook,
+    MemorySight,
+    PagingLook,
+    Sight,
+    TablesLook,
+)
+from cores.look_paging import Entry, PagingSight, Range
+from cores.look_tables import DevicesSight, DeviceState, Gate, SegmentEntry, TablesSight
+
+if TYPE_CHECKING:
+    from fake_session import FakeSession
+
+TEXT = b"Hello, ring 0!\n\0"
+TEXT_AT = 0x100100
+
+
+def look(session: FakeSession, what: Look) -> Sight | None:
+    match what:
+        case MemoryLook(where=where, length=length, offset=offset):
+            registers = session.moments[session.n].registers
+            target = where if isinstance(where, int) else registers[where]
+            start = (target & -16) + offset
+            data = [
+                TEXT[a - TEXT_AT] if 0 <= a - TEXT_AT < len(TEXT) else 0
+                for a in range(start, start + length)
+            ]
+            return MemorySight(start, target, tuple(data), frozenset({TEXT_AT + 1}))
+        case PagingLook():
+            return PAGING
+        case TablesLook():
+            return TABLES
+        case DevicesLook():
+            return DEVICES
+        case EventsLook(core=core, first=first, count=count):
+            events = session.events(core)
+            return EventsSight(first, len(events), tuple(events[first : first + count]))
+
+
+PAGING = PagingSight(
+    0x12000, 0x100000,
+    (
+        Entry("PML4", 0, 0x12000, 0x13023, ""), Entry("PDPT", 0, 0x13000, 0x14023, ""),
+        Entry("page directory", 0, 0x14000, 0x15023, ""),
+        Entry("page table", 256, 0x15800, 0x100063, "a page of 4 KiB"),
+    ),
+    0x100000,
+    (
+        Range(0x10000, 0x1F0000, 0x10000, 0x1000, True, False, True, (0x1000, 0)),
+        Range(0x200000, 0xE00000, 0x200000, 0x200000, True, False, True, (0, 0)),
+    ),
+    True, ((False, 0x100000, 0x100000, 0x1000), (True, 0x400000, 0x7000, 0x1000)),
+    ((True, 0x400000, 0x7000, 0x1000),), 3,
+)  # fmt: skip
+
+TABLES = TablesSight(
+    (0x11000, 0x4F), (0x16000, 0xFFF),
+    (
+        SegmentEntry(0x10, "64-bit code", 0, 0xFFFFFFFF, 0, True, ("cs",)),
+        SegmentEntry(0x40, "TSS, busy", 0x11080, 0x67, 0, True, ("tr",)),
+    ),
+    (
+        Gate(13, "#GP", "interrupt gate", 0x10, 0x100016, 0, 0, True),
+        Gate(32, "", "interrupt gate", 0x10, 0x100009, 0, 1, True),
+    ),
+    (("rsp0", 0x9000), ("ist1", 0)), {0x100016: "done"},
+)  # fmt: skip
+
+DEVICES = DevicesSight((
+    DeviceState("PIC, master", (("masked", "all"), ("in service", "none"))),
+    DeviceState("UART", (("speed", "9,600 baud"),)),
+))  # fmt: skip
