@@ -66,8 +66,9 @@ class PlainPlay:
                 self._print(f"At each prompt:\n{KEYS}")
             try:
                 while not player.ended:
-                    if player.at_stop:
+                    if player.at_stop or player.question:
                         announcer.tell(self.lesson.path, player.position)
+                    if player.at_stop:
                         self._wait(player)
                     events = self._answer(player) if player.question else player.proceed()
                     for event in events:

@@ -28,4 +28,6 @@ def explain(word: str) -> tuple[str, str] | None:
 
 def _plain(word: str) -> str:
     flat = " ".join(word.casefold().replace("-", " ").split())
+    if flat.endswith(("ches", "shes", "xes")):
+        return flat[:-2]
     return flat[:-1] if flat.endswith("s") and not flat.endswith("ss") else flat

@@ -213,7 +213,10 @@ class Player:
             given = questions.read(ask, given)
         self.question, self._answer, self._verdict_due = None, given, ask
         if ask.then is not None:
-            self._begin(ask.then)
+            try:
+                self._begin(ask.then)
+            except ExpressionError as error:
+                raise InputError(str(error), self.lesson.path, ask.line) from None
             return []
         return self._settle()
 
@@ -313,10 +316,9 @@ class Player:
     # Elsewhere
 
     def back(self) -> bool:
-        """To the stop before this one; False at the beginning."""
-        if len(self._stops) < 2:
+        """To where the present turn began, and from there to the one before; False at the beginning."""
+        if not self._stops:
             return False
-        self._stops.pop()
         self._return_to(*self._stops.pop())
         return True
 
@@ -333,12 +335,11 @@ class Player:
             raise ValueError(f"no step is called {name!r}; there are 1 to {len(headings)}")
         self._return_to(0, Place(self.lesson.setup, 0))
         self._stops.clear()
-        while self.position < found[0]:
+        while self.position < found[0] or self.question or self.moving:
             if self.question is not None:
                 self.answer(None)
-            self.proceed()
-        while self.moving is not None:
-            self.proceed()
+            else:
+                self.proceed()
         self._said = False
 
     def take_over(self) -> None:

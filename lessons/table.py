@@ -101,8 +101,9 @@ class Table:
         """A list of texts, each with the line where it stands."""
         found, at = [], 0
         for text in self.strings(key, ()):
+            quoted = (f'"{_escaped(text)}"', f"'{text}'")
             for number in range(at, len(self._lines)):
-                if text in self._lines[number] or _escaped(text) in self._lines[number]:
+                if any(words in self._lines[number] for words in quoted):
                     at = number
                     break
             found.append((text, self.line + 1 + at))

@@ -67,7 +67,7 @@ def _notes(lesson: Lesson) -> int:
     for place in following.follow():
         if os.path.realpath(place.path) != os.path.realpath(lesson.path):
             continue
-        begun = [(n, i) for n, (i, _) in enumerate(lesson.headings, 1) if i <= place.position]
+        begun = [(n, i) for n, (i, _) in enumerate(lesson.headings, 1) if i < place.position]
         if begun and begun[-1][0] != last:
             last, index = begun[-1]
             _print_notes(lesson, last, index)

@@ -1,0 +1,152 @@
+"""The commands of the course: listing, playing as text, recording, notes, checking, beginning one."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pexpect
+import pytest
+
+from app.main import main
+from lessons import progress
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(autouse=True)
+def own_directories(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RINGSCOPE_DATA", str(tmp_path / "data"))
+    monkeypatch.setenv("RINGSCOPE_RUNTIME", str(tmp_path / "runtime"))
+
+
+def out(capsys: pytest.CaptureFixture[str]) -> str:
+    return capsys.readouterr().out
+
+
+def test_lessons_lists_the_course(capsys: pytest.CaptureFixture[str]) -> None:
+    """Each lesson is listed by number, name and title, with the state that is remembered."""
+    progress.save("first-call", progress.Record(2, False, {"q": ("a", True)}))
+    assert main(["lessons"]) == 0
+    text = out(capsys)
+    assert " 1  two-ways      Two ways to run a program  (6 min)" in text
+    assert "step 2 of 5, 1 of 3 answers right" in text
+
+
+def test_playing_without_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    """The whole lesson is printed, each question with its answer; nothing is remembered."""
+    assert main(["play", "two-ways", "--plain"]) == 0
+    text = out(capsys)
+    assert "? So who computed the sum on the trap core?" in text
+    assert "Answer: b) The CPU itself." in text
+    assert "5/5  In three sentences" in text
+    assert max(map(len, text.splitlines())) <= 80
+    assert progress.load() == {}
+
+
+def test_a_recording(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """asciinema, version 2: a header, output in order of time, a marker for each step."""
+    cast = tmp_path / "l.cast"
+    assert main(["play", "2", "--plain", "--record", str(cast), "--speed", "2", "--seed", "3"]) == 0
+    header, *events = [json.loads(line) for line in cast.read_text().splitlines()]
+    assert (header["version"], header["width"], header["height"]) == (2, 80, 30)
+    times = [time for time, _, _ in events]
+    assert times == sorted(times)
+    assert times[-1] > 60
+    assert {kind for _, kind, _ in events} == {"o", "m"}
+    assert [data for _, kind, data in events if kind == "m"][:2] == [
+        "A kernel that is none",
+        "Up to the edge",
+    ]
+    printed = "".join(data for _, kind, data in events if kind == "o").replace("\r\n", "\n")
+    assert printed == out(capsys)
+
+
+def test_the_teachers_notes(capsys: pytest.CaptureFixture[str]) -> None:
+    """Without a terminal to follow, all notes are printed, step by step."""
+    assert main(["play", "two-ways", "--notes"]) == 0
+    text = out(capsys)
+    assert "1/5  One program, several machines" in text
+    assert "- Let the class read" in text
+
+
+def test_an_unknown_lesson(capsys: pytest.CaptureFixture[str]) -> None:
+    """A wrong name is bad input, with what may have been meant."""
+    assert main(["play", "tow-ways"]) == 2
+    assert "no lesson is called 'tow-ways'; did you mean 'two-ways'?" in capsys.readouterr().err
+
+
+def test_new_lesson_and_check(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """What new-lesson writes is true; nothing is overwritten; mistakes give line and exit code."""
+    there = tmp_path / "mine"
+    lesson = there / "lesson.md"
+    assert main(["new-lesson", str(there)]) == 0
+    assert main(["check", str(lesson)]) == 0
+    assert "claims hold on interpreter" in out(capsys)
+    assert main(["new-lesson", str(there)]) == 2
+    text = lesson.read_text()
+    lesson.write_text(text.replace("new.trap.exits == 2", "new.trap.exits == 3"))
+    assert main(["check", str(lesson)]) == 1
+    line = 1 + text[: text.index('"new.trap.exits == 2"')].count("\n")
+    assert (
+        f"{lesson}:{line}: expected new.trap.exits == 3; new.trap.exits is 2" in capsys.readouterr().err
+    )
+    lesson.write_text(text.replace("minutes = 5", "minutes ="))
+    assert main(["check", str(lesson)]) == 2
+
+
+@pytest.fixture
+def terminal() -> Iterator[pexpect.spawn]:
+    child = pexpect.spawn(
+        sys.executable, ["-P", "-m", "app.main", "play", "two-ways", "--plain"], encoding="utf-8",
+        timeout=30, env={**os.environ, "PYTHONPATH": str(ROOT), "TERM": "dumb"},
+    )  # fmt: skip
+    yield child
+    child.close(force=True)
+
+
+def test_playing_at_a_terminal(terminal: pexpect.spawn) -> None:
+    """Keys go on, back and jump; the machines can be taken over; answers are judged and remembered."""
+    terminal.expect("> $")
+    terminal.sendline("? exit")
+    terminal.expect("exit, VM exit: ")
+    terminal.sendline("t")
+    terminal.expect("machines > $")
+    terminal.sendline("n")
+    terminal.expect("> 100002")
+    terminal.sendline("l")
+    terminal.expect("> $")
+    terminal.sendline("j One addition")
+    terminal.expect("2/5  One addition")
+    terminal.expect("prediction .* > $")
+    terminal.sendline("z")
+    terminal.expect("The answer is one of a, b, c.")
+    terminal.sendline("a")
+    terminal.expect(r"You said a\. It was b\) The CPU itself\. There is no emulator")
+    terminal.expect("> $")
+    terminal.sendline("q")
+    terminal.expect(pexpect.EOF)
+    record = progress.load()["two-ways"]
+    assert (record.step, record.done) == (2, False)
+    assert record.answers == {"So who computed the sum on the trap core?": ("a", False)}
+
+
+def test_notes_follow_another_terminal(terminal: pexpect.spawn) -> None:
+    """The second terminal shows the notes of the step that the first one is in."""
+    terminal.expect("> $")
+    notes = pexpect.spawn(
+        sys.executable, ["-P", "-m", "app.main", "play", "two-ways", "--notes"], encoding="utf-8",
+        timeout=30, env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+    notes.expect("Let the class read")
+    terminal.sendline("j 3")
+    terminal.expect("prediction .* > $")
+    terminal.sendline("0")
+    terminal.expect("> $")
+    notes.expect("Exact mode single-steps")
+    terminal.sendline("q")
+    notes.expect("The lesson has ended.")
+    notes.close(force=True)

@@ -1,0 +1,87 @@
+"""The course: every lesson is true on every core here, and is what a lesson should be."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from cores import registry
+from lessons import glossary
+from lessons.checker import check
+from lessons.library import course_files, find
+from lessons.parser import parse_file
+from lessons.script import Ask, Heading, Note, Text
+
+FILES = course_files()
+TEMPLATE = Path(glossary.FILE).parent / "template" / "lesson.md"
+
+
+@pytest.mark.parametrize("path", [*FILES, TEMPLATE], ids=lambda path: path.stem)
+def test_every_claim_holds(path: Path) -> None:
+    """Played to the end on all cores here, every expectation and question of the lesson holds."""
+    result = check(str(path))
+    assert [str(problem) for problem in result.problems] == []
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_claims_hold_whatever_the_seed(seed: int) -> None:
+    """Lessons with varied numbers are true with other numbers, too."""
+    for path in FILES:
+        if parse_file(str(path)).vary:
+            assert check(str(path), seed).problems == ()
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_what_a_lesson_has(path: Path) -> None:
+    """Five to ten minutes, two predictions, notes for the teacher, a closing of three sentences."""
+    lesson = parse_file(str(path))
+    assert 5 <= lesson.minutes <= 10
+    assert sum(isinstance(item, Ask) for item in lesson.items) >= 2
+    assert any(isinstance(item, Note) for item in lesson.items)
+    *_, heading, closing = lesson.items
+    assert isinstance(heading, Heading)
+    assert isinstance(closing, Text)
+    assert len(re.findall(r"[.?!](?=\s|$)", closing.markdown)) == 3
+
+
+def test_the_course_without_native_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a host without ptrace and KVM the lessons still hold, with the stand-in; on KVM's a word."""
+    probe = registry._probe
+    absent = {"trap:native", "kvm"}
+    monkeypatch.setattr(registry, "_probe", lambda core: "not here" if core in absent else probe(core))
+    for name in ("two-ways", "first-call", "silent", "hardware"):
+        result = check(find(name).path)
+        assert [str(problem) for problem in result.problems] == []
+        assert "kvm" not in result.cores
+
+
+def test_a_broken_lesson_is_told_by_line(tmp_path: Path) -> None:
+    """A false expectation, an unknown symbol, a word that the glossary lacks: each gives its line."""
+    text = TEMPLATE.read_text()
+    (tmp_path / "guest.s").write_text((TEMPLATE.parent / "guest.s").read_text())
+    lines = text.splitlines()
+    path = tmp_path / "lesson.md"
+
+    def problems(old: str, new: str) -> list[tuple[int | None, bool]]:
+        path.write_text(text.replace(old, new))
+        return [(problem.line, problem.syntax) for problem in check(str(path)).problems]
+
+    def line(of: str) -> int:
+        return next(i for i, words in enumerate(lines, 1) if of in words)
+
+    assert problems("interpreter.exits == 0", "interpreter.exits == 1") == [
+        (line("interpreter.exits == 0"), False)
+    ]
+    assert problems('symbol = "done"', 'symbol = "gone"') == [(line("```ask"), True)]
+    assert problems("_world switch_", "_word switch_") == [(line("_world switch_"), False)]
+    assert problems("[[wrong]]", "[[wrong]") == [(line("[[wrong]]"), True)]
+
+
+def test_the_glossary() -> None:
+    """Terms are found whatever their case, number and hyphens; each has an explanation."""
+    assert all(text for text in glossary.terms().values())
+    for word in ("World switches", "page fault", "shadow page table", "IF", "virtual machine monitor"):
+        assert glossary.explain(word) is not None
+    assert glossary.explain("flux capacitor") is None
