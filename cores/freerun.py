@@ -59,6 +59,8 @@ class Alarm:
 
     def set(self, at: int | None) -> None:
         """Ring when ``perf_counter_ns()`` reaches ``at``; None: not at all."""
+        if at == self._at:
+            return
         with self._changed:
             sooner = at is not None and (self._at is None or at < self._at)
             self._at = at
@@ -155,17 +157,24 @@ class FreeRunner:
 
     def _came_back(self, exit: Exit) -> None:
         vmm, board = self.vmm, self.vmm.board
-        if isinstance(exit, PortRead | PortWrite):
-            board.advance(vmm.ticks)
-        match exit:
+        match exit:  # the frequent ones first: each case is a question
+            case Fault():
+                vmm.resolve(exit)
             case BudgetSpent() | Interrupted() | Stepped():
                 pass
+            case PortWrite(port, size, data) if len(data) == size:
+                board.advance(vmm.ticks)
+                value = int.from_bytes(data, "little")
+                board.write(port, size, value)
+                vmm.record_port(Reason.IO, board.describe(port, size, value, True))
             case PortRead(port, size, count):
+                board.advance(vmm.ticks)
                 data = board.read_string(port, size, count)
                 vmm.engine.complete(data)
                 value = int.from_bytes(data[:size], "little")
                 vmm.record_port(Reason.IO, board.describe(port, size, value, False))
             case PortWrite(port, size, data):
+                board.advance(vmm.ticks)
                 board.write_string(port, size, data)
                 value = int.from_bytes(data[:size], "little")
                 vmm.record_port(Reason.IO, board.describe(port, size, value, True))
@@ -178,7 +187,7 @@ class FreeRunner:
             case MmioWrite(gpa, data):
                 vmm.memory.device_write(gpa, data)
                 vmm.record_port(Reason.MMIO, f"write {gpa:#x}, {len(data)} bytes")
-            case Fault() | SystemCall() | Intercept() | Shutdown() | Failed():
+            case SystemCall() | Intercept() | Shutdown() | Failed():
                 vmm.resolve(exit)
             case _:
                 assert_never(exit)

@@ -140,7 +140,7 @@ class Patcher:
     def _visible(self, target: int) -> bool:
         """Would execution at ``target`` go unnoticed: the page is mapped, and no HLT stands there?"""
         try:
-            gpa = self.mmu.translate(target, execute=True)
+            gpa = self.mmu.locate(target)
         except GuestFault:
             return False
         page = self.pages.get(gpa & -PAGE)

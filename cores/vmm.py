@@ -347,7 +347,7 @@ class Vmm:
 
     def resolve(self, exit: Exit) -> None:
         """A freely running guest was left at RIP: find out what stands there, and deal with it."""
-        if isinstance(exit, Shutdown | Failed):
+        if exit.__class__ is Shutdown or exit.__class__ is Failed:
             self.came_back(NOTHING, exit)
             return
         insn = self._fetch()
@@ -379,13 +379,15 @@ class Vmm:
 
     def emulate(self, insn: Instruction, why: str) -> None:
         """Do in the guest's place what it must not do itself."""
+        at, ring = self.cpu.rip, self.cpu.cpl
         if insn.reason is Reason.IO:
             self.board.advance(self.ticks)
-        rights = self.shadow.rights() if self.shadow else None
-        at, ring = self.cpu.rip, self.cpu.cpl
-        handled = self.emulator.execute(insn)
-        if self.shadow and self.shadow.rights() != rights:
-            self.flush(None)
+            handled = self.emulator.execute(insn)
+        else:
+            rights = self.shadow.rights() if self.shadow else None
+            handled = self.emulator.execute(insn)
+            if self.shadow and self.shadow.rights() != rights:
+                self.flush(None)
         if self.trap or insn.reason in KVM_LEAVES_FOR:
             assert insn.reason is not None
             self.record(insn, insn.reason, handled, why, at, ring)

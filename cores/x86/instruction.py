@@ -32,6 +32,9 @@ class Reason(StrEnum):
     SHADOW = "shadow"
     SCAN = "scan"
 
+    __hash__ = str.__hash__
+    """Enum's own is written in Python, and every exit is counted by reason."""
+
 
 class Sensitivity(Enum):
     """What the CPU does with an instruction at ring 3, as Popek and Goldberg sort them."""

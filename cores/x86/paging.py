@@ -254,6 +254,12 @@ class Mmu:
             return bytes(self._view[page + offset : page + offset + LONGEST_INSTRUCTION])
         return self._fetch_slowly(rip, user)
 
+    def locate(self, rip: int) -> int:
+        """The GPA of the instruction at ``rip``, fetched before; raises what fetching would. 0.2 us."""
+        user = self.cpu.segments[CS].selector & 3 == 3
+        page = (self._user_code if user else self._supervisor_code).get(rip >> 12)
+        return self.translate(rip, execute=True) if page is None else page | rip & 0xFFF
+
     def peek(self, gva: int, length: int = LONGEST_INSTRUCTION) -> bytes:
         """Look at memory without leaving a mark or asking for rights: for people, not for the guest.
 

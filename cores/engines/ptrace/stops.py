@@ -71,7 +71,8 @@ def fault(vector: int, error: int | None, address: int) -> Fault:
     return _PLAIN[vector]  # made ahead: a frozen dataclass costs a microsecond
 
 
-INT_4 = b"\xcd\x04"
+INT_4 = 0x04CD
+"""`int 4`, CD 04, as a number."""
 ONE_BYTE_TRAPS = (b"\xcc", b"\xf1")
 """int3 and int1; Linux reports these and `int 3`, `int 4` with RIP behind them."""
 

@@ -252,12 +252,11 @@ class Vcpu:
             return INTERRUPTED
         if cpu.rip >= TASK_END:
             return _unreachable(cpu.rip)
-        peek = self._tracee.peek
         if vector == stops.UNCLEAR and status >> 8 == _SIGSEGV:
-            maybe = peek(cpu.rip - 2, 2) == stops.INT_4
+            maybe = self._tracee.peek_pair(cpu.rip - 2) == stops.INT_4
             vector = Vector.OF if maybe and self._ask_kernel()[1] == Vector.OF else Vector.GP
         if vector in (Vector.BP, Vector.OF, Vector.DB) and code != linux.TRAP_TRACE:
-            cpu.rip -= 1 if peek(cpu.rip - 1, 1) in stops.ONE_BYTE_TRAPS else 2
+            cpu.rip -= 1 if self._tracee.peek(cpu.rip - 1, 1) in stops.ONE_BYTE_TRAPS else 2
         return self._exception(vector, address)
 
     def _exception(self, vector: int, address: int) -> Exit:
