@@ -140,6 +140,7 @@ def _going_on(line: str, label: str) -> str:
 def framed(kernel: str, user: str = "", more: str = "") -> str:
     """The whole source of a guest: kernel.s around it."""
     parts = {"kernel": kernel, "user": user, "more": more, "stubs": _stubs(), "gates": _gates()}
+    parts["pages"] = ".quad " + ", ".join(f"{page << 12 | 3:#x}" for page in range(512))
     return re.sub(r"^\{(\w+)\}$", lambda m: parts[m[1]], KERNEL, flags=re.MULTILINE)
 
 

@@ -131,12 +131,9 @@ own_tables:
     mov qword ptr [0x82000], 0x83003
     mov qword ptr [0x82008], 0x200083
     mov edi, 0x83000
-    mov eax, 3
+    lea rsi, [rip + first_pages]
     mov ecx, 512
-own_page:
-    stosq
-    add eax, 0x1000
-    loop own_page
+    rep movsq
     mov edi, 0x80000
     mov cr3, rdi
     ret
@@ -189,6 +186,8 @@ idt:
 {gates}
 idt_end:
 notes: .space 1024
+first_pages:
+{pages}
 .align 4096
 user:
 {user}

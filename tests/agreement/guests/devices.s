@@ -175,12 +175,12 @@ wait:
     mov rbx, [rip + interrupts]
 
 ## timer: interrupts arrive while the guest computes
-    mov ecx, 200
+    mov ecx, 1500
     call start_timer
     xor eax, eax
     sti
 wait:
-    cmp qword ptr [rip + interrupts], 3
+    cmp qword ptr [rip + interrupts], 2
     jb wait
     cli
     xor eax, eax
@@ -188,23 +188,23 @@ wait:
     xor ecx, ecx
 
 ## timer_wakes: HLT sleeps until the next tick
-    mov ecx, 200
+    mov ecx, 1500
     call start_timer
     sti
 wait:
     hlt
-    cmp qword ptr [rip + interrupts], 3
+    cmp qword ptr [rip + interrupts], 2
     jb wait
     cli
     xor ebx, ebx
 
 ## timer_in_user [hardware]: an interrupt leaves ring 3 and comes back to it
-    mov ecx, 200
+    mov ecx, 1500
     call start_timer
     or byte ptr [0x15000 + 8 * 0x50], 4
     jmp enter_user
 %user
-    mov ecx, 400
+    mov ecx, 900
 turn:
     dec ecx
     jnz turn
