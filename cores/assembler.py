@@ -46,7 +46,7 @@ def installed() -> bool:
 
 def assemble(source: str, path: str, base: int) -> Image:
     """The image of ``source`` for address ``base``. Raises InputError with the line of a mistake."""
-    assembly = parse(source, path, is_mnemonic)
+    assembly = parse(source, path, is_mnemonic, base)
     units = assembly.units
     try:
         answer, code = _keystone(path, base, [u.text for u in units], assembly.labels)

@@ -3,7 +3,8 @@
 Intel syntax with GNU directives. `#`, `//` and `/* */` begin comments. So does `;` where no
 statement follows it: `cli; hlt` is two statements, as Keystone and the GNU assembler have it, and
 `cli ; no interrupts now` is one. Besides Keystone's language it takes numeric labels (`1:` with
-`1b` and `1f`), `$` for this place, targets such as `done+2`, and what cores/dialect.py rewrites.
+`1b` and `1f`), `$` for this place, any sum in an operand (cores/operands.py), and what
+cores/dialect.py rewrites.
 Sections mean nothing in a flat image: its parts lie in the order of the source.
 """
 
@@ -13,7 +14,7 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
-from . import dialect
+from . import dialect, operands
 from .errors import InputError
 
 LABEL = re.compile(r"\s*(\d+|[A-Za-z_.@$][\w.$@]*)\s*:(?!=)")
@@ -25,7 +26,7 @@ PROSE = re.compile(
     r"(?!(?:ptr|byte|[dq]?word|tbyte|xmmword|offset)\b)[A-Za-z]"
 )
 QUOTATION = re.compile(r'"(\\.|[^"\\])*"|\'(\\.|[^\\])\'')
-BRANCH = re.compile(r"(j\w+|call|loop\w*)$")
+DEFINITION = re.compile(r"\.(?:equ|set|equiv)\s+([A-Za-z_.$@][\w.$@]*)\s*,(.*)$", re.IGNORECASE)
 HUGE = 1 << 29
 """Bytes in the largest RAM."""
 MANY = 1 << 20
@@ -54,17 +55,22 @@ class Assembly:
     labels: list[str] = field(default_factory=list)
 
 
-def parse(source: str, path: str, is_mnemonic: Callable[[str], bool]) -> Assembly:
+def parse(source: str, path: str, is_mnemonic: Callable[[str], bool], base: int) -> Assembly:
     """Raises InputError for what Keystone would misunderstand.
 
-    is_mnemonic: is this word an instruction? It decides what a `;` begins."""
-    parser = _Parser(path, is_mnemonic)
+    is_mnemonic: is this word an instruction? It decides what a `;` begins. base: of the image."""
+    parser = _Parser(path, is_mnemonic, base)
     lines = list(parser.without_comments(source))
     for parser.line, text in enumerate(lines, 1):
         parser.find_names(text)
+    statements = []
     for parser.line, text in enumerate(lines, 1):
         for statement in parser.statements(text):
-            parser.statement(statement)
+            statements.append((parser.line, statement))
+            parser.find_definition(statement)
+    parser.define()
+    for parser.line, statement in statements:
+        parser.statement(statement)
     if parser.blocks:
         _, line, shown = parser.blocks[-1]
         raise InputError(f"block without an end: {shown}", path, line)
@@ -72,13 +78,17 @@ def parse(source: str, path: str, is_mnemonic: Callable[[str], bool]) -> Assembl
 
 
 class _Parser:
-    def __init__(self, path: str, is_mnemonic: Callable[[str], bool]) -> None:
+    def __init__(self, path: str, is_mnemonic: Callable[[str], bool], base: int) -> None:
         self.path = path
+        self.base = base
         self.is_mnemonic = is_mnemonic
         self.out = Assembly()
         self.line = 0
         self.macros: set[str] = set()
         self.numeric: dict[str, list[int]] = {}  # numeric label -> the lines that define it
+        self.definitions: dict[str, list[str]] = {}  # name -> the expressions that it stands for
+        self.symbols: dict[str, operands.Sum] = {}
+        self.depth = 0
         self.serial = 0
         self.blocks: list[tuple[str, int, str]] = []  # open: (what closes it, line, text)
         self.block: list[str] = []
@@ -126,6 +136,33 @@ class _Parser:
                 if match[1].isdigit():
                     self.numeric.setdefault(match[1], []).append(self.line)
                 part = part[match.end() :]
+
+    def find_definition(self, statement: str) -> None:
+        """Names of numbers may be used before they are defined as well."""
+        while match := LABEL.match(statement):
+            statement = statement[match.end() :].strip()
+        word = statement.split(maxsplit=1)[0].lower() if statement else ""
+        self.depth += (word in dialect.BLOCKS) - (word in dialect.CLOSERS)
+        if match := ASSIGNMENT.match(statement) or DEFINITION.match(statement):
+            expressions = self.definitions.setdefault(match[1], [])
+            expressions.append(match[2] if not self.depth else "")
+
+    def define(self) -> None:
+        """Evaluate the definitions. What a name stands for in or after a block, or when it is
+        defined twice, only Keystone knows."""
+        waiting = dict(self.definitions)
+        while waiting:
+            left = {}
+            for name, expressions in waiting.items():
+                parts = operands.tokens(expressions[0]) if len(expressions) == 1 else None
+                if parts and any(part in waiting for part in parts):
+                    left[name] = expressions
+                    continue
+                found = operands.evaluate(parts, self.symbols) if parts else None
+                self.symbols[name] = found or operands.Sum(name, None, 0)
+            if len(left) == len(waiting):
+                return
+            waiting = left
 
     def statements(self, text: str) -> Iterator[str]:
         """Split at `;`, which begins a comment where no statement follows it."""
@@ -281,13 +318,15 @@ class _Parser:
         if changed is None:
             raise self.error("invalid operand", shown)
         word, rest = changed
-        if BRANCH.match(word.lower()):
+        if operands.BRANCH.match(word.lower()):
             rest = re.sub(r"^short\s+", "", rest, flags=re.IGNORECASE)
-            if re.fullmatch(r"[\w.$@]+\s*[-+].*", rest):  # Keystone branches to names only
-                target = self._name("target")
-                labels, rest = self._here(labels, rest)
-                labels, rest = f"{labels}{target} = {rest}\n", target
         labels, rest = self._here(labels, rest)
+        rewriter = operands.Rewriter(self.symbols, self.base, lambda: self._name("sum"))
+        try:
+            rest = ",".join(rewriter.instruction(word.lower(), dialect.split(rest, ",")))
+        except operands.Unclear as reason:
+            raise self.error(str(reason), shown) from None
+        labels += "".join(rewriter.definitions)
         self._emit(shown, f"{labels}{lead}{word} {rest}")
 
     def _name(self, kind: str) -> str:
