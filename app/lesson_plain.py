@@ -13,7 +13,7 @@ from lessons import glossary, progress
 from lessons.events import Begun, Ended, Event, Paused, Verdict
 from lessons.player import Player
 from lessons.script import Lesson
-from lessons.stage import Stage
+from lessons.stage import AnyStage, open_stage
 
 KEYS = """\
   Enter    on                            b        back
@@ -52,7 +52,10 @@ class PlainPlay:
     def run(self) -> bool:
         """Play it; False when the reader ended it early."""
         self._print(lesson_text.heading(self.lesson))
-        with contextlib.closing(Stage(self.lesson.setup)) as stage, following.Announcer() as announcer:
+        with (
+            contextlib.closing(open_stage(self.lesson.setup)) as stage,
+            following.Announcer() as announcer,
+        ):
             missing = [core for core in self.lesson.needs if core not in stage.cores]
             if missing:
                 reasons = dict(stage.snapshot().unavailable)
@@ -79,7 +82,7 @@ class PlainPlay:
                 self._remember(player)
         return True
 
-    def _absences(self, stage: Stage) -> None:
+    def _absences(self, stage: AnyStage) -> None:
         for core, reason in stage.snapshot().unavailable:
             words = f"[{core} cannot run here: {reason}. The lesson goes on without it.]"
             self._print(lesson_text.wrap(words))

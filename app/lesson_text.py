@@ -7,6 +7,7 @@ import textwrap
 
 from app import narration
 from cores.report import MachineSnapshot, SessionSnapshot
+from cores.x86.registers import STATE_NAMES
 from lessons.events import (
     Asked,
     Begun,
@@ -27,7 +28,7 @@ from lessons.events import (
 )  # fmt: skip
 from lessons.parser import TERM
 from lessons.script import Lesson
-from lessons.values import Hex, find, short
+from lessons.values import Hex, find, next_address, short
 
 WIDTH = 78
 _BOLD = re.compile(r"\*\*([^*]+)\*\*|(?<!\*)\*([^*\n]+)\*")
@@ -67,7 +68,9 @@ def event(event: Event) -> str:
                 judged = "Answer:"
             else:
                 judged = "Right:" if right else f"You said {given}. It was"
-            return wrap(f"{judged} {answer}{'' if answer.endswith('.') else '.'} {plain(explanation)}")
+            return wrap(
+                f"{judged} {answer}{'' if answer.endswith(('.', '?', '!')) else '.'} {plain(explanation)}"
+            )
         case Quoted(place, code):
             return f"{place}\n\n{textwrap.indent(code, '    ')}"
         case LeftOut(core=core):
@@ -157,7 +160,12 @@ def _by_core(lines: dict[str, tuple[str, ...]]) -> list[str]:
     """Equal on all machines: said once."""
     if len(lines) > 1 and len(set(lines.values())) == 1:
         lines = {"on all": next(iter(lines.values()))}
-    return [line for core, said in lines.items() for line in (f"{core}:", *(f"  {s}" for s in said))]
+    shown = []
+    for core, said in lines.items():
+        shown.append(f"{core}:")
+        for line in said:
+            shown += [f"  {line[at : at + 72]}" for at in range(0, len(line), 72)] or [""]
+    return shown
 
 
 def _dialogue(machine: MachineSnapshot) -> list[str]:
@@ -193,7 +201,8 @@ def _chart(machine: MachineSnapshot) -> list[str]:
 
 def _registers(machines: list[MachineSnapshot]) -> list[str]:
     lines = [" " * 8 + "".join(f"{short(m.core):>20}" for m in machines)]
-    for name in _REGISTERS:
+    foreign = [name for name in machines[0].registers if name not in STATE_NAMES]
+    for name in foreign or _REGISTERS:
         values = "".join(
             f"{str(Hex(m.registers[name])) + ('*' if name in m.changed else ' '):>20}" for m in machines
         )
@@ -202,13 +211,16 @@ def _registers(machines: list[MachineSnapshot]) -> list[str]:
 
 
 def _code(machine: MachineSnapshot) -> list[str]:
-    rip = machine.registers["rip"]
+    rip = next_address(machine)
     here = next((i for i, line in enumerate(machine.code) if line.address == rip), 0)
-    signs = "> is next, | runs directly, <=> leaves the guest, ~ would not trap"
+    signs = "> is next"
+    if machine.core != "interpreter":
+        signs += ", | runs directly, <=> leaves the guest, ~ would not trap"
     lines = [f"{short(machine.core)}: {signs}"]
     for line in machine.code[max(0, here - 3) : here + 6]:
         arrow = ">" if line.address == rip else " "
-        mark, comment = _MARKS[line.kind], _comment(line.source)
+        mark = "" if machine.core == "interpreter" else _MARKS[line.kind]
+        comment = _comment(line.source)
         lines.append(f"{arrow} {line.address:x}  {mark:<4}{line.text:<30} {comment}".rstrip())
     return lines
 

@@ -12,7 +12,7 @@ from .events import Broken, Kept, LeftOut
 from .parser import TERM, parse_file
 from .player import Player
 from .script import Ask, Lesson, Note, Text
-from .stage import Stage
+from .stage import open_stage
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +77,7 @@ def _explanations(lesson: Lesson) -> list[Problem]:
 
 def _play(lesson: Lesson, problems: list[Problem], seed: int | None) -> Result:
     claims, absent = 0, dict[str, int]()
-    with contextlib.closing(Stage(lesson.setup)) as stage:
+    with contextlib.closing(open_stage(lesson.setup)) as stage:
         cores = tuple(machine.core for machine in stage.snapshot().machines)
         missing = [core for core in lesson.needs if core not in stage.cores]
         if missing:

@@ -63,7 +63,8 @@ class Expression:
     @property
     def cores(self) -> frozenset[str]:
         """The cores that it speaks of by name."""
-        return frozenset(part for name in self.names for part in name[:2] if part in CORE_NAMES)
+        told = (name[:2] for name in self.names if name[0] != "here")
+        return frozenset(part for parts in told for part in parts if part in CORE_NAMES)
 
     @property
     def for_each(self) -> bool:

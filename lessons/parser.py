@@ -136,7 +136,10 @@ def _setup(table: Table, default: Setup | None) -> Setup:
 
 def _guest(table: Table, name: str) -> str:
     beside = Path(table.path).parent / name
-    shipped = [guest for guest in guests() if guest.stem == name]
+    shipped = [guest for guest in guests() if name in (guest.stem, guest.name)]
+    shipped += [
+        guest for guest in [ASSETS / "guests" / name] if guest.suffix == ".m68k" and guest.is_file()
+    ]
     if not beside.is_file() and not shipped:
         raise table.error("guest", f"no guest {name!r}: neither shipped nor a file beside the lesson")
     return str(beside if beside.is_file() else shipped[0])

@@ -34,6 +34,7 @@ from .events import (
     Verdict,
 )  # fmt: skip
 from .expressions import Expression, ExpressionError, Value, parse
+from .moves import Progress
 from .parser import PLACEHOLDER
 from .script import (
     Ask,
@@ -50,7 +51,7 @@ from .script import (
     Show,
     Text,
 )  # fmt: skip
-from .stage import Place, Progress, Stage
+from .stage import AnyStage, Place
 from .values import Absent, Scene, find, written
 
 
@@ -61,7 +62,7 @@ class Player:
     question: waits for ``answer``. numbers: what the seed chose. ended: nothing comes any more.
     """
 
-    def __init__(self, lesson: Lesson, stage: Stage, seed: int | None = None) -> None:
+    def __init__(self, lesson: Lesson, stage: AnyStage, seed: int | None = None) -> None:
         self.lesson = lesson
         self.stage = stage
         chance = random.Random(seed)

@@ -2,33 +2,24 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
-from enum import Enum
+from time import perf_counter
 from typing import NamedTuple
 
+from cores.errors import InputError
 from cores.live import LiveSession
 from cores.loader import load_program
+from cores.m68k.session import ForeignSession
 from cores.machine import Machine
+from cores.program import Program
 from cores.session import Options
 from cores.x86.faults import GuestFault
 from cores.x86.instruction import Reason
 
 from .expressions import ExpressionError
-from .script import Move, Setup, Until
+from .moves import Moves
+from .script import Setup
 from .values import short
-
-LONGEST_FREE_RUN = 20.0
-"""Seconds after which a guest that runs freely will not end by itself."""
-
-
-class Progress(Enum):
-    """How a move stands."""
-
-    MOVING = "moving"
-    ARRIVED = "arrived"
-    MISSED = "missed"
-    """The place was never reached: all machines have stopped, or the limit is spent."""
 
 
 class Place(NamedTuple):
@@ -38,20 +29,18 @@ class Place(NamedTuple):
     instructions: int
 
 
-class Stage(LiveSession):
+class Stage(LiveSession, Moves):
     """See ``LiveSession`` for threads. setup: how the present machines were made."""
 
-    def __init__(self, setup: Setup) -> None:
+    def __init__(self, setup: Setup, program: Program | None = None) -> None:
         self.setup = setup
-        self._reached: Callable[[], bool] = bool
-        self._back = 0
-        self._free = 0.0
-        self._until_end = self._already = self._missed = False
-        super().__init__(load_program(setup.guest, setup.ram), _options(setup))
+        super().__init__(program or load_program(setup.guest, setup.ram), _options(setup))
 
     def load(self, setup: Setup) -> None:
         """Other machines instead of these. Raises InputError for a guest that cannot be loaded."""
         program = load_program(setup.guest, setup.ram)
+        if program.format == "m68k":
+            raise InputError("a foreign machine needs a lesson of its own", setup.guest)
         self.close()
         self.setup, self._program, self._options = setup, program, _options(setup)
         self._open()
@@ -59,72 +48,7 @@ class Stage(LiveSession):
     @property
     def cores(self) -> frozenset[str]:
         """The cores that run here, by their short names."""
-        return frozenset(short(machine.core) for machine in self._session.machines)
-
-    # Moving
-
-    def begin(self, move: Move, times: int) -> None:
-        """Get ready for a move; ``work`` makes it. Raises ExpressionError for an unknown symbol."""
-        self._back = times if move.until is Until.BACK else 0
-        self._free = LONGEST_FREE_RUN if move.free else 0.0
-        reached = self._condition(move, times)
-        end = self._now() + move.limit
-        self._missed = False
-
-        def reached_or_too_far() -> bool:
-            if reached():
-                return True
-            self._missed = self._now() >= end
-            return self._missed
-
-        self._reached = reached_or_too_far
-        self._until_end = move.until is Until.END
-        self._already = move.until is Until.INSTRUCTIONS and self._now() >= times
-
-    def work(self, seconds: float = math.inf) -> Progress:
-        """Move on for at most so long."""
-        if self._back:
-            self.go_to(max(0, self._now() - self._back))
-            return Progress.ARRIVED
-        if self._already:
-            return Progress.ARRIVED
-        if self._free:
-            return self._run_freely(min(seconds, self._free))
-        arrived = self._until(seconds, self._reached)
-        if arrived is None:
-            return Progress.ARRIVED if self._until_end or self._reached() else Progress.MISSED
-        if not arrived:
-            return Progress.MOVING
-        return Progress.MISSED if self._missed else Progress.ARRIVED
-
-    def _run_freely(self, seconds: float) -> Progress:
-        if not self.run_free(seconds):
-            return Progress.ARRIVED
-        self._free = max(0.0, self._free - seconds)
-        return Progress.MOVING if self._free else Progress.MISSED
-
-    def _condition(self, move: Move, times: int) -> Callable[[], bool]:
-        """Asked after each step: are we there?"""
-        reference = self._session.machines[0]
-        match move.until:
-            case Until.STEP:
-                goal = self._now() + times
-                return lambda: self._now() >= goal
-            case Until.INSTRUCTIONS:
-                return lambda: self._now() >= times
-            case Until.EXIT:
-                reason = Reason(move.text) if move.text else None
-                return _counting(lambda: self._exits(reason), times)
-            case Until.SYMBOL:
-                address = self.address(move.text)
-                passes = _Passes(times)
-                return lambda: passes.count(reference.cpu.rip == address)
-            case Until.OUTPUT:
-                begin = len(reference.board.console)
-                wanted = move.text.encode("latin-1", "replace")
-                return lambda: reference.board.console.count(wanted, begin) >= times
-            case Until.END | Until.BACK:
-                return lambda: False
+        return frozenset(short(machine.core) for machine in self.machines)
 
     def place(self) -> Place:
         return Place(self.setup, self._now())
@@ -133,21 +57,31 @@ class Stage(LiveSession):
         """Be there again, whatever has been done to the machines meanwhile."""
         if place.setup != self.setup:
             self.load(place.setup)
-        elif self._mode == "free":
+        elif self.mode == "free":
             self.restart()
         self.go_to(place.instructions)
+
+    # For moves
+
+    def done(self) -> int:
+        return self._now()
+
+    def exits(self, reason: Reason | None) -> list[int]:
+        return self._exits(reason)
+
+    def next_address(self) -> int:
+        return self.machines[0].cpu.rip
+
+    def printed(self) -> bytearray:
+        return self.machines[0].board.console
+
+    def advance(self, seconds: float, reached: Callable[[], bool]) -> bool | None:
+        return self._until(seconds, reached)
 
     # Looking
 
     def address(self, where: str) -> int:
-        """Of a symbol, or a number as text. Raises ExpressionError."""
-        symbols = self._program.symbols
-        if where in symbols:
-            return symbols[where]
-        try:
-            return int(where, 0)
-        except ValueError:
-            raise ExpressionError(f"the guest has no symbol {where!r}") from None
+        return _address(self._program, where)
 
     def line_address(self, number: int) -> int | None:
         """Where the guest's source line ``number`` begins, if it has instructions."""
@@ -164,35 +98,85 @@ class Stage(LiveSession):
 
     def machine(self, core: str) -> Machine:
         """The machine of that core. Raises ExpressionError when it is not here."""
-        for machine in self._session.machines:
-            if short(machine.core) == core or not core:
+        for machine in self.machines:
+            if short(machine.core) == core:
                 return machine
         raise ExpressionError(f"{core} is not here")
 
 
-class _Passes:
-    """Counts how often something has come true."""
+class ForeignStage(ForeignSession, Moves):
+    """The same for the machine that is no PC: one core, no symbols, no pages."""
 
-    def __init__(self, wanted: int) -> None:
-        self.wanted = wanted
+    def __init__(self, setup: Setup, program: Program) -> None:
+        self.setup = setup
+        super().__init__(program, _options(setup))
 
-    def count(self, here: bool) -> bool:
-        self.wanted -= here
-        return self.wanted <= 0
+    def load(self, setup: Setup) -> None:
+        raise InputError("a lesson on a foreign machine keeps its guest", setup.guest)
+
+    @property
+    def cores(self) -> frozenset[str]:
+        return frozenset({"interpreter"})
+
+    def place(self) -> Place:
+        return Place(self.setup, self.done())
+
+    def return_to(self, place: Place) -> None:
+        self.go_to(place.instructions)
+
+    def done(self) -> int:
+        return self._machine.vmm.instructions
+
+    def exits(self, reason: Reason | None) -> list[int]:
+        return [0]
+
+    def next_address(self) -> int:
+        return self._machine.cpu.pc
+
+    def printed(self) -> bytearray:
+        return self._machine.bus.console
+
+    def advance(self, seconds: float, reached: Callable[[], bool]) -> bool | None:
+        self._before = self._machine.state()
+        end = perf_counter() + seconds
+        while self._machine.stop is None and perf_counter() < end:
+            self._history.step()
+            if reached():
+                return True
+        return False if self._machine.stop is None else None
+
+    def address(self, where: str) -> int:
+        return _address(self._program, where)
+
+    def line_address(self, number: int) -> int | None:
+        return None
+
+    def peek(self, core: str, where: str, length: int) -> bytes:
+        at = self.address(where)
+        return bytes(self._machine.bus.view[at : at + length])
+
+    def machine(self, core: str) -> Machine:
+        raise ExpressionError("this machine has no page tables to show")
 
 
-def _counting(counters: Callable[[], list[int]], times: int) -> Callable[[], bool]:
-    """Has a step with an exit been made so many times? Several machines may leave in one step."""
-    passes = _Passes(times)
-    before = counters()
+AnyStage = Stage | ForeignStage
 
-    def reached() -> bool:
-        nonlocal before
-        now = counters()
-        left, before = now != before, now
-        return passes.count(left)
 
-    return reached
+def open_stage(setup: Setup) -> AnyStage:
+    """The machines that a lesson begins with. Raises InputError, UnavailableError."""
+    program = load_program(setup.guest, setup.ram)
+    if program.format == "m68k":
+        return ForeignStage(setup, program)
+    return Stage(setup, program)
+
+
+def _address(program: Program, where: str) -> int:
+    if where in program.symbols:
+        return program.symbols[where]
+    try:
+        return int(where, 0)
+    except ValueError:
+        raise ExpressionError(f"the guest has no symbol {where!r}") from None
 
 
 def _options(setup: Setup) -> Options:

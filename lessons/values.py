@@ -8,7 +8,7 @@
     CORE.source           that one's line in the source     CORE.flag_if ...   flags, 0 or 1
     CORE.stop, status     why it has ended, exit status     CORE.where, engine, label, core
     CORE.accesses         device accesses                   CORE.bridged       see contract: bridged
-    CORE.last.reason      its last exit; also detail, handled, asm, us, n, rip, ring
+    CORE.last.reason      its last exit (None before it); also detail, handled, asm, us, n, rip, ring
     CORE.byte[A] word dword qword text    guest memory at a linear address or symbol
     new.CORE.exits ...    numbers: how much they grew by the last move
     each.NAME             on each machine that is here
@@ -155,10 +155,14 @@ def machine_value(machine: MachineSnapshot, name: list[str]) -> Value:
             return _event_value(machine, part)
         case [register] if register in machine.registers:
             return Hex(machine.registers[register])
-        case [part] if part in REGISTER_FILE:
+        case [part] if part in REGISTER_FILE and "rax" in machine.registers:
             number, size, shift = REGISTER_FILE[part]
             return Hex(machine.registers[GPR_NAMES[number]] >> shift & (1 << 8 * size) - 1)
-        case [flag] if flag.startswith("flag_") and flag[5:].upper() in Flag.__members__:
+        case [flag] if (
+            flag.startswith("flag_")
+            and flag[5:].upper() in Flag.__members__
+            and "rflags" in machine.registers
+        ):
             return int(bool(machine.registers["rflags"] & Flag[flag[5:].upper()]))
         case [simple] if simple in _SIMPLE:
             return _SIMPLE[simple](machine)
@@ -166,8 +170,13 @@ def machine_value(machine: MachineSnapshot, name: list[str]) -> Value:
     raise ExpressionError(unknown(f"{short(machine.core)}.{'.'.join(name)}", name[0], known))
 
 
+def next_address(machine: MachineSnapshot) -> int:
+    """Of the instruction to come: RIP, on a foreign machine PC."""
+    return machine.registers.get("rip", machine.registers.get("pc", 0))
+
+
 def _line(machine: MachineSnapshot) -> CodeLine | None:
-    return next((line for line in machine.code if line.address == machine.registers["rip"]), None)
+    return next((line for line in machine.code if line.address == next_address(machine)), None)
 
 
 def _direct(machine: MachineSnapshot) -> float:
@@ -200,7 +209,7 @@ _SIMPLE: dict[str, Callable[[MachineSnapshot], Value]] = {
 
 def _event_value(machine: MachineSnapshot, part: str) -> Value:
     if not machine.events:
-        raise ExpressionError(f"{short(machine.core)} has had no exit yet")
+        return None
     event = machine.events[-1]
     values: dict[str, Value] = {
         "reason": event.reason.value, "detail": event.detail, "handled": event.handled,
