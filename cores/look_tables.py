@@ -195,7 +195,7 @@ def _pic(name: str, pic: Pic, first: int) -> DeviceState:
     setting = f"awaits ICW{pic.awaited}" if pic.awaited else "ready"
     return DeviceState(name, (
         ("vectors", f"{pic.base:x} to {pic.base + 7:x}"),
-        ("masked", "all" if pic.imr == 0xFF else _lines(pic.imr, first)),
+        ("lets through", _lines(~pic.imr, first)),
         ("requested", _lines(pic.irr, first)),
         ("in service", _lines(pic.isr, first)),
         ("state", setting + (", automatic EOI" if pic.auto_eoi else "")),

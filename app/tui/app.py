@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
@@ -25,13 +26,15 @@ from .guests import shipped
 from .screens.editor import EditorScreen
 from .screens.home import Ability, HomeScreen, Probe
 from .screens.machines import MachinesScreen
+from .screens.session import SessionScreen
 from .theme import DEFAULT_THEME, themes
 
 if TYPE_CHECKING:
     from cores.session import Options
 
-OpenProgram = Callable[[str], Opener]
-"""A path -> how to start its session, in the worker's thread. Raises InputError for bad input."""
+OpenProgram = Callable[[str, str | None], Opener]
+"""A path, and that of a data disk (None: as on the command line; "": none) -> how to start its
+session, in the worker's thread. Raises InputError for bad input."""
 
 INTERRUPTED = 130
 
@@ -82,10 +85,10 @@ class RingscopeApp(App[int]):
         self.worker = Worker(opener)
         self.push_screen(MachinesScreen(self.worker, self.settings))
 
-    def open_program(self, path: str) -> None:
+    def open_program(self, path: str, disk: str | None = None) -> None:
         """Run a program; say so when it is none."""
         try:
-            opener = self._open_program(path)
+            opener = self._open_program(path, disk)
         except RingscopeError as error:
             self.notify(words(error), severity="error", timeout=8)
             return
@@ -104,6 +107,12 @@ class RingscopeApp(App[int]):
 
     def on_home_screen_edit(self, message: HomeScreen.Edit) -> None:
         self.edit(message.path)
+
+    def on_session_screen_disk(self, message: SessionScreen.Disk) -> None:
+        """The same program over again, with that disk."""
+        worker = self.worker
+        if worker is not None and worker.snapshot is not None:
+            self.open_program(worker.snapshot.path, message.path)
 
     def on_machines_screen_edit(self, message: MachinesScreen.Edit) -> None:
         self.edit(message.path)
@@ -193,22 +202,26 @@ def probe_cores() -> list[Ability]:
 def interface(path: str | None, options: Options) -> RingscopeApp:
     """The app over real sessions. Raises InputError when ``path`` is no program."""
 
-    def open_program(chosen: str) -> Opener:
+    def open_program(chosen: str, disk: str | None) -> Opener:
         from app.programs import load
+        from cores.devices.disk import Disk
         from cores.live import LiveSession
         from cores.saved import is_saved, reopen
 
         if is_saved(chosen):
             return lambda: reopen(chosen)
         program = load(chosen, options.ram)
+        mine = options if disk is None else replace(options, disk=disk or None, disk_write=False)
+        if disk:
+            Disk(disk).close()  # a mistake is said now, with the old session still on the screen
         if program.format == "m68k":
             from cores.m68k.session import ForeignSession
 
-            return lambda: ForeignSession(program, options)
-        return lambda: LiveSession(program, options)
+            return lambda: ForeignSession(program, mine)
+        return lambda: LiveSession(program, mine)
 
     if path is not None:
-        return RingscopeApp(open_program, probe_cores, open_program(path))
+        return RingscopeApp(open_program, probe_cores, open_program(path, None))
     return RingscopeApp(open_program, probe_cores)
 
 

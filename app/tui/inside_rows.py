@@ -18,7 +18,7 @@ WIDE = 130
 def memory_rows(sight: MemorySight, width: int, glyphs: Glyphs) -> list[Row]:
     """Address, bytes, characters. A changed byte has a mark behind it."""
     digits = 16 if sight.start >> 32 else 8
-    rows = []
+    rows: list[Row] = []
     for at in range(0, len(sight.data) - BYTES + 1, BYTES):
         line = sight.data[at : at + BYTES]
         parts: list[tuple[str, str]] = [(f"{sight.start + at & (1 << 64) - 1:0{digits}x}  ", "dim")]
@@ -33,7 +33,15 @@ def memory_rows(sight: MemorySight, width: int, glyphs: Glyphs) -> list[Row]:
             parts.append((glyphs.changed if changed else " ", role if changed else "text"))
             text.append((" " if byte is None else printable(chr(byte)) if byte < 0x7F else "·", role))
         rows.append((*parts, *text))
-    return rows
+    if memory_columns(width) < 2:
+        return rows
+    half = -(-len(rows) // 2)
+    return beside(rows[:half], rows[half:], width // 2 + 1)
+
+
+def memory_columns(width: int) -> int:
+    """How many blocks of memory stand side by side."""
+    return 2 if width >= 154 else 1
 
 
 def rights(writable: bool, user: bool, executable: bool) -> str:
@@ -52,7 +60,7 @@ def paging_rows(sight: PagingSight, core: str, width: int, glyphs: Glyphs) -> li
     walk = _walk_rows(sight, glyphs)
     ranges = _range_rows(sight, core, glyphs)
     if width >= WIDE:
-        return beside(walk, ranges, 62)
+        return beside(walk, ranges, 68)
     return [*walk, EMPTY, *ranges]
 
 
@@ -178,23 +186,23 @@ def _gate_row(g: Gate, symbols: dict[int, str]) -> Row:
     )  # fmt: skip
 
 
-DEVICE = 40
-"""Cells that a device's column takes."""
+DEVICE = 44
+"""Cells that a device's column takes at least."""
 
 
-def devices_rows(sight: DevicesSight, width: int) -> list[Row]:
+def devices_rows(sight: DevicesSight, width: int, glyphs: Glyphs) -> list[Row]:
     """Blocks in as many columns as fit, each block under the shortest column."""
     count = max(1, width // DEVICE)
+    room = width // count
     columns: list[list[Row]] = [[] for _ in range(count)]
     for device in sight.devices:
         column = min(columns, key=len)
         column.append(row((device.name, "strong")))
         for name, value in device.facts:
-            column.append(
-                row((fit("  " + name, 16), "dim"), (fit(printable(value), DEVICE - 18), "text"))
-            )
+            words = fit(printable(value), room - 18, glyphs.more)
+            column.append(row((fit("  " + name, 16), "dim"), words))
         column.append(EMPTY)
     rows = columns[0]
     for i, column in enumerate(columns[1:], 1):
-        rows = beside(rows, column, i * DEVICE)
+        rows = beside(rows, column, i * room)
     return rows

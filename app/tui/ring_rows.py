@@ -15,14 +15,19 @@ from .machine_parts import KINDS, kind
 from .rows import EMPTY, Row, fit, row
 
 LABEL = 22
+COLUMN = 30
+"""Cells for a machine at least."""
 
 
 def ring_rows(
-    machines: tuple[MachineSnapshot, ...], symbols: dict[str, int], width: int, glyphs: Glyphs
-) -> list[Row]:
-    """A column for each machine."""
-    room = max(20, (width - LABEL) // max(1, len(machines)))
-    shown = machines[: max(1, (width - LABEL) // room)]
+    machines: tuple[MachineSnapshot, ...], core: str, symbols: dict[str, int], width: int,
+    glyphs: Glyphs,
+) -> list[Row]:  # fmt: skip
+    """A column for each machine; where they do not fit, one for ``core`` alone."""
+    shown = machines
+    if width < LABEL + len(machines) * COLUMN:
+        shown = tuple(m for m in machines if m.core == core)
+    room = (width - LABEL) // max(1, len(shown))
 
     def line(label: str, cells: list[tuple[str, bool]], hue: bool = False) -> Row:
         parts: list[tuple[str, str]] = [(fit(label, LABEL), "dim")]

@@ -15,6 +15,7 @@ from textual.widgets import TextArea
 from cores.errors import InputError
 
 from ..rows import EMPTY, Row, fit, printable, row
+from ..widgets.assembly_area import AssemblyArea
 from ..widgets.keys import Hint, Keys
 from ..widgets.line_view import LineView
 from .ask import Ask
@@ -110,7 +111,7 @@ class EditorScreen(Screen[None]):
         self._warned = False
 
     def compose(self) -> ComposeResult:
-        area = TextArea(
+        area = AssemblyArea(
             self._text, show_line_numbers=True, tab_behavior="indent", id="source", soft_wrap=False
         )
         area.border_title = self._path or "new guest"

@@ -22,13 +22,15 @@ from cores.look_paging import PagingSight
 from cores.look_tables import DevicesSight, TablesSight
 from cores.report import SessionSnapshot
 
-from ..inside_rows import BYTES, devices_rows, memory_rows, paging_rows, tables_rows
+from ..inside_rows import BYTES, devices_rows, memory_columns, memory_rows, paging_rows, tables_rows
 from ..machine_parts import kind
 from ..ring_rows import ring_rows
 from ..rows import EMPTY, Row, boxed, row, row_width
 from .line_view import LineView
 
 TABS = ("memory", "pages", "tables", "rings", "devices")
+ABOVE = 2
+"""Rows of memory before the one that is looked for."""
 NOTHING = "This machine has nothing of the kind to show."
 
 
@@ -61,8 +63,8 @@ class Inside(LineView):
         look: Look
         match self.tab:
             case "memory":
-                height = max(1, self.size.height - 2)
-                look = MemoryLook(self.core, self.where, BYTES * height, BYTES * self.first)
+                rows = max(1, self.size.height - 2) * memory_columns(self.size.width - 4)
+                look = MemoryLook(self.core, self.where, BYTES * rows, BYTES * (self.first - ABOVE))
             case "pages":
                 look = PagingLook(self.core, self.where)
             case "tables":
@@ -104,7 +106,7 @@ class Inside(LineView):
     def _body(self, width: int) -> list[Row]:
         sight, s = self._sight, self._snapshot
         if self.tab == "rings" and s is not None:
-            return ring_rows(s.machines, s.symbols, width, self.glyphs)
+            return ring_rows(s.machines, self.core, s.symbols, width, self.glyphs)
         match sight:
             case MemorySight():
                 return memory_rows(sight, width, self.glyphs)
@@ -113,7 +115,7 @@ class Inside(LineView):
             case TablesSight():
                 return tables_rows(sight, width, self.glyphs)
             case DevicesSight():
-                return devices_rows(sight, width)
+                return devices_rows(sight, width, self.glyphs)
         return [row((NOTHING, "dim"))]
 
     def compose_rows(self, width: int, height: int) -> list[Row]:

@@ -77,6 +77,6 @@ TABLES = TablesSight(
 )  # fmt: skip
 
 DEVICES = DevicesSight((
-    DeviceState("PIC, master", (("masked", "all"), ("in service", "none"))),
+    DeviceState("PIC, master", (("lets through", "IRQ 0"), ("in service", "none"))),
     DeviceState("UART", (("speed", "9,600 baud"),)),
 ))  # fmt: skip

@@ -85,7 +85,7 @@ async def stage(
         sessions.append(FakeSession(**session))  # type: ignore[arg-type]  # the caller's keywords
         return sessions[-1]
 
-    app = RingscopeApp(lambda path: opener, lambda: ABILITIES, None if home else opener)
+    app = RingscopeApp(lambda path, disk=None: opener, lambda: ABILITIES, None if home else opener)
     if theme:
         app.theme = theme
     pace = patch.object(narration, "cycles_per_nanosecond", lambda: 3.0)  # the same on every host

@@ -76,7 +76,7 @@ async def test_home_opens_a_guest_and_names_what_it_cannot_open() -> None:
         await s.see("TRAP AND EMULATE  trap:native")
         await s.press("escape")
 
-        def refuse(path: str) -> object:
+        def refuse(path: str, disk: object) -> object:
             raise InputError("no such file", path)
 
         s.app._open_program = refuse  # type: ignore[assignment]  # a stand-in for the loader
@@ -103,7 +103,7 @@ async def test_our_own_failure_is_said() -> None:
     def fails() -> object:
         raise RuntimeError("no luck")
 
-    app = RingscopeApp(lambda path: fails, list, fails)  # type: ignore[arg-type, return-value]
+    app = RingscopeApp(lambda path, disk: fails, list, fails)  # type: ignore[arg-type, return-value]
     async with app.run_test(size=(80, 24)) as pilot:
         for _ in range(200):
             await pilot.pause(0.01)
