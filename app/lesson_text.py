@@ -69,7 +69,7 @@ def event(event: Event) -> str:
             else:
                 judged = "Right:" if right else f"You said {given}. It was"
             return wrap(
-                f"{judged} {answer}{'' if answer.endswith(('.', '?', '!')) else '.'} {plain(explanation)}"
+                f"{judged} {answer}{'' if answer[-1:] in ('.', '?', '!') else '.'} {plain(explanation)}"
             )
         case Quoted(place, code):
             return f"{place}\n\n{textwrap.indent(code, '    ')}"

@@ -15,6 +15,8 @@ from cores.errors import InputError
 from lessons import library
 from lessons.script import Heading, Lesson, Note
 
+from .open import has_terminal
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
@@ -40,6 +42,10 @@ def run(arguments: argparse.Namespace) -> int:
     lesson = library.find(arguments.lesson)
     if arguments.notes:
         return _notes(lesson)
+    if not (arguments.plain or arguments.record or arguments.speed) and has_terminal():
+        from app.tui.lesson_app import run_lesson
+
+        return run_lesson(lesson, arguments.seed)
     with contextlib.ExitStack() as stack:
         recording = None
         if arguments.record:

@@ -1,0 +1,202 @@
+"""A lesson over the machines: it speaks, moves them, and asks. The machines stay the reader's: every
+key works, and Enter comes back to the lesson's own place.
+
+The player (lessons/player.py) lives in the worker's thread, with the session that it drives; what it
+says is handed over as a list that only grows.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+
+from app.worker import SLICE, Session, Worker, words
+from lessons.events import Asked, Begun, Event
+from lessons.player import Player
+from lessons.script import Lesson
+from lessons.stage import Stage
+
+from ..settings import Settings
+from ..widgets.inside import Inside
+from ..widgets.lesson import LessonPanel
+from .ask import Ask
+from .machines import MachinesScreen
+
+LETTERS = "abcdef"
+
+
+class LessonScreen(MachinesScreen):
+    """MachinesScreen with a lesson at its foot, in place of the world switches where rows are few."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("enter", "proceed", "Go on with the lesson"),
+        Binding("backspace", "lesson_back", "Back in the lesson"),
+        *(Binding(letter, f"letter('{letter}')", show=False) for letter in "abcd"),
+    ]
+
+    def __init__(self, worker: Worker, settings: Settings, lesson: Lesson) -> None:
+        super().__init__(worker, settings)
+        self.lesson = lesson
+        self._player: Player | None = None
+        self._heard: list[Event] = []
+        self._said: tuple[Event, ...] = ()
+        self._elsewhere = False
+
+    def compose(self) -> ComposeResult:
+        for widget in super().compose():
+            if widget.id == "timeline":
+                yield LessonPanel()
+            yield widget
+
+    def on_mount(self) -> None:
+        super().on_mount()
+        self.add_class("-lesson")
+        self._turn()
+
+    # -- in the worker's thread ---------------------------------------------------------------
+
+    def _playing(self, session: Session) -> Player:
+        assert isinstance(session, Stage)
+        if self._player is None:
+            self._player = Player(self.lesson, session)
+        return self._player
+
+    def _go_on(self, session: Session) -> float | None:
+        """A slice of the lesson; done when it waits for its reader."""
+        player = self._playing(session)
+        self._heard += player.proceed(SLICE)
+        if player.ended or player.question is not None or player.at_stop:
+            return None
+        return 0.0
+
+    # -- what the reader does -----------------------------------------------------------------
+
+    @property
+    def question(self) -> Asked | None:
+        """What waits for an answer."""
+        if self._player is None or self._player.question is None:
+            return None
+        return next((e for e in reversed(self._heard) if isinstance(e, Asked)), None)
+
+    def _turn(self) -> None:
+        """Hear what comes next."""
+        self._heard = []
+        self.worker.pursue(self._go_on)
+
+    def moved(self) -> None:
+        """The reader drives the machines."""
+        super().moved()
+        if self._player is not None and not self._elsewhere:
+            self._elsewhere = True
+            self.worker.submit(lambda s: self._playing(s).take_over())
+
+    def action_proceed(self) -> None:
+        if self.query_one(LessonPanel).turn():
+            return
+        if self._elsewhere:
+            self._elsewhere = False
+            self.worker.submit(lambda s: self._playing(s).rejoin())
+            self.notify("Back at the lesson's place")
+        elif self.selected is not None:
+            self.action_card()
+        elif (asked := self.question) is not None:
+            self._ask(asked)
+        elif self._player is not None and self._player.ended:
+            self.action_leave()
+        elif self.worker.idle:
+            self._turn()
+
+    def _ask(self, asked: Asked) -> None:
+        def answered(text: str | None) -> None:
+            if text is not None:
+                self._answer(text.strip() or None)
+
+        kind = "a letter" if asked.choices else "a number"
+        self.app.push_screen(Ask("Your answer?", kind, "", "Empty: be shown"), answered)
+
+    def _answer(self, given: str | None) -> None:
+        player = self._player
+        if player is None:
+            return
+
+        def known(events: list[Event] | Exception) -> None:
+            if isinstance(events, Exception):
+                self.notify(words(events), severity="warning")
+                return
+            self._heard = list(events)
+            self.worker.pursue(self._go_on)
+
+        future = self.worker.ask(lambda s: _tried(player, given))
+        future.add_done_callback(lambda done: self.app.call_later(known, done.result()))
+
+    def action_letter(self, letter: str) -> None:
+        """An answer while a question waits; else the key means what it does without a lesson."""
+        asked = self.question
+        if asked is not None and not self._elsewhere and LETTERS.index(letter) < len(asked.choices):
+            self._answer(letter)
+        elif letter == "a":
+            self.action_address()
+        elif letter == "b":
+            self.action_step_back()
+        elif letter == "d":
+            self.action_go_to_divergence()
+
+    def action_lesson_back(self) -> None:
+        """To where the present turn of the lesson began."""
+        if self.query_one(LessonPanel).turn(-1):
+            return
+        self._elsewhere = False
+
+        def back(session: Session) -> None:
+            player = self._playing(session)
+            player.back()
+            player.back()
+
+        self.worker.submit(back)
+        self._turn()
+
+    # -- drawing ------------------------------------------------------------------------------
+
+    def tick(self) -> None:
+        super().tick()
+        heard = tuple(self._heard)
+        panel = self.query_one(LessonPanel)
+        panel.show(self.lesson.title, self._step(heard), heard, self._hint())
+
+    def _step(self, heard: tuple[Event, ...]) -> str:
+        begun = [event for event in heard if isinstance(event, Begun)]
+        if begun:
+            self._place = f"step {begun[-1].number} of {begun[-1].total}: {begun[-1].title}"
+        return self._place
+
+    _place = ""
+
+    def _hint(self) -> str:
+        if self._elsewhere:
+            return "Enter: back to the lesson"
+        asked = self.question
+        if asked is not None:
+            return (
+                f"{' '.join(LETTERS[: len(asked.choices)])}: answer"
+                if asked.choices
+                else "Enter: answer"
+            )
+        if self._player is not None and self._player.ended:
+            return "The end. Enter: leave"
+        return "Enter: go on   Backspace: back" if self.worker.idle else "..."
+
+    def action_leave(self) -> None:
+        if self.query_one(Inside).tab or self.selected is not None:
+            super().action_leave()
+        else:
+            self.post_message(self.Left())
+
+
+def _tried(player: Player, given: str | None) -> list[Event] | Exception:
+    """An answer that is none (ValueError) is no failure of the session's."""
+    try:
+        return player.answer(given)
+    except ValueError as error:
+        return error
