@@ -43,9 +43,10 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.notes:
         return _notes(lesson)
     if not (arguments.plain or arguments.record or arguments.speed) and has_terminal():
-        from app.tui.lesson_app import run_lesson
+        from app.tui.app import run_interface
+        from cores.session import Options
 
-        return run_lesson(lesson, arguments.seed)
+        return run_interface(None, Options(), lesson)
     with contextlib.ExitStack() as stack:
         recording = None
         if arguments.record:
