@@ -155,6 +155,8 @@ class _Parser:
             left = {}
             for name, expressions in waiting.items():
                 parts = operands.tokens(expressions[0]) if len(expressions) == 1 else None
+                if parts and len({"|", "^", "&"} & {*parts}) > 1:
+                    parts = None  # here these bind alike for Keystone, in an operand as in C
                 if parts and any(part in waiting for part in parts):
                     left[name] = expressions
                     continue
@@ -199,8 +201,11 @@ class _Parser:
             self._emit(shown, labels)
             return
         if match := ASSIGNMENT.match(text):
+            self._not_a_register(match[1], shown)
             word, rest = f"{match[1]} =", match[2].strip() or ","
         elif match := WORD.match(text):
+            if definition := DEFINITION.match(text):
+                self._not_a_register(definition[1], shown)
             word, rest = match[0], text[match.end() :].strip()
         else:
             raise self.error("not a statement", shown)
@@ -212,7 +217,14 @@ class _Parser:
             self._emit(shown, f"{labels}{word} {rest}")
         elif word.startswith("."):
             self._directive(shown, labels, word.lower(), rest)
-        elif word.lower() in self.macros or word.startswith("\\"):
+        elif word.lower() in self.macros:
+            if '"' not in rest and "'" not in rest:
+                labels, rest = self._here(labels, rest)
+                rewriter = operands.Rewriter(self.symbols, self.base, lambda: self._name("sum"))
+                rest = rewriter.arguments(rest)
+                labels += "".join(rewriter.definitions)
+            self._emit(shown, f"{labels}{word} {rest}")
+        elif word.startswith("\\"):
             self._emit(shown, f"{labels}{word} {rest}")
         else:
             self._instruction(shown, labels, word, rest)
@@ -221,12 +233,18 @@ class _Parser:
         if name.startswith("__ks_"):
             raise self.error("this name is taken", shown)
         if not name.isdigit():
+            self._not_a_register(name, shown)
             if not self.blocks:
                 self.out.labels.append(name)
             return f"{name}:\n"
         if self.blocks:
             raise self.error("numeric labels do not work inside a block", shown)
         return f"__ks_{name}_{self.line}:\n"
+
+    def _not_a_register(self, name: str, shown: str) -> None:
+        """In an operand such a name is the register, without a word."""
+        if operands.REGISTER.match(name):
+            raise self.error("a register's name cannot be given to anything else", shown)
 
     def _numeric_references(self, text: str, shown: str) -> str:
         """`1b` and `1f`: the nearest label 1 up to this line and after it."""

@@ -191,6 +191,22 @@ class Rewriter:
             changed.append(text)
         return changed
 
+    def arguments(self, text: str) -> str:
+        """A macro's, where a sum may be put anywhere: as one number or name."""
+        changed = []
+        for argument in text.split(","):
+            parts = tokens(argument) or []
+            whole = (
+                evaluate(parts, self.symbols)
+                if len(parts) > 1 and not re.search(r"[\s\\]", argument.strip())
+                else None
+            )
+            if whole and any(map(is_name, parts)) and not any(map(_is_register, parts)):
+                value = whole.value
+                argument = self._define(whole.text) if value is None else f"{value:#x}"
+            changed.append(argument)
+        return ",".join(changed)
+
     def _immediate(self, word: str, text: str, parts: list[str]) -> str:
         whole = evaluate(parts, self.symbols)
         if whole is None:
@@ -237,18 +253,20 @@ class Rewriter:
         if whole is None:
             return as_it_is
         value = whole.value
+        names = [p for p in parts if is_name(p)]
+        readable = _one_label(parts) and not SIZE.match(names[0])
+        relative = any(r.lower() == "rip" for r in registers)
         if value is not None:
             if not _is_near(value) and (registers or not far):
                 raise Unclear("an address or displacement here has 32 bits, with its sign")
             if wide and not registers:  # Keystone would make the number a distance from RIP
                 return self._define(f"__ks_0 - {self.base:#x} + {whole.text}")
+            if readable and not relative:
+                return as_it_is
             return f" - {-value:#x}" if value < 0 else f" + {value:#x}"
-        if any(r.lower() == "rip" for r in registers) and whole.labels != 1:
+        if relative and whole.labels != 1:
             raise Unclear("an address relative to RIP takes one label")
-        names = [p for p in parts if is_name(p)]
-        if _one_label(parts) and not SIZE.match(names[0]):
-            return as_it_is
-        return " + " + self._define(whole.text)
+        return as_it_is if readable else " + " + self._define(whole.text)
 
     def _scaled(self, term: list[str]) -> str:
         """A base, or an index with its scale, which has to be a number for Keystone."""
