@@ -25,7 +25,7 @@ _HOOK_INTR, _HOOK_BLOCK, _HOOK_EDGE_GENERATED = 1 << 0, 1 << 3, 1 << 15
 _HOOK_READ, _HOOK_WRITE = 1 << 10, 1 << 11
 _WRITE_ACCESS = 17
 
-_CTL_USE_EXITS, _CTL_CPU_MODEL = 4, 7
+_CTL_USE_EXITS, _CTL_EXITS, _CTL_CPU_MODEL = 4, 6, 7
 _CTL_FLUSH_TB, _CTL_FLUSH_TLB, _CTL_BUFFER = 10, 11, 13
 _CTL_WRITE = 1 << 30
 
@@ -137,6 +137,10 @@ class Unicorn:
             error, self._raised = self._raised, None
             raise error
         return code
+
+    def end_at(self, address: int) -> None:
+        """Code translated from now on ends before ``address``, and so does a run that gets there."""
+        self._ctl(_CTL_EXITS, 2, (ctypes.c_uint64 * 1)(address), ctypes.c_size_t(1))
 
     def stop(self) -> None:
         """End the running ``start`` soon; harmless when none runs. From any thread."""

@@ -6,24 +6,38 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import capstone
+from capstone import m68k_const
 
 LONGEST = 10
 """Bytes: an opcode and two operands of a long word each."""
 
 _capstone = capstone.Cs(capstone.CS_ARCH_M68K, capstone.CS_MODE_BIG_ENDIAN | capstone.CS_MODE_M68K_000)
+_capstone.detail = True
+
+_INDEXED = frozenset((
+    m68k_const.M68K_AM_AREGI_INDEX_8_BIT_DISP, m68k_const.M68K_AM_AREGI_INDEX_BASE_DISP,
+    m68k_const.M68K_AM_MEMI_POST_INDEX, m68k_const.M68K_AM_MEMI_PRE_INDEX,
+    m68k_const.M68K_AM_PCI_INDEX_8_BIT_DISP, m68k_const.M68K_AM_PCI_INDEX_BASE_DISP,
+    m68k_const.M68K_AM_PC_MEMI_POST_INDEX, m68k_const.M68K_AM_PC_MEMI_PRE_INDEX,
+))  # fmt: skip
+_NOT_BRIEF = 0x0700
+"""Bits of an extension word that give it a longer format, or a scale, from the 68020 on."""
 
 PRIVILEGED = frozenset({"stop", "reset", "rte"})
+JUMPS = frozenset({"jmp", "jsr", "rts"})
 
 
 @dataclass(frozen=True, slots=True)
 class M68kInstruction:
     """code: its bytes. mnemonic: without the size, "move"; "" for what is no instruction of a
-    68000's. text: as assembly is written. privileged: a user's program may not."""
+    68000's. text: as assembly is written. privileged: a user's program may not. jumps: it may go
+    somewhere else than to the next instruction (exceptions and returns from them aside)."""
 
     code: bytes
     mnemonic: str
     text: str
     privileged: bool
+    jumps: bool
 
     @property
     def length(self) -> int:
@@ -40,13 +54,30 @@ def decode(code: bytes, address: int) -> M68kInstruction:
     word; where it ends before the instruction does, the instruction is longer than it."""
     window = code.ljust(LONGEST, b"\0")
     found = next(_capstone.disasm(window, address, 1), None)
-    if found is None or not found.id:
-        return M68kInstruction(code[:2], "", f"dc.w ${code[:2].hex()}", False)
-    name, operands = str(found.mnemonic), str(found.op_str)
+    if found is None or not found.id or _later_index(found, window):
+        return M68kInstruction(code[:2], "", f"dc.w ${code[:2].hex()}", False, False)
+    name, operands, length = str(found.mnemonic), str(found.op_str), int(found.size)
+    if window[0] & 0xF1 == 0x01 and window[1] == 0x3C:  # BTST Dn, #byte: one word, not two
+        name, length = "btst.b", 4
+        operands = f"d{window[0] >> 1 & 7}, #${window[3]:x}"
     mnemonic = name.partition(".")[0]
     text = f"{name} {operands}" if operands and mnemonic != "illegal" else name
     privileged = mnemonic in PRIVILEGED or _touches_system(mnemonic, operands)
-    return M68kInstruction(bytes(found.bytes), mnemonic, text, privileged)
+    jumps = window[0] >> 4 == 6 or mnemonic in JUMPS or mnemonic.startswith("db")
+    return M68kInstruction(window[:length], mnemonic, text, privileged, jumps)
+
+
+def _later_index(found: capstone.CsInsn, window: bytes) -> bool:
+    """Has it an indexed operand in a form that came with the 68020? A real 68000 reads the word as
+    if it had the old form; no assembler makes such a word for it, and here it is no instruction."""
+    indexed = [operand.address_mode in _INDEXED for operand in found.operands]
+    if not any(indexed):
+        return False
+    if window[0] >> 4 in (1, 2, 3) and indexed[0]:  # MOVE: the source's words stand first
+        places = [2, 4] if indexed[-1] else [2]
+    else:
+        places = [int(found.size) - 2]
+    return any(int.from_bytes(window[at : at + 2], "big") & _NOT_BRIEF for at in places)
 
 
 def _touches_system(mnemonic: str, operands: str) -> bool:

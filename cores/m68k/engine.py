@@ -7,6 +7,9 @@ instruction runs as a transaction. What it loads and stores is watched, and
   whatever the instruction stored by then is put back, and its registers are never taken;
 - devices hear of a write only when the instruction is complete;
 - an address has 24 bits; Unicorn's has 32, and what lies above is led back into RAM;
+- translation ends with the instruction: of what stands behind it, and may be data, some words make
+  Unicorn's translator abort the whole process (F200, F2E4: a coprocessor's). Since it also looks
+  ahead to where a jump leads, jumps are not for Unicorn at all (branches.py);
 - the condition codes stand in Unicorn as operands and an operation, "as they would come out of
   subtracting these two": read through Unicorn's interface they are wrong (unicorn issue 2380), so
   they are worked out here (``_condition_codes``).
@@ -27,7 +30,6 @@ from .registers import MASK24, MASK32, SR_BITS, SUPERVISOR, C, M68kCpu, N, V, X,
 
 ADDRESS_SPACE = 1 << 32
 LINE = 64
-PAGE = 4096
 
 _FILE = struct.Struct("<28I")
 """D0-D7, A0-A7, PC, SR, which stack pointer A7 is, the three that are not in use, then the
@@ -72,13 +74,14 @@ class M68kEngine:
         unicorn.map_device(bus.size, ADDRESS_SPACE - bus.size, self._read, self._write)
         unicorn.on_interrupt(self._on_interrupt)
         unicorn.on_access(self._on_access)
-        unicorn.on_translation(self._on_translation)
 
-    def step(self, cpu: M68kCpu) -> Completed | Failed:
-        """Execute the instruction at PC. Raises M68kException where it must not be completed; then
-        ``cpu`` and RAM are as before, but that CHK and DIVU have set the condition codes."""
+    def step(self, cpu: M68kCpu, length: int) -> Completed | Failed:
+        """Execute the instruction at PC, of so many bytes, which is no jump.
+
+        Raises M68kException where it must not be completed; then ``cpu`` and RAM are as before, but
+        that CHK and DIVU have set the condition codes."""
         self._announce()
-        self._begin(cpu)
+        self._begin(cpu.pc, length)
         self._enter(cpu)
         code = self._unicorn.start(cpu.pc, 1)
         if self._fault is not None:
@@ -91,8 +94,9 @@ class M68kEngine:
                 return Failed(f"Unicorn raised exception {self._vector} at {cpu.pc:#x}")
             cpu.sr = (cpu.sr & ~0x1F) | _condition_codes(*values[_CC:])
             raise M68kException(self._vector)
-        if code and values[16] == cpu.pc:  # else it is the next one whose code cannot be fetched
-            return Failed(f"Unicorn: {self._unicorn.words(code)} (at guest address {cpu.pc:#x})")
+        if code or values[16] != cpu.pc + length:
+            words = self._unicorn.words(code) if code else "it went astray"
+            return Failed(f"Unicorn: {words} (at guest address {cpu.pc:#x})")
         self._leave(cpu, values)
         for address, data in self._told:
             self._bus.device_write(address, data)
@@ -111,12 +115,12 @@ class M68kEngine:
     def close(self) -> None:
         self._unicorn.close()
 
-    def _begin(self, cpu: M68kCpu) -> None:
+    def _begin(self, pc: int, length: int) -> None:
         self._stored.clear()
         self._told.clear()
         self._fault, self._vector = None, -1
-        if not self._translated:  # of its very first block Unicorn tells nobody
-            self._on_translation(cpu.pc, PAGE)
+        self._translated.update(range(pc // LINE, (pc + length - 1) // LINE + 1))
+        self._unicorn.end_at(pc + length)
 
     # Registers
 
@@ -161,12 +165,10 @@ class M68kEngine:
 
     def _on_access(self, write: bool, address: int, size: int) -> None:
         address &= MASK24
-        if self._fault is not None:
-            return
-        if address & 1 and size > 1:
-            self._fault = M68kException(Vector.ADDRESS_ERROR, address, write=write)
-        elif write and self._bus.is_ram(address, size):
+        if write and self._bus.is_ram(address, size):  # Unicorn will store, even if we object
             self._stored.append((address, bytes(self._bus.view[address : address + size])))
+        if address & 1 and size > 1 and self._fault is None:
+            self._fault = M68kException(Vector.ADDRESS_ERROR, address, write=write)
 
     def _read(self, offset: int, size: int) -> int:
         """Unicorn asks what stands at an address that is no RAM of its own."""
@@ -200,9 +202,6 @@ class M68kEngine:
             self.memory_changed()
 
     # Translated code
-
-    def _on_translation(self, address: int, size: int) -> None:
-        self._translated.update(range(address // LINE, (address + size - 1) // LINE + 1))
 
     def _announce(self) -> None:
         """What has been stored behind Unicorn's back may have been code."""

@@ -2,7 +2,8 @@
 
 An interpreter's guest never leaves it, so there are no exits here: what Unicorn cannot complete is
 either an exception, delivered through the guest's vector table, or one of a few instructions that
-it does not execute as a 68000 does, which are completed by ``_SYSTEM``'s functions.
+it does not execute as a 68000 does, which are completed by ``_SYSTEM``'s functions; and jumps are
+made by branches.py.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from dataclasses import dataclass
 from ..engines.base import Failed
 from ..report import Stop
 from ..trace import Trace
+from .branches import jump
 from .bus import Bus
 from .decode import LONGEST, M68kInstruction, decode
 from .engine import M68kEngine
@@ -93,12 +95,15 @@ class Monitor:
             raise M68kException(_NO_INSTRUCTION.get(insn.opcode >> 12, Vector.ILLEGAL_INSTRUCTION))
         if insn.privileged and not cpu.supervisor:
             raise M68kException(Vector.PRIVILEGE_VIOLATION)
+        if insn.jumps:
+            self.stored = jump(cpu, self.bus, insn)
+            return True
         if (system := _SYSTEM.get(insn.mnemonic)) is not None:
             self.stored = ()
             system(self, insn)
             return True
         try:
-            done = self.engine.step(cpu)
+            done = self.engine.step(cpu, insn.length)
         except M68kException as exception:
             if exception.vector in AFTER_INSTRUCTION:
                 cpu.pc += insn.length
