@@ -1,0 +1,43 @@
+"""``python -m tests.fuzz --seconds N --seed S [--level 1|2|3] [--cores a,b]``: random guests on all cores.
+
+Prints a line for each failure and saves it, shrunk, under regressions/. Exit code 1 if there was one.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from random import Random
+from time import perf_counter
+
+from .campaign import LEVELS, cores_here, make, run, save, shrink, still_fails
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.fuzz", description=__doc__)
+    parser.add_argument("--seconds", type=float, default=60)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--level", type=int, choices=LEVELS, help="all, in turn, if not given")
+    parser.add_argument("--cores", help="separated by commas")
+    options = parser.parse_args()
+    cores = cores_here(tuple(options.cores.split(",")) if options.cores else None)
+    levels = (options.level,) if options.level else LEVELS
+    seeds, end = Random(options.seed), perf_counter() + options.seconds
+    count, failures = 0, set[tuple[str, ...]]()
+    print(f"cores: {', '.join(cores)}")
+    while perf_counter() < end:
+        guest = make(levels[count % len(levels)], seeds.getrandbits(32))
+        count += 1
+        failure = run(guest.source(), cores)
+        if failure is None or failure.key in failures:
+            continue
+        failures.add(failure.key)
+        print(f"level {guest.level}, seed {guest.seed}: {failure.words}", flush=True)
+        small = shrink(guest, still_fails(cores, failure))
+        print(f"  {save(small, run(small.source(), cores) or failure)}", flush=True)
+    print(f"{count} guests, {len(failures)} kinds of failure")
+    return bool(failures)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

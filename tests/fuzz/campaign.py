@@ -1,0 +1,147 @@
+"""Random guests on all cores, compared in lockstep; what fails is shrunk and saved.
+
+``python -m tests.fuzz --seconds 600 --seed 1`` runs one; a seed names the guests that it makes, so
+each failure can be had again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from random import Random
+
+from cores import registry
+from cores.errors import EngineError, InputError
+from cores.loader import assemble_program
+from cores.lockstep import Lockstep
+from cores.machine import Machine
+from cores.report import Divergence, Stop
+from cores.session import Options, start
+
+from . import straightline
+from .known import known
+from .privileged import RandomGuest, paging, privileged
+
+REGRESSIONS = Path(__file__).parent / "regressions"
+LEVELS = (1, 2, 3)
+BUDGET = 3_000
+OPTIONS = Options(ram=4 << 20)
+
+
+@dataclass(frozen=True)
+class Failure:
+    """What a guest showed. words: for people. key: failures with the same one are the same."""
+
+    words: str
+    key: tuple[str, ...]
+
+
+def cores_here(names: tuple[str, ...] | None = None) -> list[str]:
+    """The cores asked for, or all that can be held to every guest: no KVM with gaps."""
+    if names is not None:
+        return [registry.resolve(name) for name in names]
+    here = [core for core in registry.CORE_NAMES if registry.availability(core).available]
+    if "kvm" in here:
+        abilities = registry.availability("kvm", detailed=True).abilities
+        if not all(present for _, present, _ in abilities):
+            here.remove("kvm")
+    return here
+
+
+def make(level: int, seed: int) -> RandomGuest:
+    """The guest that a seed stands for."""
+    if level == 2:
+        return privileged(seed)
+    if level == 3:
+        return paging(seed)
+    random = Random(seed)
+    source = random.choice((straightline.integer, straightline.floating))(random, 60)
+    return RandomGuest(1, seed, tuple(source.split("\n")))
+
+
+def run(source: str, cores: list[str], budget: int = BUDGET) -> Failure | None:
+    """The guest on these cores, step for step. None: they agree, or differ as known.py says."""
+    program = assemble_program(source.encode(), "random.s", OPTIONS.ram)
+    machines: list[Machine] = []
+    try:
+        for core in cores:
+            machines.append(start(program, core, OPTIONS))
+        return _lockstep(machines, budget)
+    except EngineError as error:
+        return Failure(f"{type(error).__name__}: {error}", (type(error).__name__,))
+    finally:
+        for machine in reversed(machines):
+            machine.close()
+
+
+def _lockstep(machines: list[Machine], budget: int) -> Failure | None:
+    for machine in machines:
+        machine.vmm.budget = budget
+    compared = Lockstep(list(machines))
+    while compared.divergence is None and any(m.stop is None for m in machines):
+        for machine in machines:
+            if machine.stop is None:
+                machine.step()
+        compared.after_step()
+        if any(m.stop is Stop.ERROR for m in machines) and compared.divergence is None:
+            return None  # all of them: the platform's limit
+    compared.at_end()
+    if compared.divergence is not None:
+        return _told(compared.divergence)
+    traps = [m for m in machines if m.vmm.trap]
+    reasons = [m.vmm.trace.by_reason for m in traps]
+    if any(r != reasons[0] for r in reasons):
+        words = "; ".join(f"{m.core} {dict(m.vmm.trace.by_reason)}" for m in traps)
+        return Failure(f"exits differ: {words}", ("exits",))
+    return None
+
+
+def _told(divergence: Divergence) -> Failure | None:
+    if known(divergence):
+        return None
+    values = "; ".join(
+        f"{core}: " + ", ".join(f"{n}={v:#x}" if isinstance(v, int) else f"{n}={v}" for n, v in row.items())
+        for core, row in divergence.values.items()
+    )
+    asm = divergence.asm or "?"
+    words = f"after {divergence.instruction} instructions, {asm} at {divergence.rip:#x}: {values}"
+    return Failure(words, (asm.split()[0], *divergence.differs))
+
+
+def shrink(guest: RandomGuest, fails: Callable[[RandomGuest], bool]) -> RandomGuest:
+    """Leave out steps, in ever smaller groups, while it still fails."""
+    steps = guest.steps
+    size = max(1, len(steps) // 2)
+    while True:
+        at = 0
+        while at < len(steps):
+            fewer = steps[:at] + steps[at + size :]
+            if fewer and fails(guest.without(fewer)):
+                steps = fewer
+            else:
+                at += size
+        if size == 1:
+            return guest.without(steps)
+        size //= 2
+
+
+def still_fails(cores: list[str], failure: Failure) -> Callable[[RandomGuest], bool]:
+    """Does a smaller guest fail in the same way?"""
+
+    def fails(guest: RandomGuest) -> bool:
+        try:
+            found = run(guest.source(), cores)
+        except InputError:
+            return False
+        return found is not None and found.key[0] == failure.key[0]
+
+    return fails
+
+
+def save(guest: RandomGuest, failure: Failure) -> Path:
+    """Keep it as a regression; the test replays every file of that folder."""
+    REGRESSIONS.mkdir(exist_ok=True)
+    path = REGRESSIONS / f"level{guest.level}-{guest.seed}.s"
+    path.write_text(f"# Level {guest.level}, seed {guest.seed}: {failure.words}\n{guest.source()}\n")
+    return path
