@@ -43,6 +43,7 @@ from .engines.base import (
 )  # fmt: skip
 from .hidden_faults import HiddenFaults
 from .memory import PhysicalMemory
+from .patience import Patience
 from .report import Stop
 from .shadow import ShadowPages
 from .trace import ExitEvent, Trace, TraceMark
@@ -56,6 +57,7 @@ from .x86.iterations import one_iteration
 from .x86.operand_checks import (
     LOADS_MXCSR,
     address_fault,
+    beyond_canonical,
     check_alignment,
     check_mxcsr,
     mistranslated,
@@ -185,6 +187,8 @@ class Vmm:
         ranges = touched(insn, self.cpu)
         self._execute(insn)
         self.stored.clear()
+        if self.stop is not None:  # it was not completed, and its ranges may be endless
+            return
         for gva, length in ranges:
             while length:  # page by page: neighbours may lie apart
                 here = min(length, PAGE - gva % PAGE)
@@ -261,6 +265,7 @@ class Vmm:
         engine = self.engine
         if self.trap and self.shadow:
             self.trap.space = self.shadow.space()
+        patience: Patience | None = None
         while True:
             if self.pure and self.hidden and insn.mnemonic in KERNEL_ANSWERS:
                 exit = self.hidden.step_answered(insn)
@@ -275,6 +280,8 @@ class Vmm:
             self._left = perf_counter_ns()
             if self.came_back(insn, exit):
                 return
+            patience = patience or Patience()
+            patience.ask()
 
     def _hide_single_step(self) -> None:
         """PUSHF ran untouched and shows the TF by which it was stepped: all that --pure covers up."""
@@ -295,6 +302,8 @@ class Vmm:
                     raise self.guests_own(vector, error, address, insn)
                 assert self.hidden is not None
                 if vector == Vector.PF and address is not None:
+                    if self._translated and beyond_canonical(insn, self.cpu):
+                        raise address_fault(insn, self.cpu)
                     return self.hidden.serve(insn, address)
                 if vector == Vector.GP and self.hidden.at_patch():
                     return self.hidden.patched(insn)
@@ -403,11 +412,23 @@ class Vmm:
         """What the executing CPU said about an ordinary instruction is what the virtual one says."""
         if error is None and vector in (Vector.GP, Vector.SS, Vector.AC):
             error = 0
+        if self._translated and vector == Vector.UD:
+            code = self.mmu.locate(self.cpu.rip)
+            if not self.memory.is_ram(code):
+                raise self.no_code(self.cpu.rip)
         if self._translated and vector == Vector.GP and error == 0:
             return address_fault(insn, self.cpu)  # a translator does not tell #SS from #GP
+        if self._translated and vector == Vector.PF and beyond_canonical(insn, self.cpu):
+            return address_fault(insn, self.cpu)
         if self._translated and vector == Vector.PF and error is not None and address is not None:
             error |= self._write_bit(insn, address)
         return GuestFault(vector, error, address)
+
+    def no_code(self, rip: int) -> Unsupported:
+        """An ordinary instruction was fetched from where no RAM is."""
+        return Unsupported(
+            f"the guest executes a device's memory, at {rip:#x}: this platform's devices hold no code"
+        )
 
     def _write_bit(self, insn: Instruction, address: int) -> int:
         """A CPU asks for the right to write before it reads what it will write back (ADD [m], r); a

@@ -21,7 +21,7 @@ from ..x86.decode import Truncated, decode
 from ..x86.encoding import LONGEST
 from ..x86.faults import GuestFault
 from ..x86.instruction import Instruction, Register
-from ..x86.registers import MASK64, RCX, Flag, PageFault, Vector, canonical
+from ..x86.registers import ARITHMETIC_FLAGS, MASK64, RCX, Flag, PageFault, Vector, canonical
 from . import unicorn_fpu
 from .base import STEPPED, Exit, Failed, Fault
 from .unicorn_layout import find_layout
@@ -84,7 +84,10 @@ class UnicornCpu:
         elif self.translation_failed(cpu, exit):
             exit = self._alone(cpu)
         if exit is not STEPPED:
-            cpu.rflags |= flags & Flag.RF  # else it has lasted its one instruction (vol. 3, 17.3.1.1)
+            # RF would else have lasted its one instruction (vol. 3, 17.3.1.1). Of a REPE CMPS that
+            # faults midway the flags are as before it (vol. 2, REP); Unicorn's are the last iteration's.
+            kept = Flag.RF | ARITHMETIC_FLAGS
+            cpu.rflags = cpu.rflags & ~kept | flags & kept
         return exit
 
     def instruction(self, cpu: VirtualCpu, at: int | None = None) -> Instruction | None:

@@ -23,7 +23,7 @@ from ..virtual_cpu import VirtualCpu
 from ..x86.decode import Truncated, decode
 from ..x86.faults import GuestFault
 from ..x86.instruction import Instruction
-from ..x86.registers import Cr0, Flag
+from ..x86.registers import ARITHMETIC_FLAGS, Cr0, Flag
 from .base import BUDGET_SPENT, INTERCEPT, INTERRUPTED, STEPPED, Exit
 from .unicorn_cpu import UnicornCpu, opens_shadow
 
@@ -209,7 +209,8 @@ class FreeRunner:
             self._single = None
         if exit is not None and cpu.rip == rip:
             cpu.interrupt_shadow = shadow
-            cpu.rflags |= flags & Flag.RF
+            kept = Flag.RF | ARITHMETIC_FLAGS
+            cpu.rflags = cpu.rflags & ~kept | flags & kept
             return exit
         cpu.interrupt_shadow = insn is not None and not shadow and opens_shadow(insn, flags)
         return STEPPED

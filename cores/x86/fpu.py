@@ -13,9 +13,9 @@ _PARTS: tuple[tuple[str, int, int], ...] = (
 instruction are left out: CPUs differ in when they keep them (SDM vol. 1, 8.1.8)."""
 
 
-_UNTOLD = 0x0202
-"""C1 (was the result rounded up?) and DE (was an operand denormal?) of the x87 status word: Unicorn's
-floating point does not find them out."""
+_UNTOLD = {"fsw": 0x0202, "mxcsr": 0x0002}
+"""C1 (was the result rounded up?) of the x87 status word, and DE (was an operand denormal?) of it and
+of MXCSR: Unicorn's floating point does not find them out."""
 _MMX_EXPONENT = 0xFFFF << 64
 """What a store to an MMX register leaves above it (SDM vol. 1, 9.2); Unicorn leaves what was there.
 No number that computes has it: with these bits a register holds a NaN or an infinity."""
@@ -43,8 +43,8 @@ def differences(images: dict[str, bytes]) -> Values:
 
 
 def _differ(name: str, values: list[int]) -> bool:
-    if name == "fsw":
-        values = [value & ~_UNTOLD for value in values]
+    if name in _UNTOLD:
+        values = [value & ~_UNTOLD[name] for value in values]
     elif name.startswith("st") and any(value & _MMX_EXPONENT == _MMX_EXPONENT for value in values):
         values = [value & ~_MMX_EXPONENT for value in values]
     return len(set(values)) > 1

@@ -41,10 +41,12 @@ def check_alignment(insn: Instruction, cpu: VirtualCpu) -> None:
     alignment_check = cpu.rflags & Flag.AC and cpu.cr0 & Cr0.AM and cpu.cpl == 3
     if not insn.floating and not alignment_check:
         return
+    whole = insn.repeat or insn.mnemonic == "enter"  # several accesses, told as one
     for gva, length, _ in accesses(insn, cpu):
         if length == 16 and insn.floating and gva % 16 and _must_be_aligned(insn):
             raise general_protection()
-        if alignment_check and length in (2, 4, 8) and gva % length:
+        unit = insn.operand_size if whole else length
+        if alignment_check and length and unit in (2, 4, 8) and gva % unit:
             raise GuestFault(Vector.AC, 0)
 
 
@@ -71,6 +73,16 @@ def address_fault(insn: Instruction, cpu: VirtualCpu) -> GuestFault:
     if not explicit and insn.implicit and not canonical(cpu.gpr[RSP]):
         return stack_fault()
     return general_protection()
+
+
+def beyond_canonical(insn: Instruction, cpu: VirtualCpu) -> bool:
+    """Does an operand begin at a canonical address and end at none? Then that is what the CPU finds
+    first, whether or not the beginning is mapped."""
+    return any(
+        canonical(gva) and not canonical(gva + length - 1 & MASK64)
+        for gva, length, _ in accesses(insn, cpu)
+        if not insn.repeat
+    )
 
 
 def _through_stack(operand: MemoryOperand) -> bool:

@@ -34,6 +34,7 @@ _FLAGS = {
     **dict.fromkeys(("div", "idiv"), _ALL),
     **dict.fromkeys(("bsf", "bsr"), CF | OF | SF | AF | PF),
     **dict.fromkeys(("bt", "bts", "btr", "btc"), OF | SF | AF | PF),
+    **dict.fromkeys(("fcomi", "fcompi", "fucomi", "fucompi"), OF | SF | AF),  # cleared by CPUs
 }
 """Undefined after the instruction, whatever its operands."""
 
