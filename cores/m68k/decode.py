@@ -60,6 +60,8 @@ def decode(code: bytes, address: int) -> M68kInstruction:
     if window[0] & 0xF1 == 0x01 and window[1] == 0x3C:  # BTST Dn, #byte: one word, not two
         name, length = "btst.b", 4
         operands = f"d{window[0] >> 1 & 7}, #${window[3]:x}"
+    if window[0] & 0xF1 == 0x81 and window[1] & 0xF8 == 0x08:  # SBCD -(Ay), -(Ax): no immediate
+        operands, length = operands.partition(", #")[0], 2
     mnemonic = name.partition(".")[0]
     text = f"{name} {operands}" if operands and mnemonic != "illegal" else name
     privileged = mnemonic in PRIVILEGED or _touches_system(mnemonic, operands)

@@ -34,7 +34,7 @@ LINE = 64
 _FILE = struct.Struct("<28I")
 """D0-D7, A0-A7, PC, SR, which stack pointer A7 is, the three that are not in use, then the
 condition codes: the operation, and X N V C Z as it left them."""
-_SR, _WHICH_STACK, _STACKS, _CC = 17, 18, 19, 22
+_PC, _SR, _STACKS, _CC = 16, 17, 19, 22
 _USER_STACK, _SUPERVISOR_STACK = 1, 2
 _CC_AS_FLAGS = 1
 _NUMBERS = (*range(9, 17), *range(1, 9))
@@ -81,20 +81,20 @@ class M68kEngine:
         Raises M68kException where it must not be completed; then ``cpu`` and RAM are as before, but
         that CHK and DIVU have set the condition codes."""
         self._announce()
-        self._begin(cpu.pc, length)
-        self._enter(cpu)
-        code = self._unicorn.start(cpu.pc, 1)
+        code, values = self._once(cpu, length)
+        if not code and values[_PC] == cpu.pc and self._vector < 0 and self._fault is None:
+            # Meeting a device with its very first instruction, Unicorn comes back without a word.
+            self._undo()
+            code, values = self._once(cpu, length)
         if self._fault is not None:
             self._undo()
             raise self._fault
-        self._unicorn.save()
-        values = _FILE.unpack_from(self._unicorn.registers, self._file)
         if self._vector >= 0:
             if self._vector > LAST_TRAP:
                 return Failed(f"Unicorn raised exception {self._vector} at {cpu.pc:#x}")
             cpu.sr = (cpu.sr & ~0x1F) | _condition_codes(*values[_CC:])
             raise M68kException(self._vector)
-        if code or values[16] != cpu.pc + length:
+        if code or values[_PC] != cpu.pc + length:
             words = self._unicorn.words(code) if code else "it went astray"
             return Failed(f"Unicorn: {words} (at guest address {cpu.pc:#x})")
         self._leave(cpu, values)
@@ -115,12 +115,18 @@ class M68kEngine:
     def close(self) -> None:
         self._unicorn.close()
 
-    def _begin(self, pc: int, length: int) -> None:
+    def _once(self, cpu: M68kCpu, length: int) -> tuple[int, tuple[int, ...]]:
+        """Let Unicorn do it. Gives its error code, and the registers afterwards."""
         self._stored.clear()
         self._told.clear()
         self._fault, self._vector = None, -1
+        pc = cpu.pc
         self._translated.update(range(pc // LINE, (pc + length - 1) // LINE + 1))
         self._unicorn.end_at(pc + length)
+        self._enter(cpu)
+        code = self._unicorn.start(pc, 1)
+        self._unicorn.save()
+        return code, _FILE.unpack_from(self._unicorn.registers, self._file)
 
     # Registers
 
@@ -156,7 +162,7 @@ class M68kEngine:
 
     def _leave(self, cpu: M68kCpu, values: tuple[int, ...]) -> None:
         cpu.d, cpu.a = list(values[:8]), list(values[8:16])
-        cpu.pc = values[16] & MASK24
+        cpu.pc = values[_PC] & MASK24
         cpu.sr = (values[_SR] & SR_BITS & ~0x1F) | _condition_codes(*values[_CC:])
         other = _USER_STACK if cpu.sr & SUPERVISOR else _SUPERVISOR_STACK
         cpu.other_stack = values[_STACKS + other]
@@ -196,10 +202,9 @@ class M68kEngine:
             self._fault = M68kException(Vector.BUS_ERROR, address, write=True)
 
     def _undo(self) -> None:
+        """Put back what was stored. Of code, Unicorn has forgotten the old when it stored the new."""
         for address, old in reversed(self._stored):
             self._bus.view[address : address + len(old)] = old
-        if self._stored:
-            self.memory_changed()
 
     # Translated code
 

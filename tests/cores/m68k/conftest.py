@@ -1,0 +1,14 @@
+"""The 68000's tests need Unicorn."""
+
+from __future__ import annotations
+
+import pytest
+
+from cores import registry
+
+
+@pytest.fixture(autouse=True)
+def _interpreter() -> None:
+    here = registry.availability("interpreter")
+    if not here.available:
+        pytest.skip(f"the interpreter cannot run here: {here.reason}")
