@@ -70,6 +70,9 @@ BREATH = 0.006
 """Seconds between two slices of lockstep. Stepping is Python and holds the interpreter lock; without
 a pause a key took 70 to 120 ms to show (95th percentile), with it 25 to 50."""
 
+LOOK_INTERVAL = 0.1
+"""Seconds between two looks inside a running machine: page tables may take milliseconds to read."""
+
 RATE_WINDOW = 0.5
 """Seconds over which instructions a second are counted."""
 
@@ -97,6 +100,7 @@ class Worker:
         self.breakpoints: frozenset[Breakpoint] = frozenset()
         self.sights: dict[Look, Sight | None] = {}
         self._looks: frozenset[Look] = frozenset()
+        self._looked = 0.0
         self._opener = opener
         self._queue: queue.SimpleQueue[tuple[Obey, Refuse] | None] = queue.SimpleQueue()
         self._pending = 0
@@ -183,7 +187,7 @@ class Worker:
         def as_fast_as_it_goes(session: Session) -> float | None:
             return BREATH if session.run(SLICE, self.breakpoints) else None
 
-        return self._pursue(as_fast_as_it_goes if speed is None else self._at_speed(speed))
+        return self.pursue(as_fast_as_it_goes if speed is None else self._at_speed(speed))
 
     def _at_speed(self, speed: float) -> Goal:
         """Several steps in a slice when one step a slice would be too slow."""
@@ -193,11 +197,11 @@ class Worker:
 
     def run_free(self) -> Future[None]:
         """Let each machine run on its own, at full speed, until it traps."""
-        return self._pursue(lambda s: 0.0 if s.run_free(SLICE) else None)
+        return self.pursue(lambda s: 0.0 if s.run_free(SLICE) else None)
 
     def next_exit(self, reason: Reason | None = None) -> Future[None]:
         """Go on until any machine leaves its guest."""
-        return self._pursue(lambda s: None if s.next_exit(reason, SLICE, self.breakpoints) else 0.0)
+        return self.pursue(lambda s: None if s.next_exit(reason, SLICE, self.breakpoints) else 0.0)
 
     @property
     def idle(self) -> bool:
@@ -218,7 +222,9 @@ class Worker:
 
         return self.submit(halt_first)
 
-    def _pursue(self, goal: Goal) -> Future[None]:
+    def pursue(self, goal: Goal) -> Future[None]:
+        """Work at this, slice by slice, until it is reached or something else is asked for."""
+
         def set_goal(_: Session) -> None:
             self._goal = goal
 
@@ -297,7 +303,10 @@ class Worker:
         if running and not alive(snapshot):
             self._goal, running = None, False
         self._measure(snapshot, running)
-        self.sights = {look: self._session.look(look) for look in self._looks}
+        now = time.monotonic()
+        if not running or now - self._looked >= LOOK_INTERVAL:
+            self._looked = now
+            self.sights = {look: self._session.look(look) for look in self._looks}
         self.snapshot = replace(snapshot, running=running) if running != snapshot.running else snapshot
 
     def _measure(self, snapshot: SessionSnapshot, running: bool) -> None:

@@ -19,7 +19,7 @@ from .x86.paging import (
 )
 from .x86.registers import canonical
 
-MOST_TABLES = 512
+MOST_TABLES = 128
 """Tables read for one picture; a guest may have built millions of them, even in circles."""
 MOST_RANGES = 512
 LEVELS = (("PML4", 39), ("PDPT", 30), ("page directory", 21), ("page table", 12))

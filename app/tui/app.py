@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
@@ -31,6 +32,7 @@ from .theme import DEFAULT_THEME, themes
 
 if TYPE_CHECKING:
     from cores.session import Options
+    from lessons.script import Lesson
 
 OpenProgram = Callable[[str, str | None], Opener]
 """A path, and that of a data disk (None: as on the command line; "": none) -> how to start its
@@ -63,6 +65,7 @@ class RingscopeApp(App[int]):
         self._open_program = open_program
         self._probe = probe
         self._first = first
+        self.begin_with: Callable[[], None] | None = None
         self.worker: Worker | None = None
         self.settings = settings.load()
         for theme in themes():
@@ -71,10 +74,12 @@ class RingscopeApp(App[int]):
         self.theme = self.settings.theme if known else DEFAULT_THEME
 
     def get_default_screen(self) -> Screen[None]:
-        return HomeScreen(self._probe)
+        return HomeScreen(self._probe, self.settings.last)
 
     def on_mount(self) -> None:
-        if self._first is not None:
+        if self.begin_with is not None:
+            self.begin_with()
+        elif self._first is not None:
             self.show_session(self._first)
 
     def show_session(self, opener: Opener) -> None:
@@ -96,6 +101,18 @@ class RingscopeApp(App[int]):
         self.settings.save()
         self.show_session(opener)
 
+    def show_lesson(self, lesson: Lesson, seed: int | None = None) -> None:
+        """Begin a lesson over the home screen. seed: varies its questions' numbers."""
+        from lessons.stage import open_stage
+
+        from .screens.lesson import LessonScreen
+
+        self.close_session()
+        while len(self.screen_stack) > 1:
+            self.pop_screen()
+        self.worker = Worker(lambda: open_stage(lesson.setup))
+        self.push_screen(LessonScreen(self.worker, self.settings, lesson, seed))
+
     def close_session(self) -> None:
         """End the session, and every process of its machines."""
         if self.worker is not None:
@@ -104,6 +121,14 @@ class RingscopeApp(App[int]):
 
     def on_home_screen_opened(self, message: HomeScreen.Opened) -> None:
         self.open_program(message.path)
+
+    def on_home_screen_play(self, message: HomeScreen.Play) -> None:
+        from lessons import library
+
+        try:
+            self.show_lesson(library.find(message.lesson))
+        except RingscopeError as error:
+            self.notify(words(error), severity="error", timeout=8)
 
     def on_home_screen_edit(self, message: HomeScreen.Edit) -> None:
         self.edit(message.path)
@@ -225,11 +250,15 @@ def interface(path: str | None, options: Options) -> RingscopeApp:
     return RingscopeApp(open_program, probe_cores)
 
 
-def run_interface(path: str | None, options: Options) -> int:
-    """Show ``path``, or the home screen, until the user quits; gives the exit code.
+def run_interface(
+    path: str | None, options: Options, lesson: Lesson | None = None, seed: int | None = None
+) -> int:
+    """Show ``path``, or play ``lesson``, or the home screen, until the user quits; gives the exit code.
 
     Raises InputError before anything is shown when ``path`` is no program."""
     app = interface(path, options)
+    if lesson is not None:
+        app.begin_with = partial(app.show_lesson, lesson, seed)
     sys.setswitchinterval(SWITCH_INTERVAL)
     try:
         code = app.run()

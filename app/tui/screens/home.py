@@ -5,6 +5,7 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import ClassVar
 
 from textual import work
@@ -17,10 +18,12 @@ from textual.screen import Screen
 from textual.widgets import OptionList
 from textual.widgets.option_list import Option
 
+from cores.errors import RingscopeError
+
 from ..glyphs import UNICODE, Glyphs
 from ..guests import Guest, shipped
 from ..machine_parts import KINDS, kind
-from ..rows import EMPTY, Row, boxed, fit, row, row_width
+from ..rows import EMPTY, Row, boxed, fit, printable, row, row_width
 from ..widgets.keys import Hint, Keys
 from ..widgets.line_view import LineView
 from .ask import Ask
@@ -34,6 +37,9 @@ HINTS: list[Hint] = [
     ("?", "help", "help"),
     ("q", "quit", "app.quit"),
 ]
+
+GUEST, LESSON = "guest:", "lesson:"
+"""How the ids of the list's rows begin; those without are paths."""
 
 ABOUT = (
     "One program, three machines. The emulator executes it in software. Trap and emulate runs it on"
@@ -101,6 +107,17 @@ def _described(guest: Guest) -> Content:
     return Content.assemble((f"{guest.path.stem:<10} ", "bold"), (guest.summary, "dim"))
 
 
+def _lessons() -> list[tuple[str, str, bool]]:
+    """(name, title, played to its end) of the course; none where it cannot be read."""
+    from lessons import library, progress
+
+    try:
+        played = {name for name, record in progress.load().items() if record.done}
+        return [(lesson.name, lesson.title, lesson.name in played) for lesson in library.course()]
+    except RingscopeError:
+        return []
+
+
 class HomeScreen(Screen[None]):
     """Asks the app to open what was chosen."""
 
@@ -119,6 +136,13 @@ class HomeScreen(Screen[None]):
             super().__init__()
             self.path = path
 
+    class Play(Message):
+        """Play this lesson."""
+
+        def __init__(self, lesson: str) -> None:
+            super().__init__()
+            self.lesson = lesson
+
     class Edit(Message):
         """Edit this source; "" begins a new one."""
 
@@ -126,8 +150,10 @@ class HomeScreen(Screen[None]):
             super().__init__()
             self.path = path
 
-    def __init__(self, probe: Probe) -> None:
+    def __init__(self, probe: Probe, last: str = "") -> None:
+        """last: the program that was open last."""
         super().__init__()
+        self._last = last
         self._probe = probe
         self._guests = shipped()
 
@@ -141,17 +167,41 @@ class HomeScreen(Screen[None]):
         yield Masthead(id="masthead")
         with Horizontal(id="shelf"):
             with Vertical(id="guests-box") as box:
-                box.border_title = "Guests"
+                box.border_title = "Guests and lessons"
                 yield OptionList(
-                    *(Option(_described(g), id=str(g.path)) for g in self._guests),
+                    *self._options(),
                     id="guests",
                     markup=False,
                 )
             yield Abilities()
         yield Keys(HINTS)
 
+    def _options(self) -> list[Option | None]:
+        """What was open last; the guests; the lessons, once they are read."""
+        rows: list[Option | None] = []
+        if self._last and Path(self._last).is_file():
+            words = Content.assemble(("continue   ", "bold"), (printable(self._last), "dim"))
+            rows += [Option(words, id=self._last), None]
+        return rows + [Option(_described(g), id=f"{GUEST}{g.path}") for g in self._guests]
+
+    @work(thread=True)
+    def list_lessons(self) -> None:
+        """Reading the course takes a moment: the guests are there before."""
+        found = _lessons()
+        self.app.call_from_thread(self._add_lessons, found)
+
+    def _add_lessons(self, found: list[tuple[str, str, bool]]) -> None:
+        options = self.query_one(OptionList)
+        if found:
+            options.add_option(None)
+        for number, (name, title, done) in enumerate(found, 1):
+            mark = self.glyphs.equal if done else " "
+            words = Content.assemble((f"lesson {number:>2} {mark} ", "bold"), (title, "dim"))
+            options.add_option(Option(words, id=LESSON + name))
+
     def on_mount(self) -> None:
         self.query_one("#guests").focus()
+        self.list_lessons()
         self.look()
 
     @work(thread=True)
@@ -161,16 +211,22 @@ class HomeScreen(Screen[None]):
         self.app.call_from_thread(self.query_one(Abilities).show, found)
 
     def on_option_list_option_selected(self, event: OptionList.OptionSelected) -> None:
-        if event.option.id is not None:
-            self.post_message(self.Opened(event.option.id))
+        chosen = event.option.id or ""
+        if chosen.startswith(LESSON):
+            self.post_message(self.Play(chosen.removeprefix(LESSON)))
+        elif chosen:
+            self.post_message(self.Opened(chosen.removeprefix(GUEST)))
 
     def action_run_chosen(self) -> None:
         self.query_one(OptionList).action_select()
 
     def action_edit(self) -> None:
-        at = self.query_one(OptionList).highlighted
-        if at is not None:
-            self.post_message(self.Edit(str(self._guests[at].path)))
+        options = self.query_one(OptionList)
+        if options.highlighted is None:
+            return
+        chosen = options.get_option_at_index(options.highlighted).id or ""
+        if not chosen.startswith(LESSON):
+            self.post_message(self.Edit(chosen.removeprefix(GUEST)))
 
     def action_create(self) -> None:
         self.post_message(self.Edit(""))

@@ -7,24 +7,27 @@ says is handed over as a list that only grows.
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, cast
 
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 
+from app.reading import Reading
 from app.worker import SLICE, Session, Worker, words
 from lessons.events import Asked, Begun, Event
 from lessons.player import Player
 from lessons.script import Lesson
-from lessons.stage import Stage
+from lessons.stage import AnyStage
 
 from ..settings import Settings
 from ..widgets.inside import Inside
+from ..widgets.keys import Hint
 from ..widgets.lesson import LessonPanel
 from .ask import Ask
-from .machines import MachinesScreen
+from .machines import HINTS, MachinesScreen
 
 LETTERS = "abcdef"
+LESSON_HINTS: list[Hint] = [("Enter", "on", "proceed"), ("Backspace", "back", "lesson_back"), *HINTS]
 
 
 class LessonScreen(MachinesScreen):
@@ -36,12 +39,15 @@ class LessonScreen(MachinesScreen):
         *(Binding(letter, f"letter('{letter}')", show=False) for letter in "abcd"),
     ]
 
-    def __init__(self, worker: Worker, settings: Settings, lesson: Lesson) -> None:
-        super().__init__(worker, settings)
+    def __init__(
+        self, worker: Worker, settings: Settings, lesson: Lesson, seed: int | None = None
+    ) -> None:
+        super().__init__(worker, settings, LESSON_HINTS)
+        self._seed = seed
+        self._reading = Reading(lesson)
         self.lesson = lesson
         self._player: Player | None = None
         self._heard: list[Event] = []
-        self._said: tuple[Event, ...] = ()
         self._elsewhere = False
 
     def compose(self) -> ComposeResult:
@@ -53,21 +59,29 @@ class LessonScreen(MachinesScreen):
     def on_mount(self) -> None:
         super().on_mount()
         self.add_class("-lesson")
+        self._reading.__enter__()
         self._turn()
+
+    def on_unmount(self) -> None:
+        self._reading.__exit__()
 
     # -- in the worker's thread ---------------------------------------------------------------
 
     def _playing(self, session: Session) -> Player:
-        assert isinstance(session, Stage)
         if self._player is None:
-            self._player = Player(self.lesson, session)
+            self._player = Player(self.lesson, cast(AnyStage, session), self._seed)
         return self._player
+
+    def _hear(self, player: Player, events: list[Event]) -> None:
+        self._heard += events
+        self._reading.heard(player, events)
 
     def _go_on(self, session: Session) -> float | None:
         """A slice of the lesson; done when it waits for its reader."""
         player = self._playing(session)
-        self._heard += player.proceed(SLICE)
+        self._hear(player, player.proceed(SLICE))
         if player.ended or player.question is not None or player.at_stop:
+            self._reading.at(player)
             return None
         return 0.0
 
@@ -125,7 +139,8 @@ class LessonScreen(MachinesScreen):
             if isinstance(events, Exception):
                 self.notify(words(events), severity="warning")
                 return
-            self._heard = list(events)
+            self._heard = []
+            self._hear(player, events)
             self.worker.pursue(self._go_on)
 
         future = self.worker.ask(lambda s: _tried(player, given))

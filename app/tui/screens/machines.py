@@ -121,9 +121,10 @@ class MachinesScreen(SessionScreen):
             super().__init__()
             self.path = path
 
-    def __init__(self, worker: Worker, settings: Settings) -> None:
+    def __init__(self, worker: Worker, settings: Settings, hints: list[Hint] = HINTS) -> None:
         super().__init__(worker, settings)
         self.chosen = 0
+        self._hints = hints
         self.hidden: set[int] = set()
         self.mode = VIEWS.index(settings.view) if settings.view in VIEWS else 0
         self.selected: int | None = None
@@ -143,7 +144,7 @@ class MachinesScreen(SessionScreen):
         yield Inside()
         yield Switches()
         yield Timeline()
-        yield Keys(HINTS)
+        yield Keys(self._hints)
 
     def on_mount(self) -> None:
         self.tick()

@@ -1,0 +1,100 @@
+"""A lesson in the interface: its words, its questions, and the machines taken over and given back."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+from textual.pilot import Pilot
+
+from app.tui import picture
+from app.tui.app import RingscopeApp, interface
+from app.tui.screens.lesson import LessonScreen
+from cores.session import Options
+from lessons import library, progress
+
+pytest.importorskip("unicorn", reason="the course's first machine is Unicorn")
+
+
+@pytest.fixture(autouse=True)
+def own_directories(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("DATA", "RUNTIME", "CONFIG"):
+        monkeypatch.setenv(f"RINGSCOPE_{name}", str(tmp_path / name))
+
+
+class Reader:
+    """Presses keys, and waits for what the lesson says."""
+
+    def __init__(self, app: RingscopeApp, pilot: Pilot[int]) -> None:
+        self.app, self.pilot = app, pilot
+
+    async def until(self, condition: Callable[[], bool]) -> None:
+        for _ in range(1500):
+            if condition():
+                await self.pilot.pause()
+                return
+            await self.pilot.pause(0.01)
+        raise AssertionError(picture.text(self.app))
+
+    async def sees(self, words: str) -> None:
+        await self.until(lambda: words in " ".join(picture.text(self.app).split()))
+
+    async def press(self, *keys: str) -> None:
+        for key in keys:
+            await self.until(lambda: self.app.worker is not None and self.app.worker.idle)
+            await self.pilot.press(key)
+
+    @property
+    def instructions(self) -> int | None:
+        worker = self.app.worker
+        assert worker is not None
+        assert worker.snapshot is not None
+        return worker.snapshot.machines[0].instructions
+
+
+@asynccontextmanager
+async def reading(lesson: str, size: tuple[int, int]) -> AsyncIterator[Reader]:
+    app = interface(None, Options())
+    app.begin_with = lambda: app.show_lesson(library.find(lesson))
+    async with app.run_test(size=size) as pilot:
+        yield Reader(app, pilot)
+
+
+async def test_a_lesson_in_the_interface() -> None:
+    """Enter goes on; a reader may drive the machines, and Enter brings them back; a letter answers."""
+    async with reading("two-ways", (120, 50)) as reader:
+        await reader.sees("You know what an emulator is")
+        for _ in range(12):
+            await reader.press("enter")
+            await reader.until(lambda: reader.app.worker is not None and reader.app.worker.idle)
+            if "So who computed" in " ".join(picture.text(reader.app).split()):
+                break
+        await reader.sees("So who computed the sum on the trap core?")
+        at = reader.instructions
+        await reader.press("n", "n", "n")
+        await reader.sees("Enter: back to the lesson")
+        await reader.press("enter")
+        await reader.until(lambda: reader.instructions == at)
+        await reader.press("a")
+        await reader.sees("You said a. It was b)")
+        await reader.press("backspace", "q")
+    assert progress.load()["two-ways"].answers
+
+
+@pytest.mark.parametrize("size", [(80, 24), (160, 48)])
+async def test_it_fits(size: tuple[int, int]) -> None:
+    """The words are there at every size of terminal, down to 80x24."""
+    async with reading("first-call", size) as reader:
+        await reader.sees("This guest prints a line.")
+
+
+async def test_the_home_screen_lists_the_course() -> None:
+    """A lesson is chosen like a guest."""
+    app = interface(None, Options())
+    async with app.run_test(size=(120, 60)) as pilot:
+        reader = Reader(app, pilot)
+        await reader.sees("lesson 1")
+        await pilot.press("end", "enter")
+        await reader.until(lambda: isinstance(app.screen, LessonScreen))
