@@ -27,6 +27,7 @@ PROSE = re.compile(
 )
 QUOTATION = re.compile(r'"(\\.|[^"\\])*"|\'(\\.|[^\\])\'')
 DEFINITION = re.compile(r"\.(?:equ|set|equiv)\s+([A-Za-z_.$@][\w.$@]*)\s*,(.*)$", re.IGNORECASE)
+COMMENT_OR_QUOTE = re.compile("[#/;\"']")
 HUGE = 1 << 29
 """Bytes in the largest RAM."""
 MANY = 1 << 20
@@ -102,6 +103,9 @@ class _Parser:
         """The lines, comments blanked out; raises InputError for quotations without an end."""
         comment = 0  # the line where an open /* began
         for self.line, line in enumerate(source.split("\n"), 1):
+            if not comment and not COMMENT_OR_QUOTE.search(line):
+                yield line.rstrip()
+                continue
             kept, i = "", 0
             while i < len(line):
                 if comment:

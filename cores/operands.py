@@ -182,7 +182,9 @@ class Rewriter:
         far = is_move and any(_ACCUMULATOR.match(o.strip()) for o in operands)  # 64-bit addresses
         changed = []
         for i, text in enumerate(operands):
-            if match := _MEMORY.match(text.strip()):
+            if text.isidentifier() and word != "push" and not SIZE.match(text):
+                pass  # most are a register or a label
+            elif match := _MEMORY.match(text.strip()):
                 if _BEFORE_BRACKET.match(match[1]):
                     wide = is_move and i == 1 and _WIDE.match(operands[0].strip()) is not None
                     text = f"{match[1]}[{self._address(match[2], wide, far)}]"
