@@ -12,15 +12,17 @@ import contextlib
 from typing import TYPE_CHECKING
 
 from .engines.base import STEPPED, DeprivilegedEngine, Exit, Failed, Fault, Stepped
+from .errors import EngineError
 from .patch import Patcher, is_indirect
+from .patience import Patience
 from .shadow import Filled, ShadowPages
 from .window import Window
-from .x86.faults import GuestFault
+from .x86.faults import GuestFault, Unsupported
 from .x86.floating import check_floating
 from .x86.instruction import Instruction, Reason, Sensitivity
 from .x86.paging import PAGE
 from .x86.registers import MASK64, Vector
-from .x86.touched import accesses
+from .x86.touched import accesses, next_accesses
 
 if TYPE_CHECKING:
     from .vmm import Vmm
@@ -46,25 +48,19 @@ class HiddenFaults:
     def serve(self, insn: Instruction, address: int) -> bool:
         """The CPU misses a host mapping at ``address``. True: the instruction is now complete, or the
         machine has stopped; False: try again. Raises GuestFault when the guest's tables forbid it."""
-        match self._fill(insn, address):
-            case Filled.MAPPED:
-                return False
-            case Filled.DEVICE:
-                self._through_window(insn, address)
-            case Filled.CODE:
-                self._on_real_page(insn, address)
-            case Filled.UNREACHABLE:
-                self.vmm.fail(
-                    f"{self.engine.traits.core} cannot reach guest address {address:#x}: the host's "
-                    "kernel lets no process map it (it lies below vm.mmap_min_addr, in the vCPU "
-                    "process's stub, or in the upper half)"
-                )
+        met = self._fill(insn, address)
+        if met is Filled.MAPPED:
+            return False
+        if met is Filled.CODE:
+            self._on_real_page(insn, address)
+        else:
+            self._execute_alone(insn, address, met)
         return True
 
     def _fill(self, insn: Instruction, address: int) -> Filled:
         fetching = (address - self.cpu.rip) & MASK64 < insn.length
-        touching = accesses(insn, self.cpu)
-        hits = [store for gva, length, store in touching if gva <= address < gva + length]
+        touching = next_accesses(insn, self.cpu)
+        hits = [store for gva, length, store in touching if (address - gva) & MASK64 < length]
         beyond = [(gva, store) for gva, _, store in touching if gva >> 47]
         if hits or fetching:
             write = any(hits) and not fetching
@@ -82,17 +78,23 @@ class HiddenFaults:
                 self.vmm.record(insn, Reason.SHADOW, page, "mapped from the guest's tables")
         return filled
 
-    def _through_window(self, insn: Instruction, address: int) -> None:
-        """Let the CPU execute one instruction on a copy of a device's bytes."""
+    def _execute_alone(self, insn: Instruction, address: int, met: Filled) -> None:
+        """Let the CPU execute one instruction with pages in place that are there for it alone: copies
+        of a device's bytes, and code as it really is."""
         at, ring = self.cpu.rip, self.cpu.cpl
         window = Window(self.shadow, self.memory, self.mmu, self.cpu, insn)
-        window.open(address)
+        revealed: set[int] = set()
+        stores = [(gva, length) for gva, length, store in accesses(insn, self.cpu) if store]
+        patience = Patience()
+        completed = False
         try:
+            self._make_way(insn, address, met, window, revealed)
             while not isinstance(exit := self.engine.step(self.cpu), Stepped):
+                patience.ask()
                 match exit:
                     case Fault(Vector.PF, _, int(missing)):
-                        if self._fill(insn, missing) is not Filled.MAPPED:
-                            window.open(missing)
+                        met = self._fill(insn, missing)
+                        self._make_way(insn, missing, met, window, revealed)
                     case Fault(vector, error, _):
                         raise self.vmm.guests_own(vector, error, None, insn)
                     case Failed(reason):
@@ -100,11 +102,44 @@ class HiddenFaults:
                         return
                     case _:
                         pass
-        except GuestFault:
-            window.close(self.cpu, completed=False)
-            raise
-        window.close(self.cpu, completed=True)
-        self.vmm.record(insn, Reason.MMIO, window.detail, "executed through a window", at, ring)
+            completed = True
+        finally:
+            with contextlib.suppress(EngineError):  # the process may be gone
+                window.close(self.cpu, completed=completed)
+                self._conceal(revealed, stores)
+        if window.detail:
+            self.vmm.record(insn, Reason.MMIO, window.detail, "executed through a window", at, ring)
+
+    def _make_way(
+        self, insn: Instruction, address: int, met: Filled, window: Window, revealed: set[int]
+    ) -> None:
+        """Put in place what the instruction has met. Raises Unsupported where nothing can be."""
+        match met:
+            case Filled.MAPPED:
+                return
+            case Filled.DEVICE:
+                if (address - self.cpu.rip) & MASK64 < insn.length:
+                    raise self.vmm.no_code(address)
+                there = window.open(address)
+            case Filled.CODE:
+                revealed.add(address & -PAGE)
+                there = self.shadow.reveal(address)
+            case Filled.UNREACHABLE:
+                there = False
+        if not there:
+            raise Unsupported(
+                f"{self.engine.traits.core} cannot reach guest address {address:#x}: the host's "
+                "kernel lets no process map it (it lies below vm.mmap_min_addr, in the vCPU "
+                "process's stub, or in the upper half)"
+            )
+
+    def _conceal(self, revealed: set[int], stores: list[tuple[int, int]]) -> None:
+        """Take real pages of code away again, and look anew at what was stored there."""
+        for page in revealed:
+            self.shadow.conceal(page)
+        for page in revealed:
+            for gva, length in stores:
+                self._stored(page, gva, length)
 
     # --pure
 
@@ -196,30 +231,8 @@ class HiddenFaults:
         """Complete one instruction that touches code as data, or whose bytes a patch overlaps, with
         the real page in its place."""
         assert self.patcher is not None
-        pages = {address & -PAGE}
         touched = self.patcher.pages.get(self.mmu.translate(address & -PAGE, user=False) & -PAGE)
-        stores = [(gva, length) for gva, length, store in accesses(insn, self.cpu) if store]
-        self.shadow.reveal(address)
-        try:
-            while not isinstance(exit := self.engine.step(self.cpu), Stepped):
-                match exit:
-                    case Fault(Vector.PF, _, int(missing)):
-                        if self._fill(insn, missing) is Filled.CODE:
-                            self.shadow.reveal(missing)
-                            pages.add(missing & -PAGE)
-                    case Fault(vector, error, _):
-                        raise self.vmm.guests_own(vector, error, None, insn)
-                    case Failed(reason):
-                        self.vmm.fail(reason)
-                        return
-                    case _:
-                        pass
-        finally:
-            for page in pages:
-                self.shadow.conceal(page)
-            for page in pages:
-                for gva, length in stores:
-                    self._stored(page, gva, length)
+        self._execute_alone(insn, address, Filled.CODE)
         if touched is not None and self.patcher.touch(touched):
             self.shadow.share(touched.gpa)
 

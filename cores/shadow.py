@@ -151,10 +151,11 @@ class ShadowPages:
         """A code page has become a shared one: every mapping of it is to be made anew."""
         self._unmap_everywhere(frame)
 
-    def reveal(self, gva: int) -> None:
-        """Map the page at ``gva`` as it really is, for one step of one instruction (free mode)."""
+    def reveal(self, gva: int) -> bool:
+        """Map the page at ``gva`` as it really is, for one step of one instruction (free mode). False
+        where the host process cannot have a mapping."""
         frame = self.mmu.translate(gva & -PAGE, user=False) & -PAGE
-        self.engine.map(self.space(), gva & -PAGE, frame, PAGE, writable=True, executable=True)
+        return self.engine.map(self.space(), gva & -PAGE, frame, PAGE, writable=True, executable=True)
 
     def conceal(self, gva: int) -> None:
         """After ``reveal``: the next access faults, and is mapped as it must be."""

@@ -9,11 +9,12 @@ execute that one instruction, and tells the device what has been stored.
 from __future__ import annotations
 
 from .memory import PhysicalMemory
+from .ram import SCRATCH_PAGES
 from .shadow import ShadowPages
 from .virtual_cpu import VirtualCpu
 from .x86.instruction import Instruction
 from .x86.paging import PAGE, Mmu
-from .x86.registers import RCX, Flag
+from .x86.registers import MASK64, RCX, Flag
 from .x86.touched import accesses
 
 
@@ -32,19 +33,27 @@ class Window:
         self.memory = memory
         self.mmu = mmu
         self.insn = insn
-        self.touching = accesses(insn, cpu)
-        self.count = cpu.gpr[RCX]
+        self.cpu = cpu
         self.detail = ""
         self._pages: dict[int, tuple[int, int]] = {}  # GVA of the page -> its GPA, its scratch page
+        self._begin()
 
-    def open(self, address: int) -> None:
-        """Put a scratch page with the device's bytes at ``address``."""
+    def _begin(self) -> None:
+        self.touching = accesses(self.insn, self.cpu)
+        self.count = self.cpu.gpr[RCX]
+
+    def open(self, address: int) -> bool:
+        """Put a scratch page with the device's bytes at ``address``; False where none can be."""
+        if len(self._pages) == SCRATCH_PAGES:  # a REP over many: what it has done is done
+            self.close(self.cpu, completed=False)
+            self._pages.clear()
+            self._begin()
         page = address & -PAGE
         gpa = self.mmu.translate(page)
         scratch = self.memory.ram.scratch + PAGE * len(self._pages)
         self.memory.view[scratch : scratch + PAGE] = self.memory.device_peek(gpa, PAGE)
         self._pages[page] = gpa, scratch
-        self.shadow.open(page, scratch)
+        return self.shadow.open(page, scratch)
 
     def close(self, cpu: VirtualCpu, *, completed: bool) -> None:
         """Take the pages away, and let the device see each access that was made: all of them, or
@@ -68,6 +77,7 @@ class Window:
 
     def _access(self, gva: int, length: int, is_write: bool) -> None:
         while length:
+            gva &= MASK64
             here = min(length, PAGE - gva % PAGE)
             if (gva & -PAGE) in self._pages:
                 gpa, scratch = self._pages[gva & -PAGE]

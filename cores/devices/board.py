@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from ..memory import PhysicalMemory
+from ..x86.faults import Unsupported
 from . import scancodes
 from .ata import Ata
 from .base import Device
@@ -32,6 +33,9 @@ from .pit import Pit
 from .power import Power
 from .uart import Uart
 from .vga import WINDOW, Vga
+
+MOST_CONSOLE = 64 << 20
+"""Bytes of output that are kept; a guest must not fill the host's memory."""
 
 NEVER = 1 << 62
 """The deadline when no device will do anything by itself."""
@@ -120,6 +124,8 @@ class Board:
         value &= (1 << 8 * size) - 1
         if port not in self._timely:
             self.bus.write(port, size, value)
+            if len(self.console) > MOST_CONSOLE:
+                raise self._flooded()
             return
         self._catch_up()
         self.bus.write(port, size, value)
@@ -138,6 +144,8 @@ class Board:
         self.accesses += len(data) // size
         self._catch_up()
         self.bus.write_string(port, size, data)
+        if len(self.console) > MOST_CONSOLE:
+            raise self._flooded()
         self._plan()
 
     def name_of(self, port: int) -> str:
@@ -256,6 +264,9 @@ class Board:
 
     def _set_intr(self, level: bool) -> None:
         self.interrupt_pending = level
+
+    def _flooded(self) -> Unsupported:
+        return Unsupported(f"the guest has written more than {MOST_CONSOLE >> 20} MiB to its console")
 
     def _count(self) -> None:
         self.accesses += 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from ..patience import Patience
 from ..x86.faults import general_protection
 from ..x86.instruction import Immediate, Instruction, Operand, Register
 from ..x86.registers import RDX, Flag
@@ -56,7 +57,13 @@ def out(e: Emulator, insn: Instruction) -> str:
 def ins(e: Emulator, insn: Instruction) -> str:
     port = e.cpu.gpr[RDX] & 0xFFFF
     may_use(e, port, insn.operand_size)
-    count = input_string(e.cpu, e.mmu, insn, lambda n: e.ports.read_string(port, insn.operand_size, n))
+    patience = Patience()
+
+    def fetch(count: int) -> bytes:
+        patience.ask()
+        return e.ports.read_string(port, insn.operand_size, count)
+
+    count = input_string(e.cpu, e.mmu, insn, fetch)
     device = e.ports.describe(port, insn.operand_size, 0, False)
     return f"{count} x {insn.operand_size} bytes from {device}"
 
@@ -64,9 +71,13 @@ def ins(e: Emulator, insn: Instruction) -> str:
 def outs(e: Emulator, insn: Instruction) -> str:
     port = e.cpu.gpr[RDX] & 0xFFFF
     may_use(e, port, insn.operand_size)
-    count = output_string(
-        e.cpu, e.mmu, insn, lambda b: e.ports.write_string(port, insn.operand_size, b)
-    )
+    patience = Patience()
+
+    def store(data: bytes) -> None:
+        patience.ask()
+        e.ports.write_string(port, insn.operand_size, data)
+
+    count = output_string(e.cpu, e.mmu, insn, store)
     device = e.ports.describe(port, insn.operand_size, 0, True)
     return f"{count} x {insn.operand_size} bytes to {device}"
 

@@ -64,6 +64,11 @@ def accesses(insn: Instruction, cpu: VirtualCpu) -> tuple[Access, ...]:
     return _rare(insn, cpu, implicit, size, rsp)
 
 
+def next_accesses(insn: Instruction, cpu: VirtualCpu) -> tuple[Access, ...]:
+    """The same, but of a REP instruction only its next iteration."""
+    return _string(insn, cpu, 1) if insn.implicit == "string" else accesses(insn, cpu)
+
+
 def touched(insn: Instruction, cpu: VirtualCpu) -> tuple[tuple[int, int], ...]:
     """The ranges (linear address, bytes) that ``insn`` may write."""
     if not insn.implicit:
@@ -100,14 +105,14 @@ def _bit_offset(insn: Instruction, cpu: VirtualCpu) -> int:
     return offset // bits * insn.operand_size
 
 
-def _string(insn: Instruction, cpu: VirtualCpu) -> tuple[Access, ...]:
+def _string(insn: Instruction, cpu: VirtualCpu, most: int = 1 << 64) -> tuple[Access, ...]:
     size = insn.operand_size
     count = 1
     if insn.repeat:
         count = cpu.gpr[RCX] if insn.address_size == 8 else cpu.gpr[RCX] & _MASK32
         if count == 0:
             return ()
-    length = size * count
+    length = size * min(count, most)
     back = length - size if cpu.rflags & _DF else 0
     stores = insn.mnemonic in ("movs", "stos", "ins")
     return tuple(

@@ -175,6 +175,7 @@ class VcpuProcess:
         self._demand("munmap", linux.SYS_MUNMAP, stub.REGION.stop, TASK_END - stub.REGION.stop)
         self._demand("close_range", linux.SYS_CLOSE_RANGE, stub.TWIN_FD + 1, 0xFFFFFFFF, 0)
         self._demand("alarm", linux.SYS_ALARM, 0)
+        self._demand("setitimer", linux.SYS_SETITIMER, linux.ITIMER_VIRTUAL, stub.TIMER, 0)
         self._demand("prctl", linux.SYS_PRCTL, linux.PR_SET_PDEATHSIG, signal.SIGKILL)
         self._demand("prctl", linux.SYS_PRCTL, linux.PR_SET_TSC, linux.PR_TSC_SIGSEGV)
         self._demand(

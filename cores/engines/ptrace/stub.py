@@ -92,16 +92,24 @@ def seccomp_program() -> list[tuple[int, int, int, int]]:
     return [*program, (_RETURN, 0, 0, _ALLOW), (_RETURN, 0, 0, _TRAP)]
 
 
-def _data() -> tuple[bytes, int, int]:
-    """The data page: (bytes, address of struct sock_fprog, address of struct sigaction)."""
+HEARTBEAT = 100_000
+"""Microseconds of the guest's running after which SIGVTALRM stops it: nothing is waited for for ever."""
+
+
+def _data() -> tuple[bytes, int, int, int]:
+    """The data page: (bytes, addresses of struct sock_fprog, struct sigaction, struct itimerval)."""
     statements = b"".join(struct.pack("<HBBI", *s) for s in seccomp_program())
     fprog = struct.pack("<H6xQ", len(statements) // 8, DATA)
     action = struct.pack("<QQQQ", HANDLER, SA_SIGINFO | SA_RESTORER | SA_NODEFER, HANDLER, 0)
-    return statements + fprog + action, DATA + len(statements), DATA + len(statements) + len(fprog)
+    timer = struct.pack("<QQQQ", 0, HEARTBEAT, 0, HEARTBEAT)
+    filter_at = DATA + len(statements)
+    action_at = filter_at + len(fprog)
+    return statements + fprog + action + timer, filter_at, action_at, action_at + len(action)
 
 
-_DATA, FILTER, ACTION = _data()
-"""FILTER, ACTION: addresses in the stub of what seccomp(2) and rt_sigaction(2) are handed."""
+_DATA, FILTER, ACTION, TIMER = _data()
+"""FILTER, ACTION, TIMER: addresses in the stub of what seccomp(2), rt_sigaction(2) and setitimer(2)
+are handed."""
 
 
 def _program_header(kind: int, flags: int, offset: int, address: int, size: int, room: int) -> bytes:

@@ -229,11 +229,14 @@ class Vcpu:
             tracee.resume(linux.PTRACE_SYSEMU)
             status = tracee.wait()
             registers, code, address = self._stopped(status)
-            if status == STOPPED_STEP and registers[_RIP] == behind:
+            there = status == STOPPED_STEP and code == linux.TRAP_HWBKPT  # not an INT3 stored here
+            if there and registers[_RIP] == behind:
                 exit: Exit | None = STEPPED
                 self._leave(cpu, registers)
             else:
                 exit = self._step_fault(cpu, status, registers, code, address)
+                if exit is None and registers[_RIP] != behind:  # long enough to be asked about
+                    exit = INTERRUPTED
                 if exit is not None:  # SDM vol. 2, REP: flags are those from before
                     self._leave(cpu, registers, cpu.rflags)
                     self._loaded = False
