@@ -9,7 +9,6 @@ import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from types import TracebackType
 from typing import NamedTuple
 
 from platformdirs import user_cache_path
@@ -25,25 +24,20 @@ class Place(NamedTuple):
     position: int
 
 
-class Announcer:
-    """Says where a lesson is, as long as it is played. Where that cannot be written, nobody follows."""
+def tell(path: str, position: int) -> None:
+    """Say where the lesson is. Where that cannot be written, nobody follows."""
+    file = _path()
+    with contextlib.suppress(OSError):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        draft = file.with_suffix(f".{os.getpid()}")
+        draft.write_text(json.dumps({"path": path, "position": position}))
+        draft.replace(file)
 
-    def __enter__(self) -> Announcer:
-        return self
 
-    def tell(self, path: str, position: int) -> None:
-        file = _path()
-        with contextlib.suppress(OSError):
-            file.parent.mkdir(parents=True, exist_ok=True)
-            draft = file.with_suffix(f".{os.getpid()}")
-            draft.write_text(json.dumps({"path": path, "position": position}))
-            draft.replace(file)
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        with contextlib.suppress(OSError):
-            _path().unlink(missing_ok=True)
+def end() -> None:
+    """The lesson is over."""
+    with contextlib.suppress(OSError):
+        _path().unlink(missing_ok=True)
 
 
 def place() -> Place | None:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-import sys
 import time
 from collections.abc import Callable
 
-from app import following, lesson_text
+from app import lesson_text
 from app.cast import Recording, reading_time
-from lessons import glossary, progress
-from lessons.events import Begun, Ended, Event, Paused, Verdict
+from app.reading import Reading
+from lessons import glossary
+from lessons.events import Begun, Event, Paused
 from lessons.player import Player
 from lessons.script import Lesson
 from lessons.stage import AnyStage, open_stage
@@ -47,14 +47,14 @@ class PlainPlay:
         self.speed = speed
         self.seed = seed
         self.recording = recording
-        self.record = progress.load().get(lesson.name, progress.Record())
+        self.reading = Reading(lesson, remembers=interactive)
 
     def run(self) -> bool:
         """Play it; False when the reader ended it early."""
         self._print(lesson_text.heading(self.lesson))
         with (
             contextlib.closing(open_stage(self.lesson.setup)) as stage,
-            following.Announcer() as announcer,
+            self.reading,
         ):
             missing = [core for core in self.lesson.needs if core not in stage.cores]
             if missing:
@@ -70,16 +70,15 @@ class PlainPlay:
             try:
                 while not player.ended:
                     if player.at_stop or player.question:
-                        announcer.tell(self.lesson.path, player.position)
+                        self.reading.at(player)
                     if player.at_stop:
                         self._wait(player)
                     events = self._answer(player) if player.question else player.proceed()
+                    self.reading.heard(player, events)
                     for event in events:
                         self._show(event)
             except Stopped:
                 return False
-            finally:
-                self._remember(player)
         return True
 
     def _absences(self, stage: AnyStage) -> None:
@@ -97,13 +96,8 @@ class PlainPlay:
         text = lesson_text.event(event)
         if text:
             self._print(text)
-        match event:
-            case Paused(seconds):
-                self._sleep(seconds)
-            case Verdict(question=question, given=str(given), right=right):
-                self.record.answers[question] = (given, right)
-            case Ended():
-                self.record.done = True
+        if isinstance(event, Paused):
+            self._sleep(event.seconds)
 
     def _print(self, text: str) -> None:
         print(text, end="\n\n", flush=True)
@@ -189,18 +183,9 @@ class PlainPlay:
                 print(MACHINE_KEYS)
         player.rejoin()
 
-    def _remember(self, player: Player) -> None:
-        if self.interactive:
-            self.record.step = max(self.record.step, player.step[0])
-            progress.save(self.lesson.name, self.record)
-
 
 def _explained(word: str) -> str:
     found = glossary.explain(word.strip())
     if found is None:
         return f"The glossary has no {word.strip()!r}. It has: {'; '.join(glossary.terms())}."
     return lesson_text.wrap(f"{found[0]}: {lesson_text.plain(found[1])}", "  ")
-
-
-def has_reader() -> bool:
-    return sys.stdin.isatty() and sys.stdout.isatty()

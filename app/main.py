@@ -37,7 +37,7 @@ COMMANDS = {
 """Each is a module of app/commands."""
 
 HELP = """\
-usage: ringscope [PROGRAM] [OPTIONS]
+usage: ringscope [PROGRAM | LESSON] [OPTIONS]
        ringscope COMMAND ...
 
 Runs one guest program on an emulator, on this CPU by trap-and-emulate, and on KVM, side by side.
@@ -119,13 +119,14 @@ def _mistyped(word: str) -> bool:
     if word.startswith("-") or "/" in word or "." in word or os.path.exists(word):
         return False
     from app.programs import guest_names
+    from lessons.library import names as lesson_names
 
-    names = [*COMMANDS, *guest_names()]
+    names = [*COMMANDS, *guest_names(), *lesson_names()]
     if word in names:
         return False
     close = difflib.get_close_matches(word, names, n=1)
     hint = f"; did you mean {close[0]!r}?" if close else ""
-    print(f"ringscope: no command or program is called {word!r}{hint}", file=sys.stderr)
+    print(f"ringscope: no command, lesson or program is called {word!r}{hint}", file=sys.stderr)
     return True
 
 

@@ -33,8 +33,11 @@ class Stage(LiveSession, Moves):
     """See ``LiveSession`` for threads. setup: how the present machines were made."""
 
     def __init__(self, setup: Setup, program: Program | None = None) -> None:
+        program = program or load_program(setup.guest, setup.ram)
+        if program.format == "m68k":
+            raise InputError("this needs a ForeignStage", setup.guest)
         self.setup = setup
-        super().__init__(program or load_program(setup.guest, setup.ram), _options(setup))
+        super().__init__(program, _options(setup))
 
     def load(self, setup: Setup) -> None:
         """Other machines instead of these. Raises InputError for a guest that cannot be loaded."""

@@ -7,15 +7,13 @@ import contextlib
 import os
 import sys
 
-from app import following, lesson_text
+from app import following, lesson_text, terminal
 from app.cast import Recording
-from app.lesson_plain import PlainPlay, has_reader
+from app.lesson_plain import PlainPlay
 from app.main import OK
 from cores.errors import InputError
 from lessons import library
 from lessons.script import Heading, Lesson, Note
-
-from .open import has_terminal
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -42,11 +40,8 @@ def run(arguments: argparse.Namespace) -> int:
     lesson = library.find(arguments.lesson)
     if arguments.notes:
         return _notes(lesson)
-    if not (arguments.plain or arguments.record or arguments.speed) and has_terminal():
-        from app.tui.app import run_interface
-        from cores.session import Options
-
-        return run_interface(None, Options(), lesson)
+    if not (arguments.plain or arguments.record or arguments.speed) and terminal.is_capable():
+        return play(lesson, arguments.seed)
     with contextlib.ExitStack() as stack:
         recording = None
         if arguments.record:
@@ -55,12 +50,23 @@ def run(arguments: argparse.Namespace) -> int:
             except OSError as error:
                 raise InputError(error.strerror or str(error), arguments.record) from None
             recording = Recording(file, lesson.title, arguments.speed or 1.0)
-        play = PlainPlay(
-            lesson, interactive=has_reader(), speed=arguments.speed, seed=arguments.seed,
+        reading = PlainPlay(
+            lesson, interactive=terminal.is_there(), speed=arguments.speed, seed=arguments.seed,
             recording=recording,
         )  # fmt: skip
-        play.run()
+        reading.run()
     return OK
+
+
+def play(lesson: Lesson, seed: int | None = None) -> int:
+    """In the interface; where there is no terminal for it, as text."""
+    if not terminal.is_capable():
+        PlainPlay(lesson, interactive=terminal.is_there(), seed=seed).run()
+        return OK
+    from app.tui.app import run_interface
+    from cores.session import Options
+
+    return run_interface(None, Options(), lesson, seed)
 
 
 def _notes(lesson: Lesson) -> int:
