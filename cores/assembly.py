@@ -69,7 +69,7 @@ def parse(source: str, path: str, is_mnemonic: Callable[[str], bool], base: int)
         for statement in parser.statements(text):
             statements.append((parser.line, statement))
             parser.find_definition(statement)
-    parser.define()
+    parser.symbols = operands.resolve(parser.definitions)
     for parser.line, statement in statements:
         parser.statement(statement)
     if parser.blocks:
@@ -150,25 +150,6 @@ class _Parser:
         if match := ASSIGNMENT.match(statement) or DEFINITION.match(statement):
             expressions = self.definitions.setdefault(match[1], [])
             expressions.append(match[2] if not self.depth else "")
-
-    def define(self) -> None:
-        """Evaluate the definitions. What a name stands for in or after a block, or when it is
-        defined twice, only Keystone knows."""
-        waiting = dict(self.definitions)
-        while waiting:
-            left = {}
-            for name, expressions in waiting.items():
-                parts = operands.tokens(expressions[0]) if len(expressions) == 1 else None
-                if parts and len({"|", "^", "&"} & {*parts}) > 1:
-                    parts = None  # here these bind alike for Keystone, in an operand as in C
-                if parts and any(part in waiting for part in parts):
-                    left[name] = expressions
-                    continue
-                found = operands.evaluate(parts, self.symbols) if parts else None
-                self.symbols[name] = found or operands.Sum(name, None, 0)
-            if len(left) == len(waiting):
-                return
-            waiting = left
 
     def statements(self, text: str) -> Iterator[str]:
         """Split at `;`, which begins a comment where no statement follows it."""

@@ -80,6 +80,28 @@ def evaluate(parts: list[str], symbols: Mapping[str, Sum]) -> Sum | None:
     return None if end else found
 
 
+def resolve(definitions: Mapping[str, list[str]]) -> dict[str, Sum]:
+    """What is known of the names that these expressions define. What a name stands for that is
+    defined twice, or in a block ("" here), only Keystone knows, which reads in order."""
+    symbols: dict[str, Sum] = {}
+    waiting = dict(definitions)
+    while waiting:
+        left = {}
+        for name, expressions in waiting.items():
+            parts = tokens(expressions[0]) if len(expressions) == 1 else None
+            if parts and len({"|", "^", "&"} & {*parts}) > 1:
+                parts = None  # in a directive these bind alike, in an operand as in C
+            if parts and any(part in waiting for part in parts):
+                left[name] = expressions
+            else:
+                found = evaluate(parts, symbols) if parts else None
+                symbols[name] = found or Sum(name, None, 0)
+        if len(left) == len(waiting):
+            break
+        waiting = left
+    return symbols
+
+
 def _binary(rest: Iterator[str], token: str, least: int, symbols: Mapping[str, Sum]) -> tuple[Sum, str]:
     left, token = _unary(rest, token, symbols)
     while token in _BINARY and _BINARY[token][0] >= least:
