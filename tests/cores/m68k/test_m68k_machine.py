@@ -9,7 +9,9 @@ import pytest
 from m68k_lab import RAM, STOP, machine, program, put, run
 
 from app.main import main
+from cores.breakpoints import AtAddress
 from cores.history import INTERVAL, Past
+from cores.look import MemoryLook, MemorySight, TablesLook
 from cores.m68k.machine import REFUSAL, M68kState
 from cores.m68k.session import ForeignSession
 from cores.report import Stop
@@ -73,6 +75,22 @@ def test_session_of_the_interface() -> None:
         session.restart()
         assert session.snapshot().machines[0].stop is None
         assert {reason for _, reason in session.snapshot().unavailable} == {REFUSAL}
+    finally:
+        session.close()
+
+
+def test_breakpoints_and_memory() -> None:
+    """A run ends before an address that was asked for; memory can be looked at by a register's name;
+    what only a PC has is answered with nothing."""
+    session = ForeignSession(program("5280 5280 5280" + STOP), Options(ram=RAM))
+    try:
+        assert session.run(10, frozenset({AtAddress(0x1004)})) is False
+        assert session.snapshot().reached == "1004"
+        assert session.snapshot().machines[0].registers["pc"] == 0x1004
+        sight = session.look(MemoryLook("interpreter", "pc", 16))
+        assert isinstance(sight, MemorySight)
+        assert (sight.start, sight.target, sight.data[:4]) == (0x1000, 0x1004, (0x52, 0x80) * 2)
+        assert session.look(TablesLook("interpreter")) is None
     finally:
         session.close()
 
