@@ -210,6 +210,8 @@ class Rewriter:
                 if _BEFORE_BRACKET.match(match[1]):
                     wide = is_move and i == 1 and _WIDE.match(operands[0].strip()) is not None
                     text = f"{match[1]}[{self._address(match[2], wide, far)}]"
+                elif re.search(r"[-+*/]", match[1]):
+                    raise Unclear("a sum belongs inside the brackets")
             elif parts := tokens(text):
                 text = self._immediate(word, text, parts)
             changed.append(text)

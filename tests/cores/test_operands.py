@@ -158,6 +158,7 @@ def test_definitions(source: str, displacements: list[int]) -> None:
         ("lea rax, [rip + after - before]", "an address relative to RIP takes one label"),
         ("lea rax, [rip + after + before]", "an address relative to RIP takes one label"),
         ("mov eax, [rbx - rcx]", "a register cannot be subtracted"),
+        ("mov eax, A + A[rbx]", "a sum belongs inside the brackets"),
         ("mov eax, rbx + A", "a register is no part of an expression"),
         ("mov ebx, [rcx + 0x123456789]", "an address or displacement here has 32 bits, with its sign"),
         ("mov ebx, [0xfee00000]", "an address or displacement here has 32 bits, with its sign"),
