@@ -3,7 +3,7 @@
 A file holds several guests. Each begins with a heading and may set the frame that it runs in:
 
     ## name [options]: what it proves
-    %faults #UD #PF(2)      the faults it must meet, in order; (n): the error code, 0 where none is given
+    %faults #UD #PF(2)      the faults it must meet, in order; (n): the error code, if it is not 0
     %ends shutdown          how it stops, if not by exit
     ...                     instructions, in ring 0, inside kernel.s
     %user                   instructions in ring 3, which the kernel enters by `jmp enter_user`
@@ -163,7 +163,12 @@ def _gates() -> str:
     gates += [gate("interrupt")] * 16
     gates += [gate("")] * 16
     gates += [gate("v64", 0xEE), gate("v65", 0xEF), gate("v66"), gate("v67", 0x6E)]
-    gates += [gate("v67", 0xEC), gate("v67", 0xEE, 0), gate("v67", 0xEE, 0x18), gate("v71", 0xEE, ist=2)]
+    gates += [
+        gate("v67", 0xEC),
+        gate("v67", 0xEE, 0),
+        gate("v67", 0xEE, 0x18),
+        gate("v71", 0xEE, ist=2),
+    ]
     gates += [gate("finish", 0xEE)]
     return "\n".join(gates)
 
@@ -201,7 +206,9 @@ def cores(guest: Guest | None = None, *, exact: bool = True) -> list[str]:
     return here
 
 
-def lockstep(loaded: Program, options: Options, names: list[str], budget: int = BUDGET) -> list[Outcome]:
+def lockstep(
+    loaded: Program, options: Options, names: list[str], budget: int = BUDGET
+) -> list[Outcome]:
     """Step for step on all of these cores; fails at the first divergence. A KVM that its host limits
     leaves."""
     machines = [start(loaded, name, options) for name in names]

@@ -1,4 +1,4 @@
-"""``python -m tests.fuzz --seconds N --seed S [--level 1|2|3] [--cores a,b]``: random guests on all cores.
+"""Random guests on all cores: ``python -m tests.fuzz --seconds N --seed S [--level L] [--cores a,b]``.
 
 Prints a line for each failure and saves it, shrunk, under regressions/. Exit code 1 if there was one.
 """

@@ -101,7 +101,8 @@ def _told(divergence: Divergence) -> Failure | None:
     if known(divergence):
         return None
     values = "; ".join(
-        f"{core}: " + ", ".join(f"{n}={v:#x}" if isinstance(v, int) else f"{n}={v}" for n, v in row.items())
+        f"{core}: "
+        + ", ".join(f"{n}={v:#x}" if isinstance(v, int) else f"{n}={v}" for n, v in row.items())
         for core, row in divergence.values.items()
     )
     asm = divergence.asm or "?"

@@ -26,21 +26,69 @@ def _after(*mnemonics: str) -> Callable[[Divergence], bool]:
     return lambda d: d.asm is not None and d.asm.split()[0] in mnemonics
 
 
+_HORIZONTAL = ("phaddw", "phaddd", "phaddsw", "phsubw", "phsubd", "phsubsw")
+_ARITHMETIC = ("add", "sub", "mul", "div", "hadd", "hsub", "addsub", "min", "max", "sqrt", "dp")
+
+
+def _horizontal_with_itself(d: Divergence) -> bool:
+    mnemonic, _, operands = (d.asm or "").partition(" ")
+    return mnemonic in _HORIZONTAL and len(set(operands.split(", "))) == 1
+
+
+def _two_nans(d: Divergence) -> bool:
+    """Only XMM registers differ, after arithmetic, and only in 32- or 64-bit parts that are NaNs."""
+    mnemonic = (d.asm or "").partition(" ")[0]
+    if not mnemonic.startswith(_ARITHMETIC) or not all(name.startswith("xmm") for name in d.differs):
+        return False
+    bits, exponent = (64, 0x7FF0 << 48) if mnemonic.endswith("d") else (32, 0x7F800000)
+    for name in d.differs:
+        values = [row[name] for row in d.values.values()]
+        for at in range(0, 128, bits):
+            lanes = {value >> at & ((1 << bits) - 1) for value in values if isinstance(value, int)}
+            if len(lanes) > 1 and not all(lane & exponent == exponent for lane in lanes):
+                return False
+    return True
+
+
 TABLE: tuple[Known, ...] = (
     Known(
         "Near branches, RET and ENTER with the prefix 66",
-        "Unicorn computes with 16 bits, as AMD's CPUs do; Intel's ignore the prefix before near branches.",
+        "Unicorn computes with 16 bits, as AMD's CPUs do; Intel's ignore the prefix there.",
         "SDM vol. 2, appendix A.2 (f64); APM vol. 3, 1.2.4: CPUs differ. No assembler writes it.",
     ),
     Known(
-        "x87: no stack faults, C1 and DE never set, unmasked exceptions not raised",
+        "x87: no stack faults, unmasked exceptions not raised, IE, ZE, DE, C0 to C3 not always right",
         "Unicorn's x87 does not look at the tags, nor tell which way it rounded.",
-        "SDM vol. 1, 8.5.1.1 (stack), 8.1.3 (C1), 8.7 (#MF).",
+        "SDM vol. 1, 8.5.1.1 (stack), 8.1.3 (C0 to C3), 8.7 (#MF).",
+        lambda d: d.differs == ("fsw",),
     ),
     Known(
         "MXCSR.DE is never set, and unmasked SSE exceptions raise no #XM",
         "Unicorn's floating point does not report denormal operands, and never faults.",
         "SDM vol. 1, 11.5.2.2 (DE), 11.5.4 (#XM).",
+    ),
+    Known(
+        "PHADDW, PHADDD, PHSUBW and their like with one register as both operands",
+        "Unicorn overwrites the operand before it has read all of it.",
+        "SDM vol. 2, PHADDW.",
+        _horizontal_with_itself,
+    ),
+    Known(
+        "SSE arithmetic on two NaNs: which of them the result is",
+        "Unicorn chooses by x87's rule, the larger significand; SSE takes the first operand.",
+        "SDM vol. 1, table 4-7.",
+        _two_nans,
+    ),
+    Known(
+        "MMX instructions that fault: the tags already say that MMX is in use",
+        "Unicorn switches to MMX before it reads the operand.",
+        "SDM vol. 1, 9.5.",
+        lambda d: d.differs == ("ftw",),
+    ),
+    Known(
+        "Several faults of one instruction: #AC against #PF, and CR2 of an FXSAVE across pages",
+        "Before each step the operands are checked all together, in the order of the encoding.",
+        "SDM vol. 3, table 6-2: the order within a class is the implementation's.",
     ),
     Known(
         "FISTTP to 16 bits of a number too large: IE is not set",
@@ -60,8 +108,8 @@ TABLE: tuple[Known, ...] = (
         "SDM vol. 3, 4.6.2.",
     ),
     Known(
-        "KVM on a host without VT-x or AMD-V: page-crossing stores done by half, a fault on the way to a "
-        "handler is always #DF, CR2 after a shutdown, no 1 GiB pages, SFENCE is #UD, the host's CPUID",
+        "KVM on a host without VT-x or AMD-V: page-crossing stores done by half, a fault on the way to "
+        "a handler is always #DF, CR2 after a shutdown, no 1 GiB pages, no SFENCE, the host's CPUID",
         "Its kernel emulates ring 0 in software; `doctor --json` lists what it lacks.",
         "SDM vol. 3, 6.15 and table 6-5.",
     ),

@@ -20,10 +20,44 @@ PLAYGROUND = range(0x60, 0x70)
 
 GENERAL = ("rax", "rcx", "rdx", "rsi", "rdi", "rbp", "r8", "r9", "r10", "r11", "r12")
 SEGMENTS = ("ds", "es", "fs", "gs", "ss")
-SELECTORS = (0, 3, 8, 0x10, 0x13, 0x18, 0x1B, 0x20, 0x28, 0x2B, 0x30, 0x33, 0x40, 0x48, 0x4C, 0x58, 0xFFFF)
+SELECTORS = (
+    0,
+    3,
+    8,
+    0x10,
+    0x13,
+    0x18,
+    0x1B,
+    0x20,
+    0x28,
+    0x2B,
+    0x30,
+    0x33,
+    0x40,
+    0x48,
+    0x4C,
+    0x58,
+    0xFFFF,
+)
 MSRS = (0xC0000080, 0xC0000081, 0xC0000082, 0xC0000083, 0xC0000084, 0xC0000100, 0xC0000101, 0xC0000102,
         0x10, 0x1B, 0x174, 0xC0000103, 0x277, 0)  # fmt: skip
-PORTS = (0x80, 0xE9, 0x3F9, 0x3FB, 0x3FD, 0x21, 0xA1, 0x40, 0x61, 0x64, 0x70, 0x71, 0x5E0, 0x1F7, 0x4000)
+PORTS = (
+    0x80,
+    0xE9,
+    0x3F9,
+    0x3FB,
+    0x3FD,
+    0x21,
+    0xA1,
+    0x40,
+    0x61,
+    0x64,
+    0x70,
+    0x71,
+    0x5E0,
+    0x1F7,
+    0x4000,
+)
 POINTERS = (0, 8, 0x500, 0x9FFFC, 0xA0000, 0xB8000, 0xBFFFC, 0x3FFFFC, 0x400000, 0x11018, 0x12000,
             0x7FFFFFFFFFF8, 0x800000000000, 0xFFFF800000000000, 0xFFFFFFFFFFFFFFF8,
             DATA, DATA + 0xFFC, DATA + 0x123)  # fmt: skip
@@ -36,11 +70,17 @@ ALONE = (
 EXTENSIONS = (
     ".byte 0xc5, 0xf0, 0x58, 0xc2", "rdrand eax", "rdseed rcx", ".byte 0xf3, 0x0f, 0xc7, 0xf8",
     ".byte 0xf3, 0x0f, 0xae, 0xc0", ".byte 0xf3, 0x0f, 0xb8, 0xc1", ".byte 0xf3, 0x0f, 0xbc, 0xc1",
-    ".byte 0xf3, 0x0f, 0xbd, 0xc1", ".byte 0x0f, 0x38, 0xf0, 0x03", ".byte 0xc4, 0xe2, 0x70, 0xf2, 0xc2",
-    ".byte 0x0f, 0xae, 0x23", ".byte 0x66, 0x0f, 0x38, 0xdc, 0xc1", ".byte 0x0f, 0xc7, 0x23",
+    ".byte 0xf3, 0x0f, 0xbd, 0xc1", ".byte 0x0f, 0x38, 0xf0, 0x03",
+    ".byte 0xc4, 0xe2, 0x70, 0xf2, 0xc2", ".byte 0x0f, 0xae, 0x23",
+    ".byte 0x66, 0x0f, 0x38, 0xdc, 0xc1", ".byte 0x0f, 0xc7, 0x23",
 )  # fmt: skip
 
 
+TOUCHES = (
+    "mov rax, [rcx]", "mov [rcx], rdx", "add [rcx], eax", "xchg [rcx], al", "cmp byte ptr [rcx], 0",
+    "lock inc qword ptr [rcx]", "inc byte ptr [rcx]", "push qword ptr [rcx]", "movups xmm0, [rcx]",
+    "movups [rcx], xmm1",
+)  # fmt: skip
 BRANCHES = frozenset({*range(0x70, 0x90), 0xC2, 0xC3, 0xC8, *range(0xE0, 0xEC), 0xFF})
 """Opcodes of near branches and ENTER, after 0F as well."""
 
@@ -80,12 +120,16 @@ def _slot(step: str) -> str:
 
 def _gates() -> str:
     def gate(label: str, attributes: int = 0x8E) -> str:
-        return f".short {label} - _start; .short 0x10; .byte 1; .byte {attributes}; .short 0x10; .quad 0"
+        return (
+            f".short {label} - _start; .short 0x10; .byte 1; .byte {attributes}; .short 0x10; .quad 0"
+        )
 
     gates = [gate("skip_with_code" if v in ERROR_CODES else "skip", 0xEE if v == 3 else 0x8E)
              for v in range(32)]  # fmt: skip
     gates += [gate("device")] * 16
-    gates += [gate("skip", (0xEE, 0x8E, 0xEF, 0x8F, 0x6E, 0xEC, 0x0E)[v % 7]) for v in range(0x30, 0x80)]
+    gates += [
+        gate("skip", (0xEE, 0x8E, 0xEF, 0x8F, 0x6E, 0xEC, 0x0E)[v % 7]) for v in range(0x30, 0x80)
+    ]
     gates += [gate("skip", 0xEE), gate("finish", 0xEE)]
     return "\n".join([*gates, *[".quad 0, 0"] * (256 - len(gates))])
 
@@ -212,7 +256,9 @@ class Privileged:
             return f"mov ecx, {number:#x}\nrdmsr"
         high, low = divmod(self.value(), 1 << 32)
         if number == 0xC0000080:  # EFER: one bit of what it is
-            change = f"mov ecx, {number:#x}\nrdmsr\nbtc eax, {self.random.choice((0, 1, 8, 10, 11, 12, 14))}"
+            change = (
+                f"mov ecx, {number:#x}\nrdmsr\nbtc eax, {self.random.choice((0, 1, 8, 10, 11, 12, 14))}"
+            )
             return f"{change}\nwrmsr"
         if number in (0xC0000082, 0xC0000081):
             return f"mov ecx, {number:#x}\nrdmsr"
@@ -234,10 +280,10 @@ class Privileged:
         return f"mov edx, 0x80\nmov ecx, {count}\nmov {register}, {at:#x}\n{repeat}{name}"
 
     def software(self) -> str:
-        return f"int {self.random.choice((0x30, 0x31, 0x32, 0x33, 0x34, 0x35, 0x36, 0x80, 0x90, 3, 4, 1)):#x}"
+        return f"int {self.random.choice((*range(0x30, 0x37), 0x80, 0x90, 3, 4, 1)):#x}"
 
     def flags(self) -> str:
-        value = self.random.getrandbits(22) & ~0x100 | (0x100 if self.random.random() < 0.1 else 0)
+        value = self.random.getrandbits(22) & ~0x40100 | (0x100 if self.random.random() < 0.1 else 0)
         form = self.random.choice(("popfq", ".byte 0x66, 0x9d"))
         return f"push {value & 0x7FFFFFFF:#x}\n{form}"
 
@@ -255,7 +301,7 @@ class Privileged:
     def return_frame(self) -> str:
         cs = self.random.choice((0x10, 0x33, 0x33, *SELECTORS))
         ss = self.random.choice((0x18, 0x2B, 0x2B, *SELECTORS))
-        flags = self.random.getrandbits(22) & ~0x4100 | 2
+        flags = self.random.getrandbits(22) & ~0x44100 | 2
         pushes = f"mov rcx, rsp\npush {ss:#x}\npush rcx\npush {flags:#x}\npush {cs:#x}"
         return f"{pushes}\nlea rax, [rip + 16]\nor rax, 15\ninc rax\npush rax\niretq"
 
@@ -275,19 +321,22 @@ class Privileged:
 
     def string(self) -> str:
         name = self.random.choice(("movsb", "movsq", "stosb", "stosd", "lodsw", "scasb", "cmpsb"))
-        repeat = self.random.choice(("", "repe ", "repne ") if name[:4] in ("scas", "cmps") else ("", "rep "))
+        repeat = self.random.choice(
+            ("", "repe ", "repne ") if name[:4] in ("scas", "cmps") else ("", "rep ")
+        )
         source = self.random.choice((DATA, DATA + 0x100, 0xB8000, 0x3FFFF8, 0x500))
         target = self.random.choice((DATA + 0x400, DATA + 0x800, 0xB8000, 0x3FFFF8, 0x500))
         count = self.random.randrange(20)
         return f"mov esi, {source:#x}\nmov edi, {target:#x}\nmov ecx, {count}\n{repeat}{name}"
 
     def bytes(self) -> str:
-        """Anything at all but what known.py lists: x87 with empty registers, and branches and ENTER with
-        an operand-size prefix."""
+        """Anything at all but what known.py lists: x87 with empty registers, branches and ENTER with an
+        operand-size prefix, and FXSAVE of missing pages."""
         code = [self.random.getrandbits(8) for _ in range(self.random.randrange(1, 9))]
         code[0] = self.random.choice((0x0F, 0x66, 0xF2, 0xF3, 0x48, code[0] & 0x3F))
         if 0x66 in code:
             code = [byte & 0x3F if byte in BRANCHES else byte for byte in code]
+        code = [0x2E if byte == 0xAE else byte for byte in code]
         code = [byte & 0x3F if byte & 0xF8 == 0xD8 else byte for byte in code]
         return ".byte " + ", ".join(f"{byte:#x}" for byte in code)
 
@@ -300,7 +349,7 @@ class Privileged:
 
 
 class Paging(Privileged):
-    """Draws steps of level 3: the page tables in ``pages``, the gates of vectors 0x30-0x7f, the timer."""
+    """Draws steps of level 3: page tables, gates from vector 0x30 on, the timer."""
 
     def step(self) -> str:
         kinds = (
@@ -328,10 +377,7 @@ class Paging(Privileged):
 
     def touch(self) -> str:
         at = self.page() + self.random.choice((0, 8, 0x800, 0xFF8))
-        form = self.random.choice(("mov rax, [rcx]", "mov [rcx], rdx", "add [rcx], eax", "xchg [rcx], al",
-                                   "cmp byte ptr [rcx], 0", "lock inc qword ptr [rcx]", "inc byte ptr [rcx]",
-                                   "push qword ptr [rcx]", "movups xmm0, [rcx]", "movups [rcx], xmm1"))  # fmt: skip
-        return f"mov ecx, {at:#x}\n{form}"
+        return f"mov ecx, {at:#x}\n{self.random.choice(TOUCHES)}"
 
     def crossing(self) -> str:
         at = self.page() + 0x1000 - self.random.randrange(1, 8)
@@ -359,8 +405,8 @@ class Paging(Privileged):
         return f"mov rax, {entry:#x}\nmov [0x82018], rax\ninvlpg [0x600000]\nmov rax, [{at:#x}]"
 
     def interrupts(self) -> str:
-        return self.random.choice(("sti", "cli", "sti\nnop", "sti\nnop\ncli", "mov al, 0xfe\nout 0x21, al",
-                                   "mov al, 0xff\nout 0x21, al"))  # fmt: skip
+        opened, closed = "mov al, 0xfe\nout 0x21, al", "mov al, 0xff\nout 0x21, al"
+        return self.random.choice(("sti", "cli", "sti\nnop", "sti\nnop\ncli", opened, closed))
 
     def reload(self) -> str:
         return "mov rax, cr3\nmov cr3, rax"

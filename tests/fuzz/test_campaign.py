@@ -1,0 +1,71 @@
+"""Differential fuzzing in small: a few guests of each level, what once failed, and the machinery."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from cores import assembler
+from tests.fuzz.campaign import LEVELS, REGRESSIONS, Failure, cores_here, make, run, save, shrink
+from tests.fuzz.known import TABLE
+from tests.fuzz.privileged import RandomGuest
+
+pytestmark = pytest.mark.skipif(not assembler.installed(), reason="Keystone is not installed")
+
+FEW, MANY = range(4), range(100, 220)
+
+
+@pytest.mark.parametrize("seed", FEW)
+@pytest.mark.parametrize("level", LEVELS)
+def test_random_guests_agree(level: int, seed: int) -> None:
+    """All cores are in one state after each instruction of a random guest."""
+    assert run(make(level, seed).source(), cores_here()) is None
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("level", LEVELS)
+def test_many_random_guests_agree(level: int) -> None:
+    """The same for many guests; `python -m tests.fuzz` runs for as long as one likes."""
+    failures = {seed: run(make(level, seed).source(), cores_here()) for seed in MANY}
+    assert not {seed: failure for seed, failure in failures.items() if failure}
+
+
+@pytest.mark.parametrize("path", sorted(REGRESSIONS.glob("*.s")), ids=lambda path: path.stem)
+def test_what_once_failed(path: Path) -> None:
+    """A guest on which cores once differed does so no more."""
+    assert run(path.read_text(), cores_here()) is None
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_a_seed_is_a_guest(level: int) -> None:
+    """A failure is reported by its seed, so a seed must mean one guest."""
+    assert make(level, 7) == make(level, 7) != make(level, 8)
+
+
+def test_shrinking_keeps_what_fails() -> None:
+    """Of a hundred steps the two remain that are needed to fail."""
+    guest = RandomGuest(2, 0, tuple(f"step {n}" for n in range(100)))
+    small = shrink(guest, lambda g: {"step 17", "step 63"} <= set(g.steps))
+    assert small.steps == ("step 17", "step 63")
+
+
+def test_failures_are_found_and_saved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A core that differs is named with the instruction: here by --pure, and saved with its reason."""
+    from tests.fuzz import campaign
+
+    source = "_start:\nnop\nmov eax, cs\nmov al, 0\nout 0xf4, al\n"
+    guest = RandomGuest(1, 99, tuple(source.split("\n")))
+    monkeypatch.setattr(campaign, "REGRESSIONS", tmp_path / "regressions")
+    monkeypatch.setattr(campaign, "OPTIONS", campaign.Options(ram=2 << 20, pure=True))
+    failure = run(guest.source(), ["interpreter", "trap:portable"])
+    assert isinstance(failure, Failure)
+    assert failure.key == ("mov", "rax")
+    text = save(guest, failure).read_text()
+    assert text.startswith("# Level 1, seed 99: after 1 instructions, mov eax, cs")
+    assert source.strip() in text
+
+
+def test_known_divergences_are_documented() -> None:
+    """Each says what differs, why, and where the architecture speaks of it."""
+    assert all(entry.what and entry.why and entry.reference for entry in TABLE)
