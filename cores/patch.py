@@ -45,6 +45,7 @@ class CodePage:
     starts: of the instructions discovered, with their decoded form.
     code: 1 for each byte that belongs to one of them.
     touched: data accesses so far. wrote_code: one of them changed an instruction.
+    guarded: nothing stores here unseen any more; what was decoded before that may be stale.
     trusted: how often an indirect branch here has led to known code; TRUST times are enough.
     executed: it is mapped for execution somewhere, so that branches into it arrive.
     """
@@ -56,6 +57,7 @@ class CodePage:
         self.touched = 0
         self.wrote_code = False
         self.executed = False
+        self.guarded = False
         self.trusted: dict[int, int] = {}
         self.shared = False
         self.synced = b""  # RAM's bytes when the twin last agreed with it
@@ -92,6 +94,11 @@ class Patcher:
             page = self.pages[gpa] = CodePage(gpa)
             self._blank(page)
         return page
+
+    def guard(self, page: CodePage) -> None:
+        """From now on every store to this page is seen: what is known of it begins here."""
+        page.guarded = True
+        self._blank(page)
 
     def _blank(self, page: CodePage) -> None:
         """Nothing is known of this page: fill the twin's with what unknown code is to be."""

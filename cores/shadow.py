@@ -124,10 +124,10 @@ class ShadowPages:
     ) -> Filled:
         """Free mode: a page that code is executed from is mapped from the twin."""
         assert self.patcher is not None
-        known = frame in self.patcher.pages
         code = self.patcher.adopt(frame)
-        if not known:
+        if not code.guarded:
             self._unmap_everywhere(frame)  # no mapping with the right to write may remain
+            self.patcher.guard(code)
         if code.shared:
             mapped = self._map(gva, frame, PAGE, writable, executable, twin=True)
         elif execute:
