@@ -1,14 +1,22 @@
-"""Assembles every guest in assets/guests into assets/images: ``python -m assets.build``."""
+"""Assembles every guest, and those of the lessons, into assets/images: ``python -m assets.build``."""
 
 from __future__ import annotations
+
+from pathlib import Path
 
 from cores import shipped
 from cores.assembler import assemble
 from cores.program import LOAD_ADDRESS
 
 
+def lesson_guests() -> list[Path]:
+    """The guests that lie beside the lessons."""
+    lessons = shipped.ASSETS.parent / "lessons"
+    return sorted([*(lessons / "course" / "guests").glob("*.s"), lessons / "template" / "guest.s"])
+
+
 def main() -> None:
-    for source in shipped.guests():
+    for source in (*shipped.guests(), *lesson_guests()):
         content = source.read_bytes()
         image = assemble(content.decode(), source.name, LOAD_ADDRESS)
         target = shipped.ASSETS / "images" / source.stem

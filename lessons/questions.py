@@ -16,7 +16,8 @@ class Ambiguous(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """right: was the answer. truth: the right one, in words. why: what to say to a wrong one."""
+    """right: was the answer. truth: the right one, in words. why: what to say to a wrong one, and
+    of the right one."""
 
     right: bool
     truth: str
@@ -59,5 +60,6 @@ def _judge_choice(ask: Ask, scene: Scene, given: str | None) -> Judgement:
     letter = LETTERS[true[0]]
     truth = f"{letter}) {ask.choices[true[0]].text}"
     right = given == letter
-    why = ask.choices[LETTERS.index(given)].why if given and not right else ""
+    wrong = ask.choices[LETTERS.index(given)].why if given and not right else ""
+    why = " ".join(part for part in (wrong, ask.choices[true[0]].why) if part)
     return Judgement(right, truth, why)

@@ -112,7 +112,8 @@ FOCUSES = ("pane", "register", "address", "symbol", "line", "event")
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """One answer. when: true afterwards if it was the right one. why: said to who chose it wrongly."""
+    """One answer. when: true afterwards if it was the right one. why: said to who chose it wrongly,
+    and of the right one always."""
 
     line: int
     text: str

@@ -7,7 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from cores import registry
+from assets.build import lesson_guests
+from cores import registry, shipped
+from cores.assembler import assemble
+from cores.program import LOAD_ADDRESS
 from lessons import glossary
 from lessons.checker import check
 from lessons.library import course_files, find
@@ -77,6 +80,15 @@ def test_a_broken_lesson_is_told_by_line(tmp_path: Path) -> None:
     assert problems('symbol = "done"', 'symbol = "gone"') == [(line("```ask"), True)]
     assert problems("_world switch_", "_word switch_") == [(line("_world switch_"), False)]
     assert problems("[[wrong]]", "[[wrong]") == [(line("[[wrong]]"), True)]
+
+
+def test_guests_have_images() -> None:
+    """Where there is no assembler, the lessons' guests run from images equal to their sources."""
+    for source in lesson_guests():
+        content = source.read_bytes()
+        image = shipped.image_of(content)
+        assert image is not None, f"python -m assets.build has not seen {source.name}"
+        assert image.code == assemble(content.decode(), source.name, LOAD_ADDRESS).code
 
 
 def test_the_glossary() -> None:
