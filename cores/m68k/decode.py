@@ -30,12 +30,11 @@ JUMPS = frozenset({"jmp", "jsr", "rts"})
 @dataclass(frozen=True, slots=True)
 class M68kInstruction:
     """code: its bytes. mnemonic: without the size, "move"; "" for what is no instruction of a
-    68000's. text: as assembly is written. privileged: a user's program may not. jumps: it may go
+    68000's. privileged: a user's program may not. jumps: it may go
     somewhere else than to the next instruction (exceptions and returns from them aside)."""
 
     code: bytes
     mnemonic: str
-    text: str
     privileged: bool
     jumps: bool
 
@@ -49,24 +48,42 @@ class M68kInstruction:
 
 
 @lru_cache(maxsize=1 << 16)
-def decode(code: bytes, address: int) -> M68kInstruction:
-    """The instruction at the start of ``code``, which stands at ``address``. code: at least one
-    word; where it ends before the instruction does, the instruction is longer than it."""
+def decode(code: bytes) -> M68kInstruction:
+    """The instruction at the start of ``code``, which is at least one word; where it ends before the
+    instruction does, the instruction is longer than it."""
     window = code.ljust(LONGEST, b"\0")
+    found = _ask_capstone(window, 0)
+    if found is None:
+        return M68kInstruction(code[:2], "", False, False)
+    name, operands, length = found
+    mnemonic = name.partition(".")[0]
+    privileged = mnemonic in PRIVILEGED or _touches_system(mnemonic, operands)
+    jumps = window[0] >> 4 == 6 or mnemonic in JUMPS or mnemonic.startswith("db")
+    return M68kInstruction(window[:length], mnemonic, privileged, jumps)
+
+
+@lru_cache(maxsize=1 << 12)
+def text(insn: M68kInstruction, address: int) -> str:
+    """Motorola's syntax, with targets absolute as seen from ``address``."""
+    found = _ask_capstone(insn.code.ljust(LONGEST, b"\0"), address) if insn.mnemonic else None
+    if found is None:
+        return f"dc.w ${insn.code.hex()}"
+    name, operands, _ = found
+    return f"{name} {operands}" if operands and insn.mnemonic != "illegal" else name
+
+
+def _ask_capstone(window: bytes, address: int) -> tuple[str, str, int] | None:
+    """Name, operands and bytes; None for what is no instruction of a 68000's."""
     found = next(_capstone.disasm(window, address, 1), None)
     if found is None or not found.id or _later_index(found, window):
-        return M68kInstruction(code[:2], "", f"dc.w ${code[:2].hex()}", False, False)
+        return None
     name, operands, length = str(found.mnemonic), str(found.op_str), int(found.size)
     if window[0] & 0xF1 == 0x01 and window[1] == 0x3C:  # BTST Dn, #byte: one word, not two
         name, length = "btst.b", 4
         operands = f"d{window[0] >> 1 & 7}, #${window[3]:x}"
     if window[0] & 0xF1 == 0x81 and window[1] & 0xF8 == 0x08:  # SBCD -(Ay), -(Ax): no immediate
         operands, length = operands.partition(", #")[0], 2
-    mnemonic = name.partition(".")[0]
-    text = f"{name} {operands}" if operands and mnemonic != "illegal" else name
-    privileged = mnemonic in PRIVILEGED or _touches_system(mnemonic, operands)
-    jumps = window[0] >> 4 == 6 or mnemonic in JUMPS or mnemonic.startswith("db")
-    return M68kInstruction(window[:length], mnemonic, text, privileged, jumps)
+    return name, operands, length
 
 
 def _later_index(found: capstone.CsInsn, window: bytes) -> bool:

@@ -82,7 +82,7 @@ class Monitor:
     def _fetch(self, at: int) -> M68kInstruction:
         self._opcode = self.bus.read(at, 2, fetch=True)
         code = self.bus.peek(at, LONGEST)
-        insn = decode(code, at)
+        insn = decode(code)
         if insn.length > len(code):  # it goes on where no RAM is
             raise M68kException(Vector.BUS_ERROR, at + len(code), fetch=True)
         return insn

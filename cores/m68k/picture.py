@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ..report import CodeLine
 from .bus import Bus
-from .decode import LONGEST, M68kInstruction, decode
+from .decode import LONGEST, M68kInstruction, decode, text
 
 LINES_BEFORE, LINES_AFTER = 12, 28
 WHOLE, LOOK_BACK = 1024, 48
@@ -33,7 +33,7 @@ def _lines(bus: Bus, at: int, end: int, most: int = WHOLE) -> list[CodeLine]:
         if insn is None:
             break
         kind = "privileged" if insn.privileged else "direct" if insn.mnemonic else "absent"
-        lines.append(CodeLine(at, insn.code, insn.text, "", kind, 0))
+        lines.append(CodeLine(at, insn.code, text(insn, at), "", kind, 0))
         at += insn.length
     return lines
 
@@ -41,4 +41,4 @@ def _lines(bus: Bus, at: int, end: int, most: int = WHOLE) -> list[CodeLine]:
 def instruction_at(bus: Bus, at: int) -> M68kInstruction | None:
     """What stands there; None where no RAM is."""
     window = bus.peek(at, LONGEST)
-    return decode(window, at) if len(window) > 1 else None
+    return decode(window) if len(window) > 1 else None

@@ -19,6 +19,7 @@ from ..program import Program
 from ..report import CoreReport, ExitLine, MachineSnapshot, SessionSnapshot, StepLine, Stop
 from ..session import DEFAULT_CORES, DEFAULT_SECONDS, DEFAULT_STEPS, Absent, Options
 from ..x86.instruction import Reason
+from .decode import text
 from .machine import CORE, REFUSAL, M68kMachine, M68kState
 
 NO_BUDGET = 1 << 62
@@ -75,7 +76,8 @@ def trace(
             machine.step()
             if vmm.last is not None:
                 insn, changed = vmm.last, _changes(machine, before)
-                yield StepLine(vmm.instructions - 1, vmm.last_pc, insn.code, insn.text, changed)
+                asm = text(insn, vmm.last_pc)
+                yield StepLine(vmm.instructions - 1, vmm.last_pc, insn.code, asm, changed)
         yield machine.report()
 
 

@@ -7,7 +7,7 @@ import itertools
 import pytest
 from m68k_lab import RAM, STOP, machine, put, run
 
-from cores.m68k.decode import decode
+from cores.m68k.decode import decode, text
 from cores.m68k.registers import C, N, V, X, Z
 from cores.report import Stop
 
@@ -147,7 +147,7 @@ def test_a_stepped_sample_of_all_opcodes() -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "text", "length"),
+    ("words", "shown", "length"),
     [
         ("41fa 005a", "lea.l $105c(pc), a0", 4),
         ("51c8 fffe", "dbra d0, $1000", 4),
@@ -159,7 +159,7 @@ def test_a_stepped_sample_of_all_opcodes() -> None:
         ("3030 1100", "dc.w $3030", 2),
     ],
 )
-def test_disassembly(words: str, text: str, length: int) -> None:
+def test_disassembly(words: str, shown: str, length: int) -> None:
     """Motorola's syntax with absolute targets; what no 68000 has is data."""
-    insn = decode(bytes.fromhex(words).ljust(10, b"\0"), 0x1000)
-    assert (insn.text, insn.length) == (text, length)
+    insn = decode(bytes.fromhex(words).ljust(10, b"\0"))
+    assert (text(insn, 0x1000), insn.length) == (shown, length)
