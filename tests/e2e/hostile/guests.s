@@ -22,7 +22,7 @@ next:
     cmp ebx, 0x40000000 + 560
     jb try
 
-## user-syscall-every-number: the same from ring 3, where the host's own programs stand
+## user-syscall-every-number [budget=20000]: the same from ring 3, where the host's own programs stand
     lea r14, [rip + user]
     jmp to_user
 user:
@@ -70,7 +70,7 @@ next:
     cmp ebx, 470
     jb try
 
-## every-interrupt: INT of all 256 vectors, from ring 3, through gates that allow it
+## every-interrupt [seconds=3]: INT of all 256 vectors, from ring 3, through gates that allow it
     lea r14, [rip + user]
     jmp to_user
 user:
@@ -91,7 +91,7 @@ at:
 ints:
 {ints}
 
-## jumps: into the stub, the vsyscall page, kernel space, nowhere; by JMP, CALL, RET and IRETQ
+## jumps [ends=error]: into the stub, the vsyscall page, kernel space, nowhere; by JMP, CALL, RET and IRETQ
     lea r12, [rip + places]
     lea r15, [rip + called]
 each:
@@ -379,7 +379,7 @@ fill:
     mov cr3, rax
 {walk_places}
 
-## tables-map-everything [ends=exit,error]: every canonical page is one of 2 MiB of RAM
+## tables-map-everything [seconds=2 ends=exit,budget]: every canonical page is one of 2 MiB of RAM
     call everything
     mov rbx, [rip + stride]
     lea r15, [rip + next]
@@ -408,7 +408,7 @@ each:
 %more
 {everything}
 
-## tables-executable-everywhere [ends=exit,error,budget]: runs at a thousand addresses
+## tables-executable-everywhere [seconds=3 ends=exit,error,budget]: runs at a thousand addresses
     call everything
     mov dword ptr [0x180000], 0xc3
     mov rbx, 0x8000180000
@@ -658,34 +658,33 @@ table_end:
 edges: .long 0, 1, -1, 0x9fff1, 0xa0000, 0xb8000, 0xbffff, 0x3fffe1, 0x3ffff0, 0x400000, 0x7fffffff
 edges_end:
 
-## ports: every port, read and written with ones in each width
+## ports [budget=30000 seconds=4]: ports of all kinds, read and written with ones in each width
     xor edx, edx
 each:
-    cmp edx, 0xf4
-    je next
-    cmp edx, 0x604
-    je next
+    lea ecx, [rdx - 0xf1]           # not the exit port
+    cmp ecx, 3
+    jbe next
+    lea ecx, [rdx - 0x601]          # nor the power button
+    cmp ecx, 3
+    jbe next
     in al, dx
     mov al, -1
     out dx, al
     in ax, dx
     in eax, dx
-    lea ecx, [rdx + 3]
-    cmp ecx, 0xf7
-    je next
     mov eax, 0xffffdfff
     out dx, eax
 next:
-    inc edx
+    add edx, 3
     cmp edx, 0x610
     jb each
     add edx, 0x7f
     cmp edx, 0x10000
     jb each
 
-## ata-storm: random commands and counts to a disk that may not be there
+## ata-storm [budget=30000 seconds=4]: random commands and counts to a disk that may not be there
     mov ebx, 12345
-    mov ebp, 700
+    mov ebp, 300
 each:
     imul ebx, ebx, 1103515245
     add ebx, 12345
@@ -766,7 +765,7 @@ here:
     hlt
     jmp here
 
-## uart-storm: loopback and interrupts, fast
+## uart-storm [seconds=3]: loopback and interrupts, fast
     mov edx, 0x3f9
     mov al, 0xf
     out dx, al
@@ -978,24 +977,24 @@ next:
     dec ebp
     jnz each
 
-## rep-ram [ends=error]: REP with RCX = 2**63, over RAM that the tables repeat for ever
-    call everything
+## rep-ram [ends=error,budget]: REP with RCX = 2**63, over RAM that the tables repeat for ever
+    call endless
     mov rdi, 0x8000000000
     mov rcx, 0x8000000000000000
     mov al, 0xcc
     rep stosb
 %more
-{everything}
+{endless}
 
-## rep-one-page [ends=error]: LODSB and SCASB that find nothing in the same page over and over
-    call everything
+## rep-one-page [ends=error,budget]: LODSB and SCASB that find nothing in the same page over and over
+    call endless
     mov rsi, 0x8000000000
     mov rcx, 0x8000000000000000
     rep lodsq
 %more
-{everything}
+{endless}
 
-## rep-faults [ends=exit]: REP with RCX = 2**63 over all RAM, both ways, until it faults
+## rep-faults: REP with RCX = 2**63 over all RAM, both ways, until it faults
     lea r15, [rip + a]
     mov rcx, 0x8000000000000000
     mov edi, 0x200000
@@ -1023,54 +1022,63 @@ d:  lea r15, [rip + e]
     repne scasd
 e:
 
-## rep-mmio [ends=exit]: the same over the VGA hole
+## rep-mmio [seconds=3]: the same over the VGA hole, that other addresses lead to as well
+    mov rdi, TABLES
+    mov rax, 0xa0007
+fill:
+    stosq
+    add eax, 0x1000
+    cmp eax, 0xc0007
+    jne fill
+    mov qword ptr [0x14800], TABLES + 7    # 0x20000000: 32 pages, and no more
     lea r15, [rip + a]
     mov rcx, 0x8000000000000000
-    mov edi, 0xb8000
+    mov edi, 0x20000000
     rep stosb
 a:  lea r15, [rip + b]
     mov rcx, -1
-    mov esi, 0xa0000
+    mov esi, 0x20000000
     rep lodsd
 b:  lea r15, [rip + c]
     mov rcx, -1
-    mov esi, 0xb8000
-    mov edi, 0xb8001
-    rep movsb
+    mov esi, 0x20000000
+    mov edi, 0x20000ff9
+    rep movsq
 c:  lea r15, [rip + d]
     std
     mov rcx, 0x8000000000000000
-    mov edi, 0xbffff
-    mov esi, 0xbffff
+    mov edi, 0x2001ffff
+    mov esi, 0x2001ffff
     repe cmpsb
 d:  lea r15, [rip + e]
     mov rcx, 0x8000000000000000
-    mov esi, 0xb0000
+    mov esi, 0x20000001
     mov edi, 0x380000
     rep movsq
 e:
 
-## rep-ports [ends=exit]: REP INS and OUTS with RCX = 2**63 at devices and at nobody
+## rep-ports [seconds=10]: REP INS and OUTS with RCX = 2**63 at devices and at nobody
     lea r12, [rip + table]
 each:
     movzx edx, word ptr [r12]
+    cld
     lea r15, [rip + b]
     mov rcx, 0x8000000000000000
-    mov edi, 0x200000
+    mov edi, 0x3f8000
     rep insb
 b:  lea r15, [rip + c]
     mov rcx, 0x8000000000000000
-    mov esi, 0x200000
+    mov esi, 0x3f8000
     rep outsb
 c:  lea r15, [rip + d]
     std
     mov rcx, 0x2000
-    mov edi, 0x202000
+    mov edi, 0x302000
     rep insd
 d:  lea r15, [rip + next]
     std
     mov rcx, 0x2000
-    mov esi, 0x202000
+    mov esi, 0x302000
     rep outsd
 next:
     add r12, 2
@@ -1082,19 +1090,19 @@ table: .short 0xe9, 0x3f8, 0x60, 0x40, 0x71, 0x1f0, 0x5e0, 0x5e4, 0x80, 0x20, 0x
 table_end:
 
 ## rep-ports-for-ever [ends=error]: and over RAM without end
-    call everything
+    call endless
     mov rdi, 0x8000000000
     mov rcx, 0x8000000000000000
     mov edx, 0x80
     rep insb
 %more
-{everything}
+{endless}
 
-## console-flood [ends=exit,budget,error]: REP OUTS to the console, without end
-    call everything
+## console-flood [ends=error]: REP OUTS to the console, without end
+    call endless
     mov rsi, 0x8000000000
     mov rcx, 0x8000000000000000
     mov edx, 0xe9
     rep outsb
 %more
-{everything}
+{endless}
