@@ -34,7 +34,7 @@ from .x86.faults import GuestFault, Unsupported
 from .x86.instruction import Reason
 from .x86.registers import Flag
 
-BURST = 500_000
+BURST = 5_000_000
 """Instructions after which a counting engine comes back by itself: some 5 ms."""
 WINDOW_BURST = 500
 """The same while an interrupt waits for the guest to set IF, which the interpreter does unseen."""

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from functools import lru_cache
 
 from ..errors import EngineError, UnavailableError
+from .unicorn_count import BlockCounter
 
 ARCH_X86, MODE_64 = 4, 8
 CPU_NEHALEM = 15
@@ -41,7 +42,6 @@ ReadCallback = Callable[[int, int], int]
 WriteCallback = Callable[[int, int, int], None]
 
 _INTR = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_uint32, ctypes.c_void_p)
-_CODE = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_uint64, ctypes.c_uint32, ctypes.c_void_p)
 _EDGE = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p)
 _ACCESS = ctypes.CFUNCTYPE(
     None, ctypes.c_void_p, ctypes.c_int, ctypes.c_uint64, ctypes.c_int, ctypes.c_int64, ctypes.c_void_p
@@ -191,16 +191,21 @@ class Unicorn:
 
         self._hook(_HOOK_INTR, _INTR(interrupted))
 
-    def on_block(self, callback: BlockCallback) -> int:
-        """Call ``callback(address, bytes)`` before each translated block runs."""
+    def block_counter(self, slow: BlockCallback) -> BlockCounter:
+        """Counts blocks for ``count_blocks``; calls ``slow(address, bytes)`` about those that it must
+        not count by itself."""
 
-        def entered(_uc: int, address: int, size: int, _data: int) -> None:
+        def entered(address: int, size: int) -> None:
             try:
-                callback(address, size)
+                slow(address, size)
             except BaseException as error:
                 self._caught(error)
 
-        return self._hook(_HOOK_BLOCK, _CODE(entered))
+        return BlockCounter(entered)
+
+    def count_blocks(self, counter: BlockCounter) -> int:
+        """Have ``counter`` called before each translated block runs."""
+        return self._hook(_HOOK_BLOCK, ctypes.c_void_p(counter.callback), data=counter.data)
 
     def on_translation(self, callback: BlockCallback) -> int:
         """Call ``callback(address, bytes)`` when a block has been translated anew."""
@@ -250,14 +255,16 @@ class Unicorn:
         self._keep.clear()
         self._hooks.clear()
 
-    def _hook(self, kind: int, callback: object, begin: int = 1, end: int = 0) -> int:
+    def _hook(
+        self, kind: int, callback: object, begin: int = 1, end: int = 0, data: int | None = None
+    ) -> int:
         handle = ctypes.c_size_t()
         add = self._lib.uc_hook_add
         add.argtypes = (
             ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p,
             ctypes.c_uint64, ctypes.c_uint64,
         )  # fmt: skip
-        self._check(add(self._uc, ctypes.byref(handle), kind, callback, None, begin, end))
+        self._check(add(self._uc, ctypes.byref(handle), kind, callback, data, begin, end))
         self._hooks[handle.value] = callback
         return handle.value
 

@@ -3,7 +3,8 @@
 Unicorn can count by itself, with a hook before each instruction; that costs a factor of 18, counts
 the iterations of a REP and counts twice a store that modifies its own block. So here a hook stands
 before each *block*. What a block holds is found out once, by decoding it, and remembered by place
-and length until Unicorn translates it anew. Then entering it costs one look-up:
+and length until Unicorn translates it anew. Then entering it costs one look-up, in machine code
+(unicorn_count.py) but for the last three kinds:
 
     count      its instructions are counted when it is entered; a fault gives back the rest
     REP        always ends its block, and comes back as a block of its own: the same instruction
@@ -29,6 +30,8 @@ from .unicorn_cpu import UnicornCpu, opens_shadow
 
 UNLIMITED = 1 << 62
 READS_EXCEPTIONS = frozenset({"stmxcsr", "fnstsw", "fnsave", "fnstenv", "fxsave", "fxsave64"})
+_ASKED, _STEPPING = range(2)
+"""Why every block has to be asked about: somebody wants the run to stop; it is a single step."""
 STEPS_BETWEEN_RUNS = 32
 """So many single steps cost less than translating all code anew, twice."""
 
@@ -66,8 +69,7 @@ class FreeRunner:
         self._hook: int | None = None
         self._steps = 0
         self._paging: tuple[int, ...] = ()
-        self._asked = False
-        self._left = 0
+        self._counter = core.unicorn.block_counter(self._on_block)
         self.executed = 0
         # The block entered last, its address, and the address of the REP that it ended with:
         self._block: Block | None = None
@@ -84,7 +86,7 @@ class FreeRunner:
 
     def start(self) -> None:
         """Put the block hook in place; code translated so far does not know of it."""
-        self._hook = self._core.unicorn.on_block(self._on_block)
+        self._hook = self._core.unicorn.count_blocks(self._counter)
         self._core.forget_code()
 
     def may_step(self) -> bool:
@@ -104,11 +106,26 @@ class FreeRunner:
 
     def interrupt(self) -> None:
         """From any thread. The next block hook sees it, before it counts its block."""
-        self._asked = True
+        self._counter.stop(_ASKED, True)
+
+    @property
+    def _asked(self) -> bool:
+        return self._counter.stopping(_ASKED)
+
+    @property
+    def _left(self) -> int:
+        """What is left of the budget."""
+        return self._counter.left
+
+    @_left.setter
+    def _left(self, value: int) -> None:
+        self._counter.left = value
 
     def forget(self) -> None:
         """Linear addresses may lead elsewhere now."""
+        self._catch_up()
         self._blocks.clear()
+        self._counter.forget_all()
 
     def run(self, cpu: VirtualCpu, budget: int | None) -> Exit:
         """See ``Engine.run``."""
@@ -121,7 +138,7 @@ class FreeRunner:
             self.forget()
         limit = UNLIMITED if budget is None else budget
         self._left = limit
-        self._block, self._rep = None, -1
+        self._nowhere()
         cpu.rflags &= ~Flag.RF
         try:
             return self._loop(cpu)
@@ -134,6 +151,7 @@ class FreeRunner:
             return BUDGET_SPENT
         while not self._asked:
             exit = core.execute(cpu)
+            self._catch_up()
             if exit is not None:
                 self._give_back(cpu.rip)
                 if not core.translation_failed(cpu, exit):
@@ -143,7 +161,7 @@ class FreeRunner:
                 exit = self._examine(cpu)
             if exit is not None:
                 return exit
-        self._asked = False
+        self._counter.stop(_ASKED, False)
         if cpu.rip == self._rep:
             self._left += 1  # in the middle of it
         return INTERRUPTED
@@ -155,8 +173,9 @@ class FreeRunner:
         if block is None:
             block = self._blocks[self._held] = self._learn(cpu, address, size)
             if len(block.offsets) == 1 and (rest := self._abandoned(address)):
-                self._left += rest  # from here Unicorn would begin a full block again
-                self._block = None
+                # From here Unicorn would begin a full block again: for ever, if the store hits itself.
+                self._left += rest
+                return self._walk(cpu, 1)
         if block.special < 0 and not block.alone and self._cost(address, block) <= self._left:
             return None
         if self._left <= 0:
@@ -192,7 +211,7 @@ class FreeRunner:
             if exit is not STEPPED:
                 return exit
             self._left -= 1
-        self._block, self._rep = None, -1
+        self._nowhere()
         return None
 
     def single(self, cpu: VirtualCpu) -> Exit:
@@ -203,10 +222,12 @@ class FreeRunner:
         self._again = insn is not None and (bool(insn.repeat) or not insn.ends_block)
         cpu.interrupt_shadow = True
         cpu.rflags &= ~Flag.RF
+        self._counter.stop(_STEPPING, True)
         try:
             exit = self._core.execute(cpu)
         finally:
             self._single = None
+            self._counter.stop(_STEPPING, False)
         if exit is not None and cpu.rip == rip:
             cpu.interrupt_shadow = shadow
             kept = Flag.RF | ARITHMETIC_FLAGS
@@ -216,10 +237,11 @@ class FreeRunner:
         return STEPPED
 
     def _on_block(self, address: int, size: int) -> None:
-        """Called by Unicorn before each block: count it, or stop before it."""
+        """Called before each block that is not counted by itself: count it, or stop before it."""
         if self._single is not None:
             self._on_single(address)
             return
+        self._catch_up()
         key = (address, size)
         block = self._blocks.get(key)
         if block is not None and block.special < 0 and not block.alone and not self._asked:
@@ -228,6 +250,9 @@ class FreeRunner:
                 self._left -= cost
                 self._block, self._at = block, address
                 self._rep = address + block.rep if block.rep >= 0 else -1
+                self._counter.entered(address, size)
+                if block.rep < 0:
+                    self._counter.remember(address, size, len(block.offsets))
                 return
         self._held = key
         self._core.unicorn.stop()
@@ -239,7 +264,20 @@ class FreeRunner:
             self._core.unicorn.stop()
 
     def _on_translation(self, address: int, size: int) -> None:
+        self._catch_up()
         self._blocks.pop((address, size), None)
+        self._counter.forget(address)
+
+    def _nowhere(self) -> None:
+        """The next block follows upon none."""
+        self._block, self._rep = None, -1
+        self._counter.entered(0, 0)
+
+    def _catch_up(self) -> None:
+        """Which block was entered last, if it was counted by itself?"""
+        last = self._counter.last()
+        if last is not None:
+            self._block, self._at, self._rep = self._blocks.get(last), last[0], -1
 
     def _cost(self, address: int, block: Block) -> int:
         """The instructions that entering the block adds."""

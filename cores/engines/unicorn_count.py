@@ -1,0 +1,147 @@
+"""The block hook of free runs, in machine code: it counts without asking Python.
+
+Unicorn calls a hook before each translated block. In Python that call costs 0.3 us, more than most
+blocks. Here it is 25 instructions for x86-64, which look the block up in a table, subtract its
+instructions from a budget, and return. Whatever is out of the ordinary goes on to Python: a block
+not in the table, a budget that does not suffice, somebody who wants the guest to stop, a block of
+one instruction in the middle of the last one (a store that has changed its own block).
+
+One of the few files that may use ctypes. Elsewhere than on x86-64, and where the host lets no
+memory be written and executed, Python is asked each time, and the same is counted.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import mmap
+import os
+import platform
+from collections.abc import Callable
+
+_HOOK = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_uint64, ctypes.c_uint32, ctypes.c_void_p)
+
+# The shared memory: 64-bit words, then the table.
+_LEFT, _STOP, _AT, _LENGTH, _SLOW, _FRESH = range(6)
+_TABLE, _ENTRIES = 64, 4096
+_ENTRY = 16  # address: 8 bytes; length: 4; instructions: 4
+
+_CODE = bytes.fromhex(
+    # rdi: engine, rsi: address, edx: length, rcx: the shared memory
+    "89d2"              # mov  edx, edx
+    "4889f0"            # mov  rax, rsi
+    "48c1e80c"          # shr  rax, 12
+    "31f0"              # xor  eax, esi
+    "25ff0f0000"        # and  eax, 4095
+    "c1e004"            # shl  eax, 4
+    "4c8d440140"        # lea  r8, [rcx + rax + 64]
+    "493930"            # cmp  [r8], rsi             this block?
+    "753c"              # jne  slow
+    "41395008"          # cmp  [r8 + 8], edx
+    "7536"              # jne  slow
+    "458b480c"          # mov  r9d, [r8 + 12]
+    "4183f901"          # cmp  r9d, 1
+    "750d"              # jne  several
+    "4889f0"            # mov  rax, rsi
+    "482b4110"          # sub  rax, [rcx + 16]
+    "483b4118"          # cmp  rax, [rcx + 24]       one instruction, inside the last block?
+    "721f"              # jb   slow
+    "48837908 00"       # several: cmp qword [rcx + 8], 0
+    "7518"              # jne  slow                  somebody wants to stop
+    "488b01"            # mov  rax, [rcx]
+    "4c29c8"            # sub  rax, r9
+    "7c10"              # jl   slow                  more than is left
+    "488901"            # mov  [rcx], rax
+    "48897110"          # mov  [rcx + 16], rsi
+    "48895118"          # mov  [rcx + 24], rdx
+    "48894928"          # mov  [rcx + 40], rcx       not zero: fresh
+    "c3"                # ret
+    "ff6120"            # slow: jmp [rcx + 32]
+)  # fmt: skip
+
+
+class BlockCounter:
+    """A budget of instructions, and the blocks that may be subtracted from it unseen.
+
+    slow: called with address and length of every other block, before it runs.
+    """
+
+    def __init__(self, slow: Callable[[int, int], None]) -> None:
+        self._memory = mmap.mmap(-1, _TABLE + _ENTRIES * _ENTRY)
+        anchor = ctypes.c_char.from_buffer(self._memory)
+        self.data = ctypes.addressof(anchor)
+        self._words = memoryview(self._memory)[:_TABLE].cast("q")
+        self._bytes = memoryview(self._memory)
+        self._python = _HOOK(lambda _engine, address, length, _data: slow(address, length))
+        address = ctypes.cast(self._python, ctypes.c_void_p).value or 0
+        self._words[_SLOW] = address
+        self._code = _executable(_CODE)
+        self.callback = address if self._code is None else _address(self._code)
+        self.forget_all()
+
+    @property
+    def left(self) -> int:
+        """Instructions that may still be executed."""
+        return self._words[_LEFT]
+
+    @left.setter
+    def left(self, value: int) -> None:
+        self._words[_LEFT] = value
+
+    def stop(self, bit: int, wanted: bool) -> None:
+        """Send every block to ``slow`` while any of 8 bits is wanted. From any thread: a byte each."""
+        self._bytes[8 * _STOP + bit] = wanted
+
+    def stopping(self, bit: int) -> bool:
+        return bool(self._bytes[8 * _STOP + bit])
+
+    def remember(self, address: int, length: int, instructions: int) -> None:
+        """From now on this block is counted without asking."""
+        at = _place(address)
+        self._bytes[at : at + 8] = address.to_bytes(8, "little")
+        self._bytes[at + 8 : at + 12] = length.to_bytes(4, "little")
+        self._bytes[at + 12 : at + _ENTRY] = instructions.to_bytes(4, "little")
+
+    def forget(self, address: int) -> None:
+        """Ask again about the block at ``address``."""
+        at = _place(address)
+        self._bytes[at + 8 : at + 12] = b"\xff\xff\xff\xff"  # no block has this length
+
+    def forget_all(self) -> None:
+        ctypes.memset(self.data + _TABLE, 0xFF, _ENTRIES * _ENTRY)
+
+    def entered(self, address: int, length: int) -> None:
+        """The block that is being entered now, or 0, 0 for none: set by ``slow``."""
+        self._words[_AT], self._words[_LENGTH], self._words[_FRESH] = _signed(address), length, 0
+
+    def last(self) -> tuple[int, int] | None:
+        """Address and length of the block counted last without asking, if there was one since the last
+        call or ``entered``."""
+        words = self._words
+        if not words[_FRESH]:
+            return None
+        words[_FRESH] = 0
+        return words[_AT] & (1 << 64) - 1, words[_LENGTH]
+
+
+def _place(address: int) -> int:
+    return _TABLE + ((address ^ address >> 12) & (_ENTRIES - 1)) * _ENTRY
+
+
+def _signed(address: int) -> int:
+    return address - (1 << 64) if address >> 63 else address
+
+
+def _executable(code: bytes) -> mmap.mmap | None:
+    """A page with ``code``; None where it cannot be executed."""
+    if os.name != "posix" or platform.machine() != "x86_64":
+        return None
+    try:
+        page = mmap.mmap(-1, mmap.PAGESIZE, prot=mmap.PROT_READ | mmap.PROT_WRITE | mmap.PROT_EXEC)
+    except OSError:
+        return None
+    page.write(code)
+    return page
+
+
+def _address(page: mmap.mmap) -> int:
+    return ctypes.addressof(ctypes.c_char.from_buffer(page))
