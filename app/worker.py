@@ -156,7 +156,7 @@ class Worker:
 
         def set_out(session: Session) -> None:
             arrived = session.seek(instruction, SLICE)
-            self._goal = None if arrived else lambda s: None if s.seek(instruction, SLICE) else 0.0
+            self._goal = None if arrived else lambda s: None if s.seek(instruction, SLICE) else BREATH
 
         return self.submit(set_out)
 
@@ -201,7 +201,7 @@ class Worker:
 
     def next_exit(self, reason: Reason | None = None) -> Future[None]:
         """Go on until any machine leaves its guest."""
-        return self.pursue(lambda s: None if s.next_exit(reason, SLICE, self.breakpoints) else 0.0)
+        return self.pursue(lambda s: None if s.next_exit(reason, SLICE, self.breakpoints) else BREATH)
 
     @property
     def idle(self) -> bool:

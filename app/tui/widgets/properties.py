@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import PurePath
 
-from cores.report import MachineSnapshot, SessionSnapshot
+from cores.report import MachineSnapshot, SessionSnapshot, Stop
 
 from ..glyphs import Glyphs
 from ..machine_parts import kind, rate_words
@@ -50,6 +50,11 @@ def equivalence_row(s: SessionSnapshot, wide: bool, glyphs: Glyphs) -> Row:
 def control_row(s: SessionSnapshot, wide: bool) -> Row:
     if s.escaped:
         return row(("control ", "dim"), (f"LOST: {s.escaped[0]}" if wide else "LOST", "bad"))
+    held = [m for m in s.machines if kind(m.core) != "interpreter"]
+    if not held:  # an interpreter's guest is data: there is nothing to hold
+        return row(("control ", "dim"), ("-", "dim"))
+    if any(m.stop is Stop.ERROR for m in held):
+        return row(("control ", "dim"), ("ended by the host" if wide else "ended", "bad"))
     return row(("control ", "dim"), ("held", "strong"))
 
 
