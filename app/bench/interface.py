@@ -9,18 +9,12 @@ import signal
 import subprocess
 import sys
 import tempfile
-import threading
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from dataclasses import replace
 from pathlib import Path
 from statistics import quantiles
 from time import perf_counter, process_time
 
-from cores.report import SessionSnapshot
-from cores.x86.instruction import Reason
-
-from . import guests
 from .figures import Figure, Limit, Result, Skipped, Spread, alone, paired
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -162,57 +156,14 @@ def _latencies() -> list[float]:
     return found
 
 
-class Replay:
-    """A session that only shows snapshots taken before: what drawing costs, and nothing else."""
-
-    def __init__(self, snapshots: list[SessionSnapshot]) -> None:
-        self._snapshots = snapshots
-        self._shown = 0
-
-    def run(self, seconds: float) -> bool:
-        threading.Event().wait(seconds)
-        return True
-
-    def snapshot(self) -> SessionSnapshot:
-        self._shown += 1
-        return replace(self._snapshots[self._shown % len(self._snapshots)], serial=self._shown)
-
-    def next_exit(self, reason: Reason | None = None, limit: float = 0.05) -> bool:
-        return True
-
-    def run_free(self, seconds: float) -> bool:
-        return self.run(seconds)
-
-    def step(self) -> None: ...
-    def step_back(self) -> None: ...
-    def previous_exit(self) -> None: ...
-    def go_to(self, instruction: int) -> None: ...
-    def restart(self) -> None: ...
-    def key(self, text: str) -> None: ...
-    def interrupt(self) -> None: ...
-    def close(self) -> None: ...
-
-
-def _recorded() -> list[SessionSnapshot]:
-    """All cores that run here, at each of some steps."""
-    from cores.live import LiveSession
-    from cores.session import Options
-
-    snapshots = []
-    with closing(LiveSession(guests.speak(1000), Options())) as session:
-        for _ in range(64):
-            session.step()
-            snapshots.append(session.snapshot())
-    return snapshots
-
-
 async def _drawing() -> float:
     """Percent of one CPU, all of it spent on taking and drawing frames."""
     from app.tui.app import RingscopeApp
 
-    snapshots = _recorded()
+    from .replay import Replay
+
     os.environ["RINGSCOPE_CONFIG"] = os.devnull
-    app = RingscopeApp(lambda path: lambda: Replay(snapshots), list, lambda: Replay(snapshots))
+    app = RingscopeApp(lambda path, disk: Replay, list, Replay)
     async with app.run_test(size=SIZE) as pilot:
         await pilot.pause(0.3)
         await pilot.press("space")

@@ -1,0 +1,110 @@
+"""`ringscope bench`: what it prints and how its figures are made; never how fast anything is."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from app.bench import catalogue, figures, guests, table
+from app.bench.figures import Figure, Limit, Skipped, Spread
+from app.main import main
+from cores import registry
+from cores.x86.decode import decode, text
+
+
+def test_each_measurement_is_where_the_catalogue_says() -> None:
+    """No name leads to a function that is not there."""
+    import importlib
+
+    for measurement in catalogue.MEASUREMENTS.values():
+        module = importlib.import_module(f"app.bench.{measurement.module}")
+        assert callable(getattr(module, measurement.function))
+
+
+def test_json_has_machine_figures_and_their_baselines(capsys: pytest.CaptureFixture[str]) -> None:
+    """`bench --json NAME` measures that alone: value, baseline, ratio, each as median and spread."""
+    assert main(["bench", "--json", "snapshot"]) == 0
+    answer = json.loads(capsys.readouterr().out)
+    assert answer["schema"] == 1
+    assert set(answer["machine"]) == {"cpu", "cpus", "kernel", "python"}
+    first = answer["figures"][0]
+    assert first["name"] == "snapshot"
+    assert first["unit"] == "ms"
+    for spread in (first["value"], first["base"], first["ratio"]):
+        assert spread["low"] <= spread["median"] <= spread["high"]
+
+
+def test_a_group_and_a_wrong_name(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """ "exit" stands for exit:native and its like; a name that is none is bad usage."""
+    made: list[str] = []
+
+    def measure(self: catalogue.Measurement, name: str) -> list[figures.Result]:
+        made.append(name)
+        return [Skipped(name, "not today")]
+
+    monkeypatch.setattr(catalogue.Measurement, "measure", measure)
+    assert main(["bench", "exit", "exit:kvm"]) == 0
+    assert made == ["exit:native", "exit:portable", "exit:kvm"]
+    assert "exit:kvm: not here: not today" in capsys.readouterr().out
+    assert main(["bench", "speed"]) == 2
+    assert "no measurement is called 'speed'" in capsys.readouterr().err
+
+
+def test_pairs_are_taken_in_turn_and_the_first_is_thrown_away() -> None:
+    """The ratio is that of each pair, so that a host that slows down halfway changes it little."""
+    order: list[str] = []
+    ours, base = iter([99.0, 2.0, 30.0, 4.0]), iter([1.0, 1.0, 10.0, 1.0])
+
+    def run() -> float:
+        order.append("ours")
+        return next(ours)
+
+    def bare() -> float:
+        order.append("bare")
+        return next(base)
+
+    limit = Limit("ratio", 3)
+    [figure] = figures.paired("n", "w", "s", run, {"bare": (bare, limit)}, times=3)
+    assert isinstance(figure, Figure)
+    assert order == ["ours", "bare"] * 4
+    assert figure.ratio == Spread(3.0, 2.0, 4.0)
+    assert limit.met(figure)
+    assert not Limit("ratio", 4, least=True).met(figure)
+
+
+def test_the_table_says_what_was_missed() -> None:
+    """One line for each figure, with its target and whether it is met."""
+    slow = Figure("x", "a thing", "ms", Spread(12.0, 11.0, 13.5), limit=Limit("value", 10))
+    shown = table.text({"cpu": "C", "cpus": 2, "kernel": "K", "python": "3"}, [slow])
+    assert "12.0 ms (11.0-13.5)" in shown
+    assert "≤ 10 missed" in shown
+
+
+def test_the_guests_are_what_their_text_says() -> None:
+    """Decoded again, and run: the loop's jump goes to its beginning, and the counts add up."""
+    for program, body in ((guests.spin(3), 2), (guests.speak(3), 10), (guests.compute(3), 5)):
+        code, at, lines = program.segments[0].data, program.entry, []
+        while code:
+            insn = decode(code)
+            lines.append(text(insn, at))
+            code, at = code[insn.length :], at + insn.length
+        assert lines[0] == "mov ecx, 3"
+        assert lines[-2:] == [f"jne {program.entry + 5:#x}", "out 0xf4, al"]
+        assert len(lines) == body + 2
+
+
+@pytest.mark.skipif(
+    not registry.availability("trap:native").available,
+    reason=str(registry.availability("trap:native").reason),
+)
+def test_the_bare_loops_really_trap() -> None:
+    """The baseline is a process that stops at each `out`: so many rounds end, in Python and in C."""
+    from app.bench import bare
+
+    with bare.ptrace_exits() as loop:
+        assert loop.python(10) > 0
+        if bare.c_loops():
+            assert loop.c(10) > 0
