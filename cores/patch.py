@@ -203,9 +203,8 @@ class Patcher:
             if insn is None:
                 continue
             inside = (page.starts.get(o) for o in range(start + 1, start + insn.length))
-            if self.must_trap(insn) or any(other and self.must_trap(other) for other in inside):
-                self.twin[page.gpa + start] = HLT
-            elif self.catch_branches and is_indirect(insn) and page.trusted.get(start, 0) < TRUST:
+            caught = self.catch_branches and is_indirect(insn) and page.trusted.get(start, 0) < TRUST
+            if caught or self.must_trap(insn) or any(o and self.must_trap(o) for o in inside):
                 self.twin[page.gpa + start] = HLT
 
     def must_trap(self, insn: Instruction) -> bool:

@@ -173,6 +173,4 @@ class InterpreterEngine(Engine):
 def _left_to_the_vmm(insn: Instruction) -> bool:
     if insn.mnemonic == "mov":
         return insn.sensitivity is Sensitivity.PRIVILEGED  # to and from control and debug registers
-    return (
-        insn.mnemonic in INTERCEPTS or insn.sensitivity is Sensitivity.ABSENT or mistranslated(insn)
-    )
+    return insn.mnemonic in INTERCEPTS or insn.sensitivity is Sensitivity.ABSENT or mistranslated(insn)

@@ -85,7 +85,7 @@ class UnicornCpu:
             exit = self._alone(cpu)
         if exit is not STEPPED:
             # RF would else have lasted its one instruction (vol. 3, 17.3.1.1). Of a REPE CMPS that
-            # faults midway the flags are as before it (vol. 2, REP); Unicorn's are the last iteration's.
+            # faults midway the flags are as before it (vol. 2, REP); Unicorn's: the last iteration's.
             kept = Flag.RF | ARITHMETIC_FLAGS
             cpu.rflags = cpu.rflags & ~kept | flags & kept
         return exit

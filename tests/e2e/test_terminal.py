@@ -32,7 +32,9 @@ class Terminal:
             sys.executable,
             ["-m", "app.main", *arguments],
             cwd=str(ROOT),
-            env=os.environ | {"TERM": "xterm-256color", "LANG": "C.UTF-8", "RINGSCOPE_CONFIG": os.devnull} | environment,
+            env=os.environ
+            | {"TERM": "xterm-256color", "LANG": "C.UTF-8", "RINGSCOPE_CONFIG": os.devnull}
+            | environment,
             dimensions=(30, 100),
         )
 

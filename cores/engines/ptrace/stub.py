@@ -93,7 +93,7 @@ def seccomp_program() -> list[tuple[int, int, int, int]]:
 
 
 HEARTBEAT = 100_000
-"""Microseconds of the guest's running after which SIGVTALRM stops it: nothing is waited for for ever."""
+"""Microseconds of the guest's running after which SIGVTALRM stops it: no wait lasts for ever."""
 
 
 def _data() -> tuple[bytes, int, int, int]:

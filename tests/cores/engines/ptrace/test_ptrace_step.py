@@ -187,7 +187,7 @@ def test_wrong_turns_out_of_64_bit_mode_are_refused(guest: Guest) -> None:
 
 
 def test_segment_bases(guest: Guest) -> None:
-    """FS and GS bases are the guest's; one that the host cannot load stays virtual, and its use faults."""
+    """FS and GS bases are the guest's; one that the host cannot load stays virtual: its use faults."""
     guest.cpu.segments[FS].base, guest.cpu.segments[GS].base = DATA, DATA + 8
     guest.ram.view[DATA : DATA + 16] = bytes(range(16))
     assert guest.step("64488b042500000000") == STEPPED
