@@ -9,6 +9,7 @@ from __future__ import annotations
 import signal
 from dataclasses import dataclass
 from operator import itemgetter
+from struct import Struct
 from time import perf_counter_ns
 
 from ...errors import EngineError
@@ -33,6 +34,7 @@ _ORIG_RAX, _RIP, _CS, _FLAGS, _FS_BASE, _GS_BASE = 15, stops.RIP, 17, 18, 21, 22
 _GENERAL = itemgetter(10, 11, 12, 5, 19, 4, 13, 14, 9, 8, 7, 6, 3, 2, 1, 0)  # in encoding order
 _SELECTORS = slice(23 * 8, 27 * 8)  # ds es fs gs in the packed registers
 _NO_SELECTORS = bytes(32)
+_RESUME = Struct("<3Q")  # rip, cs, eflags: neighbours
 
 # Plain numbers: comparing enums is slow.
 _AC, _AM = int(Flag.AC), int(Cr0.AM)
@@ -78,8 +80,9 @@ class Vcpu:
         self._lasted = True  # did the last run last?
         self._at_fault = False
         self._trap: tuple[int, int] | None = None
-        # What the process holds, if anything known:
-        self._loaded = False
+        # What the process holds, if anything known. loaded: the next entry finds everything as it
+        # would set it. ordinary: the last stop's registers need but RIP and flags changed for that.
+        self._loaded = self._ordinary = False
         self._general: list[int] = []
         self._rest: tuple[int, int, int, int] = (0, 0, 0, 0)  # rip, flags, fs base, gs base
 
@@ -92,7 +95,7 @@ class Vcpu:
         tracee = self._tracee
         start = cpu.rip
         while True:
-            self._loaded = False
+            self._loaded = self._ordinary = False
             tracee.resume(linux.PTRACE_SYSEMU_SINGLESTEP)
             status = tracee.wait_briefly()
             if status == STOPPED_SYSCALL:
@@ -124,7 +127,7 @@ class Vcpu:
             self._kick.due = False
             return INTERRUPTED
         tracee = self._tracee
-        self._loaded = False
+        self._loaded = self._ordinary = False
         begin = perf_counter_ns()
         tracee.resume(linux.PTRACE_SYSEMU)
         status = tracee.wait()
@@ -143,7 +146,7 @@ class Vcpu:
 
     def syscall(self, number: int, *arguments: int) -> int:
         """The VMM's own system call in the process: its result, or negative errno."""
-        self._loaded = self._at_fault = False
+        self._loaded = self._ordinary = self._at_fault = False
         return self.process.syscall(number, *arguments)
 
     def error_code(self) -> int:
@@ -167,6 +170,10 @@ class Vcpu:
 
     def _put(self, gpr: list[int], rest: tuple[int, int, int, int]) -> None:
         rip, flags, fs_base, gs_base = rest
+        if self._ordinary and gpr == self._general and rest[2:] == self._rest[2:]:
+            _RESUME.pack_into(self._tracee.registers, 8 * _RIP, rip, USER_CS, flags | _HOST_FLAGS)
+            self._tracee.put()  # the rest of ``registers`` is what the last stop left
+            return
         rax, rcx, rdx, rbx, rsp, rbp, rsi, rdi, r8, r9, r10, r11, r12, r13, r14, r15 = gpr
         linux.USER_REGS.pack_into(
             self._tracee.registers, 0,
@@ -189,11 +196,10 @@ class Vcpu:
             segments[GS].base = gs_base
         self._general = cpu.gpr.copy()
         self._rest = (rip, native & (USER_FLAGS | _AC), fs_base, gs_base)
-        self._loaded = (  # does the next entry find everything as it would set it?
-            registers[_ORIG_RAX] == SYSCALL_NONE
-            and not native & _FOREIGN_FLAGS
-            and self._tracee.registers[_SELECTORS] == _NO_SELECTORS
+        self._ordinary = (
+            registers[_ORIG_RAX] == SYSCALL_NONE and self._tracee.registers[_SELECTORS] == _NO_SELECTORS
         )
+        self._loaded = self._ordinary and not native & _FOREIGN_FLAGS
 
     def _stopped(self, status: int) -> tuple[tuple[int, ...], int, int]:
         """Registers, si_code and si_addr of a stop; EngineError when it is the process's end."""
@@ -272,7 +278,7 @@ class Vcpu:
     def _ask_kernel(self) -> tuple[int, int]:
         """(error code, vector) of the exception that the process stands at; asked once."""
         if self._trap is None:
-            self._loaded = False
+            self._loaded = self._ordinary = False
             error, vector, _ = self.process.last_trap()
             self._trap = error, vector
         return self._trap
