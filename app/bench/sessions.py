@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from contextlib import closing
@@ -13,7 +14,7 @@ from cores.session import DEFAULT_CORES, Options, Session
 
 from . import guests
 from .execution import machine, step_rate
-from .figures import Figure, Limit, Result, Run, Spread, alone, paired
+from .figures import Figure, Limit, Result, Run, Skipped, Spread, alone, paired
 
 STEPS = 4_000
 
@@ -86,7 +87,6 @@ def snapshot() -> list[Result]:
 
 
 _IN_A_PROCESS = """
-import resource, sys
 if {open}:
     from app.programs import load
     from cores.live import LiveSession
@@ -96,14 +96,15 @@ if {open}:
     if {run}:
         session.run({run})
         session.snapshot()
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+with open("/proc/self/status") as status:
+    print(next(line.split()[1] for line in status if line.startswith("VmRSS")))
 if {open}:
     session.close()
 """
 
 
-def _peak(open: bool, seconds: float) -> float:
-    """MiB at most in a process of its own."""
+def _resident(open: bool, seconds: float) -> float:
+    """MiB resident in a process of its own."""
     script = _IN_A_PROCESS.format(open=open, run=seconds)
     done = subprocess.run(
         [sys.executable, "-c", script],
@@ -117,10 +118,12 @@ def _peak(open: bool, seconds: float) -> float:
 
 def memory() -> list[Result]:
     """What a process needs with a session idle, and after a second of lockstep."""
-    python = Spread.of([_peak(False, 0)])
+    if not os.path.exists("/proc/self/status"):
+        return [Skipped("memory", "this system has no /proc")]
+    python = Spread.of([_resident(False, 0)])
     found: list[Result] = []
     for what, seconds in (("a session just opened", 0.0), ("after a second of lockstep", 1.0)):
-        value = Spread.of([_peak(True, seconds)])
+        value = Spread.of([_resident(True, seconds)])
         ratio = Spread.of([value.median / python.median])
         found.append(Figure("memory", what, "MiB", value, "bare Python", python, ratio))
     return found
