@@ -15,7 +15,7 @@ from .virtual_cpu import VirtualCpu
 from .x86.instruction import Instruction
 from .x86.paging import PAGE, Mmu
 from .x86.registers import MASK64, RCX, Flag
-from .x86.touched import accesses
+from .x86.touched import bus_accesses
 
 
 class Window:
@@ -39,7 +39,7 @@ class Window:
         self._begin()
 
     def _begin(self) -> None:
-        self.touching = accesses(self.insn, self.cpu)
+        self.touching = bus_accesses(self.insn, self.cpu)
         self.count = self.cpu.gpr[RCX]
 
     def open(self, address: int) -> bool:

@@ -15,7 +15,7 @@ from ..x86.faults import GuestFault
 from ..x86.instruction import Instruction
 from ..x86.paging import PAGE, Mmu
 from ..x86.registers import MASK64, RCX, Flag
-from ..x86.touched import accesses
+from ..x86.touched import bus_accesses
 
 
 class DeviceAccesses:
@@ -74,7 +74,7 @@ class DeviceAccesses:
             self.noted = True
             self._insn = self._decode(cpu)
             self._count = cpu.gpr[RCX]
-            self._touching = accesses(self._insn, cpu) if self._insn else ()
+            self._touching = bus_accesses(self._insn, cpu) if self._insn else ()
 
     def make(self, cpu: VirtualCpu, mmu: Mmu, *, completed: bool) -> None:
         """The instruction has been left; let the devices see what it did to them."""

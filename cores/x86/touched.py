@@ -69,6 +69,15 @@ def next_accesses(insn: Instruction, cpu: VirtualCpu) -> tuple[Access, ...]:
     return _string(insn, cpu, 1) if insn.implicit == "string" else accesses(insn, cpu)
 
 
+def bus_accesses(insn: Instruction, cpu: VirtualCpu) -> tuple[Access, ...]:
+    """``accesses`` as a device sees them: an operand that is read and written again is two."""
+    found = accesses(insn, cpu)
+    if insn.access != "rw":
+        return found
+    ((address, length, _),) = _explicit(insn, cpu)
+    return ((address, length, False), *found)
+
+
 def touched(insn: Instruction, cpu: VirtualCpu) -> tuple[tuple[int, int], ...]:
     """The ranges (linear address, bytes) that ``insn`` may write."""
     if not insn.implicit:

@@ -82,6 +82,7 @@ class Outcome:
     reason: str
     events: list[ExitEvent] = field(default_factory=list)
     by_reason: dict[str, int] = field(default_factory=dict)
+    device_accesses: int = 0
 
     @property
     def told(self) -> tuple[Stop | None, int | None, bytes, str | None]:
@@ -265,7 +266,7 @@ def _outcome(machine: Machine) -> Outcome:
     return Outcome(
         machine.core, machine.stop, machine.vmm.exit_status, bytes(machine.board.console),
         machine.board.screen(), machine.vmm.reason, list(trace.events),
-        {reason.value: count for reason, count in trace.by_reason.items()},
+        {reason.value: count for reason, count in trace.by_reason.items()}, machine.board.accesses,
     )  # fmt: skip
 
 

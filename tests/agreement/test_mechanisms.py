@@ -30,6 +30,7 @@ def test_exact(name: str) -> None:
     assert reference.stop is guest.ends, reference.reason
     if guest.faults is not None:
         assert noted_faults(reference.console) == list(guest.faults)
+    assert {o.device_accesses for o in outcomes.values()} == {reference.device_accesses}
     native, portable = outcomes.get("trap:native"), outcomes.get("trap:portable")
     if native and portable:
         assert list(exits(native)) == list(exits(portable))
