@@ -1,0 +1,139 @@
+"""Free running: slices of time, the alarm, interrupts, sleep, and what is counted."""
+
+from __future__ import annotations
+
+import threading
+from time import perf_counter_ns
+
+import pytest
+from machine_lab import CORES, DATA, EXIT, TRAPS, booted, needs_assembler
+
+from cores.freerun import Alarm
+from cores.report import Stop
+
+pytestmark = needs_assembler
+
+SPIN = "turn: inc rbx\njmp turn\n"
+LONG = 30.0
+"""Seconds that no test waits for: it ends by something else, or fails by its time limit."""
+
+
+@pytest.mark.parametrize("core", CORES)
+def test_slices(core: str) -> None:
+    """A spinning guest gives the machine back when its time is over, and goes on where it was."""
+    with booted(core, SPIN) as machine:
+        machine.run_free(0.02)
+        first = machine.cpu.gpr[3]
+        machine.run_free(0.02)
+        assert machine.stop is None
+        assert machine.cpu.gpr[3] > first > 0
+
+
+@pytest.mark.parametrize("core", CORES)
+def test_time_stands_still_between_slices(core: str) -> None:
+    """Virtual time passes while the guest runs, and only then."""
+    with booted(core, SPIN) as machine:
+        machine.run_free(0.02)
+        before = machine.vmm.ticks
+        pause = threading.Event()
+        pause.wait(0.05)
+        machine.run_free(0.0)
+        assert machine.vmm.ticks == before
+
+
+@pytest.mark.parametrize("core", CORES)
+def test_interrupt_from_another_thread(core: str) -> None:
+    """The engine's one call for other threads: the run comes back, and the runner lets it go on."""
+    with booted(core, SPIN) as machine:
+        returned = []
+        run = machine.engine.run
+
+        def watched(*args: object) -> object:
+            exit = run(*args)  # type: ignore[arg-type]
+            returned.append(exit)
+            if len(returned) > 2:
+                machine.vmm.stop = Stop.BUDGET
+            return exit
+
+        machine.engine.run = watched  # type: ignore[method-assign,assignment]
+        stop = threading.Event()
+
+        def interrupt() -> None:
+            while not stop.wait(0.002):
+                machine.engine.interrupt()
+
+        other = threading.Thread(target=interrupt)
+        other.start()
+        machine.run_free(LONG)
+        stop.set()
+        other.join()
+        assert len(returned) > 2
+
+
+@pytest.mark.parametrize("core", CORES)
+def test_ends_in_free_mode(core: str) -> None:
+    """An exit write ends it at once; a HLT that nothing can end halts it."""
+    with booted(core, "mov al, 7\nout 0xf4, al\n" + SPIN) as machine:
+        machine.run_free(LONG)
+        assert (machine.stop, machine.vmm.exit_status) == (Stop.EXIT, 7)
+    for sleep in ("cli\nhlt\n", "sti\nhlt\n"):
+        with booted(core, sleep) as machine:
+            machine.run_free(LONG)
+            assert machine.stop is Stop.HALTED
+
+
+@pytest.mark.parametrize("core", CORES)
+def test_a_fault_without_handlers(core: str) -> None:
+    """Shuts the machine down, and no exception comes through."""
+    with booted(core, "ud2\n") as machine:
+        machine.run_free(LONG)
+        assert machine.stop is Stop.SHUTDOWN
+
+
+def test_the_interpreter_counts() -> None:
+    """Unicorn's free runs have exact counts, REP and all; so has the portable trap core."""
+    source = (
+        f"mov ecx, 1000\nturn: inc rbx\nloop turn\nmov edi, {DATA}\nmov ecx, 50\nrep stosb\n" + EXIT
+    )
+    for core in ("interpreter", "trap:portable"):
+        with booted(core, source) as machine:
+            machine.run_free(LONG)
+            assert machine.report().instructions == 1 + 2 * 1000 + 3 + 2
+
+
+@pytest.mark.parametrize("core", ["trap:native", "kvm"])
+def test_real_cpus_do_not_count(core: str) -> None:
+    """Where the CPU ran on its own the number is None, and not a guess."""
+    with booted(core, "nop\n" + EXIT) as machine:
+        machine.run_free(LONG)
+        assert machine.report().instructions is None
+
+
+@pytest.mark.parametrize("core", TRAPS)
+def test_silent_instructions_are_caught(core: str) -> None:
+    """Full speed or not, the guest sees its own CS and flags."""
+    with booted(core, "mov eax, cs\npushfq\npop rbx\nsti\npushfq\npop rcx\ncli\n" + EXIT) as machine:
+        machine.run_free(LONG)
+        assert machine.stop is Stop.EXIT
+        assert machine.cpu.gpr[3] & 0x200 == 0
+        assert machine.cpu.gpr[1] & 0x200
+
+
+def test_the_alarm_rings() -> None:
+    """At its time it interrupts the engine; set to None it does not; a sooner time counts."""
+    rung = threading.Event()
+
+    class Bell:
+        def interrupt(self) -> None:
+            rung.set()
+
+    alarm = Alarm(Bell())  # type: ignore[arg-type]
+    try:
+        alarm.set(perf_counter_ns() + 10**12)
+        alarm.set(perf_counter_ns())
+        assert rung.wait(LONG)
+        rung.clear()
+        alarm.set(None)
+        assert not rung.is_set()
+    finally:
+        alarm.close()

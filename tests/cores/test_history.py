@@ -1,0 +1,136 @@
+"""Going back: any past instruction again, with the same registers, memory, devices and console."""
+
+from __future__ import annotations
+
+import hashlib
+from random import Random
+
+import pytest
+from machine_lab import CORES, DATA, EXIT, booted, needs_assembler
+
+from cores import history
+from cores.history import History
+from cores.machine import Machine
+
+pytestmark = needs_assembler
+
+SOURCE = (
+    f"""
+    fninit
+turn:
+    inc rbx
+    mov rax, rbx
+    imul rax, rax, 0x123
+    mov [{DATA} + rax], rbx
+    movq xmm1, rax
+    paddd xmm2, xmm1
+    mov al, bl
+    out 0xe9, al
+    mov word ptr [0xb8000 + rbx * 2], ax
+    cmp rbx, 60
+    jb turn
+"""
+    + EXIT
+)
+
+TYPING = """
+    xor ebx, ebx
+wait:
+    in al, 0x64
+    inc ebx
+    test al, 1
+    jz wait
+    in al, 0x60
+    out 0xe9, al
+    jmp wait
+"""
+
+
+def seen(machine: Machine) -> tuple[object, ...]:
+    """All that a machine shows."""
+    return (
+        machine.vmm.instructions, machine.cpu.state(), machine.engine.read_fpu(), machine.console(),
+        machine.board.screen(), machine.stop, hashlib.sha256(machine.memory_image()).digest(),
+        dict(machine.vmm.trace.by_reason), machine.vmm.ticks,
+    )  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def dense(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Checkpoints close together, so that short runs have many."""
+    monkeypatch.setattr(history, "INTERVAL", 50)
+
+
+def floating(core: str) -> str:
+    """The source; where KVM has no SSE in ring 0, without it."""
+    if core != "kvm":
+        return SOURCE
+    return "\n".join(line for line in SOURCE.splitlines() if "xmm" not in line and "fninit" not in line)
+
+
+@pytest.mark.parametrize("core", CORES)
+def test_seek_to_and_fro(core: str) -> None:
+    """Wherever one goes, in whatever order, it is as it was the first time."""
+    with booted(core, floating(core)) as machine:
+        past, first = History(machine), {}
+        while machine.stop is None:
+            first[machine.vmm.instructions] = seen(machine)
+            past.step()
+        end = seen(machine)
+        places = Random(5).sample(sorted(first), 25)
+        for place in [*places, 0, max(first)]:
+            past.seek(place)
+            assert seen(machine) == first[place]
+        past.seek(10**9)
+        assert seen(machine) == end
+
+
+@pytest.mark.parametrize("core", ["interpreter", "trap:native"])
+def test_old_checkpoints_are_merged(core: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With few checkpoints allowed the past is as true, only farther away."""
+    monkeypatch.setattr(history, "MAX_CHECKPOINTS", 6)
+    monkeypatch.setattr(history, "MAX_UNDO", 8 << 12)
+    with booted(core, SOURCE) as machine:
+        past, first = History(machine), {}
+        while machine.stop is None:
+            first[machine.vmm.instructions] = seen(machine)
+            past.step()
+        for place in (600, 77, 300, 301, 0, 512):
+            past.seek(place)
+            assert seen(machine) == first[place]
+
+
+@pytest.mark.parametrize("core", ["interpreter", "trap:portable"])
+def test_typed_text_comes_again(core: str) -> None:
+    """What was typed, and when, belongs to the past; typing in the past begins another future."""
+    with booted(core, TYPING) as machine:
+        past = History(machine)
+        past.seek(120)
+        past.type_text(b"a")
+        past.seek(400)
+        typed = seen(machine)
+        assert machine.console()
+        past.seek(60)
+        assert machine.console() == ""
+        past.seek(400)
+        assert seen(machine) == typed
+        past.seek(100)
+        past.type_text(b"b")
+        past.seek(400)
+        assert seen(machine) != typed
+        assert [text for _, text in past.typed] == [b"b"]
+
+
+def test_a_poke_comes_again() -> None:
+    """A register changed by hand is changed again whenever that moment comes again."""
+    with booted("interpreter", SOURCE) as machine:
+        past = History(machine)
+        past.seek(100)
+        past.poke(lambda: machine.cpu.gpr.__setitem__(9, 0x1234))
+        past.seek(200)
+        changed = seen(machine)
+        past.seek(50)
+        assert machine.cpu.gpr[9] == 0
+        past.seek(200)
+        assert seen(machine) == changed
+        assert machine.cpu.gpr[9] == 0x1234
