@@ -21,28 +21,55 @@ def text(machine: dict[str, str | int], results: list[Result]) -> str:
     ]
     lines.insert(1, "-" * max(map(len, lines)))
     skipped = [f"{r.name}: not here: {r.reason}" for r in results if isinstance(r, Skipped)]
-    header = (
-        f"{machine['cpu']}, {machine['cpus']} CPUs, {machine['kernel']}, Python {machine['python']}"
-    )
-    return "\n".join([header, "", *(lines if len(rows) > 1 else []), *skipped])
+    return "\n".join([_header(machine), "", *(lines if len(rows) > 1 else []), *skipped])
+
+
+def markdown(machine: dict[str, str | int], results: list[Result]) -> str:
+    """The same for the README, without the spreads of the figures."""
+    lines = [
+        _header(machine), "",
+        "| | measured | | baseline | | ratio | target |", "|---|---|--:|---|--:|--:|---|",
+    ]  # fmt: skip
+    for figure in results:
+        if isinstance(figure, Figure):
+            ratio = _ratio(figure.ratio) if figure.ratio else ""
+            base = _median(figure.base, figure.unit) if figure.base else ""
+            value = _median(figure.value, figure.unit)
+            cells = (figure.name, figure.what, value, figure.baseline, base, ratio, _target(figure))
+            lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
 
 
 def _row(figure: Figure) -> tuple[str, ...]:
-    target = ""
-    if figure.limit is not None:
-        target = f"{figure.limit} {'met' if figure.limit.met(figure) else 'missed'}"
     return (
         figure.name, figure.what, _value(figure.value, figure.unit),
         figure.baseline, _value(figure.base, figure.unit) if figure.base else "",
         _ratio(figure.ratio) if figure.ratio else "",
-        target,
+        _target(figure),
     )  # fmt: skip
+
+
+def _header(machine: dict[str, str | int]) -> str:
+    return f"{machine['cpu']}, {machine['cpus']} CPUs, {machine['kernel']}, Python {machine['python']}"
+
+
+def _target(figure: Figure) -> str:
+    if figure.limit is None:
+        return ""
+    return f"{figure.limit} {'met' if figure.limit.met(figure) else 'missed'}"
+
+
+def _median(spread: Spread, unit: str) -> str:
+    return f"{spread.median:,.{_digits(spread)}f} {unit}"
+
+
+def _digits(spread: Spread) -> int:
+    return 0 if spread.median >= 100 else 1 if spread.median >= 10 else 2
 
 
 def _value(spread: Spread, unit: str) -> str:
     numbers = [spread.median, spread.low, spread.high]
-    digits = 0 if spread.median >= 100 else 1 if spread.median >= 10 else 2
-    median, low, high = (f"{number:,.{digits}f}" for number in numbers)
+    median, low, high = (f"{number:,.{_digits(spread)}f}" for number in numbers)
     return f"{median} {unit}" if low == high else f"{median} {unit} ({low}-{high})"
 
 

@@ -18,6 +18,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     listing = "; ".join(f"{name}: {m.summary}" for name, m in catalogue.MEASUREMENTS.items())
     parser.add_argument("names", metavar="NAME", nargs="*", help=f"which measurements ({listing})")
     parser.add_argument("--json", action="store_true", help="one JSON object instead of text")
+    parser.add_argument("--markdown", action="store_true", help="the table as the README has it")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -33,7 +34,7 @@ def run(arguments: argparse.Namespace) -> int:
         answer = {"schema": structured.SCHEMA, "machine": machine()}
         print(json.dumps(answer | {"figures": [_structured(r) for r in results]}, indent=2))
     else:
-        print(table.text(machine(), results))
+        print((table.markdown if arguments.markdown else table.text)(machine(), results))
     return OK
 
 
