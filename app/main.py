@@ -1,13 +1,14 @@
 """``ringscope``: finds the command, runs it, and turns every ending into an exit code.
 
 0 it ran and the cores agree, 1 they diverge, 2 bad usage or bad input, 3 a core asked for by name
-cannot run here, 130 Ctrl-C. Whatever a command needs is imported by the command: ``--help`` waits
-for no engine.
+cannot run here or the host refused what was needed, 130 Ctrl-C. Whatever a command needs is
+imported by the command: ``--help`` waits for no engine.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import difflib
 import importlib
 import io
@@ -67,6 +68,8 @@ class Parser(argparse.ArgumentParser):
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; gives the exit code."""
     words = list(sys.argv[1:] if arguments is None else arguments)
+    if sys.stdout is None:  # it was closed before we began
+        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - for as long as we live
     if isinstance(sys.stdout, io.TextIOWrapper):  # a guest's console on a terminal without its letters
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
@@ -77,9 +80,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return INTERRUPTED
     except BrokenPipeError:  # the reader has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop_output()
         return OK
+    except OSError as error:
+        print(f"ringscope: the host refused: {error}", file=sys.stderr)
+        _drop_output()
+        return UNAVAILABLE
+    except MemoryError:
+        print("ringscope: the host has not enough memory", file=sys.stderr)
+        return UNAVAILABLE
     return code
+
+
+def _drop_output() -> None:
+    """What is still buffered has nowhere to go; without this Python would try again at its end."""
+    with contextlib.suppress(OSError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _run(words: list[str]) -> int:

@@ -10,6 +10,8 @@ import ctypes
 import mmap
 import os
 
+from .errors import UnavailableError
+
 PAGE = 4096
 MIB = 1 << 20
 SCRATCH_PAGES = 16
@@ -21,6 +23,8 @@ class Ram:
     The scratch pages lie at the "physical" addresses from ``scratch`` on. No guest page table
     leads there; the VMM maps one of them when it opens a window onto a device for one instruction.
 
+    Raises UnavailableError where the host has no room for it.
+
     view: all of it, writable. fd: the memfd, or -1. address: the host virtual address (HVA).
     """
 
@@ -29,10 +33,17 @@ class Ram:
         self.scratch = size
         total = size + SCRATCH_PAGES * PAGE
         self.fd = -1
-        if hasattr(os, "memfd_create"):
-            self.fd = os.memfd_create("guest-ram", os.MFD_CLOEXEC)
-            os.ftruncate(self.fd, total)
-        self._map = mmap.mmap(self.fd, total)
+        try:
+            if hasattr(os, "memfd_create"):
+                self.fd = os.memfd_create("guest-ram", os.MFD_CLOEXEC)
+                os.ftruncate(self.fd, total)
+            self._map = mmap.mmap(self.fd, total)
+        except OSError as error:
+            if self.fd >= 0:
+                os.close(self.fd)
+            raise UnavailableError(
+                f"the host gives no {-(-total >> 20)} MiB for the guest's RAM ({error.strerror})"
+            ) from error
         self.view = memoryview(self._map)
         anchor = ctypes.c_char.from_buffer(self._map)
         self.address = ctypes.addressof(anchor)

@@ -7,7 +7,9 @@ anything else is refused as a damaged file.
 
 from __future__ import annotations
 
+import contextlib
 import io
+import os
 import pickle
 import zlib
 from dataclasses import dataclass
@@ -67,12 +69,19 @@ class _Reader(pickle.Unpickler):
 
 
 def save(session: LiveSession, path: str) -> None:
-    """Write a session to a file; it goes on as before. Raises InputError when that fails."""
+    """Write a session to a file; it goes on as before. Raises InputError when that fails, and what
+    was in the file before is still there."""
     content = zlib.compress(pickle.dumps(_collect(session), protocol=4), 1)
+    beside = f"{path}.{os.getpid()}"
     try:
-        with open(path, "wb") as file:
+        with open(beside, "wb") as file:
             file.write(MAGIC + content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(beside, path)
     except OSError as error:
+        with contextlib.suppress(OSError):
+            os.unlink(beside)
         raise InputError(f"cannot write: {error.strerror}", path) from error
 
 

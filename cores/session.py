@@ -54,8 +54,15 @@ class Absent:
 def start(program: Program, core: str, options: Options) -> Machine:
     """A booted machine. Raises UnavailableError when the core cannot run here."""
     disk = Disk(options.disk, write_through=options.disk_write) if options.disk else None
-    engine = registry.create(core)
-    return Machine(program, engine, ram=options.ram, disk=disk, input=options.input, pure=options.pure)
+    try:
+        return Machine(
+            program, registry.create(core), ram=options.ram, disk=disk, input=options.input,
+            pure=options.pure,
+        )  # fmt: skip
+    except BaseException:
+        if disk is not None:
+            disk.close()
+        raise
 
 
 class Session:

@@ -31,6 +31,8 @@ def explain() -> str | None:
         return in_words(error)
     try:
         return _missing(kvm) or _try(kvm)
+    except OSError as error:
+        return f"/dev/kvm is there, but does not answer as KVM does ({error.strerror})"
     finally:
         kvm.close()
 

@@ -65,6 +65,7 @@ SEGV_MAPERR, SEGV_ACCERR, SEGV_PKUERR = 1, 2, 4
 BUS_ADRALN, BUS_ADRERR = 1, 2
 FPE_INTDIV = 1
 TRAP_BRKPT, TRAP_TRACE, TRAP_HWBKPT = 1, 2, 4
+SIGSYS_BY_FILTER = 1
 
 USER_REGS = struct.Struct("<27Q")
 """struct user_regs_struct (sys/user.h), 216 bytes: r15 r14 r13 r12 rbp rbx r11 r10 r9 r8 rax rcx

@@ -211,7 +211,7 @@ class Vcpu:
         self, cpu: VirtualCpu, status: int, registers: tuple[int, ...], code: int, address: int
     ) -> Exit | None:
         """A step that ended in anything but its trap; None when it has not happened at all."""
-        if status >> 8 == _SIGSYS:
+        if status >> 8 == _SIGSYS and code == linux.SIGSYS_BY_FILTER:
             return Fault(Vector.PF, None, cpu.rip)
         vector = _vector(status, code)
         if vector == stops.FOREIGN:
@@ -251,7 +251,9 @@ class Vcpu:
                 return exit
 
     def _run_fault(self, cpu: VirtualCpu, status: int, code: int, address: int) -> Exit:
-        if status >> 8 == _SIGSYS:  # the vsyscall page: the call went there, and came back
+        if (
+            status >> 8 == _SIGSYS and code == linux.SIGSYS_BY_FILTER
+        ):  # the vsyscall page: the call went there, and came back
             cpu.gpr[4] -= 8
             cpu.rip = address
             return _unreachable(address)
