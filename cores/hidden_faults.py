@@ -190,12 +190,13 @@ class HiddenFaults:
                 patcher.written(gpa, length)
             self.memory.writes.clear()
         patcher.control_changed()
-        patcher.enter()
+        if patcher.shared:
+            patcher.enter()
         patcher.entering(self.cpu.rip)
 
     def left(self) -> None:
         """The guest has been left: what it stored into shared pages belongs into RAM."""
-        if self.patcher is not None:
+        if self.patcher is not None and self.patcher.shared:
             self.patcher.left()
 
     def at_patch(self) -> bool:

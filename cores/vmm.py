@@ -397,9 +397,9 @@ class Vmm:
             handled = self.emulator.execute(insn)
             if self.shadow and self.shadow.rights() != rights:
                 self.flush(None)
-        if self.trap or insn.reason in KVM_LEAVES_FOR:
+        if self.trap or (self.engine.traits.delivers and insn.reason in KVM_LEAVES_FOR):
             assert insn.reason is not None
-            self.record(insn, insn.reason, handled, why, at, ring)
+            self._record_at(at, insn.code, insn.reason, handled, why, ring)
 
     def _bridge(self, insn: Instruction) -> None:
         """Complete an ordinary instruction that the engine should have executed, and cannot."""
