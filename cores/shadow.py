@@ -68,7 +68,7 @@ class ShadowPages:
         self._mappings: dict[tuple[int, int], tuple[int, int]] = {}  # (space, GVA) -> (GPA, length)
         self._executed: set[tuple[int, int]] = set()  # pages mapped from the twin
         self._large: set[tuple[int, int]] = set()
-        self._gigantic = False
+        self._pieces = False  # some guest page is mapped in pieces smaller than itself
 
     def map_boot(self) -> None:
         """Map ahead what the platform's boot tables map: all RAM from 64 KiB on, identically.
@@ -97,13 +97,13 @@ class ShadowPages:
         if not self.memory.is_ram(frame, PAGE):
             return Filled.DEVICE
         self.fills += 1
-        self._gigantic |= page.size > LARGE
         if len(self._mappings) >= MAX_MAPPINGS:
             self.drop_all()
         writable = page.dirty and self._may_write(page)  # clean pages fault once more, to set D
         executable = self._may_execute(page)
         if self.patcher is not None:
             if execute or frame in self.patcher.pages:
+                self._pieces |= page.size > PAGE
                 return self._fill_code(
                     gva & -PAGE, frame, writable, executable, write=write, execute=execute
                 )
@@ -113,6 +113,7 @@ class ShadowPages:
             start, frame, length = gva & -PAGE, page.gpa & -PAGE, PAGE
             if not self._map(start, frame, length, writable, executable):
                 return Filled.UNREACHABLE
+        self._pieces |= length < page.size
         if self.patcher is not None and length > PAGE:
             for code in self.patcher.pages:
                 if frame <= code < frame + length:  # code shows through only where it is executed
@@ -217,7 +218,7 @@ class ShadowPages:
 
     def drop(self, gva: int) -> None:
         """INVLPG: forget one page, in both spaces; all of it where it is a large one."""
-        if self._gigantic or self.ahead:  # mapped in pieces of another size than the guest's pages
+        if self._pieces or self.ahead:  # mapped in pieces of another size than the guest's pages
             self.drop_all()
             return
         for space in (KERNEL_SPACE, USER_SPACE):
@@ -238,7 +239,7 @@ class ShadowPages:
         self.engine.drop_all()
         self.ahead = False
         self._large.clear()
-        self._gigantic = False
+        self._pieces = False
         self._mappings.clear()
         self._executed.clear()
 

@@ -369,3 +369,13 @@ map_it:
     invlpg [0x60000]
     mov rbx, [0x60000]
     mov rcx, cr3
+
+## large_page_over_the_hole: INVLPG forgets all of a large page, also where no large mapping can serve it
+%faults #PF
+    call own_tables
+    mov qword ptr [0x82018], 0x83               # 6 MiB -> 0, with the screen in it
+    mov rax, [0x660000]
+    mov qword ptr [0x82018], 0
+    invlpg [0x600000]
+    mov ecx, 0x660000
+! mov rbx, [rcx]
