@@ -58,8 +58,8 @@ from .x86.operand_checks import (
     LOADS_MXCSR,
     address_fault,
     beyond_canonical,
-    check_alignment,
     check_mxcsr,
+    check_operands,
     mistranslated,
 )  # fmt: skip
 from .x86.paging import PAGE, Mmu
@@ -243,7 +243,7 @@ class Vmm:
                 check_floating(insn, self.cpu)  # on a trap core CR0.TS and EM are virtual
             if self._translated:
                 if insn.access or insn.implicit:
-                    check_alignment(insn, self.cpu)
+                    check_operands(insn, self.cpu, self.mmu.translate)
                 if insn.mnemonic in LOADS_MXCSR:
                     check_mxcsr(insn, self.cpu, self.mmu.read)
                 return not mistranslated(insn)

@@ -24,6 +24,7 @@ _UNALIGNED = frozenset({
 """SSE instructions whose 16-byte operand may lie anywhere (SDM vol. 2, table 2-21)."""
 
 STACK_SEGMENT = 2
+_PAGE = 4096
 LOADS_MXCSR = {"ldmxcsr": 0, "fxrstor": 24, "fxrstor64": 24}
 """Instructions that load MXCSR, and where in their operand it stands."""
 MXCSR_MASK = 0xFFFF
@@ -35,19 +36,24 @@ def mistranslated(insn: Instruction) -> bool:
     return insn.length > 1 and insn.mnemonic in ("lahf", "sahf") and insn.code[-2] & 0xF0 == 0x40
 
 
-def check_alignment(insn: Instruction, cpu: VirtualCpu) -> None:
-    """Raises GuestFault #GP(0) for a misaligned SSE operand, and #AC(0) for any misaligned one of
-    user code that asked for it (SDM vol. 3, 6.15). Called for instructions with memory operands."""
+def check_operands(insn: Instruction, cpu: VirtualCpu, translate: Callable[..., int]) -> None:
+    """Raises GuestFault #GP(0) for a misaligned SSE operand, #AC(0) for any misaligned one of user code
+    that asked for it (SDM vol. 3, 6.15), and the #PF of a store of 16 bytes into two pages, of which
+    Unicorn would make the first half. translate: ``Mmu.translate``. Called for instructions
+    with memory operands."""
     alignment_check = cpu.rflags & Flag.AC and cpu.cr0 & Cr0.AM and cpu.cpl == 3
     if not insn.floating and not alignment_check:
         return
     whole = insn.repeat or insn.mnemonic == "enter"  # several accesses, told as one
-    for gva, length, _ in accesses(insn, cpu):
+    for gva, length, write in accesses(insn, cpu):
         if length == 16 and insn.floating and gva % 16 and _must_be_aligned(insn):
             raise general_protection()
         unit = insn.operand_size if whole else length
         if alignment_check and length and unit in (2, 4, 8) and gva % unit:
             raise GuestFault(Vector.AC, 0)
+        if write and length == 16 and not whole and gva % _PAGE > _PAGE - length:
+            translate(gva, write=True)
+            translate((gva | _PAGE - 1) + 1 & MASK64, write=True)
 
 
 def _must_be_aligned(insn: Instruction) -> bool:

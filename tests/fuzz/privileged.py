@@ -76,6 +76,8 @@ EXTENSIONS = (
 )  # fmt: skip
 
 
+STRINGS = range(0xA4, 0xB0)
+"""String instructions: with a random RCX they overwrite everything. After 0F, AE is FXSAVE."""
 TOUCHES = (
     "mov rax, [rcx]", "mov [rcx], rdx", "add [rcx], eax", "xchg [rcx], al", "cmp byte ptr [rcx], 0",
     "lock inc qword ptr [rcx]", "inc byte ptr [rcx]", "push qword ptr [rcx]", "movups xmm0, [rcx]",
@@ -107,7 +109,8 @@ class RandomGuest:
             "setup": self.setup + (_enter_user() if self.user else ""),
             "slots": "\n".join(_slot(step) for step in self.steps),
             "gates": _gates(),
-            "pages": ".quad " + ", ".join(f"{page << 12 | 3:#x}" for page in range(512)),
+            "pages": ".quad "
+            + ", ".join(f"{page << 12 | 3:#x}" if page > 15 else "0" for page in range(512)),
         }
         return re.sub(r"^\{(\w+)\}$", lambda m: parts[m[1]], FRAME, flags=re.MULTILINE)
 
@@ -336,7 +339,7 @@ class Privileged:
         code[0] = self.random.choice((0x0F, 0x66, 0xF2, 0xF3, 0x48, code[0] & 0x3F))
         if 0x66 in code:
             code = [byte & 0x3F if byte in BRANCHES else byte for byte in code]
-        code = [0x2E if byte == 0xAE else byte for byte in code]
+        code = [byte & 0x2F if byte in STRINGS else byte for byte in code]
         code = [byte & 0x3F if byte & 0xF8 == 0xD8 else byte for byte in code]
         return ".byte " + ", ".join(f"{byte:#x}" for byte in code)
 
@@ -344,7 +347,8 @@ class Privileged:
         return self.load(self.register())
 
     def stack(self) -> str:
-        return self.random.choice(("mov rsp, 0x3f0000", "push rax", "pop rcx", "enter 16, 1", "leave",
+        leave = "mov ebp, 0x3e0000\nleave"
+        return self.random.choice(("mov rsp, 0x3f0000", "push rax", "pop rcx", "enter 16, 1", leave,
                                    "mov rbx, 0x300000", "mov rsp, 0x3e0000"))  # fmt: skip
 
 

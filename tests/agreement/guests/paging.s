@@ -379,3 +379,16 @@ map_it:
     invlpg [0x600000]
     mov ecx, 0x660000
 ! mov rbx, [rcx]
+
+## wide_store_across_pages [exact]: a store of 16 bytes whose second page is missing stores nothing
+%faults #PF(2) #PF(2)
+    call own_tables
+    mov rax, 0x1111111111111111
+    mov [0x60ff8], rax
+    mov qword ptr [PT + 8 * 0x61], 0
+    invlpg [0x61000]
+    mov ecx, 0x60ff8
+    movq xmm1, rcx
+! movups [rcx], xmm1
+! movdqu [rcx], xmm1
+    mov rbx, [rcx]
