@@ -2,15 +2,17 @@
 
 It says #UD to F6 /1 and F7 /1, which are TEST (SDM vol. 2, appendix A.3 leaves them blank, but every
 CPU takes them), and to 0F 0D and 0F 18 with a register operand, which are NOPs (vol. 2, PREFETCHW,
-PREFETCHh). LAHF and SAHF with a REX prefix it executes wrongly (``operand_checks.mistranslated``).
+PREFETCHh). LAHF and SAHF with a REX prefix, and RET of 32 KiB and more, it executes wrongly
+(``operand_checks.mistranslated``).
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from ..x86.faults import general_protection
 from ..x86.instruction import Instruction
-from ..x86.registers import ARITHMETIC_FLAGS, RAX, Flag
+from ..x86.registers import ARITHMETIC_FLAGS, MASK64, RAX, RSP, Flag, canonical
 
 if TYPE_CHECKING:
     from ..emulator import Emulator, Handlers
@@ -40,9 +42,19 @@ def sahf(e: Emulator, insn: Instruction) -> str:
     return "the low flags = AH"
 
 
+def ret(e: Emulator, insn: Instruction) -> str:
+    rsp = e.cpu.gpr[RSP]
+    target = int.from_bytes(e.mmu.read(rsp, 8), "little")
+    if not canonical(target):
+        raise general_protection()
+    e.cpu.gpr[RSP] = (rsp + 8 + (e.read(insn, insn.operands[0]) & 0xFFFF)) & MASK64
+    e.next_rip = target
+    return f"returned to {target:#x}"
+
+
 def nop(e: Emulator, insn: Instruction) -> str:
     return "nothing"
 
 
-HANDLERS: Handlers = {"test": test, "nop": nop, "lahf": lahf, "sahf": sahf}
+HANDLERS: Handlers = {"test": test, "nop": nop, "lahf": lahf, "sahf": sahf, "ret": ret}
 """Called when an engine that translates has refused one of these, or would get it wrong."""

@@ -32,8 +32,12 @@ MXCSR_MASK = 0xFFFF
 
 def mistranslated(insn: Instruction) -> bool:
     """Does Unicorn do something else than a CPU, and says nothing? With a REX prefix its LAHF and SAHF
-    take SPL for AH."""
-    return insn.length > 1 and insn.mnemonic in ("lahf", "sahf") and insn.code[-2] & 0xF0 == 0x40
+    take SPL for AH, and it gives the number of bytes that RET releases a sign."""
+    if insn.mnemonic in ("lahf", "sahf"):
+        return insn.length > 1 and insn.code[-2] & 0xF0 == 0x40
+    if insn.mnemonic == "ret" and insn.operands:
+        return insn.code[-1] >= 0x80
+    return False
 
 
 def check_operands(insn: Instruction, cpu: VirtualCpu, translate: Callable[..., int]) -> None:

@@ -192,6 +192,18 @@ five:
 release:
     .byte 0xc2, 0x10, 0x00
 
+## return_and_release_much: RET's and ENTER's number of bytes has no sign
+    mov rsp, 0x390000
+    call release_much
+    mov rbx, rsp
+    mov rbp, rsp
+    enter 0x9000, 0
+    mov rcx, rsp
+    leave
+%more
+release_much:
+    .byte 0xc2, 0x00, 0x90
+
 ## conditional_moves_and_sets: a 32-bit CMOV clears the upper half even when it does not move
     mov rax, -1
     mov rbx, -1
