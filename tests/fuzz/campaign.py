@@ -21,7 +21,8 @@ from cores.session import Options, start
 
 from . import straightline
 from .known import known
-from .privileged import RandomGuest, paging, privileged
+from .paging import paging
+from .privileged import RandomGuest, privileged
 
 REGRESSIONS = Path(__file__).parent / "regressions"
 LEVELS = (1, 2, 3)
