@@ -1,0 +1,361 @@
+"""What is changed, one at a time, and which tests must notice."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+DEVICES = "tests/cores/devices"
+X86 = "tests/cores/x86"
+EXACT = "tests/agreement/test_mechanisms.py::test_exact"
+FREE = "tests/agreement/test_mechanisms.py::test_free"
+PTRACE = "tests/cores/engines/ptrace"
+CONTAINMENT = "tests/e2e/test_containment_ptrace.py"
+HOSTILE = "tests/e2e/test_hostile_guests.py::test_hostile_guest"
+
+
+@dataclass(frozen=True)
+class Mutation:
+    """In ``file`` the one place of ``old`` becomes ``new``. tests: what pytest is given."""
+
+    what: str
+    file: str
+    old: str
+    new: str
+    tests: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return f"{self.file}: {self.what}"
+
+
+MUTATIONS = (
+    # Devices: a value, a bit
+    Mutation(
+        "PICs open at boot",
+        "cores/devices/pic.py",
+        "self.imr = 0xFF  #",
+        "self.imr = 0x00  #",
+        (f"{DEVICES}/test_pic.py",),
+    ),
+    Mutation(
+        "vector base off by a bit",
+        "cores/devices/pic.py",
+        "value & 0xF8",
+        "value & 0xF0",
+        (f"{DEVICES}/test_pic.py",),
+    ),
+    Mutation(
+        "UART never empty",
+        "cores/devices/uart.py",
+        "0x01, 0x02, 0x60  # LSR",
+        "0x01, 0x02, 0x20  # LSR",
+        (f"{DEVICES}/test_uart.py",),
+    ),
+    Mutation(
+        "PIT a little slow",
+        "cores/devices/pit.py",
+        "FREQUENCY = 1_193_182",
+        "FREQUENCY = 1_193_181",
+        (f"{DEVICES}/test_pit.py",),
+    ),
+    Mutation(
+        "latched status without its mode",
+        "cores/devices/pit.py",
+        "self.access << 4 | self.mode << 1 | self.bcd",
+        "self.access << 4 | self.bcd",
+        (f"{DEVICES}/test_pit.py",),
+    ),
+    Mutation(
+        "the battery is empty",
+        "cores/devices/cmos.py",
+        "return 0x80 if index == REGISTER_D",
+        "return 0x00 if index == REGISTER_D",
+        (f"{DEVICES}/test_cmos.py",),
+    ),
+    Mutation(
+        "another test result",
+        "cores/devices/keyboard.py",
+        "ACK, RESEND, TEST_PASSED = 0xFA, 0xFE, 0xAA",
+        "ACK, RESEND, TEST_PASSED = 0xFA, 0xFE, 0xAB",
+        (f"{DEVICES}/test_keyboard.py",),
+    ),
+    Mutation(
+        "the drive is never ready",
+        "cores/devices/ata.py",
+        "0x80, 0x40, 0x10, 0x08, 0x01  # status",
+        "0x80, 0x20, 0x10, 0x08, 0x01  # status",
+        (f"{DEVICES}/test_ata.py",),
+    ),
+    Mutation(
+        "the disk's end forgotten",
+        "cores/devices/paravirtual.py",
+        "lba + count > disk.sectors",
+        "lba > disk.sectors",
+        (f"{DEVICES}/test_paravirtual.py",),
+    ),
+    Mutation(
+        "buffers outside RAM",
+        "cores/devices/paravirtual.py",
+        "if not self._memory.is_ram(buffer, length):",
+        "if buffer < 0:",
+        (f"{DEVICES}/test_paravirtual.py",),
+    ),
+    Mutation(
+        "power-off by any value",
+        "cores/devices/power.py",
+        "SLEEP_ENABLE = 0x2000",
+        "SLEEP_ENABLE = 0x1000",
+        (f"{DEVICES}/test_board.py",),
+    ),
+    # The platform
+    Mutation(
+        "no WP at boot",
+        "cores/x86/paging.py",
+        "return page.writable or not write or not cpu.cr0 & _WP",
+        "return page.writable or not write or not cpu.cr0",
+        (f"{X86}/test_paging.py",),
+    ),
+    Mutation(
+        "I/O map inside the TSS",
+        "cores/platform.py",
+        'struct.pack("<H", TSS_LIMIT + 1)',
+        'struct.pack("<H", TSS_LIMIT)',
+        ("tests/cores/test_platform.py",),
+    ),
+    Mutation(
+        "CPUID promises one more feature",
+        "cores/platform.py",
+        "(0, 9, 13, 19, 20, 23, 31)",
+        "(0, 9, 12, 13, 19, 20, 23, 31)",
+        ("tests/cores/test_platform.py",),
+    ),
+    # Paging and delivery: a bit
+    Mutation(
+        "user pages for everyone",
+        "cores/x86/paging.py",
+        "user=bool(rights & USER)",
+        "user=True",
+        (f"{X86}/test_paging.py",),
+    ),
+    Mutation(
+        "reserved bits ignored",
+        "cores/x86/paging.py",
+        "if entry & (reserved_always |",
+        "if entry & (0 |",
+        (f"{X86}/test_paging.py",),
+    ),
+    Mutation(
+        "dirty at each access",
+        "cores/x86/paging.py",
+        "marks = ACCESSED | DIRTY if write else ACCESSED",
+        "marks = ACCESSED | DIRTY",
+        (f"{X86}/test_paging.py",),
+    ),
+    Mutation(
+        "no-execute of upper tables lost",
+        "cores/x86/paging.py",
+        "no_execute |= entry & NO_EXECUTE",
+        "no_execute = entry & NO_EXECUTE",
+        (f"{X86}/test_paging.py", f"{X86}/test_paging_random.py"),
+    ),
+    Mutation(
+        "trap gates clear IF",
+        "cores/x86/interrupts.py",
+        "_CLEARED | _IF if gate.type == INTERRUPT_GATE else _CLEARED",
+        "_CLEARED | _IF",
+        (f"{X86}/test_interrupts.py",),
+    ),
+    Mutation(
+        "no RF in a fault's frame",
+        "cores/x86/interrupts.py",
+        "        image |= _RF\n",
+        "        pass\n",
+        (f"{X86}/test_interrupts.py",),
+    ),
+    Mutation(
+        "page faults never double",
+        "cores/x86/interrupts.py",
+        "return second == Vector.PF or second in _CONTRIBUTORY",
+        "return False",
+        (f"{X86}/test_interrupts.py",),
+    ),
+    Mutation(
+        "OF survives a shift",
+        "cores/x86/undefined.py",
+        "undefined = AF if count == 1 else AF | OF\n    if",
+        "undefined = AF\n    if",
+        (f"{X86}/test_undefined.py",),
+    ),
+    Mutation(
+        "REP counted in bytes",
+        "cores/x86/touched.py",
+        "length = size * min(count, most)",
+        "length = min(count, most)",
+        (f"{X86}/test_touched.py",),
+    ),
+    # The VMM
+    Mutation(
+        "a fault counts as an instruction",
+        "cores/vmm.py",
+        "        self.deliveries += 1\n",
+        "        self.deliveries += 1\n        self.instructions += 1\n",
+        ("tests/cores/test_vmm.py",),
+    ),
+    Mutation(
+        "exits an instruction late",
+        "cores/vmm.py",
+        "        at, ring = self.cpu.rip, self.cpu.cpl\n        if insn.reason",
+        "        at, ring = None, self.cpu.cpl\n        if insn.reason",
+        ("tests/cores/test_vmm.py", "tests/app/test_cli.py"),
+    ),
+    Mutation(
+        "STI without its shadow",
+        "cores/emulation/flags.py",
+        "e.shadows_next = not e.cpu.rflags & Flag.IF",
+        "e.shadows_next = False",
+        (f"{EXACT}[sti_shadow]", "tests/cores/x86/test_control.py"),
+    ),
+    Mutation(
+        "PUSHF pushes RF",
+        "cores/emulation/flags.py",
+        "image = e.cpu.rflags & ~(Flag.RF | Flag.VM)",
+        "image = e.cpu.rflags & ~Flag.VM",
+        (f"{EXACT}[resume_flag]", f"{EXACT}[pushf_popf]"),
+    ),
+    Mutation(
+        "stale shadow after INVLPG",
+        "cores/vmm.py",
+        "                self.shadow.drop(gva)\n",
+        "                pass\n",
+        ("tests/cores/test_shadow.py", f"{EXACT}[stale_translation]"),
+    ),
+    Mutation(
+        "read-only pages are writable",
+        "cores/shadow.py",
+        "return page.writable or not self.cpu.cr0 & Cr0.WP",
+        "return True",
+        (f"{EXACT}[write_protect]",),
+    ),
+    Mutation(
+        "silent instructions run unseen",
+        "cores/patch.py",
+        "if insn.sensitivity in (Sensitivity.SILENT, Sensitivity.ABSENT):",
+        "if False:",
+        ("tests/cores/test_patch.py", f"{FREE}[pushf_popf]"),
+    ),
+    Mutation(
+        "code pages stay writable",
+        "cores/shadow.py",
+        "        if not code.guarded:\n",
+        "        if False:\n",
+        ("tests/e2e/test_hostile_guests.py::test_a_race_with_the_patcher_is_lost",),
+    ),
+    Mutation(
+        "windows without end",
+        "cores/window.py",
+        "if len(self._pages) == SCRATCH_PAGES:",
+        "if False:",
+        (f"{HOSTILE}[rep-mmio-exact]",),
+    ),
+    Mutation(
+        "endless patience",
+        "cores/patience.py",
+        "if perf_counter() > self._end:",
+        "if False:",
+        (f"{HOSTILE}[rep-ports-for-ever-exact]",),
+    ),
+    Mutation(
+        "the console takes everything",
+        "cores/devices/board.py",
+        "MOST_CONSOLE = 64 << 20",
+        "MOST_CONSOLE = 64 << 40",
+        (f"{HOSTILE}[console-flood-free]",),
+    ),
+    # The cage
+    Mutation(
+        "the filter allows any mmap",
+        "cores/engines/ptrace/stub.py",
+        '(low + 8 * 3, linux.MAP_SHARED | linux.MAP_FIXED, "equal"),',
+        "",
+        (CONTAINMENT,),
+    ),
+    Mutation(
+        "descriptors stay open",
+        "cores/engines/ptrace/process.py",
+        "linux.SYS_CLOSE_RANGE, stub.TWIN_FD + 1",
+        "linux.SYS_CLOSE_RANGE, stub.TWIN_FD + 99",
+        (CONTAINMENT,),
+    ),
+    Mutation(
+        "no EXITKILL",
+        "cores/engines/ptrace/sys_linux.py",
+        "PTRACE_O_EXITKILL | PTRACE_O_TRACESYSGOOD)",
+        "PTRACE_O_TRACESYSGOOD)",
+        (CONTAINMENT,),
+    ),
+    Mutation(
+        "signals from outside are the guest's",
+        "cores/engines/ptrace/stops.py",
+        "return _VECTORS.get((stop, code), FOREIGN)",
+        "return _VECTORS.get((stop, code or linux.SI_KERNEL), FOREIGN)",
+        ("tests/e2e/test_host_faults.py::test_a_storm_of_signals",),
+    ),
+    Mutation(
+        "CPUID counted as time",
+        "cores/x86/sensitive.py",
+        '("cpuid",), SILENT, Reason.CPUID',
+        '("cpuid",), SILENT, Reason.TSC',
+        (f"{X86}/test_reasons.py",),
+    ),
+    ),
+    # Sessions and reports
+    Mutation(
+        "lockstep compares no registers",
+        "cores/lockstep.py",
+        "        if all(other == first for other in others):\n            return {}\n        columns",
+        "        return {}\n        columns",
+        ("tests/cores/test_lockstep.py", "tests/app/test_cli.py"),
+    ),
+    Mutation(
+        "free mode forgets the exit status",
+        "cores/session.py",
+        '        "exit_status": machine.vmm.exit_status,\n',
+        "",
+        ("tests/cores/test_session.py",),
+    ),
+    Mutation(
+        "divergence ends with 0",
+        "app/commands/compare.py",
+        "return DIVERGED if",
+        "return OK if",
+        ("tests/app/test_cli.py",),
+    ),
+    Mutation(
+        "registers as bare numbers",
+        "app/structured.py",
+        "{n: hex(v) for n, v in registers.items()}",
+        "dict(registers)",
+        ("tests/app/test_cli.py",),
+    ),
+    Mutation(
+        "an old save is overwritten in place",
+        "cores/saved.py",
+        'beside = f"{path}.{os.getpid()}"',
+        "beside = path",
+        ("tests/e2e/test_host_faults.py::test_what_was_saved_stays",),
+    ),
+    # Lessons
+    Mutation(
+        "an expectation that is false",
+        "lessons/course/01-two-ways.md",
+        '"each.rbx == 10"',
+        '"each.rbx == 11"',
+        ("tests/lessons/test_course.py::test_every_claim_holds",),
+    ),
+    Mutation(
+        "an answer that is wrong",
+        "lessons/course/01-two-ways.md",
+        'when = "new.trap.exits == 0"',
+        'when = "new.trap.exits == 1"',
+        ("tests/lessons/test_course.py::test_every_claim_holds",),
+    ),
+)

@@ -1,0 +1,46 @@
+"""The suite can turn red: a few mutations here, all of them by `python -m tests.mutation --all`."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT))
+
+from tests.mutation.mutations import MUTATIONS, Mutation  # noqa: E402 - tests is no installed package
+
+
+def mutation(*words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "tests.mutation", *words], cwd=ROOT, check=False, timeout=580,
+        capture_output=True, text=True, env=os.environ | {"PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("change", MUTATIONS, ids=str)
+def test_every_mutation_applies(change: Mutation) -> None:
+    """The text that it changes stands in the file once, and the tests that it names are there."""
+    assert (ROOT / change.file).read_text().count(change.old) == 1
+    assert change.old != change.new
+    assert all((ROOT / test.partition("::")[0]).exists() for test in change.tests)
+
+
+@pytest.mark.timeout(120)
+def test_some_are_noticed() -> None:
+    """A device's value, a page-table bit and an expectation of delivery, changed: red each time."""
+    done = mutation("mode", "trap gates", "user pages")
+    assert done.returncode == 0, done.stdout
+    assert done.stdout.endswith("3 of 3 mutations were noticed\n")
+
+
+@pytest.mark.full
+@pytest.mark.timeout(600)
+def test_a_handful_is_noticed() -> None:
+    """Each eighth, as the command without words tries them."""
+    done = mutation()
+    assert done.returncode == 0, done.stdout
