@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from agreement_lab import kvm_is_whole
 
 from assets import genesis
 from assets.disks.build import IMAGE, contents, image
@@ -136,6 +137,8 @@ def test_exact(guest: str, core: str) -> None:
 def test_free(guest: str, core: str) -> None:
     """At full speed the guest ends alike: the same console, screen and exit status."""
     case = CASES[guest]
+    if core == "kvm" and guest.startswith("tinyos") and not kvm_is_whole():
+        pytest.skip("this host's KVM may miss interrupts in free mode (ringscope doctor)")
     report = run(case, core, free=True)
     assert report.divergence is None
     ends_as_told(case, report.cores[-1])
