@@ -306,7 +306,6 @@ MUTATIONS = (
         '("cpuid",), SILENT, Reason.TSC',
         (f"{X86}/test_reasons.py",),
     ),
-    ),
     # Sessions and reports
     Mutation(
         "lockstep compares no registers",

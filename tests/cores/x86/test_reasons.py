@@ -1,4 +1,4 @@
-"""The reason under which each sensitive instruction is counted: users' lessons and scripts rely on it."""
+"""The reason under which each sensitive instruction is counted: lessons and scripts rely on it."""
 
 from __future__ import annotations
 
