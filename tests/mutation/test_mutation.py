@@ -33,7 +33,7 @@ def test_every_mutation_applies(change: Mutation) -> None:
 @pytest.mark.timeout(120)
 def test_some_are_noticed() -> None:
     """A device's value, a page-table bit and an expectation of delivery, changed: red each time."""
-    done = mutation("mode", "trap gates", "user pages")
+    done = mutation("latched status", "trap gates", "user pages")
     assert done.returncode == 0, done.stdout
     assert done.stdout.endswith("3 of 3 mutations were noticed\n")
 
