@@ -164,7 +164,7 @@ def _write(file: BinaryIO, program: Program, ram: int, layout: Layout, data: Dis
 def _add_loader(memory: PhysicalMemory, cpu: VirtualCpu, layout: Layout) -> None:
     """Put the boot code, its parameters and the list of runs into the boot information's page."""
     runs = b"".join(struct.pack("<4I", run.gpa, run.sectors, run.lba, 0) for run in layout.runs)
-    efer = cpu.efer & ~int(Efer.LMA)  # the CPU sets LMA itself
+    efer = cpu.efer & ~Efer.LMA  # the CPU sets LMA itself
     parameters = cpu.rip, cpu.gpr[RSP], memory.size, cpu.cr0, cpu.cr3, cpu.cr4, efer
     parts = {
         _RUNS: runs,

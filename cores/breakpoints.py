@@ -19,16 +19,12 @@ from typing import TYPE_CHECKING
 
 from .errors import InputError
 from .x86.instruction import Reason
-from .x86.registers import MASK64, STATE_NAMES, Flag
+from .x86.registers import FLAG_BITS, MASK64, STATE_NAMES
 
 if TYPE_CHECKING:
     from .session import Session
 
-FLAGS = {
-    flag.name.lower(): flag.value.bit_length() - 1
-    for flag in Flag
-    if flag.name and flag.name != "FIXED"
-}
+FLAGS = {name.lower(): bits.bit_length() - 1 for name, bits in FLAG_BITS.items() if name != "FIXED"}
 _TESTS: dict[str, Callable[[int, int], bool]] = {
     "=": operator.eq, "==": operator.eq, "!=": operator.ne,
     "<": operator.lt, ">": operator.gt, "<=": operator.le, ">=": operator.ge,

@@ -17,7 +17,7 @@ from .x86.descriptors import (
     Descriptor,
 )
 from .x86.faults import GuestFault
-from .x86.registers import MASK64, SEGMENT_NAMES, Vector
+from .x86.registers import MASK64, SEGMENT_NAMES, VECTOR_NAMES
 
 MOST_ENTRIES = 256
 """Of a GDT, which may have 8192."""
@@ -137,7 +137,6 @@ def _gates(machine: Machine) -> list[Gate]:
     cpu = machine.cpu
     count = min((cpu.idtr.limit + 1) // GATE, VECTORS)
     words = _quadwords(machine, cpu.idtr.base, 2 * count) or []
-    names = {vector.value: "#" + vector.name for vector in Vector}
     gates = []
     for vector in range(len(words) // 2):
         d = Descriptor(
@@ -147,7 +146,8 @@ def _gates(machine: Machine) -> list[Gate]:
             continue
         gates.append(
             Gate(
-                vector, names.get(vector, ""), _SYSTEM_TYPES.get(d.type, f"reserved type {d.type:x}"),
+                vector, VECTOR_NAMES.get(vector, ""),
+                _SYSTEM_TYPES.get(d.type, f"reserved type {d.type:x}"),
                 d.gate_selector, d.gate_offset, d.dpl, d.low >> 32 & 7, d.present,
             )
         )  # fmt: skip

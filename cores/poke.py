@@ -20,7 +20,7 @@ from .x86.faults import GuestFault
 from .x86.paging import PAGE, walk
 from .x86.registers import ARITHMETIC_FLAGS, GPR_NAMES, MASK64, Flag, canonical
 
-CHANGEABLE_FLAGS = ARITHMETIC_FLAGS | int(Flag.IF | Flag.DF | Flag.AC | Flag.ID)
+CHANGEABLE_FLAGS = ARITHMETIC_FLAGS | Flag.IF | Flag.DF | Flag.AC | Flag.ID
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ from .platform import BOOT_INFORMATION, boot
 from .program import Program, Segment
 from .ram import PAGE, Ram
 from .virtual_cpu import VirtualCpu
-from .x86.registers import GPR_NAMES, RSP, Vector
+from .x86.registers import GPR_NAMES, RSP, VECTOR_NAMES
 from .x86.sensitive import FAR, NEXT, STACK, TABLE, Entry
 
 _CODE, _STACK_TOP = 0x100000, 0x180000
@@ -85,7 +85,7 @@ def _finding(entry: Entry, exit: Exit, memory: PhysicalMemory, cpu: VirtualCpu) 
             outcome = "kernel answers" if emulated else "runs"
             return Finding(entry, outcome, answer=_answer(entry, memory, cpu))
         case Fault(vector=vector):
-            return Finding(entry, "traps", vector=f"#{Vector(vector).name}")
+            return Finding(entry, "traps", vector=VECTOR_NAMES[vector])
         case SystemCall():
             return Finding(entry, "system call")
         case Failed(reason=reason):

@@ -63,11 +63,10 @@ from .x86.operand_checks import (
     mistranslated,
 )  # fmt: skip
 from .x86.paging import PAGE, Mmu
-from .x86.registers import MASK64, RSP, Flag, PageFault, Vector
+from .x86.registers import MASK64, RSP, VECTOR_NAMES, Flag, PageFault, Vector
 from .x86.touched import accesses, touched
 from .x86.undefined import keeps_memory, settle
 
-VECTOR_NAMES = {vector.value: "#" + vector.name for vector in Vector}
 NEVER = 1 << 63
 KVM_LEAVES_FOR = frozenset({Reason.IO, Reason.HLT})
 """What hardware support returns to user space for; the rest of what the VMM completes in exact mode

@@ -31,7 +31,7 @@ from cores.trace import ExitEvent
 from cores.x86.decode import Truncated, decode, text
 from cores.x86.faults import GuestFault
 from cores.x86.instruction import Reason
-from cores.x86.registers import GPR_NAMES, Flag
+from cores.x86.registers import FLAG_BITS, GPR_NAMES
 
 from .expressions import CORE_NAMES, EACH, Expression, ExpressionError, Value
 
@@ -160,10 +160,10 @@ def machine_value(machine: MachineSnapshot, name: list[str]) -> Value:
             return Hex(machine.registers[GPR_NAMES[number]] >> shift & (1 << 8 * size) - 1)
         case [flag] if (
             flag.startswith("flag_")
-            and flag[5:].upper() in Flag.__members__
+            and flag[5:].upper() in FLAG_BITS
             and "rflags" in machine.registers
         ):
-            return int(bool(machine.registers["rflags"] & Flag[flag[5:].upper()]))
+            return int(bool(machine.registers["rflags"] & FLAG_BITS[flag[5:].upper()]))
         case [simple] if simple in _SIMPLE:
             return _SIMPLE[simple](machine)
     known = [*_SIMPLE, *machine.registers, "exits", "us", "last"]

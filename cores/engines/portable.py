@@ -36,10 +36,10 @@ _TABLES_AT = 1 << 36
 """Physical address of the engine's own page tables, far behind any guest's RAM."""
 
 _PAGE = 4096
-_CR0 = int(Cr0.PG | Cr0.AM | Cr0.WP | Cr0.NE | Cr0.ET | Cr0.MP | Cr0.PE)
-_CR4 = int(Cr4.PAE | Cr4.PGE | Cr4.OSFXSR | Cr4.OSXMMEXCPT | Cr4.DE | Cr4.TSD)
-_DISABLED = int(Cr0.TS | Cr0.EM | Cr0.MP)
-_HOST_FLAGS = int(Flag.FIXED | Flag.IF)
+_CR0 = Cr0.PG | Cr0.AM | Cr0.WP | Cr0.NE | Cr0.ET | Cr0.MP | Cr0.PE
+_CR4 = Cr4.PAE | Cr4.PGE | Cr4.OSFXSR | Cr4.OSXMMEXCPT | Cr4.DE | Cr4.TSD
+_DISABLED = Cr0.TS | Cr0.EM | Cr0.MP
+_HOST_FLAGS = Flag.FIXED | Flag.IF
 _REFUSED = frozenset(("in", "out", "ins", "outs", "rdpmc"))  # IOPL is 0, no I/O map, CR4.PCE clear
 _LINUX_GATE = 0x80
 
@@ -224,7 +224,7 @@ def _ring_3() -> VirtualCpu:
         rflags=_HOST_FLAGS,
         cr0=_CR0,
         cr4=_CR4,
-        efer=int(Efer.SCE | Efer.LME | Efer.LMA | Efer.NXE),
+        efer=Efer.SCE | Efer.LME | Efer.LMA | Efer.NXE,
         idtr=TableRegister(0xFFFFFE0000000000, 0xFFF),
         ldtr=Segment(0, 0, 0, 0),
         tr=Segment(0x40, 0xFFFFFE0000002000, 0x2087, 0x8B),

@@ -20,11 +20,11 @@ CR4_BITS = int(
     Cr4.TSD | Cr4.DE | Cr4.PSE | Cr4.PAE | Cr4.PGE
     | Cr4.OSFXSR | Cr4.OSXMMEXCPT | Cr4.SMEP | Cr4.SMAP
 )  # fmt: skip
-EFER_BITS = int(Efer.SCE | Efer.LME | Efer.LMA | Efer.NXE)
+EFER_BITS = Efer.SCE | Efer.LME | Efer.LMA | Efer.NXE
 
-_CR0_FLUSH = int(Cr0.PG | Cr0.WP)  # WP matters to shadow page tables, which merge it into their rights
-_CR4_FLUSH = int(Cr4.PSE | Cr4.PAE | Cr4.PGE | Cr4.SMEP | Cr4.SMAP)
-_LMSW_BITS = int(Cr0.PE | Cr0.MP | Cr0.EM | Cr0.TS)
+_CR0_FLUSH = Cr0.PG | Cr0.WP  # WP matters to shadow page tables, which merge it into their rights
+_CR4_FLUSH = Cr4.PSE | Cr4.PAE | Cr4.PGE | Cr4.SMEP | Cr4.SMAP
+_LMSW_BITS = Cr0.PE | Cr0.MP | Cr0.EM | Cr0.TS
 
 TSC_PER_TICK = 1000
 """Virtual time: one tick is 1 us, and the TSC runs at 1 GHz."""
@@ -39,7 +39,7 @@ def write_cr0(cpu: VirtualCpu, value: int) -> bool:
     if value & Cr0.NW and not value & Cr0.CD:
         raise general_protection()
     changed = cpu.cr0 ^ value
-    cpu.cr0 = value | int(Cr0.ET)
+    cpu.cr0 = value | Cr0.ET
     return bool(changed & _CR0_FLUSH)
 
 
@@ -50,7 +50,7 @@ def lmsw(cpu: VirtualCpu, value: int) -> bool:
 
 def clts(cpu: VirtualCpu) -> None:
     """CLTS."""
-    cpu.cr0 &= ~int(Cr0.TS)
+    cpu.cr0 &= ~Cr0.TS
 
 
 def write_cr3(cpu: VirtualCpu, value: int) -> bool:
@@ -209,5 +209,5 @@ def _write_efer(cpu: VirtualCpu, value: int) -> bool:
     if value & ~EFER_BITS or (value ^ cpu.efer) & Efer.LME:
         raise general_protection()
     changed = cpu.efer ^ value
-    cpu.efer = value & ~int(Efer.LMA) | cpu.efer & int(Efer.LMA)
+    cpu.efer = value & ~Efer.LMA | cpu.efer & Efer.LMA
     return bool(changed & Efer.NXE)

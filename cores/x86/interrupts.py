@@ -27,7 +27,7 @@ from .faults import (
     segment_not_present,
 )
 from .paging import PAGE, Mmu
-from .registers import CS, MASK64, RSP, SS, Flag, Vector, canonical
+from .registers import CS, MASK64, RSP, SS, VECTOR_NAMES, Flag, Vector, canonical
 
 _GATE_BYTES = 16
 _IDT = 2
@@ -38,9 +38,9 @@ _WITH_ERROR = frozenset({Vector.DF, Vector.TS, Vector.NP, Vector.SS, Vector.GP, 
 # Traps and aborts; all other exceptions are faults, and set RF in the pushed image.
 _NOT_FAULTS = frozenset({Vector.DB, Vector.NMI, Vector.BP, Vector.OF, Vector.DF, Vector.MC})
 _CONTRIBUTORY = frozenset({Vector.DE, Vector.TS, Vector.NP, Vector.SS, Vector.GP})
-_RF = int(Flag.RF)
-_IF = int(Flag.IF)
-_CLEARED = int(Flag.TF | Flag.NT | Flag.RF | Flag.VM)
+_RF = Flag.RF
+_IF = Flag.IF
+_CLEARED = Flag.TF | Flag.NT | Flag.RF | Flag.VM
 
 _TSS_RSP0 = 4
 _TSS_IST1 = 36
@@ -73,9 +73,9 @@ class Delivery:
 
 def describe(fault: GuestFault) -> str:
     """An exception in the SDM's notation: "#GP(0x18)", "#PF at 0x0"; else "interrupt 0x20"."""
-    if fault.vector not in set(Vector):
+    name = VECTOR_NAMES.get(fault.vector)
+    if name is None:
         return f"interrupt {fault.vector:#x}"
-    name = "#" + Vector(fault.vector).name
     if fault.vector == Vector.PF and fault.address is not None:
         return f"{name} at {fault.address:#x}"
     return name if fault.error is None else f"{name}({fault.error:#x})"

@@ -28,11 +28,8 @@ DIRTY = 1 << 6
 LARGE = 1 << 7
 NO_EXECUTE = 1 << 63
 
-# As plain integers: an operator on an IntFlag costs half a microsecond.
-_P, _W, _U, _RSVD, _I = (
-    int(bit) for bit in (PageFault.P, PageFault.W, PageFault.U, PageFault.RSVD, PageFault.I)
-)
-_WP, _SMEP, _SMAP, _NXE, _AC = (int(bit) for bit in (Cr0.WP, Cr4.SMEP, Cr4.SMAP, Efer.NXE, Flag.AC))
+_P, _W, _U, _RSVD, _I = PageFault.P, PageFault.W, PageFault.U, PageFault.RSVD, PageFault.I
+_WP, _SMEP, _SMAP, _NXE, _AC = Cr0.WP, Cr4.SMEP, Cr4.SMAP, Efer.NXE, Flag.AC
 
 ADDRESS = (1 << 52) - PAGE
 HIGH_RESERVED = (1 << 52) - (1 << MAXPHYADDR)

@@ -15,7 +15,7 @@ from .undefined import register_number
 Access = tuple[int, int, bool]
 """(linear address, bytes, is it a write)."""
 
-_DF = int(Flag.DF)
+_DF = Flag.DF
 _MASK32 = 0xFFFFFFFF
 
 

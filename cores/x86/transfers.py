@@ -43,8 +43,8 @@ from .registers import (
     canonical,
 )
 
-_ANY_LEVEL = USER_FLAGS | int(Flag.TF | Flag.NT | Flag.RF | Flag.AC | Flag.ID)
-_RING0_ONLY = int(Flag.IOPL | Flag.VIF | Flag.VIP)
+_ANY_LEVEL = USER_FLAGS | Flag.TF | Flag.NT | Flag.RF | Flag.AC | Flag.ID
+_RING0_ONLY = Flag.IOPL | Flag.VIF | Flag.VIP
 _SYSRET_FLAGS = 0x3C7FD7
 
 _FLAT = 0xFFFFFFFF
@@ -154,7 +154,7 @@ def loadable_flags(cpu: VirtualCpu, operand_size: int) -> int:
     if cpu.cpl == 0:
         loadable |= _RING0_ONLY
     if cpu.cpl <= (cpu.rflags >> 12 & 3):
-        loadable |= int(Flag.IF)
+        loadable |= Flag.IF
     return loadable & 0xFFFF if operand_size == 2 else loadable
 
 

@@ -24,7 +24,7 @@ class GeneralState(Protocol):
 
 
 CF, PF, AF, ZF, SF, OF = (
-    int(Flag.CF), int(Flag.PF), int(Flag.AF), int(Flag.ZF), int(Flag.SF), int(Flag.OF),
+    Flag.CF, Flag.PF, Flag.AF, Flag.ZF, Flag.SF, Flag.OF,
 )  # fmt: skip
 _ALL = CF | PF | AF | ZF | SF | OF
 

@@ -39,7 +39,7 @@ from cores.report import Stop
 from cores.session import Options, start
 from cores.trace import ExitEvent
 from cores.x86.instruction import Reason
-from cores.x86.registers import Vector
+from cores.x86.registers import VECTOR_NAMES
 
 HERE = Path(__file__).parent
 KERNEL = (HERE / "kernel.s").read_text()
@@ -283,7 +283,7 @@ def noted_faults(console: bytes) -> list[str]:
         if vector == 0xFF:
             name = "syscall"
         elif vector < 32:
-            name = f"#{Vector(vector).name}"
+            name = VECTOR_NAMES[vector]
         else:
             name = f"{vector:#x}"
         found.append(name + (f"({error:#x})" if error else ""))

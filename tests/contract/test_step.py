@@ -7,7 +7,7 @@ from contract_guest import CODE, DATA, Guest
 from cores.engines.base import Fault
 from cores.x86.registers import RAX, RCX, RDI, RSI, RSP, Flag, Vector
 
-STATUS = int(Flag.CF | Flag.PF | Flag.AF | Flag.ZF | Flag.SF | Flag.OF)
+STATUS = Flag.CF | Flag.PF | Flag.AF | Flag.ZF | Flag.SF | Flag.OF
 
 
 def test_a_step_is_one_instruction(stepping: Guest) -> None:

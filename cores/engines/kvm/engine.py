@@ -16,7 +16,7 @@ from ...errors import UnavailableError
 from ...memory import HOLE, PhysicalMemory
 from ...platform import CPUID_LEAVES, MAXPHYADDR
 from ...virtual_cpu import VirtualCpu
-from ...x86.registers import Cr4, Flag, Msr
+from ...x86.registers import MSRS, Cr4, Flag, Msr
 from ..base import (
     HALTED,
     INTERCEPT,
@@ -109,7 +109,7 @@ class KvmEngine(Engine):
         self._map()
         if self._kvm.extension(api.CAP_MSR_FILTER):
             hidden = set() if self._manner.calls else {Msr.LSTAR}
-            self._vm.allow_msrs(sorted(set(Msr) - hidden))
+            self._vm.allow_msrs(sorted(MSRS - hidden))
             if hidden:
                 self._vm.watch_refused_msrs()
         self._vcpu = self._vm.create_vcpu()

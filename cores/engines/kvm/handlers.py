@@ -20,7 +20,7 @@ GATES = 20
 GATE_BYTES = 16
 BREAKPOINTS = 4
 
-DELIVERYS_OWN = int(Flag.TF | Flag.RF)
+DELIVERYS_OWN = Flag.TF | Flag.RF
 """Flags in a frame that belong to the stepper and to delivery, not to the guest."""
 
 _WITH_ERROR = frozenset({8, 10, 11, 12, 13, 14, 17})
@@ -49,7 +49,7 @@ def entries(idt: bytes) -> list[int | None]:
 
 def possible(insn: Instruction, cpu: VirtualCpu) -> list[int]:
     """The exceptions that an ordinary instruction may raise here, the likelier ones first."""
-    vectors = [int(Vector.PF), int(Vector.GP)]
+    vectors = [Vector.PF, Vector.GP]
     if insn.mnemonic in ("div", "idiv"):
         vectors.append(Vector.DE)
     if insn.mnemonic.startswith("ud") or insn.lock:

@@ -48,7 +48,7 @@ INTERCEPTS = frozenset({
 _BY_REASON = frozenset({Reason.SEGMENT, Reason.STATE})
 """More of them, which have no mnemonic of their own: MOV to SS, MOV DR."""
 
-_TF = int(Flag.TF)
+_TF = Flag.TF
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import signal
 
-from ...x86.registers import Vector
+from ...x86.registers import VECTOR_NAMES, Vector
 from ..base import Fault
 from . import sys_linux as linux
 
@@ -55,7 +55,7 @@ def vector(stop: int, code: int) -> int:
 
 
 _WITH_ERROR_CODE = (Vector.TS, Vector.NP, Vector.SS, Vector.GP, Vector.AC)
-_PLAIN = {v: Fault(v, 0 if v in _WITH_ERROR_CODE else None) for v in map(int, Vector)}
+_PLAIN = {v: Fault(v, 0 if v in _WITH_ERROR_CODE else None) for v in VECTOR_NAMES}
 
 
 def fault(vector: int, error: int | None, address: int) -> Fault:

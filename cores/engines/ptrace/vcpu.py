@@ -37,11 +37,11 @@ _NO_SELECTORS = bytes(32)
 _RESUME = Struct("<3Q")  # rip, cs, eflags: neighbours
 
 # Plain numbers: comparing enums is slow.
-_AC, _AM = int(Flag.AC), int(Cr0.AM)
+_AC, _AM = Flag.AC, Cr0.AM
 _SIGSEGV, _SIGSYS = int(signal.SIGSEGV), int(signal.SIGSYS)
 OUT_OF_REACH = TASK_END - 0x1000
 """A base in the topmost page, which Linux never maps: what is accessed near it faults."""
-_HOST_FLAGS = int(Flag.IF | Flag.FIXED)  # what ring 3 cannot change
+_HOST_FLAGS = Flag.IF | Flag.FIXED  # what ring 3 cannot change
 _FOREIGN_FLAGS = ~(USER_FLAGS | _AC | _HOST_FLAGS)
 
 _LONG_NS = 1_000_000

@@ -68,7 +68,7 @@ def guest(code: bytes) -> tuple[PortableTrapEngine, PhysicalMemory, VirtualCpu]:
     engine.load(memory)
     memory.write(0x10000, code)
     assert engine.map(0, 0x10000, 0x10000, PAGE, writable=True, executable=True)
-    cpu.rip, cpu.cr0, cpu.cr4 = 0x10000, int(Cr0.PG | Cr0.PE), int(Cr4.PAE | Cr4.OSFXSR)
+    cpu.rip, cpu.cr0, cpu.cr4 = 0x10000, (Cr0.PG | Cr0.PE), (Cr4.PAE | Cr4.OSFXSR)
     return engine, memory, cpu
 
 
@@ -99,7 +99,7 @@ def test_disabled_sse_faults_in_free_runs() -> None:
     engine, memory, cpu = guest(b"\x0f\x57\xc0")  # xorps xmm0, xmm0
     cpu.cr0 |= Cr0.TS
     assert engine.run(cpu) == Fault(Vector.NM)
-    cpu.cr0, cpu.cr4 = int(Cr0.PG | Cr0.PE), int(Cr4.PAE)
+    cpu.cr0, cpu.cr4 = (Cr0.PG | Cr0.PE), Cr4.PAE
     assert engine.run(cpu) == Fault(Vector.UD)
     engine.close()
     memory.ram.close()

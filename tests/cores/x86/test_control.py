@@ -7,7 +7,7 @@ from guest_lab import Lab
 
 from cores.x86 import control
 from cores.x86.faults import GuestFault
-from cores.x86.registers import FS, Cr0, Cr4, Efer, Msr, Vector
+from cores.x86.registers import FS, MSRS, Cr0, Cr4, Efer, Msr, Vector
 
 CR0, CR4, EFER = 0x80050033, 0x620, 0xD01
 
@@ -29,15 +29,15 @@ def refused(cpu, call, *args):
 @pytest.mark.parametrize(
     ("number", "value"),
     [
-        (0, CR0 & ~int(Cr0.PG)),
-        (0, CR0 & ~int(Cr0.PE)),
+        (0, CR0 & ~Cr0.PG),
+        (0, CR0 & ~Cr0.PE),
         (0, 0),
         (0, CR0 | Cr0.NW),
         (0, CR0 | 1 << 32),
         (0, CR0 | 1 << 6),
         (3, 1 << 40),
         (3, 1 << 63),
-        (4, CR4 & ~int(Cr4.PAE)),
+        (4, CR4 & ~Cr4.PAE),
         (4, CR4 | 1 << 18),  # OSXSAVE
         (4, CR4 | 1 << 16),  # FSGSBASE
         (4, CR4 | 1 << 11),  # UMIP
@@ -54,7 +54,7 @@ def test_refused_control_values(cpu, number, value):
     ("number", "value", "flush"),
     [
         (0, CR0 | Cr0.TS | Cr0.CD | Cr0.NW | Cr0.EM, False),
-        (0, CR0 & ~int(Cr0.WP), True),
+        (0, CR0 & ~Cr0.WP, True),
         (2, 1 << 63, False),
         (3, 0x12018, True),
         (4, CR4 | Cr4.TSD | Cr4.DE, False),
@@ -78,16 +78,16 @@ def test_control_registers_that_do_not_exist(cpu, number):
 
 def test_extension_type_stays_set(cpu):
     """CR0.ET cannot be cleared."""
-    control.write_cr0(cpu, CR0 & ~int(Cr0.ET))
+    control.write_cr0(cpu, CR0 & ~Cr0.ET)
     assert cpu.cr0 == CR0
 
 
 def test_lmsw_and_clts(cpu):
     """LMSW reaches the low four bits and cannot clear PE; CLTS clears TS."""
     control.lmsw(cpu, 0xFFF8)
-    assert cpu.cr0 == CR0 & ~int(Cr0.MP) | Cr0.TS
+    assert cpu.cr0 == CR0 & ~Cr0.MP | Cr0.TS
     control.clts(cpu)
-    assert cpu.cr0 == CR0 & ~int(Cr0.MP)
+    assert cpu.cr0 == CR0 & ~Cr0.MP
 
 
 def test_debug_registers(cpu):
@@ -104,7 +104,7 @@ def test_debug_registers(cpu):
     assert refused(cpu, control.read_debug, 4) == (Vector.UD, None)
 
 
-@pytest.mark.parametrize("msr", [m for m in Msr if m != Msr.EFER])
+@pytest.mark.parametrize("msr", sorted(MSRS - {Msr.EFER}))
 def test_msrs_keep_what_is_written(cpu, msr):
     """Every MSR of the platform is read back as written, by every core's software copy."""
     assert control.write_msr(cpu, msr, 0x12345678, ticks=5) is False
@@ -129,7 +129,7 @@ def test_unknown_msrs(cpu, msr):
         (Msr.FMASK, 1 << 32),
         (Msr.EFER, EFER | 1 << 1),
         (Msr.EFER, EFER | 1 << 12),
-        (Msr.EFER, EFER & ~int(Efer.LME)),
+        (Msr.EFER, EFER & ~Efer.LME),
     ],
 )
 def test_refused_msr_values(cpu, msr, value):
@@ -139,10 +139,10 @@ def test_refused_msr_values(cpu, msr, value):
 
 def test_efer(cpu):
     """LMA is not the guest's to write; NXE changes what page tables mean, so it flushes."""
-    assert control.write_msr(cpu, Msr.EFER, int(Efer.LME | Efer.NXE), 0) is False
-    assert cpu.efer == EFER & ~int(Efer.SCE)
-    assert control.write_msr(cpu, Msr.EFER, int(Efer.LME | Efer.SCE), 0) is True
-    assert cpu.efer == EFER & ~int(Efer.NXE)
+    assert control.write_msr(cpu, Msr.EFER, (Efer.LME | Efer.NXE), 0) is False
+    assert cpu.efer == EFER & ~Efer.SCE
+    assert control.write_msr(cpu, Msr.EFER, (Efer.LME | Efer.SCE), 0) is True
+    assert cpu.efer == EFER & ~Efer.NXE
 
 
 def test_time_stamp_counter(cpu):

@@ -48,7 +48,7 @@ def lab():
     lab = Lab()
     lab.cpu.gpr[RSP] = STACK
     lab.cpu.rip = CODE
-    lab.cpu.rflags = int(Flag.FIXED | Flag.IF | Flag.ZF)
+    lab.cpu.rflags = Flag.FIXED | Flag.IF | Flag.ZF
     return lab
 
 
@@ -87,8 +87,8 @@ def test_flags(lab):
     """An interrupt gate clears IF, a trap gate not; both clear TF NT RF and leave AC and IOPL."""
     gate(lab, 0x20)
     gate(lab, 0x21, kind=TRAP)
-    start = int(Flag.FIXED | Flag.IF | Flag.TF | Flag.NT | Flag.RF | Flag.AC | Flag.IOPL | Flag.DF)
-    kept = int(Flag.FIXED | Flag.AC | Flag.IOPL | Flag.DF)
+    start = Flag.FIXED | Flag.IF | Flag.TF | Flag.NT | Flag.RF | Flag.AC | Flag.IOPL | Flag.DF
+    kept = Flag.FIXED | Flag.AC | Flag.IOPL | Flag.DF
     lab.cpu.rflags = start
     deliver(lab.mmu, lab.cpu, 0x20, external=True)
     assert lab.cpu.rflags == kept

@@ -18,10 +18,10 @@ CASES = {
     "ud2": ("0f0b", GuestFault(Vector.UD)),
     "div": ("f7f1", GuestFault(Vector.DE)),
     "load": ("488b042500500000", GuestFault(Vector.PF, 0, 0x5000)),
-    "store": ("4889042500500000", GuestFault(Vector.PF, int(PageFault.W), 0x5000)),
+    "store": ("4889042500500000", GuestFault(Vector.PF, PageFault.W, 0x5000)),
     "non-canonical load": ("488b03", GuestFault(Vector.GP, 0)),
     "bad selector": ("8ed8", GuestFault(Vector.GP, 0x60)),
-    "jump to nowhere": ("ffe2", GuestFault(Vector.PF, int(PageFault.I), 0)),
+    "jump to nowhere": ("ffe2", GuestFault(Vector.PF, PageFault.I, 0)),
 }
 
 
@@ -46,7 +46,7 @@ def prepared(code: str, user: bool) -> Lab:
     cpu = lab.cpu
     cpu.idtr.base, cpu.idtr.limit = IDT, 32 * 16 - 1
     cpu.gpr[RSP], cpu.gpr[RBX], cpu.gpr[RAX] = STACK, 1 << 63, 0x60
-    cpu.rflags = int(Flag.FIXED | Flag.IF | Flag.ZF | Flag.CF)
+    cpu.rflags = Flag.FIXED | Flag.IF | Flag.ZF | Flag.CF
     if user:
         cpu.segments[CS] = Segment(0x33, 0, 0xFFFFFFFF, 0xA0FB)
         cpu.segments[SS] = Segment(0x2B, 0, 0xFFFFFFFF, 0xC0F3)
@@ -85,12 +85,12 @@ def test_frame_is_the_hardwares(kvm, case, user):
     cpu = lab.cpu
     error = fault.error
     if user and fault.vector == Vector.PF:
-        error = (error or 0) | int(PageFault.U)
+        error = (error or 0) | PageFault.U
     if case == "jump to nowhere":
         cpu.rip = 0  # the jump itself is done when the fetch faults
     if case == "div":  # what DIV leaves in the flags is undefined
         image = int.from_bytes(their_frame[16:24], "little")
-        cpu.rflags, theirs.rflags = image & ~int(Flag.RF), image & ~int(Flag.RF | Flag.IF)
+        cpu.rflags, theirs.rflags = image & ~Flag.RF, image & ~(Flag.RF | Flag.IF)
     end = deliver_event(lab.mmu, cpu, GuestFault(fault.vector, error, fault.address))
     assert end.outcome is Outcome.DELIVERED
     assert lab.memory.read(cpu.gpr[RSP], size) == their_frame

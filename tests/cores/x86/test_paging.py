@@ -73,7 +73,7 @@ def test_write_protect_binds_the_supervisor_only_when_set(lab):
     """CR0.WP decides whether ring 0 may write to a read-only page."""
     mapped(lab, P | W, P | W, P | W, P | FRAME)
     assert fault_of(walk, lab.memory, lab.cpu, GVA, write=True)[1] == 3
-    lab.cpu.cr0 &= ~int(Cr0.WP)
+    lab.cpu.cr0 &= ~Cr0.WP
     assert walk(lab.memory, lab.cpu, GVA, write=True).gpa == FRAME
 
 
@@ -81,7 +81,7 @@ def test_fetch_bit_needs_nxe_or_smep(lab):
     """The I bit of the error code is reported only with EFER.NXE or CR4.SMEP."""
     mapped(lab, P | W, P | W, P | W, 0)
     assert fault_of(walk, lab.memory, lab.cpu, GVA, execute=True)[1] == 16
-    lab.cpu.efer &= ~int(Efer.NXE)
+    lab.cpu.efer &= ~Efer.NXE
     assert fault_of(walk, lab.memory, lab.cpu, GVA, execute=True)[1] == 0
     lab.cpu.cr4 |= Cr4.SMEP
     assert fault_of(walk, lab.memory, lab.cpu, GVA, execute=True)[1] == 16
@@ -130,7 +130,7 @@ def test_nx_is_reserved_without_nxe(lab):
     """Bit 63 means no-execute with EFER.NXE, and is reserved without."""
     mapped(lab, P | W, P | W, P | W, P | FRAME | NO_EXECUTE)
     assert walk(lab.memory, lab.cpu, GVA).executable is False
-    lab.cpu.efer &= ~int(Efer.NXE)
+    lab.cpu.efer &= ~Efer.NXE
     assert fault_of(walk, lab.memory, lab.cpu, GVA)[1] == 9
 
 
@@ -223,7 +223,7 @@ def test_tlb_never_lends_rights(lab):
     mapped(lab, P | W | U, P | W | U, P | W | U, P | U | FRAME | ACCESSED | DIRTY)
     assert lab.mmu.translate(GVA) == FRAME
     assert fault_of(lab.mmu.translate, GVA, write=True)[1] == 3
-    lab.cpu.cr0 &= ~int(Cr0.WP)
+    lab.cpu.cr0 &= ~Cr0.WP
     assert lab.mmu.translate(GVA, write=True) == FRAME
     lab.cpu.cr0 |= Cr0.WP
     assert fault_of(lab.mmu.translate, GVA, write=True)[1] == 3

@@ -64,11 +64,11 @@ def install(lab: Lab, levels, mode) -> list[int]:
     entries = [sum(BITS[bit] for bit in bits) for bits in levels]
     size = 1 << (39 - 9 * (len(levels) - 1))
     entries[-1] |= FRAME & -size
-    lab.cpu.cr0 = lab.cpu.cr0 & ~int(Cr0.WP) | ("WP" in mode) * int(Cr0.WP)
-    lab.cpu.cr4 &= ~int(Cr4.SMEP | Cr4.SMAP)
-    lab.cpu.cr4 |= ("SMEP" in mode) * int(Cr4.SMEP) | ("SMAP" in mode) * int(Cr4.SMAP)
-    lab.cpu.efer = lab.cpu.efer & ~int(Efer.NXE) | ("NXE" in mode) * int(Efer.NXE)
-    lab.cpu.rflags = 2 | ("AC" in mode) * int(Flag.AC)
+    lab.cpu.cr0 = lab.cpu.cr0 & ~Cr0.WP | ("WP" in mode) * Cr0.WP
+    lab.cpu.cr4 &= ~(Cr4.SMEP | Cr4.SMAP)
+    lab.cpu.cr4 |= ("SMEP" in mode) * Cr4.SMEP | ("SMAP" in mode) * Cr4.SMAP
+    lab.cpu.efer = lab.cpu.efer & ~Efer.NXE | ("NXE" in mode) * Efer.NXE
+    lab.cpu.rflags = 2 | ("AC" in mode) * Flag.AC
     return lab.chain(GVA, entries)
 
 

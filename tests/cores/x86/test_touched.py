@@ -58,10 +58,10 @@ def test_accesses(code: str, expected: tuple[tuple[int, int, bool], ...]) -> Non
     [
         ("f3 a4", 16, 0, ((TARGET, 16, True), (SOURCE, 16, False))),
         ("f3 48 ab", 4, 0, ((TARGET, 32, True),)),
-        ("f3 48 ab", 4, int(Flag.DF), ((TARGET - 24, 32, True),)),
+        ("f3 48 ab", 4, Flag.DF, ((TARGET - 24, 32, True),)),
         ("f3 a4", 0, 0, ()), ("67 f3 aa", 1 << 32, 0, ()),
         ("67 f3 aa", (1 << 32) + 2, 0, ((TARGET, 2, True),)),
-        ("a4", 7, int(Flag.DF), ((TARGET, 1, True), (SOURCE, 1, False))),
+        ("a4", 7, Flag.DF, ((TARGET, 1, True), (SOURCE, 1, False))),
     ],
 )  # fmt: skip
 def test_repeated_strings(

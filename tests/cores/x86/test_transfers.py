@@ -13,6 +13,7 @@ from cores.x86.registers import (
     CS,
     DS,
     ES,
+    FLAG_BITS,
     FS,
     GS,
     R11,
@@ -234,22 +235,22 @@ class TestInterruptReturn:
             lab.poke(0x15000 + 0x170 * 8, 0x170067)
         lab.cpu.rflags = 2 | iopl << 12
         cs, ss = (0x33, 0x2B) if cpl else (0x10, 0x18)
-        image = (1 << 64) - 1 & ~(int(Flag.IOPL) if iopl else 0)
+        image = (1 << 64) - 1 & ~(Flag.IOPL if iopl else 0)
         lab.poke(STACK, TARGET, cs, image, 0x150000, ss)
         transfers.interrupt_return(lab.mmu, lab.cpu, 8)
         always = "CF PF AF ZF SF TF DF OF NT RF AC ID FIXED"
-        expected = sum(int(Flag[name]) for name in f"{always} {changed}".split())
+        expected = sum(FLAG_BITS[name] for name in f"{always} {changed}".split())
         assert lab.cpu.rflags == expected | iopl << 12
 
     @pytest.mark.parametrize("size", [2, 4])
     def test_smaller_sizes(self, lab, size):
         """IRETD and 16-bit IRET pop smaller values, and IRET leaves the upper flags."""
-        lab.cpu.rflags = int(Flag.FIXED | Flag.AC)
+        lab.cpu.rflags = Flag.FIXED | Flag.AC
         values = [0x3456, 0x10, 0x202, 0x8000, 0x18]
         lab.memory.write(STACK, b"".join(v.to_bytes(size, "little") for v in values))
         transfers.interrupt_return(lab.mmu, lab.cpu, size)
         assert (at(lab.cpu), lab.cpu.gpr[RSP]) == ((0x10, 0x3456), 0x8000)
-        assert lab.cpu.rflags == 0x202 | (int(Flag.AC) if size == 2 else 0)
+        assert lab.cpu.rflags == 0x202 | (Flag.AC if size == 2 else 0)
 
     @pytest.mark.parametrize(
         ("cs", "ss", "rip", "expected"),
@@ -289,8 +290,8 @@ class TestSystemCalls:
         """SYSCALL saves RIP and RFLAGS and masks; SYSRET restores them with user selectors."""
         cpu = lab.cpu
         lab.user()
-        cpu.star, cpu.lstar, cpu.fmask = 0x0020_0010_0000_0000, TARGET, int(Flag.IF | Flag.DF)
-        cpu.rflags = int(Flag.FIXED | Flag.IF | Flag.DF | Flag.CF)
+        cpu.star, cpu.lstar, cpu.fmask = 0x0020_0010_0000_0000, TARGET, (Flag.IF | Flag.DF)
+        cpu.rflags = Flag.FIXED | Flag.IF | Flag.DF | Flag.CF
         before = cpu.rflags
         transfers.syscall(cpu, CODE + 2)
         assert (cpu.gpr[RCX], cpu.gpr[R11], cpu.rip) == (CODE + 2, before, TARGET)
@@ -303,7 +304,7 @@ class TestSystemCalls:
 
     def test_without_sce(self, lab):
         """EFER.SCE = 0 makes both #UD."""
-        lab.cpu.efer &= ~int(Efer.SCE)
+        lab.cpu.efer &= ~Efer.SCE
         assert refused(lab, transfers.syscall, lab.cpu, 0) == (Vector.UD, None)
         assert refused(lab, transfers.sysret, lab.cpu, 8) == (Vector.UD, None)
 
@@ -371,7 +372,7 @@ def test_random_returns_as_unicorn(oracle, stub):
         lab.gdt(NEW, chance.choice(raws) & ~((chance.random() < 0.15) << 47))
         cs = chance.choice([0x10, 0x10, 0x33, 0x33, NEW, NEW | 3, 0, 0x18, 0x78])
         ss = chance.choice([0x18, 0x18, 0x2B, 0x2B, 0, NEW, 0x78])
-        flags = chance.getrandbits(22) & ~int(Flag.VIF | Flag.VIP | Flag.VM | Flag.TF | Flag.RF)
+        flags = chance.getrandbits(22) & ~(Flag.VIF | Flag.VIP | Flag.VM | Flag.TF | Flag.RF)
         frame = [TARGET, cs, flags, 0x150000 + chance.randrange(64), ss]
         if count == 4:
             del frame[2]

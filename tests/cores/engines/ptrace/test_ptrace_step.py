@@ -32,7 +32,7 @@ def test_every_general_register_goes_in_and_comes_back(guest: Guest) -> None:
 
 def test_flags_that_ring_3_owns_come_back_and_no_others(guest: Guest) -> None:
     """Status flags and DF are the CPU's; IF, IOPL, NT, TF and AC stay as the guest believes them."""
-    kept = int(Flag.IOPL | Flag.NT | Flag.FIXED)
+    kept = Flag.IOPL | Flag.NT | Flag.FIXED
     guest.cpu.rflags = kept
     assert guest.step("f9") == STEPPED  # stc
     assert guest.step("fd") == STEPPED  # std
