@@ -190,16 +190,26 @@ class LiveSession:
 
     # Backwards, and over again
 
+    @property
+    def here(self) -> int:
+        """Instructions completed where the machines are, or will be when they have got there."""
+        return self._now() if self._heading is None else self._heading
+
+    def exit_before(self) -> int:
+        """Where the last instruction before ``here`` stands that left the guest on any machine."""
+        here = self.here
+        self.go_to(here)  # the events of a way still to be gone are not there yet
+        traces = [machine.vmm.trace for machine in self._session.machines]
+        newest = (next((e.n for e in reversed(t.events) if e.n < here), 0) for t in traces)
+        return max(newest, default=0)
+
     def step_back(self) -> None:
         """To the state before the last instruction."""
-        self.go_to(max(0, self._now() - 1))
+        self.go_to(max(0, self.here - 1))
 
     def previous_exit(self) -> None:
         """To just before the last instruction, so far, that left the guest on any machine."""
-        now = self._now()
-        traces = [machine.vmm.trace for machine in self._session.machines]
-        newest = (next((e.n for e in reversed(t.events) if e.n < now), 0) for t in traces)
-        self.go_to(max(newest, default=0))
+        self.go_to(self.exit_before())
 
     def go_to(self, instruction: int) -> None:
         """To where so many instructions are completed, on all machines together."""

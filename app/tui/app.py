@@ -14,6 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
+from textual import events
 from textual.app import App, SystemCommand
 from textual.binding import Binding, BindingType
 from textual.screen import Screen
@@ -101,8 +102,9 @@ class RingscopeApp(App[int]):
         self.settings.save()
         self.show_session(opener)
 
-    def show_lesson(self, lesson: Lesson, seed: int | None = None) -> None:
-        """Begin a lesson over the home screen. seed: varies its questions' numbers."""
+    def show_lesson(self, lesson: Lesson, seed: int | None = None, speed: float = 0.0) -> None:
+        """Begin a lesson over the home screen. seed: varies its questions' numbers. speed: it plays
+        by itself, at so many times a reader's; 0: by key."""
         from lessons.stage import open_stage
 
         from .screens.lesson import LessonScreen
@@ -111,7 +113,13 @@ class RingscopeApp(App[int]):
         while len(self.screen_stack) > 1:
             self.pop_screen()
         self.worker = Worker(lambda: open_stage(lesson.setup))
-        self.push_screen(LessonScreen(self.worker, self.settings, lesson, seed))
+        self.push_screen(LessonScreen(self.worker, self.settings, lesson, seed, speed))
+
+    async def on_event(self, event: events.Event) -> None:
+        """Keys and clicks come first; the machines wait."""
+        if isinstance(event, events.Key | events.MouseDown) and self.worker is not None:
+            self.worker.make_way()
+        await super().on_event(event)
 
     def close_session(self) -> None:
         """End the session, and every process of its machines."""
@@ -251,14 +259,15 @@ def interface(path: str | None, options: Options) -> RingscopeApp:
 
 
 def run_interface(
-    path: str | None, options: Options, lesson: Lesson | None = None, seed: int | None = None
-) -> int:
+    path: str | None, options: Options, lesson: Lesson | None = None, seed: int | None = None,
+    speed: float = 0.0,
+) -> int:  # fmt: skip
     """Show ``path``, or play ``lesson``, or the home screen, until the user quits; gives the exit code.
 
     Raises InputError before anything is shown when ``path`` is no program."""
     app = interface(path, options)
     if lesson is not None:
-        app.begin_with = partial(app.show_lesson, lesson, seed)
+        app.begin_with = partial(app.show_lesson, lesson, seed, speed)
     sys.setswitchinterval(SWITCH_INTERVAL)
     try:
         code = app.run()

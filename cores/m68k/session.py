@@ -143,13 +143,18 @@ class ForeignSession:
         """Nothing exits: this comes to the end. False when the time was up before."""
         return not self.run(limit, breakpoints)
 
-    def previous_exit(self) -> None:
-        """There was none: to the beginning."""
-        self.go_to(0)
+    @property
+    def here(self) -> int:
+        """Instructions completed."""
+        return self._machine.vmm.instructions
+
+    def exit_before(self) -> int:
+        """There was none: the beginning."""
+        return 0
 
     def step_back(self) -> None:
         """To the state before the last instruction."""
-        self.go_to(max(0, self._machine.vmm.instructions - 1))
+        self.go_to(max(0, self.here - 1))
 
     def go_to(self, instruction: int) -> None:
         """To where so many instructions are completed."""

@@ -127,6 +127,22 @@ def test_a_way_back_may_be_broken_off() -> None:
         session.close()
 
 
+def test_back_again_before_it_has_got_there() -> None:
+    """One back, and the exit before, are counted from where the machines are going."""
+    session = opened("primes")
+    try:
+        session.run(30, steps=12_000)
+        session.go_to(9_500)
+        expected = session.exit_before()
+        session.go_to(12_000)
+        assert not session.seek(9_500, 0.0)
+        assert session.here == 9_500
+        assert session.exit_before() == expected
+        assert session.here == 9_500
+    finally:
+        session.close()
+
+
 def test_page_tables_beside_the_shadow() -> None:
     """Two tasks with tables of their own: what the guest maps, and what the host has of it."""
     session = opened("tasks")

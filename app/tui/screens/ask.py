@@ -7,11 +7,12 @@ from typing import ClassVar
 from textual.app import ComposeResult
 from textual.binding import BindingType
 from textual.containers import Vertical
-from textual.screen import ModalScreen
 from textual.widgets import Input, Label
 
+from .over import Over
 
-class Ask(ModalScreen[str | None]):
+
+class Ask(Over[str | None]):
     """Gives what was typed, or None when the user thinks better of it."""
 
     BINDINGS: ClassVar[list[BindingType]] = [("escape", "dismiss(None)", "Never mind")]

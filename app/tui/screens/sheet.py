@@ -9,13 +9,13 @@ from typing import ClassVar
 from textual import events
 from textual.app import ComposeResult
 from textual.binding import BindingType
-from textual.screen import ModalScreen
 
 from app.narration import Card
 from cores.look import Around
 
 from ..rows import Row, boxed, fit, printable, row
 from ..widgets.line_view import LineView
+from .over import Over
 
 LABEL = 13
 
@@ -51,7 +51,7 @@ class Page(LineView):
         return rows
 
 
-class Sheet(ModalScreen[None]):
+class Sheet(Over[None]):
     """Shows rows until any of the closing keys."""
 
     BINDINGS: ClassVar[list[BindingType]] = [

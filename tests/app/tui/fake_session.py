@@ -152,9 +152,13 @@ class FakeSession:
         self._called("step")
         self.n = min(self.n + 1, self.last)
 
-    def step_back(self) -> None:
-        self._called("step_back")
-        self.n = max(0, self.n - 1)
+    @property
+    def here(self) -> int:
+        return self.n
+
+    def exit_before(self) -> int:
+        before = (n for n in range(self.n - 1, -1, -1) if self.moments[n].at in EXITS)
+        return next(before, 0)
 
     def next_exit(
         self, reason: Reason | None, limit: float, breakpoints: frozenset[Breakpoint]
@@ -165,13 +169,6 @@ class FakeSession:
             if self.moments[self.n - 1].at in EXITS:
                 break
         return True
-
-    def previous_exit(self) -> None:
-        self._called("previous_exit")
-        while self.n > 0:
-            self.n -= 1
-            if self.moments[self.n].at in EXITS:
-                break
 
     def seek(self, instruction: int, seconds: float) -> bool:
         self._called("go_to")

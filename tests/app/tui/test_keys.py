@@ -16,10 +16,10 @@ from app.tui.widgets.switches import Switches
     ("keys", "call", "instruction"),
     [
         (["n"], "step", 1),
-        (["n", "n", "b"], "step_back", 1),
+        (["n", "n", "b"], "go_to", 1),
         (["e"], "next_exit", 1),
         (["e", "e", "e"], "next_exit", 7),
-        (["e", "e", "e", "E"], "previous_exit", 6),
+        (["e", "e", "e", "E"], "go_to", 6),
         (["n", "n", "r"], "restart", 0),
         (["space"], "run", 98),
         (["f"], "run", 98),

@@ -87,3 +87,18 @@ def test_a_session_that_cannot_be_opened() -> None:
     assert worker.failure == "no memory"
     assert worker.snapshot is None
     assert worker.step().cancelled()
+
+
+def test_a_key_comes_before_the_machines() -> None:
+    """make_way cuts a slice short; pressed without end, keys leave the machines half of the time."""
+    worker, sessions = opened(spin=True)
+    worker.run().result(5)
+    before = sessions[0].calls.count("interrupt")
+    worker.make_way()
+    worker.make_way()
+    assert sessions[0].calls.count("interrupt") == before + 1
+    spun = sessions[0].spun
+    while sessions[0].spun == spun:
+        worker.make_way()
+        threading.Event().wait(0.001)
+    worker.close()
