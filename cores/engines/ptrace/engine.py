@@ -52,6 +52,7 @@ class PtraceEngine(DeprivilegedEngine):
         self._vcpus: dict[int, Vcpu] = {}
         self._kick = Kick()
         self._extents: dict[int, range] = {}  # of each space, all that may be mapped
+        self._unpatched = False  # is code mapped that no patch is in?
         self._failure = ""
         self._active: Vcpu | None = None  # entered last: holds the extended state
         self._active_space = KERNEL_SPACE
@@ -103,7 +104,7 @@ class PtraceEngine(DeprivilegedEngine):
         At SystemCall RIP is back at the instruction, and RAX is restored (its lower half, of INT 0x80);
         RCX and R11 are what the SYSCALL instruction has made of them."""
         try:
-            return self._current().run(cpu)
+            return self._current().run(cpu, patched=not self._unpatched)
         except (EngineError, OSError) as error:
             return Failed(self._fail(error))
 
@@ -168,6 +169,7 @@ class PtraceEngine(DeprivilegedEngine):
             return False
         protection = linux.PROT_READ * readable | linux.PROT_WRITE * writable
         protection |= linux.PROT_EXEC * executable
+        self._unpatched |= executable and not twin
         how = linux.MAP_SHARED | linux.MAP_FIXED
         source = stub.TWIN_FD if twin else stub.RAM_FD
         extent = self._extents.get(space, range(gva, end))
@@ -187,6 +189,7 @@ class PtraceEngine(DeprivilegedEngine):
             for low, high in _around_stub(extent.start, extent.stop):
                 self._call(space, linux.SYS_MUNMAP, low, high - low)
             del self._extents[space]
+        self._unpatched = False
 
     def fault_was_write(self, cpu: VirtualCpu) -> bool:
         """Must be asked before anything is mapped or entered. About 45 us."""

@@ -56,6 +56,8 @@ def vector(stop: int, code: int) -> int:
 
 _WITH_ERROR_CODE = (Vector.TS, Vector.NP, Vector.SS, Vector.GP, Vector.AC)
 _PLAIN = {v: Fault(v, 0 if v in _WITH_ERROR_CODE else None) for v in VECTOR_NAMES}
+GENERAL_PROTECTION = _PLAIN[Vector.GP]
+"""What a privileged instruction gives."""
 
 
 def fault(vector: int, error: int | None, address: int) -> Fault:

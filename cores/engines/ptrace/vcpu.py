@@ -39,6 +39,7 @@ _RESUME = Struct("<3Q")  # rip, cs, eflags: neighbours
 # Plain numbers: comparing enums is slow.
 _AC, _AM = Flag.AC, Cr0.AM
 _SIGSEGV, _SIGSYS = int(signal.SIGSEGV), int(signal.SIGSYS)
+_SEGMENTATION_FAULT = _SIGSEGV << 8 | stops.STOPPED
 OUT_OF_REACH = TASK_END - 0x1000
 """A base in the topmost page, which Linux never maps: what is accessed near it faults."""
 _HOST_FLAGS = Flag.IF | Flag.FIXED  # what ring 3 cannot change
@@ -114,8 +115,8 @@ class Vcpu:
             if exit is not None:
                 return exit
 
-    def run(self, cpu: VirtualCpu) -> Exit:
-        """Until something must leave; see ``PtraceEngine.run``."""
+    def run(self, cpu: VirtualCpu, *, patched: bool = False) -> Exit:
+        """Until something must leave; see ``PtraceEngine.run``. patched: `int 4` cannot be met."""
         refused = self._enter(cpu)
         if refused is not None:
             return refused
@@ -142,6 +143,9 @@ class Vcpu:
             cpu.gpr[0] = registers[_ORIG_RAX]
             cpu.rip -= 2
             return SYSTEM_CALL
+        if status == _SEGMENTATION_FAULT and code == linux.SI_KERNEL and patched:
+            self._at_fault = True
+            return stops.GENERAL_PROTECTION  # nearly always
         return self._run_fault(cpu, status, code, address)
 
     def syscall(self, number: int, *arguments: int) -> int:
