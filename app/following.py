@@ -15,6 +15,7 @@ from platformdirs import user_cache_path
 
 POLL = 0.2
 """Seconds between two looks at the file."""
+FILE = Path("ringscope", "lesson.json")
 
 
 class Place(NamedTuple):
@@ -40,10 +41,11 @@ def end() -> None:
         _path().unlink(missing_ok=True)
 
 
-def place() -> Place | None:
-    """Where the first terminal is now; None when nothing is played."""
+def place(directory: Path | None = None) -> Place | None:
+    """Where the first terminal is now; None when nothing is played. directory: of a player that was
+    given one of its own."""
     try:
-        found = json.loads(_path().read_text())
+        found = json.loads((directory / FILE if directory else _path()).read_text())
         return Place(str(found["path"]), int(found["position"]))
     except (OSError, ValueError, KeyError, TypeError):
         return None
@@ -65,4 +67,4 @@ def follow() -> Iterator[Place]:
 def _path() -> Path:
     """RINGSCOPE_RUNTIME names another directory; a system without one gives its cache directory."""
     chosen = os.environ.get("RINGSCOPE_RUNTIME") or os.environ.get("XDG_RUNTIME_DIR")
-    return (Path(chosen) / "ringscope" if chosen else user_cache_path("ringscope")) / "lesson.json"
+    return Path(chosen) / FILE if chosen else user_cache_path("ringscope") / FILE.name

@@ -321,9 +321,7 @@ class Worker:
     def _publish(self) -> None:
         assert self._session is not None
         snapshot = self._session.snapshot()
-        running = self._goal is not None
-        if running and not alive(snapshot):
-            self._goal, running = None, False
+        running = self._goal is not None and alive(snapshot)
         self._measure(snapshot, running)
         now = time.monotonic()
         if not running or now - self._looked >= LOOK_INTERVAL:

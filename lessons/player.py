@@ -96,6 +96,12 @@ class Player:
             return True
         return isinstance(self.lesson.items[self.position], Heading | Move | Load | Pause)
 
+    @property
+    def pausing(self) -> float:
+        """Seconds of the pause that comes next, 0 without one."""
+        item = self.lesson.items[self.position] if self.position < len(self.lesson.items) else None
+        return item.seconds if isinstance(item, Pause) else 0.0
+
     # Forwards
 
     def proceed(self, seconds: float = math.inf) -> list[Event]:

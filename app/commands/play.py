@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import os
 import sys
 
@@ -21,7 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("lesson", metavar="LESSON", help="a name or number of `ringscope lessons`, or a file")
     add("--plain", action="store_true", help="as text; without a terminal it is played to its end")
     add("--speed", type=_speed, default=0.0, metavar="X", help="play by itself, 1 is a reader's speed")
-    add("--record", metavar="FILE.cast", help="also write a recording (asciinema, version 2)")
+    add("--record", metavar="FILE.cast", help="also record it (asciinema, version 2)")
     add("--notes", action="store_true", help="the teacher's notes, following another terminal")
     add("--seed", type=int, metavar="N", help="vary the questions' numbers")
 
@@ -40,33 +39,47 @@ def run(arguments: argparse.Namespace) -> int:
     lesson = library.find(arguments.lesson)
     if arguments.notes:
         return _notes(lesson)
-    if not (arguments.plain or arguments.record or arguments.speed) and terminal.is_capable():
-        return play(lesson, arguments.seed)
-    with contextlib.ExitStack() as stack:
-        recording = None
-        if arguments.record:
-            try:
-                file = stack.enter_context(open(arguments.record, "w", encoding="utf-8"))
-            except OSError as error:
-                raise InputError(error.strerror or str(error), arguments.record) from None
-            recording = Recording(file, lesson.title, arguments.speed or 1.0)
-        reading = PlainPlay(
-            lesson, interactive=terminal.is_there(), speed=arguments.speed, seed=arguments.seed,
-            recording=recording,
-        )  # fmt: skip
-        reading.run()
+    in_interface = terminal.is_capable() and not arguments.plain
+    if not arguments.record:
+        if in_interface:
+            return play(lesson, arguments.seed, arguments.speed)
+        return _as_text(lesson, arguments, None)
+    try:
+        file = open(arguments.record, "w", encoding="utf-8")  # noqa: SIM115 - closed below
+    except OSError as error:
+        raise InputError(error.strerror or str(error), arguments.record) from None
+    with file:
+        if in_interface and os.name == "posix":
+            from app import screen_cast
+
+            return screen_cast.record(lesson, file, _words(lesson, arguments))
+        return _as_text(lesson, arguments, Recording(file, lesson.title, arguments.speed or 1.0))
+
+
+def _as_text(lesson: Lesson, arguments: argparse.Namespace, recording: Recording | None) -> int:
+    PlainPlay(
+        lesson, interactive=terminal.is_there(), speed=arguments.speed, seed=arguments.seed,
+        recording=recording,
+    ).run()  # fmt: skip
     return OK
 
 
-def play(lesson: Lesson, seed: int | None = None) -> int:
+def _words(lesson: Lesson, arguments: argparse.Namespace) -> list[str]:
+    """The same command without the recording."""
+    words = ["play", os.path.abspath(lesson.path)]
+    words += [] if arguments.seed is None else [f"--seed={arguments.seed}"]
+    return words + ([f"--speed={arguments.speed}"] if arguments.speed else [])
+
+
+def play(lesson: Lesson, seed: int | None = None, speed: float = 0.0) -> int:
     """In the interface; where there is no terminal for it, as text."""
     if not terminal.is_capable():
-        PlainPlay(lesson, interactive=terminal.is_there(), seed=seed).run()
+        PlainPlay(lesson, interactive=terminal.is_there(), seed=seed, speed=speed).run()
         return OK
     from app.tui.app import run_interface
     from cores.session import Options
 
-    return run_interface(None, Options(), lesson, seed)
+    return run_interface(None, Options(), lesson, seed, speed)
 
 
 def _notes(lesson: Lesson) -> int:

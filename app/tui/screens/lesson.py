@@ -7,6 +7,7 @@ says is handed over as a list that only grows.
 
 from __future__ import annotations
 
+from time import monotonic
 from typing import ClassVar, cast
 
 from textual.app import ComposeResult
@@ -19,6 +20,7 @@ from lessons.player import Player
 from lessons.script import Lesson
 from lessons.stage import AnyStage
 
+from ..autoplay import Autoplay
 from ..settings import Settings
 from ..widgets.inside import Inside
 from ..widgets.keys import Hint
@@ -36,19 +38,24 @@ class LessonScreen(MachinesScreen):
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("enter", "proceed", "Go on with the lesson"),
         Binding("backspace", "lesson_back", "Back in the lesson"),
+        Binding("P", "autoplay", "Let the lesson play by itself, or pause it"),
         *(Binding(letter, f"letter('{letter}')", show=False) for letter in "abcd"),
     ]
 
     def __init__(
-        self, worker: Worker, settings: Settings, lesson: Lesson, seed: int | None = None
-    ) -> None:
+        self, worker: Worker, settings: Settings, lesson: Lesson, seed: int | None = None,
+        speed: float = 0.0,
+    ) -> None:  # fmt: skip
+        """speed: it plays by itself, at so many times a reader's; 0: by key."""
         super().__init__(worker, settings, LESSON_HINTS)
         self._seed = seed
+        self._autoplay = Autoplay(speed)
         self._reading = Reading(lesson)
         self.lesson = lesson
         self._player: Player | None = None
         self._heard: list[Event] = []
         self._elsewhere = False
+        self._answering = False
 
     def compose(self) -> ComposeResult:
         for widget in super().compose():
@@ -136,6 +143,7 @@ class LessonScreen(MachinesScreen):
             return
 
         def known(events: list[Event] | Exception) -> None:
+            self._answering = False
             if isinstance(events, Exception):
                 self.notify(words(events), severity="warning")
                 return
@@ -143,6 +151,7 @@ class LessonScreen(MachinesScreen):
             self._hear(player, events)
             self.worker.pursue(self._go_on)
 
+        self._answering = True
         future = self.worker.ask(lambda s: _tried(player, given))
         future.add_done_callback(lambda done: self.app.call_later(known, done.result()))
 
@@ -179,6 +188,32 @@ class LessonScreen(MachinesScreen):
         heard = tuple(self._heard)
         panel = self.query_one(LessonPanel)
         panel.show(self.lesson.title, self._step(heard), heard, self._hint())
+        player = self._player
+        if player is None or not heard or not self._may_go_on():
+            return
+        if self._autoplay.has_been_read(panel.in_sight, player.pausing, monotonic()):
+            self._play_on(player, panel)
+
+    def _may_go_on(self) -> bool:
+        """Does the lesson play by itself, and nobody and nothing is in its way?"""
+        at_work = self._answering or not self.worker.idle or self.worker.failure
+        return self._autoplay.on and not at_work and not self._elsewhere and self.is_current
+
+    def _play_on(self, player: Player, panel: LessonPanel) -> None:
+        """The next page, the answer, the next turn, or the end."""
+        if panel.turn():
+            return
+        if player.question is not None:
+            self._answer(None)
+        elif not player.ended:
+            self._turn()
+        elif self._autoplay.alone:
+            self.app.exit(0)
+        else:
+            self._autoplay.on = False
+
+    def action_autoplay(self) -> None:
+        self._autoplay.on = not self._autoplay.on
 
     def _step(self, heard: tuple[Event, ...]) -> str:
         begun = [event for event in heard if isinstance(event, Begun)]
@@ -191,6 +226,8 @@ class LessonScreen(MachinesScreen):
     def _hint(self) -> str:
         if self._elsewhere:
             return "Enter: back to the lesson"
+        if self._autoplay.on:
+            return "P: pause"
         asked = self.question
         if asked is not None:
             return (

@@ -63,6 +63,12 @@ class LessonPanel(LineView):
         return rows
 
     @property
+    def in_sight(self) -> str:
+        """The words of the present page."""
+        rows = self._text()[self.page * self._room :][: self._room]
+        return "\n".join("".join(text for text, _ in line) for line in rows)
+
+    @property
     def _room(self) -> int:
         return max(1, self.size.height - 2)
 

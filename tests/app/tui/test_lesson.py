@@ -98,3 +98,12 @@ async def test_the_home_screen_lists_the_course() -> None:
         await reader.sees("lesson 1")
         await pilot.press("end", "enter")
         await reader.until(lambda: isinstance(app.screen, LessonScreen))
+
+
+async def test_a_lesson_plays_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    """At a speed the lesson turns its own pages, answers its questions, and ends the program."""
+    app = interface(None, Options())
+    app.begin_with = lambda: app.show_lesson(library.find("first-call"), speed=1000)
+    async with app.run_test(size=(120, 50)) as pilot:
+        await Reader(app, pilot).until(lambda: not app.is_running or app.return_code is not None)
+    assert progress.load()["first-call"].done
