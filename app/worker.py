@@ -200,6 +200,14 @@ class Worker:
 
         return self.pursue(as_fast_as_it_goes if speed is None else self._at_speed(speed))
 
+    def run_to(self, point: Breakpoint) -> Future[None]:
+        """As ``run``, with one more breakpoint, for this run alone."""
+
+        def on(session: Session) -> float | None:
+            return BREATH if session.run(SLICE, self.breakpoints | {point}) else None
+
+        return self.pursue(on)
+
     def _at_speed(self, speed: float) -> Goal:
         """Several steps in a slice when one step a slice would be too slow."""
         pause = max(1 / speed, SLICE)

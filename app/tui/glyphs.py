@@ -32,6 +32,8 @@ class Glyphs:
     """An exit on the timeline."""
     now: str
     breakpoint: str
+    cursor: str
+    """Before the line that keys point at."""
     more: str
     """Where text was cut."""
 
@@ -39,13 +41,13 @@ class Glyphs:
 UNICODE = Glyphs(
     corners=("╭", "╮", "╰", "╯"), across="─", down="│", next="▸", exits="⇄", direct="│", silent="~",
     changed="*", read="‹", equal="=", unequal="≠", dot="·", block="█", mark="┼", now="●",
-    breakpoint="◆", more="…",
+    breakpoint="◆", cursor="›", more="…",
 )  # fmt: skip
 
 ASCII = Glyphs(
     corners=("+", "+", "+", "+"), across="-", down="|", next=">", exits="<=>", direct="|", silent="~",
     changed="*", read="<", equal="=", unequal="#", dot="-", block="#", mark="+", now="O",
-    breakpoint="@", more=">",
+    breakpoint="@", cursor="]", more=">",
 )  # fmt: skip
 
 

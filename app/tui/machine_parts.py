@@ -29,6 +29,7 @@ class View:
     number: the key that shows and hides it. differs: registers in which the cores disagree.
     equal: does it agree with the first core (None: it is the first, or nothing was compared)?
     rate: instructions a second, None while nothing runs. top: address of the first code row.
+    cursor: address of the line that keys point at, None without one.
     """
 
     number: int = 1
@@ -38,6 +39,7 @@ class View:
     rate: float | None = None
     top: int | None = None
     breakpoints: frozenset[int] = frozenset()
+    cursor: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,17 +63,24 @@ def kind(core: str) -> str:
     return family if family in KINDS else "interpreter"
 
 
-def code_top(m: MachineSnapshot, rows: int, top: int | None) -> int | None:
-    """The address of the first code row: the old one for as long as the next instruction stays in
-    sight, so that stepping moves the mark and not the text."""
+def cursor_line(m: MachineSnapshot, cursor: int | None) -> int | None:
+    """Which line of the code the cursor is at, else the next instruction; None: neither can be seen."""
     addresses = [line.address for line in m.code]
-    pc = program_counter(m)
-    if pc not in addresses:
+    for address in (cursor, program_counter(m)):
+        if address in addresses:
+            return addresses.index(address)
+    return None
+
+
+def code_top(m: MachineSnapshot, rows: int, top: int | None, cursor: int | None = None) -> int | None:
+    """The address of the first code row: the old one for as long as the cursor, or without one the
+    next instruction, stays in sight, so that stepping moves the mark and not the text."""
+    addresses = [line.address for line in m.code]
+    now = cursor_line(m, cursor)
+    if now is None:
         return addresses[0] if addresses else None
-    now = addresses.index(pc)
-    if top in addresses and addresses.index(top) <= now < addresses.index(top) + rows - max(
-        1, rows // 4
-    ):
+    below = 0 if cursor is not None else max(1, rows // 4)
+    if top in addresses and addresses.index(top) <= now < addresses.index(top) + rows - below:
         return top
     return addresses[max(0, min(now - rows // 3, len(addresses) - rows))]
 
@@ -214,7 +223,7 @@ def code_rows(m: MachineSnapshot, view: View, width: int, count: int, glyphs: Gl
 def _lines(m: MachineSnapshot, view: View, width: int, count: int, glyphs: Glyphs) -> list[Row]:
     if not m.code:
         return [row((" no instruction can be read at rip", "dim"))] + [EMPTY] * (count - 1)
-    top = code_top(m, count, view.top)
+    top = code_top(m, count, view.top, view.cursor)
     first = next((i for i, line in enumerate(m.code) if line.address == top), 0)
     lines = m.code[first : first + count]
     rows = [code_row(m, line, view, width, glyphs) for line in lines]
@@ -235,13 +244,14 @@ def code_row(m: MachineSnapshot, line: CodeLine, view: View, width: int, glyphs:
         column = room
     leaves = here and gutter_role == "exit"
     parts = row(
-        (mark + " ", "exit" if leaves else "strong" if here else "bad" if mark != " " else "text"),
+        (mark, "exit" if leaves else "strong" if here else "bad" if mark != " " else "text"),
+        (glyphs.cursor if line.address == view.cursor else " ", "key"),
         (address + "  ", "text" if here else "dim"),
         (fit(text, column, glyphs.more), "strong" if here else "text"),
         (fit(comment, room - column - 1, glyphs.more) + " " if column < room else "", "comment"),
         (fit(gutter, GUTTER), gutter_role),
     )
-    return raised(parts) if here else parts
+    return raised(parts) if here or line.address == view.cursor else parts
 
 
 def gutter_of(m: MachineSnapshot, line: CodeLine, glyphs: Glyphs) -> tuple[str, str]:

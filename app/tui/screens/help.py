@@ -20,6 +20,8 @@ KEYS = (
         ("r", "restart"),
         ("x", "stop at an address, an exit, a value: set or clear; a click on a line too"),
         ("X", "clear all breakpoints"),
+        ("c", "a cursor in the code: up and down move it, x sets a breakpoint there"),
+        ("h", "run to the cursor; Enter does as well"),
     )),
     ("Looking", (
         ("w", "world switches: log, dialogue, chart"),
@@ -39,6 +41,7 @@ KEYS = (
         ("k", "type on the guests' keyboard"),
         ("i", "edit the program, assemble and run it"),
         ("L", "load a disk image, and start over"),
+        ("S", "save the session, to go on another day"),
         ("s", "save a picture of this screen (SVG)"),
     )),
     ("Ringscope", (

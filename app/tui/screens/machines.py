@@ -12,15 +12,11 @@ from textual.containers import Horizontal
 from textual.message import Message
 from textual.timer import Timer
 
-from app import narration
 from app.worker import Worker, alive
-from cores import breakpoints
 from cores.look import EventsLook, EventsSight, Look
 from cores.report import MachineSnapshot, SessionSnapshot, Stop
-from cores.x86.registers import STATE_NAMES
 
 from ..machine_parts import View, kind
-from ..rows import Row, printable, row
 from ..settings import Settings
 from ..switch_rows import VIEWS, Events
 from ..widgets.banner import Banner
@@ -31,15 +27,11 @@ from ..widgets.machine_pane import MachinePane
 from ..widgets.properties import Properties
 from ..widgets.switches import Switches
 from ..widgets.timeline import Timeline
-from .ask import Ask
 from .help import help_sheet
-from .session import SPEEDS, SessionScreen
-from .sheet import Sheet, card_sheet
+from .looking import MACHINES, LookingScreen
+from .session import SPEEDS
 
 FRAME = 1 / 30
-MACHINES = 3
-"""Panes at most."""
-
 FETCH = 200
 """Events fetched at a time, from a multiple of so many on."""
 
@@ -52,6 +44,7 @@ HINTS: list[Hint] = [
     ("g", "go to", "go_to"),
     ("?", "help", "help"),
     ("q", "quit", "app.quit"),
+    ("c", "cursor", "cursor"),
     ("x", "break", "break"),
     ("m", "memory", "inside('memory')"),
     ("t", "pages", "inside('pages')"),
@@ -63,7 +56,7 @@ HINTS: list[Hint] = [
 ]
 
 
-class MachinesScreen(SessionScreen):
+class MachinesScreen(LookingScreen):
     """Draws the worker's newest snapshot, thirty times a second at most."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -91,6 +84,8 @@ class MachinesScreen(SessionScreen):
         Binding("home", "select_first", "The first exit"),
         Binding("end", "select_last", "The newest exit"),
         Binding("enter", "card", "The exit's card"),
+        Binding("c", "cursor", "A cursor in the code"),
+        Binding("h", "run_here", "Run to the cursor"),
         Binding("m", "inside('memory')", "Memory"),
         Binding("t", "inside('pages')", "Page tables"),
         Binding("T", "inside('tables')", "Descriptor tables"),
@@ -104,6 +99,7 @@ class MachinesScreen(SessionScreen):
         Binding("k", "type", "Type on the guests' keyboard"),
         Binding("i", "edit", "Edit the program"),
         Binding("L", "disk", "Load a disk image"),
+        Binding("S", "save_session", "Save the session"),
         Binding("question_mark", "help", "Help"),
         Binding("escape", "leave", "Leave"),
     ]
@@ -123,11 +119,7 @@ class MachinesScreen(SessionScreen):
 
     def __init__(self, worker: Worker, settings: Settings, hints: list[Hint] = HINTS) -> None:
         super().__init__(worker, settings)
-        self.chosen = 0
         self._hints = hints
-        self.hidden: set[int] = set()
-        self.mode = VIEWS.index(settings.view) if settings.view in VIEWS else 0
-        self.selected: int | None = None
         self._drawn: tuple[object, ...] = ()
         self._kept: tuple[object, ...] = ()
         self._timer: Timer | None = None
@@ -171,7 +163,7 @@ class MachinesScreen(SessionScreen):
         sights = self.worker.sights
         state = (
             id(snapshot), id(rates), id(sights), activity, failure,
-            self.chosen, self.mode, self.selected,
+            self.chosen, self.mode, self.selected, self.cursor,
         )  # fmt: skip
         if state == self._drawn:
             return
@@ -262,21 +254,10 @@ class MachinesScreen(SessionScreen):
             equal=equal,
             rate=rate,
             breakpoints=self.addresses,
+            cursor=self.cursor if number == self.chosen else None,
         )
 
-    def shown_panes(self, count: int) -> set[int]:
-        """The machines that have a pane: those not hidden, as many as fit, the chosen one always."""
-        width = self.size.width
-        fits = 1 if width < 96 else 2 if width < 118 else MACHINES
-        wanted = [i for i in range(1, count + 1) if i not in self.hidden or i == self.chosen]
-        while len(wanted) > fits:
-            wanted.remove(next(i for i in reversed(wanted) if i != self.chosen))
-        return set(wanted)
-
     # -- time ---------------------------------------------------------------------------------
-
-    def moved(self) -> None:
-        self.selected = None
 
     def forgotten(self) -> None:
         self.query_one(Timeline).forget()
@@ -288,146 +269,7 @@ class MachinesScreen(SessionScreen):
     def on_timeline_asked(self, message: Timeline.Asked) -> None:
         self.go_to(message.instruction)
 
-    def on_machine_pane_line_chosen(self, message: MachinePane.LineChosen) -> None:
-        """A click on an instruction: a breakpoint there."""
-        self.toggle(breakpoints.AtAddress(message.address))
-
-    # -- looking ------------------------------------------------------------------------------
-
-    def action_next_view(self) -> None:
-        self.mode = (self.mode + 1) % len(VIEWS)
-        self.settings.view = VIEWS[self.mode]
-        self.tick()
-
-    def on_switches_mode_chosen(self, message: Switches.ModeChosen) -> None:
-        self.mode = VIEWS.index(message.mode)
-
-    def action_pane(self, number: int) -> None:
-        """Show or hide a machine; choose it when only one fits."""
-        s = self.snapshot
-        if s is None or number > len(s.machines):
-            return
-        shown = self.shown_panes(len(s.machines))
-        if number not in shown:
-            self.hidden.discard(number)
-            self.chosen = number
-        elif len(shown) > 1:
-            self.hidden.add(number)
-            if self.chosen == number:
-                self.chosen = min(shown - {number})
-        self.selected = None
-        self._drawn = ()
-        self.tick()
-
-    def action_choose_next(self, by: int) -> None:
-        s = self.snapshot
-        if s is not None and s.machines:
-            self.chosen = (self.chosen - 1 + by) % min(MACHINES, len(s.machines)) + 1
-            self.selected = None
-            self.tick()
-
-    def on_machine_pane_chosen(self, message: MachinePane.Chosen) -> None:
-        self.chosen, self.selected = message.number, None
-
-    def _events(self) -> Events | None:
-        return self.query_one(Switches).shown
-
-    def action_select(self, by: int) -> None:
-        """Choose another exit; while the inside of a machine is shown, scroll that."""
-        inside = self.query_one(Inside)
-        if inside.tab:
-            inside.scroll_rows(by)
-            self.stale()
-            return
-        shown = self._events()
-        if shown is None or shown.current is None:
-            return
-        at = shown.current + by if self.selected is not None or by < 0 else shown.current
-        self.selected = None if at >= shown.total else max(0, at)
-        self.tick()
-
-    def action_select_first(self) -> None:
-        self.selected = 0
-        self.tick()
-
-    def action_select_last(self) -> None:
-        self.selected = None
-        self.tick()
-
-    def on_switches_event_chosen(self, message: Switches.EventChosen) -> None:
-        self.selected = message.number
-        self.tick()
-
-    def action_card(self) -> None:
-        """The chosen exit in full; what it changed is found by executing it once more."""
-        shown = self._events()
-        if shown is None or self.query_one(Inside).tab:
-            return
-        number, event = shown.current, shown.event
-        if number is None or event is None:
-            return
-        core = shown.machine.core
-        sheet = card_sheet(narration.card(event, core, number + 1), self.size.width)
-        self.app.push_screen(sheet)
-        s = self.snapshot
-        if s is not None and s.mode == "exact" and not s.running:
-            answer = self.worker.ask(lambda session: session.around(core, number))
-            answer.add_done_callback(lambda done: self.app.call_later(sheet.add_changes, done))
-
-    # -- inside -------------------------------------------------------------------------------
-
-    def action_inside(self, tab: str) -> None:
-        """Open the inside of the chosen machine at a tab; the same key closes it."""
-        inside = self.query_one(Inside)
-        inside.open("" if inside.tab == tab else tab)
-        self.set_class(bool(inside.tab), "-inside")
-        self.call_after_refresh(self.stale)
-
-    def on_inside_tab_chosen(self, message: Inside.TabChosen) -> None:
-        if self.query_one(Inside).tab != message.tab:
-            self.action_inside(message.tab)
-
-    def action_address(self) -> None:
-        """What memory and page tables are to be looked at: an address, or where a register points."""
-        s, inside = self.snapshot, self.query_one(Inside)
-        if s is None:
-            return
-
-        def answered(text: str | None) -> None:
-            name = (text or "").strip()
-            if not name:
-                return
-            at = breakpoints.address(name, s.symbols)
-            if name.lower() in STATE_NAMES:
-                inside.follow(name.lower())
-            elif at is not None:
-                inside.follow(at)
-            else:
-                self.notify(f"{name!r} is no address, symbol or register", severity="warning")
-            if inside.tab not in ("memory", "pages"):
-                self.action_inside("memory")
-            self.stale()
-
-        hint = "An address, a symbol, or a register to follow"
-        self.app.push_screen(Ask("Look where?", "rsp", str(inside.where), hint), answered)
-
-    # -- the guest ----------------------------------------------------------------------------
-
-    def action_guest_screen(self) -> None:
-        """The VGA screen and the console of the chosen machine, in full."""
-        s = self.snapshot
-        if s is None or not s.machines:
-            return
-        m = s.machines[self.chosen - 1]
-        rows: list[Row] = []
-        if m.screen is not None:
-            lines = (m.screen.split("\n") + [""] * 25)[:25]
-            rows += [row((f"{printable(line):<80}"[:80], "screen")) for line in lines]
-        if m.console or m.screen is None:
-            for line in (m.console or "(nothing printed yet)").split("\n"):
-                clean = printable(line.expandtabs(4))
-                rows += [row(clean[i : i + 80]) for i in range(0, max(1, len(clean)), 80)]
-        self.app.push_screen(Sheet(f"What the guest shows on {m.core}", rows, 84))
+    # -- elsewhere ----------------------------------------------------------------------------
 
     def action_edit(self) -> None:
         if self.snapshot is not None:
@@ -437,7 +279,9 @@ class MachinesScreen(SessionScreen):
         self.app.push_screen(help_sheet(self.glyphs))
 
     def action_leave(self) -> None:
-        if self.query_one(Inside).tab:
+        if self.cursor is not None:
+            self.point_at(None)
+        elif self.query_one(Inside).tab:
             self.action_inside(self.query_one(Inside).tab)
         elif self.selected is not None:
             self.selected = None

@@ -1,12 +1,15 @@
-"""What can be done with a session from a screen: its time, its breakpoints, its state. The keys and
-the drawing are screens/machines.py's."""
+"""What can be done with a session from a screen: its time, its breakpoints, its state. What of it is
+looked at is screens/looking.py's, the keys and the drawing are screens/machines.py's."""
 
 from __future__ import annotations
+
+from concurrent.futures import Future
+from pathlib import PurePath
 
 from textual.message import Message
 from textual.screen import Screen
 
-from app.worker import Worker, words
+from app.worker import Session, Worker, words
 from cores import breakpoints, poke
 from cores.errors import InputError
 from cores.report import SessionSnapshot
@@ -185,6 +188,36 @@ class SessionScreen(Screen[None]):
     def stale(self) -> None:
         """Something of the screen's own has changed: draw again."""
 
+    # -- the whole ----------------------------------------------------------------------------
+
+    def action_save_session(self) -> None:
+        """All machines into a file, which the home screen opens again."""
+        s = self.snapshot
+        if s is None:
+            return
+
+        def answered(text: str | None) -> None:
+            path = (text or "").strip()
+            if path:
+                saving = self.worker.ask(lambda session: _saved(session, path))
+                saving.add_done_callback(lambda done: self.app.call_later(known, path, done))
+
+        def known(path: str, done: Future[str]) -> None:
+            if done.cancelled() or done.exception() is not None:
+                return  # said in the banner
+            refusal = done.result()
+            if refusal:
+                self.notify(refusal, severity="warning", timeout=8)
+                return
+            self.settings.last = path
+            self.settings.save()
+            self.notify(f"Saved {path}: the first page goes on there")
+
+        name = "session" if s.path == "-" else PurePath(s.path).stem
+        hint = "All machines as they stand now. The way they came is not kept."
+        question = Ask("Save the session as which file?", "a file", f"{name}.ringscope", hint)
+        self.app.push_screen(question, answered)
+
     # -- the state ----------------------------------------------------------------------------
 
     def action_poke(self) -> None:
@@ -230,3 +263,17 @@ class SessionScreen(Screen[None]):
         now = self.snapshot.disk if self.snapshot is not None else ""
         hint = "The machines start over. Empty: no disk. Each writes to a copy of its own."
         self.app.push_screen(Ask("Which disk image?", "a raw image", now, hint), answered)
+
+
+def _saved(session: Session, path: str) -> str:
+    """Why it cannot be saved, "" when it has been. A refusal is no failure of the session's."""
+    from cores import saved
+    from cores.live import LiveSession
+
+    if not isinstance(session, LiveSession):
+        return "only sessions of x86 machines can be saved"
+    try:
+        saved.save(session, path)
+    except InputError as error:
+        return words(error)
+    return ""

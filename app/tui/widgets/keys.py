@@ -21,10 +21,12 @@ class Keys(LineView):
     def __init__(self, hints: list[Hint]) -> None:
         super().__init__(id="keys")
         self.hints = hints
+        self._lent: list[Hint] | None = None
         self._spots: list[tuple[int, int, str]] = []
 
-    def change(self, hints: list[Hint]) -> None:
-        self.hints = hints
+    def lend(self, hints: list[Hint] | None) -> None:
+        """Show these for a while; None: its own again."""
+        self._lent = hints
         self.redraw()
 
     def compose_rows(self, width: int, height: int) -> list[Row]:
@@ -32,7 +34,7 @@ class Keys(LineView):
         parts: list[tuple[str, str]] = [(" ", "text")]
         self._spots = []
         x = 1
-        for key, word, action in self.hints:
+        for key, word, action in self._lent or self.hints:
             size = len(key) + 1 + len(word) + 2
             if x + size > width - end:
                 break

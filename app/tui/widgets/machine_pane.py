@@ -47,7 +47,7 @@ class MachinePane(LineView):
         """Draw this; ``view.top`` is the pane's own affair."""
         rows = plan(self.size.width - 4, self.size.height - 2).code
         self.machine = machine
-        self.view = replace(view, top=code_top(machine, rows, self.view.top))
+        self.view = replace(view, top=code_top(machine, rows, self.view.top, view.cursor))
         self.redraw()
 
     def compose_rows(self, width: int, height: int) -> list[Row]:

@@ -1,0 +1,109 @@
+"""A session saved by a key and opened again, over real machines."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+from textual.pilot import Pilot
+
+from app.tui import picture
+from app.tui.app import RingscopeApp, interface
+from app.tui.screens.ask import Ask
+from cores.session import Options
+
+GUESTS = Path(__file__).resolve().parents[3] / "assets" / "guests"
+OPTIONS = Options(cores=("interpreter", "trap:portable"), ram=4 << 20)
+
+
+class Desk:
+    """An app, and what is done at it."""
+
+    def __init__(self, app: RingscopeApp, pilot: Pilot[int]) -> None:
+        self.app, self.pilot = app, pilot
+
+    async def see(self, words: str) -> None:
+        for _ in range(1000):
+            if words in picture.text(self.app):
+                return
+            await self.pilot.pause(0.01)
+        raise AssertionError(f"{words!r} is not on the screen:\n{picture.text(self.app)}")
+
+    async def answer(self, key: str, text: str) -> None:
+        """Press a key, and answer what it asks."""
+        await self.pilot.press(key)
+        assert isinstance(self.app.screen, Ask)
+        self.app.screen.query_one("#answer").value = text  # type: ignore[attr-defined]
+        await self.pilot.press("enter")
+
+
+@asynccontextmanager
+async def desk(path: Path | None) -> AsyncIterator[Desk]:
+    app = interface(str(path) if path else None, OPTIONS)
+    async with app.run_test(size=(120, 40), notifications=True) as pilot:
+        yield Desk(app, pilot)
+
+
+@pytest.fixture(autouse=True)
+def _own_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RINGSCOPE_CONFIG", str(tmp_path / "config"))
+
+
+async def test_a_session_is_gone_on_with_from_the_first_page(tmp_path: Path) -> None:
+    """S writes it; in another run of the program, continue stands where it was left."""
+    path = tmp_path / "later.ringscope"
+    async with desk(GUESTS / "hello.s") as d:
+        await d.see("100000")
+        await d.pilot.press("e", "e")
+        await d.see("2 exits")
+        before = picture.text(d.app)
+        assert " 11 instr" in before
+        await d.answer("S", str(path))
+        await d.see("Saved ")
+    async with desk(None) as d:
+        await d.see("continue")
+        await d.pilot.press("enter")
+        await d.see(" 11 instr")
+        await d.pilot.press("e")
+        await d.see("3 exits")
+
+
+async def test_a_session_is_opened_as_a_file(tmp_path: Path) -> None:
+    """o takes the file of a session as it does a program's."""
+    path = tmp_path / "later.ringscope"
+    async with desk(GUESTS / "hello.s") as d:
+        await d.see("100000")
+        await d.pilot.press("n")
+        await d.answer("S", str(path))
+        await d.see("Saved ")
+        await d.pilot.press("escape")
+        await d.answer("o", str(path))
+        await d.see(" 1 instr")
+
+
+async def test_what_cannot_be_saved_is_said_in_a_line(tmp_path: Path) -> None:
+    """A place that cannot be written, and a machine that has no such file; the session goes on."""
+    async with desk(GUESTS / "hello.s") as d:
+        await d.see("100000")
+        await d.answer("S", str(tmp_path / "nowhere" / "x"))
+        await d.see("cannot write")
+        await d.pilot.press("n")
+        await d.see(" 1 instr")
+    async with desk(GUESTS / "genesis.m68k") as d:
+        await d.see("supervisor")
+        await d.answer("S", str(tmp_path / "x"))
+        await d.see("only sessions of x86 machines can be saved")
+
+
+async def test_a_damaged_session_is_refused_in_a_line(tmp_path: Path) -> None:
+    """The reason is on the screen, and Esc leads back to the first page."""
+    path = tmp_path / "bad.ringscope"
+    path.write_bytes(b"Ringscope session 1\njunk")
+    async with desk(None) as d:
+        await d.see("This machine")
+        await d.answer("o", str(path))
+        await d.see("a damaged session")
+        await d.pilot.press("escape")
+        await d.see("This machine")
