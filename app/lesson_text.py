@@ -55,7 +55,7 @@ def event(event: Event) -> str:
             how = ", with --pure: what does not trap by itself runs unseen" if pure else ""
             return wrap(f"[Machines made anew for {guest.rsplit('/', 1)[-1]}{how}.]")
         case Shown():
-            return textwrap.indent("\n".join(_shown(event)), "    ")
+            return textwrap.indent("\n".join(map(_cut, _shown(event))), "    ")
         case Looked(kind, target, values):
             told = "; ".join(f"{name} {value}" for name, value in values)
             return wrap(f"[Look at {kind} {target}{': ' + told if told else ''}.]")
@@ -72,7 +72,7 @@ def event(event: Event) -> str:
                 f"{judged} {answer}{'' if answer[-1:] in ('.', '?', '!') else '.'} {plain(explanation)}"
             )
         case Quoted(place, code):
-            return f"{place}\n\n{textwrap.indent(code, '    ')}"
+            return f"{place}\n\n" + "\n".join(_folded(line) for line in code.splitlines())
         case LeftOut(core=core):
             return f"[A part about {core} is left out: it cannot run here.]"
         case Broken(line, message):
@@ -104,6 +104,20 @@ def wrap(text: str, indent: str = "") -> str:
         " ".join(text.split()) if not text.startswith(" ") else text, WIDTH,
         subsequent_indent=indent, break_long_words=False, break_on_hyphens=False,
     )  # fmt: skip
+
+
+def _folded(line: str) -> str:
+    """A line of code, indented; what is too long goes on below."""
+    indent = " " * (4 + len(line) - len(line.lstrip()))
+    return textwrap.fill(
+        line.lstrip(), WIDTH, initial_indent=indent, subsequent_indent=indent + " " * 8,
+        break_long_words=False, break_on_hyphens=False,
+    )  # fmt: skip
+
+
+def _cut(line: str) -> str:
+    """A line of a view, which is indented by four."""
+    return line if len(line) <= WIDTH - 4 else line[: WIDTH - 7] + "..."
 
 
 def _moved(before: tuple[MachineSnapshot, ...], now: tuple[MachineSnapshot, ...]) -> str:

@@ -64,7 +64,8 @@ def record(lesson: Lesson, file: TextIO, words: list[str]) -> int:
     columns, rows = os.get_terminal_size()
     screen = Screen(Cast(file, lesson.title, columns, rows), perf_counter())
     with tempfile.TemporaryDirectory(prefix="ringscope") as directory:
-        environment = os.environ | {"RINGSCOPE_RUNTIME": directory}
+        size = {"COLUMNS": str(columns), "LINES": str(rows)}
+        environment = os.environ | size | {"RINGSCOPE_RUNTIME": directory}
         child, terminal = pty.fork()
         if child == 0:
             os.execve(sys.executable, [sys.executable, "-P", "-m", "app.main", *words], environment)

@@ -44,7 +44,7 @@ def dump(machine: Machine, address: int, length: int = 32) -> tuple[str, ...]:
         return (f"{address:#x}  not mapped",)
     rows = (found[at : at + 16] for at in range(0, len(found), 16))
     return tuple(
-        f"{address + 16 * i:#x}  {row.hex(' '):<47}  "
+        f"{address + 16 * i:#x}  {row.hex(' ', 2):<39}  "
         + "".join(chr(byte) if 32 <= byte < 127 else "." for byte in row)
         for i, row in enumerate(rows)
     )

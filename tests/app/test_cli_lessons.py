@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from collections.abc import Iterator
@@ -45,24 +44,6 @@ def test_playing_without_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
     assert "5/5  In three sentences" in text
     assert max(map(len, text.splitlines())) <= 80
     assert progress.load() == {}
-
-
-def test_a_recording(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """asciinema, version 2: a header, output in order of time, a marker for each step."""
-    cast = tmp_path / "l.cast"
-    assert main(["play", "2", "--plain", "--record", str(cast), "--speed", "2", "--seed", "3"]) == 0
-    header, *events = [json.loads(line) for line in cast.read_text().splitlines()]
-    assert (header["version"], header["width"], header["height"]) == (2, 80, 30)
-    times = [time for time, _, _ in events]
-    assert times == sorted(times)
-    assert times[-1] > 60
-    assert {kind for _, kind, _ in events} == {"o", "m"}
-    assert [data for _, kind, data in events if kind == "m"][:2] == [
-        "A kernel that is none",
-        "Up to the edge",
-    ]
-    printed = "".join(data for _, kind, data in events if kind == "o").replace("\r\n", "\n")
-    assert printed == out(capsys)
 
 
 def test_the_teachers_notes(capsys: pytest.CaptureFixture[str]) -> None:

@@ -87,6 +87,8 @@ class LessonScreen(MachinesScreen):
         """A slice of the lesson; done when it waits for its reader."""
         player = self._playing(session)
         self._hear(player, player.proceed(SLICE))
+        if player.at_stop and player.position == len(self.lesson.items):
+            self._hear(player, player.proceed())  # the end is no turn of its own
         if player.ended or player.question is not None or player.at_stop:
             self._reading.at(player)
             return None
