@@ -26,6 +26,24 @@ def explain(word: str) -> tuple[str, str] | None:
     return None
 
 
+def occurring(text: str) -> list[str]:
+    """The terms that a text uses, as the glossary has them, in the text's order; of two that begin at
+    the same word the longer first."""
+    words = f" {_plain(re.sub(r'[^0-9A-Za-z]+', ' ', text))} "
+    places = {
+        term: min((at for name in term.split(", ") if (at := _place(words, name)) >= 0), default=-1)
+        for term in terms()
+    }
+    used = [term for term, at in places.items() if at >= 0]
+    return sorted(used, key=lambda term: (places[term], -len(term)))
+
+
+def _place(words: str, name: str) -> int:
+    """Where a word begins, also in its plural; -1: nowhere."""
+    found = re.search(rf" {re.escape(_plain(name))}(s|es)? ", words)
+    return found.start() if found else -1
+
+
 def _plain(word: str) -> str:
     flat = " ".join(word.casefold().replace("-", " ").split())
     if flat.endswith(("ches", "shes", "xes")):

@@ -44,7 +44,14 @@ KEYS = (
         ("S", "save the session, to go on another day"),
         ("s", "save a picture of this screen (SVG)"),
     )),
+    ("In a lesson", (
+        ("Enter", "go on; after a look around, back to the lesson's place"),
+        ("Backspace", "back in the lesson"),
+        ("j", "jump to a step"),
+        ("P", "let it play by itself, or pause it"),
+    )),
     ("Ringscope", (
+        ("G", "the glossary: the words of the field, explained"),
         ("ctrl+p", "everything, by name; themes too"),
         ("Esc", "back to the first page"),
         ("q", "quit; ctrl+c does as well"),

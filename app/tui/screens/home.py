@@ -27,6 +27,7 @@ from ..rows import EMPTY, Row, boxed, fit, printable, row, row_width
 from ..widgets.keys import Hint, Keys
 from ..widgets.line_view import LineView
 from .ask import Ask
+from .glossary import GlossaryScreen
 from .help import help_sheet
 
 HINTS: list[Hint] = [
@@ -34,6 +35,7 @@ HINTS: list[Hint] = [
     ("o", "open a file", "open"),
     ("i", "edit a copy", "edit"),
     ("c", "write a new guest", "create"),
+    ("G", "glossary", "glossary"),
     ("?", "help", "help"),
     ("q", "quit", "app.quit"),
 ]
@@ -125,6 +127,7 @@ class HomeScreen(Screen[None]):
         Binding("o", "open", "Open a file"),
         Binding("i", "edit", "Edit a copy of the guest"),
         Binding("c", "create", "Write a new guest"),
+        Binding("G", "glossary", "Glossary"),
         Binding("question_mark", "help", "Help"),
     ]
     HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (96, "-wide")]  # noqa: RUF012 - Textual's own declaration
@@ -237,6 +240,9 @@ class HomeScreen(Screen[None]):
                 self.post_message(self.Opened(text.strip()))
 
         self.app.push_screen(Ask("Open which program?", "path of a .s, ELF64 or flat image"), answered)
+
+    def action_glossary(self) -> None:
+        self.app.push_screen(GlossaryScreen())
 
     def action_help(self) -> None:
         self.app.push_screen(help_sheet(self.glyphs))

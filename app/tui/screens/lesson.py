@@ -27,6 +27,7 @@ from ..widgets.keys import Hint
 from ..widgets.lesson import LessonPanel
 from .ask import Ask
 from .machines import HINTS, MachinesScreen
+from .pick import Pick
 
 LETTERS = "abcdef"
 LESSON_HINTS: list[Hint] = [("Enter", "on", "proceed"), ("Backspace", "back", "lesson_back"), *HINTS]
@@ -38,6 +39,7 @@ class LessonScreen(MachinesScreen):
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("enter", "proceed", "Go on with the lesson"),
         Binding("backspace", "lesson_back", "Back in the lesson"),
+        Binding("j", "jump", "Jump to a step of the lesson"),
         Binding("P", "autoplay", "Let the lesson play by itself, or pause it"),
         *(Binding(letter, f"letter('{letter}')", show=False) for letter in "abcd"),
     ]
@@ -166,6 +168,8 @@ class LessonScreen(MachinesScreen):
             self.action_address()
         elif letter == "b":
             self.action_step_back()
+        elif letter == "c":
+            self.action_cursor()
         elif letter == "d":
             self.action_go_to_divergence()
 
@@ -182,6 +186,23 @@ class LessonScreen(MachinesScreen):
 
         self.worker.submit(back)
         self._turn()
+
+    def action_jump(self) -> None:
+        """To a step, by its title. What lies between is passed over without a word."""
+        titles = [heading.title for _, heading in self.lesson.headings]
+
+        def chosen(title: str | None) -> None:
+            if title is None:
+                return
+            self._elsewhere = False
+            self.worker.submit(lambda s: self._playing(s).jump(title))
+            self._turn()
+
+        present = titles[self._player.step[0] - 1] if self._player and self._player.step[0] else ""
+        self.app.push_screen(Pick("Jump to which step?", titles, present), chosen)
+
+    def words_in_sight(self) -> str:
+        return self.query_one(LessonPanel).in_sight
 
     # -- drawing ------------------------------------------------------------------------------
 

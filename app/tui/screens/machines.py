@@ -100,6 +100,7 @@ class MachinesScreen(LookingScreen):
         Binding("i", "edit", "Edit the program"),
         Binding("L", "disk", "Load a disk image"),
         Binding("S", "save_session", "Save the session"),
+        Binding("G", "glossary", "Glossary"),
         Binding("question_mark", "help", "Help"),
         Binding("escape", "leave", "Leave"),
     ]

@@ -17,6 +17,7 @@ from cores.report import SessionSnapshot
 from ..glyphs import UNICODE, Glyphs
 from ..settings import Settings
 from .ask import Ask
+from .glossary import GlossaryScreen
 
 SPEEDS: tuple[float | None, ...] = (1, 2, 5, 10, 50, 200, 1000, None)
 """Instructions a second; None: as fast as it goes."""
@@ -187,6 +188,13 @@ class SessionScreen(Screen[None]):
 
     def stale(self) -> None:
         """Something of the screen's own has changed: draw again."""
+
+    def action_glossary(self) -> None:
+        self.app.push_screen(GlossaryScreen(self.words_in_sight()))
+
+    def words_in_sight(self) -> str:
+        """Text on the screen that may use words of the glossary."""
+        return ""
 
     # -- the whole ----------------------------------------------------------------------------
 

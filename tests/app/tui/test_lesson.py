@@ -90,6 +90,17 @@ async def test_it_fits(size: tuple[int, int]) -> None:
         await reader.sees("This guest prints a line.")
 
 
+async def test_a_step_is_jumped_to_by_its_title() -> None:
+    """j lists the steps; the machines are where that step finds them, and the lesson goes on there."""
+    async with reading("first-call", (120, 50)) as reader:
+        await reader.sees("This guest prints a line.")
+        await reader.press("j", *"conversation", "enter")
+        await reader.sees("step 3 of 5: The world switch as a conversation")
+        assert reader.instructions == 5
+        await reader.press("G")
+        await reader.sees("Glossary")
+
+
 async def test_the_home_screen_lists_the_course() -> None:
     """A lesson is chosen like a guest."""
     app = interface(None, Options())

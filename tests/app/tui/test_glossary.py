@@ -1,0 +1,52 @@
+"""The glossary inside the interface, and the choice of a lesson's step."""
+
+from __future__ import annotations
+
+from stage import stage
+
+from app.tui.screens.glossary import GlossaryScreen
+from lessons import glossary
+
+
+def glossary_screen(s: object) -> GlossaryScreen:
+    screen = s.app.screen  # type: ignore[attr-defined]
+    assert isinstance(screen, GlossaryScreen)
+    return screen
+
+
+async def test_every_word_can_be_opened() -> None:
+    """Typing any term of the glossary marks it, and its explanation stands below."""
+    async with stage() as s:
+        await s.press("G")
+        screen = glossary_screen(s)
+        for term, text in glossary.terms().items():
+            screen.query_one("#answer").value = term  # type: ignore[attr-defined]
+            await s.pilot.pause()
+            assert screen.marked == term
+            await s.see(text.split()[0])
+        await s.press("escape")
+
+
+async def test_a_search_looks_into_explanations_too() -> None:
+    """Words in a name come first, then those in a text; nothing found marks nothing."""
+    async with stage(home=True) as s:
+        await s.press("G", *"trap")
+        screen = glossary_screen(s)
+        found = screen.found("trap")
+        assert found[0] == "trap"
+        assert "paravirtualization" in found
+        await s.press("down")
+        assert screen.marked == found[1]
+        screen.query_one("#answer").value = "no such word"  # type: ignore[attr-defined]
+        await s.pilot.pause()
+        assert screen.marked is None
+        await s.press("enter")
+
+
+def test_words_that_a_text_uses() -> None:
+    """In the text's order, in the plural and by their other names too; parts of words are none."""
+    text = "The VMMs hold a guest in ring 3; its entrapment ends in page-faults."
+    assert glossary.occurring(text) == [
+        "virtual machine monitor, VMM", "guest", "ring", "page fault", "page", "exception, fault",
+    ]  # fmt: skip
+    assert glossary.occurring("") == []
