@@ -203,6 +203,9 @@ class Patcher:
             if insn is None:
                 continue
             inside = (page.starts.get(o) for o in range(start + 1, start + insn.length))
+            # lesson: the-patch
+            # HLT is one byte long and traps in ring 3. It goes into the twin that the CPU executes;
+            # the guest's RAM keeps the guest's byte.
             caught = self.catch_branches and is_indirect(insn) and page.trusted.get(start, 0) < TRUST
             if caught or self.must_trap(insn) or any(o and self.must_trap(o) for o in inside):
                 self.twin[page.gpa + start] = HLT

@@ -92,10 +92,14 @@ class ShadowPages:
 
     def fill(self, gva: int, *, write: bool, execute: bool) -> Filled:
         """Serve a hidden fault. Raises GuestFault when the guest's own tables forbid the access."""
+        # lesson: whose-page-fault
+        # The guest's tables decide. Where they forbid the access, walk() raises the guest's own page
+        # fault; where they allow it, the fault was ours, and the guest must not hear of it.
         page = walk(self.memory, self.cpu, gva, write=write, execute=execute)
         frame = page.gpa & -PAGE
         if not self.memory.is_ram(frame, PAGE):
             return Filled.DEVICE
+
         self.fills += 1
         if len(self._mappings) >= MAX_MAPPINGS:
             self.drop_all()

@@ -167,10 +167,16 @@ class Vmm:
             if self.ticks >= board.deadline:
                 board.advance(self.ticks)
             try:
+                # lesson: interrupt-due
+                # Is an interrupt due, and does the guest listen? Then its handler comes first.
                 if board.interrupt_pending and cpu.rflags & Flag.IF and not cpu.interrupt_shadow:
                     self.interrupt()
+                # lesson: next-instruction
+                # What is the next instruction? It is looked up through the guest's own page tables.
                 insn = self._fetch()
                 self.last_rip = cpu.rip
+                # lesson: execute
+                # May the CPU have it? If so, enter; if it came back: why?
                 if self.watching:
                     self._execute_watched(insn)
                 else:
@@ -251,6 +257,9 @@ class Vmm:
                     check_mxcsr(insn, self.cpu, self.mmu.read)
                 return not mistranslated(insn)
             return True
+        # lesson: may-the-cpu-have-it
+        # On a trap core: a privileged instruction, yes, for the CPU will refuse it and so tell us. What
+        # it would execute without a word, no; unless this is textbook trap-and-emulate.
         if self.trap:
             return insn.sensitivity is PRIVILEGED or self.pure
         if insn.sensitivity is ABSENT:
@@ -343,6 +352,9 @@ class Vmm:
             return hidden.serve(insn, fault.address)
         if vector == Vector.GP and hidden.at_patch():
             return hidden.patched(insn)
+        # lesson: whose-fault
+        # Whose fault is it? An ordinary instruction means the same in every ring: the guest's own
+        # mistake, and its own handler's business. All others were not made for ring 3: do their work.
         if insn.sensitivity is ORDINARY:
             raise self.guests_own(vector, fault.error, None, insn)
         self.emulate(insn, REFUSALS[vector])

@@ -171,9 +171,13 @@ class VcpuProcess:
 
     def _strip(self) -> None:
         """Take away everything that is not the guest's; the filter comes last."""
+        # lesson: no-memory-but-its-own
+        # What is below the stub and what is above it is unmapped; every descriptor but the guest's two
+        # memories is closed. There is nothing left to read, and nothing to write to.
         self._demand("munmap", linux.SYS_MUNMAP, 0, stub.REGION.start)
         self._demand("munmap", linux.SYS_MUNMAP, stub.REGION.stop, TASK_END - stub.REGION.stop)
         self._demand("close_range", linux.SYS_CLOSE_RANGE, stub.TWIN_FD + 1, 0xFFFFFFFF, 0)
+
         self._demand("alarm", linux.SYS_ALARM, 0)
         self._demand("setitimer", linux.SYS_SETITIMER, linux.ITIMER_VIRTUAL, stub.TIMER, 0)
         self._demand("prctl", linux.SYS_PRCTL, linux.PR_SET_PDEATHSIG, signal.SIGKILL)
@@ -184,6 +188,8 @@ class VcpuProcess:
         self.cpuid_faults = self.syscall(linux.SYS_ARCH_PRCTL, linux.ARCH_SET_CPUID, 0) == 0
         for limit in (resource.RLIMIT_CORE, resource.RLIMIT_NPROC, resource.RLIMIT_FSIZE):
             _forbid(self.pid, limit)
+        # lesson: the-filter
+        # Last of all a filter in the kernel: should ptrace ever fail, it refuses what the guest calls.
         self._demand("prctl", linux.SYS_PRCTL, linux.PR_SET_NO_NEW_PRIVS, 1)
         self._demand(
             "seccomp", linux.SYS_SECCOMP, linux.SECCOMP_SET_MODE_FILTER,
