@@ -91,6 +91,10 @@ class Emulator:
         handler = HANDLERS.get(insn.mnemonic)
         if handler is None:
             raise undefined_opcode()  # the platform's CPU has no such instruction
+        return self.complete(insn, handler)
+
+    def complete(self, insn: Instruction, handler: Handler) -> str:
+        """The same by a given handler."""
         cpu = self.cpu
         self.next_rip = (cpu.rip + insn.length) & MASK64
         self.shadows_next = False
@@ -144,9 +148,7 @@ class Emulator:
             raise general_protection()
 
     def push(self, value: int, size: int) -> None:
-        top = (self.cpu.gpr[RSP] - size) & MASK64
-        self.mmu.write(top, (value & ((1 << 8 * size) - 1)).to_bytes(size, "little"))
-        self.cpu.gpr[RSP] = top
+        self.cpu.gpr[RSP] = self.mmu.push(self.cpu.gpr[RSP], [value], size=size)
 
     def store_word(self, insn: Instruction, value: int) -> None:
         """SMSW, SLDT, STR, MOV r/m, Sreg: 16 bits to memory, the operand size to a register."""
@@ -173,7 +175,8 @@ class Emulator:
         return f"virtual {SEGMENT_NAMES[index]} = {selector:#x}"
 
 
-Handlers = dict[str, Callable[[Emulator, Instruction], str]]
+Handler = Callable[[Emulator, Instruction], str]
+Handlers = dict[str, Handler]
 """Mnemonic -> what completes it, and says in a few words what it did."""
 
 HANDLERS: Handlers = {

@@ -9,15 +9,16 @@ looked at first (cores/patch.py). Only what the guest's own tables forbid become
 from __future__ import annotations
 
 import contextlib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, assert_never
 
+from .bridge import Bridge
 from .engines.base import STEPPED, DeprivilegedEngine, Exit, Failed, Fault, Stepped
 from .errors import EngineError
 from .patch import Patcher, is_indirect
 from .patience import Patience
 from .shadow import Filled, ShadowPages
 from .window import Window
-from .x86.faults import GuestFault, Unsupported
+from .x86.faults import GuestFault
 from .x86.floating import check_floating
 from .x86.instruction import Instruction, Reason, Sensitivity
 from .x86.paging import PAGE
@@ -45,6 +46,8 @@ class HiddenFaults:
         self.cpu = vmm.cpu
         self.patcher: Patcher | None = None
 
+        self.silent = False
+        self._bridge = Bridge(vmm, engine, shadow)
     def serve(self, insn: Instruction, address: int) -> bool:
         """The CPU misses a host mapping at ``address``. True: the instruction is now complete, or the
         machine has stopped; False: try again. Raises GuestFault when the guest's tables forbid it."""
@@ -56,6 +59,8 @@ class HiddenFaults:
         else:
             self._execute_alone(insn, address, met)
         return True
+        else:
+            self._bridge.complete(insn)
 
     def _fill(self, insn: Instruction, address: int) -> Filled:
         fetching = (address - self.cpu.rip) & MASK64 < insn.length
@@ -86,15 +91,15 @@ class HiddenFaults:
         revealed: set[int] = set()
         stores = [(gva, length) for gva, length, store in accesses(insn, self.cpu) if store]
         patience = Patience()
-        completed = False
+        completed = reachable = False
         try:
-            self._make_way(insn, address, met, window, revealed)
-            while not isinstance(exit := self.engine.step(self.cpu), Stepped):
+            reachable = self._make_way(insn, address, met, window, revealed)
+            while reachable and not isinstance(exit := self.engine.step(self.cpu), Stepped):
                 patience.ask()
                 match exit:
                     case Fault(Vector.PF, _, int(missing)):
                         met = self._fill(insn, missing)
-                        self._make_way(insn, missing, met, window, revealed)
+                        reachable = self._make_way(insn, missing, met, window, revealed)
                     case Fault(vector, error, _):
                         raise self.vmm.guests_own(vector, error, None, insn)
                     case Failed(reason):
@@ -102,7 +107,7 @@ class HiddenFaults:
                         return
                     case _:
                         pass
-            completed = True
+            completed = reachable
         finally:
             with contextlib.suppress(EngineError):  # the process may be gone
                 window.close(self.cpu, completed=completed)
@@ -110,28 +115,28 @@ class HiddenFaults:
         if window.detail:
             self.vmm.record(insn, Reason.MMIO, window.detail, "executed through a window", at, ring)
 
+        if completed:
+            self.cpu.interrupt_shadow = False
+        else:
+            self._bridge.complete(insn)
     def _make_way(
         self, insn: Instruction, address: int, met: Filled, window: Window, revealed: set[int]
-    ) -> None:
-        """Put in place what the instruction has met. Raises Unsupported where nothing can be."""
+    ) -> bool:
+        """Put in place what the instruction has met; False where nothing can be."""
         match met:
             case Filled.MAPPED:
-                return
+                return True
             case Filled.DEVICE:
                 if (address - self.cpu.rip) & MASK64 < insn.length:
                     raise self.vmm.no_code(address)
-                there = window.open(address)
+                return window.open(address)
             case Filled.CODE:
                 revealed.add(address & -PAGE)
-                there = self.shadow.reveal(address)
+                return self.shadow.reveal(address)
             case Filled.UNREACHABLE:
-                there = False
-        if not there:
-            raise Unsupported(
-                f"{self.engine.traits.core} cannot reach guest address {address:#x}: the host's "
-                "kernel lets no process map it (it lies below vm.mmap_min_addr, in the vCPU "
-                "process's stub, or in the upper half)"
-            )
+                return False
+            case _:
+                assert_never(met)
 
     def _conceal(self, revealed: set[int], stores: list[tuple[int, int]]) -> None:
         """Take real pages of code away again, and look anew at what was stored there."""
@@ -223,6 +228,14 @@ class HiddenFaults:
         self.vmm.trace.bridged += 1
         if patcher.catch_branches and is_indirect(insn):
             self.vmm.emulator.execute(insn)
+    def discover(self) -> bool:
+        """Was it code at RIP that nobody had looked at yet? Now it can run."""
+        return self.patcher is not None and self.patcher.discover(self.cpu.rip)
+
+    def _scanned(self, insn: Instruction, what: str) -> None:
+        if not self.silent:
+            self.vmm.record(insn, Reason.SCAN, what, "decoded, and patched where it must trap")
+
             patcher.branched(rip, self.cpu.rip)
         else:  # another instruction's patch lies in the middle of this one
             self._on_real_page(insn, rip)

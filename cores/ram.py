@@ -15,6 +15,8 @@ from .errors import UnavailableError
 PAGE = 4096
 MIB = 1 << 20
 SCRATCH_PAGES = 16
+BRIDGE_PAGE = SCRATCH_PAGES
+"""The page behind those of the windows, for moved instructions (cores/bridge.py)."""
 
 
 class Ram:
@@ -31,7 +33,7 @@ class Ram:
     def __init__(self, size: int) -> None:
         self.size = size
         self.scratch = size
-        total = size + SCRATCH_PAGES * PAGE
+        total = size + (SCRATCH_PAGES + 1) * PAGE
         self.fd = -1
         try:
             if hasattr(os, "memfd_create"):

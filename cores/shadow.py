@@ -15,7 +15,7 @@ from __future__ import annotations
 from enum import Enum
 from typing import TypedDict
 
-from .engines.base import KERNEL_SPACE, USER_SPACE, DeprivilegedEngine
+from .engines.base import BRIDGE, KERNEL_SPACE, USER_SPACE, DeprivilegedEngine
 from .errors import MappingsFullError
 from .memory import HOLE, PhysicalMemory
 from .patch import Patcher
@@ -52,7 +52,8 @@ class Rights(TypedDict):
 class ShadowPages:
     """Fills and drops the engine's mappings according to the guest's page tables.
 
-    fills: hidden faults served so far. ahead: the boot tables' mappings still stand.
+    fills: hidden faults served so far. ahead: the boot tables' mappings still stand. drops: how often
+    everything was forgotten.
     """
 
     def __init__(
@@ -64,6 +65,7 @@ class ShadowPages:
         self.mmu = mmu
         self.fills = 0
         self.ahead = False
+        self.drops = 0
         self.patcher: Patcher | None = None
         self._mappings: dict[tuple[int, int], tuple[int, int]] = {}  # (space, GVA) -> (GPA, length)
         self._executed: set[tuple[int, int]] = set()  # pages mapped from the twin
@@ -178,6 +180,8 @@ class ShadowPages:
         readable: bool = True,
     ) -> bool:
         space = self.space()
+        if gva < BRIDGE.stop and gva + length > BRIDGE.start:
+            return False
         rights = Rights(writable=writable, executable=executable, twin=twin, readable=readable)
         try:
             mapped = self.engine.map(space, gva, gpa, length, **rights)
@@ -210,10 +214,10 @@ class ShadowPages:
             return page.executable and page.user
         return page.executable and not (page.user and self.cpu.cr4 & Cr4.SMEP)
 
-    def open(self, gva: int, scratch: int, *, executable: bool = False) -> bool:
-        """Map a scratch page of the VMM's at ``gva``, for one instruction."""
+    def open(self, gva: int, scratch: int, *, writable: bool = True, executable: bool = False) -> bool:
+        """Map a page at ``gva`` for one instruction: mostly a scratch page of the VMM's."""
         return self.engine.map(
-            self.space(), gva & -PAGE, scratch, PAGE, writable=True, executable=executable
+            self.space(), gva & -PAGE, scratch, PAGE, writable=writable, executable=executable
         )
 
     def close(self, gva: int) -> None:
@@ -241,6 +245,7 @@ class ShadowPages:
     def drop_all(self) -> None:
         """A new CR3, or a control bit that changes what mappings mean: forget everything."""
         self.engine.drop_all()
+        self.drops += 1
         self.ahead = False
         self._large.clear()
         self._pieces = False

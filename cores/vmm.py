@@ -342,6 +342,8 @@ class Vmm:
         """The executing CPU refused ``insn``; see ``came_back``."""
         vector, hidden = fault.vector, self.hidden
         if vector == Vector.UD and self._translated and insn.mnemonic in REFUSED:
+            if not self.memory.is_ram(self.mmu.locate(self.cpu.rip)):
+                raise self.no_code(self.cpu.rip)
             self._bridge(insn)
             return True
         if hidden is None:

@@ -8,9 +8,10 @@ execute that one instruction, and tells the device what has been stored.
 
 from __future__ import annotations
 
+from typing import Protocol
+
 from .memory import PhysicalMemory
 from .ram import SCRATCH_PAGES
-from .shadow import ShadowPages
 from .virtual_cpu import VirtualCpu
 from .x86.instruction import Instruction
 from .x86.paging import PAGE, Mmu
@@ -18,12 +19,20 @@ from .x86.registers import MASK64, RCX, Flag
 from .x86.touched import bus_accesses
 
 
+class Opener(Protocol):
+    """Who maps the scratch pages; ``shadow.ShadowPages`` does."""
+
+    def open(self, gva: int, scratch: int) -> bool: ...
+
+    def close(self, gva: int) -> None: ...
+
+
 class Window:
     """Scratch pages that stand in for device pages while one instruction runs."""
 
     def __init__(
         self,
-        shadow: ShadowPages,
+        shadow: Opener,
         memory: PhysicalMemory,
         mmu: Mmu,
         cpu: VirtualCpu,

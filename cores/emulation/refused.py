@@ -2,17 +2,17 @@
 
 It says #UD to F6 /1 and F7 /1, which are TEST (SDM vol. 2, appendix A.3 leaves them blank, but every
 CPU takes them), and to 0F 0D and 0F 18 with a register operand, which are NOPs (vol. 2, PREFETCHW,
-PREFETCHh). LAHF and SAHF with a REX prefix, and RET of 32 KiB and more, it executes wrongly
-(``operand_checks.mistranslated``).
+PREFETCHh). LAHF and SAHF with a REX prefix, RET of 32 KiB and more, and SHLD and SHRD of a RIP-relative
+operand it executes wrongly (``operand_checks.mistranslated``).
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ..x86.faults import general_protection
 from ..x86.instruction import Instruction
-from ..x86.registers import ARITHMETIC_FLAGS, MASK64, RAX, RSP, Flag, canonical
+from ..x86.registers import ARITHMETIC_FLAGS, RAX, Flag
+from . import flow
 
 if TYPE_CHECKING:
     from ..emulator import Emulator, Handlers
@@ -25,10 +25,7 @@ def test(e: Emulator, insn: Instruction) -> str:
     destination, source = insn.operands
     bits = 8 * insn.operand_size
     result = e.read(insn, destination) & e.read(insn, source) & ((1 << bits) - 1)
-    flags = Flag.ZF if not result else 0
-    flags |= Flag.SF if result >> bits - 1 else 0
-    flags |= Flag.PF if (result & 0xFF).bit_count() % 2 == 0 else 0
-    e.cpu.rflags = e.cpu.rflags & ~ARITHMETIC_FLAGS | flags
+    e.cpu.rflags = e.cpu.rflags & ~ARITHMETIC_FLAGS | _result_flags(result, bits)
     return "a test, though the translator does not know the encoding"
 
 
@@ -42,19 +39,38 @@ def sahf(e: Emulator, insn: Instruction) -> str:
     return "the low flags = AH"
 
 
-def ret(e: Emulator, insn: Instruction) -> str:
-    rsp = e.cpu.gpr[RSP]
-    target = int.from_bytes(e.mmu.read(rsp, 8), "little")
-    if not canonical(target):
-        raise general_protection()
-    e.cpu.gpr[RSP] = (rsp + 8 + (e.read(insn, insn.operands[0]) & 0xFFFF)) & MASK64
-    e.next_rip = target
-    return f"returned to {target:#x}"
-
-
 def nop(e: Emulator, insn: Instruction) -> str:
     return "nothing"
 
 
-HANDLERS: Handlers = {"test": test, "nop": nop, "lahf": lahf, "sahf": sahf, "ret": ret}
+def double_shift(e: Emulator, insn: Instruction) -> str:
+    """SHLD and SHRD; what a count beyond 16 bits leaves undefined is left alone."""
+    destination, source, count = insn.operands
+    bits = 8 * insn.operand_size
+    by = e.read(insn, count) & (63 if bits == 64 else 31)
+    if not 0 < by <= bits:
+        return "shifted by nothing"
+    mask = (1 << bits) - 1
+    old, into = e.read(insn, destination), e.read(insn, source)
+    if insn.mnemonic == "shld":
+        new, carry = ((old << bits | into) << by >> bits) & mask, old >> bits - by & 1
+    else:
+        new, carry = (into << bits | old) >> by & mask, old >> by - 1 & 1
+    e.write(insn, destination, new)
+    e.cpu.rflags = e.cpu.rflags & ~ARITHMETIC_FLAGS | _result_flags(new, bits)
+    e.cpu.rflags |= (Flag.CF if carry else 0) | (Flag.OF if (old ^ new) >> bits - 1 else 0)
+    return "shifted into its operand"
+
+
+def _result_flags(result: int, bits: int) -> int:
+    """ZF, SF and PF."""
+    flags = Flag.ZF if not result else 0
+    flags |= Flag.SF if result >> bits - 1 else 0
+    return flags | (Flag.PF if (result & 0xFF).bit_count() % 2 == 0 else 0)
+
+
+HANDLERS: Handlers = {
+    "test": test, "nop": nop, "lahf": lahf, "sahf": sahf, "ret": flow.ret,
+    "shld": double_shift, "shrd": double_shift,
+}  # fmt: skip
 """Called when an engine that translates has refused one of these, or would get it wrong."""

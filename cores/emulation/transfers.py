@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 from ..x86 import interrupts
 from ..x86 import transfers as far
-from ..x86.faults import general_protection
 from ..x86.instruction import Instruction
-from ..x86.registers import Vector, canonical
+from ..x86.registers import Vector
+from . import flow
 
 if TYPE_CHECKING:
     from ..emulator import Emulator, Handlers
@@ -69,26 +69,6 @@ def swapgs(e: Emulator, insn: Instruction) -> str:
     return f"virtual GS base = {e.cpu.segments[5].base:#x}"
 
 
-def near_jump(e: Emulator, insn: Instruction) -> str:
-    """JMP through a register or memory: executed by the CPU, unless free mode had to catch it."""
-    e.next_rip = near_target(e, insn)
-    return f"jumped to {e.next_rip:#x}"
-
-
-def near_call(e: Emulator, insn: Instruction) -> str:
-    target = near_target(e, insn)
-    e.push(e.next_rip, 8)
-    e.next_rip = target
-    return f"called {target:#x}"
-
-
-def near_target(e: Emulator, insn: Instruction) -> int:
-    target = e.read(insn, insn.operands[0])
-    if not canonical(target):
-        raise general_protection()
-    return target
-
-
 HANDLERS: Handlers = {
     "syscall": syscall,
     "sysret": sysret,
@@ -100,6 +80,6 @@ HANDLERS: Handlers = {
     "lcall": far_call,
     "ljmp": far_jump,
     "retf": far_return,
-    "jmp": near_jump,
-    "call": near_call,
+    "jmp": flow.jump,
+    "call": flow.call,
 }

@@ -275,6 +275,11 @@ class DeprivilegedEngine(Engine):
     def patched_twin(self) -> memoryview | None:
         """A second memory as large as RAM, which free mode executes patched code from (cores/patch.py);
         None: this engine finds sensitive instructions by itself, and returns Intercept at them."""
+BRIDGE = range(0x5A7C_39A1_3000, 0x5A7C_39A1_6000)
+"""Addresses in both spaces that the VMM keeps for itself (cores/bridge.py): the guest's pages are never
+mapped there."""
+
+
         return None
 
     hides_code: bool = False

@@ -61,6 +61,7 @@ class UnicornCpu:
         self.on_forgotten: Callable[[], None] = lambda: None
         self.last_error = 0
         self._vector = -1
+        self._no_code = False  # what ended the last run was a fetch from where no RAM is
         self._transfer = RegisterTransfer(self.unicorn, self.layout)
         self.unicorn.on_interrupt(self._on_interrupt)
         self.unicorn.on_translation(self._on_translation)
@@ -166,6 +167,7 @@ class UnicornCpu:
 
     def _outcome(self, cpu: VirtualCpu, code: int) -> Exit | None:
         """Take the registers back, and the exception if one ended the run."""
+        self._no_code = code == FETCH_PROT
         if self._vector < 0 and not code:
             self._leave(cpu)
             return None
@@ -203,7 +205,9 @@ class UnicornCpu:
         return exit
 
     def translation_failed(self, cpu: VirtualCpu, exit: Exit) -> bool:
-        """Is this the page fault of an instruction behind the one at RIP?"""
+        """Is this the failing fetch of an instruction behind the one at RIP?"""
+        if self._no_code:
+            return self.instruction(cpu) is not None
         if not isinstance(exit, Fault) or exit.address is None or not self.last_error & PageFault.I:
             return False
         insn = self.instruction(cpu)

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from .faults import GuestFault, general_protection, stack_fault
-from .instruction import Instruction, MemoryOperand, Register
+from .instruction import Immediate, Instruction, MemoryOperand, Register
 from .registers import MASK64, RBP, RSP, Cr0, Flag, Vector, canonical
 from .touched import accesses
 
@@ -32,11 +32,15 @@ MXCSR_MASK = 0xFFFF
 
 def mistranslated(insn: Instruction) -> bool:
     """Does Unicorn do something else than a CPU, and says nothing? With a REX prefix its LAHF and SAHF
-    take SPL for AH, and it gives the number of bytes that RET releases a sign."""
+    take SPL for AH, it gives the number of bytes that RET releases a sign, and before the immediate of
+    SHLD and SHRD it takes RIP to be a byte less."""
     if insn.mnemonic in ("lahf", "sahf"):
         return insn.length > 1 and insn.code[-2] & 0xF0 == 0x40
     if insn.mnemonic == "ret" and insn.operands:
         return insn.code[-1] >= 0x80
+    if insn.mnemonic in ("shld", "shrd") and isinstance(insn.operands[2], Immediate):
+        operand = insn.operands[0]
+        return isinstance(operand, MemoryOperand) and operand.relative
     return False
 
 

@@ -57,6 +57,8 @@ class PhysicalSpace(Protocol):
 
     def write(self, gpa: int, data: bytes) -> None: ...
 
+    def device_peek(self, gpa: int, length: int) -> bytes: ...
+
 
 @dataclass(frozen=True, slots=True)
 class Translation:
@@ -288,7 +290,7 @@ class Mmu:
         if self.memory.is_ram(page, PAGE):
             (self._user_code if user else self._supervisor_code)[rip >> 12] = page
         here = min(LONGEST_INSTRUCTION, PAGE - (rip & 0xFFF))
-        code = self.memory.read(gpa, here)
+        code = self._code(gpa, here)
         if here == LONGEST_INSTRUCTION:
             return code
         try:  # the instruction may end before the next page: look without leaving a mark
@@ -297,7 +299,13 @@ class Mmu:
             )
         except GuestFault:
             return code
-        return code + self.memory.read(beyond.gpa, LONGEST_INSTRUCTION - here)
+        return code + self._code(beyond.gpa, LONGEST_INSTRUCTION - here)
+
+    def _code(self, gpa: int, length: int) -> bytes:
+        """Bytes within one page, of a device too: looking ahead is no access of the guest's."""
+        if self.memory.is_ram(gpa, length):
+            return bytes(self._view[gpa : gpa + length])
+        return self.memory.device_peek(gpa, length)
 
     def read(self, gva: int, length: int, *, user: bool | None = None, implicit: bool = False) -> bytes:
         """``length`` bytes from ``gva`` on, across pages where need be."""

@@ -12,15 +12,14 @@ A file holds several guests. Each begins with a heading and may set the frame th
 A line that begins with `!` may fault: the guest goes on behind it. Options: ``bare``: without
 kernel.s. ``ram=2``: MiB. ``input=ab``. ``exact``: not in free mode, since there host time decides.
 ``hardware``: in free mode not on a KVM that lacks abilities of real hardware (its probe tells);
-``hardware=always``: in exact mode neither. ``lowest=ADDRESS``: not on trap:native where the host maps
-no page so low. ``pristine``: in free mode only on trap cores that hide
-their patches from a guest that reads its own code. ``full``: slow.
+``hardware=always``: in exact mode neither. ``pristine``: in free mode only on trap cores that hide
+their patches from a guest that reads its own code. ``bridged``: touches what some hosts map and others
+bridge, so that shadow fills differ. ``full``: slow.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -196,12 +195,6 @@ def named(*, free: bool) -> list[ParameterSet]:
     ]
 
 
-def lowest_mapping() -> int:
-    """The lowest address that this host's kernel lets a process map."""
-    with open("/proc/sys/vm/mmap_min_addr") as file:
-        return int(file.read())
-
-
 def cores(guest: Guest | None = None, *, exact: bool = True) -> list[str]:
     """The cores that run here, the interpreter first: all that can be held to this guest."""
     here = [core for core in registry.CORE_NAMES if registry.availability(core).available]
@@ -209,8 +202,6 @@ def cores(guest: Guest | None = None, *, exact: bool = True) -> list[str]:
     demanding = needs is not None and (not exact or needs == "always")
     if "kvm" in here and demanding and not kvm_is_whole():
         here.remove("kvm")
-    if guest and int(guest.options.get("lowest", "0x10000"), 16) < lowest_mapping():
-        here.remove("trap:native")
     if guest and "pristine" in guest.options and not exact and not native_hides_code():
         here.remove("trap:native")
     return here
@@ -270,9 +261,11 @@ def _outcome(machine: Machine) -> Outcome:
     )  # fmt: skip
 
 
-def exits(outcome: Outcome) -> Iterator[tuple[int, int, Reason, str, int]]:
+def exits(outcome: Outcome, guest: Guest) -> list[tuple[int, int, Reason, str, int]]:
     """What two trap cores must have in common."""
-    return ((e.n, e.rip, e.reason, e.detail, e.ring) for e in outcome.events)
+    differing = {Reason.SHADOW} if "bridged" in guest.options else set()
+    events = (e for e in outcome.events if e.reason not in differing)
+    return [(e.n, e.rip, e.reason, e.detail, e.ring) for e in events]
 
 
 def noted_faults(console: bytes) -> list[str]:

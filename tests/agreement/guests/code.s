@@ -163,3 +163,21 @@ rewrite:
     mov ecx, 50
 self:
     loop self
+
+## code_behind_the_end: a page of instructions, and behind it a device that is never executed
+    call own_tables
+    mov qword ptr [PT + 8 * 0x61], 0x40000003
+    mov edi, 0x60000
+    mov al, 0x90
+    mov ecx, 0xffd
+    rep stosb
+    mov word ptr [0x60ffd], 0xc3ff
+    mov byte ptr [0x60fff], 0xc3
+    mov edx, 0x60f00
+    call rdx
+
+## return_on_the_screen: no device holds code, not even a RET
+%ends error
+    mov dword ptr [0xb8000], 0xc3c3c3c3
+    mov edx, 0xb8000
+    call rdx

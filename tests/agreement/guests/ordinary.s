@@ -241,3 +241,32 @@ release_much:
     .byte 0x48, 0x90
     .byte 0x49, 0x90                             # xchg r8, rax
     .byte 0x0f, 0x1e, 0xfa
+
+## relative_operands_and_immediates [hardware]: RIP is behind the immediate, whatever the instruction
+    mov rax, 0x1122334455667788
+    mov cl, 3
+    shld word ptr [rip + shifted], ax, 5
+    shld dword ptr [rip + shifted], eax, 1
+    shld qword ptr [rip + shifted], rax, 63
+    shld qword ptr [rip + shifted], rax, cl
+    shrd word ptr [rip + shifted], ax, 13
+    shrd dword ptr [rip + shifted], eax, 9
+    shrd qword ptr [rip + shifted], rax, 1
+    mov rbx, [rip + shifted]
+    imul edx, [rip + shifted], 0x1234567
+    bts dword ptr [rip + shifted], 30
+    rcl byte ptr [rip + shifted], 3
+    and word ptr [rip + shifted], 0x7fff
+    mov rdi, [rip + shifted]
+    pshufd xmm0, [rip + aligned], 0x1b
+    palignr xmm0, [rip + aligned], 5
+    cmpps xmm1, [rip + aligned], 2
+    pinsrw xmm0, [rip + shifted], 3
+    pextrd [rip + shifted], xmm0, 1
+    roundss xmm2, [rip + shifted], 1
+    mov rsi, [rip + shifted]
+    jmp behind_operands
+.align 16
+aligned: .quad 0x3ff123456789abcd, 0x4001fedcba987654
+shifted: .quad 0x8877665544332211, 0x1112131415161718
+behind_operands:

@@ -72,7 +72,7 @@
     mov rdx, 0x7fffc0060000
     mov rsi, [rdx]
 
-## low_pages [lowest=0x500]: below 64 KiB, where the host maps nothing
+## low_pages [bridged]: below 64 KiB, where the host maps nothing
     call own_tables
     mov ecx, 0x2000
     mov qword ptr [rcx], 0x77

@@ -1,0 +1,59 @@
+"""Cores whose host maps nothing at all: every instruction is bridged, and still they agree."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from agreement_lab import GUESTS, free, lockstep, named, program, skip_unless_assembled
+
+from cores import registry
+from cores.engines.base import BRIDGE
+
+pytestmark = [skip_unless_assembled(), pytest.mark.usefixtures("nothing_mapped")]
+CORES = ("trap:native", "trap:portable")
+FREE = ("instructions_up_high", "loops", "strings", "page_zero", "higher_half", "user_up_high")
+POINTERS = {("fxsave", "trap:portable")}
+"""Unicorn keeps x87's last instruction pointer where nobody can correct it."""
+
+
+@pytest.fixture
+def nothing_mapped(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No page of the guest's can be mapped; the VMM's own can."""
+    for core in CORES:
+        if registry.availability(core).available:
+            engine = registry.create(core)
+            engine.close()
+            able = type(engine).map  # type: ignore[attr-defined]
+
+            def only_bridge(
+                self: Any, space: int, gva: int, *rest: int, able: Any = able, **how: bool
+            ) -> bool:
+                return gva in BRIDGE and able(self, space, gva, *rest, **how)
+
+            monkeypatch.setattr(type(engine), "map", only_bridge)
+
+
+def pair(core: str) -> list[str]:
+    if reason := registry.availability(core).reason:
+        pytest.skip(f"{core}: {reason}")
+    return ["interpreter", core]
+
+
+@pytest.mark.parametrize("core", CORES)
+@pytest.mark.parametrize("name", named(free=False))
+def test_exact(name: str, core: str) -> None:
+    """Step for step the bridge does what the interpreter does: registers, memory, devices, faults."""
+    if (name, core) in POINTERS:
+        pytest.skip("Unicorn keeps x87's last instruction pointer to itself")
+    reference, bridged = lockstep(program(name), GUESTS[name].run_options, pair(core))
+    assert bridged.told == reference.told
+    assert bridged.device_accesses == reference.device_accesses
+
+
+@pytest.mark.parametrize("core", CORES)
+@pytest.mark.parametrize("name", FREE)
+def test_free(name: str, core: str) -> None:
+    """Running freely it ends alike."""
+    reference, bridged = (free(program(name), GUESTS[name].run_options, c) for c in pair(core))
+    assert bridged.told == reference.told
