@@ -56,7 +56,7 @@ class HiddenFaults:
             return False
         if met is Filled.CODE:
             self._on_real_page(insn, address)
-        else:
+        elif met is Filled.DEVICE:
             self._execute_alone(insn, address, met)
         return True
         else:
