@@ -309,6 +309,8 @@ def _focus(table: Table, setup: Setup) -> Focus:
     kinds = [kind for kind in FOCUSES if table.has(kind)]
     if len(kinds) != 1:
         raise table.error("", f"say what to look at with one of {', '.join(FOCUSES)}")
+    if kinds[0] == "line":
+        return Focus(table.line, "line", str(table.integer("line", 1, 1_000_000)))
     return Focus(table.line, kinds[0], table.scalar(kinds[0]))
 
 

@@ -272,9 +272,9 @@ class Player:
                     raise Absent(f"{target} is not here")
                 return ()
             case "line":
-                address = self.stage.line_address(int(target, 0))
+                address = self.stage.line_address(int(target))
                 if address is None:
-                    raise ExpressionError(f"line {int(target, 0)} of the guest has no instruction")
+                    raise ExpressionError(f"line {target} of the guest has no instruction")
                 return (("at", f"{address:#x}"),)
             case "address" | "symbol":
                 address = self.stage.address(target)

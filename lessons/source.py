@@ -1,8 +1,8 @@
 """Quoting Ringscope's own source, so that a lesson cannot drift from it.
 
 definition("cores/vmm.py", "Vmm.step")      a class, function or method, with its docstring
-tagged("cores/vmm.py", "four-questions")    from a comment "# lesson: four-questions" to the next
-                                            blank line
+tagged("cores/vmm.py", "interrupt-due")     what follows the comment "# lesson: interrupt-due", up to
+                                            a blank line, the next such comment, or the block's end
 """
 
 from __future__ import annotations
@@ -10,10 +10,11 @@ from __future__ import annotations
 import ast
 import re
 import textwrap
+from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-_TAG = re.compile(r"\s*# lesson: (\S+)\s*$")
+_TAG = re.compile(r"\s*# lesson: (\S+)$")
 
 
 class NotThere(Exception):
@@ -21,7 +22,7 @@ class NotThere(Exception):
 
 
 def definition(file: str, name: str) -> str:
-    """The source of ``name`` ("Vmm.step") in ``file``, without its indentation."""
+    """The source of ``name`` ("Vmm.step") in ``file``, without its indentation and its tags."""
     text = _read(file)
     body: list[ast.stmt] = ast.parse(text).body
     found: ast.stmt | None = None
@@ -33,18 +34,29 @@ def definition(file: str, name: str) -> str:
     assert found is not None
     decorators = found.decorator_list if isinstance(found, ast.ClassDef | ast.FunctionDef) else []
     first = min([found.lineno, *(node.lineno for node in decorators)])
-    return textwrap.dedent("\n".join(text.splitlines()[first - 1 : found.end_lineno]))
+    lines = text.splitlines()[first - 1 : found.end_lineno]
+    return textwrap.dedent("\n".join(line for line in lines if not _TAG.match(line)))
 
 
 def tagged(file: str, tag: str) -> str:
-    """What follows the comment ``# lesson: TAG``, up to the next blank line."""
+    """What follows the comment ``# lesson: TAG`` in ``file``, without its indentation."""
     lines = _read(file).splitlines()
     for number, line in enumerate(lines):
         found = _TAG.match(line)
         if found and found.group(1) == tag:
-            end = next((i for i in range(number + 1, len(lines)) if not lines[i].strip()), len(lines))
-            return textwrap.dedent("\n".join(lines[number + 1 : end]))
+            return textwrap.dedent("\n".join(_block(lines[number + 1 :], _depth(line))))
     raise NotThere(f"{file} has no comment '# lesson: {tag}'")
+
+
+def _block(lines: list[str], depth: int) -> Iterator[str]:
+    for line in lines:
+        if not line.strip() or _depth(line) < depth or _TAG.match(line):
+            return
+        yield line
+
+
+def _depth(line: str) -> int:
+    return len(line) - len(line.lstrip())
 
 
 def _names(node: ast.stmt) -> list[str]:
@@ -59,7 +71,8 @@ def _names(node: ast.stmt) -> list[str]:
 
 
 def _read(file: str) -> str:
-    path = (ROOT / file).resolve()
-    if path.suffix != ".py" or not path.is_relative_to(ROOT / "cores") or not path.is_file():
-        raise NotThere(f"no source file of cores/ is called {file}")
+    path = (ROOT / file.replace("\0", "")).resolve()
+    ours = any(path.is_relative_to(ROOT / folder) for folder in ("cores", "lessons"))
+    if path.suffix != ".py" or not ours or not path.is_file():
+        raise NotThere(f"no source file of cores/ or lessons/ is called {file}")
     return path.read_text(encoding="utf-8")

@@ -14,6 +14,8 @@
     each.NAME             on each machine that is here
     here.CORE             is that core here?
     compared, diverged, divergence.asm, .instruction, .differs
+    speed.stepped, .translated, .direct   nanoseconds an instruction, measured (lessons/measure.py)
+    simulation            what the model of lessons/simulation.py prints
     true, false           for questions that no machine can answer
 
 CORE is interpreter, trap (native or portable), kvm.
@@ -33,6 +35,7 @@ from cores.x86.faults import GuestFault
 from cores.x86.instruction import Reason
 from cores.x86.registers import FLAG_BITS, GPR_NAMES
 
+from . import measure, simulation
 from .expressions import CORE_NAMES, EACH, Expression, ExpressionError, Value
 
 REASONS = frozenset(reason.value for reason in Reason)
@@ -86,6 +89,10 @@ class Scene:
                 return self.numbers[number]
             case ("true" | "false" as constant,):
                 return constant == "true"
+            case ("simulation",):
+                return "".join(simulation.guest())
+            case ("speed", kind) if kind in measure.KINDS:
+                return _speed(kind)
             case ("compared",):
                 return self.now.compared
             case ("diverged",):
@@ -101,7 +108,7 @@ class Scene:
                 raise ExpressionError(f"not a count, so it does not grow: {'.'.join(name)}")
             case (core, *rest) if rest:
                 return self._of(self.now, core, rest)
-        known = [*CORE_NAMES, "new", EACH, "here", "compared", "diverged", "divergence", *self.numbers]
+        known = [*CORE_NAMES, *_OTHERS, *self.numbers]
         raise ExpressionError(unknown(".".join(name), name[0], known))
 
     def _of(self, snapshot: SessionSnapshot, core: str, name: list[str]) -> Value:
@@ -134,6 +141,18 @@ class Scene:
         raise ExpressionError(unknown(part, part, ["asm", "instruction", "differs"]))
 
 
+_OTHERS = (
+    "new", EACH, "here", "compared", "diverged", "divergence", "speed", "simulation", "true", "false",
+)  # fmt: skip
+
+
+def _speed(kind: str) -> float:
+    found = measure.nanoseconds(kind)
+    if found is None:
+        raise Absent(f"{'trap' if kind == 'direct' else 'interpreter'} is not here")
+    return found
+
+
 def short(core: str) -> str:
     """ "trap:native" -> "trap" """
     return core.partition(":")[0]
@@ -159,9 +178,7 @@ def machine_value(machine: MachineSnapshot, name: list[str]) -> Value:
             number, size, shift = REGISTER_FILE[part]
             return Hex(machine.registers[GPR_NAMES[number]] >> shift & (1 << 8 * size) - 1)
         case [flag] if (
-            flag.startswith("flag_")
-            and flag[5:].upper() in FLAG_BITS
-            and "rflags" in machine.registers
+            flag.startswith("flag_") and flag[5:].upper() in FLAG_BITS and "rflags" in machine.registers
         ):
             return int(bool(machine.registers["rflags"] & FLAG_BITS[flag[5:].upper()]))
         case [simple] if simple in _SIMPLE:

@@ -9,7 +9,23 @@ from pathlib import Path
 import pytest
 
 from cores.errors import InputError
-from lessons.events import Asked, Begun, Broken, Event, Kept, LeftOut, Moved, Said, Shown, Verdict
+from lessons.events import (
+    Asked,
+    Begun,
+    Broken,
+    Event,
+    Kept,
+    LeftOut,
+    Looked,
+    Moved,
+    Paused,
+    Quoted,
+    Said,
+    Shown,
+    Verdict,
+)  # fmt: skip
+from lessons.library import COURSE
+from lessons.measure import KINDS, nanoseconds
 from lessons.parser import parse_text
 from lessons.player import Player
 from lessons.stage import Stage
@@ -26,6 +42,8 @@ n = [2, 3, 4, 5, 6]
 ## First
 At {trap.instructions}, AL is {trap.al}.
 """
+
+EIGHT_BYTES = tuple((core, "8a 06 84 c0 74 07 e6 e9") for core in ("interpreter", "trap"))
 
 ASK = """```ask
 question = "How many for {n}?"
@@ -228,3 +246,81 @@ def test_a_free_run() -> None:
         events = to_the_end(player)
     assert any(isinstance(e, Moved) for e in events)
     assert Said("It said Hello from ring 0, or so I believe.") in events
+
+
+def looked(body: str) -> list[Event]:
+    with playing(body) as player:
+        return [event for event in to_the_end(player) if isinstance(event, Looked)]
+
+
+@pytest.mark.parametrize(
+    ("block", "expected"),
+    [
+        ('pane = "trap"', Looked("pane", "trap", ())),
+        ('register = "al"', Looked("register", "al", (("interpreter", "0x48"), ("trap", "0x48")))),
+        ('symbol = "next"', Looked("symbol", "next", (("at", "0x100007"), *EIGHT_BYTES))),
+        ("address = 0x100007", Looked("address", "0x100007", (("at", "0x100007"), *EIGHT_BYTES))),
+        ("line = 11", Looked("line", "11", (("at", "0x100007"),))),
+        ('event = "io"', Looked("event", "io", (("interpreter", "0"), ("trap", "1")))),
+        ('event = "any"', Looked("event", "any", (("interpreter", "0"), ("trap", "1")))),
+    ],
+)  # fmt: skip
+def test_what_a_focus_shows(block: str, expected: Looked) -> None:
+    """A pane, a register, an address, a symbol, a source line, an event: each with its values."""
+    assert looked(f"```step\ntimes = 5\n```\n```focus\n{block}\n```\n") == [expected]
+
+
+@pytest.mark.parametrize(
+    ("block", "expected"),
+    [
+        ('register = "rxx"', "nothing is called 'interpreter.rxx'; did you mean"),
+        ('symbol = "nowhere"', "the guest has no symbol 'nowhere'"),
+        ("line = 1", "line 1 of the guest has no instruction"),
+        ('event = "oi"', "nothing is called"),
+        ("address = 0x7fff00000000", "nothing is mapped at 0x7fff00000000 on interpreter"),
+    ],
+)
+def test_a_focus_on_nothing_has_its_line(block: str, expected: str) -> None:
+    """What is not there to be looked at is the author's mistake, at the block's line."""
+    with playing(f"\n```focus\n{block}\n```\n") as player, pytest.raises(InputError) as error:
+        to_the_end(player)
+    assert str(error.value).startswith(f"x.md:13: {expected}")
+
+
+def test_a_pause_is_a_stop() -> None:
+    """The reader is waited for before it; one who plays by itself is told how long it is."""
+    with playing("```pause\nseconds = 2.5\n```\nAfter it.\n```pause\n```\n") as player:
+        while not player.at_stop:
+            player.proceed()
+        assert player.pausing == 2.5
+        assert player.proceed() == [Paused(2.5)]
+        assert player.pausing == 0
+        player.proceed()
+        assert player.at_stop
+        assert player.pausing == 2.0
+
+
+def test_quotes_of_the_source() -> None:
+    """A definition or a tagged comment of the cores comes as it stands there now."""
+    body = '```quote\nfile = "cores/vmm.py"\ntag = "interrupt-due"\n```\n'
+    with playing(body) as player:
+        (quoted,) = [event for event in to_the_end(player) if isinstance(event, Quoted)]
+    assert quoted.place == "cores/vmm.py: interrupt-due"
+    assert quoted.code.startswith("# Is an interrupt due")
+    assert "self.interrupt()" in quoted.code
+
+
+def test_what_an_instruction_costs_is_measured() -> None:
+    """Stepping, translated blocks and the CPU itself, in this order; without a core it is left out."""
+    with playing('```expect\nthat = ["speed.stepped > 20 * speed.translated"]\n```\n') as player:
+        events = to_the_end(player)
+    assert Kept(1) in events
+    assert all((cost := nanoseconds(kind)) is None or cost > 0 for kind in KINDS)
+
+
+def test_the_simulation_prints_what_the_guest_does() -> None:
+    """The model of lesson 13 has the guest's behaviour."""
+    body = f'```load\nguest = "{COURSE / "guests" / "fibonacci.s"}"\n```\n```run\nend = true\n```\n'
+    body += '```expect\nthat = ["each.console == simulation"]\n```\n'
+    with playing(body) as player:
+        assert Kept(1) in to_the_end(player)
