@@ -260,7 +260,7 @@ def looked(body: str) -> list[Event]:
         ('register = "al"', Looked("register", "al", (("interpreter", "0x48"), ("trap", "0x48")))),
         ('symbol = "next"', Looked("symbol", "next", (("at", "0x100007"), *EIGHT_BYTES))),
         ("address = 0x100007", Looked("address", "0x100007", (("at", "0x100007"), *EIGHT_BYTES))),
-        ("line = 11", Looked("line", "11", (("at", "0x100007"),))),
+        ("line = 12", Looked("line", "12", (("at", "0x100007"),))),
         ('event = "io"', Looked("event", "io", (("interpreter", "0"), ("trap", "1")))),
         ('event = "any"', Looked("event", "any", (("interpreter", "0"), ("trap", "1")))),
     ],
