@@ -13,6 +13,7 @@ from time import perf_counter
 from . import look as inside
 from . import picture
 from .breakpoints import Breakpoint, Watch
+from .control import Control
 from .errors import EngineError
 from .history import History
 from .machine import Machine
@@ -47,6 +48,7 @@ class LiveSession:
         self._heading: int | None = None  # the instruction that the machines are on the way to,
         self._replaying = False  # and whether it lies in their past
         self._marks = picture.Marks()
+        self._control = Control()
         self._looks = inside.Looks(self._session.machines)
         self._remember()
 
@@ -302,6 +304,7 @@ class LiveSession:
     def snapshot(self) -> SessionSnapshot:
         """All machines at this moment."""
         self._serial += 1
+        self._control.audit(self._session.machines, self._session.ended)
         after = self._states()
         machines = tuple(
             picture.take(
@@ -321,7 +324,7 @@ class LiveSession:
             unavailable=tuple((absent.core, absent.reason) for absent in self._session.absent),
             symbols=self._program.symbols, reached=self._reached, marks=self._marks.taken,
             progress=None if heading is None else (min(self._done(), heading), heading),
-            disk=self._options.disk or "",
+            disk=self._options.disk or "", audits=self._control.audits, escaped=self._control.escaped,
         )  # fmt: skip
 
     def _done(self) -> int:

@@ -162,8 +162,9 @@ class MachineSnapshot:
 class SessionSnapshot:
     """All machines of a session at one moment. compared: steps found equal. running: going on by
     itself. mode: "exact" | "free". unavailable: (core, why) for those that cannot run here.
-    error: our own failure in words, "" when there is none. escaped: what got past the VMM, in
-    words; empty while it holds control.
+    error: our own failure in words, "" when there is none. audits: how often the host was asked
+    whether the VMM still holds its guests, None where no machine's can be. escaped: what had got past
+    it then, in words; empty while it holds control.
     symbols: of the program, name -> address. reached: the breakpoint that ended the last run, in
     words. marks: instructions at which a machine left its guest, thinned out where they are many.
     progress: (instructions done, wanted) on the way to an instruction, None when not on one.
@@ -178,6 +179,7 @@ class SessionSnapshot:
     machines: tuple[MachineSnapshot, ...]
     unavailable: tuple[tuple[str, str], ...]
     error: str = ""
+    audits: int | None = None
     escaped: tuple[str, ...] = ()
     symbols: dict[str, int] = field(default_factory=dict)
     reached: str = ""

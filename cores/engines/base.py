@@ -244,6 +244,12 @@ class Engine(ABC):
         """Make a running ``run`` return Interrupted soon. The one call allowed from another thread;
         when nothing runs, the next ``run`` may return Interrupted at once."""
 
+    def escapes(self) -> tuple[str, ...] | None:
+        """What the guest has got hold of beyond its own, in words: () when the host was asked and
+        there is nothing. None: no part of this engine can be asked (the guest is data, or the CPU
+        itself holds it). Between entries only; less than a tenth of a millisecond."""
+        return None
+
     @abstractmethod
     def where(self) -> str:
         """Where the guest's registers live, in a few words: "process 4711, CPU 1"."""

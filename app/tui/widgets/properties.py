@@ -50,12 +50,15 @@ def equivalence_row(s: SessionSnapshot, wide: bool, glyphs: Glyphs) -> Row:
 def control_row(s: SessionSnapshot, wide: bool) -> Row:
     if s.escaped:
         return row(("control ", "dim"), (f"LOST: {s.escaped[0]}" if wide else "LOST", "bad"))
-    held = [m for m in s.machines if kind(m.core) != "interpreter"]
-    if not held:  # an interpreter's guest is data: there is nothing to hold
+    held = [m for m in s.machines if m.real_ring is not None]
+    if not held:  # an emulator's guest is data: there is nothing to hold
         return row(("control ", "dim"), ("-", "dim"))
     if any(m.stop is Stop.ERROR for m in held):
         return row(("control ", "dim"), ("ended by the host" if wide else "ended", "bad"))
-    return row(("control ", "dim"), ("held", "strong"))
+    if s.audits is None:
+        return row(("control ", "dim"), ("the CPU's" if wide else "CPU's", "dim"))
+    audits = f" in {s.audits:,} audit{'s' * (s.audits != 1)}" if wide else ""
+    return row(("control ", "dim"), ("held", "strong"), (audits, "dim"))
 
 
 def efficiency_row(s: SessionSnapshot, wide: bool) -> Row:

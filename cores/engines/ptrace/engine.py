@@ -20,7 +20,7 @@ from ...memory import PhysicalMemory
 from ...ram import Ram
 from ...virtual_cpu import VirtualCpu
 from ..base import KERNEL_SPACE, DeprivilegedEngine, Exit, Failed, Traits
-from . import host, stub
+from . import audit, host, stub
 from . import sys_linux as linux
 from .process import TASK_END, VcpuProcess, describe_end
 from .vcpu import Kick, Vcpu
@@ -107,6 +107,18 @@ class PtraceEngine(DeprivilegedEngine):
             return self._current().run(cpu, patched=not self._unpatched)
         except (EngineError, OSError) as error:
             return Failed(self._fail(error))
+
+    def escapes(self) -> tuple[str, ...] | None:
+        memory, twin = self._memory, self._twin
+        if self._failure or memory is None or twin is None:
+            return None
+        found: list[str] = []
+        try:
+            for vcpu in self._vcpus.values():
+                found += audit.escapes(vcpu.process.pid, memory.ram.fd, twin.fd)
+        except OSError as error:
+            self._fail(error)
+        return tuple(found)
 
     def interrupt(self) -> None:
         self._kick.due = True  # before we look which process it is: no kick falls in between
