@@ -264,6 +264,11 @@ KERNEL_SPACE, USER_SPACE = 0, 1
 real ring 3 the page tables' U/S bit can tell nothing apart."""
 
 
+BRIDGE = range(0x5A7C_39A1_3000, 0x5A7C_39A1_6000)
+"""Addresses in both spaces that the VMM keeps for itself (cores/bridge.py): the guest's pages are never
+mapped there."""
+
+
 class DeprivilegedEngine(Engine):
     """An engine that executes guest kernel and guest user alike at ring 3 (trap-and-emulate).
 
@@ -281,11 +286,6 @@ class DeprivilegedEngine(Engine):
     def patched_twin(self) -> memoryview | None:
         """A second memory as large as RAM, which free mode executes patched code from (cores/patch.py);
         None: this engine finds sensitive instructions by itself, and returns Intercept at them."""
-BRIDGE = range(0x5A7C_39A1_3000, 0x5A7C_39A1_6000)
-"""Addresses in both spaces that the VMM keeps for itself (cores/bridge.py): the guest's pages are never
-mapped there."""
-
-
         return None
 
     hides_code: bool = False
