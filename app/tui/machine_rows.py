@@ -53,8 +53,18 @@ def plan(width: int, height: int) -> Plan:
             left -= rows
     return Plan(
         columns, beside, registers, shares["headline"], shares["system"], ring_row,
-        shares["code"] + max(0, left), shares["console"], shares["gaps"],
+        max(1, shares["code"] + left), shares["console"], shares["gaps"],
     )  # fmt: skip
+
+
+def parts(p: Plan) -> list[str]:
+    """What stands in each row of a pane, from its title to its foot; "" for an empty row."""
+    body = ["headline"] * p.headline
+    body += [""] * (p.gaps >= 3)
+    body += ["registers"] * p.registers + ["system"] * p.system + ["flags"] * (1 + p.ring_row)
+    body += [""] * (p.gaps >= 1) + ["code"] * p.code
+    body += [""] * (p.gaps >= 2) + ["console"] * p.console + ["counter"]
+    return ["title", *body, "foot"]
 
 
 def pane_rows(m: MachineSnapshot, view: View, width: int, height: int, glyphs: Glyphs) -> list[Row]:

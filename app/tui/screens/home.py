@@ -73,6 +73,9 @@ class Abilities(LineView):
         self.found = found
         self.redraw()
 
+    def tip(self, x: int, y: int) -> str:
+        return "The cores that can run a guest on this machine. `ringscope doctor` says more."
+
     def compose_rows(self, width: int, height: int) -> list[Row]:
         inner = width - 4
         body: list[Row] = [EMPTY]
@@ -171,6 +174,7 @@ class HomeScreen(Screen[None]):
         with Horizontal(id="shelf"):
             with Vertical(id="guests-box") as box:
                 box.border_title = "Guests and lessons"
+                box.tooltip = "Enter runs a guest or plays a lesson; i edits a copy of a guest."
                 yield OptionList(
                     *self._options(),
                     id="guests",

@@ -54,6 +54,14 @@ class Banner(LineView):
             self.styles.height = height
         self.redraw()
 
+    def tip(self, x: int, y: int) -> str:
+        if self.divergence is not None and not self.error:
+            return (
+                "The first instruction after which the machines differ, and in what. d goes there;"
+                " from then on nothing is compared."
+            )
+        return ""
+
     def compose_rows(self, width: int, height: int) -> list[Row]:
         rows: list[Row] = []
         if self.error:

@@ -29,6 +29,14 @@ from ..rows import EMPTY, Row, boxed, row, row_width
 from .line_view import LineView
 
 TABS = ("memory", "pages", "tables", "rings", "devices")
+TIPS = {
+    "memory": "The guest's memory, by its own addresses. a chooses where, or which register to follow.",
+    "pages": "How an address is translated, level by level, and what is mapped: by the guest's tables,"
+    " and by the host for them.",
+    "tables": "What the guest has told the CPU about segments and about its handlers.",
+    "rings": "What runs at which privilege, as the guest believes and in truth.",
+    "devices": "The state of each device of the guest's PC.",
+}
 ABOVE = 2
 """Rows of memory before the one that is looked for."""
 NOTHING = "This machine has nothing of the kind to show."
@@ -124,6 +132,14 @@ class Inside(LineView):
         if self.tab != "memory":
             body = body[min(self.first, self._most) :]
         return boxed(self._title(), body, width, height, self.glyphs, "faint")
+
+    def tip(self, x: int, y: int) -> str:
+        at = 2 + row_width(row(" Inside  "))
+        for name in TABS:
+            if y == 0 and at <= x < at + len(name) + 2:
+                return TIPS[name]
+            at += len(name) + 2
+        return TIPS[self.tab] if self.tab else ""
 
     def on_click(self, event: events.Click) -> None:
         x = 2 + row_width(row(" Inside  "))

@@ -3,9 +3,17 @@
 from __future__ import annotations
 
 from textual import events
+from textual.binding import Binding
 
 from ..rows import Row, row
 from .line_view import LineView
+
+OTHERS = {
+    "app.command_palette": "Everything that can be done here, by name",
+    "app.quit": "Quit",
+    "select(1)": "Move the cursor",
+}
+"""What the actions do that are no key's alone."""
 
 Hint = tuple[str, str, str]
 """Key as shown, what it does in a word, the action it runs."""
@@ -44,6 +52,12 @@ class Keys(LineView):
         parts.append((" " * (width - end - x + 1), "text"))
         self._spots.append((width - end + 1, width, self.last[2]))
         return [row(*parts, (self.last[0], "key"), (f" {self.last[1]} ", "dim"))]
+
+    def tip(self, x: int, y: int) -> str:
+        """The long name that the palette has for it."""
+        action = next((action for start, stop, action in self._spots if start <= x < stop), "")
+        known = {b.action: b.description for b in self.screen.BINDINGS if isinstance(b, Binding)}
+        return known.get(action, "") or OTHERS.get(action, "")
 
     async def on_click(self, event: events.Click) -> None:
         for start, stop, action in self._spots:

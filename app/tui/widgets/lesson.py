@@ -81,6 +81,9 @@ class LessonPanel(LineView):
         self.redraw()
         return True
 
+    def tip(self, x: int, y: int) -> str:
+        return "G explains the words of this text. j jumps to another step of the lesson."
+
     def compose_rows(self, width: int, height: int) -> list[Row]:
         text = self._text()
         first = self.page * self._room

@@ -6,8 +6,10 @@ from rich.segment import Segment
 from rich.style import Style
 from textual import events
 from textual.color import Color
+from textual.content import Content
 from textual.geometry import Region
 from textual.strip import Strip
+from textual.visual import VisualType
 from textual.widget import Widget
 
 from ..glyphs import ASCII, UNICODE, Glyphs, plain
@@ -41,6 +43,21 @@ class LineView(Widget):
     def compose_rows(self, width: int, height: int) -> list[Row]:
         """What to show, as at most ``height`` rows of at most ``width`` cells."""
         raise NotImplementedError
+
+    def tip(self, x: int, y: int) -> str:
+        """What to tell a user who rests the mouse on this cell; "" for nothing."""
+        return ""
+
+    @property
+    def tooltip(self) -> VisualType | None:
+        """Asked by Textual when the mouse has rested: nothing is done while it moves."""
+        at = self.app.mouse_position - self.region.offset
+        words = self.tip(at.x, at.y)
+        return Content(words) if words else None
+
+    @tooltip.setter
+    def tooltip(self, tooltip: VisualType | None) -> None:
+        raise AttributeError("a LineView's tooltip is what its tip says")
 
     def redraw(self) -> None:
         """Compose anew, and have the rows that differ repainted."""

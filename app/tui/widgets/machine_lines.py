@@ -42,6 +42,12 @@ class MachineLines(LineView):
             )
         return rows or [EMPTY]
 
+    def tip(self, x: int, y: int) -> str:
+        if y < len(self.machines):
+            return "A click gives this machine a pane."
+        at = y - len(self.machines)
+        return self.unavailable[at][1] if at < len(self.unavailable) else ""
+
     def on_click(self, event: events.Click) -> None:
         if event.y < len(self.machines):
             self.post_message(MachinePane.Chosen(self.machines[event.y][1].number))

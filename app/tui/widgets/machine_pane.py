@@ -14,8 +14,9 @@ from textual.message import Message
 from cores.report import MachineSnapshot
 
 from ..machine_parts import View, code_top
-from ..machine_rows import pane_rows, plan
+from ..machine_rows import pane_rows, parts, plan
 from ..rows import EMPTY, Row
+from ..tips import code_at, pane_tip
 from .line_view import LineView
 
 
@@ -57,17 +58,17 @@ class MachinePane(LineView):
 
     def on_click(self, event: events.Click) -> None:
         event.stop()
-        address = self._address_at(event.y)
-        if address is not None:
-            self.post_message(self.LineChosen(address))
+        if self.machine is None or event.y >= len(self._rows):
             return
-        self.post_message(self.Chosen(self.view.number))
+        code = code_at(self.machine, self._rows[event.y])
+        if code is not None:
+            self.post_message(self.LineChosen(code.address))
+        else:
+            self.post_message(self.Chosen(self.view.number))
 
-    def _address_at(self, y: int) -> int | None:
-        """Of the instruction in that row."""
-        if self.machine is None:
-            return None
-        for line in self.machine.code:
-            if y < len(self._rows) and f"{line.address:6x}  " in (text for text, _ in self._rows[y]):
-                return line.address
-        return None
+    def tip(self, x: int, y: int) -> str:
+        width, height = self.size
+        rows = parts(plan(width - 4, height - 2))
+        if self.machine is None or y >= min(len(rows), len(self._rows)):
+            return ""
+        return pane_tip(rows[y], self.machine, self.view, self._rows[y], x, width, self.glyphs)

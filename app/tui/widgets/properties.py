@@ -11,6 +11,26 @@ from ..machine_parts import kind, rate_words
 from ..rows import EMPTY, Row, printable, row, row_width, spread
 from .line_view import LineView
 
+MODES = {
+    "exact": "The program, and how it runs: exact, one instruction at a time on all machines together,"
+    " compared after each.",
+    "free": "The program, and how it runs: free, each machine at full speed by itself.",
+}
+EQUIVALENCE = (
+    "Equivalence, the first of Popek and Goldberg's properties: after every instruction the machines"
+    " are compared in registers, written memory and output."
+)
+CONTROL = (
+    "Resource control, the second: nothing the guest does reaches the host. An audit asks the host's"
+    " kernel what the guest's processes have: nothing but guest RAM, no open file, no way to a system"
+    " call. A guest in KVM is held by the CPU itself; an emulator's is only data."
+)
+EFFICIENCY = (
+    "Efficiency, the third: the share of the instructions that ran directly on the CPU, without the"
+    " VMM, on the trap core; without one, on KVM."
+)
+ACTIVITY = "What goes on now. space runs and pauses, + and - change the speed."
+
 
 def efficiency(machines: tuple[MachineSnapshot, ...]) -> float | None:
     """The share, in percent, of instructions that ran directly on the trap core (else on KVM): all
@@ -85,6 +105,10 @@ class Properties(LineView):
         self.snapshot: SessionSnapshot | None = None
         self.rates: dict[str, float] = {}
         self.activity = ""
+        self._spots: list[tuple[int, str]] = []
+
+    def tip(self, x: int, y: int) -> str:
+        return next((words for end, words in self._spots if x < end), ACTIVITY)
 
     def show(self, snapshot: SessionSnapshot | None, rates: dict[str, float], activity: str) -> None:
         """activity: what goes on, in a word ("paused", "running")."""
@@ -109,6 +133,8 @@ class Properties(LineView):
         room = width - row_width(left) - row_width(right) - sum(map(row_width, parts))
         gap = " " * max(2, min(5, room // 4))
         middle: Row = EMPTY
-        for part in parts:
+        self._spots = [(row_width(left), MODES.get(s.mode, ""))]
+        for part, words in zip(parts, (EQUIVALENCE, CONTROL, EFFICIENCY), strict=True):
             middle += ((gap, "text"), *part)
+            self._spots.append((row_width(left) + row_width(middle), words))
         return [spread((*left, *middle), right, width)]

@@ -11,6 +11,18 @@ from ..rows import Row, boxed, row, row_width
 from ..switch_rows import VIEWS, Events, switch_rows, visible
 from .line_view import LineView
 
+TABS = {
+    "log": "Each exit in a line.",
+    "dialogue": "One exit, as the guest, the CPU and the host talk about it.",
+    "chart": "Exits by reason: how many, and what they cost.",
+}
+INSIDE = {
+    "log": "Instructions before it, address, reason, instruction, what happened, the host's time."
+    " up and down choose an exit, Enter opens its card.",
+    "dialogue": "Up and down go to other exits, Enter opens the card of this one.",
+    "chart": "How many exits for each reason, their share of the host's time, and what one cost.",
+}
+
 
 class Switches(LineView):
     """Draws ``shown`` in ``mode``."""
@@ -54,6 +66,18 @@ class Switches(LineView):
     def compose_rows(self, width: int, height: int) -> list[Row]:
         body = switch_rows(self.mode, self.shown, width - 4, height - 2, self.glyphs)
         return boxed(self._title(), body, width, height, self.glyphs, "faint")
+
+    def tip(self, x: int, y: int) -> str:
+        if y == 0:
+            at = 2 + row_width(row(" World switches  "))
+            for name in VIEWS:
+                if at <= x < at + len(name) + 2:
+                    return TABS[name]
+                at += len(name) + 2
+            return (
+                "Each time a machine's guest was left for the host. left and right: of which machine."
+            )
+        return INSIDE[self.mode]
 
     def on_click(self, event: events.Click) -> None:
         if event.y > 0:

@@ -97,6 +97,18 @@ class Timeline(LineView):
         bar = (self.glyphs.block * full, "bar"), (self.glyphs.across * (room - full), "faint")
         return row((left, "strong"), *bar, (right, "dim"))
 
+    def tip(self, x: int, y: int) -> str:
+        if self.now is None:
+            return ""
+        left, _, room = self._ends(self.size.width)
+        at = x - len(left)
+        if at < 0:
+            return "Instructions completed so far."
+        if at >= room:
+            return "The end of the line, for now: it grows as the machines go on."
+        there = at * scale_for(self.furthest) // room
+        return f"A click goes to instruction {there:,}.\n{self.glyphs.mark} the guest was left there."
+
     def on_click(self, event: events.Click) -> None:
         left, _, room = self._ends(self.size.width)
         x = event.x - len(left)

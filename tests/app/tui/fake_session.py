@@ -237,7 +237,8 @@ class FakeSession:
         return SessionSnapshot(
             serial=self.serial, path="hello.s", mode=self.mode, running=False, compared=self.n,
             divergence=divergence, machines=machines, unavailable=self.unavailable,
-            audits=1, symbols={"start": 0x100000, "next": 0x100009, "done": 0x100016}, reached=self.reached,
+            symbols={"start": 0x100000, "next": 0x100009, "done": 0x100016}, reached=self.reached,
+            audits=1,
             marks=tuple(n for n, m in enumerate(self.moments[: self.n]) if m.at in EXITS),
         )  # fmt: skip
 
