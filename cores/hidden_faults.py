@@ -67,8 +67,11 @@ class HiddenFaults:
         touching = next_accesses(insn, self.cpu)
         hits = [store for gva, length, store in touching if (address - gva) & MASK64 < length]
         beyond = [(gva, store) for gva, _, store in touching if gva >> 47]
-        if hits or fetching:
-            write = any(hits) and not fetching
+        if hits and fetching:  # it touches its own bytes: which of the two was it?
+            write = any(hits) and self.engine.fault_was_write(self.cpu)
+            fetching = not write and not self.shadow.executes(address)
+        elif hits or fetching:
+            write = any(hits)
         elif beyond:  # by way of an FS or GS base that only the virtual CPU can have
             address, write = beyond[0]
         else:

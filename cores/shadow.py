@@ -88,6 +88,10 @@ class ShadowPages:
         """(space, GVA, GPA, length) of what is mapped now, for people to look at."""
         return sorted((space, gva, *there) for (space, gva), there in self._mappings.items())
 
+    def executes(self, gva: int) -> bool:
+        """Is the page mapped from the twin, for execution and perhaps for nothing else?"""
+        return (self.space(), gva & -PAGE) in self._executed
+
     def space(self) -> int:
         """The address space that the guest's virtual privilege level runs in."""
         return USER_SPACE if self.cpu.cpl == 3 else KERNEL_SPACE

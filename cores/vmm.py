@@ -443,7 +443,7 @@ class Vmm:
         if self._translated and vector == Vector.PF and beyond_canonical(insn, self.cpu):
             return address_fault(insn, self.cpu)
         if self._translated and vector == Vector.PF and error is not None and address is not None:
-            error |= self._write_bit(insn, address)
+            return self._page_fault(insn, error, address)
         return GuestFault(vector, error, address)
 
     def no_code(self, rip: int) -> Unsupported:
@@ -452,12 +452,18 @@ class Vmm:
             f"the guest executes a device's memory, at {rip:#x}: this platform's devices hold no code"
         )
 
-    def _write_bit(self, insn: Instruction, address: int) -> int:
-        """A CPU asks for the right to write before it reads what it will write back (ADD [m], r); a
-        translator faults on the read, and says so in the error code."""
-        stores = ((gva, length) for gva, length, store in accesses(insn, self.cpu) if store)
-        hit = any(gva <= address < gva + length for gva, length in stores)
-        return PageFault.W if hit else 0
+    def _page_fault(self, insn: Instruction, error: int, address: int) -> GuestFault:
+        """A CPU asks for the right to write before it reads what it will write back (ADD [m], r), and
+        for the first of two pages first; a translator faults on the read, or on the second page."""
+        for gva, length, store in accesses(insn, self.cpu):
+            if store and gva <= address < gva + length:
+                error |= PageFault.W
+                if (gva ^ address) & -PAGE:
+                    try:
+                        self.mmu.translate(gva, write=True)
+                    except GuestFault as first:
+                        return first
+        return GuestFault(Vector.PF, error, address)
 
     def reflect(self, fault: GuestFault) -> None:
         """Deliver an exception to the guest's handler."""
