@@ -64,7 +64,7 @@ from .x86.operand_checks import (
 )  # fmt: skip
 from .x86.paging import PAGE, Mmu
 from .x86.registers import MASK64, RSP, VECTOR_NAMES, Flag, PageFault, Vector
-from .x86.touched import accesses, touched
+from .x86.touched import accesses, next_accesses, touched
 from .x86.undefined import keeps_memory, settle
 
 NEVER = 1 << 63
@@ -455,7 +455,7 @@ class Vmm:
     def _page_fault(self, insn: Instruction, error: int, address: int) -> GuestFault:
         """A CPU asks for the right to write before it reads what it will write back (ADD [m], r), and
         for the first of two pages first; a translator faults on the read, or on the second page."""
-        for gva, length, store in accesses(insn, self.cpu):
+        for gva, length, store in next_accesses(insn, self.cpu):
             if store and gva <= address < gva + length:
                 error |= PageFault.W
                 if (gva ^ address) & -PAGE:

@@ -80,6 +80,11 @@ TABLE: tuple[Known, ...] = (
         _two_nans,
     ),
     Known(
+        "CVTPS2PI and CVTTPS2PI of 8 bytes in front of a missing page: #PF on Unicorn",
+        "It reads 16 bytes. The generator leaves 0F 2C and 0F 2D out of random bytes.",
+        "SDM vol. 2, CVTPS2PI.",
+    ),
+    Known(
         "MMX instructions that fault: the tags already say that MMX is in use",
         "Unicorn switches to MMX before it reads the operand.",
         "SDM vol. 1, 9.5.",

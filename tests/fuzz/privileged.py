@@ -333,6 +333,8 @@ class Privileged:
             code = [byte & 0x3F if byte in BRANCHES else byte for byte in code]
         code = [byte & 0x2F if byte in STRINGS else byte for byte in code]
         code = [byte & 0x3F if byte & 0xF8 == 0xD8 else byte for byte in code]
+        if 0x0F in code:
+            code = [0x2F if byte in (0x2C, 0x2D) else byte for byte in code]
         return ".byte " + ", ".join(f"{byte:#x}" for byte in code)
 
     def values(self) -> str:
