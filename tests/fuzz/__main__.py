@@ -1,4 +1,4 @@
-"""Random guests on all cores: ``python -m tests.fuzz --seconds N --seed S [--level L] [--cores a,b]``.
+"""Random guests: ``python -m tests.fuzz --seconds N --seed S [--level L] [--cores a,b] [--free]``.
 
 Prints a line for each failure and saves it, shrunk, under regressions/. Exit code 1 if there was one.
 """
@@ -10,7 +10,7 @@ import sys
 from random import Random
 from time import perf_counter
 
-from .campaign import LEVELS, cores_here, make, run, save, shrink, still_fails
+from .campaign import LEVELS, cores_here, make, run, run_free, save, shrink, still_fails
 
 
 def main() -> int:
@@ -19,7 +19,9 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--level", type=int, choices=LEVELS, help="all, in turn, if not given")
     parser.add_argument("--cores", help="separated by commas")
+    parser.add_argument("--free", action="store_true", help="at full speed; only ends are compared")
     options = parser.parse_args()
+    runner = run_free if options.free else run
     cores = cores_here(tuple(options.cores.split(",")) if options.cores else None)
     levels = (options.level,) if options.level else LEVELS
     seeds, end = Random(options.seed), perf_counter() + options.seconds
@@ -28,13 +30,13 @@ def main() -> int:
     while perf_counter() < end:
         guest = make(levels[count % len(levels)], seeds.getrandbits(32))
         count += 1
-        failure = run(guest.source(), cores)
+        failure = runner(guest.source(), cores)
         if failure is None or failure.key in failures:
             continue
         failures.add(failure.key)
         print(f"level {guest.level}, seed {guest.seed}: {failure.words}", flush=True)
-        small = shrink(guest, still_fails(cores, failure))
-        print(f"  {save(small, run(small.source(), cores) or failure)}", flush=True)
+        small = shrink(guest, still_fails(cores, failure, runner))
+        print(f"  {save(small, runner(small.source(), cores) or failure)}", flush=True)
     print(f"{count} guests, {len(failures)} kinds of failure")
     return bool(failures)
 

@@ -50,6 +50,23 @@ def _two_nans(d: Divergence) -> bool:
     return True
 
 
+def _x87(d: Divergence) -> bool:
+    """Do x87's exceptions, C0 to C3 and their summary differ alone, after an x87 instruction?"""
+    words = [row["fsw"] for row in d.values.values()]
+    flags = [word & ~0xC7FF for word in words if isinstance(word, int)]
+    return (d.asm or "").startswith("f") and len(flags) == len(words) and len(set(flags)) == 1
+
+
+def _signalling_load(d: Divergence) -> bool:
+    """After FLD, st0 is a NaN that differs in its quiet bit alone; the status word in IE."""
+    if not _after("fld")(d) or not {"st0"} <= set(d.differs) <= {"st0", "fsw"}:
+        return False
+    values = [int(str(row["st0"]), 0) for row in d.values.values()]
+    return len({value | 1 << 62 for value in values}) == 1 and all(
+        value >> 64 & 0x7FFF == 0x7FFF for value in values
+    )
+
+
 TABLE: tuple[Known, ...] = (
     Known(
         "Near branches, RET and ENTER with the prefix 66",
@@ -60,7 +77,7 @@ TABLE: tuple[Known, ...] = (
         "x87: no stack faults, unmasked exceptions not raised, IE, ZE, DE, C0 to C3 not always right",
         "Unicorn's x87 does not look at the tags, nor tell which way it rounded.",
         "SDM vol. 1, 8.5.1.1 (stack), 8.1.3 (C0 to C3), 8.7 (#MF).",
-        lambda d: d.differs == ("fsw",),
+        lambda d: d.differs == ("fsw",) and _x87(d),
     ),
     Known(
         "MXCSR.DE is never set, and unmasked SSE exceptions raise no #XM",
@@ -88,7 +105,7 @@ TABLE: tuple[Known, ...] = (
         "MMX instructions that fault: the tags already say that MMX is in use",
         "Unicorn switches to MMX before it reads the operand.",
         "SDM vol. 1, 9.5.",
-        lambda d: d.differs == ("ftw",),
+        lambda d: d.differs == ("ftw",) and 0xFF in (r["ftw"] for r in d.values.values()),
     ),
     Known(
         "Page tables changed without INVLPG: which old translations are still in use",
@@ -106,6 +123,12 @@ TABLE: tuple[Known, ...] = (
         "Unicorn converts to 32 bits first.",
         "SDM vol. 2, FISTTP.",
         _after("fisttp"),
+    ),
+    Known(
+        "FLD of a signalling NaN of 32 or 64 bits: it stays one",
+        "Unicorn widens it without making it quiet.",
+        "SDM vol. 1, 4.8.3.4 and 8.5.1.",
+        _signalling_load,
     ),
     Known(
         "Free mode on Unicorn: no #GP for misaligned SSE operands, no #AC, and a near branch to a "

@@ -7,7 +7,17 @@ from pathlib import Path
 import pytest
 
 from cores import assembler
-from tests.fuzz.campaign import LEVELS, REGRESSIONS, Failure, cores_here, make, run, save, shrink
+from tests.fuzz.campaign import (
+    LEVELS,
+    REGRESSIONS,
+    Failure,
+    cores_here,
+    make,
+    run,
+    run_free,
+    save,
+    shrink,
+)
 from tests.fuzz.known import TABLE
 from tests.fuzz.privileged import RandomGuest
 
@@ -21,6 +31,13 @@ FEW, MANY = range(4), range(100, 220)
 def test_random_guests_agree(level: int, seed: int) -> None:
     """All cores are in one state after each instruction of a random guest."""
     assert run(make(level, seed).source(), cores_here()) is None
+
+
+@pytest.mark.parametrize("seed", FEW)
+@pytest.mark.parametrize("level", LEVELS)
+def test_random_guests_end_alike(level: int, seed: int) -> None:
+    """At full speed all cores come to the same end of a random guest."""
+    assert run_free(make(level, seed).source(), cores_here()) is None
 
 
 @pytest.mark.full
