@@ -47,6 +47,7 @@ class LiveSession:
         self._reached = ""
         self._heading: int | None = None  # the instruction that the machines are on the way to,
         self._replaying = False  # and whether it lies in their past
+        self._searching = False  # is the next exit still to be found?
         self._marks = picture.Marks()
         self._control = Control()
         self._looks = inside.Looks(self._session.machines)
@@ -125,8 +126,12 @@ class LiveSession:
     ) -> bool:
         """Go on until a machine has left its guest (for that reason), or a breakpoint is reached;
         False when the time was up."""
-        before = self._exits(reason)
-        return self._run(limit, breakpoints, lambda: self._exits(reason) != before) is not False
+        before, searching = self._exits(reason), self._searching
+        outcome = self._run(
+            limit, breakpoints, lambda: self._exits(reason) != before, remember=not searching
+        )
+        self._searching = outcome is False
+        return not self._searching
 
     def _run(
         self,
@@ -134,6 +139,7 @@ class LiveSession:
         breakpoints: frozenset[Breakpoint],
         reached: Callable[[], bool],
         steps: int | None = None,
+        remember: bool = True,
     ) -> bool | None:
         """As ``_until``; None as well when a breakpoint was reached."""
         self._settle()
@@ -149,13 +155,14 @@ class LiveSession:
                 return True
             return left <= 0 or reached()
 
-        outcome = self._until(seconds, stop)
+        outcome = self._until(seconds, stop, remember)
         return None if self._reached else outcome
 
-    def _until(self, seconds: float, reached: Callable[[], bool]) -> bool | None:
+    def _until(self, seconds: float, reached: Callable[[], bool], remember: bool = True) -> bool | None:
         """Step until ``reached()``: True; the slice is over: False; all have stopped: None."""
         self._settle()
-        self._remember()
+        if remember:
+            self._remember()
         return self._go_on(seconds, reached)
 
     def _go_on(self, seconds: float, reached: Callable[[], bool]) -> bool | None:
@@ -266,6 +273,7 @@ class LiveSession:
     def _settle(self) -> None:
         """The way to an instruction ends here: have all machines at the same one."""
         self._heading = None
+        self._searching = False
         if self._replaying:
             self._replaying = False
             here = self._now()

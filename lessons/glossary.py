@@ -14,7 +14,8 @@ def terms() -> dict[str, str]:
     """Term -> its explanation in Markdown, in alphabetical order."""
     parts = re.split(r"^## (.+)$", FILE.read_text(encoding="utf-8"), flags=re.MULTILINE)[1:]
     pairs = zip(parts[::2], parts[1::2], strict=True)
-    return dict(sorted((term.strip(), text.strip()) for term, text in pairs))
+    found = {term.strip(): text.strip() for term, text in pairs}
+    return dict(sorted(found.items(), key=lambda pair: pair[0].casefold()))
 
 
 def explain(word: str) -> tuple[str, str] | None:

@@ -76,7 +76,7 @@ def register_tip(m: MachineSnapshot, view: View, name: str) -> str:
         bits = {n: b for n, b in vars(_BITS[name]).items() if n.isupper()}
         lines.append("Set: " + (" ".join(n for n, bit in bits.items() if value & bit) or "nothing"))
     if name in m.changed:
-        lines.append("Changed by the last instruction.")
+        lines.append("Just changed.")
     if name in m.reads:
         lines.append("Read by the next instruction.")
     if name in view.differs:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 
 import pytest
 
-from cores import breakpoints, poke, registry
+from cores import breakpoints, live, poke, registry
 from cores.errors import InputError
 from cores.live import LiveSession
 from cores.loader import load_program
@@ -30,9 +31,9 @@ def opened(guest: str) -> LiveSession:
 
 @pytest.fixture
 def session() -> Iterator[LiveSession]:
-    live = opened("tour")
-    yield live
-    live.close()
+    session = opened("tour")
+    yield session
+    session.close()
 
 
 def states(session: LiveSession) -> list[tuple[int, ...]]:
@@ -139,6 +140,27 @@ def test_back_again_before_it_has_got_there() -> None:
         assert session.here == 9_500
         assert session.exit_before() == expected
         assert session.here == 9_500
+    finally:
+        session.close()
+
+
+def test_what_has_changed_on_the_way_to_an_exit(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many slices the search takes, it is all that changed since it began."""
+    session = opened("hello")
+    try:
+        session.next_exit(limit=30)
+        begin = session.here
+        session.next_exit(limit=30)
+        expected = [m.changed for m in session.snapshot().machines]
+        assert "rsi" in expected[0]
+        session.go_to(begin)
+        clock = itertools.count()
+        monkeypatch.setattr(live, "perf_counter", lambda: next(clock))
+        slices = 1
+        while not session.next_exit(limit=2):
+            slices += 1
+        assert slices > 1
+        assert [m.changed for m in session.snapshot().machines] == expected
     finally:
         session.close()
 

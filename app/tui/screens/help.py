@@ -66,7 +66,7 @@ def marks(glyphs: Glyphs) -> tuple[tuple[str, str], ...]:
         (glyphs.silent, "sensitive, but would not trap: the VMM must find it"),
         (glyphs.direct, "runs directly on the CPU"),
         (glyphs.breakpoint, "a breakpoint"),
-        (glyphs.changed, "changed by the last instruction"),
+        (glyphs.changed, "just changed"),
         (glyphs.read, "read by the next instruction"),
         (glyphs.unequal, "the machines differ in this"),
         ("ZF zf", "a flag that is set; one that is not"),

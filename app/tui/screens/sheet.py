@@ -17,7 +17,7 @@ from ..rows import Row, boxed, fit, printable, row
 from ..widgets.line_view import LineView
 from .over import Over
 
-LABEL = 13
+LABEL = 15
 
 
 class Page(LineView):

@@ -20,7 +20,7 @@ Hint = tuple[str, str, str]
 
 
 class Keys(LineView):
-    """Draws ``hints`` from the left, and ``last`` at the right end."""
+    """Draws those of ``hints`` that fit from the left, and ``last`` at the right end."""
 
     DEFAULT_CSS = "Keys { width: 1fr; height: 1; }"
 
@@ -45,7 +45,7 @@ class Keys(LineView):
         for key, word, action in self._lent or self.hints:
             size = len(key) + 1 + len(word) + 2
             if x + size > width - end:
-                break
+                continue
             parts += [(key, "key"), (f" {word}  ", "dim")]
             self._spots.append((x, x + size - 2, action))
             x += size
