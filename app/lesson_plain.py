@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 from app import lesson_text
 from app.cast import Recording, reading_time
+from app.plain import clean
 from app.reading import Reading
 from lessons import glossary
 from lessons.events import Begun, Event, Paused
@@ -100,6 +101,7 @@ class PlainPlay:
             self._sleep(event.seconds)
 
     def _print(self, text: str) -> None:
+        text = clean(text)
         print(text, end="\n\n", flush=True)
         if self.recording:
             self.recording.output(text + "\n\n")

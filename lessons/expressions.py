@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import ast
 import operator
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -42,6 +43,13 @@ _ORDERS: dict[type[ast.cmpop], Callable[[int | float, int | float], bool]] = {
     ast.Gt: operator.gt,
     ast.GtE: operator.ge,
 }
+
+
+LONGEST = 2000
+"""Characters of an expression."""
+MOST_PARTS = 200
+"""Nodes of its tree: a deeper one could not be walked."""
+LARGEST = 1 << 256
 
 
 class ExpressionError(Exception):
@@ -78,11 +86,19 @@ class Expression:
 
 def parse(text: str) -> Expression:
     """Raises ExpressionError with what is wrong."""
+    if len(text) > LONGEST:
+        raise ExpressionError(f"no expression: it has {len(text)} characters, {LONGEST} at most")
     try:
-        tree = ast.parse(text.strip().replace("\n", "\\n"), mode="eval").body
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", SyntaxWarning)  # "1or 2" is a mistake, not a remark
+            tree = ast.parse(text.strip().replace("\n", "\\n"), mode="eval").body
+    except (RecursionError, MemoryError):
+        raise ExpressionError("no expression: nested too deeply") from None
     except (SyntaxError, ValueError) as error:
         reason = error.msg if isinstance(error, SyntaxError) else str(error)
         raise ExpressionError(f"no expression: {text.strip()!r} ({reason})") from None
+    if sum(1 for _ in ast.walk(tree)) > MOST_PARTS:
+        raise ExpressionError(f"no expression: it has more than {MOST_PARTS} parts")
     names: list[tuple[str, ...]] = []
     _check(tree, names)
     return Expression(text.strip(), tree, tuple(names))
@@ -91,6 +107,8 @@ def parse(text: str) -> Expression:
 def _check(node: ast.expr, names: list[tuple[str, ...]]) -> None:
     """Only what ``_evaluate`` knows."""
     match node:
+        case ast.Constant(value=int() | float() as number) if abs(number) > LARGEST:
+            raise ExpressionError("too large a number")
         case ast.Constant(value=int() | float() | str() | None):
             return
         case ast.Name() | ast.Attribute() | ast.Subscript():
@@ -140,7 +158,10 @@ def _evaluate(node: ast.expr, lookup: Lookup) -> Value:
             a, b = _number(left, lookup), _number(right, lookup)
             if not b and isinstance(op, ast.Div | ast.FloorDiv | ast.Mod):
                 raise ExpressionError(f"division by zero: {ast.unparse(node)}")
-            return _ARITHMETIC[type(op)](a, b)
+            result = _ARITHMETIC[type(op)](a, b)
+            if abs(result) > LARGEST:
+                raise ExpressionError(f"too large a number: {ast.unparse(node)}")
+            return result
         case ast.Compare(left=left, ops=ops, comparators=rights):
             return _compare(left, ops, rights, lookup)
         case _:

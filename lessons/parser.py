@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import os
 import re
+import stat
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -62,6 +63,8 @@ LONGEST = 1 << 20
 def parse_file(path: str) -> Lesson:
     """Read a lesson. Raises InputError."""
     try:
+        if not stat.S_ISREG(os.stat(path).st_mode):  # a pipe would be waited for, a device never ends
+            raise InputError("not a file", path)
         content = Path(path).read_bytes()
         if len(content) > LONGEST:
             raise InputError("too long for a lesson", path)
@@ -134,21 +137,32 @@ def _setup(table: Table, default: Setup | None) -> Setup:
     )
 
 
+def _beside(table: Table, name: str) -> Path | None:
+    """A file in the lesson's directory or below; a lesson reaches no other file of its reader's."""
+    directory = Path(table.path).resolve().parent
+    try:
+        file = directory / name
+        return file if file.is_file() and file.resolve().is_relative_to(directory) else None
+    except (OSError, ValueError):  # no name that a file could have
+        return None
+
+
 def _guest(table: Table, name: str) -> str:
-    beside = Path(table.path).parent / name
+    beside = _beside(table, name)
     shipped = [guest for guest in guests() if name in (guest.stem, guest.name)]
     shipped += [
-        guest for guest in [ASSETS / "guests" / name] if guest.suffix == ".m68k" and guest.is_file()
+        guest for guest in (ASSETS / "guests").glob("*.m68k") if name in (guest.stem, guest.name)
     ]
-    if not beside.is_file() and not shipped:
+    if beside is None and not shipped:
         raise table.error("guest", f"no guest {name!r}: neither shipped nor a file beside the lesson")
-    return str(beside if beside.is_file() else shipped[0])
+    return str(beside or shipped[0])
 
 
 def _disk(table: Table, name: str) -> str:
-    for candidate in (Path(table.path).parent / name, ASSETS / "disks" / name):
-        if candidate.is_file():
-            return str(candidate)
+    shipped = [disk for disk in (ASSETS / "disks").iterdir() if disk.name == name]
+    found = _beside(table, name) or next(iter(shipped), None)
+    if found is not None:
+        return str(found)
     raise table.error("disk", f"no disk {name!r}: neither beside the lesson nor a shipped one")
 
 
@@ -203,6 +217,17 @@ LANGUAGES = frozenset({"", "asm", "text", "python", "console", "c", "sh"})
 
 def _looks_like_block(kind: str) -> bool:
     return kind not in LANGUAGES
+
+
+def _words(table: Table, key: str, default: str | None = None) -> str:
+    """A text with values to fill in."""
+    words = table.string(key, default)
+    for found in PLACEHOLDER.finditer(words):
+        try:
+            parse(found.group(1))
+        except ExpressionError as error:
+            raise table.error(key, str(error)) from None
+    return words
 
 
 def _text(paragraph: list[str], path: str, line: int) -> Text:
@@ -272,12 +297,12 @@ def _then(table: Table, setup: Setup) -> Move | None:
 
 
 def _ask(table: Table, setup: Setup) -> Ask:
-    question = table.string("question")
+    question = _words(table, "question")
     then = _then(table, setup)
     choices = []
     for inner in table.tables("choice"):
         choice = Choice(
-            inner.line, inner.string("text"), inner.expression("when"), inner.string("why", "")
+            inner.line, _words(inner, "text"), inner.expression("when"), _words(inner, "why", "")
         )
         inner.finish()
         choices.append(choice)
@@ -288,10 +313,10 @@ def _ask(table: Table, setup: Setup) -> Ask:
         raise table.error("choice", "from two to six choices")
     wrong = []
     for inner in table.tables("wrong"):
-        wrong.append(Wrong(inner.expression("when"), inner.string("why")))
+        wrong.append(Wrong(inner.expression("when"), _words(inner, "why")))
         inner.finish()
     return Ask(
-        table.line, question, then, tuple(choices), number, tuple(wrong), table.string("why", "")
+        table.line, question, then, tuple(choices), number, tuple(wrong), _words(table, "why", "")
     )
 
 
@@ -327,11 +352,11 @@ def _show(table: Table, setup: Setup) -> Show:
 
 
 def _note(table: Table, setup: Setup) -> Note:
-    return Note(table.line, table.string("text").strip())
+    return Note(table.line, _words(table, "text").strip())
 
 
 def _pause(table: Table, setup: Setup) -> Pause:
-    return Pause(table.line, table.number("seconds", 2.0))
+    return Pause(table.line, table.number("seconds", 60.0, 2.0))
 
 
 def _load(table: Table, setup: Setup) -> Load:

@@ -8,6 +8,8 @@ here draws, prints or waits. All calls come from the thread that owns the stage.
 
 from __future__ import annotations
 
+import bisect
+import contextlib
 import math
 import random
 import re
@@ -65,6 +67,7 @@ class Player:
     def __init__(self, lesson: Lesson, stage: AnyStage, seed: int | None = None) -> None:
         self.lesson = lesson
         self.stage = stage
+        self._headings = lesson.headings
         chance = random.Random(seed)
         self.numbers: dict[str, Value] = {
             name: values[0] if seed is None else chance.choice(values)
@@ -84,8 +87,8 @@ class Player:
     @property
     def step(self) -> tuple[int, str]:
         """Number, from 1, and title of the present step; 0 before the first."""
-        passed = [heading for i, heading in self.lesson.headings if i < self.position]
-        return len(passed), passed[-1].title if passed else ""
+        passed = bisect.bisect_left(self._headings, self.position, key=lambda pair: pair[0])
+        return passed, self._headings[passed - 1][1].title if passed else ""
 
     @property
     def at_stop(self) -> bool:
@@ -132,7 +135,7 @@ class Player:
     def _perform(self, item: Item) -> list[Event]:
         match item:
             case Heading(title=title):
-                return [Begun(title, self.step[0], len(self.lesson.headings))]
+                return [Begun(title, self.step[0], len(self._headings))]
             case Text(markdown=markdown):
                 return [Said(self.fill(markdown))]
             case Move():
@@ -162,7 +165,7 @@ class Player:
             raise Absent(f"{item.core} is not here")
         lines = {}
         if item.address is not None:
-            address = self._number(item.address)
+            address = self.stage.address(str(self._number(item.address)))
             tell = pages.walk if item.view == "pages" else pages.dump
             for core in [item.core] if item.core else self._cores():
                 lines[core] = tell(self.stage.machine(core), address)
@@ -178,6 +181,8 @@ class Player:
 
     def _begin(self, move: Move) -> None:
         times = self._number(move.times) if move.times else 1
+        if times < 0:
+            raise ExpressionError(f"not so many times: {times}")
         self.before = self.stage.snapshot()
         self.stage.begin(move, times)
         self.moving = move
@@ -228,18 +233,24 @@ class Player:
         return self._settle()
 
     def _verdict(self, ask: Ask) -> list[Event]:
-        scene = self.scene()
         try:
-            found = questions.judge(ask, scene, self._answer)
+            found = questions.judge(ask, self.scene(), self._answer)
+            words = self._explanation(found.why, ask.why)
+            question, truth = self.fill(ask.question), self.fill(found.truth)
         except questions.Ambiguous as error:
             return [Broken(ask.line, str(error))]
         except ExpressionError as error:
             raise InputError(str(error), self.lesson.path, ask.line) from None
         self._said = True
-        words = " ".join(self.fill(part.strip()) for part in (found.why, ask.why) if part)
-        return [
-            Verdict(self.fill(ask.question), self._answer, found.right, self.fill(found.truth), words)
-        ]
+        return [Verdict(question, self._answer, found.right, truth, words)]
+
+    def _explanation(self, *parts: str) -> str:
+        """Without what speaks of a core that is not here."""
+        said = []
+        for part in parts:
+            with contextlib.suppress(Absent):
+                said.append(self.fill(part.strip()))
+        return " ".join(filter(None, said))
 
     # Values
 

@@ -74,5 +74,5 @@ def _read(file: str) -> str:
     path = (ROOT / file.replace("\0", "")).resolve()
     ours = any(path.is_relative_to(ROOT / folder) for folder in ("cores", "lessons"))
     if path.suffix != ".py" or not ours or not path.is_file():
-        raise NotThere(f"no source file of cores/ or lessons/ is called {file}")
+        raise NotThere(f"no source file of cores/ or lessons/ is called {file!r}")
     return path.read_text(encoding="utf-8")

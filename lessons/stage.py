@@ -177,9 +177,12 @@ def _address(program: Program, where: str) -> int:
     if where in program.symbols:
         return program.symbols[where]
     try:
-        return int(where, 0)
+        address = int(where, 0)
     except ValueError:
         raise ExpressionError(f"the guest has no symbol {where!r}") from None
+    if not 0 <= address < 1 << 64:
+        raise ExpressionError(f"no address: {address:#x}")
+    return address
 
 
 def _options(setup: Setup) -> Options:

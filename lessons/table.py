@@ -30,6 +30,8 @@ class Table:
         """lines: the TOML; line: the 1-based line of the fence before it. Raises InputError."""
         try:
             return cls(tomllib.loads("\n".join(lines)), lines, path, line)
+        except RecursionError:
+            raise InputError("nested too deeply", path, line + 1) from None
         except tomllib.TOMLDecodeError as error:
             place = _PLACE.search(str(error))
             offset = int(place.group(1)) if place and place.group(1) else len(lines)
@@ -77,10 +79,10 @@ class Table:
             raise self.error(key, f"{key} is a whole number from {low} to {high}")
         return value
 
-    def number(self, key: str, default: float) -> float:
+    def number(self, key: str, high: float, default: float) -> float:
         value = self._values[key] if self.has(key) else default
-        if isinstance(value, bool) or not isinstance(value, int | float) or value < 0:
-            raise self.error(key, f"{key} is a number, not below 0")
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= high:
+            raise self.error(key, f"{key} is a number from 0 to {high:g}")
         return float(value)
 
     def boolean(self, key: str) -> bool:

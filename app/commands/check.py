@@ -6,6 +6,7 @@ import argparse
 import sys
 
 from app.main import BAD_INPUT, DIVERGED, OK
+from app.plain import clean
 from lessons.checker import Result, check
 
 
@@ -19,7 +20,7 @@ def run(arguments: argparse.Namespace) -> int:
     for path in arguments.files:
         result = check(path, arguments.seed)
         for problem in result.problems:
-            print(problem, file=sys.stderr)
+            print(clean(str(problem)), file=sys.stderr)
         if any(problem.syntax for problem in result.problems):
             code = BAD_INPUT
         elif result.problems:

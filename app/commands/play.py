@@ -10,6 +10,7 @@ from app import following, lesson_text, terminal
 from app.cast import Recording
 from app.lesson_plain import PlainPlay
 from app.main import OK
+from app.plain import clean
 from cores.errors import InputError
 from lessons import library
 from lessons.script import Heading, Lesson, Note
@@ -105,9 +106,9 @@ def _print_notes(lesson: Lesson, number: int, index: int) -> None:
     """The notes of one step."""
     heading = lesson.items[index]
     assert isinstance(heading, Heading)
-    print(f"\n{number}/{len(lesson.headings)}  {heading.title}")
+    print(clean(f"\n{number}/{len(lesson.headings)}  {heading.title}"))
     for item in lesson.items[index + 1 :]:
         if isinstance(item, Heading):
             return
         if isinstance(item, Note):
-            print(lesson_text.wrap(f"  - {item.text}", "    "), flush=True)
+            print(clean(lesson_text.wrap(f"  - {item.text}", "    ")), flush=True)

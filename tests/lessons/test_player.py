@@ -320,7 +320,8 @@ def test_what_an_instruction_costs_is_measured() -> None:
 
 def test_the_simulation_prints_what_the_guest_does() -> None:
     """The model of lesson 13 has the guest's behaviour."""
-    body = f'```load\nguest = "{COURSE / "guests" / "fibonacci.s"}"\n```\n```run\nend = true\n```\n'
-    body += '```expect\nthat = ["each.console == simulation"]\n```\n'
-    with playing(body) as player:
-        assert Kept(1) in to_the_end(player)
+    head = HEAD.replace('"hello"', '"guests/fibonacci.s"')
+    body = '```run\nend = true\n```\n```expect\nthat = ["each.console == simulation"]\n```\n'
+    lesson = parse_text(head + body, str(COURSE / "x.md"))
+    with contextlib.closing(Stage(lesson.setup)) as stage:
+        assert Kept(1) in to_the_end(Player(lesson, stage))
