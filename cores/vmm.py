@@ -166,6 +166,7 @@ class Vmm:
                 return
             if self.ticks >= board.deadline:
                 board.advance(self.ticks)
+            self._left = perf_counter_ns()  # should the fetch itself fault
             try:
                 # lesson: interrupt-due
                 # Is an interrupt due, and does the guest listen? Then its handler comes first.

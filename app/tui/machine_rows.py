@@ -136,17 +136,21 @@ def foot_row(m: MachineSnapshot, view: View, width: int, glyphs: Glyphs) -> Row:
 def line_row(m: MachineSnapshot, view: View, width: int, glyphs: Glyphs) -> Row:
     """A machine shrunk to one row."""
     hue = kind(m.core)
-    place = f"  {register_file(m).pc} {program_counter(m):x}"
+    place = f"  {register_file(m).pc} {program_counter(m):x}" if m.stop is None else ""
     left = row(
         (f" {view.number} ", "dim"),
         (KINDS[hue], hue),
         (f"  {m.core}", "dim"),
         place,
-        (f"  {stop_words(m)}", "strong"),
+        (f"  {stop_words(m)}" if m.stop is not None else "", "strong"),
     )
     mark: Row = row("   ")
     if view.equal is not None:
         mark = row((f" {glyphs.equal} ", "good") if view.equal else (f" {glyphs.unequal} ", "bad"))
-    count = "not counted" if m.instructions is None else f"{m.instructions:,} instructions"
+    unit = "instructions" if width >= 96 else "instr"
+    count = "not counted" if m.instructions is None else f"{m.instructions:,} {unit}"
     right = row((f"{count}  {m.exits:,} exits ", "text"), *mark)
+    room = width - row_width(right) - 2
+    if row_width(left) > room:
+        left = (*fit_row(left, room - 1), (glyphs.more, "dim"))
     return spread(left, right, width)

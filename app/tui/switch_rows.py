@@ -114,7 +114,7 @@ def log_row(event: ExitEvent, width: int, glyphs: Glyphs) -> Row:
     asm = fit(printable(narration.subject(event)), 30 if wide else 20, glyphs.more)
     left = row(
         (f"{event.n:>9,} " if wide else f"{event.n:>6,} ", "dim"),
-        (f"{event.rip:>8x}  " if wide else f"{event.rip:>7x}  ", "text"),
+        (f"{_short(event.rip, 8 if wide else 7, glyphs)}  ", "text"),
         (fit(event.reason.value, 11), "exit"),
         (asm + "  ", "text"),
     )
@@ -126,6 +126,12 @@ def log_row(event: ExitEvent, width: int, glyphs: Glyphs) -> Row:
             (fit(printable(event.handled), room - 40, glyphs.more), "dim"), cost,
         )  # fmt: skip
     return row(*left, (fit(what, room, glyphs.more), "dim"), cost)
+
+
+def _short(address: int, cells: int, glyphs: Glyphs) -> str:
+    """An address in so many cells; of a longer one the end."""
+    text = f"{address:x}"
+    return f"{text:>{cells}}" if len(text) <= cells else glyphs.more + text[1 - cells :]
 
 
 def dialogue_rows(shown: Events, width: int, height: int, glyphs: Glyphs) -> list[Row]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from time import perf_counter_ns
+
 import pytest
 from machine_lab import CORES, DATA, EXIT, TRAPS, booted, needs_assembler, run
 
@@ -169,3 +171,16 @@ def test_what_a_translator_refuses(core: str) -> None:
         assert (report.stop, report.bridged) == (Stop.EXIT, 3)
         assert report.registers is not None
         assert report.registers["rax"] >> 8 & 0xFF == 0x47
+
+
+@pytest.mark.parametrize("core", TRAPS)
+@pytest.mark.parametrize("source", ["ud2", ".byte 0x0f, 0xff", "xor eax, eax\njmp rax"])
+def test_no_exit_lasts_longer_than_the_run(core: str, source: str) -> None:
+    """The host's time of an exit begins with it, also when it is the fetch that faults."""
+    began = perf_counter_ns()
+    with booted(core, source) as machine:
+        run(machine)
+        assert machine.stop is Stop.SHUTDOWN
+        events = machine.vmm.trace.events
+        assert events
+        assert sum(event.ns for event in events) <= perf_counter_ns() - began
