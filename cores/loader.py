@@ -20,6 +20,9 @@ from .program import (
 
 _READ_AT_ONCE = 1 << 20
 
+SAVED_SESSION = b"Ringscope session 1\n"
+"""How the file of a saved session begins (cores/saved.py)."""
+
 
 def load_program(path: str, ram: int = DEFAULT_RAM, stdin: bytes | None = None) -> Program:
     """Read the program that a user named, for a machine with ``ram`` bytes.
@@ -36,6 +39,8 @@ def load_program(path: str, ram: int = DEFAULT_RAM, stdin: bytes | None = None) 
         raise InputError("empty", path)
     if len(content) > limit:
         raise InputError(f"too big: more than {limit:#x} bytes", path)
+    if content.startswith(SAVED_SESSION):
+        raise InputError("a saved session, not a program: `ringscope FILE` opens it", path)
     ending = os.path.splitext(path)[1].lower()
     if content.startswith(b"\x7fELF"):
         return _load_elf(content, path, ram)

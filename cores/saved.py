@@ -16,11 +16,12 @@ from dataclasses import dataclass
 
 from .errors import InputError
 from .live import LiveSession
+from .loader import SAVED_SESSION
 from .machine import MachineState
 from .program import Program
 from .session import Options
 
-MAGIC = b"Ringscope session 1\n"
+MAGIC = SAVED_SESSION
 LARGEST = 2 << 30
 """Bytes that a file may grow to when unpacked: three machines of 512 MiB and what they remember."""
 _ALLOWED = {

@@ -113,7 +113,10 @@ def _range_rows(sight: PagingSight, core: str, glyphs: Glyphs) -> list[Row]:
         rows.append(row((_without_shadow(core), "comment")))
         return rows
     count, fills = len(sight.shadow), sight.fills
-    words = f"The host has {count:,} mappings for them; {fills:,} faults have filled some so far."
+    words = (
+        f"The host has {count:,} mapping{'s' * (count != 1)} for them;"
+        f" faults have filled some {fills:,} time{'s' * (fills != 1)} so far."
+    )
     rows.append(row((words, "comment")))
     for user, gva, gpa, length in sight.stale[:32]:
         space = "user" if user else "kernel"

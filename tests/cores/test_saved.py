@@ -11,7 +11,7 @@ import pytest
 
 from cores.errors import InputError
 from cores.live import LiveSession
-from cores.loader import assemble_program
+from cores.loader import assemble_program, load_program
 from cores.saved import MAGIC, is_saved, reopen, save
 from cores.session import Options
 
@@ -52,6 +52,14 @@ def test_a_session_goes_on_where_it_was_saved(tmp_path: Path) -> None:
         assert [m.instructions for m in session.snapshot().machines] == [61, 61]
         assert ends(session) == expected
         assert session.snapshot().divergence is None
+
+
+def test_a_session_is_no_program(tmp_path: Path) -> None:
+    """Whoever compares the file of a session is told what it is, and its bytes are not run."""
+    path = tmp_path / "later.ringscope"
+    path.write_bytes(MAGIC + b"x")
+    with pytest.raises(InputError, match="a saved session, not a program"):
+        load_program(str(path))
 
 
 @pytest.mark.parametrize(
