@@ -20,7 +20,7 @@ from .shadow import Filled, ShadowPages
 from .window import Window
 from .x86.faults import GuestFault
 from .x86.floating import check_floating
-from .x86.instruction import Instruction, Reason, Sensitivity
+from .x86.instruction import Instruction, MemoryOperand, Reason, Sensitivity
 from .x86.paging import PAGE
 from .x86.registers import MASK64, Vector
 from .x86.touched import accesses, next_accesses
@@ -34,7 +34,9 @@ INT3 = 0xCC
 class HiddenFaults:
     """Serves the faults of one deprivileged guest.
 
-    patcher: in free mode, where the engine cannot find sensitive instructions by itself.
+    patcher: in free mode, where the engine cannot find sensitive instructions by itself. bridge: for
+    what the host process cannot have.
+    silent: what only the patches bring about is not put on record (cores/lead.py).
     """
 
     def __init__(self, vmm: Vmm, engine: DeprivilegedEngine, shadow: ShadowPages) -> None:
@@ -47,10 +49,14 @@ class HiddenFaults:
         self.patcher: Patcher | None = None
 
         self.silent = False
-        self._bridge = Bridge(vmm, engine, shadow)
+        self.bridge = Bridge(vmm, engine, shadow)
+
     def serve(self, insn: Instruction, address: int) -> bool:
         """The CPU misses a host mapping at ``address``. True: the instruction is now complete, or the
         machine has stopped; False: try again. Raises GuestFault when the guest's tables forbid it."""
+        if self.by_virtual_base(insn) and (address - self.cpu.rip) & MASK64 >= insn.length:
+            self.bridge.complete(insn)
+            return True
         met = self._fill(insn, address)
         if met is Filled.MAPPED:
             return False
@@ -60,20 +66,26 @@ class HiddenFaults:
             self._execute_alone(insn, address, met)
         return True
         else:
-            self._bridge.complete(insn)
+            self.bridge.complete(insn)
+        return True
+
+    def by_virtual_base(self, insn: Instruction) -> bool:
+        """Has it an operand by way of an FS or GS base that only the virtual CPU can have? Where the
+        real one led to tells nothing."""
+        return self.engine.traits.native and any(
+            isinstance(o, MemoryOperand) and o.segment >= FS and self.cpu.segments[o.segment].base >> 47
+            for o in insn.operands
+        )
 
     def _fill(self, insn: Instruction, address: int) -> Filled:
         fetching = (address - self.cpu.rip) & MASK64 < insn.length
         touching = next_accesses(insn, self.cpu)
         hits = [store for gva, length, store in touching if (address - gva) & MASK64 < length]
-        beyond = [(gva, store) for gva, _, store in touching if gva >> 47]
         if hits and fetching:  # it touches its own bytes: which of the two was it?
             write = any(hits) and self.engine.fault_was_write(self.cpu)
             fetching = not write and not self.shadow.executes(address)
         elif hits or fetching:
             write = any(hits)
-        elif beyond:  # by way of an FS or GS base that only the virtual CPU can have
-            address, write = beyond[0]
         else:
             write = self.engine.fault_was_write(self.cpu)
         filled = self.shadow.fill(address, write=write, execute=fetching)
@@ -121,7 +133,8 @@ class HiddenFaults:
         if completed:
             self.cpu.interrupt_shadow = False
         else:
-            self._bridge.complete(insn)
+            self.bridge.complete(insn)
+
     def _make_way(
         self, insn: Instruction, address: int, met: Filled, window: Window, revealed: set[int]
     ) -> bool:

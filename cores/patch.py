@@ -43,7 +43,7 @@ class CodePage:
     """One page of guest RAM that code has been executed from. Offsets are within the page.
 
     starts: of the instructions discovered, with their decoded form.
-    code: 1 for each byte that belongs to one of them.
+    code: 1 for each byte that belongs to one of them. refused: where no instruction begins.
     touched: data accesses so far. wrote_code: one of them changed an instruction.
     guarded: nothing stores here unseen any more; what was decoded before that may be stale.
     trusted: how often an indirect branch here has led to known code; TRUST times are enough.
@@ -54,6 +54,7 @@ class CodePage:
         self.gpa = gpa
         self.starts: dict[int, Instruction] = {}
         self.code = bytearray(PAGE)
+        self.refused: set[int] = set()
         self.touched = 0
         self.wrote_code = False
         self.executed = False
@@ -103,6 +104,7 @@ class Patcher:
     def _blank(self, page: CodePage) -> None:
         """Nothing is known of this page: fill the twin's with what unknown code is to be."""
         page.starts.clear()
+        page.refused.clear()
         page.code = bytearray(PAGE)
         at = slice(page.gpa, page.gpa + PAGE)
         self.twin[at] = bytes([HLT]) * PAGE if self.hidden else self.memory.view[at]
@@ -174,11 +176,20 @@ class Patcher:
         """Put one instruction into the twin. None: it is there already, or none can be decoded."""
         try:
             gpa = self.mmu.translate(rip, execute=True)
-            insn = decode(self.mmu.fetch(rip))
-        except (GuestFault, Truncated):
+            code = self.mmu.fetch(rip)
+        except GuestFault:
             return None
         page = self.adopt(gpa & -PAGE)
         offset = gpa % PAGE
+        try:
+            insn = decode(code)
+        except Truncated:
+            return None
+        except GuestFault:  # for this platform; this host's CPU may know it
+            page.refused.add(offset)
+            page.code[offset] = 1
+            self.twin[gpa] = HLT
+            return None
         if page.starts.get(offset) is insn:
             return None
         page.starts[offset] = insn
@@ -286,6 +297,8 @@ class Patcher:
             self.twin[page.gpa + offset : page.gpa + end] = insn.code[: end - offset]
         for offset in known:
             self._patch_overlaps(page, offset, 1)
+        for offset in page.refused:
+            self.twin[page.gpa + offset] = HLT
         self._remember(page)
 
     def _remember(self, page: CodePage) -> None:
@@ -323,14 +336,18 @@ class Patcher:
 
     def _redecode(self, page: CodePage) -> None:
         """The guest changed its code under way: decode again from every known start."""
-        starts = list(page.starts)
-        page.starts = {}
+        starts = [*page.starts, *page.refused]
+        page.starts, page.refused = {}, set()
         page.code = bytearray(PAGE)
         for offset in starts:
             window = bytes(self.memory.view[page.gpa + offset : page.gpa + min(PAGE, offset + 15)])
             try:
                 insn = decode(window)
-            except (GuestFault, Truncated):
+            except Truncated:
+                continue
+            except GuestFault:
+                page.refused.add(offset)
+                page.code[offset] = 1
                 continue
             page.starts[offset] = insn
             page.code[offset : offset + insn.length] = b"\1" * insn.length

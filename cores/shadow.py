@@ -20,7 +20,7 @@ from .errors import MappingsFullError
 from .memory import HOLE, PhysicalMemory
 from .patch import Patcher
 from .virtual_cpu import VirtualCpu
-from .x86.paging import PAGE, Mmu, Translation, walk
+from .x86.paging import PAGE, Mmu, Translation, permits, walk
 from .x86.registers import Cr0, Cr4, Flag
 
 LARGE = 2 << 20
@@ -37,7 +37,7 @@ class Filled(Enum):
     CODE = "code"
     """Data access to a page that is executed from the patched twin (cores/patch.py)."""
     UNREACHABLE = "unreachable"
-    """The host process cannot have a mapping there."""
+    """The host process cannot have such a mapping."""
 
 
 class Rights(TypedDict):
@@ -77,12 +77,19 @@ class ShadowPages:
         Two calls instead of some hundred hidden faults; a guest that only computes has none."""
         self.ahead = True
         executable = self.patcher is None
-        for start, stop in ((0x10000, HOLE.start), (HOLE.stop, self.memory.size)):
+        for start, stop in self._boot_ranges():
             self.engine.map(
                 KERNEL_SPACE, start, start, stop - start, writable=True, executable=executable
             )
             self._mappings[KERNEL_SPACE, start] = start, stop - start
             self._large |= {(KERNEL_SPACE, part) for part in range(start // LARGE, -(-stop // LARGE))}
+
+    def _boot_ranges(self) -> tuple[tuple[int, int], ...]:
+        return (0x10000, HOLE.start), (HOLE.stop, self.memory.size)
+
+    def is_ahead(self, gva: int) -> bool:
+        """Was it mapped with the boot tables, and do these still stand?"""
+        return self.ahead and any(start <= gva < stop for start, stop in self._boot_ranges())
 
     def mappings(self) -> list[tuple[int, int, int, int]]:
         """(space, GVA, GPA, length) of what is mapped now, for people to look at."""
@@ -105,6 +112,8 @@ class ShadowPages:
         frame = page.gpa & -PAGE
         if not self.memory.is_ram(frame, PAGE):
             return Filled.DEVICE
+        if execute and not permits(self.cpu, page, user=self.cpu.cpl == 3):
+            return Filled.UNREACHABLE  # under SMAP: the host's mappings cannot be executed only
 
         self.fills += 1
         if len(self._mappings) >= MAX_MAPPINGS:

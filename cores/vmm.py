@@ -364,6 +364,9 @@ class Vmm:
         return True
 
     def _completed(self, insn: Instruction) -> None:
+            if vector == Vector.GP and hidden.by_virtual_base(insn):
+                hidden.bridge.complete(insn)
+                return True
         """Count it, and see what it has brought about."""
         self.instructions += 1
         self.ticks += 1

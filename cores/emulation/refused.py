@@ -2,8 +2,8 @@
 
 It says #UD to F6 /1 and F7 /1, which are TEST (SDM vol. 2, appendix A.3 leaves them blank, but every
 CPU takes them), and to 0F 0D and 0F 18 with a register operand, which are NOPs (vol. 2, PREFETCHW,
-PREFETCHh). LAHF and SAHF with a REX prefix, RET of 32 KiB and more, and SHLD and SHRD of a RIP-relative
-operand it executes wrongly (``operand_checks.mistranslated``).
+PREFETCHh). LAHF and SAHF with a REX prefix, RET of 32 KiB and more, LOCK NEG, and SHLD and SHRD of a
+RIP-relative operand it executes wrongly (``operand_checks.mistranslated``).
 """
 
 from __future__ import annotations
@@ -43,6 +43,17 @@ def nop(e: Emulator, insn: Instruction) -> str:
     return "nothing"
 
 
+def neg(e: Emulator, insn: Instruction) -> str:
+    bits = 8 * insn.operand_size
+    old = e.read(insn, insn.operands[0])
+    new = -old & ((1 << bits) - 1)
+    e.write(insn, insn.operands[0], new)
+    flags = _result_flags(new, bits) | (Flag.CF if old else 0) | (Flag.AF if old & 0xF else 0)
+    flags |= Flag.OF if old == 1 << bits - 1 else 0
+    e.cpu.rflags = e.cpu.rflags & ~ARITHMETIC_FLAGS | flags
+    return "negated"
+
+
 def double_shift(e: Emulator, insn: Instruction) -> str:
     """SHLD and SHRD; what a count beyond 16 bits leaves undefined is left alone."""
     destination, source, count = insn.operands
@@ -71,6 +82,6 @@ def _result_flags(result: int, bits: int) -> int:
 
 HANDLERS: Handlers = {
     "test": test, "nop": nop, "lahf": lahf, "sahf": sahf, "ret": flow.ret,
-    "shld": double_shift, "shrd": double_shift,
+    "shld": double_shift, "shrd": double_shift, "neg": neg,
 }  # fmt: skip
 """Called when an engine that translates has refused one of these, or would get it wrong."""

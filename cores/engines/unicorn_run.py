@@ -195,7 +195,10 @@ class FreeRunner:
             offsets.append(offset)
             try:
                 insn = decode(self._core.fetch(cpu, address + offset))
-            except (GuestFault, Truncated):
+            except GuestFault:  # for the VMM to say so: some of these Unicorn would execute
+                special = len(offsets) - 1 if special < 0 else special
+                break
+            except Truncated:
                 break  # it will fault
             if special < 0 and self._special(insn):
                 special = len(offsets) - 1

@@ -33,11 +33,13 @@ MXCSR_MASK = 0xFFFF
 def mistranslated(insn: Instruction) -> bool:
     """Does Unicorn do something else than a CPU, and says nothing? With a REX prefix its LAHF and SAHF
     take SPL for AH, it gives the number of bytes that RET releases a sign, and before the immediate of
-    SHLD and SHRD it takes RIP to be a byte less."""
+    SHLD and SHRD it takes RIP to be a byte less. LOCK NEG's flags are those of another value."""
     if insn.mnemonic in ("lahf", "sahf"):
         return insn.length > 1 and insn.code[-2] & 0xF0 == 0x40
     if insn.mnemonic == "ret" and insn.operands:
         return insn.code[-1] >= 0x80
+    if insn.mnemonic == "neg":
+        return insn.lock
     if insn.mnemonic in ("shld", "shrd") and isinstance(insn.operands[2], Immediate):
         operand = insn.operands[0]
         return isinstance(operand, MemoryOperand) and operand.relative
