@@ -58,6 +58,12 @@ class LessonPanel(LineView):
     def _text(self) -> list[Row]:
         width = max(10, min(self.size.width - 4, WIDEST))
         rows = [line for event in self.events for line in event_rows(event, width)]
+        views = [event for event in self.events if isinstance(event, Shown)]
+        if views and not rows:  # a pause over the machines themselves
+            rows = [
+                row((f"Look above: {view.view}, {view.core or 'all machines'}.", "dim"))
+                for view in views
+            ]
         while rows and rows[-1] == EMPTY:
             rows.pop()
         return rows
