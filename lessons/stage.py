@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Callable
 from time import perf_counter
 from typing import NamedTuple
@@ -179,7 +180,9 @@ def _address(program: Program, where: str) -> int:
     try:
         address = int(where, 0)
     except ValueError:
-        raise ExpressionError(f"the guest has no symbol {where!r}") from None
+        close = difflib.get_close_matches(where, program.symbols, n=1)
+        hint = f"; did you mean {close[0]}?" if close else ""
+        raise ExpressionError(f"the guest has no symbol {where!r}{hint}") from None
     if not 0 <= address < 1 << 64:
         raise ExpressionError(f"no address: {address:#x}")
     return address

@@ -33,7 +33,7 @@ from cores.trace import ExitEvent
 from cores.x86.decode import Truncated, decode, text
 from cores.x86.faults import GuestFault
 from cores.x86.instruction import Reason
-from cores.x86.registers import FLAG_BITS, GPR_NAMES
+from cores.x86.registers import FLAG_BITS, GPR_NAMES, STATE_NAMES
 
 from . import measure, simulation
 from .expressions import CORE_NAMES, EACH, Expression, ExpressionError, Value
@@ -108,6 +108,12 @@ class Scene:
                 raise ExpressionError(f"not a count, so it does not grow: {'.'.join(name)}")
             case (core, *rest) if rest:
                 return self._of(self.now, core, rest)
+        if len(name) == 1 and (
+            name[0] in REGISTER_FILE or name[0] in STATE_NAMES or name[0] in _SIMPLE
+        ):
+            raise ExpressionError(
+                f"whose {name[0]}? A machine's values begin with its core: trap.{name[0]}"
+            )
         known = [*CORE_NAMES, *_OTHERS, *self.numbers]
         raise ExpressionError(unknown(".".join(name), name[0], known))
 
