@@ -192,12 +192,14 @@ class Patcher:
             return None
         if page.starts.get(offset) is insn:
             return None
-        page.starts[offset] = insn
         within = min(insn.length, PAGE - offset)
+        tail = self.mmu.translate(rip + within, execute=True) if within < insn.length else 0
+        if not self.memory.is_ram(tail):
+            return None  # devices hold no code: its fetch fails
+        page.starts[offset] = insn
         page.code[offset : offset + within] = b"\1" * within
         self.twin[gpa : gpa + within] = insn.code[:within]
         if within < insn.length:
-            tail = self.mmu.translate(rip + within, execute=True)
             second, rest = self.adopt(tail), insn.length - within
             second.code[:rest] = b"\1" * rest
             self.twin[tail : tail + rest] = insn.code[within:]

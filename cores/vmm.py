@@ -343,8 +343,7 @@ class Vmm:
         """The executing CPU refused ``insn``; see ``came_back``."""
         vector, hidden = fault.vector, self.hidden
         if vector == Vector.UD and self._translated and insn.mnemonic in REFUSED:
-            if not self.memory.is_ram(self.mmu.locate(self.cpu.rip)):
-                raise self.no_code(self.cpu.rip)
+            self._demand_code(insn)
             self._bridge(insn)
             return True
         if hidden is None:
@@ -439,9 +438,7 @@ class Vmm:
         if error is None and vector in (Vector.GP, Vector.SS, Vector.AC):
             error = 0
         if self._translated and vector == Vector.UD:
-            code = self.mmu.locate(self.cpu.rip)
-            if not self.memory.is_ram(code):
-                raise self.no_code(self.cpu.rip)
+            self._demand_code(insn)
         if self._translated and vector == Vector.GP and error == 0:
             return address_fault(insn, self.cpu)  # a translator does not tell #SS from #GP
         if self._translated and vector == Vector.PF and beyond_canonical(insn, self.cpu):
@@ -455,6 +452,12 @@ class Vmm:
         return Unsupported(
             f"the guest executes a device's memory, at {rip:#x}: this platform's devices hold no code"
         )
+    def _demand_code(self, insn: Instruction) -> None:
+        """A translator says #UD to an instruction of which some byte is in no RAM."""
+        for rip in (self.cpu.rip, self.cpu.rip + insn.length - 1):
+            if not self.memory.is_ram(self.mmu.translate(rip & MASK64, execute=True)):
+                raise self.no_code(rip)
+
 
     def _page_fault(self, insn: Instruction, error: int, address: int) -> GuestFault:
         """A CPU asks for the right to write before it reads what it will write back (ADD [m], r), and

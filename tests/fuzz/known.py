@@ -50,6 +50,10 @@ def _two_nans(d: Divergence) -> bool:
     return True
 
 
+def _sse_alone(d: Divergence) -> bool:
+    return all(name == "mxcsr" or name.startswith("xmm") for name in d.differs)
+
+
 def _x87(d: Divergence) -> bool:
     """Do x87's exceptions, C0 to C3 and their summary differ alone, after an x87 instruction?"""
     words = [row["fsw"] for row in d.values.values()]
@@ -95,6 +99,12 @@ TABLE: tuple[Known, ...] = (
         "Unicorn chooses by x87's rule, the larger significand; SSE takes the first operand.",
         "SDM vol. 1, table 4-7.",
         _two_nans,
+    ),
+    Known(
+        "RCPPS, RSQRTPS and their scalar forms: the last bits, and MXCSR's flags",
+        "Unicorn divides, and records what it met; CPUs look up a table, each its own.",
+        "SDM vol. 2, RCPPS: an approximation, and no floating-point exceptions.",
+        lambda d: _after("rcpps", "rcpss", "rsqrtps", "rsqrtss")(d) and _sse_alone(d),
     ),
     Known(
         "CVTPS2PI and CVTTPS2PI of 8 bytes in front of a missing page: #PF on Unicorn",

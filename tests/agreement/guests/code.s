@@ -181,3 +181,11 @@ self:
     mov dword ptr [0xb8000], 0xc3c3c3c3
     mov edx, 0xb8000
     call rdx
+
+## half_on_a_device: an instruction that ends where no RAM is
+%ends error
+    call own_tables
+    mov qword ptr [PT + 8 * 0x61], 0x40000003
+    mov byte ptr [0x60fff], 0
+    mov edx, 0x60fff
+    jmp rdx
