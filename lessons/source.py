@@ -24,7 +24,10 @@ class NotThere(Exception):
 def definition(file: str, name: str) -> str:
     """The source of ``name`` ("Vmm.step") in ``file``, without its indentation and its tags."""
     text = _read(file)
-    body: list[ast.stmt] = ast.parse(text).body
+    try:
+        body: list[ast.stmt] = ast.parse(text).body
+    except SyntaxError as error:  # somebody is at work on it
+        raise NotThere(f"{file} cannot be read: {error.msg} in line {error.lineno}") from None
     found: ast.stmt | None = None
     for part in name.split("."):
         found = next((node for node in body if part in _names(node)), None)

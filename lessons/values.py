@@ -108,12 +108,8 @@ class Scene:
                 raise ExpressionError(f"not a count, so it does not grow: {'.'.join(name)}")
             case (core, *rest) if rest:
                 return self._of(self.now, core, rest)
-        if len(name) == 1 and (
-            name[0] in REGISTER_FILE or name[0] in STATE_NAMES or name[0] in _SIMPLE
-        ):
-            raise ExpressionError(
-                f"whose {name[0]}? A machine's values begin with its core: trap.{name[0]}"
-            )
+        if len(name) == 1 and name[0] in (*REGISTER_FILE, *STATE_NAMES, *_SIMPLE, "exits"):
+            raise ExpressionError(f"whose {name[0]}? Say on which machine: trap.{name[0]}")
         known = [*CORE_NAMES, *_OTHERS, *self.numbers]
         raise ExpressionError(unknown(".".join(name), name[0], known))
 

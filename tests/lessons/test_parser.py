@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 
 from cores.errors import InputError
 from lessons.expressions import ExpressionError, parse
-from lessons.parser import parse_text
-from lessons.script import Ask, Expect, Heading, Move, Text, Until
+from lessons.parser import _BLOCKS, parse_text
+from lessons.script import FOCUSES, VIEWS, Ask, Expect, Heading, Move, Text, Until
+from lessons.values import REASONS
 
 HEAD = '+++\ntitle = "T"\nsummary = "S"\nminutes = 5\nguest = "hello"\n+++\n## One\n'
 
@@ -132,3 +134,10 @@ def test_guests_beside_the_lesson_come_first(tmp_path: Path) -> None:
     (tmp_path / "hello").write_bytes(b"\x90")
     parsed = parse_text(HEAD, str(tmp_path / "l.md"))
     assert parsed.setup.guest == str(tmp_path / "hello")
+
+
+def test_the_documentation_tells_all_of_it() -> None:
+    """Every block, view, focus and reason that a lesson may name stands in docs/lessons.md."""
+    page = (Path(__file__).resolve().parents[2] / "docs" / "lessons.md").read_text()
+    words = set(re.findall(r"\w+", page))
+    assert {*_BLOCKS, *VIEWS, *FOCUSES, *REASONS, *(until.value for until in Until)} <= words

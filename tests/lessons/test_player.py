@@ -162,6 +162,16 @@ def test_an_unknown_symbol_has_its_line() -> None:
     with playing('\n```run\nsymbol = "nowhere"\n```\n') as player, pytest.raises(InputError) as error:
         to_the_end(player)
     assert str(error.value) == "x.md:13: the guest has no symbol 'nowhere'"
+    with playing('\n```run\nsymbol = "dome"\n```\n') as player, pytest.raises(InputError) as error:
+        to_the_end(player)
+    assert str(error.value) == "x.md:13: the guest has no symbol 'dome'; did you mean done?"
+
+
+def test_a_value_belongs_to_a_machine() -> None:
+    """A bare register is no value: the message says how to name it."""
+    with playing("\n{rbx}\n") as player, pytest.raises(InputError) as error:
+        to_the_end(player)
+    assert str(error.value) == "x.md:13: whose rbx? Say on which machine: trap.rbx"
 
 
 def test_expectations() -> None:

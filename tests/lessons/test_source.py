@@ -81,6 +81,14 @@ def test_only_our_source_is_quoted(file: str) -> None:
         source.definition(file, "KEY")
 
 
+def test_a_source_that_is_being_worked_on(tmp_path: Path) -> None:
+    """Python that cannot be parsed is told with its line; a tag in it is found all the same."""
+    (tmp_path / "cores" / "half.py").write_text("# lesson: a\nx = 1\nif\n")
+    assert source.tagged("cores/half.py", "a") == "x = 1\nif"
+    with pytest.raises(source.NotThere, match="invalid syntax in line 3"):
+        source.definition("cores/half.py", "x")
+
+
 def test_what_is_not_there() -> None:
     """A definition and a tag that the file lacks are told by name."""
     with pytest.raises(source.NotThere, match=r"defines no Loop\.stop"):
