@@ -111,9 +111,10 @@ class Emulator:
         """The value of a general-register, segment, immediate or memory operand."""
         match operand:
             case Register(name):
-                if name in SEGMENT_NAMES:
+                place = REGISTER_FILE.get(name)
+                if place is None:
                     return self.cpu.segments[SEGMENT_NAMES.index(name)].selector
-                number, width, shift = REGISTER_FILE[name]
+                number, width, shift = place
                 return (self.cpu.gpr[number] >> shift) & ((1 << 8 * width) - 1)
             case Immediate(value):
                 return value

@@ -49,13 +49,16 @@ UNPATCHED = (
 
 
 class Alarm:
-    """Interrupts an engine when the time set has come, from a thread of its own."""
+    """Interrupts an engine when the time set has come, from a thread of its own.
+
+    rang: it has done so since the time was set."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._changed = threading.Condition()
         self._at: int | None = None
         self._closed = False
+        self.rang = False
         self._thread = threading.Thread(target=self._watch, name="device alarm", daemon=True)
         self._thread.start()
 
@@ -63,6 +66,7 @@ class Alarm:
         """Ring when ``perf_counter_ns()`` reaches ``at``; None: not at all."""
         if at == self._at:
             return
+        self.rang = False
         with self._changed:
             sooner = at is not None and (self._at is None or at < self._at)
             self._at = at
@@ -84,6 +88,7 @@ class Alarm:
                     self._changed.wait(None if left is None else left / 1e9)
                     continue
                 self._at = None
+                self.rang = True
                 self._engine.interrupt()
 
 

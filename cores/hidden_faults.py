@@ -22,13 +22,14 @@ from .x86.faults import GuestFault
 from .x86.floating import check_floating
 from .x86.instruction import Instruction, MemoryOperand, Reason, Sensitivity
 from .x86.paging import PAGE
-from .x86.registers import MASK64, Vector
+from .x86.registers import FS, MASK64, Vector
 from .x86.touched import accesses, next_accesses
 
 if TYPE_CHECKING:
     from .vmm import Vmm
 
 INT3 = 0xCC
+FOUND, PATCHED = "found before it ran", "patched: it would have run unseen"
 
 
 class HiddenFaults:
@@ -47,7 +48,6 @@ class HiddenFaults:
         self.mmu = vmm.mmu
         self.cpu = vmm.cpu
         self.patcher: Patcher | None = None
-
         self.silent = False
         self.bridge = Bridge(vmm, engine, shadow)
 
@@ -64,7 +64,6 @@ class HiddenFaults:
             self._on_real_page(insn, address)
         elif met is Filled.DEVICE:
             self._execute_alone(insn, address, met)
-        return True
         else:
             self.bridge.complete(insn)
         return True
@@ -93,8 +92,9 @@ class HiddenFaults:
             page = f"page {address & -PAGE:#x}"
             if fetching and self.patcher is not None:
                 self.patcher.executed(address)
-                self.vmm.record(insn, Reason.SCAN, page, "decoded, and patched where it must trap")
-            else:
+            if fetching and self.patcher is not None and not self.silent:
+                self._scanned(insn, page)
+            elif not (self.silent and self.shadow.is_ahead(address)):
                 self.vmm.record(insn, Reason.SHADOW, page, "mapped from the guest's tables")
         return filled
 
@@ -129,7 +129,6 @@ class HiddenFaults:
                 self._conceal(revealed, stores)
         if window.detail:
             self.vmm.record(insn, Reason.MMIO, window.detail, "executed through a window", at, ring)
-
         if completed:
             self.cpu.interrupt_shadow = False
         else:
@@ -184,8 +183,9 @@ class HiddenFaults:
 
     # Free mode
 
-    def go_free(self) -> None:
+    def go_free(self, *, silent: bool = False) -> None:
         """From here on the guest runs at full speed: from patched code, where nobody looks ahead."""
+        self.silent = silent
         twin = self.engine.patched_twin()
         if self.patcher is not None or twin is None or self.vmm.pure:
             return
@@ -201,19 +201,36 @@ class HiddenFaults:
                 self.shadow.fill(self.cpu.rip, write=False, execute=True)
                 self.patcher.executed(self.cpu.rip)
 
+    def go_exact(self) -> None:
+        """From here on every instruction is looked at before it runs, and runs from real pages."""
+        self.silent = False
+        if self.patcher is None:
+            return
+        self.left()
+        self.patcher = self.shadow.patcher = None
+        ahead = self.shadow.ahead
+        self.shadow.drop_all()
+        if ahead:
+            self.shadow.map_boot()
+
     def before_entry(self) -> None:
         """Let the twin know what the VMM and its devices have written since the last exit."""
         patcher = self.patcher
         if patcher is None:
             return
         if self.memory.writes:
-            for gpa, length in self.memory.writes:
-                patcher.written(gpa, length)
+            self.wrote(self.memory.writes)
             self.memory.writes.clear()
         patcher.control_changed()
         if patcher.shared:
             patcher.enter()
         patcher.entering(self.cpu.rip)
+
+    def wrote(self, ranges: list[tuple[int, int]]) -> None:
+        """The VMM or a device has written there: (GPA, length) of each."""
+        if self.patcher is not None:
+            for gpa, length in ranges:
+                self.patcher.written(gpa, length)
 
     def left(self) -> None:
         """The guest has been left: what it stored into shared pages belongs into RAM."""
@@ -226,6 +243,13 @@ class HiddenFaults:
             return False
         return self.patcher.is_patched(self.mmu.locate(self.cpu.rip))
 
+    def discover(self) -> bool:
+        """Was it code at RIP that nobody had looked at yet? Now it can run."""
+        return self.patcher is not None and self.patcher.discover(self.cpu.rip)
+
+    def _scanned(self, insn: Instruction, what: str) -> None:
+        self.vmm.record(insn, Reason.SCAN, what, "decoded, and patched where it must trap")
+
     def patched(self, insn: Instruction) -> bool:
         """The guest met a patch: code not looked at yet (False: now it can run), or something that
         would have run unseen (True: completed)."""
@@ -233,25 +257,17 @@ class HiddenFaults:
         assert patcher is not None
         rip = self.cpu.rip
         if patcher.discover(rip):
-            how = "decoded, and patched where it must trap"
-            self.vmm.record(insn, Reason.SCAN, f"code at {rip:#x}", how)
+            if not self.silent:
+                self._scanned(insn, f"code at {rip:#x}")
             return False
         if insn.sensitivity is not Sensitivity.ORDINARY:
-            self.vmm.emulate(insn, "patched: it would have run unseen")
+            self.vmm.emulate(insn, FOUND if self.silent else PATCHED)
             return True
         if insn.floating:
             check_floating(insn, self.cpu)
         self.vmm.trace.bridged += 1
         if patcher.catch_branches and is_indirect(insn):
             self.vmm.emulator.execute(insn)
-    def discover(self) -> bool:
-        """Was it code at RIP that nobody had looked at yet? Now it can run."""
-        return self.patcher is not None and self.patcher.discover(self.cpu.rip)
-
-    def _scanned(self, insn: Instruction, what: str) -> None:
-        if not self.silent:
-            self.vmm.record(insn, Reason.SCAN, what, "decoded, and patched where it must trap")
-
             patcher.branched(rip, self.cpu.rip)
         else:  # another instruction's patch lies in the middle of this one
             self._on_real_page(insn, rip)

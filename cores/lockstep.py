@@ -32,6 +32,7 @@ class Lockstep:
         self.compared = 0
         self.divergence: Divergence | None = None
         self._written: set[int] = set()
+        self._ended = False  # and compared
         self._exits = [0] * len(machines)
         self._watch()
 
@@ -55,7 +56,7 @@ class Lockstep:
 
     def at_end(self) -> None:
         """All machines have stopped: compare all of RAM, and the screens."""
-        if self.divergence is not None or len(self.machines) < 2:
+        if self.divergence is not None or len(self.machines) < 2 or self._ended:
             return
         images = [machine.memory_image() for machine in self.machines]
         differs: Values = {}
@@ -76,6 +77,13 @@ class Lockstep:
             differs["screen"] = dict(screens)
         if differs:
             self._diverged(differs, None)
+        self._ended = True
+
+    def after_stretch(self) -> None:
+        """All machines have made equally many steps at once (cores/lead.py): are they alike?"""
+        if differs := self._registers() | self._floating() | self._outcome():
+            self._diverged(differs, None)
+        self.compared = self.machines[0].vmm.instructions
 
     # What is compared
 
@@ -96,6 +104,8 @@ class Lockstep:
         for machine in self.machines:
             log = machine.memory.writes
             if log:
+                if machine.vmm.hidden is not None:
+                    machine.vmm.hidden.wrote(log)
                 ranges.update(log)
                 log.clear()
             if machine.vmm.stored:
@@ -187,6 +197,7 @@ class Lockstep:
         if self.divergence is not None and self.divergence.instruction < instruction:
             return
         self.divergence = None
+        self._ended = False
         self.compared = instruction
         self._watch()
         self._written.clear()

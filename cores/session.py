@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from . import peers, registry
 from .devices.disk import Disk
 from .errors import EngineError, UnavailableError
+from .lead import Lead
 from .lockstep import Lockstep
 from .machine import Machine
 from .program import Program
@@ -135,11 +136,27 @@ class Session:
     def run_to_end(self) -> None:
         """Exact: in lockstep to the first divergence, then each machine to its own end."""
         while not self.ended and self.divergence is None:
-            self.step()
+            if Lead.may_lead(self.lockstep.machines):
+                with contextlib.closing(Lead(self.lockstep.machines, self.lockstep)) as lead:
+                    self._go_together(lead)
+            else:
+                self.step()
         for machine in self.machines:
             while machine.stop is None:
                 self._guarded_step(machine)
         self.lockstep.at_end()
+
+    def _go_together(self, lead: Lead) -> None:
+        """As far as the same machines can be led, and agree."""
+        machines = self.lockstep.machines
+        while self.lockstep.machines is machines:
+            if self.ended:
+                self.lockstep.at_end()
+            elif not lead.stretch():
+                self.step()
+            agree = self.divergence is None
+            if (self.ended and agree) or not (agree or lead.doubt()):
+                return
 
     def run_free(self) -> None:
         """Free: each machine by itself, one after the other, at full speed."""

@@ -174,7 +174,7 @@ class Vmm:
                     self.interrupt()
                 # lesson: next-instruction
                 # What is the next instruction? It is looked up through the guest's own page tables.
-                insn = self._fetch()
+                insn = self.fetch()
                 self.last_rip = cpu.rip
                 # lesson: execute
                 # May the CPU have it? If so, enter; if it came back: why?
@@ -209,7 +209,7 @@ class Vmm:
                 gva += here
                 length -= here
 
-    def _fetch(self) -> Instruction:
+    def fetch(self) -> Instruction:
         """Decode the instruction at RIP, through the guest's own page tables."""
         code = self.mmu.fetch(self.cpu.rip)
         try:
@@ -279,11 +279,16 @@ class Vmm:
         if self.trap and self.shadow:
             self.trap.space = self.shadow.space()
         patience: Patience | None = None
+        hidden = self.hidden if self.hidden is not None and self.hidden.patcher is not None else None
         while True:
+            if hidden:
+                hidden.before_entry()
             if self.pure and self.hidden and insn.mnemonic in KERNEL_ANSWERS:
                 exit = self.hidden.step_answered(insn)
             else:
                 exit = engine.step(self.cpu)
+            if hidden:
+                hidden.left()
             if exit.__class__ is Stepped:  # nearly always
                 if self.trap:
                     self.cpu.interrupt_shadow = False
@@ -358,14 +363,14 @@ class Vmm:
         # Whose fault is it? An ordinary instruction means the same in every ring: the guest's own
         # mistake, and its own handler's business. All others were not made for ring 3: do their work.
         if insn.sensitivity is ORDINARY:
+            if vector == Vector.GP and hidden.by_virtual_base(insn):
+                hidden.bridge.complete(insn)
+                return True
             raise self.guests_own(vector, fault.error, None, insn)
         self.emulate(insn, REFUSALS[vector])
         return True
 
     def _completed(self, insn: Instruction) -> None:
-            if vector == Vector.GP and hidden.by_virtual_base(insn):
-                hidden.bridge.complete(insn)
-                return True
         """Count it, and see what it has brought about."""
         self.instructions += 1
         self.ticks += 1
@@ -383,14 +388,14 @@ class Vmm:
         if exit.__class__ is Shutdown or exit.__class__ is Failed:
             self.came_back(NOTHING, exit)
             return
-        insn = self._fetch()
+        insn = self.fetch()
         if self.came_back(insn, exit):
             self.instructions += 1
             self.cpu.rflags &= ~Flag.RF
 
     def step_uncounted(self) -> None:
         """One instruction by itself, where running freely would be wrong (TF, interrupt shadow)."""
-        self._execute(self._fetch())
+        self._execute(self.fetch())
         self.instructions += 1
 
     def inject(self) -> None:
@@ -447,17 +452,17 @@ class Vmm:
             return self._page_fault(insn, error, address)
         return GuestFault(vector, error, address)
 
-    def no_code(self, rip: int) -> Unsupported:
-        """An ordinary instruction was fetched from where no RAM is."""
-        return Unsupported(
-            f"the guest executes a device's memory, at {rip:#x}: this platform's devices hold no code"
-        )
     def _demand_code(self, insn: Instruction) -> None:
         """A translator says #UD to an instruction of which some byte is in no RAM."""
         for rip in (self.cpu.rip, self.cpu.rip + insn.length - 1):
             if not self.memory.is_ram(self.mmu.translate(rip & MASK64, execute=True)):
                 raise self.no_code(rip)
 
+    def no_code(self, rip: int) -> Unsupported:
+        """An ordinary instruction was fetched from where no RAM is."""
+        return Unsupported(
+            f"the guest executes a device's memory, at {rip:#x}: this platform's devices hold no code"
+        )
 
     def _page_fault(self, insn: Instruction, error: int, address: int) -> GuestFault:
         """A CPU asks for the right to write before it reads what it will write back (ADD [m], r), and

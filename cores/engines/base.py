@@ -154,6 +154,7 @@ class Traits:
     exact: steps one instruction at a time with correct state (KVM: where probed good).
     counts: ``run`` honours an instruction budget.
     native: the guest's instructions are executed by this host's CPU.
+    leads, follows: it has ``lead``, it has ``reach`` or counts (cores/lead.py).
     delivers: exceptions go to the guest's handlers without the VMM (KVM).
     intercepts: mnemonics that the engine does not execute as the platform demands; in exact mode
         the VMM completes them instead of stepping.
@@ -167,6 +168,8 @@ class Traits:
     exact: bool = True
     counts: bool = True
     native: bool = False
+    leads: bool = False
+    follows: bool = False
     delivers: bool = False
     intercepts: frozenset[str] = field(default_factory=frozenset)
     registers: str = ""
@@ -196,6 +199,14 @@ class Engine(ABC):
         (None: no limit; engines whose ``traits.counts`` is false ignore it).
 
         ``executed`` says afterwards how many were completed."""
+
+    def lead(self, cpu: VirtualCpu, budget: int) -> Exit:
+        """``run``, but come back with Intercept before every instruction that is sensitive."""
+        raise TypeError(f"{type(self).__name__} cannot lead")
+
+    def reach(self, cpu: VirtualCpu, rip: int) -> Exit:
+        """``run``, but come back with Stepped when the guest, having gone on, comes to ``rip``."""
+        raise TypeError(f"{type(self).__name__} has no breakpoints")
 
     executed: int | None = 0
     """Instructions completed by the last ``run``; None where nobody counted (real CPUs)."""

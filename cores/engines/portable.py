@@ -56,6 +56,7 @@ class PortableTrapEngine(DeprivilegedEngine):
             label="Unicorn at ring 3, standing in for the CPU",
             engine=f"Unicorn {unicorn_native.version()}",
             deprivileged=True,
+            follows=True,
             registers="host memory",
         )
         self._core: UnicornCpu | None = None

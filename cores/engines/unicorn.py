@@ -8,6 +8,8 @@ of programs, departs from the SDM there. Each is a measured difference, not a ma
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from ..errors import UnavailableError
 from ..memory import HOLE, PhysicalMemory
 from ..virtual_cpu import VirtualCpu
@@ -52,6 +54,7 @@ class InterpreterEngine(Engine):
             core="interpreter",
             label="an emulator executes every instruction in software",
             engine=f"Unicorn {unicorn_native.version()}",
+            leads=True,
             intercepts=INTERCEPTS,
             registers="host memory",
         )
@@ -116,7 +119,14 @@ class InterpreterEngine(Engine):
         return Fault(Vector.GP, 0)
 
     def run(self, cpu: VirtualCpu, budget: int | None = None) -> Exit:
+        return self._run(cpu, budget, _left_to_the_vmm)
+
+    def lead(self, cpu: VirtualCpu, budget: int) -> Exit:
+        return self._run(cpu, budget, _left_to_a_vmm)
+
+    def _run(self, cpu: VirtualCpu, budget: int | None, special: Callable[[Instruction], bool]) -> Exit:
         core, free = self._loaded()
+        free.stop_before(special)
         core.announce(self._memory)
         self._devices.running()
         exit = free.run(cpu, budget)
@@ -168,6 +178,11 @@ class InterpreterEngine(Engine):
             return Mmu(self._memory, cpu).translate(page, execute=True)
         except GuestFault:
             return None
+
+
+def _left_to_a_vmm(insn: Instruction) -> bool:
+    """On any core."""
+    return insn.sensitivity is not Sensitivity.ORDINARY or mistranslated(insn)
 
 
 def _left_to_the_vmm(insn: Instruction) -> bool:

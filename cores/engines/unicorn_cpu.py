@@ -79,7 +79,7 @@ class UnicornCpu:
             if cpu.rip == rip:
                 exit = self._finish(cpu)
             elif cpu.rip >> 47:
-                exit = self._arrived_high(cpu, rip)
+                exit = self.arrived_high(cpu, rip)
             if cpu.interrupt_shadow or shadow:
                 self._settle_shadow(cpu, rip, flags)
         elif self.translation_failed(cpu, exit):
@@ -122,6 +122,7 @@ class UnicornCpu:
         self._translated.clear()
         self._begun = False
         self.unicorn.flush_code()
+        self._transfer.forget()  # where a page is gone, that sets CR2
         self.on_forgotten()
 
     def _begin(self, cpu: VirtualCpu) -> None:
@@ -228,7 +229,7 @@ class UnicornCpu:
         insn = self.instruction(cpu, rip)
         cpu.interrupt_shadow = insn is not None and opens_shadow(insn, flags)
 
-    def _arrived_high(self, cpu: VirtualCpu, rip: int) -> Exit:
+    def arrived_high(self, cpu: VirtualCpu, rip: int) -> Exit:
         """RIP has come to the upper half. Near jumps, calls and returns to no canonical address
         fault before they jump (SDM vol. 2, RET, JMP, CALL); Unicorn jumps."""
         if canonical(cpu.rip) or (cpu.rip - rip) & MASK64 <= LONGEST:

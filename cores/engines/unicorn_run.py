@@ -25,7 +25,7 @@ from ..x86.decode import Truncated, decode
 from ..x86.faults import GuestFault
 from ..x86.instruction import Instruction
 from ..x86.registers import ARITHMETIC_FLAGS, Cr0, Flag
-from .base import BUDGET_SPENT, INTERCEPT, INTERRUPTED, STEPPED, Exit
+from .base import BUDGET_SPENT, INTERCEPT, INTERRUPTED, STEPPED, Exit, Fault
 from .unicorn_cpu import UnicornCpu, opens_shadow
 
 UNLIMITED = 1 << 62
@@ -83,6 +83,12 @@ class FreeRunner:
     def active(self) -> bool:
         """Is the block hook in place?"""
         return self._hook is not None
+
+    def stop_before(self, special: Callable[[Instruction], bool]) -> None:
+        """From now on these are the instructions that ``run`` stops before."""
+        if special is not self._special:
+            self._special = special
+            self.forget()
 
     def start(self) -> None:
         """Put the block hook in place; code translated so far does not know of it."""
@@ -219,18 +225,21 @@ class FreeRunner:
 
     def single(self, cpu: VirtualCpu) -> Exit:
         """Complete one instruction: Stepped, Fault or Failed."""
+        core = self._core
         rip, flags, shadow = cpu.rip, cpu.rflags, cpu.interrupt_shadow
-        insn = self._core.instruction(cpu)
+        insn = core.instruction(cpu)
         self._single, self._entered = rip, False
         self._again = insn is not None and (bool(insn.repeat) or not insn.ends_block)
         cpu.interrupt_shadow = True
         cpu.rflags &= ~Flag.RF
         self._counter.stop(_STEPPING, True)
         try:
-            exit = self._core.execute(cpu)
+            exit = core.execute(cpu)
         finally:
             self._single = None
             self._counter.stop(_STEPPING, False)
+        if cpu.rip >> 47 and isinstance(high := core.arrived_high(cpu, rip), Fault):
+            exit = high
         if exit is not None and cpu.rip == rip:
             cpu.interrupt_shadow = shadow
             kept = Flag.RF | ARITHMETIC_FLAGS

@@ -75,6 +75,10 @@ class RegisterTransfer:
             self._hidden, self._msrs = hidden, msrs
             self._privileged = _privileged(cpu)
 
+    def forget(self) -> None:
+        """Unicorn's registers may have changed: write all of them at the next ``enter``."""
+        self._privileged = ()
+
     def undo(self, cpu: VirtualCpu) -> None:
         """Give ``cpu`` the general registers and flags back that it had at the last ``enter``."""
         cpu.gpr[:] = self._entered[:16]

@@ -66,7 +66,7 @@ class KvmEngine(Engine):
         self._bridge: Bridge | None = None
         self.traits = Traits(
             core="kvm", engine="KVM", label="this CPU executes, one level below ring 0",
-            exact=not self.exact_reason, counts=False, native=True, delivers=True,
+            exact=not self.exact_reason, counts=False, native=True, follows=True, delivers=True,
             intercepts=INTERCEPTS,
             registers="in the CPU, loaded and saved by the hardware at each entry and exit",
         )  # fmt: skip
@@ -162,6 +162,14 @@ class KvmEngine(Engine):
             self._stepping = True
             self._stepper.forget()
         return self._stepper.step(cpu)
+
+    def reach(self, cpu: VirtualCpu, rip: int) -> Exit:
+        if self._pending and (more := self.settle(cpu)) is not None:
+            return more
+        if not self._stepping:
+            self._stepping = True
+            self._stepper.forget()
+        return self._stepper.reach(cpu, rip)
 
     def _leave(self, cpu: VirtualCpu, reason: int) -> Exit:
         """Any exit that isn't a device's: ``cpu`` gets the whole state."""

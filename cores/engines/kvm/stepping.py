@@ -49,6 +49,8 @@ _BY_REASON = frozenset({Reason.SEGMENT, Reason.STATE})
 """More of them, which have no mnemonic of their own: MOV to SS, MOV DR."""
 
 _TF = Flag.TF
+NOTHING = decode(b"\x90")
+"""A NOP: stands for the instruction of an entry that is for many."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +124,14 @@ class Stepper:
         if self._left_to_the_vmm(insn, cpu):
             return INTERCEPT
         return self._until_complete(cpu, insn)
+
+    def reach(self, cpu: VirtualCpu, rip: int) -> Exit:
+        """Run to a hardware breakpoint at ``rip``, leaving it first when the guest stands there."""
+        if cpu.rip == rip and ((exit := self.step(cpu)) is not STEPPED or cpu.rip == rip):
+            return exit
+        self._arm(api.DEBUG_ENABLE, {rip: []})
+        self._registers.write(cpu)
+        return self._execute(cpu, NOTHING)
 
     def _left_to_the_vmm(self, insn: Instruction, cpu: VirtualCpu) -> bool:
         if insn.mnemonic in INTERCEPTS or insn.reason in _BY_REASON:

@@ -40,6 +40,7 @@ class PtraceEngine(DeprivilegedEngine):
         deprivileged=True,
         native=True,
         exact=True,
+        follows=True,
         counts=False,
         registers="in this CPU; the privileged ones in the VMM's memory",
     )
@@ -105,6 +106,12 @@ class PtraceEngine(DeprivilegedEngine):
         RCX and R11 are what the SYSCALL instruction has made of them."""
         try:
             return self._current().run(cpu, patched=not self._unpatched)
+        except (EngineError, OSError) as error:
+            return Failed(self._fail(error))
+
+    def reach(self, cpu: VirtualCpu, rip: int) -> Exit:
+        try:
+            return self._current().run(cpu, patched=not self._unpatched, until=rip)
         except (EngineError, OSError) as error:
             return Failed(self._fail(error))
 

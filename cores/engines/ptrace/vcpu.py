@@ -37,7 +37,7 @@ _NO_SELECTORS = bytes(32)
 _RESUME = Struct("<3Q")  # rip, cs, eflags: neighbours
 
 # Plain numbers: comparing enums is slow.
-_AC, _AM = Flag.AC, Cr0.AM
+_AC, _AM, _RF = Flag.AC, Cr0.AM, Flag.RF
 _SIGSEGV, _SIGSYS = int(signal.SIGSEGV), int(signal.SIGSYS)
 _SEGMENTATION_FAULT = _SIGSEGV << 8 | stops.STOPPED
 OUT_OF_REACH = TASK_END - 0x1000
@@ -81,6 +81,7 @@ class Vcpu:
         self._lasted = True  # did the last run last?
         self._at_fault = False
         self._trap: tuple[int, int] | None = None
+        self._until: int | None = None  # where the hardware breakpoint is
         # What the process holds, if anything known. loaded: the next entry finds everything as it
         # would set it. ordinary: the last stop's registers need but RIP and flags changed for that.
         self._loaded = self._ordinary = False
@@ -89,6 +90,8 @@ class Vcpu:
 
     def step(self, cpu: VirtualCpu) -> Exit:
         """One instruction; see ``PtraceEngine.step``."""
+        if self._until is not None:
+            self._break_at(None)
         refused = self._enter(cpu)
         if refused is not None:
             return refused
@@ -115,8 +118,11 @@ class Vcpu:
             if exit is not None:
                 return exit
 
-    def run(self, cpu: VirtualCpu, *, patched: bool = False) -> Exit:
-        """Until something must leave; see ``PtraceEngine.run``. patched: `int 4` cannot be met."""
+    def run(self, cpu: VirtualCpu, *, patched: bool = False, until: int | None = None) -> Exit:
+        """Until something must leave; see ``PtraceEngine.run``. patched: `int 4` cannot be met.
+        until: come back with Stepped there, if the guest does not stand there already."""
+        if until != self._until:
+            self._break_at(until)
         refused = self._enter(cpu)
         if refused is not None:
             return refused
@@ -143,6 +149,8 @@ class Vcpu:
             cpu.gpr[0] = registers[_ORIG_RAX]
             cpu.rip -= 2
             return SYSTEM_CALL
+        if status == STOPPED_STEP and code == linux.TRAP_HWBKPT and cpu.rip == until:
+            return STEPPED
         if status == _SEGMENTATION_FAULT and code == linux.SI_KERNEL and patched:
             self._at_fault = True
             return stops.GENERAL_PROTECTION  # nearly always
@@ -167,7 +175,10 @@ class Vcpu:
         if rip >= TASK_END or rip in stub.REGION:
             return _unreachable(rip)
         segments = cpu.segments
-        rest = (rip, native_flags(cpu), _held(segments[FS].base), _held(segments[GS].base))
+        flags = native_flags(cpu)
+        if rip == self._until:
+            flags |= _RF  # the breakpoint is for the next time (SDM vol. 3, 17.3.1.1)
+        rest = (rip, flags, _held(segments[FS].base), _held(segments[GS].base))
         if not self._loaded or rest != self._rest or cpu.gpr != self._general:
             self._put(cpu.gpr, rest)
         return None
@@ -233,8 +244,7 @@ class Vcpu:
 
         Stepping would take a stop an iteration; so 100,000 take half a millisecond."""
         tracee = self._tracee
-        tracee.set_debug_register(0, behind)
-        tracee.set_debug_register(7, 1)  # DR0, local, on execution
+        self._break_at(behind)
         while True:
             tracee.resume(linux.PTRACE_SYSEMU)
             status = tracee.wait()
@@ -251,8 +261,16 @@ class Vcpu:
                     self._leave(cpu, registers, cpu.rflags)
                     self._loaded = False
             if exit is not None:
-                tracee.set_debug_register(7, 0)
+                self._break_at(None)
                 return exit
+
+    def _break_at(self, address: int | None) -> None:
+        """Have a hardware breakpoint on execution there, or none: DR0, local (SDM vol. 3, 17.2)."""
+        self._tracee.set_debug_register(7, 0)
+        if address is not None:
+            self._tracee.set_debug_register(0, address)
+            self._tracee.set_debug_register(7, 1)
+        self._until = address
 
     def _run_fault(self, cpu: VirtualCpu, status: int, code: int, address: int) -> Exit:
         if (

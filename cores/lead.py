@@ -1,0 +1,316 @@
+"""Lead and follow: lockstep without stepping.
+
+Two machines can be compared wherever they have completed equally many instructions; that takes no
+single steps. The interpreter, which counts exactly at full speed, leads: it runs to the next
+instruction that is sensitive, or faults, or at which a timer is due. The others follow, at full
+speed too, and must come to the same place:
+
+    a trap core    is stopped there by the trap itself: whatever is sensitive leaves the guest,
+                   if need be from patched code as in free mode (cores/patch.py)
+    any real CPU   is stopped by a hardware breakpoint where nothing traps. It may come by there
+                   many times before its registers are the leader's; each time costs a stop
+
+There the states are compared. The instruction at the meeting place is stepped by all of them as
+ever, so exits, their order and their counts are those of exact mode. 1,000,000 instructions of a
+loop take 0.1 s in place of 80.
+
+Where anything is unusual, or differs, nothing is concluded: all machines go back to the last
+checkpoint and step, until they are past it. So it is always a step that names a divergence.
+
+What is lost: flags that the SDM leaves undefined are each CPU's own here, while a step settles them.
+A guest that looks at them differs, is stepped, and is found equal; or all agree on another value.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from time import perf_counter, perf_counter_ns
+
+from .engines.base import BudgetSpent, Exit, Fault, Intercept, Interrupted, Stepped
+from .errors import EngineError
+from .freerun import Alarm
+from .lockstep import Lockstep
+from .machine import Machine, MachineState
+from .report import Stop
+from .vmm import Vmm
+from .x86.faults import GuestFault, Unsupported
+from .x86.instruction import Sensitivity
+from .x86.registers import Flag, Vector
+
+WARM_UP = 2_000
+"""Instructions that are stepped first: most guests are shorter, and stay as simple as they are."""
+SHORTEST = 64
+"""A stretch of fewer instructions is stepped: to lead costs as much as some ten steps."""
+LONGEST = 20_000_000
+CHECKPOINT_SECONDS = 0.25
+"""Between checkpoints at least: one copies all of RAM, some 3 ms for 16 MiB and machine."""
+PATIENCE_NS = 2_000_000_000
+"""A follower that stays away for longer, and 100 ns an instruction, is lost."""
+AFTER_TROUBLE, MOST_STEPS = 1_000, 64_000
+"""Steps before leading is tried again: twice as many each time that it fails at once."""
+
+
+class LostError(Exception):
+    """A follower has not come to the meeting place."""
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """All machines at one moment, RAM included."""
+
+    states: tuple[MachineState, ...]
+    ram: tuple[bytes, ...]
+
+    @property
+    def instructions(self) -> int:
+        return self.states[0].instructions
+
+
+class Lead:
+    """Takes machines that are in lockstep further than a step.
+
+    stretches, led: how many there were, and the instructions completed in them.
+    """
+
+    def __init__(self, machines: list[Machine], lockstep: Lockstep) -> None:
+        """Raises ValueError where ``may_lead`` is false."""
+        self.machines = machines
+        self.stretches = self.led = 0
+        self._lockstep = lockstep
+        self._leader = next(m for m in machines if m.engine.traits.leads)
+        self._followers = [m for m in machines if m is not self._leader]
+        self._alarms = {m: Alarm(m.engine) for m in self._followers}
+        self._checkpoint: Checkpoint | None = None
+        self._taken = self._cost = 0.0
+        self._steps = WARM_UP  # to go before the next stretch
+        self._after_trouble = AFTER_TROUBLE
+        self._traps = False  # of what stands at the meeting place: does it leave a trap core?
+        self._met = False  # at an instruction that every machine has to step
+
+    @staticmethod
+    def may_lead(machines: list[Machine]) -> bool:
+        """Is one of them able to lead, and all others to follow?"""
+        leaders = [m for m in machines if m.engine.traits.leads]
+        following = [m.engine.traits.follows for m in machines if m not in leaders]
+        return len(leaders) == 1 and bool(following) and all(following) and not machines[0].vmm.pure
+
+    def close(self) -> None:
+        """Back to exact mode."""
+        for alarm in self._alarms.values():
+            alarm.close()
+        self._stop_leading()
+
+    def stretch(self) -> bool:
+        """Go on together for as long as nothing happens. False: a single step has to be made now."""
+        if self._steps > 0:
+            self._steps -= 1
+            return False
+        if not all(_maps_ahead(machine.vmm) for machine in self.machines):
+            self._stop_leading()
+            self._checkpoint = None
+            self._steps = MOST_STEPS
+            return False
+        if self._met:
+            self._met = False
+            return False
+        limit = min(_room(machine.vmm) for machine in self.machines)
+        if limit < SHORTEST:
+            return False
+        try:
+            self._remember()
+            self._go(min(limit, LONGEST))
+        except (LostError, GuestFault, Unsupported, EngineError):
+            self._step_instead()
+        return True
+
+    def doubt(self) -> bool:
+        """A divergence has been found. True: it may be the leading's own, so that all machines are at
+        the last checkpoint again, and step from there. False: it was found by steps alone."""
+        if self._checkpoint is None:
+            return False
+        self._step_instead()
+        return True
+
+    # One stretch
+
+    def _go(self, limit: int) -> None:
+        leader = self._leader
+        vmm, accesses = leader.vmm, leader.board.accesses
+        exit = leader.engine.lead(leader.cpu, limit)
+        done = leader.engine.executed or 0
+        vmm.instructions += done
+        vmm.ticks += done
+        self._met = isinstance(exit, Intercept | Fault)
+        self._traps = isinstance(exit, Fault) or (self._met and _is_sensitive(vmm))
+        if leader.board.accesses != accesses or not isinstance(exit, Intercept | Fault | BudgetSpent):
+            raise LostError  # which instruction it was that asked a device is found out step by step
+        if done:
+            for machine in self._followers:
+                self._follow(machine, leader, done)
+            self._lockstep.after_stretch()
+            if self._lockstep.divergence is not None:
+                raise LostError
+            self.stretches += 1
+            self.led += done
+            self._after_trouble = AFTER_TROUBLE
+
+    def _follow(self, machine: Machine, leader: Machine, done: int) -> None:
+        """Take a machine to where the leader is. Raises LostError."""
+        began = perf_counter()
+        follower = _Follower(machine, leader.cpu.rip, self._alarms[machine], trapped=self._traps)
+        follower.go(done, leader.cpu.gpr)
+        machine.seconds += perf_counter() - began
+        machine.vmm.instructions += done
+        machine.vmm.ticks += done
+
+    # Checkpoints
+
+    def _remember(self) -> None:
+        """Take a checkpoint if the last one is old."""
+        began = perf_counter()
+        if self._checkpoint is not None and began < self._taken + max(
+            CHECKPOINT_SECONDS, 10 * self._cost
+        ):
+            return
+        ram = tuple(bytes(m.memory.view[: m.memory.size]) for m in self.machines)
+        if any(image != ram[0] for image in ram[1:]) and not self._alike():
+            raise LostError
+        self._checkpoint = Checkpoint(tuple(m.save() for m in self.machines), ram)
+        self._taken = perf_counter()
+        self._cost = self._taken - began
+        for machine in self.machines:
+            if machine.vmm.hidden is not None:
+                machine.vmm.hidden.go_free(silent=True)
+
+    def _alike(self) -> bool:
+        """Is all of RAM equal but for what only a CPU's own pace decides?"""
+        images = [machine.memory_image() for machine in self.machines]
+        return all(image == images[0] for image in images[1:])
+
+    def _step_instead(self) -> None:
+        """Back to the checkpoint, and on by steps until what was met here is behind."""
+        there = self._leader.vmm.instructions
+        self._stop_leading()
+        saved = self._checkpoint
+        self._checkpoint, self._met = None, False
+        self._steps = self._after_trouble
+        if saved is not None:
+            for machine, state, ram in zip(self.machines, saved.states, saved.ram, strict=True):
+                _go_back(machine, state, ram)
+            self._lockstep.resume(saved.instructions)
+            self._steps += there - saved.instructions
+        self._after_trouble = min(2 * self._after_trouble, MOST_STEPS)
+
+    def _stop_leading(self) -> None:
+        for machine in self.machines:
+            if machine.vmm.hidden is not None and machine.stop is not Stop.ERROR:
+                machine.vmm.hidden.go_exact()
+
+
+class _Follower:
+    """One machine on its way to ``rip``. trapped: what stands there makes a trap core leave."""
+
+    def __init__(self, machine: Machine, rip: int, alarm: Alarm, *, trapped: bool) -> None:
+        self._vmm = machine.vmm
+        self._engine = machine.engine
+        self._cpu = machine.cpu
+        self._rip = rip
+        self._alarm = alarm
+        self._trapped = trapped and machine.vmm.trap is not None
+
+    def go(self, count: int, registers: list[int]) -> None:
+        """Complete ``count`` instructions and have these general registers. Raises LostError when it
+        comes elsewhere, or stays away."""
+        try:
+            self._go(count, registers)
+        finally:
+            self._alarm.set(None)
+
+    def _go(self, count: int, registers: list[int]) -> None:
+        vmm, cpu, counts = self._vmm, self._cpu, self._engine.traits.counts
+        patience = PATIENCE_NS + 100 * count
+        self._alarm.set(perf_counter_ns() + patience)
+        passes = 0
+        while vmm.stop is None and passes <= count:
+            exit = self._enter(count)
+            if counts:
+                count -= self._engine.executed or 0
+            if isinstance(exit, Stepped | BudgetSpent):
+                if cpu.rip == self._rip and (cpu.gpr == registers or counts):
+                    return
+                passes += 1
+                if passes % 1000 == 0:
+                    self._alarm.set(perf_counter_ns() + patience)
+            elif self._stays(exit):
+                if self._trapped and cpu.rip == self._rip:
+                    return
+                break
+            else:
+                count -= self._completed
+            if self._alarm.rang:
+                break
+        raise LostError
+
+    def _enter(self, count: int) -> Exit:
+        vmm = self._vmm
+        if vmm.trap and vmm.shadow:
+            vmm.trap.space = vmm.shadow.space()
+        if vmm.hidden is not None:
+            vmm.hidden.before_entry()
+        if self._engine.traits.counts or self._trapped:
+            exit = self._engine.run(self._cpu, count if self._engine.traits.counts else None)
+        else:
+            exit = self._engine.reach(self._cpu, self._rip)
+        vmm.left_now()
+        return exit
+
+    def _stays(self, exit: Exit) -> bool:
+        """Has the guest left for something of its own? False: it has been served unseen, as a page
+        that was not mapped yet; then ``_completed`` says whether that took an instruction."""
+        vmm = self._vmm
+        self._completed = False
+        if isinstance(exit, Interrupted):
+            return False
+        if not isinstance(exit, Fault | Intercept) or vmm.trap is None:
+            return True
+        try:
+            insn = vmm.fetch()
+            if insn.sensitivity is Sensitivity.ORDINARY or _is_page_fault(exit):
+                self._completed = vmm.came_back(insn, exit)
+                return False
+        except GuestFault:
+            return True
+        assert vmm.hidden is not None
+        return not (vmm.hidden.at_patch() and vmm.hidden.discover())
+
+
+def _is_sensitive(vmm: Vmm) -> bool:
+    return vmm.fetch().sensitivity is not Sensitivity.ORDINARY
+
+
+def _maps_ahead(vmm: Vmm) -> bool:
+    """Do the boot tables' mappings still stand? After that a trap core's hidden faults are counted,
+    and patched pages would have more of them."""
+    return vmm.shadow is None or vmm.shadow.ahead
+
+
+def _is_page_fault(exit: Exit) -> bool:
+    return isinstance(exit, Fault) and exit.vector == Vector.PF
+
+
+def _room(vmm: Vmm) -> int:
+    """How many instructions may be led before something is due; 0 when it is now."""
+    cpu, board = vmm.cpu, vmm.board
+    if vmm.stop is not None or cpu.rflags & (Flag.TF | Flag.RF) or cpu.interrupt_shadow:
+        return 0
+    if board.interrupt_pending and cpu.rflags & Flag.IF:
+        return 0
+    return min(vmm.budget - vmm.instructions - vmm.deliveries, board.deadline - vmm.ticks)
+
+
+def _go_back(machine: Machine, state: MachineState, ram: bytes) -> None:
+    machine.memory.view[: machine.memory.size] = ram
+    try:
+        machine.restore(state)
+    except EngineError as error:  # the host's failure stops one machine, not the session
+        machine.vmm.stop, machine.vmm.reason = Stop.ERROR, str(error)

@@ -1,0 +1,48 @@
+"""Guests that are led end as they do when they are stepped: the same verdict, counts and exits."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from dataclasses import replace
+
+import pytest
+from agreement_lab import BUDGET, GUESTS, cores, named, program, skip_unless_assembled
+
+from cores import lead
+from cores.lead import Lead
+from cores.report import CoreReport
+from cores.session import Session
+
+pytestmark = skip_unless_assembled()
+
+UNDEFINED = "flags_of_locked_instructions"
+"""Prints flags that are undefined: a step settles them (cores/x86/undefined.py), a stretch cannot."""
+
+
+def compared(guest: str, names: list[str]) -> list[CoreReport]:
+    """How each core's machine ended; fails at a divergence."""
+    options = replace(GUESTS[guest].run_options, cores=tuple(names), budget=BUDGET)
+    with closing(Session(program(guest), options)) as session:
+        session.run_to_end()
+        assert session.divergence is None, session.divergence
+        return [machine.report() for machine in session.machines]
+
+
+def told(report: CoreReport) -> tuple[object, ...]:
+    """What a run says of itself. Flags that are undefined may differ, in registers and in RAM."""
+    return (
+        report.stop, report.exit_status, report.instructions, report.exits, report.exits_by_reason,
+        report.device_accesses, report.console, report.screen,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("guest", [g for g in named(free=False) if g.values[0] != UNDEFINED])
+def test_led_as_stepped(guest: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Led from the first instruction on, however short the way to the next exit."""
+    names = [core for core in cores(GUESTS[guest]) if core != "kvm"]
+    monkeypatch.setattr(lead, "WARM_UP", 0)
+    monkeypatch.setattr(lead, "SHORTEST", 1)
+    led = compared(guest, names)
+    monkeypatch.setattr(Lead, "may_lead", lambda machines: False)
+    stepped = compared(guest, names)
+    assert [told(report) for report in led] == [told(report) for report in stepped]

@@ -1,0 +1,179 @@
+"""Lead and follow: few stops in place of many steps, and the same verdicts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import closing
+
+import pytest
+from machine_lab import DATA, EXIT, RAM, needs_assembler, program, require
+
+from cores.lead import Lead
+from cores.machine import Machine
+from cores.report import CoreReport, Divergence, Stop
+from cores.session import Options, Session
+
+pytestmark = needs_assembler
+
+TURNS = 10_000
+LOOP = f"""
+    mov rbx, {DATA}
+    mov ecx, {TURNS}
+1:  add rax, rcx
+    mov [rbx + 64], rax
+    dec ecx
+    jnz 1b
+"""
+LOOPED = 2 + 4 * TURNS
+FAR = 0x70000
+
+
+@pytest.fixture(params=["trap:native", "trap:portable", "kvm"])
+def follower(request: pytest.FixtureRequest) -> str:
+    """A core that runs here."""
+    core: str = request.param
+    require(core)
+    return core
+
+
+@pytest.fixture
+def led(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The instructions of each stretch."""
+    stretches: list[int] = []
+    go = Lead._go
+
+    def noted(lead: Lead, limit: int) -> None:
+        before = lead.led
+        go(lead, limit)
+        stretches.append(lead.led - before)
+
+    monkeypatch.setattr(Lead, "_go", noted)
+    return stretches
+
+
+def unspoilt(machine: Machine) -> None:
+    """Leave it as it is."""
+
+
+def compared(
+    source: str, follower: str, *, budget: int | None = None,
+    spoil: Callable[[Machine], None] = unspoilt,
+) -> tuple[Divergence | None, list[CoreReport]]:  # fmt: skip
+    """The interpreter and a follower, which is spoilt before it begins, compared to the end."""
+    options = Options(cores=("interpreter", follower), budget=budget, ram=RAM)
+    with closing(Session(program(source), options)) as session:
+        spoil(session.machines[-1])
+        session.run_to_end()
+        return session.divergence, [machine.report() for machine in session.machines]
+
+
+def test_a_loop_is_led(follower: str, led: list[int]) -> None:
+    """All of a long loop but its warm-up is one stretch, and counted to the instruction."""
+    divergence, reports = compared(LOOP + "out 0xe9, al\n" + EXIT, follower)
+    assert divergence is None
+    assert [r.instructions for r in reports] == [LOOPED + 3] * 2
+    assert max(led) > 0.9 * LOOPED
+    assert reports[0].memory_sha256 == reports[1].memory_sha256
+
+
+def test_it_stops_at_the_budget(follower: str, led: list[int]) -> None:
+    """A breakpoint passed many times: all machines stop at the same turn of the loop."""
+    divergence, reports = compared(LOOP + EXIT, follower, budget=3_003)
+    assert divergence is None
+    assert led
+    assert [(r.stop, r.instructions) for r in reports] == [(Stop.BUDGET, 3_003)] * 2
+    assert reports[0].registers == reports[1].registers
+
+
+def test_a_timer_is_on_time(follower: str, led: list[int]) -> None:
+    """An interrupt comes before the same instruction as when every step is compared."""
+    source = f"""
+        lidt [rip + idtr]
+        mov al, 0x11
+        out 0x20, al
+        mov al, 0x20
+        out 0x21, al
+        mov al, 4
+        out 0x21, al
+        mov al, 1
+        out 0x21, al
+        mov al, 0xfe
+        out 0x21, al
+        mov al, 0x34
+        out 0x43, al
+        mov al, 0x80
+        out 0x40, al
+        out 0x40, al
+        lea rax, [rip + tick]
+        lea rdi, [rip + idt + 0x200]
+        mov [rdi], ax
+        mov word ptr [rdi + 2], 0x10
+        mov word ptr [rdi + 4], 0x8e00
+        shr rax, 16
+        mov [rdi + 6], ax
+        sti
+        {LOOP}
+        {EXIT}
+    tick:
+        push rax
+        mov al, 0x20
+        out 0x20, al
+        pop rax
+        iretq
+    idtr: .word 0x3ff
+        .quad idt
+        .balign 16
+    idt: .space 1024
+    """
+    divergence, reports = compared(source, follower)
+    assert divergence is None
+    assert len(led) > 1
+    assert reports[0].instructions == reports[1].instructions
+    assert reports[0].stop is Stop.EXIT
+
+
+def test_what_differs_at_an_exit_is_named(follower: str, led: list[int]) -> None:
+    """A device that answers otherwise on one machine: the IN that asked it, after a long stretch."""
+
+    def spoil(machine: Machine) -> None:
+        machine.board.read = lambda port, size: 7  # type: ignore[method-assign]
+
+    divergence, _ = compared(LOOP + "in al, 0x80\n" + EXIT, follower, spoil=spoil)
+    assert led
+    assert divergence is not None
+    assert (divergence.instruction, divergence.asm) == (LOOPED, "in al, 0x80")
+    assert divergence.differs == ("rax",)
+
+
+def test_what_differs_in_a_stretch_is_named(follower: str, led: list[int]) -> None:
+    """A byte of RAM that is another's on one machine: the load that first sees it, by stepping."""
+
+    def spoil(machine: Machine) -> None:
+        machine.memory.view[DATA] = 1
+
+    load = "mov edx, [rbx]\nmov rsi, rdx\n"
+    divergence, _ = compared(LOOP + load + EXIT, follower, spoil=spoil)
+    assert divergence is not None
+    assert divergence.instruction == LOOPED
+    assert divergence.asm == "mov edx, dword ptr [rbx]"
+
+
+def test_what_nothing_reads_is_found_at_the_end(follower: str) -> None:
+    """Such a byte in a page that nothing touches: all of RAM is compared, and its address said."""
+
+    def spoil(machine: Machine) -> None:
+        machine.memory.view[FAR] = 1
+
+    divergence, _ = compared(LOOP + EXIT, follower, spoil=spoil)
+    assert divergence is not None
+    assert divergence.asm is None
+    assert divergence.differs == (f"mem:{FAR:#x}",)
+
+
+def test_a_device_in_memory_is_stepped(follower: str) -> None:
+    """Stores to the screen in the middle of a long run: counted, and the screens are equal."""
+    source = LOOP + "mov byte ptr [0xb8000], 'S'\nmov ecx, 9000\n2: loop 2b\n" + EXIT
+    divergence, reports = compared(source, follower)
+    assert divergence is None
+    assert reports[0].screen == reports[1].screen
+    assert reports[0].device_accesses == reports[1].device_accesses == 2
