@@ -219,7 +219,7 @@ MUTATIONS = (
         "cores/emulation/flags.py",
         "image = e.cpu.rflags & ~(Flag.RF | Flag.VM)",
         "image = e.cpu.rflags & ~Flag.VM",
-        (f"{EXACT}[resume_flag]", f"{EXACT}[pushf_popf]"),
+        (f"{EXACT}[resume_flag]", f"{EXACT}[iret_of_flags]"),
     ),
     Mutation(
         "stale shadow after INVLPG",
@@ -268,7 +268,7 @@ MUTATIONS = (
         "cores/devices/board.py",
         "MOST_CONSOLE = 64 << 20",
         "MOST_CONSOLE = 64 << 40",
-        (f"{HOSTILE}[console-flood-free]",),
+        (f"{DEVICES}/test_board.py",),
     ),
     # The cage
     Mutation(

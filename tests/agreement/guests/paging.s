@@ -92,6 +92,7 @@
     mov [rcx], rcx
     bts rax, 16
     mov cr0, rax
+    mov rdx, [rcx]
 ! mov [rcx], rax
     or qword ptr [PT + 8 * 0x60], 2
     mov [rcx], rax

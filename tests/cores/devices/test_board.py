@@ -15,6 +15,8 @@ from cores.devices.disk import Disk
 from cores.devices.pit import tick_of
 from cores.memory import PhysicalMemory
 from cores.ram import MIB, Ram
+from cores.report import Stop
+from cores.x86.faults import Unsupported
 
 
 def start_pics(board: Board, master: int, slave: int = 0xFF) -> None:
@@ -241,3 +243,24 @@ def test_any_traffic_and_back(
                 disk.close()
         ram.close()
         second.close()
+
+
+def test_only_one_value_switches_off(board: Board) -> None:
+    """The power port obeys a 16-bit write of 0x2000 and nothing else."""
+    for value in (0, 1, 0x1000, 0x2001, 0x3400, 0xFFFF):
+        board.write(0x604, 2, value)
+    board.write(0x604, 1, 0x20)
+    assert board.stop is None
+    board.write(0x604, 2, 0x2000)
+    assert board.stop is not None
+    assert board.stop.stop is Stop.POWEROFF
+
+
+def test_the_console_has_an_end(board: Board) -> None:
+    """64 MiB are kept; the guest that writes a byte more is stopped, by string and by byte."""
+    block = bytes(MIB)
+    for _ in range(64):
+        board.write_string(0xE9, 1, block)
+    for write in (lambda: board.write(0xE9, 1, 0), lambda: board.write_string(0xE9, 1, b"\0")):
+        with pytest.raises(Unsupported, match="64 MiB"):
+            write()

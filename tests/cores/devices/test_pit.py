@@ -42,6 +42,11 @@ def test_tick_of_is_the_first(clock: int) -> None:
     assert tick == 0 or clock_at(tick - 1) < clock
 
 
+def test_frequency() -> None:
+    """A million ticks, one second, are 1,193,182 clocks (contract: floor(ticks x 1.193182))."""
+    assert [clock_at(tick) for tick in (1, 999_999, 1_000_000)] == [1, 1_193_180, 1_193_182]
+
+
 def test_runs_from_the_start() -> None:
     """At boot counter 0 runs as firmware leaves it: mode 2, 65536."""
     rig = Rig()
