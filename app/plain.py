@@ -129,10 +129,12 @@ def verdict(report: CompareReport) -> str:
     if report.equivalent:
         if report.mode == "free":
             return "Equivalent: they ended alike, with the same console and the same screen."
-        steps = max((core.instructions or 0 for core in report.cores), default=0)
+        steps = max((core.instructions or 0 for core in report.cores), default=0) - report.led
+        stretches = f"{report.stretches:,} stretches" if report.stretches > 1 else "one stretch"
+        led = f", after {stretches} at full speed ({report.led:,} instructions)," if report.led else ","
         return (
-            f"Equivalent: the same registers and the same memory written at each of {steps:,} steps,"
-            " and the same RAM at the end."
+            "Equivalent: the same registers and the same memory written at each of "
+            f"{steps:,} steps{led} and the same RAM at the end."
         )
     divergence = report.divergence
     if divergence is None:

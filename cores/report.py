@@ -62,7 +62,8 @@ class Divergence:
 @dataclass(frozen=True, slots=True)
 class CompareReport:
     """`compare` in whole. equivalent: None when only one core ran. asked: cores named by the user
-    that could not run or were stopped by the host (exit code 3)."""
+    that could not run or were stopped by the host (exit code 3). stretches, led: how often the machines
+    were led instead of stepped, and over how many instructions (cores/lead.py)."""
 
     path: str
     format: str
@@ -75,6 +76,8 @@ class CompareReport:
     cores: tuple[CoreReport, ...]
     peers: tuple[CoreReport, ...] = ()
     unmet: tuple[str, ...] = ()
+    stretches: int = 0
+    led: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from . import peers, registry
 from .devices.disk import Disk
@@ -70,7 +70,7 @@ class Session:
     """The machines of one comparison.
 
     machines: those that run. absent: cores that cannot run here. lockstep: compares them, and holds
-    the first divergence.
+    the first divergence. stretches, led: what was compared without stepping (cores/lead.py).
     """
 
     def __init__(self, program: Program, options: Options) -> None:
@@ -78,6 +78,7 @@ class Session:
         self.options = options
         self.machines: list[Machine] = []
         self.absent: list[Absent] = []
+        self.stretches = self.led = 0
         try:
             for name in dict.fromkeys(map(registry.resolve, options.cores or DEFAULT_CORES)):
                 self._start(name)
@@ -139,6 +140,8 @@ class Session:
             if Lead.may_lead(self.lockstep.machines):
                 with contextlib.closing(Lead(self.lockstep.machines, self.lockstep)) as lead:
                     self._go_together(lead)
+                self.stretches += lead.stretches
+                self.led += lead.led
             else:
                 self.step()
         for machine in self.machines:
@@ -205,7 +208,8 @@ def _compare_cores(program: Program, options: Options) -> CompareReport:
             equivalent: bool | None = divergence is None
         else:
             equivalent = None
-        return _in_order(program, options, session.absent, reports, equivalent, divergence)
+        report = _in_order(program, options, session.absent, reports, equivalent, divergence)
+        return replace(report, stretches=session.stretches, led=session.led)
 
 
 def _foreign(program: Program, options: Options) -> CompareReport:

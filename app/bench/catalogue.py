@@ -45,6 +45,7 @@ MEASUREMENTS = {
     "step:kvm": Measurement("exact steps", "execution", "steps", ("kvm",)),
     "counts": Measurement("the interpreter at full speed, counting", "counting", "counts"),
     "lockstep": Measurement("all cores, compared at each step", "sessions", "lockstep"),
+    "lockstep:led": Measurement("the same where nothing exits", "sessions", "led"),
     "snapshot": Measurement("checkpoints and going back", "sessions", "snapshot"),
     "start": Measurement("start-up", "interface", "start_up"),
     "screen": Measurement("frames, and a key's way to the screen", "interface", "screen"),

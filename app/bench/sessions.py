@@ -10,6 +10,7 @@ from time import perf_counter
 
 from cores import registry
 from cores.history import INTERVAL, History
+from cores.lead import WARM_UP
 from cores.session import DEFAULT_CORES, Options, Session
 
 from . import guests
@@ -17,6 +18,7 @@ from .execution import machine, step_rate
 from .figures import Figure, Limit, Result, Run, Skipped, Spread, alone, paired
 
 STEPS = 4_000
+LED = 5_000_000
 
 
 def lockstep() -> list[Result]:
@@ -42,6 +44,30 @@ def lockstep() -> list[Result]:
         "the same steps, not compared": (one_by_one, limit)
     }
     return paired("lockstep", what, "/s", together, baselines, times=3)
+
+
+def led() -> list[Result]:
+    """A long loop compared by meeting at its end, against comparing each of its steps."""
+    cores = ("interpreter", "trap:native")
+    for core in cores:
+        here = registry.availability(core)
+        if not here.available:
+            return [Skipped("lockstep:led", here.reason or "it cannot run here")]
+
+    def together(turns: int, budget: int) -> float:
+        with closing(Session(guests.compute(turns), Options(cores=cores, budget=budget))) as session:
+            began = perf_counter()
+            session.run_to_end()
+            if session.divergence is not None:
+                raise RuntimeError(f"they diverge: {session.divergence}")
+            return session.machines[0].vmm.instructions / (perf_counter() - began)
+
+    limit = Limit("value", 500_000, least=True)
+    baselines: dict[str, tuple[Run, Limit | None]] = {
+        "each step compared": (lambda: together(1 << 20, WARM_UP), limit)
+    }
+    what = f"{' and '.join(cores)}, {LED:,} instructions without an exit"
+    return paired("lockstep:led", what, "/s", lambda: together(LED // 5, LED + 3), baselines, times=3)
 
 
 def snapshot() -> list[Result]:

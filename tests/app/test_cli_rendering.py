@@ -52,6 +52,12 @@ def test_four_columns_fit() -> None:
     assert "1,000,000,000" in text
 
 
+def test_what_was_led_is_no_step() -> None:
+    """The verdict says how much was compared step by step, and how much only where the machines met."""
+    words = " ".join(plain.compare_report(replace(REPORT, stretches=3, led=900)).split())
+    assert "at each of 100 steps, after 3 stretches at full speed (900 instructions), and" in words
+
+
 def test_a_divergence_in_words_and_json() -> None:
     """The instruction, where it stands, what differs and each core's value."""
     report = replace(REPORT, equivalent=False, divergence=DIVERGENCE)
