@@ -130,6 +130,8 @@ class Vmm:
         self.trap: DeprivilegedEngine | None = (
             engine if isinstance(engine, DeprivilegedEngine) else None
         )
+        if self.trap:
+            self.trap.pure = pure
         self.shadow = ShadowPages(self.trap, memory, cpu, self.mmu) if self.trap else None
         self._translated = not engine.traits.native
         self.hidden = HiddenFaults(self, self.trap, self.shadow) if self.trap and self.shadow else None

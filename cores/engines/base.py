@@ -294,6 +294,9 @@ class DeprivilegedEngine(Engine):
     space: int = KERNEL_SPACE
     """The address space that ``step`` and ``run`` execute in. The VMM sets it before entering."""
 
+    pure: bool = False
+    """Textbook trap-and-emulate: ``run`` lets pass whatever does not trap. The VMM sets it."""
+
     def patched_twin(self) -> memoryview | None:
         """A second memory as large as RAM, which free mode executes patched code from (cores/patch.py);
         None: this engine finds sensitive instructions by itself, and returns Intercept at them."""

@@ -75,7 +75,7 @@ class PortableTrapEngine(DeprivilegedEngine):
         self._memory = memory
         memory.unseen = []
         self._core = UnicornCpu(self._fetch, self._locate)
-        self._free = FreeRunner(self._core, _must_leave)
+        self._free = FreeRunner(self._core, self._must_leave)
         self._tables = HiddenTables(_TABLES_AT)
         ram = memory.ram
         self._core.unicorn.map_ram(0, len(ram.view), ram.address)  # its scratch pages too
@@ -199,6 +199,14 @@ class PortableTrapEngine(DeprivilegedEngine):
     def _locate(self, _cpu: VirtualCpu, page: int) -> int | None:
         return self._hidden().translate(self.space, page, execute=True)
 
+    def _must_leave(self, insn: Instruction) -> bool:
+        """In free mode: would Unicorn do otherwise than a CPU in ring 3, or than the guest's CPU?"""
+        if insn.sensitivity in (Sensitivity.SILENT, Sensitivity.ABSENT):
+            return not self.pure
+        if insn.sensitivity is Sensitivity.PRIVILEGED:
+            return _ring_3_verdict(insn) is not None
+        return mistranslated(insn)
+
     def _loaded(self) -> tuple[UnicornCpu, FreeRunner]:
         if self._core is None or self._free is None:
             raise RuntimeError("the engine has no guest: load() it first")
@@ -208,15 +216,6 @@ class PortableTrapEngine(DeprivilegedEngine):
         if self._tables is None:
             raise RuntimeError("the engine has no guest: load() it first")
         return self._tables
-
-
-def _must_leave(insn: Instruction) -> bool:
-    """In free mode: would Unicorn do otherwise than a CPU in ring 3, or than the guest's CPU?"""
-    if insn.sensitivity in (Sensitivity.SILENT, Sensitivity.ABSENT):
-        return True
-    if insn.sensitivity is Sensitivity.PRIVILEGED:
-        return _ring_3_verdict(insn) is not None
-    return mistranslated(insn)
 
 
 def _ring_3() -> VirtualCpu:

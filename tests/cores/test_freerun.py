@@ -110,6 +110,18 @@ def test_real_cpus_do_not_count(core: str) -> None:
 
 
 @pytest.mark.parametrize("core", TRAPS)
+def test_pure_lets_them_pass(core: str) -> None:
+    """With --pure nothing catches them: the guest's kernel reads the selectors and flags of ring 3."""
+    source = "mov ebx, cs\npushfq\npop rcx\nstr edx\n" + EXIT
+    with booted(core, source, pure=True) as machine:
+        machine.run_free(LONG)
+        assert machine.stop is Stop.EXIT
+        assert machine.cpu.gpr[3] == 0x33
+        assert machine.cpu.gpr[1] & 0x200
+        assert "segment" not in machine.vmm.trace.by_reason
+
+
+@pytest.mark.parametrize("core", TRAPS)
 def test_silent_instructions_are_caught(core: str) -> None:
     """Full speed or not, the guest sees its own CS and flags."""
     with booted(core, "mov eax, cs\npushfq\npop rbx\nsti\npushfq\npop rcx\ncli\n" + EXIT) as machine:
