@@ -115,7 +115,7 @@ def _range_rows(sight: PagingSight, core: str, glyphs: Glyphs) -> list[Row]:
     count, fills = len(sight.shadow), sight.fills
     words = (
         f"The host has {count:,} mapping{'s' * (count != 1)} for them;"
-        f" faults have filled some {fills:,} time{'s' * (fills != 1)} so far."
+        f" {fills:,} {'fault has' if fills == 1 else 'faults have'} filled some so far."
     )
     rows.append(row((words, "comment")))
     for user, gva, gpa, length in sight.stale[:32]:

@@ -54,6 +54,7 @@ class Plan:
     ring_row: bool
     code: int
     console: int
+    counter: bool
     gaps: int
 
 

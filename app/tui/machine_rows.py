@@ -51,9 +51,14 @@ def plan(width: int, height: int) -> Plan:
         if rows and left >= rows:
             shares[part] += rows
             left -= rows
+    code, console, counter = shares["code"] + left, shares["console"], True
+    if code < 1:  # rather an instruction than the console
+        code, console = code + console, 0
+    if code < 1:  # the counts go into the frame
+        code, counter = code + 1, False
     return Plan(
         columns, beside, registers, shares["headline"], shares["system"], ring_row,
-        max(1, shares["code"] + left), shares["console"], shares["gaps"],
+        max(1, code), console, counter, shares["gaps"],
     )  # fmt: skip
 
 
@@ -63,7 +68,7 @@ def parts(p: Plan) -> list[str]:
     body += [""] * (p.gaps >= 3)
     body += ["registers"] * p.registers + ["system"] * p.system + ["flags"] * (1 + p.ring_row)
     body += [""] * (p.gaps >= 1) + ["code"] * p.code
-    body += [""] * (p.gaps >= 2) + ["console"] * p.console + ["counter"]
+    body += [""] * (p.gaps >= 2) + ["console"] * p.console + ["counter"] * p.counter
     return ["title", *body, "foot"]
 
 
@@ -89,12 +94,13 @@ def pane_rows(m: MachineSnapshot, view: View, width: int, height: int, glyphs: G
     if p.gaps >= 2:
         body.append(EMPTY)
     body += console_rows(m, inner, p.console, glyphs)
-    body.append(counter_row(m, view, inner))
+    if p.counter:
+        body.append(counter_row(m, view, inner))
     title = row(
         (f" {view.number} ", "dim"), (KINDS[hue], hue), ("  " + m.core + " ", "dim"),
     )  # fmt: skip
     rows = boxed(title, body, width, height, glyphs, "dim" if view.focused else "faint")
-    rows[-1] = foot_row(m, view, width, glyphs)
+    rows[-1] = foot_row(m, view, width, glyphs, counts=not p.counter)
     return rows
 
 
@@ -117,14 +123,20 @@ def stop_words(m: MachineSnapshot) -> str:
             return "the host could not go on"
 
 
-def foot_row(m: MachineSnapshot, view: View, width: int, glyphs: Glyphs) -> Row:
-    """The lower edge of the frame: how the machine ended, and whether it agrees with the first."""
+def foot_row(
+    m: MachineSnapshot, view: View, width: int, glyphs: Glyphs, *, counts: bool = False
+) -> Row:
+    """The lower edge of the frame: how the machine ended, and whether it agrees with the first.
+    counts: there is no room for them elsewhere."""
     border = "dim" if view.focused else "faint"
     _, _, bl, br = glyphs.corners
     parts: list[tuple[str, str]] = []
     if m.stop is not None:
         role = "bad" if m.stop in (Stop.ERROR, Stop.SHUTDOWN) else "strong"
         parts = [(f" {stop_words(m)} ", role)]
+    if counts:
+        done = "not counted" if m.instructions is None else f"{m.instructions:,} instr"
+        parts.append((f" {done}  {m.exits:,} exit{'s' * (m.exits != 1)} ", "text"))
     agree: Row = EMPTY
     if view.equal is not None:
         agree = row((f" {glyphs.equal} ", "good") if view.equal else (f" {glyphs.unequal} ", "bad"))

@@ -54,8 +54,8 @@ def ring_rows(
     rows.append(line("", [_vmm_part(m) for m in shown]))
     rows.append(line("  host, ring 0", each({
         "interpreter": ("the host's kernel", False),
-        "trap": ("the host's kernel: meets each trap first", False),
-        "kvm": ("the host's kernel, with KVM in it", False),
+        "trap": ("the host's kernel, by a trap", False),
+        "kvm": ("the host's kernel with KVM", False),
     })))  # fmt: skip
     if any(kind(m.core) == "kvm" for m in shown):
         rows.append(
@@ -88,9 +88,9 @@ def _user_part(m: MachineSnapshot) -> tuple[str, bool]:
         case "trap" if m.real_ring is None:
             return "an emulator stands in for ring 3", _runs(m)
         case "trap":
-            return "the guest, kernel and programs alike", _runs(m)
+            return "the guest, kernel and all", _runs(m)
         case "interpreter":
-            return "the guest, as data of the emulator", _runs(m)
+            return "the guest, as mere data", _runs(m)
     return "(not the guest)", False
 
 

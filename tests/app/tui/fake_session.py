@@ -126,6 +126,7 @@ class FakeSession:
     screen: str | None = None
     spin: bool = False
     unavailable: tuple[tuple[str, str], ...] = ()
+    escaped: tuple[str, ...] = ()
     calls: list[str] = field(default_factory=list)
     n: int = 0
     mode: str = "exact"
@@ -238,7 +239,7 @@ class FakeSession:
             serial=self.serial, path="hello.s", mode=self.mode, running=False, compared=self.n,
             divergence=divergence, machines=machines, unavailable=self.unavailable,
             symbols={"start": 0x100000, "next": 0x100009, "done": 0x100016}, reached=self.reached,
-            audits=1,
+            audits=1, escaped=self.escaped,
             marks=tuple(n for n, m in enumerate(self.moments[: self.n]) if m.at in EXITS),
         )  # fmt: skip
 

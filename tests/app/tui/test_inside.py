@@ -70,7 +70,7 @@ async def test_a_register_is_poked_on_all_machines_or_one() -> None:
         ("m", ["[memory]", "at rsp"]),
         ("t", ["Walk of 100000", "page directory", "a page of 4 KiB", "stale in user: 400000"]),
         ("T", ["64-bit code", "#GP", "10:100016 done", "rsp0 9000"]),
-        ("R", ["What the guest believes", "the guest, kernel and programs alike"]),
+        ("R", ["What the guest believes", "the guest, kernel and all"]),
         ("D", ["PIC, master", "9,600 baud"]),
     ],
 )

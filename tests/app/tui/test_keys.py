@@ -217,6 +217,14 @@ async def test_a_machine_that_the_host_stopped_says_why() -> None:
         await s.see("the host could not go on")
 
 
+async def test_a_guest_that_has_got_out_is_named() -> None:
+    """The header says that control is lost, and what the guest has."""
+    async with stage(size=(160, 48), escaped=("trap:native: [stack] is mapped at 7ffe0000",)) as s:
+        await s.see("control LOST: trap:native: [stack] is mapped at 7ffe0000")
+    async with stage(size=(80, 24), escaped=("trap:native: descriptor 3 is open",)) as s:
+        await s.see("control LOST")
+
+
 async def test_a_missing_core_has_its_reason_in_a_line() -> None:
     """Two machines run; the third says why it does not."""
     why = (("kvm", "/dev/kvm does not exist"),)

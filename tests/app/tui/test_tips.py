@@ -66,7 +66,7 @@ async def test_a_resting_mouse_is_answered_on_the_screen() -> None:
         assert "one instruction at a time" in str(widget.tooltip)
 
 
-@pytest.mark.parametrize("size", [(80, 13), (38, 30), (60, 40), (80, 60), (110, 25)])
+@pytest.mark.parametrize("size", [(80, 13), (80, 10), (38, 30), (60, 40), (80, 60), (110, 25)])
 def test_a_pane_s_parts_are_where_they_are_said_to_be(size: tuple[int, int]) -> None:
     """Whatever a pane's size, each row has its part, and flags and counters stand in theirs."""
     width, height = size
@@ -78,7 +78,7 @@ def test_a_pane_s_parts_are_where_they_are_said_to_be(size: tuple[int, int]) -> 
     assert len(named) == len(rows) == height
     texts = ["".join(text for text, _ in row) for row in rows]
     assert "of df" in texts[named.index("flags")].lower()
-    assert "exit" in texts[named.index("counter")]
+    assert "exit" in texts[named.index("counter" if "counter" in named else "foot")]
     assert "▸" in "".join(t for t, part in zip(texts, named, strict=True) if part == "code")
     registers = [row for row, part in zip(rows, named, strict=True) if part == "registers"]
     found = {register_at(row, x, machine) for row in registers for x in range(width)}
