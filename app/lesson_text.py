@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import textwrap
+from collections.abc import Iterator
 
 from app import narration
 from cores.report import MachineSnapshot, SessionSnapshot
@@ -72,7 +74,7 @@ def event(event: Event) -> str:
                 f"{judged} {answer}{'' if answer[-1:] in ('.', '?', '!') else '.'} {plain(explanation)}"
             )
         case Quoted(place, code):
-            return f"{place}\n\n" + "\n".join(_folded(line) for line in code.splitlines())
+            return f"{place}\n\n" + "\n".join(_source(code))
         case LeftOut(core=core):
             return f"[A part about {core} is left out: it cannot run here.]"
         case Broken(line, message):
@@ -106,11 +108,25 @@ def wrap(text: str, indent: str = "") -> str:
     )  # fmt: skip
 
 
-def _folded(line: str) -> str:
-    """A line of code, indented; what is too long goes on below."""
-    indent = " " * (4 + len(line) - len(line.lstrip()))
+def _source(code: str) -> Iterator[str]:
+    """Lines of code, indented; what is too long goes on below. Comments are filled anew."""
+    lines = code.replace("  # fmt: skip", "").splitlines()
+    for is_comment, group in itertools.groupby(lines, lambda line: line.lstrip().startswith("#")):
+        if is_comment:
+            comment = list(group)
+            words = " ".join(line.lstrip(" #") for line in comment)
+            yield _folded(words, _indent(comment[0]) + "# ", _indent(comment[0]) + "# ")
+        else:
+            yield from (_folded(line, _indent(line), _indent(line) + " " * 8) for line in group)
+
+
+def _indent(line: str) -> str:
+    return " " * (4 + len(line) - len(line.lstrip()))
+
+
+def _folded(words: str, first: str, others: str) -> str:
     return textwrap.fill(
-        line.lstrip(), WIDTH, initial_indent=indent, subsequent_indent=indent + " " * 8,
+        words.lstrip(), WIDTH, initial_indent=first, subsequent_indent=others,
         break_long_words=False, break_on_hyphens=False,
     )  # fmt: skip
 

@@ -112,6 +112,7 @@ class ShadowPages:
         frame = page.gpa & -PAGE
         if not self.memory.is_ram(frame, PAGE):
             return Filled.DEVICE
+
         if execute and not permits(self.cpu, page, user=self.cpu.cpl == 3):
             return Filled.UNREACHABLE  # under SMAP: the host's mappings cannot be executed only
 
