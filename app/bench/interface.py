@@ -165,9 +165,12 @@ async def _drawing() -> float:
     os.environ["RINGSCOPE_CONFIG"] = os.devnull
     app = RingscopeApp(lambda path, disk: Replay, list, Replay)
     async with app.run_test(size=SIZE) as pilot:
-        await pilot.pause(0.3)
+        while app.worker is None or app.worker.snapshot is None:
+            await pilot.pause(0.05)
         await pilot.press("space")
         await pilot.pause(0.2)
+        if not app.worker.snapshot.running:
+            raise RuntimeError("nothing is drawn: the machines stand still")
         began, used = perf_counter(), process_time()
         await asyncio.sleep(DRAWING)
         return (process_time() - used) / (perf_counter() - began) * 100

@@ -27,7 +27,6 @@ from ..rows import EMPTY, Row, boxed, fit, printable, row, row_width
 from ..widgets.keys import Hint, Keys
 from ..widgets.line_view import LineView
 from .ask import Ask
-from .glossary import GlossaryScreen
 from .help import help_sheet
 
 HINTS: list[Hint] = [
@@ -246,6 +245,8 @@ class HomeScreen(Screen[None]):
         self.app.push_screen(Ask("Open which program?", "path of a .s, ELF64 or flat image"), answered)
 
     def action_glossary(self) -> None:
+        from .glossary import GlossaryScreen  # 60 ms that the first picture need not wait for
+
         self.app.push_screen(GlossaryScreen())
 
     def action_help(self) -> None:

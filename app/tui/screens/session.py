@@ -17,7 +17,6 @@ from cores.report import SessionSnapshot
 from ..glyphs import UNICODE, Glyphs
 from ..settings import Settings
 from .ask import Ask
-from .glossary import GlossaryScreen
 
 SPEEDS: tuple[float | None, ...] = (1, 2, 5, 10, 50, 200, 1000, None)
 """Instructions a second; None: as fast as it goes."""
@@ -190,6 +189,8 @@ class SessionScreen(Screen[None]):
         """Something of the screen's own has changed: draw again."""
 
     def action_glossary(self) -> None:
+        from .glossary import GlossaryScreen  # 60 ms that the first picture need not wait for
+
         self.app.push_screen(GlossaryScreen(self.words_in_sight()))
 
     def words_in_sight(self) -> str:
