@@ -19,13 +19,18 @@ so what differs between two panes on the screen differs by mechanism alone.
 Where the guest's registers live is the whole subject: for the interpreter they are data in
 Unicorn's memory; for the trap cores the general ones are the real CPU's and the privileged ones
 exist only in ``VirtualCpu``; for KVM all are the CPU's own.
+
+The frequent exits that carry something are NamedTuples: a frozen dataclass takes a microsecond to make, and those
+without content are made once.
 """
 
 from __future__ import annotations
 
+import secrets
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from ..memory import PhysicalMemory
 from ..virtual_cpu import VirtualCpu
@@ -58,8 +63,7 @@ class PortRead:
     count: int
 
 
-@dataclass(frozen=True, slots=True)
-class PortWrite:
+class PortWrite(NamedTuple):
     """Hardware stopped inside an OUT or OUTS (KVM). data: count * size bytes, little endian."""
 
     port: int
@@ -67,16 +71,14 @@ class PortWrite:
     data: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class MmioRead:
+class MmioRead(NamedTuple):
     """Hardware stopped at a load where there is no RAM (KVM): answer with ``complete``."""
 
     gpa: int
     size: int
 
 
-@dataclass(frozen=True, slots=True)
-class MmioWrite:
+class MmioWrite(NamedTuple):
     """Hardware stopped at a store to a physical address without RAM (KVM). data: the bytes stored."""
 
     gpa: int
@@ -88,8 +90,7 @@ class Halted:
     """A HLT was completed by the engine itself (KVM in free mode); RIP is after it."""
 
 
-@dataclass(frozen=True, slots=True)
-class Fault:
+class Fault(NamedTuple):
     """The executing CPU raised an exception at RIP, and did not deliver it to the guest.
 
     vector: x86 exception number. Traps (#BP by int3, #DB) are reported as faults too: RIP at the
@@ -275,9 +276,10 @@ KERNEL_SPACE, USER_SPACE = 0, 1
 real ring 3 the page tables' U/S bit can tell nothing apart."""
 
 
-BRIDGE = range(0x5A7C_39A1_3000, 0x5A7C_39A1_6000)
-"""Addresses in both spaces that the VMM keeps for itself (cores/bridge.py): the guest's pages are never
-mapped there."""
+_BRIDGE = 0x5000_0000_0000 + 4096 * secrets.randbelow(1 << 31)
+BRIDGE = range(_BRIDGE, _BRIDGE + 3 * 4096)
+"""Addresses in both spaces that the VMM keeps for itself (cores/bridge.py), drawn anew in each run: the
+guest's pages are never mapped there."""
 
 
 class DeprivilegedEngine(Engine):

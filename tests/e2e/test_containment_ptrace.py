@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from cores import assembler
 from cores.engines.base import (
     INTERRUPTED,
     KERNEL_SPACE,
@@ -29,6 +30,7 @@ from cores.engines.ptrace import stub
 from cores.engines.ptrace import sys_linux as linux
 from cores.engines.ptrace.engine import PtraceEngine
 from cores.engines.ptrace.process import STOPPED_STEP, VcpuProcess
+from cores.loader import assemble_program
 from cores.memory import PhysicalMemory
 from cores.ram import PAGE, Ram
 from cores.virtual_cpu import VirtualCpu
@@ -369,6 +371,39 @@ def test_the_tracer_s_end_is_enough() -> None:
             signal.pidfd_send_signal(fd, signal.SIGKILL)
         os.close(fd)
     assert all(ended), "a vCPU process lives on"
+
+
+UNICORN = """
+import sys
+sys.path.insert(0, {root!r})
+from cores.program import Program, Segment
+from cores.session import Options, compare
+code = bytes.fromhex({code!r})
+program = Program("-", "flat", 0x100000, (Segment(0x100000, code, len(code)),), "")
+for free in (False, True):
+    (report,) = compare(program, Options(cores=("trap:native",), free=free)).cores
+    print(report.stop, report.exit_status, report.bridged, "unicorn" in sys.modules)
+"""
+HIGH = """
+_start: mov qword ptr [0x12ff8], 0x13003
+mov rax, cr3
+mov cr3, rax
+mov rbx, 0xffffff8000060000
+mov dword ptr [rbx], 40
+add dword ptr [rbx], 2
+push qword ptr [rbx]
+pop rax
+out 0xf4, al
+"""
+
+
+@pytest.mark.skipif(not assembler.installed(), reason="Keystone is not installed")
+def test_unicorn_is_never_loaded() -> None:
+    """Not even for addresses that the host's process cannot have: those are bridged without it."""
+    code = assemble_program(HIGH.encode(), "high.s").segments[0].data.hex()
+    command = [sys.executable, "-c", UNICORN.format(root=str(ROOT), code=code)]
+    said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert said.splitlines() == ["exit 42 3 False"] * 2
 
 
 def test_ctrl_c_is_not_for_the_guest(prison: Prison) -> None:

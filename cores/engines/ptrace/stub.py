@@ -7,6 +7,7 @@ descriptors) is removed, and a seccomp filter lets nothing through but the VMM's
 
 from __future__ import annotations
 
+import secrets
 import struct
 from collections.abc import Sequence
 
@@ -14,9 +15,9 @@ from . import sys_linux as linux
 
 PAGE = 4096
 
-CODE = 0x7E5C_39A1_7000
-"""Where the stub's code page lies: no round number, so that a guest hardly ever wants the place; far
-below the host's stack and vdso, so that these never stand there while the process is born."""
+CODE = 0x6000_0000_0000 + PAGE * secrets.randbelow(1 << 32)
+"""Where the stub's code page lies: drawn anew in each run, so that no guest comes upon it; far below
+the host's stack and vdso, so that these never stand there while the process is born."""
 
 DATA = CODE + PAGE
 FRAME_SIZE = 4 * PAGE  # holds a signal frame with the largest extended state
