@@ -29,7 +29,7 @@ from .engines.base import (
     SystemCall,
 )  # fmt: skip
 from .report import Stop
-from .vmm import Vmm
+from .vmm import IO, Vmm
 from .x86.faults import GuestFault, Unsupported
 from .x86.instruction import Reason
 from .x86.registers import Flag
@@ -170,24 +170,24 @@ class FreeRunner:
         match exit:  # the frequent ones first: each case is a question
             case Fault():
                 vmm.resolve(exit)
-            case BudgetSpent() | Interrupted() | Stepped():
-                pass
             case PortWrite(port, size, data) if len(data) == size:
                 board.advance(vmm.ticks)
                 value = int.from_bytes(data, "little")
                 board.write(port, size, value)
-                vmm.record_port(Reason.IO, board.describe(port, size, value, True))
+                vmm.record_port(IO, board.describe(port, size, value, True))
+            case BudgetSpent() | Interrupted() | Stepped():
+                pass
             case PortRead(port, size, count):
                 board.advance(vmm.ticks)
                 data = board.read_string(port, size, count)
                 vmm.engine.complete(data)
                 value = int.from_bytes(data[:size], "little")
-                vmm.record_port(Reason.IO, board.describe(port, size, value, False))
+                vmm.record_port(IO, board.describe(port, size, value, False))
             case PortWrite(port, size, data):
                 board.advance(vmm.ticks)
                 board.write_string(port, size, data)
                 value = int.from_bytes(data[:size], "little")
-                vmm.record_port(Reason.IO, board.describe(port, size, value, True))
+                vmm.record_port(IO, board.describe(port, size, value, True))
             case Halted():
                 vmm.emulator.halted = True
                 vmm.record_port(Reason.HLT, "the CPU sleeps")
