@@ -15,10 +15,11 @@ from textual.binding import Binding, BindingType
 
 from app.reading import Reading
 from app.worker import SLICE, Session, Worker, words
-from lessons.events import Asked, Begun, Event
+from lessons.events import Asked, Begun, Event, Looked, Shown
 from lessons.player import Player
 from lessons.script import Lesson
 from lessons.stage import AnyStage
+from lessons.values import short
 
 from ..autoplay import Autoplay
 from ..settings import Settings
@@ -58,6 +59,7 @@ class LessonScreen(MachinesScreen):
         self._heard: list[Event] = []
         self._elsewhere = False
         self._answering = False
+        self._followed: tuple[Event, ...] = ()
 
     def compose(self) -> ComposeResult:
         for widget in super().compose():
@@ -211,11 +213,27 @@ class LessonScreen(MachinesScreen):
         heard = tuple(self._heard)
         panel = self.query_one(LessonPanel)
         panel.show(self.lesson.title, self._step(heard), heard, self._hint())
+        if heard[-1:] != self._followed:
+            self._followed = heard[-1:]
+            self._follow(heard)
         player = self._player
         if player is None or not heard or not self._may_go_on():
             return
         if self._autoplay.has_been_read(panel.in_sight, player.pausing, monotonic()):
             self._play_on(player, panel)
+
+    def _follow(self, heard: tuple[Event, ...]) -> None:
+        """The machine that the lesson points at last is the chosen one."""
+        cores = [
+            event.core if isinstance(event, Shown) else event.target
+            for event in heard
+            if isinstance(event, Shown) or (isinstance(event, Looked) and event.kind == "pane")
+        ]
+        machines = self.snapshot.machines if self.snapshot is not None else ()
+        for number, machine in enumerate(machines, 1):
+            if cores and short(machine.core) == cores[-1]:
+                self.hidden.discard(number)
+                self.chosen = number
 
     def _may_go_on(self) -> bool:
         """Does the lesson play by itself, and nobody and nothing is in its way?"""

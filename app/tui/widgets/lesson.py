@@ -12,10 +12,8 @@ from .line_view import LineView
 
 WIDEST = 110
 """Cells of a line of text: longer ones are hard to read."""
-IN_PLACE = frozenset(
-    {"dialogue", "log", "chart", "registers", "code", "console", "rings", "pages", "memory"}
-)
-"""Views that the machines' screen has already."""
+IN_PLACE = frozenset({"registers", "code", "console", "rings"})
+"""Views that the machines' panes are already."""
 
 
 def event_rows(event: Event, width: int) -> list[Row]:

@@ -45,6 +45,15 @@ class Reader:
     async def sees(self, words: str) -> None:
         await self.until(lambda: words in " ".join(picture.text(self.app).split()))
 
+    async def goes_on_to(self, words: str) -> None:
+        """Reads on until that is in sight."""
+        for _ in range(40):
+            await self.until(lambda: self.app.worker is not None and self.app.worker.idle)
+            if words in " ".join(picture.text(self.app).split()):
+                return
+            await self.press("enter")
+        raise AssertionError(picture.text(self.app))
+
     async def press(self, *keys: str) -> None:
         for key in keys:
             await self.until(lambda: self.app.worker is not None and self.app.worker.idle)
@@ -70,11 +79,7 @@ async def test_a_lesson_in_the_interface() -> None:
     """Enter goes on; a reader may drive the machines, and Enter brings them back; a letter answers."""
     async with reading("two-ways", (120, 50)) as reader:
         await reader.sees("You know what an emulator is")
-        for _ in range(12):
-            await reader.press("enter")
-            await reader.until(lambda: reader.app.worker is not None and reader.app.worker.idle)
-            if "a b c: answer" in " ".join(picture.text(reader.app).split()):
-                break
+        await reader.goes_on_to("a b c: answer")
         await reader.sees("c) The VMM, after copying the registers.")
         at = reader.instructions
         await reader.press("n", "n", "n")
@@ -136,3 +141,15 @@ def test_no_turn_is_empty(path: Path) -> None:
                 events += player.proceed()
             rows = [line for event in events for line in event_rows(event, 100)]
             assert rows or any(isinstance(event, Shown | Ended) for event in events)
+
+
+async def test_what_a_lesson_shows_is_seen() -> None:
+    """A dialogue stands in the lesson's text; the machine that it is about becomes the chosen one."""
+    async with reading("first-call", (120, 40)) as reader:
+        await reader.goes_on_to("a b c: answer")
+        await reader.press("b")
+        await reader.goes_on_to("Guest OS: CPU, `out 0xe9, al`: talk to a device for me.")
+        screen = reader.app.screen
+        assert isinstance(screen, LessonScreen)
+        assert screen.machine is not None
+        assert screen.machine.core.startswith("trap")
