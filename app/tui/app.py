@@ -193,8 +193,8 @@ class RingscopeApp(App[int]):
             self.notify(f"Saved {path} and the same as text")
 
     def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:
-        """Every key of the screen is in the palette too."""
-        yield from super().get_system_commands(screen)
+        """Every key of the screen, and the themes. Textual's other commands have keys of ours."""
+        yield from (c for c in super().get_system_commands(screen) if c.title == "Theme")
         named: set[str] = set()
         for binding in (*type(screen).BINDINGS, *type(self).BINDINGS):
             if isinstance(binding, Binding) and binding.description not in named:

@@ -18,9 +18,9 @@ KEYS = (
         ("f", "let each machine run freely, at full speed"),
         ("+ -", "faster, slower"),
         ("r", "restart"),
-        ("x", "stop at an address, an exit, a value: set or clear; a click on a line too"),
+        ("x", "set or clear a stop: an address, an exit, a value"),
         ("X", "clear all breakpoints"),
-        ("c", "a cursor in the code: up and down move it, x sets a breakpoint there"),
+        ("c", "a cursor in the code; x then sets a breakpoint there"),
         ("h", "run to the cursor; Enter does as well"),
     )),
     ("Looking", (
@@ -45,7 +45,7 @@ KEYS = (
         ("s", "save a picture of this screen (SVG)"),
     )),
     ("In a lesson", (
-        ("Enter", "go on; after a look around, back to the lesson's place"),
+        ("Enter", "go on; after a look around, back to the lesson"),
         ("Backspace", "back in the lesson"),
         ("j", "jump to a step"),
         ("P", "let it play by itself, or pause it"),
@@ -57,6 +57,10 @@ KEYS = (
         ("q", "quit; ctrl+c does as well"),
     )),
 )  # fmt: skip
+
+
+WIDTH = 72
+"""Cells of the whole sheet, its frame included."""
 
 
 def marks(glyphs: Glyphs) -> tuple[tuple[str, str], ...]:
@@ -80,4 +84,4 @@ def help_sheet(glyphs: Glyphs) -> Sheet:
             rows.append(EMPTY)
         rows.append(row((title, "strong")))
         rows += [row(("  " + fit(key, 12), "key"), words) for key, words in keys]
-    return Sheet("Help", rows, 72)
+    return Sheet("Help", rows, WIDTH)

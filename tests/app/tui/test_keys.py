@@ -6,6 +6,8 @@ import pytest
 from fake_session import PROGRAM, FakeSession
 from stage import stage
 
+from app.tui.glyphs import UNICODE
+from app.tui.screens import help
 from app.tui.screens.ask import Ask
 from app.tui.screens.home import HomeScreen
 from app.tui.screens.sheet import Sheet
@@ -168,7 +170,9 @@ async def test_every_key_is_in_the_palette() -> None:
     """ctrl+p knows each action of the screen by its name."""
     async with stage() as s:
         titles = {command.title for command in s.app.get_system_commands(s.app.screen)}
-        assert {"Step", "Run or pause", "Next exit", "Go to instruction", "Restart", "Help"} <= titles
+        wanted = {"Step", "Run or pause", "Next exit", "Go to instruction", "Restart", "Help", "Theme"}
+        assert wanted <= titles
+        assert not {"Screenshot", "Maximize", "Keys"} & titles  # Textual's own, which ours replace
 
 
 async def test_clicks() -> None:
@@ -197,6 +201,14 @@ async def test_pictures_are_saved(tmp_path: object, monkeypatch: pytest.MonkeyPa
     svg, text = (next(Path(str(tmp_path)).glob(f"*.{kind}")) for kind in ("svg", "txt"))
     assert "TRAP AND EMULATE" in svg.read_text(encoding="utf-8")
     assert "TRAP AND EMULATE" in text.read_text(encoding="utf-8")
+
+
+def test_help_fits_its_sheet() -> None:
+    """No line of the help is cut off."""
+    for _, keys in (*help.KEYS, ("Marks", help.marks(UNICODE))):
+        for key, words in keys:
+            assert len(key) <= 12
+            assert len(words) + 14 <= help.WIDTH - 4, words
 
 
 async def test_a_divergence_is_named() -> None:
