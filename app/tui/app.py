@@ -30,6 +30,7 @@ from .screens.home import Ability, HomeScreen, Probe
 from .screens.machines import MachinesScreen
 from .screens.session import SessionScreen
 from .theme import DEFAULT_THEME, themes
+from .widgets.keys import bindings
 
 if TYPE_CHECKING:
     from cores.session import Options
@@ -196,8 +197,8 @@ class RingscopeApp(App[int]):
         """Every key of the screen, and the themes. Textual's other commands have keys of ours."""
         yield from (c for c in super().get_system_commands(screen) if c.title == "Theme")
         named: set[str] = set()
-        for binding in (*type(screen).BINDINGS, *type(self).BINDINGS):
-            if isinstance(binding, Binding) and binding.description not in named:
+        for binding in (*bindings(type(screen)), *bindings(RingscopeApp)):
+            if binding.description and binding.description not in named:
                 named.add(binding.description)
                 keys = binding.key.replace(",", " or ").replace("question_mark", "?")
                 yield SystemCommand(binding.description, keys, _runner(screen, binding.action))

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from textual import events
 from textual.binding import Binding
+from textual.dom import DOMNode
 
 from ..rows import Row, row
 from .line_view import LineView
@@ -17,6 +20,14 @@ OTHERS = {
 
 Hint = tuple[str, str, str]
 """Key as shown, what it does in a word, the action it runs."""
+
+
+def bindings(of: type[DOMNode]) -> Iterator[Binding]:
+    """The keys of a class and of those of ours that it is derived from, its own first."""
+    for kind in of.__mro__:
+        if kind.__module__.startswith("textual."):
+            return
+        yield from (b for b in vars(kind).get("BINDINGS", ()) if isinstance(b, Binding))
 
 
 class Keys(LineView):
@@ -56,7 +67,7 @@ class Keys(LineView):
     def tip(self, x: int, y: int) -> str:
         """The long name that the palette has for it."""
         action = next((action for start, stop, action in self._spots if start <= x < stop), "")
-        known = {b.action: b.description for b in self.screen.BINDINGS if isinstance(b, Binding)}
+        known = {b.action: b.description for b in bindings(type(self.screen))}
         return known.get(action, "") or OTHERS.get(action, "")
 
     async def on_click(self, event: events.Click) -> None:

@@ -108,6 +108,10 @@ async def test_a_step_is_jumped_to_by_its_title() -> None:
         assert reader.instructions == 5
         await reader.press("G")
         await reader.sees("Glossary")
+        await reader.pilot.press("escape")
+        titles = [c.title for c in reader.app.get_system_commands(reader.app.screen)]
+        assert {"Jump to a step of the lesson", "Next exit", "Theme", "Quit"} <= set(titles)
+        assert len(titles) == len(set(titles))
 
 
 async def test_the_home_screen_lists_the_course() -> None:
