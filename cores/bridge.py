@@ -63,6 +63,7 @@ class Bridge:
         if insn.sensitivity is not Sensitivity.ORDINARY and not silent:
             vmm.emulate(insn, "met where the CPU cannot reach it")
             return
+        vmm.demand_code(insn)
         if insn.floating and not vmm.pure:
             check_floating(insn, cpu)
         handler = _handler(insn)

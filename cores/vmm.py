@@ -350,7 +350,7 @@ class Vmm:
         """The executing CPU refused ``insn``; see ``came_back``."""
         vector, hidden = fault.vector, self.hidden
         if vector == Vector.UD and self._translated and insn.mnemonic in REFUSED:
-            self._demand_code(insn)
+            self.demand_code(insn)
             self._bridge(insn)
             return True
         if hidden is None:
@@ -445,7 +445,7 @@ class Vmm:
         if error is None and vector in (Vector.GP, Vector.SS, Vector.AC):
             error = 0
         if self._translated and vector == Vector.UD:
-            self._demand_code(insn)
+            self.demand_code(insn)
         if self._translated and vector == Vector.GP and error == 0:
             return address_fault(insn, self.cpu)  # a translator does not tell #SS from #GP
         if self._translated and vector == Vector.PF and beyond_canonical(insn, self.cpu):
@@ -454,8 +454,9 @@ class Vmm:
             return self._page_fault(insn, error, address)
         return GuestFault(vector, error, address)
 
-    def _demand_code(self, insn: Instruction) -> None:
-        """A translator says #UD to an instruction of which some byte is in no RAM."""
+    def demand_code(self, insn: Instruction) -> None:
+        """Raises Unsupported for an instruction of which some byte is in no RAM; a translator says #UD to
+        it, and the bridge would execute it."""
         for rip in (self.cpu.rip, self.cpu.rip + insn.length - 1):
             if not self.memory.is_ram(self.mmu.translate(rip & MASK64, execute=True)):
                 raise self.no_code(rip)

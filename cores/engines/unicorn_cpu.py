@@ -16,6 +16,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from ..memory import PhysicalMemory
+from ..patience import Patience
 from ..virtual_cpu import VirtualCpu
 from ..x86.decode import Truncated, decode
 from ..x86.encoding import LONGEST
@@ -195,7 +196,9 @@ class UnicornCpu:
             return STEPPED
         rip, mask = cpu.rip, (1 << 8 * insn.address_size) - 1
         exit: Exit = STEPPED
+        patience = Patience()
         while cpu.rip == rip and exit is STEPPED:
+            patience.ask()
             if not insn.repeat:
                 count = 2
             elif insn.mnemonic in ("cmps", "scas"):
