@@ -212,7 +212,8 @@ class LessonScreen(MachinesScreen):
         super().tick()
         heard = tuple(self._heard)
         panel = self.query_one(LessonPanel)
-        panel.show(self.lesson.title, self._step(heard), heard, self._hint())
+        hint, by_itself = self._hint(), self._autoplay.on and not self._elsewhere
+        panel.show(self.lesson.title, self._step(heard), heard, hint, by_itself=by_itself)
         if heard[-1:] != self._followed:
             self._followed = heard[-1:]
             self._follow(heard)

@@ -45,9 +45,13 @@ class LessonPanel(LineView):
         self.title, self.step, self.hint = "", "", ""
         self.events: tuple[Event, ...] = ()
         self.page = 0
+        self.by_itself = False
 
-    def show(self, title: str, step: str, events: tuple[Event, ...], hint: str) -> None:
-        """hint: what the user can do now."""
+    def show(
+        self, title: str, step: str, events: tuple[Event, ...], hint: str, *, by_itself: bool = False
+    ) -> None:
+        """hint: what the user can do now. by_itself: the pages are turned for the reader."""
+        self.by_itself = by_itself
         if events[:1] != self.events[:1]:
             self.page = 0
         self.title, self.step, self.events, self.hint = title, step, events, hint
@@ -93,7 +97,7 @@ class LessonPanel(LineView):
         first = self.page * self._room
         title = row((f" {self.title} ", "strong"), (f" {self.step} " if self.step else "", "dim"))
         rows = boxed(title, text[first : first + self._room], width, height, self.glyphs, "faint")
-        more = first + self._room < len(text)
+        more = first + self._room < len(text) and not self.by_itself
         hint = f" {'Enter: read on' if more else self.hint} "
         _, _, left, right = self.glyphs.corners
         edge = (left + self.glyphs.across * max(0, width - len(hint) - 3), "faint")

@@ -157,3 +157,16 @@ async def test_what_a_lesson_shows_is_seen() -> None:
         assert isinstance(screen, LessonScreen)
         assert screen.machine is not None
         assert screen.machine.core.startswith("trap")
+
+
+async def test_playing_by_itself_can_be_paused() -> None:
+    """P stops it, and the reader goes on by key; P again and it plays on."""
+    app = interface(None, Options())
+    app.begin_with = lambda: app.show_lesson(library.find("first-call"), speed=0.01)
+    async with app.run_test(size=(120, 50)) as pilot:
+        reader = Reader(app, pilot)
+        await reader.sees("P: pause")
+        await reader.press("P")
+        await reader.goes_on_to("Up to the edge")
+        await reader.press("P")
+        await reader.sees("P: pause")
