@@ -179,6 +179,8 @@ class Patcher:
             code = self.mmu.fetch(rip)
         except GuestFault:
             return None
+        if not self.memory.is_ram(gpa):
+            return None  # devices hold no code: its fetch fails
         page = self.adopt(gpa & -PAGE)
         offset = gpa % PAGE
         try:
@@ -195,7 +197,7 @@ class Patcher:
         within = min(insn.length, PAGE - offset)
         tail = self.mmu.translate(rip + within, execute=True) if within < insn.length else 0
         if not self.memory.is_ram(tail):
-            return None  # devices hold no code: its fetch fails
+            return None
         page.starts[offset] = insn
         page.code[offset : offset + within] = b"\1" * within
         self.twin[gpa : gpa + within] = insn.code[:within]

@@ -189,3 +189,11 @@ self:
     mov byte ptr [0x60fff], 0
     mov edx, 0x60fff
     jmp rdx
+
+## onto_a_device: what is no RAM reads all ones, which is no instruction
+%faults #UD
+    call own_tables
+    mov qword ptr [PT + 8 * 0x61], 0x40000003
+    mov word ptr [0x60ffe], 0x9090
+    mov edx, 0x60ffe
+    jmp rdx
