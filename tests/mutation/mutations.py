@@ -270,6 +270,20 @@ MUTATIONS = (
         "MOST_CONSOLE = 64 << 40",
         (f"{DEVICES}/test_board.py",),
     ),
+    Mutation(
+        "moved operands forget the immediate",
+        "cores/x86/moved.py",
+        "end = at + len(begin) + 4 + len(immediates)",
+        "end = at + len(begin) + 4",
+        ("tests/agreement/test_bridge.py::test_exact[relative_operands_and_immediates-trap:native]",),
+    ),
+    Mutation(
+        "bridged stores ask for no right to write",
+        "cores/bridge.py",
+        "gpa = self.vmm.mmu.translate(gva, write=self.store)",
+        "gpa = self.vmm.mmu.translate(gva)",
+        ("tests/agreement/test_bridge.py::test_exact[write_protect-trap:native]",),
+    ),
     # The cage
     Mutation(
         "the filter allows any mmap",
