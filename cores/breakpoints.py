@@ -119,7 +119,9 @@ def parse(text: str, symbols: Mapping[str, int]) -> Breakpoint:
 
 
 class Watch:
-    """Asked after each step of a session: has one of the conditions come true?"""
+    """Asked after each step of a session: has one of the conditions come true?
+
+    each_step: it really has to be asked after each, and not only after those that leave a guest."""
 
     def __init__(self, session: Session, breakpoints: Iterable[Breakpoint]) -> None:
         points = sorted(breakpoints, key=str)
@@ -131,6 +133,7 @@ class Watch:
         self._counts = {p: self._count(p) for p in self._exits}
         self._held = {p for p in self._whens if self._holds(p)}
         self._parted = session.divergence is not None
+        self.each_step = bool(self._addresses or self._whens)
 
     def reached(self) -> Breakpoint | None:
         """The first condition that the last step has made true."""
@@ -142,7 +145,7 @@ class Watch:
                 if machine.cpu.rip in self._addresses and machine.stop is None:
                     return self._addresses[machine.cpu.rip]
         for on in self._exits:
-            if (count := self._count(on)) != self._counts[on]:
+            if (count := self._count(on)) > self._counts[on]:  # machines may have gone back
                 self._counts[on] = count
                 return on
         for when in self._whens:

@@ -95,9 +95,7 @@ class Past(Generic[State]):
         """Complete one more instruction, with what was typed before it the first time."""
         self._replay()
         self.machine.step()
-        done = self.machine.vmm.instructions
-        if done >= self._checkpoints[-1].instructions + INTERVAL:
-            self._checkpoint()
+        self.keep()
 
     def type_text(self, text: bytes) -> None:
         """Type on the guest's keyboard, now; the future that was known is no more."""
@@ -137,6 +135,30 @@ class Past(Generic[State]):
         )
         if not now <= instruction or self._checkpoints[best].instructions > now:
             self._restore(best)
+
+    # Led instead of stepped (cores/lead.py)
+
+    def keep(self) -> list[int]:
+        """Take a checkpoint if it is time; gives the pages that have changed since the last one."""
+        if self.machine.vmm.instructions < self._checkpoints[-1].instructions + INTERVAL:
+            return []
+        self._checkpoint()
+        return list(self._checkpoints[-2].undo)
+
+    def room(self) -> int:
+        """How far it is to the next checkpoint, or to what the user did next the first time."""
+        self._replay()
+        now = self.machine.vmm.instructions
+        due = self._checkpoints[-1].instructions + INTERVAL
+        return min([due] + [n for n, _ in self._changes[self._replayed :]]) - now
+
+    def back_from(self, instruction: int) -> None:
+        """To the last checkpoint before ``instruction``; what came after is not trusted."""
+        while len(self._checkpoints) > 1 and self._checkpoints[-1].instructions >= instruction:
+            self._rewind_newest(self._checkpoints[-2].undo)
+            self._checkpoints.pop()
+            self._checkpoints[-1].undo = {}
+        self._restore(len(self._checkpoints) - 1)
 
     # Checkpoints
 

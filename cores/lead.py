@@ -23,10 +23,10 @@ A guest that looks at them differs, is stepped, and is found equal; or all agree
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from time import perf_counter, perf_counter_ns
+from typing import Protocol
 
-from .engines.base import BudgetSpent, Exit, Fault, Intercept, Interrupted, Stepped
+from .engines.base import BUDGET_SPENT, STEPPED, BudgetSpent, Exit, Fault, Intercept, Interrupted
 from .errors import EngineError
 from .freerun import Alarm
 from .lockstep import Lockstep
@@ -44,8 +44,9 @@ SHORTEST = 64
 LONGEST = 20_000_000
 CHECKPOINT_SECONDS = 0.25
 """Between checkpoints at least: one copies all of RAM, some 3 ms for 16 MiB and machine."""
-PATIENCE_NS = 2_000_000_000
-"""A follower that stays away for longer, and 100 ns an instruction, is lost."""
+PATIENCE_NS, NS_EACH = 2_000_000_000, 20_000
+"""A follower that stays away for longer, and as long as passing a breakpoint at each instruction takes,
+is lost."""
 AFTER_TROUBLE, MOST_STEPS = 1_000, 64_000
 """Steps before leading is tried again: twice as many each time that it fails at once."""
 
@@ -54,34 +55,79 @@ class LostError(Exception):
     """A follower has not come to the meeting place."""
 
 
-@dataclass(frozen=True, slots=True)
-class Checkpoint:
-    """All machines at one moment, RAM included."""
+class Retreat(Protocol):
+    """Where machines go back to when to lead them has failed."""
 
-    states: tuple[MachineState, ...]
-    ram: tuple[bytes, ...]
+    def keep(self) -> None:
+        """A stretch is about to begin: take a checkpoint if it is time. Raises LostError where RAM
+        differs from machine to machine."""
 
-    @property
-    def instructions(self) -> int:
-        return self.states[0].instructions
+    def room(self) -> int:
+        """How many instructions the stretch may have."""
+
+    def go_back(self) -> int:
+        """To the last checkpoint at which all was well; gives the instructions completed there."""
+
+
+class Copies:
+    """One checkpoint of all machines, with a copy of their RAM, and a new one now and then."""
+
+    def __init__(self, machines: list[Machine]) -> None:
+        self._machines = machines
+        self._states: tuple[MachineState, ...] = ()
+        self._ram: tuple[bytes, ...] = ()
+        self._due = 0.0
+
+    def keep(self) -> None:
+        began = perf_counter()
+        if self._states and began < self._due:
+            return
+        ram = tuple(bytes(m.memory.view[: m.memory.size]) for m in self._machines)
+        if any(image != ram[0] for image in ram[1:]) and not self._alike():
+            raise LostError
+        self._states, self._ram = tuple(m.save() for m in self._machines), ram
+        now = perf_counter()
+        self._due = now + max(CHECKPOINT_SECONDS, 10 * (now - began))
+
+    def _alike(self) -> bool:
+        """Is all of RAM equal but for what only a CPU's own pace decides?"""
+        images = [machine.memory_image() for machine in self._machines]
+        return all(image == images[0] for image in images[1:])
+
+    def room(self) -> int:
+        return LONGEST
+
+    def go_back(self) -> int:
+        if not self._states:
+            return self._machines[0].vmm.instructions
+        for machine, state, ram in zip(self._machines, self._states, self._ram, strict=True):
+            machine.memory.view[: machine.memory.size] = ram
+            try:
+                machine.restore(state)
+            except EngineError as error:  # the host's failure stops one machine, not the session
+                machine.vmm.stop, machine.vmm.reason = Stop.ERROR, str(error)
+        done, self._states = self._states[0].instructions, ()
+        return done
 
 
 class Lead:
     """Takes machines that are in lockstep further than a step.
 
-    stretches, led: how many there were, and the instructions completed in them.
+    stretches, led: how many there were, and the instructions completed in them. took: seconds of
+    the last that nothing but its limit has ended; 0 when that is known.
     """
 
-    def __init__(self, machines: list[Machine], lockstep: Lockstep) -> None:
-        """Raises ValueError where ``may_lead`` is false."""
+    def __init__(self, machines: list[Machine], lockstep: Lockstep, retreat: Retreat) -> None:
+        """machines: as ``may_lead`` says."""
         self.machines = machines
         self.stretches = self.led = 0
+        self.took = 0.0
         self._lockstep = lockstep
+        self._retreat = retreat
         self._leader = next(m for m in machines if m.engine.traits.leads)
         self._followers = [m for m in machines if m is not self._leader]
         self._alarms = {m: Alarm(m.engine) for m in self._followers}
-        self._checkpoint: Checkpoint | None = None
-        self._taken = self._cost = 0.0
+        self._leading = False  # have they been led since the last checkpoint?
         self._steps = WARM_UP  # to go before the next stretch
         self._after_trouble = AFTER_TROUBLE
         self._traps = False  # of what stands at the meeting place: does it leave a trap core?
@@ -95,10 +141,17 @@ class Lead:
         return len(leaders) == 1 and bool(following) and all(following) and not machines[0].vmm.pure
 
     def close(self) -> None:
-        """Back to exact mode."""
+        """Back to exact mode, for good."""
         for alarm in self._alarms.values():
             alarm.close()
-        self._stop_leading()
+        self.pause()
+
+    def pause(self) -> None:
+        """Back to exact mode, where the machines are."""
+        self._leading = self._met = False
+        for machine in self.machines:
+            if machine.vmm.hidden is not None and machine.stop is not Stop.ERROR:
+                machine.vmm.hidden.go_exact()
 
     def stretch(self) -> bool:
         """Go on together for as long as nothing happens. False: a single step has to be made now."""
@@ -106,19 +159,25 @@ class Lead:
             self._steps -= 1
             return False
         if not all(_maps_ahead(machine.vmm) for machine in self.machines):
-            self._stop_leading()
-            self._checkpoint = None
+            self.pause()
             self._steps = MOST_STEPS
             return False
         if self._met:
             self._met = False
             return False
-        limit = min(_room(machine.vmm) for machine in self.machines)
+        limit = min(self._retreat.room(), *(_room(machine.vmm) for machine in self.machines))
         if limit < SHORTEST:
             return False
         try:
-            self._remember()
-            self._go(min(limit, LONGEST))
+            self._retreat.keep()
+            began = perf_counter()
+            self._leading = True
+            for machine in self._followers:
+                if machine.vmm.hidden is not None:
+                    machine.vmm.hidden.go_free(silent=True)
+            self._go(limit)
+            if not self._met:
+                self.took = perf_counter() - began
         except (LostError, GuestFault, Unsupported, EngineError):
             self._step_instead()
         return True
@@ -126,7 +185,7 @@ class Lead:
     def doubt(self) -> bool:
         """A divergence has been found. True: it may be the leading's own, so that all machines are at
         the last checkpoint again, and step from there. False: it was found by steps alone."""
-        if self._checkpoint is None:
+        if not self._leading:
             return False
         self._step_instead()
         return True
@@ -163,48 +222,14 @@ class Lead:
         machine.vmm.instructions += done
         machine.vmm.ticks += done
 
-    # Checkpoints
-
-    def _remember(self) -> None:
-        """Take a checkpoint if the last one is old."""
-        began = perf_counter()
-        if self._checkpoint is not None and began < self._taken + max(
-            CHECKPOINT_SECONDS, 10 * self._cost
-        ):
-            return
-        ram = tuple(bytes(m.memory.view[: m.memory.size]) for m in self.machines)
-        if any(image != ram[0] for image in ram[1:]) and not self._alike():
-            raise LostError
-        self._checkpoint = Checkpoint(tuple(m.save() for m in self.machines), ram)
-        self._taken = perf_counter()
-        self._cost = self._taken - began
-        for machine in self.machines:
-            if machine.vmm.hidden is not None:
-                machine.vmm.hidden.go_free(silent=True)
-
-    def _alike(self) -> bool:
-        """Is all of RAM equal but for what only a CPU's own pace decides?"""
-        images = [machine.memory_image() for machine in self.machines]
-        return all(image == images[0] for image in images[1:])
-
     def _step_instead(self) -> None:
         """Back to the checkpoint, and on by steps until what was met here is behind."""
         there = self._leader.vmm.instructions
-        self._stop_leading()
-        saved = self._checkpoint
-        self._checkpoint, self._met = None, False
-        self._steps = self._after_trouble
-        if saved is not None:
-            for machine, state, ram in zip(self.machines, saved.states, saved.ram, strict=True):
-                _go_back(machine, state, ram)
-            self._lockstep.resume(saved.instructions)
-            self._steps += there - saved.instructions
+        self.pause()
+        back = self._retreat.go_back()
+        self._lockstep.resume(back)
+        self._steps = self._after_trouble + there - back
         self._after_trouble = min(2 * self._after_trouble, MOST_STEPS)
-
-    def _stop_leading(self) -> None:
-        for machine in self.machines:
-            if machine.vmm.hidden is not None and machine.stop is not Stop.ERROR:
-                machine.vmm.hidden.go_exact()
 
 
 class _Follower:
@@ -218,49 +243,44 @@ class _Follower:
         self._alarm = alarm
         self._trapped = trapped and machine.vmm.trap is not None
 
-    def go(self, count: int, registers: list[int]) -> None:
+    def go(self, count: int, gpr: list[int]) -> None:
         """Complete ``count`` instructions and have these general registers. Raises LostError when it
         comes elsewhere, or stays away."""
+        self._alarm.set(perf_counter_ns() + PATIENCE_NS + NS_EACH * count)
         try:
-            self._go(count, registers)
+            self._go(count, gpr)
         finally:
             self._alarm.set(None)
 
-    def _go(self, count: int, registers: list[int]) -> None:
+    def _go(self, count: int, gpr: list[int]) -> None:
         vmm, cpu, counts = self._vmm, self._cpu, self._engine.traits.counts
-        patience = PATIENCE_NS + 100 * count
-        self._alarm.set(perf_counter_ns() + patience)
-        passes = 0
-        while vmm.stop is None and passes <= count:
-            exit = self._enter(count)
+        while vmm.stop is None and not self._alarm.rang:
+            exit = self._enter(count, gpr)
             if counts:
                 count -= self._engine.executed or 0
-            if isinstance(exit, Stepped | BudgetSpent):
-                if cpu.rip == self._rip and (cpu.gpr == registers or counts):
+            if exit is STEPPED or (counts and exit is BUDGET_SPENT):
+                if cpu.rip == self._rip:
                     return
-                passes += 1
-                if passes % 1000 == 0:
-                    self._alarm.set(perf_counter_ns() + patience)
-            elif self._stays(exit):
+                break
+            if self._stays(exit):
                 if self._trapped and cpu.rip == self._rip:
                     return
                 break
-            else:
-                count -= self._completed
-            if self._alarm.rang:
-                break
+            count -= self._completed
         raise LostError
 
-    def _enter(self, count: int) -> Exit:
+    def _enter(self, count: int, gpr: list[int]) -> Exit:
         vmm = self._vmm
         if vmm.trap and vmm.shadow:
             vmm.trap.space = vmm.shadow.space()
         if vmm.hidden is not None:
             vmm.hidden.before_entry()
-        if self._engine.traits.counts or self._trapped:
-            exit = self._engine.run(self._cpu, count if self._engine.traits.counts else None)
+        if self._engine.traits.counts:
+            exit = self._engine.run(self._cpu, count)
+        elif self._trapped:
+            exit = self._engine.run(self._cpu)
         else:
-            exit = self._engine.reach(self._cpu, self._rip)
+            exit = self._engine.reach(self._cpu, self._rip, gpr, count)
         vmm.left_now()
         return exit
 
@@ -306,11 +326,3 @@ def _room(vmm: Vmm) -> int:
     if board.interrupt_pending and cpu.rflags & Flag.IF:
         return 0
     return min(vmm.budget - vmm.instructions - vmm.deliveries, board.deadline - vmm.ticks)
-
-
-def _go_back(machine: Machine, state: MachineState, ram: bytes) -> None:
-    machine.memory.view[: machine.memory.size] = ram
-    try:
-        machine.restore(state)
-    except EngineError as error:  # the host's failure stops one machine, not the session
-        machine.vmm.stop, machine.vmm.reason = Stop.ERROR, str(error)

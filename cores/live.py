@@ -15,6 +15,7 @@ from . import picture
 from .breakpoints import Breakpoint, Watch
 from .control import Control
 from .errors import EngineError
+from .fast_forward import FAR, FastForward
 from .history import History
 from .machine import Machine
 from .poke import Poke
@@ -48,6 +49,7 @@ class LiveSession:
         self._heading: int | None = None  # the instruction that the machines are on the way to,
         self._replaying = False  # and whether it lies in their past
         self._searching = False  # is the next exit still to be found?
+        self._ahead = FastForward(self._histories, self._session.lockstep)
         self._marks = picture.Marks()
         self._control = Control()
         self._looks = inside.Looks(self._session.machines)
@@ -85,6 +87,8 @@ class LiveSession:
         """The machines have been put into another state: there is no past before it."""
         self._mode = mode
         self._histories = [History(machine, typed) for machine in self._session.machines]
+        self._ahead.close()
+        self._ahead = FastForward(self._histories, self._session.lockstep)
         self._remember()
         self._session.lockstep.resume(self._now())
 
@@ -128,7 +132,7 @@ class LiveSession:
         False when the time was up."""
         before, searching = self._exits(reason), self._searching
         outcome = self._run(
-            limit, breakpoints, lambda: self._exits(reason) != before, remember=not searching
+            limit, breakpoints, lambda: self._exits(reason) > before, remember=not searching
         )
         self._searching = outcome is False
         return not self._searching
@@ -155,30 +159,46 @@ class LiveSession:
                 return True
             return left <= 0 or reached()
 
-        outcome = self._until(seconds, stop, remember)
+        led = steps is None and (watch is None or not watch.each_step)
+        outcome = self._until(seconds, stop, remember, FAR if led else None)
         return None if self._reached else outcome
 
-    def _until(self, seconds: float, reached: Callable[[], bool], remember: bool = True) -> bool | None:
+    def _until(
+        self, seconds: float, reached: Callable[[], bool], remember: bool = True,
+        until: int | None = None,
+    ) -> bool | None:  # fmt: skip
         """Step until ``reached()``: True; the slice is over: False; all have stopped: None."""
         self._settle()
         if remember:
             self._remember()
-        return self._go_on(seconds, reached)
+        return self._go_on(seconds, reached, until)
 
-    def _go_on(self, seconds: float, reached: Callable[[], bool]) -> bool | None:
+    def _go_on(
+        self, seconds: float, reached: Callable[[], bool], until: int | None = None
+    ) -> bool | None:
+        """until: the machines may be led so far, and ``reached`` asked only where they stop."""
         self._interrupted = False
         end = perf_counter() + seconds
-        while perf_counter() < end and not self._interrupted:
-            if self._session.ended:
-                return None
-            self._step()
-            if reached():
-                return True
-        return None if self._session.ended else False
+        lead = self._ahead.begin(until) if until is not None and self._mode == "exact" else None
+        try:
+            while perf_counter() < end and not self._interrupted:
+                if self._session.ended:
+                    return None
+                if lead is None or not lead.stretch():
+                    self._step()
+                if self._session.divergence is not None and lead is not None:
+                    if lead.doubt():
+                        continue
+                    lead = None
+                if reached():
+                    return True
+            return None if self._session.ended else False
+        finally:
+            self._ahead.pause()
 
-    def _exits(self, reason: Reason | None) -> list[int]:
+    def _exits(self, reason: Reason | None) -> int:
         traces = [machine.vmm.trace for machine in self._session.machines]
-        return [t.exits if reason is None else t.by_reason[reason] for t in traces]
+        return sum(t.exits if reason is None else t.by_reason[reason] for t in traces)
 
     def run_free(self, seconds: float) -> bool:
         """Full speed, each machine by itself, for a share of the time; False when all have stopped.
@@ -237,7 +257,7 @@ class LiveSession:
         if not self._replaying:
             arrived = (
                 self._now() >= instruction
-                or self._go_on(seconds, lambda: self._now() >= instruction) is not False
+                or self._go_on(seconds, lambda: self._now() >= instruction, instruction) is not False
             )
         else:
             arrived = self._catch_up(instruction, seconds)
@@ -369,9 +389,11 @@ class LiveSession:
     def interrupt(self) -> None:
         """From any thread: end the slice under way."""
         self._interrupted = True
-        for machine in tuple(self._session.machines):
-            machine.engine.interrupt()
+        if self._mode == "free":  # else a slice is short, and who leads must not stop midway
+            for machine in tuple(self._session.machines):
+                machine.engine.interrupt()
 
     def close(self) -> None:
         """Release all machines."""
+        self._ahead.close()
         self._session.close()

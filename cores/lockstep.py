@@ -85,6 +85,10 @@ class Lockstep:
             self._diverged(differs, None)
         self.compared = self.machines[0].vmm.instructions
 
+    def pages_differ(self, pages: set[int]) -> bool:
+        """Is any of these pages (GPA) not the same on all machines?"""
+        return any(self._memory(page, PAGE) for page in pages)
+
     # What is compared
 
     def _registers(self) -> Values:

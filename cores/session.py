@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from . import peers, registry
 from .devices.disk import Disk
 from .errors import EngineError, UnavailableError
-from .lead import Lead
+from .lead import Copies, Lead
 from .lockstep import Lockstep
 from .machine import Machine
 from .program import Program
@@ -138,7 +138,8 @@ class Session:
         """Exact: in lockstep to the first divergence, then each machine to its own end."""
         while not self.ended and self.divergence is None:
             if Lead.may_lead(self.lockstep.machines):
-                with contextlib.closing(Lead(self.lockstep.machines, self.lockstep)) as lead:
+                machines = self.lockstep.machines
+                with contextlib.closing(Lead(machines, self.lockstep, Copies(machines))) as lead:
                     self._go_together(lead)
                 self.stretches += lead.stretches
                 self.led += lead.led

@@ -100,8 +100,8 @@ class Moves(ABC):
         """Instructions completed."""
 
     @abstractmethod
-    def exits(self, reason: Reason | None) -> list[int]:
-        """Of each machine, for that reason or all."""
+    def exits(self, reason: Reason | None) -> int:
+        """Of all machines, for that reason or all."""
 
     @abstractmethod
     def next_address(self) -> int:
@@ -140,7 +140,7 @@ def _passes(here: Callable[[], bool], times: int) -> Callable[[], bool]:
     return reached
 
 
-def _changes(counters: Callable[[], list[int]], times: int) -> Callable[[], bool]:
+def _changes(counters: Callable[[], int], times: int) -> Callable[[], bool]:
     """Has a step with an exit been made so many times? Several machines may leave in one step."""
     before = counters()
 

@@ -70,7 +70,7 @@ class Stage(LiveSession, Moves):
     def done(self) -> int:
         return self._now()
 
-    def exits(self, reason: Reason | None) -> list[int]:
+    def exits(self, reason: Reason | None) -> int:
         return self._exits(reason)
 
     def next_address(self) -> int:
@@ -131,8 +131,8 @@ class ForeignStage(ForeignSession, Moves):
     def done(self) -> int:
         return self._machine.vmm.instructions
 
-    def exits(self, reason: Reason | None) -> list[int]:
-        return [0]
+    def exits(self, reason: Reason | None) -> int:
+        return 0
 
     def next_address(self) -> int:
         return self._machine.cpu.pc

@@ -20,8 +20,8 @@ Where the guest's registers live is the whole subject: for the interpreter they 
 Unicorn's memory; for the trap cores the general ones are the real CPU's and the privileged ones
 exist only in ``VirtualCpu``; for KVM all are the CPU's own.
 
-The frequent exits that carry something are NamedTuples: a frozen dataclass takes a microsecond to make, and those
-without content are made once.
+The frequent exits that carry something are NamedTuples: a frozen dataclass takes a microsecond to
+make, and those without content are made once.
 """
 
 from __future__ import annotations
@@ -205,8 +205,9 @@ class Engine(ABC):
         """``run``, but come back with Intercept before every instruction that is sensitive."""
         raise TypeError(f"{type(self).__name__} cannot lead")
 
-    def reach(self, cpu: VirtualCpu, rip: int) -> Exit:
-        """``run``, but come back with Stepped when the guest, having gone on, comes to ``rip``."""
+    def reach(self, cpu: VirtualCpu, rip: int, gpr: list[int], passes: int) -> Exit:
+        """``run``, but come back with Stepped when the guest, having gone on, comes to ``rip`` with
+        these general registers; with BudgetSpent when it has come by so often with others."""
         raise TypeError(f"{type(self).__name__} has no breakpoints")
 
     executed: int | None = 0

@@ -163,13 +163,13 @@ class KvmEngine(Engine):
             self._stepper.forget()
         return self._stepper.step(cpu)
 
-    def reach(self, cpu: VirtualCpu, rip: int) -> Exit:
+    def reach(self, cpu: VirtualCpu, rip: int, gpr: list[int], passes: int) -> Exit:
         if self._pending and (more := self.settle(cpu)) is not None:
             return more
         if not self._stepping:
             self._stepping = True
             self._stepper.forget()
-        return self._stepper.reach(cpu, rip)
+        return self._stepper.reach(cpu, rip, gpr, passes)
 
     def _leave(self, cpu: VirtualCpu, reason: int) -> Exit:
         """Any exit that isn't a device's: ``cpu`` gets the whole state."""

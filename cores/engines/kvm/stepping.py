@@ -20,6 +20,7 @@ from ...x86.paging import Mmu
 from ...x86.registers import MASK64, RSP, Cr0, Flag, Vector, canonical
 from ...x86.touched import accesses
 from ..base import (
+    BUDGET_SPENT,
     INTERCEPT,
     INTERRUPTED,
     SHUTDOWN,
@@ -125,13 +126,17 @@ class Stepper:
             return INTERCEPT
         return self._until_complete(cpu, insn)
 
-    def reach(self, cpu: VirtualCpu, rip: int) -> Exit:
-        """Run to a hardware breakpoint at ``rip``, leaving it first when the guest stands there."""
-        if cpu.rip == rip and ((exit := self.step(cpu)) is not STEPPED or cpu.rip == rip):
-            return exit
-        self._arm(api.DEBUG_ENABLE, {rip: []})
-        self._registers.write(cpu)
-        return self._execute(cpu, NOTHING)
+    def reach(self, cpu: VirtualCpu, rip: int, gpr: list[int], passes: int) -> Exit:
+        """To a hardware breakpoint, leaving it by a step wherever the guest stands there."""
+        for _ in range(passes + 1):
+            exit = self.step(cpu) if cpu.rip == rip else STEPPED
+            if exit is STEPPED and cpu.rip != rip:
+                self._arm(api.DEBUG_ENABLE, {rip: []})
+                self._registers.write(cpu)
+                exit = self._execute(cpu, NOTHING)
+            if exit is not STEPPED or (cpu.rip == rip and cpu.gpr == gpr):
+                return exit
+        return BUDGET_SPENT
 
     def _left_to_the_vmm(self, insn: Instruction, cpu: VirtualCpu) -> bool:
         if insn.mnemonic in INTERCEPTS or insn.reason in _BY_REASON:

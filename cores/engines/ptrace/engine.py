@@ -109,9 +109,9 @@ class PtraceEngine(DeprivilegedEngine):
         except (EngineError, OSError) as error:
             return Failed(self._fail(error))
 
-    def reach(self, cpu: VirtualCpu, rip: int) -> Exit:
+    def reach(self, cpu: VirtualCpu, rip: int, gpr: list[int], passes: int) -> Exit:
         try:
-            return self._current().run(cpu, patched=not self._unpatched, until=rip)
+            return self._current().reach(cpu, rip, gpr, passes)
         except (EngineError, OSError) as error:
             return Failed(self._fail(error))
 

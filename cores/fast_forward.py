@@ -1,0 +1,81 @@
+"""Fast forward: the machines of a live session are led instead of stepped (cores/lead.py).
+
+Their past stays as dense as ever, so that seeks cost the same: a stretch ends where a checkpoint is
+due. And it ends early enough for the screen: how long one may be follows from how long they take.
+"""
+
+from __future__ import annotations
+
+from .history import INTERVAL, History
+from .lead import SHORTEST, Lead, LostError
+from .lockstep import Lockstep
+
+FIRST = 512
+"""Instructions of the first stretch."""
+BRISK, SLOW = 0.004, 0.012
+"""Seconds. A stretch that takes less may be longer next time; one that takes more must be shorter."""
+FAR = 1 << 62
+
+
+class FastForward:
+    """Leads the machines of these histories, which are also where they go back to."""
+
+    def __init__(self, histories: list[History], lockstep: Lockstep) -> None:
+        self._histories = histories
+        self._lockstep = lockstep
+        self._lead: Lead | None = None
+        self._until = FAR
+        self._longest = FIRST
+
+    def begin(self, until: int = FAR) -> Lead | None:
+        """From here on, and no further than ``until``; None where nothing can be led."""
+        lockstep = self._lockstep
+        self._until = until
+        if lockstep.divergence is not None:
+            return None
+        if self._lead is None or self._lead.machines is not lockstep.machines:
+            self.close()
+            everybody = len(lockstep.machines) == len(self._histories)
+            if everybody and Lead.may_lead(lockstep.machines):
+                self._lead = Lead(lockstep.machines, lockstep, self)
+        return self._lead
+
+    def pause(self) -> None:
+        """For now the machines are to be looked at, and stepped."""
+        if self._lead is not None:
+            self._lead.pause()
+
+    def close(self) -> None:
+        """For good."""
+        if self._lead is not None:
+            self._lead.close()
+            self._lead = None
+
+    # What the lead asks of the past
+
+    def keep(self) -> None:
+        """Each machine's checkpoint, if due; what has changed must have changed alike."""
+        pages = {page for history in self._histories for page in history.keep()}
+        if self._lockstep.pages_differ(pages):
+            raise LostError
+
+    def room(self) -> int:
+        """To the next checkpoint, the next key typed, or the place to stop at."""
+        assert self._lead is not None
+        took, self._lead.took = self._lead.took, 0.0
+        if took > SLOW:
+            self._longest = max(SHORTEST, self._longest // 2)
+        elif 0 < took < BRISK:
+            self._longest = min(INTERVAL, self._longest * 2)
+        now = self._histories[0].machine.vmm.instructions
+        return min(self._longest, self._until - now, *(history.room() for history in self._histories))
+
+    def go_back(self) -> int:
+        """All to the same checkpoint, the last that can be trusted."""
+        now = max(history.machine.vmm.instructions for history in self._histories)
+        for history in self._histories:
+            history.back_from(now)
+        there = min(history.machine.vmm.instructions for history in self._histories)
+        for history in self._histories:
+            history.seek(there)
+        return there

@@ -1,0 +1,100 @@
+"""A live session that hurries: led to where stepping would have come, with its past as dense as ever."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import closing
+
+import pytest
+from machine_lab import EXIT, needs_assembler, program, require
+
+from cores import fast_forward
+from cores.lead import Lead
+from cores.live import LiveSession
+from cores.session import Options
+from cores.x86.instruction import Reason
+
+pytestmark = needs_assembler
+
+LOOP = """
+    mov ecx, {turns}
+1:  add rax, rcx
+    mov [0x50000], rax
+    dec ecx
+    jnz 1b
+"""
+AT_OUT = 2 * (1 + 4 * 4_000) + 2
+SOURCE = LOOP.format(turns=4_000) * 2 + "mov al, 65\nmov dl, al\nout 0xe9, al\nin al, 0x64\n" + EXIT
+
+
+@pytest.fixture(params=["trap:native", "trap:portable", "kvm"])
+def session(request: pytest.FixtureRequest) -> Iterator[LiveSession]:
+    """The interpreter and a core that runs here."""
+    require(request.param)
+    options = Options(cores=("interpreter", request.param), ram=2 << 20)
+    with closing(LiveSession(program(SOURCE), options)) as live:
+        yield live
+
+
+def run(live: LiveSession) -> None:
+    """To the end."""
+    while live.run(0.5):
+        assert live.snapshot().divergence is None
+
+
+def states(live: LiveSession) -> list[tuple[int, ...]]:
+    return [machine.cpu.state() for machine in live.machines]
+
+
+def test_it_comes_where_steps_come(session: LiveSession, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same registers, counts and exits, at the end and in the middle, as without leading."""
+    run(session)
+    ends = states(session), [machine.vmm.trace.by_reason for machine in session.machines]
+    session.go_to(20_001)
+    middle = states(session)
+    monkeypatch.setattr(Lead, "may_lead", lambda machines: False)
+    session.restart()
+    session.go_to(20_001)
+    assert states(session) == middle
+    run(session)
+    assert (states(session), [machine.vmm.trace.by_reason for machine in session.machines]) == ends
+
+
+def test_it_hurries(session: LiveSession, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Most of a long way is led, and a checkpoint is due every 5,000 instructions all the same."""
+    led: list[int] = []
+    go = Lead._go
+    monkeypatch.setattr(Lead, "_go", lambda lead, limit: (go(lead, limit), led.append(limit))[0])
+    session.go_to(AT_OUT)
+    assert sum(led) > 0.8 * AT_OUT
+    assert max(led) <= fast_forward.INTERVAL
+    assert [machine.vmm.instructions for machine in session.machines] == [AT_OUT] * 2
+
+
+def test_the_next_exit_is_not_passed(session: LiveSession) -> None:
+    """Far away, and all machines stand behind it and nothing else."""
+    while not session.next_exit(Reason.IO):
+        pass
+    assert [machine.vmm.instructions for machine in session.machines] == [AT_OUT + 1] * 2
+    assert all(machine.board.console == b"A" for machine in session.machines)
+
+
+def test_what_was_typed_comes_at_its_time(session: LiveSession) -> None:
+    """A key struck in the middle of a long way, gone back before, and led past again."""
+    session.go_to(15_000)
+    session.key("a")
+    run(session)
+    after = states(session)
+    session.go_to(3_000)
+    run(session)
+    assert states(session) == after
+
+
+def test_going_back_is_exact(session: LiveSession) -> None:
+    """Every instruction that was led past can be had again, one before the other."""
+    session.go_to(AT_OUT)
+    session.step_back()
+    before = states(session)
+    session.step_back()
+    session.step()
+    assert states(session) == before
