@@ -455,8 +455,8 @@ class Vmm:
         return GuestFault(vector, error, address)
 
     def demand_code(self, insn: Instruction) -> None:
-        """Raises Unsupported for an instruction of which some byte is in no RAM; a translator says #UD to
-        it, and the bridge would execute it."""
+        """Raises Unsupported for an instruction of which some byte is in no RAM; a translator says #UD
+        to it, and the bridge would execute it."""
         for rip in (self.cpu.rip, self.cpu.rip + insn.length - 1):
             if not self.memory.is_ram(self.mmu.translate(rip & MASK64, execute=True)):
                 raise self.no_code(rip)

@@ -203,8 +203,8 @@ MUTATIONS = (
     Mutation(
         "exits an instruction late",
         "cores/vmm.py",
-        "        at, ring = self.cpu.rip, self.cpu.cpl\n        if insn.reason",
-        "        at, ring = None, self.cpu.cpl\n        if insn.reason",
+        "            self._record_at(at, insn.code, reason, handled, why, ring)",
+        "            self._record_at(cpu.rip, insn.code, reason, handled, why, ring)",
         ("tests/cores/test_vmm.py", "tests/app/test_cli.py"),
     ),
     Mutation(
