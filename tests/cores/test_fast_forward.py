@@ -1,4 +1,4 @@
-"""A live session that hurries: led to where stepping would have come, with its past as dense as ever."""
+"""A live session that hurries: led to where steps would have come, its past as dense as ever."""
 
 from __future__ import annotations
 
