@@ -28,6 +28,7 @@ from .engines.base import (
     Stepped,
     SystemCall,
 )  # fmt: skip
+from .errors import EngineError
 from .report import Stop
 from .vmm import IO, Vmm
 from .x86.faults import GuestFault, Unsupported
@@ -51,7 +52,7 @@ UNPATCHED = (
 class Alarm:
     """Interrupts an engine when the time set has come, from a thread of its own.
 
-    rang: it has done so since the time was set."""
+    rang: it has done so since the time was set. Raises EngineError where no thread can be had."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
@@ -60,7 +61,10 @@ class Alarm:
         self._closed = False
         self.rang = False
         self._thread = threading.Thread(target=self._watch, name="device alarm", daemon=True)
-        self._thread.start()
+        try:
+            self._thread.start()
+        except RuntimeError as error:
+            raise EngineError(f"this host gives no thread to keep the time: {error}") from None
 
     def set(self, at: int | None) -> None:
         """Ring when ``perf_counter_ns()`` reaches ``at``; None: not at all."""

@@ -126,7 +126,7 @@ class Lead:
         self._retreat = retreat
         self._leader = next(m for m in machines if m.engine.traits.leads)
         self._followers = [m for m in machines if m is not self._leader]
-        self._alarms = {m: Alarm(m.engine) for m in self._followers}
+        self._alarms: dict[Machine, Alarm] = {}
         self._leading = False  # have they been led since the last checkpoint?
         self._steps = WARM_UP  # to go before the next stretch
         self._after_trouble = AFTER_TROUBLE
@@ -216,7 +216,10 @@ class Lead:
     def _follow(self, machine: Machine, leader: Machine, done: int) -> None:
         """Take a machine to where the leader is. Raises LostError."""
         began = perf_counter()
-        follower = _Follower(machine, leader.cpu.rip, self._alarms[machine], trapped=self._traps)
+        alarm = self._alarms.get(machine)
+        if alarm is None:
+            alarm = self._alarms[machine] = Alarm(machine.engine)
+        follower = _Follower(machine, leader.cpu.rip, alarm, trapped=self._traps)
         follower.go(done, leader.cpu.gpr)
         machine.seconds += perf_counter() - began
         machine.vmm.instructions += done

@@ -17,6 +17,8 @@ _GENERAL = struct.Struct("<18Q")
 _SEGMENT = struct.Struct("<I4xQII")
 _MSRS = struct.Struct("<QQQQQQ")
 _U32, _U64 = struct.Struct("<I"), struct.Struct("<Q")
+_NOTHING = 0xFFFF_FFFF
+"""In flight, where no exception is being delivered."""
 
 # Bits of QEMU's hflags: what the translator must know.
 _H_SHADOW, _H_CS32, _H_SS32, _H_ADDSEG, _H_PE = 1 << 3, 1 << 4, 1 << 5, 1 << 6, 1 << 7
@@ -76,7 +78,11 @@ class RegisterTransfer:
             self._privileged = _privileged(cpu)
 
     def forget(self) -> None:
-        """Unicorn's registers may have changed: write all of them at the next ``enter``."""
+        """Unicorn may have met faults of its own: it is to forget them, and all its registers are
+        written at the next ``enter``."""
+        self._unicorn.save()
+        _U32.pack_into(self._buffer, self._layout.in_flight, _NOTHING)
+        self._unicorn.restore()
         self._privileged = ()
 
     def undo(self, cpu: VirtualCpu) -> None:
@@ -94,7 +100,7 @@ class RegisterTransfer:
         address = _U64.unpack_from(buffer, layout.cr + 16)[0]
         if self._privileged:
             _U64.pack_into(buffer, layout.cr + 16, self._privileged[4])
-        _U32.pack_into(buffer, layout.in_flight, 0xFFFFFFFF)
+        _U32.pack_into(buffer, layout.in_flight, _NOTHING)
         self._unicorn.restore()
         return error, address
 
