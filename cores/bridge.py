@@ -22,6 +22,7 @@ from .errors import EngineError
 from .patience import Patience
 from .ram import BRIDGE_PAGE
 from .shadow import ShadowPages
+from .translated import demand_code
 from .window import Window
 from .x86.encoding import parse
 from .x86.faults import GuestFault, Unsupported
@@ -63,7 +64,7 @@ class Bridge:
         if insn.sensitivity is not Sensitivity.ORDINARY and not silent:
             vmm.emulate(insn, "met where the CPU cannot reach it")
             return
-        vmm.demand_code(insn)
+        demand_code(insn, cpu, vmm.mmu, vmm.memory)
         if insn.floating and not vmm.pure:
             check_floating(insn, cpu)
         handler = _handler(insn)

@@ -17,6 +17,7 @@ from .errors import EngineError
 from .patch import Patcher, is_indirect
 from .patience import Patience
 from .shadow import Filled, ShadowPages
+from .translated import no_code
 from .window import Window
 from .x86.faults import GuestFault
 from .x86.floating import check_floating
@@ -143,7 +144,7 @@ class HiddenFaults:
                 return True
             case Filled.DEVICE:
                 if (address - self.cpu.rip) & MASK64 < insn.length:
-                    raise self.vmm.no_code(address)
+                    raise no_code(address)
                 return window.open(address)
             case Filled.CODE:
                 revealed.add(address & -PAGE)

@@ -47,6 +47,7 @@ from .patience import Patience
 from .report import Stop
 from .shadow import ShadowPages
 from .trace import ExitEvent, Trace, TraceMark
+from .translated import Translated
 from .virtual_cpu import VirtualCpu
 from .x86 import interrupts
 from .x86.decode import Truncated, decode
@@ -54,17 +55,10 @@ from .x86.faults import GuestFault, Unsupported, undefined_opcode
 from .x86.floating import check_floating
 from .x86.instruction import Instruction, Reason, Sensitivity
 from .x86.iterations import one_iteration
-from .x86.operand_checks import (
-    LOADS_MXCSR,
-    address_fault,
-    beyond_canonical,
-    check_mxcsr,
-    check_operands,
-    mistranslated,
-)  # fmt: skip
+from .x86.operand_checks import address_fault, beyond_canonical
 from .x86.paging import PAGE, Mmu
-from .x86.registers import MASK64, RSP, VECTOR_NAMES, Flag, PageFault, Vector
-from .x86.touched import accesses, next_accesses, touched
+from .x86.registers import MASK64, RSP, VECTOR_NAMES, Flag, Vector
+from .x86.touched import accesses, touched
 from .x86.undefined import keeps_memory, settle
 
 NEVER = 1 << 63
@@ -133,7 +127,7 @@ class Vmm:
         if self.trap:
             self.trap.pure = pure
         self.shadow = ShadowPages(self.trap, memory, cpu, self.mmu) if self.trap else None
-        self._translated = not engine.traits.native
+        self.translated = None if engine.traits.native else Translated(cpu, self.mmu, memory)
         self.hidden = HiddenFaults(self, self.trap, self.shadow) if self.trap and self.shadow else None
         self.trace = Trace()
         self.instructions = 0
@@ -253,13 +247,7 @@ class Vmm:
         if insn.sensitivity is ORDINARY:
             if insn.floating and not (self.pure and self.trap):
                 check_floating(insn, self.cpu)  # on a trap core CR0.TS and EM are virtual
-            if self._translated:
-                if insn.access or insn.implicit:
-                    check_operands(insn, self.cpu, self.mmu.translate)
-                if insn.mnemonic in LOADS_MXCSR:
-                    check_mxcsr(insn, self.cpu, self.mmu.read)
-                return not mistranslated(insn)
-            return True
+            return self.translated is None or self.translated.may_run(insn)
         # lesson: may-the-cpu-have-it
         # On a trap core: a privileged instruction, yes, for the CPU will refuse it and so tell us. What
         # it would execute without a word, no; unless this is textbook trap-and-emulate.
@@ -348,15 +336,15 @@ class Vmm:
 
     def _faulted(self, insn: Instruction, fault: Fault) -> bool:
         """The executing CPU refused ``insn``; see ``came_back``."""
-        vector, hidden = fault.vector, self.hidden
-        if vector == Vector.UD and self._translated and insn.mnemonic in REFUSED:
-            self.demand_code(insn)
+        vector, hidden, translated = fault.vector, self.hidden, self.translated
+        if vector == Vector.UD and translated and insn.mnemonic in REFUSED:
+            translated.demand_code(insn)
             self._bridge(insn)
             return True
         if hidden is None:
             raise self.guests_own(vector, fault.error, fault.address, insn)
         if vector == Vector.PF and fault.address is not None:
-            if self._translated and beyond_canonical(insn, self.cpu):
+            if translated and beyond_canonical(insn, self.cpu):
                 raise address_fault(insn, self.cpu)
             return hidden.serve(insn, fault.address)
         if vector == Vector.GP and hidden.at_patch():
@@ -444,41 +432,9 @@ class Vmm:
         """What the executing CPU said about an ordinary instruction is what the virtual one says."""
         if error is None and vector in (Vector.GP, Vector.SS, Vector.AC):
             error = 0
-        if self._translated and vector == Vector.UD:
-            self.demand_code(insn)
-        if self._translated and vector == Vector.GP and error == 0:
-            return address_fault(insn, self.cpu)  # a translator does not tell #SS from #GP
-        if self._translated and vector == Vector.PF and beyond_canonical(insn, self.cpu):
-            return address_fault(insn, self.cpu)
-        if self._translated and vector == Vector.PF and error is not None and address is not None:
-            return self._page_fault(insn, error, address)
+        if self.translated is not None:
+            return self.translated.fault(insn, vector, error, address)
         return GuestFault(vector, error, address)
-
-    def demand_code(self, insn: Instruction) -> None:
-        """Raises Unsupported for an instruction of which some byte is in no RAM; a translator says #UD
-        to it, and the bridge would execute it."""
-        for rip in (self.cpu.rip, self.cpu.rip + insn.length - 1):
-            if not self.memory.is_ram(self.mmu.translate(rip & MASK64, execute=True)):
-                raise self.no_code(rip)
-
-    def no_code(self, rip: int) -> Unsupported:
-        """An ordinary instruction was fetched from where no RAM is."""
-        return Unsupported(
-            f"the guest executes a device's memory, at {rip:#x}: this platform's devices hold no code"
-        )
-
-    def _page_fault(self, insn: Instruction, error: int, address: int) -> GuestFault:
-        """A CPU asks for the right to write before it reads what it will write back (ADD [m], r), and
-        for the first of two pages first; a translator faults on the read, or on the second page."""
-        for gva, length, store in next_accesses(insn, self.cpu):
-            if store and gva <= address < gva + length:
-                error |= PageFault.W
-                if (gva ^ address) & -PAGE:
-                    try:
-                        self.mmu.translate(gva, write=True)
-                    except GuestFault as first:
-                        return first
-        return GuestFault(Vector.PF, error, address)
 
     def reflect(self, fault: GuestFault) -> None:
         """Deliver an exception to the guest's handler."""
