@@ -6,20 +6,20 @@ import os
 
 from cores.loader import load_program
 from cores.program import Program
-from cores.shipped import guests
+from cores.shipped import programs
 
 FIRST = "hello"
 """The guest that is shown when nothing is asked for."""
 
 
 def guest_names() -> list[str]:
-    return [guest.stem for guest in guests()]
+    return [guest.stem for guest in programs()]
 
 
 def path_of(name: str) -> str:
-    """A guest's name becomes the path of its source, unless there is a file of that name."""
+    """A guest's name becomes the path of what is run, unless there is a file of that name."""
     if not os.path.exists(name):
-        for guest in guests():
+        for guest in programs():
             if guest.stem == name:
                 return os.path.relpath(guest) if guest.is_relative_to(os.getcwd()) else str(guest)
     return name

@@ -23,6 +23,12 @@ def guests() -> tuple[Path, ...]:
     return tuple(sorted((ASSETS / "guests").glob("*.s")))
 
 
+def programs() -> tuple[Path, ...]:
+    """All that can be run, by name: these sources, and what no assembler of ours makes."""
+    others = [path for ending in ("*.elf", "*.m68k") for path in (ASSETS / "guests").glob(ending)]
+    return tuple(sorted((*guests(), *others)))
+
+
 def image_of(source: bytes) -> Image | None:
     """The image of a shipped guest, recognized by its source text; None for any other source."""
     return _images().get(_digest(source))

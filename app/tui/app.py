@@ -24,7 +24,7 @@ from cores.errors import RingscopeError
 
 from . import picture, settings
 from .glyphs import for_this_terminal
-from .guests import shipped
+from .guests import disk_of, shipped
 from .screens.editor import EditorScreen
 from .screens.home import Ability, HomeScreen, Probe
 from .screens.machines import MachinesScreen
@@ -37,7 +37,8 @@ if TYPE_CHECKING:
     from lessons.script import Lesson
 
 OpenProgram = Callable[[str, str | None], Opener]
-"""A path, and that of a data disk (None: as on the command line; "": none) -> how to start its
+"""A path, and that of a data disk (None: as on the command line, else the one that a shipped guest
+needs; "": none) -> how to start its
 session, in the worker's thread. Raises InputError for bad input."""
 
 INTERRUPTED = 130
@@ -200,7 +201,7 @@ class RingscopeApp(App[int]):
         for binding in (*bindings(type(screen)), *bindings(RingscopeApp)):
             if binding.description and binding.description not in named:
                 named.add(binding.description)
-                keys = binding.key.replace(",", " or ").replace("question_mark", "?")
+                keys = binding.key.replace("question_mark,f1", "? or F1").replace(",", " or ")
                 yield SystemCommand(binding.description, keys, _runner(screen, binding.action))
 
 
@@ -245,6 +246,8 @@ def interface(path: str | None, options: Options) -> RingscopeApp:
         if is_saved(chosen):
             return lambda: reopen(chosen)
         program = load(chosen, options.ram)
+        if disk is None and not options.disk:
+            disk = disk_of(chosen)
         mine = options if disk is None else replace(options, disk=disk or None, disk_write=False)
         if disk:
             Disk(disk).close()  # a mistake is said now, with the old session still on the screen
@@ -255,7 +258,8 @@ def interface(path: str | None, options: Options) -> RingscopeApp:
         return lambda: LiveSession(program, mine)
 
     if path is not None:
-        return RingscopeApp(open_program, probe_cores, open_program(path, None))
+        asked = None if options.disk else ""  # the command line alone says what disk its program has
+        return RingscopeApp(open_program, probe_cores, open_program(path, asked))
     return RingscopeApp(open_program, probe_cores)
 
 

@@ -26,6 +26,8 @@ class Glyphs:
     read: str
     equal: str
     unequal: str
+    done: str
+    """A lesson played to its end."""
     dot: str
     block: str
     mark: str
@@ -40,13 +42,13 @@ class Glyphs:
 
 UNICODE = Glyphs(
     corners=("╭", "╮", "╰", "╯"), across="─", down="│", next="▸", exits="⇄", direct="│", silent="~",
-    changed="*", read="‹", equal="=", unequal="≠", dot="·", block="█", mark="┼", now="●",
+    changed="*", read="‹", equal="=", unequal="≠", done="✓", dot="·", block="█", mark="┼", now="●",
     breakpoint="◆", cursor="›", more="…",
 )  # fmt: skip
 
 ASCII = Glyphs(
     corners=("+", "+", "+", "+"), across="-", down="|", next=">", exits="<=>", direct="|", silent="~",
-    changed="*", read="<", equal="=", unequal="#", dot="-", block="#", mark="+", now="O",
+    changed="*", read="<", equal="=", unequal="#", done="x", dot="-", block="#", mark="+", now="O",
     breakpoint="@", cursor="]", more=">",
 )  # fmt: skip
 

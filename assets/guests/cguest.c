@@ -1,4 +1,5 @@
-/* e = 1 + 1/1! + 1/2! + ..., in SSE registers. A C program needs no library to be a guest:
+/* cguest: a C program: e = 1 + 1/1! + 1/2! + ..., in SSE registers.
+ * It needs no library to be a guest:
  * gcc -O2 -ffreestanding -nostdlib -static -no-pie -s -o cguest.elf cguest.c
  */
 static void out(unsigned short port, char byte) { __asm__ volatile("outb %0, %1" ::"a"(byte), "Nd"(port)); }

@@ -1,4 +1,4 @@
-# hello: prints a line on the debug console, one byte at a time, and ends with status 0.
+# hello: prints a line, byte by byte, and ends with status 0.
 #
 # Everything here runs on the CPU itself, but for two kinds of instruction that reach out of the
 # guest: `out 0xe9, al`, which puts a character on the console, and the `out` that ends the machine.

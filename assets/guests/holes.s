@@ -1,4 +1,4 @@
-# holes: asks each instruction that should have trapped, and did not, what it knows.
+# holes: what instructions that should trap, and do not, tell.
 #
 # An instruction is sensitive if it shows or changes the machine itself: its tables, its flags, its
 # ring. Trap-and-emulate needs all of them to fault outside ring 0. On x86 these do not. A guest

@@ -1,4 +1,4 @@
-# primes: counts the primes below 2000 by trial division, then prints how many there are.
+# primes: counts the primes below 2000 by trial division.
 #
 # Pure computation. Loads, divisions, compares and jumps mean the same in every ring, so the CPU
 # runs them directly: not one exit until the number is printed. Watch the trap core's efficiency.

@@ -1,4 +1,4 @@
-# tasks: two programs at ring 3, each alone in the world, as far as it can tell.
+# tasks: two programs at ring 3, each alone as far as it can tell.
 #
 # Both run the same code at 0x40000000 and keep a secret at 0x40001000: the same virtual address,
 # another page. The timer takes the CPU from one and gives it to the other, eight times. Then each

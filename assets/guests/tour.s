@@ -1,4 +1,4 @@
-# tour: one of every privileged instruction, as a kernel would use them while it boots.
+# tour: one of every privileged instruction, as kernels use them.
 # Each believes that it rules the computer. On the trap core each faults in ring 3, and the VMM
 # does to a virtual CPU what was meant for the real one. A dot is printed after each group.
 

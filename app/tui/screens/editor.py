@@ -14,17 +14,20 @@ from textual.widgets import TextArea
 
 from cores.errors import InputError
 
+from .. import help_topics
 from ..rows import EMPTY, Row, fit, printable, row
 from ..widgets.assembly_area import AssemblyArea
 from ..widgets.keys import Hint, Keys
 from ..widgets.line_view import LineView
 from .ask import Ask
+from .help import HelpSheet
 
 HINTS: list[Hint] = [
     ("F5", "run", "run"),
     ("F2", "assemble", "assemble"),
     ("ctrl+s", "save", "save"),
-    ("F1", "template", "template"),
+    ("F3", "template", "template"),
+    ("F1", "help", "help"),
     ("Esc", "back", "leave"),
 ]
 
@@ -92,7 +95,8 @@ class EditorScreen(Screen[None]):
         Binding("f5", "run", "Save, assemble and run", priority=True),
         Binding("f2", "assemble", "Assemble", priority=True),
         Binding("ctrl+s", "save", "Save", priority=True),
-        Binding("f1", "template", "Begin from the next template", priority=True),
+        Binding("f3", "template", "Begin from the next template", priority=True),
+        Binding("f1", "help", "Help", priority=True),
         Binding("escape", "leave", "Leave the editor", priority=True),
     ]
 
@@ -180,6 +184,9 @@ class EditorScreen(Screen[None]):
         self._path, self._saved = "", TEMPLATES[name]
         self.area.text = TEMPLATES[name]
         self.area.border_title = f"new guest: {name}"
+
+    def action_help(self) -> None:
+        self.app.push_screen(HelpSheet(help_topics.EDITOR, self.query_one(Verdict).glyphs))
 
     def action_leave(self) -> None:
         if self.area.text != self._saved and not self._warned:

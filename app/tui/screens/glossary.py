@@ -2,25 +2,36 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from textual.app import ComposeResult
+from textual.binding import BindingType
 from textual.widgets import OptionList, Static
 
 from app.lesson_text import plain
 from lessons import glossary
 
+from .. import help_topics
+from ..glyphs import UNICODE
+from .help import HelpSheet
 from .pick import Pick
 
 
 class GlossaryScreen(Pick):
     """What is searched for may stand in a word's explanation too."""
 
-    HOW = "up, down: choose    Esc: close"
+    BINDINGS: ClassVar[list[BindingType]] = [("f1", "help", "Help")]
+    HOW = "up, down: choose    F1: help    Esc: close"
 
     def __init__(self, in_sight: str = "") -> None:
         """in_sight: text that is on the screen now; the words in it come first."""
         self._terms = glossary.terms()
         here = glossary.occurring(in_sight)
         super().__init__("Glossary", [*here, *(term for term in self._terms if term not in here)])
+
+    def action_help(self) -> None:
+        glyphs = getattr(self.app, "glyphs", UNICODE)
+        self.app.push_screen(HelpSheet(help_topics.GLOSSARY, glyphs))
 
     def explanation(self) -> ComposeResult:
         yield Static("", id="explanation", markup=False)

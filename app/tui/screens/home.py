@@ -6,7 +6,7 @@ import textwrap
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from textual import work
 from textual.app import ComposeResult
@@ -18,22 +18,28 @@ from textual.screen import Screen
 from textual.widgets import OptionList
 from textual.widgets.option_list import Option
 
+from app.programs import FIRST
 from cores.errors import RingscopeError
 
+from .. import help_topics
 from ..glyphs import UNICODE, Glyphs
 from ..guests import Guest, shipped
 from ..machine_parts import KINDS, kind
 from ..rows import EMPTY, Row, boxed, fit, printable, row, row_width
 from ..widgets.keys import Hint, Keys
 from ..widgets.line_view import LineView
+from .about import About
 from .ask import Ask
-from .help import help_sheet
+from .help import HelpSheet
+
+if TYPE_CHECKING:
+    from lessons.script import Lesson
 
 HINTS: list[Hint] = [
-    ("Enter", "run the guest", "run_chosen"),
+    ("Enter", "run", "run_chosen"),
     ("o", "open a file", "open"),
     ("i", "edit a copy", "edit"),
-    ("c", "write a new guest", "create"),
+    ("c", "new guest", "create"),
     ("G", "glossary", "glossary"),
     ("?", "help", "help"),
     ("q", "quit", "app.quit"),
@@ -80,7 +86,7 @@ class Abilities(LineView):
         body: list[Row] = [EMPTY]
         if self.found is None:
             body.append(row(("looking ...", "dim")))
-        short = height < 20
+        short = self.screen.has_class("-narrow")
         for ability in self.found or []:
             role = kind(ability.core) if ability.available else "dim"
             state = ("runs here", "strong") if ability.available else ("not here ", "dim")
@@ -96,6 +102,8 @@ class Abilities(LineView):
         if short:
             body = [*body[1:], EMPTY]
         body += [row((line, "comment")) for line in textwrap.wrap(ABOUT, inner)]
+        if len(body) > height - 2:  # long reasons: rather these than the gaps
+            body = [line for line in body if line != EMPTY]
         return boxed(row((" This machine ", "strong")), body, width, height, self.glyphs, "faint")
 
 
@@ -108,16 +116,17 @@ class Masthead(LineView):
 
 
 def _described(guest: Guest) -> Content:
-    return Content.assemble((f"{guest.path.stem:<10} ", "bold"), (guest.summary, "dim"))
+    return Content.assemble((f"{guest.name:<12}", "bold"), (guest.summary, "dim"))
 
 
-def _lessons() -> list[tuple[str, str, bool]]:
-    """(name, title, played to its end) of the course; none where it cannot be read."""
+def _lessons() -> list[tuple[Lesson, bool]]:
+    """The course, each lesson with whether it has been played to its end; nothing where it cannot be
+    read."""
     from lessons import library, progress
 
     try:
         played = {name for name, record in progress.load().items() if record.done}
-        return [(lesson.name, lesson.title, lesson.name in played) for lesson in library.course()]
+        return [(lesson, lesson.name in played) for lesson in library.course()]
     except RingscopeError:
         return []
 
@@ -130,9 +139,11 @@ class HomeScreen(Screen[None]):
         Binding("i", "edit", "Edit a copy of the guest"),
         Binding("c", "create", "Write a new guest"),
         Binding("G", "glossary", "Glossary"),
-        Binding("question_mark", "help", "Help"),
+        Binding("question_mark,f1", "help", "Help"),
     ]
-    HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (96, "-wide")]  # noqa: RUF012 - Textual's own declaration
+    # Textual declares these as instance variables.
+    HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (96, "-wide"), (140, "-broad")]  # noqa: RUF012
+    VERTICAL_BREAKPOINTS = [(0, "-low"), (38, "-high")]  # noqa: RUF012
 
     class Opened(Message):
         """Run this program."""
@@ -161,6 +172,7 @@ class HomeScreen(Screen[None]):
         self._last = last
         self._probe = probe
         self._guests = shipped()
+        self._course: dict[str, Lesson] = {}
 
     @property
     def glyphs(self) -> Glyphs:
@@ -179,7 +191,9 @@ class HomeScreen(Screen[None]):
                     id="guests",
                     markup=False,
                 )
-            yield Abilities()
+            with Vertical(id="facts"):
+                yield Abilities()
+                yield About()
         yield Keys(HINTS)
 
     def _options(self) -> list[Option | None]:
@@ -196,17 +210,22 @@ class HomeScreen(Screen[None]):
         found = _lessons()
         self.app.call_from_thread(self._add_lessons, found)
 
-    def _add_lessons(self, found: list[tuple[str, str, bool]]) -> None:
+    def _add_lessons(self, found: list[tuple[Lesson, bool]]) -> None:
         options = self.query_one(OptionList)
         if found:
             options.add_option(None)
-        for number, (name, title, done) in enumerate(found, 1):
-            mark = self.glyphs.equal if done else " "
-            words = Content.assemble((f"lesson {number:>2} {mark} ", "bold"), (title, "dim"))
-            options.add_option(Option(words, id=LESSON + name))
+        for number, (lesson, done) in enumerate(found, 1):
+            self._course[lesson.name] = lesson
+            mark = self.glyphs.done if done else " "
+            words = Content.assemble((f"lesson {number:>2} {mark} ", "bold"), (lesson.title, "dim"))
+            options.add_option(Option(words, id=LESSON + lesson.name))
 
     def on_mount(self) -> None:
-        self.query_one("#guests").focus()
+        options = self.query_one(OptionList)
+        options.focus()
+        if options.get_option_at_index(0).id != self._last:
+            first = next((g.path for g in self._guests if g.name == FIRST), None)
+            options.highlighted = 0 if first is None else options.get_option_index(f"{GUEST}{first}")
         self.list_lessons()
         self.look()
 
@@ -215,6 +234,16 @@ class HomeScreen(Screen[None]):
         """Probing a core may start a process: not on the interface's thread."""
         found = self._probe()
         self.app.call_from_thread(self.query_one(Abilities).show, found)
+
+    def on_option_list_option_highlighted(self, event: OptionList.OptionHighlighted) -> None:
+        chosen = event.option.id or ""
+        if chosen.startswith(LESSON):
+            self.query_one(About).show_lesson(self._course[chosen.removeprefix(LESSON)])
+        elif chosen.startswith(GUEST):
+            path = Path(chosen.removeprefix(GUEST))
+            self.query_one(About).show_guest(next(g for g in self._guests if g.path == path))
+        else:
+            self.query_one(About).show_path(chosen)
 
     def on_option_list_option_selected(self, event: OptionList.OptionSelected) -> None:
         chosen = event.option.id or ""
@@ -250,4 +279,4 @@ class HomeScreen(Screen[None]):
         self.app.push_screen(GlossaryScreen())
 
     def action_help(self) -> None:
-        self.app.push_screen(help_sheet(self.glyphs))
+        self.app.push_screen(HelpSheet(help_topics.HOME, self.glyphs))

@@ -21,7 +21,9 @@ from lessons.script import Lesson
 from lessons.stage import AnyStage
 from lessons.values import short
 
+from .. import help_topics
 from ..autoplay import Autoplay
+from ..help_topics import Topic
 from ..settings import Settings
 from ..widgets.inside import Inside
 from ..widgets.keys import Hint
@@ -280,6 +282,11 @@ class LessonScreen(MachinesScreen):
         if self._player is not None and self._player.ended:
             return "The end. Enter: leave"
         return "Enter: go on   Backspace: back" if self.worker.idle else "..."
+
+    def topic(self) -> Topic:
+        """The lesson, unless something is looked at beside it."""
+        topic = super().topic()
+        return help_topics.LESSON if topic is help_topics.MACHINES else topic
 
     def action_leave(self) -> None:
         if self.query_one(Inside).tab or self.selected is not None:

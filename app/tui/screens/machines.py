@@ -16,6 +16,8 @@ from app.worker import Worker, alive
 from cores.look import EventsLook, EventsSight, Look
 from cores.report import MachineSnapshot, SessionSnapshot, Stop
 
+from .. import help_topics
+from ..help_topics import Topic
 from ..machine_parts import View, kind
 from ..settings import Settings
 from ..switch_rows import VIEWS, Events
@@ -27,7 +29,7 @@ from ..widgets.machine_pane import MachinePane
 from ..widgets.properties import Properties
 from ..widgets.switches import Switches
 from ..widgets.timeline import Timeline
-from .help import help_sheet
+from .help import HelpSheet
 from .looking import MACHINES, LookingScreen
 from .session import SPEEDS
 
@@ -101,7 +103,7 @@ class MachinesScreen(LookingScreen):
         Binding("L", "disk", "Load a disk image"),
         Binding("S", "save_session", "Save the session"),
         Binding("G", "glossary", "Glossary"),
-        Binding("question_mark", "help", "Help"),
+        Binding("question_mark,f1", "help", "Help"),
         Binding("escape", "leave", "Leave"),
     ]
     # Textual declares these as instance variables.
@@ -276,8 +278,16 @@ class MachinesScreen(LookingScreen):
         if self.snapshot is not None:
             self.post_message(self.Edit(self.snapshot.path))
 
+    def topic(self) -> Topic:
+        """What has the keys now: the cursor, the inside of a machine, its exits, or the machines."""
+        if self.cursor is not None:
+            return help_topics.CURSOR
+        if tab := self.query_one(Inside).tab:
+            return help_topics.INSIDE[tab]
+        return help_topics.MACHINES if self.selected is None else help_topics.VIEWS[VIEWS[self.mode]]
+
     def action_help(self) -> None:
-        self.app.push_screen(help_sheet(self.glyphs))
+        self.app.push_screen(HelpSheet(self.topic(), self.glyphs))
 
     def action_leave(self) -> None:
         if self.cursor is not None:

@@ -23,8 +23,10 @@ LABEL = 15
 class Page(LineView):
     """Rows in a frame, scrolled by whole rows when there are more than fit."""
 
-    def __init__(self, title: str, rows: list[Row], height: int) -> None:
+    def __init__(self, title: str, rows: list[Row], height: int, how: str = "") -> None:
+        """how: what other keys do, said in the lower edge."""
         super().__init__(id="page")
+        self.how = how
         self._title, self._all = title, rows
         self.styles.height = height
         self.first = 0
@@ -39,12 +41,18 @@ class Page(LineView):
         self.styles.height = min(len(self._all) + 2, max(6, self.app.size.height - 2))
         self.redraw()
 
+    def replace(self, title: str, rows: list[Row]) -> None:
+        """Other rows, from their beginning, in the same frame."""
+        self._title, self._all, self.first = title, rows, 0
+        self.redraw()
+
     def compose_rows(self, width: int, height: int) -> list[Row]:
         title = row((f" {self._title} ", "strong"))
         shown = self._all[self.first : self.first + height - 2]
         rows = boxed(title, shown, width, height, self.glyphs, "dim")
         more = len(self._all) > height - 2
-        words = " up, down: scroll   Esc: close " if more else " Esc: close "
+        how = f"{self.how}   Esc: close" if self.how else "Esc: close"
+        words = f" up, down: scroll   {how} " if more else f" {how} "
         edge = self.glyphs.across * (width - len(words) - 3)
         _, _, left, right = self.glyphs.corners
         rows[-1] = row((left + edge, "dim"), (words, "dim"), (self.glyphs.across + right, "dim"))
@@ -62,13 +70,16 @@ class Sheet(Over[None]):
         ("pagedown", "scroll_rows(10)", "Page down"),
     ]
 
+    HOW = ""
+    """What keys of its own do."""
+
     def __init__(self, title: str, rows: list[Row], width: int) -> None:
         super().__init__()
         self._title, self._rows, self._width = title, rows, width
 
     def compose(self) -> ComposeResult:
         height = min(len(self._rows) + 2, max(6, self.app.size.height - 2))
-        page = Page(self._title, self._rows, height)
+        page = Page(self._title, self._rows, height, self.HOW)
         page.styles.width = min(self._width, self.app.size.width - 2)
         yield page
 

@@ -41,11 +41,11 @@ async def test_a_guest_is_written_assembled_and_run(tmp_path: Path) -> None:
 async def test_nothing_written_is_lost() -> None:
     """Esc warns once over unsaved text, and a template does not replace it."""
     async with stage(home=True) as s:
-        await s.press("c", "f1")
+        await s.press("c", "f3")
         editor = s.app.screen
         assert isinstance(editor, EditorScreen)
         assert editor.area.text == next(iter(TEMPLATES.values()))
-        await s.press("x", "f1")
+        await s.press("x", "f3")
         await s.see("save your text first")
         await s.press("escape")
         await s.see("not saved")

@@ -6,8 +6,6 @@ import pytest
 from fake_session import PROGRAM, FakeSession
 from stage import stage
 
-from app.tui.glyphs import UNICODE
-from app.tui.screens import help
 from app.tui.screens.ask import Ask
 from app.tui.screens.home import HomeScreen
 from app.tui.screens.sheet import Sheet
@@ -201,14 +199,6 @@ async def test_pictures_are_saved(tmp_path: object, monkeypatch: pytest.MonkeyPa
     svg, text = (next(Path(str(tmp_path)).glob(f"*.{kind}")) for kind in ("svg", "txt"))
     assert "TRAP AND EMULATE" in svg.read_text(encoding="utf-8")
     assert "TRAP AND EMULATE" in text.read_text(encoding="utf-8")
-
-
-def test_help_fits_its_sheet() -> None:
-    """No line of the help is cut off."""
-    for _, keys in (*help.KEYS, ("Marks", help.marks(UNICODE))):
-        for key, words in keys:
-            assert len(key) <= 12
-            assert len(words) + 14 <= help.WIDTH - 4, words
 
 
 async def test_a_divergence_is_named() -> None:

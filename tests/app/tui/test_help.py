@@ -1,0 +1,79 @@
+"""Help is for what one looks at, and fits where it stands."""
+
+from __future__ import annotations
+
+import pytest
+from stage import stage
+
+from app.tui import help_topics
+from app.tui.glyphs import ASCII, UNICODE, Glyphs
+from app.tui.rows import row_width
+from app.tui.screens import help
+from app.tui.screens.editor import EditorScreen
+from app.tui.screens.glossary import GlossaryScreen
+from app.tui.screens.machines import MachinesScreen
+
+
+@pytest.mark.parametrize("glyphs", [UNICODE, ASCII], ids=["unicode", "ascii"])
+@pytest.mark.parametrize("topic", help_topics.TOPICS, ids=lambda topic: topic.title)
+def test_help_fits_its_sheet(topic: help_topics.Topic, glyphs: Glyphs) -> None:
+    """No line of the help is cut off, and no key runs into what it does."""
+    room = help.WIDTH - 4
+    assert all(row_width(line) <= room for line in help.topic_rows(topic, glyphs, room))
+    for _, keys in (("", topic.keys), ("", help_topics.marks(glyphs)), *help_topics.KEYS):
+        assert all(len(key) < help.KEY for key, _ in keys)
+
+
+@pytest.mark.parametrize(
+    ("keys", "topic"),
+    [
+        ([], help_topics.MACHINES),
+        (["c"], help_topics.CURSOR),
+        (["e", "e", "e", "up"], help_topics.LOG),
+        (["e", "e", "e", "up", "w"], help_topics.DIALOGUE),
+        (["e", "e", "e", "up", "w", "w"], help_topics.CHART),
+        (["m"], help_topics.MEMORY),
+        (["t"], help_topics.PAGES),
+        (["T"], help_topics.TABLES),
+        (["R"], help_topics.RINGS),
+        (["D"], help_topics.DEVICES),
+    ],
+    ids=lambda value: getattr(value, "title", None),
+)
+async def test_help_is_for_what_has_the_keys(keys: list[str], topic: help_topics.Topic) -> None:
+    """? and F1 begin with the pane or view in front, its words above its keys; both close it."""
+    async with stage(size=(80, 24)) as s:
+        for key in ("question_mark", "f1"):
+            await s.press(*(keys if key == "question_mark" else []), key)
+            await s.see(f"Help: {topic.title} ")
+            assert topic.text[0].split()[0] in s.text().splitlines()[2]
+            await s.press("pagedown", key)
+            assert isinstance(s.app.screen, MachinesScreen)
+
+
+async def test_general_keys_follow_and_pages_turn() -> None:
+    """Scrolling shows the keys that work everywhere; right and left go through the other panes."""
+    async with stage(size=(80, 24)) as s:
+        await s.press("question_mark", *["pagedown"] * 9)
+        await s.see("ctrl+c does as well")
+        await s.press("right")
+        await s.see("Help: The cursor in the code ")
+        await s.press("left", "left")
+        await s.see("Help: Guests and lessons ")
+        await s.press("escape")
+        assert isinstance(s.app.screen, MachinesScreen)
+
+
+async def test_home_editor_and_glossary_have_help() -> None:
+    """F1 everywhere, over what it is about."""
+    async with stage(size=(80, 24), home=True) as s:
+        await s.press("f1")
+        await s.see("Help: Guests and lessons ")
+        await s.press("escape", "G", "f1")
+        await s.see("Help: The glossary ")
+        await s.press("escape")
+        assert isinstance(s.app.screen, GlossaryScreen)
+        await s.press("escape", "c", "f1")
+        await s.see("Help: The editor ")
+        await s.press("f1")
+        assert isinstance(s.app.screen, EditorScreen)
