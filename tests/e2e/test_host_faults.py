@@ -363,7 +363,7 @@ def test_terminal_closed(spin: str) -> None:
         env=os.environ | {"TERM": "xterm-256color", "RINGSCOPE_CONFIG": os.devnull},
     )  # fmt: skip
     try:
-        process.expect("0 instructions", timeout=PATIENCE)
+        process.expect("0 instr", timeout=PATIENCE)
         process.send("f")
         process.expect("running", timeout=PATIENCE)
         started = [pid for pid in children(process.pid) if is_vcpu(pid)]
