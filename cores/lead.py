@@ -44,9 +44,9 @@ SHORTEST = 64
 LONGEST = 20_000_000
 CHECKPOINT_SECONDS = 0.25
 """Between checkpoints at least: one copies all of RAM, some 3 ms for 16 MiB and machine."""
-PATIENCE_NS, NS_EACH = 2_000_000_000, 20_000
-"""A follower that stays away for longer, and as long as passing a breakpoint at each instruction takes,
-is lost."""
+PATIENCE_NS, RUN_NS, PASS_NS = 2_000_000_000, 100, 40_000
+"""A follower that stays away for longer is lost: so long, and for each instruction the first, or where it
+may pass a breakpoint at each of them, the second."""
 AFTER_TROUBLE, MOST_STEPS = 1_000, 64_000
 """Steps before leading is tried again: twice as many each time that it fails at once."""
 
@@ -249,7 +249,8 @@ class _Follower:
     def go(self, count: int, gpr: list[int]) -> None:
         """Complete ``count`` instructions and have these general registers. Raises LostError when it
         comes elsewhere, or stays away."""
-        self._alarm.set(perf_counter_ns() + PATIENCE_NS + NS_EACH * count)
+        each = RUN_NS if self._trapped or self._engine.traits.counts else PASS_NS
+        self._alarm.set(perf_counter_ns() + PATIENCE_NS + each * count)
         try:
             self._go(count, gpr)
         finally:
