@@ -44,9 +44,9 @@ SHORTEST = 64
 LONGEST = 20_000_000
 CHECKPOINT_SECONDS = 0.25
 """Between checkpoints at least: one copies all of RAM, some 3 ms for 16 MiB and machine."""
-PATIENCE_NS, RUN_NS, PASS_NS = 2_000_000_000, 100, 40_000
-"""A follower that stays away for longer is lost: so long, and for each instruction the first, or where it
-may pass a breakpoint at each of them, the second."""
+PATIENCE_NS, RUN_NS, PASS_NS = 2_000_000_000, 100, 200_000
+"""A follower that stays away for longer is lost: so long, and for each instruction the first, or where
+it may pass a breakpoint at each of them, the second."""
 AFTER_TROUBLE, MOST_STEPS = 1_000, 64_000
 """Steps before leading is tried again: twice as many each time that it fails at once."""
 
