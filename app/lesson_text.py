@@ -34,7 +34,7 @@ from lessons.values import Hex, find, next_address, short
 
 WIDTH = 78
 _BOLD = re.compile(r"\*\*([^*]+)\*\*|(?<!\*)\*([^*\n]+)\*")
-_MARKS = {"direct": "|", "privileged": "<=>", "silent": "~", "absent": "x"}
+_MARKS = {"direct": "|", "privileged": "<=>", "silent": "~", "absent": "x", "data": ""}
 _REGISTERS = ("rax", "rbx", "rcx", "rdx", "rsi", "rdi", "rbp", "rsp", "rip", "rflags")
 
 

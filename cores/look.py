@@ -13,6 +13,8 @@ from . import look_tables
 from .look_paging import PagingSight, paging_sight
 from .look_tables import DevicesSight, TablesSight
 from .machine import Machine
+from .picture import code_around
+from .report import CodeLine
 from .trace import ExitEvent, Trace
 from .x86.faults import GuestFault
 from .x86.paging import PAGE, walk
@@ -67,7 +69,15 @@ class EventsLook:
     count: int
 
 
-Look = MemoryLook | PagingLook | TablesLook | DevicesLook | EventsLook
+@dataclass(frozen=True, slots=True)
+class CodeLook:
+    """The instructions before and after the one at ``address``."""
+
+    core: str
+    address: int
+
+
+Look = MemoryLook | PagingLook | TablesLook | DevicesLook | EventsLook | CodeLook
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +100,15 @@ class EventsSight:
     events: tuple[ExitEvent, ...]
 
 
-Sight = MemorySight | PagingSight | TablesSight | DevicesSight | EventsSight
+@dataclass(frozen=True, slots=True)
+class CodeSight:
+    """lines: in the order of their addresses; those before are missing where it is not known at
+    which bytes instructions begin. None at all where no instruction can be read."""
+
+    lines: tuple[CodeLine, ...]
+
+
+Sight = MemorySight | PagingSight | TablesSight | DevicesSight | EventsSight | CodeSight
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +142,8 @@ class Looks:
                 return look_tables.devices_sight(machine)
             case EventsLook(first=first, count=count):
                 return events_sight(machine.vmm.trace, first, count)
+            case CodeLook(address=address):
+                return CodeSight(code_around(machine, address))
 
     def remember(self) -> None:
         """Changes are marked against the memory as it is now."""

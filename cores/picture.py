@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 
 from .emulator import REGISTER_FILE
@@ -23,6 +24,9 @@ _KINDS = {
     Sensitivity.SILENT: "silent",
     Sensitivity.ABSENT: "absent",
 }
+_LAID_DOWN = re.compile(r"""(?:[\w.$]+:\s*)*(?P<what>\.[a-z]\w*(?:[^#"']|"(?:\\.|[^"\\])*"|'.'?)*)""")
+"""A line of data: after its labels comes a directive, not a mnemonic."""
+_MOST_DATA = 4096
 _ONLY_WRITE = frozenset({"mov", "lea", "movzx", "movsx", "movsxd", "movabs", "pop", "in"})
 
 
@@ -79,7 +83,8 @@ def take(machine: Machine, changed: frozenset[str]) -> MachineSnapshot:
         device_accesses=board.accesses, bridged=trace.bridged + machine.engine.bridged,
         console=machine.console(),
         screen=board.screen(), stop=vmm.stop, reason=vmm.reason, exit_status=vmm.exit_status,
-        code=_code(machine), events=tuple(trace.events[-EVENTS:]), notes=machine.notes(),
+        code=code_around(machine, machine.cpu.rip), events=tuple(trace.events[-EVENTS:]),
+        notes=machine.notes(),
         reads=_reads(next_insn) if next_insn else frozenset(),
         ns_by_reason={reason.value: n for reason, n in trace.ns_by_reason.items()},
     )  # fmt: skip
@@ -92,20 +97,19 @@ def _at(machine: Machine, gva: int) -> Instruction | None:
         return None
 
 
-def _code(machine: Machine) -> tuple[CodeLine, ...]:
-    """Disassembly around RIP."""
-    rip = machine.cpu.rip
-    start = _start(machine, rip)
+def code_around(machine: Machine, address: int) -> tuple[CodeLine, ...]:
+    """Disassembly around an instruction, with the source's data as it stands there."""
+    start = _start(machine, address)
     lines: list[CodeLine] = []
     at, after = start, 0
     while after < LINES_AFTER:
-        insn = _at(machine, at)
-        if insn is None:
+        size = _size(machine, at)
+        if not size:
             break
-        lines.append(_line(machine, at, insn))
-        after += at >= rip
-        at += insn.length
-    here = next((i for i, line in enumerate(lines) if line.address == rip), 0)
+        lines.append(_line(machine, at))
+        after += at >= address
+        at += size
+    here = next((i for i, line in enumerate(lines) if line.address == address), 0)
     return tuple(lines[max(0, here - LINES_BEFORE) :])
 
 
@@ -121,18 +125,40 @@ def _start(machine: Machine, rip: int) -> int:
 
 def _meets(machine: Machine, at: int, rip: int) -> bool:
     while at < rip:
-        insn = _at(machine, at)
-        if insn is None:
+        size = _size(machine, at)
+        if not size:
             return False
-        at += insn.length
+        at += size
     return at == rip
 
 
-def _line(machine: Machine, at: int, insn: Instruction) -> CodeLine:
-    return CodeLine(
-        at, insn.code, text(insn, at), source_line(machine.program, at), _KINDS[insn.sensitivity],
-        machine.vmm.trace.by_address[at],
-    )  # fmt: skip
+def _data(machine: Machine, at: int) -> int:
+    """How many bytes a line of the source has laid down here that are no instruction. 0: there is no
+    such line, or RIP is among them, and then they are one after all."""
+    lines = machine.program.lines
+    if not _LAID_DOWN.match(source_line(machine.program, at)):
+        return 0
+    end = next((to for to in range(at + 1, at + _MOST_DATA) if to in lines), machine.program.end)
+    return 0 if at <= machine.cpu.rip < end else min(end - at, _MOST_DATA)
+
+
+def _size(machine: Machine, at: int) -> int:
+    """Of what is shown in the line for this address; 0 where nothing can be read."""
+    insn = _at(machine, at)
+    return _data(machine, at) or (insn.length if insn else 0)
+
+
+def _line(machine: Machine, at: int) -> CodeLine:
+    source = source_line(machine.program, at)
+    exits = machine.vmm.trace.by_address[at]
+    laid = _LAID_DOWN.match(source)
+    if laid is not None and (size := _data(machine, at)):
+        return CodeLine(
+            at, machine.vmm.mmu.peek(at)[:size], laid["what"].strip(), source, "data", exits
+        )
+    insn = _at(machine, at)
+    assert insn is not None  # _size has read it
+    return CodeLine(at, insn.code, text(insn, at), source, _KINDS[insn.sensitivity], exits)
 
 
 def source_line(program: Program, address: int) -> str:

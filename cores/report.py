@@ -114,7 +114,8 @@ TraceLine = ExitLine | StepLine
 @dataclass(frozen=True, slots=True)
 class CodeLine:
     """A line of disassembly. text: "out dx, al". source: the program's own line, or "".
-    kind: "direct" | "privileged" | "silent" | "absent". exits: how often it has left the guest."""
+    kind: "direct" | "privileged" | "silent" | "absent"; "data": no instruction, and text is the
+    source's. exits: how often it has left the guest."""
 
     address: int
     code: bytes

@@ -243,12 +243,12 @@ def code_row(m: MachineSnapshot, line: CodeLine, view: View, width: int, glyphs:
     column = max(min(22, room // 2), width_of(text) + 1)  # where comments begin, if the text lets them
     if not comment or room - column < 8:
         column = room
-    leaves = here and gutter_role == "exit"
+    leaves, data = here and gutter_role == "exit", line.kind == "data"
     parts = row(
         (mark, "exit" if leaves else "strong" if here else "bad" if mark != " " else "text"),
         (glyphs.cursor if line.address == view.cursor else " ", "key"),
         (address + "  ", "text" if here else "dim"),
-        (fit(text, column, glyphs.more), "strong" if here else "text"),
+        (fit(text, column, glyphs.more), "strong" if here else "dim" if data else "text"),
         (fit(comment, room - column - 1, glyphs.more) + " " if column < room else "", "comment"),
         (fit(gutter, GUTTER), gutter_role),
     )
@@ -262,6 +262,8 @@ def gutter_of(m: MachineSnapshot, line: CodeLine, glyphs: Glyphs) -> tuple[str, 
     count = f" {short_count(line.exits)}" if line.exits else ""
     if line.exits and line.kind != "silent":  # an ordinary one too, when it met a device or a fault
         return f" {glyphs.exits}{count}", "exit"
+    if line.kind == "data":
+        return "", "dim"
     if kind(m.core) == "kvm":  # ring 0 of guest mode: only what reaches a device leaves it
         leaves = line.text.removeprefix("rep ").startswith(("in ", "ins", "out ", "outs"))
         return (f" {glyphs.exits}", "exit") if leaves else (f" {glyphs.direct}", "faint")

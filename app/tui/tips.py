@@ -57,6 +57,7 @@ SENSITIVE = {
     "direct": "Runs on the CPU as it is.",
     "privileged": "Privileged: in ring 3 the CPU refuses it, and the VMM does its work.",
     "silent": "Sensitive, but ring 3 may execute it and gets another result than a kernel should.",
+    "data": "Data, as the source lays it down: nothing to execute.",
     "absent": "Not a part of the CPU that the guest is promised.",
 }
 
@@ -137,6 +138,8 @@ def code_tip(m: MachineSnapshot, line: CodeLine, view: View, glyphs: Glyphs, *, 
 
 
 def gutter_tip(m: MachineSnapshot, line: CodeLine, glyphs: Glyphs) -> str:
+    if line.kind == "data":
+        return SENSITIVE["data"]
     sign, _ = gutter_of(m, line, glyphs)
     if not sign.strip():
         return "An emulator executes this: nothing ever leaves for the host."

@@ -13,7 +13,7 @@ from .. import registry
 from ..breakpoints import AtAddress, Breakpoint
 from ..errors import InputError, UnavailableError
 from ..history import Past
-from ..look import Look, MemoryLook, MemorySight, Sight
+from ..look import CodeLook, CodeSight, Look, MemoryLook, MemorySight, Sight
 from ..poke import Poke
 from ..program import Program
 from ..report import CoreReport, ExitLine, MachineSnapshot, SessionSnapshot, StepLine, Stop
@@ -21,6 +21,7 @@ from ..session import DEFAULT_CORES, DEFAULT_SECONDS, DEFAULT_STEPS, Absent, Opt
 from ..x86.instruction import Reason
 from .decode import text
 from .machine import CORE, REFUSAL, M68kMachine, M68kState
+from .picture import code
 
 NO_BUDGET = 1 << 62
 NOWHERE: frozenset[Breakpoint] = frozenset()
@@ -177,7 +178,10 @@ class ForeignSession:
         raise InputError("the state of a 68000 cannot be changed by hand")
 
     def look(self, what: Look) -> Sight | None:
-        """Its memory, by physical addresses: it has no others."""
+        """Its code and its memory, by physical addresses: it has no others."""
+        if isinstance(what, CodeLook):
+            start = self._program.start
+            return CodeSight(code(self._machine.bus, what.address, start))
         if not isinstance(what, MemoryLook):
             return None
         names = dict(zip(self._machine.state_names, self._machine.state(), strict=True))

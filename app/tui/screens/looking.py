@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from app import narration
 from app.worker import Worker
 from cores import breakpoints
-from cores.report import MachineSnapshot
+from cores.look import CodeLook, CodeSight
+from cores.report import CodeLine, MachineSnapshot
 from cores.x86.registers import STATE_NAMES
 
 from ..machine_parts import cursor_line
@@ -24,6 +27,9 @@ from .sheet import Sheet, card_sheet
 MACHINES = 3
 """Panes at most."""
 
+EDGE = 8
+"""Lines before the end of those at hand at which the cursor asks for more."""
+
 CURSOR_HINTS: list[Hint] = [
     ("up down", "move", "select(1)"),
     ("x", "breakpoint here", "break"),
@@ -36,7 +42,7 @@ CURSOR_HINTS: list[Hint] = [
 class LookingScreen(SessionScreen):
     """chosen: number of the machine whose exits and inside are shown. hidden: those without a pane.
     selected: number of the chosen exit, None: the newest. cursor: address of the line of code that
-    keys point at, None: they point at none."""
+    keys point at, None: they point at none. around: the address whose surroundings it moves in."""
 
     def __init__(self, worker: Worker, settings: Settings) -> None:
         super().__init__(worker, settings)
@@ -45,6 +51,8 @@ class LookingScreen(SessionScreen):
         self.mode = VIEWS.index(settings.view) if settings.view in VIEWS else 0
         self.selected: int | None = None
         self.cursor: int | None = None
+        self.around = 0
+        self._lines: tuple[CodeLine, ...] = ()
 
     @property
     def machine(self) -> MachineSnapshot | None:
@@ -96,7 +104,7 @@ class LookingScreen(SessionScreen):
         s = self.snapshot
         if s is not None and s.machines:
             self.chosen = (self.chosen - 1 + by) % min(MACHINES, len(s.machines)) + 1
-            self.selected = None
+            self.selected, self._lines = None, ()
             self.stale()
 
     def on_machine_pane_chosen(self, message: MachinePane.Chosen) -> None:
@@ -165,6 +173,8 @@ class LookingScreen(SessionScreen):
         if (self.cursor is None) != (address is None):
             self.query_one(Keys).lend(None if address is None else CURSOR_HINTS)
         self.cursor = address
+        if address is None:
+            self._lines = ()
         self.stale()
 
     def action_cursor(self) -> None:
@@ -175,13 +185,33 @@ class LookingScreen(SessionScreen):
         inside = self.query_one(Inside)
         if inside.tab:
             self.action_inside(inside.tab)
-        self.point_at(program_counter(m) if self.cursor is None else None)
+        self.around = program_counter(m)
+        self.point_at(self.around if self.cursor is None else None)
+
+    @property
+    def code_look(self) -> CodeLook | None:
+        """What is to be asked of the worker for the cursor."""
+        m = self.machine
+        return None if m is None or self.cursor is None else CodeLook(m.core, self.around)
+
+    def with_cursor(self, m: MachineSnapshot) -> MachineSnapshot:
+        """The chosen machine with the code that the cursor moves in, once the worker has seen it."""
+        if self.cursor is None:
+            return m
+        sight = self.worker.sights.get(CodeLook(m.core, self.around))
+        if isinstance(sight, CodeSight) and any(self.cursor == line.address for line in sight.lines):
+            self._lines = sight.lines
+        return replace(m, code=self._lines) if self._lines else m
 
     def _move_cursor(self, by: int) -> None:
         m = self.machine
         if m is None or not m.code:
             return
-        at = min(max(0, (cursor_line(m, self.cursor) or 0) + by), len(m.code) - 1)
+        m = self.with_cursor(m)
+        wanted = (cursor_line(m, self.cursor) or 0) + by
+        at = min(max(0, wanted), len(m.code) - 1)
+        if not EDGE <= wanted < len(m.code) - EDGE:  # look further on, from there
+            self.around = m.code[at].address
         self.point_at(m.code[at].address)
 
     def action_break(self) -> None:

@@ -207,7 +207,7 @@ class MachinesScreen(LookingScreen):
             pane = self.query_one(f"#machine-{i}", MachinePane)
             pane.display = i in shown
             if i in shown:
-                pane.show(m, view)
+                pane.show(self.with_cursor(m) if i == self.chosen else m, view)
             else:
                 lines.append((m, view))
         for i in range(len(machines) + 1, MACHINES + 1):
@@ -221,12 +221,13 @@ class MachinesScreen(LookingScreen):
         """The world switches, or the inside of the chosen machine in their place."""
         inside, looks = self.query_one(Inside), self.worker.sights
         inside.core = m.core
-        wanted: frozenset[Look] = inside.looks
+        code = self.code_look
+        wanted: frozenset[Look] = inside.looks if code is None else frozenset({code})
         shown = Events(m, self.selected)
         if not shown.here:
             first = max(0, (shown.current or 0) // FETCH - 1) * FETCH
             fetch = EventsLook(m.core, first, 3 * FETCH)
-            wanted = frozenset({fetch})
+            wanted |= {fetch}
             sight = looks.get(fetch)
             if isinstance(sight, EventsSight):
                 shown = Events(m, self.selected, sight.events, sight.first)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from cores.look import (
+    CodeLook,
+    CodeSight,
     DevicesLook,
     EventsLook,
     EventsSight,
@@ -42,6 +44,8 @@ def look(session: FakeSession, what: Look) -> Sight | None:
             return TABLES
         case DevicesLook():
             return DEVICES
+        case CodeLook():
+            return CodeSight(())  # all of its program is in the snapshot
         case EventsLook(core=core, first=first, count=count):
             events = session.events(core)
             return EventsSight(first, len(events), tuple(events[first : first + count]))

@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable
+
+import pytest
 from stage import stage
 
+from app.tui import picture
+from app.tui.app import interface
 from app.tui.screens.home import HomeScreen
+from app.tui.screens.machines import MachinesScreen
+from cores.session import Options
+from cores.shipped import ASSETS
 
 
 async def test_a_breakpoint_at_the_cursor() -> None:
@@ -52,3 +61,58 @@ async def test_memory_at_the_cursor() -> None:
         await s.press("c")
         assert s.screen.cursor == 0x100000
         assert "[memory]" not in s.text()
+
+
+@pytest.mark.parametrize("name", ["tasks.s", "genesis.m68k"])
+async def test_the_cursor_goes_beyond_the_snapshot(name: str) -> None:
+    """Over a real machine: down goes on where the snapshot's code ends, up comes back over the same
+    lines, and the machines run to a place that only the cursor has been at."""
+    os.environ["RINGSCOPE_CONFIG"] = os.devnull
+    app = interface(str(ASSETS / "guests" / name), Options(cores=("interpreter",)))
+    async with app.run_test(size=(80, 24)) as pilot:
+
+        async def until(condition: Callable[[], object]) -> None:
+            for _ in range(400):
+                if condition():
+                    return
+                await pilot.pause(0.01)
+            raise AssertionError(picture.text(app))
+
+        await until(lambda: app.worker is not None and app.worker.snapshot is not None)
+        screen, worker = app.screen, app.worker
+        assert isinstance(screen, MachinesScreen)
+        assert worker is not None
+        assert worker.snapshot is not None
+        known = {line.address for line in worker.snapshot.machines[0].code}
+        await pilot.press("c")
+        passed = [screen.cursor]
+        for _ in range(45):
+            await pilot.press("down")
+            await until(lambda: worker.idle)
+            screen.tick()
+            passed.append(screen.cursor)
+        assert len(set(passed)) > len(known)
+        assert screen.cursor not in known
+        assert f"›{screen.cursor:6x}" in picture.text(app)
+        end = screen.cursor
+        for address in reversed(list(dict.fromkeys(passed))[:-1]):
+            await pilot.press("up")
+            await until(lambda: worker.idle)
+            screen.tick()
+            assert screen.cursor == address
+        assert screen.cursor == passed[0] != end
+
+
+async def test_data_of_the_source_is_no_code() -> None:
+    """What a directive has laid down is shown as it stands in the source, without a sign beside it."""
+    os.environ["RINGSCOPE_CONFIG"] = os.devnull
+    options = Options(cores=("trap:portable",))
+    app = interface(str(ASSETS / "guests" / "hello.s"), options)
+    async with app.run_test(size=(160, 60)) as pilot:
+        for _ in range(400):
+            if "hlt" in picture.text(app):
+                break
+            await pilot.pause(0.01)
+        line = next(line for line in picture.text(app).splitlines() if "10001a" in line)
+        assert '.asciz  "Hello from ring 0' in line
+        assert "⇄" not in line
