@@ -44,6 +44,8 @@ SHORTEST = 64
 LONGEST = 20_000_000
 CHECKPOINT_SECONDS = 0.25
 """Between checkpoints at least: one copies all of RAM, some 3 ms for 16 MiB and machine."""
+MOST_COPIED = 256 << 20
+"""Bytes of all machines' RAM; with more, all is stepped."""
 PATIENCE_NS, RUN_NS, PASS_NS = 2_000_000_000, 100, 200_000
 """A follower that stays away for longer is lost: so long, and for each instruction the first, or where
 it may pass a breakpoint at each of them, the second."""
@@ -77,6 +79,11 @@ class Copies:
         self._states: tuple[MachineState, ...] = ()
         self._ram: tuple[bytes, ...] = ()
         self._due = 0.0
+
+    @staticmethod
+    def affordable(machines: list[Machine]) -> bool:
+        """Is there little enough RAM to copy?"""
+        return sum(machine.memory.size for machine in machines) <= MOST_COPIED
 
     def keep(self) -> None:
         began = perf_counter()

@@ -137,8 +137,8 @@ class Session:
     def run_to_end(self) -> None:
         """Exact: in lockstep to the first divergence, then each machine to its own end."""
         while not self.ended and self.divergence is None:
-            if Lead.may_lead(self.lockstep.machines):
-                machines = self.lockstep.machines
+            machines = self.lockstep.machines
+            if Lead.may_lead(machines) and Copies.affordable(machines):
                 with contextlib.closing(Lead(machines, self.lockstep, Copies(machines))) as lead:
                     self._go_together(lead)
                 self.stretches += lead.stretches

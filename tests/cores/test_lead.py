@@ -177,3 +177,13 @@ def test_a_device_in_memory_is_stepped(follower: str) -> None:
     assert divergence is None
     assert reports[0].screen == reports[1].screen
     assert reports[0].device_accesses == reports[1].device_accesses == 2
+
+
+def test_no_more_is_copied_than_can_be_afforded(led: list[int]) -> None:
+    """With a lot of RAM everything is stepped."""
+    require("trap:portable")
+    options = Options(cores=("interpreter", "trap:portable"), ram=256 << 20, budget=4_000)
+    with closing(Session(program(LOOP + EXIT, 256 << 20), options)) as session:
+        session.run_to_end()
+        assert session.divergence is None
+    assert not led
