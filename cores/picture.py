@@ -102,7 +102,8 @@ def code_around(machine: Machine, address: int) -> tuple[CodeLine, ...]:
     start = _start(machine, address)
     lines: list[CodeLine] = []
     at, after = start, 0
-    while after < LINES_AFTER:
+    end = machine.program.end
+    while after < LINES_AFTER and not address < end <= at:  # what follows the program is no part of it
         size = _size(machine, at)
         if not size:
             break

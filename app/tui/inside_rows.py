@@ -141,7 +141,7 @@ def tables_rows(sight: TablesSight, width: int, glyphs: Glyphs) -> list[Row]:
     """GDT and TSS, and the IDT."""
     left = _gdt_rows(sight)
     right = _idt_rows(sight)
-    return beside(left, right, 66) if width >= WIDE else [*left, EMPTY, *right]
+    return beside(left, right, 72) if width >= WIDE else [*left, EMPTY, *right]
 
 
 def _gdt_rows(sight: TablesSight) -> list[Row]:
@@ -156,9 +156,9 @@ def _gdt_rows(sight: TablesSight) -> list[Row]:
 
 
 def _segment_row(e: SegmentEntry) -> Row:
-    where = "" if e.kind.endswith("code") else f" {e.base:x}, limit {e.limit:x}"
+    where = "" if e.kind.endswith("code") else f", base {e.base:x}, limit {e.limit:x}"
     return row(
-        (f"{e.selector:>4x} ", "text"), (fit(e.kind + where, 36), "text"), (f" ring {e.dpl} ", "dim"),
+        (f"{e.selector:>4x} ", "text"), (fit(e.kind + where, 42), "text"), (f" ring {e.dpl} ", "dim"),
         ("" if e.present else "absent ", "bad"), (" ".join(e.used), "strong"),
     )  # fmt: skip
 

@@ -164,7 +164,7 @@ def flag_rows(m: MachineSnapshot, view: View, p: Plan, width: int, glyphs: Glyph
     parts: list[tuple[str, str]] = [(" ", "dim")]
     for name, bit in file.flags:
         up = value >> bit & 1
-        parts += [(name.upper() if up else name, "strong" if up else "faint"), (" ", "text")]
+        parts += [(name.upper() if up else name, "strong" if up else "dim"), (" ", "text")]
     if file.flags_in in view.differs:
         parts.append((glyphs.unequal, "bad"))
     else:

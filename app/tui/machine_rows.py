@@ -44,9 +44,9 @@ def plan(width: int, height: int) -> Plan:
     left = height - registers - 2 - ring_row - 4
     wishes = (
         ("headline", 2), ("code", 2), ("gaps", 1), ("console", 1), ("system", system_rows),
-        ("gaps", 1), ("code", 2), ("console", 1), ("gaps", 1), ("code", 4), ("code", 4),
-        ("console", 1), ("code", 4), ("console", 2), ("code", 6), ("console", 3), ("code", 8),
-        ("console", 8),
+        ("gaps", 1), ("code", 2), ("console", 1), ("gaps", 1), ("code", 2), ("code", 2),
+        ("code", 2), ("console", 1), ("code", 6), ("console", 2), ("code", 6), ("console", 3),
+        ("code", 8), ("console", 8),
     )  # fmt: skip
     for part, rows in wishes:
         if rows and left >= rows:
@@ -81,6 +81,8 @@ def pane_rows(m: MachineSnapshot, view: View, width: int, height: int, glyphs: G
     body: list[Row] = []
     if p.headline:
         home = f"Registers: {m.where}" if m.where else ""
+        if len(home) > inner:
+            home = f"In {m.where}"
         headlines = (m.label[:1].upper() + m.label[1:], home)
         body += [row((fit(words, inner, glyphs.more), "dim")) for words in headlines]
     if p.gaps >= 3:

@@ -35,13 +35,13 @@ class Palette:
 
 
 NIGHT = Palette(
-    background="#10141a", raised="#1f2935", text="#cdd5de", dim="#8791a0", faint="#3d4754",
+    background="#10141a", raised="#1f2935", text="#cdd5de", dim="#8791a0", faint="#566273",
     title="#eef2f6", interpreter="#86aed6", trap="#dfb077", kvm="#8cc0a4",
     changed="#f0d9a0", bad="#ee8a84", good="#8cc0a4", dark=True,
 )  # fmt: skip
 
 DAY = Palette(
-    background="#faf8f4", raised="#e9e6de", text="#2a3038", dim="#646c77", faint="#c3c4c2",
+    background="#faf8f4", raised="#e9e6de", text="#2a3038", dim="#5b636e", faint="#929597",
     title="#0c1016", interpreter="#205c95", trap="#8f540c", kvm="#21694a",
     changed="#6f4600", bad="#b02a24", good="#21694a", dark=False,
 )  # fmt: skip

@@ -53,7 +53,7 @@ class PortableTrapEngine(DeprivilegedEngine):
         find_layout()
         self.traits = Traits(
             core="trap:portable",
-            label="Unicorn at ring 3, standing in for the CPU",
+            label="Unicorn at ring 3 stands in for it",
             engine=f"Unicorn {unicorn_native.version()}",
             deprivileged=True,
             follows=True,

@@ -52,7 +52,7 @@ class InterpreterEngine(Engine):
         find_layout()
         self.traits = Traits(
             core="interpreter",
-            label="an emulator executes every instruction in software",
+            label="software executes every instruction",
             engine=f"Unicorn {unicorn_native.version()}",
             leads=True,
             intercepts=INTERCEPTS,

@@ -57,7 +57,7 @@ class M68kEngine:
             raise UnavailableError(reason)
         self.traits = Traits(
             core="interpreter",
-            label="an emulator executes every instruction in software",
+            label="software executes every instruction",
             engine=f"Unicorn {unicorn_native.version()}",
             registers="host memory",
         )

@@ -40,8 +40,8 @@ HINTS: list[Hint] = [
     ("o", "open a file", "open"),
     ("i", "edit a copy", "edit"),
     ("c", "new guest", "create"),
-    ("G", "glossary", "glossary"),
     ("?", "help", "help"),
+    ("G", "glossary", "glossary"),
     ("q", "quit", "app.quit"),
 ]
 

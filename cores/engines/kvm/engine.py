@@ -65,7 +65,7 @@ class KvmEngine(Engine):
         self._bridged = 0
         self._bridge: Bridge | None = None
         self.traits = Traits(
-            core="kvm", engine="KVM", label="this CPU executes, one level below ring 0",
+            core="kvm", engine="KVM", label="this CPU executes, in guest mode",
             exact=not self.exact_reason, counts=False, native=True, follows=True, delivers=True,
             intercepts=INTERCEPTS,
             registers="in the CPU, loaded and saved by the hardware at each entry and exit",
@@ -337,7 +337,7 @@ class KvmEngine(Engine):
 
     def where(self) -> str:
         """Where the guest runs, for the pane's headline."""
-        return f"vCPU 0 of {api.DEVICE}, file descriptor {self.fd}"
+        return f"vCPU 0 of {api.DEVICE}, descriptor {self.fd}"
 
     def close(self) -> None:
         self.fd = -1

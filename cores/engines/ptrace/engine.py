@@ -35,7 +35,7 @@ class PtraceEngine(DeprivilegedEngine):
 
     traits = Traits(
         core="trap:native",
-        label="this CPU executes; the guest is held in ring 3",
+        label="this CPU executes, held in ring 3",
         engine="ptrace",
         deprivileged=True,
         native=True,

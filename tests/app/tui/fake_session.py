@@ -45,11 +45,11 @@ PROGRAM = (
 
 WHERE = {
     "interpreter": (
-        "an emulator executes every instruction in software",
+        "software executes every instruction",
         "host memory at 0x7f21c0a8d3a0",
     ),
-    "trap:native": ("this CPU executes; the guest is held in ring 3", "process 4711, CPU 1"),
-    "kvm": ("this CPU executes, one level below ring 0", "vCPU 0 of /dev/kvm"),
+    "trap:native": ("this CPU executes, held in ring 3", "process 4711, CPU 1"),
+    "kvm": ("this CPU executes, in guest mode", "vCPU 0 of /dev/kvm"),
 }
 
 

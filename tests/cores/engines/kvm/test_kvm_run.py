@@ -240,7 +240,7 @@ def test_two_hundred_machines_leak_nothing(guest: MakeGuest) -> None:
 def test_it_says_where_it_runs(guest: MakeGuest) -> None:
     """The headline names the device and the descriptor."""
     g = guest("hlt")
-    assert g.engine.where() == f"vCPU 0 of /dev/kvm, file descriptor {g.engine.fd}"
+    assert g.engine.where() == f"vCPU 0 of /dev/kvm, descriptor {g.engine.fd}"
     assert KvmEngine.probe() is None
 
 
