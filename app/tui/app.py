@@ -6,6 +6,8 @@ the worker's newest snapshot thirty times a second; keys become commands in the 
 
 from __future__ import annotations
 
+import asyncio
+import signal
 import sys
 from collections.abc import Callable, Iterable
 from dataclasses import replace
@@ -41,7 +43,14 @@ OpenProgram = Callable[[str, str | None], Opener]
 needs; "": none) -> how to start its
 session, in the worker's thread. Raises InputError for bad input."""
 
-INTERRUPTED = 130
+INTERRUPTED, TERMINATED = 128 + signal.SIGINT, 128 + signal.SIGTERM
+
+KEY_NAMES = {
+    "plus": "+", "equals_sign": "=", "minus": "-", "question_mark": "?", "shift+e": "E",
+    "escape": "Esc", "enter": "Enter", "pageup": "Page up", "pagedown": "Page down", "home": "Home",
+    "end": "End", "backspace": "Backspace",
+}  # fmt: skip
+"""Keys as people call them, where Textual does not."""
 
 SWITCH_INTERVAL = 0.0005
 """Seconds after which a busy thread must let the other go on. Python's own 5 ms make keys lag while
@@ -80,6 +89,9 @@ class RingscopeApp(App[int]):
         return HomeScreen(self._probe, self.settings.last)
 
     def on_mount(self) -> None:
+        if not self.is_headless:  # to be told to end leaves the terminal as it was, as the q key does
+            end = partial(self.exit, TERMINATED)
+            asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, end)
         if self.begin_with is not None:
             self.begin_with()
         elif self._first is not None:
@@ -201,8 +213,12 @@ class RingscopeApp(App[int]):
         for binding in (*bindings(type(screen)), *bindings(RingscopeApp)):
             if binding.description and binding.description not in named:
                 named.add(binding.description)
-                keys = binding.key.replace("question_mark,f1", "? or F1").replace(",", " or ")
+                keys = " or ".join(dict.fromkeys(map(_key_name, binding.key.split(","))))
                 yield SystemCommand(binding.description, keys, _runner(screen, binding.action))
+
+
+def _key_name(key: str) -> str:
+    return KEY_NAMES.get(key, key.upper() if key[:1] == "f" and key[1:].isdigit() else key)
 
 
 def _runner(screen: Screen[object], action: str) -> Callable[[], None]:

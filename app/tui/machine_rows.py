@@ -57,6 +57,8 @@ def plan(width: int, height: int) -> Plan:
         code, console = code + console, 0
     if code < 1:  # the counts go into the frame
         code, counter = code + 1, False
+    if code < 1:  # and the last registers out of sight
+        registers = max(0, registers + code - 1)
     return Plan(
         columns, beside, registers, shares["headline"], shares["system"], ring_row,
         max(1, code), console, counter, shares["gaps"],

@@ -28,6 +28,7 @@ class Terminal:
     def __init__(self, arguments: list[str], environment: dict[str, str]) -> None:
         self.screen = pyte.Screen(100, 30)
         self.stream = pyte.ByteStream(self.screen)
+        self.sent = b""
         self.process = pexpect.spawn(
             sys.executable,
             ["-m", "app.main", *arguments],
@@ -41,7 +42,9 @@ class Terminal:
     def read(self) -> None:
         """Take in what has been drawn."""
         try:
-            self.stream.feed(self.process.read_nonblocking(1 << 16, timeout=0.05))
+            sent = self.process.read_nonblocking(1 << 16, timeout=0.05)
+            self.sent += sent
+            self.stream.feed(sent)
         except pexpect.TIMEOUT:
             pass
         except pexpect.EOF:
@@ -55,6 +58,12 @@ class Terminal:
 
     def see(self, words: str) -> None:
         self.until(lambda: words in self.text(), repr(words))
+
+    @property
+    def restored(self) -> bool:
+        """Is the terminal back on the screen that it had before, and the mouse its own?"""
+        pairs = ((b"\x1b[?1049h", b"\x1b[?1049l"), (b"\x1b[?1000h", b"\x1b[?1000l"))
+        return all(self.sent.rfind(off) > self.sent.rfind(on) for on, off in pairs)
 
     def text(self) -> str:
         return "\n".join(self.screen.display)
@@ -143,6 +152,9 @@ def test_nothing_is_left_behind_while_a_guest_spins(how: str, tmp_path: Path) ->
         if how.startswith("SIG"):
             os.kill(t.process.pid, getattr(signal, how))
             t.until(lambda: not t.process.isalive(), "the end")
+            if how == "SIGTERM":
+                assert t.process.exitstatus == 143
+                t.until(lambda: t.restored, "the terminal's own screen")
         else:
             t.press(how)
             assert t.end() == (0 if how == "q" else 130)

@@ -108,7 +108,9 @@ class MachinesScreen(LookingScreen):
     ]
     # Textual declares these as instance variables.
     HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (96, "-wide")]  # noqa: RUF012
-    VERTICAL_BREAKPOINTS = [(0, "-short"), (30, "-middle"), (44, "-tall")]  # noqa: RUF012
+    VERTICAL_BREAKPOINTS = [  # noqa: RUF012
+        (0, "-tiny"), (18, "-short"), (30, "-middle"), (44, "-tall")
+    ]  # fmt: skip
 
     class Left(Message):
         """The user goes back to the first page."""

@@ -130,11 +130,13 @@ class Properties(LineView):
             (f"  {s.mode}", "dim"),
         )
         parts = [equivalence_row(s, wide, self.glyphs), control_row(s, wide), efficiency_row(s, wide)]
+        while parts and sum(map(row_width, (left, *parts, right))) + 2 * len(parts) + 1 > width:
+            parts.pop()  # rather none than half of one
         room = width - row_width(left) - row_width(right) - sum(map(row_width, parts))
         gap = " " * max(2, min(5, room // 4))
         middle: Row = EMPTY
         self._spots = [(row_width(left), MODES.get(s.mode, ""))]
-        for part, words in zip(parts, (EQUIVALENCE, CONTROL, EFFICIENCY), strict=True):
+        for part, words in zip(parts, (EQUIVALENCE, CONTROL, EFFICIENCY), strict=False):
             middle += ((gap, "text"), *part)
             self._spots.append((row_width(left) + row_width(middle), words))
         return [spread((*left, *middle), right, width)]
