@@ -20,7 +20,7 @@ from ...memory import PhysicalMemory
 from ...ram import Ram
 from ...virtual_cpu import VirtualCpu
 from ..base import KERNEL_SPACE, DeprivilegedEngine, Exit, Failed, Traits
-from . import audit, host, stub
+from . import audit, host, placement, stub
 from . import sys_linux as linux
 from .process import TASK_END, VcpuProcess, describe_end
 from .vcpu import Kick, Vcpu
@@ -152,6 +152,7 @@ class PtraceEngine(DeprivilegedEngine):
     def close(self) -> None:
         for vcpu in self._vcpus.values():
             vcpu.process.kill()
+        placement.release()
         self._vcpus.clear()
         self._active = None
         self._failure = self._failure or "the engine is closed"

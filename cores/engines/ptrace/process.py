@@ -22,7 +22,7 @@ import threading
 import weakref
 
 from ...errors import UnavailableError
-from . import stub
+from . import placement, stub
 from . import sys_linux as linux
 
 STOPPED_STEP = (signal.SIGTRAP << 8) | 0x7F
@@ -58,7 +58,7 @@ class VcpuProcess:
         self._lock = threading.Lock()  # so that kick never meets a closed or recycled pidfd
         self.tracee = linux.Tracee(self.pid)
         self._cpu = -1  # the only one that it may use now; -1: any
-        self._cpus = os.sched_getaffinity(0)
+        self._cpus = placement.cpus()
         self.cpuid_faults = False
         try:
             self._hold()
@@ -132,18 +132,20 @@ class VcpuProcess:
         self.tracee.set_xstate(area)
 
     def stay_near(self) -> None:
-        """Keep it on the CPU of this thread, whichever that is now. While one of the two runs the
-        other waits; on two CPUs each stop would wake a sleeping one (35 us a step, or 50 to 100)."""
+        """Keep it on the CPU of this thread, whichever that is now, and the thread there too. While one
+        of the two runs the other waits; on two CPUs each stop would wake a sleeping one."""
         here = linux.sched_getcpu()
         if here != self._cpu:
             self._bind({here})
             self._cpu = here
+            placement.hold(here)
 
     def roam(self) -> None:
-        """Let the scheduler place it."""
+        """Let the scheduler place it, and this thread."""
         if self._cpu >= 0:
             self._bind(self._cpus)
             self._cpu = -1
+            placement.release()
 
     def _bind(self, cpus: set[int]) -> None:
         with contextlib.suppress(OSError):  # a matter of speed only
