@@ -11,6 +11,7 @@ from cores.report import MachineSnapshot
 from cores.trace import ExitEvent
 
 from .glyphs import Glyphs
+from .machine_parts import short_count
 from .rows import EMPTY, Row, fit, printable, raised, row, row_width, spread, width_of
 
 VIEWS = ("log", "dialogue", "chart")
@@ -168,6 +169,8 @@ def chart_rows(m: MachineSnapshot, width: int, height: int, glyphs: Glyphs) -> l
     counts = sorted(m.exits_by_reason.items(), key=lambda item: (-item[1], item[0]))
     spent = m.ns_by_reason or _sampled(m)
     total = sum(spent.values()) or 1
+    if len(counts) > height - 1 and width < 120:
+        return _share_rows(counts, spent, total, width, height)
     most = counts[0][1] if counts else 1
     columns = 2 if len(counts) > height - 1 and width >= 120 else 1
     room = (width - 3 * (columns - 1)) // columns
@@ -195,6 +198,27 @@ def chart_rows(m: MachineSnapshot, width: int, height: int, glyphs: Glyphs) -> l
             parts += (*_padded(lines[at] if at < len(lines) else EMPTY, room), ("   ", "text"))
         rows.append(parts)
     return rows
+
+
+SHARE = 25
+"""Cells of a reason with its count and its share."""
+
+
+def _share_rows(
+    counts: list[tuple[str, int]], spent: dict[str, int], total: int, width: int, height: int
+) -> list[Row]:
+    """The chart where not all reasons fit under each other: without bars and means, row by row."""
+    columns = max(1, width // SHARE)
+    shown = counts if len(counts) <= columns * (height - 1) else counts[: columns * (height - 1) - 1]
+    cells: list[Row] = []
+    for reason, count in shown:
+        share = f"{100 * spent.get(reason, 0) / total:.0f} %"
+        cells.append(row((fit(reason, 11), "exit"), (f"{short_count(count):>6}{share:>6}  ", "text")))
+    if left := len(counts) - len(shown):
+        cells.append(row((f"and {left} more", "dim")))
+    head = row((f"{'reason':<11}{'count':>6}{'time':>6}  ", "dim")) * min(columns, len(cells))
+    starts = range(0, len(cells), columns)
+    return [head, *(tuple(p for cell in cells[at : at + columns] for p in cell) for at in starts)]
 
 
 def _padded(line: Row, width: int) -> Row:

@@ -1,0 +1,30 @@
+"""The chart says something of every reason, however few its rows are."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from stage import stage
+
+from app.tui.glyphs import UNICODE
+from app.tui.rows import row_width
+from app.tui.switch_rows import chart_rows
+from cores.x86.instruction import Reason
+
+
+@pytest.mark.parametrize(("width", "height"), [(76, 3), (96, 6), (56, 3), (196, 8), (36, 2)])
+async def test_every_reason_is_shown_or_counted(width: int, height: int) -> None:
+    """Each reason stands in the chart, or is among those that it says it has left out."""
+    async with stage() as s:
+        assert s.screen.machine is not None
+        counts = {reason.value: 100 * n + 1 for n, reason in enumerate(Reason)}
+        machine = replace(s.screen.machine, exits_by_reason=counts, ns_by_reason=counts)
+    rows = chart_rows(machine, width, height, UNICODE)
+    assert len(rows) <= height
+    assert all(row_width(line) <= width + 3 for line in rows)
+    shown = {text.strip() for line in rows for text, role in line if role == "exit"}
+    text = "".join(text for line in rows for text, _ in line)
+    left = len(counts) - len(shown)
+    assert shown <= set(counts)
+    assert width >= 120 or f"and {left} more" in text
