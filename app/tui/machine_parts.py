@@ -29,7 +29,8 @@ class View:
     number: the key that shows and hides it. differs: registers in which the cores disagree.
     equal: does it agree with the first core (None: it is the first, or nothing was compared)?
     rate: instructions a second, None while nothing runs. top: address of the first code row.
-    cursor: address of the line that keys point at, None without one.
+    cursor: address of the line that keys, or a lesson, point at; None without one. pointed: registers
+    that a lesson points at.
     """
 
     number: int = 1
@@ -40,6 +41,7 @@ class View:
     top: int | None = None
     breakpoints: frozenset[int] = frozenset()
     cursor: int | None = None
+    pointed: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,12 +107,14 @@ def _cell(m: MachineSnapshot, view: View, name: str, digits: int, width: int, gl
         role = "dim"
     general = digits > 0
     head: list[tuple[str, str]] = [(f"{label:<3}", "read" if reads else "dim"), (" ", "text")]
+    pointed = name in view.pointed
     if general:
-        head.insert(0, (glyphs.read if reads else " ", "dim"))
+        head.insert(0, (glyphs.cursor, "key") if pointed else (glyphs.read if reads else " ", "dim"))
     room = width - 1 - sum(len(part) for part, _ in head)
     if len(text) > room:
         text = glyphs.more + text[-(room - 1) :]
-    return fit_row((*head, (text, role), (mark, role)), width)
+    cell = fit_row((*head, (text, role), (mark, role)), width)
+    return raised(cell) if pointed else cell
 
 
 def register_rows(m: MachineSnapshot, view: View, p: Plan, glyphs: Glyphs) -> list[Row]:

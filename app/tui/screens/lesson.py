@@ -226,7 +226,8 @@ class LessonScreen(MachinesScreen):
             self._play_on(player, panel)
 
     def _follow(self, heard: tuple[Event, ...]) -> None:
-        """The machine that the lesson points at last is the chosen one."""
+        """The machine that the lesson points at last is the chosen one; the registers that it looks at
+        in this turn are marked, and the place in the code."""
         cores = [
             event.core if isinstance(event, Shown) else event.target
             for event in heard
@@ -237,6 +238,10 @@ class LessonScreen(MachinesScreen):
             if cores and short(machine.core) == cores[-1]:
                 self.hidden.discard(number)
                 self.chosen = number
+        looks = [event for event in heard if isinstance(event, Looked)]
+        self.pointed = frozenset(event.target for event in looks if event.kind == "register")
+        places = [dict(event.values).get("at") for event in looks]
+        self.pointed_at = next((int(at, 16) for at in reversed(places) if at is not None), None)
 
     def _may_go_on(self) -> bool:
         """Does the lesson play by itself, and nobody and nothing is in its way?"""

@@ -125,6 +125,8 @@ class MachinesScreen(LookingScreen):
     def __init__(self, worker: Worker, settings: Settings, hints: list[Hint] = HINTS) -> None:
         super().__init__(worker, settings)
         self._hints = hints
+        self.pointed: frozenset[str] = frozenset()  # what a lesson points at: registers,
+        self.pointed_at: int | None = None  # and a place in the code
         self._drawn: tuple[object, ...] = ()
         self._kept: tuple[object, ...] = ()
         self._timer: Timer | None = None
@@ -168,7 +170,7 @@ class MachinesScreen(LookingScreen):
         sights = self.worker.sights
         state = (
             id(snapshot), id(rates), id(sights), activity, failure,
-            self.chosen, self.mode, self.selected, self.cursor,
+            self.chosen, self.mode, self.selected, self.cursor, self.pointed, self.pointed_at,
         )  # fmt: skip
         if state == self._drawn:
             return
@@ -260,7 +262,10 @@ class MachinesScreen(LookingScreen):
             equal=equal,
             rate=rate,
             breakpoints=self.addresses,
-            cursor=self.cursor if number == self.chosen else None,
+            cursor=self.cursor
+            if self.cursor is not None and number == self.chosen
+            else self.pointed_at,
+            pointed=self.pointed,
         )
 
     # -- time ---------------------------------------------------------------------------------

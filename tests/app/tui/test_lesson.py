@@ -170,3 +170,10 @@ async def test_playing_by_itself_can_be_paused() -> None:
         await reader.goes_on_to("Up to the edge")
         await reader.press("P")
         await reader.sees("P: pause")
+
+
+async def test_what_a_lesson_looks_at_is_marked() -> None:
+    """The register of a focus is pointed at in the panes while its turn lasts."""
+    async with reading("two-ways", (120, 50)) as reader:
+        await reader.goes_on_to("The values are equal. The places are not.")
+        await reader.sees("›rbx")
