@@ -166,7 +166,7 @@ def line_row(m: MachineSnapshot, view: View, width: int, glyphs: Glyphs) -> Row:
         mark = row((f" {glyphs.equal} ", "good") if view.equal else (f" {glyphs.unequal} ", "bad"))
     unit = "instructions" if width >= 96 else "instr"
     count = "not counted" if m.instructions is None else f"{m.instructions:,} {unit}"
-    right = row((f"{count}  {m.exits:,} exits ", "text"), *mark)
+    right = row((f"{count}  {m.exits:,} exit{'s' * (m.exits != 1)} ", "text"), *mark)
     room = width - row_width(right) - 2
     if row_width(left) > room:
         left = (*fit_row(left, room - 1), (glyphs.more, "dim"))
