@@ -202,7 +202,9 @@ class Lead:
     def _go(self, limit: int) -> None:
         leader = self._leader
         vmm, accesses = leader.vmm, leader.board.accesses
+        began = perf_counter()
         exit = leader.engine.lead(leader.cpu, limit)
+        leader.seconds += perf_counter() - began
         done = leader.engine.executed or 0
         vmm.instructions += done
         vmm.ticks += done

@@ -126,6 +126,9 @@ class Vcpu:
         if refused is not None:
             return refused
         self.process.stay_near()
+        if self._kick.due:
+            self._kick.due = False
+            return INTERRUPTED
         tracee, wanted = self._tracee, tuple(gpr)
         self._loaded = self._ordinary = False
         while True:
