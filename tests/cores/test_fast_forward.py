@@ -60,11 +60,8 @@ def test_it_comes_where_steps_come(session: LiveSession, monkeypatch: pytest.Mon
     assert (states(session), [machine.vmm.trace.by_reason for machine in session.machines]) == ends
 
 
-def test_it_hurries(session: LiveSession, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_it_hurries(session: LiveSession, led: list[int]) -> None:
     """Most of a long way is led, and a checkpoint is due every 5,000 instructions all the same."""
-    led: list[int] = []
-    go = Lead._go
-    monkeypatch.setattr(Lead, "_go", lambda lead, limit: (go(lead, limit), led.append(limit))[0])
     session.go_to(AT_OUT)
     assert sum(led) > 0.8 * AT_OUT
     assert max(led) <= fast_forward.INTERVAL

@@ -8,7 +8,6 @@ from contextlib import closing
 import pytest
 from machine_lab import DATA, EXIT, RAM, needs_assembler, program, require
 
-from cores.lead import Lead
 from cores.machine import Machine
 from cores.report import CoreReport, Divergence, Stop
 from cores.session import Options, Session
@@ -34,21 +33,6 @@ def follower(request: pytest.FixtureRequest) -> str:
     core: str = request.param
     require(core)
     return core
-
-
-@pytest.fixture
-def led(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """The instructions of each stretch."""
-    stretches: list[int] = []
-    go = Lead._go
-
-    def noted(lead: Lead, limit: int) -> None:
-        before = lead.led
-        go(lead, limit)
-        stretches.append(lead.led - before)
-
-    monkeypatch.setattr(Lead, "_go", noted)
-    return stretches
 
 
 def unspoilt(machine: Machine) -> None:

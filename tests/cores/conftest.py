@@ -1,0 +1,22 @@
+"""Fixtures of several files here."""
+
+from __future__ import annotations
+
+import pytest
+
+from cores.lead import Lead
+
+
+@pytest.fixture
+def led(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The instructions of each stretch that machines have been led over (cores/lead.py)."""
+    stretches: list[int] = []
+    go = Lead._go
+
+    def noted(lead: Lead, limit: int) -> None:
+        before = lead.led
+        go(lead, limit)
+        stretches.append(lead.led - before)
+
+    monkeypatch.setattr(Lead, "_go", noted)
+    return stretches
