@@ -94,11 +94,14 @@ def kvm_exit() -> list[Result]:
     name = "exit:kvm"
     if refusal := _refusal(name, "kvm"):
         return [refusal]
+    from cores.engines.kvm.engine import KvmEngine
+
     with ExitStack() as stack:
         stack.enter_context(pinned())
         guest = stack.enter_context(closing(machine(guests.speak(1 << 30), "kvm")))
+        assert isinstance(guest.engine, KvmEngine)
         guest.engine.run(guest.cpu)  # to its first OUT; from there on KVM_RUN goes from one to the next
-        vcpu: int = guest.engine.fd  # type: ignore[attr-defined]  # the KVM engine's own
+        vcpu = guest.engine.fd
         baselines: dict[str, tuple[Run, Limit | None]] = {
             "bare KVM_RUN in Python": (lambda: bare.kvm_exits(vcpu, EXITS), Limit("ratio", 2.5)),
         }
