@@ -74,11 +74,6 @@ class PtraceEngine(DeprivilegedEngine):
             self.close()
             raise
 
-    @property
-    def cpuid_faults(self) -> bool:
-        """Does CPUID trap in ring 3 on this CPU (arch_prctl(2), ARCH_SET_CPUID)?"""
-        return any(vcpu.process.cpuid_faults for vcpu in self._vcpus.values())
-
     def where(self) -> str:
         if self._active is None:
             return ""
@@ -212,7 +207,7 @@ class PtraceEngine(DeprivilegedEngine):
         self._unpatched = False
 
     def fault_was_write(self, cpu: VirtualCpu) -> bool:
-        """Must be asked before anything is mapped or entered. About 45 us."""
+        """Must be asked before anything is mapped or entered. About 25 us."""
         return bool(self.fault_error_code() & 2)
 
     def fault_error_code(self) -> int:

@@ -1,7 +1,7 @@
 """Where a thread runs while it steps its vCPU processes: a matter of speed only.
 
 A tracer and its tracee never run at once, so they do best on one CPU. Where another one is idle, Linux
-wakes the waiting tracer there, away from its tracee, and a step costs 60 us in place of 40. So for as
+wakes the waiting tracer there, away from its tracee, and a step costs 90 us in place of 30. So for as
 long as it steps, or is called back often, the thread is kept where it is.
 """
 

@@ -119,7 +119,7 @@ class Vcpu:
                 return exit
 
     def reach(self, cpu: VirtualCpu, rip: int, gpr: list[int], passes: int) -> Exit:
-        """To a hardware breakpoint; see ``Engine.reach``. Passing by costs 76 us here."""
+        """To a hardware breakpoint; see ``Engine.reach``. Passing by costs 23 us here."""
         if rip != self._until:
             self._break_at(rip)
         refused = self._enter(cpu)
