@@ -1,8 +1,8 @@
 """One vCPU host process: an ordinary Linux process that has nothing but guest RAM, and no way out.
 
     born      posix_spawn of the stub (stub.py), seized by ptrace so that it dies with its tracer
-    stripped  stack, vdso and descriptors removed, rdtsc made to fault, resources limited, and last of all
-              a seccomp filter
+    stripped  stack, vdso and descriptors removed, rdtsc made to fault, resources limited, and last of
+              all a seccomp filter
     driven    guest registers in; PTRACE_SYSEMU or SYSEMU_SINGLESTEP; stop; guest registers out.
               SYSEMU stops each system call *before* the kernel acts, so none of the guest's happens
     killed    on close, at the interpreter's exit, and by the kernel when the tracer dies
@@ -186,8 +186,8 @@ class VcpuProcess:
         self._demand(
             "rt_sigaction", linux.SYS_RT_SIGACTION, signal.SIGSEGV, stub.ACTION, 0, 8
         )  # fmt: skip
-        # CPUID is not made to fault (ARCH_SET_CPUID): the VMM finds it by itself, and Linux would write an
-        # MSR at each switch between the two processes, which in a virtual machine makes an exit take
+        # CPUID is not made to fault (ARCH_SET_CPUID): the VMM finds it by itself, and Linux would write
+        # an MSR at each switch between the two processes, which in a virtual machine makes an exit take
         # 42 us in place of 20.
         for limit in (resource.RLIMIT_CORE, resource.RLIMIT_NPROC, resource.RLIMIT_FSIZE):
             _forbid(self.pid, limit)
