@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import gc
+from concurrent.futures import ThreadPoolExecutor
 
 from app import terminal
-from app.programs import FIRST, path_of
+from app.programs import FIRST, load, path_of
+from cores.saved import is_saved
 from lessons.library import find, is_lesson
 
 from . import compare, play
@@ -28,6 +31,12 @@ def run(arguments: argparse.Namespace) -> int:
         arguments.program = arguments.program or FIRST
         return compare.run(arguments)
     options = options_from(arguments.parser, arguments, arguments.cores)
-    from app.tui.app import run_interface
+    path = path_of(arguments.program) if arguments.program else None
+    gc.disable()  # until the first picture: it would look 40 ms for garbage in what is imported
+    with ThreadPoolExecutor(1) as pool:
+        # The assembler is a process of its own: it works while the interface is imported.
+        loading = pool.submit(load, path, options.ram) if path and not is_saved(path) else None
+        from app.tui.app import run_interface
 
-    return run_interface(path_of(arguments.program) if arguments.program else None, options)
+        program = loading.result() if loading else None
+    return run_interface(path, options, program=program)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import gc
 import os
 import sys
 
@@ -77,6 +78,7 @@ def play(lesson: Lesson, seed: int | None = None, speed: float = 0.0) -> int:
     if not terminal.is_capable():
         PlainPlay(lesson, interactive=terminal.is_there(), seed=seed, speed=speed).run()
         return OK
+    gc.disable()  # until the first picture
     from app.tui.app import run_interface
     from cores.session import Options
 

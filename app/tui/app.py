@@ -7,6 +7,7 @@ the worker's newest snapshot thirty times a second; keys become commands in the 
 from __future__ import annotations
 
 import asyncio
+import gc
 import signal
 import sys
 from collections.abc import Callable, Iterable
@@ -35,6 +36,7 @@ from .theme import DEFAULT_THEME, themes
 from .widgets.keys import bindings
 
 if TYPE_CHECKING:
+    from cores.program import Program
     from cores.session import Options
     from lessons.script import Lesson
 
@@ -96,6 +98,9 @@ class RingscopeApp(App[int]):
             self.begin_with()
         elif self._first is not None:
             self.show_session(self._first)
+
+    def on_ready(self) -> None:
+        self.call_after_refresh(gc.enable)  # disabled by the command, for a quick start
 
     def show_session(self, opener: Opener) -> None:
         """End the session that is on, start this one, and show it over the home screen."""
@@ -250,10 +255,12 @@ def probe_cores() -> list[Ability]:
     return found
 
 
-def interface(path: str | None, options: Options) -> RingscopeApp:
-    """The app over real sessions. Raises InputError when ``path`` is no program."""
+def interface(path: str | None, options: Options, program: Program | None = None) -> RingscopeApp:
+    """The app over real sessions. program: what ``path`` is, where that is known already.
 
-    def open_program(chosen: str, disk: str | None) -> Opener:
+    Raises InputError when ``path`` is no program."""
+
+    def open_program(chosen: str, disk: str | None, known: Program | None = None) -> Opener:
         from app.programs import load
         from cores.devices.disk import Disk
         from cores.live import LiveSession
@@ -261,7 +268,7 @@ def interface(path: str | None, options: Options) -> RingscopeApp:
 
         if is_saved(chosen):
             return lambda: reopen(chosen)
-        program = load(chosen, options.ram)
+        program = known or load(chosen, options.ram)
         if disk is None and not options.disk:
             disk = disk_of(chosen)
         mine = options if disk is None else replace(options, disk=disk or None, disk_write=False)
@@ -275,18 +282,18 @@ def interface(path: str | None, options: Options) -> RingscopeApp:
 
     if path is not None:
         asked = None if options.disk else ""  # the command line alone says what disk its program has
-        return RingscopeApp(open_program, probe_cores, open_program(path, asked))
+        return RingscopeApp(open_program, probe_cores, open_program(path, asked, program))
     return RingscopeApp(open_program, probe_cores)
 
 
 def run_interface(
     path: str | None, options: Options, lesson: Lesson | None = None, seed: int | None = None,
-    speed: float = 0.0,
+    speed: float = 0.0, program: Program | None = None,
 ) -> int:  # fmt: skip
     """Show ``path``, or play ``lesson``, or the home screen, until the user quits; gives the exit code.
 
     Raises InputError before anything is shown when ``path`` is no program."""
-    app = interface(path, options)
+    app = interface(path, options, program)
     if lesson is not None:
         app.begin_with = partial(app.show_lesson, lesson, seed, speed)
     sys.setswitchinterval(SWITCH_INTERVAL)
