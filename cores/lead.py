@@ -109,10 +109,7 @@ class Copies:
             return self._machines[0].vmm.instructions
         for machine, state, ram in zip(self._machines, self._states, self._ram, strict=True):
             machine.memory.view[: machine.memory.size] = ram
-            try:
-                machine.restore(state)
-            except EngineError as error:  # the host's failure stops one machine, not the session
-                machine.vmm.stop, machine.vmm.reason = Stop.ERROR, str(error)
+            machine.restore(state)
         done, self._states = self._states[0].instructions, ()
         return done
 
@@ -158,7 +155,8 @@ class Lead:
         self._leading = self._met = False
         for machine in self.machines:
             if machine.vmm.hidden is not None and machine.stop is not Stop.ERROR:
-                machine.vmm.hidden.go_exact()
+                with machine.failing_alone():
+                    machine.vmm.hidden.go_exact()
 
     def stretch(self) -> bool:
         """Go on together for as long as nothing happens. False: a single step has to be made now."""

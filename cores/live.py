@@ -14,13 +14,12 @@ from . import look as inside
 from . import picture
 from .breakpoints import Breakpoint, Watch
 from .control import Control
-from .errors import EngineError
 from .fast_forward import FAR, FastForward
 from .history import History
 from .machine import Machine
 from .poke import Poke
 from .program import Program
-from .report import SessionSnapshot, Stop
+from .report import SessionSnapshot
 from .session import Options, Session
 from .x86.instruction import Reason
 from .x86.registers import STATE_NAMES
@@ -104,16 +103,9 @@ class LiveSession:
     def _step(self) -> None:
         for history in self._histories:
             if history.machine.stop is None:
-                self._guarded(history)
+                history.step()
         if self._mode == "exact":
             self._session.compare_step()
-
-    def _guarded(self, history: History) -> None:
-        """A step; the host's failure stops one machine, not the session."""
-        try:
-            history.step()
-        except EngineError as error:
-            history.machine.vmm.stop, history.machine.vmm.reason = Stop.ERROR, str(error)
 
     def run(
         self, seconds: float, breakpoints: frozenset[Breakpoint] = NOWHERE, steps: int | None = None
@@ -211,10 +203,7 @@ class LiveSession:
         self._remember()
         going = [machine for machine in self._session.machines if machine.stop is None]
         for machine in going:
-            try:
-                machine.run_free(seconds / len(going))
-            except EngineError as error:
-                machine.vmm.stop, machine.vmm.reason = Stop.ERROR, str(error)
+            machine.run_free(seconds / len(going))
         return not self._session.ended
 
     # Backwards, and over again
@@ -281,7 +270,7 @@ class LiveSession:
         end = perf_counter() + seconds
         while behind := self._behind(instruction):
             for history in behind:
-                self._guarded(history)
+                history.step()
             if perf_counter() >= end:
                 return False
         return True

@@ -10,7 +10,7 @@ from __future__ import annotations
 from itertools import pairwise
 
 from .machine import ACCESSED_AND_DIRTY, Machine
-from .report import Divergence
+from .report import Divergence, Stop
 from .x86.decode import text
 from .x86.fpu import differences
 from .x86.instruction import Instruction
@@ -45,9 +45,9 @@ class Lockstep:
         for gpa, length in ranges:
             differs |= self._memory(gpa, length)
         insn = vmm.last
+        differs |= self._outcome()
         if insn is not None and insn.floating:
             differs |= self._floating()
-        differs |= self._outcome()
         if differs:
             self._diverged(differs, insn)
             return
@@ -81,7 +81,7 @@ class Lockstep:
 
     def after_stretch(self) -> None:
         """All machines have made equally many steps at once (cores/lead.py): are they alike?"""
-        if differs := self._registers() | self._floating() | self._outcome():
+        if differs := self._registers() | self._outcome() | self._floating():
             self._diverged(differs, None)
         self.compared = self.machines[0].vmm.instructions
 
@@ -138,8 +138,9 @@ class Lockstep:
         return {machine.core: machine.memory.view[gpa] for machine in self.machines}
 
     def _floating(self) -> Values:
-        images = [machine.engine.read_fpu() for machine in self.machines]
-        if all(image == images[0] for image in images[1:]):
+        images = [machine.fpu() for machine in self.machines]
+        failed = any(machine.stop is Stop.ERROR for machine in self.machines)  # at that: it has none
+        if failed or all(image == images[0] for image in images[1:]):
             return {}
         return differences(dict(zip(self._names(), images, strict=True)))
 

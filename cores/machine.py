@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from time import perf_counter
 
 from .devices.board import Board
 from .devices.disk import Disk
 from .engines.base import Engine
+from .errors import EngineError
 from .freerun import FreeRunner
 from .memory import PhysicalMemory
 from .platform import INITIAL_FPU, boot
@@ -47,6 +50,9 @@ class Machine:
 
     disk: of its own; the overlay makes that cheap. input: goes to keyboard and UART.
     seconds: of host time spent in the guest's run so far, set-up not included.
+
+    Once it is made, the host's failures (EngineError) stop it with ``Stop.ERROR``, and it alone:
+    whoever drives several machines goes on with the others.
     """
 
     def __init__(
@@ -83,7 +89,10 @@ class Machine:
     def step(self) -> None:
         """Complete one more instruction, or stop."""
         began = perf_counter()
-        self.vmm.step()
+        try:  # not ``failing_alone``, which costs a microsecond
+            self.vmm.step()
+        except EngineError as error:
+            self.vmm.fail(str(error))
         self.seconds += perf_counter() - began
         self.roots.add(self.cpu.cr3)
 
@@ -92,9 +101,18 @@ class Machine:
         if self._runner is None:
             self._runner = FreeRunner(self.vmm)
         began = perf_counter()
-        self._runner.run(seconds)
+        with self.failing_alone():
+            self._runner.run(seconds)
         self.seconds += perf_counter() - began
         self.roots.add(self.cpu.cr3)
+
+    @contextlib.contextmanager
+    def failing_alone(self) -> Iterator[None]:
+        """Do something that the host may refuse: then this machine stops."""
+        try:
+            yield
+        except EngineError as error:
+            self.vmm.fail(str(error))
 
     @property
     def stop(self) -> Stop | None:
@@ -107,20 +125,30 @@ class Machine:
         """Type on the guest's keyboard and serial line."""
         self.board.type_text(text)
 
+    def fpu(self) -> bytes:
+        """x87 and SSE state (SDM vol. 1, 10.5.1); the initial one where the host has lost it."""
+        try:
+            return self.engine.read_fpu()
+        except EngineError as error:
+            self.vmm.fail(str(error))
+            return INITIAL_FPU
+
     def save(self) -> MachineState:
         """The state of everything but RAM, unaffected by what happens later."""
+        fpu = self.fpu()  # first: the machine may stop at that
         return MachineState(
-            self.cpu.copy(), self.engine.read_fpu(), self.board.save(), self.vmm.save(),
-            frozenset(self.roots),
-        )  # fmt: skip
+            self.cpu.copy(), fpu, self.board.save(), self.vmm.save(), frozenset(self.roots)
+        )
 
     def restore(self, state: MachineState) -> None:
         """Go back to a saved state; the caller has put RAM back before."""
         self.cpu.assign(state.cpu)
-        self.engine.write_fpu(state.fpu)
-        self.board.restore(state.board)
-        self.vmm.restore(state.vmm)
         self.roots = set(state.roots)
+        with self.failing_alone():
+            self.vmm.restore(state.vmm)
+            self.engine.write_fpu(state.fpu)
+        with self.failing_alone():
+            self.board.restore(state.board)
 
     def memory_image(self) -> bytearray:
         """RAM in address order without the hole, A and D bits masked in the page tables of every

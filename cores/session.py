@@ -110,7 +110,7 @@ class Session:
         """Every machine completes one more instruction; then they are compared."""
         for machine in self.machines:
             if machine.stop is None:
-                self._guarded_step(machine)
+                machine.step()
         self.compare_step()
 
     def compare_step(self) -> None:
@@ -118,12 +118,6 @@ class Session:
         self._leave_failed()
         if self.lockstep.divergence is None and len(self.lockstep.machines) > 1:
             self.lockstep.after_step()
-
-    def _guarded_step(self, machine: Machine) -> None:
-        try:
-            machine.step()
-        except EngineError as error:  # the host's failure stops one machine, not the session
-            machine.vmm.stop, machine.vmm.reason = Stop.ERROR, str(error)
 
     def _leave_failed(self) -> None:
         """A machine that the host stopped leaves the comparison, unless it was asked for by name."""
@@ -147,7 +141,7 @@ class Session:
                 self.step()
         for machine in self.machines:
             while machine.stop is None:
-                self._guarded_step(machine)
+                machine.step()
         self.lockstep.at_end()
 
     def _go_together(self, lead: Lead) -> None:
@@ -166,10 +160,7 @@ class Session:
         """Free: each machine by itself, one after the other, at full speed."""
         seconds = DEFAULT_SECONDS if self.options.budget is None else self.options.budget
         for machine in self.machines:
-            try:
-                machine.run_free(seconds)
-            except EngineError as error:
-                machine.vmm.stop, machine.vmm.reason = Stop.ERROR, str(error)
+            machine.run_free(seconds)
             if machine.stop is None:
                 machine.vmm.stop = Stop.BUDGET
 

@@ -6,7 +6,6 @@ import contextlib
 from collections.abc import Iterator
 
 from . import registry
-from .errors import EngineError
 from .m68k import session as foreign
 from .machine import Machine
 from .program import Program
@@ -33,10 +32,7 @@ def trace(
         yield from foreign.trace(program, core, options, steps)
         return
     with contextlib.closing(start(program, core, options)) as machine:
-        try:
-            yield from _free(machine, options) if options.free else _exact(machine, options, steps)
-        except EngineError as error:
-            machine.vmm.stop, machine.vmm.reason = Stop.ERROR, str(error)
+        yield from _free(machine, options) if options.free else _exact(machine, options, steps)
         yield machine.report()
 
 
