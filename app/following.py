@@ -13,6 +13,8 @@ from typing import NamedTuple
 
 from platformdirs import user_cache_path
 
+from cores.files import replacing
+
 POLL = 0.2
 """Seconds between two looks at the file."""
 FILE = Path("ringscope", "lesson.json")
@@ -30,9 +32,8 @@ def tell(path: str, position: int) -> None:
     file = _path()
     with contextlib.suppress(OSError):
         file.parent.mkdir(parents=True, exist_ok=True)
-        draft = file.with_suffix(f".{os.getpid()}")
-        draft.write_text(json.dumps({"path": path, "position": position}))
-        draft.replace(file)
+        with replacing(file) as draft:
+            draft.write(json.dumps({"path": path, "position": position}).encode())
 
 
 def end() -> None:

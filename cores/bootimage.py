@@ -22,6 +22,7 @@ from typing import BinaryIO
 from . import boot as boot_code
 from .devices.disk import SECTOR, Disk, DiskError
 from .errors import InputError
+from .files import replacing
 from .memory import PhysicalMemory
 from .platform import (
     BOOT_INFORMATION,
@@ -92,7 +93,7 @@ def write_image(
                 raise InputError("the image would overwrite what it is made from", path)
         layout = plan(program, data.sectors if data else 0)
         try:
-            file = stack.enter_context(open(path, "wb"))
+            file = stack.enter_context(replacing(path))
             _write(file, program, ram, layout, data)
         except DiskError as error:
             raise InputError(f"cannot be read: {error}", disk) from None

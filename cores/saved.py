@@ -7,14 +7,13 @@ anything else is refused as a damaged file.
 
 from __future__ import annotations
 
-import contextlib
 import io
-import os
 import pickle
 import zlib
 from dataclasses import dataclass
 
 from .errors import InputError
+from .files import replacing
 from .live import LiveSession
 from .loader import SAVED_SESSION
 from .machine import MachineState
@@ -73,16 +72,10 @@ def save(session: LiveSession, path: str) -> None:
     """Write a session to a file; it goes on as before. Raises InputError when that fails, and what
     was in the file before is still there."""
     content = zlib.compress(pickle.dumps(_collect(session), protocol=4), 1)
-    beside = f"{path}.{os.getpid()}"
     try:
-        with open(beside, "wb") as file:
+        with replacing(path) as file:
             file.write(MAGIC + content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(beside, path)
     except OSError as error:
-        with contextlib.suppress(OSError):
-            os.unlink(beside)
         raise InputError(f"cannot write: {error.strerror}", path) from error
 
 

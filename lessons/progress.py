@@ -14,6 +14,8 @@ from pathlib import Path
 
 from platformdirs import user_data_path
 
+from cores.files import replacing
+
 
 @dataclass
 class Record:
@@ -51,9 +53,9 @@ def save(name: str, record: Record) -> None:
     path = _path()
     with contextlib.suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
-        draft = path.with_suffix(".new")
-        draft.write_text(json.dumps({n: asdict(r) for n, r in records.items()}, indent=1) + "\n")
-        draft.replace(path)
+        with replacing(path) as file:
+            text = json.dumps({n: asdict(r) for n, r in records.items()}, indent=1)
+            file.write(text.encode() + b"\n")
 
 
 def _path() -> Path:

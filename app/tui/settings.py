@@ -14,6 +14,8 @@ from pathlib import Path
 
 from platformdirs import user_config_path
 
+from cores.files import replacing
+
 
 @dataclass
 class Settings:
@@ -29,7 +31,8 @@ class Settings:
         path = _path()
         with contextlib.suppress(OSError):
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(json.dumps(asdict(self), indent=1) + "\n", encoding="utf-8")
+            with replacing(path) as file:
+                file.write(json.dumps(asdict(self), indent=1).encode() + b"\n")
 
 
 def load() -> Settings:

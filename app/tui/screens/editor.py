@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import ClassVar
 
 from textual.app import ComposeResult
@@ -13,6 +12,7 @@ from textual.screen import Screen
 from textual.widgets import TextArea
 
 from cores.errors import InputError
+from cores.files import replacing
 
 from .. import help_topics
 from ..rows import EMPTY, Row, fit, printable, row
@@ -157,9 +157,11 @@ class EditorScreen(Screen[None]):
     def _write(self, path: str, then: Callable[[], None]) -> None:
         text = self.area.text
         try:
-            Path(path).write_text(text, encoding="utf-8")
-        except OSError as error:
-            self.query_one(Verdict).say(f"{path}: {error.strerror}", good=False)
+            with replacing(path) as file:
+                file.write(text.encode())
+        except (OSError, ValueError) as error:  # ValueError: a NUL in its name
+            reason = error.strerror if isinstance(error, OSError) else error
+            self.query_one(Verdict).say(f"{path}: {reason}", good=False)
             return
         self._path, self._saved = path, text
         self.area.border_title = path
