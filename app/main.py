@@ -20,6 +20,9 @@ from typing import NoReturn
 VERSION = "0.1.0"
 """As in pyproject.toml (a test compares); asking importlib.metadata would cost 48 ms."""
 
+NO_THREAD = "can't start new thread"
+"""Python's words for it; there is no class of its own."""
+
 OK, DIVERGED, BAD_INPUT, UNAVAILABLE, INTERRUPTED = 0, 1, 2, 3, 130
 
 COMMANDS = {
@@ -68,8 +71,7 @@ class Parser(argparse.ArgumentParser):
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; gives the exit code."""
     words = list(sys.argv[1:] if arguments is None else arguments)
-    if sys.stdout is None:  # it was closed before we began
-        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - for as long as we live
+    _open_what_is_closed()
     if isinstance(sys.stdout, io.TextIOWrapper):  # a guest's console on a terminal without its letters
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
@@ -89,7 +91,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except MemoryError:
         print("ringscope: the host has not enough memory", file=sys.stderr)
         return UNAVAILABLE
+    except RuntimeError as error:
+        if str(error) != NO_THREAD:
+            raise
+        print("ringscope: the host gives no more threads", file=sys.stderr)
+        return UNAVAILABLE
     return code
+
+
+def _open_what_is_closed() -> None:
+    """Standard files that were closed before we began (`>&-`) lead nowhere. Left closed, their numbers
+    would be had by the next files opened, and a disk image might be written as if it were stderr."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):  # the lowest number first
+        if getattr(sys, name) is None:
+            file = open(os.devnull, mode, encoding="utf-8")  # noqa: SIM115 - for as long as we live
+            setattr(sys, name, file)
 
 
 def _drop_output() -> None:

@@ -98,10 +98,10 @@ class Machine:
 
     def run_free(self, seconds: float) -> None:
         """Run at full speed for at most so long, or until it stops."""
-        if self._runner is None:
-            self._runner = FreeRunner(self.vmm)
         began = perf_counter()
         with self.failing_alone():
+            if self._runner is None:
+                self._runner = FreeRunner(self.vmm)
             self._runner.run(seconds)
         self.seconds += perf_counter() - began
         self.roots.add(self.cpu.cr3)

@@ -214,10 +214,11 @@ def at_most(limit: int, value: int) -> Callable[[], None]:
 
 
 @pytest.mark.parametrize("ram", ["16M", "512M"])
-@pytest.mark.parametrize("mebibytes", [150, 300, 700])
+@pytest.mark.parametrize("mebibytes", [120, 150, 300, 700])
 def test_memory_short(ram: str, mebibytes: int) -> None:
-    """Less and less address space: a core that cannot be says so, or one line and exit code 3."""
-    words = ("compare", HELLO, "--cores", "interpreter,trap", "--ram", ram)
+    """Less and less address space, down to none for a thread: a core that cannot be says so, or one
+    line and exit code 3."""
+    words = ("compare", HELLO, "--cores", "interpreter,trap,kvm", "--ram", ram)
     with ringscope(*words, limit=at_most(resource.RLIMIT_AS, mebibytes << 20)) as process:
         code, out, err = ended(process)
     assert (code == 0 and "Equivalent" in out) or (code == 3 and err)
@@ -311,10 +312,19 @@ def test_output_has_no_room() -> None:
     assert err == "ringscope: the host refused: [Errno 28] No space left on device\n"
 
 
-def test_output_closed_before_the_start() -> None:
-    """`>&-`: it runs as ever."""
-    with ringscope("compare", HELLO, limit=lambda: os.close(1)) as process:
-        assert ended(process)[0] == 0
+@pytest.mark.parametrize("descriptors", [(0,), (1,), (2,), (0, 1, 2)])
+@pytest.mark.parametrize("words", [("compare", HELLO), (HELLO,), ("compare", "-")])
+def test_closed_before_the_start(words: tuple[str, ...], descriptors: tuple[int, ...]) -> None:
+    """`<&-`, `>&-`, `2>&-`: it runs as ever, what is closed is empty, and says nothing elsewhere."""
+
+    def close() -> None:
+        for descriptor in descriptors:
+            os.close(descriptor)
+
+    with ringscope(*words, limit=close) as process:
+        code, out, _ = ended(process)
+    assert code == (2 if "-" in words else 0)
+    assert bool(out) == (code == 0 and 1 not in descriptors)
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from functools import cache
 from struct import pack
 from typing import NamedTuple
 
+from ...errors import UnavailableError
 from ...memory import PhysicalMemory
 from ...platform import GDT, GDT_LIMIT, INITIAL_FPU, PML4, TSS, boot
 from ...program import Program, Segment
@@ -108,7 +109,11 @@ def _try(
     except OSError:
         return False
     watch = threading.Timer(_PATIENCE, trial.engine.interrupt)
-    watch.start()
+    try:
+        watch.start()
+    except RuntimeError as error:
+        trial.close()
+        raise UnavailableError(f"this host gives no thread to try it with: {error}") from None
     try:
         return good(trial)
     except OSError:
