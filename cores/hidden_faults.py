@@ -89,14 +89,14 @@ class HiddenFaults:
         else:
             write = self.engine.fault_was_write(self.cpu)
         filled = self.shadow.fill(address, write=write, execute=fetching)
-        if filled is Filled.MAPPED:
-            page = f"page {address & -PAGE:#x}"
-            if fetching and self.patcher is not None:
-                self.patcher.executed(address)
-            if fetching and self.patcher is not None and not self.silent:
-                self._scanned(insn, page)
-            elif not (self.silent and self.shadow.is_ahead(address)):
-                self.vmm.record(insn, Reason.SHADOW, page, "mapped from the guest's tables")
+        scanned = fetching and filled is Filled.MAPPED and self.patcher is not None
+        page = f"page {address & -PAGE:#x}"
+        if scanned and self.patcher is not None:
+            self.patcher.executed(address)
+        if scanned and not self.silent:
+            self._scanned(insn, page)
+        elif self.shadow.fresh and filled in (Filled.MAPPED, Filled.CODE):
+            self.vmm.record(insn, Reason.SHADOW, page, "mapped from the guest's tables")
         return filled
 
     def _execute_alone(self, insn: Instruction, address: int, met: Filled) -> None:
@@ -193,11 +193,10 @@ class HiddenFaults:
         self.patcher = Patcher(twin, self.memory, self.mmu, self.cpu, hidden=self.engine.hides_code)
         self.patcher.control_changed()
         self.shadow.patcher = self.patcher
-        ahead = self.shadow.ahead
-        self.shadow.drop_all()
+        self.shadow.hide_all()
         self.memory.writes = []
-        if ahead:
-            self.shadow.map_boot()
+        if self.shadow.ahead:
+            self.shadow.show_boot()
             with contextlib.suppress(GuestFault):  # and the page that it is in
                 self.shadow.fill(self.cpu.rip, write=False, execute=True)
                 self.patcher.executed(self.cpu.rip)
@@ -209,10 +208,8 @@ class HiddenFaults:
             return
         self.left()
         self.patcher = self.shadow.patcher = None
-        ahead = self.shadow.ahead
-        self.shadow.drop_all()
-        if ahead:
-            self.shadow.map_boot()
+        self.shadow.hide_all()
+        self.shadow.show_boot()
 
     def before_entry(self) -> None:
         """Let the twin know what the VMM and its devices have written since the last exit."""
@@ -268,11 +265,20 @@ class HiddenFaults:
             check_floating(insn, self.cpu)
         self.vmm.trace.bridged += 1
         if patcher.catch_branches and is_indirect(insn):
+            self._miss(insn)
             self.vmm.emulator.execute(insn)
             patcher.branched(rip, self.cpu.rip)
         else:  # another instruction's patch lies in the middle of this one
             self._on_real_page(insn, rip)
         return True
+
+    def _miss(self, insn: Instruction) -> None:
+        """The VMM completes an instruction that the CPU should have run: what the CPU would not have
+        found in the virtual TLB is entered there all the same."""
+        for gva, length, store in next_accesses(insn, self.cpu):
+            for at in (gva, gva + length - 1):
+                if not self.shadow.holds(at, write=store):
+                    self._fill(insn, at)
 
     def _on_real_page(self, insn: Instruction, address: int) -> None:
         """Complete one instruction that touches code as data, or whose bytes a patch overlaps, with

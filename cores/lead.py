@@ -163,10 +163,6 @@ class Lead:
         if self._steps > 0:
             self._steps -= 1
             return False
-        if not all(_maps_ahead(machine.vmm) for machine in self.machines):
-            self.pause()
-            self._steps = MOST_STEPS
-            return False
         if self._met:
             self._met = False
             return False
@@ -317,12 +313,6 @@ class _Follower:
 
 def _is_sensitive(vmm: Vmm) -> bool:
     return vmm.fetch().sensitivity is not Sensitivity.ORDINARY
-
-
-def _maps_ahead(vmm: Vmm) -> bool:
-    """Do the boot tables' mappings still stand? After that a trap core's hidden faults are counted,
-    and patched pages would have more of them."""
-    return vmm.shadow is None or vmm.shadow.ahead
 
 
 def _is_page_fault(exit: Exit) -> bool:

@@ -34,6 +34,7 @@ _ALLOWED = {
     "cores.report": {"Stop"},
     "cores.saved": {"SavedMachine", "SavedSession"},
     "cores.session": {"Options"},
+    "cores.shadow": {"Entry", "ShadowState"},
     "cores.trace": {"TraceMark"},
     "cores.virtual_cpu": {"Segment", "TableRegister", "VirtualCpu"},
     "cores.vmm": {"VmmState"},

@@ -1,10 +1,15 @@
 """Shadow page tables: the guest's virtual memory on a host that has its own.
 
-On a trap core the guest's page tables translate nothing: the real CPU walks the host's. So the
-host mappings of the vCPU process are kept as a *virtual TLB*. They begin empty; a touch of a page
-not there yet faults to the VMM (a hidden fault: the guest never hears of it), which walks the
-guest's tables and maps what they say. Whatever would make a TLB forget makes us unmap. And as on
-the CPU, a stale entry that the guest never invalidated may still be used.
+On a trap core the guest's page tables translate nothing: the real CPU walks the host's. So there is
+a *virtual TLB*. It begins empty; a touch of a page not there yet faults to the VMM (a hidden fault: the
+guest never hears of it), which walks the guest's tables and enters what they say. Whatever would make a
+TLB forget makes us forget. And as on the CPU, a stale entry that the guest never invalidated may still
+be used.
+
+The host mappings of the vCPU process are what of this TLB the CPU can see. Stepping, that is all of it;
+running freely less, since code is executed from a patched twin and not read from there. A fault at what
+the TLB holds is then nobody's event: it is mapped, and nothing is walked or counted. So it is the TLB
+alone that decides how many hidden faults a guest has, however it is executed.
 
 Two address spaces, one for each virtual privilege level: guest kernel and guest user both run in
 real ring 3, where the U/S bit could not keep them apart.
@@ -13,7 +18,8 @@ real ring 3, where the U/S bit could not keep them apart.
 from __future__ import annotations
 
 from enum import Enum
-from typing import TypedDict
+from functools import partial
+from typing import NamedTuple
 
 from .engines.base import BRIDGE, KERNEL_SPACE, USER_SPACE, DeprivilegedEngine
 from .errors import MappingsFullError
@@ -24,8 +30,8 @@ from .x86.paging import PAGE, Mmu, Translation, permits, walk
 from .x86.registers import Cr0, Cr4, Flag
 
 LARGE = 2 << 20
-MAX_MAPPINGS = 30_000
-"""Linux allows a process 65,530 (vm.max_map_count); an unmap in the middle makes two of one."""
+MOST_ENTRIES = 30_000
+"""Linux allows a process 65,530 mappings (vm.max_map_count); a hole in the middle makes two of one."""
 
 
 class Filled(Enum):
@@ -40,20 +46,28 @@ class Filled(Enum):
     """The host process cannot have such a mapping."""
 
 
-class Rights(TypedDict):
-    """How ``DeprivilegedEngine.map`` is to map a page."""
+class Entry(NamedTuple):
+    """What the virtual TLB holds of a page, or of several that one large page maps."""
 
+    gpa: int
+    length: int
     writable: bool
     executable: bool
-    twin: bool
-    readable: bool
+
+
+class ShadowState(NamedTuple):
+    """The virtual TLB as it was, for checkpoints. entries: ((space, GVA), entry)."""
+
+    entries: tuple[tuple[tuple[int, int], Entry], ...]
+    ahead: bool
+    pieces: bool
 
 
 class ShadowPages:
-    """Fills and drops the engine's mappings according to the guest's page tables.
+    """Fills and drops the virtual TLB, and the engine's mappings, according to the guest's page tables.
 
-    fills: hidden faults served so far. ahead: the boot tables' mappings still stand. drops: how often
-    everything was forgotten.
+    fills: how often the guest's tables were walked for it. fresh: the last ``fill`` had to do so.
+    ahead: the boot tables' entries still stand. drops: how often the engine's mappings all went.
     """
 
     def __init__(
@@ -64,13 +78,13 @@ class ShadowPages:
         self.cpu = cpu
         self.mmu = mmu
         self.fills = 0
+        self.fresh = False
         self.ahead = False
         self.drops = 0
         self.patcher: Patcher | None = None
-        self._mappings: dict[tuple[int, int], tuple[int, int]] = {}  # (space, GVA) -> (GPA, length)
+        self._tlb: dict[tuple[int, int], Entry] = {}  # (space, GVA) -> entry
         self._executed: set[tuple[int, int]] = set()  # pages mapped from the twin
-        self._large: set[tuple[int, int]] = set()
-        self._pieces = False  # some guest page is mapped in pieces smaller than itself
+        self._pieces = False  # some guest page has entries smaller than itself
 
     def map_boot(self) -> None:
         """Map ahead what the platform's boot tables map: all RAM from 64 KiB on, identically.
@@ -81,19 +95,19 @@ class ShadowPages:
             self.engine.map(
                 KERNEL_SPACE, start, start, stop - start, writable=True, executable=executable
             )
-            self._mappings[KERNEL_SPACE, start] = start, stop - start
-            self._large |= {(KERNEL_SPACE, part) for part in range(start // LARGE, -(-stop // LARGE))}
 
     def _boot_ranges(self) -> tuple[tuple[int, int], ...]:
         return (0x10000, HOLE.start), (HOLE.stop, self.memory.size)
 
-    def is_ahead(self, gva: int) -> bool:
-        """Was it mapped with the boot tables, and do these still stand?"""
-        return self.ahead and any(start <= gva < stop for start, stop in self._boot_ranges())
-
     def mappings(self) -> list[tuple[int, int, int, int]]:
-        """(space, GVA, GPA, length) of what is mapped now, for people to look at."""
-        return sorted((space, gva, *there) for (space, gva), there in self._mappings.items())
+        """(space, GVA, GPA, length) of what the virtual TLB holds, for people to look at."""
+        boot = self._boot_ranges() if self.ahead else ()
+        found = [(KERNEL_SPACE, start, start, stop - start) for start, stop in boot]
+        found += [(space, gva, entry.gpa, entry.length) for (space, gva), entry in self._tlb.items()]
+        return sorted(found)
+
+    def _is_ahead(self, gva: int) -> bool:
+        return self.ahead and any(start <= gva < stop for start, stop in self._boot_ranges())
 
     def executes(self, gva: int) -> bool:
         """Is the page mapped from the twin, for execution and perhaps for nothing else?"""
@@ -105,44 +119,82 @@ class ShadowPages:
 
     def fill(self, gva: int, *, write: bool, execute: bool) -> Filled:
         """Serve a hidden fault. Raises GuestFault when the guest's own tables forbid the access."""
-        # lesson: whose-page-fault
-        # The guest's tables decide. Where they forbid the access, walk() raises the guest's own page
-        # fault; where they allow it, the fault was ours, and the guest must not hear of it.
-        page = walk(self.memory, self.cpu, gva, write=write, execute=execute)
-        frame = page.gpa & -PAGE
-        if not self.memory.is_ram(frame, PAGE):
-            return Filled.DEVICE
+        start, entry = self._entry(gva, write=write, execute=execute) or (0, None)
+        self.fresh = entry is None
+        if entry is None:
+            # lesson: whose-page-fault
+            # The guest's tables decide. Where they forbid the access, walk() raises the guest's own
+            # page fault; where they allow it, the fault was ours, and the guest must not hear of it.
+            page = walk(self.memory, self.cpu, gva, write=write, execute=execute)
+            if not self.memory.is_ram(page.gpa & -PAGE, PAGE):
+                return Filled.DEVICE
 
-        if execute and not permits(self.cpu, page, user=self.cpu.cpl == 3):
-            return Filled.UNREACHABLE  # under SMAP: the host's mappings cannot be executed only
+            if execute and not permits(self.cpu, page, user=self.cpu.cpl == 3):
+                return Filled.UNREACHABLE  # under SMAP: the host's mappings cannot be executed only
 
-        self.fills += 1
-        if len(self._mappings) >= MAX_MAPPINGS:
-            self.drop_all()
+            start, entry = self._remember(page, gva)
+            if not self._reaches(start, entry.length):
+                return Filled.UNREACHABLE
+            self.fills += 1
+            self._enter(start, entry)
+            self._pieces |= entry.length < page.size
+        return self._show(gva, start, entry, write=write, execute=execute)
+
+    def holds(self, gva: int, *, write: bool) -> bool:
+        """Does the virtual TLB permit this access?"""
+        return self._entry(gva, write=write, execute=False) is not None
+
+    def _entry(self, gva: int, *, write: bool, execute: bool) -> tuple[int, Entry] | None:
+        """The entry that permits this access, and where it begins."""
+        space, page = self.space(), gva & -PAGE
+        start, entry = page, self._tlb.get((space, page))
+        if entry is None:
+            start, entry = gva & -LARGE, self._tlb.get((space, gva & -LARGE))
+            if entry is None or start + entry.length <= gva:
+                if space != KERNEL_SPACE or not self._is_ahead(gva):
+                    return None
+                return page, Entry(page, PAGE, writable=True, executable=True)
+        if (write and not entry.writable) or (execute and not entry.executable):
+            return None
+        return start, entry
+
+    def _remember(self, page: Translation, gva: int) -> tuple[int, Entry]:
+        """The entry for what a walk has found, and where it begins: of large pages the aligned 2 MiB
+        around ``gva``, if all is RAM."""
         writable = page.dirty and self._may_write(page)  # clean pages fault once more, to set D
         executable = self._may_execute(page)
-        if self.patcher is not None:
-            if execute or frame in self.patcher.pages:
-                self._pieces |= page.size > PAGE
-                return self._fill_code(
-                    gva & -PAGE, frame, writable, executable, write=write, execute=execute
-                )
-            executable = False  # until it is executed, and looked at
-        start, frame, length = self._extent(page, gva)
-        if not self._map(start, frame, length, writable, executable):
-            start, frame, length = gva & -PAGE, page.gpa & -PAGE, PAGE
-            if not self._map(start, frame, length, writable, executable):
-                return Filled.UNREACHABLE
-        self._pieces |= length < page.size
-        if self.patcher is not None and length > PAGE:
+        if page.size >= LARGE:
+            start = gva & -LARGE
+            frame = page.frame + (start - page.page)
+            if self.memory.is_ram(frame, LARGE) and (start or frame) and self._reaches(start, LARGE):
+                return start, Entry(frame, LARGE, writable, executable)
+        return gva & -PAGE, Entry(page.gpa & -PAGE, PAGE, writable, executable)
+
+    def _enter(self, start: int, entry: Entry) -> None:
+        if len(self._tlb) >= MOST_ENTRIES:
+            self.drop_all()
+        space = self.space()
+        if entry.length > PAGE:
+            for page in range(start, start + entry.length, PAGE):
+                self._tlb.pop((space, page), None)
+        self._tlb[space, start] = entry
+
+    def _show(self, gva: int, start: int, entry: Entry, *, write: bool, execute: bool) -> Filled:
+        """Map what the entry says, as far as the CPU may see it."""
+        if self.patcher is None:
+            self._map(start, entry.gpa, entry.length, entry.writable, entry.executable)
+            return Filled.MAPPED
+        frame = entry.gpa + (gva & -PAGE) - start
+        if execute or frame in self.patcher.pages:
+            return self._fill_code(gva & -PAGE, frame, entry, write=write, execute=execute)
+        self._map(start, entry.gpa, entry.length, entry.writable, False)  # until it is executed
+        if entry.length > PAGE:
             for code in self.patcher.pages:
-                if frame <= code < frame + length:  # code shows through only where it is executed
-                    self.engine.unmap(self.space(), start + code - frame, PAGE)
+                if entry.gpa <= code < entry.gpa + entry.length:  # shows through only where executed
+                    self.engine.unmap(self.space(), start + code - entry.gpa, PAGE)
         return Filled.MAPPED
 
-    def _fill_code(
-        self, gva: int, frame: int, writable: bool, executable: bool, *, write: bool, execute: bool
-    ) -> Filled:
+    def _fill_code(self, gva: int, frame: int, entry: Entry, *, write: bool, execute: bool) -> Filled:
         """Free mode: a page that code is executed from is mapped from the twin."""
         assert self.patcher is not None
         code = self.patcher.adopt(frame)
@@ -150,23 +202,27 @@ class ShadowPages:
             self._unmap_everywhere(frame)  # no mapping with the right to write may remain
             self.patcher.guard(code)
         if code.shared:
-            mapped = self._map(gva, frame, PAGE, writable, executable, twin=True)
+            self._map(gva, frame, PAGE, entry.writable, entry.executable, twin=True)
         elif execute:
-            mapped = self._map(gva, frame, PAGE, False, True, twin=True, readable=False)
+            self._map(gva, frame, PAGE, False, True, twin=True, readable=False)
         elif write or (self.space(), gva) in self._executed:
             return Filled.CODE
         else:
-            mapped = self._map(gva, frame, PAGE, False, False)
-        if mapped and execute:
+            self._map(gva, frame, PAGE, False, False)
+        if execute:
             self._executed.add((self.space(), gva))
-        return Filled.MAPPED if mapped else Filled.UNREACHABLE
+        return Filled.MAPPED
 
     def _unmap_everywhere(self, frame: int) -> None:
-        for (space, start), (gpa, length) in self._mappings.items():
-            if gpa <= frame < gpa + length:
-                gva = start + frame - gpa
-                self.engine.unmap(space, gva, PAGE)
-                self._executed.discard((space, gva))
+        for (space, start), entry in self._tlb.items():
+            if entry.gpa <= frame < entry.gpa + entry.length:
+                self._unmap(space, start + frame - entry.gpa)
+        if self._is_ahead(frame):
+            self._unmap(KERNEL_SPACE, frame)
+
+    def _unmap(self, space: int, gva: int) -> None:
+        self.engine.unmap(space, gva, PAGE)
+        self._executed.discard((space, gva))
 
     def share(self, frame: int) -> None:
         """A code page has become a shared one: every mapping of it is to be made anew."""
@@ -192,31 +248,23 @@ class ShadowPages:
         *,
         twin: bool = False,
         readable: bool = True,
-    ) -> bool:
-        space = self.space()
+    ) -> None:
+        arguments = self.space(), gva, gpa, length
+        map = partial(
+            self.engine.map, *arguments,
+            writable=writable, executable=executable, twin=twin, readable=readable,
+        )  # fmt: skip
+        try:
+            map()
+        except MappingsFullError:
+            self.hide_all()
+            map()
+
+    def _reaches(self, gva: int, length: int) -> bool:
+        """Can the host process have this mapping, and is it not for the VMM's own use?"""
         if gva < BRIDGE.stop and gva + length > BRIDGE.start:
             return False
-        rights = Rights(writable=writable, executable=executable, twin=twin, readable=readable)
-        try:
-            mapped = self.engine.map(space, gva, gpa, length, **rights)
-        except MappingsFullError:
-            self.drop_all()
-            mapped = self.engine.map(space, gva, gpa, length, **rights)
-        if not mapped:
-            return False
-        self._mappings[space, gva] = gpa, length
-        if length > PAGE:
-            self._large.add((space, gva // LARGE))
-        return True
-
-    def _extent(self, page: Translation, gva: int) -> tuple[int, int, int]:
-        """(GVA, GPA, length) to map: of large pages the aligned 2 MiB around ``gva``, if all is RAM."""
-        if page.size >= LARGE:
-            start = gva & -LARGE
-            frame = page.frame + (start - page.page)
-            if self.memory.is_ram(frame, LARGE) and (start or frame):
-                return start, frame, LARGE
-        return gva & -PAGE, page.gpa & -PAGE, PAGE
+        return self.engine.reaches(gva, length)
 
     def _may_write(self, page: Translation) -> bool:
         if self.cpu.cpl == 3:
@@ -240,31 +288,60 @@ class ShadowPages:
 
     def drop(self, gva: int) -> None:
         """INVLPG: forget one page, in both spaces; all of it where it is a large one."""
-        if self._pieces or self.ahead:  # mapped in pieces of another size than the guest's pages
+        if self._pieces or self.ahead:  # entries of another size than the guest's pages
             self.drop_all()
             return
         for space in (KERNEL_SPACE, USER_SPACE):
-            if (space, gva // LARGE) in self._large:
-                self._large.discard((space, gva // LARGE))
-                self._forget(space, gva & -LARGE, LARGE)
-            else:
-                self._forget(space, gva & -PAGE, PAGE)
+            start = gva & -LARGE
+            entry = self._tlb.get((space, start))
+            if entry is None or entry.length == PAGE:
+                start = gva & -PAGE
+                entry = self._tlb.get((space, start))
+            if entry is not None:
+                self._forget(space, start, entry.length)
 
     def _forget(self, space: int, gva: int, length: int) -> None:
         self.engine.unmap(space, gva, length)
         for at in range(gva, gva + length, PAGE):
-            self._mappings.pop((space, at), None)
+            self._tlb.pop((space, at), None)
             self._executed.discard((space, at))
 
     def drop_all(self) -> None:
         """A new CR3, or a control bit that changes what mappings mean: forget everything."""
+        self.hide_all()
+        self.ahead = False
+        self._pieces = False
+        self._tlb.clear()
+
+    def hide_all(self) -> None:
+        """The CPU is to see nothing of the virtual TLB, until it asks."""
         self.engine.drop_all()
         self.drops += 1
-        self.ahead = False
-        self._large.clear()
-        self._pieces = False
-        self._mappings.clear()
         self._executed.clear()
+
+    def show_boot(self) -> None:
+        """After ``hide_all``: of the boot tables' entries, if they stand, it sees all at once."""
+        if self.ahead:
+            self.map_boot()
+
+    def save(self) -> ShadowState:
+        """The virtual TLB, to come back to."""
+        return ShadowState(tuple(self._tlb.items()), self.ahead, self._pieces)
+
+    def restore(self, state: ShadowState) -> None:
+        """Come back to it; out of a file it may be anything."""
+        self.drop_all()
+        self._tlb = {at: entry for at, entry in state.entries if self._is_lawful(at, entry)}
+        self.ahead, self._pieces = state.ahead, state.pieces
+        self.show_boot()
+
+    def _is_lawful(self, at: tuple[int, int], entry: Entry) -> bool:
+        return (
+            entry.length in (PAGE, LARGE)
+            and (at[1] | entry.gpa) % PAGE == 0
+            and self.memory.is_ram(entry.gpa, entry.length)
+            and self._reaches(at[1], entry.length)
+        )
 
     def rights(self) -> tuple[int, int, int, int, int]:
         """What, besides the tables, decides which mappings are right; when it changes, ``drop_all``."""

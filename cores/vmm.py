@@ -45,7 +45,7 @@ from .hidden_faults import HiddenFaults
 from .memory import PhysicalMemory
 from .patience import Patience
 from .report import Stop
-from .shadow import ShadowPages
+from .shadow import ShadowPages, ShadowState
 from .trace import ExitEvent, Trace, TraceMark
 from .translated import Translated
 from .virtual_cpu import VirtualCpu
@@ -80,7 +80,7 @@ NOTHING = decode(b"\x90")
 @dataclass(frozen=True, slots=True)
 class VmmState:
     """What the VMM itself remembers, for checkpoints. trace: see ``Trace.mark``.
-    mapped_ahead: ``ShadowPages.ahead``."""
+    shadow: None where there is no virtual TLB."""
 
     instructions: int
     deliveries: int
@@ -89,7 +89,7 @@ class VmmState:
     stop: Stop | None
     reason: str
     exit_status: int | None
-    mapped_ahead: bool
+    shadow: ShadowState | None
     trace: TraceMark
 
 
@@ -526,7 +526,7 @@ class Vmm:
         """The VMM's own memory of the run."""
         return VmmState(
             self.instructions, self.deliveries, self.ticks, self.emulator.halted, self.stop,
-            self.reason, self.exit_status, self.shadow is not None and self.shadow.ahead,
+            self.reason, self.exit_status, self.shadow.save() if self.shadow else None,
             self.trace.mark(),
         )  # fmt: skip
 
@@ -538,8 +538,8 @@ class Vmm:
         self.trace.rewind(state.trace)
         self.engine.memory_changed()
         self.flush(None)
-        if self.shadow and state.mapped_ahead:
-            self.shadow.map_boot()
+        if self.shadow and state.shadow:
+            self.shadow.restore(state.shadow)
 
     # The record
 

@@ -309,6 +309,10 @@ class DeprivilegedEngine(Engine):
     """Does ``map`` with readable=False really make pages that cannot be read?"""
 
     @abstractmethod
+    def reaches(self, gva: int, length: int) -> bool:
+        """Can the host map there (not below mmap_min_addr, in the upper half, at its own stub)?"""
+
+    @abstractmethod
     def map(
         self,
         space: int,
@@ -325,8 +329,7 @@ class DeprivilegedEngine(Engine):
         replacing what was there. twin: map ``patched_twin`` at that offset instead. readable: False
         asks for an execute-only page, which hosts without protection keys make readable.
 
-        False: the engine's host cannot map that address (below mmap_min_addr, the upper half, its
-        own stub)."""
+        False where ``reaches`` is false."""
 
     @abstractmethod
     def unmap(self, space: int, gva: int, length: int) -> None:

@@ -153,12 +153,15 @@ class PortableTrapEngine(DeprivilegedEngine):
 
     # The virtual TLB
 
+    def reaches(self, gva: int, length: int) -> bool:
+        return gva + length <= 1 << 47  # not the upper half, as on the native engine
+
     def map(
         self, space: int, gva: int, gpa: int, length: int, *, writable: bool, executable: bool,
         twin: bool = False, readable: bool = True,
     ) -> bool:  # fmt: skip
-        if gva + length > 1 << 47:
-            return False  # the upper half, as on the native engine
+        if not self.reaches(gva, length):
+            return False
         self._hidden().map(space, gva, gpa, length, writable=writable, executable=executable)
         self._forget()
         return True

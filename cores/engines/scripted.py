@@ -123,11 +123,14 @@ class ScriptedTrapEngine(ScriptedEngine, DeprivilegedEngine):
         self.unreachable = range(0)
         self.was_write = False
 
+    def reaches(self, gva: int, length: int) -> bool:
+        return gva not in self.unreachable
+
     def map(
         self, space: int, gva: int, gpa: int, length: int, *, writable: bool, executable: bool,
         twin: bool = False, readable: bool = True,
     ) -> bool:  # fmt: skip
-        if gva in self.unreachable:
+        if not self.reaches(gva, length):
             return False
         self.mappings[space, gva] = (gpa, length, writable, executable)
         return True

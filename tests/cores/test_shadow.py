@@ -70,7 +70,7 @@ def test_invlpg_drops_one_page(core: str) -> None:
 @pytest.mark.parametrize("core", TRAPS)
 def test_bounded(core: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """When there are too many mappings the old ones go; the guest notices nothing."""
-    monkeypatch.setattr(shadow, "MAX_MAPPINGS", 8)
+    monkeypatch.setattr(shadow, "MOST_ENTRIES", 8)
     loop = "mov edi, 0x20000\nturn: add [rdi], rdi\nadd rdi, 0x1000\ncmp edi, 0x60000\njb turn\n"
     with booted(core, OWN_TABLES + loop + EXIT) as machine:
         most = 0

@@ -160,6 +160,11 @@ class PtraceEngine(DeprivilegedEngine):
     def patched_twin(self) -> memoryview | None:
         return self._twin.view if self._twin is not None else None
 
+    def reaches(self, gva: int, length: int) -> bool:
+        end = gva + length
+        overlaps = gva < stub.REGION.stop and end > stub.REGION.start
+        return host.lowest_address() <= gva and end <= TASK_END and not overlaps
+
     def map(
         self,
         space: int,
@@ -177,11 +182,9 @@ class PtraceEngine(DeprivilegedEngine):
         Raises MappingsFullError when the process has all the mappings that Linux allows: after
         ``drop_all`` it works again. Raises EngineError when the process is gone.
         """
+        if not self.reaches(gva, length):
+            return False
         end = gva + length
-        if gva < host.lowest_address() or end > TASK_END:
-            return False
-        if gva < stub.REGION.stop and end > stub.REGION.start:
-            return False
         protection = linux.PROT_READ * readable | linux.PROT_WRITE * writable
         protection |= linux.PROT_EXEC * executable
         self._unpatched |= executable and not twin
