@@ -20,7 +20,7 @@ from .x86 import descriptors
 from .x86.faults import general_protection, undefined_opcode
 from .x86.instruction import Immediate, Instruction, MemoryOperand, Operand, Register
 from .x86.paging import Mmu
-from .x86.registers import GPR_NAMES, MASK64, RSP, SEGMENT_NAMES, SS, Flag
+from .x86.registers import MASK64, REGISTER_FILE, RSP, SEGMENT_NAMES, SS, Flag
 from .x86.touched import effective_address
 
 
@@ -36,29 +36,6 @@ class Ports(Protocol):
     def write_string(self, port: int, size: int, data: bytes) -> None: ...
 
     def describe(self, port: int, size: int, value: int, is_write: bool) -> str: ...
-
-
-def _register_file() -> dict[str, tuple[int, int, int]]:
-    """Every name of a general register -> (number, bytes, bit at which it begins)."""
-    names: dict[str, tuple[int, int, int]] = {}
-    for number, name in enumerate(GPR_NAMES):
-        names[name] = (number, 8, 0)
-        if name[1].isdigit():
-            names |= {
-                name + "d": (number, 4, 0),
-                name + "w": (number, 2, 0),
-                name + "b": (number, 1, 0),
-            }
-        else:
-            names |= {"e" + name[1:]: (number, 4, 0), name[1:]: (number, 2, 0)}
-            byte = name[1] + "l" if number < 4 else name[1:] + "l"
-            names[byte] = (number, 1, 0)
-            if number < 4:
-                names[name[1] + "h"] = (number, 1, 8)
-    return names
-
-
-REGISTER_FILE = _register_file()
 
 
 class Emulator:

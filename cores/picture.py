@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-from .emulator import REGISTER_FILE
 from .machine import Machine
 from .program import Program
 from .report import CodeLine, MachineSnapshot
@@ -13,7 +12,7 @@ from .trace import Trace
 from .x86.decode import Truncated, decode, text
 from .x86.faults import GuestFault
 from .x86.instruction import Instruction, MemoryOperand, Register, Sensitivity
-from .x86.registers import GPR_NAMES, STATE_NAMES
+from .x86.registers import GPR_NAMES, REGISTER_FILE, STATE_NAMES
 
 LINES_BEFORE, LINES_AFTER = 12, 28
 EVENTS = 200

@@ -27,13 +27,12 @@ import difflib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from cores.emulator import REGISTER_FILE
 from cores.report import CodeLine, MachineSnapshot, SessionSnapshot
 from cores.trace import ExitEvent
 from cores.x86.decode import Truncated, decode, text
 from cores.x86.faults import GuestFault
 from cores.x86.instruction import Reason
-from cores.x86.registers import FLAG_BITS, GPR_NAMES, STATE_NAMES
+from cores.x86.registers import FLAG_BITS, GPR_NAMES, REGISTER_FILE, STATE_NAMES
 
 from . import measure, simulation
 from .expressions import CORE_NAMES, EACH, Expression, ExpressionError, Value

@@ -10,7 +10,7 @@ from __future__ import annotations
 from ..virtual_cpu import VirtualCpu
 from .encoding import MAP_3A, MAP_38, ONE_BYTE, TWO_BYTE, parse
 from .instruction import Instruction, Register
-from .undefined import register_number
+from .registers import register_number
 
 _ESCAPES = {ONE_BYTE: b"", TWO_BYTE: b"\x0f", MAP_38: b"\x0f\x38", MAP_3A: b"\x0f\x3a"}
 _RELATIVE = 5

@@ -159,6 +159,35 @@ MSRS = frozenset(_members(Msr).values())
 """All of them."""
 
 
+def _register_file() -> dict[str, tuple[int, int, int]]:
+    names: dict[str, tuple[int, int, int]] = {}
+    for number, name in enumerate(GPR_NAMES):
+        names[name] = (number, 8, 0)
+        if name[1].isdigit():
+            names |= {
+                name + "d": (number, 4, 0),
+                name + "w": (number, 2, 0),
+                name + "b": (number, 1, 0),
+            }
+        else:
+            names |= {"e" + name[1:]: (number, 4, 0), name[1:]: (number, 2, 0)}
+            byte = name[1] + "l" if number < 4 else name[1:] + "l"
+            names[byte] = (number, 1, 0)
+            if number < 4:
+                names[name[1] + "h"] = (number, 1, 8)
+    return names
+
+
+REGISTER_FILE = _register_file()
+"""Every name of a general register or of a part -> (number, bytes, bit at which it begins):
+"eax" -> (0, 4, 0), "ch" -> (1, 1, 8) (SDM vol. 1, 3.4.1)."""
+
+
+def register_number(name: str) -> int:
+    """Encoding number of a general register, whatever its size ("r8d" -> 8)."""
+    return REGISTER_FILE[name][0]
+
+
 def canonical(address: int) -> bool:
     """Is this 64-bit address canonical with 48 linear bits (SDM vol. 1, 3.3.7.1)?"""
     return (address >> 47) in (0, 0x1FFFF)

@@ -9,8 +9,7 @@ from __future__ import annotations
 
 from ..virtual_cpu import VirtualCpu
 from .instruction import Immediate, Instruction, MemoryOperand, Register
-from .registers import FS, MASK64, RAX, RBP, RCX, RSP, Flag
-from .undefined import register_number
+from .registers import FS, MASK64, RAX, RBP, RCX, RSP, Flag, register_number
 
 Access = tuple[int, int, bool]
 """(linear address, bytes, is it a write)."""

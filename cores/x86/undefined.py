@@ -13,7 +13,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from .instruction import Immediate, Instruction, MemoryOperand, Register
-from .registers import GPR_NAMES, MASK64, RAX, RCX, Flag
+from .registers import MASK64, RAX, RCX, Flag, register_number
 
 
 class GeneralState(Protocol):
@@ -143,15 +143,3 @@ def _keep(insn: Instruction, gpr: list[int], cpu: GeneralState) -> None:
     if isinstance(destination, Register):
         number = register_number(destination.name)
         cpu.gpr[number] = gpr[number] & MASK64
-
-
-_NUMBERS = {name: number for number, name in enumerate(GPR_NAMES)}
-_NUMBERS |= {name[1:]: number for number, name in enumerate(GPR_NAMES[:8])}
-_NUMBERS |= {"e" + name[1:]: number for number, name in enumerate(GPR_NAMES[:8])}
-_NUMBERS |= {f"r{n}{suffix}": n for n in range(8, 16) for suffix in "dwb"}
-_NUMBERS |= {name: n for n, name in enumerate(("al", "cl", "dl", "bl", "spl", "bpl", "sil", "dil"))}
-
-
-def register_number(name: str) -> int:
-    """Encoding number of a general register, whatever its size ("r8d" -> 8; not for ah ch dh bh)."""
-    return _NUMBERS[name]
