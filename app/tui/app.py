@@ -6,7 +6,6 @@ the worker's newest snapshot thirty times a second; keys become commands in the 
 
 from __future__ import annotations
 
-import asyncio
 import gc
 import signal
 import sys
@@ -25,7 +24,7 @@ from textual.screen import Screen
 from app.worker import Opener, Worker, words
 from cores.errors import RingscopeError
 
-from . import picture, settings
+from . import picture, settings, signals
 from .glyphs import for_this_terminal
 from .guests import disk_of, shipped
 from .screens.editor import EditorScreen
@@ -45,7 +44,7 @@ OpenProgram = Callable[[str, str | None], Opener]
 needs; "": none) -> how to start its
 session, in the worker's thread. Raises InputError for bad input."""
 
-INTERRUPTED, TERMINATED = 128 + signal.SIGINT, 128 + signal.SIGTERM
+INTERRUPTED = 128 + signal.SIGINT
 
 KEY_NAMES = {
     "plus": "+", "equals_sign": "=", "minus": "-", "question_mark": "?", "shift+e": "E",
@@ -73,13 +72,15 @@ class RingscopeApp(App[int]):
     ]
 
     def __init__(self, open_program: OpenProgram, probe: Probe, first: Opener | None = None) -> None:
-        """first: the session to begin with, None for the home screen."""
+        """first: the session to begin with, None for the home screen. has_terminal, an attribute:
+        it is a person's, with which signals must leave no mess."""
         super().__init__()
         self.glyphs = for_this_terminal()
         self._open_program = open_program
         self._probe = probe
         self._first = first
         self.begin_with: Callable[[], None] | None = None
+        self.has_terminal = False
         self.worker: Worker | None = None
         self.settings = settings.load()
         for theme in themes():
@@ -90,10 +91,13 @@ class RingscopeApp(App[int]):
     def get_default_screen(self) -> Screen[None]:
         return HomeScreen(self._probe, self.settings.last)
 
+    def on_load(self) -> None:
+        if self.has_terminal:
+            signals.obey_endings(self)
+
     def on_mount(self) -> None:
-        if not self.is_headless:  # to be told to end leaves the terminal as it was, as the q key does
-            end = partial(self.exit, TERMINATED)
-            asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, end)
+        if self.has_terminal:
+            signals.obey_stops(self)
         if self.begin_with is not None:
             self.begin_with()
         elif self._first is not None:
@@ -296,6 +300,7 @@ def run_interface(
     app = interface(path, options, program)
     if lesson is not None:
         app.begin_with = partial(app.show_lesson, lesson, seed, speed)
+    app.has_terminal = True
     sys.setswitchinterval(SWITCH_INTERVAL)
     try:
         code = app.run()

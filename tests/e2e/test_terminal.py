@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import termios
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -108,6 +109,16 @@ def gone(pids: set[int]) -> bool:
     return True
 
 
+def state(pid: int) -> str:
+    return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
+
+
+def stty(t: Terminal) -> list[object]:
+    """The terminal's modes, but for its control characters' bytes."""
+    return termios.tcgetattr(t.process.child_fd)[:6]
+
+
+TAKEN = b"\x1b[?1049h"
 SPIN = "start: inc rax\n jmp start\n"
 
 
@@ -139,7 +150,7 @@ def test_the_home_screen() -> None:
         assert t.end() == 0
 
 
-@pytest.mark.parametrize("how", ["q", "\x03", "SIGTERM", "SIGKILL"])
+@pytest.mark.parametrize("how", ["q", "\x03", "SIGTERM", "SIGHUP", "SIGKILL"])
 def test_nothing_is_left_behind_while_a_guest_spins(how: str, tmp_path: Path) -> None:
     """q, Ctrl-C and being killed all end the vCPU processes, though the guest never stops."""
     guest = tmp_path / "spin.s"
@@ -152,13 +163,38 @@ def test_nothing_is_left_behind_while_a_guest_spins(how: str, tmp_path: Path) ->
         if how.startswith("SIG"):
             os.kill(t.process.pid, getattr(signal, how))
             t.until(lambda: not t.process.isalive(), "the end")
-            if how == "SIGTERM":
-                assert t.process.exitstatus == 143
+            if how != "SIGKILL":
+                assert t.process.exitstatus == 128 + getattr(signal, how)
                 t.until(lambda: t.restored, "the terminal's own screen")
         else:
             t.press(how)
             assert t.end() == (0 if how == "q" else 130)
         t.until(lambda: gone(started), f"the end of processes {started}")
+
+
+@pytest.mark.parametrize("how", ["SIGSTOP", "SIGTSTP"])
+def test_stopped_and_continued(how: str) -> None:
+    """Stopped and let go on, again and again: each time the terminal is taken anew, and at the
+    end it is as it was at first."""
+    with terminal("assets/guests/hello.s") as t:
+        pid, before = t.process.pid, stty(t)
+        t.see("0 instructions")
+        raw = stty(t)
+        for _ in range(3):
+            taken = t.sent.count(TAKEN)
+            os.kill(pid, getattr(signal, how))
+            t.until(lambda: state(pid) == "T", "the stop")
+            if how == "SIGTSTP":
+                t.until(lambda: t.restored, "the terminal's own screen")
+                assert stty(t) == before
+            os.kill(pid, signal.SIGCONT)
+            t.until(lambda taken=taken: t.sent.count(TAKEN) > taken and stty(t) == raw, "its return")
+        t.press("n")
+        t.see("1 instruction ")
+        t.press("q")
+        assert t.end() == 0
+        assert t.restored
+        assert stty(t) == before
 
 
 def test_bad_input_is_one_line() -> None:
