@@ -26,6 +26,7 @@ class FastForward:
         self._lead: Lead | None = None
         self._until = FAR
         self._longest = FIRST
+        self._trusted = 0  # the last checkpoint at which all that had changed was compared
 
     def begin(self, until: int = FAR) -> Lead | None:
         """From here on, and no further than ``until``; None where nothing can be led."""
@@ -40,6 +41,10 @@ class FastForward:
                 self._lead = Lead(lockstep.machines, lockstep, self)
         return self._lead
 
+    def doubt(self) -> bool:
+        """A divergence has been found; see ``Lead.doubt``."""
+        return self._lead is not None and self._lead.doubt()
+
     def pause(self) -> None:
         """For now the machines are to be looked at, and stepped."""
         if self._lead is not None:
@@ -53,11 +58,17 @@ class FastForward:
 
     # What the lead asks of the past
 
-    def keep(self) -> None:
+    def keep(self, *, led: bool) -> bool:
         """Each machine's checkpoint, if due; what has changed must have changed alike."""
-        pages = {page for history in self._histories for page in history.keep()}
-        if self._lockstep.pages_differ(pages):
-            raise LostError
+        for history in self._histories:
+            history.keep()
+        newest = min(history.newest for history in self._histories)
+        if newest != self._trusted or not led:
+            pages = {page for history in self._histories for page in history.changed()}
+            if led and self._lockstep.pages_differ(pages):
+                raise LostError
+            self._trusted = newest
+        return newest == self._histories[0].machine.vmm.instructions
 
     def room(self) -> int:
         """To the next checkpoint, the next key typed, or the place to stop at."""
@@ -74,7 +85,7 @@ class FastForward:
         """All to the same checkpoint, the last that can be trusted."""
         now = max(history.machine.vmm.instructions for history in self._histories)
         for history in self._histories:
-            history.back_from(now)
+            history.back_from(min(self._trusted + 1, now))
         there = min(history.machine.vmm.instructions for history in self._histories)
         for history in self._histories:
             history.seek(there)

@@ -106,6 +106,8 @@ class FreeRunner:
     def run(self, seconds: float) -> None:
         """At most for so long, or until the machine stops. Virtual time stands still in between."""
         vmm, board = self.vmm, self.vmm.board
+        if vmm.hidden is None or vmm.hidden.patcher is None:
+            vmm.memory.writes = None  # whoever compared stores does so no more
         if vmm.hidden is not None:
             vmm.hidden.go_free()
         if vmm.engine.traits.delivers:

@@ -86,6 +86,7 @@ class Past(Generic[State]):
         self._newest = bytearray(machine.memory.view[: machine.memory.size])
         self._checkpoints = [Checkpoint(machine.save(), {})]
         self._replayed = len(self._changes)
+        self._changed: set[int] = set()
 
     @property
     def typed(self) -> list[tuple[int, bytes]]:
@@ -138,18 +139,26 @@ class Past(Generic[State]):
 
     # Led instead of stepped (cores/lead.py)
 
-    def keep(self) -> list[int]:
-        """Take a checkpoint if it is time; gives the pages that have changed since the last one."""
-        if self.machine.vmm.instructions < self._checkpoints[-1].instructions + INTERVAL:
-            return []
-        self._checkpoint()
-        return list(self._checkpoints[-2].undo)
+    def keep(self) -> None:
+        """Take a checkpoint if it is time."""
+        if self.machine.vmm.instructions >= self.newest + INTERVAL:
+            self._checkpoint()
+
+    @property
+    def newest(self) -> int:
+        """Instructions completed at the last checkpoint."""
+        return self._checkpoints[-1].instructions
+
+    def changed(self) -> set[int]:
+        """Pages that checkpoints have found changed since this was last asked."""
+        changed, self._changed = self._changed, set()
+        return changed
 
     def room(self) -> int:
         """How far it is to the next checkpoint, or to what the user did next the first time."""
         self._replay()
         now = self.machine.vmm.instructions
-        due = self._checkpoints[-1].instructions + INTERVAL
+        due = self.newest + INTERVAL
         return min([due] + [n for n, _ in self._changes[self._replayed :]]) - now
 
     def back_from(self, instruction: int) -> None:
@@ -174,6 +183,7 @@ class Past(Generic[State]):
                 old = newest[start + at : start + at + PAGE]
                 if page != old:
                     previous.undo[start + at] = bytes(old)
+                    self._changed.add(start + at)
                     newest[start + at : start + at + PAGE] = page
         self._checkpoints.append(Checkpoint(self.machine.save(), {}))
         self._thin_out()

@@ -60,9 +60,10 @@ class LostError(Exception):
 class Retreat(Protocol):
     """Where machines go back to when to lead them has failed."""
 
-    def keep(self) -> None:
-        """A stretch is about to begin: take a checkpoint if it is time. Raises LostError where RAM
-        differs from machine to machine."""
+    def keep(self, *, led: bool) -> bool:
+        """A stretch is about to begin: take a checkpoint if it is time. led: what has come since the
+        last was not all stepped, so that RAM has to be compared. True: it was, and all of it is equal.
+        Raises LostError where RAM differs from machine to machine."""
 
     def room(self) -> int:
         """How many instructions the stretch may have."""
@@ -85,16 +86,17 @@ class Copies:
         """Is there little enough RAM to copy?"""
         return sum(machine.memory.size for machine in machines) <= MOST_COPIED
 
-    def keep(self) -> None:
+    def keep(self, *, led: bool) -> bool:
         began = perf_counter()
         if self._states and began < self._due:
-            return
+            return False
         ram = tuple(bytes(m.memory.view[: m.memory.size]) for m in self._machines)
         if any(image != ram[0] for image in ram[1:]) and not self._alike():
             raise LostError
         self._states, self._ram = tuple(m.save() for m in self._machines), ram
         now = perf_counter()
         self._due = now + max(CHECKPOINT_SECONDS, 10 * (now - began))
+        return True
 
     def _alike(self) -> bool:
         """Is all of RAM equal but for what only a CPU's own pace decides?"""
@@ -131,7 +133,7 @@ class Lead:
         self._leader = next(m for m in machines if m.engine.traits.leads)
         self._followers = [m for m in machines if m is not self._leader]
         self._alarms: dict[Machine, Alarm] = {}
-        self._leading = False  # have they been led since the last checkpoint?
+        self._leading = False  # have they been led since RAM was last compared?
         self._steps = WARM_UP  # to go before the next stretch
         self._after_trouble = AFTER_TROUBLE
         self._traps = False  # of what stands at the meeting place: does it leave a trap core?
@@ -152,7 +154,7 @@ class Lead:
 
     def pause(self) -> None:
         """Back to exact mode, where the machines are."""
-        self._leading = self._met = False
+        self._met = False
         for machine in self.machines:
             if machine.vmm.hidden is not None and machine.stop is not Stop.ERROR:
                 with machine.failing_alone():
@@ -163,6 +165,11 @@ class Lead:
         if self._steps > 0:
             self._steps -= 1
             return False
+        try:
+            self._leading &= not self._retreat.keep(led=self._leading)
+        except (LostError, EngineError):
+            self._step_instead()
+            return True
         if self._met:
             self._met = False
             return False
@@ -170,7 +177,6 @@ class Lead:
         if limit < SHORTEST:
             return False
         try:
-            self._retreat.keep()
             began = perf_counter()
             self._leading = True
             for machine in self._followers:
@@ -233,6 +239,7 @@ class Lead:
         there = self._leader.vmm.instructions
         self.pause()
         back = self._retreat.go_back()
+        self._leading = False
         self._lockstep.resume(back)
         self._steps = self._after_trouble + there - back
         self._after_trouble = min(2 * self._after_trouble, MOST_STEPS)

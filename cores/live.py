@@ -174,19 +174,29 @@ class LiveSession:
         lead = self._ahead.begin(until) if until is not None and self._mode == "exact" else None
         try:
             while perf_counter() < end and not self._interrupted:
-                if self._session.ended:
-                    return None
-                if lead is None or not lead.stretch():
+                there, ended = self._now(), self._session.ended
+                if ended:
+                    self._session.lockstep.at_end()
+                elif lead is None or not lead.stretch():
                     self._step()
-                if self._session.divergence is not None and lead is not None:
-                    if lead.doubt():
+                if self._session.divergence is not None:
+                    if self._ahead.doubt():
+                        if lead is None:
+                            self._step_again(there)
                         continue
                     lead = None
+                if ended:
+                    return None
                 if reached():
                     return True
             return None if self._session.ended else False
         finally:
             self._ahead.pause()
+
+    def _step_again(self, there: int) -> None:
+        """What was led is doubted, and the machines are where it was not: on to ``there`` by steps."""
+        while self._now() < there and not self._session.ended and self._session.divergence is None:
+            self._step()
 
     def _exits(self, reason: Reason | None) -> int:
         traces = [machine.vmm.trace for machine in self._session.machines]

@@ -209,6 +209,9 @@ class Lockstep:
         self._exits = [machine.vmm.trace.exits for machine in self.machines]
 
     def _watch(self) -> None:
+        if len(self.machines) < 2:
+            self.pause()
+            return
         for machine in self.machines:
             machine.memory.writes = []
         for machine in self.machines[:1]:

@@ -61,10 +61,12 @@ class MemoryPoke:
         self._frames(machine)
 
     def apply(self, machine: Machine) -> None:
-        done = 0
-        for gpa, length in self._frames(machine):
+        done, frames = 0, self._frames(machine)
+        for gpa, length in frames:
             machine.memory.view[gpa : gpa + length] = self.data[done : done + length]
             done += length
+        if machine.vmm.hidden is not None:
+            machine.vmm.hidden.wrote(frames)
         machine.engine.memory_changed()
         machine.vmm.flush(None)  # it may have been a page table
 

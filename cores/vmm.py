@@ -215,18 +215,22 @@ class Vmm:
             raise undefined_opcode() from None
 
     def _execute(self, insn: Instruction) -> None:
-        cpu = self.cpu
-        if cpu.rflags & Flag.TF:
+        if self.cpu.rflags & Flag.TF:
             self._single_step_flag(insn)
-        elif not insn.undefined_rule:
-            self._complete(insn)
         else:
-            gpr, flags = cpu.gpr.copy(), cpu.rflags
-            operand = self._operand_to_keep(insn) if keeps_memory(insn, gpr) else None
+            self._settled(insn)
+
+    def _settled(self, insn: Instruction) -> None:
+        """Complete it, and give what the architecture leaves undefined the platform's value."""
+        if not insn.undefined_rule:
             self._complete(insn)
-            settle(insn, gpr, flags, cpu)
-            if operand is not None:
-                self.mmu.write(*operand)
+            return
+        gpr, flags = self.cpu.gpr.copy(), self.cpu.rflags
+        operand = self._operand_to_keep(insn) if keeps_memory(insn, gpr) else None
+        self._complete(insn)
+        settle(insn, gpr, flags, self.cpu)
+        if operand is not None:
+            self.mmu.write(*operand)
 
     def _complete(self, insn: Instruction) -> None:
         if self._runs_directly(insn):
@@ -494,10 +498,8 @@ class Vmm:
         else:
             cpu.rflags &= ~Flag.TF
             try:
-                gpr, flags = cpu.gpr.copy(), cpu.rflags
                 with one_iteration(insn, cpu) as repeated:
-                    self._complete(insn)
-                settle(insn, gpr, flags, cpu)
+                    self._settled(insn)
             finally:
                 cpu.rflags |= Flag.TF
             if repeated.goes_on:

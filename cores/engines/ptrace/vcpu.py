@@ -272,13 +272,14 @@ class Vcpu:
 
         Stepping would take a stop an iteration; so 100,000 take half a millisecond."""
         tracee = self._tracee
-        self._break_at(behind)
+        trapping = behind < TASK_END  # there nobody can arrive: it faults by itself
+        self._break_at(behind if trapping else None)
         while True:
             tracee.resume(linux.PTRACE_SYSEMU)
             status = tracee.wait()
             registers, code, address = self._stopped(status)
             there = status == STOPPED_STEP and code == linux.TRAP_HWBKPT  # not an INT3 stored here
-            if there and registers[_RIP] == behind:
+            if registers[_RIP] == behind and (there or not trapping):
                 exit: Exit | None = STEPPED
                 self._leave(cpu, registers)
             else:
