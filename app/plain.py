@@ -7,7 +7,16 @@ from collections.abc import Iterable, Sequence
 
 from cores.peers import differences
 from cores.registry import Availability
-from cores.report import CompareReport, CoreReport, Divergence, ExitLine, Stop, TraceLine
+from cores.report import (
+    CompareReport,
+    CoreReport,
+    Divergence,
+    ExitLine,
+    Stop,
+    TraceLine,
+    direct_share,
+    percent,
+)
 from cores.ring3 import Finding
 from cores.x86.instruction import Sensitivity
 from cores.x86.sensitive import Entry
@@ -23,10 +32,13 @@ EXECUTED_BY = {
     "kvm": "CPU in KVM",
 }
 _FORMATS = {"asm": "assembly", "elf": "ELF64", "flat": "flat image", "m68k": "68000 image"}
-_NOT_INSTRUCTIONS = ("exception", "irq", "shutdown")
-"""Exits that complete no instruction of the guest's."""
 _STAND_IN = (
     "trap:portable is a stand-in: Unicorn at ring 3 takes the place of this CPU. The VMM is the same."
+)
+
+_TAKEN = (
+    "stepping disturbs some instructions, and a host may choose the result of others; exact mode has"
+    " the VMM complete these, though nothing exits. --free leaves them to guest mode."
 )
 
 
@@ -63,6 +75,8 @@ def _table(ran: Sequence[CoreReport], mode: str) -> str:
     rows.append(("device accesses", [_count(core.device_accesses) for core in ran]))
     if any(core.bridged for core in ran):
         rows.append(("bridged", [_count(core.bridged) for core in ran]))
+    if any(core.emulated for core in ran):
+        rows.append(("emulated, no exit", [_count(core.emulated) for core in ran]))
     rows.append(("seconds", [f"{core.seconds:.3f}" for core in ran]))
     width = max(len(cell) for _, cells in rows for cell in cells)
     width = min(width + 2, (WIDTH - _LABEL) // max(len(ran), 3))
@@ -105,19 +119,10 @@ def _count(number: int | None) -> str:
     return "not counted" if number is None else f"{number:,}"
 
 
-def efficiency(core: CoreReport) -> float | None:
-    """The share of the guest's instructions that ran without the VMM: 0 to 1. None where software
-    executes all of them, or nobody counted."""
-    if core.core == "interpreter" or not core.instructions:
-        return None
-    emulated = core.exits - sum(core.exits_by_reason.get(reason, 0) for reason in _NOT_INSTRUCTIONS)
-    return max(0.0, 1 - (emulated + core.bridged) / core.instructions)
-
-
 def _share(core: CoreReport) -> str:
-    share = efficiency(core)
+    share = direct_share(core)
     if share is not None:
-        return f"{100 * share:.1f} %"
+        return percent(share)
     return "none" if core.core == "interpreter" else "not counted"
 
 
@@ -197,6 +202,8 @@ def _remarks(cores: Iterable[CoreReport]) -> list[str]:
         lines += [f"{core.core}: {note}" for note in core.notes]
         if core.core == "trap:portable":
             lines.append(_STAND_IN)
+        if core.emulated:
+            lines.append(f"{core.core}: {_TAKEN}")
     return ["\n".join(_wrap(line, "  ") for line in lines)] if lines else []
 
 

@@ -169,11 +169,11 @@ class Machine:
             stop=vmm.stop, exit_status=vmm.exit_status,
             instructions=vmm.counted, exits=trace.exits,
             exits_by_reason={reason.value: n for reason, n in sorted(trace.by_reason.items())},
-            device_accesses=board.accesses, bridged=trace.bridged + self.engine.bridged,
+            device_accesses=board.accesses, bridged=trace.bridged,
             console=self.console(), screen=board.screen(),
             registers=dict(zip(STATE_NAMES, self.cpu.state(), strict=True)),
             memory_sha256=hashlib.sha256(self.memory_image()).hexdigest(),
-            notes=self.notes(), seconds=self.seconds,
+            notes=self.notes(), seconds=self.seconds, emulated=vmm.emulated,
         )  # fmt: skip
 
     def notes(self) -> tuple[str, ...]:

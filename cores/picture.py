@@ -79,13 +79,13 @@ def take(machine: Machine, changed: frozenset[str]) -> MachineSnapshot:
         registers=dict(zip(STATE_NAMES, machine.cpu.state(), strict=True)), changed=changed,
         ring=machine.cpu.cpl, real_ring=real_ring, instructions=vmm.counted, exits=trace.exits,
         exits_by_reason={reason.value: n for reason, n in trace.by_reason.items() if n},
-        device_accesses=board.accesses, bridged=trace.bridged + machine.engine.bridged,
-        console=machine.console(),
+        device_accesses=board.accesses, bridged=trace.bridged, console=machine.console(),
         screen=board.screen(), stop=vmm.stop, reason=vmm.reason, exit_status=vmm.exit_status,
         code=code_around(machine, machine.cpu.rip), events=tuple(trace.events[-EVENTS:]),
         notes=machine.notes(),
         reads=_reads(next_insn) if next_insn else frozenset(),
         ns_by_reason={reason.value: n for reason, n in trace.ns_by_reason.items()},
+        emulated=vmm.emulated,
     )  # fmt: skip
 
 

@@ -26,7 +26,7 @@ class Stop(StrEnum):
 @dataclass(frozen=True, slots=True)
 class CoreReport:
     """One machine's end, as `compare` shows it. Fields as in contract.md; registers and
-    memory_sha256 are None for a core that never ran."""
+    memory_sha256 are None for a core that never ran. emulated, for text alone: see ``Vmm``."""
 
     core: str
     engine: str
@@ -45,6 +45,7 @@ class CoreReport:
     memory_sha256: str | None = None
     notes: tuple[str, ...] = ()
     seconds: float = 0.0
+    emulated: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +135,7 @@ class MachineSnapshot:
     None where nothing real runs. stop: None while it can go on.
     events: the newest exits, oldest first; ``exits`` counts all.
     reads: registers that the next instruction reads. ns_by_reason: host time of all exits so far,
-    nanoseconds.
+    nanoseconds. emulated: see ``Vmm``.
     """
 
     core: str
@@ -160,6 +161,28 @@ class MachineSnapshot:
     notes: tuple[str, ...]
     reads: frozenset[str] = frozenset()
     ns_by_reason: dict[str, int] = field(default_factory=dict)
+    emulated: int = 0
+
+
+NO_INSTRUCTION = ("exception", "irq", "shutdown")
+"""Reasons of exits at which no instruction of the guest's was completed."""
+
+
+def direct_share(machine: CoreReport | MachineSnapshot) -> float | None:
+    """Efficiency (Popek and Goldberg): the share of the guest's instructions that ran without the VMM,
+    0 to 1; all but those for which it was left, that were bridged, or that the VMM completed unasked.
+    None where software executes all of them, none has run, or nobody counted."""
+    if machine.core == "interpreter" or not machine.instructions:
+        return None
+    left = machine.exits - sum(machine.exits_by_reason.get(reason, 0) for reason in NO_INSTRUCTION)
+    return max(0.0, 1 - (left + machine.bridged + machine.emulated) / machine.instructions)
+
+
+def percent(share: float) -> str:
+    """A share of 1, never rounded up to a hundred: "99.99 %" is not "all"."""
+    if share >= 1:
+        return "100 %"
+    return f"{int(share * 1000) / 10:.1f} %" if share < 0.999 else f"{int(share * 1e5) / 1e3:.3f} %"
 
 
 @dataclass(frozen=True, slots=True)

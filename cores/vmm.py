@@ -67,8 +67,8 @@ IO = Reason.IO
 """Asked at each instruction, and in Python 3.11 an enum's member costs 75 ns to look up."""
 REFUSALS = {vector: f"the CPU refused it: {name}" for vector, name in VECTOR_NAMES.items()}
 KVM_LEAVES_FOR = frozenset({Reason.IO, Reason.HLT})
-"""What hardware support returns to user space for; the rest of what the VMM completes in exact mode
-(time, CPUID, MSRs) the kernel would have answered by itself."""
+"""What a KVM guest that runs freely returns to user space for, so that it counts as an exit. In exact
+mode the VMM completes more in its place (``traits.intercepts``): ``Vmm.emulated``."""
 KERNEL_ANSWERS = frozenset({"sgdt", "sidt", "sldt", "str", "smsw"})
 """What Linux completes for ring 3, with invented values, on a CPU with UMIP."""
 SINGLE_STEP = 1 << 14
@@ -80,7 +80,7 @@ NOTHING = decode(b"\x90")
 @dataclass(frozen=True, slots=True)
 class VmmState:
     """What the VMM itself remembers, for checkpoints. trace: see ``Trace.mark``.
-    shadow: None where there is no virtual TLB."""
+    shadow: None where there is no virtual TLB. emulated: see ``Vmm``."""
 
     instructions: int
     deliveries: int
@@ -91,6 +91,7 @@ class VmmState:
     exit_status: int | None
     shadow: ShadowState | None
     trace: TraceMark
+    emulated: int
 
 
 class Vmm:
@@ -99,6 +100,8 @@ class Vmm:
     cpu, memory, mmu: the guest as it believes itself to be. board: its devices.
     instructions: completed ones (contract.md, Counting). ticks: virtual time in microseconds:
     instructions, deliveries, and what HLT slept through.
+    emulated: instructions that the VMM completed though the guest did not exit: those that exact mode
+    takes from KVM, which would have executed them in guest mode.
     stop: why the machine has come to its end, None while it can go on; ``reason``: in words.
     pure: textbook trap-and-emulate: what does not trap runs unseen.
     last, last_rip: the instruction that ``step`` completed, None when it stopped without one.
@@ -133,6 +136,7 @@ class Vmm:
         self.instructions = 0
         self.deliveries = 0
         self.ticks = 0
+        self.emulated = 0
         self.budget = NEVER
         self.stop: Stop | None = None
         self.reason = ""
@@ -311,11 +315,11 @@ class Vmm:
             case SystemCall():
                 self.emulate(insn, "the CPU called its kernel, and was stopped there")
                 return True
-            case Intercept():
+            case Intercept(lacking):
                 if insn.sensitivity is ORDINARY:
                     self._bridge(insn)
                 else:
-                    self.emulate(insn, "left to the VMM")
+                    self.emulate(insn, "left to the VMM", lacking=lacking)
                 return True
             case MmioRead(gpa, size):
                 self.engine.complete(self.memory.device_read(gpa, size))
@@ -409,8 +413,8 @@ class Vmm:
 
     # Why the guest was left
 
-    def emulate(self, insn: Instruction, why: str) -> None:
-        """Do in the guest's place what it must not do itself."""
+    def emulate(self, insn: Instruction, why: str, *, lacking: bool = False) -> None:
+        """Do in the guest's place what it must not do itself. lacking: see ``Intercept``."""
         cpu = self.cpu
         at, ring, reason = cpu.rip, cpu.cpl, insn.reason
         if reason is IO:
@@ -424,6 +428,10 @@ class Vmm:
         if self.trap or (self.engine.traits.delivers and reason in KVM_LEAVES_FOR):
             assert reason is not None
             self._record_at(at, insn.code, reason, handled, why, ring)
+        elif lacking:
+            self.trace.bridged += 1
+        elif self.engine.traits.native:
+            self.emulated += 1
 
     def _bridge(self, insn: Instruction) -> None:
         """Complete an ordinary instruction that the engine should have executed, and cannot."""
@@ -529,7 +537,7 @@ class Vmm:
         return VmmState(
             self.instructions, self.deliveries, self.ticks, self.emulator.halted, self.stop,
             self.reason, self.exit_status, self.shadow.save() if self.shadow else None,
-            self.trace.mark(),
+            self.trace.mark(), self.emulated,
         )  # fmt: skip
 
     def restore(self, state: VmmState) -> None:
@@ -537,6 +545,7 @@ class Vmm:
         self.instructions, self.deliveries = state.instructions, state.deliveries
         self.ticks, self.emulator.halted = state.ticks, state.halted
         self.stop, self.reason, self.exit_status = state.stop, state.reason, state.exit_status
+        self.emulated = state.emulated
         self.trace.rewind(state.trace)
         self.engine.memory_changed()
         self.flush(None)

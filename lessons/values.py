@@ -7,7 +7,8 @@
     CORE.console, screen  what it has printed               CORE.next          the next instruction
     CORE.source           that one's line in the source     CORE.flag_if ...   flags, 0 or 1
     CORE.stop, status     why it has ended, exit status     CORE.where, engine, label, core
-    CORE.accesses         device accesses                   CORE.bridged       see contract: bridged
+    CORE.accesses         device accesses                   CORE.bridged       completed in software
+    CORE.emulated         completed by the VMM without an exit (KVM in exact mode)
     CORE.last.reason      its last exit (None before it); also detail, handled, asm, us, n, rip, ring
     CORE.byte[A] word dword qword text    guest memory at a linear address or symbol
     new.CORE.exits ...    numbers: how much they grew by the last move
@@ -27,7 +28,7 @@ import difflib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from cores.report import CodeLine, MachineSnapshot, SessionSnapshot
+from cores.report import CodeLine, MachineSnapshot, SessionSnapshot, direct_share
 from cores.trace import ExitEvent
 from cores.x86.decode import Truncated, decode, text
 from cores.x86.faults import GuestFault
@@ -197,11 +198,12 @@ def _line(machine: MachineSnapshot) -> CodeLine | None:
     return next((line for line in machine.code if line.address == next_address(machine)), None)
 
 
-def _direct(machine: MachineSnapshot) -> float:
+def _direct(machine: MachineSnapshot) -> float | None:
+    """None before the first instruction, and where nobody counts."""
     if machine.core == "interpreter":
         return 0.0
-    done = machine.instructions or 0
-    return 100 * max(0, done - machine.exits) / done if done else 100.0
+    share = direct_share(machine)
+    return None if share is None else 100 * share
 
 
 _SIMPLE: dict[str, Callable[[MachineSnapshot], Value]] = {
@@ -219,6 +221,7 @@ _SIMPLE: dict[str, Callable[[MachineSnapshot], Value]] = {
     "core": lambda m: m.core,
     "accesses": lambda m: m.device_accesses,
     "bridged": lambda m: m.bridged,
+    "emulated": lambda m: m.emulated,
     "direct": _direct,
     "next": lambda m: line.text if (line := _line(m)) else "",
     "source": lambda m: line.source if (line := _line(m)) else "",

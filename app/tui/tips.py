@@ -53,6 +53,10 @@ FLAGS = {
     "c": "Carry.",
 }
 
+OF_GUEST_MODE = (
+    "Sensitive, but guest mode has the guest's own state for it: it runs without the VMM. In exact mode"
+    " the VMM completes most of these instead, and no exit is counted."
+)
 SENSITIVE = {
     "direct": "Runs on the CPU as it is.",
     "privileged": "Privileged: in ring 3 the CPU refuses it, and the VMM does its work.",
@@ -147,6 +151,8 @@ def gutter_tip(m: MachineSnapshot, line: CodeLine, glyphs: Glyphs) -> str:
         words = "Sensitive, but it does not trap by itself: the VMM has to find it before it runs."
     elif glyphs.exits in sign:
         words = "Leaves the guest here: the CPU stops it and calls the host."
+    elif line.kind != "direct":
+        return OF_GUEST_MODE
     else:
         return "Runs directly on the CPU, without the host."
     times = f" So far {line.exits:,} time{'s' * (line.exits != 1)}." if line.exits else ""
@@ -165,6 +171,8 @@ def counter_tip(m: MachineSnapshot) -> str:
         "trap": "Exits: how often the guest was stopped and the VMM did something for it.",
         "kvm": "Exits: how often the kernel came back to this program.",
     }[kind(m.core)]
+    if m.emulated:
+        exits += f" Not among them: {m.emulated:,} that exact mode had the VMM complete."
     top = sorted(m.exits_by_reason.items(), key=lambda pair: -pair[1])[:4]
     reasons = ", ".join(f"{reason} {count:,}" for reason, count in top)
     bridged = f"Bridged: {m.bridged:,}, which the CPU should have executed and software did."

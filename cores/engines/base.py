@@ -115,7 +115,11 @@ class SystemCall:
 
 @dataclass(frozen=True, slots=True)
 class Intercept:
-    """The engine does not execute the instruction at RIP: the VMM must complete it."""
+    """The engine does not execute the instruction at RIP: the VMM must complete it.
+
+    lacking: the CPU should have executed it, and this host's does not (counted as bridged)."""
+
+    lacking: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +146,7 @@ INTERRUPTED = Interrupted()
 HALTED = Halted()
 SYSTEM_CALL = SystemCall()
 INTERCEPT = Intercept()
+LACKING = Intercept(lacking=True)
 SHUTDOWN = Shutdown()
 
 
@@ -212,9 +217,6 @@ class Engine(ABC):
 
     executed: int | None = 0
     """Instructions completed by the last ``run``; None where nobody counted (real CPUs)."""
-
-    bridged: int = 0
-    """Instructions that the engine itself completed, or had completed, though the CPU should have."""
 
     def complete(self, data: bytes) -> None:
         """Answer a pending PortRead or MmioRead, and finish the instruction that asked. After any

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import PurePath
 
-from cores.report import MachineSnapshot, SessionSnapshot, Stop
+from cores.report import MachineSnapshot, SessionSnapshot, Stop, direct_share, percent
 
 from ..glyphs import Glyphs
 from ..machine_parts import kind, rate_words
@@ -33,21 +33,12 @@ ACTIVITY = "What goes on now. space runs and pauses, + and - change the speed."
 
 
 def efficiency(machines: tuple[MachineSnapshot, ...]) -> float | None:
-    """The share, in percent, of instructions that ran directly on the trap core (else on KVM): all
-    but those for which the VMM stepped in. None while nothing has run, or nobody counted."""
+    """``direct_share`` of the trap core, else of KVM."""
     for family in ("trap", "kvm"):
         for m in machines:
-            if kind(m.core) == family and m.instructions:
-                away = m.exits + m.bridged
-                return 100 * max(0, m.instructions - away) / m.instructions
+            if kind(m.core) == family and (share := direct_share(m)) is not None:
+                return share
     return None
-
-
-def percent(share: float) -> str:
-    """Never rounded up to a hundred: "99.99 %" is not "all"."""
-    if share >= 100:
-        return "100 %"
-    return f"{int(share * 10) / 10:.1f} %" if share < 99.9 else f"{int(share * 1000) / 1000:.3f} %"
 
 
 def equivalence_row(s: SessionSnapshot, wide: bool, glyphs: Glyphs) -> Row:

@@ -19,8 +19,8 @@ from ...virtual_cpu import VirtualCpu
 from ...x86.registers import MSRS, Cr4, Flag, Msr
 from ..base import (
     HALTED,
-    INTERCEPT,
     INTERRUPTED,
+    LACKING,
     SHUTDOWN,
     Engine,
     Exit,
@@ -62,7 +62,6 @@ class KvmEngine(Engine):
         self._resources = contextlib.ExitStack()
         self.fd = -1
         self._pending = self._stepping = False
-        self._bridged = 0
         self._bridge: Bridge | None = None
         self.traits = Traits(
             core="kvm", engine="KVM", label="this CPU executes, in guest mode",
@@ -124,11 +123,6 @@ class KvmEngine(Engine):
         self._vm.set_memory(0, 0, HOLE.start, ram.address)
         self._vm.set_memory(1, HOLE.stop, ram.size - HOLE.stop, ram.address + HOLE.stop)
 
-    @property
-    def bridged(self) -> int:  # type: ignore[override]  # the base keeps a plain count
-        """Instructions left to the VMM because this host's KVM, unlike the hardware, lacks them."""
-        return self._bridged + (self._stepper.bridged if self.fd >= 0 else 0)
-
     # Entering and leaving
 
     def run(self, cpu: VirtualCpu, budget: int | None = None) -> Exit:
@@ -185,8 +179,7 @@ class KvmEngine(Engine):
                 self._registers.forget()
                 return SHUTDOWN
             case api.EXIT_INTERNAL_ERROR if is_sensitive(failed_instruction(self._run)):
-                self._bridged += 1
-                return INTERCEPT
+                return LACKING
         return Failed(failure(self._run, reason, cpu))
 
     def _bridged_exit(self, cpu: VirtualCpu, reason: int) -> Exit | None:
@@ -206,8 +199,7 @@ class KvmEngine(Engine):
             case _:
                 return None
         if system_call:
-            self._bridged += 1
-            return INTERCEPT
+            return LACKING
         return INTERRUPTED if reason == api.EXIT_DEBUG else None
 
     def _not_entered(self, cpu: VirtualCpu, error: OSError) -> Exit:

@@ -23,6 +23,7 @@ from ..base import (
     BUDGET_SPENT,
     INTERCEPT,
     INTERRUPTED,
+    LACKING,
     SHUTDOWN,
     STEPPED,
     Exit,
@@ -70,7 +71,7 @@ class Manner:
 
 
 class Stepper:
-    """Steps one vCPU. bridged: instructions left to the VMM though the CPU should have run them."""
+    """Steps one vCPU."""
 
     def __init__(
         self, vcpu: api.Vcpu, registers: state.Registers, memory: PhysicalMemory, manner: Manner
@@ -86,7 +87,6 @@ class Stepper:
         self._entries = handlers.entries(b"")
         self._places: dict[int, list[int]] = {}
         self._insn: Instruction | None = None  # half done: it waits for a device
-        self.bridged = 0
 
     def flush(self) -> None:
         """Page tables changed."""
@@ -122,8 +122,10 @@ class Stepper:
             return Fault(fault.vector, fault.error, fault.address)
         except Truncated:
             return Fault(Vector.UD)
-        if self._left_to_the_vmm(insn, cpu):
+        if insn.mnemonic in INTERCEPTS or insn.reason in _BY_REASON:
             return INTERCEPT
+        if cpu.cpl == 3 and not self._manner.truthful and insn.sensitivity is Sensitivity.SILENT:
+            return LACKING
         return self._until_complete(cpu, insn)
 
     def reach(self, cpu: VirtualCpu, rip: int, gpr: list[int], passes: int) -> Exit:
@@ -137,14 +139,6 @@ class Stepper:
             if exit is not STEPPED or (cpu.rip == rip and cpu.gpr == gpr):
                 return exit
         return BUDGET_SPENT
-
-    def _left_to_the_vmm(self, insn: Instruction, cpu: VirtualCpu) -> bool:
-        if insn.mnemonic in INTERCEPTS or insn.reason in _BY_REASON:
-            return True
-        if cpu.cpl == 3 and not self._manner.truthful and insn.sensitivity is Sensitivity.SILENT:
-            self.bridged += 1
-            return True
-        return False
 
     def _until_complete(self, cpu: VirtualCpu, insn: Instruction) -> Exit:
         """A REP may need many entries: after an iteration RIP is still at it."""
