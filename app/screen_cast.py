@@ -12,11 +12,13 @@ import contextlib
 import os
 import re
 import select
+import signal
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from time import perf_counter
+from types import FrameType
 from typing import TextIO
 
 from app import following
@@ -71,7 +73,7 @@ def record(lesson: Lesson, file: TextIO, words: list[str]) -> int:
             os.execve(sys.executable, [sys.executable, "-P", "-m", "app.main", *words], environment)
         try:
             termios.tcsetwinsize(terminal, (rows, columns))
-            with _raw():
+            with _raw(), _signals_for(child):
                 _relay(terminal, screen, _steps(lesson, Path(directory), screen.marker))
         finally:
             os.close(terminal)  # hangs up: without its terminal the child ends
@@ -130,4 +132,26 @@ def _raw() -> Iterator[None]:
     try:
         yield
     finally:
-        termios.tcsetattr(0, termios.TCSADRAIN, before)
+        with contextlib.suppress(termios.error):  # it may have hung up
+            termios.tcsetattr(0, termios.TCSADRAIN, before)
+
+
+@contextlib.contextmanager
+def _signals_for(child: int) -> Iterator[None]:
+    """Told to end, or to go on after a stop, we leave it to the child: what it draws then restores the
+    terminal, or takes it anew."""
+    import tty
+
+    def pass_on(number: int, _: FrameType | None) -> None:
+        if number == signal.SIGCONT:  # whoever had the terminal meanwhile made it a shell's
+            tty.setraw(0)
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(child, number)
+
+    signals = (signal.SIGTERM, signal.SIGHUP, signal.SIGCONT)
+    before = {number: signal.signal(number, pass_on) for number in signals}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
+import termios
 from io import StringIO
 from pathlib import Path
 
@@ -96,6 +98,29 @@ def test_the_interface_is_recorded(tmp_path: Path) -> None:
     drawn = "".join(data for _, code, data in events if code == "o")
     assert drawn.count("\x1b[?1049h") == drawn.count("\x1b[?1049l") == 1
     assert drawn.rindex("\x1b[?25h") > drawn.rindex("\x1b[?25l")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_recording_ended_by_a_signal(number: signal.Signals, tmp_path: Path) -> None:
+    """The terminal is as it was before, and the cast whole as far as it goes."""
+    cast = tmp_path / "l.cast"
+    own = {f"RINGSCOPE_{name}": str(tmp_path / name) for name in ("DATA", "RUNTIME", "CONFIG")}
+    child = pexpect.spawn(
+        sys.executable, ["-P", "-m", "app.main", "play", "two-ways", "--record", str(cast)],
+        env={**os.environ, **own, "PYTHONPATH": str(ROOT), "TERM": "xterm-256color"},
+        dimensions=(40, 120), timeout=50,
+    )  # fmt: skip
+    before = termios.tcgetattr(child.child_fd)[:6]
+    child.expect("TRAP AND EMULATE")
+    assert termios.tcgetattr(child.child_fd)[:6] != before
+    child.kill(number)
+    child.expect_exact("\x1b[?1049l")
+    child.expect(pexpect.EOF)
+    assert termios.tcgetattr(child.child_fd)[:6] == before
+    child.close()
+    assert child.exitstatus == 128 + number
+    _, events = read(cast.read_text())
+    assert "\x1b[?1049l" in "".join(data for _, code, data in events if code == "o")
 
 
 def test_what_is_not_for_players_is_left_out() -> None:
