@@ -141,12 +141,12 @@ def _moved(before: tuple[MachineSnapshot, ...], now: tuple[MachineSnapshot, ...]
     lines = []
     for old, new in zip(before, now, strict=True):
         exits = new.exits - old.exits
-        done = f"{new.instructions:,}" if new.instructions is not None else "uncounted"
+        counted = f"at instruction {new.instructions:>7,}" if new.instructions is not None else ""
         ended = "" if new.stop is None else f", ended with {_stop(new)}"
         left = "no exit" if not exits else "1 exit" if exits == 1 else f"{exits:,} exits"
         if exits < 0:
             left = f"{new.exits:,} exits so far"
-        lines.append(f"  {short(new.core):<12} at instruction {done:>7}: {left}{ended}")
+        lines.append(f"  {short(new.core):<12} {counted or 'not counted':<22}: {left}{ended}")
     return "\n".join(lines)
 
 

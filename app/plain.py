@@ -37,8 +37,8 @@ _STAND_IN = (
 )
 
 _TAKEN = (
-    "stepping disturbs some instructions, and a host may choose the result of others; exact mode has"
-    " the VMM complete these, though nothing exits. --free leaves them to guest mode."
+    "exact mode has the VMM complete what a step, or this host, could change, though nothing exits;"
+    " --free leaves it to guest mode"
 )
 
 

@@ -25,8 +25,11 @@ NEXT, STACK, FAR = -1, -2, -3
 """Stand-ins in ``Entry.stack``: the address behind the sample, the stack pointer itself, and a far
 pointer (32-bit offset, then selector 0x33) to the address behind the sample."""
 
-_UNTOUCHED_KVM = (
-    "The CPU executes it in guest mode, on the guest's own state; the VMM never hears of it."
+_GUEST_MODE = "Executed in guest mode, on the guest's own state; the VMM never hears of it."
+_STEPPED = "Stepped in guest mode, on the guest's own state."
+_TAKEN = (
+    "Found before it runs, and completed by the VMM without an exit: a step, or this host, could change"
+    " what it does."
 )
 
 _CORES = {
@@ -49,7 +52,8 @@ _CORES = {
         "trap, --pure": "Runs unseen where this host's CPU has it.",
     },
 }
-_ABSENT_KVM = "In exact mode #UD; in free mode as far as the guest's CPUID can switch it off."
+_ABSENT_EXACT = "Found before it runs: #UD in the guest."
+_ABSENT_KVM = "#UD as far as the guest's CPUID can switch it off, else as this host's CPU has it."
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +65,8 @@ class Entry:
         (64-bit words from RSP up). gives: where its answer is then: a register's name, "memory" (at
         RSP - 16), "stack", "flags", or "" when there is nothing to see.
     why: why it is sensitive. rule: what the architecture says of its privilege.
-    kvm: what happens on KVM. listed: it is on Robin and Irvine's list.
+    kvm: what happens on KVM in free mode. kvm_exact: in exact mode, for what the platform's CPU has.
+    listed: it is on Robin and Irvine's list.
     """
 
     name: str
@@ -71,7 +76,8 @@ class Entry:
     sample: bytes
     why: str
     rule: str
-    kvm: str = _UNTOUCHED_KVM
+    kvm: str = _GUEST_MODE
+    kvm_exact: str = _TAKEN
     aliases: tuple[str, ...] = ()
     registers: dict[str, int] = field(default_factory=dict)
     stack: tuple[int, ...] = ()
@@ -86,7 +92,8 @@ class Entry:
     @property
     def cores(self) -> dict[str, str]:
         """What each core does when the guest executes it."""
-        return {**_CORES[self.sensitivity], "kvm": self.kvm}
+        exact = _ABSENT_EXACT if self.sensitivity is ABSENT else self.kvm_exact
+        return {**_CORES[self.sensitivity], "kvm, exact": exact, "kvm, free": self.kvm}
 
 
 def _hex(text: str) -> bytes:
@@ -100,23 +107,27 @@ _ANYWHERE = "Not privileged (SDM vol. 2)."
 _HOST_GDT = "#GP only for what the host's table refuses (SDM vol. 3, 5.6)."
 _NOT_IN_CPUID = "#UD where CPUID does not list it, and the platform's does not (SDM vol. 2)."
 _KVM_IO = "An exit to the VMM, which asks the same device as on the other cores."
+_KVM_IO_EXACT = "Found before it runs: the VMM asks the device, and counts it as the exit it is."
+_HYPERCALL = "To KVM it is a hypercall: the host's kernel answers it with an error code in RAX."
 
 _INPUT_OUTPUT = (
     Entry("in, out", ("in", "out"), PRIVILEGED, Reason.IO, _hex("e4 e9"),
           "Talks to a device. The machine's devices belong to whoever runs the machine.",
-          _IOPL, _KVM_IO, gives="rax"),
+          _IOPL, _KVM_IO, _KVM_IO_EXACT, gives="rax"),
     Entry("ins, outs", ("ins", "outs"), PRIVILEGED, Reason.IO, _hex("6e"),
           "Moves whole blocks between a device and memory; with REP one trap can serve them all.",
-          _IOPL, _KVM_IO, aliases=("insb", "insw", "insd", "outsb", "outsw", "outsd")),
+          _IOPL, _KVM_IO, _KVM_IO_EXACT, aliases=("insb", "insw", "insd", "outsb", "outsw", "outsd")),
     Entry("hlt", ("hlt",), PRIVILEGED, Reason.HLT, _hex("f4"),
           "Stops the CPU until an interrupt comes. A guest may stop its own CPU, never the host's.",
-          _RING0, "An exit to the VMM, which lets time pass until the next device event."),
+          _RING0, "An exit to the VMM, which lets time pass until the next device event.",
+          "The same, found before it runs: virtual time jumps, and it counts as the exit it is."),
 )  # fmt: skip
 
 _FLAGS_AND_INTERRUPTS = (
     Entry("cli, sti", ("cli", "sti"), PRIVILEGED, Reason.FLAGS, _hex("fa"),
           "Switches interrupts off and on. Whoever could do that for real would keep the machine.",
-          _IOPL),
+          _IOPL, kvm_exact="Stepped in guest mode; of STI the VMM takes care, since a step would lose"
+          " that it holds interrupts off for one more instruction."),
     Entry("pushf", ("pushf",), SILENT, Reason.FLAGS, _hex("9c"),
           "Shows IF and IOPL. At ring 3 the host's are shown: a kernel that did cli reads IF = 1.",
           _ANYWHERE, aliases=("pushfq", "pushfd"), gives="stack", listed=True),
@@ -149,10 +160,10 @@ _CONTROL = (
           "Control registers switch paging, protection and caches, and say where the page tables are.",
           _RING0, aliases=("mov cr0", "mov cr2", "mov cr3", "mov cr4", "mov cr8", "cr3"), gives="rax"),
     Entry("lmsw, clts", ("lmsw", "clts"), PRIVILEGED, Reason.CR, _hex("0f 06"),
-          "Change CR0: the low four bits, or task-switched alone.", _RING0),
+          "Change CR0: the low four bits, or task-switched alone.", _RING0, kvm_exact=_STEPPED),
     Entry("smsw", ("smsw",), SILENT, Reason.CR, _hex("0f 01 e0"),
           "Shows CR0. It is the one door to a control register that stands open at ring 3.",
-          _UMIP, gives="rax", listed=True),
+          _UMIP, kvm_exact=_STEPPED, gives="rax", listed=True),
     Entry("mov dr", ("mov dr, r", "mov r, dr"), PRIVILEGED, Reason.STATE, _hex("0f 21 c0"),
           "Debug registers hold breakpoints that fire in whatever code runs.", _RING0,
           aliases=("mov dr0", "mov dr6", "mov dr7"), gives="rax"),
@@ -175,17 +186,20 @@ _CONTROL = (
 _TABLES = (
     Entry("lgdt, lidt, lldt, ltr", ("lgdt", "lidt", "lldt", "ltr"), PRIVILEGED, Reason.DESCRIPTOR,
           _hex("0f 01 14 24"),
-          "Say where the CPU finds its descriptors, interrupt gates and task state.", _RING0),
+          "Say where the CPU finds its descriptors, interrupt gates and task state.", _RING0,
+          kvm_exact=_STEPPED),
     Entry("sgdt", ("sgdt",), SILENT, Reason.DESCRIPTOR, _hex("0f 01 44 24 f0"),
           "Shows where the GDT is. At ring 3 it is the host's: once the famous way to notice a VMM.",
-          _UMIP, gives="memory", listed=True),
+          _UMIP, kvm_exact=_STEPPED, gives="memory", listed=True),
     Entry("sidt", ("sidt",), SILENT, Reason.DESCRIPTOR, _hex("0f 01 4c 24 f0"),
-          "Shows where the IDT is. At ring 3 it is the host's.", _UMIP, gives="memory", listed=True),
+          "Shows where the IDT is. At ring 3 it is the host's.", _UMIP, kvm_exact=_STEPPED,
+          gives="memory", listed=True),
     Entry("sldt", ("sldt",), SILENT, Reason.DESCRIPTOR, _hex("0f 00 c0"),
-          "Shows LDTR's selector, the host's at ring 3.", _UMIP, gives="rax", listed=True),
-    Entry("str", ("str",), SILENT, Reason.DESCRIPTOR, _hex("0f 00 c8"),
-          "Shows the task register's selector, the host's at ring 3.", _UMIP, gives="rax",
+          "Shows LDTR's selector, the host's at ring 3.", _UMIP, kvm_exact=_STEPPED, gives="rax",
           listed=True),
+    Entry("str", ("str",), SILENT, Reason.DESCRIPTOR, _hex("0f 00 c8"),
+          "Shows the task register's selector, the host's at ring 3.", _UMIP, kvm_exact=_STEPPED,
+          gives="rax", listed=True),
     Entry("lar", ("lar",), SILENT, Reason.DESCRIPTOR, _hex("0f 02 c1"),
           "Reads a descriptor's access rights, out of the host's GDT and by the host's CPL.",
           _ANYWHERE, registers={"rcx": 0x10}, gives="rax", listed=True),
@@ -244,10 +258,10 @@ _SYSTEM_CALLS = (
           _ABSENT_KVM),
     Entry("vmcall", ("vmcall",), ABSENT, Reason.HYPERCALL, _hex("0f 01 c1"),
           "Calls the hypervisor under this kernel, which is none of the guest's.",
-          "#UD outside VMX operation (SDM vol. 3, 31.3).", _ABSENT_KVM),
+          "#UD outside VMX operation (SDM vol. 3, 31.3).", _HYPERCALL),
     Entry("vmmcall", ("vmmcall",), ABSENT, Reason.HYPERCALL, _hex("0f 01 d9"),
           "AMD's vmcall. Inside a virtual machine it reaches the outer hypervisor from ring 3, unseen.",
-          "#UD unless a hypervisor intercepts it (APM vol. 3).", _ABSENT_KVM, gives="rax"),
+          "#UD unless a hypervisor intercepts it (APM vol. 3).", _HYPERCALL, gives="rax"),
 )  # fmt: skip
 
 _IDENTITY_AND_TIME = (
@@ -259,8 +273,8 @@ _IDENTITY_AND_TIME = (
     Entry("rdtsc, rdtscp", ("rdtsc", "rdtscp"), PRIVILEGED, Reason.TSC, _hex("0f 31"),
           "Shows real time, by which a guest can tell that it is being stopped.",
           "Privileged while CR4.TSD is set (SDM vol. 3, 2.5); the vCPU process sets it by"
-          " prctl(PR_SET_TSC).", "In exact mode virtual time; in free mode the CPU's own counter.",
-          gives="rax"),
+          " prctl(PR_SET_TSC).", "The CPU's own counter.",
+          "Found before it runs: the VMM gives virtual time, without an exit.", gives="rax"),
     Entry("rdpid", ("rdpid",), ABSENT, Reason.TSC, _hex("f3 0f c7 f8"),
           "Shows the number of the host's CPU.", _NOT_IN_CPUID, _ABSENT_KVM, gives="rax"),
     Entry("rdrand, rdseed", ("rdrand", "rdseed"), ABSENT, Reason.EXCEPTION, _hex("48 0f c7 f0"),
@@ -292,7 +306,9 @@ _IDENTITY_AND_TIME = (
     Entry("tzcnt, lzcnt", ("tzcnt", "lzcnt"), SILENT, Reason.STATE, _hex("f3 0f bc c1"),
           "On the platform's CPU, which lacks BMI, these bytes are bsf and bsr, as on any older CPU:"
           " other flags, and for lzcnt another result.", "Not privileged; the prefix is ignored where"
-          " CPUID does not list BMI1 or LZCNT (SDM vol. 2).", gives="rax", registers={"rcx": 8}),
+          " CPUID does not list BMI1 or LZCNT (SDM vol. 2).",
+          "Runs as this host's CPU has it: no CPUID bit takes it away.", gives="rax",
+          registers={"rcx": 8}),
 )  # fmt: skip
 
 _EXTENSIONS = (
@@ -323,11 +339,12 @@ _EXTENSIONS = (
     Entry("x87 and SSE under CR0.TS or CR0.EM", (), SILENT, Reason.EXCEPTION, _hex("0f 57 c0"),
           "A kernel sets CR0.TS to learn by #NM when a task first uses them. At ring 3 the host's CR0"
           " counts, so nothing happens.", "#NM by the real CR0 (SDM vol. 3, 2.5).",
+          kvm_exact="The VMM looks at the guest's CR0 before it is stepped, and raises #NM or #UD.",
           aliases=("#nm", "cr0.ts", "fpu", "sse")),
     Entry("alignment checks at virtual CPL 0", (), SILENT, Reason.EXCEPTION, _hex("48 8b 44 24 01"),
           "AC means #AC at ring 3 only. A guest's kernel is at ring 0, yet the real CPU sees ring 3:"
           " with AC in the real register it would fault where it must not.",
-          "#AC when CR0.AM and RFLAGS.AC are set and CPL = 3 (SDM vol. 3, 6.15).",
+          "#AC when CR0.AM and RFLAGS.AC are set and CPL = 3 (SDM vol. 3, 6.15).", kvm_exact=_STEPPED,
           aliases=("#ac", "ac")),
 )  # fmt: skip
 

@@ -47,7 +47,7 @@ INTERCEPTS = frozenset({
 })  # fmt: skip
 """Completed by the VMM in exact mode: stepping cannot do them as the platform demands."""
 
-_BY_REASON = frozenset({Reason.SEGMENT, Reason.STATE})
+BY_REASON = frozenset({Reason.SEGMENT, Reason.STATE})
 """More of them, which have no mnemonic of their own: MOV to SS, MOV DR."""
 
 _TF = Flag.TF
@@ -122,7 +122,7 @@ class Stepper:
             return Fault(fault.vector, fault.error, fault.address)
         except Truncated:
             return Fault(Vector.UD)
-        if insn.mnemonic in INTERCEPTS or insn.reason in _BY_REASON:
+        if insn.mnemonic in INTERCEPTS or insn.reason in BY_REASON:
             return INTERCEPT
         if cpu.cpl == 3 and not self._manner.truthful and insn.sensitivity is Sensitivity.SILENT:
             return LACKING

@@ -8,9 +8,13 @@ import pytest
 from kvm_lab import ENTRY, Guest, MakeGuest
 
 from cores.engines.base import Fault, Intercept, MmioRead, MmioWrite, Shutdown, Stepped
+from cores.engines.kvm.stepping import BY_REASON, INTERCEPTS
 from cores.platform import PML4
 from cores.virtual_cpu import Segment
+from cores.x86.decode import decode
+from cores.x86.instruction import Sensitivity
 from cores.x86.registers import CS, RBX, RCX, RDI, RSP, SS, Flag, Vector
+from cores.x86.sensitive import TABLE, Entry
 
 IDT, HANDLERS, KERNEL_STACK = 0x20000, 0x40000, 0x90000
 
@@ -213,3 +217,15 @@ def test_a_state_restored_over_a_half_done_step_counts(stepping: MakeGuest) -> N
     assert g.step() == Stepped()
     assert g.cpu.rip == ENTRY + 1
     assert g.step() == MmioRead(0xB8000, 4)
+
+
+THE_PLATFORMS = [e for e in TABLE if e.forms and e.sensitivity is not Sensitivity.ABSENT]
+
+
+@pytest.mark.parametrize("entry", THE_PLATFORMS, ids=lambda e: e.name)
+def test_explain_knows_what_is_stepped(entry: Entry) -> None:
+    """What `explain` says of KVM in exact mode is what the VMM and this engine do there."""
+    insn = decode(entry.sample)
+    moves = insn.mnemonic == "mov" and insn.sensitivity is Sensitivity.PRIVILEGED
+    taken = moves or insn.mnemonic in INTERCEPTS or insn.reason in BY_REASON
+    assert entry.cores["kvm, exact"].startswith("Stepped") != taken
