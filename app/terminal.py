@@ -14,4 +14,4 @@ def is_there() -> bool:
 def is_capable() -> bool:
     """Can a full-screen program be shown and typed to? Not on TERM=dumb, nor through pipes."""
     capable = os.name == "nt" or os.environ.get("TERM", "") not in ("", "dumb")
-    return capable and is_there()
+    return capable and is_there() and sys.stderr.isatty()  # which Textual draws on

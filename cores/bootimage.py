@@ -93,8 +93,8 @@ def write_image(
                 raise InputError("the image would overwrite what it is made from", path)
         layout = plan(program, data.sectors if data else 0)
         try:
-            file = stack.enter_context(replacing(path))
-            _write(file, program, ram, layout, data)
+            with replacing(path) as file:
+                _write(file, program, ram, layout, data)
         except DiskError as error:
             raise InputError(f"cannot be read: {error}", disk) from None
         except (OSError, ValueError) as error:  # ValueError: a NUL in the name

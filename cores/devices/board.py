@@ -220,6 +220,8 @@ class Board:
         notes = self.bus.notes()
         if self.ata.asked_in_vain:
             notes.append("the guest asked for a disk, and there is none: give it one with --disk")
+        if self.disk is not None and self.disk.trouble:
+            notes.append(f"the guest was told of a bad sector, for the host has none: {self.disk.trouble}")
         if self.keyboard.reset_asked:
             notes.append("the guest asked the keyboard controller to reset the CPU: ignored")
         if self.paravirtual.lost:

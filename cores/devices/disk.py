@@ -25,6 +25,7 @@ class DiskError(Exception):
 
 class Disk:
     """path: the image. sectors: its size, the last one padded with zeros if it is not whole.
+    trouble: why the host could not read or write it the last time that it could not.
 
     Raises InputError when the file cannot be used.
     """
@@ -32,6 +33,7 @@ class Disk:
     def __init__(self, path: str, *, write_through: bool = False) -> None:
         self.path = path
         self.write_through = write_through
+        self.trouble = ""
         self._file, self._bytes = _open(path, write_through)
         self.sectors = -(-self._bytes // SECTOR)
         self._changed: dict[int, bytes] = {}
@@ -59,7 +61,7 @@ class Disk:
         if len(self._changed) + count > MOST_CHANGED:
             fresh = sum(sector not in self._changed for sector in range(lba, lba + count))
             if len(self._changed) + fresh > MOST_CHANGED:
-                raise DiskError("more sectors are written than are kept")
+                raise self._refused("more sectors are written than are kept")
         if self.write_through:
             self._remember(lba, count)
             self._write_file(lba, data)
@@ -103,11 +105,11 @@ class Disk:
             while wanted > 0:
                 part = self._file.read(wanted)
                 if not part:
-                    raise DiskError(f"{self.path} has become shorter")
+                    raise self._refused(f"{self.path} has become shorter")
                 parts.append(part)
                 wanted -= len(part)
         except (OSError, ValueError) as error:  # ValueError: the file was closed
-            raise DiskError(str(error)) from error
+            raise self._refused(str(error)) from error
         return b"".join(parts).ljust(count * SECTOR, b"\0")
 
     def _write_file(self, lba: int, data: bytes) -> None:
@@ -118,7 +120,11 @@ class Disk:
             while left:
                 left = left[self._file.write(left) :]
         except (OSError, ValueError) as error:
-            raise DiskError(str(error)) from error
+            raise self._refused(str(error)) from error
+
+    def _refused(self, why: str) -> DiskError:
+        self.trouble = why
+        return DiskError(why)
 
     def _remember(self, lba: int, count: int) -> None:
         for sector in range(lba, lba + count):

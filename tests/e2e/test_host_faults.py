@@ -302,6 +302,8 @@ def test_disk_image_lost_in_use(loss: str, tmp_path: Path) -> None:
         assert told == ({"\0", "\3"} if loss == "truncated" else {"\0"})
         assert session.divergence is None
         assert {machine.stop for machine in session.machines} == {Stop.BUDGET}
+        noted = [note for note in session.machines[0].notes() if "has become shorter" in note]
+        assert len(noted) == (loss == "truncated")
 
 
 def test_output_has_no_room() -> None:

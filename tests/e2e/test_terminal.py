@@ -206,6 +206,15 @@ def test_bad_input_is_one_line() -> None:
         assert "Traceback" not in t.text()
 
 
+def test_what_is_drawn_is_not_written_to_a_file(tmp_path: Path) -> None:
+    """`2>FILE`: the interface would draw there; the person is shown text."""
+    command = f"exec {sys.executable} -m app.main hello 2>{tmp_path / 'file'}"
+    process = pexpect.spawn("sh", ["-c", command], cwd=str(ROOT), env=os.environ | {"TERM": "xterm"})
+    process.expect("Equivalent", timeout=PATIENCE)
+    process.expect(pexpect.EOF)
+    assert (tmp_path / "file").read_text() == ""
+
+
 def test_a_dumb_terminal_gets_plain_text() -> None:
     """TERM=dumb: the comparison as text, and not one escape sequence."""
     with terminal("assets/guests/hello.s", TERM="dumb") as t:
