@@ -91,8 +91,8 @@ class Machine:
         began = perf_counter()
         try:  # not ``failing_alone``, which costs a microsecond
             self.vmm.step()
-        except EngineError as error:
-            self.vmm.fail(str(error))
+        except (EngineError, OSError) as error:
+            self.vmm.fail(_in_words(error))
         self.seconds += perf_counter() - began
         self.roots.add(self.cpu.cr3)
 
@@ -111,8 +111,8 @@ class Machine:
         """Do something that the host may refuse: then this machine stops."""
         try:
             yield
-        except EngineError as error:
-            self.vmm.fail(str(error))
+        except (EngineError, OSError) as error:
+            self.vmm.fail(_in_words(error))
 
     @property
     def stop(self) -> Stop | None:
@@ -129,8 +129,8 @@ class Machine:
         """x87 and SSE state (SDM vol. 1, 10.5.1); the initial one where the host has lost it."""
         try:
             return self.engine.read_fpu()
-        except EngineError as error:
-            self.vmm.fail(str(error))
+        except (EngineError, OSError) as error:
+            self.vmm.fail(_in_words(error))
             return INITIAL_FPU
 
     def save(self) -> MachineState:
@@ -189,3 +189,8 @@ class Machine:
         if self.board.disk is not None:
             self.board.disk.close()
         self.ram.close()
+
+
+def _in_words(error: EngineError | OSError) -> str:
+    """OSError: of a call that the host has never refused before, such as reading KVM's registers."""
+    return str(error) if isinstance(error, EngineError) else f"the host refused: {error.strerror}"

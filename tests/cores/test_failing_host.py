@@ -14,6 +14,7 @@ import pytest
 from machine_lab import needs_assembler, program
 
 from cores import registry, saved
+from cores.engines.kvm.engine import KvmEngine
 from cores.live import LiveSession
 from cores.machine import Machine
 from cores.report import Stop
@@ -129,3 +130,21 @@ def test_killed_between_a_step_and_its_comparison(
         differs = session.divergence.differs if session.divergence else ()
         assert differs == (() if cores is None else ("rip", "stop"))
         assert session.machines[0].stop is Stop.BUDGET
+
+
+@pytest.mark.skipif(
+    not registry.availability("kvm").available, reason=str(registry.availability("kvm").reason)
+)
+@pytest.mark.parametrize("way", [Machine.step, Machine.fpu, Machine.save, lambda m: m.run_free(0.1)])
+def test_kvm_revoked(way: Callable[[Machine], object]) -> None:
+    """Whichever of its calls the kernel refuses, the machine stops with a reason, and can be closed."""
+    with closing(Session(program(COUNTS), Options(cores=("kvm",)))) as session:
+        session.step()
+        (machine,) = session.machines
+        assert isinstance(machine.engine, KvmEngine)
+        vcpu = machine.engine._vcpu  # its descriptor becomes one that knows nothing of KVM
+        with open(os.devnull) as nothing:
+            os.dup2(nothing.fileno(), vcpu.fd)
+        way(machine)
+        assert machine.stop is Stop.ERROR
+        assert "Inappropriate ioctl" in machine.vmm.reason
