@@ -89,7 +89,9 @@ class ShadowPages:
     def map_boot(self) -> None:
         """Map ahead what the platform's boot tables map: all RAM from 64 KiB on, identically.
         Two calls instead of some hundred hidden faults; a guest that only computes has none."""
-        self.ahead = True
+        self.ahead = all(self._reaches(start, stop - start) for start, stop in self._boot_ranges())
+        if not self.ahead:
+            return
         executable = self.patcher is None
         for start, stop in self._boot_ranges():
             self.engine.map(

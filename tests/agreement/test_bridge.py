@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 from agreement_lab import GUESTS, free, lockstep, named, program, skip_unless_assembled
 
@@ -24,14 +22,7 @@ def nothing_mapped(monkeypatch: pytest.MonkeyPatch) -> None:
         if registry.availability(core).available:
             engine = registry.create(core)
             engine.close()
-            able = type(engine).map  # type: ignore[attr-defined]
-
-            def only_bridge(
-                self: Any, space: int, gva: int, *rest: int, able: Any = able, **how: bool
-            ) -> bool:
-                return gva in BRIDGE and able(self, space, gva, *rest, **how)
-
-            monkeypatch.setattr(type(engine), "map", only_bridge)
+            monkeypatch.setattr(type(engine), "reaches", lambda _, gva, length: gva in BRIDGE)
 
 
 def pair(core: str) -> list[str]:

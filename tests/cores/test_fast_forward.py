@@ -95,3 +95,58 @@ def test_going_back_is_exact(session: LiveSession) -> None:
     session.step_back()
     session.step()
     assert states(session) == before
+
+
+def test_ram_is_compared(session: LiveSession, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A byte that differs after a stretch is noticed: that way is gone again, by steps."""
+    spoilt = lambda: session.machines[1].memory.view[0x70000]  # noqa: E731
+    go = Lead._go
+
+    def spoil(self: Lead, limit: int) -> None:
+        go(self, limit)
+        if session.machines[1].vmm.instructions < 8_000:
+            session.machines[1].memory.view[0x70000] = 1
+
+    monkeypatch.setattr(Lead, "_go", spoil)
+    run(session)
+    assert spoilt() == 0
+    assert session.machines[0].memory_image() == session.machines[1].memory_image()
+
+
+def test_ram_is_compared_at_the_end(session: LiveSession, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What differs in RAM alone when all have ended is a divergence here, too."""
+    monkeypatch.setattr(Lead, "may_lead", lambda machines: False)
+    session.go_to(AT_OUT)
+    session.machines[1].memory.view[0x70000] = 1
+    while session.run(0.5):
+        pass
+    divergence = session.snapshot().divergence
+    assert divergence is not None
+    assert "mem:0x70000" in divergence.differs
+
+
+def test_led_values_cause_no_divergence(led: list[int]) -> None:
+    """A flag that is undefined, stored in a stretch and read much later by steps: no divergence."""
+    require("trap:native")
+    source = (
+        LOOP.format(turns=1_000)
+        + "mov eax, 0x80000001\nshl eax, 4\nseto [0x60000]\nmov eax, 0x12345678\nshr eax, 5\n"
+        + "seto [0x60001]\nxor eax, eax\n"
+        + LOOP.format(turns=8_000)
+        + "cli\nmov bx, [0x60000]\nxor ebx, ebx\n"
+        + EXIT
+    )
+    options = Options(cores=("interpreter", "trap:native"), ram=2 << 20)
+    with closing(LiveSession(program(source), options)) as live:
+        while live.run(0.002):
+            assert live.snapshot().divergence is None
+        assert live.snapshot().divergence is None
+        assert sum(led) > 10_000
+
+
+def test_nothing_is_noted_for_nobody() -> None:
+    """Stores are noted where they are compared: not for one machine, nor where all run freely."""
+    for names in (("interpreter",), ("interpreter", "trap:portable")):
+        with closing(LiveSession(program("1: jmp 1b"), Options(cores=names, ram=2 << 20))) as live:
+            live.run_free(0.01)
+            assert live.machines[0].memory.writes is None

@@ -9,6 +9,7 @@ import pytest
 from machine_lab import CORES, DATA, EXIT, TRAPS, booted, needs_assembler
 
 from cores.freerun import Alarm
+from cores.poke import MemoryPoke
 from cores.report import Stop
 
 pytestmark = needs_assembler
@@ -149,3 +150,15 @@ def test_the_alarm_rings() -> None:
         assert not rung.is_set()
     finally:
         alarm.close()
+
+
+@pytest.mark.parametrize("core", CORES)
+def test_code_that_is_poked_runs(core: str) -> None:
+    """A byte of code changed by the user is what runs from then on, patched or not."""
+    source = "turn: mov al, 65\nout 0xe9, al\nmov ecx, 1000\n1: loop 1b\njmp turn"
+    with booted(core, source) as machine:
+        machine.run_free(0.02)
+        MemoryPoke(0x100001, b"B").apply(machine)
+        del machine.board.console[:]
+        machine.run_free(0.02)
+        assert machine.board.console.endswith(b"B")

@@ -97,6 +97,20 @@ over:
     and dword ptr [rsp], 0xfffffeff
     popfq
 
+## trap_flag_and_shld [exact]: an operand that the architecture leaves undefined is kept under TF, too
+%faults #DB #DB #DB #DB #DB
+    mov ebx, 0x1234
+    mov word ptr [0x50000], 0x8765
+    pushfq
+    or dword ptr [rsp], 0x100
+    popfq
+    shld word ptr [0x50000], bx, 20
+    shrd word ptr [0x50000], bx, 24
+    pushfq
+    and dword ptr [rsp], 0xfffffeff
+    popfq
+    mov rax, [0x50000]
+
 ## trap_flag_and_int: INT clears TF for the handler and IRET brings it back
     pushfq
     or dword ptr [rsp], 0x100

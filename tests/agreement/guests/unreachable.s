@@ -214,3 +214,21 @@ gap:
     mov rdx, 0x800000000000
 ! jmp rdx
 ! mov rax, [rdx]
+
+## string_at_the_end [bridged]: REP is the last instruction that a process can have; behind it nothing is
+%faults #PF(0x10)
+    call own_tables
+    mov qword ptr [0x80000 + 255 * 8], 0x81003
+    mov qword ptr [0x81000 + 511 * 8], 0x82003
+    mov qword ptr [0x82000 + 511 * 8], 0x84003
+    mov qword ptr [0x84000 + 510 * 8], 0x60003
+    mov word ptr [0x60ffe], 0xaaf3
+    mov edi, 0x61000
+    mov ecx, 100
+    mov al, 65
+    mov rdx, 0x7fffffffeffe
+    lea r13, [rip + done_up_there]
+    jmp rdx
+done_up_there:
+    mov rdx, cr2
+    mov rcx, [0x61050]
