@@ -7,7 +7,7 @@
 
 What goes on by itself (a run, the search for the next exit) is a *goal*: a function that works for
 one short slice. Between slices the worker looks into its queue, so a key is answered at once even
-while a guest spins; a slice that is too long is cut short by ``Session.interrupt``.
+while a guest spins; a slice that is too long is cut short by ``AnySession.interrupt``.
 """
 
 from __future__ import annotations
@@ -29,9 +29,10 @@ from cores.report import SessionSnapshot
 from cores.x86.instruction import Reason
 
 
-class Session(Protocol):
-    """What the interface needs of a session (cores/session.py). Only ``interrupt`` may be called
-    from a thread other than the one that made it."""
+class AnySession(Protocol):
+    """What the interface needs of a session: of the PC's (cores/live.py), or of the foreign machine's
+    (cores/m68k/session.py). Only ``interrupt`` may be called from a thread other than the one that
+    made it."""
 
     def step(self) -> None: ...
     @property
@@ -56,13 +57,13 @@ class Session(Protocol):
 
 
 T = TypeVar("T")
-Opener = Callable[[], Session]
-Command = Callable[[Session], None]
-Obey = Callable[[Session], Callable[[], None]]
+Opener = Callable[[], AnySession]
+Command = Callable[[AnySession], None]
+Obey = Callable[[AnySession], Callable[[], None]]
 """Carries a command out; gives what makes its future's answer known, once the picture is taken."""
 Refuse = Callable[[Exception | None], None]
 """Has its future fail; None: it was never carried out."""
-Goal = Callable[[Session], float | None]
+Goal = Callable[[AnySession], float | None]
 """One slice of work; gives the seconds to wait before the next one, None when the goal is reached."""
 
 SLICE = 0.03
@@ -112,7 +113,7 @@ class Worker:
         self._pending = 0
         self._ended = False
         self._lock = threading.Lock()
-        self._session: Session | None = None
+        self._session: AnySession | None = None
         self._goal: Goal | None = None
         self._measured: tuple[float, dict[str, int]] | None = None
         self._quiet_until = 0.0
@@ -126,11 +127,11 @@ class Worker:
         goes on afterwards."""
         return self.ask(command)
 
-    def ask(self, question: Callable[[Session], T]) -> Future[T]:
+    def ask(self, question: Callable[[AnySession], T]) -> Future[T]:
         """As ``submit``, for a command that has an answer."""
         future: Future[T] = Future()
 
-        def obey(session: Session) -> Callable[[], None]:
+        def obey(session: AnySession) -> Callable[[], None]:
             result = question(session)
             return lambda: future.set_result(result)
 
@@ -161,10 +162,10 @@ class Worker:
     def go_to(self, instruction: int) -> Future[None]:
         return self._set_out(lambda _: instruction)
 
-    def _set_out(self, where: Callable[[Session], int]) -> Future[None]:
+    def _set_out(self, where: Callable[[AnySession], int]) -> Future[None]:
         """Be on the way there, until it is reached or something else is asked for."""
 
-        def set_out(session: Session) -> None:
+        def set_out(session: AnySession) -> None:
             goal = where(session)
             arrived = session.seek(goal, SLICE)
             self._goal = None if arrived else lambda s: None if s.seek(goal, SLICE) else BREATH
@@ -195,7 +196,7 @@ class Worker:
     def run(self, speed: float | None = None) -> Future[None]:
         """Go on in lockstep, at ``speed`` instructions a second, or as fast as it goes."""
 
-        def as_fast_as_it_goes(session: Session) -> float | None:
+        def as_fast_as_it_goes(session: AnySession) -> float | None:
             return BREATH if session.run(SLICE, self.breakpoints) else None
 
         return self.pursue(as_fast_as_it_goes if speed is None else self._at_speed(speed))
@@ -203,7 +204,7 @@ class Worker:
     def run_to(self, point: Breakpoint) -> Future[None]:
         """As ``run``, with one more breakpoint, for this run alone."""
 
-        def on(session: Session) -> float | None:
+        def on(session: AnySession) -> float | None:
             return BREATH if session.run(SLICE, self.breakpoints | {point}) else None
 
         return self.pursue(on)
@@ -243,7 +244,7 @@ class Worker:
             self._thread.join(timeout)
 
     def _halting(self, command: Command) -> Future[None]:
-        def halt_first(session: Session) -> None:
+        def halt_first(session: AnySession) -> None:
             self._goal = None
             command(session)
 
@@ -252,7 +253,7 @@ class Worker:
     def pursue(self, goal: Goal) -> Future[None]:
         """Work at this, slice by slice, until it is reached or something else is asked for."""
 
-        def set_goal(_: Session) -> None:
+        def set_goal(_: AnySession) -> None:
             self._goal = goal
 
         return self.submit(set_goal)
@@ -281,7 +282,7 @@ class Worker:
             session.close()
             self._refuse_all()
 
-    def _serve(self, session: Session) -> None:
+    def _serve(self, session: AnySession) -> None:
         wait: float | None = None
         while True:
             try:
@@ -296,7 +297,7 @@ class Worker:
             self._obey(session, *order)
             wait = None if self._goal is None else 0.0
 
-    def _obey(self, session: Session, obey: Obey, refuse: Refuse) -> None:
+    def _obey(self, session: AnySession, obey: Obey, refuse: Refuse) -> None:
         self.busy = time.monotonic()
         try:
             self.failure = ""
@@ -312,7 +313,7 @@ class Worker:
             with self._lock:
                 self._pending -= 1
 
-    def _slice(self, session: Session) -> float | None:
+    def _slice(self, session: AnySession) -> float | None:
         goal = self._goal
         if goal is None:
             return None

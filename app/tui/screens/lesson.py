@@ -14,7 +14,7 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 
 from app.reading import Reading
-from app.worker import SLICE, Session, Worker, words
+from app.worker import SLICE, AnySession, Worker, words
 from lessons.events import Asked, Begun, Event, Looked, Shown
 from lessons.player import Player
 from lessons.script import Lesson
@@ -80,7 +80,7 @@ class LessonScreen(MachinesScreen):
 
     # -- in the worker's thread ---------------------------------------------------------------
 
-    def _playing(self, session: Session) -> Player:
+    def _playing(self, session: AnySession) -> Player:
         if self._player is None:
             self._player = Player(self.lesson, cast(AnyStage, session), self._seed)
         return self._player
@@ -89,7 +89,7 @@ class LessonScreen(MachinesScreen):
         self._heard += events
         self._reading.heard(player, events)
 
-    def _go_on(self, session: Session) -> float | None:
+    def _go_on(self, session: AnySession) -> float | None:
         """A slice of the lesson; done when it waits for its reader."""
         player = self._playing(session)
         self._hear(player, player.proceed(SLICE))
@@ -183,7 +183,7 @@ class LessonScreen(MachinesScreen):
             return
         self._elsewhere = False
 
-        def back(session: Session) -> None:
+        def back(session: AnySession) -> None:
             player = self._playing(session)
             player.back()
             player.back()

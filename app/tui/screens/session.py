@@ -9,7 +9,7 @@ from pathlib import PurePath
 from textual.message import Message
 from textual.screen import Screen
 
-from app.worker import Session, Worker, words
+from app.worker import AnySession, Worker, words
 from cores import breakpoints, poke
 from cores.errors import InputError
 from cores.report import SessionSnapshot
@@ -274,7 +274,7 @@ class SessionScreen(Screen[None]):
         self.app.push_screen(Ask("Which disk image?", "a raw image", now, hint), answered)
 
 
-def _saved(session: Session, path: str) -> str:
+def _saved(session: AnySession, path: str) -> str:
     """Why it cannot be saved, "" when it has been. A refusal is no failure of the session's."""
     from cores import saved
     from cores.live import LiveSession

@@ -7,7 +7,7 @@ import threading
 import pytest
 from fake_session import FakeSession
 
-from app.worker import Session, Worker
+from app.worker import AnySession, Worker
 from cores.errors import EngineError
 
 
@@ -21,7 +21,7 @@ class Broken(FakeSession):
 def opened(kind: type[FakeSession] = FakeSession, **fields: object) -> tuple[Worker, list[FakeSession]]:
     sessions: list[FakeSession] = []
 
-    def opener() -> Session:
+    def opener() -> AnySession:
         sessions.append(kind(**fields))  # type: ignore[arg-type]  # the caller's keywords
         return sessions[-1]
 
@@ -79,7 +79,7 @@ def test_closing_twice_leaves_no_thread() -> None:
 def test_a_session_that_cannot_be_opened() -> None:
     """Its reason is kept, and waiting commands are cancelled."""
 
-    def fails() -> Session:
+    def fails() -> AnySession:
         raise EngineError("no memory")
 
     worker = Worker(fails)
