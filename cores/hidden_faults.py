@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING, assert_never
 from .bridge import Bridge
 from .engines.base import STEPPED, DeprivilegedEngine, Exit, Failed, Fault, Stepped
 from .errors import EngineError
-from .patch import Patcher, is_indirect
+from .patch import TRUST, Patcher
 from .patience import Patience
 from .shadow import Filled, ShadowPages
 from .translated import no_code
 from .window import Window
+from .x86.branches import is_indirect
 from .x86.faults import GuestFault
 from .x86.floating import check_floating
 from .x86.instruction import Instruction, MemoryOperand, Reason, Sensitivity
@@ -31,6 +32,14 @@ if TYPE_CHECKING:
 
 INT3 = 0xCC
 FOUND, PATCHED = "found before it ran", "patched: it would have run unseen"
+TRUSTED = (
+    f"running freely, a branch that has led to known code {TRUST} times is caught no longer: what it "
+    "leads to then is not looked at (a CPU with protection keys needs no such trust)"
+)
+CHANGED = (
+    "running freely, code was changed in a page that holds data too: what ran of it until the guest "
+    "left was not looked at"
+)
 
 
 class HiddenFaults:
@@ -50,6 +59,7 @@ class HiddenFaults:
         self.cpu = vmm.cpu
         self.patcher: Patcher | None = None
         self.silent = False
+        self._changed = False  # is the patch gone, perhaps, that stopped the guest?
         self.bridge = Bridge(vmm, engine, shadow)
 
     def serve(self, insn: Instruction, address: int) -> bool:
@@ -110,6 +120,8 @@ class HiddenFaults:
         completed = reachable = False
         try:
             reachable = self._make_way(insn, address, met, window, revealed)
+            if reachable and revealed and (at ^ at + insn.length - 1) & -PAGE:
+                self._make_way(insn, at + insn.length - 1, met, window, revealed)
             while reachable and not isinstance(exit := self.engine.step(self.cpu), Stepped):
                 patience.ask()
                 match exit:
@@ -216,12 +228,14 @@ class HiddenFaults:
         patcher = self.patcher
         if patcher is None:
             return
+        self._changed = False
         if self.memory.writes:
             self.wrote(self.memory.writes)
             self.memory.writes.clear()
-        patcher.control_changed()
         if patcher.shared:
+            self.left()
             patcher.enter()
+        patcher.control_changed()
         patcher.entering(self.cpu.rip)
 
     def wrote(self, ranges: list[tuple[int, int]]) -> None:
@@ -233,13 +247,17 @@ class HiddenFaults:
     def left(self) -> None:
         """The guest has been left: what it stored into shared pages belongs into RAM."""
         if self.patcher is not None and self.patcher.shared:
-            self.patcher.left()
+            for gpa in self.patcher.left():
+                self.shadow.share(gpa)
+                self._changed = True
+                if not self.silent:
+                    self.vmm.notes[CHANGED] = None
 
     def at_patch(self) -> bool:
         """Is it a HLT of the patcher's that stopped the guest at RIP?"""
         if self.patcher is None:
             return False
-        return self.patcher.is_patched(self.mmu.locate(self.cpu.rip))
+        return self._changed or self.patcher.is_patched(self.mmu.locate(self.cpu.rip))
 
     def discover(self) -> bool:
         """Was it code at RIP that nobody had looked at yet? Now it can run."""
@@ -268,6 +286,8 @@ class HiddenFaults:
             self._miss(insn)
             self.vmm.emulator.execute(insn)
             patcher.branched(rip, self.cpu.rip)
+            if patcher.trusts and not self.silent:
+                self.vmm.notes[TRUSTED] = None
         else:  # another instruction's patch lies in the middle of this one
             self._on_real_page(insn, rip)
         return True

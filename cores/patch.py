@@ -13,7 +13,11 @@ HLT serves because RIP stays at it, and because no guest can execute it itself. 
 protection keys the twin's pages are execute-only, and whoever reads or writes code as data sees RAM,
 where nothing was ever changed: the guest cannot find the patches. Where it has none, the twin can be
 read. Then bytes not yet looked at have to be the guest's own, and no HLT waits for those who arrive
-by an unseen way; so every indirect branch is patched too, and every known target decoded ahead.
+by an unseen way; so every indirect branch is patched too, with each RET to an address that the code has
+itself put on the stack, and every known target decoded ahead.
+
+One thing is always true: an instruction stands in the twin as it is, or it begins with HLT. What
+overlaps a patch has one itself; what reaches into the next page is looked at again when that changes.
 
 A page in which code and data are mixed would fault at each access to its data. After a few of those
 it is *shared*: the twin's page becomes readable and writable, holds the real bytes but for the
@@ -22,13 +26,17 @@ patches, and is brought together with RAM whenever the guest is left or entered.
 
 from __future__ import annotations
 
+from contextlib import suppress
+
+from .code_page import CodePage, differing
 from .memory import PhysicalMemory
 from .virtual_cpu import VirtualCpu
+from .x86.branches import direct_target, is_indirect, words_made
 from .x86.decode import Truncated, decode
 from .x86.faults import GuestFault
-from .x86.instruction import Immediate, Instruction, Reason, Sensitivity
+from .x86.instruction import Instruction, Reason, Sensitivity
 from .x86.paging import PAGE, Mmu
-from .x86.registers import Cr0, Cr4
+from .x86.registers import MASK64, Cr0, Cr4
 
 HLT = 0xF4
 SHARE_AFTER = 24
@@ -36,40 +44,16 @@ SHARE_AFTER = 24
 TRUST = 16
 """An indirect branch that has been caught so often, and always led to code already known, runs by
 itself from then on. A loop that calls through a pointer would cost 60 us a turn otherwise."""
-NEAR_BRANCHES = ("jmp", "call")
-
-
-class CodePage:
-    """One page of guest RAM that code has been executed from. Offsets are within the page.
-
-    starts: of the instructions discovered, with their decoded form.
-    code: 1 for each byte that belongs to one of them. refused: where no instruction begins.
-    touched: data accesses so far. wrote_code: one of them changed an instruction.
-    guarded: nothing stores here unseen any more; what was decoded before that may be stale.
-    trusted: how often an indirect branch here has led to known code; TRUST times are enough.
-    executed: it is mapped for execution somewhere, so that branches into it arrive.
-    """
-
-    def __init__(self, gpa: int) -> None:
-        self.gpa = gpa
-        self.starts: dict[int, Instruction] = {}
-        self.code = bytearray(PAGE)
-        self.refused: set[int] = set()
-        self.touched = 0
-        self.wrote_code = False
-        self.executed = False
-        self.guarded = False
-        self.trusted: dict[int, int] = {}
-        self.shared = False
-        self.synced = b""  # RAM's bytes when the twin last agreed with it
-        self.image = b""  # the twin's own bytes at that moment
+LONGEST = 15
+"""Bytes of an instruction."""
 
 
 class Patcher:
     """Keeps the twin.
 
     hidden: the twin's pages are execute-only. floating: x87 and SSE instructions must trap too (the
-    guest has set CR0.TS, say). catch_branches: so must indirect branches.
+    guest has set CR0.TS, say). catch_branches: so must indirect branches. trusts: some are not caught
+    any more.
     """
 
     def __init__(
@@ -84,6 +68,7 @@ class Patcher:
         self.shared: list[CodePage] = []
         self.floating = False
         self.catch_branches = not hidden
+        self.trusts = False
         self._targets: dict[int, set[int]] = {}  # GVA of a page -> branch targets in it
 
     # Discovery
@@ -103,48 +88,76 @@ class Patcher:
 
     def _blank(self, page: CodePage) -> None:
         """Nothing is known of this page: fill the twin's with what unknown code is to be."""
-        page.starts.clear()
-        page.refused.clear()
-        page.code = bytearray(PAGE)
+        page.forget()
         at = slice(page.gpa, page.gpa + PAGE)
         self.twin[at] = bytes([HLT]) * PAGE if self.hidden else self.memory.view[at]
+        self._loosen_heads(page)
+
+    def _loosen_heads(self, page: CodePage) -> None:
+        """This page has changed: so may have what reaches into it from the page before."""
+        for gpa in page.heads:
+            before = self.pages[gpa]
+            for offset in [o for o, tail in before.tails.items() if tail == page.gpa]:
+                self._refuse(before, offset)
+        page.heads.clear()
+
+    def _refuse(self, page: CodePage, offset: int) -> None:
+        """No instruction begins here that may run as it is: whoever comes here is looked at."""
+        page.starts.pop(offset, None)
+        page.tails.pop(offset, None)
+        page.refused.add(offset)
+        page.code[offset] = 1
+        self._patch(page, offset, offset + 1)
 
     def discover(self, rip: int) -> bool:
         """Decode from ``rip`` as far as direct branches lead, up to the next instruction that traps.
         False: known already."""
         found = False
-        todo = [rip]
+        todo = [(rip, self._made(rip))]
         while todo:
-            at = todo.pop()
-            while (insn := self._reveal(at)) is not None:
+            at, words = todo.pop()
+            while (insn := self._reveal(at, words)) is not None:
                 found = True
                 following = at + insn.length
-                target = _direct_target(insn, following)
+                words = words_made(insn, words)
+                target = direct_target(insn, following)
                 if target is not None:
                     if (target ^ rip) & -PAGE == 0:
-                        todo.append(target)
+                        todo.append((target, words if insn.mnemonic == "jmp" else 0))
                     else:
                         todo += self._promised(target)
-                if insn.sensitivity is not Sensitivity.ORDINARY or insn.mnemonic in (
-                    "jmp",
-                    "ret",
-                    "ud2",
-                ):
+                if insn.sensitivity is not Sensitivity.ORDINARY:
+                    self._keep_made(following, words)
+                    break
+                if insn.mnemonic in ("jmp", "ret", "ud2"):
                     break
                 if (following ^ at) & -PAGE:
                     todo += self._promised(following)
                     break
                 at = following
-        if found:
-            for page in self.shared:
-                self._remember(page)
         return found
 
-    def _promised(self, target: int) -> list[int]:
+    def _made(self, rip: int) -> int:
+        """How many words the code before this has put on the stack (cores/x86/branches.py)."""
+        try:
+            gpa = self.mmu.locate(rip)
+        except GuestFault:
+            return 0
+        page = self.pages.get(gpa & -PAGE)
+        return page.made.get(gpa % PAGE, 0) if page is not None else 0
+
+    def _keep_made(self, rip: int, words: int) -> None:
+        """The guest stops in front of this; when it goes on, the stack is the same."""
+        with suppress(GuestFault):
+            gpa = self.mmu.locate(rip)
+            if words and self.memory.is_ram(gpa):
+                self.adopt(gpa & -PAGE).made[gpa % PAGE] = words
+
+    def _promised(self, target: int) -> list[tuple[int, int]]:
         """A branch leads into another page. Where no HLT waits it must not arrive unseen: decode now,
         or when that page is first executed."""
         self._targets.setdefault(target & -PAGE, set()).add(target)
-        return [target] if self._visible(target) else []
+        return [(target, 0)] if self._visible(target) else []
 
     def _visible(self, target: int) -> bool:
         """Would execution at ``target`` go unnoticed: the page is mapped, and no HLT stands there?"""
@@ -153,7 +166,7 @@ class Patcher:
         except GuestFault:
             return False
         page = self.pages.get(gpa & -PAGE)
-        if page is None or not page.executed or gpa % PAGE in page.starts:
+        if page is None or page.at is None or gpa % PAGE in page.starts:
             return False
         return page.shared or not self.hidden
 
@@ -168,12 +181,29 @@ class Patcher:
             gpa = self.mmu.translate(gva, execute=True)
         except GuestFault:
             return
-        self.adopt(gpa & -PAGE).executed = True
-        for target in self._targets.get(gva & -PAGE, ()):
+        gva &= -PAGE
+        page = self.adopt(gpa & -PAGE)
+        page.aliased |= page.at not in (None, gva)
+        page.at = gva
+        if page.aliased:
+            self._patch(page, PAGE - 1, PAGE)
+        for neighbour in (gva, gva - PAGE):
+            self._look_behind(neighbour & MASK64)
+        for target in self._targets.get(gva, ()):
             self.entering(target)
 
-    def _reveal(self, rip: int) -> Instruction | None:
-        """Put one instruction into the twin. None: it is there already, or none can be decoded."""
+    def _look_behind(self, gva: int) -> None:
+        """A page is mapped for execution here, or behind: is what follows it still what followed it?"""
+        with suppress(GuestFault):  # nothing follows
+            page = self.pages.get(self.mmu.locate(gva))
+            if page is not None and page.tails:
+                behind = self.mmu.locate(gva + PAGE & MASK64)
+                for offset in [o for o, tail in page.tails.items() if tail != behind]:
+                    self._refuse(page, offset)
+
+    def _reveal(self, rip: int, words: int) -> Instruction | None:
+        """Put one instruction into the twin. None: it is there already, or none can be decoded. words:
+        what the code has put on the stack, that a RET would return to."""
         try:
             gpa = self.mmu.translate(rip, execute=True)
             code = self.mmu.fetch(rip)
@@ -188,42 +218,76 @@ class Patcher:
         except Truncated:
             return None
         except GuestFault:  # for this platform; this host's CPU may know it
-            page.refused.add(offset)
-            page.code[offset] = 1
-            self.twin[gpa] = HLT
-            return None
-        if page.starts.get(offset) is insn:
+            self._refuse(page, offset)
             return None
         within = min(insn.length, PAGE - offset)
         tail = self.mmu.translate(rip + within, execute=True) if within < insn.length else 0
         if not self.memory.is_ram(tail):
             return None
+        if page.starts.get(offset) is insn and page.tails.get(offset, 0) == tail:
+            return None
         page.starts[offset] = insn
+        page.refused.discard(offset)
+        if insn.mnemonic == "ret" and words:
+            page.made[offset] = words
         page.code[offset : offset + within] = b"\1" * within
-        self.twin[gpa : gpa + within] = insn.code[:within]
+        self._show(gpa, insn.code[:within])
         if within < insn.length:
+            page.tails[offset] = tail
             second, rest = self.adopt(tail), insn.length - within
+            second.heads.add(page.gpa)
             second.code[:rest] = b"\1" * rest
-            self.twin[tail : tail + rest] = insn.code[within:]
-            self._patch_overlaps(second, 0, rest)
-        self._patch_overlaps(page, offset, within)
+            self._show(tail, insn.code[within:])
+            self._patch(second, 0, rest)
+        self._patch(page, offset, offset + within)
         return insn
 
-    def _patch_overlaps(self, page: CodePage, offset: int, length: int) -> None:
-        """Patch what must trap among the instructions that touch these bytes. An instruction that has
-        another's patch in its middle is patched too, and executed from the real page."""
-        near = range(max(0, offset - 14), offset + length)
-        for start in near:
-            insn = page.starts.get(start)
-            if insn is None:
-                continue
-            inside = (page.starts.get(o) for o in range(start + 1, start + insn.length))
-            # lesson: the-patch
-            # HLT is one byte long and traps in ring 3. It goes into the twin that the CPU executes;
-            # the guest's RAM keeps the guest's byte.
-            caught = self.catch_branches and is_indirect(insn) and page.trusted.get(start, 0) < TRUST
-            if caught or self.must_trap(insn) or any(o and self.must_trap(o) for o in inside):
-                self.twin[page.gpa + start] = HLT
+    def _show(self, gpa: int, code: bytes) -> None:
+        """Put bytes into the twin that the guest has not stored there."""
+        self.twin[gpa : gpa + len(code)] = code
+        page = self.pages[gpa & -PAGE]
+        if page.shared:
+            page.image[gpa % PAGE : gpa % PAGE + len(code)] = code
+
+    def _patch(self, page: CodePage, low: int, high: int) -> None:
+        """Some of these bytes have changed: see to it that each instruction that touches them stands
+        there as it is, or traps. Downwards, since a patch may lie in the middle of those before it."""
+        todo = [(page, low, high)]
+        while todo:
+            page, low, high = todo.pop()
+            at, low = high - 1, low - LONGEST + 1
+            while at >= max(low, 0):
+                # lesson: the-patch
+                # HLT is one byte long and traps in ring 3. It goes into the twin that the CPU executes;
+                # the guest's RAM keeps the guest's byte.
+                if self.twin[page.gpa + at] != HLT and self._has_to_trap(page, at):
+                    self._show(page.gpa + at, bytes([HLT]))
+                    low = min(low, at - LONGEST + 1)
+
+                at -= 1
+            if low < 0:
+                todo += [(self.pages[gpa], PAGE - 1, PAGE) for gpa in page.heads]
+
+    def _has_to_trap(self, page: CodePage, offset: int) -> bool:
+        """Must whoever comes here be stopped? An instruction that another's patch overlaps is executed
+        from the real page."""
+        insn = page.starts.get(offset)
+        if insn is None:
+            return offset in page.refused
+        leaps = is_indirect(insn) and (insn.mnemonic != "ret" or offset in page.made)
+        if leaps and self.catch_branches and page.trusted.get(offset, 0) < TRUST:
+            return True
+        return self.must_trap(insn) or not self._stands(page, offset, insn)
+
+    def _stands(self, page: CodePage, offset: int, insn: Instruction) -> bool:
+        """Is an instruction in the twin as it is, but for its first byte?"""
+        first, within = page.gpa + offset, min(insn.length, PAGE - offset)
+        if self.twin[first + 1 : first + within] != insn.code[1:within]:
+            return False
+        if within == insn.length:
+            return True
+        tail, rest = page.tails[offset], insn.code[within:]
+        return not page.aliased and self.twin[tail : tail + len(rest)] == rest
 
     def must_trap(self, insn: Instruction) -> bool:
         """Would this instruction run unseen where it must not?"""
@@ -236,14 +300,13 @@ class Patcher:
     def branched(self, branch: int, target: int) -> None:
         """The indirect branch at one GVA was caught, and led to another: may it go on by itself?"""
         known = not self.discover(target)
-        gpa = self.mmu.translate(branch, execute=True)
+        gpa = self.mmu.locate(branch)
         page, offset = self.pages[gpa & -PAGE], gpa % PAGE
         page.trusted[offset] = page.trusted.get(offset, 0) + 1 if known else 0
         if page.trusted[offset] == TRUST:
-            self.twin[gpa] = self.memory.view[gpa]
-            self._patch_overlaps(page, offset, 1)
-            if page.shared:
-                self._remember(page)
+            self.trusts = True
+            self._show(gpa, bytes(self.memory.view[gpa : gpa + 1]))
+            self._patch(page, offset, offset + 1)
 
     def is_patched(self, gpa: int) -> bool:
         """Does a HLT stand in the twin where the guest has something else?"""
@@ -293,37 +356,36 @@ class Patcher:
 
     def _rescan(self, page: CodePage) -> None:
         """Make the twin's page anew from what is known of it."""
-        known = page.starts
         if page.shared or not self.hidden:
             self.twin[page.gpa : page.gpa + PAGE] = self.memory.view[page.gpa : page.gpa + PAGE]
-        for offset, insn in known.items():
+        for offset, insn in page.starts.items():
             end = min(PAGE, offset + insn.length)
             self.twin[page.gpa + offset : page.gpa + end] = insn.code[: end - offset]
-        for offset in known:
-            self._patch_overlaps(page, offset, 1)
-        for offset in page.refused:
-            self.twin[page.gpa + offset] = HLT
-        self._remember(page)
-
-    def _remember(self, page: CodePage) -> None:
-        page.synced = bytes(self.memory.view[page.gpa : page.gpa + PAGE])
-        page.image = bytes(self.twin[page.gpa : page.gpa + PAGE])
+        if page.shared:
+            page.synced = bytearray(self.memory.view[page.gpa : page.gpa + PAGE])
+            page.image = bytearray(self.twin[page.gpa : page.gpa + PAGE])
+        self._patch(page, 0, PAGE)
 
     # Shared pages
 
-    def left(self) -> None:
-        """The guest was left: what it stored into shared pages belongs into RAM."""
+    def left(self) -> list[int]:
+        """The guest was left: what it stored into shared pages belongs into RAM. Gives the pages that
+        are shared no longer: the guest changes its code there, and what it executes is to be seen."""
+        unshared = []
         for page in self.shared:
             now = bytes(self.twin[page.gpa : page.gpa + PAGE])
             if now == page.image:
                 continue
-            code_changed = False
-            for at in _differing(now, page.image):
-                self.memory.view[page.gpa + at] = now[at]
-                code_changed |= bool(page.code[at])
-            if code_changed:
-                self._redecode(page)
-            self._remember(page)
+            changes = differing(now, page.image)
+            for at in changes:
+                self.memory.view[page.gpa + at] = page.image[at] = page.synced[at] = now[at]
+            if any(page.code[at] for at in changes):
+                unshared.append(page)
+        for page in unshared:
+            self.shared.remove(page)
+            page.shared, page.wrote_code = False, True
+            self._blank(page)
+        return [page.gpa for page in unshared]
 
     def enter(self) -> None:
         """The guest is about to be entered: what the VMM stored into RAM belongs into shared pages."""
@@ -331,51 +393,27 @@ class Patcher:
             now = bytes(self.memory.view[page.gpa : page.gpa + PAGE])
             if now == page.synced:
                 continue
-            if any(page.code[at] for at in _differing(now, page.synced)):
+            changes = differing(now, page.synced)
+            if any(page.code[at] for at in changes):
                 self._redecode(page)
             else:
-                for at in _differing(now, page.synced):
-                    self.twin[page.gpa + at] = now[at]
-            self._remember(page)
+                for at in changes:
+                    self._show(page.gpa + at, now[at : at + 1])
+                page.synced[:] = now
 
     def _redecode(self, page: CodePage) -> None:
-        """The guest changed its code under way: decode again from every known start."""
+        """Code was changed in a shared page: decode again from every known start."""
         starts = [*page.starts, *page.refused]
-        page.starts, page.refused = {}, set()
-        page.code = bytearray(PAGE)
+        page.forget()
         for offset in starts:
-            window = bytes(self.memory.view[page.gpa + offset : page.gpa + min(PAGE, offset + 15)])
+            window = bytes(self.memory.view[page.gpa + offset : page.gpa + min(PAGE, offset + LONGEST)])
             try:
                 insn = decode(window)
-            except Truncated:
-                continue
-            except GuestFault:
+            except (Truncated, GuestFault):  # the one may go on in the next page: looked at when met
                 page.refused.add(offset)
                 page.code[offset] = 1
                 continue
             page.starts[offset] = insn
             page.code[offset : offset + insn.length] = b"\1" * insn.length
         self._rescan(page)
-
-
-def is_indirect(insn: Instruction) -> bool:
-    """A near JMP or CALL whose target the instruction alone does not tell."""
-    return insn.mnemonic in NEAR_BRANCHES and not isinstance(insn.operands[0], Immediate)
-
-
-def _direct_target(insn: Instruction, following: int) -> int | None:
-    if not insn.ends_block or insn.sensitivity is not Sensitivity.ORDINARY or not insn.operands:
-        return None
-    operand = insn.operands[0]
-    if isinstance(operand, Immediate) and insn.mnemonic not in ("ret", "enter"):
-        return (following + operand.value) & ((1 << 64) - 1)
-    return None
-
-
-def _differing(a: bytes, b: bytes) -> list[int]:
-    """The offsets at which two pages differ, looked for in pieces."""
-    found: list[int] = []
-    for base in range(0, PAGE, 64):
-        if a[base : base + 64] != b[base : base + 64]:
-            found += [at for at in range(base, base + 64) if a[at] != b[at]]
-    return found
+        self._loosen_heads(page)

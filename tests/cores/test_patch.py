@@ -82,9 +82,34 @@ def test_direct_branches_are_followed(hidden: bool, rams: list[Ram]) -> None:
 
 def test_indirect_branches(hidden: bool, rams: list[Ram]) -> None:
     """Nobody knows where they lead: where no HLT waits there, they are patched themselves."""
-    twin = twin_of("call rax\n", rams, hidden=hidden)
+    for branch in ("call rax", "jmp [rax]"):
+        twin = twin_of(branch, rams, hidden=hidden)
+        twin.patcher.discover(CODE)
+        assert (twin.bytes(0, 1)[0] == HLT) is not hidden
+
+
+@pytest.mark.parametrize(
+    ("code", "caught"),
+    [
+        ("push rbx\npush rbp\nmov [rsp - 8], rdi\npop rbp\npop rbx", False),
+        ("push rbp\nmov rbp, rsp\nsub rsp, 32\nmov [rsp + 8], edi\nleave", False),
+        ("sub rsp, 24\nmov [rsp], edi\nadd rsp, 24", False),
+        ("push rbx\nmov rsp, rbp\npop rbp", False),
+        ("push rbx\nlea rsp, [rbp - 8]\npop rbx\npop rbp", False),
+        ("push rax", True),
+        ("pop rax\npush rax", True),
+        ("add qword ptr [rsp], 3", True),
+        ("mov [rdi], rsp\nmov rsp, [rsi]\npop rbp\npop rbx", True),
+        ("xchg rsp, rax\npop rbx", True),
+    ],
+)
+def test_returns_that_are_jumps(code: str, caught: bool, rams: list[Ram]) -> None:
+    """A RET to what the code itself put on the stack is an indirect branch; a function's is not."""
+    twin = twin_of(f"{code}\nret\n", rams, hidden=False)
     twin.patcher.discover(CODE)
-    assert (twin.bytes(0, 1)[0] == HLT) is not hidden
+    starts = twin.patcher.pages[CODE].starts
+    at = next(offset for offset, insn in starts.items() if insn.mnemonic == "ret")
+    assert (twin.bytes(at, 1)[0] == HLT) is caught
 
 
 def test_an_instruction_across_pages(hidden: bool, rams: list[Ram]) -> None:
@@ -103,6 +128,25 @@ def test_overlapping_code(rams: list[Ram]) -> None:
     assert twin.bytes(0, 2) == bytes([HLT, HLT])
 
 
+def test_no_instruction_inside_another(hidden: bool, rams: list[Ram]) -> None:
+    """What the platform has not, SERIALIZE say, stays patched when one around it is found."""
+    twin = twin_of(".byte 0xb8, 0x0f, 0x01, 0xe8, 0x90\nud2\n", rams, hidden=hidden)
+    twin.patcher.discover(CODE + 1)
+    twin.patcher.discover(CODE)
+    assert twin.bytes(0, 2) == bytes([HLT, HLT])
+
+
+def test_patches_in_a_chain_across_pages(hidden: bool, rams: list[Ram]) -> None:
+    """Each MOV holds the beginning of the next one, the last a PUSHF: all have to trap, if many."""
+    count = PAGE
+    twin = twin_of(
+        f".rept {count}\n.byte 0xb8, 0x90, 0x90\n.endr\npushfq\nnop\nret\n", rams, hidden=hidden
+    )
+    for n in range(count + 1):
+        twin.patcher.discover(CODE + 3 * n)
+    assert twin.bytes(0, 3 * count)[::3] == bytes([HLT]) * count
+
+
 def test_written_code_is_forgotten(hidden: bool, rams: list[Ram]) -> None:
     """A store to known code begins the page anew; a store beside it changes nothing."""
     twin = twin_of("nop\nnop\nret\n.space 64, 0xcc\n", rams, hidden=hidden)
@@ -117,7 +161,7 @@ def test_written_code_is_forgotten(hidden: bool, rams: list[Ram]) -> None:
 
 def test_disabled_floating_point_is_patched(hidden: bool, rams: list[Ram]) -> None:
     """CR0.TS set: SSE must trap, in code already known too; cleared: it runs again."""
-    twin = twin_of("pxor xmm0, xmm0\nret\n", rams, hidden=hidden)
+    twin = twin_of("pxor xmm0, xmm0\nud2\n", rams, hidden=hidden)
     twin.patcher.discover(CODE)
     assert twin.bytes(0, 1) == b"\x66"
     twin.cpu.cr0 |= Cr0.TS
