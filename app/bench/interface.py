@@ -61,13 +61,11 @@ class Terminal:
     """Ringscope in a pseudo-terminal, watched from outside."""
 
     def __init__(self, program: str) -> None:
-        import fcntl
         import pty
-        import struct
         import termios
 
         self.fd, slave = pty.openpty()
-        fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", SIZE[1], SIZE[0], 0, 0))
+        termios.tcsetwinsize(slave, (SIZE[1], SIZE[0]))
         self._process = subprocess.Popen(
             [sys.executable, "-m", "app.main", program], cwd=ROOT, env=os.environ | _ENVIRONMENT,
             stdin=slave, stdout=slave, stderr=slave, start_new_session=True,

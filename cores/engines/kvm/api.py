@@ -18,6 +18,9 @@ from collections.abc import Iterator
 from struct import Struct, pack, unpack_from
 from typing import Final
 
+RunPage = mmap.mmap
+"""struct kvm_run, shared with the kernel."""
+
 DEVICE = "/dev/kvm"
 API_VERSION = 12
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 from collections.abc import Callable
 
 from ...errors import UnavailableError
@@ -139,7 +138,7 @@ class KvmEngine(Engine):
         if self._bridge is not None:
             self._bridge.arm(cpu)
         try:
-            fcntl.ioctl(self.fd, api.RUN)
+            self._vcpu.enter()
         except OSError as error:
             return self._not_entered(cpu, error)
         reason = run[api.EXIT_REASON]
@@ -252,7 +251,7 @@ class KvmEngine(Engine):
         self._pending = False
         try:
             with self._vcpu.immediate_exit():
-                fcntl.ioctl(self.fd, api.RUN)
+                self._vcpu.enter()
         except OSError as error:
             if error.errno != errno.EINTR:
                 return Failed(f"KVM_RUN failed: {error.strerror}")
@@ -318,7 +317,7 @@ class KvmEngine(Engine):
         self._pending = False
         self._stepper.forget()
         with contextlib.suppress(OSError), self._vcpu.immediate_exit():
-            fcntl.ioctl(self.fd, api.RUN)
+            self._vcpu.enter()
 
     def kernel_exits(self) -> dict[str, int] | None:
         """How often the guest was left in all, by the kernel's own counters ("exits", "io_exits",
@@ -326,6 +325,14 @@ class KvmEngine(Engine):
         if not self._kvm.extension(api.CAP_BINARY_STATS_FD):
             return None
         return self._vcpu.statistics()
+
+    def caveat(self) -> str:
+        from . import probe
+
+        try:
+            return probe.caveat()
+        except UnavailableError:  # no thread to try it with: then it is not said
+            return ""
 
     def where(self) -> str:
         """Where the guest runs, for the pane's headline."""

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import mmap
-
 from ...virtual_cpu import VirtualCpu
 from ...x86.decode import Truncated, decode, text
 from ...x86.faults import GuestFault
@@ -11,7 +9,7 @@ from ...x86.instruction import Instruction, Sensitivity
 from . import api
 
 
-def failed_instruction(run: mmap.mmap) -> bytes:
+def failed_instruction(run: api.RunPage) -> bytes:
     """The bytes at which the kernel's instruction emulator gave up; b"" when it does not say."""
     suberror, count, flags, length, code = api.INTERNAL.unpack_from(run, api.UNION)
     if suberror != api.ERROR_EMULATION or count < 3 or not flags & 1:
@@ -38,7 +36,7 @@ def in_words(code: bytes, rip: int) -> str:
     return f"'{text(insn, rip)}'" if insn is not None else "the instruction"
 
 
-def failure(run: mmap.mmap, reason: int, cpu: VirtualCpu) -> str:
+def failure(run: api.RunPage, reason: int, cpu: VirtualCpu) -> str:
     """A sentence for the user."""
     if reason == api.EXIT_FAIL_ENTRY:
         (why, _) = api.FAIL_ENTRY.unpack_from(run, api.UNION)

@@ -213,6 +213,37 @@ def manner() -> Manner:
     return Manner(steps_kernel(), steps_user(), truthful(), calls_by_syscall() and calls_by_int())
 
 
+_EMULATED = "insn_emulation"
+"""The kernel's counter of instructions that KVM has interpreted (KVM API, KVM_GET_STATS_FD)."""
+_TURNS = 1_000
+_LOOP = b"\xb9" + _TURNS.to_bytes(4, "little") + bytes.fromhex("ffc9 75fc f4")  # dec ecx; jnz; hlt
+
+
+def _is_interpreted(trial: _Trial) -> bool:
+    """By the kernel's own counter, so that it is no matter of how busy the host is."""
+    before = trial.engine.kernel_exits() or {}
+    _halts(trial)
+    after = trial.engine.kernel_exits() or {}
+    return after.get(_EMULATED, 0) - before.get(_EMULATED, 0) >= _TURNS
+
+
+@cache
+def interprets_kernel() -> bool:
+    """Does this KVM, for want of hardware support, execute ring 0 in software? False as well where
+    its kernel does not count."""
+    return _try(_LOOP, _is_interpreted)
+
+
+def caveat() -> str:
+    """What is to be said beside this core's results, "" for nothing (``Engine.caveat``)."""
+    if not interprets_kernel():
+        return ""
+    return (
+        "here KVM has no hardware support: the host's kernel interprets the guest's ring 0, slowly;"
+        " ring 3 runs on the CPU"
+    )
+
+
 def why_not_exact() -> str:
     """The reason why exact mode cannot be offered, "" where it can."""
     if not steps_kernel():
@@ -228,6 +259,10 @@ _BRIDGED = "in ring 0 the VMM completes it, and it is counted as bridged"
 
 def _running() -> list[Ability]:
     """What guests can do that run freely."""
+    lack = "the host's kernel interprets it, thousands of times slower (`bench direct` measures it)"
+    on_the_cpu = Ability(
+        "ring 0 runs on the CPU", not interprets_kernel(), lack if interprets_kernel() else ""
+    )
     ring_0 = (
         ("int n in ring 0", "cd80f4", _signals, _BRIDGED),
         ("lar and lsl in ring 0", "bb10000000 0f02c3 0f03c3 f4", _halts, _BRIDGED),
@@ -246,11 +281,12 @@ def _running() -> list[Ability]:
         ("ring 3 is kept from ports by the TSS", "e6e9f4", _is_refused,
          "user programs reach the devices"),
     )  # fmt: skip
-    return [
-        Ability(name, present := _try(bytes.fromhex(code), good, user=user), "" if present else lack)
+    tried = [
+        Ability(name, present := _try(bytes.fromhex(code), good, user=user), "" if present else without)
         for user, table in ((False, ring_0), (True, ring_3))
-        for name, code, good, lack in table
+        for name, code, good, without in table
     ]
+    return [on_the_cpu, *tried]
 
 
 def _refused_now(trial: _Trial) -> bool:

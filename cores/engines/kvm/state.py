@@ -7,7 +7,6 @@ no privileged register, so those are unpacked only when their bytes differ from 
 
 from __future__ import annotations
 
-import mmap
 from struct import pack
 
 from ...virtual_cpu import Segment, TableRegister, VirtualCpu
@@ -37,7 +36,7 @@ def privileged(cpu: VirtualCpu) -> tuple[object, ...]:
     )  # fmt: skip
 
 
-def pack_general(run: mmap.mmap, cpu: VirtualCpu) -> None:
+def pack_general(run: api.RunPage, cpu: VirtualCpu) -> None:
     """General registers, RIP and RFLAGS into the shared page."""
     rax, rcx, rdx, rbx, rsp, rbp, rsi, rdi, *high = cpu.gpr
     api.REGS.pack_into(
@@ -45,7 +44,7 @@ def pack_general(run: mmap.mmap, cpu: VirtualCpu) -> None:
     )  # fmt: skip
 
 
-def unpack_general(run: mmap.mmap, cpu: VirtualCpu) -> None:
+def unpack_general(run: api.RunPage, cpu: VirtualCpu) -> None:
     """The same out of it, in place: others hold on to ``cpu.gpr``."""
     rax, rbx, rcx, rdx, rsi, rdi, rsp, rbp, *high, rip, rflags = api.REGS.unpack_from(
         run, api.SYNC_REGS
@@ -54,24 +53,24 @@ def unpack_general(run: mmap.mmap, cpu: VirtualCpu) -> None:
     cpu.rip, cpu.rflags = rip, rflags
 
 
-def rip(run: mmap.mmap) -> int:
+def rip(run: api.RunPage) -> int:
     return _word(run, api.SYNC_REGS + 16 * 8)
 
 
-def rsp_and_cr2(run: mmap.mmap) -> tuple[int, int]:
+def rsp_and_cr2(run: api.RunPage) -> tuple[int, int]:
     return _word(run, api.SYNC_REGS + 6 * 8), _word(run, api.SYNC_SREGS + api.CONTROLS_AT + 8)
 
 
-def cr0_and_cr2(run: mmap.mmap) -> tuple[int, int]:
+def cr0_and_cr2(run: api.RunPage) -> tuple[int, int]:
     at = api.SYNC_SREGS + api.CONTROLS_AT
     return _word(run, at), _word(run, at + 8)
 
 
-def _word(run: mmap.mmap, at: int) -> int:
+def _word(run: api.RunPage, at: int) -> int:
     return int.from_bytes(run[at : at + 8], "little")
 
 
-def pack_special(run: mmap.mmap, cpu: VirtualCpu, apic_base: int) -> None:
+def pack_special(run: api.RunPage, cpu: VirtualCpu, apic_base: int) -> None:
     """Segments, tables and control registers into the shared page."""
     at = api.SYNC_SREGS
     for segment in (*(cpu.segments[n] for n in _ORDER), cpu.tr, cpu.ldtr):
@@ -85,7 +84,7 @@ def pack_special(run: mmap.mmap, cpu: VirtualCpu, apic_base: int) -> None:
     )  # fmt: skip
 
 
-def unpack_special(run: mmap.mmap, cpu: VirtualCpu) -> None:
+def unpack_special(run: api.RunPage, cpu: VirtualCpu) -> None:
     """The same out of it."""
     at = api.SYNC_SREGS
     for segment in (*(cpu.segments[n] for n in _ORDER), cpu.tr, cpu.ldtr):

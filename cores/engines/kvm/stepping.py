@@ -8,7 +8,6 @@ the error code, and below the old RSP the VMM's own delivery will write the same
 from __future__ import annotations
 
 import errno
-import fcntl
 from dataclasses import dataclass
 
 from ...memory import PhysicalMemory
@@ -202,7 +201,7 @@ class Stepper:
 
     def _execute(self, cpu: VirtualCpu, insn: Instruction) -> Exit:
         try:
-            fcntl.ioctl(self._vcpu.fd, api.RUN)
+            self._vcpu.enter()
         except OSError as error:
             if error.errno not in (errno.EINTR, errno.EAGAIN):
                 return Failed(f"KVM_RUN failed: {error.strerror}")
@@ -218,7 +217,7 @@ class Stepper:
         self._insn = None
         try:
             with self._vcpu.immediate_exit():
-                fcntl.ioctl(self._vcpu.fd, api.RUN)
+                self._vcpu.enter()
         except OSError as error:
             if error.errno != errno.EINTR:
                 return Failed(f"KVM_RUN failed: {error.strerror}")
