@@ -204,6 +204,8 @@ def _remarks(cores: Iterable[CoreReport]) -> list[str]:
             lines.append(_STAND_IN)
         if core.emulated:
             lines.append(f"{core.core}: {_TAKEN}")
+        if core.caveat:
+            lines.append(f"{core.core}: {core.caveat}")
     return ["\n".join(_wrap(line, "  ") for line in lines)] if lines else []
 
 

@@ -26,7 +26,8 @@ class Stop(StrEnum):
 @dataclass(frozen=True, slots=True)
 class CoreReport:
     """One machine's end, as `compare` shows it. Fields as in contract.md; registers and
-    memory_sha256 are None for a core that never ran. emulated, for text alone: see ``Vmm``."""
+    memory_sha256 are None for a core that never ran. For text alone: emulated, see ``Vmm``;
+    caveat, see ``Engine``."""
 
     core: str
     engine: str
@@ -46,6 +47,7 @@ class CoreReport:
     notes: tuple[str, ...] = ()
     seconds: float = 0.0
     emulated: int = 0
+    caveat: str = ""
 
 
 @dataclass(frozen=True, slots=True)

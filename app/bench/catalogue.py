@@ -36,6 +36,7 @@ class Measurement:
 
 MEASUREMENTS = {
     "direct": Measurement("a loop at full speed", "execution", "direct"),
+    "direct:kvm": Measurement("the same loop on KVM", "execution", "direct_kvm"),
     "exit:native": Measurement("one exit under ptrace", "execution", "native_exit"),
     "exit:portable": Measurement("one exit of the stand-in", "execution", "portable_exit"),
     "exit:kvm": Measurement("one exit of KVM", "execution", "kvm_exit"),

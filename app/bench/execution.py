@@ -52,6 +52,23 @@ def direct() -> list[Result]:
     )  # fmt: skip
 
 
+def direct_kvm() -> list[Result]:
+    """The same loop on KVM, for as many turns as take a tenth of a second. With hardware support it is
+    the CPU's own speed; a KVM without interprets ring 0 (cores/engines/kvm/probe.py)."""
+    name = "direct:kvm"
+    if refusal := _refusal(name, "kvm"):
+        return [refusal]
+    turns = 1_000
+    while turns < TURNS and _free(guests.spin(turns), "kvm").seconds < 0.1:
+        turns *= 10
+    return paired(
+        name, "a turn of dec/jnz in ring 0, kvm, free", "ns",
+        lambda: _free(guests.spin(turns), "kvm").seconds / turns * 1e9,
+        {"the loop called as a function": (lambda: bare.spin(TURNS) / TURNS * 1e9, None)},
+        times=3,
+    )  # fmt: skip
+
+
 def _exit_cost(core: str) -> float:
     guest = _free(guests.speak(EXITS // 8), core)
     return guest.seconds / guest.vmm.trace.exits * 1e6

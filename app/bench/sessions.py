@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from contextlib import closing
+from functools import partial
 from time import perf_counter
 
 from cores import registry
@@ -15,7 +16,7 @@ from cores.session import DEFAULT_CORES, Options, Session
 
 from . import guests
 from .execution import machine, step_rate
-from .figures import Figure, Limit, Result, Run, Skipped, Spread, alone, paired
+from .figures import Limit, Result, Run, Skipped, alone, paired
 
 STEPS = 4_000
 LED = 5_000_000
@@ -136,9 +137,11 @@ def _resident(open: bool, seconds: float) -> float:
         [sys.executable, "-c", script],
         capture_output=True,
         text=True,
-        check=True,
+        check=False,
         stdin=subprocess.DEVNULL,
     )
+    if done.returncode:
+        raise RuntimeError(done.stderr.strip().rpartition("\n")[2])
     return int(done.stdout) / 1024
 
 
@@ -146,10 +149,10 @@ def memory() -> list[Result]:
     """What a process needs with a session idle, and after a second of lockstep."""
     if not os.path.exists("/proc/self/status"):
         return [Skipped("memory", "this system has no /proc")]
-    python = Spread.of([_resident(False, 0)])
     found: list[Result] = []
     for what, seconds in (("a session just opened", 0.0), ("after a second of lockstep", 1.0)):
-        value = Spread.of([_resident(True, seconds)])
-        ratio = Spread.of([value.median / python.median])
-        found.append(Figure("memory", what, "MiB", value, "bare Python", python, ratio))
+        python: dict[str, tuple[Run, Limit | None]] = {
+            "bare Python": (partial(_resident, False, 0), None)
+        }
+        found += paired("memory", what, "MiB", partial(_resident, True, seconds), python, times=3)
     return found

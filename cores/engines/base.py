@@ -265,6 +265,10 @@ class Engine(ABC):
         itself holds it). Between entries only; less than a tenth of a millisecond."""
         return None
 
+    def caveat(self) -> str:
+        """What is to be said beside this engine's results here, in a sentence; "" for nothing."""
+        return ""
+
     @abstractmethod
     def where(self) -> str:
         """Where the guest's registers live, in a few words: "process 4711, CPU 1"."""

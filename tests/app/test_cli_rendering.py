@@ -41,6 +41,19 @@ def test_the_table() -> None:
     assert rows["ran directly"] == ["none", "99.6", "%"]  # 4 of 1000 were emulated
 
 
+def test_what_text_alone_says() -> None:
+    """What the VMM completed without an exit, and what a core is worth on this host, are in the text;
+    JSON keeps the keys that it has."""
+    kvm = replace(TRAP, core="kvm", emulated=30, caveat="here it is slow")
+    text = plain.compare_report(replace(REPORT, cores=(RAN, kvm)))
+    rows = {line[:18].strip(): line[18:].split() for line in text.splitlines()}
+    assert rows["emulated, no exit"] == ["0", "30"]
+    assert rows["ran directly"] == ["none", "96.6", "%"]
+    assert "kvm: here it is slow" in text
+    assert set(structured.core_report(kvm)) == set(structured.core_report(TRAP))
+    assert not {"emulated", "caveat"} & set(structured.core_report(kvm))
+
+
 def test_four_columns_fit() -> None:
     """Four cores with large numbers still fit 80 columns."""
     cores = tuple(

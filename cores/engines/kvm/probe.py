@@ -259,10 +259,6 @@ _BRIDGED = "in ring 0 the VMM completes it, and it is counted as bridged"
 
 def _running() -> list[Ability]:
     """What guests can do that run freely."""
-    lack = "the host's kernel interprets it, thousands of times slower (`bench direct` measures it)"
-    on_the_cpu = Ability(
-        "ring 0 runs on the CPU", not interprets_kernel(), lack if interprets_kernel() else ""
-    )
     ring_0 = (
         ("int n in ring 0", "cd80f4", _signals, _BRIDGED),
         ("lar and lsl in ring 0", "bb10000000 0f02c3 0f03c3 f4", _halts, _BRIDGED),
@@ -281,12 +277,11 @@ def _running() -> list[Ability]:
         ("ring 3 is kept from ports by the TSS", "e6e9f4", _is_refused,
          "user programs reach the devices"),
     )  # fmt: skip
-    tried = [
-        Ability(name, present := _try(bytes.fromhex(code), good, user=user), "" if present else without)
+    return [
+        Ability(name, present := _try(bytes.fromhex(code), good, user=user), "" if present else lack)
         for user, table in ((False, ring_0), (True, ring_3))
-        for name, code, good, without in table
+        for name, code, good, lack in table
     ]
-    return [on_the_cpu, *tried]
 
 
 def _refused_now(trial: _Trial) -> bool:
@@ -321,13 +316,18 @@ def _kernel() -> list[Ability]:
         stats = bool(kvm.extension(api.CAP_BINARY_STATS_FD))
     finally:
         kvm.close()
-    return [
-        Ability("the kernel's own exits are counted", stats,
-                "" if stats else "only exits that reached the VMM are shown")
-    ]  # fmt: skip
+    counted = Ability(
+        "the kernel's own exits are counted", stats,
+        "" if stats else "only exits that reached the VMM are shown",
+    )  # fmt: skip
+    if not stats:
+        return [counted]
+    slow = "the host's kernel interprets it, thousands of times slower (`bench direct` measures it)"
+    interpreted = interprets_kernel()
+    return [counted, Ability("ring 0 runs on the CPU", not interpreted, slow if interpreted else "")]
 
 
 @cache
 def abilities() -> tuple[Ability, ...]:
     """All of them. Takes some 50 ms the first time; with a KVM that hangs, a second more."""
-    return (*_stepping(), *_calls(), *_running(), *_kernel())
+    return (*_kernel(), *_stepping(), *_calls(), *_running())

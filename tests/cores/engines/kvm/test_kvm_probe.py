@@ -77,3 +77,18 @@ def test_a_gap_that_the_vmm_can_fill_is_handed_to_it(guest: MakeGuest) -> None:
     """LAR in ring 0 runs on the CPU, or comes back untouched and is counted as bridged."""
     g = guest("mov ebx, 0x10; lar eax, ebx; hlt")
     assert g.run() in (Halted(), LACKING)
+
+
+def test_who_executes_ring_0_is_said_as_the_kernel_counts_it(guest: MakeGuest) -> None:
+    """The caveat stands beside this core's results just where the kernel interprets ring 0."""
+    g = guest("mov ecx, 5000; again: dec ecx; jnz again; hlt")
+    before = g.engine.kernel_exits()
+    if before is None:
+        pytest.skip("this host's kernel does not count")
+    g.run()
+    after = g.engine.kernel_exits()
+    assert after is not None
+    interpreted = after["insn_emulation"] - before["insn_emulation"] > 5000
+    assert bool(g.engine.caveat()) == interpreted
+    abilities = {name: present for name, present, _ in KvmEngine.abilities()}
+    assert abilities["ring 0 runs on the CPU"] != interpreted
