@@ -334,14 +334,6 @@ class KvmEngine(Engine):
         except UnavailableError:  # no thread to try it with: then it is not said
             return ""
 
-    def caveat(self) -> str:
-        from . import probe
-
-        try:
-            return probe.caveat()
-        except UnavailableError:  # no thread to try it with: then it is not said
-            return ""
-
     def where(self) -> str:
         """Where the guest runs, for the pane's headline."""
         return f"vCPU 0 of {api.DEVICE}, descriptor {self.fd}"
