@@ -5,13 +5,15 @@ instruction can be had again: restore the last checkpoint before it, and step fo
 between checkpoints is what a seek costs; 5,000 instructions are 0.2 s on the slowest engine.
 
 RAM is kept as one copy of the newest checkpoint's, and for each older one the pages that have
-changed since, as they were: a guest that writes little costs little.
+changed since, as they were: a guest that writes little costs little, and where memory was still empty
+it costs nothing.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+import contextlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from typing import Generic, Protocol, TypeVar
 
 from .machine import Machine, MachineState
@@ -21,10 +23,12 @@ from .x86.paging import PAGE
 INTERVAL = 5_000
 """Instructions between checkpoints."""
 MAX_UNDO = 40 << 20
-"""Bytes of old pages kept; the oldest checkpoints go first."""
+"""Bytes of old pages kept, and beyond that no more than what changed between the last two checkpoints.
+The oldest are merged first; and where the first of all has half of the bytes, the past begins later."""
 MAX_CHECKPOINTS = 256
 """1.3 million instructions at full density; before that every second one is dropped, and again."""
 CHUNK = 64 << 10
+EMPTY = bytes(PAGE)
 
 Change = bytes | Callable[[], None]
 """What a user did to a machine: typed a text, or changed something with a function of this machine."""
@@ -64,11 +68,17 @@ class Rewindable(Protocol[State]):
 
 @dataclass(slots=True)
 class Checkpoint(Generic[State]):
-    """A machine at one moment. undo: pages as they were then, by GPA, that had changed by the next
-    checkpoint."""
+    """A machine at one moment. done: how much of what the user did was done by then. undo: pages as
+    they were then, by GPA, that had changed by the next checkpoint; ``EMPTY`` for all that were."""
 
     state: State
-    undo: dict[int, bytes]
+    done: int
+    undo: dict[int, bytes] = field(default_factory=dict)
+
+    @property
+    def size(self) -> int:
+        """Bytes that it costs."""
+        return PAGE * sum(page is not EMPTY for page in self.undo.values())
 
     @property
     def instructions(self) -> int:
@@ -76,21 +86,31 @@ class Checkpoint(Generic[State]):
 
 
 class Past(Generic[State]):
-    """The past of one machine, in exact mode. typed: (instruction, text), all of it in the past.
+    """The past of one machine, in exact mode. coming: (instruction, text) to be typed then.
 
     What the user did is kept with its time, and done again whenever that time comes again."""
 
-    def __init__(self, machine: Rewindable[State], typed: tuple[tuple[int, bytes], ...] = ()) -> None:
+    def __init__(self, machine: Rewindable[State], coming: tuple[tuple[int, bytes], ...] = ()) -> None:
         self.machine = machine
-        self._changes: list[tuple[int, Change]] = list(typed)
+        self._changes: list[tuple[int, Change]] = list(coming)
         self._newest = bytearray(machine.memory.view[: machine.memory.size])
-        self._checkpoints = [Checkpoint(machine.save(), {})]
-        self._replayed = len(self._changes)
+        self._checkpoints = [Checkpoint(machine.save(), 0)]
+        self._replayed = 0
         self._changed: set[int] = set()
 
     @property
+    def begins(self) -> int:
+        """The first instruction that can be gone back to."""
+        return self._checkpoints[0].instructions
+
+    @property
     def typed(self) -> list[tuple[int, bytes]]:
-        return [(n, change) for n, change in self._changes if isinstance(change, bytes)]
+        return _texts(self._changes)
+
+    @property
+    def coming(self) -> list[tuple[int, bytes]]:
+        """What of it is still to be typed again."""
+        return _texts(self._changes[self._replayed :])
 
     def step(self) -> None:
         """Complete one more instruction, with what was typed before it the first time."""
@@ -117,9 +137,7 @@ class Past(Generic[State]):
         self._changes = [(n, change) for n, change in self._changes if n <= now]
         self._replayed = min(self._replayed, len(self._changes))
         while len(self._checkpoints) > 1 and self._checkpoints[-1].instructions > now:
-            self._rewind_newest(self._checkpoints[-2].undo)
-            self._checkpoints.pop()
-            self._checkpoints[-1].undo = {}
+            self._drop_newest()
 
     def seek(self, instruction: int) -> None:
         """Be where ``instruction`` instructions are completed, or at the end if that comes first."""
@@ -136,6 +154,18 @@ class Past(Generic[State]):
         )
         if not now <= instruction or self._checkpoints[best].instructions > now:
             self._restore(best)
+
+    @contextlib.contextmanager
+    def excursion(self) -> Iterator[None]:
+        """Go anywhere in the past, and be exactly here again afterwards: stopped, if the machine is."""
+        view, size = self.machine.memory.view, self.machine.memory.size
+        state, replayed, memory = self.machine.save(), self._replayed, bytes(view[:size])
+        try:
+            yield
+        finally:
+            view[:size] = memory
+            self.machine.restore(state)
+            self._replayed = replayed
 
     # Led instead of stepped (cores/lead.py)
 
@@ -164,9 +194,7 @@ class Past(Generic[State]):
     def back_from(self, instruction: int) -> None:
         """To the last checkpoint before ``instruction``; what came after is not trusted."""
         while len(self._checkpoints) > 1 and self._checkpoints[-1].instructions >= instruction:
-            self._rewind_newest(self._checkpoints[-2].undo)
-            self._checkpoints.pop()
-            self._checkpoints[-1].undo = {}
+            self._drop_newest()
         self._restore(len(self._checkpoints) - 1)
 
     # Checkpoints
@@ -182,19 +210,23 @@ class Past(Generic[State]):
                 page = now[at : at + PAGE]
                 old = newest[start + at : start + at + PAGE]
                 if page != old:
-                    previous.undo[start + at] = bytes(old)
+                    previous.undo[start + at] = EMPTY if old == EMPTY else bytes(old)
                     self._changed.add(start + at)
                     newest[start + at : start + at + PAGE] = page
-        self._checkpoints.append(Checkpoint(self.machine.save(), {}))
+        self._checkpoints.append(Checkpoint(self.machine.save(), self._replayed))
         self._thin_out()
 
     def _thin_out(self) -> None:
-        """Keep the bound on memory: merge old checkpoints two by two, then drop the oldest."""
+        """Keep the bound on memory: merge old checkpoints two by two, then into the first. That one
+        ends up with each page that was ever written; where these are too many, it goes."""
         if len(self._checkpoints) > MAX_CHECKPOINTS:
             for i in range(MAX_CHECKPOINTS // 4, 0, -2):
                 self._merge(i)
-        while len(self._checkpoints) > 2 and self._bytes() > MAX_UNDO:
-            self._merge(1)
+        while len(self._checkpoints) > 2 and sum(c.size for c in self._checkpoints) > MAX_UNDO:
+            if self._checkpoints[0].size > MAX_UNDO // 2:
+                self._checkpoints.pop(0)
+            else:
+                self._merge(1)
 
     def _merge(self, index: int) -> None:
         """Drop checkpoint ``index``; the one before takes its pages, unless it has older ones."""
@@ -202,12 +234,12 @@ class Past(Generic[State]):
         before = self._checkpoints[index - 1].undo
         self._checkpoints[index - 1].undo = gone.undo | before
 
-    def _bytes(self) -> int:
-        return PAGE * sum(len(checkpoint.undo) for checkpoint in self._checkpoints)
-
-    def _rewind_newest(self, undo: dict[int, bytes]) -> None:
-        for at, page in undo.items():
+    def _drop_newest(self) -> None:
+        self._checkpoints.pop()
+        newest = self._checkpoints[-1]
+        for at, page in newest.undo.items():
             self._newest[at : at + PAGE] = page
+        newest.undo = {}
 
     def _restore(self, index: int) -> None:
         view = self.machine.memory.view
@@ -216,8 +248,7 @@ class Past(Generic[State]):
             for at, page in checkpoint.undo.items():
                 view[at : at + PAGE] = page
         self.machine.restore(self._checkpoints[index].state)
-        done = self.machine.vmm.instructions
-        self._replayed = sum(1 for n, _ in self._changes if n < done)
+        self._replayed = self._checkpoints[index].done
 
     def _replay(self) -> None:
         """Do what the user did here the first time."""
@@ -231,10 +262,14 @@ class Past(Generic[State]):
                 change()
 
 
+def _texts(changes: list[tuple[int, Change]]) -> list[tuple[int, bytes]]:
+    return [(n, change) for n, change in changes if isinstance(change, bytes)]
+
+
 class History(Past[MachineState]):
     """The past of a PC."""
 
     machine: Machine
 
-    def __init__(self, machine: Machine, typed: tuple[tuple[int, bytes], ...] = ()) -> None:
-        super().__init__(machine, typed)
+    def __init__(self, machine: Machine, coming: tuple[tuple[int, bytes], ...] = ()) -> None:
+        super().__init__(machine, coming)

@@ -14,6 +14,7 @@ from . import look as inside
 from . import picture
 from .breakpoints import Breakpoint, Watch
 from .control import Control
+from .errors import InputError
 from .fast_forward import FAR, FastForward
 from .history import History
 from .machine import Machine
@@ -32,14 +33,12 @@ class LiveSession:
     """Machines side by side, under a user's hands. See ``cores.session.Session`` for threads."""
 
     def __init__(self, program: Program, options: Options) -> None:
-        self._program = program
-        self._options = options
         self._serial = 0
         self._interrupted = False
-        self._open()
+        self._begin(program, options, Session(program, options))
 
-    def _open(self) -> None:
-        self._session = Session(self._program, self._options)
+    def _begin(self, program: Program, options: Options, session: Session) -> None:
+        self._program, self._options, self._session = program, options, session
         for machine in self._session.machines:
             machine.vmm.budget = NO_BUDGET
         self._histories = [History(machine) for machine in self._session.machines]
@@ -79,11 +78,17 @@ class LiveSession:
 
     @property
     def typed(self) -> tuple[tuple[int, bytes], ...]:
-        """(instruction, text) of all that has been typed."""
-        return tuple(self._histories[0].typed) if self._histories else ()
+        """(instruction, text) of what will be typed again."""
+        return tuple(self._histories[0].coming) if self._histories else ()
+
+    @property
+    def begins(self) -> int:
+        """The first instruction that can be gone back to."""
+        return max((history.begins for history in self._histories), default=0)
 
     def begin_here(self, mode: str, typed: tuple[tuple[int, bytes], ...]) -> None:
-        """The machines have been put into another state: there is no past before it."""
+        """The machines have been put into another state: there is no past before it.
+        typed: what will be typed from here on."""
         self._mode = mode
         self._histories = [History(machine, typed) for machine in self._session.machines]
         self._ahead.close()
@@ -95,7 +100,7 @@ class LiveSession:
 
     def step(self) -> None:
         """All machines complete one more instruction, and are compared."""
-        self._settle()
+        self.settle()
         self._remember()
         if not self._session.ended:
             self._step()
@@ -138,7 +143,7 @@ class LiveSession:
         remember: bool = True,
     ) -> bool | None:
         """As ``_until``; None as well when a breakpoint was reached."""
-        self._settle()
+        self.settle()
         self._reached = ""
         watch = Watch(self._session, breakpoints) if breakpoints else None
         left = NO_BUDGET if steps is None else steps
@@ -160,7 +165,7 @@ class LiveSession:
         until: int | None = None,
     ) -> bool | None:  # fmt: skip
         """Step until ``reached()``: True; the slice is over: False; all have stopped: None."""
-        self._settle()
+        self.settle()
         if remember:
             self._remember()
         return self._go_on(seconds, reached, until)
@@ -206,7 +211,7 @@ class LiveSession:
         """Full speed, each machine by itself, for a share of the time; False when all have stopped.
 
         Nothing is compared from here on, and the past before it cannot be gone back to."""
-        self._settle()
+        self.settle()
         self._reached = ""
         if self._mode == "exact":
             self._mode = "free"
@@ -246,6 +251,7 @@ class LiveSession:
 
     def seek(self, instruction: int, seconds: float) -> bool:
         """Be on the way to ``instruction`` for so long; False when it takes more time: call again.
+        Raises InputError when it lies before all that is kept of the past.
 
         What lies ahead of the machines is run, and compared, for the first time; what lies behind is
         had again from a checkpoint, and has been compared before."""
@@ -261,11 +267,13 @@ class LiveSession:
         else:
             arrived = self._catch_up(instruction, seconds)
         if arrived:
-            self._settle()
+            self.settle()
         return arrived
 
     def _set_out(self, instruction: int) -> None:
-        self._settle()
+        if instruction < self.begins:
+            raise InputError(f"the past that can be gone back to begins at instruction {self.begins:,}")
+        self.settle()
         self._remember()
         self._reached = ""
         self._heading = instruction
@@ -289,7 +297,7 @@ class LiveSession:
         machines = ((history, history.machine) for history in self._histories)
         return [h for h, m in machines if m.stop is None and m.vmm.instructions < instruction]
 
-    def _settle(self) -> None:
+    def settle(self) -> None:
         """The way to an instruction ends here: have all machines at the same one."""
         self._heading = None
         self._searching = False
@@ -302,19 +310,24 @@ class LiveSession:
 
     def restart(self) -> None:
         """Everything from the beginning."""
+        self.begin_with(self._program, self._options)
+
+    def begin_with(self, program: Program, options: Options) -> None:
+        """Other machines instead of these; where they cannot be made, these remain."""
+        session = Session(program, options)
         self.close()
-        self._open()
+        self._begin(program, options, session)
 
     def key(self, text: str) -> None:
         """Type on the guests' keyboards, all alike."""
-        self._settle()
+        self.settle()
         for history in self._histories:
             history.type_text(text.encode("latin-1", "replace"))
 
     def poke(self, poke: Poke, core: str | None = None) -> None:
         """Change a register or memory of all machines alike, or of one alone, which will then
         differ from the others. Raises InputError, before anything is changed."""
-        self._settle()
+        self.settle()
         chosen = [h for h in self._histories if core in (None, h.machine.core)]
         for history in chosen:
             poke.check(history.machine)
@@ -365,18 +378,20 @@ class LiveSession:
     def around(self, core: str, number: int) -> inside.Around | None:
         """The registers just before and after the event ``number`` (0: the first) of a machine,
         had again by executing its instruction once more. None where that cannot be done."""
-        self._settle()
+        self.settle()
         history = next((h for h in self._histories if h.machine.core == core), None)
         if history is None or self._mode == "free":
             return None
         machine, lockstep = history.machine, self._session.lockstep
         now, compared = machine.vmm.instructions, lockstep.compared
         divergence = lockstep.divergence
+        log, machine.vmm.trace = machine.vmm.trace, machine.vmm.trace.copy()
         lockstep.pause()
         try:
-            return inside.around(history, number)
+            with history.excursion():
+                return inside.around(history, number)
         finally:
-            history.seek(now)
+            machine.vmm.trace = log
             lockstep.resume(now)
             lockstep.compared, lockstep.divergence = compared, divergence
             if divergence is not None:

@@ -222,7 +222,10 @@ def around(history: History, number: int) -> Around | None:
     at = number - trace.dropped
     if not isinstance(machine, Machine) or not 0 <= at < len(trace.events):
         return None
-    history.seek(trace.events[at].n)
+    before_it = trace.events[at].n
+    if before_it < history.begins:
+        return None
+    history.seek(before_it)
     trace = machine.vmm.trace
     skipped = number - trace.dropped - len(trace.events)
     states = _witnessed(history)

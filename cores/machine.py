@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from time import perf_counter
 
-from .devices.board import Board
+from .devices.board import Board, BoardState
 from .devices.disk import Disk
 from .engines.base import Engine
 from .errors import EngineError
@@ -36,7 +36,7 @@ class MachineState:
 
     cpu: VirtualCpu
     fpu: bytes
-    board: object
+    board: BoardState
     vmm: VmmState
     roots: frozenset[int]
 
@@ -51,8 +51,9 @@ class Machine:
     disk: of its own; the overlay makes that cheap. input: goes to keyboard and UART.
     seconds: of host time spent in the guest's run so far, set-up not included.
 
-    Once it is made, the host's failures (EngineError) stop it with ``Stop.ERROR``, and it alone:
-    whoever drives several machines goes on with the others.
+    The engine is its own from the beginning, and closed if it cannot be made. Once it is, the host's
+    failures (EngineError) stop it with ``Stop.ERROR``, and it alone: whoever drives several machines
+    goes on with the others.
     """
 
     def __init__(
@@ -68,22 +69,24 @@ class Machine:
         self.program = program
         self.engine = engine
         self.core = engine.traits.core
-        self.ram = Ram(ram)
-        self.memory = PhysicalMemory(self.ram)
-        self.board = Board(self.memory, disk=disk, input=input)
         self.cpu = VirtualCpu()
         self.seconds = 0.0
         self._runner: FreeRunner | None = None
-        boot(program, self.memory, self.cpu, disk_sectors=disk.sectors if disk else 0)
-        try:
+        with contextlib.ExitStack() as unless_made:
+            unless_made.callback(engine.close)
+            self.ram = Ram(ram)
+            unless_made.pop_all()  # the engine goes before the memory that it maps
+            unless_made.callback(self.ram.close)
+            unless_made.callback(engine.close)
+            self.memory = PhysicalMemory(self.ram)
+            self.board = Board(self.memory, disk=disk, input=input)
+            boot(program, self.memory, self.cpu, disk_sectors=disk.sectors if disk else 0)
             engine.load(self.memory)
             engine.write_fpu(INITIAL_FPU)
             self.vmm = Vmm(engine, self.memory, self.cpu, self.board, pure=pure)
             if self.vmm.shadow:
                 self.vmm.shadow.map_boot()
-        except BaseException:
-            self.close()
-            raise
+            unless_made.pop_all()
         self.roots = {self.cpu.cr3}
 
     def step(self) -> None:
@@ -183,13 +186,14 @@ class Machine:
         return (*self.vmm.notes, *self.board.notes(), *unbacked)
 
     def close(self) -> None:
-        """Release the engine, then the memory it maps."""
-        if self._runner is not None:
-            self._runner.close()
-        self.engine.close()
-        if self.board.disk is not None:
-            self.board.disk.close()
-        self.ram.close()
+        """Release the engine, then the memory it maps; whatever one of them says, all of them."""
+        with contextlib.ExitStack() as last:
+            last.callback(self.ram.close)
+            if self.board.disk is not None:
+                last.callback(self.board.disk.close)
+            last.callback(self.engine.close)
+            if self._runner is not None:
+                last.callback(self._runner.close)
 
 
 def _in_words(error: EngineError | OSError) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 from .x86.instruction import Reason
@@ -39,6 +39,7 @@ class TraceMark:
     by_reason: Counter[Reason]
     exits: int
     bridged: int
+    ns_by_reason: Counter[Reason]
 
 
 @dataclass(slots=True)
@@ -48,7 +49,8 @@ class Trace:
     events: every exit so far, oldest first, the newest ``limit`` of them kept.
     exits: how often the VMM intervened; by_reason: the same split, with shadow and scan added.
     bridged: instructions completed in software though the CPU should have run them.
-    by_address: exits at each guest address. ns_by_reason: host nanoseconds of all exits so far.
+    by_address: exits at each guest address; from there on, after a way back to before ``events``.
+    ns_by_reason: host nanoseconds of all exits so far.
     """
 
     limit: int = 1_000_000
@@ -76,15 +78,27 @@ class Trace:
     def mark(self) -> TraceMark:
         """Where the trace stands now."""
         return TraceMark(
-            self.dropped + len(self.events), self.by_reason.copy(), self.exits, self.bridged
-        )
+            self.dropped + len(self.events), self.by_reason.copy(), self.exits, self.bridged,
+            self.ns_by_reason.copy(),
+        )  # fmt: skip
+
+    def copy(self) -> Trace:
+        """An independent one."""
+        return replace(
+            self, events=self.events.copy(), by_reason=self.by_reason.copy(),
+            by_address=self.by_address.copy(), ns_by_reason=self.ns_by_reason.copy(),
+        )  # fmt: skip
 
     def rewind(self, mark: TraceMark) -> None:
-        """Forget what came after ``mark``."""
-        keep = max(0, mark.length - self.dropped)
-        for event in self.events[keep:]:
-            self.by_address[event.rip] -= 1
-            self.ns_by_reason[event.reason] -= event.ns
-        del self.events[keep:]
-        self.by_reason = mark.by_reason.copy()
+        """Forget what came after ``mark``. Where ``events`` does not reach there, it begins there."""
+        keep = mark.length - self.dropped
+        if 0 <= keep <= len(self.events):
+            for event in self.events[keep:]:
+                self.by_address[event.rip] -= 1
+            del self.events[keep:]
+        else:
+            self.events.clear()
+            self.by_address.clear()
+            self.dropped = mark.length
+        self.by_reason, self.ns_by_reason = mark.by_reason.copy(), mark.ns_by_reason.copy()
         self.exits, self.bridged = mark.exits, mark.bridged

@@ -85,6 +85,23 @@ class VirtualCpu:
         """The guest's current privilege level: what the guest believes, not where it really runs."""
         return self.segments[CS].selector & 3
 
+    def is_lawful(self) -> bool:
+        """Has every register its width? A state out of a file may be any."""
+        segments, tables = (*self.segments, self.ldtr, self.tr), (self.gdtr, self.idtr)
+        long = (
+            *self.gpr, self.rip, self.rflags, *(s.base for s in segments), *(t.base for t in tables),
+            self.cr0, self.cr2, self.cr3, self.cr4, self.cr8, self.efer, self.star, self.lstar,
+            self.cstar, self.fmask, self.kernel_gs_base, *self.debug, self.tsc_offset,
+        )  # fmt: skip
+        short = (*(s.selector for s in segments), *(s.attributes for s in segments))
+        limits = (*(s.limit for s in segments), *(t.limit for t in tables))
+        return (
+            (len(self.gpr), len(self.segments), len(self.debug)) == (16, 6, 8)
+            and all(0 <= value < 1 << 64 for value in long)
+            and all(0 <= value < 1 << 16 for value in short)
+            and all(0 <= value < 1 << 32 for value in limits)
+        )
+
     def state(self) -> tuple[int, ...]:
         """The registers compared between cores, in the order of ``registers.STATE_NAMES``."""
         s = self.segments

@@ -92,6 +92,8 @@ class VmmState:
     shadow: ShadowState | None
     trace: TraceMark
     emulated: int
+    uncounted: bool
+    notes: tuple[str, ...]
 
 
 class Vmm:
@@ -537,7 +539,7 @@ class Vmm:
         return VmmState(
             self.instructions, self.deliveries, self.ticks, self.emulator.halted, self.stop,
             self.reason, self.exit_status, self.shadow.save() if self.shadow else None,
-            self.trace.mark(), self.emulated,
+            self.trace.mark(), self.emulated, self.uncounted, tuple(self.notes),
         )  # fmt: skip
 
     def restore(self, state: VmmState) -> None:
@@ -545,6 +547,7 @@ class Vmm:
         self.instructions, self.deliveries = state.instructions, state.deliveries
         self.ticks, self.emulator.halted = state.ticks, state.halted
         self.stop, self.reason, self.exit_status = state.stop, state.reason, state.exit_status
+        self.uncounted, self.notes = state.uncounted, dict.fromkeys(state.notes)
         self.emulated = state.emulated
         self.trace.rewind(state.trace)
         self.engine.memory_changed()

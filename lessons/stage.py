@@ -45,9 +45,8 @@ class Stage(LiveSession, Moves):
         program = load_program(setup.guest, setup.ram)
         if program.format == "m68k":
             raise InputError("a foreign machine needs a lesson of its own", setup.guest)
-        self.close()
-        self.setup, self._program, self._options = setup, program, _options(setup)
-        self._open()
+        self.begin_with(program, _options(setup))
+        self.setup = setup
 
     @property
     def cores(self) -> frozenset[str]:
@@ -61,7 +60,7 @@ class Stage(LiveSession, Moves):
         """Be there again, whatever has been done to the machines meanwhile."""
         if place.setup != self.setup:
             self.load(place.setup)
-        elif self.mode == "free":
+        elif self.mode == "free" or place.instructions < self.begins:
             self.restart()
         self.go_to(place.instructions)
 
@@ -141,7 +140,7 @@ class ForeignStage(ForeignSession, Moves):
         return self._machine.bus.console
 
     def advance(self, seconds: float, reached: Callable[[], bool]) -> bool | None:
-        self._before = self._machine.state()
+        self._set_out(None)
         end = perf_counter() + seconds
         while self._machine.stop is None and perf_counter() < end:
             self._history.step()

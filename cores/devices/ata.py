@@ -40,8 +40,10 @@ class Ata(Device):
     name = "ATA disk"
     ports = (*range(DATA_PORT, DATA_PORT + 8), CONTROL_PORT)
     wiring = frozenset({"_irq", "disk"})
+    wide = frozenset({"at", "remaining", "lba"})
 
     registers: tuple[int, ...]
+    geometry: tuple[int, int]
     buffer: bytes
 
     def __init__(self, disk: Disk | None, irq: IrqLine) -> None:
@@ -56,6 +58,15 @@ class Ata(Device):
 
     def widths(self, port: int) -> frozenset[int]:
         return frozenset({1, 2, 4}) if port == DATA_PORT else BYTE
+
+    def is_lawful(self) -> bool:
+        block = min(self.block, self.remaining) * SECTOR
+        done, whole = (len(self.buffer), block) if self.writing else (self.at, len(self.buffer))
+        moves = not self.status & DATA_REQUEST or 0 <= done < whole
+        steady = not self.remaining or (0 < self.remaining <= 256 and 0 < self.block <= MOST_MULTIPLE)
+        steady = steady and 0 <= self.lba < 1 << 28
+        registers = len(self.registers) == 8 and all(0 <= value < 256 for value in self.registers)
+        return moves and steady and registers and all(self.geometry) and super().is_lawful()
 
     # Registers.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from typing import Any, get_type_hints
 
 IrqLine = Callable[[bool], None]
 """One input of the interrupt controller: call it with the level that the wire now has."""
@@ -21,6 +22,9 @@ class Device(ABC):
     Saving takes every attribute but those that ``wiring`` names, so that state cannot be
     forgotten. In return a device keeps only values that do not change in place (int, bytes,
     tuple), or says itself how they are saved.
+
+    What a saved state may hold is known from its present one (``shape``); where a value's type tells
+    too little, as that of None or of an empty tuple does, the class declares the attribute.
     """
 
     name: str = ""
@@ -31,6 +35,9 @@ class Device(ABC):
 
     wiring: frozenset[str] = frozenset()
     """Attributes that are connections (lines, memory, parts), not state."""
+
+    wide: frozenset[str] = frozenset()
+    """Attributes that are more than a byte: times, counts, addresses."""
 
     def widths(self, port: int) -> frozenset[int]:
         """Access sizes in bytes that it takes whole at ``port``; the bus splits others."""
@@ -64,14 +71,23 @@ class Device(ABC):
         """The tick at which it will next raise its line by itself; None: never."""
         return None
 
-    def save(self) -> object:
-        """All of its state, as a value that later changes do not touch."""
+    def save(self) -> dict[str, Any]:
+        """All of its state, as values that later changes do not touch."""
         return {name: value for name, value in vars(self).items() if name not in self.wiring}
 
-    def restore(self, state: object) -> None:
+    def restore(self, state: dict[str, Any]) -> None:
         """Go back to a saved state."""
-        assert isinstance(state, dict)
         vars(self).update(state)
+
+    def shape(self) -> dict[str, Any]:
+        """The types of a saved state's values, for ``cores.plain``."""
+        declared = get_type_hints(type(self))
+        return {name: declared.get(name, type(value)) for name, value in self.save().items()}
+
+    def is_lawful(self) -> bool:
+        """Can a guest have brought it to where it is? A state out of a file may be any."""
+        numbers = ((name, value) for name, value in self.save().items() if isinstance(value, int))
+        return all(name in self.wide or 0 <= value < 256 for name, value in numbers)
 
 
 def quoted(byte: int) -> str:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 from ..memory import PhysicalMemory
 from ..x86.faults import Unsupported
@@ -32,6 +33,7 @@ from .pic import Pics
 from .pit import Pit
 from .power import Power
 from .uart import Uart
+from .vga import SIZE as VGA_SIZE
 from .vga import WINDOW, Vga
 
 MOST_CONSOLE = 64 << 20
@@ -57,7 +59,7 @@ class BoardState:
     console: bytes
     screen: tuple[bytes, bool]
     disk: dict[int, bytes] | None
-    devices: tuple[object, ...]
+    devices: tuple[dict[str, Any], ...]
     strangers: frozenset[int]
 
 
@@ -221,7 +223,9 @@ class Board:
         if self.ata.asked_in_vain:
             notes.append("the guest asked for a disk, and there is none: give it one with --disk")
         if self.disk is not None and self.disk.trouble:
-            notes.append(f"the guest was told of a bad sector, for the host has none: {self.disk.trouble}")
+            notes.append(
+                f"the guest was told of a bad sector, for the host has none: {self.disk.trouble}"
+            )
         if self.keyboard.reset_asked:
             notes.append("the guest asked the keyboard controller to reset the CPU: ignored")
         if self.paravirtual.lost:
@@ -245,9 +249,8 @@ class Board:
             strangers=frozenset(self.bus.strangers),
         )
 
-    def restore(self, state: object) -> None:
+    def restore(self, state: BoardState) -> None:
         """Go back, or forward, to a saved state."""
-        assert isinstance(state, BoardState)
         self.now, self.accesses, self.stop = state.now, state.accesses, state.stop
         self.console[:] = self._saved_console = state.console
         self.vga.restore(state.screen)
@@ -258,6 +261,15 @@ class Board:
         self.bus.strangers = set(state.strangers)
         self.interrupt_pending = self.pics.master.requested() is not None
         self._plan()
+
+    def shapes(self) -> tuple[dict[str, Any], ...]:
+        """The types of the values in a state's ``devices``."""
+        return tuple(device.shape() for device in self._devices)
+
+    def is_lawful(self) -> bool:
+        """Can a guest have brought the devices to where they are? See ``Device``."""
+        screen = len(self.vga.cells) == VGA_SIZE
+        return screen and all(device.is_lawful() for device in self._devices)
 
     # Wires.
 

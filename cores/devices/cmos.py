@@ -39,6 +39,9 @@ class Cmos(Device):
     name = "CMOS"
     ports = (0x70, 0x71)
     wiring = frozenset({"_irq"})
+    wide = frozenset({"now", "origin"})
+
+    stopped: tuple[int, ...] | None
 
     def __init__(self, irq: IrqLine, ram_bytes: int) -> None:
         self._irq = irq
@@ -47,7 +50,7 @@ class Cmos(Device):
         self.flags = 0
         self.origin = 0  # seconds since 2000-01-01 at tick 0
         self.weekday_shift = 6  # that day was a Saturday, day 7 of a week that starts on Sunday
-        self.stopped: tuple[int, ...] | None = None  # TIME's values while SET is up
+        self.stopped = None  # TIME's values while SET is up
         self.cells = _firmware_cells(ram_bytes)
 
     def read(self, port: int, size: int) -> int:
@@ -79,6 +82,10 @@ class Cmos(Device):
             self._control(value)
         elif self.index not in (REGISTER_C, REGISTER_D):
             self._store(self.index, value)
+
+    def is_lawful(self) -> bool:
+        whole = self.stopped is None or len(self.stopped) == len(TIME)
+        return whole and len(self.cells) == 128 and self.index < 128 and super().is_lawful()
 
     # Time.
 

@@ -13,7 +13,7 @@ confused by text that was given before the machine started.
 from __future__ import annotations
 
 from .base import Device, IrqLine
-from .scancodes import Stroke, encode, stroke
+from .scancodes import Stroke, encode, is_key, stroke
 
 DATA, COMMAND = 0x60, 0x64
 
@@ -34,6 +34,10 @@ class Keyboard(Device):
     name = "keyboard"
     ports = (DATA, COMMAND)
     wiring = frozenset({"_irq"})
+    wide = frozenset({"sent"})
+
+    output: int | None
+    strokes: tuple[Stroke, ...]
 
     def __init__(self, irq: IrqLine) -> None:
         self._irq = irq
@@ -41,7 +45,7 @@ class Keyboard(Device):
         self.was_command = True
         self.controller_awaits = 0  # the controller command whose byte is to come
         self.keyboard_awaits = 0  # the keyboard command whose byte is to come
-        self.output: int | None = None  # the output buffer
+        self.output = None  # the output buffer
         self.output_is_key = False
         self.last = 0  # what port 0x60 gives when there is nothing new
         self.last_sent = 0  # for 0xFE, resend
@@ -49,7 +53,7 @@ class Keyboard(Device):
         self.scan_set = 2
         self.scanning = True
         self.coming = b""  # the rest of the stroke that is being sent
-        self.strokes: tuple[Stroke, ...] = ()  # what the user has typed, and
+        self.strokes = ()  # what the user has typed, and
         self.sent = 0  # how much of it has been sent
         self.reset_asked = False
 
@@ -84,6 +88,10 @@ class Keyboard(Device):
             self.config &= ~CLOCK_OFF  # talking to the keyboard turns it on
             self._to_keyboard(value)
         self._offer()
+
+    def is_lawful(self) -> bool:
+        keys = (event.key for events in self.strokes for event in events)
+        return self.sent >= 0 and all(map(is_key, keys)) and super().is_lawful()
 
     # The controller.
 

@@ -53,6 +53,7 @@ class Paravirtual(Device):
 
     name = "paravirtual"
     ports = range(0x5E0, 0x5F0)
+    wide = frozenset({"lost"})
     wiring = frozenset({"_memory", "_console", "disk"})
 
     def __init__(self, memory: PhysicalMemory, console: bytearray, disk: Disk | None) -> None:

@@ -47,6 +47,9 @@ class Pic(Device):
         self.special_mask = self.fully_nested = False
         self.read_isr = self.polled = False
 
+    def is_lawful(self) -> bool:
+        return self.base & 7 == 0 and self.lowest < 8 and super().is_lawful()
+
     # The request side: lines in, INT out.
 
     def set_line(self, line: int, level: bool) -> None:

@@ -10,7 +10,8 @@ effect at once in every mode, as in QEMU, where the datasheet finishes the perio
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 from .base import Device, IrqLine
 
@@ -160,7 +161,11 @@ class Pit(Device):
 
     name = "PIT"
     ports = range(0x40, 0x44)
-    wiring = frozenset({"_irq", "counters"})
+    wiring = frozenset({"_irq"})
+    wide = frozenset({"now", "_rise"})
+
+    counters: tuple[Counter, Counter, Counter]
+    _rise: int | None
 
     def __init__(self, irq: IrqLine) -> None:
         self._irq = irq
@@ -208,14 +213,12 @@ class Pit(Device):
     def next_event(self) -> int | None:
         return None if self._rise is None else tick_of(self._rise)
 
-    def save(self) -> object:
-        counters = tuple(tuple(getattr(c, n) for n in Counter.__slots__) for c in self.counters)
-        return super().save(), counters
+    def save(self) -> dict[str, Any]:
+        return super().save() | {"counters": tuple(map(replace, self.counters))}
 
-    def restore(self, state: object) -> None:
-        assert isinstance(state, tuple)
-        own, counters = state
-        super().restore(own)
-        for counter, values in zip(self.counters, counters, strict=True):
-            for name, value in zip(Counter.__slots__, values, strict=True):
-                setattr(counter, name, value)
+    def restore(self, state: dict[str, Any]) -> None:
+        super().restore(state | {"counters": tuple(map(replace, state["counters"]))})
+
+    def is_lawful(self) -> bool:
+        counting = all(0 < c.period <= 0x10000 and 0 <= c.mode < 6 for c in self.counters)
+        return counting and super().is_lawful()

@@ -27,6 +27,7 @@ class Uart(Device):
 
     name = "UART"
     ports = range(0x3F8, 0x400)
+    wide = frozenset({"divisor", "taken"})
     wiring = frozenset({"_console", "_irq"})
 
     def __init__(self, console: bytearray, irq: IrqLine) -> None:

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import dataclass
+from itertools import pairwise
 from random import Random
 
 import pytest
 from machine_lab import CORES, DATA, EXIT, booted, needs_assembler
 
 from cores import history
-from cores.history import History
+from cores.history import History, Past
 from cores.machine import Machine
+from cores.report import Stop
+from cores.x86.paging import PAGE
 
 pytestmark = needs_assembler
 
@@ -134,3 +138,89 @@ def test_a_poke_comes_again() -> None:
         past.seek(200)
         assert seen(machine) == changed
         assert machine.cpu.gpr[9] == 0x1234
+
+
+class Writer:
+    """A machine whose guest writes to so many pages, one after the other, between two checkpoints."""
+
+    def __init__(self, pages: int, at_once: int) -> None:
+        self.memory = Block(pages)
+        self.vmm = Count()
+        self.stop = None
+        self.at_once = at_once
+
+    def step(self) -> None:
+        self.vmm.instructions += history.INTERVAL
+        turn = self.vmm.instructions // history.INTERVAL
+        for page in range(turn * self.at_once, (turn + 1) * self.at_once):
+            self.memory.view[page * PAGE % self.memory.size] = turn % 251 + 1
+
+    def type_text(self, text: bytes) -> None:
+        raise AssertionError("nobody types")
+
+    def save(self) -> Count:
+        return Count(self.vmm.instructions)
+
+    def restore(self, state: Count) -> None:
+        self.vmm.instructions = state.instructions
+
+
+class Block:
+    def __init__(self, pages: int) -> None:
+        self.size = pages * PAGE
+        self.view = memoryview(bytearray(self.size))
+
+
+@dataclass
+class Count:
+    instructions: int = 0
+
+
+@pytest.mark.parametrize(("pages", "at_once"), [(400, 9), (400, 90), (50, 9), (4000, 90)])
+def test_the_past_is_bounded_and_stays_dense(
+    pages: int, at_once: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However much a guest writes, the bound holds, the newest checkpoints stand close together, and
+    each that there is can be gone back to and is true."""
+    monkeypatch.setattr(history, "MAX_UNDO", 100 * PAGE)
+    writer = Writer(pages, at_once)
+    past: Past[Count] = Past(writer)
+    images = {0: bytes(writer.memory.view)}
+    for _ in range(200):
+        past.step()
+        images[writer.vmm.instructions] = bytes(writer.memory.view)
+    checkpoints = past._checkpoints
+    assert sum(checkpoint.size for checkpoint in checkpoints) <= 100 * PAGE
+    newest = [checkpoint.instructions for checkpoint in checkpoints[-(50 // at_once) - 2 :]]
+    assert all(b - a == history.INTERVAL for a, b in pairwise(newest[1:]))
+    assert len(newest) >= 2
+    for there in [checkpoint.instructions for checkpoint in checkpoints]:
+        past.seek(there)
+        assert writer.vmm.instructions == there
+        assert bytes(writer.memory.view) == images[there]
+    past.seek(0)
+    assert writer.vmm.instructions == past.begins
+
+
+def test_memory_that_was_empty_costs_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A guest that fills its RAM once can be taken back to its beginning."""
+    monkeypatch.setattr(history, "MAX_UNDO", 100 * PAGE)
+    past: Past[Count] = Past(Writer(4000, 90))
+    for _ in range(40):
+        past.step()
+    assert past.begins == 0
+    assert len(past._checkpoints) == 41
+
+
+def test_an_excursion_ends_where_it_began() -> None:
+    """Wherever it leads: all is as before, and a machine that has stopped without completing anything
+    is stopped."""
+    with booted("interpreter", "inc eax\nmov [0x50000], eax\nud2") as machine:
+        past = History(machine)
+        past.seek(1000)
+        before = seen(machine)
+        assert machine.stop is Stop.SHUTDOWN
+        with past.excursion():
+            past.seek(1)
+            assert machine.stop is None
+        assert seen(machine) == before

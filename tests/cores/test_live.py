@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from cores import breakpoints, live, poke, registry
 from cores.errors import InputError
 from cores.live import LiveSession
-from cores.loader import load_program
+from cores.loader import assemble_program, load_program
 from cores.look import EventsLook, EventsSight, MemoryLook, MemorySight, PagingLook, TablesLook
 from cores.look_paging import PagingSight
 from cores.look_tables import TablesSight
+from cores.report import Stop
 from cores.session import Options
 from cores.shipped import guests
 
@@ -140,6 +142,46 @@ def test_back_again_before_it_has_got_there() -> None:
         assert session.here == 9_500
         assert session.exit_before() == expected
         assert session.here == 9_500
+    finally:
+        session.close()
+
+
+def test_looking_around_an_exit_changes_nothing() -> None:
+    """Machines that stopped at an instruction they did not complete stay stopped, and the log of what
+    came after the exit is whole."""
+    source = b"a: mov ecx, 30\nw: loop w\nmov al, 65\nout 0xe9, al\ninc ebx\ncmp ebx, 400\njne a\nud2"
+    session = LiveSession(assemble_program(source, "ends.s", 16 << 20), Options(cores=CORES))
+    try:
+        while session.run(30):
+            pass
+        trace = session.machines[1].vmm.trace
+        before = session.snapshot(), len(trace.events), trace.by_address.copy()
+        assert {m.stop for m in before[0].machines} == {Stop.SHUTDOWN}
+        assert session.around(TRAP, 3) is not None
+        trace = session.machines[1].vmm.trace
+        after = session.snapshot(), len(trace.events), trace.by_address.copy()
+        assert after[1:] == before[1:]
+        assert after[0].machines == before[0].machines
+    finally:
+        session.close()
+
+
+def test_a_restart_that_cannot_be(tmp_path: Path) -> None:
+    """With the disk gone it is refused, and the session is as it was."""
+    disk = tmp_path / "disk.img"
+    disk.write_bytes(bytes(4096))
+    path = next(path for path in guests() if path.stem == "hello")
+    options = Options(cores=CORES, disk=str(disk))
+    session = LiveSession(load_program(str(path), 16 << 20), options)
+    try:
+        session.go_to(5)
+        before = session.snapshot().machines
+        disk.unlink()
+        with pytest.raises(InputError, match="no such disk"):
+            session.restart()
+        assert session.snapshot().machines == before
+        session.step()
+        assert {m.instructions for m in session.snapshot().machines} == {6}
     finally:
         session.close()
 

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
-import pytest
-from machine_lab import CORES, DATA, EXIT, booted, needs_assembler, run
+from typing import Any
 
+import pytest
+from machine_lab import CORES, DATA, EXIT, RAM, booted, needs_assembler, program, run
+
+from cores.engines.scripted import ScriptedEngine
+from cores.errors import EngineError, UnavailableError
+from cores.machine import Machine
+from cores.ram import Ram
 from cores.registry import availability
 from cores.report import Stop
 
@@ -81,3 +87,54 @@ def test_unbacked_memory_is_noted() -> None:
     source = "mov qword ptr [0x14080], 0x40000083\nmov eax, [0x2000000]\n" + EXIT
     with booted("interpreter", source) as machine:
         assert any("0x40000000" in note for note in run(machine).notes())
+
+
+class Held:
+    """RAM and engines that are not released yet."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.open: list[object] = []
+        for kind in (Ram, ScriptedEngine):
+            self._watch(monkeypatch, kind)
+
+    def _watch(self, monkeypatch: pytest.MonkeyPatch, kind: Any) -> None:
+        makes, closes = kind.__init__, kind.close
+
+        def made(this: object, *arguments: object) -> None:
+            makes(this, *arguments)
+            self.open.append(this)
+
+        def closed(this: object) -> None:
+            closes(this)
+            self.open.remove(this)
+
+        monkeypatch.setattr(kind, "__init__", made)
+        monkeypatch.setattr(kind, "close", closed)
+
+
+@pytest.mark.parametrize("part", ["Ram", "PhysicalMemory", "Board", "boot", "Vmm"])
+def test_what_cannot_be_made_leaves_nothing(part: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whichever part fails: RAM is given back, and the engine closed before it."""
+    held = Held(monkeypatch)
+
+    def fails(*arguments: object, **named: object) -> None:
+        raise UnavailableError("not here")
+
+    monkeypatch.setattr(f"cores.machine.{part}", fails)
+    with pytest.raises(UnavailableError):
+        Machine(program("nop"), ScriptedEngine(), ram=RAM)
+    assert held.open == []
+
+
+def test_an_engine_that_fails_at_the_end_keeps_no_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """RAM is given back whatever the engine says as it is closed."""
+    held = Held(monkeypatch)
+    machine = Machine(program("nop"), ScriptedEngine(), ram=RAM)
+
+    def fails() -> None:
+        raise EngineError("it is gone already")
+
+    monkeypatch.setattr(machine.engine, "close", fails)
+    with pytest.raises(EngineError):
+        machine.close()
+    assert held.open == [machine.engine]

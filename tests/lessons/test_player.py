@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -248,6 +249,18 @@ def test_another_guest(tmp_path: Path) -> None:
         assert Said("Status 1.") in to_the_end(player)
         player.jump("1")
         assert stage.setup == lesson.setup
+
+
+def test_another_guest_that_cannot_be(tmp_path: Path) -> None:
+    """A `load` that fails leaves the machines that there are."""
+    lesson = parse_text(HEAD + "One.\n", str(tmp_path / "l.md"))
+    with contextlib.closing(Stage(lesson.setup)) as stage:
+        stage.step()
+        with pytest.raises(InputError, match="no such disk"):
+            stage.load(replace(stage.setup, disk=str(tmp_path / "none.img")))
+        assert stage.setup == lesson.setup
+        stage.step()
+        assert {m.instructions for m in stage.snapshot().machines} == {2}
 
 
 def test_a_free_run() -> None:

@@ -1,0 +1,90 @@
+"""Values as they stand in a file, and back: nothing but numbers, text, bytes, tuples and dictionaries.
+
+A file may come from anybody. So it names no class: what its values are to be is known here, from the
+types that our own dataclasses declare for their fields, and each value is held against its type as
+it is put in. Raises ValueError where something else is there.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import fields, is_dataclass
+from enum import Enum
+from functools import cache
+from types import NoneType, UnionType
+from typing import Any, get_args, get_origin, get_type_hints
+
+LEAST, MOST = -(1 << 63), (1 << 64) - 1
+"""Whole numbers are registers, addresses and counts; only a clock may be set to before its epoch."""
+
+
+def plain(value: Any) -> Any:
+    """As it stands in a file."""
+    if isinstance(value, Enum):
+        return value.value
+    if is_dataclass(value):
+        return tuple(plain(getattr(value, field.name)) for field in fields(value))
+    if isinstance(value, dict):
+        return {plain(key): plain(one) for key, one in value.items()}
+    if isinstance(value, tuple | list | frozenset):
+        return tuple(map(plain, value))
+    return value
+
+
+def shaped(hint: Any, value: Any) -> Any:
+    """What ``plain`` made ``value`` of. hint: its type, or the types of a dictionary's values by key;
+    Any leaves it as it is."""
+    origin, arguments = get_origin(hint), get_args(hint)
+    if hint is Any:
+        return value
+    if isinstance(hint, dict):
+        _demand(isinstance(value, dict) and value.keys() == hint.keys(), hint)
+        return {key: shaped(hint[key], one) for key, one in value.items()}
+    if origin is UnionType:
+        return _either(arguments, value)
+    if hint is int:
+        _demand(type(value) is int and LEAST <= value <= MOST, hint)
+        return value
+    if hint in (bool, str, bytes, NoneType):
+        _demand(type(value) is hint, hint)
+        return value
+    if hint is float:
+        _demand(type(value) in (int, float), hint)
+        return value
+    if origin is tuple and arguments[-1] is not ...:
+        return tuple(_each(arguments, value))
+    if origin in (tuple, list, frozenset):
+        _demand(isinstance(value, tuple), hint)
+        return origin(shaped(arguments[0], one) for one in value)
+    if origin in (dict, Counter):
+        _demand(isinstance(value, dict), hint)
+        kind = arguments[1] if origin is dict else int
+        return origin({shaped(arguments[0], k): shaped(kind, one) for k, one in value.items()})
+    if issubclass(hint, Enum):
+        return hint(value)
+    return hint(*_each(tuple(_field_types(hint).values()), value))
+
+
+def _each(hints: tuple[Any, ...], values: Any) -> list[Any]:
+    _demand(isinstance(values, tuple) and len(values) == len(hints), tuple)
+    return [shaped(hint, value) for hint, value in zip(hints, values, strict=True)]
+
+
+def _either(hints: tuple[Any, ...], value: Any) -> Any:
+    for hint in hints:
+        try:
+            return shaped(hint, value)
+        except ValueError:
+            continue
+    raise ValueError(f"nothing that can stand for {hints[0].__name__}")
+
+
+@cache
+def _field_types(kind: type) -> dict[str, Any]:
+    """Of a dataclass or a NamedTuple, in their order."""
+    return get_type_hints(kind)
+
+
+def _demand(true: bool, hint: Any) -> None:
+    if not true:
+        raise ValueError(f"something else where {getattr(hint, '__name__', 'a table')} should be")
