@@ -99,19 +99,23 @@ class ForeignSession:
         self._serial = 0
         self._interrupted = False
         self._absent = tuple((absent.core, absent.reason) for absent in refusals(options))
-        self._open()
+        self._begin(self._made())
 
-    def _open(self) -> None:
+    def _made(self) -> M68kMachine:
         asked = self._options.cores or DEFAULT_CORES
-        self._machine = start(self._program, CORE if CORE in asked else asked[0], self._options)
+        return start(self._program, CORE if CORE in asked else asked[0], self._options)
+
+    def _begin(self, machine: M68kMachine) -> None:
+        self._machine = machine
         self._machine.vmm.budget = NO_BUDGET
         self._history: Past[M68kState] = Past(self._machine)
         self._before = self._machine.state()
         self._reached = ""
+        self._heading: int | None = None  # the instruction that the machine is on the way to
 
     def step(self) -> None:
         """Complete one more instruction."""
-        self._before = self._machine.state()
+        self._set_out(None)
         self._history.step()
 
     def run(
@@ -119,7 +123,7 @@ class ForeignSession:
     ) -> bool:
         """Go on for so long, and so many steps at most; False when the machine has stopped, or stands
         at an address of ``breakpoints``: no other condition is kept here."""
-        self._before = self._machine.state()
+        self._set_out(None)
         self._interrupted, self._reached = False, ""
         stops = {point.address: point for point in breakpoints if isinstance(point, AtAddress)}
         end, left = perf_counter() + seconds, NO_BUDGET if steps is None else steps
@@ -146,8 +150,8 @@ class ForeignSession:
 
     @property
     def here(self) -> int:
-        """Instructions completed."""
-        return self._machine.vmm.instructions
+        """Instructions completed, or that will be when it has got where it is on the way to."""
+        return self._machine.vmm.instructions if self._heading is None else self._heading
 
     def exit_before(self) -> int:
         """There was none: the beginning."""
@@ -159,19 +163,31 @@ class ForeignSession:
 
     def go_to(self, instruction: int) -> None:
         """To where so many instructions are completed."""
-        self._before = self._machine.state()
-        self._history.seek(instruction)
+        while not self.seek(instruction, 3600.0):
+            pass
 
     def seek(self, instruction: int, seconds: float) -> bool:
-        """Be on the way there for so long; False when it takes more time."""
-        self._before = self._machine.state()
-        self._history.approach(instruction)
+        """Be on the way there for so long; False when it takes more time: call again. Raises InputError
+        when it lies before all that is kept of the past."""
+        if self._heading != instruction:
+            if instruction < self._history.begins:
+                raise InputError(
+                    f"the past that can be gone back to begins at {self._history.begins:,}"
+                )
+            self._set_out(instruction)
+            self._history.approach(instruction)
         end = perf_counter() + seconds
         while self._machine.stop is None and self._machine.vmm.instructions < instruction:
             self._history.step()
             if perf_counter() >= end:
                 return False
+        self._heading = None
         return True
+
+    def _set_out(self, instruction: int | None) -> None:
+        """What is on the screen now will be compared with what comes next."""
+        self._before = self._machine.state()
+        self._heading = instruction
 
     def poke(self, poke: Poke, core: str | None = None) -> None:
         """Raises InputError: this machine is not to be changed by hand."""
@@ -196,8 +212,9 @@ class ForeignSession:
 
     def restart(self) -> None:
         """Everything from the beginning."""
+        machine = self._made()  # where there can be none, the old one remains
         self.close()
-        self._open()
+        self._begin(machine)
 
     def key(self, text: str) -> None:
         """This machine has no keyboard."""

@@ -79,6 +79,22 @@ def test_session_of_the_interface() -> None:
         session.close()
 
 
+def test_back_again_before_it_has_got_there() -> None:
+    """One back is counted from where the machine is going, however far it has come."""
+    session = ForeignSession(program("5280 60fc"), Options(ram=RAM))
+    try:
+        session.run(60, steps=3000)
+        assert not session.seek(2000, 0.0)
+        assert session.here == 2000
+        session.step_back()
+        assert session.snapshot().machines[0].instructions == session.here == 1999
+        assert not session.seek(1000, 0.0)
+        session.step()
+        assert session.here == session.snapshot().machines[0].instructions < 1000
+    finally:
+        session.close()
+
+
 def test_breakpoints_and_memory() -> None:
     """A run ends before an address that was asked for; memory can be looked at by a register's name;
     what only a PC has is answered with nothing."""
