@@ -23,6 +23,7 @@ A guest that looks at them differs, is stepped, and is found equal; or all agree
 
 from __future__ import annotations
 
+from contextlib import suppress
 from time import perf_counter, perf_counter_ns
 from typing import Protocol
 
@@ -35,7 +36,8 @@ from .report import Stop
 from .vmm import Vmm
 from .x86.faults import GuestFault, Unsupported
 from .x86.instruction import Sensitivity
-from .x86.registers import Flag, Vector
+from .x86.paging import PAGE
+from .x86.registers import RSP, Flag, Vector
 
 WARM_UP = 2_000
 """Instructions that are stepped first: most guests are shorter, and stay as simple as they are."""
@@ -49,6 +51,8 @@ MOST_COPIED = 256 << 20
 PATIENCE_NS, RUN_NS, PASS_NS = 2_000_000_000, 100, 200_000
 """A follower that stays away for longer is lost: so long, and for each instruction the first, or where
 it may pass a breakpoint at each of them, the second."""
+CHUNK, MOST_TELLING = 1 << 18, 8
+"""Bytes that are compared at once; pages that may have to tell one pass from another."""
 AFTER_TROUBLE, MOST_STEPS = 1_000, 64_000
 """Steps before leading is tried again: twice as many each time that it fails at once."""
 
@@ -138,6 +142,7 @@ class Lead:
         self._after_trouble = AFTER_TROUBLE
         self._traps = False  # of what stands at the meeting place: does it leave a trap core?
         self._met = False  # at an instruction that every machine has to step
+        self._telling: set[int] = set()  # pages that differed where only the registers had met
 
     @staticmethod
     def may_lead(machines: list[Machine]) -> bool:
@@ -168,7 +173,7 @@ class Lead:
         try:
             self._leading &= not self._retreat.keep(led=self._leading)
         except (LostError, EngineError):
-            self._step_instead()
+            self._step_instead(astray=True)
             return True
         if self._met:
             self._met = False
@@ -186,7 +191,7 @@ class Lead:
             if not self._met:
                 self.took = perf_counter() - began
         except (LostError, GuestFault, Unsupported, EngineError):
-            self._step_instead()
+            self._step_instead(astray=self._lockstep.divergence is not None)
         return True
 
     def doubt(self) -> bool:
@@ -194,7 +199,7 @@ class Lead:
         the last checkpoint again, and step from there. False: it was found by steps alone."""
         if not self._leading:
             return False
-        self._step_instead()
+        self._step_instead(astray=True)
         return True
 
     # One stretch
@@ -228,31 +233,61 @@ class Lead:
         alarm = self._alarms.get(machine)
         if alarm is None:
             alarm = self._alarms[machine] = Alarm(machine.engine)
-        follower = _Follower(machine, leader.cpu.rip, alarm, trapped=self._traps)
+        follower = _Follower(machine, leader, alarm, self._telling, trapped=self._traps)
         follower.go(done, leader.cpu.gpr)
         machine.seconds += perf_counter() - began
         machine.vmm.instructions += done
         machine.vmm.ticks += done
 
-    def _step_instead(self) -> None:
-        """Back to the checkpoint, and on by steps until what was met here is behind."""
+    def _step_instead(self, *, astray: bool = False) -> None:
+        """Back to the checkpoint, and on by steps until what was met here is behind. astray: they have
+        met, it seemed; so they are led once more when something tells the right pass from that one."""
         there = self._leader.vmm.instructions
+        told = astray and self._learn()
         self.pause()
         back = self._retreat.go_back()
         self._leading = False
         self._lockstep.resume(back)
+        if told:
+            return
         self._steps = self._after_trouble + there - back
         self._after_trouble = min(2 * self._after_trouble, MOST_STEPS)
 
+    def _learn(self) -> bool:
+        """Registers alone were the same at another pass (in a recursion, say): find the first page
+        that was not. False: there is none, or it is known, or there are too many."""
+        ours = self._leader.memory.view
+        for machine in self._followers:
+            theirs = machine.memory.view
+            for chunk in range(0, machine.memory.size, CHUNK):
+                if bytes(ours[chunk : chunk + CHUNK]) == bytes(theirs[chunk : chunk + CHUNK]):
+                    continue
+                pages = range(chunk, min(chunk + CHUNK, machine.memory.size), PAGE)
+                page = next((p for p in pages if not _same_page(p, ours, theirs)), None)
+                if page is None or page in self._telling or len(self._telling) == MOST_TELLING:
+                    return False
+                self._telling.add(page)
+                return True
+        return False
+
+
+def _same_page(gpa: int, a: memoryview, b: memoryview) -> bool:
+    return a[gpa : gpa + PAGE] == b[gpa : gpa + PAGE]
+
 
 class _Follower:
-    """One machine on its way to ``rip``. trapped: what stands there makes a trap core leave."""
+    """One machine on its way to the leader. trapped: what stands there makes a trap core leave.
+    telling: pages (GPA) that are to be the leader's too."""
 
-    def __init__(self, machine: Machine, rip: int, alarm: Alarm, *, trapped: bool) -> None:
+    def __init__(
+        self, machine: Machine, leader: Machine, alarm: Alarm, telling: set[int], *, trapped: bool
+    ) -> None:
         self._vmm = machine.vmm
         self._engine = machine.engine
         self._cpu = machine.cpu
-        self._rip = rip
+        self._rip = leader.cpu.rip
+        self._memory, self._leaders = machine.memory.view, leader.memory.view
+        self._telling = telling
         self._alarm = alarm
         self._trapped = trapped and machine.vmm.trap is not None
 
@@ -273,15 +308,24 @@ class _Follower:
             if counts:
                 count -= self._engine.executed or 0
             if exit is STEPPED or (counts and exit is BUDGET_SPENT):
-                if cpu.rip == self._rip:
+                if cpu.rip != self._rip:
+                    break
+                if counts or self._met():
                     return
-                break
+                continue
             if self._stays(exit):
                 if self._trapped and cpu.rip == self._rip:
                     return
                 break
             count -= self._completed
         raise LostError
+
+    def _met(self) -> bool:
+        """At the right pass? Registers tell most of it, the stack's page more."""
+        pages = set(self._telling)
+        with suppress(GuestFault):
+            pages.add(self._vmm.mmu.locate(self._cpu.gpr[RSP]) & -PAGE)
+        return all(_same_page(page, self._memory, self._leaders) for page in pages)
 
     def _enter(self, count: int, gpr: list[int]) -> Exit:
         vmm = self._vmm

@@ -148,10 +148,10 @@ class Session:
         """As far as the same machines can be led, and agree."""
         machines = self.lockstep.machines
         while self.lockstep.machines is machines:
+            if not self.ended and not lead.stretch():
+                self.step()
             if self.ended:
                 self.lockstep.at_end()
-            elif not lead.stretch():
-                self.step()
             agree = self.divergence is None
             if (self.ended and agree) or not (agree or lead.doubt()):
                 return

@@ -69,6 +69,43 @@ def test_it_stops_at_the_budget(follower: str, led: list[int]) -> None:
     assert reports[0].registers == reports[1].registers
 
 
+FIBONACCI = """
+    mov edi, 20
+fib:
+    cmp edi, 2
+    jb leaf
+    push rdi
+    dec edi
+    call fib
+    pop rdi
+    push rax
+    sub edi, 2
+    call fib
+    pop rcx
+    add eax, ecx
+    ret
+leaf:
+    mov eax, edi
+    ret
+"""
+COUNT_IN_MEMORY = f"""
+1:  inc dword ptr [{DATA}]
+    cmp dword ptr [{DATA}], 0
+    jne 1b
+"""
+
+
+@pytest.mark.parametrize("source", [FIBONACCI, COUNT_IN_MEMORY], ids=["recursion", "counter"])
+def test_registers_alone_do_not_tell(source: str, follower: str, led: list[int]) -> None:
+    """Where only memory tells one pass from another, machines that met too early are led again."""
+    divergence, reports = compared(source, follower, budget=12_002)
+    assert divergence is None
+    assert led
+    assert [r.instructions for r in reports] == [12_002] * 2
+    assert reports[0].registers == reports[1].registers
+    assert reports[0].memory_sha256 == reports[1].memory_sha256
+
+
 def test_a_timer_is_on_time(follower: str, led: list[int]) -> None:
     """An interrupt comes before the same instruction as when every step is compared."""
     source = f"""

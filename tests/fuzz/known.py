@@ -152,13 +152,13 @@ TABLE: tuple[Known, ...] = (
         "SDM vol. 3, 4.6.2.",
     ),
     Known(
-        "Free mode without protection keys: code that is reached by a branch trusted already, or by a RET "
-        "from a stack of addresses, and was never looked at, runs as the host's CPU runs it",
+        "Free mode without protection keys: what a branch trusted already reaches, or a RET from a "
+        "stack of addresses, and was never looked at, runs as on the host",
         "To catch each of these branches for ever would cost 40 us a call; the run's notes say so.",
         "cores/patch.py, TRUST.",
     ),
     Known(
-        "Free mode: code changed in a page that has long been written as data runs unlooked at until the "
+        "Free mode: code changed in a page that was long written as data runs unlooked at until the "
         "next exit",
         "Such a page is writable and executable at once; a fault at each store would cost 100 us.",
         "cores/patch.py, shared pages; noted when it happens.",
