@@ -103,7 +103,15 @@ class LiveSession:
         self.settle()
         self._remember()
         if not self._session.ended:
-            self._step()
+            self._step_surely()
+
+    def _step_surely(self) -> None:
+        """A step, after which a divergence is what a step has made, and not what was led to."""
+        there = self._now() + 1
+        self._step()
+        if self._session.divergence is not None and self._ahead.doubt():
+            while self._now() < there and not self._session.ended and self._session.divergence is None:
+                self._step()
 
     def _step(self) -> None:
         for history in self._histories:
@@ -179,15 +187,15 @@ class LiveSession:
         lead = self._ahead.begin(until) if until is not None and self._mode == "exact" else None
         try:
             while perf_counter() < end and not self._interrupted:
-                there, ended = self._now(), self._session.ended
+                ended = self._session.ended
                 if ended:
                     self._session.lockstep.at_end()
-                elif lead is None or not lead.stretch():
+                elif lead is None:
+                    self._step_surely()
+                elif not lead.stretch():
                     self._step()
                 if self._session.divergence is not None:
                     if self._ahead.doubt():
-                        if lead is None:
-                            self._step_again(there)
                         continue
                     lead = None
                 if ended:
@@ -197,11 +205,6 @@ class LiveSession:
             return None if self._session.ended else False
         finally:
             self._ahead.pause()
-
-    def _step_again(self, there: int) -> None:
-        """What was led is doubted, and the machines are where it was not: on to ``there`` by steps."""
-        while self._now() < there and not self._session.ended and self._session.divergence is None:
-            self._step()
 
     def _exits(self, reason: Reason | None) -> int:
         traces = [machine.vmm.trace for machine in self._session.machines]

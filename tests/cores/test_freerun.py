@@ -8,6 +8,8 @@ from time import perf_counter_ns
 import pytest
 from machine_lab import CORES, DATA, EXIT, TRAPS, booted, needs_assembler
 
+from cores import freerun
+from cores.engines.ptrace.process import VcpuProcess
 from cores.freerun import Alarm
 from cores.poke import MemoryPoke
 from cores.report import Stop
@@ -42,7 +44,21 @@ def test_time_stands_still_between_slices(core: str) -> None:
         assert machine.vmm.ticks == before
 
 
+@pytest.fixture
+def uninterrupted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No engine comes back by itself: not after a burst, nor by the vCPU process's timer."""
+    demand = VcpuProcess._demand
+
+    def without_timer(self: VcpuProcess, name: str, number: int, *arguments: int) -> None:
+        if name != "setitimer":
+            demand(self, name, number, *arguments)
+
+    monkeypatch.setattr(freerun, "BURST", 1 << 60)
+    monkeypatch.setattr(VcpuProcess, "_demand", without_timer)
+
+
 @pytest.mark.parametrize("core", CORES)
+@pytest.mark.usefixtures("uninterrupted")
 def test_interrupt_from_another_thread(core: str) -> None:
     """The engine's one call for other threads: the run comes back, and the runner lets it go on."""
     with booted(core, SPIN) as machine:
@@ -145,11 +161,31 @@ def test_the_alarm_rings() -> None:
         alarm.set(perf_counter_ns() + 10**12)
         alarm.set(perf_counter_ns())
         assert rung.wait(LONG)
-        rung.clear()
-        alarm.set(None)
-        assert not rung.is_set()
     finally:
         alarm.close()
+
+
+def test_an_alarm_that_is_taken_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was set and taken back before its time does not ring; the next time does, and once."""
+    clock, rings, rung = [0], [], threading.Event()
+    monkeypatch.setattr(freerun, "perf_counter_ns", lambda: clock[0])
+
+    class Bell:
+        def interrupt(self) -> None:
+            rings.append(clock[0])
+            rung.set()
+
+    alarm = Alarm(Bell())  # type: ignore[arg-type]
+    try:
+        alarm.set(10)
+        alarm.set(None)
+        clock[0] = 20
+        alarm.set(30)
+        clock[0] = 30
+        assert rung.wait(LONG)
+    finally:
+        alarm.close()
+    assert rings == [30]
 
 
 @pytest.mark.parametrize("core", CORES)

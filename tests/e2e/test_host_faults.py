@@ -139,7 +139,7 @@ def test_vcpu_process_killed(free: bool, spin: str) -> None:
 def test_vcpu_process_killed_beside_others(spin: str) -> None:
     """The other machines go on, and are compared; the core was not named, so that is no failure."""
     program = Program("-", "flat", 0x100000, (Segment(0x100000, SPIN, 2),), "")
-    with contextlib.closing(Session(program, Options(budget=300))) as session:
+    with contextlib.closing(Session(program, Options(budget=20_000))) as session:
         session.step()
         native = next(m for m in session.machines if m.core == "trap:native")
         match = re.search(r"process (\d+)", native.engine.where())

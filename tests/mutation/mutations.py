@@ -371,4 +371,33 @@ MUTATIONS = (
         'when = "new.trap.exits == 1"',
         ("tests/lessons/test_course.py::test_every_claim_holds",),
     ),
+    # Leading
+    Mutation(
+        "RAM not compared after a stretch",
+        "cores/fast_forward.py",
+        "if led and self._lockstep",
+        "if not led and self._lockstep",
+        ("tests/cores/test_fast_forward.py::test_ram_is_compared",),
+    ),
+    Mutation(
+        "what was led is trusted at once",
+        "cores/lead.py",
+        "        self._met = False\n        for",
+        "        self._met = self._leading = False\n        for",
+        ("tests/cores/test_fast_forward.py::test_a_step_doubts_what_was_led",),
+    ),
+    Mutation(
+        "a patched page's faults counted",
+        "cores/shadow.py",
+        "self.fresh = entry is None",
+        "self.fresh = True",
+        ("tests/agreement/test_led.py::test_led_as_stepped[code_behind_the_end]",),
+    ),
+    Mutation(
+        "an undefined operand under TF",
+        "cores/vmm.py",
+        "as repeated:\n                    self._settled(insn)",
+        "as repeated:\n                    self._complete(insn)",
+        (f"{EXACT}[trap_flag_and_shld]",),
+    ),
 )
