@@ -64,7 +64,7 @@ class Ata(Device):
         done, whole = (len(self.buffer), block) if self.writing else (self.at, len(self.buffer))
         moves = not self.status & DATA_REQUEST or 0 <= done < whole
         steady = not self.remaining or (0 < self.remaining <= 256 and 0 < self.block <= MOST_MULTIPLE)
-        steady = steady and 0 <= self.lba < 1 << 28
+        steady = steady and 0 <= self.lba <= 1 << 28
         registers = len(self.registers) == 8 and all(0 <= value < 256 for value in self.registers)
         return moves and steady and registers and all(self.geometry) and super().is_lawful()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from cores.devices.board import Board
 from cores.devices.disk import Disk
 from cores.devices.pit import tick_of
 from cores.memory import PhysicalMemory
+from cores.plain import plain, shaped
 from cores.ram import MIB, Ram
 from cores.report import Stop
 from cores.x86.faults import Unsupported
@@ -215,8 +217,8 @@ def shared_image(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_any_traffic_and_back(
     shared_image: Path, before: list[Any], after: list[Any], with_disk: bool
 ) -> None:
-    """No traffic raises, foretold events come true, and a restored state, in the same board or in
-    another, behaves as it did the first time."""
+    """No traffic raises, foretold events come true, and a restored state, in the same board or by way
+    of a file in another, behaves as it did the first time."""
     ram, second = Ram(2 * MIB), Ram(2 * MIB)
     disks = [Disk(str(shared_image)) if with_disk else None for _ in range(2)]
     memory, other_memory = PhysicalMemory(ram), PhysicalMemory(second)
@@ -233,9 +235,13 @@ def test_any_traffic_and_back(
         assert board.save() == state
         assert play(board, memory, after) == first
         assert board.save() == last
+        assert board.is_lawful()
 
         other_memory.view[: second.size] = contents
-        other.restore(pickle.loads(pickle.dumps(state)))
+        devices = tuple(map(shaped, other.shapes(), plain(state.devices)))
+        assert devices == state.devices
+        other.restore(replace(state, devices=devices))
+        assert other.is_lawful()
         assert play(other, other_memory, after) == first
     finally:
         for disk in disks:
