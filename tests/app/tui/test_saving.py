@@ -52,7 +52,8 @@ def _own_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def test_a_session_is_gone_on_with_from_the_first_page(tmp_path: Path) -> None:
-    """S writes it; in another run of the program, continue stands where it was left."""
+    """S writes it; in another run of the program, continue stands where it was left. What came before
+    is not there, and whoever wants it is told."""
     path = tmp_path / "later.ringscope"
     async with desk(GUESTS / "hello.s") as d:
         await d.see("100000")
@@ -66,6 +67,9 @@ async def test_a_session_is_gone_on_with_from_the_first_page(tmp_path: Path) -> 
         await d.see("continue")
         await d.pilot.press("enter")
         await d.see(" 11 instr")
+        await d.pilot.press("b")
+        await d.see("the past that can be gone back to begins at instruction 11")
+        assert " 11 instr" in picture.text(d.app)
         await d.pilot.press("e")
         await d.see("3 exits")
 
