@@ -85,7 +85,7 @@ def take(machine: Machine, changed: frozenset[str]) -> MachineSnapshot:
         notes=machine.notes(),
         reads=_reads(next_insn) if next_insn else frozenset(),
         ns_by_reason={reason.value: n for reason, n in trace.ns_by_reason.items()},
-        emulated=vmm.emulated,
+        emulated=vmm.emulated, delivered=vmm.delivered,
     )  # fmt: skip
 
 

@@ -26,8 +26,8 @@ class Stop(StrEnum):
 @dataclass(frozen=True, slots=True)
 class CoreReport:
     """One machine's end, as `compare` shows it. Fields as in contract.md; registers and
-    memory_sha256 are None for a core that never ran. For text alone: emulated, see ``Vmm``;
-    caveat, see ``Engine``."""
+    memory_sha256 are None for a core that never ran. For text alone: emulated and
+    delivered, see ``Vmm``; caveat, see ``Engine``."""
 
     core: str
     engine: str
@@ -47,6 +47,7 @@ class CoreReport:
     notes: tuple[str, ...] = ()
     seconds: float = 0.0
     emulated: int = 0
+    delivered: int = 0
     caveat: str = ""
 
 
@@ -137,7 +138,7 @@ class MachineSnapshot:
     None where nothing real runs. stop: None while it can go on.
     events: the newest exits, oldest first; ``exits`` counts all.
     reads: registers that the next instruction reads. ns_by_reason: host time of all exits so far,
-    nanoseconds. emulated: see ``Vmm``.
+    nanoseconds. emulated, delivered: see ``Vmm``.
     """
 
     core: str
@@ -164,10 +165,7 @@ class MachineSnapshot:
     reads: frozenset[str] = frozenset()
     ns_by_reason: dict[str, int] = field(default_factory=dict)
     emulated: int = 0
-
-
-NO_INSTRUCTION = ("exception", "irq", "shutdown")
-"""Reasons of exits at which no instruction of the guest's was completed."""
+    delivered: int = 0
 
 
 def direct_share(machine: CoreReport | MachineSnapshot) -> float | None:
@@ -176,8 +174,8 @@ def direct_share(machine: CoreReport | MachineSnapshot) -> float | None:
     None where software executes all of them, none has run, or nobody counted."""
     if machine.core == "interpreter" or not machine.instructions:
         return None
-    left = machine.exits - sum(machine.exits_by_reason.get(reason, 0) for reason in NO_INSTRUCTION)
-    return max(0.0, 1 - (left + machine.bridged + machine.emulated) / machine.instructions)
+    away = machine.exits - machine.delivered + machine.bridged + machine.emulated
+    return max(0.0, 1 - away / machine.instructions)
 
 
 def percent(share: float) -> str:

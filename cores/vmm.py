@@ -156,6 +156,11 @@ class Vmm:
         """Instructions completed, or None where the CPU ran on its own and nobody counted."""
         return None if self.uncounted else self.instructions
 
+    @property
+    def delivered(self) -> int:
+        """Exits that completed no instruction: a fault or an interrupt was delivered in its place."""
+        return self.deliveries if self.trap else 0
+
     # One instruction
 
     def step(self) -> None:

@@ -16,7 +16,7 @@ RAN = CoreReport(
 )  # fmt: skip
 TRAP = replace(
     RAN, core="trap:native", engine="ptrace", exits=104,
-    exits_by_reason={"io": 4, "exception": 100, "shadow": 7},
+    exits_by_reason={"io": 4, "exception": 100, "shadow": 7}, delivered=100,
 )  # fmt: skip
 ABSENT = CoreReport("kvm", "KVM", available=False, reason="/dev/kvm does not exist")
 REPORT = CompareReport("x.s", "asm", 0x100000, 12, "0" * 64, "exact", True, None, (RAN, TRAP, ABSENT))
