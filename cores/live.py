@@ -110,7 +110,7 @@ class LiveSession:
         there = self._now() + 1
         self._step()
         if self._session.divergence is not None and self._ahead.doubt():
-            while self._now() < there and not self._session.ended and self._session.divergence is None:
+            while self._now() < there and not self._session.ended:
                 self._step()
 
     def _step(self) -> None:
