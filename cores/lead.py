@@ -2,17 +2,18 @@
 
 Two machines can be compared wherever they have completed equally many instructions; that takes no
 single steps. The interpreter, which counts exactly at full speed, leads: it runs to the next
-instruction that is sensitive, or faults, or at which a timer is due. The others follow, at full
-speed too, and must come to the same place:
+instruction that is sensitive, or faults, or at which a timer is due. The others follow:
 
-    a trap core    is stopped there by the trap itself: whatever is sensitive leaves the guest,
-                   if need be from patched code as in free mode (cores/patch.py)
-    any real CPU   is stopped by a hardware breakpoint where nothing traps. It may come by there
-                   many times before its registers are the leader's; each time costs a stop
+    checkpoint (all states, all RAM)              meeting place
+    interpreter  o======== full speed, counted ========>o- step ->
+    trap core    o======== full speed, patched ========>o- step ->  the trap itself stops it
+    real CPUs    o===>:===>:=== breakpoint passed =====>o- step ->  where nothing traps, until its
+                 ^                                      |           registers are the leader's
+                 |                                      | equal: go on from here
+                 +------ all go back and step <---------+ else: so a step names every divergence
 
-There the states are compared. The instruction at the meeting place is stepped by all of them as
-ever, so exits, their order and their counts are those of exact mode. 1,000,000 instructions of a
-loop take 0.1 s in place of 80.
+The instruction at the meeting place is stepped by all of them as ever, so exits, their order and
+their counts are those of exact mode. 1,000,000 instructions of a loop take 0.1 s in place of 80.
 
 Where anything is unusual, or differs, nothing is concluded: all machines go back to the last
 checkpoint and step, until they are past it. So it is always a step that names a divergence.
@@ -208,7 +209,10 @@ class Lead:
         leader = self._leader
         vmm, accesses = leader.vmm, leader.board.accesses
         began = perf_counter()
+        alarm = self._alarm(leader)  # some code keeps Unicorn translating for ever
+        alarm.set(perf_counter_ns() + PATIENCE_NS + RUN_NS * limit)
         exit = leader.engine.lead(leader.cpu, limit)
+        alarm.set(None)
         leader.seconds += perf_counter() - began
         done = leader.engine.executed or 0
         vmm.instructions += done
@@ -230,14 +234,18 @@ class Lead:
     def _follow(self, machine: Machine, leader: Machine, done: int) -> None:
         """Take a machine to where the leader is. Raises LostError."""
         began = perf_counter()
-        alarm = self._alarms.get(machine)
-        if alarm is None:
-            alarm = self._alarms[machine] = Alarm(machine.engine)
+        alarm = self._alarm(machine)
         follower = _Follower(machine, leader, alarm, self._telling, trapped=self._traps)
         follower.go(done, leader.cpu.gpr)
         machine.seconds += perf_counter() - began
         machine.vmm.instructions += done
         machine.vmm.ticks += done
+
+    def _alarm(self, machine: Machine) -> Alarm:
+        alarm = self._alarms.get(machine)
+        if alarm is None:
+            alarm = self._alarms[machine] = Alarm(machine.engine)
+        return alarm
 
     def _step_instead(self, *, astray: bool = False) -> None:
         """Back to the checkpoint, and on by steps until what was met here is behind. astray: they have

@@ -22,6 +22,7 @@ from typing import assert_never
 
 from .devices.board import Board
 from .emulation.refused import HANDLERS as REFUSED
+from .emulation.strings import HANDLERS as STRINGS
 from .emulator import Emulator
 from .engines.base import (
     BudgetSpent,
@@ -244,13 +245,24 @@ class Vmm:
             self.mmu.write(*operand)
 
     def _complete(self, insn: Instruction) -> None:
-        if self._runs_directly(insn):
+        if insn.repeat and self._overwrites_itself(insn):
+            # A CPU goes on with the instruction that it has begun; stopped in the middle it would not.
+            self.emulator.complete(insn, STRINGS[insn.mnemonic])
+            self.trace.bridged += 1
+        elif self._runs_directly(insn):
             self._enter(insn)
         elif insn.sensitivity is ORDINARY:
             self._bridge(insn)
         else:
             self._left = perf_counter_ns()
             self.emulate(insn, "found before it ran")
+
+    def _overwrites_itself(self, insn: Instruction) -> bool:
+        begin, end = self.cpu.rip, self.cpu.rip + insn.length
+        stores = [(gva, length) for gva, length, store in accesses(insn, self.cpu) if store]
+        return insn.mnemonic in STRINGS and any(
+            gva < end and begin < gva + length for gva, length in stores
+        )
 
     def _operand_to_keep(self, insn: Instruction) -> tuple[int, bytes]:
         """The memory operand's address and bytes, to put back (SHLD and SHRD of 16 bits by more)."""
