@@ -351,10 +351,10 @@ MUTATIONS = (
     ),
     Mutation(
         "an old save is overwritten in place",
-        "cores/saved.py",
-        'beside = f"{path}.{os.getpid()}"',
-        "beside = path",
-        ("tests/e2e/test_host_faults.py::test_what_was_saved_stays",),
+        "cores/files.py",
+        'beside = f"{place}.{os.getpid()}"',
+        "beside = place",
+        ("tests/e2e/test_host_faults.py::test_what_was_saved_stays", "tests/cores/test_files.py"),
     ),
     # Lessons
     Mutation(
