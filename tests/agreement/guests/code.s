@@ -225,31 +225,3 @@ moved_over:
     jmp finish
 no_operations:
     .fill 8, 1, 0x90
-
-## string_over_itself: a CPU goes on with the REP that it has begun, whatever it stores over it
-    lea rsi, [rip + no_operations]
-    lea rdi, [rip + overwritten]
-    mov ecx, 8
-    mov al, 0x90
-overwritten:
-    rep stosb
-    nop
-    nop
-    nop
-    nop
-    nop
-    nop
-    lea rdi, [rip + moved_over]
-    mov ecx, 4
-moved_over:
-    rep movsw
-    nop
-    nop
-    nop
-    nop
-    nop
-    mov rbx, [rip + overwritten]
-    mov rdx, [rip + moved_over]
-    jmp finish
-no_operations:
-    .fill 8, 1, 0x90
