@@ -62,8 +62,11 @@ class KvmEngine(Engine):
         self.fd = -1
         self._pending = self._stepping = False
         self._bridge: Bridge | None = None
+        # Asked for guests alone: the probe's own engines are told their manner.
+        shared = manner is None and probe.interprets_kernel()
+        label = "this CPU executes ring 3, KVM ring 0" if shared else "this CPU executes, in guest mode"
         self.traits = Traits(
-            core="kvm", engine="KVM", label="this CPU executes, in guest mode",
+            core="kvm", engine="KVM", label=label,
             exact=not self.exact_reason, counts=False, native=True, follows=True, delivers=True,
             intercepts=INTERCEPTS,
             registers="in the CPU, loaded and saved by the hardware at each entry and exit",
