@@ -352,8 +352,8 @@ MUTATIONS = (
     Mutation(
         "an old save is overwritten in place",
         "cores/files.py",
-        'beside = f"{place}.{os.getpid()}"',
-        "beside = place",
+        "regular = mode is None or stat.S_ISREG(mode)",
+        "regular = mode is None",
         ("tests/e2e/test_host_faults.py::test_what_was_saved_stays", "tests/cores/test_files.py"),
     ),
     # Lessons
