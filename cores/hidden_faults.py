@@ -207,11 +207,10 @@ class HiddenFaults:
         self.shadow.patcher = self.patcher
         self.shadow.hide_all()
         self.memory.writes = []
-        if self.shadow.ahead:
-            self.shadow.show_boot()
-            with contextlib.suppress(GuestFault):  # and the page that it is in
-                self.shadow.fill(self.cpu.rip, write=False, execute=True)
-                self.patcher.executed(self.cpu.rip)
+        self.shadow.show_boot()
+        if self.shadow.holds(self.cpu.rip, execute=True):  # and the page that it is in
+            self.shadow.fill(self.cpu.rip, write=False, execute=True)
+            self.patcher.executed(self.cpu.rip)
 
     def go_exact(self) -> None:
         """From here on every instruction is looked at before it runs, and runs from real pages."""
@@ -281,7 +280,7 @@ class HiddenFaults:
             return True
         if insn.floating:
             check_floating(insn, self.cpu)
-        self.vmm.trace.bridged += 1
+        self.vmm.trace.bridged += not self.silent  # stepped, the CPU would have run it
         if patcher.catch_branches and is_indirect(insn):
             self._miss(insn)
             self.vmm.emulator.execute(insn)
@@ -298,7 +297,8 @@ class HiddenFaults:
         for gva, length, store in next_accesses(insn, self.cpu):
             for at in (gva, gva + length - 1):
                 if not self.shadow.holds(at, write=store):
-                    self._fill(insn, at)
+                    with contextlib.suppress(GuestFault):  # the emulator says what it is: #PF, #SS, #GP
+                        self._fill(insn, at)
 
     def _on_real_page(self, insn: Instruction, address: int) -> None:
         """Complete one instruction that touches code as data, or whose bytes a patch overlaps, with

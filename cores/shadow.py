@@ -6,10 +6,11 @@ guest never hears of it), which walks the guest's tables and enters what they sa
 TLB forget makes us forget. And as on the CPU, a stale entry that the guest never invalidated may still
 be used.
 
-The host mappings of the vCPU process are what of this TLB the CPU can see. Stepping, that is all of it;
-running freely less, since code is executed from a patched twin and not read from there. A fault at what
-the TLB holds is then nobody's event: it is mapped, and nothing is walked or counted. So it is the TLB
-alone that decides how many hidden faults a guest has, however it is executed.
+The host mappings of the vCPU process are what of this TLB the CPU can see: mostly all of it, and less
+where code is executed from a patched twin, and not read from there, or where the guest has just been
+taken back to a checkpoint. A fault at what the TLB holds is nobody's event: it is mapped, and nothing
+is walked or counted. So it is the TLB alone that decides how many hidden faults a guest has, however
+it is executed.
 
 Two address spaces, one for each virtual privilege level: guest kernel and guest user both run in
 real ring 3, where the U/S bit could not keep them apart.
@@ -31,7 +32,7 @@ from .x86.registers import Cr0, Cr4, Flag
 
 LARGE = 2 << 20
 MOST_ENTRIES = 30_000
-"""Linux allows a process 65,530 mappings (vm.max_map_count); a hole in the middle makes two of one."""
+"""Linux allows a process 65,530 mappings (vm.max_map_count), and code shows through in pieces."""
 
 
 class Filled(Enum):
@@ -85,6 +86,7 @@ class ShadowPages:
         self._tlb: dict[tuple[int, int], Entry] = {}  # (space, GVA) -> entry
         self._executed: set[tuple[int, int]] = set()  # pages mapped from the twin
         self._pieces = False  # some guest page has entries smaller than itself
+        self._saved: ShadowState | None = None
 
     def map_boot(self) -> None:
         """Map ahead what the platform's boot tables map: all RAM from 64 KiB on, identically.
@@ -142,9 +144,9 @@ class ShadowPages:
             self._pieces |= entry.length < page.size
         return self._show(gva, start, entry, write=write, execute=execute)
 
-    def holds(self, gva: int, *, write: bool) -> bool:
+    def holds(self, gva: int, *, write: bool = False, execute: bool = False) -> bool:
         """Does the virtual TLB permit this access?"""
-        return self._entry(gva, write=write, execute=False) is not None
+        return self._entry(gva, write=write, execute=execute) is not None
 
     def _entry(self, gva: int, *, write: bool, execute: bool) -> tuple[int, Entry] | None:
         """The entry that permits this access, and where it begins."""
@@ -168,18 +170,24 @@ class ShadowPages:
         if page.size >= LARGE:
             start = gva & -LARGE
             frame = page.frame + (start - page.page)
-            if self.memory.is_ram(frame, LARGE) and (start or frame) and self._reaches(start, LARGE):
+            if self.memory.is_ram(frame, LARGE) and self._reaches(start, LARGE):
                 return start, Entry(frame, LARGE, writable, executable)
         return gva & -PAGE, Entry(page.gpa & -PAGE, PAGE, writable, executable)
 
     def _enter(self, start: int, entry: Entry) -> None:
+        """The guest may have changed its tables and said nothing: no entry and no mapping remains that
+        overlaps this one and leads elsewhere."""
         if len(self._tlb) >= MOST_ENTRIES:
             self.drop_all()
         space = self.space()
+        for at in {start, start & -LARGE}:
+            old = self._tlb.get((space, at))
+            if old is not None and start < at + old.length and old[:2] != entry[:2]:
+                self._forget(space, at, old.length)
         if entry.length > PAGE:
-            for page in range(start, start + entry.length, PAGE):
-                self._tlb.pop((space, page), None)
+            self._forget(space, start, entry.length)
         self._tlb[space, start] = entry
+        self._saved = None
 
     def _show(self, gva: int, start: int, entry: Entry, *, write: bool, execute: bool) -> Filled:
         """Map what the entry says, as far as the CPU may see it."""
@@ -193,7 +201,7 @@ class ShadowPages:
         if entry.length > PAGE:
             for code in self.patcher.pages:
                 if entry.gpa <= code < entry.gpa + entry.length:  # shows through only where executed
-                    self.engine.unmap(self.space(), start + code - entry.gpa, PAGE)
+                    self._unmap(self.space(), start + code - entry.gpa)
         return Filled.MAPPED
 
     def _fill_code(self, gva: int, frame: int, entry: Entry, *, write: bool, execute: bool) -> Filled:
@@ -222,23 +230,26 @@ class ShadowPages:
         if self._is_ahead(frame):
             self._unmap(KERNEL_SPACE, frame)
 
-    def _unmap(self, space: int, gva: int) -> None:
-        self.engine.unmap(space, gva, PAGE)
-        self._executed.discard((space, gva))
+    def _unmap(self, space: int, gva: int, length: int = PAGE) -> None:
+        try:
+            self.engine.unmap(space, gva, length)
+        except MappingsFullError:
+            self.hide_all()
+        self._executed.difference_update((space, at) for at in range(gva, gva + length, PAGE))
 
     def share(self, frame: int) -> None:
         """A code page has become a shared one: every mapping of it is to be made anew."""
         self._unmap_everywhere(frame)
 
     def reveal(self, gva: int) -> bool:
-        """Map the page at ``gva`` as it really is, for one step of one instruction (free mode). False
-        where the host process cannot have a mapping."""
+        """Map the page at ``gva`` as it really is, for one step of one instruction (free mode), to be
+        written to where the TLB permits that. False where the host process cannot have a mapping."""
         frame = self.mmu.translate(gva & -PAGE, user=False) & -PAGE
-        return self.engine.map(self.space(), gva & -PAGE, frame, PAGE, writable=True, executable=True)
+        return self._map(gva & -PAGE, frame, PAGE, self.holds(gva, write=True), True)
 
     def conceal(self, gva: int) -> None:
         """After ``reveal``: the next access faults, and is mapped as it must be."""
-        self.engine.unmap(self.space(), gva & -PAGE, PAGE)
+        self._unmap(self.space(), gva & -PAGE)
 
     def _map(
         self,
@@ -250,17 +261,19 @@ class ShadowPages:
         *,
         twin: bool = False,
         readable: bool = True,
-    ) -> None:
-        arguments = self.space(), gva, gpa, length
+    ) -> bool:
+        space = self.space()
+        arguments = space, gva, gpa, length
         map = partial(
             self.engine.map, *arguments,
             writable=writable, executable=executable, twin=twin, readable=readable,
         )  # fmt: skip
+        self._executed.difference_update((space, at) for at in range(gva, gva + length, PAGE))
         try:
-            map()
+            return map()
         except MappingsFullError:
             self.hide_all()
-            map()
+            return map()
 
     def _reaches(self, gva: int, length: int) -> bool:
         """Can the host process have this mapping, and is it not for the VMM's own use?"""
@@ -280,16 +293,15 @@ class ShadowPages:
 
     def open(self, gva: int, scratch: int, *, writable: bool = True, executable: bool = False) -> bool:
         """Map a page at ``gva`` for one instruction: mostly a scratch page of the VMM's."""
-        return self.engine.map(
-            self.space(), gva & -PAGE, scratch, PAGE, writable=writable, executable=executable
-        )
+        return self._map(gva & -PAGE, scratch, PAGE, writable, executable)
 
     def close(self, gva: int) -> None:
         """Take a scratch page away again."""
-        self.engine.unmap(self.space(), gva & -PAGE, PAGE)
+        self._unmap(self.space(), gva & -PAGE)
 
     def drop(self, gva: int) -> None:
-        """INVLPG: forget one page, in both spaces; all of it where it is a large one."""
+        """INVLPG: forget one page, in both spaces; all of it where it is a large one, and everything
+        where some page has smaller entries than itself (of 1 GiB, or not all RAM)."""
         if self._pieces or self.ahead:  # entries of another size than the guest's pages
             self.drop_all()
             return
@@ -303,10 +315,10 @@ class ShadowPages:
                 self._forget(space, start, entry.length)
 
     def _forget(self, space: int, gva: int, length: int) -> None:
-        self.engine.unmap(space, gva, length)
+        self._unmap(space, gva, length)
         for at in range(gva, gva + length, PAGE):
             self._tlb.pop((space, at), None)
-            self._executed.discard((space, at))
+        self._saved = None
 
     def drop_all(self) -> None:
         """A new CR3, or a control bit that changes what mappings mean: forget everything."""
@@ -314,6 +326,7 @@ class ShadowPages:
         self.ahead = False
         self._pieces = False
         self._tlb.clear()
+        self._saved = None
 
     def hide_all(self) -> None:
         """The CPU is to see nothing of the virtual TLB, until it asks."""
@@ -327,8 +340,11 @@ class ShadowPages:
             self.map_boot()
 
     def save(self) -> ShadowState:
-        """The virtual TLB, to come back to."""
-        return ShadowState(tuple(self._tlb.items()), self.ahead, self._pieces)
+        """The virtual TLB, to come back to. The same object while nothing changes: there may be 30,000
+        entries, and hundreds of checkpoints."""
+        if self._saved is None or self._saved[1:] != (self.ahead, self._pieces):
+            self._saved = ShadowState(tuple(self._tlb.items()), self.ahead, self._pieces)
+        return self._saved
 
     def restore(self, state: ShadowState) -> None:
         """Come back to it; out of a file it may be anything."""

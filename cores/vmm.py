@@ -568,7 +568,8 @@ class Vmm:
         self.emulated = state.emulated
         self.trace.rewind(state.trace)
         self.engine.memory_changed()
-        self.flush(None)
+        self.mmu.flush(None)
+        self.engine.flush(None)
         if self.shadow and state.shadow:
             self.shadow.restore(state.shadow)
 

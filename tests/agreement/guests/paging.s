@@ -393,3 +393,26 @@ map_it:
 ! movups [rcx], xmm1
 ! movdqu [rcx], xmm1
     mov rbx, [rcx]
+
+## large_page_made_small: a large page becomes a table of small ones, and INVLPG says so of one alone
+    mov qword ptr [0x201000], 0x11
+    mov qword ptr [0x301000], 0x22
+    mov qword ptr [0x14018], 0x200083
+    mov rax, cr3
+    mov cr3, rax
+    mov rbx, [0x601000]
+    mov edi, 0x70000
+    mov eax, 0x200003
+    mov ecx, 8
+entries_of_it:
+    mov [rdi], rax
+    add eax, 0x1000
+    add edi, 8
+    dec ecx
+    jnz entries_of_it
+    mov qword ptr [0x14018], 0x70003
+    mov qword ptr [0x600000], 1
+    mov qword ptr [0x70008], 0x301003
+    mov esi, 0x601000
+    invlpg [rsi]
+    mov rdx, [rsi]

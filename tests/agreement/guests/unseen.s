@@ -260,3 +260,25 @@ place:
     inc rsi
     dec edi
     jnz place
+
+## store_over_a_patch: an instruction with a patch in its middle stores into its page, which is read-only
+%faults #PF(0x3)
+    call own_tables
+    lea rsi, [rip + overlapping]
+    mov edi, 0x60000
+    mov ecx, 12
+    rep movsb
+    and qword ptr [PT + 8 * 0x60], -3
+    mov rax, cr3
+    mov cr3, rax
+    mov edx, 0x60009                            # PUSHF; POP RAX; RET
+    call rdx
+    lea r13, [rip + not_stored]
+    mov edx, 0x60000                            # MOV [RIP + 0x100], an immediate that ends in PUSHF
+    jmp rdx
+not_stored:
+    mov rdx, cr2
+    mov rcx, [0x6010a]
+    jmp finish
+overlapping:
+    .byte 0xc7, 0x05, 0, 1, 0, 0, 0x90, 0x90, 0x90, 0x9c, 0x58, 0xc3
