@@ -224,6 +224,10 @@ class HiddenFaults:
 
     def before_entry(self) -> None:
         """Let the twin know what the VMM and its devices have written since the last exit."""
+        if self.patcher is not None and self.patcher.crowded:
+            silent = self.silent
+            self.go_exact()
+            self.go_free(silent=silent)
         patcher = self.patcher
         if patcher is None:
             return

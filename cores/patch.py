@@ -44,6 +44,9 @@ SHARE_AFTER = 24
 TRUST = 16
 """An indirect branch that has been caught so often, and always led to code already known, runs by
 itself from then on. A loop that calls through a pointer would cost 60 us a turn otherwise."""
+MOST_TARGETS = 65_536
+"""Branch targets, some 100 bytes each, that are known ahead. A guest that writes its branches anew has
+ever more; none may be dropped alone, so when there are more all is found anew (``crowded``)."""
 LONGEST = 15
 """Bytes of an instruction."""
 
@@ -70,6 +73,12 @@ class Patcher:
         self.catch_branches = not hidden
         self.trusts = False
         self._targets: dict[int, set[int]] = {}  # GVA of a page -> branch targets in it
+        self._known = 0  # targets in all
+
+    @property
+    def crowded(self) -> bool:
+        """Is it time to begin again, with a new patcher that knows nothing?"""
+        return self._known > MOST_TARGETS
 
     # Discovery
 
@@ -156,7 +165,9 @@ class Patcher:
     def _promised(self, target: int) -> list[tuple[int, int]]:
         """A branch leads into another page. Where no HLT waits it must not arrive unseen: decode now,
         or when that page is first executed."""
-        self._targets.setdefault(target & -PAGE, set()).add(target)
+        known = self._targets.setdefault(target & -PAGE, set())
+        self._known += target not in known
+        known.add(target)
         return [(target, 0)] if self._visible(target) else []
 
     def _visible(self, target: int) -> bool:
@@ -189,7 +200,7 @@ class Patcher:
             self._patch(page, PAGE - 1, PAGE)
         for neighbour in (gva, gva - PAGE):
             self._look_behind(neighbour & MASK64)
-        for target in self._targets.get(gva, ()):
+        for target in tuple(self._targets.get(gva, ())):  # what is found may lead here too
             self.entering(target)
 
     def _look_behind(self, gva: int) -> None:
@@ -349,9 +360,8 @@ class Patcher:
             for other in self.pages.values():
                 self._rescan(other)
         self._rescan(page)
-        for targets in self._targets.values():
-            for target in targets:
-                self.entering(target)
+        for target in [target for targets in self._targets.values() for target in targets]:
+            self.entering(target)
         return True
 
     def _rescan(self, page: CodePage) -> None:

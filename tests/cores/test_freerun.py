@@ -8,9 +8,11 @@ from time import perf_counter_ns
 import pytest
 from machine_lab import CORES, DATA, EXIT, TRAPS, booted, needs_assembler
 
-from cores import freerun
+from cores import freerun, patch
+from cores.engines.base import DeprivilegedEngine
 from cores.engines.ptrace.process import VcpuProcess
 from cores.freerun import Alarm
+from cores.hidden_faults import HiddenFaults
 from cores.poke import MemoryPoke
 from cores.report import Stop
 
@@ -198,3 +200,41 @@ def test_code_that_is_poked_runs(core: str) -> None:
         del machine.board.console[:]
         machine.run_free(0.02)
         assert machine.board.console.endswith(b"B")
+
+
+def maze(pages: int) -> str:
+    """A chain of calls through so many pages, five times; in each are eight branches into others, never
+    taken, and one silent instruction: CLI has been executed, and PUSHF has to say so."""
+    source = "cli\nxor ebx, ebx\nmov ebp, 5\n1: call page0\ndec ebp\njnz 1b\n" + EXIT
+    for page in range(pages):
+        branches = "".join(f"jz at{(page + 2 + i) % pages}_{i}\n" for i in range(8))
+        targets = "".join(f"at{page}_{i}: nop\n" for i in range(8))
+        on = f"call page{page + 1}\n" if page + 1 < pages else ""
+        source += (
+            f".balign 4096\npage{page}: pushfq\npop rax\nbt eax, 9\ncmc\nadc ebx, 0\n"
+            f"xor eax, eax\ninc eax\n{branches}{on}ret\n{targets}ret\n"
+        )
+    return source
+
+
+@pytest.mark.parametrize("hides", [True, False], ids=["hidden", "readable"])
+def test_more_branches_than_can_be_known(hides: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where there are too many branch targets, code is found anew, again and again: what is known
+    stays bounded, and no silent instruction runs unseen."""
+    monkeypatch.setattr(patch, "MOST_TARGETS", 64)
+    begun = []
+    go_exact = HiddenFaults.go_exact
+
+    def counted(hidden: HiddenFaults) -> None:
+        begun.append(hidden.patcher)
+        go_exact(hidden)
+
+    monkeypatch.setattr(HiddenFaults, "go_exact", counted)
+    with booted("trap:native", maze(40)) as machine:
+        assert isinstance(machine.engine, DeprivilegedEngine)
+        machine.engine.hides_code &= hides
+        machine.run_free(LONG)
+        assert machine.stop is Stop.EXIT
+        assert machine.cpu.gpr[3] == 5 * 40
+        assert len(begun) > 5
+        assert all(p is not None and sum(map(len, p._targets.values())) <= 64 + 2 * 9 for p in begun)
