@@ -17,14 +17,14 @@ GRACE = 10
 
 
 def obey_endings(app: App[int]) -> None:
-    """From now on SIGTERM and SIGHUP end the app as a key would; with its terminal gone, they just end
-    it. Its loop must be running."""
+    """From now on SIGTERM and SIGHUP end the app as a key would; with its terminal gone, or its
+    loop closed, they just end the process. It must be running."""
     if os.name != "posix":
         return
     loop = asyncio.get_running_loop()
 
     def end(number: int, _: FrameType | None) -> None:
-        if not os.isatty(0):
+        if loop.is_closed() or not os.isatty(0):
             signal.signal(number, signal.SIG_DFL)
             signal.raise_signal(number)
         signal.alarm(GRACE)
