@@ -144,6 +144,7 @@ class Lead:
         self._traps = False  # of what stands at the meeting place: does it leave a trap core?
         self._met = False  # at an instruction that every machine has to step
         self._telling: set[int] = set()  # pages that differed where only the registers had met
+        self._misleading: set[int] = set()  # such pages that have kept a follower from arriving
 
     @staticmethod
     def may_lead(machines: list[Machine]) -> bool:
@@ -236,7 +237,12 @@ class Lead:
         began = perf_counter()
         alarm = self._alarm(machine)
         follower = _Follower(machine, leader, alarm, self._telling, trapped=self._traps)
-        follower.go(done, leader.cpu.gpr)
+        try:
+            follower.go(done, leader.cpu.gpr)
+        except LostError:
+            self._misleading |= follower.unmet
+            self._telling -= follower.unmet
+            raise
         machine.seconds += perf_counter() - began
         machine.vmm.instructions += done
         machine.vmm.ticks += done
@@ -264,28 +270,28 @@ class Lead:
     def _learn(self) -> bool:
         """Registers alone were the same at another pass (in a recursion, say): find the first page
         that was not. False: there is none, or it is known, or there are too many."""
+        if len(self._telling) + len(self._misleading) >= MOST_TELLING:
+            return False
         ours = self._leader.memory.view
         for machine in self._followers:
             theirs = machine.memory.view
             for chunk in range(0, machine.memory.size, CHUNK):
                 if bytes(ours[chunk : chunk + CHUNK]) == bytes(theirs[chunk : chunk + CHUNK]):
                     continue
-                pages = range(chunk, min(chunk + CHUNK, machine.memory.size), PAGE)
-                page = next((p for p in pages if not _same_page(p, ours, theirs)), None)
-                if page is None or page in self._telling or len(self._telling) == MOST_TELLING:
-                    return False
-                self._telling.add(page)
-                return True
+                for page in range(chunk, min(chunk + CHUNK, machine.memory.size), PAGE):
+                    if page in self._misleading or Lockstep.same_page(page, self._leader, machine):
+                        continue
+                    if page in self._telling:
+                        return False
+                    self._telling.add(page)
+                    return True
         return False
-
-
-def _same_page(gpa: int, a: memoryview, b: memoryview) -> bool:
-    return a[gpa : gpa + PAGE] == b[gpa : gpa + PAGE]
 
 
 class _Follower:
     """One machine on its way to the leader. trapped: what stands there makes a trap core leave.
-    telling: pages (GPA) that are to be the leader's too."""
+    telling: pages (GPA) that are to be the leader's too. unmet: those that were not, the last time
+    that the registers were."""
 
     def __init__(
         self, machine: Machine, leader: Machine, alarm: Alarm, telling: set[int], *, trapped: bool
@@ -294,8 +300,9 @@ class _Follower:
         self._engine = machine.engine
         self._cpu = machine.cpu
         self._rip = leader.cpu.rip
-        self._memory, self._leaders = machine.memory.view, leader.memory.view
+        self._machine, self._leader = machine, leader
         self._telling = telling
+        self.unmet: set[int] = set()
         self._alarm = alarm
         self._trapped = trapped and machine.vmm.trap is not None
 
@@ -330,10 +337,15 @@ class _Follower:
 
     def _met(self) -> bool:
         """At the right pass? Registers tell most of it, the stack's page more."""
-        pages = set(self._telling)
+        self.unmet = {page for page in self._telling if not self._same(page)}
+        if self.unmet:
+            return False
         with suppress(GuestFault):
-            pages.add(self._vmm.mmu.locate(self._cpu.gpr[RSP]) & -PAGE)
-        return all(_same_page(page, self._memory, self._leaders) for page in pages)
+            return self._same(self._vmm.mmu.locate(self._cpu.gpr[RSP]) & -PAGE)
+        return True
+
+    def _same(self, page: int) -> bool:
+        return Lockstep.same_page(page, self._machine, self._leader)
 
     def _enter(self, count: int, gpr: list[int]) -> Exit:
         vmm = self._vmm

@@ -20,6 +20,9 @@ from .x86.tables import table_pages
 
 Values = dict[str, dict[str, int | str | None]]
 
+_PACE = int.from_bytes(bytes((ACCESSED_AND_DIRTY, 0, 0, 0, 0, 0, 0, 0)) * (PAGE // 8), "little")
+"""The A and D bits of a page full of page-table entries."""
+
 
 class Lockstep:
     """Compares machines that have completed equally many instructions; the first is the reference.
@@ -88,6 +91,16 @@ class Lockstep:
     def pages_differ(self, pages: set[int]) -> bool:
         """Is any of these pages (GPA) not the same on all machines?"""
         return any(self._memory(page, PAGE) for page in pages)
+
+    @staticmethod
+    def same_page(page: int, one: Machine, other: Machine) -> bool:
+        """Is a page (GPA) of RAM the same on two machines, but for A and D bits in page tables?"""
+        ours, theirs = (bytes(m.memory.view[page : page + PAGE]) for m in (one, other))
+        if ours == theirs:
+            return True
+        if (int.from_bytes(ours, "little") ^ int.from_bytes(theirs, "little")) & ~_PACE:
+            return False
+        return any(page in table_pages(m.memory, m.roots) for m in (one, other))
 
     # What is compared
 

@@ -6,8 +6,10 @@ from collections.abc import Callable
 from contextlib import closing
 
 import pytest
-from machine_lab import DATA, EXIT, RAM, needs_assembler, program, require
+from machine_lab import DATA, EXIT, RAM, TRAPS, needs_assembler, program, require
 
+from cores import lead
+from cores.lead import Lead
 from cores.machine import Machine
 from cores.report import CoreReport, Divergence, Stop
 from cores.session import Options, Session
@@ -25,6 +27,7 @@ LOOP = f"""
 """
 LOOPED = 2 + 4 * TURNS
 FAR = 0x70000
+NEAR = 0x40000
 
 
 @pytest.fixture(params=["trap:native", "trap:portable", "kvm"])
@@ -104,6 +107,76 @@ def test_registers_alone_do_not_tell(source: str, follower: str, led: list[int])
     assert [r.instructions for r in reports] == [12_002] * 2
     assert reports[0].registers == reports[1].registers
     assert reports[0].memory_sha256 == reports[1].memory_sha256
+
+
+OWN_TABLES = """
+    mov qword ptr [0x20000], 0x21003
+    mov qword ptr [0x21000], 0x22003
+    mov qword ptr [0x22000], 0x23003
+    mov edi, 0x23000
+    mov eax, 3
+1:  mov [rdi], rax
+    add eax, 0x1000
+    add edi, 8
+    cmp edi, 0x24000
+    jne 1b
+    mov eax, 0x20000
+    mov cr3, rax
+"""
+
+
+def test_accessed_bits_do_not_tell(follower: str, led: list[int]) -> None:
+    """Page tables that differ in A and D bits alone are not what tells one pass from another."""
+    divergence, reports = compared(OWN_TABLES + COUNT_IN_MEMORY, follower, budget=12_002)
+    assert divergence is None
+    assert led[-1] > 7_000  # the last stretch has arrived: nothing was stepped in its place
+    assert reports[0].memory_sha256 == reports[1].memory_sha256
+
+
+def test_a_page_misleads_once(follower: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A page that can never be equal, taken for what tells two passes apart, costs one stretch."""
+    monkeypatch.setattr(lead, "PATIENCE_NS", 100_000_000)
+    monkeypatch.setattr(lead, "PASS_NS", 10_000)
+    misled = []
+    go = Lead._go
+
+    def spoiling(self: Lead, limit: int) -> None:
+        misled.append(NEAR in self._telling)
+        self.machines[-1].memory.view[NEAR] = 1
+        go(self, limit)
+
+    monkeypatch.setattr(Lead, "_go", spoiling)
+    divergence, _ = compared(COUNT_IN_MEMORY, follower, budget=6_002)
+    assert divergence is None
+    assert sum(misled) == 1
+
+
+@pytest.mark.parametrize("follower", TRAPS, indirect=True)
+def test_ring_3_is_led(follower: str, led: list[int]) -> None:
+    """Where the kernel's pages are not the guest's to fetch from, Unicorn must not look them up."""
+    source = f"""
+        or qword ptr [0x12000], 4
+        or qword ptr [0x13000], 4
+        or qword ptr [0x14000], 4
+        or qword ptr [0x15808], 4
+        mov rax, cr3
+        mov cr3, rax
+        lea rax, [rip + user]
+        push 0x2b
+        push {DATA}
+        push 2
+        push 0x33
+        push rax
+        iretq
+        .balign 4096
+    user:
+        {LOOP.replace(f"{DATA}", "0x101800")}
+        hlt
+    """
+    divergence, reports = compared(source, follower, budget=9_000)
+    assert divergence is None
+    assert led == [7_000]
+    assert reports[0].registers == reports[1].registers
 
 
 def test_a_timer_is_on_time(follower: str, led: list[int]) -> None:
