@@ -58,6 +58,7 @@ class UnicornCpu:
         self._cpu = VirtualCpu()
         self._translated: set[int] = set()
         self._begun = False
+        self._counted = False  # has Unicorn its hook in place, with which it counts?
         self.on_translation: Callable[[int, int], None] = lambda address, size: None
         self.on_forgotten: Callable[[], None] = lambda: None
         self.last_error = 0
@@ -126,6 +127,18 @@ class UnicornCpu:
         self._transfer.forget()  # where a page is gone, that sets CR2
         self.on_forgotten()
 
+    def stop_counting(self, cpu: VirtualCpu) -> None:
+        """Begin a run without a count, in which a hook lets no block pass. Unicorn takes its own hook
+        away at the next such, and looks up all code that knew of it: where a page is not the guest's to
+        fetch from, as the kernel's in ring 3, that is a fault, and sets CR2. ``forget_code`` has to
+        follow."""
+        if self._counted:
+            self._counted = False
+            self._cpu = cpu
+            self._transfer.enter(cpu)
+            self.unicorn.start(cpu.rip)
+            self._vector = -1
+
     def _begin(self, cpu: VirtualCpu) -> None:
         """Of its very first block Unicorn tells nobody: take all that it can be for code."""
         self._begun = True
@@ -163,6 +176,7 @@ class UnicornCpu:
 
     def _once(self, cpu: VirtualCpu, rip: int, count: int) -> Exit:
         """Let Unicorn execute ``count`` instructions of its own counting."""
+        self._counted = True
         exit = self._outcome(cpu, self.unicorn.start(rip, count))
         # If RIP has moved, this one is complete; it is the next whose code cannot be fetched.
         return STEPPED if exit is None or cpu.rip != rip else exit

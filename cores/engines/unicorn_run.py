@@ -90,9 +90,16 @@ class FreeRunner:
             self._special = special
             self.forget()
 
-    def start(self) -> None:
+    def start(self, cpu: VirtualCpu) -> None:
         """Put the block hook in place; code translated so far does not know of it."""
         self._hook = self._core.unicorn.count_blocks(self._counter)
+        self._single, self._entered, self._again = -1, True, False  # no block is let pass
+        self._counter.stop(_STEPPING, True)
+        try:
+            self._core.stop_counting(cpu)
+        finally:
+            self._single = None
+            self._counter.stop(_STEPPING, False)
         self._core.forget_code()
 
     def may_step(self) -> bool:
@@ -137,7 +144,7 @@ class FreeRunner:
         """See ``Engine.run``."""
         self._steps = 0
         if not self.active:
-            self.start()
+            self.start(cpu)
         paging = (cpu.cr0 & Cr0.PG, cpu.cr3, cpu.cr4, cpu.efer)
         if paging != self._paging:
             self._paging = paging
