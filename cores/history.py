@@ -25,6 +25,9 @@ INTERVAL = 5_000
 MAX_UNDO = 40 << 20
 """Bytes of old pages kept, and beyond that no more than what changed between the last two checkpoints.
 The oldest are merged first; and where the first of all has half of the bytes, the past begins later."""
+ENTRY = 64
+"""Bytes, about, that an entry of the virtual TLB costs, of which a state may hold 30,000. They count as
+old pages do, and once for all states that share them."""
 MAX_CHECKPOINTS = 256
 """1.3 million instructions at full density; before that every second one is dropped, and again."""
 CHUNK = 64 << 10
@@ -222,11 +225,15 @@ class Past(Generic[State]):
         if len(self._checkpoints) > MAX_CHECKPOINTS:
             for i in range(MAX_CHECKPOINTS // 4, 0, -2):
                 self._merge(i)
-        while len(self._checkpoints) > 2 and sum(c.size for c in self._checkpoints) > MAX_UNDO:
+        while len(self._checkpoints) > 2 and self._size() > MAX_UNDO:
             if self._checkpoints[0].size > MAX_UNDO // 2:
                 self._checkpoints.pop(0)
             else:
                 self._merge(1)
+
+    def _size(self) -> int:
+        """Bytes that all checkpoints cost."""
+        return sum(checkpoint.size for checkpoint in self._checkpoints)
 
     def _merge(self, index: int) -> None:
         """Drop checkpoint ``index``; the one before takes its pages, unless it has older ones."""
@@ -273,3 +280,8 @@ class History(Past[MachineState]):
 
     def __init__(self, machine: Machine, coming: tuple[tuple[int, bytes], ...] = ()) -> None:
         super().__init__(machine, coming)
+
+    def _size(self) -> int:
+        shadows = (checkpoint.state.vmm.shadow for checkpoint in self._checkpoints)
+        shared = {id(shadow): len(shadow.entries) for shadow in shadows if shadow is not None}
+        return super()._size() + ENTRY * sum(shared.values())

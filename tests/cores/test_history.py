@@ -8,7 +8,7 @@ from itertools import pairwise
 from random import Random
 
 import pytest
-from machine_lab import CORES, DATA, EXIT, booted, needs_assembler
+from machine_lab import CORES, DATA, EXIT, TRAPS, booted, needs_assembler
 
 from cores import history
 from cores.history import History, Past
@@ -224,3 +224,23 @@ def test_an_excursion_ends_where_it_began() -> None:
             past.seek(1)
             assert machine.stop is None
         assert seen(machine) == before
+
+
+@pytest.mark.parametrize("core", TRAPS)
+@pytest.mark.parametrize("changes", [True, False])
+def test_the_virtual_tlb_counts(core: str, changes: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each checkpoint with a TLB of its own costs memory, and the past is thinned for it; one that many
+    share costs it once."""
+    monkeypatch.setattr(history, "INTERVAL", 50)
+    monkeypatch.setattr(history, "ENTRY", history.MAX_UNDO // 4)
+    turn = "mov cr3, rax\n" if changes else "nop\n"
+    with booted(core, f"mov rax, cr3\nmov cr3, rax\nturn: {turn}inc rbx\njmp turn") as machine:
+        past = History(machine)
+        past.seek(1000)
+        shadows = [checkpoint.state.vmm.shadow for checkpoint in past._checkpoints]
+        assert shadows[-1] is not None
+        assert shadows[-1].entries
+        assert len(shadows) < 10 if changes else len(shadows) == 21
+        assert past._size() <= history.MAX_UNDO
+        past.seek(500)
+        assert machine.cpu.gpr[3] == (500 - 2) // 3
