@@ -351,6 +351,7 @@ class ShadowPages:
         self.drop_all()
         self._tlb = {at: entry for at, entry in state.entries if self._is_lawful(at, entry)}
         self.ahead, self._pieces = state.ahead, state.pieces
+        self._saved = state if len(self._tlb) == len(state.entries) else None
         self.show_boot()
 
     def _is_lawful(self, at: tuple[int, int], entry: Entry) -> bool:
