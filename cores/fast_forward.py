@@ -58,8 +58,9 @@ class FastForward:
 
     # What the lead asks of the past
 
-    def keep(self, *, led: bool) -> bool:
-        """Each machine's checkpoint, if due; what has changed must have changed alike."""
+    def keep(self, *, led: bool, soon: bool) -> bool:
+        """Each machine's checkpoint, if due, and no sooner: the past stays as dense as it is;
+        what has changed must have changed alike."""
         for history in self._histories:
             history.keep()
         newest = min(history.newest for history in self._histories)

@@ -16,7 +16,9 @@ The instruction at the meeting place is stepped by all of them as ever, so exits
 their counts are those of exact mode. 1,000,000 instructions of a loop take 0.1 s in place of 80.
 
 Where anything is unusual, or differs, nothing is concluded: all machines go back to the last
-checkpoint and step, until they are past it. So it is always a step that names a divergence.
+checkpoint, and come half as far at a time, with all of RAM compared each time, until what is left to
+where it was met are a few hundred instructions. These are stepped. So it is always a step that names
+a divergence; 20 million instructions are halved 15 times, where to step them takes half an hour.
 
 What is lost: flags that the SDM leaves undefined are each CPU's own here, while a step settles them.
 A guest that looks at them differs, is stepped, and is found equal; or all agree on another value.
@@ -54,6 +56,8 @@ PATIENCE_NS, RUN_NS, PASS_NS = 2_000_000_000, 100, 200_000
 it may pass a breakpoint at each of them, the second."""
 CHUNK, MOST_TELLING = 1 << 18, 8
 """Bytes that are compared at once; pages that may have to tell one pass from another."""
+FEW = 512
+"""So few instructions before trouble are stepped: to compare all of RAM once more costs as much."""
 AFTER_TROUBLE, MOST_STEPS = 1_000, 64_000
 """Steps before leading is tried again: twice as many each time that it fails at once."""
 
@@ -65,9 +69,10 @@ class LostError(Exception):
 class Retreat(Protocol):
     """Where machines go back to when to lead them has failed."""
 
-    def keep(self, *, led: bool) -> bool:
+    def keep(self, *, led: bool, soon: bool) -> bool:
         """A stretch is about to begin: take a checkpoint if it is time. led: what has come since the
-        last was not all stepped, so that RAM has to be compared. True: it was, and all of it is equal.
+        last was not all stepped, so that RAM has to be compared. soon: there was trouble, so now would
+        be better than later. True: one was taken here, and all of RAM is equal.
         Raises LostError where RAM differs from machine to machine."""
 
     def room(self) -> int:
@@ -91,9 +96,9 @@ class Copies:
         """Is there little enough RAM to copy?"""
         return sum(machine.memory.size for machine in machines) <= MOST_COPIED
 
-    def keep(self, *, led: bool) -> bool:
+    def keep(self, *, led: bool, soon: bool) -> bool:
         began = perf_counter()
-        if self._states and began < self._due:
+        if self._states and began < self._due and not soon:
             return False
         ram = tuple(bytes(m.memory.view[: m.memory.size]) for m in self._machines)
         if any(image != ram[0] for image in ram[1:]) and not self._alike():
@@ -142,6 +147,10 @@ class Lead:
         self._steps = WARM_UP  # to go before the next stretch
         self._after_trouble = AFTER_TROUBLE
         self._traps = False  # of what stands at the meeting place: does it leave a trap core?
+        self._longest = LONGEST  # that a stretch may be: less after trouble
+        self._trouble = 0  # it was met before so many instructions were completed
+        self._tried = 0, 0  # the last trouble: where all went back to, and how far it was from there
+        self._kept = 0, 0, 0  # instructions, stretches and led at the last checkpoint
         self._met = False  # at an instruction that every machine has to step
         self._telling: set[int] = set()  # pages that differed where only the registers had met
         self._misleading: set[int] = set()  # such pages that have kept a follower from arriving
@@ -173,9 +182,13 @@ class Lead:
             self._steps -= 1
             return False
         try:
-            self._leading &= not self._retreat.keep(led=self._leading)
+            here = self._leader.vmm.instructions
+            soon = self._longest < LONGEST and here - self._kept[0] >= FEW
+            if self._retreat.keep(led=self._leading, soon=soon):
+                self._leading = False
+                self._kept = here, self.stretches, self.led
         except (LostError, EngineError):
-            self._step_instead(astray=True)
+            self._go_back(astray=True)
             return True
         if self._met:
             self._met = False
@@ -183,6 +196,12 @@ class Lead:
         limit = min(self._retreat.room(), *(_room(machine.vmm) for machine in self.machines))
         if limit < SHORTEST:
             return False
+        limit = min(limit, self._longest)
+        if (left := self._trouble - here) > 0:
+            limit = min(limit, left // 2)
+            if left < FEW:
+                self._step_on(left)
+                return False
         try:
             began = perf_counter()
             self._leading = True
@@ -193,7 +212,7 @@ class Lead:
             if not self._met:
                 self.took = perf_counter() - began
         except (LostError, GuestFault, Unsupported, EngineError):
-            self._step_instead(astray=self._lockstep.divergence is not None)
+            self._go_back(astray=self._lockstep.divergence is not None)
         return True
 
     def doubt(self) -> bool:
@@ -201,7 +220,7 @@ class Lead:
         the last checkpoint again, and step from there. False: it was found by steps alone."""
         if not self._leading:
             return False
-        self._step_instead(astray=True)
+        self._go_back(astray=True)
         return True
 
     # One stretch
@@ -211,7 +230,7 @@ class Lead:
         vmm, accesses = leader.vmm, leader.board.accesses
         began = perf_counter()
         alarm = self._alarm(leader)  # some code keeps Unicorn translating for ever
-        alarm.set(perf_counter_ns() + PATIENCE_NS + RUN_NS * limit)
+        alarm.set(perf_counter_ns() + self._patience() + RUN_NS * limit)
         exit = leader.engine.lead(leader.cpu, limit)
         alarm.set(None)
         leader.seconds += perf_counter() - began
@@ -230,7 +249,10 @@ class Lead:
                 raise LostError
             self.stretches += 1
             self.led += done
-            self._after_trouble = AFTER_TROUBLE
+            if vmm.instructions >= self._trouble:
+                self._longest = min(2 * self._longest, LONGEST)
+            if done >= self._after_trouble:
+                self._after_trouble = AFTER_TROUBLE
 
     def _follow(self, machine: Machine, leader: Machine, done: int) -> None:
         """Take a machine to where the leader is. Raises LostError."""
@@ -238,7 +260,7 @@ class Lead:
         alarm = self._alarm(machine)
         follower = _Follower(machine, leader, alarm, self._telling, trapped=self._traps)
         try:
-            follower.go(done, leader.cpu.gpr)
+            follower.go(done, leader.cpu.gpr, self._patience())
         except LostError:
             self._misleading |= follower.unmet
             self._telling -= follower.unmet
@@ -247,24 +269,43 @@ class Lead:
         machine.vmm.instructions += done
         machine.vmm.ticks += done
 
+    def _patience(self) -> int:
+        """Less after trouble: who is given up too early only has to come by two stretches."""
+        return PATIENCE_NS if self._longest == LONGEST else PATIENCE_NS // 8
+
     def _alarm(self, machine: Machine) -> Alarm:
         alarm = self._alarms.get(machine)
         if alarm is None:
             alarm = self._alarms[machine] = Alarm(machine.engine)
         return alarm
 
-    def _step_instead(self, *, astray: bool = False) -> None:
-        """Back to the checkpoint, and on by steps until what was met here is behind. astray: they have
-        met, it seemed; so they are led once more when something tells the right pass from that one."""
+    def _go_back(self, *, astray: bool = False) -> None:
+        """To the checkpoint, and on in shorter stretches until what was met here is near, then by
+        steps until it is behind. astray: they have met, it seemed; so they are led once more when
+        something tells the right pass from that one."""
         there = self._leader.vmm.instructions
         told = astray and self._learn()
         self.pause()
         back = self._retreat.go_back()
         self._leading = False
         self._lockstep.resume(back)
+        _, self.stretches, self.led = self._kept
         if told:
             return
-        self._steps = self._after_trouble + there - back
+        far = there - back
+        before, tried = self._tried
+        if back == before:
+            far = min(far, tried // 2)  # half as far each time, or this might never end
+        self._tried = back, far
+        if far >= FEW:
+            self._trouble, self._longest = back + far, far // 2
+        else:
+            self._step_on(there - back)
+
+    def _step_on(self, distance: int) -> None:
+        """Lead no more before so many instructions are completed, and some more."""
+        self._trouble, self._longest = 0, min(self._longest, FEW)
+        self._steps = distance + self._after_trouble
         self._after_trouble = min(2 * self._after_trouble, MOST_STEPS)
 
     def _learn(self) -> bool:
@@ -306,11 +347,11 @@ class _Follower:
         self._alarm = alarm
         self._trapped = trapped and machine.vmm.trap is not None
 
-    def go(self, count: int, gpr: list[int]) -> None:
+    def go(self, count: int, gpr: list[int], patience: int) -> None:
         """Complete ``count`` instructions and have these general registers. Raises LostError when it
-        comes elsewhere, or stays away."""
+        comes elsewhere, or stays away; patience: how long it may at least, in ns."""
         each = RUN_NS if self._trapped or self._engine.traits.counts else PASS_NS
-        self._alarm.set(perf_counter_ns() + PATIENCE_NS + each * count)
+        self._alarm.set(perf_counter_ns() + patience + each * count)
         try:
             self._go(count, gpr)
         finally:

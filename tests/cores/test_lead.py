@@ -13,6 +13,7 @@ from cores.lead import Lead
 from cores.machine import Machine
 from cores.report import CoreReport, Divergence, Stop
 from cores.session import Options, Session
+from cores.x86.registers import RSI
 
 pytestmark = needs_assembler
 
@@ -133,6 +134,7 @@ def test_accessed_bits_do_not_tell(follower: str, led: list[int]) -> None:
     assert reports[0].memory_sha256 == reports[1].memory_sha256
 
 
+@pytest.mark.parametrize("follower", ["trap:native", "kvm"], indirect=True)  # who do not count
 def test_a_page_misleads_once(follower: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A page that can never be equal, taken for what tells two passes apart, costs one stretch."""
     monkeypatch.setattr(lead, "PATIENCE_NS", 100_000_000)
@@ -271,6 +273,70 @@ def test_a_device_in_memory_is_stepped(follower: str) -> None:
     assert divergence is None
     assert reports[0].screen == reports[1].screen
     assert reports[0].device_accesses == reports[1].device_accesses == 2
+
+
+@pytest.fixture
+def stepped(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Instructions completed before each step that a session has made."""
+    made: list[int] = []
+    step = Session.step
+
+    def noted(session: Session) -> None:
+        made.append(session.machines[0].vmm.instructions)
+        step(session)
+
+    monkeypatch.setattr(Session, "step", noted)
+    return made
+
+
+def test_trouble_is_come_near_to(follower: str, stepped: list[int]) -> None:
+    """After a long way to something that has to be stepped, few steps are made in front of it."""
+    source = LOOP + "mov byte ptr [0xb8000], 'S'\n" + LOOP + EXIT
+    divergence, reports = compared(source, follower)
+    assert divergence is None
+    assert reports[0].instructions == 2 * LOOPED + 3
+    assert LOOPED in stepped
+    before = [n for n in stepped if lead.WARM_UP <= n < LOOPED]
+    assert len(before) < lead.FEW
+    assert len(stepped) < lead.WARM_UP + lead.FEW + 2 * lead.AFTER_TROUBLE
+
+
+def test_what_is_taken_back_is_not_counted(follower: str, led: list[int]) -> None:
+    """Stretches that were gone back from are not among those reported."""
+    options = Options(cores=("interpreter", follower), ram=RAM, budget=12_002)
+    with closing(Session(program(FIBONACCI), options)) as session:
+        session.run_to_end()
+        assert session.divergence is None
+        assert len(led) >= session.stretches > 0
+        assert 0 < session.led <= 12_002 - lead.WARM_UP
+
+
+@pytest.mark.parametrize("distance", [300, 30_000])
+def test_a_step_names_what_differs_far_away(follower: str, distance: int, led: list[int]) -> None:
+    """A register that comes to differ within a stretch, each time that the follower gets there."""
+    at = lead.WARM_UP + distance
+    options = Options(cores=("interpreter", follower), ram=RAM)
+    with closing(Session(program(LOOP + EXIT), options)) as session:
+        machine = session.machines[-1]
+        vmm, step, follow = machine.vmm, machine.step, Lead._follow
+
+        def spoilt() -> None:
+            step()
+            if vmm.instructions == at:
+                machine.cpu.gpr[RSI] = 7
+
+        def spoiling(self: Lead, follower: Machine, leader: Machine, done: int) -> None:
+            follow(self, follower, leader, done)
+            if vmm.instructions - done < at <= vmm.instructions:
+                machine.cpu.gpr[RSI] = 7
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(machine, "step", spoilt)
+            patch.setattr(Lead, "_follow", spoiling)
+            session.run_to_end()
+        assert session.divergence is not None
+        assert session.divergence.instruction == at - 1
+        assert session.divergence.differs == ("rsi",)
 
 
 def test_no_more_is_copied_than_can_be_afforded(led: list[int]) -> None:
