@@ -64,8 +64,14 @@ class Parser(argparse.ArgumentParser):
         super().__init__(prog=f"ringscope {name}".rstrip(), description=summary, allow_abbrev=False)
 
     def error(self, message: str) -> NoReturn:
-        print(f"{self.prog}: {message}", file=sys.stderr)
+        complain(f"{self.prog}: {message}")
         raise SystemExit(BAD_INPUT)
+
+
+def complain(message: str) -> None:
+    """One line on standard error, whatever characters a file's name or a word has."""
+    line = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in message)
+    print(line, file=sys.stderr)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -138,10 +144,10 @@ def _command(name: str, summary: str, words: list[str], module: str = "") -> int
         command.add_arguments(parser)
         code: int = command.run(parser.parse_args(words))
     except InputError as error:
-        print(f"{parser.prog}: {error}", file=sys.stderr)
+        complain(f"{parser.prog}: {error}")
         return BAD_INPUT
     except (UnavailableError, EngineError) as error:
-        print(f"{parser.prog}: {error}", file=sys.stderr)
+        complain(f"{parser.prog}: {error}")
         return UNAVAILABLE
     return code
 

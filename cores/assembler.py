@@ -12,7 +12,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from .assembly import Assembly, Unit, parse
+from .assembly import Assembly, Unit, excerpt, parse
 from .errors import InputError
 
 TIME_LIMIT = 10.0
@@ -59,7 +59,9 @@ def assemble(source: str, path: str, base: int) -> Image:
     for i, unit in enumerate(units):
         size = addresses[i + 1] - addresses[i]
         if unit.size is not None and size != unit.size:
-            raise InputError(f"value out of range: {' '.join(unit.shown.split())}", path, unit.line)
+            raise InputError(f"value out of range: {excerpt(unit.shown)}", path, unit.line)
+        if unit.code and not size:
+            raise InputError(f"cannot be read: {excerpt(unit.shown)}", path, unit.line)
         if size:
             lines[addresses[i]] = unit.line
     symbols: dict[str, int] = answer["symbols"]
@@ -83,7 +85,7 @@ def _culprit(failure: BrokenDown, assembly: Assembly, path: str) -> InputError:
         except BrokenDown:
             bad = middle
     unit = units[bad - 1]
-    return InputError(f"{failure.reason}: {' '.join(unit.shown.split())}", path, unit.line)
+    return InputError(f"{failure.reason}: {excerpt(unit.shown)}", path, unit.line)
 
 
 def _keystone(path: str, base: int, units: list[str], names: list[str]) -> tuple[dict[str, Any], bytes]:
@@ -130,11 +132,11 @@ def _error(answer: dict[str, Any], assembly: Assembly, path: str) -> InputError:
     missing = answer["missing"]
     if answer["unit"] is not None:
         unit = assembly.units[answer["unit"]]
-        return InputError(f"{reason}: {' '.join(unit.shown.split())}", path, unit.line)
+        return InputError(f"{reason}: {excerpt(unit.shown)}", path, unit.line)
     if missing:
         unit_or_none = _user_of(missing, assembly)
         line = unit_or_none.line if unit_or_none else None
-        return InputError(f"unknown symbol: {missing}", path, line)
+        return InputError(f"unknown symbol: {excerpt(missing)}", path, line)
     return InputError(reason, path)
 
 

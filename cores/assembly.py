@@ -13,6 +13,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from math import prod
 
 from . import dialect, operands
 from .errors import InputError
@@ -32,6 +33,9 @@ HUGE = 1 << 29
 """Bytes in the largest RAM."""
 MANY = 1 << 20
 """Repetitions that Keystone manages in a moment."""
+LONGEST_LINE = 1 << 16
+"""Characters: what looks at a line takes the square of them."""
+LONGEST_EXCERPT = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,13 +43,15 @@ class Unit:
     """What must stay together: a statement, or a block from `.rept` to its `.endr`.
 
     line: 1-based, where it begins. shown: the user's text, for messages. text: for Keystone.
-    size: the bytes it has to come to, None when that is not known beforehand.
+    size: the bytes it has to come to, None when that is not known beforehand. code: an instruction,
+    of which some bytes must come: Keystone drops many that it cannot read, without a word.
     """
 
     line: int
     shown: str
     text: str
     size: int | None = None
+    code: bool = False
 
 
 @dataclass(slots=True)
@@ -54,6 +60,12 @@ class Assembly:
 
     units: list[Unit] = field(default_factory=list)
     labels: list[str] = field(default_factory=list)
+
+
+def excerpt(text: str) -> str:
+    """A statement, as a message quotes it."""
+    words = " ".join(text.split())
+    return words if len(words) <= LONGEST_EXCERPT else f"{words[:LONGEST_EXCERPT]} ..."
 
 
 def parse(source: str, path: str, is_mnemonic: Callable[[str], bool], base: int) -> Assembly:
@@ -73,7 +85,7 @@ def parse(source: str, path: str, is_mnemonic: Callable[[str], bool], base: int)
     for parser.line, statement in statements:
         parser.statement(statement)
     if parser.blocks:
-        _, line, shown = parser.blocks[-1]
+        _, line, shown, _ = parser.blocks[-1]
         raise InputError(f"block without an end: {shown}", path, line)
     return parser.out
 
@@ -86,16 +98,17 @@ class _Parser:
         self.out = Assembly()
         self.line = 0
         self.macros: set[str] = set()
+        self.places: set[str] = set()  # the names that are labels
         self.numeric: dict[str, list[int]] = {}  # numeric label -> the lines that define it
         self.definitions: dict[str, list[str]] = {}  # name -> the expressions that it stands for
         self.symbols: dict[str, operands.Sum] = {}
         self.depth = 0
         self.serial = 0
-        self.blocks: list[tuple[str, int, str]] = []  # open: (what closes it, line, text)
+        self.blocks: list[tuple[str, int, str, int]] = []  # open: (closed by, line, text, repetitions)
         self.block: list[str] = []
 
     def error(self, reason: str, shown: str) -> InputError:
-        return InputError(f"{reason}: {' '.join(shown.split())}", self.path, self.line)
+        return InputError(f"{reason}: {excerpt(shown)}", self.path, self.line)
 
     # From characters to statements
 
@@ -103,6 +116,8 @@ class _Parser:
         """The lines, comments blanked out; raises InputError for quotations without an end."""
         comment = 0  # the line where an open /* began
         for self.line, line in enumerate(source.split("\n"), 1):
+            if len(line) > LONGEST_LINE:
+                raise self.error(f"more than {LONGEST_LINE} characters in a line", line)
             if not comment and not COMMENT_OR_QUOTE.search(line):
                 yield line.rstrip()
                 continue
@@ -139,6 +154,7 @@ class _Parser:
             while match := LABEL.match(part):
                 if match[1].isdigit():
                     self.numeric.setdefault(match[1], []).append(self.line)
+                self.places.add(match[1])
                 part = part[match.end() :]
 
     def find_definition(self, statement: str) -> None:
@@ -267,7 +283,10 @@ class _Parser:
         elif word in dialect.CLOSERS:
             self._close(shown, f"{labels}{word}")
         elif word == ".org":
-            base = "__ks_0 + " if (dialect.number(rest) or 0) < 1 << 20 else ""
+            place = dialect.number(rest) or 0
+            if not rest or not 0 <= place < HUGE:
+                raise self.error("place out of range", shown)
+            base = "__ks_0 + " if place < 1 << 20 else ""
             self._emit(shown, f"{labels}. = {base}{rest}")
         elif word in dialect.SPACES:
             self._space(shown, labels, word, rest)
@@ -277,37 +296,72 @@ class _Parser:
                 raise self.error("an alignment is a number, a power of two", shown)
             self._emit(shown, f"{labels}{word} {rest}")
         elif word in dialect.PASSED:
+            self._check_arguments(shown, word, rest)
             size = dialect.DATA_SIZES.get(word)
             count = len(dialect.split(rest, ",")) if rest else 0
             self._emit(shown, f"{labels}{word} {rest}", None if size is None else size * count)
         else:
             raise self.error("unknown directive", shown)
 
+    def _check_arguments(self, shown: str, word: str, rest: str) -> None:
+        """What Keystone would drop in silence."""
+        if word in dialect.ALTERNATIVES and not (self.blocks and self.blocks[-1][0] == ".endif"):
+            raise self.error("an alternative without its .if", shown)
+        if word in dialect.TEXTS and not all(
+            text.lstrip().startswith(('"', "\\")) for text in dialect.split(rest, ",") if rest
+        ):
+            raise self.error("a text stands in quotation marks", shown)
+        if word in dialect.DEFINERS and not DEFINITION.match(f"{word} {rest}"):
+            raise self.error("a name, a comma and its value are needed", shown)
+
+    def _number(self, text: str, shown: str) -> tuple[str, bool]:
+        """A size or a count, as a plain number if it is known. Else: may Keystone read it as it is?
+        It may not where labels decide, for it has no places yet."""
+        parts = operands.tokens(text) or []
+        whole = operands.evaluate(parts, self.symbols)
+        if whole is not None and whole.value is not None:
+            return str(whole.value), True
+        names = [part for part in parts if operands.is_name(part) and not part.startswith("__ks_")]
+        for name in names:
+            if not (name[0] == "\\" or name == "." or name in self.places or name in self.definitions):
+                raise self.error(f"unknown symbol: {name}", shown)
+        # What is defined again and again has the value of the moment, and a macro's argument any.
+        return text, any(name[0] == "\\" or len(self.definitions.get(name, ())) > 1 for name in names)
+
     def _open(self, shown: str, labels: str, word: str, rest: str) -> None:
+        if not rest:
+            raise self.error("the statement ends too early", shown)
+        times = 1
         if word == ".rept":
+            rest, readable = self._number(rest, shown)
             count = dialect.number(rest)
-            if count is not None and not 0 <= count <= MANY:
+            times = 1 if count is None else count
+            if not readable or times < 0 or times * prod(block[3] for block in self.blocks) > MANY:
                 raise self.error("number out of range", shown)
         if not self.blocks:
             self.block = []
-        self.blocks.append((dialect.BLOCKS[word], self.line, shown))
+        self.blocks.append((dialect.BLOCKS[word], self.line, shown, times))
         self._emit(shown, f"{labels}{word} {rest}")
 
     def _close(self, shown: str, text: str) -> None:
         if not self.blocks or self.blocks[-1][0] != shown.split()[0].lower():
             raise self.error("an end without its block", shown)
         self._emit(shown, text)
-        _, line, opening = self.blocks.pop()
+        _, line, opening, _ = self.blocks.pop()
         if not self.blocks:
             self.out.units.append(Unit(line, opening, "\n".join(self.block)))
 
     def _space(self, shown: str, labels: str, word: str, rest: str) -> None:
-        counts = [
-            dialect.number(n) or 1 for n in dialect.split(rest, ",")[: 2 if word == ".fill" else 1]
-        ]
-        if not rest or not 0 <= counts[0] * counts[-1] <= HUGE**2 or max(counts) > HUGE:
+        size, *others = dialect.split(rest, ",")
+        size, readable = self._number(size, shown)
+        known = [dialect.number(n) for n in (size, *others[: word == ".fill"])]
+        counts = [n for n in known if n is not None]
+        if not rest or any(n < 0 for n in counts) or prod(counts) > HUGE:
             raise self.error("size out of range", shown)
-        changed = dialect.space(word, rest)
+        if readable:
+            self._emit(shown, f"{labels}{word} {','.join((size, *others))}")
+            return
+        changed = dialect.space(word, size, others)
         if changed is None:
             raise self.error("a size made of labels can only be filled with zeros", shown)
         self._emit(shown, labels + " ".join(changed))
@@ -330,14 +384,14 @@ class _Parser:
         except operands.Unclear as reason:
             raise self.error(str(reason), shown) from None
         labels += "".join(rewriter.definitions)
-        self._emit(shown, f"{labels}{lead}{word} {rest}")
+        self._emit(shown, f"{labels}{lead}{word} {rest}", code=True)
 
     def _name(self, kind: str) -> str:
         self.serial += 1
         return f"__ks_{kind}{self.serial}"
 
-    def _emit(self, shown: str, text: str, size: int | None = None) -> None:
+    def _emit(self, shown: str, text: str, size: int | None = None, *, code: bool = False) -> None:
         if self.blocks:
             self.block.append(text)
         else:
-            self.out.units.append(Unit(self.line, shown, text, size))
+            self.out.units.append(Unit(self.line, shown, text, size, code))

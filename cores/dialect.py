@@ -22,9 +22,6 @@ DATA_SIZES = {
 }  # fmt: skip
 """Directives that lay down one value of so many bytes for each argument."""
 
-PASSED = DATA_SIZES.keys() | {
-    ".ascii", ".asciz", ".string", ".equ", ".set", ".equiv", ".else", ".elseif", ".code16", ".code32",
-}  # fmt: skip
 BLOCKS = {
     ".rept": ".endr", ".irp": ".endr", ".irpc": ".endr", ".macro": ".endm", ".if": ".endif",
     ".ifdef": ".endif", ".ifndef": ".endif", ".ifeq": ".endif", ".ifne": ".endif", ".ifge": ".endif",
@@ -33,6 +30,10 @@ BLOCKS = {
 """Directives that open a block, and what closes it."""
 
 CLOSERS = frozenset(BLOCKS.values())
+ALTERNATIVES = frozenset({".else", ".elseif"})
+TEXTS = frozenset({".ascii", ".asciz", ".string"})
+DEFINERS = frozenset({".equ", ".set", ".equiv"})
+PASSED = DATA_SIZES.keys() | ALTERNATIVES | TEXTS | DEFINERS | {".code16", ".code32"}
 SPACES = frozenset({".space", ".skip", ".zero", ".fill"})
 _POWERS = frozenset(1 << n for n in range(25))
 ALIGNMENTS = {".align": _POWERS, ".balign": _POWERS, ".p2align": frozenset(range(25))}
@@ -54,7 +55,10 @@ REGISTERS = (
 
 _HERE = re.compile(r"(?<![\w.$@\\])[.$](?![\w.$@])")
 _QUOTED = re.compile(r'("(?:\\.|[^"\\])*"|\'(?:\\.|[^\\])\')')
-_NUMBER = re.compile(r"(?<![\w.$])(0[xX][0-9a-fA-F]+|\d+)\b")
+_NUMBER = re.compile(r"(?<![\w.$])(0[xX][0-9a-fA-F]+|0[bB][01]+|[0-9]+)\b")
+_MOST_DIGITS = 140
+"""No number that fits needs as many, and Python would not read thousands."""
+_AT_AND_T = re.compile(r"(?:^|[,(:*])\s*(?:%[A-Za-z]|\$-?[0-9])")
 _SIZED = re.compile(r"\b(byte|word|dword|qword|tbyte|oword|xmmword)\s*(?=\[)", re.IGNORECASE)
 _INDEXED = re.compile(r"(?<![\w.$@:])(?!ptr\b)([A-Za-z_.][\w.$@]*)\[", re.IGNORECASE)
 _FAR = re.compile(r"(far|fword|tbyte)\s+ptr\s+(?=\[)", re.IGNORECASE)
@@ -99,9 +103,12 @@ def complaint(word: str, rest: str) -> str | None:
         return "the statement ends too early"
     if "\\@" in bare:
         return r"\@ is not supported"
+    if _AT_AND_T.search(bare):
+        return "AT&T syntax; only Intel syntax is understood"
     limit = 1 << (128 if word == ".octa" else 64)
-    if any(int(n, 0 if "x" in n.lower() else 10) >= limit for n in _NUMBER.findall(bare)):
-        return "number out of range"
+    for n in _NUMBER.findall(bare):
+        if len(n) > _MOST_DIGITS or int(n, 0 if n[1:2] in ("x", "X", "b", "B") else 10) >= limit:
+            return "number out of range"
     if word == "mov" and _NO_CONTROL_REGISTER.search(bare):
         return "invalid operand"
     if word == "push" and (number(bare) or 0) >= 1 << 32:
@@ -137,12 +144,9 @@ def mnemonic(word: str, rest: str) -> tuple[str, str] | None:
     return word, rest
 
 
-def space(word: str, rest: str) -> tuple[str, str] | None:
-    """`.space`, `.skip`, `.zero`, `.fill`. Keystone drops a size that depends on labels, or never
-    returns from it; its `. =` does not. None: a size of labels with a filling other than zeros."""
-    size, *others = split(rest, ",")
-    if not re.search(r"[A-Za-z_.][\w.]*\s*-\s*\(?\s*[A-Za-z_.]", size):  # no label - label
-        return word, rest
+def space(word: str, size: str, others: list[str]) -> tuple[str, str] | None:
+    """`.space`, `.skip`, `.zero`, `.fill` with a size that depends on labels. Keystone drops it, or
+    never returns from it; its `. =` does not. None: it is to be filled with something but zeros."""
     unit = others.pop(0).strip() if word == ".fill" and others else "1"
     if others and number(others[0]) != 0:
         return None

@@ -23,7 +23,9 @@ from typing import BinaryIO
 MEMORY_LIMIT = 2 << 30
 """Bytes of address space: RAM ends at 512 MiB, and Keystone holds an image three times over."""
 
-LAYOUT_SUSPECT = re.compile(r"^(loop|j\w?cxz|\.\s*=|\.[a-z0-9]+\s)", re.IGNORECASE | re.MULTILINE)
+SHORT_BRANCH = re.compile(r"^(loop|j\w?cxz)", re.IGNORECASE | re.MULTILINE)
+"""Without the space that it cannot pass over it would be right as well: it is asked first."""
+LAYOUT_SUSPECT = re.compile(rf"{SHORT_BRANCH.pattern}|^(\.\s*=|\.[a-z0-9]+\s)", SHORT_BRANCH.flags)
 """What can fail after parsing: branches with 8 bits of reach, backward origins, data of labels."""
 
 
@@ -103,7 +105,8 @@ def diagnose(keystone: Keystone, units: list[str]) -> dict[str, object]:
     if keystone.errno == MISSING:
         answer["missing"] = keystone.missing_symbol("\n".join(units))
     elif keystone.errno in (FIXUP, FRAGMENT):
-        for i in (i for i, unit in enumerate(units) if LAYOUT_SUSPECT.search(unit)):
+        suspects = (i for i, unit in enumerate(units) if LAYOUT_SUSPECT.search(unit))
+        for i in sorted(suspects, key=lambda i: not SHORT_BRANCH.search(units[i])):
             if keystone.assemble("\n".join([*units[:i], "nop\nnop", *units[i + 1 :]])) is not None:
                 answer["unit"] = i
                 break

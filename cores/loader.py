@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import sys
+from contextlib import nullcontext
 
 from . import assembler, elf, shipped
 from .errors import InputError
@@ -31,10 +32,7 @@ def load_program(path: str, ram: int = DEFAULT_RAM, stdin: bytes | None = None) 
     ``.m68k``; anything else a flat x86 image. stdin: what "-" stands for; None: standard input.
     Raises InputError with one sentence for whatever cannot be run."""
     limit = max(ram, LARGEST_SOURCE)
-    if path == "-":
-        content = sys.stdin.buffer.read(limit + 1) if stdin is None else stdin
-    else:
-        content = _read(path, limit)
+    content = _read(path, limit) if stdin is None else stdin
     if not content:
         raise InputError("empty", path)
     if len(content) > limit:
@@ -94,9 +92,9 @@ def _fitting(image: bytes, path: str, address: int, ram: int) -> Segment:
 
 
 def _read(path: str, limit: int) -> bytes:
-    """The file, or one byte more than ``limit``. A pipe will do (`compare <(make-guest)`)."""
+    """The file, or one byte more than ``limit``. A pipe will do (`compare <(make-guest)`), and "-"."""
     try:
-        with open(path, "rb") as file:
+        with nullcontext(sys.stdin.buffer) if path == "-" else open(path, "rb") as file:
             parts, size = [], 0
             while size <= limit and (part := file.read(min(_READ_AT_ONCE, limit + 1 - size))):
                 parts.append(part)

@@ -75,7 +75,7 @@ def evaluate(parts: list[str], symbols: Mapping[str, Sum]) -> Sum | None:
     rest = iter([*parts, ""])
     try:
         found, end = _binary(rest, next(rest), 0, symbols)
-    except (StopIteration, ValueError):
+    except (StopIteration, ValueError, RecursionError):  # the last: a thousand parentheses
         return None
     return None if end else found
 

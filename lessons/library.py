@@ -42,7 +42,7 @@ def find(word: str) -> Lesson:
         return parse_file(word)
     for path in course_files():
         number, _, name = path.stem.partition("-")
-        if word == name or word == path.stem or (word.isdigit() and int(word) == int(number)):
+        if word == name or word == path.stem or word.lstrip("0") == number.lstrip("0"):
             return parse_file(str(path))
     close = difflib.get_close_matches(word, names(), n=1)
     hint = f"; did you mean {close[0]!r}?" if close else "; `ringscope lessons` lists them"

@@ -22,12 +22,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from cores.errors import InputError
+from cores.platform import DEFAULT_RAM, LARGEST_RAM, MIB, SMALLEST_RAM
 from cores.registry import ACCEPTED_NAMES
 from cores.session import DEFAULT_CORES
 from cores.shipped import ASSETS, guests
 
 from . import source
-from .expressions import CORE_NAMES, ExpressionError, parse
+from .expressions import CORE_NAMES, LARGEST, ExpressionError, parse
 from .script import (
     FOCUSES,
     VIEWS,
@@ -58,6 +59,7 @@ PLACEHOLDER = re.compile(r"\{([^{}\n]+?)(:d)?\}")
 TERM = re.compile(r"(?<![\w`])_([^_\n`]+)_(?![\w`])")
 """A word of the glossary where it is first used: _world switch_."""
 LONGEST = 1 << 20
+_LINE_END = re.compile(r"\r?\n|\r")
 
 
 def parse_file(path: str) -> Lesson:
@@ -65,7 +67,8 @@ def parse_file(path: str) -> Lesson:
     try:
         if not stat.S_ISREG(os.stat(path).st_mode):  # a pipe would be waited for, a device never ends
             raise InputError("not a file", path)
-        content = Path(path).read_bytes()
+        with open(path, "rb") as file:
+            content = file.read(LONGEST + 1)
         if len(content) > LONGEST:
             raise InputError("too long for a lesson", path)
         return parse_text(content.decode("utf-8-sig"), path)
@@ -78,10 +81,10 @@ def parse_file(path: str) -> Lesson:
 
 def parse_text(text: str, path: str) -> Lesson:
     """Parse a lesson's text; ``path`` for messages, and for the guests beside it."""
-    lines = text.splitlines()
+    lines = _LINE_END.split(text)  # str.splitlines knows more of them than any editor
     front, body = _front_matter(lines, path)
     stem = os.path.splitext(os.path.basename(path))[0]
-    number, _, name = stem.partition("-") if stem[:1].isdigit() else ("0", "", stem)
+    number, _, name = stem.partition("-") if stem[:1].isdecimal() else ("0", "", stem)
     title, summary = front.string("title"), front.string("summary")
     minutes = front.integer("minutes", 1, 60)
     setup = _setup(front, None)
@@ -95,7 +98,7 @@ def parse_text(text: str, path: str) -> Lesson:
     if not any(isinstance(item, Heading) for item in items):
         raise InputError("a lesson needs a step: a heading such as '## The first step'", path, body + 1)
     return Lesson(
-        path, name or stem, int(number) if number.isdigit() else 0, title, summary, minutes, setup,
+        path, name or stem, int(number) if number.isdecimal() else 0, title, summary, minutes, setup,
         needs, items, vary,
     )  # fmt: skip
 
@@ -112,10 +115,14 @@ def _front_matter(lines: list[str], path: str) -> tuple[Table, int]:
 def _varied(front: Table) -> dict[str, tuple[int, ...]]:
     vary: dict[str, tuple[int, ...]] = {}
     for name, values in front.table("vary").items():
-        if not isinstance(values, list) or not values or not all(type(v) is int for v in values):
+        if not isinstance(values, list) or not values or not all(map(_is_number, values)):
             raise front.error(name, f"vary.{name} is a list of whole numbers to choose from")
         vary[name] = tuple(values)
     return vary
+
+
+def _is_number(value: object) -> bool:
+    return type(value) is int and abs(value) <= LARGEST
 
 
 def _setup(table: Table, default: Setup | None) -> Setup:
@@ -127,13 +134,16 @@ def _setup(table: Table, default: Setup | None) -> Setup:
             known = ", ".join(ACCEPTED_NAMES)
             raise table.error("cores", f"no core is called {core!r}; there are {known}")
     disk = table.string("disk", "")
+    ram = table.integer("ram", SMALLEST_RAM, LARGEST_RAM, DEFAULT_RAM)
+    if ram % (2 * MIB):
+        raise table.error("ram", "ram is a multiple of 2 MiB (0x200000)")
     return Setup(
         guest=_guest(table, guest) if guest or default is None else default.guest,
         cores=cores,
         pure=table.boolean("pure"),
         disk=_disk(table, disk) if disk else (default.disk if default else None),
         input=table.string("input", ""),
-        ram=table.integer("ram", 2 << 20, 512 << 20, 16 << 20),
+        ram=ram,
     )
 
 

@@ -9,9 +9,11 @@ from typing import cast
 
 from cores.errors import InputError
 
-from .expressions import Expression, ExpressionError, parse
+from .expressions import LARGEST, Expression, ExpressionError, parse
 
 _PLACE = re.compile(r" \(at line (\d+), column \d+\)$| \(at end of document\)$")
+
+_LONG_NUMBER = re.compile(r"[0-9_]{4000}")
 
 
 class Table:
@@ -36,6 +38,9 @@ class Table:
             place = _PLACE.search(str(error))
             offset = int(place.group(1)) if place and place.group(1) else len(lines)
             raise InputError(_PLACE.sub("", str(error)), path, line + offset) from None
+        except ValueError:  # Python reads no number of thousands of digits
+            offset = next((n for n, text in enumerate(lines, 1) if _LONG_NUMBER.search(text)), 1)
+            raise InputError("too large a number", path, line + offset) from None
 
     def error(self, key: str, reason: str) -> InputError:
         """A complaint about the line where ``key`` stands."""
@@ -144,6 +149,8 @@ class Table:
         value = self._values[key] if self.has(key) else ""
         if isinstance(value, bool) or not isinstance(value, str | int) or value == "":
             raise self.error(key, f"{key} is an expression, in quotes, or a number")
+        if isinstance(value, int) and abs(value) > LARGEST:
+            raise self.error(key, "too large a number")
         try:
             return parse(str(value))
         except ExpressionError as error:

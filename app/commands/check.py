@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import argparse
-import sys
 
-from app.main import BAD_INPUT, DIVERGED, OK
-from app.plain import clean
+from app.main import BAD_INPUT, DIVERGED, OK, complain
 from lessons.checker import Result, check
 
 
@@ -20,7 +18,7 @@ def run(arguments: argparse.Namespace) -> int:
     for path in arguments.files:
         result = check(path, arguments.seed)
         for problem in result.problems:
-            print(clean(str(problem)), file=sys.stderr)
+            complain(str(problem))
         if any(problem.syntax for problem in result.problems):
             code = BAD_INPUT
         elif result.problems:

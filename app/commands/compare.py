@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 
 from app import plain, structured
-from app.main import DIVERGED, OK, UNAVAILABLE
+from app.main import DIVERGED, OK, UNAVAILABLE, complain
 from app.programs import load
 from cores.report import CompareReport
 from cores.session import compare
@@ -32,7 +31,7 @@ def run(arguments: argparse.Namespace) -> int:
     else:
         print(plain.compare_report(report))
     for reason in report.unmet:
-        print(f"ringscope compare: {reason}", file=sys.stderr)
+        complain(f"ringscope compare: {reason}")
     return exit_code(report)
 
 

@@ -22,7 +22,10 @@ def run(arguments: argparse.Namespace) -> int:
     entry = sensitive.explain(name)
     if entry is None:
         if _is_ordinary(name):
-            print(f"{name} is not sensitive: it means the same at every ring, and runs directly.")
+            why = "it means the same at every ring, and runs directly"
+            ordinary = {"name": name, "sensitivity": None, "privileged": False, "why": why}
+            answer = json.dumps({"schema": structured.SCHEMA} | ordinary, indent=2)
+            print(answer if arguments.json else f"{name} is not sensitive: {why}.")
             return OK
         near = sensitive.suggestions(name)
         hint = f"; did you mean {' or '.join(near)}?" if near else ""

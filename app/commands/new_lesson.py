@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from pathlib import Path
 
 from app.main import OK
@@ -19,10 +20,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     directory = Path(arguments.directory)
-    there = [str(directory / name) for name in FILES if (directory / name).exists()]
-    if there:
-        raise InputError("already there; nothing was written", there[0])
     try:
+        there = [str(directory / name) for name in FILES if os.path.lexists(directory / name)]
+        if there:
+            raise InputError("already there; nothing was written", there[0])
         directory.mkdir(parents=True, exist_ok=True)
         for name in FILES:
             (directory / name).write_bytes((TEMPLATE / name).read_bytes())

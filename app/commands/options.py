@@ -53,7 +53,7 @@ class _Budget:
     def value(self, free: bool) -> float:
         try:
             number = float(self.text) if free else float(int(self.text, 0))
-        except ValueError:
+        except (ValueError, OverflowError):  # the second: a number of 400 digits
             number = -1
         if not 0 < number < 1e18:
             kind = "seconds" if free else "a whole number of instructions"
@@ -109,6 +109,8 @@ def options_from(
     parser: argparse.ArgumentParser, arguments: argparse.Namespace, cores: tuple[str, ...] | None
 ) -> Options:
     """The session's options. Ends with a usage error where they contradict each other."""
+    if arguments.disk == "":
+        parser.error("argument --disk: no file is named")
     if arguments.disk_write and not arguments.disk:
         parser.error("--disk-write needs --disk FILE")
     if arguments.disk_write and (cores is None or len(set(cores)) != 1):

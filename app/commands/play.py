@@ -46,6 +46,8 @@ def run(arguments: argparse.Namespace) -> int:
         if in_interface:
             return play(lesson, arguments.seed, arguments.speed)
         return _as_text(lesson, arguments, None)
+    if any(_is_same(source, arguments.record) for source in (lesson.path, lesson.setup.guest)):
+        raise InputError("the recording would overwrite the lesson", arguments.record)
     try:
         file = open(arguments.record, "w", encoding="utf-8")  # noqa: SIM115 - closed below
     except OSError as error:
@@ -56,6 +58,13 @@ def run(arguments: argparse.Namespace) -> int:
 
             return screen_cast.record(lesson, file, _words(lesson, arguments))
         return _as_text(lesson, arguments, Recording(file, lesson.title, arguments.speed or 1.0))
+
+
+def _is_same(one: str, other: str) -> bool:
+    try:
+        return os.path.samefile(one, other)
+    except OSError:
+        return False
 
 
 def _as_text(lesson: Lesson, arguments: argparse.Namespace, recording: Recording | None) -> int:

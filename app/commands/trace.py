@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 
 from app import plain, structured
-from app.main import OK, UNAVAILABLE
+from app.main import OK, UNAVAILABLE, complain
 from app.programs import load
 from cores.report import CoreReport, Stop
 from cores.tracer import trace
@@ -35,7 +34,7 @@ def run(arguments: argparse.Namespace) -> int:
     for line in trace(program, arguments.core, options, arguments.steps):
         if isinstance(line, CoreReport):
             if line.stop is Stop.ERROR:
-                print(f"ringscope trace: {line.core}: {line.reason}", file=sys.stderr)
+                complain(f"ringscope trace: {line.core}: {line.reason}")
                 code = UNAVAILABLE
             if not arguments.json:
                 print(plain.trace_ending(line))

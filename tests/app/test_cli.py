@@ -132,6 +132,8 @@ def test_explain(capsys: pytest.CaptureFixture[str]) -> None:
     assert "privileged" in capsys.readouterr().out
     assert main(["explain", "add"]) == 0
     assert "not sensitive" in capsys.readouterr().out
+    assert main(["explain", "add", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["sensitivity"] is None
     assert main(["explain", "popfw"]) == 2
     assert "did you mean popf" in capsys.readouterr().err
 
@@ -163,6 +165,15 @@ def test_probe(capsys: pytest.CaptureFixture[str]) -> None:
         (["compare", HELLO, "--budget", "0"], "'0' is not a whole number of instructions"),
         (["compare", HELLO, "--budget", "1.5"], "'1.5' is not a whole number of instructions"),
         (["compare", HELLO, "--budget", "nan", "--free"], "'nan' is not seconds"),
+        (["compare", HELLO, "--budget", "9" * 400], "is not a whole number of instructions"),
+        (["compare", HELLO, "--disk", ""], "argument --disk: no file is named"),
+        (["compare", "no/such\nfile\x1b.s"], r"no/such\nfile\x1b.s: no such file"),
+        (["compare", HELLO, "a\nword"], r"unrecognized arguments: a\nword"),
+        (["play", "\u00b2"], "no lesson is called"),
+        (["play", "9" * 5000], "no lesson is called"),
+        (["play", "two-ways", "--record", str(ROOT / "lessons/course/01-two-ways.md")],
+         "the recording would overwrite the lesson"),
+        (["new-lesson", "x" * 300], "File name too long"),
         (["compare", HELLO, "--disk-write"], "--disk-write needs --disk FILE"),
         (["compare", HELLO, "--disk-write", "--disk", "x"], "--disk-write needs exactly one core"),
         (["compare", HELLO, "--disk", "/no/disk", "--cores", "trap"], "/no/disk"),

@@ -108,11 +108,52 @@ def test_what_keystone_lacks(source: str, expected: str) -> None:
         ("push 0x1234567890", "x.s:1: invalid operand: push 0x1234567890"),
         ("nop\x00", "x.s:1: unexpected character: '\\x00'"),
         (".att_syntax", "x.s:1: only Intel syntax is understood: .att_syntax"),
+        ("nop\nx: .space 1000\nloop x", "x.s:3: target or value out of reach: loop x"),
+        (".rept 2000\nnop\n.rept 2000\n.endr\n.endr", "x.s:3: number out of range: .rept 2000"),
+        (f"nop\n.byte {'1,' * 50_000}1",
+         f"x.s:2: more than 65536 characters in a line: .byte {'1,' * 47} ..."),
+        *((f"mov rax, {number}", f"x.s:1: number out of range: mov rax, {number[:91]} ...")
+          for number in ("9" * 5000, "0b" + "1" * 5000)),
     ],
 )  # fmt: skip
 def test_mistakes_have_a_line(source: str, message: str) -> None:
     """A mistake is one sentence that names file, line and statement."""
     assert refusal(source) == message
+
+
+@pytest.mark.parametrize(
+    ("statement", "reason"),
+    [
+        ("movq %rax, %rbx", "AT&T syntax; only Intel syntax is understood"),
+        ("mov $1, %eax", "AT&T syntax; only Intel syntax is understood"),
+        ("mov rax, rbx:", "cannot be read"),
+        ("mov rax, @1", "cannot be read"),
+        (".ascii @", "a text stands in quotation marks"),
+        (".set x", "a name, a comma and its value are needed"),
+        (".org", "place out of range"),
+        (".org 0x40000000", "place out of range"),
+        (".else", "an alternative without its .if"),
+        (".ifdef", "the statement ends too early"),
+        (".space -5", "size out of range"),
+        (".fill 0x1000000, 0x1000", "size out of range"),
+        (".space nowhere", "unknown symbol: nowhere"),
+        (".rept nowhere", "unknown symbol: nowhere"),
+        (".rept b - a", "number out of range"),
+    ],
+)
+def test_nothing_is_dropped_in_silence(statement: str, reason: str) -> None:
+    """What Keystone leaves out without a word, where statements follow, is refused with its line."""
+    assert refusal(f"a: nop\nb: nop\n{statement}\nnop\n") == f"x.s:3: {reason}: {statement}"
+
+
+def test_sizes_may_have_names() -> None:
+    """A size is any sum whose value is known, be it only later, and the distance of two labels."""
+    for size in ("A * 2 + 1", "b - a", "B"):
+        source = f"a: nop\nnop\nnop\nb:\n.space {size}\nhlt\nA = 1\nB = b - a"
+        assert assemble(source, "x.s", BASE).code.hex() == "909090000000f4"
+    counted = "i = 1\n.rept 2\n.space i\nnop\ni = i + 1\n.endr"
+    assert assemble(counted, "x.s", BASE).code.hex() == "0090000090"
+    assert assemble(f"mov rax, {'(' * 2000}1{')' * 2000}", "x.s", BASE).code
 
 
 def test_symbols_lines_and_entry() -> None:
