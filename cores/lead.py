@@ -54,6 +54,8 @@ MOST_COPIED = 256 << 20
 PATIENCE_NS, RUN_NS, PASS_NS = 2_000_000_000, 100, 200_000
 """A follower that stays away for longer is lost: so long, and for each instruction the first, or where
 it may pass a breakpoint at each of them, the second."""
+MOST_PATIENCE_NS = 60_000_000_000
+"""But no longer: who is lost for no other reason finds the way in shorter stretches."""
 CHUNK, MOST_TELLING = 1 << 18, 8
 """Bytes that are compared at once; pages that may have to tell one pass from another."""
 FEW = 512
@@ -351,7 +353,7 @@ class _Follower:
         """Complete ``count`` instructions and have these general registers. Raises LostError when it
         comes elsewhere, or stays away; patience: how long it may at least, in ns."""
         each = RUN_NS if self._trapped or self._engine.traits.counts else PASS_NS
-        self._alarm.set(perf_counter_ns() + patience + each * count)
+        self._alarm.set(perf_counter_ns() + min(patience + each * count, MOST_PATIENCE_NS))
         try:
             self._go(count, gpr)
         finally:
