@@ -58,6 +58,7 @@ _QUOTED = re.compile(r'("(?:\\.|[^"\\])*"|\'(?:\\.|[^\\])\')')
 _NUMBER = re.compile(r"(?<![\w.$])(0[xX][0-9a-fA-F]+|0[bB][01]+|[0-9]+)\b")
 _MOST_DIGITS = 140
 """No number that fits needs as many, and Python would not read thousands."""
+_STRAY = re.compile(r"(?<![\w.$@])@")
 _AT_AND_T = re.compile(r"(?:^|[,(:*])\s*(?:%[A-Za-z]|\$-?[0-9])")
 _SIZED = re.compile(r"\b(byte|word|dword|qword|tbyte|oword|xmmword)\s*(?=\[)", re.IGNORECASE)
 _INDEXED = re.compile(r"(?<![\w.$@:])(?!ptr\b)([A-Za-z_.][\w.$@]*)\[", re.IGNORECASE)
@@ -103,6 +104,10 @@ def complaint(word: str, rest: str) -> str | None:
         return "the statement ends too early"
     if "\\@" in bare:
         return r"\@ is not supported"
+    if word in IGNORED:  # `.type main, %function`
+        return None
+    if _STRAY.search(bare):
+        return "unexpected character"
     if _AT_AND_T.search(bare):
         return "AT&T syntax; only Intel syntax is understood"
     limit = 1 << (128 if word == ".octa" else 64)

@@ -127,8 +127,9 @@ def test_mistakes_have_a_line(source: str, message: str) -> None:
         ("movq %rax, %rbx", "AT&T syntax; only Intel syntax is understood"),
         ("mov $1, %eax", "AT&T syntax; only Intel syntax is understood"),
         ("mov rax, rbx:", "cannot be read"),
-        ("mov rax, @1", "cannot be read"),
-        (".ascii @", "a text stands in quotation marks"),
+        ("mov rax, @1", "unexpected character"),
+        (".align 4, @", "unexpected character"),
+        (".ascii abc", "a text stands in quotation marks"),
         (".set x", "a name, a comma and its value are needed"),
         (".org", "place out of range"),
         (".org 0x40000000", "place out of range"),
@@ -153,6 +154,7 @@ def test_sizes_may_have_names() -> None:
         assert assemble(source, "x.s", BASE).code.hex() == "909090000000f4"
     counted = "i = 1\n.rept 2\n.space i\nnop\ni = i + 1\n.endr"
     assert assemble(counted, "x.s", BASE).code.hex() == "0090000090"
+    assert assemble(".type a, @function\n.type b, %function\nhlt", "x.s", BASE).code == b"\xf4"
     assert assemble(f"mov rax, {'(' * 2000}1{')' * 2000}", "x.s", BASE).code
 
 

@@ -60,7 +60,7 @@ def _line_of(lines: list[str], path: Path) -> int | None:
         (HEAD + "```pause\nseconds = inf\n```\n", "x.md:9: seconds is a number from 0 to 60"),
         (HEAD + f"```pause\nseconds = {'9' * 5000}\n```\n", "x.md:9: too large a number"),
         (HEAD + f"```step\ntimes = 0x{'f' * 5000}\n```\n", "x.md:9: too large a number"),
-        (HEAD.replace("+++\n##", f"vary.n = [0x{'f' * 5000}]\n+++\n##"), "x.md:6: vary.n is a list"),
+        (HEAD.replace("+++\n##", f"vary={{n = [0x{'f' * 5000}]}}\n+++\n##"), "x.md:6: vary.n is a"),
         (HEAD.replace("+++\n##", "ram = 3000000\n+++\n##"), "x.md:6: ram is a multiple of 2 MiB"),
         (HEAD + "a\u2028\fb\n\n{1 +}\n", "x.md:10: no expression"),
         (HEAD + "```pause\nseconds = nan\n```\n", "x.md:9: seconds is a number from 0 to 60"),
