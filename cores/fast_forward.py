@@ -6,8 +6,9 @@ due. And it ends early enough for the screen: how long one may be follows from h
 
 from __future__ import annotations
 
+from .follow import LostError
 from .history import INTERVAL, History
-from .lead import SHORTEST, Lead, LostError
+from .lead import SHORTEST, Lead
 from .lockstep import Lockstep
 
 FIRST = 512
