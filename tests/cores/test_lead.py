@@ -8,7 +8,7 @@ from contextlib import closing
 import pytest
 from machine_lab import DATA, EXIT, RAM, TRAPS, needs_assembler, program, require
 
-from cores import lead
+from cores import follow, lead
 from cores.lead import Lead
 from cores.machine import Machine
 from cores.report import CoreReport, Divergence, Stop
@@ -138,7 +138,7 @@ def test_accessed_bits_do_not_tell(follower: str, led: list[int]) -> None:
 def test_a_page_misleads_once(follower: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A page that can never be equal, taken for what tells two passes apart, costs one stretch."""
     monkeypatch.setattr(lead, "PATIENCE_NS", 100_000_000)
-    monkeypatch.setattr(lead, "PASS_NS", 10_000)
+    monkeypatch.setattr(follow, "PASS_NS", 10_000)
     misled = []
     go = Lead._go
 
