@@ -186,7 +186,8 @@ def ring_words(m: MachineSnapshot) -> Row:
     if m.real_ring is None:
         return row((f"ring {m.ring}", "strong"), (", simulated", "dim"))
     if m.real_ring == m.ring:
-        return row((f"ring {m.ring}", "strong"), (", for real", "dim"))
+        how = ", guest mode" if kind(m.core) == "kvm" else ", for real"
+        return row((f"ring {m.ring}", "strong"), (how, "dim"))
     return row((f"ring {m.ring}", "strong"), (", really ", "dim"), (f"{m.real_ring}", "strong"))
 
 

@@ -36,7 +36,7 @@ def plan(width: int, height: int) -> Plan:
     columns = 3 if width >= 3 * GENERAL_WIDTH + 4 else 2 if width >= 2 * GENERAL_WIDTH + 1 else 1
     registers = -(-len(X86.general) // columns)
     beside = width >= columns * (GENERAL_WIDTH + 1) + SYSTEM_WIDTH and registers >= 8
-    ring_row = width < 46
+    ring_row = width < 48
     system_rows = 0 if beside else -(-len(X86.system) // system_per_row(width))
     if beside and registers < len(X86.system):
         system_rows = 1  # the selectors, under the columns
