@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 
-from cores.loader import load_program
-from cores.program import Program
-from cores.shipped import programs
+from cores.programs.loader import load_program
+from cores.programs.program import Program
+from cores.programs.shipped import programs
 
 FIRST = "hello"
 """The guest that is shown when nothing is asked for."""

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from cores import shipped
-from cores.assembler import assemble
-from cores.program import LOAD_ADDRESS
+from cores.programs import shipped
+from cores.programs.assembler.keystone import assemble
+from cores.programs.program import LOAD_ADDRESS
 
 
 def lesson_guests() -> list[Path]:

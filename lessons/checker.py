@@ -6,13 +6,13 @@ import contextlib
 from dataclasses import dataclass
 
 from cores.errors import InputError
+from lessons.format.parser import TERM, parse_file
+from lessons.format.script import Ask, Lesson, Note, Text
+from lessons.play.events import Broken, Kept, LeftOut
+from lessons.play.player import Player
+from lessons.play.stage import open_stage
 
 from . import glossary
-from .events import Broken, Kept, LeftOut
-from .parser import TERM, parse_file
-from .player import Player
-from .script import Ask, Lesson, Note, Text
-from .stage import open_stage
 
 
 @dataclass(frozen=True, slots=True)

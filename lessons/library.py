@@ -8,9 +8,8 @@ from functools import cache
 from pathlib import Path
 
 from cores.errors import InputError
-
-from .parser import parse_file
-from .script import Lesson
+from lessons.format.parser import parse_file
+from lessons.format.script import Lesson
 
 COURSE = Path(__file__).resolve().parent / "course"
 

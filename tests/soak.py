@@ -22,13 +22,14 @@ from collections.abc import Callable
 from pathlib import Path
 from time import monotonic
 
-from cores import registry, saved
+from cores.debugging import saved_session as saved
+from cores.debugging.live_session import LiveSession
+from cores.engines import registry
 from cores.errors import InputError, RingscopeError
-from cores.live import LiveSession
-from cores.loader import load_program
-from cores.program import Program
-from cores.session import Options
-from cores.shipped import ASSETS
+from cores.lockstep.session import Options
+from cores.programs.loader import load_program
+from cores.programs.program import Program
+from cores.programs.shipped import ASSETS
 
 PAGE = os.sysconf("SC_PAGE_SIZE")
 SLICE = 0.1

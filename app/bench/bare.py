@@ -109,9 +109,10 @@ class PtraceExits:
 @contextmanager
 def ptrace_exits() -> Iterator[PtraceExits]:
     """Raises UnavailableError where ptrace is refused."""
-    from cores.engines.ptrace import stub, sys_linux
+    from cores.engines.ptrace import linux as sys_linux
+    from cores.engines.ptrace import stub
     from cores.engines.ptrace.process import SYSCALL_NONE, USER_CS, USER_SS, VcpuProcess
-    from cores.ram import PAGE, Ram
+    from cores.pc.ram import PAGE, Ram
 
     ram, twin = Ram(PAGE), Ram(PAGE)
     ram.view[: len(OUT_FOR_EVER)] = OUT_FOR_EVER

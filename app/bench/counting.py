@@ -10,8 +10,8 @@ from functools import partial
 from time import perf_counter
 from typing import Any
 
-from cores.program import LOAD_ADDRESS, Program
-from cores.session import Options, start
+from cores.lockstep.session import Options, start
+from cores.programs.program import LOAD_ADDRESS, Program
 
 from . import guests
 from .figures import Limit, Result, Skipped, paired
@@ -93,7 +93,7 @@ def unicorn_stops(count: int) -> float:
 
 def counts() -> list[Result]:
     """Exact counts in a free run: what they cost."""
-    from cores.registry import availability
+    from cores.engines.registry import availability
 
     here = availability("interpreter")
     if not here.available:

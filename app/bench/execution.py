@@ -5,10 +5,10 @@ from __future__ import annotations
 from contextlib import ExitStack, closing
 from time import perf_counter
 
-from cores import registry
-from cores.machine import Machine
-from cores.program import Program
-from cores.session import Options, start
+from cores.engines import registry
+from cores.lockstep.session import Options, start
+from cores.machine.machine import Machine
+from cores.programs.program import Program
 
 from . import bare, guests
 from .figures import Limit, Result, Run, Skipped, alone, paired, pinned
@@ -54,7 +54,7 @@ def direct() -> list[Result]:
 
 def direct_kvm() -> list[Result]:
     """The same loop on KVM, for as many turns as take a tenth of a second. With hardware support it is
-    the CPU's own speed; a KVM without interprets ring 0 (cores/engines/kvm/probe.py)."""
+    the CPU's own speed; a KVM without interprets ring 0 (cores/engines/kvm/capabilities.py)."""
     name = "direct:kvm"
     if refusal := _refusal(name, "kvm"):
         return [refusal]

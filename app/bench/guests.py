@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 
-from cores.program import LOAD_ADDRESS, Program, Segment
+from cores.programs.program import LOAD_ADDRESS, Program, Segment
 
 
 def _program(name: str, code: str) -> Program:

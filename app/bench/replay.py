@@ -5,10 +5,10 @@ from __future__ import annotations
 import threading
 from dataclasses import replace
 
-from cores.breakpoints import Breakpoint
-from cores.live import LiveSession
-from cores.report import SessionSnapshot
-from cores.session import Options
+from cores.debugging.breakpoints import Breakpoint
+from cores.debugging.live_session import LiveSession
+from cores.lockstep.session import Options
+from cores.machine.report import SessionSnapshot
 
 from . import guests
 

@@ -9,10 +9,10 @@ from contextlib import closing
 from functools import partial
 from time import perf_counter
 
-from cores import registry
-from cores.history import INTERVAL, History
-from cores.lead import WARM_UP
-from cores.session import DEFAULT_CORES, Options, Session
+from cores.engines import registry
+from cores.lockstep.leader import WARM_UP
+from cores.lockstep.session import DEFAULT_CORES, Options, Session
+from cores.time_travel.history import INTERVAL, History
 
 from . import guests
 from .execution import machine, step_rate
@@ -116,8 +116,8 @@ def snapshot() -> list[Result]:
 _IN_A_PROCESS = """
 if {open}:
     from app.programs import load
-    from cores.live import LiveSession
-    from cores.session import Options
+    from cores.debugging.live_session import LiveSession
+    from cores.lockstep.session import Options
     session = LiveSession(load("primes", 16 << 20), Options())
     session.snapshot()
     if {run}:

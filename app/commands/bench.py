@@ -7,10 +7,10 @@ import json
 import sys
 from dataclasses import asdict
 
-from app import structured
 from app.bench import catalogue, table
 from app.bench.figures import Figure, Result, machine
 from app.main import OK
+from app.text import reports_json as structured
 from cores.errors import InputError
 
 

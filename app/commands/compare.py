@@ -5,11 +5,12 @@ from __future__ import annotations
 import argparse
 import json
 
-from app import plain, structured
 from app.main import DIVERGED, OK, UNAVAILABLE, complain
 from app.programs import load
-from cores.report import CompareReport
-from cores.session import compare
+from app.text import reports as plain
+from app.text import reports_json as structured
+from cores.lockstep.session import compare
+from cores.machine.report import CompareReport
 
 from .options import add_cores_option, add_machine_options, add_peers_option, options_from
 

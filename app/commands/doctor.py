@@ -8,9 +8,10 @@ import platform
 import sys
 from importlib.util import find_spec
 
-from app import plain, structured
 from app.main import OK, VERSION
-from cores import registry
+from app.text import reports as plain
+from app.text import reports_json as structured
+from cores.engines import registry
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

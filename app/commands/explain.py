@@ -5,11 +5,11 @@ from __future__ import annotations
 import argparse
 import json
 
-import app.plain as plain
-import app.structured as structured
+import app.text.reports as plain
+import app.text.reports_json as structured
 from app.main import OK
 from cores.errors import InputError
-from cores.x86 import sensitive
+from cores.x86.isa import sensitive
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -38,6 +38,6 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _is_ordinary(name: str) -> bool:
-    from cores.assembler import is_mnemonic
+    from cores.programs.assembler.keystone import is_mnemonic
 
     return bool(name.split()) and is_mnemonic(name.split()[0].lower())

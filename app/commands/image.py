@@ -6,8 +6,8 @@ import argparse
 
 from app.main import OK
 from app.programs import load
-from cores.bootimage import write_image
-from cores.devices.disk import SECTOR
+from cores.pc.boot.disk_image import write_image
+from cores.pc.devices.storage.disk import SECTOR
 
 from .options import add_ram_option
 

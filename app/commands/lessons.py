@@ -7,8 +7,8 @@ import textwrap
 
 from app.main import OK
 from lessons import progress
+from lessons.format.script import Ask, Lesson
 from lessons.library import course
-from lessons.script import Ask, Lesson
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from app.main import OK
 from cores.errors import InputError
-from lessons.parser import parse_file
+from lessons.format.parser import parse_file
 
 TEMPLATE = Path(__file__).resolve().parents[2] / "lessons" / "template"
 FILES = ("lesson.md", "guest.s")

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from app import terminal
 from app.programs import FIRST, load, path_of
-from cores.saved import is_saved
+from cores.debugging.saved_session import is_saved
 from lessons.library import find, is_lesson
 
 from . import compare, play

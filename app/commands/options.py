@@ -7,10 +7,10 @@ import difflib
 import os
 from dataclasses import dataclass
 
+from cores.engines.registry import ACCEPTED_NAMES
+from cores.lockstep.session import Options
+from cores.pc.platform import DEFAULT_RAM, LARGEST_RAM, MIB, SMALLEST_RAM
 from cores.peers import PEERS
-from cores.platform import DEFAULT_RAM, LARGEST_RAM, MIB, SMALLEST_RAM
-from cores.registry import ACCEPTED_NAMES
-from cores.session import Options
 
 _UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
 

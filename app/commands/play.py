@@ -7,14 +7,16 @@ import gc
 import os
 import sys
 
-from app import following, lesson_text, terminal
-from app.cast import Recording
-from app.lesson_plain import PlainPlay
+from app import terminal
 from app.main import OK
-from app.plain import clean
+from app.recording.asciicast import Recording
+from app.teacher import second_terminal as following
+from app.text import lesson as lesson_text
+from app.text.lesson_player import PlainPlay
+from app.text.reports import clean
 from cores.errors import InputError
 from lessons import library
-from lessons.script import Heading, Lesson, Note
+from lessons.format.script import Heading, Lesson, Note
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -54,7 +56,7 @@ def run(arguments: argparse.Namespace) -> int:
         raise InputError(error.strerror or str(error), arguments.record) from None
     with file:
         if in_interface and os.name == "posix":
-            from app import screen_cast
+            from app.recording import record_tui as screen_cast
 
             return screen_cast.record(lesson, file, _words(lesson, arguments))
         return _as_text(lesson, arguments, Recording(file, lesson.title, arguments.speed or 1.0))
@@ -89,7 +91,7 @@ def play(lesson: Lesson, seed: int | None = None, speed: float = 0.0) -> int:
         return OK
     gc.disable()  # until the first picture
     from app.tui.app import run_interface
-    from cores.session import Options
+    from cores.lockstep.session import Options
 
     return run_interface(None, Options(), lesson, seed, speed)
 

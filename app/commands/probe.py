@@ -5,10 +5,10 @@ from __future__ import annotations
 import argparse
 import json
 
-import app.plain as plain
-import app.structured as structured
+import app.text.reports as plain
+import app.text.reports_json as structured
 from app.main import OK
-from cores import ring3
+from cores.engines import ring3_survey as ring3
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

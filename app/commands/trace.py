@@ -5,11 +5,12 @@ from __future__ import annotations
 import argparse
 import json
 
-from app import plain, structured
 from app.main import OK, UNAVAILABLE, complain
 from app.programs import load
-from cores.report import CoreReport, Stop
-from cores.tracer import trace
+from app.text import reports as plain
+from app.text import reports_json as structured
+from cores.machine.report import CoreReport, Stop
+from cores.runs.trace import trace
 
 from .options import add_core_option, add_machine_options, options_from
 

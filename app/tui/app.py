@@ -1,7 +1,7 @@
 """The terminal interface.
 
-Textual's event loop has the main thread; the session has its own (app/worker.py). The screen takes
-the worker's newest snapshot thirty times a second; keys become commands in the worker's queue.
+Textual's event loop has the main thread; the session has its own (app/session_thread.py). The screen
+takes the worker's newest snapshot thirty times a second; keys become commands in the worker's queue.
 """
 
 from __future__ import annotations
@@ -21,23 +21,24 @@ from textual.app import App, SystemCommand
 from textual.binding import Binding, BindingType
 from textual.screen import Screen
 
-from app.worker import Opener, Worker, words
+from app.session_thread import Opener, Worker, words
+from app.tui import settings, signals
+from app.tui.guest_list import disk_of, shipped
+from app.tui.rows import screenshot_svg as picture
+from app.tui.rows.glyphs import for_this_terminal
+from app.tui.rows.theme import DEFAULT_THEME, themes
 from cores.errors import RingscopeError
 
-from . import picture, settings, signals
-from .glyphs import for_this_terminal
-from .guests import disk_of, shipped
 from .screens.editor import EditorScreen
 from .screens.home import Ability, HomeScreen, Probe
 from .screens.machines import MachinesScreen
 from .screens.session import SessionScreen
-from .theme import DEFAULT_THEME, themes
 from .widgets.keys import bindings
 
 if TYPE_CHECKING:
-    from cores.program import Program
-    from cores.session import Options
-    from lessons.script import Lesson
+    from cores.lockstep.session import Options
+    from cores.programs.program import Program
+    from lessons.format.script import Lesson
 
 OpenProgram = Callable[[str, str | None], Opener]
 """A path, and that of a data disk (None: as on the command line, else the one that a shipped guest
@@ -128,7 +129,7 @@ class RingscopeApp(App[int]):
     def show_lesson(self, lesson: Lesson, seed: int | None = None, speed: float = 0.0) -> None:
         """Begin a lesson over the home screen. seed: varies its questions' numbers. speed: it plays
         by itself, at so many times a reader's; 0: by key."""
-        from lessons.stage import open_stage
+        from lessons.play.stage import open_stage
 
         from .screens.lesson import LessonScreen
 
@@ -239,14 +240,14 @@ def _runner(screen: Screen[object], action: str) -> Callable[[], None]:
 
 def assemble(source: str, path: str) -> int:
     """The size of the image, in bytes. Raises InputError with the line of a mistake."""
-    from cores.loader import assemble_program
+    from cores.programs.loader import assemble_program
 
     return assemble_program(source.encode(), path).size
 
 
 def probe_cores() -> list[Ability]:
     """Which cores run here, and why not."""
-    from cores import registry
+    from cores.engines import registry
 
     found = []
     for core in registry.CORE_NAMES:
@@ -266,9 +267,9 @@ def interface(path: str | None, options: Options, program: Program | None = None
 
     def open_program(chosen: str, disk: str | None, known: Program | None = None) -> Opener:
         from app.programs import load
-        from cores.devices.disk import Disk
-        from cores.live import LiveSession
-        from cores.saved import is_saved, reopen
+        from cores.debugging.live_session import LiveSession
+        from cores.debugging.saved_session import is_saved, reopen
+        from cores.pc.devices.storage.disk import Disk
 
         if is_saved(chosen):
             return lambda: reopen(chosen)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from app.cast import reading_time
+from app.recording.asciicast import reading_time
 
 
 class Autoplay:

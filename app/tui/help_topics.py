@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from .glyphs import Glyphs
+from app.tui.rows.glyphs import Glyphs
 
 
 @dataclass(frozen=True, slots=True)

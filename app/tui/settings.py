@@ -14,7 +14,7 @@ from pathlib import Path
 
 from platformdirs import user_config_path
 
-from cores.files import replacing
+from cores.atomic_file import replacing
 
 
 @dataclass

@@ -2,7 +2,7 @@
 
 An engine is a mechanism. It owns no device, knows no lesson and decides nothing: it runs the
 guest's instructions until one of them cannot go on without the host, and returns one ``Exit``.
-The policy, what to do about it, is the VMM's (cores/vmm.py), and is the same for every engine;
+The policy, what to do about it, is the VMM's (cores/vmm/vmm.py), and is the same for every engine;
 so what differs between two panes on the screen differs by mechanism alone.
 
     cpu in, cpu out     ``step`` and ``run`` take the guest's ``VirtualCpu``: the engine enters the
@@ -32,8 +32,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from ..memory import PhysicalMemory
-from ..virtual_cpu import VirtualCpu
+from cores.pc.physical_memory import PhysicalMemory
+from cores.x86.virtual_cpu import VirtualCpu
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,7 +160,7 @@ class Traits:
     exact: steps one instruction at a time with correct state (KVM: where probed good).
     counts: ``run`` honours an instruction budget.
     native: the guest's instructions are executed by this host's CPU.
-    leads, follows: it has ``lead``, it has ``reach`` or counts (cores/lead.py).
+    leads, follows: it has ``lead``, it has ``reach`` or counts (cores/lockstep/leader.py).
     delivers: exceptions go to the guest's handlers without the VMM (KVM).
     intercepts: mnemonics that the engine does not execute as the platform demands; in exact mode
         the VMM completes them instead of stepping.
@@ -285,8 +285,8 @@ real ring 3 the page tables' U/S bit can tell nothing apart."""
 
 _BRIDGE = 0x5000_0000_0000 + 4096 * secrets.randbelow(1 << 31)
 BRIDGE = range(_BRIDGE, _BRIDGE + 3 * 4096)
-"""Addresses in both spaces that the VMM keeps for itself (cores/bridge.py), drawn anew in each run: the
-guest's pages are never mapped there."""
+"""Addresses in both spaces that the VMM keeps for itself (cores/vmm/faults/out_of_line.py), drawn anew
+in each run: the guest's pages are never mapped there."""
 
 
 class DeprivilegedEngine(Engine):
@@ -294,7 +294,7 @@ class DeprivilegedEngine(Engine):
 
     It has no page tables of the guest's: its address spaces are empty until the VMM maps into
     them, and an access to anything unmapped comes back as Fault(#PF). That makes the host's own
-    mappings a virtual TLB, which the VMM fills and drops (cores/shadow.py).
+    mappings a virtual TLB, which the VMM fills and drops (cores/vmm/shadow_tlb.py).
 
     Before entering, the engine loads general registers, RIP, FS and GS base, and of RFLAGS only
     ``native_flags(cpu)``; after, it copies back the same. The rest of ``cpu`` it never touches.
@@ -307,8 +307,9 @@ class DeprivilegedEngine(Engine):
     """Textbook trap-and-emulate: ``run`` lets pass whatever does not trap. The VMM sets it."""
 
     def patched_twin(self) -> memoryview | None:
-        """A second memory as large as RAM, which free mode executes patched code from (cores/patch.py);
-        None: this engine finds sensitive instructions by itself, and returns Intercept at them."""
+        """A second memory as large as RAM, which free mode executes patched code from
+        (cores/vmm/patching/patcher.py); None: this engine finds sensitive instructions by itself, and
+        returns Intercept at them."""
         return None
 
     hides_code: bool = False

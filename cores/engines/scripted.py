@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from ..memory import PhysicalMemory
-from ..virtual_cpu import VirtualCpu
+from cores.pc.physical_memory import PhysicalMemory
+from cores.x86.virtual_cpu import VirtualCpu
+
 from ..x86.registers import GPR_NAMES
 from .base import BUDGET_SPENT, INTERRUPTED, STEPPED, DeprivilegedEngine, Engine, Exit, Traits
 

@@ -7,7 +7,7 @@ exceptions.py  the vector table, and the frames on the supervisor's stack
 branches.py    where a jump leads
 engine.py      Unicorn executes one instruction
 monitor.py     what to do when it could not; begin to read at ``step``
-machine.py     all of these together, as ``cores.machine.Machine`` looks from outside
+machine.py     all of these together, as ``cores.machine.machine.Machine`` looks from outside
 picture.py     a moment of it, for the screen
 session.py     what the commands and the interface do with it
 

@@ -10,8 +10,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..program import M68K_DEVICES
-from ..ram import Ram
+from cores.pc.ram import Ram
+from cores.programs.program import M68K_DEVICES
+
 from .exceptions import M68kException, Vector
 from .registers import MASK24
 

@@ -20,9 +20,10 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass
 
-from ..engines import unicorn_native
+from cores.engines.unicorn import capi as unicorn_native
+from cores.engines.unicorn.capi import ARCH_M68K, CPU_M68000, MODE_BIG_ENDIAN, Unicorn
+
 from ..engines.base import Failed, Traits
-from ..engines.unicorn_native import ARCH_M68K, CPU_M68000, MODE_BIG_ENDIAN, Unicorn
 from ..errors import UnavailableError
 from .bus import DEVICES, Bus
 from .exceptions import LAST_TRAP, M68kException, Vector

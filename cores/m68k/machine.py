@@ -1,4 +1,4 @@
-"""A 68000 with its program. From outside it looks like ``cores.machine.Machine``."""
+"""A 68000 with its program. From outside it looks like ``cores.machine.machine.Machine``."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ import hashlib
 from dataclasses import dataclass
 from time import perf_counter
 
-from ..program import M68K_DEVICES, Program
-from ..ram import Ram
-from ..report import CoreReport, MachineSnapshot, Stop
-from . import picture
+from cores.m68k import disassembly as picture
+from cores.machine.report import CoreReport, MachineSnapshot, Stop
+from cores.pc.ram import Ram
+from cores.programs.program import M68K_DEVICES, Program
+
 from .bus import Bus, BusState
 from .engine import M68kEngine
 from .exceptions import Vector

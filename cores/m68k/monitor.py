@@ -11,9 +11,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from cores.machine.report import Stop
+from cores.vmm.trace import Trace
+
 from ..engines.base import Failed
-from ..report import Stop
-from ..trace import Trace
 from .branches import jump
 from .bus import Bus
 from .decode import LONGEST, M68kInstruction, decode
@@ -167,7 +168,7 @@ class Monitor:
     def _illegal(self, insn: M68kInstruction) -> None:
         raise M68kException(Vector.ILLEGAL_INSTRUCTION)
 
-    # Going back (cores/history.py)
+    # Going back (cores/time_travel/history.py)
 
     def save(self) -> MonitorState:
         return MonitorState(self.instructions, self.deliveries, self._opcode, self.stop, self.reason)

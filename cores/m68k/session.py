@@ -1,6 +1,7 @@
 """A session with the foreign machine: one core runs it, so there is nothing to compare.
 
-``run`` is for `compare`, ``trace`` for `trace`, ``ForeignSession`` for the interface (app/worker.py).
+``run`` is for `compare`, ``trace`` for `trace`, ``ForeignSession`` for the interface
+(app/session_thread.py).
 """
 
 from __future__ import annotations
@@ -9,19 +10,20 @@ import contextlib
 from collections.abc import Iterator
 from time import perf_counter
 
-from .. import registry
-from ..breakpoints import AtAddress, Breakpoint
+from cores.debugging.breakpoints import AtAddress, Breakpoint
+from cores.debugging.edits import Poke
+from cores.engines import registry
+from cores.inspection.views import CodeLook, CodeSight, Look, MemoryLook, MemorySight, Sight
+from cores.lockstep.session import DEFAULT_CORES, DEFAULT_SECONDS, DEFAULT_STEPS, Absent, Options
+from cores.m68k.disassembly import code
+from cores.machine.report import CoreReport, ExitLine, MachineSnapshot, SessionSnapshot, StepLine, Stop
+from cores.programs.program import Program
+from cores.time_travel.history import Past
+from cores.x86.isa.instruction import Reason
+
 from ..errors import InputError, UnavailableError
-from ..history import Past
-from ..look import CodeLook, CodeSight, Look, MemoryLook, MemorySight, Sight
-from ..poke import Poke
-from ..program import Program
-from ..report import CoreReport, ExitLine, MachineSnapshot, SessionSnapshot, StepLine, Stop
-from ..session import DEFAULT_CORES, DEFAULT_SECONDS, DEFAULT_STEPS, Absent, Options
-from ..x86.instruction import Reason
 from .decode import text
 from .machine import CORE, REFUSAL, M68kMachine, M68kState
-from .picture import code
 
 NO_BUDGET = 1 << 62
 NOWHERE: frozenset[Breakpoint] = frozenset()
@@ -91,7 +93,7 @@ def _changes(machine: M68kMachine, before: tuple[int, ...]) -> dict[str, int | b
 
 
 class ForeignSession:
-    """The foreign machine under a user's hands; see ``cores.live.LiveSession``."""
+    """The foreign machine under a user's hands; see ``cores.debugging.live_session.LiveSession``."""
 
     def __init__(self, program: Program, options: Options) -> None:
         self._program = program

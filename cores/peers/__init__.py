@@ -11,10 +11,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from ..bootimage import CYLINDER, write_image
+from cores.machine.report import CompareReport, CoreReport, Stop
+from cores.pc.boot.disk_image import CYLINDER, write_image
+from cores.programs.program import Program
+
 from ..errors import UnavailableError
-from ..program import Program
-from ..report import CompareReport, CoreReport, Stop
 from .base import UNREAD, Guest, Outcome, Peer
 from .bochs import Bochs
 from .qemu import Qemu

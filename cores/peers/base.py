@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Protocol
 
-from ..devices.vga import SIZE, Vga
-from ..report import Stop
+from cores.machine.report import Stop
+from cores.pc.devices.vga import SIZE, Vga
 
 POLL = 0.02
 """Seconds between two looks at a peer."""

@@ -17,8 +17,9 @@ from functools import cache
 from pathlib import Path
 from time import monotonic, sleep
 
+from cores.machine.report import Stop
+
 from ..errors import UnavailableError
-from ..report import Stop
 from .base import FIRMWARE, POLL, SCREEN_SIZE, Guest, Outcome, ask, read, read_screen, started
 from .bochs_input import Typist
 

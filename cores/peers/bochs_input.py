@@ -11,7 +11,7 @@ import socket
 import struct
 import tty
 
-from ..devices.scancodes import Event, stroke
+from cores.pc.devices.scancodes import Event, stroke
 
 KEYSYMS = {"shift": 0xFFE1, "ctrl": 0xFFE3, "enter": 0xFF0D, "backspace": 0xFF08, "tab": 0xFF09,
            "escape": 0xFF1B}  # fmt: skip

@@ -18,9 +18,10 @@ import threading
 from contextlib import closing
 from time import monotonic, sleep
 
-from ..devices.scancodes import encode, stroke
+from cores.machine.report import Stop
+from cores.pc.devices.scancodes import encode, stroke
+
 from ..errors import EngineError, UnavailableError
-from ..report import Stop
 from .base import FIRMWARE, POLL, SCREEN_SIZE, Guest, Outcome, ask, read, read_screen, started
 
 PROGRAM = "qemu-system-x86_64"

@@ -27,17 +27,17 @@ from pathlib import Path
 import pytest
 from _pytest.mark import ParameterSet
 
-from cores import registry
+from cores.engines import registry
 from cores.engines.base import DeprivilegedEngine
 from cores.errors import EngineError
-from cores.loader import assemble_program
-from cores.lockstep import Lockstep
-from cores.machine import Machine
-from cores.program import Program
-from cores.report import Stop
-from cores.session import Options, start
-from cores.trace import ExitEvent
-from cores.x86.instruction import Reason
+from cores.lockstep.comparison import Lockstep
+from cores.lockstep.session import Options, start
+from cores.machine.machine import Machine
+from cores.machine.report import Stop
+from cores.programs.loader import assemble_program
+from cores.programs.program import Program
+from cores.vmm.trace import ExitEvent
+from cores.x86.isa.instruction import Reason
 from cores.x86.registers import VECTOR_NAMES
 
 HERE = Path(__file__).parent
@@ -302,6 +302,6 @@ def native_hides_code() -> bool:
 
 
 def skip_unless_assembled() -> pytest.MarkDecorator:
-    from cores import assembler
+    from cores.programs.assembler import keystone as assembler
 
     return pytest.mark.skipif(not assembler.installed(), reason="Keystone is not installed")

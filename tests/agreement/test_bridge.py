@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from agreement_lab import GUESTS, free, lockstep, named, program, skip_unless_assembled
 
-from cores import registry
+from cores.engines import registry
 from cores.engines.base import BRIDGE
 
 pytestmark = [skip_unless_assembled(), pytest.mark.usefixtures("nothing_mapped")]

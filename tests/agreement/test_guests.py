@@ -13,13 +13,13 @@ from agreement_lab import kvm_is_whole
 
 from assets import genesis
 from assets.disks.build import IMAGE, contents, image
-from cores import ring3
-from cores.loader import load_program
-from cores.registry import CORE_NAMES, availability
-from cores.report import CompareReport, CoreReport, ExitLine, Stop
-from cores.session import Options, compare
-from cores.shipped import ASSETS
-from cores.tracer import trace
+from cores.engines import ring3_survey as ring3
+from cores.engines.registry import CORE_NAMES, availability
+from cores.lockstep.session import Options, compare
+from cores.machine.report import CompareReport, CoreReport, ExitLine, Stop
+from cores.programs.loader import load_program
+from cores.programs.shipped import ASSETS
+from cores.runs.trace import trace
 
 SWAPPED = """\
 filled:   16 faults, 0 pages read, 12 written

@@ -8,15 +8,16 @@ from dataclasses import replace
 import pytest
 from agreement_lab import BUDGET, GUESTS, cores, named, program, skip_unless_assembled
 
-from cores import lead
-from cores.lead import Lead
-from cores.report import CoreReport
-from cores.session import Session
+from cores.lockstep import leader as lead
+from cores.lockstep.leader import Lead
+from cores.lockstep.session import Session
+from cores.machine.report import CoreReport
 
 pytestmark = skip_unless_assembled()
 
 UNDEFINED = "flags_of_locked_instructions"
-"""Prints flags that are undefined: a step settles them (cores/x86/undefined.py), a stretch cannot."""
+"""Prints flags that are undefined: a step settles them (cores/x86/isa/undefined_results.py), a stretch
+cannot."""
 
 
 def compared(guest: str, names: list[str]) -> list[CoreReport]:

@@ -11,13 +11,13 @@ from test_guests import CASES
 from assets.disks.build import IMAGE
 from cores import peers
 from cores.errors import UnavailableError
-from cores.loader import assemble_program, load_program
+from cores.lockstep.session import Options, compare
+from cores.machine.report import CoreReport, Stop
 from cores.peers import PEERS, differences, qemu
 from cores.peers.base import UNREAD
-from cores.program import Program
-from cores.report import CoreReport, Stop
-from cores.session import Options, compare
-from cores.shipped import ASSETS
+from cores.programs.loader import assemble_program, load_program
+from cores.programs.program import Program
+from cores.programs.shipped import ASSETS
 
 SECONDS = 20.0
 BESIDE_PORTS = {"driver.s": "it reads by the paravirtual disk, which no PC has"}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import HealthCheck, given, settings
 
-from cores import assembler
+from cores.programs.assembler import keystone as assembler
 from tests.fuzz.campaign import cores_here, run
 from tests.fuzz.straightline import floating_programs, programs
 

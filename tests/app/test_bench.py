@@ -9,8 +9,8 @@ import pytest
 from app.bench import catalogue, figures, guests, table
 from app.bench.figures import Figure, Limit, Skipped, Spread
 from app.main import main
-from cores import registry
-from cores.x86.decode import decode, text
+from cores.engines import registry
+from cores.x86.isa.decoder import decode, text
 
 
 def test_each_measurement_is_where_the_catalogue_says() -> None:

@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 
 from app.main import COMMANDS, VERSION, main
-from cores import assembler, registry
+from cores.engines import registry
+from cores.programs.assembler import keystone as assembler
 
 ROOT = Path(__file__).resolve().parents[2]
 HELLO = str(ROOT / "assets/guests/hello.s")

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from app import plain, structured
 from app.commands.compare import exit_code
-from cores.registry import Availability
-from cores.report import CompareReport, CoreReport, Divergence, ExitLine, StepLine, Stop
+from app.text import reports as plain
+from app.text import reports_json as structured
+from cores.engines.registry import Availability
+from cores.machine.report import CompareReport, CoreReport, Divergence, ExitLine, StepLine, Stop
 
 RAN = CoreReport(
     core="interpreter", engine="Unicorn 2.1.4", available=True, reason=None, stop=Stop.EXIT,

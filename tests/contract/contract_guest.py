@@ -8,15 +8,15 @@ from dataclasses import dataclass
 import pytest
 
 from cores.engines.base import STEPPED, DeprivilegedEngine, Engine, Exit, Failed
-from cores.memory import HOLE, PhysicalMemory
-from cores.platform import INITIAL_FPU, boot
-from cores.program import Program, Segment
-from cores.ram import Ram
-from cores.virtual_cpu import VirtualCpu
+from cores.pc.physical_memory import HOLE, PhysicalMemory
+from cores.pc.platform import INITIAL_FPU, boot
+from cores.pc.ram import Ram
+from cores.programs.program import Program, Segment
+from cores.x86.virtual_cpu import VirtualCpu
 
 ENGINES = {
-    "interpreter": "cores.engines.unicorn:InterpreterEngine",
-    "trap:portable": "cores.engines.portable:PortableTrapEngine",
+    "interpreter": "cores.engines.unicorn.interpreter:InterpreterEngine",
+    "trap:portable": "cores.engines.portable.engine:PortableTrapEngine",
     "trap:native": "cores.engines.ptrace.engine:PtraceEngine",
     "kvm": "cores.engines.kvm.engine:KvmEngine",
 }

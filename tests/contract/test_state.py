@@ -6,7 +6,7 @@ import struct
 
 from contract_guest import CODE, DATA, Guest, open_guest
 
-from cores.platform import INITIAL_FPU
+from cores.pc.platform import INITIAL_FPU
 from cores.x86.registers import FS, RAX
 
 

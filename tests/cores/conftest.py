@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from cores.lead import Lead
+from cores.lockstep.leader import Lead
 
 
 @pytest.fixture
 def led(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """The instructions of each stretch that machines have been led over (cores/lead.py)."""
+    """The instructions of each stretch that machines have been led over (cores/lockstep/leader.py)."""
     stretches: list[int] = []
     go = Lead._go
 

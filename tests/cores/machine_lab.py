@@ -7,11 +7,12 @@ from contextlib import closing, contextmanager
 
 import pytest
 
-from cores import assembler, registry
-from cores.loader import assemble_program
-from cores.machine import Machine
-from cores.program import Program
-from cores.session import Options, start
+from cores.engines import registry
+from cores.lockstep.session import Options, start
+from cores.machine.machine import Machine
+from cores.programs.assembler import keystone as assembler
+from cores.programs.loader import assemble_program
+from cores.programs.program import Program
 
 CORES = registry.CORE_NAMES
 TRAPS = ("trap:native", "trap:portable")

@@ -16,7 +16,6 @@ from pathlib import Path
 
 import pytest
 
-from cores import assembler
 from cores.engines.base import (
     INTERRUPTED,
     KERNEL_SPACE,
@@ -26,14 +25,14 @@ from cores.engines.base import (
     Failed,
     Fault,
 )  # fmt: skip
-from cores.engines.ptrace import stub
-from cores.engines.ptrace import sys_linux as linux
+from cores.engines.ptrace import linux, stub
 from cores.engines.ptrace.engine import PtraceEngine
 from cores.engines.ptrace.process import STOPPED_STEP, VcpuProcess
-from cores.loader import assemble_program
-from cores.memory import PhysicalMemory
-from cores.ram import PAGE, Ram
-from cores.virtual_cpu import VirtualCpu
+from cores.pc.physical_memory import PhysicalMemory
+from cores.pc.ram import PAGE, Ram
+from cores.programs.assembler import keystone as assembler
+from cores.programs.loader import assemble_program
+from cores.x86.virtual_cpu import VirtualCpu
 
 CODE, DATA = 0x100000, 0x200000
 SYSCALL = b"\x0f\x05"
@@ -292,9 +291,9 @@ import sys
 sys.path.insert(0, {root!r})
 from cores.engines.ptrace.engine import PtraceEngine
 from cores.engines.base import USER_SPACE
-from cores.memory import PhysicalMemory
-from cores.ram import Ram
-from cores.virtual_cpu import VirtualCpu
+from cores.pc.physical_memory import PhysicalMemory
+from cores.pc.ram import Ram
+from cores.x86.virtual_cpu import VirtualCpu
 ram = Ram(2 << 20)
 ram.view[0x100000:0x100002] = b"\\xeb\\xfe"
 engine = PtraceEngine()
@@ -376,8 +375,8 @@ def test_the_tracer_s_end_is_enough() -> None:
 UNICORN = """
 import sys
 sys.path.insert(0, {root!r})
-from cores.program import Program, Segment
-from cores.session import Options, compare
+from cores.programs.program import Program, Segment
+from cores.lockstep.session import Options, compare
 code = bytes.fromhex({code!r})
 program = Program("-", "flat", 0x100000, (Segment(0x100000, code, len(code)),), "")
 for free in (False, True):

@@ -18,12 +18,13 @@ from pathlib import Path
 
 import pytest
 
-from cores import registry, saved
+from cores.debugging import saved_session as saved
+from cores.debugging.live_session import LiveSession
+from cores.engines import registry
 from cores.errors import InputError
-from cores.live import LiveSession
-from cores.program import Program, Segment
-from cores.report import Stop
-from cores.session import Options, Session
+from cores.lockstep.session import Options, Session
+from cores.machine.report import Stop
+from cores.programs.program import Program, Segment
 
 ROOT = Path(__file__).resolve().parents[2]
 PATIENCE = 20.0

@@ -18,13 +18,14 @@ from time import perf_counter
 import hostile
 import pytest
 
-import cores.patience
-from cores import assembler, registry
+import cores.deadline
+from cores.engines import registry
 from cores.errors import InputError
-from cores.loader import load_program
-from cores.program import Program, Segment
-from cores.report import CoreReport, Stop
-from cores.session import Options, compare
+from cores.lockstep.session import Options, compare
+from cores.machine.report import CoreReport, Stop
+from cores.programs.assembler import keystone as assembler
+from cores.programs.loader import load_program
+from cores.programs.program import Program, Segment
 
 MIB = 1 << 20
 MARGIN = 8.0
@@ -277,7 +278,7 @@ LESSONS = Path(__file__).parents[2] / "lessons/course"
 
 def test_damaged_lessons(tmp_path: Path) -> None:
     """Lessons with lines lost, doubled, moved or full of noise are refused in words, or read."""
-    from lessons import parser
+    from lessons.format import parser
 
     source = random.Random(7)
     for good in sorted(LESSONS.glob("*.md")):

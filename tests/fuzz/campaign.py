@@ -11,17 +11,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 
-from cores import registry
+from cores.engines import registry
 from cores.errors import EngineError, InputError
-from cores.loader import assemble_program
-from cores.lockstep import Lockstep
-from cores.machine import ACCESSED_AND_DIRTY, Machine
-from cores.program import Program
-from cores.report import Divergence, Stop
-from cores.session import Options, start
-from cores.x86.instruction import Reason
-from cores.x86.paging import PAGE
-from cores.x86.tables import table_pages
+from cores.lockstep.comparison import Lockstep
+from cores.lockstep.session import Options, start
+from cores.machine.machine import ACCESSED_AND_DIRTY, Machine
+from cores.machine.report import Divergence, Stop
+from cores.programs.loader import assemble_program
+from cores.programs.program import Program
+from cores.x86.isa.instruction import Reason
+from cores.x86.mmu.paging import PAGE
+from cores.x86.mmu.table_pages import table_pages
 
 from . import straightline
 from .known import known

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from cores.report import Divergence
+from cores.machine.report import Divergence
 
 
 @dataclass(frozen=True)
@@ -148,20 +148,20 @@ TABLE: tuple[Known, ...] = (
     ),
     Known(
         "Free mode without protection keys: code read as data shows the patches",
-        "Execute-only pages need them; elsewhere the twin can be read (cores/patch.py).",
+        "Execute-only pages need them; elsewhere the twin can be read (cores/vmm/patching/patcher.py).",
         "SDM vol. 3, 4.6.2.",
     ),
     Known(
         "Free mode without protection keys: what a branch trusted already reaches, or a RET from a "
         "stack of addresses, and was never looked at, runs as on the host",
         "To catch each of these branches for ever would cost 40 us a call; the run's notes say so.",
-        "cores/patch.py, TRUST.",
+        "cores/vmm/patching/patcher.py, TRUST.",
     ),
     Known(
         "Free mode: code changed in a page that was long written as data runs unlooked at until the "
         "next exit",
         "Such a page is writable and executable at once; a fault at each store would cost 100 us.",
-        "cores/patch.py, shared pages; noted when it happens.",
+        "cores/vmm/patching/patcher.py, shared pages; noted when it happens.",
     ),
     Known(
         "KVM on a host without VT-x or AMD-V: page-crossing stores done by half, a fault on the way to "

@@ -12,19 +12,20 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from cores import assembly, elf
-from cores.dialect import complaint, mnemonic, operands
 from cores.errors import InputError, RingscopeError
-from cores.memory import PhysicalMemory
-from cores.platform import DEFAULT_RAM, LOAD_ADDRESS
-from cores.ram import Ram
-from cores.shipped import ASSETS
-from cores.virtual_cpu import VirtualCpu
-from cores.x86.decode import Truncated, decode, text
+from cores.pc.physical_memory import PhysicalMemory
+from cores.pc.platform import DEFAULT_RAM, LOAD_ADDRESS
+from cores.pc.ram import Ram
+from cores.programs import elf
+from cores.programs.assembler import parser as assembly
+from cores.programs.assembler.dialect import complaint, mnemonic, operands
+from cores.programs.shipped import ASSETS
 from cores.x86.faults import GuestFault
-from cores.x86.paging import Mmu, walk
+from cores.x86.isa.decoder import Truncated, decode, text
+from cores.x86.mmu.paging import Mmu, walk
 from cores.x86.registers import Vector
-from lessons.parser import parse_text
+from cores.x86.virtual_cpu import VirtualCpu
+from lessons.format.parser import parse_text
 
 ROOT = Path(__file__).parents[2]
 TABLES = 0x4000

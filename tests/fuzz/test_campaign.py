@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from cores import assembler
+from cores.programs.assembler import keystone as assembler
 from tests.fuzz.campaign import (
     LEVELS,
     REGRESSIONS,

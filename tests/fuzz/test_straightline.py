@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from straightline import floating, floating_programs, integer, programs
 
-from cores import assembler
-from cores.x86.decode import decode
-from cores.x86.instruction import Instruction, Sensitivity
+from cores.programs.assembler import keystone as assembler
+from cores.x86.isa.decoder import decode
+from cores.x86.isa.instruction import Instruction, Sensitivity
 
 pytestmark = pytest.mark.skipif(not assembler.installed(), reason="Keystone is not installed")
 

@@ -9,11 +9,11 @@ import unicorn
 from straightline import floating, integer
 from unicorn import x86_const
 
-from cores import assembler
-from cores.virtual_cpu import VirtualCpu
-from cores.x86.decode import decode, text
+from cores.programs.assembler import keystone as assembler
+from cores.x86.isa.accesses import accesses
+from cores.x86.isa.decoder import decode, text
 from cores.x86.registers import GPR_NAMES
-from cores.x86.touched import accesses
+from cores.x86.virtual_cpu import VirtualCpu
 
 pytestmark = pytest.mark.skipif(not assembler.installed(), reason="Keystone is not installed")
 

@@ -8,14 +8,15 @@ from pathlib import Path
 import pytest
 
 from assets.build import lesson_guests
-from cores import registry, shipped
-from cores.assembler import assemble
-from cores.program import LOAD_ADDRESS
+from cores.engines import registry
+from cores.programs import shipped
+from cores.programs.assembler.keystone import assemble
+from cores.programs.program import LOAD_ADDRESS
 from lessons import glossary
 from lessons.checker import check
+from lessons.format.parser import parse_file
+from lessons.format.script import Ask, Heading, Note, Text
 from lessons.library import course_files, find
-from lessons.parser import parse_file
-from lessons.script import Ask, Heading, Note, Text
 
 FILES = course_files()
 TEMPLATE = Path(glossary.FILE).parent / "template" / "lesson.md"

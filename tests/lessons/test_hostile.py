@@ -10,9 +10,9 @@ import pytest
 from app.main import main
 from cores.errors import InputError
 from lessons.checker import check
-from lessons.expressions import ExpressionError, parse
+from lessons.format.expressions import ExpressionError, parse
+from lessons.format.parser import parse_file, parse_text
 from lessons.library import course_files
-from lessons.parser import parse_file, parse_text
 
 HEAD = '+++\ntitle = "T"\nsummary = "S"\nminutes = 5\nguest = "hello"\n+++\n## One\n'
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import textwrap
 from typing import TYPE_CHECKING
 
-from ..guests import Guest
-from ..rows import EMPTY, Row, boxed, fit, printable, row
+from app.tui.guest_list import Guest
+from app.tui.rows.rows import EMPTY, Row, boxed, fit, printable, row
+
 from ..widgets.line_view import LineView
 
 if TYPE_CHECKING:
-    from lessons.script import Lesson
+    from lessons.format.script import Lesson
 
 INDENT = 2
 """Blanks before a line that keep it a line of its own: a table, a list."""

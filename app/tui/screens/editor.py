@@ -11,11 +11,11 @@ from textual.message import Message
 from textual.screen import Screen
 from textual.widgets import TextArea
 
+from app.tui.rows.rows import EMPTY, Row, fit, printable, row
+from cores.atomic_file import replacing
 from cores.errors import InputError
-from cores.files import replacing
 
 from .. import help_topics
-from ..rows import EMPTY, Row, fit, printable, row
 from ..widgets.assembly_area import AssemblyArea
 from ..widgets.keys import Hint, Keys
 from ..widgets.line_view import LineView

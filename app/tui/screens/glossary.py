@@ -8,11 +8,11 @@ from textual.app import ComposeResult
 from textual.binding import BindingType
 from textual.widgets import OptionList, Static
 
-from app.lesson_text import plain
+from app.text.lesson import plain
+from app.tui.rows.glyphs import UNICODE
 from lessons import glossary
 
 from .. import help_topics
-from ..glyphs import UNICODE
 from .help import HelpSheet
 from .pick import Pick
 

@@ -10,9 +10,10 @@ from typing import ClassVar
 
 from textual.binding import BindingType
 
-from ..glyphs import Glyphs
+from app.tui.rows.glyphs import Glyphs
+from app.tui.rows.rows import EMPTY, Row, fit, row
+
 from ..help_topics import KEYS, TOPICS, Topic, marks
-from ..rows import EMPTY, Row, fit, row
 from .sheet import Page, Sheet
 
 WIDTH = 72

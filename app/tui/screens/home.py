@@ -19,13 +19,13 @@ from textual.widgets import OptionList
 from textual.widgets.option_list import Option
 
 from app.programs import FIRST
+from app.tui.guest_list import Guest, shipped
+from app.tui.rows.glyphs import UNICODE, Glyphs
+from app.tui.rows.machine_parts import KINDS, kind
+from app.tui.rows.rows import EMPTY, Row, boxed, fit, printable, row, row_width
 from cores.errors import RingscopeError
 
 from .. import help_topics
-from ..glyphs import UNICODE, Glyphs
-from ..guests import Guest, shipped
-from ..machine_parts import KINDS, kind
-from ..rows import EMPTY, Row, boxed, fit, printable, row, row_width
 from ..widgets.keys import Hint, Keys
 from ..widgets.line_view import LineView
 from .about import About
@@ -33,7 +33,7 @@ from .ask import Ask
 from .help import HelpSheet
 
 if TYPE_CHECKING:
-    from lessons.script import Lesson
+    from lessons.format.script import Lesson
 
 HINTS: list[Hint] = [
     ("Enter", "run", "run_chosen"),

@@ -1,8 +1,8 @@
 """A lesson over the machines: it speaks, moves them, and asks. The machines stay the reader's: every
 key works, and Enter comes back to the lesson's own place.
 
-The player (lessons/player.py) lives in the worker's thread, with the session that it drives; what it
-says is handed over as a list that only grows.
+The player (lessons/play/player.py) lives in the worker's thread, with the session that it drives; what
+it says is handed over as a list that only grows.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from typing import ClassVar, cast
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 
-from app.reading import Reading
-from app.worker import SLICE, AnySession, Worker, words
-from lessons.events import Asked, Begun, Event, Looked, Shown
-from lessons.player import Player
-from lessons.script import Lesson
-from lessons.stage import AnyStage
-from lessons.values import short
+from app.session_thread import SLICE, AnySession, Worker, words
+from app.teacher.reader import Reading
+from lessons.format.script import Lesson
+from lessons.play.events import Asked, Begun, Event, Looked, Shown
+from lessons.play.player import Player
+from lessons.play.stage import AnyStage
+from lessons.play.values import short
 
 from .. import help_topics
 from ..autoplay import Autoplay

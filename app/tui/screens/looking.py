@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from app import narration
-from app.worker import Worker
-from cores import breakpoints
-from cores.look import CodeLook, CodeSight
-from cores.report import CodeLine, MachineSnapshot
+from app.session_thread import Worker
+from app.text import narration
+from app.tui.rows.exits import VIEWS, Events
+from app.tui.rows.machine_parts import cursor_line
+from app.tui.rows.registers import program_counter
+from app.tui.rows.rows import Row, printable, row
+from cores.debugging import breakpoints
+from cores.inspection.views import CodeLook, CodeSight
+from cores.machine.report import CodeLine, MachineSnapshot
 from cores.x86.registers import STATE_NAMES
 
-from ..machine_parts import cursor_line
-from ..register_file import program_counter
-from ..rows import Row, printable, row
 from ..settings import Settings
-from ..switch_rows import VIEWS, Events
 from ..widgets.inside import Inside
 from ..widgets.keys import Hint, Keys
 from ..widgets.machine_pane import MachinePane

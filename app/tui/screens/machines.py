@@ -12,15 +12,15 @@ from textual.containers import Horizontal
 from textual.message import Message
 from textual.timer import Timer
 
-from app.worker import Worker, alive
-from cores.look import EventsLook, EventsSight, Look
-from cores.report import MachineSnapshot, SessionSnapshot, Stop
+from app.session_thread import Worker, alive
+from app.tui.rows.exits import VIEWS, Events
+from app.tui.rows.machine_parts import View, kind
+from cores.inspection.views import EventsLook, EventsSight, Look
+from cores.machine.report import MachineSnapshot, SessionSnapshot, Stop
 
 from .. import help_topics
 from ..help_topics import Topic
-from ..machine_parts import View, kind
 from ..settings import Settings
-from ..switch_rows import VIEWS, Events
 from ..widgets.banner import Banner
 from ..widgets.inside import Inside
 from ..widgets.keys import Hint, Keys

@@ -9,12 +9,13 @@ from pathlib import PurePath
 from textual.message import Message
 from textual.screen import Screen
 
-from app.worker import AnySession, Worker, words
-from cores import breakpoints, poke
+from app.session_thread import AnySession, Worker, words
+from app.tui.rows.glyphs import UNICODE, Glyphs
+from cores.debugging import breakpoints
+from cores.debugging import edits as poke
 from cores.errors import InputError
-from cores.report import SessionSnapshot
+from cores.machine.report import SessionSnapshot
 
-from ..glyphs import UNICODE, Glyphs
 from ..settings import Settings
 from .ask import Ask
 
@@ -276,8 +277,8 @@ class SessionScreen(Screen[None]):
 
 def _saved(session: AnySession, path: str) -> str:
     """Why it cannot be saved, "" when it has been. A refusal is no failure of the session's."""
-    from cores import saved
-    from cores.live import LiveSession
+    from cores.debugging import saved_session as saved
+    from cores.debugging.live_session import LiveSession
 
     if not isinstance(session, LiveSession):
         return "only sessions of x86 machines can be saved"

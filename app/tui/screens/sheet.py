@@ -10,10 +10,10 @@ from textual import events
 from textual.app import ComposeResult
 from textual.binding import BindingType
 
-from app.narration import Card
-from cores.look import Around
+from app.text.narration import Card
+from app.tui.rows.rows import Row, boxed, fit, printable, row
+from cores.inspection.views import Around
 
-from ..rows import Row, boxed, fit, printable, row
 from ..widgets.line_view import LineView
 from .over import Over
 

@@ -8,7 +8,7 @@ from rich.style import Style
 from textual.widgets import TextArea
 from textual.widgets.text_area import TextAreaTheme
 
-from ..theme import NIGHT, PALETTES
+from app.tui.rows.theme import NIGHT, PALETTES
 
 _TOKEN = re.compile(
     r"""(?P<string>"(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)')"""

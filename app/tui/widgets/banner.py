@@ -3,10 +3,10 @@ question of the program's. Takes no room while there is nothing to say."""
 
 from __future__ import annotations
 
-from cores.report import Divergence
+from app.tui.rows.glyphs import Glyphs
+from app.tui.rows.rows import EMPTY, Row, fit, printable, row
+from cores.machine.report import Divergence
 
-from ..glyphs import Glyphs
-from ..rows import EMPTY, Row, fit, printable, row
 from .line_view import LineView
 
 

@@ -1,6 +1,6 @@
 """The inside of one machine, in place of its world switches: a tab for each thing to see.
 
-Draws what the worker has seen of the ``look`` that this widget asks for; see cores/look.py.
+Draws what the worker has seen of the ``look`` that this widget asks for; see cores/inspection/views.py.
 """
 
 from __future__ import annotations
@@ -8,7 +8,20 @@ from __future__ import annotations
 from textual import events
 from textual.message import Message
 
-from cores.look import (
+from app.tui.rows.inspection import (
+    BYTES,
+    devices_rows,
+    memory_columns,
+    memory_rows,
+    paging_rows,
+    tables_rows,
+)
+from app.tui.rows.machine_parts import kind
+from app.tui.rows.rings import ring_rows
+from app.tui.rows.rows import EMPTY, Row, boxed, row, row_width
+from cores.inspection.page_tables import PagingSight
+from cores.inspection.tables_devices import DevicesSight, TablesSight
+from cores.inspection.views import (
     DevicesLook,
     Look,
     MemoryLook,
@@ -18,14 +31,8 @@ from cores.look import (
     TablesLook,
     Where,
 )
-from cores.look_paging import PagingSight
-from cores.look_tables import DevicesSight, TablesSight
-from cores.report import SessionSnapshot
+from cores.machine.report import SessionSnapshot
 
-from ..inside_rows import BYTES, devices_rows, memory_columns, memory_rows, paging_rows, tables_rows
-from ..machine_parts import kind
-from ..ring_rows import ring_rows
-from ..rows import EMPTY, Row, boxed, row, row_width
 from .line_view import LineView
 
 TABS = ("memory", "pages", "tables", "rings", "devices")

@@ -8,7 +8,8 @@ from textual import events
 from textual.binding import Binding
 from textual.dom import DOMNode
 
-from ..rows import Row, row
+from app.tui.rows.rows import Row, row
+
 from .line_view import LineView
 
 OTHERS = {

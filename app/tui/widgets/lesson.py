@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import textwrap
 
-from app import lesson_text
-from lessons.events import Asked, Begun, Event, Loaded, Moved, Said, Shown, Verdict
+from app.text import lesson as lesson_text
+from app.tui.rows.rows import EMPTY, Row, boxed, fit, printable, row
+from lessons.play.events import Asked, Begun, Event, Loaded, Moved, Said, Shown, Verdict
 
-from ..rows import EMPTY, Row, boxed, fit, printable, row
 from .line_view import LineView
 
 WIDEST = 110

@@ -12,9 +12,9 @@ from textual.strip import Strip
 from textual.visual import VisualType
 from textual.widget import Widget
 
-from ..glyphs import ASCII, UNICODE, Glyphs, plain
-from ..rows import EMPTY, Row, fit_row
-from ..theme import PALETTES, styles
+from app.tui.rows.glyphs import ASCII, UNICODE, Glyphs, plain
+from app.tui.rows.rows import EMPTY, Row, fit_row
+from app.tui.rows.theme import PALETTES, styles
 
 
 class LineView(Widget):

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from textual import events
 
-from cores.report import MachineSnapshot
+from app.tui.rows.machine import line_row
+from app.tui.rows.machine_parts import KINDS, View, kind
+from app.tui.rows.rows import EMPTY, Row, fit, row
+from cores.machine.report import MachineSnapshot
 
-from ..machine_parts import KINDS, View, kind
-from ..machine_rows import line_row
-from ..rows import EMPTY, Row, fit, row
 from .line_view import LineView
 from .machine_pane import MachinePane
 

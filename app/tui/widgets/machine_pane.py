@@ -11,12 +11,12 @@ from dataclasses import replace
 from textual import events
 from textual.message import Message
 
-from cores.report import MachineSnapshot
+from app.tui.rows.machine import pane_rows, parts, plan
+from app.tui.rows.machine_parts import View, code_top
+from app.tui.rows.rows import EMPTY, Row
+from app.tui.rows.tooltips import code_at, pane_tip
+from cores.machine.report import MachineSnapshot
 
-from ..machine_parts import View, code_top
-from ..machine_rows import pane_rows, parts, plan
-from ..rows import EMPTY, Row
-from ..tips import code_at, pane_tip
 from .line_view import LineView
 
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from pathlib import PurePath
 
-from cores.report import MachineSnapshot, SessionSnapshot, Stop, direct_share, percent
+from app.tui.rows.glyphs import Glyphs
+from app.tui.rows.machine_parts import kind, rate_words
+from app.tui.rows.rows import EMPTY, Row, printable, row, row_width, spread
+from cores.machine.report import MachineSnapshot, SessionSnapshot, Stop, direct_share, percent
 
-from ..glyphs import Glyphs
-from ..machine_parts import kind, rate_words
-from ..rows import EMPTY, Row, printable, row, row_width, spread
 from .line_view import LineView
 
 MODES = {

@@ -6,9 +6,10 @@ from __future__ import annotations
 from textual import events
 from textual.message import Message
 
-from ..machine_parts import kind
-from ..rows import Row, boxed, row, row_width
-from ..switch_rows import VIEWS, Events, switch_rows, visible
+from app.tui.rows.exits import VIEWS, Events, switch_rows, visible
+from app.tui.rows.machine_parts import kind
+from app.tui.rows.rows import Row, boxed, row, row_width
+
 from .line_view import LineView
 
 TABS = {

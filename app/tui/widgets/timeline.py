@@ -5,8 +5,9 @@ from __future__ import annotations
 from textual import events
 from textual.message import Message
 
-from ..glyphs import Glyphs
-from ..rows import Row, row
+from app.tui.rows.glyphs import Glyphs
+from app.tui.rows.rows import Row, row
+
 from .line_view import LineView
 
 

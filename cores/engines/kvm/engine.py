@@ -11,10 +11,13 @@ import contextlib
 import errno
 from collections.abc import Callable
 
+from cores.engines.kvm.exit_errors import failed_instruction, failure, is_sensitive
+from cores.engines.kvm.syscall_fixup import NOWHERE, Bridge
+from cores.pc.physical_memory import HOLE, PhysicalMemory
+from cores.pc.platform import CPUID_LEAVES, MAXPHYADDR
+from cores.x86.virtual_cpu import VirtualCpu
+
 from ...errors import UnavailableError
-from ...memory import HOLE, PhysicalMemory
-from ...platform import CPUID_LEAVES, MAXPHYADDR
-from ...virtual_cpu import VirtualCpu
 from ...x86.registers import MSRS, Cr4, Flag, Msr
 from ..base import (
     HALTED,
@@ -32,8 +35,6 @@ from ..base import (
 )
 from . import api, state
 from .access import explain, in_words
-from .bridge import NOWHERE, Bridge
-from .failure import failed_instruction, failure, is_sensitive
 from .stepping import INTERCEPTS, Manner, Stepper
 
 _SMEP_SMAP = {Cr4.SMEP: 1 << 7, Cr4.SMAP: 1 << 20}
@@ -54,7 +55,7 @@ class KvmEngine(Engine):
 
     def __init__(self, manner: Manner | None = None) -> None:
         """manner: how to step; None: as probed here."""
-        from . import probe  # its tiny guests run on this engine
+        from cores.engines.kvm import capabilities as probe  # its tiny guests run on this engine
 
         self.exact_reason = probe.why_not_exact() if manner is None else ""
         self._manner = manner or probe.manner()
@@ -80,7 +81,7 @@ class KvmEngine(Engine):
     @staticmethod
     def abilities() -> tuple[tuple[str, bool, str], ...]:
         """(name, present, consequence) of each thing that this host's KVM may lack."""
-        from . import probe
+        from cores.engines.kvm import capabilities as probe
 
         return probe.abilities()
 
@@ -330,7 +331,7 @@ class KvmEngine(Engine):
         return self._vcpu.statistics()
 
     def caveat(self) -> str:
-        from . import probe
+        from cores.engines.kvm import capabilities as probe
 
         try:
             return probe.caveat()

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from struct import pack
 
-from ...virtual_cpu import Segment, TableRegister, VirtualCpu
+from cores.x86.virtual_cpu import Segment, TableRegister, VirtualCpu
+
 from ...x86.registers import CS, DS, ES, FS, GS, SS, Msr
 from . import api
 

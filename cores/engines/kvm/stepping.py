@@ -10,14 +10,19 @@ from __future__ import annotations
 import errno
 from dataclasses import dataclass
 
-from ...memory import PhysicalMemory
-from ...virtual_cpu import VirtualCpu
-from ...x86.decode import Truncated, decode
+from cores.engines.kvm import api, state
+from cores.engines.kvm import guest_handlers as handlers
+from cores.engines.kvm.debug_gate import TrapGate
+from cores.engines.kvm.exit_errors import failure
+from cores.pc.physical_memory import PhysicalMemory
+from cores.x86.isa.accesses import accesses
+from cores.x86.isa.decoder import Truncated, decode
+from cores.x86.isa.instruction import Instruction, Reason, Sensitivity
+from cores.x86.mmu.paging import Mmu
+from cores.x86.virtual_cpu import VirtualCpu
+
 from ...x86.faults import GuestFault
-from ...x86.instruction import Instruction, Reason, Sensitivity
-from ...x86.paging import Mmu
 from ...x86.registers import MASK64, RSP, Cr0, Flag, Vector, canonical
-from ...x86.touched import accesses
 from ..base import (
     BUDGET_SPENT,
     INTERCEPT,
@@ -31,9 +36,6 @@ from ..base import (
     MmioRead,
     MmioWrite,
 )
-from . import api, handlers, state
-from .failure import failure
-from .loan import TrapGate
 
 INTERCEPTS = frozenset({
     "in", "out", "ins", "outs", "hlt",  # the devices' and the VMM's own

@@ -15,13 +15,15 @@ import errno
 import os
 import signal
 
+from cores.engines.ptrace import audit, linux, stub
+from cores.engines.ptrace import cpu_affinity as placement
+from cores.engines.ptrace import host_support as host
+from cores.pc.physical_memory import PhysicalMemory
+from cores.pc.ram import Ram
+from cores.x86.virtual_cpu import VirtualCpu
+
 from ...errors import EngineError, MappingsFullError, RingscopeError, UnavailableError
-from ...memory import PhysicalMemory
-from ...ram import Ram
-from ...virtual_cpu import VirtualCpu
 from ..base import KERNEL_SPACE, DeprivilegedEngine, Exit, Failed, Traits
-from . import audit, host, placement, stub
-from . import sys_linux as linux
 from .process import TASK_END, VcpuProcess, describe_end
 from .vcpu import Kick, Vcpu
 

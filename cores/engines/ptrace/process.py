@@ -21,9 +21,10 @@ import signal
 import threading
 import weakref
 
+from cores.engines.ptrace import cpu_affinity as placement
+from cores.engines.ptrace import linux, stub
+
 from ...errors import UnavailableError
-from . import placement, stub
-from . import sys_linux as linux
 
 STOPPED_STEP = (signal.SIGTRAP << 8) | 0x7F
 """Wait status after a single step (and after any other SIGTRAP)."""

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import signal
 
+from cores.engines.ptrace import linux
+
 from ...x86.registers import VECTOR_NAMES, Vector
 from ..base import Fault
-from . import sys_linux as linux
 
 STOPPED = 0x7F
 """The low byte of a wait status that is a stop; the signal stands above it."""

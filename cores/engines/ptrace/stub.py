@@ -11,7 +11,7 @@ import secrets
 import struct
 from collections.abc import Sequence
 
-from . import sys_linux as linux
+from cores.engines.ptrace import linux
 
 PAGE = 4096
 

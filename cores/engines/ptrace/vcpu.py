@@ -12,12 +12,13 @@ from operator import itemgetter
 from struct import Struct
 from time import perf_counter_ns
 
+from cores.engines.ptrace import linux
+from cores.x86.virtual_cpu import VirtualCpu
+
 from ...errors import EngineError
-from ...virtual_cpu import VirtualCpu
 from ...x86.registers import FS, GS, USER_FLAGS, Cr0, Flag, Vector, canonical
 from ..base import BUDGET_SPENT, INTERRUPTED, STEPPED, SYSTEM_CALL, Exit, Fault
 from . import stops, stub
-from . import sys_linux as linux
 from .process import (
     STOPPED_STEP,
     STOPPED_SYSCALL,

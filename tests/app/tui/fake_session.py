@@ -10,12 +10,12 @@ from dataclasses import dataclass, field, replace
 
 from fake_sights import look
 
-from cores.breakpoints import AtAddress, Breakpoint
-from cores.look import Around, Look, Sight
-from cores.poke import Poke
-from cores.report import CodeLine, Divergence, MachineSnapshot, SessionSnapshot, Stop
-from cores.trace import ExitEvent
-from cores.x86.instruction import Reason
+from cores.debugging.breakpoints import AtAddress, Breakpoint
+from cores.debugging.edits import Poke
+from cores.inspection.views import Around, Look, Sight
+from cores.machine.report import CodeLine, Divergence, MachineSnapshot, SessionSnapshot, Stop
+from cores.vmm.trace import ExitEvent
+from cores.x86.isa.instruction import Reason
 from cores.x86.registers import STATE_NAMES
 
 NOWHERE: frozenset[Breakpoint] = frozenset()

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from cores.look import (
+from cores.inspection.page_tables import Entry, PagingSight, Range
+from cores.inspection.tables_devices import DevicesSight, DeviceState, Gate, SegmentEntry, TablesSight
+from cores.inspection.views import (
     CodeLook,
     CodeSight,
     DevicesLook,
@@ -17,8 +19,6 @@ from cores.look import (
     Sight,
     TablesLook,
 )
-from cores.look_paging import Entry, PagingSight, Range
-from cores.look_tables import DevicesSight, DeviceState, Gate, SegmentEntry, TablesSight
 
 if TYPE_CHECKING:
     from fake_session import FakeSession

@@ -14,9 +14,9 @@ from unittest.mock import patch
 from fake_session import FakeSession
 from textual.pilot import Pilot
 
-from app import narration
-from app.tui import picture
+from app.text import narration
 from app.tui.app import RingscopeApp
+from app.tui.rows import screenshot_svg as picture
 from app.tui.screens.home import Ability
 from app.tui.screens.machines import MachinesScreen
 

@@ -7,10 +7,10 @@ from dataclasses import replace
 import pytest
 from stage import stage
 
-from app.tui.glyphs import UNICODE
-from app.tui.rows import row_width
-from app.tui.switch_rows import chart_rows
-from cores.x86.instruction import Reason
+from app.tui.rows.exits import chart_rows
+from app.tui.rows.glyphs import UNICODE
+from app.tui.rows.rows import row_width
+from cores.x86.isa.instruction import Reason
 
 
 @pytest.mark.parametrize(("width", "height"), [(76, 3), (96, 6), (56, 3), (196, 8), (36, 2)])

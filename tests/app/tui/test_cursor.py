@@ -8,12 +8,12 @@ from collections.abc import Callable
 import pytest
 from stage import stage
 
-from app.tui import picture
 from app.tui.app import interface
+from app.tui.rows import screenshot_svg as picture
 from app.tui.screens.home import HomeScreen
 from app.tui.screens.machines import MachinesScreen
-from cores.session import Options
-from cores.shipped import ASSETS
+from cores.lockstep.session import Options
+from cores.programs.shipped import ASSETS
 
 
 async def test_a_breakpoint_at_the_cursor() -> None:

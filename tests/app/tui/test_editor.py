@@ -9,8 +9,8 @@ from stage import stage
 
 from app.tui import settings
 from app.tui.screens.editor import TEMPLATES, EditorScreen
-from cores import assembler
-from cores.loader import assemble_program
+from cores.programs.assembler import keystone as assembler
+from cores.programs.loader import assemble_program
 
 needs_assembler = pytest.mark.skipif(not assembler.installed(), reason="Keystone has no wheel here")
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from app.tui import picture
 from app.tui.app import interface
-from cores.session import Options
+from app.tui.rows import screenshot_svg as picture
+from cores.lockstep.session import Options
 
 GENESIS = Path(__file__).resolve().parents[3] / "assets" / "guests" / "genesis.m68k"
 

@@ -6,8 +6,8 @@ import pytest
 from stage import stage
 
 from app.tui import help_topics
-from app.tui.glyphs import ASCII, UNICODE, Glyphs
-from app.tui.rows import row_width
+from app.tui.rows.glyphs import ASCII, UNICODE, Glyphs
+from app.tui.rows.rows import row_width
 from app.tui.screens import help
 from app.tui.screens.editor import EditorScreen
 from app.tui.screens.glossary import GlossaryScreen

@@ -10,9 +10,9 @@ from stage import stage
 from textual.widgets import OptionList
 
 from app.tui.app import interface
-from app.tui.guests import disk_of, shipped
-from cores.session import Options
-from cores.shipped import ASSETS
+from app.tui.guest_list import disk_of, shipped
+from cores.lockstep.session import Options
+from cores.programs.shipped import ASSETS
 
 
 def test_every_program_of_the_assets_is_listed() -> None:

@@ -6,13 +6,13 @@ import pytest
 from fake_session import FakeSession
 from stage import check_golden, stage
 
+from app.tui.rows.exits import Events, visible
 from app.tui.screens.ask import Ask
-from app.tui.switch_rows import Events, visible
 from app.tui.widgets.assembly_area import tokens
 from app.tui.widgets.inside import Inside
 from app.tui.widgets.timeline import Timeline
-from cores.breakpoints import AtAddress
-from cores.poke import RegisterPoke
+from cores.debugging.breakpoints import AtAddress
+from cores.debugging.edits import RegisterPoke
 
 
 async def answer(s: object, key: str, text: str) -> None:

@@ -9,15 +9,15 @@ from pathlib import Path
 import pytest
 from textual.pilot import Pilot
 
-from app.tui import picture
 from app.tui.app import RingscopeApp, interface
+from app.tui.rows import screenshot_svg as picture
 from app.tui.screens.lesson import LessonScreen
 from app.tui.widgets.lesson import event_rows
-from cores.session import Options
+from cores.lockstep.session import Options
 from lessons import library, progress
-from lessons.events import Ended, Shown
-from lessons.player import Player
-from lessons.stage import open_stage
+from lessons.play.events import Ended, Shown
+from lessons.play.player import Player
+from lessons.play.stage import open_stage
 
 pytest.importorskip("unicorn", reason="the course's first machine is Unicorn")
 

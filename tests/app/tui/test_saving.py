@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 from textual.pilot import Pilot
 
-from app.tui import picture
 from app.tui.app import RingscopeApp, interface
+from app.tui.rows import screenshot_svg as picture
 from app.tui.screens.ask import Ask
-from cores.session import Options
+from cores.lockstep.session import Options
 
 GUESTS = Path(__file__).resolve().parents[3] / "assets" / "guests"
 OPTIONS = Options(cores=("interpreter", "trap:portable"), ram=4 << 20)

@@ -6,8 +6,8 @@ import pytest
 from stage import check_golden, stage
 
 from app.tui.app import RingscopeApp
-from app.tui.glyphs import ASCII
-from app.tui.theme import PALETTES
+from app.tui.rows.glyphs import ASCII
+from app.tui.rows.theme import PALETTES
 
 SIZES = [(80, 24), (120, 40), (160, 48), (200, 60)]
 
@@ -110,6 +110,6 @@ async def test_our_own_failure_is_said() -> None:
             if app.worker is not None and app.worker.failure:
                 break
         await pilot.pause(0.1)
-        from app.tui import picture
+        from app.tui.rows import screenshot_svg as picture
 
         assert "RuntimeError: no luck" in picture.text(app)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from cores.engines.base import BUDGET_SPENT, INTERRUPTED, KERNEL_SPACE, STEPPED, Fault
 from cores.engines.scripted import ScriptedEngine, ScriptedTrapEngine, Turn
-from cores.memory import PhysicalMemory
-from cores.ram import Ram
-from cores.virtual_cpu import VirtualCpu
+from cores.pc.physical_memory import PhysicalMemory
+from cores.pc.ram import Ram
 from cores.x86.registers import RBX
+from cores.x86.virtual_cpu import VirtualCpu
 
 
 def test_plays_its_script() -> None:

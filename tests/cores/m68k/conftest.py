@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from cores import registry
+from cores.engines import registry
 
 
 @pytest.fixture(autouse=True)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from cores.m68k.machine import M68kMachine
-from cores.program import M68K_LOAD_ADDRESS, Program, Segment
+from cores.programs.program import M68K_LOAD_ADDRESS, Program, Segment
 
 RAM = 2 << 20
 HANDLER = 0x2000

@@ -9,13 +9,13 @@ import pytest
 from m68k_lab import RAM, STOP, machine, program, put, run
 
 from app.main import main
-from cores.breakpoints import AtAddress
-from cores.history import INTERVAL, Past
-from cores.look import MemoryLook, MemorySight, TablesLook
+from cores.debugging.breakpoints import AtAddress
+from cores.inspection.views import MemoryLook, MemorySight, TablesLook
+from cores.lockstep.session import Options
 from cores.m68k.machine import REFUSAL, M68kState
 from cores.m68k.session import ForeignSession
-from cores.report import Stop
-from cores.session import Options
+from cores.machine.report import Stop
+from cores.time_travel.history import INTERVAL, Past
 
 GENESIS = Path(__file__).resolve().parents[3] / "assets" / "guests" / "genesis.m68k"
 HELLO = "13fc 0048 00ff 0000 13fc 0069 00ff 0000 33fc 0000 00ff 0002 60fe"

@@ -8,14 +8,14 @@ import struct
 import unicorn
 from unicorn import x86_const as ux
 
-from cores import platform
-from cores.memory import PhysicalMemory
-from cores.program import Program
-from cores.program import Segment as Bytes
-from cores.ram import Ram
-from cores.virtual_cpu import VirtualCpu
-from cores.x86.paging import Mmu
+from cores.pc import platform
+from cores.pc.physical_memory import PhysicalMemory
+from cores.pc.ram import Ram
+from cores.programs.program import Program
+from cores.programs.program import Segment as Bytes
+from cores.x86.mmu.paging import Mmu
 from cores.x86.registers import CS, DS, ES, FS, GPR_NAMES, GS, SS
+from cores.x86.virtual_cpu import VirtualCpu
 
 CODE = 0x100000
 RAM_SIZE = 4 << 20

@@ -14,9 +14,9 @@ from functools import cache
 from pathlib import Path
 
 from cores.engines.ptrace import stub
-from cores.loader import assemble_program
-from cores.program import Program
-from cores.report import Stop
+from cores.machine.report import Stop
+from cores.programs.loader import assemble_program
+from cores.programs.program import Program
 
 HERE = Path(__file__).parent
 HEADING = re.compile(r"^## (\S+)(?: \[(.*)\])?: (.*)$", re.MULTILINE)

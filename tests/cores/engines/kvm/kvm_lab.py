@@ -9,11 +9,11 @@ import pytest
 
 from cores.engines.base import Exit, Interrupted
 from cores.engines.kvm import KvmEngine
-from cores.memory import PhysicalMemory
-from cores.platform import INITIAL_FPU, boot
-from cores.program import Program, Segment
-from cores.ram import Ram
-from cores.virtual_cpu import VirtualCpu
+from cores.pc.physical_memory import PhysicalMemory
+from cores.pc.platform import INITIAL_FPU, boot
+from cores.pc.ram import Ram
+from cores.programs.program import Program, Segment
+from cores.x86.virtual_cpu import VirtualCpu
 
 ENTRY = 0x100000
 RAM = 2 << 20

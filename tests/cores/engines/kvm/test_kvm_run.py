@@ -21,7 +21,7 @@ from cores.engines.base import (
     Shutdown,
 )  # fmt: skip
 from cores.engines.kvm import KvmEngine
-from cores.platform import INITIAL_FPU, PML4
+from cores.pc.platform import INITIAL_FPU, PML4
 from cores.x86.registers import CS, RSP, Flag
 
 

@@ -9,12 +9,12 @@ from kvm_lab import ENTRY, Guest, MakeGuest
 
 from cores.engines.base import Fault, Intercept, MmioRead, MmioWrite, Shutdown, Stepped
 from cores.engines.kvm.stepping import BY_REASON, INTERCEPTS
-from cores.platform import PML4
-from cores.virtual_cpu import Segment
-from cores.x86.decode import decode
-from cores.x86.instruction import Sensitivity
+from cores.pc.platform import PML4
+from cores.x86.isa.decoder import decode
+from cores.x86.isa.instruction import Sensitivity
+from cores.x86.isa.sensitive import TABLE, Entry
 from cores.x86.registers import CS, RBX, RCX, RDI, RSP, SS, Flag, Vector
-from cores.x86.sensitive import TABLE, Entry
+from cores.x86.virtual_cpu import Segment
 
 IDT, HANDLERS, KERNEL_STACK = 0x20000, 0x40000, 0x90000
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from cores.engines.base import KERNEL_SPACE, Exit
 from cores.engines.ptrace.engine import PtraceEngine
-from cores.memory import PhysicalMemory
-from cores.ram import PAGE, Ram
-from cores.virtual_cpu import VirtualCpu
+from cores.pc.physical_memory import PhysicalMemory
+from cores.pc.ram import PAGE, Ram
+from cores.x86.virtual_cpu import VirtualCpu
 
 CODE, DATA, STACK = 0x100000, 0x200000, 0x300000
 NOWHERE = 0x5555_0000_0000

@@ -8,8 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from cores.engines.ptrace import process, stub
-from cores.engines.ptrace import sys_linux as linux
+from cores.engines.ptrace import linux, process, stub
 
 NAMES = """
 PTRACE_PEEKDATA PTRACE_POKEUSER PTRACE_CONT PTRACE_SINGLESTEP PTRACE_GETREGS PTRACE_SETREGS

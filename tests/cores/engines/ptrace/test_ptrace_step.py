@@ -15,7 +15,7 @@ from cores.engines.base import (
 )  # fmt: skip
 from cores.engines.ptrace import stub
 from cores.engines.ptrace.process import TASK_END
-from cores.ram import PAGE
+from cores.pc.ram import PAGE
 from cores.x86.registers import CS, FS, GS, Cr0, Flag, Vector
 
 

@@ -1,0 +1,1 @@
+"""Recording lessons and the interface as asciinema casts."""

@@ -1,0 +1,376 @@
+"""The thread that owns a session.
+
+    interface thread                          worker thread
+    submit(command) ----- queue ----------->  the only caller of the session (ptrace demands it)
+                    <---- Future -----------
+    .snapshot       <---- swapped attribute   the newest picture, after each command and each slice
+
+What goes on by itself (a run, the search for the next exit) is a *goal*: a function that works for
+one short slice. Between slices the worker looks into its queue, so a key is answered at once even
+while a guest spins; a slice that is too long is cut short by ``AnySession.interrupt``.
+"""
+
+from __future__ import annotations
+
+import gc
+import queue
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import replace
+from typing import Protocol, TypeVar
+
+from cores.debugging.breakpoints import Breakpoint
+from cores.debugging.edits import Poke
+from cores.errors import RingscopeError
+from cores.inspection.views import Around, Look, Sight
+from cores.machine.report import SessionSnapshot
+from cores.x86.isa.instruction import Reason
+
+
+class AnySession(Protocol):
+    """What the interface needs of a session: of the PC's (cores/debugging/live_session.py), or of the
+    foreign machine's (cores/m68k/session.py). Only ``interrupt`` may be called from a thread other than
+    the one that made it."""
+
+    def step(self) -> None: ...
+    @property
+    def here(self) -> int: ...
+    def exit_before(self) -> int: ...
+    def next_exit(
+        self, reason: Reason | None, limit: float, breakpoints: frozenset[Breakpoint]
+    ) -> bool: ...
+    def seek(self, instruction: int, seconds: float) -> bool: ...
+    def run(
+        self, seconds: float, breakpoints: frozenset[Breakpoint], steps: int | None = None
+    ) -> bool: ...
+    def run_free(self, seconds: float) -> bool: ...
+    def restart(self) -> None: ...
+    def key(self, text: str) -> None: ...
+    def poke(self, poke: Poke, core: str | None = None) -> None: ...
+    def look(self, what: Look) -> Sight | None: ...
+    def around(self, core: str, number: int) -> Around | None: ...
+    def snapshot(self) -> SessionSnapshot: ...
+    def interrupt(self) -> None: ...
+    def close(self) -> None: ...
+
+
+T = TypeVar("T")
+Opener = Callable[[], AnySession]
+Command = Callable[[AnySession], None]
+Obey = Callable[[AnySession], Callable[[], None]]
+"""Carries a command out; gives what makes its future's answer known, once the picture is taken."""
+Refuse = Callable[[Exception | None], None]
+"""Has its future fail; None: it was never carried out."""
+Goal = Callable[[AnySession], float | None]
+"""One slice of work; gives the seconds to wait before the next one, None when the goal is reached."""
+
+SLICE = 0.03
+"""Seconds of one slice: about a frame."""
+
+BREATH = 0.006
+"""Seconds between two slices of lockstep. Stepping is Python and holds the interpreter lock; without
+a pause a key took 70 to 120 ms to show (95th percentile), with it 25 to 50."""
+
+COURTESY = 0.04
+"""Seconds for which the machines stand still after a key, so that the interface has the interpreter
+lock to itself while it answers: a key then takes 30 ms to show, where it took 80 in lockstep."""
+
+LOOK_INTERVAL = 0.1
+"""Seconds between two looks inside a running machine: page tables may take milliseconds to read."""
+
+RATE_WINDOW = 0.5
+"""Seconds over which instructions a second are counted."""
+
+
+def alive(snapshot: SessionSnapshot) -> bool:
+    """Can any machine still go on?"""
+    return any(machine.stop is None for machine in snapshot.machines)
+
+
+class Worker:
+    """Owns a session in a daemon thread of its own.
+
+    snapshot: the newest picture, None until the session is open. failure: why there is no session
+    or why the last command failed, "" when all is well. rates: core -> instructions a second over
+    the last half second, while something goes on. busy: since when (time.monotonic) the present
+    command has been going on, None while idle. breakpoints: where runs stop. sights: the answers to
+    ``look_at``, as fresh as the snapshot.
+    """
+
+    def __init__(self, opener: Opener) -> None:
+        self.snapshot: SessionSnapshot | None = None
+        self.failure = ""
+        self.rates: dict[str, float] = {}
+        self.busy: float | None = None
+        self.breakpoints: frozenset[Breakpoint] = frozenset()
+        self.sights: dict[Look, Sight | None] = {}
+        self._looks: frozenset[Look] = frozenset()
+        self._looked = 0.0
+        self._opener = opener
+        self._queue: queue.SimpleQueue[tuple[Obey, Refuse] | None] = queue.SimpleQueue()
+        self._pending = 0
+        self._ended = False
+        self._lock = threading.Lock()
+        self._session: AnySession | None = None
+        self._goal: Goal | None = None
+        self._measured: tuple[float, dict[str, int]] | None = None
+        self._quiet_until = 0.0
+        self._thread = threading.Thread(target=self._main, name="session", daemon=True)
+        self._thread.start()
+
+    # -- called from the interface's thread ---------------------------------------------------
+
+    def submit(self, command: Command) -> Future[None]:
+        """Have the worker do this next; cuts the present slice short. A goal that is under way
+        goes on afterwards."""
+        return self.ask(command)
+
+    def ask(self, question: Callable[[AnySession], T]) -> Future[T]:
+        """As ``submit``, for a command that has an answer."""
+        future: Future[T] = Future()
+
+        def obey(session: AnySession) -> Callable[[], None]:
+            result = question(session)
+            return lambda: future.set_result(result)
+
+        def refuse(error: Exception | None) -> None:
+            if error is None:
+                future.cancel()
+            else:
+                future.set_exception(error)
+
+        with self._lock:
+            if self._ended:
+                future.cancel()
+                return future
+            self._pending += 1
+            self._queue.put((obey, refuse))
+        self._interrupt()
+        return future
+
+    def step(self) -> Future[None]:
+        return self._halting(lambda s: s.step())
+
+    def step_back(self) -> Future[None]:
+        return self._set_out(lambda s: max(0, s.here - 1))
+
+    def previous_exit(self) -> Future[None]:
+        return self._set_out(lambda s: s.exit_before())
+
+    def go_to(self, instruction: int) -> Future[None]:
+        return self._set_out(lambda _: instruction)
+
+    def _set_out(self, where: Callable[[AnySession], int]) -> Future[None]:
+        """Be on the way there, until it is reached or something else is asked for."""
+
+        def set_out(session: AnySession) -> None:
+            goal = where(session)
+            arrived = session.seek(goal, SLICE)
+            self._goal = None if arrived else lambda s: None if s.seek(goal, SLICE) else BREATH
+
+        return self.submit(set_out)
+
+    def restart(self) -> Future[None]:
+        return self._halting(lambda s: s.restart())
+
+    def type(self, text: str) -> Future[None]:
+        """Keys for the guests' keyboards; a run goes on."""
+        return self.submit(lambda s: s.key(text))
+
+    def poke(self, poke: Poke, core: str | None = None) -> Future[None]:
+        """Change all machines alike, or one."""
+        return self._halting(lambda s: s.poke(poke, core))
+
+    def look_at(self, looks: frozenset[Look]) -> None:
+        """What ``sights`` shall hold from now on."""
+        if looks != self._looks:
+            self._looks = looks
+            if looks:
+                self.submit(lambda s: None)
+
+    def pause(self) -> Future[None]:
+        return self._halting(lambda s: None)
+
+    def run(self, speed: float | None = None) -> Future[None]:
+        """Go on in lockstep, at ``speed`` instructions a second, or as fast as it goes."""
+
+        def as_fast_as_it_goes(session: AnySession) -> float | None:
+            return BREATH if session.run(SLICE, self.breakpoints) else None
+
+        return self.pursue(as_fast_as_it_goes if speed is None else self._at_speed(speed))
+
+    def run_to(self, point: Breakpoint) -> Future[None]:
+        """As ``run``, with one more breakpoint, for this run alone."""
+
+        def on(session: AnySession) -> float | None:
+            return BREATH if session.run(SLICE, self.breakpoints | {point}) else None
+
+        return self.pursue(on)
+
+    def _at_speed(self, speed: float) -> Goal:
+        """Several steps in a slice when one step a slice would be too slow."""
+        pause = max(1 / speed, SLICE)
+        steps = max(1, round(speed * pause))
+        return lambda session: pause if session.run(pause, self.breakpoints, steps) else None
+
+    def run_free(self) -> Future[None]:
+        """Let each machine run on its own, at full speed, until it traps."""
+        return self.pursue(lambda s: 0.0 if s.run_free(SLICE) else None)
+
+    def next_exit(self, reason: Reason | None = None) -> Future[None]:
+        """Go on until any machine leaves its guest."""
+        return self.pursue(lambda s: None if s.next_exit(reason, SLICE, self.breakpoints) else BREATH)
+
+    def make_way(self) -> None:
+        """A key has been pressed: let the interface answer it first. However many are pressed, the
+        machines have half of the time."""
+        now = time.monotonic()
+        if self._goal is not None and now >= self._quiet_until + COURTESY:
+            self._quiet_until = now + COURTESY
+            self._interrupt()
+
+    @property
+    def idle(self) -> bool:
+        """Nothing is asked for, and nothing goes on."""
+        return self._pending == 0 and self._goal is None
+
+    def close(self, timeout: float = 5.0) -> None:
+        """End the session and the thread. Twice does no harm."""
+        if self._thread.is_alive():
+            self._queue.put(None)
+            self._interrupt()
+            self._thread.join(timeout)
+
+    def _halting(self, command: Command) -> Future[None]:
+        def halt_first(session: AnySession) -> None:
+            self._goal = None
+            command(session)
+
+        return self.submit(halt_first)
+
+    def pursue(self, goal: Goal) -> Future[None]:
+        """Work at this, slice by slice, until it is reached or something else is asked for."""
+
+        def set_goal(_: AnySession) -> None:
+            self._goal = goal
+
+        return self.submit(set_goal)
+
+    def _interrupt(self) -> None:
+        session = self._session
+        if session is not None:
+            session.interrupt()
+
+    # -- the worker's own thread --------------------------------------------------------------
+
+    def _main(self) -> None:
+        try:
+            self._session = self._opener()
+        except Exception as error:
+            self.failure = words(error)
+            self._refuse_all()
+            return
+        try:
+            self._publish()
+            gc.freeze()  # what stands now stays: looking for garbage in it took 30 ms, twice a second
+            self._serve(self._session)
+        finally:
+            gc.unfreeze()
+            session, self._session = self._session, None
+            session.close()
+            self._refuse_all()
+
+    def _serve(self, session: AnySession) -> None:
+        wait: float | None = None
+        while True:
+            try:
+                block = wait is None or wait > 0
+                order = self._queue.get(block, wait)
+            except queue.Empty:
+                quiet = self._quiet_until - time.monotonic()
+                wait = quiet if quiet > 0 else self._slice(session)
+                continue
+            if order is None:
+                return
+            self._obey(session, *order)
+            wait = None if self._goal is None else 0.0
+
+    def _obey(self, session: AnySession, obey: Obey, refuse: Refuse) -> None:
+        self.busy = time.monotonic()
+        try:
+            self.failure = ""
+            answer = obey(session)
+            self._publish()
+        except Exception as error:
+            self._failed(error)
+            refuse(error)
+        else:
+            answer()
+        finally:
+            self.busy = None
+            with self._lock:
+                self._pending -= 1
+
+    def _slice(self, session: AnySession) -> float | None:
+        goal = self._goal
+        if goal is None:
+            return None
+        try:
+            wait = goal(session)
+            if wait is None:
+                self._goal = None
+            self._publish()
+        except Exception as error:
+            self._failed(error)
+            return None
+        return wait
+
+    def _publish(self) -> None:
+        assert self._session is not None
+        snapshot = self._session.snapshot()
+        running = self._goal is not None and alive(snapshot)
+        self._measure(snapshot, running)
+        now = time.monotonic()
+        if not running or now - self._looked >= LOOK_INTERVAL:
+            self._looked = now
+            self.sights = {look: self._session.look(look) for look in self._looks}
+        self.snapshot = replace(snapshot, running=running) if running != snapshot.running else snapshot
+
+    def _measure(self, snapshot: SessionSnapshot, running: bool) -> None:
+        now = time.monotonic()
+        counts = {m.core: m.instructions for m in snapshot.machines if m.instructions is not None}
+        if not running:
+            self._measured = None
+            self.rates = {}
+        elif self._measured is None:
+            self._measured = (now, counts)
+        elif now - self._measured[0] >= RATE_WINDOW:
+            since, before = self._measured
+            self.rates = {c: (n - before.get(c, n)) / (now - since) for c, n in counts.items()}
+            self._measured = (now, counts)
+
+    def _failed(self, error: Exception) -> None:
+        self._goal = None
+        self.failure = words(error)
+        snapshot = self.snapshot
+        if snapshot is not None:
+            self.snapshot = replace(snapshot, running=False, serial=snapshot.serial + 1)
+
+    def _refuse_all(self) -> None:
+        with self._lock:
+            self._ended = True
+        while True:
+            try:
+                order = self._queue.get_nowait()
+            except queue.Empty:
+                return
+            if order is not None:
+                order[1](None)
+
+
+def words(error: Exception) -> str:
+    """An error for the user: our own errors are sentences already; a bug says its kind too."""
+    text = str(error)
+    return text if isinstance(error, RingscopeError) and text else f"{type(error).__name__}: {text}"

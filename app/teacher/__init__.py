@@ -1,0 +1,1 @@
+"""A second terminal that follows the first, and the reader that plays a lesson by itself."""

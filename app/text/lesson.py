@@ -1,0 +1,269 @@
+"""A lesson as plain text: for terminals without a screen, for readers that speak, for recordings."""
+
+from __future__ import annotations
+
+import itertools
+import re
+import textwrap
+from collections.abc import Iterator
+
+from app.text import narration
+from cores.machine.report import MachineSnapshot, SessionSnapshot
+from cores.x86.registers import STATE_NAMES
+from lessons.format.parser import TERM
+from lessons.format.script import Lesson
+from lessons.play.events import (
+    Asked,
+    Begun,
+    Broken,
+    Ended,
+    Event,
+    Kept,
+    LeftOut,
+    Loaded,
+    Looked,
+    Moved,
+    Noted,
+    Paused,
+    Quoted,
+    Said,
+    Shown,
+    Verdict,
+)
+from lessons.play.values import Hex, find, next_address, short
+
+WIDTH = 78
+_BOLD = re.compile(r"\*\*([^*]+)\*\*|(?<!\*)\*([^*\n]+)\*")
+_MARKS = {"direct": "|", "privileged": "<=>", "silent": "~", "absent": "x", "data": ""}
+_REGISTERS = ("rax", "rbx", "rcx", "rdx", "rsi", "rdi", "rbp", "rsp", "rip", "rflags")
+
+
+def heading(lesson: Lesson) -> str:
+    number = f"Lesson {lesson.number}: " if lesson.number else ""
+    title = f"{number}{lesson.title}"
+    return f"{title}\n{'=' * len(title)}\n\n{wrap(lesson.summary)}"
+
+
+def event(event: Event) -> str:
+    """What is printed for it; "" for nothing."""
+    match event:
+        case Begun(title, number, total):
+            return f"\n{number}/{total}  {title}\n{'-' * (len(title) + 5)}"
+        case Said(markdown):
+            return paragraph(markdown)
+        case Moved(before, now):
+            return _moved(before.machines, now.machines)
+        case Loaded(guest, pure):
+            how = ", with --pure: what does not trap by itself runs unseen" if pure else ""
+            return wrap(f"[Machines made anew for {guest.rsplit('/', 1)[-1]}{how}.]")
+        case Shown():
+            return textwrap.indent("\n".join(map(_cut, _shown(event))), "    ")
+        case Looked(kind, target, values):
+            told = "; ".join(f"{name} {value}" for name, value in values)
+            return wrap(f"[Look at {kind} {target}{': ' + told if told else ''}.]")
+        case Asked(question, choices):
+            lines = [wrap(f"? {question}", "  ")]
+            lines += [wrap(f"  {'abcdef'[i]}) {choice}", "     ") for i, choice in enumerate(choices)]
+            return "\n".join(lines)
+        case Verdict(given=given, right=right, answer=answer, explanation=explanation):
+            if given is None:
+                judged = "Answer:"
+            else:
+                judged = "Right:" if right else f"You said {given}. It was"
+            return wrap(
+                f"{judged} {answer}{'' if answer[-1:] in ('.', '?', '!') else '.'} {plain(explanation)}"
+            )
+        case Quoted(place, code):
+            return f"{place}\n\n" + "\n".join(_source(code))
+        case LeftOut(core=core):
+            return f"[A part about {core} is left out: it cannot run here.]"
+        case Broken(line, message):
+            return wrap(f"[Line {line} of this lesson is not true here: {message}]")
+        case Noted() | Paused() | Kept() | Ended():
+            return ""
+
+
+def paragraph(markdown: str) -> str:
+    """A paragraph, wrapped; code and lists keep their lines."""
+    lines = markdown.split("\n")
+    if lines[0].startswith("```"):
+        return textwrap.indent("\n".join(lines[1:-1]), "    ")
+    if lines[0].startswith(("- ", "1. ")):
+        items = re.split(r"\n(?=- |\d+\. )", markdown)
+        return "\n".join(wrap(plain(item), "   " if item[0].isdigit() else "  ") for item in items)
+    if lines[0].startswith("|"):
+        return plain(markdown)
+    return wrap(plain(markdown))
+
+
+def plain(markdown: str) -> str:
+    """Without the signs for emphasis and for words of the glossary."""
+    return TERM.sub(r"\1", _BOLD.sub(lambda found: found.group(1) or found.group(2), markdown))
+
+
+def wrap(text: str, indent: str = "") -> str:
+    return textwrap.fill(
+        " ".join(text.split()) if not text.startswith(" ") else text, WIDTH,
+        subsequent_indent=indent, break_long_words=False, break_on_hyphens=False,
+    )  # fmt: skip
+
+
+def _source(code: str) -> Iterator[str]:
+    """Lines of code, indented; what is too long goes on below. Comments are filled anew."""
+    lines = code.replace("  # fmt: skip", "").splitlines()
+    for is_comment, group in itertools.groupby(lines, lambda line: line.lstrip().startswith("#")):
+        if is_comment:
+            comment = list(group)
+            words = " ".join(line.lstrip(" #") for line in comment)
+            yield _folded(words, _indent(comment[0]) + "# ", _indent(comment[0]) + "# ")
+        else:
+            yield from (_folded(line, _indent(line), _indent(line) + " " * 8) for line in group)
+
+
+def _indent(line: str) -> str:
+    return " " * (4 + len(line) - len(line.lstrip()))
+
+
+def _folded(words: str, first: str, others: str) -> str:
+    return textwrap.fill(
+        words.lstrip(), WIDTH, initial_indent=first, subsequent_indent=others,
+        break_long_words=False, break_on_hyphens=False,
+    )  # fmt: skip
+
+
+def _cut(line: str) -> str:
+    """A line of a view, which is indented by four."""
+    return line if len(line) <= WIDTH - 4 else line[: WIDTH - 7] + "..."
+
+
+def _moved(before: tuple[MachineSnapshot, ...], now: tuple[MachineSnapshot, ...]) -> str:
+    """A line for each machine: how far it is, and what it has cost."""
+    lines = []
+    for old, new in zip(before, now, strict=True):
+        exits = new.exits - old.exits
+        counted = f"at instruction {new.instructions:>7,}" if new.instructions is not None else ""
+        ended = "" if new.stop is None else f", ended with {_stop(new)}"
+        left = "no exit" if not exits else "1 exit" if exits == 1 else f"{exits:,} exits"
+        if exits < 0:
+            left = f"{new.exits:,} exits so far"
+        lines.append(f"  {short(new.core):<12} {counted or 'not counted':<22}: {left}{ended}")
+    return "\n".join(lines)
+
+
+def _stop(machine: MachineSnapshot) -> str:
+    if machine.stop is None:
+        return ""
+    status = "" if machine.exit_status is None else f" {machine.exit_status}"
+    return f"{machine.stop.value}{status}"
+
+
+def _shown(shown: Shown) -> list[str]:
+    return _by_core(shown.lines) if shown.lines else view(shown.view, shown.snapshot, shown.core)
+
+
+def view(name: str, snapshot: SessionSnapshot, core: str = "") -> list[str]:
+    """The lines of a view. core: of that machine alone."""
+    machines = list(snapshot.machines)
+    if core:
+        machines = [m for m in [find(snapshot, core)] if m is not None]
+    match name:
+        case "dialogue":
+            return [line for machine in machines for line in _dialogue(machine)]
+        case "log":
+            return [line for machine in machines for line in _log(machine)]
+        case "chart":
+            return [line for machine in machines for line in _chart(machine)]
+        case "registers":
+            return _registers(machines)
+        case "code":
+            return _code(machines[0] if core else machines[min(1, len(machines) - 1)])
+        case "console":
+            said = {short(m.core): tuple(m.console.splitlines()) for m in machines}
+            return _by_core({core: lines or ("(empty)",) for core, lines in said.items()})
+        case "screen":
+            return _by_core({short(m.core): tuple((m.screen or "").splitlines()) for m in machines})
+        case _:
+            return _rings(machines)
+
+
+def _by_core(lines: dict[str, tuple[str, ...]]) -> list[str]:
+    """Equal on all machines: said once."""
+    if len(lines) > 1 and len(set(lines.values())) == 1:
+        lines = {"on all": next(iter(lines.values()))}
+    shown = []
+    for core, said in lines.items():
+        shown.append(f"{core}:")
+        for line in said:
+            shown += [f"  {line[at : at + 72]}" for at in range(0, len(line), 72)] or [""]
+    return shown
+
+
+def _dialogue(machine: MachineSnapshot) -> list[str]:
+    if not machine.events:
+        return [] if machine.core == "interpreter" else [f"{short(machine.core)}: no exit yet"]
+    newest = machine.events[-1]
+    lines = [f"on {machine.core}, exit {machine.exits:,}:"]
+    for line in narration.dialogue(newest, machine.core):
+        lines += textwrap.wrap(
+            f"{line.speaker + ':':<10}{line.text}", WIDTH - 4, subsequent_indent=" " * 10,
+            initial_indent="  ",
+        )  # fmt: skip
+    return lines
+
+
+def _log(machine: MachineSnapshot) -> list[str]:
+    lines = [f"{short(machine.core)}: {machine.exits:,} exits; the newest:"] if machine.exits else []
+    for event in machine.events[-6:]:
+        what = narration.subject(event)
+        lines.append(f"  {event.n:>7,}  {event.reason.value:<10}  {what:<24} {event.detail}")
+    return lines
+
+
+def _chart(machine: MachineSnapshot) -> list[str]:
+    if not machine.exits_by_reason:
+        return [f"{short(machine.core)}: no exits"]
+    most = max(machine.exits_by_reason.values())
+    lines = [f"{short(machine.core)}: {machine.exits:,} exits"]
+    for reason, count in sorted(machine.exits_by_reason.items(), key=lambda pair: -pair[1]):
+        lines.append(f"  {reason:<11}{count:>6,}  {'#' * max(1, round(40 * count / most))}")
+    return lines
+
+
+def _registers(machines: list[MachineSnapshot]) -> list[str]:
+    lines = [" " * 8 + "".join(f"{short(m.core):>20}" for m in machines)]
+    foreign = [name for name in machines[0].registers if name not in STATE_NAMES]
+    for name in foreign or _REGISTERS:
+        values = "".join(
+            f"{str(Hex(m.registers[name])) + ('*' if name in m.changed else ' '):>20}" for m in machines
+        )
+        lines.append(f"{name:<8}{values}")
+    return [*lines, "* changed by the last move"]
+
+
+def _code(machine: MachineSnapshot) -> list[str]:
+    rip = next_address(machine)
+    here = next((i for i, line in enumerate(machine.code) if line.address == rip), 0)
+    signs = "> is next"
+    if machine.core != "interpreter":
+        signs += ", | runs directly, <=> leaves the guest, ~ would not trap"
+    lines = [f"{short(machine.core)}: {signs}"]
+    for line in machine.code[max(0, here - 3) : here + 6]:
+        arrow = ">" if line.address == rip else " "
+        mark = "" if machine.core == "interpreter" else _MARKS[line.kind]
+        comment = _comment(line.source)
+        lines.append(f"{arrow} {line.address:x}  {mark:<4}{line.text:<30} {comment}".rstrip())
+    return lines
+
+
+def _comment(source: str) -> str:
+    return source[source.index("#") :] if "#" in source else ""
+
+
+def _rings(machines: list[MachineSnapshot]) -> list[str]:
+    lines = [f"{'':<14}{'the guest believes':<22}it really runs"]
+    for machine in machines:
+        real = "nowhere: it is data" if machine.real_ring is None else f"in ring {machine.real_ring}"
+        if machine.core == "kvm":
+            real += ", guest mode"
+        lines.append(f"{short(machine.core):<14}{'ring ' + str(machine.ring):<22}{real}")
+    return lines

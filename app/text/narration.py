@@ -1,0 +1,238 @@
+"""A world switch told as a conversation, and explained on a card.
+
+Everything said comes from the event: the instruction's own bytes, why the guest was left, what the
+VMM did and how long it took. Three speak: the guest's operating system, the CPU (or what stands in
+for it), and the host's, whose voice the VMM is. The interpreter's CPU never speaks: nothing exits.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from cores.vmm.trace import ExitEvent
+from cores.x86.faults import GuestFault
+from cores.x86.isa.decoder import Truncated, decode, text
+from cores.x86.isa.instruction import Instruction, Reason, Sensitivity
+from cores.x86.isa.sensitive import explain
+
+GUEST, CPU, HOST = "Guest OS", "CPU", "Host OS"
+
+SEEN_COMING = ("found before it ran", "patched")
+"""How ``ExitEvent.handled`` begins when the VMM did not let the CPU try."""
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """What one of the three says. aside: a fact beside it, for wide screens."""
+
+    speaker: str
+    text: str
+    aside: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Card:
+    """One event in full. facts: (name, value) in order; a value may be several sentences."""
+
+    title: str
+    facts: tuple[tuple[str, str], ...]
+
+
+@cache
+def cycles_per_nanosecond() -> float:
+    """This host's clock, in GHz; 3 where Linux does not say."""
+    try:
+        for line in Path("/proc/cpuinfo").read_text(encoding="ascii", errors="replace").splitlines():
+            if line.startswith("cpu MHz"):
+                return float(line.partition(":")[2]) / 1000
+    except (OSError, ValueError):
+        pass
+    return 3.0
+
+
+def meanwhile(ns: int) -> int:
+    """Instructions that this CPU could have run in that time, at one a cycle, to two digits."""
+    count = round(ns * cycles_per_nanosecond())
+    unit = int(10 ** max(0, len(str(count)) - 2))
+    return count // unit * unit
+
+
+def microseconds(ns: int) -> str:
+    us = ns / 1000
+    return f"{us:.1f} µs" if us < 100 else f"{us:,.0f} µs"
+
+
+@cache
+def instruction(code: bytes) -> Instruction | None:
+    """The instruction of an event; None for events that belong to none."""
+    if not code:
+        return None
+    try:
+        return decode(code)
+    except (GuestFault, Truncated):
+        return None
+
+
+def instruction_text(event: ExitEvent) -> str:
+    """ "out dx, al", "" where the event belongs to no instruction."""
+    insn = instruction(event.code)
+    return "" if insn is None else text(insn, event.rip)
+
+
+def subject(event: ExitEvent) -> str:
+    """The event in a few words: its instruction, or what came from outside."""
+    return instruction_text(event) or event.detail or event.reason.value
+
+
+def dialogue(event: ExitEvent, core: str) -> tuple[Line, ...]:
+    """Who says what at this exit on this core."""
+    asm = instruction_text(event)
+    cost = f"{microseconds(event.ns)}, the time of about {meanwhile(event.ns):,} instructions"
+    lines = []
+    if asm and (wish := _wish(event.reason, asm)):
+        lines.append(Line(GUEST, wish, f"virtual ring {event.ring}"))
+    lines.append(Line(CPU, _cpu(event, core), f"{event.handled}, at {event.rip:x}"))
+    lines.append(Line(HOST, _host(event, asm), cost))
+    return tuple(lines)
+
+
+_WISHES = {
+    Reason.IO: "talk to a device for me.",
+    Reason.MMIO: "that address is a device.",
+    Reason.HLT: "wake me when something happens.",
+    Reason.CR: "I rule the control registers.",
+    Reason.MSR: "this register is mine as well.",
+    Reason.DESCRIPTOR: "these are my tables now.",
+    Reason.FLAGS: "I decide whether interrupts come.",
+    Reason.SEGMENT: "load my segment.",
+    Reason.INT: "call my handler.",
+    Reason.IRET: "back to where I was interrupted.",
+    Reason.SYSCALL: "into my kernel.",
+    Reason.SYSRET: "back to my program.",
+    Reason.CPUID: "who are you?",
+    Reason.TSC: "what time is it?",
+    Reason.INVLPG: "I changed a page, forget it.",
+    Reason.STATE: "I rule this machine.",
+    Reason.HYPERCALL: "hypervisor, I know that you are there.",
+    Reason.SHUTDOWN: "... and I have no handler for what follows.",
+    Reason.SHADOW: "it is only my own memory.",
+    Reason.SCAN: "it is only my own code.",
+}
+
+_QUESTIONS = {
+    ("sgdt", "sidt", "sldt", "str"): "where are my tables?",
+    ("lar", "lsl", "verr", "verw"): "what is this segment to me?",
+    ("pushf",): "which flags do I have?",
+    ("popf",): "these are my flags now.",
+    ("rdmsr",): "what is in my register?",
+    ("smsw",): "what is in my control register?",
+    ("wrmsr",): "put this into my register.",
+}
+"""Wishes that belong to an instruction rather than to its reason."""
+
+
+def _wish(reason: Reason, asm: str) -> str:
+    """What the guest's operating system wants of its CPU."""
+    for mnemonics, words in _QUESTIONS.items():
+        if asm.startswith(mnemonics) and reason not in (Reason.EXCEPTION, Reason.SHUTDOWN):
+            return f"CPU, `{asm}`: {words}"
+    if reason is Reason.CR and asm.startswith("mov") and ", cr" in asm:
+        return f"CPU, `{asm}`: what is in my control register?"
+    words = _WISHES.get(reason, "")
+    return f"CPU, `{asm}`: {words}" if words else f"CPU, `{asm}`."
+
+
+def _cpu(event: ExitEvent, core: str) -> str:
+    """What the CPU does about it: where the machines differ."""
+    reason = event.reason
+    if reason is Reason.IRQ:
+        return "(a device has raised its interrupt line)"
+    if reason is Reason.SHADOW:
+        return "I have no mapping for that page. Host?"
+    if reason is Reason.SCAN:
+        return "That page may not run before the host has read it. Host?"
+    if reason in (Reason.EXCEPTION, Reason.SHUTDOWN):
+        return f"That is a fault: {event.detail}. Host, it is your guest's."
+    if core == "kvm":
+        return "That reaches beyond the guest: I left guest mode. Host?"
+    if reason is Reason.MMIO:
+        return "There is no memory at that address. Host?"
+    if event.handled.startswith(SEEN_COMING):
+        insn = instruction(event.code)
+        if insn is not None and insn.sensitivity is Sensitivity.ABSENT:
+            return "(was not asked: the guest's CPU has no such instruction)"
+        return "(was not asked: in ring 3 it would answer wrongly, and tell nobody)"
+    if reason is Reason.SYSCALL:
+        return "That would enter the real kernel, and you are held. Host?"
+    return "That is privileged, and you are in ring 3. I stop. Host?"
+
+
+def _host(event: ExitEvent, asm: str) -> str:
+    """What the VMM did."""
+    did = sentence(event.detail)
+    match event.reason:
+        case Reason.EXCEPTION:
+            return "His own fault, so his own handler shall have it: I entered it as a CPU would."
+        case Reason.SHUTDOWN:
+            return "No handler could be entered, nor one for that: a triple fault. The machine is off."
+        case Reason.IRQ:
+            return f"I entered his handler as a CPU would: {event.detail}."
+        case Reason.SHADOW:
+            return f"His page tables allow it, so I mapped {event.detail}. Try again."
+        case Reason.SCAN:
+            return f"I read {event.detail} and patched what would not trap. Go on."
+        case Reason.MMIO:
+            return f"That is a device: {event.detail}, {event.handled}. Go on."
+        case Reason.IO:
+            verb = "asked" if asm.startswith(("in", "rep in")) else "told"
+            did = f"I {verb} his device: {event.detail}."
+    if event.handled.startswith(SEEN_COMING):
+        return f"I read ahead, and saw it coming. {did}"
+    return f"{did} Go on after it."
+
+
+def sentence(words: str) -> str:
+    """ "virtual IF = 0" -> "Virtual IF = 0." """
+    words = words.strip() or "done"
+    return words[0].upper() + words[1:] + ("" if words.endswith((".", "!", "?")) else ".")
+
+
+def why(event: ExitEvent) -> str:
+    """Which rule of the architecture made the guest be left here."""
+    insn = instruction(event.code)
+    match event.reason:
+        case Reason.IRQ:
+            return "An interrupt line of a device is raised, and the guest's interrupts are enabled."
+        case Reason.SHADOW:
+            return "The page was not mapped for the CPU yet: the VMM copies mappings as they are used."
+        case Reason.SCAN:
+            return "Code runs freely only after the VMM has looked for what would not trap in it."
+        case Reason.EXCEPTION:
+            return "An exception of the guest's own making; on real hardware too it enters a handler."
+        case Reason.SHUTDOWN:
+            return "An exception while delivering a double fault: the CPU gives up (SDM vol. 3, 6.15)."
+        case Reason.MMIO:
+            return "No RAM stands behind this physical address, but a device."
+    entry = None if insn is None else explain(text(insn, event.rip))
+    return sentence(event.handled) if entry is None else f"{sentence(entry.why)} {sentence(entry.rule)}"
+
+
+def card(event: ExitEvent, core: str, number: int) -> Card:
+    """Everything known of one event. number: which exit of its machine it was, from 1."""
+    asm = instruction_text(event)
+    facts = [
+        ("instruction", asm or "none: it came from outside"),
+        ("bytes", event.code.hex(" ") or "none"),
+        ("where", f"rip {event.rip:x}, virtual ring {event.ring}, after {event.n:,} instructions"),
+        ("reason", f"{event.reason.value}: {event.handled}"),
+        ("rule", why(event)),
+        ("the VMM", sentence(event.detail)),
+        (
+            "cost",
+            f"{microseconds(event.ns)} of the host's time. At one a cycle this CPU could have run about"
+            f" {meanwhile(event.ns):,} instructions meanwhile.",
+        ),
+    ]
+    return Card(f"Exit {number:,} of {core}", tuple(facts))

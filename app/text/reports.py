@@ -1,0 +1,297 @@
+"""Reports as text of 80 columns: for pipes, for screen readers, for terminals that can do no more."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterable, Sequence
+
+from cores.engines.registry import Availability
+from cores.engines.ring3_survey import Finding
+from cores.machine.report import (
+    CompareReport,
+    CoreReport,
+    Divergence,
+    ExitLine,
+    Stop,
+    TraceLine,
+    direct_share,
+    percent,
+)
+from cores.peers import differences
+from cores.x86.isa.instruction import Sensitivity
+from cores.x86.isa.sensitive import Entry
+
+WIDTH = 80
+_LABEL = 18
+_INDENT = "  "
+
+EXECUTED_BY = {
+    "interpreter": "software",
+    "trap:native": "CPU at ring 3",
+    "trap:portable": "a stand-in",
+    "kvm": "CPU in KVM",
+}
+_FORMATS = {"asm": "assembly", "elf": "ELF64", "flat": "flat image", "m68k": "68000 image"}
+_STAND_IN = (
+    "trap:portable is a stand-in: Unicorn at ring 3 takes the place of this CPU. The VMM is the same."
+)
+
+_TAKEN = (
+    "exact mode has the VMM complete what a step, or this host, could change, though nothing exits;"
+    " --free leaves it to guest mode"
+)
+
+
+def compare_report(report: CompareReport) -> str:
+    """The comparison: one column a core, then the verdict, the console and the notes."""
+    ran = [core for core in report.cores if core.available]
+    kind = _FORMATS.get(report.format, report.format)
+    how = f"{report.mode} mode"
+    what = f"{kind}, {report.size:,} bytes, entered at {report.entry:#x}; {how}"
+    parts = [_wrap(f"{report.path}: {what}", _INDENT)]
+    if ran:
+        parts.append(_table(ran, report.mode))
+    parts.append(_wrap(verdict(report)))
+    if report.divergence is not None:
+        parts.append(_differences(report.divergence))
+    parts += _outputs(ran)
+    parts += _remarks(report.cores)
+    if report.peers:
+        parts += [_peers(report), *_remarks(report.peers)]
+    return "\n\n".join(parts)
+
+
+def _table(ran: Sequence[CoreReport], mode: str) -> str:
+    rows = [
+        ("", [core.core for core in ran]),
+        ("executed by", [EXECUTED_BY.get(core.core, core.engine) for core in ran]),
+        ("ended with", [_ending(core) for core in ran]),
+        ("instructions", [_count(core.instructions) for core in ran]),
+        ("ran directly", [_share(core) for core in ran]),
+        ("exits to the VMM", [_count(core.exits) for core in ran]),
+    ]
+    for reason in sorted({reason for core in ran for reason in core.exits_by_reason}):
+        rows.append((f"  {reason}", [_count(core.exits_by_reason.get(reason, 0)) for core in ran]))
+    rows.append(("device accesses", [_count(core.device_accesses) for core in ran]))
+    if any(core.bridged for core in ran):
+        rows.append(("bridged", [_count(core.bridged) for core in ran]))
+    if any(core.emulated for core in ran):
+        rows.append(("emulated, no exit", [_count(core.emulated) for core in ran]))
+    rows.append(("seconds", [f"{core.seconds:.3f}" for core in ran]))
+    width = max(len(cell) for _, cells in rows for cell in cells)
+    width = min(width + 2, (WIDTH - _LABEL) // max(len(ran), 3))
+    lines = [
+        label.ljust(_LABEL) + "".join(cell.rjust(width) for cell in cells) for label, cells in rows
+    ]
+    lines.insert(1, "-" * len(lines[0]))
+    return "\n".join(lines)
+
+
+def _peers(report: CompareReport) -> str:
+    """The real systems' columns: how they ended, and whether they said what the first core said."""
+    ran = [peer for peer in report.peers if peer.available]
+    ours = next((core for core in report.cores if core.available), None)
+    if not ran:
+        return "None of the peers can run here."
+    rows = [
+        ("peer", [peer.core for peer in ran]),
+        ("executed by", [peer.engine for peer in ran]),
+        ("ended with", [_ending(peer) for peer in ran]),
+    ]
+    if ours is not None:
+        found = [differences(ours, peer) for peer in ran]
+        for name in ("console", "screen"):
+            if any(getattr(one, name) for one in (ours, *ran)):
+                rows.append((name, ["differs" if name in f else "the same" for f in found]))
+    rows.append(("seconds", [f"{peer.seconds:.3f}" for peer in ran]))
+    lines = [label.ljust(_LABEL) + "".join(c.rjust(15) for c in cells) for label, cells in rows]
+    lines.insert(1, "-" * len(lines[0]))
+    return "\n".join(lines)
+
+
+def _ending(core: CoreReport) -> str:
+    if core.stop is Stop.EXIT:
+        return f"exit {core.exit_status}"
+    return "nothing yet" if core.stop is None else core.stop.value
+
+
+def _count(number: int | None) -> str:
+    return "not counted" if number is None else f"{number:,}"
+
+
+def _share(core: CoreReport) -> str:
+    share = direct_share(core)
+    if share is not None:
+        return percent(share)
+    return "none" if core.core == "interpreter" else "not counted"
+
+
+def verdict(report: CompareReport) -> str:
+    """The comparison's result in words."""
+    ran = [core.core for core in report.cores if core.available]
+    if report.equivalent is None:
+        return f"Nothing to compare: only {ran[0]} ran." if ran else "No core can run here."
+    if report.equivalent:
+        if report.mode == "free":
+            return "Equivalent: they ended alike, with the same console and the same screen."
+        steps = max((core.instructions or 0 for core in report.cores), default=0) - report.led
+        stretches = f"{report.stretches:,} stretches" if report.stretches > 1 else "one stretch"
+        led = f", after {stretches} at full speed ({report.led:,} instructions)," if report.led else ","
+        return (
+            "Equivalent: the same registers and the same memory written at each of "
+            f"{steps:,} steps{led} and the same RAM at the end."
+        )
+    divergence = report.divergence
+    if divergence is None:
+        return "Not equivalent."
+    if divergence.asm is None:
+        return "Not equivalent: they ended differently."
+    return (
+        f"Not equivalent: the first difference is made by instruction {divergence.instruction + 1:,},"
+        f" `{divergence.asm}` at {divergence.rip:#x}. After it the machines ran on by themselves."
+    )
+
+
+def _differences(divergence: Divergence) -> str:
+    cores = list(divergence.values)
+    lines = [_INDENT + "differs".ljust(_LABEL - 2) + "".join(core.rjust(20) for core in cores)]
+    for name in divergence.differs:
+        cells = [_shown(divergence.values[core].get(name)) for core in cores]
+        if all(len(cell) < 20 for cell in cells):
+            lines.append(_INDENT + name.ljust(_LABEL - 2) + "".join(cell.rjust(20) for cell in cells))
+        else:
+            lines.append(f"{_INDENT}{name}")
+            lines += [
+                textwrap.shorten(f"{_INDENT * 2}{core}: {cell}", 2 * WIDTH)
+                for core, cell in zip(cores, cells, strict=True)
+            ]
+    return "\n".join(lines)
+
+
+def _shown(value: int | str | None) -> str:
+    if value is None:
+        return "none"
+    return hex(value) if isinstance(value, int) else repr(str(value))
+
+
+def _outputs(ran: Sequence[CoreReport]) -> list[str]:
+    """Console and screen: once if all machines have the same."""
+    parts = []
+    for name, texts in (
+        ("console", {core.core: core.console for core in ran}),
+        ("screen", {core.core: core.screen or "" for core in ran}),
+    ):
+        if len(set(texts.values())) == 1:
+            texts = {"": next(iter(texts.values()))}
+        for core, text in texts.items():
+            if text:
+                title = f"{name} of {core}" if core else name
+                lines = [f"{_INDENT}{line}" for line in clean(text).rstrip("\n").split("\n")]
+                parts.append("\n".join([f"{title}:", *lines]))
+    return parts
+
+
+def _remarks(cores: Iterable[CoreReport]) -> list[str]:
+    lines = []
+    for core in cores:
+        if not core.available:
+            lines.append(f"{core.core} cannot run here: {core.reason}")
+            continue
+        if core.reason:
+            lines.append(f"{core.core}: {core.reason}")
+        lines += [f"{core.core}: {note}" for note in core.notes]
+        if core.core == "trap:portable":
+            lines.append(_STAND_IN)
+        if core.emulated:
+            lines.append(f"{core.core}: {_TAKEN}")
+        if core.caveat:
+            lines.append(f"{core.core}: {core.caveat}")
+    return ["\n".join(_wrap(line, "  ") for line in lines)] if lines else []
+
+
+def _wrap(text: str, indent: str = "") -> str:
+    return textwrap.fill(clean(text), WIDTH, subsequent_indent=indent, break_on_hyphens=False)
+
+
+def clean(text: str) -> str:
+    """A guest's output must not drive the user's terminal: control characters are shown, not sent."""
+    text = text.replace("\r\n", "\n")
+    return "".join(c if c in "\n\t" or c.isprintable() else f"\\x{ord(c):02x}" for c in text)
+
+
+def trace_heading() -> str:
+    return f"{'n':>9}  {'rip':<10}  {'reason':<10}  {'instruction':<28}  what happened"
+
+
+def trace_line(line: TraceLine) -> str:
+    """An exit, or an instruction with what it changed."""
+    count = "" if line.n is None else f"{line.n:,}"
+    if isinstance(line, ExitLine):
+        story = "; ".join(part for part in (line.detail, line.handled) if part)
+        cost = f"{story} ({line.ns / 1000:.0f} us)"
+        return f"{count:>9}  {line.rip:<#10x}  {line.reason:<10}  {line.asm:<28}  {clean(cost)}"
+    changed = " ".join(
+        f"{name}={value.hex() if isinstance(value, bytes) else hex(value)}"
+        for name, value in line.changed.items()
+        if name not in ("rip", "pc")
+    )
+    return f"{count:>9}  {line.rip:<#10x}  {'':<10}  {line.asm:<28}  {changed}".rstrip()
+
+
+def trace_ending(core: CoreReport) -> str:
+    return (
+        f"\n{core.core}: {_ending(core)}; {_count(core.instructions)} instructions,"
+        f" {_count(core.exits)} exits"
+    )
+
+
+def availabilities(cores: Iterable[Availability]) -> str:
+    """What `doctor` prints."""
+    parts = []
+    for core in cores:
+        state = f"runs ({core.engine})" if core.available else f"cannot run here: {core.reason}"
+        lines = [_wrap(f"{core.core:<14}{state}", " " * 14)]
+        for name, present, consequence in core.abilities:
+            what = f"{name}: {consequence}" if consequence else name
+            lines.append(_wrap(f"{'':14}{'has' if present else 'lacks':<6}{what}", " " * 20))
+        parts.append("\n".join(lines))
+    return "\n".join(parts)
+
+
+def entry(entry: Entry) -> str:
+    """What `explain` prints."""
+    kind = {
+        Sensitivity.PRIVILEGED: "sensitive and privileged: it traps at ring 3 by itself",
+        Sensitivity.SILENT: "sensitive but not privileged: at ring 3 it does not trap",
+        Sensitivity.ABSENT: "not on the platform's CPU: #UD, whatever this host's CPU can do",
+    }[entry.sensitivity]
+    robin = " It is on Robin and Irvine's list (2000)." if entry.listed else ""
+    lines = [
+        f"{entry.name}: {kind}",
+        "",
+        _wrap(entry.why),
+        _wrap(entry.rule + robin),
+        "",
+        f"exit reason: {entry.reason.value}",
+    ]
+    lines += [_wrap(f"{core:<14}{what}", " " * 14) for core, what in entry.cores.items()]
+    return "\n".join(lines)
+
+
+def findings(found: Sequence[Finding]) -> str:
+    """What `probe` prints."""
+    lines = [f"{'instruction':<41}{'at ring 3 here':<18}what the guest gets", "-" * WIDTH]
+    for finding in found:
+        fate = f"traps: {finding.vector}" if finding.vector else finding.outcome
+        answer = "" if finding.answer is None else f"{finding.answer:#x}"
+        mark = "~" if finding.lies else " "
+        lines.append(f"{mark} {finding.entry.name:<39}{fate:<18}{answer}".rstrip())
+    lying = sum(finding.lies for finding in found)
+    lines.append("")
+    lines.append(
+        _wrap(
+            f"{len(found) - lying} trap, {lying} (~) do not: sensitive, and silent. Those a virtual"
+            " machine monitor that only traps would miss; Ringscope finds them before they run."
+        )
+    )
+    return "\n".join(lines)

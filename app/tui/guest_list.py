@@ -1,0 +1,71 @@
+"""The guests that come with Ringscope."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from cores.programs.shipped import ASSETS, programs
+
+NEEDS_DISK = re.compile(r"\. Needs --disk (\S+?)[,.]?(?= |$)")
+
+
+@dataclass(frozen=True, slots=True)
+class Guest:
+    """path: what is run. source: where a person reads it. summary: the first line of the comment it
+    begins with. story: the other lines. disk: the image that it needs, None for most."""
+
+    path: Path
+    source: Path
+    summary: str = ""
+    story: tuple[str, ...] = ()
+    disk: Path | None = None
+
+    @property
+    def name(self) -> str:
+        return self.path.stem
+
+
+def shipped() -> list[Guest]:
+    """Each with what its source says of it, by name."""
+    return [_guest(path) for path in programs()]
+
+
+def disk_of(path: str) -> str | None:
+    """The image that a shipped guest needs; None for others."""
+    wanted = Path(path).resolve()
+    disk = next((guest.disk for guest in shipped() if guest.path.resolve() == wanted), None)
+    return None if disk is None else str(disk)
+
+
+def _guest(path: Path) -> Guest:
+    sources = (path.with_suffix(ending) for ending in (".s", ".c", ".lst"))
+    source = next((source for source in sources if source.is_file()), path)
+    try:
+        comment = _comment(source.read_text(encoding="utf-8", errors="replace"), source.suffix)
+    except OSError as error:
+        return Guest(path, source, f"cannot be read: {error.strerror}")
+    if not comment:
+        return Guest(path, source)
+    first = comment[0].removeprefix(f"{path.stem}:").strip()
+    needs = NEEDS_DISK.search(first)
+    disk = None if needs is None else ASSETS.parent / needs[1]
+    summary = (first if needs is None else first[: needs.start()]).rstrip(".")
+    begin = comment.index("") if needs and "" in comment else 0  # the rest of a line about the disk
+    return Guest(path, source, summary, tuple(comment[begin + 1 :]), disk)
+
+
+def _comment(text: str, ending: str) -> list[str]:
+    """The lines of the comment that a source begins with; a listing begins with plain words."""
+    lines: list[str] = []
+    for line in text.splitlines():
+        if ending == ".lst":
+            if not line and len(lines) > 1:  # its first paragraph says what it is
+                break
+            lines.append(line)
+        elif line.startswith(("#", "/*", " *")):
+            lines.append(line.lstrip("#/* ") if ending == ".c" else line[1:].removeprefix(" "))
+        else:
+            break
+    return lines

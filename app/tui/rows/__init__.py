@@ -1,0 +1,1 @@
+"""What panes draw, as functions from frozen values to rows of text; no widget is imported here."""

@@ -1,0 +1,210 @@
+"""The inside of a machine as rows of text: memory, page tables, descriptor tables, devices."""
+
+from __future__ import annotations
+
+from app.tui.rows.glyphs import Glyphs
+from app.tui.rows.rows import EMPTY, Row, beside, fit, printable, row
+from cores.inspection.page_tables import Entry, PagingSight, Range
+from cores.inspection.tables_devices import DevicesSight, Gate, SegmentEntry, TablesSight
+from cores.inspection.views import MemorySight
+
+BYTES = 16
+"""Bytes of memory in a row."""
+WIDE = 130
+"""From so many cells on, two parts stand side by side."""
+
+
+def memory_rows(sight: MemorySight, width: int, glyphs: Glyphs) -> list[Row]:
+    """Address, bytes, characters. A changed byte has a mark behind it."""
+    digits = 16 if sight.start >> 32 else 8
+    rows: list[Row] = []
+    for at in range(0, len(sight.data) - BYTES + 1, BYTES):
+        line = sight.data[at : at + BYTES]
+        parts: list[tuple[str, str]] = [(f"{sight.start + at & (1 << 64) - 1:0{digits}x}  ", "dim")]
+        text: list[tuple[str, str]] = [(" ", "text")]
+        for i, byte in enumerate(line):
+            address = sight.start + at + i
+            changed = address in sight.changed
+            role = "changed" if changed else "read" if address == sight.target else "text"
+            if not byte and (byte is None or role == "text"):
+                role = "dim"
+            parts.append(("--" if byte is None else f"{byte:02x}", role))
+            parts.append((glyphs.changed if changed else " ", role if changed else "text"))
+            text.append((" " if byte is None else printable(chr(byte)) if byte < 0x7F else "·", role))
+        rows.append((*parts, *text))
+    if memory_columns(width) < 2:
+        return rows
+    half = -(-len(rows) // 2)
+    return beside(rows[:half], rows[half:], width // 2 + 1)
+
+
+def memory_columns(width: int) -> int:
+    """How many blocks of memory stand side by side."""
+    return 2 if width >= 154 else 1
+
+
+def rights(writable: bool, user: bool, executable: bool) -> str:
+    return f"r{'w' if writable else '-'}{'x' if executable else '-'} {'user' if user else 'kernel'}"
+
+
+def size_words(size: int) -> str:
+    for unit, shift in (("G", 30), ("M", 20), ("K", 10)):
+        if size >= 1 << shift and not size & (1 << shift) - 1:
+            return f"{size >> shift} {unit}"
+    return f"{size}"
+
+
+def paging_rows(sight: PagingSight, core: str, width: int, glyphs: Glyphs) -> list[Row]:
+    """The walk of an address, and all that is mapped beside what the host has mapped for it."""
+    walk = _walk_rows(sight, glyphs)
+    ranges = _range_rows(sight, core, glyphs)
+    if width >= WIDE:
+        return beside(walk, ranges, 68)
+    return [*walk, EMPTY, *ranges]
+
+
+def _walk_rows(sight: PagingSight, glyphs: Glyphs) -> list[Row]:
+    rows = [
+        row(("Walk of ", "dim"), (f"{sight.address:x}", "strong"), (f"   CR3 {sight.root:x}", "dim"))
+    ]
+    if not sight.walk:
+        rows.append(row(("not a canonical address", "bad")))
+    for entry in sight.walk:
+        rows.append(_entry_row(entry))
+    if sight.gpa is not None:
+        rows.append(
+            row((fit("", 16), "dim"), ("physical address ", "dim"), (f"{sight.gpa:x}", "strong"))
+        )
+    return rows
+
+
+def _entry_row(entry: Entry) -> Row:
+    bits = (("P", 0), ("W", 1), ("U", 2), ("A", 5), ("D", 6), ("PS", 7), ("XD", 63))
+    flags = " ".join(name for name, bit in bits if entry.value >> bit & 1)
+    ended = entry.verdict and not entry.verdict.startswith("a page")
+    return row(
+        (fit(entry.table, 15), "text"), (f"[{entry.index:>3}] ", "dim"),
+        (f"{entry.value:>11x} ", "strong"),
+        (fit(flags, 14), "dim"), (f" {entry.verdict}", "bad" if ended else "text"),
+    )  # fmt: skip
+
+
+def _range_rows(sight: PagingSight, core: str, glyphs: Glyphs) -> list[Row]:
+    shadow = sight.shadow is not None
+    head = f"{'guest virtual':<27}{'physical':>11}  {'rights':<12}{'pages':>6}"
+    rows = [row((head, "dim"), ("   shadow: kernel, user" if shadow else "", "dim"))]
+    for r in sight.ranges:
+        where = f"{r.start:x}-{r.start + r.length - 1:x}"
+        parts = [
+            (fit(where, 27), "text"), (f"{r.gpa:>11x}  ", "text"),
+            (f"{rights(r.writable, r.user, r.executable):<12}", "dim"),
+            (f"{size_words(r.page):>6}", "dim"),
+        ]  # fmt: skip
+        if shadow:
+            parts.append(("   " + ", ".join(_share(r, part, glyphs) for part in r.shadowed), "strong"))
+        rows.append(tuple(parts))
+    if not sight.ranges:
+        rows.append(row(("nothing is mapped at all", "bad")))
+    if not sight.complete:
+        rows.append(row(("... and more: these tables are too many to list", "dim")))
+    rows.append(EMPTY)
+    if sight.shadow is None:
+        rows.append(row((_without_shadow(core), "comment")))
+        return rows
+    count, fills = len(sight.shadow), sight.fills
+    words = (
+        f"The host has {count:,} mapping{'s' * (count != 1)} for them;"
+        f" {fills:,} {'fault has' if fills == 1 else 'faults have'} filled some so far."
+    )
+    rows.append(row((words, "comment")))
+    for user, gva, gpa, length in sight.stale[:32]:
+        space = "user" if user else "kernel"
+        words = f"stale in {space}: {gva:x}-{gva + length - 1:x} to {gpa:x}; not so in the tables now"
+        rows.append(row((f"{glyphs.unequal} ", "bad"), words))
+    return rows
+
+
+def _without_shadow(core: str) -> str:
+    if core == "kvm":
+        return "No shadow: the CPU walks these tables itself, then the host's (nested paging)."
+    return "No shadow: the emulator walks these tables in software."
+
+
+def _share(r: Range, part: int, glyphs: Glyphs) -> str:
+    if not part:
+        return "-"
+    return "all" if part >= r.length else size_words(part)
+
+
+def tables_rows(sight: TablesSight, width: int, glyphs: Glyphs) -> list[Row]:
+    """GDT and TSS, and the IDT."""
+    left = _gdt_rows(sight)
+    right = _idt_rows(sight)
+    return beside(left, right, 72) if width >= WIDE else [*left, EMPTY, *right]
+
+
+def _gdt_rows(sight: TablesSight) -> list[Row]:
+    base, limit = sight.gdtr
+    rows = [row(("GDT", "strong"), (f" at {base:x}, limit {limit:x}", "dim"))]
+    rows += [_segment_row(entry) for entry in sight.segments]
+    if not sight.segments:
+        rows.append(row(("no descriptor can be read", "bad")))
+    stacks = [(name, value) for name, value in sight.tss if value]
+    words = ", ".join(f"{name} {value:x}" for name, value in stacks)
+    return [*rows, EMPTY, row(("TSS", "strong"), (" " + (words or "all stack pointers 0"), "text"))]
+
+
+def _segment_row(e: SegmentEntry) -> Row:
+    where = "" if e.kind.endswith("code") else f", base {e.base:x}, limit {e.limit:x}"
+    return row(
+        (f"{e.selector:>4x} ", "text"), (fit(e.kind + where, 42), "text"), (f" ring {e.dpl} ", "dim"),
+        ("" if e.present else "absent ", "bad"), (" ".join(e.used), "strong"),
+    )  # fmt: skip
+
+
+def _idt_rows(sight: TablesSight) -> list[Row]:
+    base, limit = sight.idtr
+    rows = [row(("IDT", "strong"), (f" at {base:x}, limit {limit:x}", "dim"))]
+    if not sight.gates:
+        rows.append(row(("no gate: any exception or interrupt shuts the machine down", "comment")))
+    last: Gate | None = None
+    for gate in sight.gates:
+        like = last is not None and gate.vector == last.vector + 1 and gate.offset == last.offset
+        if not like or gate.name:
+            rows.append(_gate_row(gate, sight.symbols))
+        elif not rows[-1][0][0].endswith("... "):
+            rows.append(row((f"{'':>3} ... ", "dim"), ("and on, to the same handler", "dim")))
+        last = gate
+    return rows
+
+
+def _gate_row(g: Gate, symbols: dict[int, str]) -> Row:
+    name = symbols.get(g.offset, "")
+    return row(
+        (f"{g.vector:>3x} ", "text"), (fit(g.name, 5), "strong"), (fit(g.kind, 15), "dim"),
+        (f"{g.selector:x}:{g.offset:x} ", "text"), (f"{printable(name)} " if name else "", "strong"),
+        (f"ring {g.dpl} " if g.dpl else "", "dim"), (f"stack {g.stack} " if g.stack else "", "dim"),
+        ("" if g.present else "absent", "bad"),
+    )  # fmt: skip
+
+
+DEVICE = 44
+"""Cells that a device's column takes at least."""
+
+
+def devices_rows(sight: DevicesSight, width: int, glyphs: Glyphs) -> list[Row]:
+    """Blocks in as many columns as fit, each block under the shortest column."""
+    count = max(1, width // DEVICE)
+    room = width // count
+    columns: list[list[Row]] = [[] for _ in range(count)]
+    for device in sight.devices:
+        column = min(columns, key=len)
+        column.append(row((device.name, "strong")))
+        for name, value in device.facts:
+            words = fit(printable(value), room - 18, glyphs.more)
+            column.append(row((fit("  " + name, 16), "dim"), words))
+        column.append(EMPTY)
+    rows = columns[0]
+    for i, column in enumerate(columns[1:], 1):
+        rows = beside(rows, column, i * room)
+    return rows

@@ -1,0 +1,103 @@
+"""Which privilege everything runs at, as the guest believes and as it is, and where each guest is now.
+
+    the guest believes    ring 0   its kernel          ring 3   its programs
+    in truth              ring 0   the host's kernel   ring 3   the VMM, and on a trap core the guest
+
+Hardware support adds a second set of rings, guest mode, in which ring 0 can be given away.
+"""
+
+from __future__ import annotations
+
+from app.tui.rows.glyphs import Glyphs
+from app.tui.rows.machine_parts import KINDS, kind
+from app.tui.rows.rows import EMPTY, Row, fit, row
+from cores.machine.report import MachineSnapshot
+
+LABEL = 22
+COLUMN = 30
+"""Cells for a machine at least."""
+
+
+def ring_rows(
+    machines: tuple[MachineSnapshot, ...], core: str, symbols: dict[str, int], width: int,
+    glyphs: Glyphs,
+) -> list[Row]:  # fmt: skip
+    """A column for each machine; where they do not fit, one for ``core`` alone."""
+    shown = machines
+    if width < LABEL + len(machines) * COLUMN:
+        shown = tuple(m for m in machines if m.core == core)
+    room = (width - LABEL) // max(1, len(shown))
+
+    def line(label: str, cells: list[tuple[str, bool]], hue: bool = False) -> Row:
+        parts: list[tuple[str, str]] = [(fit(label, LABEL), "dim")]
+        for m, (words, here) in zip(shown, cells, strict=True):
+            mark = f"{glyphs.next} " if here else "  "
+            role = kind(m.core) if hue else "strong" if here else "text"
+            parts += [(mark, "exit"), (fit(words, room - 2, glyphs.more), role)]
+        return tuple(parts)
+
+    def each(of: dict[str, tuple[str, bool]]) -> list[tuple[str, bool]]:
+        return [of[kind(m.core)] for m in shown]
+
+    rows = [
+        line("", [(f"{KINDS[kind(m.core)]} {m.core}", False) for m in shown], hue=True),
+        line("now at", [(place(m, symbols), False) for m in shown]),
+        EMPTY,
+        row(("What the guest believes", "strong")),
+        line("  ring 3, user", [("its programs", _runs(m) and m.ring == 3) for m in shown]),
+        line("  ring 0, supervisor", [("its kernel", _runs(m) and m.ring == 0) for m in shown]),
+        EMPTY,
+        row(("Where it really runs", "strong")),
+    ]
+    rows.append(line("  host, ring 3", [_user_part(m) for m in shown]))
+    rows.append(line("", [_vmm_part(m) for m in shown]))
+    rows.append(line("  host, ring 0", each({
+        "interpreter": ("the host's kernel", False),
+        "trap": ("the host's kernel, by a trap", False),
+        "kvm": ("the host's kernel with KVM", False),
+    })))  # fmt: skip
+    if any(kind(m.core) == "kvm" for m in shown):
+        rows.append(
+            line("  guest mode, ring 3", [_in_guest_mode(m, 3, "the guest's programs") for m in shown])
+        )
+        rows.append(
+            line("  guest mode, ring 0", [_in_guest_mode(m, 0, "the guest's kernel") for m in shown])
+        )
+    return rows
+
+
+def _runs(m: MachineSnapshot) -> bool:
+    return m.stop is None
+
+
+def place(m: MachineSnapshot, symbols: dict[str, int]) -> str:
+    """The address, by the nearest symbol before it."""
+    rip = m.registers.get("rip", 0)
+    if not _runs(m):
+        return "ended"
+    near = max(((at, name) for name, at in symbols.items() if at <= rip < at + 4096), default=None)
+    if near is None:
+        return f"{rip:x}"
+    offset = rip - near[0]
+    return f"{rip:x}  {near[1]}" + (f"+{offset:x}" if offset else "")
+
+
+def _user_part(m: MachineSnapshot) -> tuple[str, bool]:
+    match kind(m.core):
+        case "trap" if m.real_ring is None:
+            return "an emulator stands in for ring 3", _runs(m)
+        case "trap":
+            return "the guest, kernel and all", _runs(m)
+        case "interpreter":
+            return "the guest, as mere data", _runs(m)
+    return "(not the guest)", False
+
+
+def _vmm_part(m: MachineSnapshot) -> tuple[str, bool]:
+    return ("the emulator" if kind(m.core) == "interpreter" else "the VMM (this program)"), False
+
+
+def _in_guest_mode(m: MachineSnapshot, ring: int, words: str) -> tuple[str, bool]:
+    if kind(m.core) != "kvm":
+        return "-", False
+    return words, _runs(m) and (m.ring == 3) == (ring == 3)

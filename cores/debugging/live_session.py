@@ -1,0 +1,417 @@
+"""A session that is looked at while it runs: in slices, forwards and backwards.
+
+The interface's worker thread owns it (app/session_thread.py). Work that may take long is cut into
+slices of host time, so that between two of them a key can be answered and a picture taken.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from time import perf_counter
+
+from cores.debugging.breakpoints import Breakpoint, Watch
+from cores.debugging.edits import Poke
+from cores.errors import InputError
+from cores.inspection import snapshot as picture
+from cores.inspection import views as inside
+from cores.lockstep.session import Options, Session
+from cores.machine.isolation_audit import Control
+from cores.machine.machine import Machine
+from cores.machine.report import SessionSnapshot
+from cores.programs.program import Program
+from cores.time_travel.fast_forward import FAR, FastForward
+from cores.time_travel.history import History
+from cores.x86.isa.instruction import Reason
+from cores.x86.registers import STATE_NAMES
+
+NO_BUDGET = 1 << 62
+NOWHERE: frozenset[Breakpoint] = frozenset()
+
+
+class LiveSession:
+    """Machines side by side, under a user's hands. See ``cores.lockstep.session.Session`` for
+    threads."""
+
+    def __init__(self, program: Program, options: Options) -> None:
+        self._serial = 0
+        self._interrupted = False
+        self._begin(program, options, Session(program, options))
+
+    def _begin(self, program: Program, options: Options, session: Session) -> None:
+        self._program, self._options, self._session = program, options, session
+        for machine in self._session.machines:
+            machine.vmm.budget = NO_BUDGET
+        self._histories = [History(machine) for machine in self._session.machines]
+        self._mode = "exact"
+        self._reached = ""
+        self._heading: int | None = None  # the instruction that the machines are on the way to,
+        self._replaying = False  # and whether it lies in their past
+        self._searching = False  # is the next exit still to be found?
+        self._ahead = FastForward(self._histories, self._session.lockstep)
+        self._marks = picture.Marks()
+        self._control = Control()
+        self._looks = inside.Looks(self._session.machines)
+        self._remember()
+
+    def _remember(self) -> None:
+        """What is on the screen now will be compared with what comes next."""
+        self._before = self._states()
+        self._looks.remember()
+
+    # What is saved and reopened (cores/debugging/saved_session.py)
+
+    @property
+    def machines(self) -> tuple[Machine, ...]:
+        return tuple(self._session.machines)
+
+    @property
+    def program(self) -> Program:
+        return self._program
+
+    @property
+    def options(self) -> Options:
+        return self._options
+
+    @property
+    def mode(self) -> str:
+        return self._mode
+
+    @property
+    def typed(self) -> tuple[tuple[int, bytes], ...]:
+        """(instruction, text) of what will be typed again."""
+        return tuple(self._histories[0].coming) if self._histories else ()
+
+    @property
+    def begins(self) -> int:
+        """The first instruction that can be gone back to."""
+        return max((history.begins for history in self._histories), default=0)
+
+    def begin_here(self, mode: str, typed: tuple[tuple[int, bytes], ...]) -> None:
+        """The machines have been put into another state: there is no past before it.
+        typed: what will be typed from here on."""
+        self._mode = mode
+        self._histories = [History(machine, typed) for machine in self._session.machines]
+        self._ahead.close()
+        self._ahead = FastForward(self._histories, self._session.lockstep)
+        self._remember()
+        self._session.lockstep.resume(self._now())
+
+    # Forwards
+
+    def step(self) -> None:
+        """All machines complete one more instruction, and are compared."""
+        self.settle()
+        self._remember()
+        if not self._session.ended:
+            self._step_surely()
+
+    def _step_surely(self) -> None:
+        """A step, after which a divergence is what a step has made, and not what was led to."""
+        there = self._now() + 1
+        self._step()
+        if self._session.divergence is not None and self._ahead.doubt():
+            while self._now() < there and not self._session.ended:
+                self._step()
+
+    def _step(self) -> None:
+        for history in self._histories:
+            if history.machine.stop is None:
+                history.step()
+        if self._mode == "exact":
+            self._session.compare_step()
+
+    def run(
+        self, seconds: float, breakpoints: frozenset[Breakpoint] = NOWHERE, steps: int | None = None
+    ) -> bool:
+        """Exact lockstep for so long, and so many steps at most; False when all machines have
+        stopped, or one of the breakpoints is reached."""
+        return self._run(seconds, breakpoints, lambda: False, steps) is not None
+
+    def next_exit(
+        self,
+        reason: Reason | None = None,
+        limit: float = 0.05,
+        breakpoints: frozenset[Breakpoint] = NOWHERE,
+    ) -> bool:
+        """Go on until a machine has left its guest (for that reason), or a breakpoint is reached;
+        False when the time was up."""
+        before, searching = self._exits(reason), self._searching
+        outcome = self._run(
+            limit, breakpoints, lambda: self._exits(reason) > before, remember=not searching
+        )
+        self._searching = outcome is False
+        return not self._searching
+
+    def _run(
+        self,
+        seconds: float,
+        breakpoints: frozenset[Breakpoint],
+        reached: Callable[[], bool],
+        steps: int | None = None,
+        remember: bool = True,
+    ) -> bool | None:
+        """As ``_until``; None as well when a breakpoint was reached."""
+        self.settle()
+        self._reached = ""
+        watch = Watch(self._session, breakpoints) if breakpoints else None
+        left = NO_BUDGET if steps is None else steps
+
+        def stop() -> bool:
+            nonlocal left
+            left -= 1
+            if watch is not None and (hit := watch.reached()) is not None:
+                self._reached = str(hit)
+                return True
+            return left <= 0 or reached()
+
+        led = steps is None and (watch is None or not watch.each_step)
+        outcome = self._until(seconds, stop, remember, FAR if led else None)
+        return None if self._reached else outcome
+
+    def _until(
+        self, seconds: float, reached: Callable[[], bool], remember: bool = True,
+        until: int | None = None,
+    ) -> bool | None:  # fmt: skip
+        """Step until ``reached()``: True; the slice is over: False; all have stopped: None."""
+        self.settle()
+        if remember:
+            self._remember()
+        return self._go_on(seconds, reached, until)
+
+    def _go_on(
+        self, seconds: float, reached: Callable[[], bool], until: int | None = None
+    ) -> bool | None:
+        """until: the machines may be led so far, and ``reached`` asked only where they stop."""
+        self._interrupted = False
+        end = perf_counter() + seconds
+        lead = self._ahead.begin(until) if until is not None and self._mode == "exact" else None
+        try:
+            while perf_counter() < end and not self._interrupted:
+                ended = self._session.ended
+                if ended:
+                    self._session.lockstep.at_end()
+                elif lead is None:
+                    self._step_surely()
+                elif not lead.stretch():
+                    self._step()
+                if self._session.divergence is not None:
+                    if self._ahead.doubt():
+                        continue
+                    lead = None
+                if ended:
+                    return None
+                if reached():
+                    return True
+            return None if self._session.ended else False
+        finally:
+            self._ahead.pause()
+
+    def _exits(self, reason: Reason | None) -> int:
+        traces = [machine.vmm.trace for machine in self._session.machines]
+        return sum(t.exits if reason is None else t.by_reason[reason] for t in traces)
+
+    def run_free(self, seconds: float) -> bool:
+        """Full speed, each machine by itself, for a share of the time; False when all have stopped.
+
+        Nothing is compared from here on, and the past before it cannot be gone back to."""
+        self.settle()
+        self._reached = ""
+        if self._mode == "exact":
+            self._mode = "free"
+        self._remember()
+        going = [machine for machine in self._session.machines if machine.stop is None]
+        for machine in going:
+            machine.run_free(seconds / len(going))
+        return not self._session.ended
+
+    # Backwards, and over again
+
+    @property
+    def here(self) -> int:
+        """Instructions completed where the machines are, or will be when they have got there."""
+        return self._now() if self._heading is None else self._heading
+
+    def exit_before(self) -> int:
+        """Where the last instruction before ``here`` stands that left the guest on any machine."""
+        here = self.here
+        self.go_to(here)  # the events of a way still to be gone are not there yet
+        traces = [machine.vmm.trace for machine in self._session.machines]
+        newest = (next((e.n for e in reversed(t.events) if e.n < here), 0) for t in traces)
+        return max(newest, default=0)
+
+    def step_back(self) -> None:
+        """To the state before the last instruction."""
+        self.go_to(max(0, self.here - 1))
+
+    def previous_exit(self) -> None:
+        """To just before the last instruction, so far, that left the guest on any machine."""
+        self.go_to(self.exit_before())
+
+    def go_to(self, instruction: int) -> None:
+        """To where so many instructions are completed, on all machines together."""
+        while not self.seek(instruction, 3600.0):
+            pass
+
+    def seek(self, instruction: int, seconds: float) -> bool:
+        """Be on the way to ``instruction`` for so long; False when it takes more time: call again.
+        Raises InputError when it lies before all that is kept of the past.
+
+        What lies ahead of the machines is run, and compared, for the first time; what lies behind is
+        had again from a checkpoint, and has been compared before."""
+        if self._mode == "free":
+            return True
+        if self._heading != instruction:
+            self._set_out(instruction)
+        if not self._replaying:
+            arrived = (
+                self._now() >= instruction
+                or self._go_on(seconds, lambda: self._now() >= instruction, instruction) is not False
+            )
+        else:
+            arrived = self._catch_up(instruction, seconds)
+        if arrived:
+            self.settle()
+        return arrived
+
+    def _set_out(self, instruction: int) -> None:
+        if instruction < self.begins:
+            raise InputError(f"the past that can be gone back to begins at instruction {self.begins:,}")
+        self.settle()
+        self._remember()
+        self._reached = ""
+        self._heading = instruction
+        if instruction < self._now():
+            self._session.lockstep.pause()
+            for history in self._histories:
+                history.approach(instruction)
+            self._replaying = True
+
+    def _catch_up(self, instruction: int, seconds: float) -> bool:
+        """Step each machine through its past, by itself."""
+        end = perf_counter() + seconds
+        while behind := self._behind(instruction):
+            for history in behind:
+                history.step()
+            if perf_counter() >= end:
+                return False
+        return True
+
+    def _behind(self, instruction: int) -> list[History]:
+        machines = ((history, history.machine) for history in self._histories)
+        return [h for h, m in machines if m.stop is None and m.vmm.instructions < instruction]
+
+    def settle(self) -> None:
+        """The way to an instruction ends here: have all machines at the same one."""
+        self._heading = None
+        self._searching = False
+        if self._replaying:
+            self._replaying = False
+            here = self._now()
+            for history in self._histories:
+                history.seek(here)
+            self._session.lockstep.resume(here)
+
+    def restart(self) -> None:
+        """Everything from the beginning."""
+        self.begin_with(self._program, self._options)
+
+    def begin_with(self, program: Program, options: Options) -> None:
+        """Other machines instead of these; where they cannot be made, these remain."""
+        session = Session(program, options)
+        self.close()
+        self._begin(program, options, session)
+
+    def key(self, text: str) -> None:
+        """Type on the guests' keyboards, all alike."""
+        self.settle()
+        for history in self._histories:
+            history.type_text(text.encode("latin-1", "replace"))
+
+    def poke(self, poke: Poke, core: str | None = None) -> None:
+        """Change a register or memory of all machines alike, or of one alone, which will then
+        differ from the others. Raises InputError, before anything is changed."""
+        self.settle()
+        chosen = [h for h in self._histories if core in (None, h.machine.core)]
+        for history in chosen:
+            poke.check(history.machine)
+        self._remember()
+        self._marks.forget_after(self._now())
+        for history in chosen:
+            history.poke(partial(poke.apply, history.machine))
+
+    def _now(self) -> int:
+        return max((m.vmm.instructions for m in self._session.machines), default=0)
+
+    # The picture
+
+    def snapshot(self) -> SessionSnapshot:
+        """All machines at this moment."""
+        self._serial += 1
+        self._control.audit(self._session.machines, self._session.ended)
+        after = self._states()
+        machines = tuple(
+            picture.take(
+                machine,
+                frozenset(
+                    n for n, a, b in zip(STATE_NAMES, old, new, strict=True) if a != b and n != "rip"
+                ),
+            )
+            for machine, old, new in zip(self._session.machines, self._before, after, strict=True)
+        )
+        lockstep = self._session.lockstep
+        self._marks.update(machine.vmm.trace for machine in self._session.machines)
+        heading = self._heading
+        return SessionSnapshot(
+            serial=self._serial, path=self._program.path, mode=self._mode, running=False,
+            compared=lockstep.compared, divergence=lockstep.divergence, machines=machines,
+            unavailable=tuple((absent.core, absent.reason) for absent in self._session.absent),
+            symbols=self._program.symbols, reached=self._reached, marks=self._marks.taken,
+            progress=None if heading is None else (min(self._done(), heading), heading),
+            disk=self._options.disk or "", audits=self._control.audits, escaped=self._control.escaped,
+        )  # fmt: skip
+
+    def _done(self) -> int:
+        """How far the last of the machines has come."""
+        return min((m.vmm.instructions for m in self._session.machines if m.stop is None), default=0)
+
+    def look(self, what: inside.Look) -> inside.Sight | None:
+        """Inside one machine; None when there is nothing of the kind."""
+        return self._looks.look(what)
+
+    def around(self, core: str, number: int) -> inside.Around | None:
+        """The registers just before and after the event ``number`` (0: the first) of a machine,
+        had again by executing its instruction once more. None where that cannot be done."""
+        self.settle()
+        history = next((h for h in self._histories if h.machine.core == core), None)
+        if history is None or self._mode == "free":
+            return None
+        machine, lockstep = history.machine, self._session.lockstep
+        now, compared = machine.vmm.instructions, lockstep.compared
+        divergence = lockstep.divergence
+        log, machine.vmm.trace = machine.vmm.trace, machine.vmm.trace.copy()
+        lockstep.pause()
+        try:
+            with history.excursion():
+                return inside.around(history, number)
+        finally:
+            machine.vmm.trace = log
+            lockstep.resume(now)
+            lockstep.compared, lockstep.divergence = compared, divergence
+            if divergence is not None:
+                lockstep.pause()
+
+    def _states(self) -> list[tuple[int, ...]]:
+        return [machine.cpu.state() for machine in self._session.machines]
+
+    def interrupt(self) -> None:
+        """From any thread: end the slice under way."""
+        self._interrupted = True
+        if self._mode == "free":  # else a slice is short, and who leads must not stop midway
+            for machine in tuple(self._session.machines):
+                machine.engine.interrupt()
+
+    def close(self) -> None:
+        """Release all machines."""
+        self._ahead.close()
+        self._session.close()

@@ -1,0 +1,165 @@
+"""A session in a file: all machines, whole, to be opened again.
+
+The file is a line of magic, then a zlib-compressed pickle. Pickle can run code that whoever wrote the
+file chose; so there is nothing in it but numbers, text, bytes, and tuples and dictionaries of these
+(cores/debugging/plain_values.py), and a file in which any class or function is named is refused as
+damaged.
+
+What is in a file may be anything: ``_checked`` holds it against what a session can be before a machine
+is made. And no file of the user's is written to for it: the guests' disk is read, and what they have
+written, and will write, stays in memory.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import pickle
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+from cores.atomic_file import replacing
+from cores.debugging.live_session import LiveSession
+from cores.debugging.plain_values import plain, shaped
+from cores.engines.registry import CORE_NAMES
+from cores.errors import InputError, RingscopeError
+from cores.lockstep.session import Options
+from cores.machine.machine import Machine, MachineState
+from cores.pc.devices.storage.disk import SECTOR
+from cores.pc.platform import INITIAL_FPU, LARGEST_RAM, MIB, SMALLEST_RAM
+from cores.programs.loader import SAVED_SESSION
+from cores.programs.program import Program
+
+MAGIC = SAVED_SESSION
+LARGEST = 2 << 30
+"""Bytes that a file may grow to when unpacked: three machines of 512 MiB and what they remember."""
+
+
+@dataclass(frozen=True, slots=True)
+class SavedMachine:
+    """core: its resolved name. ram: the guest's, in full."""
+
+    core: str
+    state: MachineState
+    ram: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class SavedSession:
+    """typed: (instruction, text) of what had been typed in the future of a session gone back in."""
+
+    program: Program
+    options: Options
+    mode: str
+    typed: tuple[tuple[int, bytes], ...]
+    machines: tuple[SavedMachine, ...]
+
+
+class _Reader(pickle.Unpickler):
+    def find_class(self, module: str, name: str) -> object:
+        raise pickle.UnpicklingError(f"{module}.{name} has no place in a session")
+
+
+def save(session: LiveSession, path: str) -> None:
+    """Write a session to a file; it goes on as before. Raises InputError when that fails, and what
+    was in the file before is still there."""
+    content = zlib.compress(pickle.dumps(plain(_collect(session)), protocol=4), 1)
+    try:
+        with replacing(path) as file:
+            file.write(MAGIC + content)
+    except OSError as error:
+        raise InputError(f"cannot write: {error.strerror}", path) from error
+
+
+def is_saved(path: str) -> bool:
+    """Does this file begin as a saved session does?"""
+    try:
+        with open(path, "rb") as file:
+            return file.read(len(MAGIC)) == MAGIC
+    except OSError:
+        return False
+
+
+def reopen(path: str) -> LiveSession:
+    """A session as it was when it was saved. Its past before that moment is not in the file.
+
+    Cores that cannot run here are left out. Raises InputError for a file that is no session."""
+    with _damage_told(path):
+        saved = _read(path)
+        session = LiveSession(saved.program, saved.options)
+        try:
+            by_core = {machine.core: machine for machine in saved.machines}
+            for machine in session.machines:
+                _put_back(machine, by_core[machine.core])
+            session.begin_here(saved.mode, saved.typed)
+            session.snapshot()  # what cannot be looked at is not whole
+        except BaseException:
+            session.close()
+            raise
+        return session
+
+
+@contextlib.contextmanager
+def _damage_told(path: str) -> Iterator[None]:
+    """What is in a file may make anything fail: then it is damaged."""
+    try:
+        yield
+    except RingscopeError:
+        raise
+    except Exception as error:
+        raise InputError(f"a damaged session: {error}", path) from error
+
+
+def _put_back(machine: Machine, saved: SavedMachine) -> None:
+    machine.memory.view[: machine.memory.size] = saved.ram
+    board = saved.state.board
+    devices = tuple(map(shaped, machine.board.shapes(), board.devices))
+    machine.restore(replace(saved.state, board=replace(board, devices=devices)))
+    if not machine.board.is_lawful():
+        raise ValueError("no guest leaves its devices so")
+
+
+def _collect(session: LiveSession) -> SavedSession:
+    session.settle()
+    machines = tuple(
+        SavedMachine(m.core, m.save(), bytes(m.memory.view[: m.memory.size])) for m in session.machines
+    )
+    return SavedSession(session.program, session.options, session.mode, session.typed, machines)
+
+
+def _read(path: str) -> SavedSession:
+    try:
+        with open(path, "rb") as file:
+            content = file.read()
+    except OSError as error:
+        raise InputError(f"cannot read: {error.strerror}", path) from error
+    if not content.startswith(MAGIC):
+        raise InputError("not a saved session", path)
+    unpacker = zlib.decompressobj()
+    values = _Reader(io.BytesIO(unpacker.decompress(content[len(MAGIC) :], LARGEST))).load()
+    return _checked(shaped(SavedSession, values))
+
+
+def _checked(saved: SavedSession) -> SavedSession:
+    """A session that can be made; never one that writes to a disk. Raises ValueError."""
+    ram, cores = saved.options.ram, tuple(machine.core for machine in saved.machines)
+    if ram % (2 * MIB) or not SMALLEST_RAM <= ram <= LARGEST_RAM:
+        raise ValueError("no machine has so much RAM")
+    if not cores or len(set(cores)) < len(cores) or not set(cores) <= set(CORE_NAMES):
+        raise ValueError("its machines are not of different cores")
+    if saved.mode not in ("exact", "free"):
+        raise ValueError("neither exact nor free")
+    parts = saved.program.segments
+    inside = all(p.gpa >= 0 and len(p.data) <= p.size and p.gpa + p.size <= ram for p in parts)
+    if not (parts and inside and 0 <= saved.program.entry < 1 << 64):
+        raise ValueError("its program does not fit into its RAM")
+    for machine in saved.machines:
+        state, disk = machine.state, machine.state.board.disk or {}
+        if len(machine.ram) != ram or len(state.fpu) != len(INITIAL_FPU):
+            raise ValueError("its RAM is not as large as its options say")
+        if not state.cpu.is_lawful() or any(root < 0 for root in state.roots):
+            raise ValueError("its registers are none")
+        if any(lba < 0 or len(sector) != SECTOR for lba, sector in disk.items()):
+            raise ValueError("its disk's sectors are none")
+    return replace(saved, options=replace(saved.options, cores=cores, disk_write=False))

@@ -1,1 +1,0 @@
-"""One handler for each sensitive instruction; cores/emulator.py calls them."""

@@ -1,0 +1,333 @@
+"""What this host's KVM can do: each ability tried by a tiny guest at first use, and remembered.
+
+On VT-x and AMD-V all of them are there. A KVM that runs without the hardware's help interprets ring
+0 in software and lets ring 3 run on the CPU as it is, and both leave gaps.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from functools import cache
+from struct import pack
+from typing import NamedTuple
+
+from cores.engines.base import Exit, Fault, Halted, Interrupted, PortWrite, Stepped
+from cores.engines.kvm import api
+from cores.engines.kvm.engine import KvmEngine
+from cores.engines.kvm.stepping import Manner
+from cores.errors import UnavailableError
+from cores.pc.physical_memory import PhysicalMemory
+from cores.pc.platform import GDT, GDT_LIMIT, INITIAL_FPU, PML4, TSS, boot
+from cores.pc.ram import Ram
+from cores.programs.program import Program, Segment
+from cores.x86.registers import CS, DS, ES, FS, GS, RAX, RBX, RDI, SS, Cr0, Vector
+from cores.x86.virtual_cpu import Segment as SegmentRegister
+from cores.x86.virtual_cpu import VirtualCpu
+
+_RAM = 2 << 20
+_ENTRY = 0x100000
+_IDT, _HANDLER, _CALL_HANDLER = 0x20000, 0x22000, 0x22010
+_SCRATCH, _STACK = 0x30000, 0x90000
+_USER_STAR = 0x20 << 48 | 0x10 << 32
+_PATIENCE = 1.0
+"""Seconds after which a guest that does not come back is fetched."""
+
+_HLT, _SIGNAL = b"\xf4", b"\xe6\xe9\xf4"  # hlt; out 0xe9, al and hlt
+_BY_KVM = Manner(kernel=True, user=True, truthful=True)
+_BY_TF = Manner(kernel=True, user=False, truthful=True)
+
+
+class Ability(NamedTuple):
+    """name: what the CPU does with hardware support. consequence: what follows, of having it or not."""
+
+    name: str
+    present: bool
+    consequence: str
+
+
+class _Trial:
+    """A guest of some bytes at ``_ENTRY``, with handlers: exceptions halt, vector 0x80 and SYSCALL
+    write to port 0xE9. user: it begins at CPL3, on pages that ring 3 may use."""
+
+    def __init__(self, code: bytes, *, user: bool = False, manner: Manner = _BY_KVM) -> None:
+        self.memory = PhysicalMemory(Ram(_RAM))
+        self.cpu = VirtualCpu()
+        self.engine = KvmEngine(manner)
+        program = Program("probe", "flat", _ENTRY, (Segment(_ENTRY, code, len(code)),), "")
+        boot(program, self.memory, self.cpu)
+        self._handlers()
+        if user:
+            self._to_ring_3()
+        self.engine.load(self.memory)
+        self.engine.write_fpu(INITIAL_FPU)
+
+    def _handlers(self) -> None:
+        memory, cpu = self.memory, self.cpu
+        for vector in (*range(32), 0x80):
+            entry, kind = (_HANDLER, 0x8E) if vector < 32 else (_CALL_HANDLER, 0xEE)
+            memory.write(
+                _IDT + vector * 16, pack("<HHBBHQ", entry & 0xFFFF, 0x10, 0, kind, entry >> 16, 0)
+            )
+        memory.write(_HANDLER, _HLT)
+        memory.write(_CALL_HANDLER, _SIGNAL)
+        memory.write(TSS + 4, pack("<Q", _STACK))
+        cpu.idtr.base, cpu.idtr.limit = _IDT, 0xFFF
+        cpu.star, cpu.lstar = _USER_STAR, _CALL_HANDLER
+        cpu.gpr[RDI] = _SCRATCH
+
+    def _to_ring_3(self) -> None:
+        """Everything is open to ring 3 but the page of the handlers."""
+        for table in (PML4, PML4 + 0x1000, PML4 + 0x2000):
+            self.memory.view[table] |= 4
+        pages = PML4 + 0x3000
+        for page in range(512):
+            if page != _HANDLER >> 12:
+                self.memory.view[pages + page * 8] |= 4
+        data = SegmentRegister(0x2B, 0, 0xFFFFFFFF, 0xC0F3)
+        self.cpu.segments[CS] = SegmentRegister(0x33, 0, 0xFFFFFFFF, 0xA0FB)
+        for number in (ES, SS, DS, FS, GS):
+            self.cpu.segments[number] = data.copy()
+
+    def run(self) -> Exit:
+        return self.engine.run(self.cpu)
+
+    def step(self) -> Exit:
+        return self.engine.step(self.cpu)
+
+    def close(self) -> None:
+        self.engine.close()
+        self.memory.ram.close()
+
+
+def _try(
+    code: bytes, good: Callable[[_Trial], bool], *, user: bool = False, manner: Manner = _BY_KVM
+) -> bool:
+    """Did the guest do what it should? A host that refuses it outright lacks the ability too."""
+    try:
+        trial = _Trial(code, user=user, manner=manner)
+    except OSError:
+        return False
+    watch = threading.Timer(_PATIENCE, trial.engine.interrupt)
+    try:
+        watch.start()
+    except RuntimeError as error:
+        trial.close()
+        raise UnavailableError(f"this host gives no thread to try it with: {error}") from None
+    try:
+        return good(trial)
+    except OSError:
+        return False
+    finally:
+        watch.cancel()
+        watch.join()
+        trial.close()
+
+
+def _halts(trial: _Trial) -> bool:
+    """It reaches its own HLT, and not that of the exception handlers."""
+    return isinstance(trial.run(), Halted) and trial.cpu.rip > _ENTRY
+
+
+def _signals(trial: _Trial) -> bool:
+    return isinstance(trial.run(), PortWrite)
+
+
+def _opens_a_window(trial: _Trial) -> bool:
+    trial.engine.inject(trial.cpu, lambda: 0x20)  # IF is clear
+    return isinstance(trial.run(), Interrupted)
+
+
+def _is_refused(trial: _Trial) -> bool:
+    """An exception handler halts."""
+    return isinstance(trial.run(), Halted) and trial.cpu.rip == _HANDLER + 1
+
+
+# mov eax, 1; add ebx, eax; xchg eax, [rdi]; mov [0], eax, which faults
+_STEPS = bytes.fromhex("b801000000 01c3 8707 890425 00000000 f4")
+
+
+def _steps(trial: _Trial) -> bool:
+    """Three instructions and a page fault, each as it should be."""
+    cpu, error = trial.cpu, 2 | (4 if trial.cpu.cpl == 3 else 0)
+    for length in (5, 2, 2):
+        before = cpu.rip
+        if not isinstance(trial.step(), Stepped) or cpu.rip != before + length:
+            return False
+    at, stack = cpu.rip, cpu.gpr[4]
+    fault = trial.step()
+    return (
+        isinstance(fault, Fault)
+        and (fault.vector, fault.error, fault.address) == (Vector.PF, error, 0)
+        and (cpu.rip, cpu.gpr[4], cpu.gpr[RAX], cpu.gpr[RBX]) == (at, stack, 0, 1)
+    )
+
+
+_SYSCALL, _INT_80 = b"\x0f\x05\xf4", b"\xcd\x80\xf4"
+# sgdt [rdi]; sidt [rdi+16]; str [rdi+32]; sldt [rdi+34]; smsw [rdi+36]; hlt
+_READS = bytes.fromhex("0f0107 0f014f10 0f004f20 0f004722 0f016724 f4")
+
+
+def _is_truthful(trial: _Trial) -> bool:
+    """Ring 3 reads values that no host has by chance."""
+    cpu = trial.cpu
+    cpu.tr.selector, cpu.cr0 = 0x1230, cpu.cr0 | Cr0.TS
+    trial.run()
+    seen = trial.memory.read(_SCRATCH, 38)
+    own = pack("<HQ6xHQ6xHHH", GDT_LIMIT, GDT, cpu.idtr.limit, _IDT, 0x1230, 0, cpu.cr0 & 0xFFFF)
+    return seen == own
+
+
+@cache
+def steps_kernel() -> bool:
+    return _try(_STEPS, _steps)
+
+
+@cache
+def steps_user() -> bool:
+    return _try(_STEPS, _steps, user=True)
+
+
+@cache
+def steps_user_by_tf() -> bool:
+    return _try(_STEPS, _steps, user=True, manner=_BY_TF)
+
+
+@cache
+def truthful() -> bool:
+    return _try(_READS, _is_truthful, user=True)
+
+
+@cache
+def calls_by_syscall() -> bool:
+    return _try(_SYSCALL, _signals, user=True)
+
+
+@cache
+def calls_by_int() -> bool:
+    return _try(_INT_80, _signals, user=True)
+
+
+def manner() -> Manner:
+    """How this host's vCPUs have to be treated."""
+    return Manner(steps_kernel(), steps_user(), truthful(), calls_by_syscall() and calls_by_int())
+
+
+_EMULATED = "insn_emulation"
+"""The kernel's counter of instructions that KVM has interpreted (KVM API, KVM_GET_STATS_FD)."""
+_TURNS = 1_000
+_LOOP = b"\xb9" + _TURNS.to_bytes(4, "little") + bytes.fromhex("ffc9 75fc f4")  # dec ecx; jnz; hlt
+
+
+def _is_interpreted(trial: _Trial) -> bool:
+    """By the kernel's own counter, so that it is no matter of how busy the host is."""
+    before = trial.engine.kernel_exits() or {}
+    _halts(trial)
+    after = trial.engine.kernel_exits() or {}
+    return after.get(_EMULATED, 0) - before.get(_EMULATED, 0) >= _TURNS
+
+
+@cache
+def interprets_kernel() -> bool:
+    """Does this KVM, for want of hardware support, execute ring 0 in software? False as well where
+    its kernel does not count."""
+    return _try(_LOOP, _is_interpreted)
+
+
+def caveat() -> str:
+    """What is to be said beside this core's results, "" for nothing (``Engine.caveat``)."""
+    if not interprets_kernel():
+        return ""
+    return (
+        "here KVM has no hardware support: the host's kernel interprets the guest's ring 0, slowly;"
+        " ring 3 runs on the CPU"
+    )
+
+
+def why_not_exact() -> str:
+    """The reason why exact mode cannot be offered, "" where it can."""
+    if not steps_kernel():
+        return "this host's KVM does not stop after each instruction and at each fault of ring 0"
+    if not (steps_user() or steps_user_by_tf()):
+        return "this host's KVM does not stop after each instruction and at each fault of ring 3"
+    return ""
+
+
+_STOPS = "a guest that uses it in ring 0 stops with an error that says so"
+_BRIDGED = "in ring 0 the VMM completes it, and it is counted as bridged"
+
+
+def _running() -> list[Ability]:
+    """What guests can do that run freely."""
+    ring_0 = (
+        ("int n in ring 0", "cd80f4", _signals, _BRIDGED),
+        ("lar and lsl in ring 0", "bb10000000 0f02c3 0f03c3 f4", _halts, _BRIDGED),
+        ("SSE in ring 0", "0f58c1 0f1107 f4", _halts, _STOPS),
+        ("x87 in ring 0", "d9e8 d9fe f4", _halts, _STOPS),
+        ("popcnt in ring 0", "f30fb8c0 f4", _halts, _STOPS),
+        ("cmpxchg16b in ring 0", "480fc70f f4", _halts, _STOPS),
+        ("vmcall comes back", "0f01c1 f4", lambda t: _halts(t) or _refused_now(t),
+         "the guest hangs there until it is interrupted"),
+        ("an interrupt window is noticed at once", "fb9090fa f4", _opens_a_window,
+         "a guest that sets IF for a few instructions only may miss interrupts in free mode"),
+        ("MSRs that the platform lacks are #GP", "b91b000000 0f32 f4", _is_refused,
+         "a guest that reads one gets the host's value in free mode"),
+    )  # fmt: skip
+    ring_3 = (
+        ("ring 3 is kept from ports by the TSS", "e6e9f4", _is_refused,
+         "user programs reach the devices"),
+    )  # fmt: skip
+    return [
+        Ability(name, present := _try(bytes.fromhex(code), good, user=user), "" if present else lack)
+        for user, table in ((False, ring_0), (True, ring_3))
+        for name, code, good, lack in table
+    ]
+
+
+def _refused_now(trial: _Trial) -> bool:
+    """The exception handler has just halted."""
+    return trial.cpu.rip == _HANDLER + 1
+
+
+def _stepping() -> list[Ability]:
+    by_tf = "the guest's own TF steps it instead" if steps_user_by_tf() else "there is no exact mode"
+    return [
+        Ability("single step in ring 0, through faults", steps_kernel(),
+                "exact mode" if steps_kernel() else "there is no exact mode"),
+        Ability("single step in ring 3, through faults", steps_user(), "" if steps_user() else by_tf),
+        Ability("ring 3 reads the guest's own system registers", truthful(),
+                "" if truthful() else "sgdt, str, smsw and their like give away the host in free mode; "
+                "in exact mode the VMM completes them, counted as bridged"),
+    ]  # fmt: skip
+
+
+def _calls() -> list[Ability]:
+    lack = (
+        "a breakpoint at the guest's fault handlers finds it, and the VMM completes it: bridged, and "
+        "slow; in free mode it is missed until the guest has left for a device after its LIDT"
+    )
+    tried = (("syscall in ring 3", calls_by_syscall()), ("int n in ring 3", calls_by_int()))
+    return [Ability(name, present, "" if present else lack) for name, present in tried]
+
+
+def _kernel() -> list[Ability]:
+    kvm = api.Kvm()
+    try:
+        stats = bool(kvm.extension(api.CAP_BINARY_STATS_FD))
+    finally:
+        kvm.close()
+    counted = Ability(
+        "the kernel's own exits are counted", stats,
+        "" if stats else "only exits that reached the VMM are shown",
+    )  # fmt: skip
+    if not stats:
+        return [counted]
+    slow = "the host's kernel interprets it, thousands of times slower (`bench direct` measures it)"
+    interpreted = interprets_kernel()
+    return [counted, Ability("ring 0 runs on the CPU", not interpreted, slow if interpreted else "")]
+
+
+@cache
+def abilities() -> tuple[Ability, ...]:
+    """All of them. Takes some 50 ms the first time; with a KVM that hangs, a second more."""
+    return (*_kernel(), *_stepping(), *_calls(), *_running())

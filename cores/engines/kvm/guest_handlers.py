@@ -1,0 +1,98 @@
+"""The guest's exception handlers as places to stop at, and the frame that says what led there.
+
+A CPU with hardware support delivers exceptions by itself, and its single-step trap does not come
+before the handler's first instruction is over; on some it does not come until the handler returns.
+So a step also arms the four breakpoint registers with the entries of the handlers to which the
+instruction can lead. Exceptions are known to the stepper by where they arrive.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from struct import unpack, unpack_from
+
+from cores.x86.isa.instruction import Instruction, MemoryOperand
+from cores.x86.registers import RBP, RSP, Cr0, Flag, Vector
+from cores.x86.virtual_cpu import VirtualCpu
+
+GATES = 20
+"""Exceptions end with #XM, vector 19."""
+GATE_BYTES = 16
+BREAKPOINTS = 4
+
+DELIVERYS_OWN = Flag.TF | Flag.RF
+"""Flags in a frame that belong to the stepper and to delivery, not to the guest."""
+
+_WITH_ERROR = frozenset({8, 10, 11, 12, 13, 14, 17})
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """What delivery pushed (SDM vol. 3, 6.14.2). error: None when the vector has none."""
+
+    rip: int
+    cs: int
+    rflags: int
+    rsp: int
+    ss: int
+    error: int | None
+
+
+def entries(idt: bytes) -> list[int | None]:
+    """Handler entries by vector; None where the gate is absent, not present or no gate."""
+    found: list[int | None] = []
+    for at in range(0, len(idt) - GATE_BYTES + 1, GATE_BYTES):
+        low, kind, middle, high = unpack_from("<H3xBHI", idt, at)
+        found.append(low | middle << 16 | high << 32 if kind & 0x9E == 0x8E else None)
+    return found + [None] * (GATES - len(found))
+
+
+def possible(insn: Instruction, cpu: VirtualCpu) -> list[int]:
+    """The exceptions that an ordinary instruction may raise here, the likelier ones first."""
+    vectors = [Vector.PF, Vector.GP]
+    if insn.mnemonic in ("div", "idiv"):
+        vectors.append(Vector.DE)
+    if insn.mnemonic.startswith("ud") or insn.lock:
+        vectors.append(Vector.UD)
+    if insn.floating:
+        unusual = cpu.cr0 & (Cr0.TS | Cr0.EM)
+        vectors += (Vector.NM, Vector.UD) if unusual else (Vector.XM, Vector.MF)
+    if cpu.cpl == 3 and cpu.rflags & Flag.AC and cpu.cr0 & Cr0.AM:
+        vectors.append(Vector.AC)
+    if insn.implicit not in ("", "string", "bits") or any(
+        isinstance(o, MemoryOperand) and o.base in (RSP, RBP) for o in insn.operands
+    ):  # only through the stack does a bad address make #SS
+        vectors.append(Vector.SS)
+    return vectors
+
+
+def choose(handlers: list[int | None], vectors: list[int], room: int) -> dict[int, list[int]]:
+    """Up to ``room`` addresses to stop at, each with the vectors that lead there.
+
+    A vector without a handler ends as #DF, #NP or #GP instead, or in a shutdown."""
+    wanted = list(vectors)
+    if any(handlers[v] is None for v in vectors):
+        wanted += [Vector.DF, Vector.NP]
+    places: dict[int, list[int]] = {}
+    for vector in wanted:
+        entry = handlers[vector]
+        if entry in places or (entry is not None and len(places) < room):
+            places.setdefault(entry, []).append(vector)
+    return places
+
+
+def by_error_code(vectors: list[int], rsp: int) -> list[int]:
+    """Those of ``vectors`` that fit the frame at ``rsp``. Delivery aligns the stack to 16 bytes and
+    pushes five words, or six with an error code: RSP tells which."""
+    has_error = rsp % 16 == 0
+    return [v for v in vectors if (v in _WITH_ERROR) is has_error]
+
+
+def frame(words: bytes, rsp: int) -> Frame:
+    """Read the frame from the 48 bytes at ``rsp``."""
+    first, *rest = unpack("<6Q", words)
+    error = None
+    if rsp % 16 == 0:
+        error, first, rest = first & 0xFFFFFFFF, rest[0], rest[1:]
+    cs, rflags, old_rsp, ss = rest[:4]
+    return Frame(first, cs, rflags, old_rsp, ss, error)

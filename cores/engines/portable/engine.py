@@ -1,0 +1,271 @@
+"""The portable trap engine: Unicorn at ring 3 stands in for the CPU where that cannot be had.
+
+The VMM above it is the one of the native trap core, and meets the same exits: a deprivileged guest
+is executed at real ring 3 (real within the emulated CPU), under page tables that are this engine's
+own, and whatever ring 3 may not do faults. Unicorn departs from a CPU in a few things there, which
+are put right before an instruction is entered: IN and OUT never fault in it, SYSCALL does nothing
+without a hook, and INT and INT3 do not look at the guest's descriptor tables.
+"""
+
+from __future__ import annotations
+
+from cores.engines.base import SYSTEM_CALL, DeprivilegedEngine, Exit, Fault, Intercept, Traits
+from cores.engines.portable.page_tables import HiddenTables
+from cores.engines.unicorn import capi as unicorn_native
+from cores.engines.unicorn.cpu import UnicornCpu
+from cores.engines.unicorn.free_run import FreeRunner
+from cores.engines.unicorn.layout import find_layout
+from cores.errors import UnavailableError
+from cores.pc.physical_memory import PhysicalMemory
+from cores.x86.faults import GuestFault
+from cores.x86.isa.decoder import Truncated, decode
+from cores.x86.isa.encoding import LONGEST
+from cores.x86.isa.instruction import Immediate, Instruction, Sensitivity
+from cores.x86.isa.operand_checks import mistranslated
+from cores.x86.registers import CS, FS, GS, SS, USER_FLAGS, Cr0, Cr4, Efer, Flag, PageFault, Vector
+from cores.x86.virtual_cpu import Segment, TableRegister, VirtualCpu
+
+_TABLES_AT = 1 << 36
+"""Physical address of the engine's own page tables, far behind any guest's RAM."""
+
+_PAGE = 4096
+_CR0 = Cr0.PG | Cr0.AM | Cr0.WP | Cr0.NE | Cr0.ET | Cr0.MP | Cr0.PE
+_CR4 = Cr4.PAE | Cr4.PGE | Cr4.OSFXSR | Cr4.OSXMMEXCPT | Cr4.DE | Cr4.TSD
+_DISABLED = Cr0.TS | Cr0.EM | Cr0.MP
+_HOST_FLAGS = Flag.FIXED | Flag.IF
+_REFUSED = frozenset(("in", "out", "ins", "outs", "rdpmc"))  # IOPL is 0, no I/O map, CR4.PCE clear
+_LINUX_GATE = 0x80
+
+
+class PortableTrapEngine(DeprivilegedEngine):
+    """See the module's text. Raises UnavailableError when Unicorn is missing or unknown."""
+
+    def __init__(self) -> None:
+        if reason := self.probe():
+            raise UnavailableError(reason)
+        find_layout()
+        self.traits = Traits(
+            core="trap:portable",
+            label="Unicorn at ring 3 stands in for it",
+            engine=f"Unicorn {unicorn_native.version()}",
+            deprivileged=True,
+            follows=True,
+            registers="host memory",
+        )
+        self._core: UnicornCpu | None = None
+        self._free: FreeRunner | None = None
+        self._tables: HiddenTables | None = None
+        self._code: dict[int, int] = {}
+        self._real = _ring_3()
+
+    @staticmethod
+    def probe() -> str | None:
+        """Why it cannot run here; None: it can."""
+        return unicorn_native.probe()
+
+    def load(self, memory: PhysicalMemory) -> None:
+        self.close()
+        self._memory = memory
+        memory.unseen = []
+        self._core = UnicornCpu(self._fetch, self._locate)
+        self._free = FreeRunner(self._core, self._must_leave)
+        self._tables = HiddenTables(_TABLES_AT)
+        ram = memory.ram
+        self._core.unicorn.map_ram(0, len(ram.view), ram.address)  # its scratch pages too
+        tables = self._tables.ram
+        self._core.unicorn.map_ram(_TABLES_AT, tables.size, tables.address)
+        self._real.gdtr = TableRegister(*self._tables.gdt)
+
+    # Entering and leaving
+
+    def step(self, cpu: VirtualCpu) -> Exit:
+        core, free = self._loaded()
+        core.announce(self._memory)
+        refused = self._refused(cpu)
+        if refused is not None:
+            return refused
+        real = self._real
+        _enter(real, cpu, self._hidden().roots[self.space])
+        exit = free.single(real) if free.active and free.may_step() else core.step(real)
+        _leave(real, cpu)
+        return exit
+
+    def run(self, cpu: VirtualCpu, budget: int | None = None) -> Exit:
+        core, free = self._loaded()
+        core.announce(self._memory)
+        real = self._real
+        _enter(real, cpu, self._hidden().roots[self.space])
+        # Nobody looks ahead here for x87 and SSE that the guest has disabled: let them fault.
+        real.cr0, real.cr4 = (
+            real.cr0 & ~_DISABLED | cpu.cr0 & _DISABLED,
+            real.cr4 & ~Cr4.OSFXSR | cpu.cr4 & Cr4.OSFXSR,
+        )
+        exit = free.run(real, budget)
+        real.cr0, real.cr4 = _CR0, _CR4
+        self.executed = free.executed
+        _leave(real, cpu)
+        if isinstance(exit, Intercept):
+            return self._refused(cpu) or exit
+        return exit
+
+    def _refused(self, cpu: VirtualCpu) -> Exit | None:
+        """What a CPU would say to the instruction at RIP in ring 3, where Unicorn says nothing."""
+        try:
+            insn = decode(self._fetch(cpu, cpu.rip))
+        except (GuestFault, Truncated):
+            return None  # let the fetch or the opcode fault
+        return _ring_3_verdict(insn)
+
+    def read_fpu(self) -> bytes:
+        return self._loaded()[0].read_fpu()
+
+    def write_fpu(self, image: bytes) -> None:
+        self._loaded()[0].write_fpu(image)
+
+    def memory_changed(self) -> None:
+        core, free = self._loaded()
+        core.forget_code()
+        core.unicorn.flush_tlb()
+        free.forget()
+
+    def where(self) -> str:
+        """Where the guest's registers live, for the pane's headline."""
+        return f"host memory at {self._core.unicorn.address:#x}" if self._core else "host memory"
+
+    def interrupt(self) -> None:
+        if self._free:
+            self._free.interrupt()
+
+    def close(self) -> None:
+        if self._core:
+            self._core.close()
+            self._core = self._free = None
+        if self._tables:
+            self._tables.close()
+            self._tables = None
+
+    # The virtual TLB
+
+    def reaches(self, gva: int, length: int) -> bool:
+        return gva + length <= 1 << 47  # not the upper half, as on the native engine
+
+    def map(
+        self, space: int, gva: int, gpa: int, length: int, *, writable: bool, executable: bool,
+        twin: bool = False, readable: bool = True,
+    ) -> bool:  # fmt: skip
+        if not self.reaches(gva, length):
+            return False
+        self._hidden().map(space, gva, gpa, length, writable=writable, executable=executable)
+        self._forget()
+        return True
+
+    def unmap(self, space: int, gva: int, length: int) -> None:
+        self._hidden().unmap(space, gva, min(length, (1 << 47) - gva))
+        self._forget()
+
+    def drop_all(self) -> None:
+        self._hidden().drop_all()
+        self._forget()
+
+    def fault_was_write(self, cpu: VirtualCpu) -> bool:
+        return bool(self._loaded()[0].last_error & PageFault.W)
+
+    def _forget(self) -> None:
+        self._code.clear()
+        core, free = self._loaded()
+        core.unicorn.flush_tlb()
+        free.forget()
+
+    def _fetch(self, cpu: VirtualCpu, rip: int) -> bytes:
+        """The code at ``rip`` in the present space, as far as it is mapped executable."""
+        code = b""
+        while len(code) < LONGEST:
+            at = rip + len(code)
+            page = self._code.get(at >> 12 | self.space << 52)
+            if page is None:
+                physical = self._hidden().translate(self.space, at & -_PAGE, execute=True)
+                if physical is None:
+                    return code
+                page = self._code[at >> 12 | self.space << 52] = physical
+            start = page + at % _PAGE
+            end = min(start + LONGEST - len(code), page + _PAGE)
+            code += self._memory.ram.view[start:end]
+        return code
+
+    def _locate(self, _cpu: VirtualCpu, page: int) -> int | None:
+        return self._hidden().translate(self.space, page, execute=True)
+
+    def _must_leave(self, insn: Instruction) -> bool:
+        """In free mode: would Unicorn do otherwise than a CPU in ring 3, or than the guest's CPU?"""
+        if insn.sensitivity in (Sensitivity.SILENT, Sensitivity.ABSENT):
+            return not self.pure
+        if insn.sensitivity is Sensitivity.PRIVILEGED:
+            return _ring_3_verdict(insn) is not None
+        return mistranslated(insn)
+
+    def _loaded(self) -> tuple[UnicornCpu, FreeRunner]:
+        if self._core is None or self._free is None:
+            raise RuntimeError("the engine has no guest: load() it first")
+        return self._core, self._free
+
+    def _hidden(self) -> HiddenTables:
+        if self._tables is None:
+            raise RuntimeError("the engine has no guest: load() it first")
+        return self._tables
+
+
+def _ring_3() -> VirtualCpu:
+    """A CPU as Linux has set it up for a process: what a deprivileged guest really runs on."""
+    real = VirtualCpu(
+        rflags=_HOST_FLAGS,
+        cr0=_CR0,
+        cr4=_CR4,
+        efer=Efer.SCE | Efer.LME | Efer.LMA | Efer.NXE,
+        idtr=TableRegister(0xFFFFFE0000000000, 0xFFF),
+        ldtr=Segment(0, 0, 0, 0),
+        tr=Segment(0x40, 0xFFFFFE0000002000, 0x2087, 0x8B),
+        segments=[Segment(0, 0, 0, 0) for _ in range(6)],
+    )
+    real.segments[CS] = Segment(0x33, 0, 0xFFFFFFFF, 0xA0FB)
+    real.segments[SS] = Segment(0x2B, 0, 0xFFFFFFFF, 0xC0F3)
+    return real
+
+
+def _enter(real: VirtualCpu, cpu: VirtualCpu, root: int) -> None:
+    real.gpr[:] = cpu.gpr
+    real.rip = cpu.rip
+    real.rflags = cpu.rflags & USER_FLAGS | _HOST_FLAGS
+    real.cr3 = root
+    real.segments[FS].base = cpu.segments[FS].base
+    real.segments[GS].base = cpu.segments[GS].base
+
+
+def _leave(real: VirtualCpu, cpu: VirtualCpu) -> None:
+    cpu.gpr[:] = real.gpr
+    cpu.rip = real.rip
+    cpu.rflags = cpu.rflags & ~USER_FLAGS | real.rflags & USER_FLAGS
+    cpu.segments[FS].base = real.segments[FS].base
+    cpu.segments[GS].base = real.segments[GS].base
+
+
+def _ring_3_verdict(insn: Instruction) -> Exit | None:
+    """The exit of an instruction that Unicorn lets pass at ring 3 or answers otherwise."""
+    mnemonic = insn.mnemonic
+    if mnemonic in _REFUSED:
+        return Fault(Vector.GP, 0)
+    if mnemonic in ("syscall", "sysenter"):
+        return SYSTEM_CALL
+    if mnemonic == "int3":
+        return Fault(Vector.BP)
+    if mnemonic == "int1":
+        return Fault(Vector.DB)
+    if mnemonic == "int":
+        operand = insn.operands[0]
+        assert isinstance(operand, Immediate)
+        vector = operand.value & 0xFF
+        if vector == _LINUX_GATE:
+            return SYSTEM_CALL
+        if vector == Vector.BP:
+            return Fault(Vector.BP)
+        return Fault(Vector.GP, vector * 8 + 2)  # the gates of Linux have DPL 0
+    return None

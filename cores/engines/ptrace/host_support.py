@@ -1,0 +1,87 @@
+"""What this host can do for the native trap engine, asked once."""
+
+from __future__ import annotations
+
+import os
+import sys
+from functools import cache
+
+from cores.engines.ptrace import linux, stops
+from cores.engines.ptrace.process import SYSCALL_NONE, USER_CS, USER_SS, VcpuProcess
+from cores.errors import UnavailableError
+from cores.pc.ram import PAGE, Ram
+
+
+@cache
+def obstacle() -> str | None:
+    """Why the engine cannot run here, as a sentence; None when it can. Really tried: about 3 ms."""
+    if sys.platform != "linux" or os.uname().machine != "x86_64" or sys.maxsize < 1 << 32:
+        return f"it needs Linux on x86-64 (here: {sys.platform}, {os.uname().machine})"
+    ram = Ram(PAGE)
+    try:
+        if ram.fd < 0:
+            return "this host has no memfd, which RAM and a process could share"
+        process = VcpuProcess(ram.fd, ram.fd)
+        try:
+            return _trial(process, ram)
+        finally:
+            process.kill()
+    except UnavailableError as error:
+        return str(error)
+    finally:
+        ram.close()
+
+
+def _trial(process: VcpuProcess, ram: Ram) -> str | None:
+    """One single step, and a run to a hardware breakpoint, which repeated instructions need."""
+    code, tracee = 0x100000, process.tracee
+    ram.view[:3] = b"\x90\x90\x90"
+    try:
+        process.syscall(
+            linux.SYS_MMAP, code, PAGE, linux.PROT_EXEC, linux.MAP_SHARED | linux.MAP_FIXED, 0, 0
+        )
+        linux.USER_REGS.pack_into(
+            tracee.registers, 0, *[0] * 15,
+            SYSCALL_NONE, code, USER_CS, 0x202, 0, USER_SS, 0, 0, 0, 0, 0, 0,
+        )  # fmt: skip
+        tracee.put()
+        tracee.set_debug_register(0, code + 2)
+        tracee.set_debug_register(7, 1)
+        for request, end in (linux.PTRACE_SYSEMU_SINGLESTEP, code + 1), (linux.PTRACE_SYSEMU, code + 2):
+            tracee.resume(request)
+            status = tracee.wait()
+            if status & 0xFF != stops.STOPPED or tracee.get()[stops.RIP] != end:
+                return f"stepping by ptrace does not work on this host (wait status {status:#x})"
+    except OSError as error:
+        return f"stepping by ptrace does not work on this host ({error})"
+    return None
+
+
+@cache
+def lowest_address() -> int:
+    """Nothing is mapped below, not for root either: a null pointer must fault alike for everyone."""
+    try:
+        with open("/proc/sys/vm/mmap_min_addr") as file:
+            return max(int(file.read()), PAGE)
+    except OSError:
+        return 65536
+
+
+@cache
+def has_protection_keys() -> bool:
+    """Can this CPU, under this kernel, have pages that are executed but not read (pkeys(7))?"""
+    try:
+        with open("/proc/cpuinfo") as file:
+            flags = next((line for line in file if line.startswith("flags")), "")
+    except OSError:
+        return False
+    return "ospke" in flags.split()
+
+
+def cpu_of(pid: int) -> str:
+    """The number of the CPU that a process ran on last, "" when it is gone (proc_pid_stat(5))."""
+    try:
+        with open(f"/proc/{pid}/stat") as file:
+            return file.read().rpartition(")")[2].split()[36]
+    except OSError:
+        return ""

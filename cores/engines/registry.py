@@ -1,0 +1,87 @@
+"""Which cores there are, which of them run on this host, and why the others do not.
+
+Engines are imported when they are asked for: trap:native and kvm run with Unicorn uninstalled, and
+``--help`` waits for none of them. An engine class has ``probe() -> str | None``, the reason why it
+cannot run here.
+"""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import dataclass
+from functools import cache
+from typing import cast
+
+from cores.engines.base import Engine
+from cores.errors import InputError, UnavailableError
+
+CORE_NAMES = ("interpreter", "trap:native", "trap:portable", "kvm")
+"""Resolved names, in the order in which they are shown."""
+
+ACCEPTED_NAMES = ("interpreter", "trap", "trap:native", "trap:portable", "kvm")
+"""What a user may name: "trap" is the native one where it can run, else the portable one."""
+
+_ENGINES = {
+    "interpreter": ("cores.engines.unicorn.interpreter", "InterpreterEngine", "Unicorn"),
+    "trap:native": ("cores.engines.ptrace.engine", "PtraceEngine", "ptrace"),
+    "trap:portable": ("cores.engines.portable.engine", "PortableTrapEngine", "Unicorn at ring 3"),
+    "kvm": ("cores.engines.kvm.engine", "KvmEngine", "KVM"),
+}
+_ABILITIES = {"kvm": "cores.engines.kvm.capabilities"}
+"""Modules with ``abilities()``: what an engine can and cannot do on this host, one by one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Availability:
+    """Can a core run here? core: its resolved name. engine: what would execute the guest.
+    reason: why not, None when it can. abilities: (name, whether it has it, what follows)."""
+
+    core: str
+    engine: str
+    available: bool
+    reason: str | None
+    abilities: tuple[tuple[str, bool, str], ...] = ()
+
+
+def resolve(name: str) -> str:
+    """The core that a name stands for on this host. Raises InputError for an unknown name."""
+    if name == "trap":
+        return "trap:native" if availability("trap:native").available else "trap:portable"
+    if name not in _ENGINES:
+        raise InputError(f"no core is called {name!r}; there are {', '.join(ACCEPTED_NAMES)}")
+    return name
+
+
+@cache
+def _probe(core: str) -> str | None:
+    module, class_name, _ = _ENGINES[core]
+    try:
+        engine = getattr(importlib.import_module(module), class_name)
+    except ImportError as error:
+        missing = (error.name or "").partition(".")[0]
+        return f"the Python package {missing!r} is not installed" if missing else str(error)
+    except OSError as error:  # a native library that does not load
+        return str(error)
+    return cast("str | None", engine.probe())
+
+
+def availability(name: str, *, detailed: bool = False) -> Availability:
+    """Whether the core runs here. Probed once in a process. detailed: abilities too, which may take
+    a few guests to find out. Raises InputError for an unknown name."""
+    core = resolve(name)
+    _, _, engine = _ENGINES[core]
+    reason = _probe(core)
+    abilities: tuple[tuple[str, bool, str], ...] = ()
+    if detailed and reason is None and core in _ABILITIES:
+        abilities = tuple(map(tuple, importlib.import_module(_ABILITIES[core]).abilities()))
+    return Availability(core, engine, reason is None, reason, abilities)
+
+
+def create(name: str) -> Engine:
+    """A new engine. Raises UnavailableError with the reason when the core cannot run here."""
+    core = resolve(name)
+    reason = _probe(core)
+    if reason is not None:
+        raise UnavailableError(f"{core}: {reason}")
+    module, class_name, _ = _ENGINES[core]
+    return cast(Engine, getattr(importlib.import_module(module), class_name)())

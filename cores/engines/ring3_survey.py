@@ -1,0 +1,117 @@
+"""What this CPU really does with each sensitive instruction at ring 3.
+
+Each sample of the table (cores/x86/isa/sensitive.py) is executed on the real CPU, in a process held by
+ptrace, as a guest's kernel would be executed by the trap core if nobody had looked first. No VMM
+helps: what comes back is the CPU's own answer.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import struct
+from dataclasses import dataclass
+
+from cores.engines import registry
+from cores.engines.base import (
+    KERNEL_SPACE,
+    DeprivilegedEngine,
+    Exit,
+    Failed,
+    Fault,
+    Stepped,
+    SystemCall,
+)
+from cores.pc.physical_memory import HOLE, PhysicalMemory
+from cores.pc.platform import BOOT_INFORMATION, boot
+from cores.pc.ram import PAGE, Ram
+from cores.programs.program import Program, Segment
+from cores.x86.isa.sensitive import FAR, NEXT, STACK, TABLE, Entry
+from cores.x86.registers import GPR_NAMES, RSP, VECTOR_NAMES
+from cores.x86.virtual_cpu import VirtualCpu
+
+_CODE, _STACK_TOP = 0x100000, 0x180000
+_NOP = b"\x90"
+_RAM = 2 << 20
+_USER_CODE = 0x33
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One sample's fate. outcome: "traps" (``vector`` says how), "runs" (``answer``: what it gave,
+    None where nothing is to be seen), "kernel answers" (it faulted, and Linux made up an answer, as
+    it does where the CPU has UMIP) or "system call" (it asked the host's kernel, and was stopped)."""
+
+    entry: Entry
+    outcome: str
+    vector: str = ""
+    answer: int | None = None
+
+    @property
+    def lies(self) -> bool:
+        """Sensitive, and nobody was told: what trap-and-emulate misses."""
+        return self.outcome in ("runs", "kernel answers")
+
+
+def probe() -> list[Finding]:
+    """Try every sample of the table. Raises UnavailableError where no guest can run at ring 3."""
+    return [_try(entry) for entry in TABLE if entry.sample]
+
+
+def _try(entry: Entry) -> Finding:
+    """In a machine of its own, so that no sample meets what another has left."""
+    engine = registry.create("trap:native")
+    assert isinstance(engine, DeprivilegedEngine)
+    ram = Ram(_RAM)
+    with contextlib.closing(ram), contextlib.closing(engine):
+        memory, cpu = PhysicalMemory(ram), VirtualCpu()
+        code = entry.sample.ljust(PAGE, _NOP)
+        segment = Segment(_CODE, code, len(code))
+        boot(Program("probe", "flat", _CODE, (segment,), ""), memory, cpu)
+        engine.load(memory)
+        for gva, end in ((BOOT_INFORMATION, HOLE.start), (_CODE, _RAM)):
+            engine.map(KERNEL_SPACE, gva, gva, end - gva, writable=True, executable=True)
+        _prepare(entry, memory, cpu)
+        exit = engine.step(cpu)
+        return _finding(entry, exit, memory, cpu)
+
+
+def _prepare(entry: Entry, memory: PhysicalMemory, cpu: VirtualCpu) -> None:
+    after = _CODE + len(entry.sample)
+    stand_ins = {NEXT: after, STACK: _STACK_TOP, FAR: after | _USER_CODE << 32}
+    words = [stand_ins.get(word, word) for word in entry.stack]
+    memory.write(_STACK_TOP, struct.pack(f"<{len(words)}Q", *words))
+    cpu.gpr[RSP] = _STACK_TOP
+    for name, value in entry.registers.items():
+        cpu.gpr[GPR_NAMES.index(name)] = stand_ins.get(value, value)
+
+
+def _finding(entry: Entry, exit: Exit, memory: PhysicalMemory, cpu: VirtualCpu) -> Finding:
+    match exit:
+        case Stepped():
+            # Linux answers in the CPU's stead without a trace trap: one NOP more has run.
+            emulated = cpu.rip == _CODE + len(entry.sample) + 1
+            outcome = "kernel answers" if emulated else "runs"
+            return Finding(entry, outcome, answer=_answer(entry, memory, cpu))
+        case Fault(vector=vector):
+            return Finding(entry, "traps", vector=VECTOR_NAMES[vector])
+        case SystemCall():
+            return Finding(entry, "system call")
+        case Failed(reason=reason):
+            return Finding(entry, f"cannot be tried: {reason}")
+        case _:
+            return Finding(entry, f"came back with {type(exit).__name__}")
+
+
+def _answer(entry: Entry, memory: PhysicalMemory, cpu: VirtualCpu) -> int | None:
+    """What the guest now believes."""
+    match entry.gives:
+        case "":
+            return None
+        case "memory":
+            return memory.read_u64(_STACK_TOP - 16)
+        case "stack":
+            return memory.read_u64(cpu.gpr[RSP])
+        case "flags":
+            return int(cpu.rflags)
+        case register:
+            return cpu.gpr[GPR_NAMES.index(register)]

@@ -1,0 +1,284 @@
+"""Unicorn's C interface, called through ctypes: the one file of the Unicorn engines that may.
+
+The binding that ships with Unicorn spends 5 us of Python on each entry; called directly one
+instruction costs about 2 us (count=1), and the whole register file can be taken in one copy.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable
+from functools import lru_cache
+
+from cores.engines.unicorn.block_counter import BlockCounter
+from cores.errors import EngineError, UnavailableError
+
+ARCH_X86, MODE_64 = 4, 8
+CPU_NEHALEM = 15
+"""The model nearest to the platform's CPU: SSE4.2 and POPCNT; no AVX, XSAVE, RDRAND, FSGSBASE."""
+
+ARCH_M68K, MODE_BIG_ENDIAN = 7, 1 << 30
+CPU_M68000 = 1
+
+OK, INSN_INVALID, FETCH_PROT = 0, 10, 14
+
+_HOOK_INTR, _HOOK_BLOCK, _HOOK_EDGE_GENERATED = 1 << 0, 1 << 3, 1 << 15
+_HOOK_READ, _HOOK_WRITE = 1 << 10, 1 << 11
+_WRITE_ACCESS = 17
+
+_CTL_USE_EXITS, _CTL_EXITS, _CTL_CPU_MODEL = 4, 6, 7
+_CTL_FLUSH_TB, _CTL_FLUSH_TLB, _CTL_BUFFER = 10, 11, 13
+_CTL_WRITE = 1 << 30
+
+_CODE_BUFFER = 32 << 20
+"""Bytes for translated code. Left alone, each engine reserves 1 GiB of address space."""
+
+PROT_ALL = 7
+
+InterruptCallback = Callable[[int], None]
+BlockCallback = Callable[[int, int], None]
+AccessCallback = Callable[[bool, int, int], None]
+ReadCallback = Callable[[int, int], int]
+WriteCallback = Callable[[int, int, int], None]
+
+_INTR = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_uint32, ctypes.c_void_p)
+_EDGE = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p)
+_ACCESS = ctypes.CFUNCTYPE(
+    None, ctypes.c_void_p, ctypes.c_int, ctypes.c_uint64, ctypes.c_int, ctypes.c_int64, ctypes.c_void_p
+)
+_READ = ctypes.CFUNCTYPE(
+    ctypes.c_uint64, ctypes.c_void_p, ctypes.c_uint64, ctypes.c_uint, ctypes.c_void_p
+)
+_WRITE = ctypes.CFUNCTYPE(
+    None, ctypes.c_void_p, ctypes.c_uint64, ctypes.c_uint, ctypes.c_uint64, ctypes.c_void_p
+)
+
+
+class _TranslationBlock(ctypes.Structure):
+    """uc_tb: what an edge hook is told of a block."""
+
+    _fields_ = (("pc", ctypes.c_uint64), ("icount", ctypes.c_uint16), ("size", ctypes.c_uint16))
+
+
+@lru_cache(maxsize=1)
+def _libraries() -> tuple[ctypes.CDLL, ctypes.PyDLL]:
+    """The shared library twice: calls through the second keep the interpreter lock, which is
+    cheaper for those that return at once."""
+    try:
+        from unicorn.unicorn_py3.unicorn import uclib
+    except ImportError as error:
+        raise UnavailableError("Unicorn is not installed: pip install unicorn") from error
+    path = uclib._name
+    return ctypes.CDLL(path), ctypes.PyDLL(path)
+
+
+@lru_cache(maxsize=1)
+def version() -> str:
+    """Unicorn's version, "2.1.4". Raises UnavailableError when it is not installed."""
+    _, quick = _libraries()
+    packed = int(quick.uc_version(None, None))
+    return f"{packed >> 24}.{packed >> 16 & 0xFF}.{packed >> 8 & 0xFF}"
+
+
+def probe() -> str | None:
+    """Why Unicorn cannot be used here; None: it can."""
+    try:
+        version()
+    except (UnavailableError, OSError) as error:
+        return str(error)
+    return None
+
+
+class Unicorn:
+    """One Unicorn engine, with its register file in a buffer that Python can read. An x86-64 CPU
+    unless something else is asked for.
+
+    registers: the whole CPU state as ``save`` copied it; ``restore`` copies it back.
+    """
+
+    def __init__(self, arch: int = ARCH_X86, mode: int = MODE_64, model: int = CPU_NEHALEM) -> None:
+        self._lib, self._quick = _libraries()
+        self._keep: list[object] = []  # ctypes frees a callback that Python has lost sight of
+        self._hooks: dict[int, object] = {}
+        self._raised: BaseException | None = None
+        self._uc = ctypes.c_void_p()
+        self._context = ctypes.c_void_p()
+        self._check(self._lib.uc_open(arch, mode, ctypes.byref(self._uc)))
+        try:
+            self._ctl(_CTL_BUFFER, 1, ctypes.c_uint32(_CODE_BUFFER))
+            self._ctl(_CTL_CPU_MODEL, 1, ctypes.c_int(model))
+            self._ctl(_CTL_USE_EXITS, 1, ctypes.c_int(1))  # no address ends a run by itself
+            self._check(self._lib.uc_context_alloc(self._uc, ctypes.byref(self._context)))
+        except EngineError:
+            self.close()
+            raise
+        self._lib.uc_context_size.restype = ctypes.c_size_t
+        size = self._lib.uc_context_size(self._uc)
+        buffer = (ctypes.c_char * size).from_address(self._context.value or 0)
+        self.registers = memoryview(buffer).cast("B")
+        self._start = self._lib.uc_emu_start
+        self._start.argtypes = (
+            ctypes.c_void_p, ctypes.c_uint64, ctypes.c_uint64, ctypes.c_uint64, ctypes.c_size_t
+        )  # fmt: skip
+        self._save, self._restore = self._quick.uc_context_save, self._quick.uc_context_restore
+        self._stop = self._quick.uc_emu_stop
+
+    @property
+    def address(self) -> int:
+        """The host address of Unicorn's own structure, in which the guest's registers lie."""
+        return self._uc.value or 0
+
+    def start(self, rip: int, count: int = 0) -> int:
+        """Execute from ``rip``: ``count`` instructions, 0 for no limit. Returns an error code.
+
+        Raises what a callback raised, a Ctrl-C that fell into one included: C cannot pass it on."""
+        code = int(self._start(self._uc, rip, 0, 0, count))
+        if self._raised is not None:
+            error, self._raised = self._raised, None
+            raise error
+        return code
+
+    def end_at(self, address: int) -> None:
+        """Code translated from now on ends before ``address``, and so does a run that gets there."""
+        self._ctl(_CTL_EXITS, 2, (ctypes.c_uint64 * 1)(address), ctypes.c_size_t(1))
+
+    def stop(self) -> None:
+        """End the running ``start`` soon; harmless when none runs. From any thread."""
+        if self._uc:
+            self._stop(self._uc)
+
+    def save(self) -> None:
+        self._save(self._uc, self._context)
+
+    def restore(self) -> None:
+        self._restore(self._uc, self._context)
+
+    def write_register(self, number: int, value: bytes) -> None:
+        """Set a register by Unicorn's own number (UC_X86_REG_*), with all that depends on it."""
+        self._check(self._quick.uc_reg_write(self._uc, number, ctypes.c_char_p(value)))
+
+    def map_ram(self, address: int, size: int, host: int) -> None:
+        """Let ``size`` bytes of host memory stand at the physical ``address``."""
+        self._check(
+            self._lib.uc_mem_map_ptr(
+                self._uc,
+                ctypes.c_uint64(address),
+                ctypes.c_size_t(size),
+                PROT_ALL,
+                ctypes.c_void_p(host),
+            )
+        )
+
+    def map_device(self, address: int, size: int, read: ReadCallback, write: WriteCallback) -> None:
+        """Ask ``read(offset, size)`` and tell ``write(offset, size, value)`` of every access."""
+        on_read = _READ(lambda _uc, offset, width, _data: read(offset, width))
+        on_write = _WRITE(lambda _uc, offset, width, value, _data: write(offset, width, value))
+        self._keep += (on_read, on_write)
+        self._check(
+            self._lib.uc_mmio_map(
+                self._uc, ctypes.c_uint64(address), ctypes.c_size_t(size), on_read, None, on_write, None
+            )
+        )
+
+    def on_interrupt(self, callback: InterruptCallback) -> None:
+        """Call ``callback(vector)`` for exceptions and software interrupts."""
+
+        def interrupted(_uc: int, vector: int, _data: int) -> None:
+            try:
+                callback(vector)
+            except BaseException as error:
+                self._caught(error)
+
+        self._hook(_HOOK_INTR, _INTR(interrupted))
+
+    def block_counter(self, slow: BlockCallback) -> BlockCounter:
+        """Counts blocks for ``count_blocks``; calls ``slow(address, bytes)`` about those that it must
+        not count by itself."""
+
+        def entered(address: int, size: int) -> None:
+            try:
+                slow(address, size)
+            except BaseException as error:
+                self._caught(error)
+
+        return BlockCounter(entered)
+
+    def count_blocks(self, counter: BlockCounter) -> int:
+        """Have ``counter`` called before each translated block runs."""
+        return self._hook(_HOOK_BLOCK, ctypes.c_void_p(counter.callback), data=counter.data)
+
+    def on_translation(self, callback: BlockCallback) -> int:
+        """Call ``callback(address, bytes)`` when a block has been translated anew."""
+
+        def translated(_uc: int, block: int, _previous: int, _data: int) -> None:
+            tb = _TranslationBlock.from_address(block)
+            try:
+                callback(tb.pc, tb.size)
+            except BaseException as error:
+                self._caught(error)
+
+        return self._hook(_HOOK_EDGE_GENERATED, _EDGE(translated))
+
+    def on_access(self, callback: AccessCallback) -> int:
+        """Call ``callback(is_write, address, bytes)`` before each access to data."""
+        return self._hook(
+            _HOOK_READ | _HOOK_WRITE,
+            _ACCESS(
+                lambda _uc, kind, at, size, _value, _data: callback(kind == _WRITE_ACCESS, at, size)
+            ),
+        )
+
+    def _caught(self, error: BaseException) -> None:
+        """Keep what a callback raised for ``start`` to raise, and end the run."""
+        if self._raised is None:
+            self._raised = error
+        self.stop()
+
+    def unhook(self, handle: int) -> None:
+        self._check(self._lib.uc_hook_del(self._uc, ctypes.c_void_p(handle)))
+        del self._hooks[handle]
+
+    def flush_code(self) -> None:
+        self._ctl(_CTL_FLUSH_TB, 0)
+
+    def flush_tlb(self) -> None:
+        self._ctl(_CTL_FLUSH_TLB, 0)
+
+    def close(self) -> None:
+        if self._context:
+            self.registers.release()
+            self._lib.uc_context_free(self._context)
+            self._context = ctypes.c_void_p()
+        if self._uc:
+            self._lib.uc_close(self._uc)
+            self._uc = ctypes.c_void_p()
+        self._keep.clear()
+        self._hooks.clear()
+
+    def _hook(
+        self, kind: int, callback: object, begin: int = 1, end: int = 0, data: int | None = None
+    ) -> int:
+        handle = ctypes.c_size_t()
+        add = self._lib.uc_hook_add
+        add.argtypes = (
+            ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p,
+            ctypes.c_uint64, ctypes.c_uint64,
+        )  # fmt: skip
+        self._check(add(self._uc, ctypes.byref(handle), kind, callback, data, begin, end))
+        self._hooks[handle.value] = callback
+        return handle.value
+
+    def _ctl(self, kind: int, arguments: int, *values: object) -> None:
+        self._check(
+            self._lib.uc_ctl(self._uc, ctypes.c_int(kind | arguments << 26 | _CTL_WRITE), *values)
+        )
+
+    def words(self, code: int) -> str:
+        """What an error code means."""
+        strerror = self._lib.uc_strerror
+        strerror.restype = ctypes.c_char_p
+        return bytes(strerror(code)).decode()
+
+    def _check(self, code: int) -> None:
+        if code != OK:
+            raise EngineError(f"Unicorn: {self.words(code)}")

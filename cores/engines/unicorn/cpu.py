@@ -1,0 +1,265 @@
+"""One x86 CPU in Unicorn: exact steps and free runs, for both engines built on it.
+
+What Unicorn does not do by itself, and is arranged here:
+
+- *one instruction*: ``count=1`` executes one iteration of a REP, abandons a store that changes its
+  own block, and cannot be told from a jump to itself by RIP alone (``_finish``);
+- *faults*: the vector comes to a hook, the error code stands in the saved registers, and Unicorn
+  has to be made to forget the fault, else it sees a double fault next (unicorn issue 1883);
+- *fetch faults*: a block is translated as a whole, so a page missing at its end is reported at its
+  beginning, before the instructions in front of it (``_alone``); and the block that comes next is
+  translated before the count is looked at, so its fault comes with a step that is complete.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from cores.deadline import Patience
+from cores.engines.base import STEPPED, Exit, Failed, Fault
+from cores.engines.unicorn import fpu as unicorn_fpu
+from cores.engines.unicorn.capi import FETCH_PROT, INSN_INVALID, Unicorn
+from cores.engines.unicorn.layout import find_layout
+from cores.engines.unicorn.registers import RegisterTransfer
+from cores.pc.physical_memory import PhysicalMemory
+from cores.x86.faults import GuestFault
+from cores.x86.isa.decoder import Truncated, decode
+from cores.x86.isa.encoding import LONGEST
+from cores.x86.isa.instruction import Instruction, Register
+from cores.x86.registers import ARITHMETIC_FLAGS, MASK64, RCX, Flag, PageFault, Vector, canonical
+from cores.x86.virtual_cpu import VirtualCpu
+
+Fetch = Callable[[VirtualCpu, int], bytes]
+"""The up to 15 bytes of code at a linear address; raises GuestFault when there are none."""
+
+Locate = Callable[[VirtualCpu, int], int | None]
+"""The physical address of a page of code, by its linear address."""
+
+PAGE, LINE = 4096, 64
+
+_ERROR_VECTORS = frozenset(
+    (Vector.DF, Vector.TS, Vector.NP, Vector.SS, Vector.GP, Vector.PF, Vector.AC)
+)  # fmt: skip
+
+
+class UnicornCpu:
+    """Executes a ``VirtualCpu`` in exactly its state, privileged registers included.
+
+    unicorn: to map memory into. last_error: the error code of the last exception, 0 when it has none.
+    on_translation: called with address and length of each block that Unicorn translates.
+    on_forgotten: called when it shall translate all of them anew.
+    """
+
+    def __init__(self, fetch: Fetch, locate: Locate) -> None:
+        self.layout = find_layout()
+        self.unicorn = Unicorn()
+        self.fetch = fetch
+        self._locate = locate
+        self._cpu = VirtualCpu()
+        self._translated: set[int] = set()
+        self._begun = False
+        self._counted = False  # has Unicorn its hook in place, with which it counts?
+        self.on_translation: Callable[[int, int], None] = lambda address, size: None
+        self.on_forgotten: Callable[[], None] = lambda: None
+        self.last_error = 0
+        self._vector = -1
+        self._no_code = False  # what ended the last run was a fetch from where no RAM is
+        self._transfer = RegisterTransfer(self.unicorn, self.layout)
+        self.unicorn.on_interrupt(self._on_interrupt)
+        self.unicorn.on_translation(self._on_translation)
+
+    def step(self, cpu: VirtualCpu) -> Exit:
+        """Complete one instruction: Stepped, Fault, or Failed."""
+        self._cpu = cpu
+        if not self._begun:
+            self._begin(cpu)
+        rip, flags, shadow = cpu.rip, cpu.rflags, cpu.interrupt_shadow
+        cpu.rflags &= ~Flag.RF  # nothing to suppress here; and Unicorn's pushf would show it
+        self._transfer.enter(cpu)
+        exit = self._once(cpu, rip, 1)
+        if exit is STEPPED:
+            if cpu.rip == rip:
+                exit = self._finish(cpu)
+            elif cpu.rip >> 47:
+                exit = self.arrived_high(cpu, rip)
+            if cpu.interrupt_shadow or shadow:
+                self._settle_shadow(cpu, rip, flags)
+        elif self.translation_failed(cpu, exit):
+            exit = self._alone(cpu)
+        if exit is not STEPPED:
+            # RF would else have lasted its one instruction (vol. 3, 17.3.1.1). Of a REPE CMPS that
+            # faults midway the flags are as before it (vol. 2, REP); Unicorn's: the last iteration's.
+            kept = Flag.RF | ARITHMETIC_FLAGS
+            cpu.rflags = cpu.rflags & ~kept | flags & kept
+        return exit
+
+    def instruction(self, cpu: VirtualCpu, at: int | None = None) -> Instruction | None:
+        """What stands at RIP, or elsewhere; None where no instruction can be fetched."""
+        try:
+            return decode(self.fetch(cpu, cpu.rip if at is None else at))
+        except (GuestFault, Truncated):
+            return None
+
+    def read_fpu(self) -> bytes:
+        return unicorn_fpu.read_image(self.unicorn, self.layout)
+
+    def write_fpu(self, image: bytes) -> None:
+        unicorn_fpu.write_image(self.unicorn, self.layout, image)
+
+    def announce(self, memory: PhysicalMemory) -> None:
+        """The VMM may have stored to RAM since the guest was last left. Unicorn translates code anew
+        when the guest changes it, but does not see this."""
+        if memory.unseen:
+            stored = {
+                line
+                for gpa, length in memory.unseen
+                for line in range(gpa // LINE, (gpa + length - 1) // LINE + 1)
+            }
+            memory.unseen.clear()
+            if not self._translated.isdisjoint(stored):
+                self.forget_code()
+
+    def forget_code(self) -> None:
+        """Translate everything anew when it runs again."""
+        self._translated.clear()
+        self._begun = False
+        self.unicorn.flush_code()
+        self._transfer.forget()  # where a page is gone, that sets CR2
+        self.on_forgotten()
+
+    def stop_counting(self, cpu: VirtualCpu) -> None:
+        """Begin a run without a count, in which a hook lets no block pass. Unicorn takes its own hook
+        away at the next such, and looks up all code that knew of it: where a page is not the guest's to
+        fetch from, as the kernel's in ring 3, that is a fault, and sets CR2. ``forget_code`` has to
+        follow."""
+        if self._counted:
+            self._counted = False
+            self._cpu = cpu
+            self._transfer.enter(cpu)
+            self.unicorn.start(cpu.rip)
+            self._vector = -1
+
+    def _begin(self, cpu: VirtualCpu) -> None:
+        """Of its very first block Unicorn tells nobody: take all that it can be for code."""
+        self._begun = True
+        self._on_translation(cpu.rip, PAGE)
+
+    def close(self) -> None:
+        self.unicorn.close()
+
+    def _on_translation(self, address: int, size: int) -> None:
+        """Remember where translated code lies in physical memory."""
+        for page in range(address & -PAGE, address + size, PAGE):
+            gpa = self._locate(self._cpu, page)
+            if gpa is not None:
+                start, end = max(address, page) - page, min(address + size, page + PAGE) - page
+                self._translated.update(range((gpa + start) // LINE, (gpa + end - 1) // LINE + 1))
+        self.on_translation(address, size)
+
+    def _on_interrupt(self, vector: int) -> None:
+        self._vector = vector
+        self.unicorn.stop()
+
+    def _leave(self, cpu: VirtualCpu) -> None:
+        self._transfer.leave(cpu)
+        if unicorn_fpu.exceptions_waiting(self.unicorn, self.layout):
+            unicorn_fpu.settle_exceptions(self.unicorn, self.layout)
+
+    def execute(self, cpu: VirtualCpu) -> Exit | None:
+        """Enter and run until something stops Unicorn: None, or the exception at RIP. No count."""
+        self._cpu = cpu
+        if not self._begun:
+            self._begin(cpu)
+        self._transfer.enter(cpu)
+        code = self.unicorn.start(cpu.rip)
+        return self._outcome(cpu, code)
+
+    def _once(self, cpu: VirtualCpu, rip: int, count: int) -> Exit:
+        """Let Unicorn execute ``count`` instructions of its own counting."""
+        self._counted = True
+        exit = self._outcome(cpu, self.unicorn.start(rip, count))
+        # If RIP has moved, this one is complete; it is the next whose code cannot be fetched.
+        return STEPPED if exit is None or cpu.rip != rip else exit
+
+    def _outcome(self, cpu: VirtualCpu, code: int) -> Exit | None:
+        """Take the registers back, and the exception if one ended the run."""
+        self._no_code = code == FETCH_PROT
+        if self._vector < 0 and not code:
+            self._leave(cpu)
+            return None
+        vector, self._vector = self._vector, -1
+        self.last_error, address = self._transfer.fault_details()
+        self._leave(cpu)
+        if code in (INSN_INVALID, FETCH_PROT):  # what is no RAM reads all ones: FF FF, no instruction
+            return Fault(Vector.UD)
+        if code:
+            return Failed(f"Unicorn: {self.unicorn.words(code)} (at guest address {cpu.rip:#x})")
+        return Fault(
+            vector,
+            self.last_error if vector in _ERROR_VECTORS else None,
+            address if vector == Vector.PF else None,
+        )
+
+    def _finish(self, cpu: VirtualCpu) -> Exit:
+        """RIP has not moved: go on until the instruction is complete.
+
+        Three have this look: a REP after one iteration; a store that changes the block that it is
+        part of, which Unicorn counts, abandons and begins anew; and a jump to itself, complete."""
+        insn = self.instruction(cpu)
+        if insn is None or (insn.ends_block and not insn.repeat):
+            return STEPPED
+        rip, mask = cpu.rip, (1 << 8 * insn.address_size) - 1
+        exit: Exit = STEPPED
+        patience = Patience()
+        while cpu.rip == rip and exit is STEPPED:
+            patience.ask()
+            if not insn.repeat:
+                count = 2
+            elif insn.mnemonic in ("cmps", "scas"):
+                count = 1  # may end early, and then must not go on
+            else:
+                count = (cpu.gpr[RCX] & mask) + 1  # with the last look at RCX
+            exit = self._once(cpu, rip, count)
+        return exit
+
+    def translation_failed(self, cpu: VirtualCpu, exit: Exit) -> bool:
+        """Is this the failing fetch of an instruction behind the one at RIP?"""
+        if self._no_code:
+            return self.instruction(cpu) is not None
+        if not isinstance(exit, Fault) or exit.address is None or not self.last_error & PageFault.I:
+            return False
+        insn = self.instruction(cpu)
+        return insn is not None and not 0 <= exit.address - cpu.rip < insn.length
+
+    def _alone(self, cpu: VirtualCpu) -> Exit:
+        """Execute the instruction at RIP in a block of its own, because what follows cannot be
+        translated. After sti, blocks have one instruction: so for Unicorn this stands after sti."""
+        shadow, cpu.interrupt_shadow = cpu.interrupt_shadow, True
+        self._transfer.enter(cpu)
+        exit = self._once(cpu, cpu.rip, 1)
+        cpu.interrupt_shadow = shadow and exit is not STEPPED
+        return exit
+
+    def _settle_shadow(self, cpu: VirtualCpu, rip: int, flags: int) -> None:
+        """Unicorn's STI holds interrupts off also when IF was set already, and nothing does that stands
+        itself in the shadow of the instruction before."""
+        insn = self.instruction(cpu, rip)
+        cpu.interrupt_shadow = insn is not None and opens_shadow(insn, flags)
+
+    def arrived_high(self, cpu: VirtualCpu, rip: int) -> Exit:
+        """RIP has come to the upper half. Near jumps, calls and returns to no canonical address
+        fault before they jump (SDM vol. 2, RET, JMP, CALL); Unicorn jumps."""
+        if canonical(cpu.rip) or (cpu.rip - rip) & MASK64 <= LONGEST:
+            return STEPPED
+        self._transfer.undo(cpu)
+        cpu.rip = rip
+        return Fault(Vector.GP, 0)
+
+
+def opens_shadow(insn: Instruction, flags: int) -> bool:
+    """Does it hold interrupts off for the next instruction? STI if it has set IF, and loads of SS
+    (SDM vol. 3, 6.8.3). flags: RFLAGS before it."""
+    if insn.mnemonic == "sti":
+        return not flags & Flag.IF
+    target = insn.operands[0] if insn.operands else None
+    return insn.mnemonic == "mov" and isinstance(target, Register) and target.name == "ss"

@@ -1,0 +1,325 @@
+"""Free runs on Unicorn: full blocks of translated code, and still an exact count.
+
+Unicorn can count by itself, with a hook before each instruction; that costs a factor of 18, counts
+the iterations of a REP and counts twice a store that modifies its own block. So here a hook stands
+before each *block*. What a block holds is found out once, by decoding it, and remembered by place
+and length until Unicorn translates it anew. Then entering it costs one look-up, in machine code
+(unicorn_count.py) but for the last three kinds:
+
+    count      its instructions are counted when it is entered; a fault gives back the rest
+    REP        always ends its block, and comes back as a block of its own: the same instruction
+    a store    that changes its own block is begun anew, in a block with nothing else in it
+    special    a block with an instruction for the VMM in it is walked step by step up to there
+
+A single step needs no counting either: after sti, which holds interrupts off for one instruction,
+Unicorn makes blocks of one instruction. So each stepped instruction stands, for Unicorn, after sti.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from cores.engines.base import BUDGET_SPENT, INTERCEPT, INTERRUPTED, STEPPED, Exit, Fault
+from cores.engines.unicorn.cpu import UnicornCpu, opens_shadow
+from cores.x86.faults import GuestFault
+from cores.x86.isa.decoder import Truncated, decode
+from cores.x86.isa.instruction import Instruction
+from cores.x86.registers import ARITHMETIC_FLAGS, Cr0, Flag
+from cores.x86.virtual_cpu import VirtualCpu
+
+UNLIMITED = 1 << 62
+READS_EXCEPTIONS = frozenset({"stmxcsr", "fnstsw", "fnsave", "fnstenv", "fxsave", "fxsave64"})
+_ASKED, _STEPPING = range(2)
+"""Why every block has to be asked about: somebody wants the run to stop; it is a single step."""
+STEPS_BETWEEN_RUNS = 32
+"""So many single steps cost less than translating all code anew, twice."""
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """What a translated block holds.
+
+    offsets: of its instructions, from its first byte. special: which of them is the first for the
+    VMM, -1 for none. rep: offset of the REP instruction that it ends with, -1 for none.
+    straight: its last instruction does not jump. alone: it has to be walked, since one of them reads
+    the exception flags of x87 or SSE, which Unicorn shows only after it has been left.
+    """
+
+    offsets: tuple[int, ...]
+    special: int
+    rep: int
+    straight: bool
+    alone: bool = False
+
+
+class FreeRunner:
+    """Runs one ``UnicornCpu`` freely.
+
+    special: says which instructions the VMM must complete; ``run`` stops before them.
+    executed: instructions completed by the last ``run``.
+    """
+
+    def __init__(self, core: UnicornCpu, special: Callable[[Instruction], bool]) -> None:
+        self._core = core
+        self._special = special
+        self._blocks: dict[tuple[int, int], Block] = {}
+        core.on_translation = self._on_translation
+        core.on_forgotten = self.forget
+        self._hook: int | None = None
+        self._steps = 0
+        self._paging: tuple[int, ...] = ()
+        self._counter = core.unicorn.block_counter(self._on_block)
+        self.executed = 0
+        # The block entered last, its address, and the address of the REP that it ended with:
+        self._block: Block | None = None
+        self._at = self._rep = -1
+        self._held = (0, 0)
+        # A single step: the address, and whether it may be entered a second time.
+        self._single: int | None = None
+        self._entered = self._again = False
+
+    @property
+    def active(self) -> bool:
+        """Is the block hook in place?"""
+        return self._hook is not None
+
+    def stop_before(self, special: Callable[[Instruction], bool]) -> None:
+        """From now on these are the instructions that ``run`` stops before."""
+        if special is not self._special:
+            self._special = special
+            self.forget()
+
+    def start(self, cpu: VirtualCpu) -> None:
+        """Put the block hook in place; code translated so far does not know of it."""
+        self._hook = self._core.unicorn.count_blocks(self._counter)
+        self._single, self._entered, self._again = -1, True, False  # no block is let pass
+        self._counter.stop(_STEPPING, True)
+        try:
+            self._core.stop_counting(cpu)
+        finally:
+            self._single = None
+            self._counter.stop(_STEPPING, False)
+        self._core.forget_code()
+
+    def may_step(self) -> bool:
+        """Shall ``single`` do the next step? A few between two runs, yes; but exact stepping is
+        faster when Unicorn counts, and then the hook is taken away."""
+        self._steps += 1
+        if self._steps > STEPS_BETWEEN_RUNS:
+            self.stop()
+        return self.active
+
+    def stop(self) -> None:
+        """Take it away again, for exact steps that Unicorn counts."""
+        if self._hook is not None:
+            self._core.unicorn.unhook(self._hook)
+            self._hook = None
+            self._core.forget_code()
+
+    def interrupt(self) -> None:
+        """From any thread. The next block hook sees it, before it counts its block."""
+        self._counter.stop(_ASKED, True)
+
+    @property
+    def _asked(self) -> bool:
+        return self._counter.stopping(_ASKED)
+
+    @property
+    def _left(self) -> int:
+        """What is left of the budget."""
+        return self._counter.left
+
+    @_left.setter
+    def _left(self, value: int) -> None:
+        self._counter.left = value
+
+    def forget(self) -> None:
+        """Linear addresses may lead elsewhere now."""
+        self._catch_up()
+        self._blocks.clear()
+        self._counter.forget_all()
+
+    def run(self, cpu: VirtualCpu, budget: int | None) -> Exit:
+        """See ``Engine.run``."""
+        self._steps = 0
+        if not self.active:
+            self.start(cpu)
+        paging = (cpu.cr0 & Cr0.PG, cpu.cr3, cpu.cr4, cpu.efer)
+        if paging != self._paging:
+            self._paging = paging
+            self.forget()
+        limit = UNLIMITED if budget is None else budget
+        self._left = limit
+        self._nowhere()
+        cpu.rflags &= ~Flag.RF
+        try:
+            return self._loop(cpu)
+        finally:
+            self.executed = limit - self._left
+
+    def _loop(self, cpu: VirtualCpu) -> Exit:
+        core = self._core
+        if self._left <= 0:
+            return BUDGET_SPENT
+        while not self._asked:
+            exit = core.execute(cpu)
+            self._catch_up()
+            if exit is not None:
+                self._give_back(cpu.rip)
+                if not core.translation_failed(cpu, exit):
+                    return exit
+                exit = self._walk(cpu, 1) if self._left else BUDGET_SPENT
+            elif not self._asked:
+                exit = self._examine(cpu)
+            if exit is not None:
+                return exit
+        self._counter.stop(_ASKED, False)
+        if cpu.rip == self._rep:
+            self._left += 1  # in the middle of it
+        return INTERRUPTED
+
+    def _examine(self, cpu: VirtualCpu) -> Exit | None:
+        """Unicorn stands before a block that the hook would not let pass."""
+        address, size = self._held
+        block = self._blocks.get(self._held)
+        if block is None:
+            block = self._blocks[self._held] = self._learn(cpu, address, size)
+            if len(block.offsets) == 1 and (rest := self._abandoned(address)):
+                # From here Unicorn would begin a full block again: for ever, if the store hits itself.
+                self._left += rest
+                return self._walk(cpu, 1)
+        if block.special < 0 and not block.alone and self._cost(address, block) <= self._left:
+            return None
+        if self._left <= 0:
+            return BUDGET_SPENT
+        if block.special < 0:
+            return self._walk(cpu, min(len(block.offsets), self._left))
+        exit = self._walk(cpu, min(block.special, self._left))
+        if exit is None and cpu.rip == address + block.offsets[block.special]:
+            return INTERCEPT
+        return exit
+
+    def _learn(self, cpu: VirtualCpu, address: int, size: int) -> Block:
+        """Decode a block. RIP is at its first instruction."""
+        offsets, special, offset, alone = [], -1, 0, False
+        insn = None
+        while offset < size:
+            offsets.append(offset)
+            try:
+                insn = decode(self._core.fetch(cpu, address + offset))
+            except GuestFault:  # for the VMM to say so: some of these Unicorn would execute
+                special = len(offsets) - 1 if special < 0 else special
+                break
+            except Truncated:
+                break  # it will fault
+            if special < 0 and self._special(insn):
+                special = len(offsets) - 1
+            alone |= insn.mnemonic in READS_EXCEPTIONS
+            offset += insn.length
+        rep = offsets[-1] if insn is not None and insn.repeat else -1
+        return Block(tuple(offsets), special, rep, insn is not None and not insn.ends_block, alone)
+
+    def _walk(self, cpu: VirtualCpu, steps: int) -> Exit | None:
+        """Execute so many instructions one by one, all in a row but for the last."""
+        for _ in range(steps):
+            exit = self.single(cpu)
+            if exit is not STEPPED:
+                return exit
+            self._left -= 1
+        self._nowhere()
+        return None
+
+    def single(self, cpu: VirtualCpu) -> Exit:
+        """Complete one instruction: Stepped, Fault or Failed."""
+        core = self._core
+        rip, flags, shadow = cpu.rip, cpu.rflags, cpu.interrupt_shadow
+        insn = core.instruction(cpu)
+        self._single, self._entered = rip, False
+        self._again = insn is not None and (bool(insn.repeat) or not insn.ends_block)
+        cpu.interrupt_shadow = True
+        cpu.rflags &= ~Flag.RF
+        self._counter.stop(_STEPPING, True)
+        try:
+            exit = core.execute(cpu)
+        finally:
+            self._single = None
+            self._counter.stop(_STEPPING, False)
+        if cpu.rip >> 47 and isinstance(high := core.arrived_high(cpu, rip), Fault):
+            exit = high
+        if exit is not None and cpu.rip == rip:
+            cpu.interrupt_shadow = shadow
+            kept = Flag.RF | ARITHMETIC_FLAGS
+            cpu.rflags = cpu.rflags & ~kept | flags & kept
+            return exit
+        cpu.interrupt_shadow = insn is not None and not shadow and opens_shadow(insn, flags)
+        return STEPPED
+
+    def _on_block(self, address: int, size: int) -> None:
+        """Called before each block that is not counted by itself: count it, or stop before it."""
+        if self._single is not None:
+            self._on_single(address)
+            return
+        self._catch_up()
+        key = (address, size)
+        block = self._blocks.get(key)
+        if block is not None and block.special < 0 and not block.alone and not self._asked:
+            cost = self._cost(address, block)
+            if cost <= self._left:
+                self._left -= cost
+                self._block, self._at = block, address
+                self._rep = address + block.rep if block.rep >= 0 else -1
+                self._counter.entered(address, size)
+                if block.rep < 0:
+                    self._counter.remember(address, size, len(block.offsets))
+                return
+        self._held = key
+        self._core.unicorn.stop()
+
+    def _on_single(self, address: int) -> None:
+        if not self._entered:
+            self._entered = True
+        elif address != self._single or not self._again:
+            self._core.unicorn.stop()
+
+    def _on_translation(self, address: int, size: int) -> None:
+        self._catch_up()
+        self._blocks.pop((address, size), None)
+        self._counter.forget(address)
+
+    def _nowhere(self) -> None:
+        """The next block follows upon none."""
+        self._block, self._rep = None, -1
+        self._counter.entered(0, 0)
+
+    def _catch_up(self) -> None:
+        """Which block was entered last, if it was counted by itself?"""
+        last = self._counter.last()
+        if last is not None:
+            self._block, self._at, self._rep = self._blocks.get(last), last[0], -1
+
+    def _cost(self, address: int, block: Block) -> int:
+        """The instructions that entering the block adds."""
+        cost = len(block.offsets)
+        if address == self._rep:
+            return cost - 1  # its next iteration
+        return cost - self._abandoned(address) if cost == 1 else cost
+
+    def _abandoned(self, address: int) -> int:
+        """How many instructions of the last block have not been executed, if ``address`` is a store in
+        it that changed it. A block of one instruction that lies inside another comes from nothing
+        else; only a jump at the end can lead to itself."""
+        block = self._block
+        if block is None or address == self._rep:
+            return 0
+        try:
+            index = block.offsets.index(address - self._at)
+        except ValueError:
+            return 0
+        rest = len(block.offsets) - index
+        return rest if rest > 1 or block.straight else 0
+
+    def _give_back(self, rip: int) -> None:
+        """The block entered last faulted at ``rip``: what follows there was counted too early."""
+        if self._block is not None and rip - self._at in self._block.offsets:
+            self._left += len(self._block.offsets) - self._block.offsets.index(rip - self._at)

@@ -1,0 +1,191 @@
+"""The interpreter: Unicorn executes the guest at ring 0, under the guest's own page tables.
+
+Here the guest's registers are data in host memory and nothing ever has to leave: privileged
+instructions are executed like any other. Some are left to the VMM all the same (``INTERCEPTS``):
+because they ask the platform (ports, CPUID, time), or because Unicorn, made for running fragments
+of programs, departs from the SDM there. Each is a measured difference, not a matter of principle.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from cores.engines.base import STEPPED, Engine, Exit, Fault, Traits
+from cores.engines.unicorn import capi as unicorn_native
+from cores.engines.unicorn.cpu import UnicornCpu
+from cores.engines.unicorn.free_run import FreeRunner
+from cores.engines.unicorn.layout import find_layout
+from cores.engines.unicorn.mmio import DeviceAccesses
+from cores.errors import UnavailableError
+from cores.pc.physical_memory import HOLE, PhysicalMemory
+from cores.x86.faults import GuestFault
+from cores.x86.isa.instruction import Instruction, Sensitivity
+from cores.x86.isa.operand_checks import mistranslated
+from cores.x86.mmu.paging import Mmu
+from cores.x86.registers import SS, Vector
+from cores.x86.virtual_cpu import VirtualCpu
+
+PHYSICAL_END = 1 << 40
+"""Physical addresses have 40 bits: page table entries with higher ones are reserved-bit faults."""
+
+INTERCEPTS = frozenset((
+    "in", "out", "ins", "outs", "hlt",       # the platform's devices and time
+    "cpuid", "rdtsc", "rdtscp", "rdpmc",
+    "rdmsr", "wrmsr",                        # unknown MSRs and reserved bits never fault
+    "mov cr", "lmsw", "clts", "invlpg",      # nor do reserved bits in CR0 and CR4; CR8 is lost
+    "int", "int3", "int1", "syscall",        # not delivered through the guest's tables
+    "sysret", "iret", "retf", "lcall", "ljmp",  # no canonical check; SYSRET loads RF and VM
+    "lgdt", "lidt", "lldt", "ltr",           # no canonical check of the base
+    "lss", "lfs", "lgs",                     # a 64-bit operand size is read as 32 bits
+    "lar", "lsl",                            # descriptor types that long mode lacks are accepted
+    "stac", "clac", "wbinvd", "invd",        # the nearest CPU model has no SMAP
+    "vmcall", "vmmcall",
+))  # fmt: skip
+
+
+class InterpreterEngine(Engine):
+    """See the module's text. Raises UnavailableError when Unicorn is missing or unknown."""
+
+    def __init__(self) -> None:
+        if reason := self.probe():
+            raise UnavailableError(reason)
+        find_layout()
+        self.traits = Traits(
+            core="interpreter",
+            label="software executes every instruction",
+            engine=f"Unicorn {unicorn_native.version()}",
+            leads=True,
+            intercepts=INTERCEPTS,
+            registers="host memory",
+        )
+        self._core: UnicornCpu | None = None
+        self._free: FreeRunner | None = None
+
+    @staticmethod
+    def probe() -> str | None:
+        """Why it cannot run here; None: it can."""
+        return unicorn_native.probe()
+
+    def load(self, memory: PhysicalMemory) -> None:
+        self.close()
+        self._memory = memory
+        memory.unseen = []
+        self._devices = DeviceAccesses(memory)
+        self._core = UnicornCpu(self._fetch, self._locate)
+        self._free = FreeRunner(self._core, _left_to_the_vmm)
+        ram, unicorn = memory.ram, self._core.unicorn
+        below = min(HOLE.start, ram.size)
+        unicorn.map_ram(0, below, ram.address)
+        if ram.size > HOLE.stop:
+            unicorn.map_ram(HOLE.stop, ram.size - HOLE.stop, ram.address + HOLE.stop)
+        self._map_devices(below, HOLE.stop)
+        self._map_devices(max(HOLE.stop, ram.size), PHYSICAL_END)
+
+    def _map_devices(self, start: int, end: int) -> None:
+        """Ask the VMM's devices about the physical addresses from ``start`` to ``end``."""
+        devices, (core, _) = self._devices, self._loaded()
+
+        def read(offset: int, size: int) -> int:
+            return devices.read(start + offset, size)
+
+        def write(offset: int, size: int, value: int) -> None:
+            devices.write(start + offset, size, value)
+
+        core.unicorn.map_device(start, end - start, read, write)
+
+    def _made(self, cpu: VirtualCpu, *, completed: bool) -> None:
+        """Devices were touched: let them see it, and report what went wrong in one."""
+        devices = self._devices
+        if devices.error is None:
+            devices.make(cpu, Mmu(self._memory, cpu), completed=completed)
+        else:
+            error, devices.error, devices.noted = devices.error, None, False
+            raise error
+
+    def step(self, cpu: VirtualCpu) -> Exit:
+        core, free = self._loaded()
+        core.announce(self._memory)
+        rip, flags, shadow, stack = cpu.rip, cpu.rflags, cpu.interrupt_shadow, cpu.segments[SS]
+        before = stack.selector, stack.base, stack.limit, stack.attributes
+        self._devices.stepping(cpu, core.instruction)
+        exit = free.single(cpu) if free.active and free.may_step() else core.step(cpu)
+        if self._devices.noted:
+            self._made(cpu, completed=exit is STEPPED)
+        if stack.selector == before[0] or stack.selector & ~3 or stack.selector & 3 == cpu.cpl:
+            return exit
+        # MOV SS has taken a null selector whose RPL is not the CPL (SDM vol. 2, MOV): put it back.
+        stack.selector, stack.base, stack.limit, stack.attributes = before
+        cpu.rip, cpu.rflags, cpu.interrupt_shadow = rip, flags, shadow
+        return Fault(Vector.GP, 0)
+
+    def run(self, cpu: VirtualCpu, budget: int | None = None) -> Exit:
+        return self._run(cpu, budget, _left_to_the_vmm)
+
+    def lead(self, cpu: VirtualCpu, budget: int) -> Exit:
+        return self._run(cpu, budget, _left_to_a_vmm)
+
+    def _run(self, cpu: VirtualCpu, budget: int | None, special: Callable[[Instruction], bool]) -> Exit:
+        core, free = self._loaded()
+        free.stop_before(special)
+        core.announce(self._memory)
+        self._devices.running()
+        exit = free.run(cpu, budget)
+        self.executed = free.executed
+        if self._devices.error:
+            self._made(cpu, completed=True)
+        return exit
+
+    def read_fpu(self) -> bytes:
+        return self._loaded()[0].read_fpu()
+
+    def write_fpu(self, image: bytes) -> None:
+        self._loaded()[0].write_fpu(image)
+
+    def memory_changed(self) -> None:
+        core, free = self._loaded()
+        core.forget_code()
+        core.unicorn.flush_tlb()
+        free.forget()
+
+    def flush(self, gva: int | None = None) -> None:
+        core, free = self._loaded()
+        core.unicorn.flush_tlb()
+        free.forget()
+
+    def where(self) -> str:
+        """Where the guest's registers live, for the pane's headline."""
+        return f"host memory at {self._core.unicorn.address:#x}" if self._core else "host memory"
+
+    def interrupt(self) -> None:
+        if self._free:
+            self._free.interrupt()
+
+    def close(self) -> None:
+        if self._core:
+            self._core.close()
+            self._core = self._free = None
+
+    def _loaded(self) -> tuple[UnicornCpu, FreeRunner]:
+        if self._core is None or self._free is None:
+            raise RuntimeError("the engine has no guest: load() it first")
+        return self._core, self._free
+
+    def _fetch(self, cpu: VirtualCpu, rip: int) -> bytes:
+        return Mmu(self._memory, cpu).fetch(rip)
+
+    def _locate(self, cpu: VirtualCpu, page: int) -> int | None:
+        try:
+            return Mmu(self._memory, cpu).translate(page, execute=True)
+        except GuestFault:
+            return None
+
+
+def _left_to_a_vmm(insn: Instruction) -> bool:
+    """On any core."""
+    return insn.sensitivity is not Sensitivity.ORDINARY or mistranslated(insn)
+
+
+def _left_to_the_vmm(insn: Instruction) -> bool:
+    if insn.mnemonic == "mov":
+        return insn.sensitivity is Sensitivity.PRIVILEGED  # to and from control and debug registers
+    return insn.mnemonic in INTERCEPTS or insn.sensitivity is Sensitivity.ABSENT or mistranslated(insn)

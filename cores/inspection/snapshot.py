@@ -1,0 +1,186 @@
+"""A machine at one moment, as a frozen value for the screen."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+from cores.machine.machine import Machine
+from cores.machine.report import CodeLine, MachineSnapshot
+from cores.programs.program import Program
+from cores.vmm.trace import Trace
+from cores.x86.faults import GuestFault
+from cores.x86.isa.decoder import Truncated, decode, text
+from cores.x86.isa.instruction import Instruction, MemoryOperand, Register, Sensitivity
+from cores.x86.registers import GPR_NAMES, REGISTER_FILE, STATE_NAMES
+
+LINES_BEFORE, LINES_AFTER = 12, 28
+EVENTS = 200
+MOST_MARKS = 2048
+_KINDS = {
+    Sensitivity.ORDINARY: "direct",
+    Sensitivity.PRIVILEGED: "privileged",
+    Sensitivity.SILENT: "silent",
+    Sensitivity.ABSENT: "absent",
+}
+_LAID_DOWN = re.compile(r"""(?:[\w.$]+:\s*)*(?P<what>\.[a-z]\w*(?:[^#"']|"(?:\\.|[^"\\])*"|'.'?)*)""")
+"""A line of data: after its labels comes a directive, not a mnemonic."""
+_MOST_DATA = 4096
+_ONLY_WRITE = frozenset({"mov", "lea", "movzx", "movsx", "movsxd", "movabs", "pop", "in"})
+
+
+class Marks:
+    """The instructions at which a session's guests were left, for a line of a few hundred cells.
+
+    Kept up to date with what is new in the traces, and thinned out by powers of two, so that a
+    million exits cost no more than a thousand. taken: in no order; the future that going back has
+    left behind stays among them.
+    """
+
+    def __init__(self) -> None:
+        self.taken: tuple[int, ...] = ()
+        self._width = 1
+        self._found: dict[int, None] = {}
+        self._seen: dict[int, int] = {}
+
+    def update(self, traces: Iterable[Trace]) -> None:
+        """Take in what the machines' traces have more than last time."""
+        before = len(self._found)
+        for number, trace in enumerate(traces):
+            end = trace.dropped + len(trace.events)
+            first = max(0, min(self._seen.get(number, 0), end) - trace.dropped)
+            self._seen[number] = end
+            for event in trace.events[first:]:
+                self._found.setdefault(event.n // self._width)
+            while len(self._found) > MOST_MARKS:
+                self._width *= 2
+                self._found = {at // 2: None for at in self._found}
+                before = -1
+        if len(self._found) != before:
+            self.taken = tuple(at * self._width for at in self._found)
+
+    def forget_after(self, instruction: int) -> None:
+        """The guest has been changed: what was to come will not."""
+        self._found = {at: None for at in self._found if at * self._width <= instruction}
+        self.taken = tuple(at * self._width for at in self._found)
+
+
+def take(machine: Machine, changed: frozenset[str]) -> MachineSnapshot:
+    """Picture a machine; it must not be running. changed: the registers to mark."""
+    vmm, traits, board = machine.vmm, machine.engine.traits, machine.board
+    trace = vmm.trace
+    next_insn = _at(machine, machine.cpu.rip)
+    if traits.native:
+        real_ring = 3 if traits.deprivileged else vmm.cpu.cpl
+    else:
+        real_ring = None
+    return MachineSnapshot(
+        core=traits.core, engine=traits.engine, label=traits.label, where=machine.engine.where(),
+        registers=dict(zip(STATE_NAMES, machine.cpu.state(), strict=True)), changed=changed,
+        ring=machine.cpu.cpl, real_ring=real_ring, instructions=vmm.counted, exits=trace.exits,
+        exits_by_reason={reason.value: n for reason, n in trace.by_reason.items() if n},
+        device_accesses=board.accesses, bridged=trace.bridged, console=machine.console(),
+        screen=board.screen(), stop=vmm.stop, reason=vmm.reason, exit_status=vmm.exit_status,
+        code=code_around(machine, machine.cpu.rip), events=tuple(trace.events[-EVENTS:]),
+        notes=machine.notes(),
+        reads=_reads(next_insn) if next_insn else frozenset(),
+        ns_by_reason={reason.value: n for reason, n in trace.ns_by_reason.items()},
+        emulated=vmm.emulated, delivered=vmm.delivered,
+    )  # fmt: skip
+
+
+def _at(machine: Machine, gva: int) -> Instruction | None:
+    try:
+        return decode(machine.vmm.mmu.peek(gva))
+    except (GuestFault, Truncated):
+        return None
+
+
+def code_around(machine: Machine, address: int) -> tuple[CodeLine, ...]:
+    """Disassembly around an instruction, with the source's data as it stands there."""
+    start = _start(machine, address)
+    lines: list[CodeLine] = []
+    at, after = start, 0
+    end = machine.program.end
+    while after < LINES_AFTER and not address < end <= at:  # what follows the program is no part of it
+        size = _size(machine, at)
+        if not size:
+            break
+        lines.append(_line(machine, at))
+        after += at >= address
+        at += size
+    here = next((i for i, line in enumerate(lines) if line.address == address), 0)
+    return tuple(lines[max(0, here - LINES_BEFORE) :])
+
+
+def _start(machine: Machine, rip: int) -> int:
+    """An address before RIP from which decoding meets RIP: a source line's, if there is one."""
+    program = machine.program
+    anchors = sorted(a for a in {*program.lines, *program.symbols.values()} if rip - 96 <= a < rip)
+    for anchor in anchors or range(max(program.start, rip - 48), rip):
+        if _meets(machine, anchor, rip):
+            return anchor
+    return rip
+
+
+def _meets(machine: Machine, at: int, rip: int) -> bool:
+    while at < rip:
+        size = _size(machine, at)
+        if not size:
+            return False
+        at += size
+    return at == rip
+
+
+def _data(machine: Machine, at: int) -> int:
+    """How many bytes a line of the source has laid down here that are no instruction. 0: there is no
+    such line, or RIP is among them, and then they are one after all."""
+    lines = machine.program.lines
+    if not _LAID_DOWN.match(source_line(machine.program, at)):
+        return 0
+    end = next((to for to in range(at + 1, at + _MOST_DATA) if to in lines), machine.program.end)
+    return 0 if at <= machine.cpu.rip < end else min(end - at, _MOST_DATA)
+
+
+def _size(machine: Machine, at: int) -> int:
+    """Of what is shown in the line for this address; 0 where nothing can be read."""
+    insn = _at(machine, at)
+    return _data(machine, at) or (insn.length if insn else 0)
+
+
+def _line(machine: Machine, at: int) -> CodeLine:
+    source = source_line(machine.program, at)
+    exits = machine.vmm.trace.by_address[at]
+    laid = _LAID_DOWN.match(source)
+    if laid is not None and (size := _data(machine, at)):
+        return CodeLine(
+            at, machine.vmm.mmu.peek(at)[:size], laid["what"].strip(), source, "data", exits
+        )
+    insn = _at(machine, at)
+    assert insn is not None  # _size has read it
+    return CodeLine(at, insn.code, text(insn, at), source, _KINDS[insn.sensitivity], exits)
+
+
+def source_line(program: Program, address: int) -> str:
+    """The program's own line for an address, "" when there is none."""
+    number = program.lines.get(address)
+    return program.source[number - 1].strip() if number and number <= len(program.source) else ""
+
+
+def _reads(insn: Instruction) -> frozenset[str]:
+    """The general registers that an instruction reads, as far as its operands tell."""
+    names: set[str] = set()
+    for position, operand in enumerate(insn.operands):
+        match operand:
+            case MemoryOperand(base=base, index=index):
+                names |= {GPR_NAMES[number] for number in (base, index) if number is not None}
+            case Register(name) if position or insn.mnemonic not in _ONLY_WRITE:
+                names.add(_whole(name))
+            case _:
+                pass
+    return frozenset(names)
+
+
+def _whole(name: str) -> str:
+    """The 64-bit register that a part belongs to."""
+    return GPR_NAMES[REGISTER_FILE[name][0]] if name in REGISTER_FILE else name

@@ -1,0 +1,268 @@
+"""Looking inside a machine: memory, page tables, descriptor tables, devices, an exit's registers.
+
+A ``Look`` says what is wanted; a ``Sight`` is the answer, frozen, as of one moment. To look changes
+nothing: no accessed bit is set, and no device hears of it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING
+
+from cores.inspection import tables_devices as look_tables
+from cores.inspection.page_tables import PagingSight, paging_sight
+from cores.inspection.snapshot import code_around
+from cores.inspection.tables_devices import DevicesSight, TablesSight
+from cores.machine.machine import Machine
+from cores.machine.report import CodeLine
+from cores.vmm.trace import ExitEvent, Trace
+from cores.x86.faults import GuestFault
+from cores.x86.mmu.paging import PAGE, walk
+from cores.x86.registers import MASK64, STATE_NAMES
+
+if TYPE_CHECKING:
+    from cores.time_travel.history import History
+    from cores.x86.virtual_cpu import VirtualCpu
+
+Where = int | str
+"""A guest virtual address, or the name of a register that holds one."""
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryLook:
+    """``length`` bytes around ``where``: from ``offset`` bytes after the 16-byte line it is in."""
+
+    core: str
+    where: Where
+    length: int
+    offset: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class PagingLook:
+    """The page tables, with the walk of ``where``."""
+
+    core: str
+    where: Where
+
+
+@dataclass(frozen=True, slots=True)
+class TablesLook:
+    """GDT, IDT and TSS."""
+
+    core: str
+
+
+@dataclass(frozen=True, slots=True)
+class DevicesLook:
+    """The devices' registers."""
+
+    core: str
+
+
+@dataclass(frozen=True, slots=True)
+class EventsLook:
+    """``count`` exits from the one numbered ``first`` (0: the machine's first)."""
+
+    core: str
+    first: int
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class CodeLook:
+    """The instructions before and after the one at ``address``."""
+
+    core: str
+    address: int
+
+
+Look = MemoryLook | PagingLook | TablesLook | DevicesLook | EventsLook | CodeLook
+
+
+@dataclass(frozen=True, slots=True)
+class MemorySight:
+    """start: address of the first byte, a multiple of 16. target: what was asked for. data: the
+    bytes, None where nothing is mapped. changed: addresses whose bytes are not what they were."""
+
+    start: int
+    target: int
+    data: tuple[int | None, ...]
+    changed: frozenset[int]
+
+
+@dataclass(frozen=True, slots=True)
+class EventsSight:
+    """total: all events so far. first: the number of ``events[0]``; the oldest may be forgotten."""
+
+    first: int
+    total: int
+    events: tuple[ExitEvent, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class CodeSight:
+    """lines: in the order of their addresses; those before are missing where it is not known at
+    which bytes instructions begin. None at all where no instruction can be read."""
+
+    lines: tuple[CodeLine, ...]
+
+
+Sight = MemorySight | PagingSight | TablesSight | DevicesSight | EventsSight | CodeSight
+
+
+@dataclass(frozen=True, slots=True)
+class Around:
+    """What an exit changed: (register, before, after)."""
+
+    changes: tuple[tuple[str, int, int], ...]
+
+
+class Looks:
+    """Answers looks at some machines. Remembers memory that was looked at, to mark what changes."""
+
+    def __init__(self, machines: list[Machine]) -> None:
+        self._machines = machines
+        self._watched: dict[str, tuple[int, int]] = {}  # core -> address and length, as last seen
+        self._before: dict[str, dict[int, int | None]] = {}
+
+    def look(self, what: Look) -> Sight | None:
+        """None when there is no such machine, or it has nothing of the kind."""
+        machine = next((m for m in self._machines if m.core == what.core), None)
+        if not isinstance(machine, Machine):
+            return None
+        match what:
+            case MemoryLook(where=where, length=length, offset=offset):
+                return self._memory(machine, where, length, offset)
+            case PagingLook(where=where):
+                return paging_sight(machine, resolve(machine, where))
+            case TablesLook():
+                return look_tables.tables_sight(machine)
+            case DevicesLook():
+                return look_tables.devices_sight(machine)
+            case EventsLook(first=first, count=count):
+                return events_sight(machine.vmm.trace, first, count)
+            case CodeLook(address=address):
+                return CodeSight(code_around(machine, address))
+
+    def remember(self) -> None:
+        """Changes are marked against the memory as it is now."""
+        for machine in self._machines:
+            if isinstance(machine, Machine) and machine.core in self._watched:
+                start, length = self._watched[machine.core]
+                data = peek(machine, start, length)
+                self._before[machine.core] = dict(enumerate(data, start))
+
+    def _memory(self, machine: Machine, where: Where, length: int, offset: int) -> MemorySight:
+        target = resolve(machine, where)
+        start = (target & -16) + offset & MASK64
+        data = peek(machine, start, length)
+        self._watched[machine.core] = start, length
+        before = self._before.get(machine.core, {})
+        changed = frozenset(
+            at for at, byte in enumerate(data, start) if at in before and before[at] != byte
+        )
+        return MemorySight(start, target, data, changed)
+
+
+def resolve(machine: Machine, where: Where) -> int:
+    """The address that is meant now."""
+    if isinstance(where, int):
+        return where & MASK64
+    return machine.cpu.state()[STATE_NAMES.index(where)] if where in STATE_NAMES else 0
+
+
+def peek(machine: Machine, start: int, length: int) -> tuple[int | None, ...]:
+    """Bytes of the guest's memory as its page tables have it, None where they lead nowhere."""
+    found: list[int | None] = []
+    while len(found) < length:
+        at = start + len(found) & MASK64
+        here = min(length - len(found), PAGE - at % PAGE)
+        try:
+            gpa = walk(machine.memory, machine.cpu, at, user=False, mark=False).gpa
+        except GuestFault:
+            found += [None] * here
+            continue
+        memory = machine.memory
+        data = (
+            memory.view[gpa : gpa + here] if memory.is_ram(gpa, here) else memory.device_peek(gpa, here)
+        )
+        found += data
+    return tuple(found)
+
+
+def events_sight(trace: Trace, first: int, count: int) -> EventsSight:
+    """A stretch of the log."""
+    total = trace.dropped + len(trace.events)
+    first = max(trace.dropped, min(first, total))
+    at = first - trace.dropped
+    return EventsSight(first, total, tuple(trace.events[at : at + count]))
+
+
+# An exit, once more
+
+
+class _Witness(Trace):
+    """A trace that notes the CPU's state as each event is recorded."""
+
+    __slots__ = ("cpu", "states")
+    cpu: VirtualCpu
+    states: list[VirtualCpu]
+
+    def record(self, event: ExitEvent) -> None:
+        Trace.record(self, event)
+        self.states.append(self.cpu.copy())
+
+
+def around(history: History, number: int) -> Around | None:
+    """Go to the instruction that event ``number`` belongs to, execute it again, and see what each of
+    its events did. The machine is left there: the caller brings it back."""
+    machine = history.machine
+    trace = machine.vmm.trace
+    at = number - trace.dropped
+    if not isinstance(machine, Machine) or not 0 <= at < len(trace.events):
+        return None
+    before_it = trace.events[at].n
+    if before_it < history.begins:
+        return None
+    history.seek(before_it)
+    trace = machine.vmm.trace
+    skipped = number - trace.dropped - len(trace.events)
+    states = _witnessed(history)
+    if machine.engine.traits.delivers:  # between two accesses the CPU holds a half-done instruction
+        states = [states[0], machine.cpu.copy()]
+        skipped = 0
+    if not 0 <= skipped < len(states) - 1:
+        return None
+    before, after = _flat(states[skipped]), _flat(states[skipped + 1])
+    return Around(
+        tuple((name, before[name], after[name]) for name in before if before[name] != after[name])
+    )
+
+
+def _witnessed(history: History) -> list[VirtualCpu]:
+    """One step: the state before it, and after each of its events."""
+    vmm = history.machine.vmm
+    trace, states = vmm.trace, [vmm.cpu.copy()]
+    witness = _Witness(**{field.name: getattr(trace, field.name) for field in fields(Trace)})
+    witness.cpu, witness.states = vmm.cpu, states
+    vmm.trace = witness
+    try:
+        history.step()
+    finally:
+        vmm.trace = trace
+        for field in fields(Trace):
+            setattr(trace, field.name, getattr(witness, field.name))
+    return states
+
+
+def _flat(cpu: VirtualCpu) -> dict[str, int]:
+    """Every register that a program can change, by its name."""
+    values = dict(zip(STATE_NAMES, cpu.state(), strict=True))
+    for name in ("gdtr", "idtr"):
+        table = getattr(cpu, name)
+        values |= {f"{name}.base": table.base, f"{name}.limit": table.limit}
+    values |= {"ldtr": cpu.ldtr.selector, "tr": cpu.tr.selector}
+    for name in ("star", "lstar", "cstar", "fmask", "kernel_gs_base", "tsc_offset"):
+        values[name] = getattr(cpu, name)
+    return values | {f"dr{n}": cpu.debug[n] for n in (0, 1, 2, 3, 6, 7)}

@@ -1,0 +1,1 @@
+"""Several machines compared instruction by instruction."""

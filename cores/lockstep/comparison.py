@@ -1,0 +1,232 @@
+"""Equivalence, measured: are two machines, after the same instruction, in the same state?
+
+Popek and Goldberg's first property, taken literally (contract.md, Commands): the registers and
+the memory that the instruction wrote after every one; the pages written since the last exit at
+each exit; all of RAM at the end. The first difference is named.
+"""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+from cores.machine.machine import ACCESSED_AND_DIRTY, Machine
+from cores.machine.report import Divergence, Stop
+from cores.x86.fxsave import differences
+from cores.x86.isa.decoder import text
+from cores.x86.isa.instruction import Instruction
+from cores.x86.mmu.paging import PAGE
+from cores.x86.mmu.table_pages import table_pages
+from cores.x86.registers import STATE_NAMES
+
+Values = dict[str, dict[str, int | str | None]]
+
+_PACE = int.from_bytes(bytes((ACCESSED_AND_DIRTY, 0, 0, 0, 0, 0, 0, 0)) * (PAGE // 8), "little")
+"""The A and D bits of a page full of page-table entries."""
+
+
+class Lockstep:
+    """Compares machines that have completed equally many instructions; the first is the reference.
+
+    compared: steps found equal. divergence: the first difference, after which nothing is compared.
+    """
+
+    def __init__(self, machines: list[Machine]) -> None:
+        self.machines = machines
+        self.compared = 0
+        self.divergence: Divergence | None = None
+        self._written: set[int] = set()
+        self._ended = False  # and compared
+        self._exits = [0] * len(machines)
+        self._watch()
+
+    def after_step(self) -> None:
+        """All machines have made the same step: compare."""
+        reference = self.machines[0]
+        vmm = reference.vmm
+        differs = self._registers()
+        ranges = self._ranges()
+        for gpa, length in ranges:
+            differs |= self._memory(gpa, length)
+        insn = vmm.last
+        differs |= self._outcome()
+        if insn is not None and insn.floating:
+            differs |= self._floating()
+        if differs:
+            self._diverged(differs, insn)
+            return
+        self.compared += 1
+        self._at_exits(insn)
+
+    def at_end(self) -> None:
+        """All machines have stopped: compare all of RAM, and the screens."""
+        if self.divergence is not None or len(self.machines) < 2 or self._ended:
+            return
+        images = [machine.memory_image() for machine in self.machines]
+        differs: Values = {}
+        for machine, image in zip(self.machines[1:], images[1:], strict=True):
+            if image != images[0]:
+                at = next(
+                    i
+                    for i in range(0, len(image), PAGE)
+                    if image[i : i + PAGE] != images[0][i : i + PAGE]
+                )
+                at = next(i for i in range(at, at + PAGE) if image[i] != images[0][i])
+                address = at if at < 0xA0000 else at + 0x20000
+                differs |= {f"mem:{address:#x}": self._byte(address)}
+                del machine
+                break
+        screens = {m.core: m.board.screen() for m in self.machines}
+        if len(set(screens.values())) > 1:
+            differs["screen"] = dict(screens)
+        if differs:
+            self._diverged(differs, None)
+        self._ended = True
+
+    def after_stretch(self) -> None:
+        """All machines have made equally many steps at once (cores/lockstep/leader.py): are they
+        alike?"""
+        if differs := self._registers() | self._outcome() | self._floating():
+            self._diverged(differs, None)
+        self.compared = self.machines[0].vmm.instructions
+
+    def pages_differ(self, pages: set[int]) -> bool:
+        """Is any of these pages (GPA) not the same on all machines?"""
+        return any(self._memory(page, PAGE) for page in pages)
+
+    @staticmethod
+    def same_page(page: int, one: Machine, other: Machine) -> bool:
+        """Is a page (GPA) of RAM the same on two machines, but for A and D bits in page tables?"""
+        ours, theirs = (bytes(m.memory.view[page : page + PAGE]) for m in (one, other))
+        if ours == theirs:
+            return True
+        if (int.from_bytes(ours, "little") ^ int.from_bytes(theirs, "little")) & ~_PACE:
+            return False
+        return any(page in table_pages(m.memory, m.roots) for m in (one, other))
+
+    # What is compared
+
+    def _registers(self) -> Values:
+        first, *others = (machine.cpu.state() for machine in self.machines)
+        if all(other == first for other in others):
+            return {}
+        columns = zip(STATE_NAMES, first, *others, strict=True)
+        return {
+            name: dict(zip(self._names(), values, strict=True))
+            for name, *values in columns
+            if len(set(values)) > 1
+        }
+
+    def _ranges(self) -> set[tuple[int, int]]:
+        """Guest physical ranges written since the last comparison, on whichever machine."""
+        ranges: set[tuple[int, int]] = set()
+        for machine in self.machines:
+            log = machine.memory.writes
+            if log:
+                if machine.vmm.hidden is not None:
+                    machine.vmm.hidden.wrote(log)
+                ranges.update(log)
+                log.clear()
+            if machine.vmm.stored:
+                ranges.update(machine.vmm.stored)
+        for gpa, length in ranges:
+            self._written.update(range(gpa // PAGE, (gpa + length - 1) // PAGE + 1))
+        return ranges
+
+    def _memory(self, gpa: int, length: int) -> Values:
+        views = [machine.memory.view[gpa : gpa + length] for machine in self.machines]
+        if all(view == views[0] for view in views[1:]):
+            return {}
+        for at in range(gpa, gpa + length):
+            values = {machine.memory.view[at] for machine in self.machines}
+            if len(values) > 1 and not self._only_accessed_or_dirty(at, values):
+                return {f"mem:{at:#x}": self._byte(at)}
+        return {}
+
+    def _only_accessed_or_dirty(self, gpa: int, values: set[int]) -> bool:
+        """Do they differ in the A and D bits of a page-table entry alone?"""
+        if gpa % 8 or any((a ^ b) & ~ACCESSED_AND_DIRTY for a, b in pairwise(values)):
+            return False
+        return any(gpa & -PAGE in table_pages(m.memory, m.roots) for m in self.machines)
+
+    def _byte(self, gpa: int) -> dict[str, int | str | None]:
+        return {machine.core: machine.memory.view[gpa] for machine in self.machines}
+
+    def _floating(self) -> Values:
+        images = [machine.fpu() for machine in self.machines]
+        failed = any(machine.stop is Stop.ERROR for machine in self.machines)  # at that: it has none
+        if failed or all(image == images[0] for image in images[1:]):
+            return {}
+        return differences(dict(zip(self._names(), images, strict=True)))
+
+    def _outcome(self) -> Values:
+        differs: Values = {}
+        machines = self.machines
+        first = machines[0]
+        if any(m.vmm.stop is not first.vmm.stop for m in machines):
+            differs["stop"] = {m.core: m.vmm.stop for m in machines}
+        if any(m.vmm.exit_status != first.vmm.exit_status for m in machines):
+            differs["exit_status"] = {m.core: m.vmm.exit_status for m in machines}
+        length = len(first.board.console)
+        if any(len(m.board.console) != length for m in machines) or (
+            first.vmm.stop is not None and any(m.board.console != first.board.console for m in machines)
+        ):
+            differs["console"] = {m.core: m.console() for m in machines}
+        return differs
+
+    def _at_exits(self, insn: Instruction | None) -> None:
+        """A world switch: the pages written since the last one must be equal on all machines."""
+        exits = [machine.vmm.trace.exits for machine in self.machines]
+        if exits == self._exits:
+            return
+        self._exits = exits
+        differs: Values = {}
+        for page in self._written:
+            differs |= self._memory(page * PAGE, PAGE)
+        self._written.clear()
+        if differs:
+            self._diverged(differs, insn)
+
+    def _names(self) -> list[str]:
+        return [machine.core for machine in self.machines]
+
+    def _diverged(self, differs: Values, insn: Instruction | None) -> None:
+        vmm = self.machines[0].vmm
+        done = max(0, vmm.instructions - 1) if insn is not None else vmm.instructions
+        values: Values = {
+            core: {name: columns[core] for name, columns in differs.items()} for core in self._names()
+        }
+        asm = text(insn, vmm.last_rip) if insn is not None else None
+        self.divergence = Divergence(done, vmm.last_rip, asm, tuple(differs), values)
+        self.pause()
+
+    def leave(self, failed: list[Machine]) -> None:
+        """Go on without these machines."""
+        self.machines = [machine for machine in self.machines if machine not in failed]
+        self._exits = [machine.vmm.trace.exits for machine in self.machines]
+        self._watch()
+
+    def pause(self) -> None:
+        """Watch nothing for a while: machines are being moved, or have diverged."""
+        for machine in self.machines:
+            machine.memory.writes = None
+            machine.vmm.watching = False
+
+    def resume(self, instruction: int) -> None:
+        """All machines stand at ``instruction``: compare again, unless they have diverged before it."""
+        if self.divergence is not None and self.divergence.instruction < instruction:
+            return
+        self.divergence = None
+        self._ended = False
+        self.compared = instruction
+        self._watch()
+        self._written.clear()
+        self._exits = [machine.vmm.trace.exits for machine in self.machines]
+
+    def _watch(self) -> None:
+        if len(self.machines) < 2:
+            self.pause()
+            return
+        for machine in self.machines:
+            machine.memory.writes = []
+        for machine in self.machines[:1]:
+            machine.vmm.watching = True

@@ -1,0 +1,124 @@
+"""One machine on its way to where the leader is (cores/lockstep/leader.py): at full speed, and no
+further."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from time import perf_counter_ns
+
+from cores.engines.base import BUDGET_SPENT, STEPPED, Exit, Fault, Intercept, Interrupted
+from cores.lockstep.comparison import Lockstep
+from cores.machine.machine import Machine
+from cores.vmm.free_run import Alarm
+from cores.x86.faults import GuestFault
+from cores.x86.isa.instruction import Sensitivity
+from cores.x86.mmu.paging import PAGE
+from cores.x86.registers import RSP, Vector
+
+PATIENCE_NS, RUN_NS, PASS_NS = 2_000_000_000, 100, 200_000
+"""A follower that stays away for longer is lost: so long, and for each instruction the first, or where
+it may pass a breakpoint at each of them, the second."""
+MOST_PATIENCE_NS = 60_000_000_000
+"""But no longer: who is lost for no other reason finds the way in shorter stretches."""
+
+
+class LostError(Exception):
+    """A follower has not come to the meeting place."""
+
+
+class Follower:
+    """One machine on its way to the leader. trapped: what stands there makes a trap core leave.
+    telling: pages (GPA) that are to be the leader's too. unmet: those that were not, the last time
+    that the registers were."""
+
+    def __init__(
+        self, machine: Machine, leader: Machine, alarm: Alarm, telling: set[int], *, trapped: bool
+    ) -> None:
+        self._vmm = machine.vmm
+        self._engine = machine.engine
+        self._cpu = machine.cpu
+        self._rip = leader.cpu.rip
+        self._machine, self._leader = machine, leader
+        self._telling = telling
+        self.unmet: set[int] = set()
+        self._alarm = alarm
+        self._trapped = trapped and machine.vmm.trap is not None
+
+    def go(self, count: int, gpr: list[int], patience: int) -> None:
+        """Complete ``count`` instructions and have these general registers. Raises LostError when it
+        comes elsewhere, or stays away; patience: how long it may at least, in ns."""
+        each = RUN_NS if self._trapped or self._engine.traits.counts else PASS_NS
+        self._alarm.set(perf_counter_ns() + min(patience + each * count, MOST_PATIENCE_NS))
+        try:
+            self._go(count, gpr)
+        finally:
+            self._alarm.set(None)
+
+    def _go(self, count: int, gpr: list[int]) -> None:
+        vmm, cpu, counts = self._vmm, self._cpu, self._engine.traits.counts
+        while vmm.stop is None and not self._alarm.rang:
+            exit = self._enter(count, gpr)
+            if counts:
+                count -= self._engine.executed or 0
+            if exit is STEPPED or (counts and exit is BUDGET_SPENT):
+                if cpu.rip != self._rip:
+                    break
+                if counts or self._met():
+                    return
+                continue
+            if self._stays(exit):
+                if self._trapped and cpu.rip == self._rip:
+                    return
+                break
+            count -= self._completed
+        raise LostError
+
+    def _met(self) -> bool:
+        """At the right pass? Registers tell most of it, the stack's page more."""
+        self.unmet = {page for page in self._telling if not self._same(page)}
+        if self.unmet:
+            return False
+        with suppress(GuestFault):
+            return self._same(self._vmm.mmu.locate(self._cpu.gpr[RSP]) & -PAGE)
+        return True
+
+    def _same(self, page: int) -> bool:
+        return Lockstep.same_page(page, self._machine, self._leader)
+
+    def _enter(self, count: int, gpr: list[int]) -> Exit:
+        vmm = self._vmm
+        if vmm.trap and vmm.shadow:
+            vmm.trap.space = vmm.shadow.space()
+        if vmm.hidden is not None:
+            vmm.hidden.before_entry()
+        if self._engine.traits.counts:
+            exit = self._engine.run(self._cpu, count)
+        elif self._trapped:
+            exit = self._engine.run(self._cpu)
+        else:
+            exit = self._engine.reach(self._cpu, self._rip, gpr, count)
+        vmm.left_now()
+        return exit
+
+    def _stays(self, exit: Exit) -> bool:
+        """Has the guest left for something of its own? False: it has been served unseen, as a page
+        that was not mapped yet; then ``_completed`` says whether that took an instruction."""
+        vmm = self._vmm
+        self._completed = False
+        if isinstance(exit, Interrupted):
+            return False
+        if not isinstance(exit, Fault | Intercept) or vmm.trap is None:
+            return True
+        try:
+            insn = vmm.fetch()
+            if insn.sensitivity is Sensitivity.ORDINARY or _is_page_fault(exit):
+                self._completed = vmm.came_back(insn, exit)
+                return False
+        except GuestFault:
+            return True
+        assert vmm.hidden is not None
+        return not (vmm.hidden.at_patch() and vmm.hidden.discover())
+
+
+def _is_page_fault(exit: Exit) -> bool:
+    return isinstance(exit, Fault) and exit.vector == Vector.PF

@@ -1,0 +1,1 @@
+"""One PC with its guest, engine and VMM."""

@@ -1,0 +1,201 @@
+"""One PC with its guest: RAM, devices, an engine, and the VMM between them."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from time import perf_counter
+
+from cores.engines.base import Engine
+from cores.errors import EngineError
+from cores.machine.report import CoreReport, Stop
+from cores.pc.devices.board import Board, BoardState
+from cores.pc.devices.storage.disk import Disk
+from cores.pc.physical_memory import PhysicalMemory
+from cores.pc.platform import INITIAL_FPU, boot
+from cores.pc.ram import Ram
+from cores.programs.program import Program
+from cores.vmm.free_run import FreeRunner
+from cores.vmm.vmm import Vmm, VmmState
+from cores.x86.mmu.table_pages import table_pages
+from cores.x86.registers import STATE_NAMES
+from cores.x86.virtual_cpu import VirtualCpu
+
+ACCESSED_AND_DIRTY = 0x60
+"""The A and D bits of a page-table entry: when a CPU sets them is its own affair, so they are
+masked wherever two machines' memory is compared."""
+
+
+@dataclass(frozen=True, slots=True)
+class MachineState:
+    """All of a machine's state but RAM: CPU, x87 and SSE, devices with what they wait for, counters.
+
+    Opaque to everybody but ``Machine.save`` and ``restore``."""
+
+    cpu: VirtualCpu
+    fpu: bytes
+    board: BoardState
+    vmm: VmmState
+    roots: frozenset[int]
+
+    @property
+    def instructions(self) -> int:
+        return self.vmm.instructions
+
+
+class Machine:
+    """A booted PC, ready to run its program on one engine.
+
+    disk: of its own; the overlay makes that cheap. input: goes to keyboard and UART.
+    seconds: of host time spent in the guest's run so far, set-up not included.
+
+    The engine is its own from the beginning, and closed if it cannot be made. Once it is, the host's
+    failures (EngineError) stop it with ``Stop.ERROR``, and it alone: whoever drives several machines
+    goes on with the others.
+    """
+
+    def __init__(
+        self,
+        program: Program,
+        engine: Engine,
+        *,
+        ram: int,
+        disk: Disk | None = None,
+        input: bytes = b"",
+        pure: bool = False,
+    ) -> None:
+        self.program = program
+        self.engine = engine
+        self.core = engine.traits.core
+        self.cpu = VirtualCpu()
+        self.seconds = 0.0
+        self._runner: FreeRunner | None = None
+        with contextlib.ExitStack() as unless_made:
+            unless_made.callback(engine.close)
+            self.ram = Ram(ram)
+            unless_made.pop_all()  # the engine goes before the memory that it maps
+            unless_made.callback(self.ram.close)
+            unless_made.callback(engine.close)
+            self.memory = PhysicalMemory(self.ram)
+            self.board = Board(self.memory, disk=disk, input=input)
+            boot(program, self.memory, self.cpu, disk_sectors=disk.sectors if disk else 0)
+            engine.load(self.memory)
+            engine.write_fpu(INITIAL_FPU)
+            self.vmm = Vmm(engine, self.memory, self.cpu, self.board, pure=pure)
+            if self.vmm.shadow:
+                self.vmm.shadow.map_boot()
+            unless_made.pop_all()
+        self.roots = {self.cpu.cr3}
+
+    def step(self) -> None:
+        """Complete one more instruction, or stop."""
+        began = perf_counter()
+        try:  # not ``failing_alone``, which costs a microsecond
+            self.vmm.step()
+        except (EngineError, OSError) as error:
+            self.vmm.fail(_in_words(error))
+        self.seconds += perf_counter() - began
+        self.roots.add(self.cpu.cr3)
+
+    def run_free(self, seconds: float) -> None:
+        """Run at full speed for at most so long, or until it stops."""
+        began = perf_counter()
+        with self.failing_alone():
+            if self._runner is None:
+                self._runner = FreeRunner(self.vmm)
+            self._runner.run(seconds)
+        self.seconds += perf_counter() - began
+        self.roots.add(self.cpu.cr3)
+
+    @contextlib.contextmanager
+    def failing_alone(self) -> Iterator[None]:
+        """Do something that the host may refuse: then this machine stops."""
+        try:
+            yield
+        except (EngineError, OSError) as error:
+            self.vmm.fail(_in_words(error))
+
+    @property
+    def stop(self) -> Stop | None:
+        return self.vmm.stop
+
+    def console(self) -> str:
+        return bytes(self.board.console).decode("latin-1")
+
+    def type_text(self, text: bytes) -> None:
+        """Type on the guest's keyboard and serial line."""
+        self.board.type_text(text)
+
+    def fpu(self) -> bytes:
+        """x87 and SSE state (SDM vol. 1, 10.5.1); the initial one where the host has lost it."""
+        try:
+            return self.engine.read_fpu()
+        except (EngineError, OSError) as error:
+            self.vmm.fail(_in_words(error))
+            return INITIAL_FPU
+
+    def save(self) -> MachineState:
+        """The state of everything but RAM, unaffected by what happens later."""
+        fpu = self.fpu()  # first: the machine may stop at that
+        return MachineState(
+            self.cpu.copy(), fpu, self.board.save(), self.vmm.save(), frozenset(self.roots)
+        )
+
+    def restore(self, state: MachineState) -> None:
+        """Go back to a saved state; the caller has put RAM back before."""
+        self.cpu.assign(state.cpu)
+        self.roots = set(state.roots)
+        with self.failing_alone():
+            self.vmm.restore(state.vmm)
+            self.engine.write_fpu(state.fpu)
+        with self.failing_alone():
+            self.board.restore(state.board)
+
+    def memory_image(self) -> bytearray:
+        """RAM in address order without the hole, A and D bits masked in the page tables of every
+        CR3 loaded so far."""
+        image = bytearray(self.memory.view[: self.memory.size])
+        for page in table_pages(self.memory, self.roots):
+            for at in range(page, page + 4096, 8):
+                image[at] &= ~ACCESSED_AND_DIRTY & 0xFF
+        del image[0xA0000:0xC0000]
+        return image
+
+    def report(self) -> CoreReport:
+        """How it stands, or how it ended."""
+        vmm, board, traits = self.vmm, self.board, self.engine.traits
+        trace = vmm.trace
+        return CoreReport(
+            core=traits.core, engine=traits.engine, available=True, reason=vmm.reason or None,
+            stop=vmm.stop, exit_status=vmm.exit_status,
+            instructions=vmm.counted, exits=trace.exits,
+            exits_by_reason={reason.value: n for reason, n in sorted(trace.by_reason.items())},
+            device_accesses=board.accesses, bridged=trace.bridged,
+            console=self.console(), screen=board.screen(),
+            registers=dict(zip(STATE_NAMES, self.cpu.state(), strict=True)),
+            memory_sha256=hashlib.sha256(self.memory_image()).hexdigest(),
+            notes=self.notes(), seconds=self.seconds, emulated=vmm.emulated,
+            delivered=vmm.delivered, caveat=self.engine.caveat(),
+        )  # fmt: skip
+
+    def notes(self) -> tuple[str, ...]:
+        """What the user should know beside the figures."""
+        unbacked = [f"physical address {a:#x} has neither RAM nor device" for a in self.memory.unbacked]
+        return (*self.vmm.notes, *self.board.notes(), *unbacked)
+
+    def close(self) -> None:
+        """Release the engine, then the memory it maps; whatever one of them says, all of them."""
+        with contextlib.ExitStack() as last:
+            last.callback(self.ram.close)
+            if self.board.disk is not None:
+                last.callback(self.board.disk.close)
+            last.callback(self.engine.close)
+            if self._runner is not None:
+                last.callback(self._runner.close)
+
+
+def _in_words(error: EngineError | OSError) -> str:
+    """OSError: of a call that the host has never refused before, such as reading KVM's registers."""
+    return str(error) if isinstance(error, EngineError) else f"the host refused: {error.strerror}"

@@ -1,0 +1,215 @@
+"""What crosses threads and leaves the program: frozen pictures of machines, and the comparison.
+
+The interface draws ``MachineSnapshot`` and ``SessionSnapshot``; ``compare --json`` prints
+``CoreReport`` and ``CompareReport`` (contract.md, Commands). Nothing here knows an engine.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from cores.vmm.trace import ExitEvent
+
+
+class Stop(StrEnum):
+    """Why a machine has come to its end."""
+
+    EXIT = "exit"
+    POWEROFF = "poweroff"
+    HALTED = "halted"
+    SHUTDOWN = "shutdown"
+    BUDGET = "budget"
+    ERROR = "error"
+
+
+@dataclass(frozen=True, slots=True)
+class CoreReport:
+    """One machine's end, as `compare` shows it. Fields as in contract.md; registers and
+    memory_sha256 are None for a core that never ran. For text alone: emulated and
+    delivered, see ``Vmm``; caveat, see ``Engine``."""
+
+    core: str
+    engine: str
+    available: bool
+    reason: str | None
+    stop: Stop | None = None
+    exit_status: int | None = None
+    instructions: int | None = None
+    exits: int = 0
+    exits_by_reason: dict[str, int] = field(default_factory=dict)
+    device_accesses: int = 0
+    bridged: int = 0
+    console: str = ""
+    screen: str | None = None
+    registers: dict[str, int] | None = None
+    memory_sha256: str | None = None
+    notes: tuple[str, ...] = ()
+    seconds: float = 0.0
+    emulated: int = 0
+    delivered: int = 0
+    caveat: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Divergence:
+    """The first difference between cores. instruction: count before it; asm: the instruction just
+    executed (None in free mode); values: {core: {name: value}}, value an int, a str or None."""
+
+    instruction: int
+    rip: int
+    asm: str | None
+    differs: tuple[str, ...]
+    values: dict[str, dict[str, int | str | None]]
+
+
+@dataclass(frozen=True, slots=True)
+class CompareReport:
+    """`compare` in whole. equivalent: None when only one core ran. asked: cores named by the user
+    that could not run or were stopped by the host (exit code 3). stretches, led: how often the machines
+    were led instead of stepped, and over how many instructions (cores/lockstep/leader.py)."""
+
+    path: str
+    format: str
+    entry: int
+    size: int
+    sha256: str
+    mode: str
+    equivalent: bool | None
+    divergence: Divergence | None
+    cores: tuple[CoreReport, ...]
+    peers: tuple[CoreReport, ...] = ()
+    unmet: tuple[str, ...] = ()
+    stretches: int = 0
+    led: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ExitLine:
+    """One exit, as `trace` shows it. Fields as in contract.md; n is None where the CPU ran on its
+    own and nobody counted, asm "" where no instruction is to blame (an interrupt)."""
+
+    n: int | None
+    rip: int
+    code: bytes
+    asm: str
+    reason: str
+    detail: str
+    handled: str
+    ring: int
+    ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class StepLine:
+    """One completed instruction, as `trace --steps` shows it. changed: registers by name, and
+    "mem:0xADDR" -> the bytes stored there (physical addresses)."""
+
+    n: int
+    rip: int
+    code: bytes
+    asm: str
+    changed: dict[str, int | bytes]
+
+
+TraceLine = ExitLine | StepLine
+
+
+@dataclass(frozen=True, slots=True)
+class CodeLine:
+    """A line of disassembly. text: "out dx, al". source: the program's own line, or "".
+    kind: "direct" | "privileged" | "silent" | "absent"; "data": no instruction, and text is the
+    source's. exits: how often it has left the guest."""
+
+    address: int
+    code: bytes
+    text: str
+    source: str
+    kind: str
+    exits: int
+
+
+@dataclass(frozen=True, slots=True)
+class MachineSnapshot:
+    """One machine at one moment, for the screen.
+
+    registers: names and values in ``registers.STATE_NAMES`` order (or the foreign CPU's own).
+    changed: names that the last step changed. ring: virtual CPL; real_ring: where it truly runs,
+    None where nothing real runs. stop: None while it can go on.
+    events: the newest exits, oldest first; ``exits`` counts all.
+    reads: registers that the next instruction reads. ns_by_reason: host time of all exits so far,
+    nanoseconds. emulated, delivered: see ``Vmm``.
+    """
+
+    core: str
+    engine: str
+    label: str
+    where: str
+    registers: dict[str, int]
+    changed: frozenset[str]
+    ring: int
+    real_ring: int | None
+    instructions: int | None
+    exits: int
+    exits_by_reason: dict[str, int]
+    device_accesses: int
+    bridged: int
+    console: str
+    screen: str | None
+    stop: Stop | None
+    reason: str
+    exit_status: int | None
+    code: tuple[CodeLine, ...]
+    events: tuple[ExitEvent, ...]
+    notes: tuple[str, ...]
+    reads: frozenset[str] = frozenset()
+    ns_by_reason: dict[str, int] = field(default_factory=dict)
+    emulated: int = 0
+    delivered: int = 0
+
+
+def direct_share(machine: CoreReport | MachineSnapshot) -> float | None:
+    """Efficiency (Popek and Goldberg): the share of the guest's instructions that ran without the VMM,
+    0 to 1; all but those for which it was left, that were bridged, or that the VMM completed unasked.
+    None where software executes all of them, none has run, or nobody counted."""
+    if machine.core == "interpreter" or not machine.instructions:
+        return None
+    away = machine.exits - machine.delivered + machine.bridged + machine.emulated
+    return max(0.0, 1 - away / machine.instructions)
+
+
+def percent(share: float) -> str:
+    """A share of 1, never rounded up to a hundred: "99.99 %" is not "all"."""
+    if share >= 1:
+        return "100 %"
+    return f"{int(share * 1000) / 10:.1f} %" if share < 0.999 else f"{int(share * 1e5) / 1e3:.3f} %"
+
+
+@dataclass(frozen=True, slots=True)
+class SessionSnapshot:
+    """All machines of a session at one moment. compared: steps found equal. running: going on by
+    itself. mode: "exact" | "free". unavailable: (core, why) for those that cannot run here.
+    error: our own failure in words, "" when there is none. audits: how often the host was asked
+    whether the VMM still holds its guests, None where no machine's can be. escaped: what had got past
+    it then, in words; empty while it holds control.
+    symbols: of the program, name -> address. reached: the breakpoint that ended the last run, in
+    words. marks: instructions at which a machine left its guest, thinned out where they are many.
+    progress: (instructions done, wanted) on the way to an instruction, None when not on one.
+    disk: path of the guests' data disk, "" for none."""
+
+    serial: int
+    path: str
+    mode: str
+    running: bool
+    compared: int
+    divergence: Divergence | None
+    machines: tuple[MachineSnapshot, ...]
+    unavailable: tuple[tuple[str, str], ...]
+    error: str = ""
+    audits: int | None = None
+    escaped: tuple[str, ...] = ()
+    symbols: dict[str, int] = field(default_factory=dict)
+    reached: str = ""
+    marks: tuple[int, ...] = ()
+    progress: tuple[int, int] | None = None
+    disk: str = ""

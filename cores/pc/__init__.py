@@ -1,0 +1,1 @@
+"""The guest's PC: memory, devices, and the state it boots in."""

@@ -1,0 +1,1 @@
+"""How a guest gets control: boot protocols and disks."""

@@ -1,0 +1,95 @@
+"""What a device is: it answers ports, keeps time, and pulls interrupt lines."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from typing import Any, get_type_hints
+
+IrqLine = Callable[[bool], None]
+"""One input of the interrupt controller: call it with the level that the wire now has."""
+
+BYTE = frozenset({1})
+
+
+class Device(ABC):
+    """One device on the port bus.
+
+    Time is given in ticks of 1 MHz (contract.md: in exact mode one completed instruction or
+    delivery is one tick; in free mode a tick is a microsecond of the host's monotonic clock).
+    A device never looks at a clock: the board tells it the time before each access.
+
+    Saving takes every attribute but those that ``wiring`` names, so that state cannot be
+    forgotten. In return a device keeps only values that do not change in place (int, bytes,
+    tuple), or says itself how they are saved.
+
+    What a saved state may hold is known from its present one (``shape``); where a value's type tells
+    too little, as that of None or of an empty tuple does, the class declares the attribute.
+    """
+
+    name: str = ""
+    """What people call it, for the log of exits: "PIC"."""
+
+    ports: Sequence[int] = ()
+    """The port numbers that it answers."""
+
+    wiring: frozenset[str] = frozenset()
+    """Attributes that are connections (lines, memory, parts), not state."""
+
+    wide: frozenset[str] = frozenset()
+    """Attributes that are more than a byte: times, counts, addresses."""
+
+    def widths(self, port: int) -> frozenset[int]:
+        """Access sizes in bytes that it takes whole at ``port``; the bus splits others."""
+        return BYTE
+
+    @abstractmethod
+    def read(self, port: int, size: int) -> int:
+        """IN: the value, ``size`` bytes of it."""
+
+    @abstractmethod
+    def write(self, port: int, size: int, value: int) -> None:
+        """OUT."""
+
+    def read_string(self, port: int, size: int, count: int) -> bytes:
+        """REP INS: ``count`` reads in a row, as one block, little endian."""
+        return b"".join(self.read(port, size).to_bytes(size, "little") for _ in range(count))
+
+    def write_string(self, port: int, size: int, data: bytes) -> None:
+        """REP OUTS: the block as writes of ``size`` bytes in a row."""
+        for at in range(0, len(data), size):
+            self.write(port, size, int.from_bytes(data[at : at + size], "little"))
+
+    def describe(self, port: int, value: int, is_write: bool) -> str:
+        """The access in a few words, for the log of exits."""
+        return self.name
+
+    def advance(self, now: int) -> None:  # noqa: B027 - most devices stand outside time
+        """It is ``now`` ticks: do what has become due."""
+
+    def next_event(self) -> int | None:
+        """The tick at which it will next raise its line by itself; None: never."""
+        return None
+
+    def save(self) -> dict[str, Any]:
+        """All of its state, as values that later changes do not touch."""
+        return {name: value for name, value in vars(self).items() if name not in self.wiring}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go back to a saved state."""
+        vars(self).update(state)
+
+    def shape(self) -> dict[str, Any]:
+        """The types of a saved state's values, for ``cores.debugging.plain_values``."""
+        declared = get_type_hints(type(self))
+        return {name: declared.get(name, type(value)) for name, value in self.save().items()}
+
+    def is_lawful(self) -> bool:
+        """Can a guest have brought it to where it is? A state out of a file may be any."""
+        numbers = ((name, value) for name, value in self.save().items() if isinstance(value, int))
+        return all(name in self.wide or 0 <= value < 256 for name, value in numbers)
+
+
+def quoted(byte: int) -> str:
+    """A byte as the log shows it: 'A', else 0x0a."""
+    return f"'{byte:c}'" if 0x20 <= byte < 0x7F else f"{byte:#04x}"

@@ -1,0 +1,290 @@
+"""The mainboard: every device of the PC, wired. This is what the VMM talks to.
+
+    ports        ``read`` and ``write`` find the device; so do their string forms for REP INS/OUTS
+    time         the VMM says what time it is with ``advance``; ``deadline`` says how long it may
+                 leave that out without an interrupt coming late
+    interrupts   ``interrupt_pending`` is the CPU's INTR pin, ``acknowledge`` its INTA cycle
+    the user     ``type_text`` and ``press`` in, ``console`` and ``screen`` out
+
+Nothing here looks at a clock or at a CPU; given the same accesses at the same ticks, two boards do
+the same.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from cores.pc.devices import scancodes
+from cores.pc.devices.base import Device
+from cores.pc.devices.bus import PortBus
+from cores.pc.devices.cmos import Cmos
+from cores.pc.devices.debug_console import DebugConsole
+from cores.pc.devices.exit_port import ExitPort
+from cores.pc.devices.keyboard import Keyboard
+from cores.pc.devices.pic import Pics
+from cores.pc.devices.pit import Pit
+from cores.pc.devices.power import Power
+from cores.pc.devices.pv_console_disk import Paravirtual
+from cores.pc.devices.storage.ata import Ata
+from cores.pc.devices.storage.disk import Disk
+from cores.pc.devices.uart import Uart
+from cores.pc.devices.vga import SIZE as VGA_SIZE
+from cores.pc.devices.vga import WINDOW, Vga
+from cores.pc.physical_memory import PhysicalMemory
+from cores.pc.stop import Ending
+from cores.x86.faults import Unsupported
+
+MOST_CONSOLE = 64 << 20
+"""Bytes of output that are kept; a guest must not fill the host's memory."""
+
+NEVER = 1 << 62
+"""The deadline when no device will do anything by itself."""
+
+PIT_IRQ, KEYBOARD_IRQ, UART_IRQ, CMOS_IRQ, ATA_IRQ = 0, 1, 4, 8, 14
+
+TYPED = {"enter": b"\r", "backspace": b"\x7f", "tab": b"\t", "escape": b"\x1b",
+         "up": b"\x1b[A", "down": b"\x1b[B", "right": b"\x1b[C", "left": b"\x1b[D"}  # fmt: skip
+"""What a terminal at the serial port sends for a key."""
+
+
+@dataclass(frozen=True)
+class BoardState:
+    """All devices at one moment. Plain values: it can be compared, and written to a file."""
+
+    now: int
+    accesses: int
+    stop: Ending | None
+    console: bytes
+    screen: tuple[bytes, bool]
+    disk: dict[int, bytes] | None
+    devices: tuple[dict[str, Any], ...]
+    strangers: frozenset[int]
+
+
+class Board:
+    """The devices of one machine.
+
+    now: ticks, as last told. deadline: the tick at which the next interrupt can come by itself;
+    before it ``advance`` need not be called for interrupts' sake, but must be before accesses, so
+    that clocks show the right time. accesses: how many there were, MMIO and REP iterations
+    included. stop: how the guest ended its machine, None while it has not.
+    """
+
+    def __init__(self, memory: PhysicalMemory, *, disk: Disk | None = None, input: bytes = b"") -> None:
+        self.now = 0
+        self.deadline = NEVER
+        self.accesses = 0
+        self.interrupt_pending = False
+        self.stop: Ending | None = None
+        self.console = bytearray()
+        self.disk = disk
+        self.vga = Vga()
+        self._saved_console = b""
+
+        self.pics = Pics(self._set_intr)
+        self.pit = Pit(self._line(PIT_IRQ))
+        self.cmos = Cmos(self._line(CMOS_IRQ), memory.size)
+        self.uart = Uart(self.console, self._line(UART_IRQ))
+        self.keyboard = Keyboard(self._line(KEYBOARD_IRQ))
+        self.ata = Ata(disk, self._line(ATA_IRQ))
+        self.paravirtual = Paravirtual(memory, self.console, disk)
+        self._timed: tuple[tuple[Device, int], ...] = (self.pit, PIT_IRQ), (self.cmos, CMOS_IRQ)
+        self._devices: tuple[Device, ...] = (
+            self.pics.master, self.pics.slave, self.pit, self.cmos, self.uart, self.keyboard, self.ata,
+            self.paravirtual, DebugConsole(self.console), ExitPort(self._finish), Power(self._finish),
+        )  # fmt: skip
+
+        self.bus = PortBus()
+        for device in self._devices:
+            self.bus.attach(device)
+        timely = (self.pics.master, self.pics.slave, self.pit, self.cmos)
+        # An access may begin up to three ports below and still reach the device.
+        self._timely = frozenset(p - back for d in timely for p in d.ports for back in range(4))
+        memory.attach(WINDOW, self.vga)
+        memory.on_access = self._count
+        if input:
+            self.type_text(input)
+        self._plan()
+
+    # Ports.
+
+    def read(self, port: int, size: int) -> int:
+        """IN of ``size`` bytes (1, 2, 4)."""
+        self.accesses += 1
+        if port not in self._timely:
+            return self.bus.read(port, size)
+        self._catch_up()
+        value = self.bus.read(port, size)
+        self._plan()
+        return value
+
+    def write(self, port: int, size: int, value: int) -> None:
+        """OUT of the low ``size`` bytes of ``value``."""
+        self.accesses += 1
+        value &= (1 << 8 * size) - 1
+        if port not in self._timely:
+            self.bus.write(port, size, value)
+            if len(self.console) > MOST_CONSOLE:
+                raise self._flooded()
+            return
+        self._catch_up()
+        self.bus.write(port, size, value)
+        self._plan()
+
+    def read_string(self, port: int, size: int, count: int) -> bytes:
+        """REP INS: ``count`` times ``size`` bytes; each counts as an access."""
+        self.accesses += count
+        self._catch_up()
+        data = self.bus.read_string(port, size, count)
+        self._plan()
+        return data
+
+    def write_string(self, port: int, size: int, data: bytes) -> None:
+        """REP OUTS: ``data`` in units of ``size`` bytes; each counts as an access."""
+        self.accesses += len(data) // size
+        self._catch_up()
+        self.bus.write_string(port, size, data)
+        if len(self.console) > MOST_CONSOLE:
+            raise self._flooded()
+        self._plan()
+
+    def name_of(self, port: int) -> str:
+        """Which device answers ``port``; "nobody" if none does."""
+        device = self.bus.owner(port)
+        return "nobody" if device is None else device.name
+
+    def describe(self, port: int, size: int, value: int, is_write: bool) -> str:
+        """An access in a few words, for the log of exits."""
+        device = self.bus.owner(port)
+        return "nobody" if device is None else device.describe(port, value, is_write)
+
+    # Time and interrupts.
+
+    def advance(self, now: int) -> None:
+        """It is ``now`` ticks. Cheap before the deadline."""
+        self.now = now
+        if now >= self.deadline:
+            self._catch_up()
+            self._plan()
+
+    def next_event(self) -> int | None:
+        """The tick at which a sleeping CPU will next be interrupted; None: never. Lines that are
+        masked, or held back by an interrupt in service, wake nobody."""
+        if self.interrupt_pending:
+            return self.now
+        return None if self.deadline == NEVER else self.deadline
+
+    def acknowledge(self) -> int:
+        """The CPU takes the interrupt: its vector (0-255)."""
+        vector = self.pics.acknowledge()
+        self._plan()
+        return vector
+
+    def _catch_up(self) -> None:
+        for device, _ in self._timed:
+            device.advance(self.now)
+
+    def _plan(self) -> None:
+        """Work out the deadline. What cannot interrupt the CPU now needs none: such a device
+        catches up when the guest next asks it, or the PICs, for anything."""
+        deadline = NEVER
+        for device, irq in self._timed:
+            if self.pics.accepts(irq):
+                event = device.next_event()
+                if event is not None and event < deadline:
+                    deadline = event
+        self.deadline = deadline
+
+    # The user.
+
+    def type_text(self, data: bytes) -> None:
+        """The user types: on the keyboard and on the terminal at the serial port."""
+        self.keyboard.type_text(data)
+        self.uart.receive(data)
+
+    def press(self, key: str) -> None:
+        """The user presses a key by its name ("up", "f1", "enter") or character; a name that no
+        key has does nothing."""
+        if len(key) == 1:
+            self.type_text(key.encode("latin-1", "ignore"))
+        elif scancodes.is_key(key):
+            self.keyboard.press(scancodes.press(key))
+            self.uart.receive(TYPED.get(key, b""))
+
+    def screen(self) -> str | None:
+        """The VGA screen's text; None if it was never written."""
+        return self.vga.text()
+
+    def notes(self) -> list[str]:
+        """What the user should know about the guest's dealings with devices."""
+        notes = self.bus.notes()
+        if self.ata.asked_in_vain:
+            notes.append("the guest asked for a disk, and there is none: give it one with --disk")
+        if self.disk is not None and self.disk.trouble:
+            notes.append(
+                f"the guest was told of a bad sector, for the host has none: {self.disk.trouble}"
+            )
+        if self.keyboard.reset_asked:
+            notes.append("the guest asked the keyboard controller to reset the CPU: ignored")
+        if self.paravirtual.lost:
+            notes.append("the guest handed over a paravirtual descriptor that is not in RAM: ignored")
+        return notes
+
+    # State.
+
+    def save(self) -> BoardState:
+        """All devices' state. Shares what has not changed since the last call."""
+        if self._saved_console != self.console:
+            self._saved_console = bytes(self.console)
+        return BoardState(
+            now=self.now,
+            accesses=self.accesses,
+            stop=self.stop,
+            console=self._saved_console,
+            screen=self.vga.save(),
+            disk=self.disk.save() if self.disk else None,
+            devices=tuple(device.save() for device in self._devices),
+            strangers=frozenset(self.bus.strangers),
+        )
+
+    def restore(self, state: BoardState) -> None:
+        """Go back, or forward, to a saved state."""
+        self.now, self.accesses, self.stop = state.now, state.accesses, state.stop
+        self.console[:] = self._saved_console = state.console
+        self.vga.restore(state.screen)
+        if self.disk and state.disk is not None:
+            self.disk.restore(state.disk)
+        for device, saved in zip(self._devices, state.devices, strict=True):
+            device.restore(saved)
+        self.bus.strangers = set(state.strangers)
+        self.interrupt_pending = self.pics.master.requested() is not None
+        self._plan()
+
+    def shapes(self) -> tuple[dict[str, Any], ...]:
+        """The types of the values in a state's ``devices``."""
+        return tuple(device.shape() for device in self._devices)
+
+    def is_lawful(self) -> bool:
+        """Can a guest have brought the devices to where they are? See ``Device``."""
+        screen = len(self.vga.cells) == VGA_SIZE
+        return screen and all(device.is_lawful() for device in self._devices)
+
+    # Wires.
+
+    def _line(self, irq: int) -> partial[None]:
+        return partial(self.pics.set_irq, irq)
+
+    def _set_intr(self, level: bool) -> None:
+        self.interrupt_pending = level
+
+    def _flooded(self) -> Unsupported:
+        return Unsupported(f"the guest has written more than {MOST_CONSOLE >> 20} MiB to its console")
+
+    def _count(self) -> None:
+        self.accesses += 1
+
+    def _finish(self, ending: Ending) -> None:
+        if self.stop is None:
+            self.stop = ending

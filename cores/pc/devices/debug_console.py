@@ -1,0 +1,30 @@
+"""The debug console at port 0xE9, first seen in Bochs ("port_e9_hack") and kept by QEMU
+(-device isa-debugcon): what is written appears on the host; a read gives 0xE9, which is how a
+guest finds out that it is there."""
+
+from __future__ import annotations
+
+from cores.pc.devices.base import Device, quoted
+
+
+class DebugConsole(Device):
+    """console: the bytes that all of the machine's consoles have written, in order."""
+
+    name = "console"
+    ports = (0xE9,)
+    wiring = frozenset({"_console"})
+
+    def __init__(self, console: bytearray) -> None:
+        self._console = console
+
+    def read(self, port: int, size: int) -> int:
+        return 0xE9
+
+    def write(self, port: int, size: int, value: int) -> None:
+        self._console.append(value)
+
+    def write_string(self, port: int, size: int, data: bytes) -> None:
+        self._console += data
+
+    def describe(self, port: int, value: int, is_write: bool) -> str:
+        return f"console {quoted(value & 0xFF)}" if is_write else "console"

@@ -1,0 +1,117 @@
+"""The guest's physical address space: RAM, the hole with the screen in it, and nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import pairwise
+from typing import Protocol
+
+from cores.pc.ram import Ram
+
+HOLE = range(0xA0000, 0xC0000)
+"""No RAM here (contract.md): the VGA text screen at 0xB8000, else all ones."""
+
+
+class MmioDevice(Protocol):
+    """A device that answers physical addresses."""
+
+    def mmio_read(self, offset: int, size: int) -> bytes: ...
+
+    def mmio_write(self, offset: int, data: bytes) -> None: ...
+
+
+class PhysicalMemory:
+    """Reads and writes guest physical addresses, wherever they lead.
+
+    writes: when a list, every range of RAM that the *VMM* stores to is appended as (gpa, length);
+        sessions compare these ranges between cores. None: not recorded.
+    unseen: when a list, the same ranges for an engine that keeps translated code, which takes them
+        out when it has forgotten what stood there.
+    on_access: called once for each device access, for ``device_accesses``.
+    unbacked: the first few physical addresses asked for that have neither RAM nor device.
+    """
+
+    def __init__(self, ram: Ram) -> None:
+        self.ram = ram
+        self.view = ram.view
+        self.size = ram.size
+        self.writes: list[tuple[int, int]] | None = None
+        self.unseen: list[tuple[int, int]] | None = None
+        self.on_access: Callable[[], None] = lambda: None
+        self.unbacked: dict[int, None] = {}
+        self._device: MmioDevice | None = None
+        self._window = range(0)
+
+    def attach(self, window: range, device: MmioDevice) -> None:
+        """Let ``device`` answer the physical addresses in ``window``."""
+        self._window, self._device = window, device
+
+    def is_ram(self, gpa: int, length: int = 1) -> bool:
+        """Does RAM, and RAM alone, stand behind these bytes?"""
+        end = gpa + length
+        return end <= HOLE.start or (gpa >= HOLE.stop and end <= self.size)
+
+    def read(self, gpa: int, length: int) -> bytes:
+        if gpa + length <= HOLE.start or (gpa >= HOLE.stop and gpa + length <= self.size):
+            return bytes(self.view[gpa : gpa + length])
+        return b"".join(
+            bytes(self.view[a : a + n]) if self.is_ram(a, n) else self.device_read(a, n)
+            for a, n in self._pieces(gpa, length)
+        )
+
+    def write(self, gpa: int, data: bytes) -> None:
+        length = len(data)
+        if self.is_ram(gpa, length):
+            self.view[gpa : gpa + length] = data
+            if self.writes is not None:
+                self.writes.append((gpa, length))
+            if self.unseen is not None:
+                self.unseen.append((gpa, length))
+            return
+        at = 0
+        for a, n in self._pieces(gpa, length):
+            piece = data[at : at + n]
+            if self.is_ram(a, n):
+                self.write(a, piece)
+            else:
+                self.device_write(a, piece)
+            at += n
+
+    def read_u64(self, gpa: int) -> int:
+        return int.from_bytes(self.read(gpa, 8), "little")
+
+    def write_u64(self, gpa: int, value: int) -> None:
+        self.write(gpa, value.to_bytes(8, "little"))
+
+    def device_read(self, gpa: int, length: int) -> bytes:
+        """Read where there is no RAM: a device's answer, else all ones."""
+        self.on_access()
+        if self._device is not None and gpa in self._window:
+            return self._device.mmio_read(gpa - self._window.start, length)
+        self._note(gpa)
+        return b"\xff" * length
+
+    def device_peek(self, gpa: int, length: int) -> bytes:
+        """What ``device_read`` would answer, without it being an access of the guest's."""
+        if self._device is not None and gpa in self._window:
+            return self._device.mmio_read(gpa - self._window.start, length)
+        return b"\xff" * length
+
+    def device_write(self, gpa: int, data: bytes) -> None:
+        """Write where there is no RAM: a device takes it, else it is lost."""
+        self.on_access()
+        if self._device is not None and gpa in self._window:
+            self._device.mmio_write(gpa - self._window.start, data)
+        else:
+            self._note(gpa)
+
+    def _note(self, gpa: int) -> None:
+        if gpa not in HOLE and len(self.unbacked) < 16:
+            self.unbacked[gpa] = None
+
+    def _pieces(self, gpa: int, length: int) -> list[tuple[int, int]]:
+        """Cut a range where RAM, hole, device and nothing meet."""
+        edges = (HOLE.start, self._window.start, self._window.stop, HOLE.stop, self.size)
+        end = gpa + length
+        cuts = [gpa, *sorted(e for e in set(edges) if gpa < e < end), end]
+        return [(a, b - a) for a, b in pairwise(cuts)]

@@ -1,0 +1,1 @@
+"""Guest programs: assembly, ELF, flat images."""

@@ -1,0 +1,1 @@
+"""Assembling source with Keystone."""

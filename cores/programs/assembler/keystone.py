@@ -1,0 +1,146 @@
+"""Assembles source with Keystone, which runs in a child process
+(cores/programs/assembler/keystone_child.py)."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from dataclasses import dataclass
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from cores.errors import InputError
+from cores.programs.assembler.parser import Assembly, Unit, excerpt, parse
+
+TIME_LIMIT = 10.0
+"""Seconds. 10,000 lines take 0.1 s; some sources that it does not understand take for ever."""
+
+MESSAGES = {
+    128: "unknown token in an expression", 129: "value out of range", 130: "bad directive",
+    131: "unexpected token in a directive", 134: "bad expression", 139: "bad directive",
+    143: "this name is defined twice", 144: "unknown symbol", 146: "not a statement",
+    159: "unexpected character", 161: "target or value out of reach", 162: "bad label",
+    163: "the place lies behind what is already assembled", 512: "invalid operand",
+    513: "not an instruction in 64-bit mode", 514: "unknown instruction",
+}  # fmt: skip
+"""Keystone's error numbers (keystone.h, ks_err and KS_ERR_ASM_*) in this program's words."""
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """code: the flat image. entry: an address. symbols: name -> address. lines: address -> line."""
+
+    code: bytes
+    entry: int
+    symbols: dict[str, int]
+    lines: dict[int, int]
+
+
+def installed() -> bool:
+    """Is there an assembler here? Keystone has no wheel for some machines."""
+    return find_spec("keystone") is not None
+
+
+def assemble(source: str, path: str, base: int) -> Image:
+    """The image of ``source`` for address ``base``. Raises InputError with the line of a mistake."""
+    assembly = parse(source, path, is_mnemonic, base)
+    units = assembly.units
+    try:
+        answer, code = _keystone(path, base, [u.text for u in units], assembly.labels)
+    except BrokenDown as failure:
+        raise _culprit(failure, assembly, path) from None
+    if "errno" in answer:
+        raise _error(answer, assembly, path)
+    addresses = [*answer["addresses"], answer["end"]]
+    lines: dict[int, int] = {}
+    for i, unit in enumerate(units):
+        size = addresses[i + 1] - addresses[i]
+        if unit.size is not None and size != unit.size:
+            raise InputError(f"value out of range: {excerpt(unit.shown)}", path, unit.line)
+        if unit.code and not size:
+            raise InputError(f"cannot be read: {excerpt(unit.shown)}", path, unit.line)
+        if size:
+            lines[addresses[i]] = unit.line
+    symbols: dict[str, int] = answer["symbols"]
+    entry = symbols.get("_start", symbols.get("start", base))
+    return Image(code, entry, symbols, lines)
+
+
+class BrokenDown(InputError):
+    """Keystone ended its process, as it does for `mov ah, r8b`."""
+
+
+def _culprit(failure: BrokenDown, assembly: Assembly, path: str) -> InputError:
+    """Name the statement, by bisection: the shortest beginning that ends Keystone ends with it."""
+    units = assembly.units
+    good, bad = 0, len(units)
+    while bad - good > 1:
+        middle = (good + bad) // 2
+        try:
+            _keystone(path, 0x100000, [u.text for u in units[:middle]], [])
+            good = middle
+        except BrokenDown:
+            bad = middle
+    unit = units[bad - 1]
+    return InputError(f"{failure.reason}: {excerpt(unit.shown)}", path, unit.line)
+
+
+def _keystone(path: str, base: int, units: list[str], names: list[str]) -> tuple[dict[str, Any], bytes]:
+    """One question to a fresh Keystone: its answer and the image."""
+    question = json.dumps({"base": base, "units": units, "names": names}).encode()
+    child = Path(__file__).with_name("keystone_child.py")
+    # -P: the folder of this file has modules of the same names as Python's own.
+    command = [sys.executable, "-P", "-X", "utf8", str(child)]
+    try:
+        done = subprocess.run(
+            command, input=question, capture_output=True, timeout=TIME_LIMIT, check=False
+        )
+    except subprocess.TimeoutExpired:
+        raise InputError(f"Keystone, the assembler, found no end in {TIME_LIMIT:.0f} s", path) from None
+    except OSError as error:
+        raise InputError(f"the assembler cannot be started: {error.strerror}", path) from None
+    head, newline, code = done.stdout.partition(b"\n")
+    if done.returncode or not newline:
+        raise BrokenDown("Keystone, the assembler, broke down over this", path)
+    return json.loads(head), code
+
+
+@cache
+def _mnemonics() -> frozenset[str]:
+    """Every instruction that Capstone knows, and the aliases that only assemblers know."""
+    import capstone
+
+    decoder = capstone.Cs(capstone.CS_ARCH_X86, capstone.CS_MODE_64)
+    names = (decoder.insn_name(i) for i in range(1, capstone.x86.X86_INS_ENDING))
+    conditions = "c nc z nz na nae nb nbe ng nge nl nle pe po e ne a ae b be g ge l le o no p np s ns"
+    aliases = [kind + c for kind in ("j", "set", "cmov") for c in conditions.split()]
+    return frozenset(
+        [*filter(None, names), *aliases, "repe", "repz", "fwait", "icebp", "pushf", "popf"]
+    )
+
+
+def is_mnemonic(word: str) -> bool:
+    return word in _mnemonics()
+
+
+def _error(answer: dict[str, Any], assembly: Assembly, path: str) -> InputError:
+    number = answer["errno"]
+    reason = MESSAGES.get(number, f"Keystone refuses it (error {number})")
+    missing = answer["missing"]
+    if answer["unit"] is not None:
+        unit = assembly.units[answer["unit"]]
+        return InputError(f"{reason}: {excerpt(unit.shown)}", path, unit.line)
+    if missing:
+        unit_or_none = _user_of(missing, assembly)
+        line = unit_or_none.line if unit_or_none else None
+        return InputError(f"unknown symbol: {excerpt(missing)}", path, line)
+    return InputError(reason, path)
+
+
+def _user_of(symbol: str, assembly: Assembly) -> Unit | None:
+    word = re.compile(rf"(?<![\w.$@]){re.escape(symbol)}(?![\w.$@])")
+    return next((u for u in assembly.units if word.search(u.text)), None)

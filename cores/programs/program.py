@@ -1,0 +1,56 @@
+"""A guest program, ready to be put into RAM (cores/programs/loader.py makes one from a file)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+LOAD_ADDRESS = 0x100000
+"""Where flat images and assembly go, and below which no ELF segment may lie (contract.md)."""
+M68K_LOAD_ADDRESS = 0x1000
+M68K_DEVICES = 0xFF0000
+"""The foreign machine's RAM ends here at the latest."""
+DEFAULT_RAM = 16 << 20
+LARGEST_SOURCE = 16 << 20
+"""Bytes of assembly; far more than anyone writes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """Bytes for one stretch of guest RAM. data is shorter than ``size`` by the zeroed rest (.bss)."""
+
+    gpa: int
+    data: bytes
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """What `compare`, `trace` and the interface run.
+
+    path: as the user named it ("-" for standard input). format: "asm" | "elf" | "flat" | "m68k".
+    entry: guest linear address. start, end: the bytes it occupies, end exclusive (.bss included).
+    symbols: name -> address. lines: address -> 1-based source line. source: its lines, or ().
+    sha256: of the input file's bytes.
+    """
+
+    path: str
+    format: str
+    entry: int
+    segments: tuple[Segment, ...]
+    sha256: str
+    symbols: dict[str, int] = field(default_factory=dict)
+    lines: dict[int, int] = field(default_factory=dict)
+    source: tuple[str, ...] = ()
+
+    @property
+    def start(self) -> int:
+        return min(s.gpa for s in self.segments)
+
+    @property
+    def end(self) -> int:
+        return max(s.gpa + s.size for s in self.segments)
+
+    @property
+    def size(self) -> int:
+        """Bytes of image, .bss not included."""
+        return sum(len(s.data) for s in self.segments)

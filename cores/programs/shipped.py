@@ -1,0 +1,61 @@
+"""The guests that come with Ringscope, and their assembled images.
+
+Where Keystone has no package, a shipped guest runs from its image: ``assets/images/NAME.bin`` with
+the entry, symbols and lines in ``NAME.json``. ``python -m assets.build`` writes both from the
+source; a test holds them equal.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from functools import cache
+from pathlib import Path
+
+from cores.programs.assembler.keystone import Image
+
+ASSETS = Path(__file__).resolve().parents[2] / "assets"
+"""Beside this package, in a source tree and installed alike."""
+
+
+def guests() -> tuple[Path, ...]:
+    """The sources of the shipped guests, by name."""
+    return tuple(sorted((ASSETS / "guests").glob("*.s")))
+
+
+def programs() -> tuple[Path, ...]:
+    """All that can be run, by name: these sources, and what no assembler of ours makes."""
+    others = [path for ending in ("*.elf", "*.m68k") for path in (ASSETS / "guests").glob(ending)]
+    return tuple(sorted((*guests(), *others)))
+
+
+def image_of(source: bytes) -> Image | None:
+    """The image of a shipped guest, recognized by its source text; None for any other source."""
+    return _images().get(_digest(source))
+
+
+@cache
+def _images() -> dict[str, Image]:
+    found = {}
+    for description in (ASSETS / "images").glob("*.json"):
+        fields = json.loads(description.read_text())
+        lines = {int(address): line for address, line in fields["lines"].items()}
+        code = description.with_suffix(".bin").read_bytes()
+        found[fields["source_sha256"]] = Image(code, fields["entry"], fields["symbols"], lines)
+    return found
+
+
+def describe(source: bytes, image: Image) -> str:
+    """The JSON beside an image."""
+    fields = {
+        "source_sha256": _digest(source),
+        "entry": image.entry,
+        "symbols": image.symbols,
+        "lines": image.lines,
+    }
+    return json.dumps(fields, indent=1) + "\n"
+
+
+def _digest(source: bytes) -> str:
+    """Of the text whatever its line ends: a checkout may have changed them."""
+    return hashlib.sha256(source.replace(b"\r\n", b"\n")).hexdigest()

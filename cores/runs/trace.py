@@ -1,0 +1,98 @@
+"""One machine, told line by line: each exit, and if wanted each instruction."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+
+from cores.engines import registry
+from cores.lockstep.session import DEFAULT_SECONDS, DEFAULT_STEPS, Options, start
+from cores.m68k import session as foreign
+from cores.machine.machine import Machine
+from cores.machine.report import CoreReport, ExitLine, StepLine, Stop, TraceLine
+from cores.programs.program import Program
+from cores.vmm.trace import ExitEvent
+from cores.x86.faults import GuestFault
+from cores.x86.isa.decoder import Truncated, decode, text
+from cores.x86.registers import STATE_NAMES
+
+SLICE = 0.05
+"""Seconds of a free run between two looks at its exits."""
+
+
+def trace(
+    program: Program, core: str, options: Options, steps: bool
+) -> Iterator[TraceLine | CoreReport]:
+    """Run ``program`` and yield what happens in order; the last thing is the machine's report.
+
+    steps: each completed instruction too (exact mode only). Raises UnavailableError when the core
+    cannot run here. Closing the iterator early releases the machine."""
+    registry.resolve(core)
+    if program.format == "m68k":
+        yield from foreign.trace(program, core, options, steps)
+        return
+    with contextlib.closing(start(program, core, options)) as machine:
+        yield from _free(machine, options) if options.free else _exact(machine, options, steps)
+        yield machine.report()
+
+
+def _exact(machine: Machine, options: Options, steps: bool) -> Iterator[TraceLine]:
+    vmm, events = machine.vmm, _Events(machine)
+    vmm.budget = int(DEFAULT_STEPS if options.budget is None else options.budget)
+    vmm.watching = steps
+    while machine.stop is None:
+        before = machine.cpu.state() if steps else ()
+        machine.step()
+        yield from events.new()
+        if steps and vmm.last is not None:
+            rip, insn = vmm.last_rip, vmm.last
+            yield StepLine(
+                vmm.instructions - 1, rip, insn.code, text(insn, rip), _changes(machine, before)
+            )
+
+
+def _free(machine: Machine, options: Options) -> Iterator[TraceLine]:
+    events = _Events(machine)
+    left = DEFAULT_SECONDS if options.budget is None else options.budget
+    while machine.stop is None and left > 0:
+        machine.run_free(min(SLICE, left))
+        left -= SLICE
+        yield from events.new()
+    if machine.stop is None:
+        machine.vmm.stop = Stop.BUDGET
+
+
+def _changes(machine: Machine, before: tuple[int, ...]) -> dict[str, int | bytes]:
+    after = machine.cpu.state()
+    changed: dict[str, int | bytes] = {
+        name: int(new) for name, old, new in zip(STATE_NAMES, before, after, strict=True) if old != new
+    }
+    for gpa, length in machine.vmm.stored:
+        changed[f"mem:{gpa:#x}"] = bytes(machine.memory.view[gpa : gpa + length])
+    return changed
+
+
+class _Events:
+    """The machine's log, read as it grows. It is emptied, so that a long run needs no memory."""
+
+    def __init__(self, machine: Machine) -> None:
+        self._machine = machine
+
+    def new(self) -> Iterator[ExitLine]:
+        log = self._machine.vmm.trace.events
+        events = log.copy()
+        log.clear()
+        for event in events:
+            yield self._line(event)
+
+    def _line(self, event: ExitEvent) -> ExitLine:
+        code = event.code
+        asm = ""
+        if code:
+            with contextlib.suppress(Truncated, GuestFault):
+                asm = text(decode(code), event.rip)
+        n = None if self._machine.vmm.uncounted else event.n
+        return ExitLine(
+            n, event.rip, code, asm, str(event.reason), event.detail, event.handled, event.ring,
+            event.ns,
+        )  # fmt: skip

@@ -1,0 +1,287 @@
+"""Going back: checkpoints of a machine, and deterministic re-execution from them.
+
+An exact run depends on nothing but the program, its disk and what was typed, and when. So any past
+instruction can be had again: restore the last checkpoint before it, and step forward. The distance
+between checkpoints is what a seek costs; 5,000 instructions are 0.2 s on the slowest engine.
+
+RAM is kept as one copy of the newest checkpoint's, and for each older one the pages that have
+changed since, as they were: a guest that writes little costs little, and where memory was still empty
+it costs nothing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Generic, Protocol, TypeVar
+
+from cores.machine.machine import Machine, MachineState
+from cores.machine.report import Stop
+from cores.x86.mmu.paging import PAGE
+
+INTERVAL = 5_000
+"""Instructions between checkpoints."""
+MAX_UNDO = 40 << 20
+"""Bytes of old pages kept, and beyond that no more than what changed between the last two checkpoints.
+The oldest are merged first; and where the first of all has half of the bytes, the past begins later."""
+ENTRY = 64
+"""Bytes, about, that an entry of the virtual TLB costs, of which a state may hold 30,000. They count as
+old pages do, and once for all states that share them."""
+MAX_CHECKPOINTS = 256
+"""1.3 million instructions at full density; before that every second one is dropped, and again."""
+CHUNK = 64 << 10
+EMPTY = bytes(PAGE)
+
+Change = bytes | Callable[[], None]
+"""What a user did to a machine: typed a text, or changed something with a function of this machine."""
+
+
+class Moment(Protocol):
+    """A machine's state without RAM."""
+
+    @property
+    def instructions(self) -> int: ...
+
+
+State = TypeVar("State", bound=Moment)
+
+
+class Memory(Protocol):
+    """RAM: the first ``size`` bytes of ``view``."""
+
+    view: memoryview
+    size: int
+
+
+class Rewindable(Protocol[State]):
+    """What going back needs of a machine: the PC's (cores/machine/machine.py), or a foreign one."""
+
+    @property
+    def memory(self) -> Memory: ...
+    @property
+    def vmm(self) -> Moment: ...
+    @property
+    def stop(self) -> Stop | None: ...
+    def step(self) -> None: ...
+    def type_text(self, text: bytes) -> None: ...
+    def save(self) -> State: ...
+    def restore(self, state: State) -> None: ...
+
+
+@dataclass(slots=True)
+class Checkpoint(Generic[State]):
+    """A machine at one moment. done: how much of what the user did was done by then. undo: pages as
+    they were then, by GPA, that had changed by the next checkpoint; ``EMPTY`` for all that were."""
+
+    state: State
+    done: int
+    undo: dict[int, bytes] = field(default_factory=dict)
+
+    @property
+    def size(self) -> int:
+        """Bytes that it costs."""
+        return PAGE * sum(page is not EMPTY for page in self.undo.values())
+
+    @property
+    def instructions(self) -> int:
+        return self.state.instructions
+
+
+class Past(Generic[State]):
+    """The past of one machine, in exact mode. coming: (instruction, text) to be typed then.
+
+    What the user did is kept with its time, and done again whenever that time comes again."""
+
+    def __init__(self, machine: Rewindable[State], coming: tuple[tuple[int, bytes], ...] = ()) -> None:
+        self.machine = machine
+        self._changes: list[tuple[int, Change]] = list(coming)
+        self._newest = bytearray(machine.memory.view[: machine.memory.size])
+        self._checkpoints = [Checkpoint(machine.save(), 0)]
+        self._replayed = 0
+        self._changed: set[int] = set()
+
+    @property
+    def begins(self) -> int:
+        """The first instruction that can be gone back to."""
+        return self._checkpoints[0].instructions
+
+    @property
+    def typed(self) -> list[tuple[int, bytes]]:
+        return _texts(self._changes)
+
+    @property
+    def coming(self) -> list[tuple[int, bytes]]:
+        """What of it is still to be typed again."""
+        return _texts(self._changes[self._replayed :])
+
+    def step(self) -> None:
+        """Complete one more instruction, with what was typed before it the first time."""
+        self._replay()
+        self.machine.step()
+        self.keep()
+
+    def type_text(self, text: bytes) -> None:
+        """Type on the guest's keyboard, now; the future that was known is no more."""
+        self._change(text)
+
+    def poke(self, change: Callable[[], None]) -> None:
+        """Change the machine, now and whenever this moment comes again."""
+        self._change(change)
+
+    def _change(self, change: Change) -> None:
+        self.forget_future()
+        self._changes.append((self.machine.vmm.instructions, change))
+        self._replay()
+
+    def forget_future(self) -> None:
+        """The guest has been changed from outside: what came after the present never happens."""
+        now = self.machine.vmm.instructions
+        self._changes = [(n, change) for n, change in self._changes if n <= now]
+        self._replayed = min(self._replayed, len(self._changes))
+        while len(self._checkpoints) > 1 and self._checkpoints[-1].instructions > now:
+            self._drop_newest()
+
+    def seek(self, instruction: int) -> None:
+        """Be where ``instruction`` instructions are completed, or at the end if that comes first."""
+        self.approach(instruction)
+        while self.machine.stop is None and self.machine.vmm.instructions < instruction:
+            self.step()
+
+    def approach(self, instruction: int) -> None:
+        """Be at the last checkpoint from which stepping leads to ``instruction``, or stay if the way
+        from here is shorter."""
+        now = self.machine.vmm.instructions
+        best = max(
+            (i for i, c in enumerate(self._checkpoints) if c.instructions <= instruction), default=0
+        )
+        if not now <= instruction or self._checkpoints[best].instructions > now:
+            self._restore(best)
+
+    @contextlib.contextmanager
+    def excursion(self) -> Iterator[None]:
+        """Go anywhere in the past, and be exactly here again afterwards: stopped, if the machine is."""
+        view, size = self.machine.memory.view, self.machine.memory.size
+        state, replayed, memory = self.machine.save(), self._replayed, bytes(view[:size])
+        try:
+            yield
+        finally:
+            view[:size] = memory
+            self.machine.restore(state)
+            self._replayed = replayed
+
+    # Led instead of stepped (cores/lockstep/leader.py)
+
+    def keep(self) -> None:
+        """Take a checkpoint if it is time."""
+        if self.machine.vmm.instructions >= self.newest + INTERVAL:
+            self._checkpoint()
+
+    @property
+    def newest(self) -> int:
+        """Instructions completed at the last checkpoint."""
+        return self._checkpoints[-1].instructions
+
+    def changed(self) -> set[int]:
+        """Pages that checkpoints have found changed since this was last asked."""
+        changed, self._changed = self._changed, set()
+        return changed
+
+    def room(self) -> int:
+        """How far it is to the next checkpoint, or to what the user did next the first time."""
+        self._replay()
+        now = self.machine.vmm.instructions
+        due = self.newest + INTERVAL
+        return min([due] + [n for n, _ in self._changes[self._replayed :]]) - now
+
+    def back_from(self, instruction: int) -> None:
+        """To the last checkpoint before ``instruction``; what came after is not trusted."""
+        while len(self._checkpoints) > 1 and self._checkpoints[-1].instructions >= instruction:
+            self._drop_newest()
+        self._restore(len(self._checkpoints) - 1)
+
+    # Checkpoints
+
+    def _checkpoint(self) -> None:
+        previous = self._checkpoints[-1]
+        view, newest = self.machine.memory.view, self._newest
+        for start in range(0, len(newest), CHUNK):
+            now = bytes(view[start : start + CHUNK])
+            if now == newest[start : start + CHUNK]:
+                continue
+            for at in range(0, len(now), PAGE):
+                page = now[at : at + PAGE]
+                old = newest[start + at : start + at + PAGE]
+                if page != old:
+                    previous.undo[start + at] = EMPTY if old == EMPTY else bytes(old)
+                    self._changed.add(start + at)
+                    newest[start + at : start + at + PAGE] = page
+        self._checkpoints.append(Checkpoint(self.machine.save(), self._replayed))
+        self._thin_out()
+
+    def _thin_out(self) -> None:
+        """Keep the bound on memory: merge old checkpoints two by two, then into the first. That one
+        ends up with each page that was ever written; where these are too many, it goes."""
+        if len(self._checkpoints) > MAX_CHECKPOINTS:
+            for i in range(MAX_CHECKPOINTS // 4, 0, -2):
+                self._merge(i)
+        while len(self._checkpoints) > 2 and self._size() > MAX_UNDO:
+            if self._checkpoints[0].size > MAX_UNDO // 2:
+                self._checkpoints.pop(0)
+            else:
+                self._merge(1)
+
+    def _size(self) -> int:
+        """Bytes that all checkpoints cost."""
+        return sum(checkpoint.size for checkpoint in self._checkpoints)
+
+    def _merge(self, index: int) -> None:
+        """Drop checkpoint ``index``; the one before takes its pages, unless it has older ones."""
+        gone = self._checkpoints.pop(index)
+        before = self._checkpoints[index - 1].undo
+        self._checkpoints[index - 1].undo = gone.undo | before
+
+    def _drop_newest(self) -> None:
+        self._checkpoints.pop()
+        newest = self._checkpoints[-1]
+        for at, page in newest.undo.items():
+            self._newest[at : at + PAGE] = page
+        newest.undo = {}
+
+    def _restore(self, index: int) -> None:
+        view = self.machine.memory.view
+        view[: len(self._newest)] = self._newest
+        for checkpoint in reversed(self._checkpoints[index:-1]):
+            for at, page in checkpoint.undo.items():
+                view[at : at + PAGE] = page
+        self.machine.restore(self._checkpoints[index].state)
+        self._replayed = self._checkpoints[index].done
+
+    def _replay(self) -> None:
+        """Do what the user did here the first time."""
+        now = self.machine.vmm.instructions
+        while self._replayed < len(self._changes) and self._changes[self._replayed][0] <= now:
+            change = self._changes[self._replayed][1]
+            self._replayed += 1
+            if isinstance(change, bytes):
+                self.machine.type_text(change)
+            else:
+                change()
+
+
+def _texts(changes: list[tuple[int, Change]]) -> list[tuple[int, bytes]]:
+    return [(n, change) for n, change in changes if isinstance(change, bytes)]
+
+
+class History(Past[MachineState]):
+    """The past of a PC."""
+
+    machine: Machine
+
+    def __init__(self, machine: Machine, coming: tuple[tuple[int, bytes], ...] = ()) -> None:
+        super().__init__(machine, coming)
+
+    def _size(self) -> int:
+        shadows = (checkpoint.state.vmm.shadow for checkpoint in self._checkpoints)
+        shared = {id(shadow): len(shadow.entries) for shadow in shadows if shadow is not None}
+        return super()._size() + ENTRY * sum(shared.values())

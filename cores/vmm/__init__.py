@@ -1,0 +1,1 @@
+"""The hypervisor: what each exit means."""

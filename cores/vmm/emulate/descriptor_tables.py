@@ -1,0 +1,119 @@
+"""Descriptor tables: loading, storing, and asking about a selector (SDM vol. 3, ch. 3)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from cores.x86.faults import general_protection
+from cores.x86.isa.instruction import Instruction
+from cores.x86.registers import canonical
+from cores.x86.system import descriptors
+
+if TYPE_CHECKING:
+    from cores.vmm.emulate.emulator import Emulator, Handlers
+
+
+def lgdt(e: Emulator, insn: Instruction) -> str:
+    return load_table(e, insn, "gdtr")
+
+
+def lidt(e: Emulator, insn: Instruction) -> str:
+    return load_table(e, insn, "idtr")
+
+
+def load_table(e: Emulator, insn: Instruction, name: str) -> str:
+    e.kernel_only()
+    image = e.mmu.read(e.address(insn), 10)
+    limit, base = int.from_bytes(image[:2], "little"), int.from_bytes(image[2:], "little")
+    if not canonical(base):
+        raise general_protection()
+    table = e.cpu.gdtr if name == "gdtr" else e.cpu.idtr
+    table.base, table.limit = base, limit
+    return f"virtual {name} = {base:#x}, limit {limit:#x}"
+
+
+def sgdt(e: Emulator, insn: Instruction) -> str:
+    return store_table(e, insn, "gdtr")
+
+
+def sidt(e: Emulator, insn: Instruction) -> str:
+    return store_table(e, insn, "idtr")
+
+
+def store_table(e: Emulator, insn: Instruction, name: str) -> str:
+    table = e.cpu.gdtr if name == "gdtr" else e.cpu.idtr
+    image = table.limit.to_bytes(2, "little") + table.base.to_bytes(8, "little")
+    e.mmu.write(e.address(insn), image)
+    return f"gave the virtual {name} {table.base:#x}"
+
+
+def lldt(e: Emulator, insn: Instruction) -> str:
+    e.kernel_only()
+    selector = e.read(insn, insn.operands[0], 2) & 0xFFFF
+    descriptors.load_ldtr(e.mmu, e.cpu, selector)
+    return f"virtual ldtr = {selector:#x}"
+
+
+def ltr(e: Emulator, insn: Instruction) -> str:
+    e.kernel_only()
+    selector = e.read(insn, insn.operands[0], 2) & 0xFFFF
+    descriptors.load_tr(e.mmu, e.cpu, selector)
+    return f"virtual tr = {selector:#x}"
+
+
+def sldt(e: Emulator, insn: Instruction) -> str:
+    e.store_word(insn, e.cpu.ldtr.selector)
+    return f"gave the virtual ldtr {e.cpu.ldtr.selector:#x}"
+
+
+def str_(e: Emulator, insn: Instruction) -> str:
+    e.store_word(insn, e.cpu.tr.selector)
+    return f"gave the virtual tr {e.cpu.tr.selector:#x}"
+
+
+def lar(e: Emulator, insn: Instruction) -> str:
+    return about_selector(e, insn, descriptors.access_rights(e.mmu, e.cpu, selector(e, insn)))
+
+
+def lsl(e: Emulator, insn: Instruction) -> str:
+    return about_selector(e, insn, descriptors.segment_limit(e.mmu, e.cpu, selector(e, insn)))
+
+
+def selector(e: Emulator, insn: Instruction) -> int:
+    return e.read(insn, insn.operands[-1], 2) & 0xFFFF
+
+
+def about_selector(e: Emulator, insn: Instruction, answer: int | None) -> str:
+    e.set_zero_flag(answer is not None)
+    if answer is None:
+        return "ZF = 0: not visible"
+    e.write(insn, insn.operands[0], answer)
+    return f"gave {answer:#x}, from the guest's own table"
+
+
+def verr(e: Emulator, insn: Instruction) -> str:
+    readable = descriptors.verify_read(e.mmu, e.cpu, selector(e, insn))
+    e.set_zero_flag(readable)
+    return f"ZF = {readable:d}"
+
+
+def verw(e: Emulator, insn: Instruction) -> str:
+    writable = descriptors.verify_write(e.mmu, e.cpu, selector(e, insn))
+    e.set_zero_flag(writable)
+    return f"ZF = {writable:d}"
+
+
+HANDLERS: Handlers = {
+    "lgdt": lgdt,
+    "lidt": lidt,
+    "sgdt": sgdt,
+    "sidt": sidt,
+    "lldt": lldt,
+    "ltr": ltr,
+    "sldt": sldt,
+    "str": str_,
+    "lar": lar,
+    "lsl": lsl,
+    "verr": verr,
+    "verw": verw,
+}

@@ -1,0 +1,168 @@
+"""What the VMM does in the guest's place: one sensitive instruction, on the virtual CPU.
+
+A handler takes the decoded instruction, changes ``VirtualCpu``, guest memory and devices as the
+SDM's operation section for that instruction says (vol. 2), and returns in a few words what it
+did. It first checks what the CPU would check at the guest's *virtual* privilege: a guest user's
+``cli`` is the guest kernel's business, and raises GuestFault here.
+
+The same handlers serve every engine: on the trap cores for everything that must not run, on the
+interpreter and on KVM for what a host may choose (time, CPUID, ports).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+from cores.vmm.emulate import control_registers, flags, ports, segments
+from cores.vmm.emulate import cpuid_time as identity
+from cores.vmm.emulate import descriptor_tables as tables
+from cores.vmm.emulate import far_transfers as transfers
+from cores.vmm.emulate import unicorn_gaps as refused
+from cores.x86.faults import general_protection, undefined_opcode
+from cores.x86.isa.accesses import effective_address
+from cores.x86.isa.instruction import Immediate, Instruction, MemoryOperand, Operand, Register
+from cores.x86.mmu.paging import Mmu
+from cores.x86.registers import MASK64, REGISTER_FILE, RSP, SEGMENT_NAMES, SS, Flag
+from cores.x86.system import descriptors
+from cores.x86.virtual_cpu import VirtualCpu
+
+
+class Ports(Protocol):
+    """The port bus, as the emulator needs it."""
+
+    def read(self, port: int, size: int) -> int: ...
+
+    def write(self, port: int, size: int, value: int) -> None: ...
+
+    def read_string(self, port: int, size: int, count: int) -> bytes: ...
+
+    def write_string(self, port: int, size: int, data: bytes) -> None: ...
+
+    def describe(self, port: int, size: int, value: int, is_write: bool) -> str: ...
+
+
+class Emulator:
+    """Completes instructions on a virtual CPU.
+
+    flush: called with a GVA or None when the guest asks for translations to be forgotten.
+    ticks: virtual time. halted: set by HLT, for the VMM to act upon and clear.
+    """
+
+    def __init__(
+        self,
+        cpu: VirtualCpu,
+        mmu: Mmu,
+        ports: Ports,
+        ticks: Callable[[], int],
+        flush: Callable[[int | None], None],
+    ) -> None:
+        self.cpu = cpu
+        self.mmu = mmu
+        self.ports = ports
+        self.ticks = ticks
+        self.flush = flush
+        self.halted = False
+        self.next_rip = 0
+        self.shadows_next = False
+
+    def execute(self, insn: Instruction) -> str:
+        """Complete one instruction and move RIP on. Raises GuestFault with nothing changed, but for
+        the finished iterations of a REP."""
+        handler = HANDLERS.get(insn.mnemonic)
+        if handler is None:
+            raise undefined_opcode()  # the platform's CPU has no such instruction
+        return self.complete(insn, handler)
+
+    def complete(self, insn: Instruction, handler: Handler) -> str:
+        """The same by a given handler."""
+        cpu = self.cpu
+        self.next_rip = (cpu.rip + insn.length) & MASK64
+        self.shadows_next = False
+        handled = handler(self, insn)
+        cpu.rip = self.next_rip
+        cpu.interrupt_shadow = self.shadows_next
+        if insn.mnemonic != "iret":  # IRET alone may set RF
+            cpu.rflags &= ~Flag.RF
+        return handled
+
+    # What the handlers share
+
+    def read(self, insn: Instruction, operand: Operand, size: int | None = None) -> int:
+        """The value of a general-register, segment, immediate or memory operand."""
+        match operand:
+            case Register(name):
+                place = REGISTER_FILE.get(name)
+                if place is None:
+                    return self.cpu.segments[SEGMENT_NAMES.index(name)].selector
+                number, width, shift = place
+                return (self.cpu.gpr[number] >> shift) & ((1 << 8 * width) - 1)
+            case Immediate(value):
+                return value
+            case MemoryOperand():
+                length = size or operand.size
+                gva = effective_address(operand, self.cpu, insn.length)
+                return int.from_bytes(self.mmu.read(gva, length), "little")
+
+    def write(self, insn: Instruction, operand: Operand, value: int, size: int | None = None) -> None:
+        """Store to a general register (32-bit writes clear the upper half) or to memory."""
+        match operand:
+            case Register(name):
+                number, width, shift = REGISTER_FILE[name]
+                if width >= 4:
+                    self.cpu.gpr[number] = value & ((1 << 8 * width) - 1)
+                else:
+                    mask = ((1 << 8 * width) - 1) << shift
+                    self.cpu.gpr[number] = (self.cpu.gpr[number] & ~mask) | (value << shift & mask)
+            case MemoryOperand():
+                length = size or operand.size
+                gva = effective_address(operand, self.cpu, insn.length)
+                self.mmu.write(gva, (value & ((1 << 8 * length) - 1)).to_bytes(length, "little"))
+            case Immediate():
+                raise TypeError("an immediate is no destination")
+
+    def address(self, insn: Instruction) -> int:
+        operand = next(o for o in insn.operands if isinstance(o, MemoryOperand))
+        return effective_address(operand, self.cpu, insn.length)
+
+    def kernel_only(self) -> None:
+        if self.cpu.cpl != 0:
+            raise general_protection()
+
+    def push(self, value: int, size: int) -> None:
+        self.cpu.gpr[RSP] = self.mmu.push(self.cpu.gpr[RSP], [value], size=size)
+
+    def store_word(self, insn: Instruction, value: int) -> None:
+        """SMSW, SLDT, STR, MOV r/m, Sreg: 16 bits to memory, the operand size to a register."""
+        operand = insn.operands[0]
+        self.write(insn, operand, value, 2 if isinstance(operand, MemoryOperand) else None)
+
+    def set_zero_flag(self, value: bool) -> None:
+        self.cpu.rflags = (self.cpu.rflags & ~Flag.ZF) | (Flag.ZF if value else 0)
+
+    def arrived(self) -> str:
+        """The handler has set RIP and CS itself."""
+        self.next_rip = self.cpu.rip
+        return f"to virtual ring {self.cpu.cpl} at {self.cpu.rip:#x}"
+
+    def far_pointer(self, insn: Instruction, operand: Operand) -> tuple[int, int]:
+        size = insn.operand_size
+        assert isinstance(operand, MemoryOperand)
+        image = self.mmu.read(effective_address(operand, self.cpu, insn.length), size + 2)
+        return int.from_bytes(image[:size], "little"), int.from_bytes(image[size:], "little")
+
+    def load_segment(self, index: int, selector: int) -> str:
+        descriptors.load_segment(self.mmu, self.cpu, index, selector)
+        self.shadows_next = index == SS
+        return f"virtual {SEGMENT_NAMES[index]} = {selector:#x}"
+
+
+Handler = Callable[[Emulator, Instruction], str]
+Handlers = dict[str, Handler]
+"""Mnemonic -> what completes it, and says in a few words what it did."""
+
+HANDLERS: Handlers = {
+    **ports.HANDLERS, **flags.HANDLERS, **control_registers.HANDLERS, **tables.HANDLERS,
+    **segments.HANDLERS, **transfers.HANDLERS, **identity.HANDLERS,
+    **refused.HANDLERS,
+}  # fmt: skip

@@ -1,0 +1,90 @@
+"""IN, OUT, INS and OUTS: the guest's reach for its devices (SDM vol. 1, ch. 19)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from cores.deadline import Patience
+from cores.x86.faults import general_protection
+from cores.x86.isa.instruction import Immediate, Instruction, Operand, Register
+from cores.x86.registers import RDX, Flag
+from cores.x86.system.string_io import input_string, output_string
+
+if TYPE_CHECKING:
+    from cores.vmm.emulate.emulator import Emulator, Handlers
+
+
+def may_use(e: Emulator, port: int, size: int) -> None:
+    """IOPL, else the I/O permission bitmap of the TSS (SDM vol. 1, 19.5.2)."""
+    cpu = e.cpu
+    if cpu.cpl <= (cpu.rflags & Flag.IOPL) >> 12:
+        return
+    tss = cpu.tr
+    if tss.limit < 0x67:
+        raise general_protection()
+    at = int.from_bytes(e.mmu.read(tss.base + 0x66, 2, implicit=True), "little") + port // 8
+    if at + 1 > tss.limit:
+        raise general_protection()
+    bits = int.from_bytes(e.mmu.read(tss.base + at, 2, implicit=True), "little")
+    if bits >> (port & 7) & ((1 << size) - 1):
+        raise general_protection()
+
+
+def port_number(e: Emulator, operand: Operand) -> int:
+    return operand.value & 0xFF if isinstance(operand, Immediate) else e.cpu.gpr[RDX] & 0xFFFF
+
+
+def in_(e: Emulator, insn: Instruction) -> str:
+    destination, source = insn.operands
+    assert isinstance(destination, Register)
+    port, size = port_number(e, source), destination.size
+    may_use(e, port, size)
+    value = e.ports.read(port, size)
+    e.write(insn, destination, value)
+    return e.ports.describe(port, size, value, False)
+
+
+def out(e: Emulator, insn: Instruction) -> str:
+    destination, source = insn.operands
+    assert isinstance(source, Register)
+    port, size = port_number(e, destination), source.size
+    may_use(e, port, size)
+    value = e.read(insn, source)
+    e.ports.write(port, size, value)
+    return e.ports.describe(port, size, value, True)
+
+
+def ins(e: Emulator, insn: Instruction) -> str:
+    port = e.cpu.gpr[RDX] & 0xFFFF
+    may_use(e, port, insn.operand_size)
+    patience = Patience()
+
+    def fetch(count: int) -> bytes:
+        patience.ask()
+        return e.ports.read_string(port, insn.operand_size, count)
+
+    count = input_string(e.cpu, e.mmu, insn, fetch)
+    device = e.ports.describe(port, insn.operand_size, 0, False)
+    return f"{count} x {insn.operand_size} bytes from {device}"
+
+
+def outs(e: Emulator, insn: Instruction) -> str:
+    port = e.cpu.gpr[RDX] & 0xFFFF
+    may_use(e, port, insn.operand_size)
+    patience = Patience()
+
+    def store(data: bytes) -> None:
+        patience.ask()
+        e.ports.write_string(port, insn.operand_size, data)
+
+    count = output_string(e.cpu, e.mmu, insn, store)
+    device = e.ports.describe(port, insn.operand_size, 0, True)
+    return f"{count} x {insn.operand_size} bytes to {device}"
+
+
+HANDLERS: Handlers = {
+    "in": in_,
+    "out": out,
+    "ins": ins,
+    "outs": outs,
+}

@@ -1,0 +1,54 @@
+"""Segment registers: on a trap core the real ones hold the host's selectors, never the guest's."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from cores.x86.isa.instruction import Instruction, Operand, Register
+from cores.x86.registers import MASK64, RSP, SEGMENT_NAMES
+
+if TYPE_CHECKING:
+    from cores.vmm.emulate.emulator import Emulator, Handlers
+
+
+def mov_segment(e: Emulator, insn: Instruction, destination: Operand, source: Operand) -> str:
+    if isinstance(source, Register) and source.name in SEGMENT_NAMES:
+        e.store_word(insn, e.read(insn, source))
+        return f"gave the virtual {source.name}"
+    assert isinstance(destination, Register)
+    selector = e.read(insn, source, 2) & 0xFFFF
+    return e.load_segment(SEGMENT_NAMES.index(destination.name), selector)
+
+
+def push_segment(e: Emulator, insn: Instruction) -> str:
+    operand = insn.operands[0]
+    assert isinstance(operand, Register)
+    e.push(e.read(insn, operand), insn.operand_size)
+    return f"pushed the virtual {operand.name}"
+
+
+def pop_segment(e: Emulator, insn: Instruction) -> str:
+    operand = insn.operands[0]
+    assert isinstance(operand, Register)
+    cpu = e.cpu
+    selector = int.from_bytes(e.mmu.read(cpu.gpr[RSP], insn.operand_size), "little") & 0xFFFF
+    handled = e.load_segment(SEGMENT_NAMES.index(operand.name), selector)
+    cpu.gpr[RSP] = (cpu.gpr[RSP] + insn.operand_size) & MASK64
+    return handled
+
+
+def load_far_pointer(e: Emulator, insn: Instruction) -> str:
+    index = SEGMENT_NAMES.index(insn.mnemonic[1:])
+    offset, selector = e.far_pointer(insn, insn.operands[-1])
+    handled = e.load_segment(index, selector)
+    e.write(insn, insn.operands[0], offset)
+    return handled
+
+
+HANDLERS: Handlers = {
+    "push": push_segment,
+    "pop": pop_segment,
+    "lss": load_far_pointer,
+    "lfs": load_far_pointer,
+    "lgs": load_far_pointer,
+}

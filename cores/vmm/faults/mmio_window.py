@@ -1,0 +1,101 @@
+"""A window onto a device: how any instruction at all can touch MMIO on a trap core.
+
+Real hardware decodes nothing: the access goes out on the bus, whatever instruction made it. A VMM
+at ring 3 sees a fault instead, and would have to emulate each of some thousand instructions. So
+the VMM puts a scratch page with the device's bytes where the device should be, lets the CPU
+execute that one instruction, and tells the device what has been stored.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from cores.pc.physical_memory import PhysicalMemory
+from cores.pc.ram import SCRATCH_PAGES
+from cores.x86.isa.accesses import bus_accesses
+from cores.x86.isa.instruction import Instruction
+from cores.x86.mmu.paging import PAGE, Mmu
+from cores.x86.registers import MASK64, RCX, Flag
+from cores.x86.virtual_cpu import VirtualCpu
+
+
+class Opener(Protocol):
+    """Who maps the scratch pages; ``shadow.ShadowPages`` does."""
+
+    def open(self, gva: int, scratch: int) -> bool: ...
+
+    def close(self, gva: int) -> None: ...
+
+
+class Window:
+    """Scratch pages that stand in for device pages while one instruction runs."""
+
+    def __init__(
+        self,
+        shadow: Opener,
+        memory: PhysicalMemory,
+        mmu: Mmu,
+        cpu: VirtualCpu,
+        insn: Instruction,
+    ) -> None:
+        self.shadow = shadow
+        self.memory = memory
+        self.mmu = mmu
+        self.insn = insn
+        self.cpu = cpu
+        self.detail = ""
+        self._pages: dict[int, tuple[int, int]] = {}  # GVA of the page -> its GPA, its scratch page
+        self._begin()
+
+    def _begin(self) -> None:
+        self.touching = bus_accesses(self.insn, self.cpu)
+        self.count = self.cpu.gpr[RCX]
+
+    def open(self, address: int) -> bool:
+        """Put a scratch page with the device's bytes at ``address``; False where none can be."""
+        if len(self._pages) == SCRATCH_PAGES:  # a REP over many: what it has done is done
+            self.close(self.cpu, completed=False)
+            self._pages.clear()
+            self._begin()
+        page = address & -PAGE
+        gpa = self.mmu.translate(page)
+        scratch = self.memory.ram.scratch + PAGE * len(self._pages)
+        self.memory.view[scratch : scratch + PAGE] = self.memory.device_peek(gpa, PAGE)
+        self._pages[page] = gpa, scratch
+        return self.shadow.open(page, scratch)
+
+    def close(self, cpu: VirtualCpu, *, completed: bool) -> None:
+        """Take the pages away, and let the device see each access that was made: all of them, or
+        those of the iterations that a REP instruction finished before it faulted."""
+        iterations = (self.count - cpu.gpr[RCX]) if self.insn.repeat else int(completed)
+        for gva, length, is_write in self.touching if iterations else ():
+            unit = self.insn.operand_size if self.insn.repeat else length
+            for at in self._units(gva, length, unit, iterations, cpu):
+                self._access(at, unit, is_write)
+        for page in self._pages:
+            self.shadow.close(page)
+
+    def _units(self, gva: int, length: int, unit: int, iterations: int, cpu: VirtualCpu) -> range:
+        """The linear addresses accessed, in the instruction's order of iterations."""
+        if not self.insn.repeat:
+            return range(gva, gva + 1)
+        if cpu.rflags & Flag.DF:  # from the top down
+            top = gva + length - unit
+            return range(top, top - iterations * unit, -unit)
+        return range(gva, gva + iterations * unit, unit)
+
+    def _access(self, gva: int, length: int, is_write: bool) -> None:
+        while length:
+            gva &= MASK64
+            here = min(length, PAGE - gva % PAGE)
+            if (gva & -PAGE) in self._pages:
+                gpa, scratch = self._pages[gva & -PAGE]
+                at = gva % PAGE
+                if is_write:
+                    data = bytes(self.memory.view[scratch + at : scratch + at + here])
+                    self.memory.device_write(gpa + at, data)
+                else:
+                    self.memory.device_read(gpa + at, here)
+                self.detail = f"{'write' if is_write else 'read'} {gpa + at:#x}, {here} bytes"
+            gva += here
+            length -= here

@@ -1,0 +1,216 @@
+"""Where the host's process can have no mapping: instructions completed by the VMM, one by one.
+
+Linux gives a process nothing below vm.mmap_min_addr and nothing in the upper half, where kernels
+like to live; and a few pages are the VMM's own. A guest that executes or touches memory there has its
+instruction completed from here, correct if slow (counted as ``bridged``):
+
+    branches, the stack, strings    by the emulator: they depend on RIP and RSP themselves
+    all others                      by the CPU, moved: the instruction is copied to a page that it
+                                    can reach, with its memory operand on another such page
+                                    (cores/x86/isa/relocate.py), which is mapped to the same RAM
+"""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING
+
+from cores.deadline import Patience
+from cores.engines.base import BRIDGE, DeprivilegedEngine, Failed, Fault, Stepped
+from cores.errors import EngineError
+from cores.pc.ram import BRIDGE_PAGE
+from cores.vmm.emulate import branches_stack as flow
+from cores.vmm.emulate import strings
+from cores.vmm.emulate.unicorn_gaps import HANDLERS as REFUSED
+from cores.vmm.faults.mmio_window import Window
+from cores.vmm.shadow_tlb import ShadowPages
+from cores.vmm.unicorn_checks import demand_code
+from cores.x86.faults import GuestFault, Unsupported
+from cores.x86.isa.accesses import accesses
+from cores.x86.isa.encoding import parse
+from cores.x86.isa.instruction import Instruction, MemoryOperand, Reason, Sensitivity
+from cores.x86.isa.opcodes import is_relative_branch, is_x87
+from cores.x86.isa.operand_checks import address_fault, check_operands
+from cores.x86.isa.relocate import moved
+from cores.x86.mmu.paging import PAGE
+from cores.x86.registers import MASK64, RDI, Vector, canonical
+from cores.x86.system.fpu_enabled import check_floating
+
+if TYPE_CHECKING:
+    from cores.vmm.emulate.emulator import Handler, Handlers
+    from cores.vmm.vmm import Vmm
+
+CODE, OPERAND = BRIDGE.start, BRIDGE.start + PAGE
+"""Where the moved instruction stands, and the two pages that its operand may lie in."""
+
+FIP, FDP = 8, 16
+"""Places in an FXSAVE64 image (SDM vol. 1, table 10-2)."""
+
+HANDLERS: Handlers = {**flow.HANDLERS, **strings.HANDLERS}
+
+
+class Bridge:
+    """Completes ordinary instructions of one deprivileged guest."""
+
+    def __init__(self, vmm: Vmm, engine: DeprivilegedEngine, shadow: ShadowPages) -> None:
+        self.vmm = vmm
+        self.engine = engine
+        self.shadow = shadow
+        self._mapped: dict[int, int] = {}  # space -> the shadow's drops when the code page was mapped
+
+    def complete(self, insn: Instruction) -> None:
+        """Complete the instruction at RIP. Raises GuestFault for the guest's own faults."""
+        vmm, cpu = self.vmm, self.vmm.cpu
+        silent = vmm.pure and insn.sensitivity is Sensitivity.SILENT and not insn.implicit
+        if insn.sensitivity is not Sensitivity.ORDINARY and not silent:
+            vmm.emulate(insn, "met where the CPU cannot reach it")
+            return
+        demand_code(insn, cpu, vmm.mmu, vmm.memory)
+        if insn.floating and not vmm.pure:
+            check_floating(insn, cpu)
+        handler = _handler(insn)
+        if handler is None and not self.engine.traits.native:
+            handler = REFUSED.get(insn.mnemonic)
+        if handler is not None:
+            check_operands(insn, cpu, vmm.mmu.translate)
+            vmm.emulator.complete(insn, handler)
+        else:
+            self._execute_moved(insn)
+        vmm.trace.bridged += 1
+
+    def _execute_moved(self, insn: Instruction) -> None:
+        """Let the CPU execute it in another place."""
+        vmm, cpu = self.vmm, self.vmm.cpu
+        rip, rdi, ring = cpu.rip, cpu.gpr[RDI], cpu.cpl
+        operand = _Operand(vmm, self.shadow, insn) if insn.access or insn.implicit else None
+        if operand and insn.implicit == "maskmov":
+            self._write_code(insn.code)
+            cpu.gpr[RDI] = operand.place
+        else:
+            self._write_code(moved(insn, cpu, CODE, operand.place) if operand else insn.code)
+        completed = False
+        try:
+            if operand:
+                operand.put()
+            cpu.rip = CODE
+            self._step(insn, operand, rip)
+            completed = True
+        finally:
+            cpu.rip = rip
+            if insn.implicit == "maskmov":
+                cpu.gpr[RDI] = rdi
+            if operand:
+                with contextlib.suppress(EngineError):  # the process may be gone
+                    operand.take(completed=completed)
+        if operand and operand.window.detail:
+            detail = operand.window.detail
+            vmm.record(insn, Reason.MMIO, detail, "executed through a window", rip, ring)
+        if is_x87(parse(insn.code)):
+            self._correct_pointers(rip, operand)
+        cpu.rip = (rip + insn.length) & MASK64
+        cpu.interrupt_shadow = False
+
+    def _step(self, insn: Instruction, operand: _Operand | None, rip: int) -> None:
+        vmm, patience = self.vmm, Patience()
+        while not isinstance(exit := self.engine.step(vmm.cpu), Stepped):
+            patience.ask()
+            match exit:
+                case Fault(Vector.PF) if operand and operand.fault:
+                    raise operand.fault
+                case Fault(vector, error, _):
+                    vmm.cpu.rip = rip
+                    raise vmm.guests_own(vector, error, None, insn)
+                case Failed(reason):
+                    raise Unsupported(reason)
+                case _:
+                    pass
+
+    def _correct_pointers(self, rip: int, operand: _Operand | None) -> None:
+        """x87 remembers where its last instruction and operand stood (SDM vol. 1, 8.1.8)."""
+        before = self.engine.read_fpu()
+        image = bytearray(before)
+        pointers = {CODE: rip} | ({operand.place: operand.gva} if operand else {})
+        for at in (FIP, FDP):
+            moved_to = int.from_bytes(image[at : at + 8], "little")
+            if moved_to in pointers:
+                image[at : at + 8] = pointers[moved_to].to_bytes(8, "little")
+        if image != before:
+            self.engine.write_fpu(bytes(image))
+
+    def _write_code(self, code: bytes) -> None:
+        """The page with the moved instruction stays mapped until all mappings are dropped."""
+        memory, space = self.vmm.memory, self.shadow.space()
+        page = memory.ram.scratch + BRIDGE_PAGE * PAGE
+        if memory.view[page : page + len(code)] != code:
+            memory.view[page : page + len(code)] = code
+            self.engine.memory_changed()
+        if self._mapped.get(space) != self.shadow.drops:
+            self.shadow.open(CODE, page, writable=False, executable=True)
+            self._mapped[space] = self.shadow.drops
+
+
+class _Operand:
+    """The memory operand of one moved instruction: RAM, or a device behind a window.
+
+    place: where it stands for the CPU. fault: what the guest's tables say to the access, raised when
+    the CPU really makes it.
+    """
+
+    def __init__(self, vmm: Vmm, shadow: ShadowPages, insn: Instruction) -> None:
+        (access,) = accesses(insn, vmm.cpu)
+        self.gva, self.length, self.store = access
+        if not canonical(self.gva) or not canonical((self.gva + self.length - 1) & MASK64):
+            raise address_fault(insn, vmm.cpu)
+        self.vmm = vmm
+        self.shadow = shadow
+        self.place = OPERAND + self.gva % PAGE
+        self.fault: GuestFault | None = None
+        self.window = Window(self, vmm.memory, vmm.mmu, vmm.cpu, insn)
+        self._ram: list[tuple[int, int, int]] = []  # GVA, GPA and bytes in each page of RAM
+
+    def put(self) -> None:
+        """Put the operand's pages in place, as far as the guest's tables permit the access."""
+        memory, within = self.vmm.memory, PAGE - self.gva % PAGE
+        pieces = [(self.gva, min(self.length, within))]
+        if self.length > within:
+            pieces.append(((self.gva + within) & MASK64, self.length - within))
+        for gva, length in pieces:
+            try:
+                gpa = self.vmm.mmu.translate(gva, write=self.store)
+            except GuestFault as fault:
+                self.fault = fault
+                return
+            if memory.is_ram(gpa & -PAGE, PAGE):
+                self._ram.append((gva, gpa, length))
+                self.shadow.open(self._there(gva), gpa & -PAGE, writable=self.store)
+            else:
+                self.window.open(gva)
+
+    def take(self, *, completed: bool) -> None:
+        """Take them away again; what was stored is told to the device, or noted."""
+        self.window.close(self.vmm.cpu, completed=completed)
+        for gva, gpa, length in self._ram:
+            self.close(gva)
+            if completed and self.store and self.vmm.memory.writes is not None:
+                self.vmm.memory.writes.append((gpa, length))
+
+    def open(self, gva: int, scratch: int) -> bool:
+        """The window's scratch pages stand where the operand does."""
+        return self.shadow.open(self._there(gva), scratch)
+
+    def close(self, gva: int) -> None:
+        self.shadow.close(self._there(gva))
+
+    def _there(self, gva: int) -> int:
+        return OPERAND + (((gva & -PAGE) - (self.gva & -PAGE)) & MASK64)
+
+
+def _handler(insn: Instruction) -> Handler | None:
+    """What completes it in software, None where the CPU can do it elsewhere."""
+    if insn.mnemonic == "lea":
+        source = insn.operands[1]
+        return flow.lea if isinstance(source, MemoryOperand) and source.relative else None
+    handler = HANDLERS.get(insn.mnemonic)
+    if handler is None and insn.ends_block and is_relative_branch(parse(insn.code)):
+        return flow.conditional_jump
+    return handler

@@ -1,0 +1,224 @@
+"""Free mode: the guest at full speed, until something must leave.
+
+Nothing is decoded ahead, and nothing is counted where the CPU runs on its own. Devices keep the
+host's time: an alarm thread interrupts the engine when one is due, for else a guest that never
+traps would never hear of its timer, nor give the machine back.
+"""
+
+from __future__ import annotations
+
+import threading
+from time import perf_counter_ns
+from typing import assert_never
+
+from cores.engines.base import (
+    BudgetSpent,
+    Engine,
+    Exit,
+    Failed,
+    Fault,
+    Halted,
+    Intercept,
+    Interrupted,
+    MmioRead,
+    MmioWrite,
+    PortRead,
+    PortWrite,
+    Shutdown,
+    Stepped,
+    SystemCall,
+)
+from cores.errors import EngineError
+from cores.machine.report import Stop
+from cores.vmm.vmm import IO, Vmm
+from cores.x86.faults import GuestFault, Unsupported
+from cores.x86.isa.instruction import Reason
+from cores.x86.registers import Flag
+
+BURST = 5_000_000
+"""Instructions after which a counting engine comes back by itself: some 5 ms."""
+WINDOW_BURST = 500
+"""The same while an interrupt waits for the guest to set IF, which the interpreter does unseen."""
+
+
+ASK_AGAIN = 1_000_000
+"""Nanoseconds after which an interrupt that a CPU could not take is offered again."""
+UNPATCHED = (
+    "running freely, this core cannot take instructions from the CPU that the platform's lacks "
+    "(RDRAND, BMI, AES and the like run), and RDTSC gives the host's time"
+)
+
+
+class Alarm:
+    """Interrupts an engine when the time set has come, from a thread of its own.
+
+    rang: it has done so since the time was set. Raises EngineError where no thread can be had."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._changed = threading.Condition()
+        self._at: int | None = None
+        self._closed = False
+        self.rang = False
+        self._thread = threading.Thread(target=self._watch, name="device alarm", daemon=True)
+        try:
+            self._thread.start()
+        except RuntimeError as error:
+            raise EngineError(f"this host gives no thread to keep the time: {error}") from None
+
+    def set(self, at: int | None) -> None:
+        """Ring when ``perf_counter_ns()`` reaches ``at``; None: not at all."""
+        if at == self._at:
+            return
+        self.rang = False
+        with self._changed:
+            sooner = at is not None and (self._at is None or at < self._at)
+            self._at = at
+            if sooner:
+                self._changed.notify()
+
+    def close(self) -> None:
+        """End the thread."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify()
+        self._thread.join()
+
+    def _watch(self) -> None:
+        with self._changed:
+            while not self._closed:
+                left = None if self._at is None else self._at - perf_counter_ns()
+                if left is None or left > 0:
+                    self._changed.wait(None if left is None else left / 1e9)
+                    continue
+                self._at = None
+                self.rang = True
+                self._engine.interrupt()
+
+
+class FreeRunner:
+    """Runs one VMM's guest freely, in slices of host time."""
+
+    def __init__(self, vmm: Vmm) -> None:
+        self.vmm = vmm
+        self.alarm = Alarm(vmm.engine)
+
+    def run(self, seconds: float) -> None:
+        """At most for so long, or until the machine stops. Virtual time stands still in between."""
+        vmm, board = self.vmm, self.vmm.board
+        if vmm.hidden is None or vmm.hidden.patcher is None:
+            vmm.memory.writes = None  # whoever compared stores does so no more
+        if vmm.hidden is not None:
+            vmm.hidden.go_free()
+        if vmm.engine.traits.delivers:
+            vmm.notes[UNPATCHED] = None
+        origin = perf_counter_ns() - vmm.ticks * 1000
+        end = perf_counter_ns() + int(seconds * 1e9)
+        try:
+            while vmm.stop is None and (now := perf_counter_ns()) < end:
+                vmm.ticks = (now - origin) // 1000
+                if vmm.ticks >= board.deadline:
+                    board.advance(vmm.ticks)
+                if vmm.emulator.halted:
+                    self._sleep(origin, end)
+                    continue
+                due = min(end, origin + board.deadline * 1000)
+                if board.interrupt_pending and vmm.engine.traits.delivers:
+                    due = min(due, now + ASK_AGAIN)  # some hosts' KVM misses the window asked for
+                self.alarm.set(due)
+                self._once()
+        finally:
+            self.alarm.set(None)
+
+    def close(self) -> None:
+        self.alarm.close()
+
+    def _once(self) -> None:
+        """Enter the guest once, and deal with what it comes back for."""
+        vmm = self.vmm
+        try:
+            waiting = self._interrupts()
+            by_hand = vmm.cpu.rflags & Flag.TF or vmm.cpu.interrupt_shadow
+            if by_hand and not vmm.engine.traits.delivers:
+                vmm.step_uncounted()
+                return
+            if vmm.trap and vmm.shadow:
+                vmm.trap.space = vmm.shadow.space()
+            if vmm.hidden is not None:
+                vmm.hidden.before_entry()
+            exit = vmm.engine.run(vmm.cpu, WINDOW_BURST if waiting else BURST)
+            vmm.left_now()
+            if vmm.engine.executed is None:
+                vmm.uncounted = True
+            else:
+                vmm.instructions += vmm.engine.executed
+            self._came_back(exit)
+        except GuestFault as fault:
+            vmm.reflect(fault)
+        except Unsupported as limit:
+            vmm.fail(str(limit))
+
+    def _interrupts(self) -> bool:
+        """Deliver a pending interrupt if the guest takes it now; True while one has to wait."""
+        vmm = self.vmm
+        if not vmm.board.interrupt_pending:
+            return False
+        if vmm.engine.traits.delivers:
+            vmm.inject()
+            return False
+        if vmm.cpu.rflags & Flag.IF and not vmm.cpu.interrupt_shadow:
+            vmm.interrupt()
+            return vmm.board.interrupt_pending
+        return True
+
+    def _came_back(self, exit: Exit) -> None:
+        vmm, board = self.vmm, self.vmm.board
+        match exit:  # the frequent ones first: each case is a question
+            case Fault():
+                vmm.resolve(exit)
+            case PortWrite(port, size, data) if len(data) == size:
+                board.advance(vmm.ticks)
+                value = int.from_bytes(data, "little")
+                board.write(port, size, value)
+                vmm.record_port(IO, board.describe(port, size, value, True))
+            case BudgetSpent() | Interrupted() | Stepped():
+                pass
+            case PortRead(port, size, count):
+                board.advance(vmm.ticks)
+                data = board.read_string(port, size, count)
+                vmm.engine.complete(data)
+                value = int.from_bytes(data[:size], "little")
+                vmm.record_port(IO, board.describe(port, size, value, False))
+            case PortWrite(port, size, data):
+                board.advance(vmm.ticks)
+                board.write_string(port, size, data)
+                value = int.from_bytes(data[:size], "little")
+                vmm.record_port(IO, board.describe(port, size, value, True))
+            case Halted():
+                vmm.emulator.halted = True
+                vmm.record_port(Reason.HLT, "the CPU sleeps")
+            case MmioRead(gpa, size):
+                vmm.engine.complete(vmm.memory.device_read(gpa, size))
+                vmm.record_port(Reason.MMIO, f"read {gpa:#x}, {size} bytes")
+            case MmioWrite(gpa, data):
+                vmm.memory.device_write(gpa, data)
+                vmm.record_port(Reason.MMIO, f"write {gpa:#x}, {len(data)} bytes")
+            case SystemCall() | Intercept() | Shutdown() | Failed():
+                vmm.resolve(exit)
+            case _:
+                assert_never(exit)
+        if board.stop is not None and vmm.stop is None:
+            vmm.stop, vmm.exit_status = board.stop.stop, board.stop.status
+
+    def _sleep(self, origin: int, end: int) -> None:
+        """HLT: wait for the next device event in host time; without one the guest sleeps for ever."""
+        vmm, board = self.vmm, self.vmm.board
+        if not vmm.cpu.rflags & Flag.IF:
+            vmm.stop = Stop.HALTED
+        elif board.interrupt_pending:
+            vmm.emulator.halted = False
+        elif (event := board.next_event()) is None:
+            vmm.stop = Stop.HALTED
+        else:
+            wake = min(end, origin + event * 1000)
+            threading.Event().wait(max(0, wake - perf_counter_ns()) / 1e9)

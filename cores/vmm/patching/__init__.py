@@ -1,0 +1,1 @@
+"""Binary patching for free mode."""

@@ -1,0 +1,429 @@
+"""What pure trap-and-emulate misses, found and made to trap: free mode on the real CPU.
+
+In exact mode every instruction is decoded before it runs. At full speed nobody looks, and PUSHF,
+SGDT or a far return would show the guest the host's world. So guest code is never executed from
+the guest's RAM, but from a *twin* of it, in which
+
+    every byte not yet looked at      is 0xF4, HLT: whoever jumps there traps, is decoded as far as
+                                      direct branches lead, and runs on (reason ``scan``)
+    every harmless instruction        is itself
+    every sensitive, silent one       begins with 0xF4: it traps, and is emulated
+
+HLT serves because RIP stays at it, and because no guest can execute it itself. Where the CPU has
+protection keys the twin's pages are execute-only, and whoever reads or writes code as data sees RAM,
+where nothing was ever changed: the guest cannot find the patches. Where it has none, the twin can be
+read. Then bytes not yet looked at have to be the guest's own, and no HLT waits for those who arrive
+by an unseen way; so every indirect branch is patched too, with each RET to an address that the code has
+itself put on the stack, and every known target decoded ahead.
+
+One thing is always true: an instruction stands in the twin as it is, or it begins with HLT. What
+overlaps a patch has one itself; what reaches into the next page is looked at again when that changes.
+
+A page in which code and data are mixed would fault at each access to its data. After a few of those
+it is *shared*: the twin's page becomes readable and writable, holds the real bytes but for the
+patches, and is brought together with RAM whenever the guest is left or entered.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+
+from cores.pc.physical_memory import PhysicalMemory
+from cores.vmm.patching.code_page import CodePage, differing
+from cores.x86.faults import GuestFault
+from cores.x86.isa.branches import direct_target, is_indirect, words_made
+from cores.x86.isa.decoder import Truncated, decode
+from cores.x86.isa.instruction import Instruction, Reason, Sensitivity
+from cores.x86.mmu.paging import PAGE, Mmu
+from cores.x86.registers import MASK64, Cr0, Cr4
+from cores.x86.virtual_cpu import VirtualCpu
+
+HLT = 0xF4
+SHARE_AFTER = 24
+"""Data accesses to a code page, each some 100 us, before it becomes a shared one."""
+TRUST = 16
+"""An indirect branch that has been caught so often, and always led to code already known, runs by
+itself from then on. A loop that calls through a pointer would cost 60 us a turn otherwise."""
+MOST_TARGETS = 65_536
+"""Branch targets, some 100 bytes each, that are known ahead. A guest that writes its branches anew has
+ever more; none may be dropped alone, so when there are more all is found anew (``crowded``)."""
+LONGEST = 15
+"""Bytes of an instruction."""
+
+
+class Patcher:
+    """Keeps the twin.
+
+    hidden: the twin's pages are execute-only. floating: x87 and SSE instructions must trap too (the
+    guest has set CR0.TS, say). catch_branches: so must indirect branches. trusts: some are not caught
+    any more.
+    """
+
+    def __init__(
+        self, twin: memoryview, memory: PhysicalMemory, mmu: Mmu, cpu: VirtualCpu, *, hidden: bool
+    ) -> None:
+        self.twin = twin
+        self.memory = memory
+        self.mmu = mmu
+        self.cpu = cpu
+        self.hidden = hidden
+        self.pages: dict[int, CodePage] = {}
+        self.shared: list[CodePage] = []
+        self.floating = False
+        self.catch_branches = not hidden
+        self.trusts = False
+        self._targets: dict[int, set[int]] = {}  # GVA of a page -> branch targets in it
+        self._known = 0  # targets in all
+
+    @property
+    def crowded(self) -> bool:
+        """Is it time to begin again, with a new patcher that knows nothing?"""
+        return self._known > MOST_TARGETS
+
+    # Discovery
+
+    def adopt(self, gpa: int) -> CodePage:
+        """The page at ``gpa`` is about to be executed from."""
+        page = self.pages.get(gpa)
+        if page is None:
+            page = self.pages[gpa] = CodePage(gpa)
+            self._blank(page)
+        return page
+
+    def guard(self, page: CodePage) -> None:
+        """From now on every store to this page is seen: what is known of it begins here."""
+        page.guarded = True
+        self._blank(page)
+
+    def _blank(self, page: CodePage) -> None:
+        """Nothing is known of this page: fill the twin's with what unknown code is to be."""
+        page.forget()
+        at = slice(page.gpa, page.gpa + PAGE)
+        self.twin[at] = bytes([HLT]) * PAGE if self.hidden else self.memory.view[at]
+        self._loosen_heads(page)
+
+    def _loosen_heads(self, page: CodePage) -> None:
+        """This page has changed: so may have what reaches into it from the page before."""
+        for gpa in page.heads:
+            before = self.pages[gpa]
+            for offset in [o for o, tail in before.tails.items() if tail == page.gpa]:
+                self._refuse(before, offset)
+        page.heads.clear()
+
+    def _refuse(self, page: CodePage, offset: int) -> None:
+        """No instruction begins here that may run as it is: whoever comes here is looked at."""
+        page.starts.pop(offset, None)
+        page.tails.pop(offset, None)
+        page.refused.add(offset)
+        page.code[offset] = 1
+        self._patch(page, offset, offset + 1)
+
+    def discover(self, rip: int) -> bool:
+        """Decode from ``rip`` as far as direct branches lead, up to the next instruction that traps.
+        False: known already."""
+        found = False
+        todo = [(rip, self._made(rip))]
+        while todo:
+            at, words = todo.pop()
+            while (insn := self._reveal(at, words)) is not None:
+                found = True
+                following = at + insn.length
+                words = words_made(insn, words)
+                target = direct_target(insn, following)
+                if target is not None:
+                    if (target ^ rip) & -PAGE == 0:
+                        todo.append((target, words if insn.mnemonic == "jmp" else 0))
+                    else:
+                        todo += self._promised(target)
+                if insn.sensitivity is not Sensitivity.ORDINARY:
+                    self._keep_made(following, words)
+                    break
+                if insn.mnemonic in ("jmp", "ret", "ud2"):
+                    break
+                if (following ^ at) & -PAGE:
+                    todo += self._promised(following)
+                    break
+                at = following
+        return found
+
+    def _made(self, rip: int) -> int:
+        """How many words the code before this has put on the stack (cores/x86/isa/branches.py)."""
+        try:
+            gpa = self.mmu.locate(rip)
+        except GuestFault:
+            return 0
+        page = self.pages.get(gpa & -PAGE)
+        return page.made.get(gpa % PAGE, 0) if page is not None else 0
+
+    def _keep_made(self, rip: int, words: int) -> None:
+        """The guest stops in front of this; when it goes on, the stack is the same."""
+        with suppress(GuestFault):
+            gpa = self.mmu.locate(rip)
+            if words and self.memory.is_ram(gpa):
+                self.adopt(gpa & -PAGE).made[gpa % PAGE] = words
+
+    def _promised(self, target: int) -> list[tuple[int, int]]:
+        """A branch leads into another page. Where no HLT waits it must not arrive unseen: decode now,
+        or when that page is first executed."""
+        known = self._targets.setdefault(target & -PAGE, set())
+        self._known += target not in known
+        known.add(target)
+        return [(target, 0)] if self._visible(target) else []
+
+    def _visible(self, target: int) -> bool:
+        """Would execution at ``target`` go unnoticed: the page is mapped, and no HLT stands there?"""
+        try:
+            gpa = self.mmu.locate(target)
+        except GuestFault:
+            return False
+        page = self.pages.get(gpa & -PAGE)
+        if page is None or page.at is None or gpa % PAGE in page.starts:
+            return False
+        return page.shared or not self.hidden
+
+    def entering(self, rip: int) -> None:
+        """The guest is about to be entered at ``rip``, or a page of it to be executed first."""
+        if self._visible(rip):
+            self.discover(rip)
+
+    def executed(self, gva: int) -> None:
+        """A page is mapped for execution: decode from the branch targets already known in it."""
+        try:
+            gpa = self.mmu.translate(gva, execute=True)
+        except GuestFault:
+            return
+        gva &= -PAGE
+        page = self.adopt(gpa & -PAGE)
+        page.aliased |= page.at not in (None, gva)
+        page.at = gva
+        if page.aliased:
+            self._patch(page, PAGE - 1, PAGE)
+        for neighbour in (gva, gva - PAGE):
+            self._look_behind(neighbour & MASK64)
+        for target in tuple(self._targets.get(gva, ())):  # what is found may lead here too
+            self.entering(target)
+
+    def _look_behind(self, gva: int) -> None:
+        """A page is mapped for execution here, or behind: is what follows it still what followed it?"""
+        with suppress(GuestFault):  # nothing follows
+            page = self.pages.get(self.mmu.locate(gva))
+            if page is not None and page.tails:
+                behind = self.mmu.locate(gva + PAGE & MASK64)
+                for offset in [o for o, tail in page.tails.items() if tail != behind]:
+                    self._refuse(page, offset)
+
+    def _reveal(self, rip: int, words: int) -> Instruction | None:
+        """Put one instruction into the twin. None: it is there already, or none can be decoded. words:
+        what the code has put on the stack, that a RET would return to."""
+        try:
+            gpa = self.mmu.translate(rip, execute=True)
+            code = self.mmu.fetch(rip)
+        except GuestFault:
+            return None
+        if not self.memory.is_ram(gpa):
+            return None  # devices hold no code: its fetch fails
+        page = self.adopt(gpa & -PAGE)
+        offset = gpa % PAGE
+        try:
+            insn = decode(code)
+        except Truncated:
+            return None
+        except GuestFault:  # for this platform; this host's CPU may know it
+            self._refuse(page, offset)
+            return None
+        within = min(insn.length, PAGE - offset)
+        tail = self.mmu.translate(rip + within, execute=True) if within < insn.length else 0
+        if not self.memory.is_ram(tail):
+            return None
+        if page.starts.get(offset) is insn and page.tails.get(offset, 0) == tail:
+            return None
+        page.starts[offset] = insn
+        page.refused.discard(offset)
+        if insn.mnemonic == "ret" and words:
+            page.made[offset] = words
+        page.code[offset : offset + within] = b"\1" * within
+        self._show(gpa, insn.code[:within])
+        if within < insn.length:
+            page.tails[offset] = tail
+            second, rest = self.adopt(tail), insn.length - within
+            second.heads.add(page.gpa)
+            second.code[:rest] = b"\1" * rest
+            self._show(tail, insn.code[within:])
+            self._patch(second, 0, rest)
+        self._patch(page, offset, offset + within)
+        return insn
+
+    def _show(self, gpa: int, code: bytes) -> None:
+        """Put bytes into the twin that the guest has not stored there."""
+        self.twin[gpa : gpa + len(code)] = code
+        page = self.pages[gpa & -PAGE]
+        if page.shared:
+            page.image[gpa % PAGE : gpa % PAGE + len(code)] = code
+
+    def _patch(self, page: CodePage, low: int, high: int) -> None:
+        """Some of these bytes have changed: see to it that each instruction that touches them stands
+        there as it is, or traps. Downwards, since a patch may lie in the middle of those before it."""
+        todo = [(page, low, high)]
+        while todo:
+            page, low, high = todo.pop()
+            at, low = high - 1, low - LONGEST + 1
+            while at >= max(low, 0):
+                # lesson: the-patch
+                # HLT is one byte long and traps in ring 3. It goes into the twin that the CPU executes;
+                # the guest's RAM keeps the guest's byte.
+                if self.twin[page.gpa + at] != HLT and self._has_to_trap(page, at):
+                    self._show(page.gpa + at, bytes([HLT]))
+                    low = min(low, at - LONGEST + 1)
+
+                at -= 1
+            if low < 0:
+                todo += [(self.pages[gpa], PAGE - 1, PAGE) for gpa in page.heads]
+
+    def _has_to_trap(self, page: CodePage, offset: int) -> bool:
+        """Must whoever comes here be stopped? An instruction that another's patch overlaps is executed
+        from the real page."""
+        insn = page.starts.get(offset)
+        if insn is None:
+            return offset in page.refused
+        leaps = is_indirect(insn) and (insn.mnemonic != "ret" or offset in page.made)
+        if leaps and self.catch_branches and page.trusted.get(offset, 0) < TRUST:
+            return True
+        return self.must_trap(insn) or not self._stands(page, offset, insn)
+
+    def _stands(self, page: CodePage, offset: int, insn: Instruction) -> bool:
+        """Is an instruction in the twin as it is, but for its first byte?"""
+        first, within = page.gpa + offset, min(insn.length, PAGE - offset)
+        if self.twin[first + 1 : first + within] != insn.code[1:within]:
+            return False
+        if within == insn.length:
+            return True
+        tail, rest = page.tails[offset], insn.code[within:]
+        return not page.aliased and self.twin[tail : tail + len(rest)] == rest
+
+    def must_trap(self, insn: Instruction) -> bool:
+        """Would this instruction run unseen where it must not?"""
+        if insn.sensitivity in (Sensitivity.SILENT, Sensitivity.ABSENT):
+            return True
+        if insn.reason is Reason.SYSCALL or insn.reason is Reason.INT:
+            return True  # they stop, but not before the CPU has changed RCX, R11 or half of RAX
+        return insn.floating and self.floating
+
+    def branched(self, branch: int, target: int) -> None:
+        """The indirect branch at one GVA was caught, and led to another: may it go on by itself?"""
+        known = not self.discover(target)
+        gpa = self.mmu.locate(branch)
+        page, offset = self.pages[gpa & -PAGE], gpa % PAGE
+        page.trusted[offset] = page.trusted.get(offset, 0) + 1 if known else 0
+        if page.trusted[offset] == TRUST:
+            self.trusts = True
+            self._show(gpa, bytes(self.memory.view[gpa : gpa + 1]))
+            self._patch(page, offset, offset + 1)
+
+    def is_patched(self, gpa: int) -> bool:
+        """Does a HLT stand in the twin where the guest has something else?"""
+        return self.twin[gpa] == HLT and self.memory.view[gpa] != HLT
+
+    # Changes
+
+    def control_changed(self) -> None:
+        """CR0 or CR4 was written: do x87 and SSE instructions have to trap now?"""
+        unusual = self.cpu.cr0 & (Cr0.TS | Cr0.EM) or not self.cpu.cr4 & Cr4.OSFXSR
+        if bool(unusual) != self.floating:
+            self.floating = bool(unusual)
+            for page in self.pages.values():
+                self._rescan(page)
+
+    def written(self, gpa: int, length: int) -> bool:
+        """RAM was written here, by the VMM or in a step of the guest's. True: that was code."""
+        changed = False
+        for base in range(gpa & -PAGE, gpa + length, PAGE):
+            page = self.pages.get(base)
+            if page is None or page.shared:
+                continue
+            low, high = max(gpa, base) - base, min(gpa + length, base + PAGE) - base
+            if any(page.code[low:high]):
+                page.wrote_code = changed = True
+                self._blank(page)
+            elif not self.hidden:
+                self.twin[base + low : base + high] = self.memory.view[base + low : base + high]
+        return changed
+
+    def touch(self, page: CodePage) -> bool:
+        """A data access to a code page. True: the page has just become a shared one."""
+        page.touched += 1
+        if page.touched < SHARE_AFTER or page.wrote_code or page.shared:
+            return False
+        page.shared = True
+        self.shared.append(page)
+        if not self.catch_branches:  # nothing may arrive in a shared page by an unseen way
+            self.catch_branches = True
+            for other in self.pages.values():
+                self._rescan(other)
+        self._rescan(page)
+        for target in [target for targets in self._targets.values() for target in targets]:
+            self.entering(target)
+        return True
+
+    def _rescan(self, page: CodePage) -> None:
+        """Make the twin's page anew from what is known of it."""
+        if page.shared or not self.hidden:
+            self.twin[page.gpa : page.gpa + PAGE] = self.memory.view[page.gpa : page.gpa + PAGE]
+        for offset, insn in page.starts.items():
+            end = min(PAGE, offset + insn.length)
+            self.twin[page.gpa + offset : page.gpa + end] = insn.code[: end - offset]
+        if page.shared:
+            page.synced = bytearray(self.memory.view[page.gpa : page.gpa + PAGE])
+            page.image = bytearray(self.twin[page.gpa : page.gpa + PAGE])
+        self._patch(page, 0, PAGE)
+
+    # Shared pages
+
+    def left(self) -> list[int]:
+        """The guest was left: what it stored into shared pages belongs into RAM. Gives the pages that
+        are shared no longer: the guest changes its code there, and what it executes is to be seen."""
+        unshared = []
+        for page in self.shared:
+            now = bytes(self.twin[page.gpa : page.gpa + PAGE])
+            if now == page.image:
+                continue
+            changes = differing(now, page.image)
+            for at in changes:
+                self.memory.view[page.gpa + at] = page.image[at] = page.synced[at] = now[at]
+            if any(page.code[at] for at in changes):
+                unshared.append(page)
+        for page in unshared:
+            self.shared.remove(page)
+            page.shared, page.wrote_code = False, True
+            self._blank(page)
+        return [page.gpa for page in unshared]
+
+    def enter(self) -> None:
+        """The guest is about to be entered: what the VMM stored into RAM belongs into shared pages."""
+        for page in self.shared:
+            now = bytes(self.memory.view[page.gpa : page.gpa + PAGE])
+            if now == page.synced:
+                continue
+            changes = differing(now, page.synced)
+            if any(page.code[at] for at in changes):
+                self._redecode(page)
+            else:
+                for at in changes:
+                    self._show(page.gpa + at, now[at : at + 1])
+                page.synced[:] = now
+
+    def _redecode(self, page: CodePage) -> None:
+        """Code was changed in a shared page: decode again from every known start."""
+        starts = [*page.starts, *page.refused]
+        page.forget()
+        for offset in starts:
+            window = bytes(self.memory.view[page.gpa + offset : page.gpa + min(PAGE, offset + LONGEST)])
+            try:
+                insn = decode(window)
+            except (Truncated, GuestFault):  # the one may go on in the next page: looked at when met
+                page.refused.add(offset)
+                page.code[offset] = 1
+                continue
+            page.starts[offset] = insn
+            page.code[offset : offset + insn.length] = b"\1" * insn.length
+        self._rescan(page)
+        self._loosen_heads(page)

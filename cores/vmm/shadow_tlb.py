@@ -1,0 +1,369 @@
+"""Shadow page tables: the guest's virtual memory on a host that has its own.
+
+On a trap core the guest's page tables translate nothing: the real CPU walks the host's. So there is
+a *virtual TLB*. It begins empty; a touch of a page not there yet faults to the VMM (a hidden fault: the
+guest never hears of it), which walks the guest's tables and enters what they say. Whatever would make a
+TLB forget makes us forget. And as on the CPU, a stale entry that the guest never invalidated may still
+be used.
+
+The host mappings of the vCPU process are what of this TLB the CPU can see: mostly all of it, and less
+where code is executed from a patched twin, and not read from there, or where the guest has just been
+taken back to a checkpoint. A fault at what the TLB holds is nobody's event: it is mapped, and nothing
+is walked or counted. So it is the TLB alone that decides how many hidden faults a guest has, however
+it is executed.
+
+Two address spaces, one for each virtual privilege level: guest kernel and guest user both run in
+real ring 3, where the U/S bit could not keep them apart.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+from functools import partial
+from typing import NamedTuple
+
+from cores.engines.base import BRIDGE, KERNEL_SPACE, USER_SPACE, DeprivilegedEngine
+from cores.errors import MappingsFullError
+from cores.pc.physical_memory import HOLE, PhysicalMemory
+from cores.vmm.patching.patcher import Patcher
+from cores.x86.mmu.paging import PAGE, Mmu, Translation, permits, walk
+from cores.x86.registers import Cr0, Cr4, Flag
+from cores.x86.virtual_cpu import VirtualCpu
+
+LARGE = 2 << 20
+MOST_ENTRIES = 30_000
+"""Linux allows a process 65,530 mappings (vm.max_map_count), and code shows through in pieces."""
+
+
+class Filled(Enum):
+    """What became of a hidden fault that was not the guest's."""
+
+    MAPPED = "mapped"
+    DEVICE = "device"
+    """No RAM behind that page: a device, or nothing."""
+    CODE = "code"
+    """Data access to a page that is executed from the patched twin (cores/vmm/patching/patcher.py)."""
+    UNREACHABLE = "unreachable"
+    """The host process cannot have such a mapping."""
+
+
+class Entry(NamedTuple):
+    """What the virtual TLB holds of a page, or of several that one large page maps."""
+
+    gpa: int
+    length: int
+    writable: bool
+    executable: bool
+
+
+class ShadowState(NamedTuple):
+    """The virtual TLB as it was, for checkpoints. entries: ((space, GVA), entry)."""
+
+    entries: tuple[tuple[tuple[int, int], Entry], ...]
+    ahead: bool
+    pieces: bool
+
+
+class ShadowPages:
+    """Fills and drops the virtual TLB, and the engine's mappings, according to the guest's page tables.
+
+    fills: how often the guest's tables were walked for it. fresh: the last ``fill`` had to do so.
+    ahead: the boot tables' entries still stand. drops: how often the engine's mappings all went.
+    """
+
+    def __init__(
+        self, engine: DeprivilegedEngine, memory: PhysicalMemory, cpu: VirtualCpu, mmu: Mmu
+    ) -> None:
+        self.engine = engine
+        self.memory = memory
+        self.cpu = cpu
+        self.mmu = mmu
+        self.fills = 0
+        self.fresh = False
+        self.ahead = False
+        self.drops = 0
+        self.patcher: Patcher | None = None
+        self._tlb: dict[tuple[int, int], Entry] = {}  # (space, GVA) -> entry
+        self._executed: set[tuple[int, int]] = set()  # pages mapped from the twin
+        self._pieces = False  # some guest page has entries smaller than itself
+        self._saved: ShadowState | None = None
+
+    def map_boot(self) -> None:
+        """Map ahead what the platform's boot tables map: all RAM from 64 KiB on, identically.
+        Two calls instead of some hundred hidden faults; a guest that only computes has none."""
+        self.ahead = all(self._reaches(start, stop - start) for start, stop in self._boot_ranges())
+        if not self.ahead:
+            return
+        executable = self.patcher is None
+        for start, stop in self._boot_ranges():
+            self.engine.map(
+                KERNEL_SPACE, start, start, stop - start, writable=True, executable=executable
+            )
+
+    def _boot_ranges(self) -> tuple[tuple[int, int], ...]:
+        return (0x10000, HOLE.start), (HOLE.stop, self.memory.size)
+
+    def mappings(self) -> list[tuple[int, int, int, int]]:
+        """(space, GVA, GPA, length) of what the virtual TLB holds, for people to look at."""
+        boot = self._boot_ranges() if self.ahead else ()
+        found = [(KERNEL_SPACE, start, start, stop - start) for start, stop in boot]
+        found += [(space, gva, entry.gpa, entry.length) for (space, gva), entry in self._tlb.items()]
+        return sorted(found)
+
+    def _is_ahead(self, gva: int) -> bool:
+        return self.ahead and any(start <= gva < stop for start, stop in self._boot_ranges())
+
+    def executes(self, gva: int) -> bool:
+        """Is the page mapped from the twin, for execution and perhaps for nothing else?"""
+        return (self.space(), gva & -PAGE) in self._executed
+
+    def space(self) -> int:
+        """The address space that the guest's virtual privilege level runs in."""
+        return USER_SPACE if self.cpu.cpl == 3 else KERNEL_SPACE
+
+    def fill(self, gva: int, *, write: bool, execute: bool) -> Filled:
+        """Serve a hidden fault. Raises GuestFault when the guest's own tables forbid the access."""
+        start, entry = self._entry(gva, write=write, execute=execute) or (0, None)
+        self.fresh = entry is None
+        if entry is None:
+            # lesson: whose-page-fault
+            # The guest's tables decide. Where they forbid the access, walk() raises the guest's own
+            # page fault; where they allow it, the fault was ours, and the guest must not hear of it.
+            page = walk(self.memory, self.cpu, gva, write=write, execute=execute)
+            if not self.memory.is_ram(page.gpa & -PAGE, PAGE):
+                return Filled.DEVICE
+
+            if execute and not permits(self.cpu, page, user=self.cpu.cpl == 3):
+                return Filled.UNREACHABLE  # under SMAP: the host's mappings cannot be executed only
+
+            start, entry = self._remember(page, gva)
+            if not self._reaches(start, entry.length):
+                return Filled.UNREACHABLE
+            self.fills += 1
+            self._enter(start, entry)
+            self._pieces |= entry.length < page.size
+        return self._show(gva, start, entry, write=write, execute=execute)
+
+    def holds(self, gva: int, *, write: bool = False, execute: bool = False) -> bool:
+        """Does the virtual TLB permit this access?"""
+        return self._entry(gva, write=write, execute=execute) is not None
+
+    def _entry(self, gva: int, *, write: bool, execute: bool) -> tuple[int, Entry] | None:
+        """The entry that permits this access, and where it begins."""
+        space, page = self.space(), gva & -PAGE
+        start, entry = page, self._tlb.get((space, page))
+        if entry is None:
+            start, entry = gva & -LARGE, self._tlb.get((space, gva & -LARGE))
+            if entry is None or start + entry.length <= gva:
+                if space != KERNEL_SPACE or not self._is_ahead(gva):
+                    return None
+                return page, Entry(page, PAGE, writable=True, executable=True)
+        if (write and not entry.writable) or (execute and not entry.executable):
+            return None
+        return start, entry
+
+    def _remember(self, page: Translation, gva: int) -> tuple[int, Entry]:
+        """The entry for what a walk has found, and where it begins: of large pages the aligned 2 MiB
+        around ``gva``, if all is RAM."""
+        writable = page.dirty and self._may_write(page)  # clean pages fault once more, to set D
+        executable = self._may_execute(page)
+        if page.size >= LARGE:
+            start = gva & -LARGE
+            frame = page.frame + (start - page.page)
+            if self.memory.is_ram(frame, LARGE) and self._reaches(start, LARGE):
+                return start, Entry(frame, LARGE, writable, executable)
+        return gva & -PAGE, Entry(page.gpa & -PAGE, PAGE, writable, executable)
+
+    def _enter(self, start: int, entry: Entry) -> None:
+        """The guest may have changed its tables and said nothing: no entry and no mapping remains that
+        overlaps this one and leads elsewhere."""
+        if len(self._tlb) >= MOST_ENTRIES:
+            self.drop_all()
+        space = self.space()
+        for at in {start, start & -LARGE}:
+            old = self._tlb.get((space, at))
+            if old is not None and start < at + old.length and old[:2] != entry[:2]:
+                self._forget(space, at, old.length)
+        if entry.length > PAGE:
+            self._forget(space, start, entry.length)
+        self._tlb[space, start] = entry
+        self._saved = None
+
+    def _show(self, gva: int, start: int, entry: Entry, *, write: bool, execute: bool) -> Filled:
+        """Map what the entry says, as far as the CPU may see it."""
+        if self.patcher is None:
+            self._map(start, entry.gpa, entry.length, entry.writable, entry.executable)
+            return Filled.MAPPED
+        frame = entry.gpa + (gva & -PAGE) - start
+        if execute or frame in self.patcher.pages:
+            return self._fill_code(gva & -PAGE, frame, entry, write=write, execute=execute)
+        self._map(start, entry.gpa, entry.length, entry.writable, False)  # until it is executed
+        if entry.length > PAGE:
+            for code in self.patcher.pages:
+                if entry.gpa <= code < entry.gpa + entry.length:  # shows through only where executed
+                    self._unmap(self.space(), start + code - entry.gpa)
+        return Filled.MAPPED
+
+    def _fill_code(self, gva: int, frame: int, entry: Entry, *, write: bool, execute: bool) -> Filled:
+        """Free mode: a page that code is executed from is mapped from the twin."""
+        assert self.patcher is not None
+        code = self.patcher.adopt(frame)
+        if not code.guarded:
+            self._unmap_everywhere(frame)  # no mapping with the right to write may remain
+            self.patcher.guard(code)
+        if code.shared:
+            self._map(gva, frame, PAGE, entry.writable, entry.executable, twin=True)
+        elif execute:
+            self._map(gva, frame, PAGE, False, True, twin=True, readable=False)
+        elif write or (self.space(), gva) in self._executed:
+            return Filled.CODE
+        else:
+            self._map(gva, frame, PAGE, False, False)
+        if execute:
+            self._executed.add((self.space(), gva))
+        return Filled.MAPPED
+
+    def _unmap_everywhere(self, frame: int) -> None:
+        for (space, start), entry in self._tlb.items():
+            if entry.gpa <= frame < entry.gpa + entry.length:
+                self._unmap(space, start + frame - entry.gpa)
+        if self._is_ahead(frame):
+            self._unmap(KERNEL_SPACE, frame)
+
+    def _unmap(self, space: int, gva: int, length: int = PAGE) -> None:
+        try:
+            self.engine.unmap(space, gva, length)
+        except MappingsFullError:
+            self.hide_all()
+        self._executed.difference_update((space, at) for at in range(gva, gva + length, PAGE))
+
+    def share(self, frame: int) -> None:
+        """A code page has become a shared one: every mapping of it is to be made anew."""
+        self._unmap_everywhere(frame)
+
+    def reveal(self, gva: int) -> bool:
+        """Map the page at ``gva`` as it really is, for one step of one instruction (free mode), to be
+        written to where the TLB permits that. False where the host process cannot have a mapping."""
+        frame = self.mmu.translate(gva & -PAGE, user=False) & -PAGE
+        return self._map(gva & -PAGE, frame, PAGE, self.holds(gva, write=True), True)
+
+    def conceal(self, gva: int) -> None:
+        """After ``reveal``: the next access faults, and is mapped as it must be."""
+        self._unmap(self.space(), gva & -PAGE)
+
+    def _map(
+        self,
+        gva: int,
+        gpa: int,
+        length: int,
+        writable: bool,
+        executable: bool,
+        *,
+        twin: bool = False,
+        readable: bool = True,
+    ) -> bool:
+        space = self.space()
+        arguments = space, gva, gpa, length
+        map = partial(
+            self.engine.map, *arguments,
+            writable=writable, executable=executable, twin=twin, readable=readable,
+        )  # fmt: skip
+        self._executed.difference_update((space, at) for at in range(gva, gva + length, PAGE))
+        try:
+            return map()
+        except MappingsFullError:
+            self.hide_all()
+            return map()
+
+    def _reaches(self, gva: int, length: int) -> bool:
+        """Can the host process have this mapping, and is it not for the VMM's own use?"""
+        if gva < BRIDGE.stop and gva + length > BRIDGE.start:
+            return False
+        return self.engine.reaches(gva, length)
+
+    def _may_write(self, page: Translation) -> bool:
+        if self.cpu.cpl == 3:
+            return page.writable and page.user
+        return page.writable or not self.cpu.cr0 & Cr0.WP
+
+    def _may_execute(self, page: Translation) -> bool:
+        if self.cpu.cpl == 3:
+            return page.executable and page.user
+        return page.executable and not (page.user and self.cpu.cr4 & Cr4.SMEP)
+
+    def open(self, gva: int, scratch: int, *, writable: bool = True, executable: bool = False) -> bool:
+        """Map a page at ``gva`` for one instruction: mostly a scratch page of the VMM's."""
+        return self._map(gva & -PAGE, scratch, PAGE, writable, executable)
+
+    def close(self, gva: int) -> None:
+        """Take a scratch page away again."""
+        self._unmap(self.space(), gva & -PAGE)
+
+    def drop(self, gva: int) -> None:
+        """INVLPG: forget one page, in both spaces; all of it where it is a large one, and everything
+        where some page has smaller entries than itself (of 1 GiB, or not all RAM)."""
+        if self._pieces or self.ahead:  # entries of another size than the guest's pages
+            self.drop_all()
+            return
+        for space in (KERNEL_SPACE, USER_SPACE):
+            start = gva & -LARGE
+            entry = self._tlb.get((space, start))
+            if entry is None or entry.length == PAGE:
+                start = gva & -PAGE
+                entry = self._tlb.get((space, start))
+            if entry is not None:
+                self._forget(space, start, entry.length)
+
+    def _forget(self, space: int, gva: int, length: int) -> None:
+        self._unmap(space, gva, length)
+        for at in range(gva, gva + length, PAGE):
+            self._tlb.pop((space, at), None)
+        self._saved = None
+
+    def drop_all(self) -> None:
+        """A new CR3, or a control bit that changes what mappings mean: forget everything."""
+        self.hide_all()
+        self.ahead = False
+        self._pieces = False
+        self._tlb.clear()
+        self._saved = None
+
+    def hide_all(self) -> None:
+        """The CPU is to see nothing of the virtual TLB, until it asks."""
+        self.engine.drop_all()
+        self.drops += 1
+        self._executed.clear()
+
+    def show_boot(self) -> None:
+        """After ``hide_all``: of the boot tables' entries, if they stand, it sees all at once."""
+        if self.ahead:
+            self.map_boot()
+
+    def save(self) -> ShadowState:
+        """The virtual TLB, to come back to. The same object while nothing changes: there may be 30,000
+        entries, and hundreds of checkpoints."""
+        if self._saved is None or self._saved[1:] != (self.ahead, self._pieces):
+            self._saved = ShadowState(tuple(self._tlb.items()), self.ahead, self._pieces)
+        return self._saved
+
+    def restore(self, state: ShadowState) -> None:
+        """Come back to it; out of a file it may be anything."""
+        self.drop_all()
+        self._tlb = {at: entry for at, entry in state.entries if self._is_lawful(at, entry)}
+        self.ahead, self._pieces = state.ahead, state.pieces
+        self._saved = state if len(self._tlb) == len(state.entries) else None
+        self.show_boot()
+
+    def _is_lawful(self, at: tuple[int, int], entry: Entry) -> bool:
+        return (
+            entry.length in (PAGE, LARGE)
+            and (at[1] | entry.gpa) % PAGE == 0
+            and self.memory.is_ram(entry.gpa, entry.length)
+            and self._reaches(at[1], entry.length)
+        )
+
+    def rights(self) -> tuple[int, int, int, int, int]:
+        """What, besides the tables, decides which mappings are right; when it changes, ``drop_all``."""
+        cpu = self.cpu
+        smap = cpu.rflags & Flag.AC if cpu.cr4 & Cr4.SMAP else 0
+        return cpu.cr0 & (Cr0.WP | Cr0.PG), cpu.cr3, cpu.cr4, cpu.efer, smap

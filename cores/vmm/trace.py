@@ -1,0 +1,104 @@
+"""What happened: one record for each time the guest was left for the host, and their counts."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field, replace
+from typing import NamedTuple
+
+from cores.x86.isa.instruction import Reason
+
+UNCOUNTED = frozenset({Reason.SHADOW, Reason.SCAN})
+"""In ``exits_by_reason``, but not in ``exits`` (contract.md, Counting)."""
+
+
+class ExitEvent(NamedTuple):
+    """One exit. A NamedTuple since it is made on the hot path (0.3 us; a frozen dataclass: 1.1 us).
+
+    n: instructions completed before it. rip: guest linear address. code: the instruction's bytes,
+    empty for events that belong to none (irq). reason: why. detail: what exactly ("out 0xe9, 0x48").
+    handled: what the VMM did ("emulated: console"). ring: the virtual CPL it came from.
+    ns: host time from the stop to the decision to resume, nanoseconds.
+    """
+
+    n: int
+    rip: int
+    code: bytes
+    reason: Reason
+    detail: str
+    handled: str
+    ring: int
+    ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class TraceMark:
+    """A place in a trace to come back to."""
+
+    length: int
+    by_reason: Counter[Reason]
+    exits: int
+    bridged: int
+    ns_by_reason: Counter[Reason]
+
+
+@dataclass(slots=True)
+class Trace:
+    """The log and the counters of one machine.
+
+    events: every exit so far, oldest first, the newest ``limit`` of them kept.
+    exits: how often the VMM intervened; by_reason: the same split, with shadow and scan added.
+    bridged: instructions completed in software though the CPU should have run them.
+    by_address: exits at each guest address; from there on, after a way back to before ``events``.
+    ns_by_reason: host nanoseconds of all exits so far.
+    """
+
+    limit: int = 1_000_000
+    events: list[ExitEvent] = field(default_factory=list)
+    by_reason: Counter[Reason] = field(default_factory=Counter)
+    exits: int = 0
+    bridged: int = 0
+    dropped: int = 0
+    by_address: Counter[int] = field(default_factory=Counter)
+    ns_by_reason: Counter[Reason] = field(default_factory=Counter)
+
+    def record(self, event: ExitEvent) -> None:
+        reason = event.reason
+        self.by_reason[reason] += 1
+        self.by_address[event.rip] += 1
+        self.ns_by_reason[reason] += event.ns
+        if reason not in UNCOUNTED:
+            self.exits += 1
+        events = self.events
+        events.append(event)
+        if len(events) > self.limit + self.limit // 8:
+            self.dropped += len(events) - self.limit
+            del events[: len(events) - self.limit]
+
+    def mark(self) -> TraceMark:
+        """Where the trace stands now."""
+        return TraceMark(
+            self.dropped + len(self.events), self.by_reason.copy(), self.exits, self.bridged,
+            self.ns_by_reason.copy(),
+        )  # fmt: skip
+
+    def copy(self) -> Trace:
+        """An independent one."""
+        return replace(
+            self, events=self.events.copy(), by_reason=self.by_reason.copy(),
+            by_address=self.by_address.copy(), ns_by_reason=self.ns_by_reason.copy(),
+        )  # fmt: skip
+
+    def rewind(self, mark: TraceMark) -> None:
+        """Forget what came after ``mark``. Where ``events`` does not reach there, it begins there."""
+        keep = mark.length - self.dropped
+        if 0 <= keep <= len(self.events):
+            for event in self.events[keep:]:
+                self.by_address[event.rip] -= 1
+            del self.events[keep:]
+        else:
+            self.events.clear()
+            self.by_address.clear()
+            self.dropped = mark.length
+        self.by_reason, self.ns_by_reason = mark.by_reason.copy(), mark.ns_by_reason.copy()
+        self.exits, self.bridged = mark.exits, mark.bridged

@@ -1,0 +1,1 @@
+"""Instruction encoding and decoding."""

@@ -1,0 +1,57 @@
+"""Where a branch leads, as far as the code itself tells; pure functions on ``Instruction``."""
+
+from __future__ import annotations
+
+from cores.x86.isa.instruction import Immediate, Instruction, MemoryOperand, Register, Sensitivity
+from cores.x86.registers import MASK64, RBP, RSP
+
+NEAR = ("jmp", "call")
+NEW_STACK = 1 << 16
+"""More words than any function pops: RSP leads nobody knows where."""
+RSP_ITSELF, RBP_ITSELF = Register("rsp", 8), Register("rbp", 8)
+
+
+def direct_target(insn: Instruction, following: int) -> int | None:
+    """The address that a near branch names; ``following``: that of the next instruction."""
+    if not insn.ends_block or insn.sensitivity is not Sensitivity.ORDINARY or not insn.operands:
+        return None
+    operand = insn.operands[0]
+    if isinstance(operand, Immediate) and insn.mnemonic not in ("ret", "enter"):
+        return (following + operand.value) & MASK64
+    return None
+
+
+def is_indirect(insn: Instruction) -> bool:
+    """A near JMP, CALL or RET: its target the instruction alone does not tell."""
+    if insn.mnemonic in NEAR:
+        return not isinstance(insn.operands[0], Immediate)
+    return insn.mnemonic == "ret"
+
+
+def words_made(insn: Instruction, words: int) -> int:
+    """How many words on top of the stack the code itself has put there, after ``insn`` when it was
+    ``words`` before. A RET that finds any is a jump; as compilers use the stack, it finds none."""
+    mnemonic, operands = insn.mnemonic, insn.operands
+    match mnemonic:
+        case "push":
+            return words + 1
+        case "leave":
+            return 0
+        case "xchg" if RSP_ITSELF in operands:
+            return NEW_STACK
+    first = operands[0] if operands else None
+    if first == RSP_ITSELF:
+        match mnemonic:
+            case "mov" | "lea":  # back to where RBP kept it, or somewhere else
+                source = operands[1]
+                kept = source.base if isinstance(source, MemoryOperand) and mnemonic == "lea" else None
+                return 0 if source == RBP_ITSELF or kept == RBP else NEW_STACK
+            case "pop":
+                return NEW_STACK
+            case "add":
+                return 0
+    elif mnemonic == "pop":
+        return max(0, words - 1)
+    elif isinstance(first, MemoryOperand) and first.base == RSP and insn.access in ("w", "rw"):
+        return words + (first.displacement >= 0)
+    return words

@@ -1,0 +1,321 @@
+"""From bytes to ``Instruction``, as the platform's CPU would decode them.
+
+Several witnesses are heard. encoding.py takes the bytes apart: length, ModRM, immediates.
+existence.py says whether the platform has such an instruction, opcodes.py what it does to memory,
+sensitive.py and undefined.py what is special about it. Capstone gives the name, the registers and
+the text; this is the only file that knows it.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import capstone
+from capstone import x86_const
+
+from cores.x86.faults import undefined_opcode
+from cores.x86.isa import opcodes, sensitive
+from cores.x86.isa import undefined_results as undefined
+from cores.x86.isa.encoding import (
+    MAP_3A,
+    MAP_38,
+    ONE_BYTE,
+    TWO_BYTE,
+    VECTOR,
+    Encoding,
+    Truncated,
+    parse,
+)
+from cores.x86.isa.instruction import (
+    Immediate,
+    Instruction,
+    MemoryOperand,
+    Operand,
+    Register,
+    Sensitivity,
+)
+from cores.x86.isa.validity import exists, is_sse
+from cores.x86.registers import DS, ES, FS, GS, MASK64, RBX, RDI, RSI, SEGMENT_NAMES
+
+__all__ = ["Truncated", "decode", "text"]
+
+CACHE_SIZE = 1 << 16
+"""Windows of bytes remembered; some 25 MiB when full of different instructions."""
+
+_windows: dict[bytes, Instruction] = {}
+_instructions: dict[bytes, Instruction] = {}
+
+
+def decode(code: bytes) -> Instruction:
+    """Decode the instruction at the start of ``code``: the up to 15 bytes at RIP in 64-bit mode.
+
+    Raises GuestFault(#UD) for what is no instruction, GuestFault(#GP) for more than 15 bytes, and
+    Truncated when ``code`` ends before the instruction does. A known window costs a dict look-up."""
+    known = _windows.get(code)
+    if known is not None:
+        return known
+    insn = _decode(code)
+    if len(_windows) >= CACHE_SIZE:
+        _windows.clear()
+        _instructions.clear()
+    insn = _instructions.setdefault(insn.code, insn)
+    _windows[code] = insn
+    return insn
+
+
+def text(insn: Instruction, rip: int) -> str:
+    """Intel syntax, with branch targets absolute as seen from ``rip``."""
+    mnemonic, operands = insn.text_parts
+    if operands.startswith("$"):
+        target = insn.operands[-1]
+        assert isinstance(target, Immediate)
+        operands = f"{(rip + insn.length + target.value) & MASK64:#x}"
+    return f"{mnemonic} {operands}" if operands else mnemonic
+
+
+# --- Capstone -----------------------------------------------------------------------------------
+
+
+class Named(NamedTuple):
+    """What Capstone says of an instruction. operands: (register name or "" or None for an
+    immediate, size) of each: "" for memory."""
+
+    mnemonic: str
+    operand_text: str
+    length: int
+    operands: tuple[tuple[str | None, int], ...]
+
+
+_capstone = capstone.Cs(capstone.CS_ARCH_X86, capstone.CS_MODE_64)
+_capstone.detail = True
+
+
+def _ask_capstone(code: bytes) -> Named | None:
+    for insn in _capstone.disasm(code, 0, 1):
+        operands = tuple(
+            (
+                insn.reg_name(operand.reg) if operand.type == x86_const.X86_OP_REG
+                else "" if operand.type == x86_const.X86_OP_MEM
+                else None,
+                int(operand.size),
+            )
+            for operand in insn.operands
+        )  # fmt: skip
+        return Named(str(insn.mnemonic), str(insn.op_str), int(insn.size), operands)
+    return None
+
+
+def _canonical(code: bytes, e: Encoding) -> bytes:
+    """The same instruction in the spelling that Capstone knows: without prefixes that mean nothing
+    here, and with undocumented twins replaced by the documented encoding."""
+    escapes = (0, 1, 2, 2)[e.map]
+    body = bytearray(code[e.opcode_at - escapes :])
+    rep = e.rep
+    selects = e.map >= MAP_38 or is_sse(e)
+    operand_prefix = e.operand_prefix and (selects or not e.wide)
+    if e.map == ONE_BYTE:
+        if e.opcode == 0x90 and rep == 0xF3:
+            operand_prefix = False
+        elif e.opcode not in _STRINGS:
+            rep = 0
+        if e.opcode in opcodes.NEAR or (e.opcode == 0xFF and e.reg in (2, 4)):
+            operand_prefix = False
+        if e.opcode in (0xF6, 0xF7) and e.reg == 1:
+            body[1] &= ~0x08
+        for first, modrm, opcode in _X87_TWINS.get(e.opcode, ()):
+            if first <= e.modrm < first + 8:
+                body[:2] = bytes((opcode, modrm + (e.modrm & 7)))
+    elif e.map == TWO_BYTE:
+        if 0x20 <= e.opcode <= 0x23:
+            body[1 + 1] |= 0xC0  # mod is ignored
+        elif e.opcode in _HINTS or (
+            e.opcode in _PREFETCHES and (e.register_form or e.reg >= _PREFETCHES[e.opcode])
+        ):
+            body[1], rep = 0x1F, 0  # MPX and CET live here, on CPUs that have them
+        elif e.opcode == 0xAE and e.register_form and e.mandatory == "np":
+            body[2] &= ~0x07  # fences ignore ModRM.rm
+        elif e.opcode in (0xBC, 0xBD, 0x09):
+            rep = 0  # tzcnt, lzcnt, wbnoinvd: bsf, bsr, wbinvd on CPUs without
+        elif rep and (is_sse(e) or e.opcode in (0x01, 0xAE, 0xC7)):
+            operand_prefix = False
+        elif e.opcode != 0xB8:
+            rep = 0
+    prefixes = (0xF0 * e.lock, rep, 0x66 * operand_prefix, 0x67 * (e.address_size == 4),
+                {FS: 0x64, GS: 0x65}.get(e.segment, 0), e.rex)  # fmt: skip
+    return bytes(prefix for prefix in prefixes if prefix) + bytes(body)
+
+
+_HINTS = range(0x19, 0x20)
+_PREFETCHES = {0x0D: 2, 0x18: 4}
+"""From this ModRM.reg up, and with a register, they are hint NOPs as well."""
+_X87_TWINS = {
+    0xD9: ((0xD8, 0xD8, 0xDD),),
+    0xDC: ((0xD0, 0xD0, 0xD8), (0xD8, 0xD8, 0xD8)),
+    0xDD: ((0xC8, 0xC8, 0xD9),),
+    0xDE: ((0xD0, 0xD8, 0xD8),),
+    0xDF: ((0xC8, 0xC8, 0xD9), (0xD0, 0xD8, 0xDD), (0xD8, 0xD8, 0xDD)),
+}
+"""Undocumented twins in the x87 map: first ModRM, then ModRM and opcode of the documented form."""
+
+
+# --- putting it together --------------------------------------------------------------------------
+
+_ALIASES = {
+    "sal": "shl", "movabs": "mov", "iretd": "iret", "iretq": "iret", "retfq": "retf",
+    "pushfq": "pushf", "popfq": "popf", "sysretq": "sysret", "sysexitq": "sysexit",
+    "xlatb": "xlat",
+}  # fmt: skip
+
+_STRINGS = {
+    **dict.fromkeys((0x6C, 0x6D), "ins"), **dict.fromkeys((0x6E, 0x6F), "outs"),
+    **dict.fromkeys((0xA4, 0xA5), "movs"), **dict.fromkeys((0xA6, 0xA7), "cmps"),
+    **dict.fromkeys((0xAA, 0xAB), "stos"), **dict.fromkeys((0xAC, 0xAD), "lods"),
+    **dict.fromkeys((0xAE, 0xAF), "scas"),
+}  # fmt: skip
+
+_RDI_AT = {
+    0x6C: 0, 0x6D: 0, 0xA4: 0, 0xA5: 0, 0xAA: 0, 0xAB: 0, 0xA6: 1, 0xA7: 1, 0xAE: 1, 0xAF: 1,
+}  # fmt: skip
+"""Which operand of a string instruction is [rdi]."""
+
+_AES_SHA = frozenset((0xC8, 0xC9, 0xCA, 0xCB, 0xCC, 0xCD, 0xDB, 0xDC, 0xDD, 0xDE, 0xDF))
+
+
+def _decode(code: bytes) -> Instruction:
+    e = parse(code)
+    if e.map == VECTOR:
+        return _vector(code)
+    own = code[: e.length]
+    named = _ask_capstone(_canonical(own, e))
+    if named is None:
+        raise undefined_opcode()
+    mnemonic = _mnemonic(named, e)
+    operand_size = opcodes.operand_size(e)
+    operands = _operands(own, e, named)
+    entry = sensitive.find(_form(mnemonic, operands, e))
+    if not exists(e) and not (entry and entry.sensitivity is Sensitivity.ABSENT):
+        raise undefined_opcode()
+    flags, rule = undefined.classify(mnemonic, operands, operand_size)
+    string = e.map == ONE_BYTE and e.opcode in _STRINGS
+    repeat = {0: "", 0xF2: "repne", 0xF3: "rep"}[e.rep] if string else ""
+    operand_text = "$" if opcodes.is_relative_branch(e) else _operand_text(named, mnemonic, operands)
+    return Instruction(
+        code=own,
+        mnemonic=mnemonic,
+        operands=operands,
+        operand_size=operand_size,
+        address_size=e.address_size,
+        repeat=repeat,
+        lock=e.lock,
+        sensitivity=entry.sensitivity if entry else Sensitivity.ORDINARY,
+        reason=entry.reason if entry else None,
+        undefined=flags,
+        undefined_rule=rule,
+        implicit=opcodes.implicit(e),
+        access=opcodes.access(e),
+        floating=opcodes.floating(e),
+        ends_block=opcodes.ends_block(e),
+        text_parts=(named.mnemonic, operand_text),
+    )
+
+
+def _vector(code: bytes) -> Instruction:
+    """VEX, EVEX and XOP: the platform has none of them, so only the text is of interest."""
+    named = _ask_capstone(code)
+    if named is None:
+        raise undefined_opcode()
+    entry = sensitive.find("vector")
+    assert entry is not None
+    return Instruction(
+        code=code[: named.length], mnemonic=named.mnemonic, operands=(), operand_size=8,
+        address_size=8, repeat="", lock=False, sensitivity=entry.sensitivity, reason=entry.reason,
+        undefined=0, undefined_rule="", implicit="", access="", floating=True, ends_block=False,
+        text_parts=(named.mnemonic, named.operand_text),
+    )  # fmt: skip
+
+
+def _mnemonic(named: Named, e: Encoding) -> str:
+    if e.map == ONE_BYTE:
+        if e.opcode in _STRINGS:
+            return _STRINGS[e.opcode]
+        if e.opcode == 0xFF and e.reg in (3, 5):
+            return "lcall" if e.reg == 3 else "ljmp"
+    name = named.mnemonic.split()[-1]  # behind the prefixes
+    return _ALIASES.get(name, name.removesuffix("64"))
+
+
+def _form(mnemonic: str, operands: tuple[Operand, ...], e: Encoding) -> str:
+    """The name under which sensitive.py lists this instruction, if it does."""
+    if e.map == TWO_BYTE and e.opcode in (0xBC, 0xBD) and e.rep == 0xF3:
+        return "tzcnt" if e.opcode == 0xBC else "lzcnt"
+    if e.map == MAP_38 and e.opcode in _AES_SHA:
+        return "aes" if e.opcode > 0xCD else "sha"
+    if e.map == MAP_3A and e.opcode in (0x44, 0xCC, 0xDF):
+        return {0x44: "pclmulqdq", 0xCC: "sha", 0xDF: "aes"}[e.opcode]
+    if mnemonic in ("mov", "push", "pop"):
+        kinds = [_kind(operand) for operand in operands]
+        if kinds != ["r"] * len(kinds):
+            return f"{mnemonic} {', '.join(kinds)}"
+    return mnemonic
+
+
+def _kind(operand: Operand) -> str:
+    if isinstance(operand, Register):
+        if operand.name in SEGMENT_NAMES:
+            return "sreg"
+        if operand.name[:2] in ("cr", "dr") and operand.name[2:].isdigit():
+            return operand.name[:2]
+    return "r"
+
+
+def _operands(code: bytes, e: Encoding, named: Named) -> tuple[Operand, ...]:
+    """Registers from Capstone; memory and immediates from the encoding itself."""
+    if opcodes.is_relative_branch(e):
+        return (_immediate(code, e, 0),)
+    result: list[Operand] = []
+    immediates = 0
+    for name, size in named.operands:
+        if name:
+            result.append(Register(name, size))
+        elif name == "":
+            result.append(_memory(e, size, len(result)))
+        elif immediates < len(e.immediates):
+            result.append(_immediate(code, e, immediates))
+            immediates += 1
+        else:
+            result.append(Immediate(1, 1))  # shifts by one
+    if e.map == ONE_BYTE and e.opcode == 0xD7:  # xlat: AL is added by touched.py
+        result.append(MemoryOperand(e.segment or DS, RBX, None, 1, 0, False, 1, e.address_size))
+    elif e.map == TWO_BYTE and e.opcode == 0xF7:  # maskmovq, maskmovdqu
+        size = 16 if e.operand_prefix else 8
+        result.append(MemoryOperand(e.segment or DS, RDI, None, 1, 0, False, size, e.address_size))
+    return tuple(result)
+
+
+def _immediate(code: bytes, e: Encoding, which: int) -> Immediate:
+    begin, size = e.immediates[which]
+    signed = not opcodes.unsigned_immediate(e)
+    return Immediate(int.from_bytes(code[begin : begin + size], "little", signed=signed) & MASK64, size)
+
+
+def _memory(e: Encoding, size: int, position: int) -> MemoryOperand:
+    if e.address is None:
+        return _string_operand(e, size, position)
+    a = e.address
+    size = opcodes.memory_size(e, size)
+    return MemoryOperand(
+        a.segment, a.base, a.index, a.scale, a.displacement, a.relative, size, e.address_size
+    )
+
+
+def _string_operand(e: Encoding, size: int, position: int) -> MemoryOperand:
+    """[rdi] is always in ES; [rsi] in DS unless overridden by FS or GS."""
+    if _RDI_AT.get(e.opcode) == position:
+        return MemoryOperand(ES, RDI, None, 1, 0, False, size, e.address_size)
+    return MemoryOperand(e.segment or DS, RSI, None, 1, 0, False, size, e.address_size)
+
+
+def _operand_text(named: Named, mnemonic: str, operands: tuple[Operand, ...]) -> str:
+    if mnemonic == "enter":  # Capstone signs the frame size
+        return ", ".join(hex(o.value) for o in operands if isinstance(o, Immediate))
+    return named.operand_text

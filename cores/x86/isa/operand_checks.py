@@ -1,0 +1,105 @@
+"""What a CPU checks of an operand's address before it touches memory, and translators forget.
+
+Unicorn neither raises #GP for a misaligned 16-byte SSE operand nor #AC, and says #GP where a
+non-canonical stack address is #SS. The real CPU does; so the software engines ask here first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from cores.x86.faults import GuestFault, general_protection, stack_fault
+from cores.x86.isa.accesses import accesses
+from cores.x86.isa.instruction import Immediate, Instruction, MemoryOperand, Register
+from cores.x86.registers import MASK64, RBP, RSP, Cr0, Flag, Vector, canonical
+
+if TYPE_CHECKING:
+    from cores.x86.virtual_cpu import VirtualCpu
+
+_UNALIGNED = frozenset({
+    "movups", "movupd", "movdqu", "lddqu",
+    "pcmpestri", "pcmpestrm", "pcmpistri", "pcmpistrm",
+})  # fmt: skip
+"""SSE instructions whose 16-byte operand may lie anywhere (SDM vol. 2, table 2-21)."""
+
+STACK_SEGMENT = 2
+_PAGE = 4096
+LOADS_MXCSR = {"ldmxcsr": 0, "fxrstor": 24, "fxrstor64": 24}
+"""Instructions that load MXCSR, and where in their operand it stands."""
+MXCSR_MASK = 0xFFFF
+
+
+def mistranslated(insn: Instruction) -> bool:
+    """Does Unicorn do something else than a CPU, and says nothing? With a REX prefix its LAHF and SAHF
+    take SPL for AH, it gives the number of bytes that RET releases a sign, and before the immediate of
+    SHLD and SHRD it takes RIP to be a byte less. LOCK NEG's flags are those of another value."""
+    if insn.mnemonic in ("lahf", "sahf"):
+        return insn.length > 1 and insn.code[-2] & 0xF0 == 0x40
+    if insn.mnemonic == "ret" and insn.operands:
+        return insn.code[-1] >= 0x80
+    if insn.mnemonic == "neg":
+        return insn.lock
+    if insn.mnemonic in ("shld", "shrd") and isinstance(insn.operands[2], Immediate):
+        operand = insn.operands[0]
+        return isinstance(operand, MemoryOperand) and operand.relative
+    return False
+
+
+def check_operands(insn: Instruction, cpu: VirtualCpu, translate: Callable[..., int]) -> None:
+    """Raises GuestFault #GP(0) for a misaligned SSE operand, #AC(0) for any misaligned one of user code
+    that asked for it (SDM vol. 3, 6.15), and the #PF of a store of 16 bytes into two pages, of which
+    Unicorn would make the first half. translate: ``Mmu.translate``. Called for instructions
+    with memory operands."""
+    alignment_check = cpu.rflags & Flag.AC and cpu.cr0 & Cr0.AM and cpu.cpl == 3
+    if not insn.floating and not alignment_check:
+        return
+    whole = insn.repeat or insn.mnemonic == "enter"  # several accesses, told as one
+    for gva, length, write in accesses(insn, cpu):
+        if length == 16 and insn.floating and gva % 16 and _must_be_aligned(insn):
+            raise general_protection()
+        unit = insn.operand_size if whole else length
+        if alignment_check and length and unit in (2, 4, 8) and gva % unit:
+            raise GuestFault(Vector.AC, 0)
+        if write and length == 16 and not whole and gva % _PAGE > _PAGE - length:
+            translate(gva, write=True)
+            translate((gva | _PAGE - 1) + 1 & MASK64, write=True)
+
+
+def _must_be_aligned(insn: Instruction) -> bool:
+    if insn.mnemonic in _UNALIGNED:
+        return False
+    return any(isinstance(o, Register) and o.name.startswith("xmm") for o in insn.operands)
+
+
+def check_mxcsr(insn: Instruction, cpu: VirtualCpu, read: Callable[[int, int], bytes]) -> None:
+    """Raises GuestFault #GP(0) where LDMXCSR or FXRSTOR would set reserved bits of MXCSR (SDM vol. 1,
+    10.2.3), which Unicorn takes. read: (GVA, length) -> the guest's bytes; may raise GuestFault."""
+    at = LOADS_MXCSR[insn.mnemonic]
+    gva, _, _ = accesses(insn, cpu)[0]
+    if int.from_bytes(read(gva + at & MASK64, 4), "little") & ~MXCSR_MASK:
+        raise general_protection()
+
+
+def address_fault(insn: Instruction, cpu: VirtualCpu) -> GuestFault:
+    """The fault of a non-canonical operand: #SS(0) through the stack segment, else #GP(0)."""
+    explicit = [o for o in insn.operands if isinstance(o, MemoryOperand)]
+    if any(_through_stack(o) for o in explicit):
+        return stack_fault()
+    if not explicit and insn.implicit and not canonical(cpu.gpr[RSP]):
+        return stack_fault()
+    return general_protection()
+
+
+def beyond_canonical(insn: Instruction, cpu: VirtualCpu) -> bool:
+    """Does an operand begin at a canonical address and end at none? Then that is what the CPU finds
+    first, whether or not the beginning is mapped."""
+    return any(
+        canonical(gva) and not canonical(gva + length - 1 & MASK64)
+        for gva, length, _ in accesses(insn, cpu)
+        if not insn.repeat
+    )
+
+
+def _through_stack(operand: MemoryOperand) -> bool:
+    return operand.segment == STACK_SEGMENT or (operand.segment < 4 and operand.base in (RSP, RBP))

@@ -1,0 +1,48 @@
+"""A REP instruction, one iteration at a time: what single-stepping by TF does to it.
+
+With TF set a CPU traps after each iteration (SDM vol. 3, 17.3.1.4), RIP still at the instruction but
+for the last one. An engine completes the whole of it; so for the time of a step RCX says 1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from cores.x86.isa.instruction import Instruction
+from cores.x86.registers import RCX, Flag
+
+if TYPE_CHECKING:
+    from cores.x86.virtual_cpu import VirtualCpu
+
+
+@dataclass(slots=True)
+class Repeated:
+    """goes_on: after this iteration another one comes."""
+
+    goes_on: bool = False
+
+
+@contextmanager
+def one_iteration(insn: Instruction, cpu: VirtualCpu) -> Iterator[Repeated]:
+    """Whatever completes ``insn`` inside completes one iteration of it, if it is a REP; afterwards RCX
+    counts the rest, and RIP is at the instruction if there is one."""
+    repeated = Repeated()
+    mask = (1 << 8 * insn.address_size) - 1
+    start, before = cpu.rip, cpu.gpr[RCX]
+    if not insn.repeat or before & mask < 2:
+        yield repeated
+        return
+    cpu.gpr[RCX] = 1
+    try:
+        yield repeated
+    except BaseException:
+        cpu.gpr[RCX] = before
+        raise
+    cpu.gpr[RCX] = (before & mask) - 1
+    ended = insn.mnemonic in ("cmps", "scas") and bool(cpu.rflags & Flag.ZF) != (insn.repeat == "rep")
+    repeated.goes_on = not ended
+    if repeated.goes_on:
+        cpu.rip = start

@@ -1,0 +1,278 @@
+"""Segment descriptors in 64-bit mode: decoding, loading, asking about them (SDM vol. 3, ch. 3, 5).
+
+Every access to a descriptor table is an implicit supervisor access. Error codes are the selector
+without its RPL; ``ext`` adds the EXT bit while an event is being delivered.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from cores.x86.faults import general_protection, segment_not_present, stack_fault, undefined_opcode
+from cores.x86.mmu.paging import Mmu
+from cores.x86.registers import CS, MASK64, SS, canonical
+from cores.x86.virtual_cpu import Segment, VirtualCpu
+
+LDT = 0x2
+TSS_AVAILABLE = 0x9
+TSS_BUSY = 0xB
+CALL_GATE = 0xC
+INTERRUPT_GATE = 0xE
+TRAP_GATE = 0xF
+
+_BUSY = 1 << 41
+_ACCESSED = 1 << 40
+_LAR_MASK = 0x00F0FF00
+
+
+@dataclass(frozen=True, slots=True)
+class Descriptor:
+    """One descriptor as it stands in its table.
+
+    low: its 8 bytes. high: the 8 that follow, for system descriptors of 16 bytes, else 0.
+    address: its linear address, where the CPU sets the accessed and busy bits.
+    """
+
+    low: int
+    high: int
+    address: int
+
+    @property
+    def attributes(self) -> int:
+        """As ``virtual_cpu.Segment`` keeps them."""
+        return self.low >> 40 & 0xF0FF
+
+    @property
+    def base(self) -> int:
+        return self.low >> 16 & 0xFFFFFF | self.low >> 32 & 0xFF000000 | (self.high & 0xFFFFFFFF) << 32
+
+    @property
+    def limit(self) -> int:
+        """In bytes: granularity applied."""
+        limit = self.low & 0xFFFF | self.low >> 32 & 0xF0000
+        return limit << 12 | 0xFFF if self.low >> 55 & 1 else limit
+
+    @property
+    def type(self) -> int:
+        return self.low >> 40 & 0xF
+
+    @property
+    def system(self) -> bool:
+        """Neither code nor data: the S bit is clear."""
+        return not self.low >> 44 & 1
+
+    @property
+    def dpl(self) -> int:
+        return self.low >> 45 & 3
+
+    @property
+    def present(self) -> bool:
+        return bool(self.low >> 47 & 1)
+
+    @property
+    def code(self) -> bool:
+        return not self.system and bool(self.type & 8)
+
+    @property
+    def conforming(self) -> bool:
+        """A code segment that runs at its caller's privilege."""
+        return self.code and bool(self.type & 4)
+
+    @property
+    def readable(self) -> bool:
+        return not self.system and (not self.type & 8 or bool(self.type & 2))
+
+    @property
+    def writable(self) -> bool:
+        return not self.system and self.type & 0xA == 2
+
+    @property
+    def long(self) -> bool:
+        return bool(self.low >> 53 & 1)
+
+    @property
+    def big(self) -> bool:
+        """The D/B bit, which must be clear in 64-bit code."""
+        return bool(self.low >> 54 & 1)
+
+    @property
+    def upper_type(self) -> int:
+        """Must be 0, so that the upper half of a system descriptor is no descriptor of its own."""
+        return self.high >> 40 & 0x1F
+
+    # The fields of gates (SDM vol. 3, figures 5-8 and 6-8).
+
+    @property
+    def gate_selector(self) -> int:
+        return self.low >> 16 & 0xFFFF
+
+    @property
+    def gate_offset(self) -> int:
+        return self.low & 0xFFFF | self.low >> 32 & 0xFFFF0000 | (self.high & 0xFFFFFFFF) << 32
+
+
+def is_null(selector: int) -> bool:
+    return not selector & 0xFFFC
+
+
+def read_descriptor(
+    mmu: Mmu, cpu: VirtualCpu, selector: int, *, wide: bool = False, ext: int = 0
+) -> Descriptor:
+    """The descriptor that ``selector`` names; ``wide``: all 16 bytes of a system descriptor.
+
+    Raises #GP(selector) where it lies outside its table, or in no LDT at all.
+    """
+    table = cpu.ldtr if selector & 4 else cpu.gdtr
+    offset = selector & 0xFFF8
+    if (selector & 4 and not cpu.ldtr.present) or offset + (15 if wide else 7) > table.limit:
+        raise general_protection(selector & 0xFFFC | ext)
+    address = (table.base + offset) & MASK64
+    low = mmu.read_u64(address, implicit=True)
+    high = mmu.read_u64((address + 8) & MASK64, implicit=True) if wide else 0
+    return Descriptor(low, high, address)
+
+
+def mark_accessed(mmu: Mmu, descriptor: Descriptor) -> None:
+    """Set the accessed bit in the table, as loading a code or data segment does."""
+    if not descriptor.low & _ACCESSED:
+        data = (descriptor.low | _ACCESSED).to_bytes(8, "little")
+        mmu.write(descriptor.address, data, implicit=True)
+
+
+def to_segment(selector: int, descriptor: Descriptor) -> Segment:
+    """What a segment register holds after loading this code or data descriptor."""
+    return Segment(selector, descriptor.base, descriptor.limit, descriptor.attributes | 1)
+
+
+def null_segment(selector: int, dpl: int = 0) -> Segment:
+    """What a segment register holds after loading a null selector.
+
+    The base becomes 0, so FS_BASE and GS_BASE are lost. Intel CPUs do that, and so do Unicorn and
+    KVM's emulator; AMD's keep the base. ``dpl`` matters in SS alone, where it mirrors CPL.
+    """
+    return Segment(selector, 0, 0, dpl << 5)
+
+
+def load_segment(mmu: Mmu, cpu: VirtualCpu, index: int, selector: int) -> None:
+    """MOV or POP to ES, SS, DS, FS or GS (SDM vol. 2, MOV). The shadow after SS is the caller's.
+
+    Raises #UD for CS, #GP, #NP or #SS with the selector, and page faults of the table.
+    """
+    if index == CS:
+        raise undefined_opcode()
+    if index == SS:
+        cpu.segments[SS] = load_stack_segment(mmu, cpu, selector, cpu.cpl)
+        return
+    if is_null(selector):
+        cpu.segments[index] = null_segment(selector)
+        return
+    descriptor = read_descriptor(mmu, cpu, selector)
+    error = selector & 0xFFFC
+    if not descriptor.readable:
+        raise general_protection(error)
+    if not descriptor.conforming and max(selector & 3, cpu.cpl) > descriptor.dpl:
+        raise general_protection(error)
+    if not descriptor.present:
+        raise segment_not_present(error)
+    mark_accessed(mmu, descriptor)
+    cpu.segments[index] = to_segment(selector, descriptor)
+
+
+def load_stack_segment(mmu: Mmu, cpu: VirtualCpu, selector: int, cpl: int) -> Segment:
+    """What SS will hold: for MOV and POP, and for returns that arrive at ``cpl``.
+
+    In 64-bit mode SS may be null, except at CPL 3.
+    """
+    error = selector & 0xFFFC
+    if is_null(selector):
+        if cpl == 3 or selector & 3 != cpl:
+            raise general_protection(0)
+        return null_segment(selector, cpl)
+    descriptor = read_descriptor(mmu, cpu, selector)
+    if selector & 3 != cpl or not descriptor.writable or descriptor.dpl != cpl:
+        raise general_protection(error)
+    if not descriptor.present:
+        raise stack_fault(error)
+    mark_accessed(mmu, descriptor)
+    return to_segment(selector, descriptor)
+
+
+def load_ldtr(mmu: Mmu, cpu: VirtualCpu, selector: int) -> None:
+    """LLDT (SDM vol. 2). A null selector leaves no LDT at all. The caller has checked CPL 0."""
+    if is_null(selector):
+        cpu.ldtr = Segment(selector, 0, 0, 0)
+        return
+    cpu.ldtr = _system_segment(selector, _system_descriptor(mmu, cpu, selector, LDT))
+
+
+def load_tr(mmu: Mmu, cpu: VirtualCpu, selector: int) -> None:
+    """LTR (SDM vol. 2): marks the TSS busy. The caller has checked CPL 0."""
+    if is_null(selector):
+        raise general_protection(0)
+    descriptor = _system_descriptor(mmu, cpu, selector, TSS_AVAILABLE)
+    busy = descriptor.low | _BUSY
+    mmu.write(descriptor.address, busy.to_bytes(8, "little"), implicit=True)
+    cpu.tr = _system_segment(selector, descriptor)
+    cpu.tr.attributes |= TSS_BUSY
+
+
+def _system_descriptor(mmu: Mmu, cpu: VirtualCpu, selector: int, kind: int) -> Descriptor:
+    """A present 16-byte descriptor of this kind in the GDT."""
+    error = selector & 0xFFFC
+    if selector & 4:
+        raise general_protection(error)
+    descriptor = read_descriptor(mmu, cpu, selector, wide=True)
+    if not descriptor.system or descriptor.type != kind:
+        raise general_protection(error)
+    if descriptor.upper_type or not canonical(descriptor.base):
+        raise general_protection(error)
+    if not descriptor.present:
+        raise segment_not_present(error)
+    return descriptor
+
+
+def _system_segment(selector: int, descriptor: Descriptor) -> Segment:
+    return Segment(selector, descriptor.base, descriptor.limit, descriptor.attributes)
+
+
+def access_rights(mmu: Mmu, cpu: VirtualCpu, selector: int) -> int | None:
+    """LAR: bits 8-23 of the descriptor's second word, without the limit's; None: ZF = 0.
+
+    The SDM leaves the limit's four bits undefined; here they are 0, as in Unicorn.
+    """
+    descriptor = _visible(mmu, cpu, selector, (LDT, TSS_AVAILABLE, TSS_BUSY, CALL_GATE))
+    return None if descriptor is None else descriptor.low >> 32 & _LAR_MASK
+
+
+def segment_limit(mmu: Mmu, cpu: VirtualCpu, selector: int) -> int | None:
+    """LSL: the limit in bytes; None: ZF = 0."""
+    descriptor = _visible(mmu, cpu, selector, (LDT, TSS_AVAILABLE, TSS_BUSY))
+    return None if descriptor is None else descriptor.limit
+
+
+def verify_read(mmu: Mmu, cpu: VirtualCpu, selector: int) -> bool:
+    """VERR: ZF, whether the segment could be read from here."""
+    descriptor = _visible(mmu, cpu, selector, ())
+    return descriptor is not None and descriptor.readable
+
+
+def verify_write(mmu: Mmu, cpu: VirtualCpu, selector: int) -> bool:
+    """VERW: ZF, whether the segment could be written from here."""
+    descriptor = _visible(mmu, cpu, selector, ())
+    return descriptor is not None and descriptor.writable
+
+
+def _visible(
+    mmu: Mmu, cpu: VirtualCpu, selector: int, system_types: tuple[int, ...]
+) -> Descriptor | None:
+    """The descriptor, if CPL and RPL may ask about it; of system segments these types alone."""
+    table = cpu.ldtr if selector & 4 else cpu.gdtr
+    no_table = selector & 4 and not cpu.ldtr.present
+    if is_null(selector) or no_table or (selector & 0xFFF8) + 7 > table.limit:
+        return None
+    descriptor = read_descriptor(mmu, cpu, selector)
+    if descriptor.system and descriptor.type not in system_types:
+        return None
+    if not descriptor.conforming and max(selector & 3, cpu.cpl) > descriptor.dpl:
+        return None
+    return descriptor

@@ -1,0 +1,1 @@
+"""The lesson format: text and TOML blocks to a script of typed steps."""

@@ -1,0 +1,390 @@
+"""From a lesson's text to a ``Lesson``. Every mistake is an InputError with file and line.
+
+    +++                     front matter, TOML
+    title = "..."
+    +++
+    ## A named step         a heading of the second level
+    A paragraph.            Markdown, with {trap.exits} filled in
+
+    ```run                  a block: its kind, then TOML
+    exit = "io"
+    ```
+
+Fences of other kinds (```asm, or none) are text. docs/lessons.md describes all of it.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from cores.engines.registry import ACCEPTED_NAMES
+from cores.errors import InputError
+from cores.lockstep.session import DEFAULT_CORES
+from cores.pc.platform import DEFAULT_RAM, LARGEST_RAM, MIB, SMALLEST_RAM
+from cores.programs.shipped import ASSETS, guests
+from lessons.format import source_quotes as source
+from lessons.format.expressions import CORE_NAMES, LARGEST, ExpressionError, parse
+from lessons.format.script import (
+    FOCUSES,
+    VIEWS,
+    Ask,
+    Choice,
+    Claim,
+    Expect,
+    Focus,
+    Heading,
+    Item,
+    Lesson,
+    Load,
+    Move,
+    Note,
+    Pause,
+    Quote,
+    Setup,
+    Show,
+    Text,
+    Until,
+    Wrong,
+)
+from lessons.format.toml_table import Table
+from lessons.play.values import REASONS
+
+PLACEHOLDER = re.compile(r"\{([^{}\n]+?)(:d)?\}")
+"""A value in a paragraph: {expression}, or {expression:d} to have a register in decimal."""
+TERM = re.compile(r"(?<![\w`])_([^_\n`]+)_(?![\w`])")
+"""A word of the glossary where it is first used: _world switch_."""
+LONGEST = 1 << 20
+_LINE_END = re.compile(r"\r?\n|\r")
+
+
+def parse_file(path: str) -> Lesson:
+    """Read a lesson. Raises InputError."""
+    try:
+        if not stat.S_ISREG(os.stat(path).st_mode):  # a pipe would be waited for, a device never ends
+            raise InputError("not a file", path)
+        with open(path, "rb") as file:
+            content = file.read(LONGEST + 1)
+        if len(content) > LONGEST:
+            raise InputError("too long for a lesson", path)
+        return parse_text(content.decode("utf-8-sig"), path)
+    except OSError as error:
+        raise InputError(error.strerror or str(error), path) from None
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise InputError("not text: a lesson is UTF-8", path, line) from None
+
+
+def parse_text(text: str, path: str) -> Lesson:
+    """Parse a lesson's text; ``path`` for messages, and for the guests beside it."""
+    lines = _LINE_END.split(text)  # str.splitlines knows more of them than any editor
+    front, body = _front_matter(lines, path)
+    stem = os.path.splitext(os.path.basename(path))[0]
+    number, _, name = stem.partition("-") if stem[:1].isdecimal() else ("0", "", stem)
+    title, summary = front.string("title"), front.string("summary")
+    minutes = front.integer("minutes", 1, 60)
+    setup = _setup(front, None)
+    needs = front.strings("needs", ())
+    for core in needs:
+        if core not in CORE_NAMES:
+            raise front.error("needs", f"no core is called {core!r}; there are {', '.join(CORE_NAMES)}")
+    vary = _varied(front)
+    front.finish()
+    items = _body(lines, body, path, setup)
+    if not any(isinstance(item, Heading) for item in items):
+        raise InputError("a lesson needs a step: a heading such as '## The first step'", path, body + 1)
+    return Lesson(
+        path, name or stem, int(number) if number.isdecimal() else 0, title, summary, minutes, setup,
+        needs, items, vary,
+    )  # fmt: skip
+
+
+def _front_matter(lines: list[str], path: str) -> tuple[Table, int]:
+    if not lines or lines[0].strip() != "+++":
+        raise InputError("a lesson begins with its front matter, between two lines of +++", path, 1)
+    for end in range(1, len(lines)):
+        if lines[end].strip() == "+++":
+            return Table.parse(lines[1:end], path, 1), end + 1
+    raise InputError("the front matter's second +++ is missing", path, 1)
+
+
+def _varied(front: Table) -> dict[str, tuple[int, ...]]:
+    vary: dict[str, tuple[int, ...]] = {}
+    for name, values in front.table("vary").items():
+        if not isinstance(values, list) or not values or not all(map(_is_number, values)):
+            raise front.error(name, f"vary.{name} is a list of whole numbers to choose from")
+        vary[name] = tuple(values)
+    return vary
+
+
+def _is_number(value: object) -> bool:
+    return type(value) is int and abs(value) <= LARGEST
+
+
+def _setup(table: Table, default: Setup | None) -> Setup:
+    """Guest, cores and options; what a block does not say is as in the front matter."""
+    guest = table.string("guest", None if default is None else "")
+    cores = table.strings("cores", DEFAULT_CORES if default is None else default.cores)
+    for core in cores:
+        if core not in ACCEPTED_NAMES:
+            known = ", ".join(ACCEPTED_NAMES)
+            raise table.error("cores", f"no core is called {core!r}; there are {known}")
+    disk = table.string("disk", "")
+    ram = table.integer("ram", SMALLEST_RAM, LARGEST_RAM, DEFAULT_RAM)
+    if ram % (2 * MIB):
+        raise table.error("ram", "ram is a multiple of 2 MiB (0x200000)")
+    return Setup(
+        guest=_guest(table, guest) if guest or default is None else default.guest,
+        cores=cores,
+        pure=table.boolean("pure"),
+        disk=_disk(table, disk) if disk else (default.disk if default else None),
+        input=table.string("input", ""),
+        ram=ram,
+    )
+
+
+def _beside(table: Table, name: str) -> Path | None:
+    """A file in the lesson's directory or below; a lesson reaches no other file of its reader's."""
+    directory = Path(table.path).resolve().parent
+    try:
+        file = directory / name
+        return file if file.is_file() and file.resolve().is_relative_to(directory) else None
+    except (OSError, ValueError):  # no name that a file could have
+        return None
+
+
+def _guest(table: Table, name: str) -> str:
+    beside = _beside(table, name)
+    shipped = [guest for guest in guests() if name in (guest.stem, guest.name)]
+    shipped += [
+        guest for guest in (ASSETS / "guests").glob("*.m68k") if name in (guest.stem, guest.name)
+    ]
+    if beside is None and not shipped:
+        raise table.error("guest", f"no guest {name!r}: neither shipped nor a file beside the lesson")
+    return str(beside or shipped[0])
+
+
+def _disk(table: Table, name: str) -> str:
+    shipped = [disk for disk in (ASSETS / "disks").iterdir() if disk.name == name]
+    found = _beside(table, name) or next(iter(shipped), None)
+    if found is not None:
+        return str(found)
+    raise table.error("disk", f"no disk {name!r}: neither beside the lesson nor a shipped one")
+
+
+def _body(lines: list[str], begin: int, path: str, setup: Setup) -> tuple[Item, ...]:
+    """Headings, paragraphs and blocks, in order."""
+    items: list[Item] = []
+    paragraph: list[str] = []
+    at = begin
+
+    def end_paragraph(before: int) -> None:
+        if paragraph:
+            items.append(_text(paragraph, path, before - len(paragraph) + 1))
+            paragraph.clear()
+
+    while at < len(lines):
+        line = lines[at]
+        if line.startswith("```"):
+            kind, end = line[3:].strip(), _fence_end(lines, at, path)
+            if kind in _BLOCKS:
+                end_paragraph(at)
+                table = Table.parse(lines[at + 1 : end], path, at + 1)
+                items.append(_BLOCKS[kind](table, setup))
+                table.finish()
+            elif _looks_like_block(kind):
+                known = ", ".join(_BLOCKS)
+                raise InputError(f"no block is called {kind!r}; there are {known}", path, at + 1)
+            else:
+                paragraph += lines[at : end + 1]
+            at = end + 1
+            continue
+        if line.startswith("## "):
+            end_paragraph(at)
+            items.append(Heading(at + 1, line[3:].strip()))
+        elif line.strip():
+            paragraph.append(line)
+        else:
+            end_paragraph(at)
+        at += 1
+    end_paragraph(at)
+    return tuple(items)
+
+
+def _fence_end(lines: list[str], at: int, path: str) -> int:
+    for end in range(at + 1, len(lines)):
+        if lines[end].strip() == "```":
+            return end
+    raise InputError("this block is never closed: ``` is missing", path, at + 1)
+
+
+LANGUAGES = frozenset({"", "asm", "text", "python", "console", "c", "sh"})
+
+
+def _looks_like_block(kind: str) -> bool:
+    return kind not in LANGUAGES
+
+
+def _words(table: Table, key: str, default: str | None = None) -> str:
+    """A text with values to fill in."""
+    words = table.string(key, default)
+    for found in PLACEHOLDER.finditer(words):
+        try:
+            parse(found.group(1))
+        except ExpressionError as error:
+            raise table.error(key, str(error)) from None
+    return words
+
+
+def _text(paragraph: list[str], path: str, line: int) -> Text:
+    """A paragraph; its placeholders are parsed here, so that a mistake has its line."""
+    if not paragraph[0].startswith("```"):
+        for offset, words in enumerate(paragraph):
+            for found in PLACEHOLDER.finditer(words):
+                try:
+                    parse(found.group(1))
+                except ExpressionError as error:
+                    raise InputError(str(error), path, line + offset) from None
+    return Text(line, "\n".join(paragraph))
+
+
+# The blocks
+
+
+def _run(table: Table, setup: Setup) -> Move:
+    """run: exactly one of exit, symbol, instructions, output, end; and times, limit."""
+    steps = (Until.STEP, Until.BACK)
+    return _move(table, [u for u in Until if u not in steps and table.has(u.value)])
+
+
+def _move(table: Table, kinds: Sequence[Until]) -> Move:
+    if len(kinds) != 1:
+        raise table.error("", "say where to stop with one of exit, symbol, instructions, output, end")
+    until, text, times = kinds[0], "", None
+    match until:
+        case Until.EXIT:
+            text = table.string("exit")
+            if text not in ("any", *REASONS):
+                known = ", ".join(sorted(REASONS))
+                raise table.error("exit", f'no exit reason {text!r}; "any", or {known}')
+            text = "" if text == "any" else text
+        case Until.INSTRUCTIONS | Until.STEP | Until.BACK:
+            times = table.expression(until.value)
+        case Until.END:
+            if not table.boolean("end"):
+                raise table.error("end", "write end = true")
+        case Until.SYMBOL | Until.OUTPUT:
+            text = table.string(until.value)
+    if times is None and table.has("times"):
+        times = table.expression("times")
+    limit = table.integer("limit", 1, 100_000_000, 1_000_000)
+    free = table.boolean("free")
+    if free and until is not Until.END:
+        raise table.error("free", "only a run to the end can be free: nobody counts on the way")
+    return Move(table.line, until, text, times, limit, free)
+
+
+def _step(table: Table, setup: Setup) -> Move:
+    return Move(table.line, Until.STEP, times=table.expression("times") if table.has("times") else None)
+
+
+def _back(table: Table, setup: Setup) -> Move:
+    return Move(table.line, Until.BACK, times=table.expression("times") if table.has("times") else None)
+
+
+def _then(table: Table, setup: Setup) -> Move | None:
+    if not table.has("then"):
+        return None
+    inner = table.inner("then")
+    kinds = [until for until in Until if inner.has(until.value)]
+    move = _move(inner, kinds)
+    inner.finish()
+    return move
+
+
+def _ask(table: Table, setup: Setup) -> Ask:
+    question = _words(table, "question")
+    then = _then(table, setup)
+    choices = []
+    for inner in table.tables("choice"):
+        choice = Choice(
+            inner.line, _words(inner, "text"), inner.expression("when"), _words(inner, "why", "")
+        )
+        inner.finish()
+        choices.append(choice)
+    number = table.expression("number") if table.has("number") else None
+    if (number is None) == (not choices):
+        raise table.error("", 'an ask needs either number = "..." or two or more [[choice]]')
+    if choices and not 2 <= len(choices) <= 6:
+        raise table.error("choice", "from two to six choices")
+    wrong = []
+    for inner in table.tables("wrong"):
+        wrong.append(Wrong(inner.expression("when"), _words(inner, "why")))
+        inner.finish()
+    return Ask(
+        table.line, question, then, tuple(choices), number, tuple(wrong), _words(table, "why", "")
+    )
+
+
+def _expect(table: Table, setup: Setup) -> Expect:
+    claims = []
+    for text, line in table.lines_of("that"):
+        try:
+            claims.append(Claim(line, text, parse(text)))
+        except ExpressionError as error:
+            raise InputError(str(error), table.path, line) from None
+    return Expect(table.line, tuple(claims))
+
+
+def _focus(table: Table, setup: Setup) -> Focus:
+    kinds = [kind for kind in FOCUSES if table.has(kind)]
+    if len(kinds) != 1:
+        raise table.error("", f"say what to look at with one of {', '.join(FOCUSES)}")
+    if kinds[0] == "line":
+        return Focus(table.line, "line", str(table.integer("line", 1, 1_000_000)))
+    return Focus(table.line, kinds[0], table.scalar(kinds[0]))
+
+
+def _show(table: Table, setup: Setup) -> Show:
+    view, core = table.string("view"), table.string("core", "")
+    if view not in VIEWS:
+        raise table.error("view", f"no view is called {view!r}; there are {', '.join(VIEWS)}")
+    if core and core not in CORE_NAMES:
+        raise table.error("core", f"no core is called {core!r}; there are {', '.join(CORE_NAMES)}")
+    address = table.expression("address") if table.has("address") else None
+    if address is None and view in ("pages", "memory"):
+        raise table.error("view", f"{view} needs an address")
+    return Show(table.line, view, core, address)
+
+
+def _note(table: Table, setup: Setup) -> Note:
+    return Note(table.line, _words(table, "text").strip())
+
+
+def _pause(table: Table, setup: Setup) -> Pause:
+    return Pause(table.line, table.number("seconds", 60.0, 2.0))
+
+
+def _load(table: Table, setup: Setup) -> Load:
+    return Load(table.line, _setup(table, setup))
+
+
+def _quote(table: Table, setup: Setup) -> Quote:
+    file = table.string("file")
+    tag, name = table.string("tag", ""), table.string("object", "")
+    if bool(tag) == bool(name):
+        raise table.error("file", 'quote either an object = "Class.function" or a tag = "name"')
+    try:
+        code = source.tagged(file, tag) if tag else source.definition(file, name)
+    except source.NotThere as error:
+        raise table.error("tag" if tag else "object", str(error)) from None
+    return Quote(table.line, f"{file}: {tag or name}", code)
+
+
+_BLOCKS: dict[str, Callable[[Table, Setup], Item]] = {
+    "run": _run, "step": _step, "back": _back, "focus": _focus, "show": _show, "ask": _ask,
+    "expect": _expect, "note": _note, "pause": _pause, "load": _load, "quote": _quote,
+}  # fmt: skip

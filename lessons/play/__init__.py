@@ -1,0 +1,1 @@
+"""Playing a lesson: a script, a stage with machines on it, and what the player says."""

@@ -1,0 +1,239 @@
+"""A session under a user's hands, on real engines: breakpoints, pokes, ways back, looks inside."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from cores.debugging import breakpoints
+from cores.debugging import edits as poke
+from cores.debugging import live_session as live
+from cores.debugging.live_session import LiveSession
+from cores.engines import registry
+from cores.errors import InputError
+from cores.inspection.page_tables import PagingSight
+from cores.inspection.tables_devices import TablesSight
+from cores.inspection.views import (
+    EventsLook,
+    EventsSight,
+    MemoryLook,
+    MemorySight,
+    PagingLook,
+    TablesLook,
+)
+from cores.lockstep.session import Options
+from cores.machine.report import Stop
+from cores.programs.loader import assemble_program, load_program
+from cores.programs.shipped import guests
+
+CORES = tuple(
+    core for core in ("interpreter", "trap:portable") if registry.availability(core).available
+)
+TRAP = "trap:portable"
+pytestmark = pytest.mark.skipif(len(CORES) < 2, reason="Unicorn is not installed")
+
+
+def opened(guest: str) -> LiveSession:
+    path = next(path for path in guests() if path.stem == guest)
+    return LiveSession(load_program(str(path), 16 << 20), Options(cores=CORES))
+
+
+@pytest.fixture
+def session() -> Iterator[LiveSession]:
+    session = opened("tour")
+    yield session
+    session.close()
+
+
+def states(session: LiveSession) -> list[tuple[int, ...]]:
+    return [machine.cpu.state() for machine in session.machines]
+
+
+@pytest.mark.parametrize("words", ["100061", "on msr", "rsi = 11050", "on exit", "zf = 1"])
+def test_a_run_stops_where_it_was_told(session: LiveSession, words: str) -> None:
+    """At the condition, on all machines alike, before the end; and not again at once."""
+    point = frozenset({breakpoints.parse(words, session.program.symbols)})
+    assert not session.run(30, point)
+    snapshot = session.snapshot()
+    assert snapshot.reached
+    assert all(m.stop is None for m in snapshot.machines)
+    here = snapshot.machines[0].instructions
+    session.run(30, point)
+    assert session.snapshot().machines[0].instructions != here
+
+
+def test_every_event_can_be_had_again(session: LiveSession) -> None:
+    """Around an exit: what it changed; afterwards the machines stand where they stood."""
+    session.run(30)
+    before = states(session)
+    sight = session.look(EventsLook(TRAP, 0, 1000))
+    assert isinstance(sight, EventsSight)
+    assert len(sight.events) == sight.total > 20
+    for number, event in enumerate(sight.events):
+        around = session.around(TRAP, number)
+        assert around is not None
+        changes = {name: (old, new) for name, old, new in around.changes}
+        if event.reason.value == "descriptor" and "gdtr = " in event.detail and "rip" in changes:
+            assert changes["rip"][0] == event.rip
+    assert states(session) == before
+    assert session.snapshot().divergence is None
+
+
+def test_a_poke_belongs_to_the_past(session: LiveSession) -> None:
+    """Poked alike, the machines agree; going back and forth meets the same poke again."""
+    for _ in range(5):
+        session.step()
+    session.poke(poke.parse("r15 = 1234", {}))
+    session.poke(poke.parse('20000 = "hi"', {}))
+    for _ in range(10):
+        session.step()
+    then = states(session)
+    assert session.snapshot().machines[0].registers["r15"] == 0x1234
+    session.go_to(2)
+    assert session.snapshot().machines[0].registers["r15"] == 0
+    session.go_to(15)
+    assert states(session) == then
+    assert session.snapshot().divergence is None
+    memory = session.look(MemoryLook(TRAP, 0x20000, 16))
+    assert isinstance(memory, MemorySight)
+    assert bytes(b or 0 for b in memory.data[:2]) == b"hi"
+
+
+def test_one_machine_poked_alone_parts_from_the_others(session: LiveSession) -> None:
+    """Lockstep notices at the next step."""
+    session.step()
+    session.poke(poke.parse("r15 = 1", {}), TRAP)
+    session.step()
+    divergence = session.snapshot().divergence
+    assert divergence is not None
+    assert divergence.differs == ("r15",)
+
+
+@pytest.mark.parametrize("words", ["cr3 = 0", "rax", "rax = zz", "[cr3] = 00", "0 = 00", "20000 = 1"])
+def test_a_poke_that_cannot_be(session: LiveSession, words: str) -> None:
+    """Refused in words, and nothing is changed."""
+    before = states(session)
+    with pytest.raises(InputError):
+        session.poke(poke.parse(words, session.program.symbols))
+    assert states(session) == before
+
+
+def test_a_way_back_may_be_broken_off() -> None:
+    """All machines then stand at the same instruction, and go on equal."""
+    session = opened("primes")
+    try:
+        session.run(30, steps=12_000)
+        assert not session.seek(9_500, 0.0)
+        assert session.snapshot().progress is not None
+        session.step()
+        counts = {m.instructions for m in session.snapshot().machines}
+        assert len(counts) == 1
+        session.go_to(12_500)
+        snapshot = session.snapshot()
+        assert {m.instructions for m in snapshot.machines} == {12_500}
+        assert snapshot.divergence is None
+        assert snapshot.compared >= 12_500
+    finally:
+        session.close()
+
+
+def test_back_again_before_it_has_got_there() -> None:
+    """One back, and the exit before, are counted from where the machines are going."""
+    session = opened("primes")
+    try:
+        session.run(30, steps=12_000)
+        session.go_to(9_500)
+        expected = session.exit_before()
+        session.go_to(12_000)
+        assert not session.seek(9_500, 0.0)
+        assert session.here == 9_500
+        assert session.exit_before() == expected
+        assert session.here == 9_500
+    finally:
+        session.close()
+
+
+def test_looking_around_an_exit_changes_nothing() -> None:
+    """Machines that stopped at an instruction they did not complete stay stopped, and the log of what
+    came after the exit is whole."""
+    source = b"a: mov ecx, 30\nw: loop w\nmov al, 65\nout 0xe9, al\ninc ebx\ncmp ebx, 400\njne a\nud2"
+    session = LiveSession(assemble_program(source, "ends.s", 16 << 20), Options(cores=CORES))
+    try:
+        while session.run(30):
+            pass
+        trace = session.machines[1].vmm.trace
+        before = session.snapshot(), len(trace.events), trace.by_address.copy()
+        assert {m.stop for m in before[0].machines} == {Stop.SHUTDOWN}
+        assert session.around(TRAP, 3) is not None
+        trace = session.machines[1].vmm.trace
+        after = session.snapshot(), len(trace.events), trace.by_address.copy()
+        assert after[1:] == before[1:]
+        assert after[0].machines == before[0].machines
+    finally:
+        session.close()
+
+
+def test_a_restart_that_cannot_be(tmp_path: Path) -> None:
+    """With the disk gone it is refused, and the session is as it was."""
+    disk = tmp_path / "disk.img"
+    disk.write_bytes(bytes(4096))
+    path = next(path for path in guests() if path.stem == "hello")
+    options = Options(cores=CORES, disk=str(disk))
+    session = LiveSession(load_program(str(path), 16 << 20), options)
+    try:
+        session.go_to(5)
+        before = session.snapshot().machines
+        disk.unlink()
+        with pytest.raises(InputError, match="no such disk"):
+            session.restart()
+        assert session.snapshot().machines == before
+        session.step()
+        assert {m.instructions for m in session.snapshot().machines} == {6}
+    finally:
+        session.close()
+
+
+def test_what_has_changed_on_the_way_to_an_exit(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many slices the search takes, it is all that changed since it began."""
+    session = opened("hello")
+    try:
+        session.next_exit(limit=30)
+        begin = session.here
+        session.next_exit(limit=30)
+        expected = [m.changed for m in session.snapshot().machines]
+        assert "rsi" in expected[0]
+        session.go_to(begin)
+        clock = itertools.count()
+        monkeypatch.setattr(live, "perf_counter", lambda: next(clock))
+        slices = 1
+        while not session.next_exit(limit=2):
+            slices += 1
+        assert slices > 1
+        assert [m.changed for m in session.snapshot().machines] == expected
+    finally:
+        session.close()
+
+
+def test_page_tables_beside_the_shadow() -> None:
+    """Two tasks with tables of their own: what the guest maps, and what the host has of it."""
+    session = opened("tasks")
+    try:
+        for _ in range(25):
+            session.next_exit(limit=5)
+        sight = session.look(PagingLook(TRAP, "rip"))
+        assert isinstance(sight, PagingSight)
+        assert sight.complete
+        assert sight.gpa is not None
+        assert any(sum(r.shadowed) for r in sight.ranges)
+        tables = session.look(TablesLook(TRAP))
+        assert isinstance(tables, TablesSight)
+        assert any("cs" in entry.used for entry in tables.segments)
+        assert tables.gates
+        alone = session.look(PagingLook("interpreter", "rip"))
+        assert isinstance(alone, PagingSight)
+        assert alone.shadow is None
+    finally:
+        session.close()

@@ -1,0 +1,373 @@
+"""Sessions in files."""
+
+from __future__ import annotations
+
+import pickle
+import zlib
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import pytest
+from machine_lab import require
+
+from cores.debugging.live_session import LiveSession
+from cores.debugging.plain_values import plain
+from cores.debugging.saved_session import MAGIC, SavedSession, is_saved, reopen, save
+from cores.errors import InputError
+from cores.lockstep.session import Options
+from cores.pc.devices.storage.disk import SECTOR
+from cores.programs.loader import assemble_program, load_program
+
+COUNTER = b"""
+_start: mov ecx, 40
+again:  mov al, 'x'
+        out 0xe9, al
+        movd xmm0, ecx
+        push rcx
+        loop again
+        xor eax, eax
+        out 0xf4, al
+"""
+OPTIONS = Options(cores=("interpreter", "trap:portable"), ram=4 << 20)
+
+
+TYPING = b"""
+_start: xor ebx, ebx
+wait:   in al, 0x64
+        inc ebx
+        test al, 1
+        jz wait
+        in al, 0x60
+        out 0xe9, al
+        jmp wait
+"""
+WRITES_SECTOR_2 = b"""
+_start: mov al, 1
+        mov dx, 0x1f2
+        out dx, al
+        inc al
+        inc edx
+        out dx, al
+        mov al, 0xe0
+        mov dx, 0x1f6
+        out dx, al
+        mov al, 0x30
+        inc edx
+        out dx, al
+        mov ecx, 256
+        lea rsi, [rip + written]
+        mov dx, 0x1f0
+        rep outsw
+        mov al, 'd'
+again:  out 0xe9, al
+        jmp again
+written: .space 512, 0x77
+"""
+SPIN = b"again: inc rax\njmp again"
+
+
+def opened(source: bytes = COUNTER, options: Options = OPTIONS) -> LiveSession:
+    return LiveSession(assemble_program(source, "counter.s", options.ram), options)
+
+
+def consoles(session: LiveSession) -> set[str]:
+    return {machine.console() for machine in session.machines}
+
+
+def content(session: LiveSession, path: Path) -> Any:
+    """The plain values of its file: tuples in the order of the dataclasses' fields."""
+    save(session, str(path))
+    return pickle.loads(zlib.decompress(path.read_bytes()[len(MAGIC) :]))
+
+
+def rewrite(path: Path, values: object) -> str:
+    path.write_bytes(MAGIC + zlib.compress(pickle.dumps(values), 1))
+    return str(path)
+
+
+def put(values: Any, at: tuple[object, ...], new: Callable[[Any], object]) -> Any:
+    """The same values, but for the one at this path: of numbers for tuples, keys for dictionaries."""
+    if not at:
+        return new(values)
+    if isinstance(values, dict):
+        return values | {at[0]: put(values[at[0]], at[1:], new)}
+    return tuple(put(v, at[1:], new) if i == at[0] else v for i, v in enumerate(values))
+
+
+def places(values: Any) -> list[tuple[object, ...]]:
+    """The paths to all values, and to what they are in."""
+    parts: Any = ()
+    if isinstance(values, dict):
+        parts = values.items()
+    elif isinstance(values, tuple):
+        parts = enumerate(values)
+    return [(), *((key, *at) for key, value in parts for at in places(value))]
+
+
+def ends(session: LiveSession) -> list[object]:
+    while session.run(5):
+        pass
+    return [
+        (m.report().console, m.report().memory_sha256, m.engine.read_fpu()) for m in session.machines
+    ]
+
+
+def test_a_session_goes_on_where_it_was_saved(tmp_path: Path) -> None:
+    """Saved in the middle and opened again, it ends as the one that was never interrupted."""
+    path = str(tmp_path / "counter.ringscope")
+    with closing(opened()) as session:
+        session.go_to(61)
+        save(session, path)
+        assert is_saved(path)
+        expected = ends(session)
+    with closing(reopen(path)) as session:
+        assert [m.instructions for m in session.snapshot().machines] == [61, 61]
+        assert ends(session) == expected
+        assert session.snapshot().divergence is None
+
+
+def test_a_session_is_no_program(tmp_path: Path) -> None:
+    """Whoever compares the file of a session is told what it is, and its bytes are not run."""
+    path = tmp_path / "later.ringscope"
+    path.write_bytes(MAGIC + b"x")
+    with pytest.raises(InputError, match="a saved session, not a program"):
+        load_program(str(path))
+
+
+@pytest.mark.parametrize(
+    "damaged",
+    [
+        b"",
+        b"x",
+        MAGIC,
+        MAGIC + b"junk",
+        MAGIC + zlib.compress(b"junk"),
+        MAGIC + zlib.compress(pickle.dumps(1)),
+    ],
+)
+def test_a_damaged_file_is_refused(tmp_path: Path, damaged: bytes) -> None:
+    """Whatever is not a session is one sentence, never a traceback."""
+    path = tmp_path / "bad.ringscope"
+    path.write_bytes(damaged)
+    with pytest.raises(InputError, match="session"):
+        reopen(str(path))
+
+
+def test_a_file_cannot_run_code(tmp_path: Path) -> None:
+    """A pickle that names any function is refused unread; so is one that names a class of ours, whose
+    attributes a pickle could change for good."""
+
+    class Evil:
+        def __reduce__(self) -> tuple[object, tuple[str]]:
+            return (eval, ("1/0",))
+
+    for value in (Evil(), SavedSession):
+        with pytest.raises(InputError, match="no place in a session"):
+            reopen(rewrite(tmp_path / "evil.ringscope", value))
+
+
+def test_typed_text_comes_once(tmp_path: Path) -> None:
+    """What had been typed by then is in the machine: it does not come again when that instruction does.
+    What was still to come, since the user had gone back before it, comes."""
+    path = str(tmp_path / "typed.ringscope")
+    with closing(opened(TYPING)) as session:
+        session.go_to(61)
+        session.key("a")
+        save(session, path)
+        session.go_to(400)
+        (expected,) = consoles(session)
+        assert len(expected) == 2
+        session.go_to(30)
+        save(session, f"{path}.back")
+    for name, places in ((path, (400, 61, 400)), (f"{path}.back", (400, 30, 400))):
+        with closing(reopen(name)) as session:
+            for place in places:
+                session.go_to(place)
+            assert consoles(session) == {expected}
+
+
+def test_the_past_begins_where_it_was_saved(tmp_path: Path) -> None:
+    """Whoever wants to go further back is told so, and the machines stay where they are."""
+    path = str(tmp_path / "counter.ringscope")
+    with closing(opened()) as session:
+        session.go_to(61)
+        save(session, path)
+    with closing(reopen(path)) as session:
+        session.go_to(70)
+        with pytest.raises(InputError, match="begins at instruction 61"):
+            session.go_to(60)
+        assert session.here == 70
+        session.go_to(61)
+        session.step()
+        assert session.snapshot().divergence is None
+
+
+def test_a_session_on_the_way_is_saved_at_one_instruction(tmp_path: Path) -> None:
+    """A way back that is cut short leaves its machines apart; in the file they stand together."""
+    path = str(tmp_path / "spin.ringscope")
+    with closing(opened(SPIN)) as session:
+        session.run(60, steps=12_000)
+        assert not session.seek(7_777, 0.0)
+        session.machines[0].step()
+        save(session, path)
+    with closing(reopen(path)) as session:
+        assert len({m.instructions for m in session.snapshot().machines}) == 1
+        session.step()
+        assert session.snapshot().divergence is None
+
+
+def test_a_free_session_stays_uncounted(tmp_path: Path) -> None:
+    """What the CPU has run by itself has no count, before and after."""
+    require("trap:native")
+    path = str(tmp_path / "free.ringscope")
+    with closing(opened(SPIN, Options(cores=("trap:native",), ram=4 << 20))) as session:
+        session.run_free(0.02)
+        before = session.snapshot().machines[0]
+        save(session, path)
+    with closing(reopen(path)) as session:
+        after = session.snapshot().machines[0]
+        assert session.mode == "free"
+        assert before.instructions is after.instructions is None
+        assert (before.notes, before.registers) == (after.notes, after.registers)
+
+
+def test_a_disk_is_never_written_to(tmp_path: Path) -> None:
+    """Neither by opening a file that says so nor by the guest afterwards; what the guest had written
+    it still finds."""
+    disk, path = tmp_path / "disk.img", tmp_path / "disk.ringscope"
+    blank = bytes(4 * SECTOR)
+    disk.write_bytes(blank)
+    options = Options(cores=("interpreter",), ram=4 << 20, disk=str(disk), disk_write=True)
+    with closing(opened(WRITES_SECTOR_2, options)) as session:
+        values = content(session, path)
+        while not session.machines[0].console():
+            session.step()
+        assert disk.read_bytes()[2 * SECTOR : 3 * SECTOR] == b"w" * SECTOR
+        save(session, str(path))
+    disk.write_bytes(blank)
+    with closing(reopen(str(path))) as session:
+        (machine,) = session.machines
+        assert machine.board.disk is not None
+        assert machine.board.disk.read(2, 1) == b"w" * SECTOR
+        assert disk.read_bytes() == blank
+    evil = put(values, (*BOARD, 5), lambda _: {0: b"e" * SECTOR})
+    with closing(reopen(rewrite(path, evil))) as session:
+        while "d" not in session.machines[0].console():
+            session.step()
+        session.go_to(3)
+        session.restart()
+        session.go_to(300)
+    assert disk.read_bytes() == blank
+
+
+# Where things stand in a file: SavedSession, SavedMachine, MachineState, VirtualCpu, BoardState
+PROGRAM, OPTION, MACHINES = (0,), (1,), (4,)
+STATE, RAM = (4, 0, 1), (4, 0, 2)
+CPU, BOARD = (*STATE, 0), (*STATE, 2)
+DEVICES = (*BOARD, 6)
+
+
+@pytest.mark.parametrize(
+    ("at", "new"),
+    [
+        (STATE, 5),
+        (MACHINES, 5),
+        (MACHINES, ()),
+        ((*MACHINES, 0, 0), "interpretor"),
+        ((*MACHINES, 0, 0), "trap:portable"),
+        (RAM, b"short"),
+        (RAM, "x"),
+        ((*OPTION, 4), 3 << 30),
+        ((*OPTION, 4), "x"),
+        ((*OPTION, 5), 5),
+        ((*CPU, 0), ("x",) * 16),
+        ((*CPU, 0), (1, 2, 3)),
+        ((*CPU, 0), (1 << 64,) * 16),
+        ((*CPU, 1), -1),
+        ((*CPU, 3), ()),
+        ((*STATE, 1), b"too short"),
+        ((*BOARD, 2), ("never", None)),
+        ((*BOARD, 4), (b"", True)),
+        ((*BOARD, 5), {0: b"no sector"}),
+        (DEVICES, ()),
+        ((*DEVICES, 0), {"read": 5}),
+        ((*DEVICES, 0, "base"), 0x1234),
+        ((*DEVICES, 2, "counters"), ((2, 3, False, 0, 0, None, False, b"", None),) * 3),
+        ((*DEVICES, 5, "strokes"), ((("no such key", True),),)),
+        ((*DEVICES, 6, "status"), 0x58),
+        ((2,), "exactly"),
+        ((3,), 5),
+        ((3,), ((1, "text"),)),
+        ((*PROGRAM, 3), ()),
+        ((*PROGRAM, 3), ((1 << 40, b"", 5),)),
+        ((*PROGRAM, 3), ((-8, b"12345678", 8),)),
+        ((*PROGRAM, 3), ((1 << 20, b"12345678", 7),)),
+    ],
+    ids=str,
+)
+def test_a_changed_file_is_refused(tmp_path: Path, at: tuple[object, ...], new: object) -> None:
+    """Whatever stands where something else should, is one sentence that names the file."""
+    path = tmp_path / "changed.ringscope"
+    with closing(opened()) as session:
+        values = content(session, path)
+    with pytest.raises(InputError, match=r"changed\.ringscope: a damaged session: [^\n]+$"):
+        reopen(rewrite(path, put(values, at, lambda _: new)))
+
+
+def test_ram_is_not_taken_before_it_is_believed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file that speaks of more RAM than it holds is refused before any machine is made."""
+    path = tmp_path / "large.ringscope"
+    with closing(opened()) as session:
+        values = content(session, path)
+
+    def never(*arguments: object) -> None:
+        raise AssertionError("a machine was made")
+
+    monkeypatch.setattr("cores.debugging.saved_session.LiveSession", never)
+    with pytest.raises(InputError, match="RAM is not as large"):
+        reopen(rewrite(path, put(values, (*OPTION, 4), lambda _: 512 << 20)))
+
+
+def test_any_change_is_refused_or_runs(tmp_path: Path) -> None:
+    """Values changed at random: what opens can be stepped, run, looked at and saved again."""
+    path = tmp_path / "changed.ringscope"
+    random = Random(11)
+    with closing(opened(TYPING)) as session:
+        session.key("ab")
+        session.go_to(30)
+        values = content(session, path)
+    wrong = (None, 5, -1, 1 << 63, 1 << 70, "x", b"x" * 513, (), (1, 2), {1: 2}, True, 1.5)
+    everywhere, refused = places(values), 0
+    for _ in range(60):
+        at = random.choice(everywhere)
+        new = random.choice((*wrong, random.getrandbits(64), random.getrandbits(8)))
+        try:
+            session = reopen(rewrite(path, put(values, at, lambda _, new=new: new)))
+        except InputError:
+            refused += 1
+            continue
+        with closing(session):
+            session.run(5, steps=60)
+            session.snapshot()
+            save(session, str(path))
+    assert refused > 20
+
+
+def test_every_state_is_as_it_was_in_the_file(tmp_path: Path) -> None:
+    """Nothing is lost or changed by writing it and reading it."""
+    path = str(tmp_path / "whole.ringscope")
+    with closing(opened(TYPING)) as session:
+        session.go_to(61)
+        session.key("aB")
+        session.go_to(90)
+        before = [(m.save(), bytes(m.memory.view[: m.memory.size])) for m in session.machines]
+        save(session, path)
+    with closing(reopen(path)) as session:
+        after = [(m.save(), bytes(m.memory.view[: m.memory.size])) for m in session.machines]
+    assert plain(after) == plain(before)
+    assert after == before

@@ -1,0 +1,38 @@
+"""The CPU that a stepping thread is kept on, and let go of."""
+
+from __future__ import annotations
+
+import os
+from contextlib import closing
+
+import pytest
+
+from app.bench import guests
+from cores.engines.ptrace import cpu_affinity as placement
+from cores.engines.registry import availability
+from cores.lockstep.session import Options, start
+
+
+def test_held_and_released() -> None:
+    """A thread that is held may use one CPU; released, all that it might before."""
+    if not hasattr(os, "sched_setaffinity"):
+        pytest.skip("this host has no sched_setaffinity")
+    before = os.sched_getaffinity(0)
+    placement.hold(min(before))
+    assert os.sched_getaffinity(0) == {min(before)}
+    assert placement.cpus() == before
+    placement.release()
+    placement.release()
+    assert os.sched_getaffinity(0) == before
+
+
+def test_a_session_leaves_no_trace() -> None:
+    """After a machine has been stepped, run and closed its thread may run anywhere again."""
+    here = availability("trap:native")
+    if not here.available:
+        pytest.skip(f"trap:native: {here.reason}")
+    before = os.sched_getaffinity(0)
+    with closing(start(guests.speak(9), "trap:native", Options())) as machine:
+        machine.step()
+        machine.run_free(1)
+    assert os.sched_getaffinity(0) == before

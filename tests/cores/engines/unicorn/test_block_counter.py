@@ -1,0 +1,72 @@
+"""Free runs of the interpreter count the same, in machine code or asking Python at each block."""
+
+from __future__ import annotations
+
+import random
+from contextlib import closing
+
+import pytest
+
+from app.bench import guests
+from cores.engines.unicorn import block_counter as unicorn_count
+from cores.lockstep.session import Options, start
+from cores.machine.report import Stop
+from cores.programs.program import LOAD_ADDRESS, Program, Segment
+
+
+@pytest.fixture(params=["machine code", "Python"])
+def counter(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both ways to count blocks."""
+    if request.param == "Python":
+        monkeypatch.setattr(unicorn_count, "_executable", lambda code: None)
+
+
+def program(code: bytes) -> Program:
+    return Program("test", "flat", LOAD_ADDRESS, (Segment(LOAD_ADDRESS, code, len(code)),), "")
+
+
+def outcome(guest: Program, *, free: bool) -> tuple[Stop | None, int, tuple[int, ...]]:
+    with closing(start(guest, "interpreter", Options())) as machine:
+        if free:
+            machine.run_free(20)
+        else:
+            machine.vmm.budget = 20_000
+            while machine.stop is None:
+                machine.step()
+        return machine.stop, machine.vmm.instructions, machine.cpu.state()
+
+
+@pytest.mark.usefixtures("counter")
+def test_a_loop_of_many_turns_is_counted_exactly() -> None:
+    """One more than the blocks of half a million turns add up to is one too many."""
+    stop, instructions, _ = outcome(guests.compute(500_000), free=True)
+    assert (stop, instructions) == (Stop.EXIT, 5 * 500_000 + 2)
+
+
+@pytest.mark.usefixtures("counter")
+@pytest.mark.parametrize("seed", range(12))
+def test_code_that_changes_itself(seed: int) -> None:
+    """Stores into the code behind, before and under themselves, REP among them: counts and registers
+    are those of single steps."""
+    rng = random.Random(seed)
+    body = b""
+    for _ in range(rng.randrange(3, 14)):
+        body += (
+            b"\xc6\x05" + rng.randrange(-7, 24).to_bytes(4, "little", signed=True) + b"\x90",
+            bytes.fromhex("4883c007"),  # add rax, 7
+            bytes.fromhex("b905000000 488dbc2400ffffff f3aa"),  # ecx = 5, rdi = rsp - 256: rep stosb
+            bytes.fromhex("a801 7403 48ffc3"),  # test al, 1; jz over; inc rbx
+            b"\x48\xc7\xc5" + rng.randbytes(4),  # mov rbp, ...
+        )[rng.randrange(5)] + bytes.fromhex("90" * 7)
+    again = (-(len(body) + 9)).to_bytes(4, "little", signed=True)
+    code = b"\x49\xc7\xc7\x06\0\0\0" + body + b"\x49\xff\xcf" + b"\x0f\x85" + again + b"\xe6\xf4"
+    exact, free = outcome(program(code), free=False), outcome(program(code), free=True)
+    assert exact[0] is not Stop.BUDGET
+    assert free == exact
+
+
+@pytest.mark.usefixtures("counter")
+def test_a_store_that_overwrites_itself_goes_on() -> None:
+    """`mov byte [rip - 7], 0x90` ends, though its translation is thrown away each time it runs."""
+    code = bytes.fromhex("c605f9ffffff90 e6f4")
+    assert outcome(program(code), free=True)[:2] == (Stop.EXIT, 2)

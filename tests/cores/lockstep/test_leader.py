@@ -1,0 +1,350 @@
+"""Lead and follow: few stops in place of many steps, and the same verdicts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import closing
+
+import pytest
+from machine_lab import DATA, EXIT, RAM, TRAPS, needs_assembler, program, require
+
+from cores.lockstep import follower as follow
+from cores.lockstep import leader as lead
+from cores.lockstep.leader import Lead
+from cores.lockstep.session import Options, Session
+from cores.machine.machine import Machine
+from cores.machine.report import CoreReport, Divergence, Stop
+from cores.x86.registers import RSI
+
+pytestmark = needs_assembler
+
+TURNS = 10_000
+LOOP = f"""
+    mov rbx, {DATA}
+    mov ecx, {TURNS}
+1:  add rax, rcx
+    mov [rbx + 64], rax
+    dec ecx
+    jnz 1b
+"""
+LOOPED = 2 + 4 * TURNS
+FAR = 0x70000
+NEAR = 0x40000
+
+
+@pytest.fixture(params=["trap:native", "trap:portable", "kvm"])
+def follower(request: pytest.FixtureRequest) -> str:
+    """A core that runs here."""
+    core: str = request.param
+    require(core)
+    return core
+
+
+def unspoilt(machine: Machine) -> None:
+    """Leave it as it is."""
+
+
+def compared(
+    source: str, follower: str, *, budget: int | None = None,
+    spoil: Callable[[Machine], None] = unspoilt,
+) -> tuple[Divergence | None, list[CoreReport]]:  # fmt: skip
+    """The interpreter and a follower, which is spoilt before it begins, compared to the end."""
+    options = Options(cores=("interpreter", follower), budget=budget, ram=RAM)
+    with closing(Session(program(source), options)) as session:
+        spoil(session.machines[-1])
+        session.run_to_end()
+        return session.divergence, [machine.report() for machine in session.machines]
+
+
+def test_a_loop_is_led(follower: str, led: list[int]) -> None:
+    """All of a long loop but its warm-up is one stretch, and counted to the instruction."""
+    divergence, reports = compared(LOOP + "out 0xe9, al\n" + EXIT, follower)
+    assert divergence is None
+    assert [r.instructions for r in reports] == [LOOPED + 3] * 2
+    assert max(led) > 0.9 * LOOPED
+    assert reports[0].memory_sha256 == reports[1].memory_sha256
+
+
+def test_it_stops_at_the_budget(follower: str, led: list[int]) -> None:
+    """A breakpoint passed many times: all machines stop at the same turn of the loop."""
+    divergence, reports = compared(LOOP + EXIT, follower, budget=3_003)
+    assert divergence is None
+    assert led
+    assert [(r.stop, r.instructions) for r in reports] == [(Stop.BUDGET, 3_003)] * 2
+    assert reports[0].registers == reports[1].registers
+
+
+FIBONACCI = """
+    mov edi, 20
+fib:
+    cmp edi, 2
+    jb leaf
+    push rdi
+    dec edi
+    call fib
+    pop rdi
+    push rax
+    sub edi, 2
+    call fib
+    pop rcx
+    add eax, ecx
+    ret
+leaf:
+    mov eax, edi
+    ret
+"""
+COUNT_IN_MEMORY = f"""
+1:  inc dword ptr [{DATA}]
+    cmp dword ptr [{DATA}], 0
+    jne 1b
+"""
+
+
+@pytest.mark.parametrize("source", [FIBONACCI, COUNT_IN_MEMORY], ids=["recursion", "counter"])
+def test_registers_alone_do_not_tell(source: str, follower: str, led: list[int]) -> None:
+    """Where only memory tells one pass from another, machines that met too early are led again."""
+    divergence, reports = compared(source, follower, budget=12_002)
+    assert divergence is None
+    assert led
+    assert [r.instructions for r in reports] == [12_002] * 2
+    assert reports[0].registers == reports[1].registers
+    assert reports[0].memory_sha256 == reports[1].memory_sha256
+
+
+OWN_TABLES = """
+    mov qword ptr [0x20000], 0x21003
+    mov qword ptr [0x21000], 0x22003
+    mov qword ptr [0x22000], 0x23003
+    mov edi, 0x23000
+    mov eax, 3
+1:  mov [rdi], rax
+    add eax, 0x1000
+    add edi, 8
+    cmp edi, 0x24000
+    jne 1b
+    mov eax, 0x20000
+    mov cr3, rax
+"""
+
+
+def test_accessed_bits_do_not_tell(follower: str, led: list[int]) -> None:
+    """Page tables that differ in A and D bits alone are not what tells one pass from another."""
+    divergence, reports = compared(OWN_TABLES + COUNT_IN_MEMORY, follower, budget=12_002)
+    assert divergence is None
+    assert led[-1] > 7_000  # the last stretch has arrived: nothing was stepped in its place
+    assert reports[0].memory_sha256 == reports[1].memory_sha256
+
+
+@pytest.mark.parametrize("follower", ["trap:native", "kvm"], indirect=True)  # who do not count
+def test_a_page_misleads_once(follower: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A page that can never be equal, taken for what tells two passes apart, costs one stretch."""
+    monkeypatch.setattr(lead, "PATIENCE_NS", 100_000_000)
+    monkeypatch.setattr(follow, "PASS_NS", 10_000)
+    misled = []
+    go = Lead._go
+
+    def spoiling(self: Lead, limit: int) -> None:
+        misled.append(NEAR in self._telling)
+        self.machines[-1].memory.view[NEAR] = 1
+        go(self, limit)
+
+    monkeypatch.setattr(Lead, "_go", spoiling)
+    divergence, _ = compared(COUNT_IN_MEMORY, follower, budget=6_002)
+    assert divergence is None
+    assert sum(misled) == 1
+
+
+@pytest.mark.parametrize("follower", TRAPS, indirect=True)
+def test_ring_3_is_led(follower: str, led: list[int]) -> None:
+    """Where the kernel's pages are not the guest's to fetch from, Unicorn must not look them up."""
+    source = f"""
+        or qword ptr [0x12000], 4
+        or qword ptr [0x13000], 4
+        or qword ptr [0x14000], 4
+        or qword ptr [0x15808], 4
+        mov rax, cr3
+        mov cr3, rax
+        lea rax, [rip + user]
+        push 0x2b
+        push {DATA}
+        push 2
+        push 0x33
+        push rax
+        iretq
+        .balign 4096
+    user:
+        {LOOP.replace(f"{DATA}", "0x101800")}
+        hlt
+    """
+    divergence, reports = compared(source, follower, budget=9_000)
+    assert divergence is None
+    assert led == [7_000]
+    assert reports[0].registers == reports[1].registers
+
+
+def test_a_timer_is_on_time(follower: str, led: list[int]) -> None:
+    """An interrupt comes before the same instruction as when every step is compared."""
+    source = f"""
+        lidt [rip + idtr]
+        mov al, 0x11
+        out 0x20, al
+        mov al, 0x20
+        out 0x21, al
+        mov al, 4
+        out 0x21, al
+        mov al, 1
+        out 0x21, al
+        mov al, 0xfe
+        out 0x21, al
+        mov al, 0x34
+        out 0x43, al
+        mov al, 0x80
+        out 0x40, al
+        out 0x40, al
+        lea rax, [rip + tick]
+        lea rdi, [rip + idt + 0x200]
+        mov [rdi], ax
+        mov word ptr [rdi + 2], 0x10
+        mov word ptr [rdi + 4], 0x8e00
+        shr rax, 16
+        mov [rdi + 6], ax
+        sti
+        {LOOP}
+        {EXIT}
+    tick:
+        push rax
+        mov al, 0x20
+        out 0x20, al
+        pop rax
+        iretq
+    idtr: .word 0x3ff
+        .quad idt
+        .balign 16
+    idt: .space 1024
+    """
+    divergence, reports = compared(source, follower)
+    assert divergence is None
+    assert len(led) > 1
+    assert reports[0].instructions == reports[1].instructions
+    assert reports[0].stop is Stop.EXIT
+
+
+def test_what_differs_at_an_exit_is_named(follower: str, led: list[int]) -> None:
+    """A device that answers otherwise on one machine: the IN that asked it, after a long stretch."""
+
+    def spoil(machine: Machine) -> None:
+        machine.board.read = lambda port, size: 7  # type: ignore[method-assign]
+
+    divergence, _ = compared(LOOP + "in al, 0x80\n" + EXIT, follower, spoil=spoil)
+    assert led
+    assert divergence is not None
+    assert (divergence.instruction, divergence.asm) == (LOOPED, "in al, 0x80")
+    assert divergence.differs == ("rax",)
+
+
+def test_what_differs_in_a_stretch_is_named(follower: str, led: list[int]) -> None:
+    """A byte of RAM that is another's on one machine: the load that first sees it, by stepping."""
+
+    def spoil(machine: Machine) -> None:
+        machine.memory.view[DATA] = 1
+
+    load = "mov edx, [rbx]\nmov rsi, rdx\n"
+    divergence, _ = compared(LOOP + load + EXIT, follower, spoil=spoil)
+    assert divergence is not None
+    assert divergence.instruction == LOOPED
+    assert divergence.asm == "mov edx, dword ptr [rbx]"
+
+
+def test_what_nothing_reads_is_found_at_the_end(follower: str) -> None:
+    """Such a byte in a page that nothing touches: all of RAM is compared, and its address said."""
+
+    def spoil(machine: Machine) -> None:
+        machine.memory.view[FAR] = 1
+
+    divergence, _ = compared(LOOP + EXIT, follower, spoil=spoil)
+    assert divergence is not None
+    assert divergence.asm is None
+    assert divergence.differs == (f"mem:{FAR:#x}",)
+
+
+def test_a_device_in_memory_is_stepped(follower: str) -> None:
+    """Stores to the screen in the middle of a long run: counted, and the screens are equal."""
+    source = LOOP + "mov byte ptr [0xb8000], 'S'\nmov ecx, 9000\n2: loop 2b\n" + EXIT
+    divergence, reports = compared(source, follower)
+    assert divergence is None
+    assert reports[0].screen == reports[1].screen
+    assert reports[0].device_accesses == reports[1].device_accesses == 2
+
+
+@pytest.fixture
+def stepped(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Instructions completed before each step that a session has made."""
+    made: list[int] = []
+    step = Session.step
+
+    def noted(session: Session) -> None:
+        made.append(session.machines[0].vmm.instructions)
+        step(session)
+
+    monkeypatch.setattr(Session, "step", noted)
+    return made
+
+
+def test_trouble_is_come_near_to(follower: str, stepped: list[int]) -> None:
+    """After a long way to something that has to be stepped, few steps are made in front of it."""
+    source = LOOP + "mov byte ptr [0xb8000], 'S'\n" + LOOP + EXIT
+    divergence, reports = compared(source, follower)
+    assert divergence is None
+    assert reports[0].instructions == 2 * LOOPED + 3
+    assert LOOPED in stepped
+    before = [n for n in stepped if lead.WARM_UP <= n < LOOPED]
+    assert len(before) < lead.FEW
+    assert len(stepped) < lead.WARM_UP + lead.FEW + 2 * lead.AFTER_TROUBLE
+
+
+def test_what_is_taken_back_is_not_counted(follower: str, led: list[int]) -> None:
+    """Stretches that were gone back from are not among those reported."""
+    options = Options(cores=("interpreter", follower), ram=RAM, budget=12_002)
+    with closing(Session(program(FIBONACCI), options)) as session:
+        session.run_to_end()
+        assert session.divergence is None
+        assert len(led) >= session.stretches > 0
+        assert 0 < session.led <= 12_002 - lead.WARM_UP
+
+
+@pytest.mark.parametrize("distance", [300, 30_000])
+def test_a_step_names_what_differs_far_away(follower: str, distance: int, led: list[int]) -> None:
+    """A register that comes to differ within a stretch, each time that the follower gets there."""
+    at = lead.WARM_UP + distance
+    options = Options(cores=("interpreter", follower), ram=RAM)
+    with closing(Session(program(LOOP + EXIT), options)) as session:
+        machine = session.machines[-1]
+        vmm, step, follow = machine.vmm, machine.step, Lead._follow
+
+        def spoilt() -> None:
+            step()
+            if vmm.instructions == at:
+                machine.cpu.gpr[RSI] = 7
+
+        def spoiling(self: Lead, follower: Machine, leader: Machine, done: int) -> None:
+            follow(self, follower, leader, done)
+            if vmm.instructions - done < at <= vmm.instructions:
+                machine.cpu.gpr[RSI] = 7
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(machine, "step", spoilt)
+            patch.setattr(Lead, "_follow", spoiling)
+            session.run_to_end()
+        assert session.divergence is not None
+        assert session.divergence.instruction == at - 1
+        assert session.divergence.differs == ("rsi",)
+
+
+def test_no_more_is_copied_than_can_be_afforded(led: list[int]) -> None:
+    """With a lot of RAM everything is stepped."""
+    require("trap:portable")
+    options = Options(cores=("interpreter", "trap:portable"), ram=256 << 20, budget=4_000)
+    with closing(Session(program(LOOP + EXIT, 256 << 20), options)) as session:
+        session.run_to_end()
+        assert session.divergence is None
+    assert not led

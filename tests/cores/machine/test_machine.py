@@ -1,0 +1,140 @@
+"""A machine as a whole: its state saved and restored, its memory hashed, its report."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from machine_lab import CORES, DATA, EXIT, RAM, booted, needs_assembler, program, run
+
+from cores.engines.registry import availability
+from cores.engines.scripted import ScriptedEngine
+from cores.errors import EngineError, UnavailableError
+from cores.machine.machine import Machine
+from cores.machine.report import Stop
+from cores.pc.ram import Ram
+
+pytestmark = needs_assembler
+
+COUNTING = (
+    f"""
+turn:
+    inc rbx
+    mov [{DATA} + rbx * 8], rbx
+    mov al, 'x'
+    out 0xe9, al
+    cmp rbx, 40
+    jb turn
+"""
+    + EXIT
+)
+
+
+@pytest.mark.parametrize("core", CORES)
+def test_save_and_restore(core: str) -> None:
+    """Back to a saved state, with RAM put back, the same future comes again."""
+    with booted(core, COUNTING) as machine:
+        run(machine, 50)
+        state, ram = machine.save(), bytes(machine.memory.view)
+        run(machine)
+        end = machine.report()
+        assert end.stop is Stop.EXIT
+        machine.memory.view[:] = ram
+        machine.restore(state)
+        assert (machine.vmm.instructions, machine.stop) == (50, None)
+        again = run(machine).report()
+        assert again.registers == end.registers
+        assert (again.console, again.memory_sha256) == (end.console, end.memory_sha256)
+        assert (again.instructions, again.exits, again.device_accesses) == (
+            end.instructions, end.exits, end.device_accesses,
+        )  # fmt: skip
+
+
+def test_cores_report_alike() -> None:
+    """Instructions, console, registers and memory are one for all cores; names and exits differ."""
+    reports = []
+    for core in CORES:
+        if availability(core).available:
+            with booted(core, COUNTING) as machine:
+                reports.append(run(machine).report())
+    alike = {(r.stop, r.instructions, r.console, r.memory_sha256, r.device_accesses) for r in reports}
+    assert len(alike) == 1
+    assert len({r.core for r in reports}) == len(reports)
+
+
+def test_memory_image() -> None:
+    """The hole is left out, and the A and D bits of page tables are masked, elsewhere not."""
+    with booted("interpreter", EXIT) as machine:
+        assert len(machine.memory_image()) == machine.memory.size - 0x20000
+        before = bytes(machine.memory_image())
+        machine.memory.view[0x15100] ^= 0x60  # an entry of the boot page table
+        assert machine.memory_image() == before
+        machine.memory.view[DATA] ^= 0x60
+        assert machine.memory_image() != before
+
+
+@pytest.mark.parametrize("core", CORES)
+def test_closing_twice(core: str) -> None:
+    """No harm, whether it ever ran or not."""
+    with booted(core, EXIT) as machine:
+        machine.step()
+        machine.close()
+        machine.close()
+
+
+def test_unbacked_memory_is_noted() -> None:
+    """The user is told of an address with nothing behind it."""
+    source = "mov qword ptr [0x14080], 0x40000083\nmov eax, [0x2000000]\n" + EXIT
+    with booted("interpreter", source) as machine:
+        assert any("0x40000000" in note for note in run(machine).notes())
+
+
+class Held:
+    """RAM and engines that are not released yet."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.open: list[object] = []
+        for kind in (Ram, ScriptedEngine):
+            self._watch(monkeypatch, kind)
+
+    def _watch(self, monkeypatch: pytest.MonkeyPatch, kind: Any) -> None:
+        makes, closes = kind.__init__, kind.close
+
+        def made(this: object, *arguments: object) -> None:
+            makes(this, *arguments)
+            self.open.append(this)
+
+        def closed(this: object) -> None:
+            closes(this)
+            self.open.remove(this)
+
+        monkeypatch.setattr(kind, "__init__", made)
+        monkeypatch.setattr(kind, "close", closed)
+
+
+@pytest.mark.parametrize("part", ["Ram", "PhysicalMemory", "Board", "boot", "Vmm"])
+def test_what_cannot_be_made_leaves_nothing(part: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whichever part fails: RAM is given back, and the engine closed before it."""
+    held = Held(monkeypatch)
+
+    def fails(*arguments: object, **named: object) -> None:
+        raise UnavailableError("not here")
+
+    monkeypatch.setattr(f"cores.machine.machine.{part}", fails)
+    with pytest.raises(UnavailableError):
+        Machine(program("nop"), ScriptedEngine(), ram=RAM)
+    assert held.open == []
+
+
+def test_an_engine_that_fails_at_the_end_keeps_no_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """RAM is given back whatever the engine says as it is closed."""
+    held = Held(monkeypatch)
+    machine = Machine(program("nop"), ScriptedEngine(), ram=RAM)
+
+    def fails() -> None:
+        raise EngineError("it is gone already")
+
+    monkeypatch.setattr(machine.engine, "close", fails)
+    with pytest.raises(EngineError):
+        machine.close()
+    assert held.open == [machine.engine]

@@ -1,0 +1,272 @@
+"""The board as a whole: time, interrupts, input, and states that can be gone back to."""
+
+from __future__ import annotations
+
+import pickle
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cores.debugging.plain_values import plain, shaped
+from cores.machine.report import Stop
+from cores.pc.devices.board import Board
+from cores.pc.devices.pit import tick_of
+from cores.pc.devices.storage.disk import Disk
+from cores.pc.physical_memory import PhysicalMemory
+from cores.pc.ram import MIB, Ram
+from cores.x86.faults import Unsupported
+
+
+def start_pics(board: Board, master: int, slave: int = 0xFF) -> None:
+    """Both PICs at 0x20 and 0x28, with these masks."""
+    for port, base, cascade, mask in ((0x20, 0x20, 4, master), (0xA0, 0x28, 2, slave)):
+        board.write(port, 1, 0x11)
+        for value in (base, cascade, 1, mask):
+            board.write(port + 1, 1, value)
+
+
+def test_masked_clocks_wake_nobody(board: Board) -> None:
+    """At boot everything is masked: no deadline, no event, so HLT is for ever."""
+    assert board.next_event() is None
+    assert board.deadline > 1 << 60
+
+
+def test_timer_interrupt(board: Board) -> None:
+    """HLT's jump to the timer's tick brings its vector; while it is served nothing else comes."""
+    start_pics(board, 0xFE)
+    for port, value in ((0x43, 0x34), (0x40, 0x9C), (0x40, 0x2E)):
+        board.write(port, 1, value)
+    event = board.next_event()
+    assert event == board.deadline == tick_of(11932)
+    board.advance(event - 1)
+    assert not board.interrupt_pending
+    board.advance(event)
+    assert board.interrupt_pending
+    assert board.next_event() == event
+    assert board.acknowledge() == 0x20
+    assert not board.interrupt_pending
+    assert board.next_event() is None, "in service: no further tick can interrupt"
+    board.write(0x20, 1, 0x20)
+    assert board.next_event() == tick_of(2 * 11932)
+
+
+def test_masked_ticks_are_remembered(board: Board) -> None:
+    """A beat that passed while its line was masked is a request when the mask goes."""
+    start_pics(board, 0xFF)
+    board.advance(200_000)
+    assert board.read(0x20, 1) & 1
+    board.write(0x21, 1, 0xFE)
+    assert board.interrupt_pending
+
+
+def test_clock_interrupt(board: Board) -> None:
+    """The CMOS clock's update interrupt comes as IRQ 8."""
+    start_pics(board, 0xFB, 0xFE)
+    board.write(0x70, 1, 0x0B)
+    board.write(0x71, 1, 0x12)
+    assert board.next_event() == 1_000_000
+    board.advance(1_000_000)
+    assert board.acknowledge() == 0x28
+
+
+def test_accesses_see_the_present(board: Board) -> None:
+    """A counter read shows the time that the board was last told."""
+    board.advance(1000)
+    board.write(0x43, 1, 0x00)
+    assert board.read_string(0x40, 1, 2) == (65536 - 1193).to_bytes(2, "little")
+
+
+def test_input_goes_both_ways(memory: PhysicalMemory) -> None:
+    """The whole text reaches the keyboard and the UART, each at its reader's pace."""
+    board = Board(memory, input=b"ab")
+    assert board.read_string(0x3F8, 1, 2) == b"ab"
+    assert board.read_string(0x60, 1, 4) == bytes((0x1E, 0x9E, 0x30, 0xB0))
+    assert not board.read(0x3FD, 1) & 1
+    assert not board.read(0x64, 1) & 1
+
+
+def test_input_interrupts_after_initialisation(memory: PhysicalMemory) -> None:
+    """Text given at the start still interrupts a guest that sets up its PICs later."""
+    board = Board(memory, input=b"a")
+    start_pics(board, 0xFD)
+    seen = []
+    while board.interrupt_pending:
+        assert board.acknowledge() == 0x21
+        seen.append(board.read(0x60, 1))
+        board.write(0x20, 1, 0x20)
+    assert seen == [0x1E, 0x9E]
+
+
+def test_keys_of_the_interface(board: Board) -> None:
+    """Named keys and characters; the serial line gets what a terminal would send."""
+    for key in ("up", "enter", "A", "f1", "no such key", "é"):
+        board.press(key)
+    assert board.read_string(0x60, 1, 6) == bytes((0xE0, 0x48, 0xE0, 0xC8, 0x1C, 0x9C))
+    assert board.read_string(0x3F8, 1, 6) == b"\x1b[A\rA\xe9"
+
+
+def test_going_back(disk_board: Board, memory: PhysicalMemory) -> None:
+    """Every device's state is in the saved one, and it can be written to a file."""
+    board = disk_board
+    start_pics(board, 0x00, 0x00)
+    board.type_text(b"hello")
+    before = board.save()
+    board.advance(3_000_000)
+    board.write_string(0xE9, 1, b"text")
+    memory.write(0xB8000, b"X")
+    board.read_string(0x60, 1, 3)
+    for port, value in ((0x1F6, 0xE0), (0x1F2, 1), (0x1F7, 0x30)):
+        board.write(port, 1, value)
+    board.write_string(0x1F0, 2, b"w" * 512)
+    board.write(0x77, 1, 0)
+    board.write(0xF4, 1, 3)
+    after = board.save()
+    assert after != before
+    board.restore(pickle.loads(pickle.dumps(before)))
+    assert board.save() == before
+    assert board.screen() is None
+    assert board.console == b""
+    assert board.stop is None
+    board.restore(after)
+    assert board.save() == after
+    assert board.console == b"text"
+
+
+def test_saving_shares(disk_board: Board, memory: PhysicalMemory) -> None:
+    """States in a row share screen, console and overlay as long as these do not change."""
+    memory.write(0xB8000, b"X")
+    disk_board.write(0xE9, 1, 65)
+    one, two = disk_board.save(), disk_board.save()
+    assert one.screen[0] is two.screen[0]
+    assert one.console is two.console
+    assert one.disk is two.disk
+
+
+PORTS = [
+    *range(0x20, 0x22), *range(0xA0, 0xA2), *range(0x40, 0x44), 0x60, 0x64, 0x70, 0x71, 0xE9, 0xF4,
+    *range(0x1F0, 0x1F8), 0x3F6, *range(0x3F8, 0x400), 0x5E0, 0x5E4, 0x604, 0x80, 0xFFFF,
+]  # fmt: skip
+"""Every port of the platform, and two without device."""
+
+BYTES = st.one_of(
+    st.integers(0, 255), st.sampled_from([0x11, 0x20, 0x34, 0x36, 0x30, 0xEC, 0xC4, 0xC6])
+)
+SIZES, COUNTS = st.sampled_from([1, 2, 4]), st.integers(0, 300)
+TRAFFIC = st.lists(
+    st.one_of(
+        st.tuples(st.just("read"), st.sampled_from(PORTS), SIZES),
+        st.tuples(st.just("write"), st.sampled_from(PORTS), st.sampled_from([1, 1, 2, 4]), BYTES),
+        st.tuples(st.just("ins"), st.sampled_from(PORTS), SIZES, COUNTS),
+        st.tuples(st.just("outs"), st.sampled_from(PORTS), SIZES, COUNTS),
+        st.tuples(st.just("clock"), st.integers(0, 2_000_000)),
+        st.tuples(st.just("acknowledge")),
+        st.tuples(st.just("sleep")),
+        st.tuples(st.just("type"), st.binary(max_size=4)),
+        st.tuples(st.just("screen"), st.integers(0xB7FFC, 0xB9004), st.binary(max_size=8)),
+    ),
+    max_size=60,
+)  # fmt: skip
+
+
+def play(board: Board, memory: PhysicalMemory, traffic: list[Any]) -> list[object]:
+    """Do it, and say all that a guest could have seen."""
+    seen: list[object] = []
+    for action, *details in traffic:
+        match action:
+            case "read":
+                seen.append(board.read(*details))
+            case "write":
+                board.write(*details)
+            case "ins":
+                seen.append(board.read_string(*details))
+            case "outs":
+                port, size, count = details
+                board.write_string(port, size, (bytes(range(256)) * 5)[: count * size])
+            case "clock":
+                board.advance(board.now + details[0])
+            case "acknowledge":
+                seen.append(board.acknowledge())
+            case "sleep":
+                event = board.next_event()
+                if event is not None:
+                    board.advance(max(event, board.now))
+                    assert board.interrupt_pending, "the foretold event must interrupt"
+            case "type":
+                board.type_text(details[0])
+            case "screen":
+                memory.write(*details)
+                seen.append(memory.read(details[0], 4))
+        seen.append((board.interrupt_pending, board.next_event(), board.stop))
+    return [*seen, bytes(board.console), board.screen(), board.accesses]
+
+
+@pytest.fixture(scope="module")
+def shared_image(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small disk image for many examples."""
+    path = tmp_path_factory.mktemp("disk") / "disk.img"
+    path.write_bytes(bytes(range(256)) * 33)
+    return path
+
+
+@settings(max_examples=150, deadline=None)
+@given(before=TRAFFIC, after=TRAFFIC, with_disk=st.booleans())
+def test_any_traffic_and_back(
+    shared_image: Path, before: list[Any], after: list[Any], with_disk: bool
+) -> None:
+    """No traffic raises, foretold events come true, and a restored state, in the same board or by way
+    of a file in another, behaves as it did the first time."""
+    ram, second = Ram(2 * MIB), Ram(2 * MIB)
+    disks = [Disk(str(shared_image)) if with_disk else None for _ in range(2)]
+    memory, other_memory = PhysicalMemory(ram), PhysicalMemory(second)
+    board, other = Board(memory, disk=disks[0]), Board(other_memory, disk=disks[1])
+    try:
+        play(board, memory, before)
+        state = board.save()
+        contents = ram.contents()
+        first = play(board, memory, after)
+        last = board.save()
+
+        memory.view[: ram.size] = contents
+        board.restore(state)
+        assert board.save() == state
+        assert play(board, memory, after) == first
+        assert board.save() == last
+        assert board.is_lawful()
+
+        other_memory.view[: second.size] = contents
+        devices = tuple(map(shaped, other.shapes(), plain(state.devices)))
+        assert devices == state.devices
+        other.restore(replace(state, devices=devices))
+        assert other.is_lawful()
+        assert play(other, other_memory, after) == first
+    finally:
+        for disk in disks:
+            if disk:
+                disk.close()
+        ram.close()
+        second.close()
+
+
+def test_only_one_value_switches_off(board: Board) -> None:
+    """The power port obeys a 16-bit write of 0x2000 and nothing else."""
+    for value in (0, 1, 0x1000, 0x2001, 0x3400, 0xFFFF):
+        board.write(0x604, 2, value)
+    board.write(0x604, 1, 0x20)
+    assert board.stop is None
+    board.write(0x604, 2, 0x2000)
+    assert board.stop is not None
+    assert board.stop.stop is Stop.POWEROFF
+
+
+def test_the_console_has_an_end(board: Board) -> None:
+    """64 MiB are kept; the guest that writes a byte more is stopped, by string and by byte."""
+    block = bytes(MIB)
+    for _ in range(64):
+        board.write_string(0xE9, 1, block)
+    for write in (lambda: board.write(0xE9, 1, 0), lambda: board.write_string(0xE9, 1, b"\0")):
+        with pytest.raises(Unsupported, match="64 MiB"):
+            write()

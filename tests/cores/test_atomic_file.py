@@ -1,0 +1,121 @@
+"""What was in a file stays there until all of what replaces it is on the disk."""
+
+from __future__ import annotations
+
+import os
+import resource
+import secrets
+from errno import EACCES, EBUSY, EPERM, EROFS, EXDEV
+from pathlib import Path
+from typing import BinaryIO, cast
+
+import pytest
+
+from cores import atomic_file as files
+from cores.atomic_file import replacing
+
+
+def test_it_takes_the_place(tmp_path: Path) -> None:
+    """The new content, the old permissions; a link still leads there."""
+    old, link = tmp_path / "old", tmp_path / "link"
+    old.write_bytes(b"before")
+    old.chmod(0o640)
+    link.symlink_to(old.name)
+    with replacing(link) as file:
+        file.write(b"after")
+        assert old.read_bytes() == b"before"
+    assert old.read_bytes() == b"after"
+    assert old.stat().st_mode & 0o777 == 0o640
+    assert link.is_symlink()
+    assert sorted(os.listdir(tmp_path)) == ["link", "old"]
+
+
+def test_no_room(tmp_path: Path) -> None:
+    """The old content is still there, and nothing else."""
+    path, room = tmp_path / "file", resource.getrlimit(resource.RLIMIT_FSIZE)
+    path.write_bytes(b"before")
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, room[1]))
+    try:
+        with pytest.raises(OSError, match="too large"), replacing(path) as file:
+            file.write(bytes(1000))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, room)
+    assert path.read_bytes() == b"before"
+    assert os.listdir(tmp_path) == ["file"]
+
+
+def test_a_device_stays_a_device() -> None:
+    """It is written, not replaced by a file of its name."""
+    with pytest.raises(OSError, match="No space left"), replacing("/dev/full") as file:
+        file.write(b"anything")
+    assert Path("/dev/full").is_char_device()
+
+
+def test_a_long_name(tmp_path: Path) -> None:
+    """What is beside it for a while has a name of its own, whatever the length of this one."""
+    path = tmp_path / ("n" * 255)
+    for content in (b"before", b"after"):
+        with replacing(path) as file:
+            file.write(content)
+        assert path.read_bytes() == content
+    assert os.listdir(tmp_path) == [path.name]
+
+
+def test_a_link_in_the_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Somebody guessed the name of what is beside it: the link is not followed, and stays."""
+    monkeypatch.setattr(secrets, "token_hex", lambda _: "guessed")
+    victim, link, path = tmp_path / "victim", tmp_path / ".guessed", tmp_path / "file"
+    victim.write_bytes(b"precious")
+    link.symlink_to(victim)
+    with pytest.raises(FileExistsError), replacing(path):
+        pass
+    assert victim.read_bytes() == b"precious"
+    assert link.is_symlink()
+    assert not path.exists()
+
+
+@pytest.mark.parametrize("error", [EACCES, EROFS])
+def test_a_closed_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: int) -> None:
+    """Nothing can be put beside a file that can be written itself: then it is."""
+    path = tmp_path / "file"
+    path.write_bytes(b"before, and longer")
+
+    def closed(name: str, mode: str) -> BinaryIO:  # root may write anywhere
+        if "x" in mode:
+            raise OSError(error, os.strerror(error))
+        return cast(BinaryIO, open(name, mode))
+
+    monkeypatch.setattr(files, "open", closed, raising=False)
+    with replacing(path) as file:
+        file.write(b"after")
+    assert path.read_bytes() == b"after"
+    assert os.listdir(tmp_path) == ["file"]
+
+
+@pytest.mark.parametrize("error", [EBUSY, EPERM, EXDEV])
+def test_a_mount_in_the_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: int) -> None:
+    """A file that something is mounted on cannot be replaced, but it can be written."""
+    path = tmp_path / "file"
+    path.write_bytes(b"before, and longer")
+    path.chmod(0o640)
+
+    def busy(*_: str) -> None:
+        raise OSError(error, os.strerror(error))
+
+    monkeypatch.setattr(os, "replace", busy)
+    with replacing(path) as file:
+        file.write(b"after")
+    assert path.read_bytes() == b"after"
+    assert path.stat().st_mode & 0o777 == 0o640
+    assert os.listdir(tmp_path) == ["file"]
+
+
+def test_a_new_file_is_like_any_other(tmp_path: Path) -> None:
+    """Its permissions are those that the user's umask leaves."""
+    before = os.umask(0o022)
+    try:
+        with replacing(tmp_path / "file"):
+            pass
+    finally:
+        os.umask(before)
+    assert (tmp_path / "file").stat().st_mode & 0o777 == 0o644

@@ -1,0 +1,154 @@
+"""A live session that hurries: led to where steps would have come, its past as dense as ever."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import closing
+
+import pytest
+from machine_lab import EXIT, needs_assembler, program, require
+
+from cores.debugging.live_session import LiveSession
+from cores.lockstep.leader import Lead
+from cores.lockstep.session import Options
+from cores.time_travel import fast_forward
+from cores.x86.isa.instruction import Reason
+
+pytestmark = needs_assembler
+
+LOOP = """
+    mov ecx, {turns}
+1:  add rax, rcx
+    mov [0x50000], rax
+    dec ecx
+    jnz 1b
+"""
+AT_OUT = 2 * (1 + 4 * 4_000) + 2
+SOURCE = LOOP.format(turns=4_000) * 2 + "mov al, 65\nmov dl, al\nout 0xe9, al\nin al, 0x64\n" + EXIT
+
+
+@pytest.fixture(params=["trap:native", "trap:portable", "kvm"])
+def session(request: pytest.FixtureRequest) -> Iterator[LiveSession]:
+    """The interpreter and a core that runs here."""
+    require(request.param)
+    options = Options(cores=("interpreter", request.param), ram=2 << 20)
+    with closing(LiveSession(program(SOURCE), options)) as live:
+        yield live
+
+
+def run(live: LiveSession) -> None:
+    """To the end."""
+    while live.run(0.5):
+        assert live.snapshot().divergence is None
+
+
+def states(live: LiveSession) -> list[tuple[int, ...]]:
+    return [machine.cpu.state() for machine in live.machines]
+
+
+def test_it_comes_where_steps_come(session: LiveSession, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same registers, counts and exits, at the end and in the middle, as without leading."""
+    run(session)
+    ends = states(session), [machine.vmm.trace.by_reason for machine in session.machines]
+    session.go_to(20_001)
+    middle = states(session)
+    monkeypatch.setattr(Lead, "may_lead", lambda machines: False)
+    session.restart()
+    session.go_to(20_001)
+    assert states(session) == middle
+    run(session)
+    assert (states(session), [machine.vmm.trace.by_reason for machine in session.machines]) == ends
+
+
+def test_it_hurries(session: LiveSession, led: list[int]) -> None:
+    """Most of a long way is led, and a checkpoint is due every 5,000 instructions all the same."""
+    session.go_to(AT_OUT)
+    assert sum(led) > 0.8 * AT_OUT
+    assert max(led) <= fast_forward.INTERVAL
+    assert [machine.vmm.instructions for machine in session.machines] == [AT_OUT] * 2
+
+
+def test_the_next_exit_is_not_passed(session: LiveSession) -> None:
+    """Far away, and all machines stand behind it and nothing else."""
+    while not session.next_exit(Reason.IO):
+        pass
+    assert [machine.vmm.instructions for machine in session.machines] == [AT_OUT + 1] * 2
+    assert all(machine.board.console == b"A" for machine in session.machines)
+
+
+def test_what_was_typed_comes_at_its_time(session: LiveSession) -> None:
+    """A key struck in the middle of a long way, gone back before, and led past again."""
+    session.go_to(15_000)
+    session.key("a")
+    run(session)
+    after = states(session)
+    session.go_to(3_000)
+    run(session)
+    assert states(session) == after
+
+
+def test_going_back_is_exact(session: LiveSession) -> None:
+    """Every instruction that was led past can be had again, one before the other."""
+    session.go_to(AT_OUT)
+    session.step_back()
+    before = states(session)
+    session.step_back()
+    session.step()
+    assert states(session) == before
+
+
+def test_ram_is_compared(session: LiveSession, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A byte that differs after a stretch is noticed: that way is gone again, by steps."""
+    spoilt = lambda: session.machines[1].memory.view[0x70000]  # noqa: E731
+    go = Lead._go
+
+    def spoil(self: Lead, limit: int) -> None:
+        go(self, limit)
+        if session.machines[1].vmm.instructions < 8_000:
+            session.machines[1].memory.view[0x70000] = 1
+
+    monkeypatch.setattr(Lead, "_go", spoil)
+    run(session)
+    assert spoilt() == 0
+    assert session.machines[0].memory_image() == session.machines[1].memory_image()
+
+
+def test_ram_is_compared_at_the_end(session: LiveSession, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What differs in RAM alone when all have ended is a divergence here, too."""
+    monkeypatch.setattr(Lead, "may_lead", lambda machines: False)
+    session.go_to(AT_OUT)
+    session.machines[1].memory.view[0x70000] = 1
+    while session.run(0.5):
+        pass
+    divergence = session.snapshot().divergence
+    assert divergence is not None
+    assert "mem:0x70000" in divergence.differs
+
+
+def test_a_step_doubts_what_was_led(led: list[int]) -> None:
+    """An undefined flag that differs is stored in a stretch, and read by a step before RAM has been
+    compared: no divergence, for no step has made it. The step has been made all the same."""
+    require("trap:native")
+    source = (
+        LOOP.format(turns=1_000)
+        + "mov eax, 0x80000001\nshl eax, 4\nseto [0x60000]\nxor eax, eax\n"
+        + LOOP.format(turns=100)
+        + "mov bl, [0x60000]\n"
+        + EXIT
+    )
+    options = Options(cores=("interpreter", "trap:native"), ram=2 << 20)
+    with closing(LiveSession(program(source), options)) as live:
+        there = 4_001 + 4 + 401
+        live.go_to(there)
+        assert sum(led) > 1_000
+        live.step()
+        assert live.snapshot().divergence is None
+        assert [machine.vmm.instructions for machine in live.machines] == [there + 1] * 2
+
+
+def test_nothing_is_noted_for_nobody() -> None:
+    """Stores are noted where they are compared: not for one machine, nor where all run freely."""
+    for names in (("interpreter",), ("interpreter", "trap:portable")):
+        with closing(LiveSession(program("1: jmp 1b"), Options(cores=names, ram=2 << 20))) as live:
+            live.run_free(0.01)
+            assert live.machines[0].memory.writes is None

@@ -1,0 +1,235 @@
+"""The patched twin: what stands in it, what is decoded when, and what becomes of changed code."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import pytest
+from machine_lab import EXIT, booted, needs_assembler, program
+
+from cores.machine.report import Stop
+from cores.pc.physical_memory import PhysicalMemory
+from cores.pc.platform import boot
+from cores.pc.ram import Ram
+from cores.vmm.patching.patcher import HLT, SHARE_AFTER, Patcher
+from cores.x86.isa.instruction import Reason
+from cores.x86.mmu.paging import PAGE, Mmu
+from cores.x86.registers import Cr0
+from cores.x86.virtual_cpu import VirtualCpu
+
+pytestmark = needs_assembler
+
+CODE = 0x100000
+
+
+@dataclass
+class Twin:
+    """RAM with a program, and its patcher."""
+
+    patcher: Patcher
+    memory: PhysicalMemory
+    cpu: VirtualCpu
+
+    def bytes(self, offset: int, length: int) -> bytes:
+        return bytes(self.patcher.twin[CODE + offset : CODE + offset + length])
+
+
+@pytest.fixture(params=[True, False], ids=["hidden", "readable"])
+def hidden(request: pytest.FixtureRequest) -> bool:
+    """Can the guest not read its twin (protection keys), or can it?"""
+    return bool(request.param)
+
+
+@pytest.fixture
+def rams() -> Iterator[list[Ram]]:
+    made: list[Ram] = []
+    yield made
+    for ram in made:
+        ram.close()
+
+
+def twin_of(source: str, rams: list[Ram], *, hidden: bool) -> Twin:
+    ram = Ram(2 << 20)
+    memory, cpu = PhysicalMemory(ram), VirtualCpu()
+    rams.append(ram)
+    boot(program(source), memory, cpu)
+    patcher = Patcher(memoryview(bytearray(2 << 20)), memory, Mmu(memory, cpu), cpu, hidden=hidden)
+    return Twin(patcher, memory, cpu)
+
+
+def test_what_stands_in_the_twin(hidden: bool, rams: list[Ram]) -> None:
+    """Harmless instructions stand there themselves, sensitive ones as HLT, privileged ones as they are;
+    what is not known yet is HLT where it can be hidden, else the guest's own bytes."""
+    twin = twin_of("nop\nin al, 0xe9\nnop\npushfq\nmov eax, 1\n", rams, hidden=hidden)
+    assert twin.patcher.discover(CODE)
+    assert twin.bytes(0, 3) == b"\x90\xe4\xe9"
+    behind = twin.memory.view[CODE + 3 : CODE + 9]
+    assert twin.bytes(3, 6) == (bytes([HLT]) * 6 if hidden else bytes(behind))
+    assert twin.patcher.discover(CODE + 3)
+    assert twin.bytes(3, 2) == bytes([0x90, HLT])
+    assert not twin.patcher.discover(CODE)
+
+
+def test_direct_branches_are_followed(hidden: bool, rams: list[Ram]) -> None:
+    """Both ways of a condition, calls and jumps, are decoded at once."""
+    source = "test al, al\njz there\npushfq\nthere: jmp far_away\nud2\nfar_away: sgdt [rdi]\n"
+    twin = twin_of(source, rams, hidden=hidden)
+    twin.patcher.discover(CODE)
+    assert twin.bytes(4, 1) == bytes([HLT])
+    assert twin.bytes(9, 1) == bytes([HLT])  # far_away
+
+
+def test_indirect_branches(hidden: bool, rams: list[Ram]) -> None:
+    """Nobody knows where they lead: where no HLT waits there, they are patched themselves."""
+    for branch in ("call rax", "jmp [rax]"):
+        twin = twin_of(branch, rams, hidden=hidden)
+        twin.patcher.discover(CODE)
+        assert (twin.bytes(0, 1)[0] == HLT) is not hidden
+
+
+@pytest.mark.parametrize(
+    ("code", "caught"),
+    [
+        ("push rbx\npush rbp\nmov [rsp - 8], rdi\npop rbp\npop rbx", False),
+        ("push rbp\nmov rbp, rsp\nsub rsp, 32\nmov [rsp + 8], edi\nleave", False),
+        ("sub rsp, 24\nmov [rsp], edi\nadd rsp, 24", False),
+        ("push rbx\nmov rsp, rbp\npop rbp", False),
+        ("push rbx\nlea rsp, [rbp - 8]\npop rbx\npop rbp", False),
+        ("push rax", True),
+        ("pop rax\npush rax", True),
+        ("add qword ptr [rsp], 3", True),
+        ("mov [rdi], rsp\nmov rsp, [rsi]\npop rbp\npop rbx", True),
+        ("xchg rsp, rax\npop rbx", True),
+    ],
+)
+def test_returns_that_are_jumps(code: str, caught: bool, rams: list[Ram]) -> None:
+    """A RET to what the code itself put on the stack is an indirect branch; a function's is not."""
+    twin = twin_of(f"{code}\nret\n", rams, hidden=False)
+    twin.patcher.discover(CODE)
+    starts = twin.patcher.pages[CODE].starts
+    at = next(offset for offset, insn in starts.items() if insn.mnemonic == "ret")
+    assert (twin.bytes(at, 1)[0] == HLT) is caught
+
+
+def test_an_instruction_across_pages(hidden: bool, rams: list[Ram]) -> None:
+    """Both halves are in the twin, each in its page."""
+    twin = twin_of(f".space {PAGE - 2}, 0x90\nmov eax, 0x11223344\npushfq\n", rams, hidden=hidden)
+    twin.patcher.discover(CODE + PAGE - 3)
+    assert twin.bytes(PAGE - 2, 5) == b"\xb8\x44\x33\x22\x11"
+
+
+def test_overlapping_code(rams: list[Ram]) -> None:
+    """Code inside an instruction: the sensitive one is patched, and so is the one around it."""
+    twin = twin_of(".byte 0xb8, 0x9c, 0x90, 0x90, 0xeb\n.byte 0xfb\n", rams, hidden=True)
+    twin.patcher.discover(CODE)
+    assert twin.bytes(0, 1) == b"\xb8"
+    twin.patcher.discover(CODE + 1)
+    assert twin.bytes(0, 2) == bytes([HLT, HLT])
+
+
+def test_no_instruction_inside_another(hidden: bool, rams: list[Ram]) -> None:
+    """What the platform has not, SERIALIZE say, stays patched when one around it is found."""
+    twin = twin_of(".byte 0xb8, 0x0f, 0x01, 0xe8, 0x90\nud2\n", rams, hidden=hidden)
+    twin.patcher.discover(CODE + 1)
+    twin.patcher.discover(CODE)
+    assert twin.bytes(0, 2) == bytes([HLT, HLT])
+
+
+def test_patches_in_a_chain_across_pages(hidden: bool, rams: list[Ram]) -> None:
+    """Each MOV holds the beginning of the next one, the last a PUSHF: all have to trap, if many."""
+    count = PAGE
+    twin = twin_of(
+        f".rept {count}\n.byte 0xb8, 0x90, 0x90\n.endr\npushfq\nnop\nret\n", rams, hidden=hidden
+    )
+    for n in range(count + 1):
+        twin.patcher.discover(CODE + 3 * n)
+    assert twin.bytes(0, 3 * count)[::3] == bytes([HLT]) * count
+
+
+def test_written_code_is_forgotten(hidden: bool, rams: list[Ram]) -> None:
+    """A store to known code begins the page anew; a store beside it changes nothing."""
+    twin = twin_of("nop\nnop\nret\n.space 64, 0xcc\n", rams, hidden=hidden)
+    twin.patcher.discover(CODE)
+    assert not twin.patcher.written(CODE + 40, 4)
+    assert twin.bytes(0, 3) == b"\x90\x90\xc3"
+    twin.memory.view[CODE + 1] = 0x9C
+    assert twin.patcher.written(CODE + 1, 1)
+    assert twin.patcher.discover(CODE)
+    assert twin.bytes(0, 2) == bytes([0x90, HLT])
+
+
+def test_disabled_floating_point_is_patched(hidden: bool, rams: list[Ram]) -> None:
+    """CR0.TS set: SSE must trap, in code already known too; cleared: it runs again."""
+    twin = twin_of("pxor xmm0, xmm0\nud2\n", rams, hidden=hidden)
+    twin.patcher.discover(CODE)
+    assert twin.bytes(0, 1) == b"\x66"
+    twin.cpu.cr0 |= Cr0.TS
+    twin.patcher.control_changed()
+    assert twin.bytes(0, 1) == bytes([HLT])
+    twin.cpu.cr0 &= ~Cr0.TS
+    twin.patcher.control_changed()
+    assert twin.bytes(0, 1) == b"\x66"
+
+
+def test_a_mixed_page_becomes_shared(rams: list[Ram]) -> None:
+    """After enough data accesses code and data lie in one page: stores go both ways, patches stay."""
+    twin = twin_of("nop\npushfq\nnop\nret\n.space 64\n", rams, hidden=True)
+    patcher = twin.patcher
+    patcher.discover(CODE)
+    patcher.discover(CODE + 2)
+    page = patcher.pages[CODE]
+    assert [patcher.touch(page) for _ in range(SHARE_AFTER)] == [False] * (SHARE_AFTER - 1) + [True]
+    assert twin.bytes(0, 2) == bytes([0x90, HLT])
+    patcher.twin[CODE + 40] = 7  # the guest stores
+    patcher.left()
+    assert twin.memory.view[CODE + 40] == 7
+    assert bytes(twin.memory.view[CODE : CODE + 2]) == b"\x90\x9c"
+    twin.memory.view[CODE + 50] = 8  # the VMM stores
+    patcher.enter()
+    assert twin.bytes(50, 1) == b"\x08"
+    patcher.twin[CODE + 2] = 0x9C  # the guest changes its code
+    patcher.left()
+    assert twin.memory.view[CODE + 2] == 0x9C
+    assert twin.bytes(2, 1) == bytes([HLT])
+
+
+def test_free_mode_scans_and_catches() -> None:
+    """On the real CPU: code is decoded before it runs, and what would run unseen is emulated."""
+    with booted("trap:native", "mov eax, cs\nsmsw rbx\nstr cx\n" + EXIT) as machine:
+        machine.run_free(30)
+        reasons = machine.vmm.trace.by_reason
+        assert machine.stop is Stop.EXIT
+        assert machine.cpu.gpr[3] == machine.cpu.cr0
+        assert machine.cpu.gpr[1] & 0xFFFF == 0x40
+        assert reasons[Reason.SEGMENT] == reasons[Reason.CR] == reasons[Reason.DESCRIPTOR] == 1
+
+
+def test_self_modifying_code_in_free_mode() -> None:
+    """On the real CPU: an instruction made sensitive by the guest itself is caught, each time."""
+    source = (
+        """
+    mov ecx, 10
+turn:
+    mov byte ptr [rip + changing], 0x90
+    call changing
+    mov dword ptr [rip + changing], 0xc3c88c66      # mov ax, cs; ret
+    call changing
+    movzx eax, ax
+    add rbx, rax
+    loop turn
+"""
+        + EXIT
+        + "changing: nop\nret\nnop\nnop\n"
+    )
+    with booted("trap:native", source) as machine:
+        machine.run_free(30)
+        assert machine.stop is Stop.EXIT
+        assert machine.cpu.gpr[3] == 10 * 0x10
+
+
+def test_the_guests_memory_is_never_patched() -> None:
+    """RAM, as the comparison and the VMM see it, holds the guest's own bytes."""
+    with booted("trap:native", "pushfq\npop rax\n" + EXIT) as machine:
+        machine.run_free(30)
+        assert machine.memory.view[CODE] == 0x9C

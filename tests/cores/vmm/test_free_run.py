@@ -1,0 +1,241 @@
+"""Free running: slices of time, the alarm, interrupts, sleep, and what is counted."""
+
+from __future__ import annotations
+
+import threading
+from time import perf_counter_ns
+
+import pytest
+from machine_lab import CORES, DATA, EXIT, TRAPS, booted, needs_assembler
+
+from cores.debugging.edits import MemoryPoke
+from cores.engines.base import DeprivilegedEngine
+from cores.engines.ptrace.process import VcpuProcess
+from cores.machine.report import Stop
+from cores.vmm import free_run as freerun
+from cores.vmm.faults.page_faults import HiddenFaults
+from cores.vmm.free_run import Alarm
+from cores.vmm.patching import patcher as patch
+
+pytestmark = needs_assembler
+
+SPIN = "turn: inc rbx\njmp turn\n"
+LONG = 30.0
+"""Seconds that no test waits for: it ends by something else, or fails by its time limit."""
+
+
+@pytest.mark.parametrize("core", CORES)
+def test_slices(core: str) -> None:
+    """A spinning guest gives the machine back when its time is over, and goes on where it was."""
+    with booted(core, SPIN) as machine:
+        machine.run_free(0.02)
+        first = machine.cpu.gpr[3]
+        machine.run_free(0.02)
+        assert machine.stop is None
+        assert machine.cpu.gpr[3] > first > 0
+
+
+@pytest.mark.parametrize("core", CORES)
+def test_time_stands_still_between_slices(core: str) -> None:
+    """Virtual time passes while the guest runs, and only then."""
+    with booted(core, SPIN) as machine:
+        machine.run_free(0.02)
+        before = machine.vmm.ticks
+        pause = threading.Event()
+        pause.wait(0.05)
+        machine.run_free(0.0)
+        assert machine.vmm.ticks == before
+
+
+@pytest.fixture
+def uninterrupted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No engine comes back by itself: not after a burst, nor by the vCPU process's timer."""
+    demand = VcpuProcess._demand
+
+    def without_timer(self: VcpuProcess, name: str, number: int, *arguments: int) -> None:
+        if name != "setitimer":
+            demand(self, name, number, *arguments)
+
+    monkeypatch.setattr(freerun, "BURST", 1 << 60)
+    monkeypatch.setattr(VcpuProcess, "_demand", without_timer)
+
+
+@pytest.mark.parametrize("core", CORES)
+@pytest.mark.usefixtures("uninterrupted")
+def test_interrupt_from_another_thread(core: str) -> None:
+    """The engine's one call for other threads: the run comes back, and the runner lets it go on."""
+    with booted(core, SPIN) as machine:
+        returned = []
+        run = machine.engine.run
+
+        def watched(*args: object) -> object:
+            exit = run(*args)  # type: ignore[arg-type]
+            returned.append(exit)
+            if len(returned) > 2:
+                machine.vmm.stop = Stop.BUDGET
+            return exit
+
+        machine.engine.run = watched  # type: ignore[method-assign,assignment]
+        stop = threading.Event()
+
+        def interrupt() -> None:
+            while not stop.wait(0.002):
+                machine.engine.interrupt()
+
+        other = threading.Thread(target=interrupt)
+        other.start()
+        machine.run_free(LONG)
+        stop.set()
+        other.join()
+        assert len(returned) > 2
+
+
+@pytest.mark.parametrize("core", CORES)
+def test_ends_in_free_mode(core: str) -> None:
+    """An exit write ends it at once; a HLT that nothing can end halts it."""
+    with booted(core, "mov al, 7\nout 0xf4, al\n" + SPIN) as machine:
+        machine.run_free(LONG)
+        assert (machine.stop, machine.vmm.exit_status) == (Stop.EXIT, 7)
+    for sleep in ("cli\nhlt\n", "sti\nhlt\n"):
+        with booted(core, sleep) as machine:
+            machine.run_free(LONG)
+            assert machine.stop is Stop.HALTED
+
+
+@pytest.mark.parametrize("core", CORES)
+def test_a_fault_without_handlers(core: str) -> None:
+    """Shuts the machine down, and no exception comes through."""
+    with booted(core, "ud2\n") as machine:
+        machine.run_free(LONG)
+        assert machine.stop is Stop.SHUTDOWN
+
+
+def test_the_interpreter_counts() -> None:
+    """Unicorn's free runs have exact counts, REP and all; so has the portable trap core."""
+    source = (
+        f"mov ecx, 1000\nturn: inc rbx\nloop turn\nmov edi, {DATA}\nmov ecx, 50\nrep stosb\n" + EXIT
+    )
+    for core in ("interpreter", "trap:portable"):
+        with booted(core, source) as machine:
+            machine.run_free(LONG)
+            assert machine.report().instructions == 1 + 2 * 1000 + 3 + 2
+
+
+@pytest.mark.parametrize("core", ["trap:native", "kvm"])
+def test_real_cpus_do_not_count(core: str) -> None:
+    """Where the CPU ran on its own the number is None, and not a guess."""
+    with booted(core, "nop\n" + EXIT) as machine:
+        machine.run_free(LONG)
+        assert machine.report().instructions is None
+
+
+@pytest.mark.parametrize("core", TRAPS)
+def test_pure_lets_them_pass(core: str) -> None:
+    """With --pure nothing catches them: the guest's kernel reads the selectors and flags of ring 3."""
+    source = "mov ebx, cs\npushfq\npop rcx\nstr edx\n" + EXIT
+    with booted(core, source, pure=True) as machine:
+        machine.run_free(LONG)
+        assert machine.stop is Stop.EXIT
+        assert machine.cpu.gpr[3] == 0x33
+        assert machine.cpu.gpr[1] & 0x200
+        assert "segment" not in machine.vmm.trace.by_reason
+
+
+@pytest.mark.parametrize("core", TRAPS)
+def test_silent_instructions_are_caught(core: str) -> None:
+    """Full speed or not, the guest sees its own CS and flags."""
+    with booted(core, "mov eax, cs\npushfq\npop rbx\nsti\npushfq\npop rcx\ncli\n" + EXIT) as machine:
+        machine.run_free(LONG)
+        assert machine.stop is Stop.EXIT
+        assert machine.cpu.gpr[3] & 0x200 == 0
+        assert machine.cpu.gpr[1] & 0x200
+
+
+def test_the_alarm_rings() -> None:
+    """At its time it interrupts the engine; set to None it does not; a sooner time counts."""
+    rung = threading.Event()
+
+    class Bell:
+        def interrupt(self) -> None:
+            rung.set()
+
+    alarm = Alarm(Bell())  # type: ignore[arg-type]
+    try:
+        alarm.set(perf_counter_ns() + 10**12)
+        alarm.set(perf_counter_ns())
+        assert rung.wait(LONG)
+    finally:
+        alarm.close()
+
+
+def test_an_alarm_that_is_taken_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was set and taken back before its time does not ring; the next time does, and once."""
+    clock, rings, rung = [0], [], threading.Event()
+    monkeypatch.setattr(freerun, "perf_counter_ns", lambda: clock[0])
+
+    class Bell:
+        def interrupt(self) -> None:
+            rings.append(clock[0])
+            rung.set()
+
+    alarm = Alarm(Bell())  # type: ignore[arg-type]
+    try:
+        alarm.set(10)
+        alarm.set(None)
+        clock[0] = 20
+        alarm.set(30)
+        clock[0] = 30
+        assert rung.wait(LONG)
+    finally:
+        alarm.close()
+    assert rings == [30]
+
+
+@pytest.mark.parametrize("core", CORES)
+def test_code_that_is_poked_runs(core: str) -> None:
+    """A byte of code changed by the user is what runs from then on, patched or not."""
+    source = "turn: mov al, 65\nout 0xe9, al\nmov ecx, 1000\n1: loop 1b\njmp turn"
+    with booted(core, source) as machine:
+        machine.run_free(0.02)
+        MemoryPoke(0x100001, b"B").apply(machine)
+        del machine.board.console[:]
+        machine.run_free(0.02)
+        assert machine.board.console.endswith(b"B")
+
+
+def maze(pages: int) -> str:
+    """A chain of calls through so many pages, five times; in each are eight branches into others, never
+    taken, and one silent instruction: CLI has been executed, and PUSHF has to say so."""
+    source = "cli\nxor ebx, ebx\nmov ebp, 5\n1: call page0\ndec ebp\njnz 1b\n" + EXIT
+    for page in range(pages):
+        branches = "".join(f"jz at{(page + 2 + i) % pages}_{i}\n" for i in range(8))
+        targets = "".join(f"at{page}_{i}: nop\n" for i in range(8))
+        on = f"call page{page + 1}\n" if page + 1 < pages else ""
+        source += (
+            f".balign 4096\npage{page}: pushfq\npop rax\nbt eax, 9\ncmc\nadc ebx, 0\n"
+            f"xor eax, eax\ninc eax\n{branches}{on}ret\n{targets}ret\n"
+        )
+    return source
+
+
+@pytest.mark.parametrize("hides", [True, False], ids=["hidden", "readable"])
+def test_more_branches_than_can_be_known(hides: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where there are too many branch targets, code is found anew, again and again: what is known
+    stays bounded, and no silent instruction runs unseen."""
+    monkeypatch.setattr(patch, "MOST_TARGETS", 64)
+    begun = []
+    go_exact = HiddenFaults.go_exact
+
+    def counted(hidden: HiddenFaults) -> None:
+        begun.append(hidden.patcher)
+        go_exact(hidden)
+
+    monkeypatch.setattr(HiddenFaults, "go_exact", counted)
+    with booted("trap:native", maze(40)) as machine:
+        assert isinstance(machine.engine, DeprivilegedEngine)
+        machine.engine.hides_code &= hides
+        machine.run_free(LONG)
+        assert machine.stop is Stop.EXIT
+        assert machine.cpu.gpr[3] == 5 * 40
+        assert len(begun) > 5
+        assert all(p is not None and sum(map(len, p._targets.values())) <= 64 + 2 * 9 for p in begun)

@@ -1,0 +1,66 @@
+"""The table of sensitive instructions agrees with the decoder, and is found by what people type."""
+
+from __future__ import annotations
+
+import pytest
+
+from cores.x86.isa.decoder import decode
+from cores.x86.isa.instruction import Sensitivity
+from cores.x86.isa.sensitive import TABLE, Entry, explain, find, suggestions
+
+
+@pytest.mark.parametrize("entry", TABLE, ids=lambda e: e.name)
+def test_sample_is_what_the_entry_says(entry: Entry) -> None:
+    """What probe runs is an instance of the entry, whole and alone."""
+    insn = decode(entry.sample)
+    assert insn.code == entry.sample
+    if entry.forms:
+        assert (insn.sensitivity, insn.reason) == (entry.sensitivity, entry.reason)
+
+
+@pytest.mark.parametrize("entry", TABLE, ids=lambda e: e.name)
+def test_entries_explain_themselves(entry: Entry) -> None:
+    """Each entry says why, by which rule, and what every core does."""
+    assert entry.why.endswith(".")
+    assert entry.rule.endswith(".")
+    assert set(entry.cores) == {
+        "interpreter", "trap, exact", "trap, free", "trap, --pure", "kvm, exact", "kvm, free",
+    }  # fmt: skip
+    assert entry.privileged == (entry.sensitivity is Sensitivity.PRIVILEGED)
+    assert explain(entry.name) is entry
+
+
+def test_no_form_stands_twice() -> None:
+    """One instruction, one entry."""
+    forms = [form for entry in TABLE for form in entry.forms]
+    assert len(forms) == len(set(forms))
+
+
+def test_robin_and_irvine() -> None:
+    """Every name on the list of 2000 is in the table, and marked."""
+    listed = {form for entry in TABLE if entry.listed for form in entry.forms}
+    assert listed >= {
+        "sgdt", "sidt", "sldt", "smsw", "pushf", "popf", "lar", "lsl", "verr", "verw", "pop sreg",
+        "push sreg", "lcall", "ljmp", "int", "retf", "str", "mov r, sreg", "mov sreg, r",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("typed", "form"),
+    [("popfq", "popf"), ("mov cr3", "mov cr, r"), ("MOV  RAX,CR3", "mov r, cr"), ("in", "in"),
+     ("out dx, al", "out"), ("mov ds, ax", "mov sreg, r"), ("push fs", "push sreg"),
+     ("iretq", "iret"), ("rdtscp", "rdtscp"), ("vmlaunch", "vmlaunch"), ("int 0x80", "int"),
+     ("rep outsb", "outs"), ("jmp far", "ljmp"), ("mov dr7, rax", "mov dr, r")],
+)  # fmt: skip
+def test_explain_finds_what_people_type(typed: str, form: str) -> None:
+    """Mnemonics with suffixes, operands, prefixes and capitals lead to the same entry."""
+    assert explain(typed) is find(form) is not None
+
+
+def test_near_misses() -> None:
+    """A typing error gets suggestions; an ordinary instruction gets none that are wrong."""
+    assert explain("sgtd") is None
+    assert "sgdt" in suggestions("sgtd")
+    assert explain("mov rax, rbx") is None
+    assert explain("") is None
+    assert find("add") is None
