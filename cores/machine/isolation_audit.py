@@ -8,6 +8,7 @@ whose guest has anything is stopped: it must not run on.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from math import inf
 from time import perf_counter
 
 from cores.machine.machine import Machine
@@ -24,7 +25,7 @@ class Control:
     def __init__(self) -> None:
         self.audits: int | None = None
         self.escaped: tuple[str, ...] = ()
-        self._asked = 0.0
+        self._asked = -inf  # perf_counter() may count from the host's start, seconds ago
         self._ended = False
 
     def audit(self, machines: Iterable[Machine], ended: bool) -> None:

@@ -20,6 +20,7 @@ bridge, so that shadow fills differ. ``full``: slow.
 from __future__ import annotations
 
 import re
+import struct
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -46,7 +47,9 @@ HEADING = re.compile(r"^## (\S+)(?: \[(.*)\])?: (.*)$", re.MULTILINE)
 ERROR_CODES = frozenset({8, 10, 11, 12, 13, 14, 17})
 TRAPS = frozenset({1, 3, 4})
 DPL3 = frozenset({3, 4})
-REGISTERS = 88
+PRINTED = ("rax", "rbx", "rcx", "rdx", "rsi", "rdi", "rbp", "r8", "r9", "r10", "r11")
+"""The registers that kernel.s prints at the end, in this order."""
+REGISTERS = 8 * len(PRINTED)
 """Bytes of registers on the console, before the notes of the faults."""
 BUDGET = 20_000
 SECONDS = 5.0
@@ -84,9 +87,17 @@ class Outcome:
     device_accesses: int = 0
 
     @property
-    def told(self) -> tuple[Stop | None, int | None, bytes, str | None]:
-        """What free mode compares."""
-        return self.stop, self.status, self.console, self.screen
+    def told(self) -> dict[str, object]:
+        """What free mode compares, by name, so that a failing test names what differs."""
+        told: dict[str, object] = {"stop": self.stop, "exit status": self.status, "screen": self.screen}
+        if len(self.console) >= REGISTERS:
+            words = struct.unpack_from(f"<{len(PRINTED)}Q", self.console)
+            told |= {name: f"{word:#x}" for name, word in zip(PRINTED, words, strict=True)}
+            told["noted faults"] = noted_faults(self.console)
+            told["bytes of notes"] = self.console[REGISTERS:].hex(" ")
+        else:
+            told["console"] = self.console
+        return told
 
 
 # The guests
@@ -224,7 +235,7 @@ def lockstep(
             compared.leave([m for m in compared.machines if _left(m)])
             compared.after_step()
         compared.at_end()
-        assert compared.divergence is None, compared.divergence
+        assert compared.divergence is None
         return [_outcome(m) for m in machines if not _left(m)]
     finally:
         for machine in reversed(machines):

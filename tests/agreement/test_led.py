@@ -25,7 +25,7 @@ def compared(guest: str, names: list[str]) -> list[CoreReport]:
     options = replace(GUESTS[guest].run_options, cores=tuple(names), budget=BUDGET)
     with closing(Session(program(guest), options)) as session:
         session.run_to_end()
-        assert session.divergence is None, session.divergence
+        assert session.divergence is None
         return [machine.report() for machine in session.machines]
 
 

@@ -44,4 +44,4 @@ def test_free(name: str) -> None:
     outcomes = [o for o in ran if not (o.core == "kvm" and o.stop is Stop.ERROR)]
     assert outcomes[0].stop is guest.ends
     for outcome in outcomes[1:]:
-        assert outcome.told == outcomes[0].told, f"{outcome.core}: {noted_faults(outcome.console)}"
+        assert outcome.told == outcomes[0].told, f"{outcome.core} beside {outcomes[0].core}"
