@@ -30,6 +30,7 @@ import secrets
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import NamedTuple
 
 from cores.pc.physical_memory import PhysicalMemory
@@ -150,6 +151,21 @@ LACKING = Intercept(lacking=True)
 SHUTDOWN = Shutdown()
 
 
+class RingZero(StrEnum):
+    """How the guest's ring 0 is brought about; what the interface says of rings follows from it."""
+
+    SIMULATED = "simulated"
+    """Software executes every ring; the ring is a number in a data structure."""
+    DEPRIVILEGED = "deprivileged"
+    """The guest's kernel executes at ring 3; the VMM keeps the ring that the guest believes in."""
+    GUEST_MODE = "guest mode"
+    """The CPU executes it: VMX non-root operation (SDM vol. 3, 24), SVM guest mode (APM vol. 2, 15)."""
+    INTERPRETED = "interpreted"
+    """KVM without hardware support: the host's kernel interprets ring 0, the CPU executes ring 3."""
+    UNKNOWN = "unknown"
+    """KVM on a host that does not say which of the two it does."""
+
+
 @dataclass(frozen=True, slots=True)
 class Traits:
     """What an engine is and can do.
@@ -165,6 +181,8 @@ class Traits:
     intercepts: mnemonics that the engine does not execute as the platform demands; in exact mode
         the VMM completes them instead of stepping.
     registers: where the guest's registers live, for the pane's headline.
+    ring_zero: see ``RingZero``.
+    nested_paging: the CPU walks the guest's own page tables, then the host's; None: not known.
     """
 
     core: str
@@ -179,6 +197,8 @@ class Traits:
     delivers: bool = False
     intercepts: frozenset[str] = field(default_factory=frozenset)
     registers: str = ""
+    ring_zero: RingZero = RingZero.SIMULATED
+    nested_paging: bool | None = False
 
 
 class Engine(ABC):
@@ -268,6 +288,11 @@ class Engine(ABC):
     def caveat(self) -> str:
         """What is to be said beside this engine's results here, in a sentence; "" for nothing."""
         return ""
+
+    def kernel_exits(self) -> dict[str, int] | None:
+        """Counts that the host's kernel keeps for this guest ("exits", "pf_fixed", ...); None where
+        it keeps none."""
+        return None
 
     @abstractmethod
     def where(self) -> str:

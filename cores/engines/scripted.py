@@ -13,7 +13,16 @@ from cores.pc.physical_memory import PhysicalMemory
 from cores.x86.virtual_cpu import VirtualCpu
 
 from ..x86.registers import GPR_NAMES
-from .base import BUDGET_SPENT, INTERRUPTED, STEPPED, DeprivilegedEngine, Engine, Exit, Traits
+from .base import (
+    BUDGET_SPENT,
+    INTERRUPTED,
+    STEPPED,
+    DeprivilegedEngine,
+    Engine,
+    Exit,
+    RingZero,
+    Traits,
+)
 
 EMPTY_FPU = bytes(512)
 
@@ -118,7 +127,14 @@ class ScriptedTrapEngine(ScriptedEngine, DeprivilegedEngine):
 
     def __init__(self, script: Iterable[Turn] = ()) -> None:
         super().__init__(
-            script, Traits(core="scripted", label="plays a script", engine="script", deprivileged=True)
+            script,
+            Traits(
+                core="scripted",
+                label="plays a script",
+                engine="script",
+                deprivileged=True,
+                ring_zero=RingZero.DEPRIVILEGED,
+            ),
         )
         self.mappings: dict[tuple[int, int], tuple[int, int, bool, bool]] = {}
         self.unreachable = range(0)

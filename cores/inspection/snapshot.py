@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
+from cores.engines.base import RingZero
 from cores.machine.machine import Machine
 from cores.machine.report import CodeLine, MachineSnapshot
 from cores.programs.program import Program
@@ -70,14 +71,11 @@ def take(machine: Machine, changed: frozenset[str]) -> MachineSnapshot:
     vmm, traits, board = machine.vmm, machine.engine.traits, machine.board
     trace = vmm.trace
     next_insn = _at(machine, machine.cpu.rip)
-    if traits.native:
-        real_ring = 3 if traits.deprivileged else vmm.cpu.cpl
-    else:
-        real_ring = None
     return MachineSnapshot(
         core=traits.core, engine=traits.engine, label=traits.label, where=machine.engine.where(),
         registers=dict(zip(STATE_NAMES, machine.cpu.state(), strict=True)), changed=changed,
-        ring=machine.cpu.cpl, real_ring=real_ring, instructions=vmm.counted, exits=trace.exits,
+        ring=machine.cpu.cpl, real_ring=_real_ring(machine),
+        instructions=vmm.counted, exits=trace.exits,
         exits_by_reason={reason.value: n for reason, n in trace.by_reason.items() if n},
         device_accesses=board.accesses, bridged=trace.bridged, console=machine.console(),
         screen=board.screen(), stop=vmm.stop, reason=vmm.reason, exit_status=vmm.exit_status,
@@ -86,7 +84,25 @@ def take(machine: Machine, changed: frozenset[str]) -> MachineSnapshot:
         reads=_reads(next_insn) if next_insn else frozenset(),
         ns_by_reason={reason.value: n for reason, n in trace.ns_by_reason.items()},
         emulated=vmm.emulated, delivered=vmm.delivered,
+        ring_zero=traits.ring_zero, nested_paging=traits.nested_paging,
+        kernel_exits=machine.engine.kernel_exits(),
     )  # fmt: skip
+
+
+def _real_ring(machine: Machine) -> int | None:
+    """The ring of this CPU, or of its guest mode, that executes the guest now; None: software does."""
+    traits, ring = machine.engine.traits, machine.cpu.cpl
+    if not traits.native:
+        return None
+    match traits.ring_zero:
+        case RingZero.DEPRIVILEGED:
+            return 3
+        case RingZero.GUEST_MODE:
+            return ring
+        case RingZero.INTERPRETED:
+            return 3 if ring == 3 else None
+        case RingZero.SIMULATED | RingZero.UNKNOWN:
+            return None
 
 
 def _at(machine: Machine, gva: int) -> Instruction | None:

@@ -177,7 +177,7 @@ class Machine:
             registers=dict(zip(STATE_NAMES, self.cpu.state(), strict=True)),
             memory_sha256=hashlib.sha256(self.memory_image()).hexdigest(),
             notes=self.notes(), seconds=self.seconds, emulated=vmm.emulated,
-            delivered=vmm.delivered, caveat=self.engine.caveat(),
+            delivered=vmm.delivered, caveat=self.engine.caveat(), ring_zero=traits.ring_zero,
         )  # fmt: skip
 
     def notes(self) -> tuple[str, ...]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from cores.engines.base import RingZero
 from cores.vmm.trace import ExitEvent
 
 
@@ -27,7 +28,7 @@ class Stop(StrEnum):
 class CoreReport:
     """One machine's end, as `compare` shows it. Fields as in contract.md; registers and
     memory_sha256 are None for a core that never ran. For text alone: emulated and
-    delivered, see ``Vmm``; caveat, see ``Engine``."""
+    delivered, see ``Vmm``; caveat, see ``Engine``; ring_zero, see ``RingZero``."""
 
     core: str
     engine: str
@@ -49,6 +50,7 @@ class CoreReport:
     emulated: int = 0
     delivered: int = 0
     caveat: str = ""
+    ring_zero: RingZero = RingZero.SIMULATED
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,10 +137,12 @@ class MachineSnapshot:
 
     registers: names and values in ``registers.STATE_NAMES`` order (or the foreign CPU's own).
     changed: names that the last step changed. ring: virtual CPL; real_ring: where it truly runs,
-    None where nothing real runs. stop: None while it can go on.
+    None where software executes it (an emulator, or the host's kernel for ring 0). stop: None while
+    it can go on.
     events: the newest exits, oldest first; ``exits`` counts all.
     reads: registers that the next instruction reads. ns_by_reason: host time of all exits so far,
-    nanoseconds. emulated, delivered: see ``Vmm``.
+    nanoseconds. emulated, delivered: see ``Vmm``. ring_zero, nested_paging: see ``Traits``.
+    kernel_exits: the host's kernel's own counts since the machine began, None where it keeps none.
     """
 
     core: str
@@ -166,13 +170,19 @@ class MachineSnapshot:
     ns_by_reason: dict[str, int] = field(default_factory=dict)
     emulated: int = 0
     delivered: int = 0
+    ring_zero: RingZero = RingZero.SIMULATED
+    nested_paging: bool | None = False
+    kernel_exits: dict[str, int] | None = None
 
 
 def direct_share(machine: CoreReport | MachineSnapshot) -> float | None:
     """Efficiency (Popek and Goldberg): the share of the guest's instructions that ran without the VMM,
     0 to 1; all but those for which it was left, that were bridged, or that the VMM completed unasked.
-    None where software executes all of them, none has run, or nobody counted."""
+    None where software executes all of them, none has run, or it is not counted how many ran on the
+    CPU: in free mode, and where the host's kernel interprets ring 0."""
     if machine.core == "interpreter" or not machine.instructions:
+        return None
+    if machine.ring_zero in (RingZero.INTERPRETED, RingZero.UNKNOWN):
         return None
     away = machine.exits - machine.delivered + machine.bridged + machine.emulated
     return max(0.0, 1 - away / machine.instructions)

@@ -6,13 +6,15 @@ On VT-x and AMD-V all of them are there. A KVM that runs without the hardware's 
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Callable
 from functools import cache
+from pathlib import Path
 from struct import pack
 from typing import NamedTuple
 
-from cores.engines.base import Exit, Fault, Halted, Interrupted, PortWrite, Stepped
+from cores.engines.base import Exit, Fault, Halted, Interrupted, PortWrite, RingZero, Stepped
 from cores.engines.kvm import api
 from cores.engines.kvm.engine import KvmEngine
 from cores.engines.kvm.stepping import Manner
@@ -227,11 +229,41 @@ def _is_interpreted(trial: _Trial) -> bool:
     return after.get(_EMULATED, 0) - before.get(_EMULATED, 0) >= _TURNS
 
 
+def _is_counted(trial: _Trial) -> bool:
+    return _EMULATED in (trial.engine.kernel_exits() or {})
+
+
 @cache
 def interprets_kernel() -> bool:
     """Does this KVM, for want of hardware support, execute ring 0 in software? False as well where
     its kernel does not count."""
     return _try(_LOOP, _is_interpreted)
+
+
+_MODULES = {"kvm_intel": "ept", "kvm_amd": "npt"}
+"""KVM's modules for VT-x and AMD-V, with the parameter that says whether paging is nested
+(Documentation/admin-guide/kernel-parameters.txt); built into the kernel they are listed as well."""
+SYS_MODULE = Path("/sys/module")
+
+
+@cache
+def ring_zero() -> RingZero:
+    """How this host's KVM executes the guest's ring 0: counted by its kernel; where that does not
+    count (before Linux 5.14), told by the module."""
+    if interprets_kernel():
+        return RingZero.INTERPRETED
+    if _try(_LOOP, _is_counted) or any((SYS_MODULE / name).is_dir() for name in _MODULES):
+        return RingZero.GUEST_MODE
+    return RingZero.UNKNOWN
+
+
+def nested_paging() -> bool | None:
+    """Does the CPU walk the guest's own page tables? None where the host does not say."""
+    for module, parameter in _MODULES.items():
+        with contextlib.suppress(OSError):
+            word = (SYS_MODULE / module / "parameters" / parameter).read_text(encoding="ascii").strip()
+            return word in ("Y", "1")
+    return False if ring_zero() is RingZero.INTERPRETED else None
 
 
 def caveat() -> str:

@@ -31,6 +31,7 @@ from ..base import (
     MmioWrite,
     PortRead,
     PortWrite,
+    RingZero,
     Traits,
 )
 from . import api, state
@@ -39,6 +40,11 @@ from .stepping import INTERCEPTS, Manner, Stepper
 
 _SMEP_SMAP = {Cr4.SMEP: 1 << 7, Cr4.SMAP: 1 << 20}
 """CPUID.7.EBX bits without which KVM refuses the CR4 bits that the platform has all the same."""
+_LABELS = {
+    RingZero.GUEST_MODE: "this CPU executes, in guest mode",
+    RingZero.INTERPRETED: "this CPU executes ring 3, KVM ring 0",
+    RingZero.UNKNOWN: "KVM executes",
+}
 _MXCSR_MASK = b"\xff\xff\0\0"
 _LONGEST_ADDRESS = {0x80000008: (48 << 8 | MAXPHYADDR, 0, 0, 0)}
 
@@ -64,13 +70,13 @@ class KvmEngine(Engine):
         self._pending = self._stepping = False
         self._bridge: Bridge | None = None
         # Asked for guests alone: the probe's own engines are told their manner.
-        shared = manner is None and probe.interprets_kernel()
-        label = "this CPU executes ring 3, KVM ring 0" if shared else "this CPU executes, in guest mode"
+        ring_zero = probe.ring_zero() if manner is None else RingZero.UNKNOWN
         self.traits = Traits(
-            core="kvm", engine="KVM", label=label,
+            core="kvm", engine="KVM", label=_LABELS[ring_zero],
             exact=not self.exact_reason, counts=False, native=True, follows=True, delivers=True,
             intercepts=INTERCEPTS,
-            registers="in the CPU, loaded and saved by the hardware at each entry and exit",
+            registers="in the CPU while it executes the guest, else in the host's kernel",
+            ring_zero=ring_zero, nested_paging=probe.nested_paging() if manner is None else None,
         )  # fmt: skip
 
     @staticmethod

@@ -9,7 +9,15 @@ without a hook, and INT and INT3 do not look at the guest's descriptor tables.
 
 from __future__ import annotations
 
-from cores.engines.base import SYSTEM_CALL, DeprivilegedEngine, Exit, Fault, Intercept, Traits
+from cores.engines.base import (
+    SYSTEM_CALL,
+    DeprivilegedEngine,
+    Exit,
+    Fault,
+    Intercept,
+    RingZero,
+    Traits,
+)
 from cores.engines.portable.page_tables import HiddenTables
 from cores.engines.unicorn import capi as unicorn_native
 from cores.engines.unicorn.cpu import UnicornCpu
@@ -49,6 +57,7 @@ class PortableTrapEngine(DeprivilegedEngine):
             label="Unicorn at ring 3 stands in for it",
             engine=f"Unicorn {unicorn_native.version()}",
             deprivileged=True,
+            ring_zero=RingZero.DEPRIVILEGED,
             follows=True,
             registers="host memory",
         )

@@ -23,7 +23,7 @@ from cores.pc.ram import Ram
 from cores.x86.virtual_cpu import VirtualCpu
 
 from ...errors import EngineError, MappingsFullError, RingscopeError, UnavailableError
-from ..base import KERNEL_SPACE, DeprivilegedEngine, Exit, Failed, Traits
+from ..base import KERNEL_SPACE, DeprivilegedEngine, Exit, Failed, RingZero, Traits
 from .process import TASK_END, VcpuProcess, describe_end
 from .vcpu import Kick, Vcpu
 
@@ -40,6 +40,7 @@ class PtraceEngine(DeprivilegedEngine):
         label="this CPU executes, held in ring 3",
         engine="ptrace",
         deprivileged=True,
+        ring_zero=RingZero.DEPRIVILEGED,
         native=True,
         exact=True,
         follows=True,

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from kvm_lab import MakeGuest
 
-from cores.engines.base import LACKING, Failed, Halted
-from cores.engines.kvm import KvmEngine, access
+from cores.engines.base import LACKING, Failed, Halted, RingZero
+from cores.engines.kvm import KvmEngine, access, capabilities
 
 _ROOT = Path(__file__).resolve().parents[4]
 
@@ -92,3 +92,51 @@ def test_who_executes_ring_0_is_said_as_the_kernel_counts_it(guest: MakeGuest) -
     assert bool(g.engine.caveat()) == interpreted
     abilities = {name: present for name, present, _ in KvmEngine.abilities()}
     assert abilities["ring 0 runs on the CPU"] != interpreted
+
+
+def test_ring_0_is_interpreted_or_in_guest_mode_as_the_kernel_counts(guest: MakeGuest) -> None:
+    """The engine's traits say what the kernel's count of interpreted instructions says."""
+    g = guest("hlt")
+    if g.engine.kernel_exits() is None:
+        pytest.skip("this host's kernel does not count")
+    interpreted = capabilities.interprets_kernel()
+    assert capabilities.ring_zero() is (RingZero.INTERPRETED if interpreted else RingZero.GUEST_MODE)
+    assert KvmEngine().traits.ring_zero is capabilities.ring_zero()
+
+
+@pytest.mark.parametrize(
+    ("module", "parameter", "word", "nested"),
+    [
+        ("kvm_intel", "ept", "Y", True), ("kvm_intel", "ept", "N", False),
+        ("kvm_amd", "npt", "1", True), ("kvm_amd", "npt", "0", False),
+    ],
+)  # fmt: skip
+def test_nested_paging_is_what_the_module_says(
+    module: str,
+    parameter: str,
+    word: str,
+    nested: bool,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    """Each vendor's module has a parameter of its own; both spellings of yes and no are known."""
+    folder = tmp_path / module / "parameters"
+    folder.mkdir(parents=True)
+    (folder / parameter).write_text(f"{word}\n")
+    monkeypatch.setattr(capabilities, "SYS_MODULE", tmp_path)
+    assert capabilities.nested_paging() is nested
+
+
+def test_without_a_module_or_a_count_nothing_is_claimed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A kernel that neither counts nor names its module leaves both questions open."""
+    monkeypatch.setattr(capabilities, "SYS_MODULE", tmp_path)
+    monkeypatch.setattr(capabilities, "_try", lambda *_: False)
+    monkeypatch.setattr(capabilities, "interprets_kernel", lambda: False)
+    capabilities.ring_zero.cache_clear()
+    try:
+        assert capabilities.ring_zero() is RingZero.UNKNOWN
+        assert capabilities.nested_paging() is None
+    finally:
+        capabilities.ring_zero.cache_clear()
