@@ -215,7 +215,8 @@ def _log(machine: MachineSnapshot) -> list[str]:
     lines = [f"{short(machine.core)}: {machine.exits:,} exits; the newest:"] if machine.exits else []
     for event in machine.events[-6:]:
         what = narration.subject(event)
-        lines.append(f"  {event.n:>7,}  {event.reason.value:<10}  {what:<24} {event.detail}")
+        count = "" if event.n is None else f"{event.n:,}"
+        lines.append(f"  {count:>7}  {event.reason.value:<10}  {what:<24} {event.detail}")
     return lines
 
 

@@ -222,10 +222,11 @@ def why(event: ExitEvent) -> str:
 def card(event: ExitEvent, core: str, number: int) -> Card:
     """Everything known of one event. number: which exit of its machine it was, from 1."""
     asm = instruction_text(event)
+    count = "" if event.n is None else f", after {event.n:,} instructions"
     facts = [
         ("instruction", asm or "none: it came from outside"),
         ("bytes", event.code.hex(" ") or "none"),
-        ("where", f"rip {event.rip:x}, virtual ring {event.ring}, after {event.n:,} instructions"),
+        ("where", f"rip {event.rip:x}, virtual ring {event.ring}{count}"),
         ("reason", f"{event.reason.value}: {event.handled}"),
         ("rule", why(event)),
         ("the VMM", sentence(event.detail)),

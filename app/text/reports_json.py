@@ -83,7 +83,7 @@ def trace_line(line: TraceLine) -> dict[str, Value]:
     if isinstance(line, ExitLine):
         return start | {
             "reason": line.reason, "detail": line.detail, "handled": line.handled,
-            "ring": line.ring, "ns": line.ns,
+            "ring": line.ring, "ns": line.ns, "vmm_ns": line.vmm_ns,
         }  # fmt: skip
     changed = {k: v.hex() if isinstance(v, bytes) else hex(v) for k, v in line.changed.items()}
     return {**start, "changed": {**changed}}

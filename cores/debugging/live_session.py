@@ -22,6 +22,7 @@ from cores.machine.report import SessionSnapshot
 from cores.programs.program import Program
 from cores.time_travel.fast_forward import FAR, FastForward
 from cores.time_travel.history import History
+from cores.vmm.trace import Trace
 from cores.x86.isa.instruction import Reason
 from cores.x86.registers import STATE_NAMES
 
@@ -237,8 +238,7 @@ class LiveSession:
         here = self.here
         self.go_to(here)  # the events of a way still to be gone are not there yet
         traces = [machine.vmm.trace for machine in self._session.machines]
-        newest = (next((e.n for e in reversed(t.events) if e.n < here), 0) for t in traces)
-        return max(newest, default=0)
+        return max((_newest_before(here, trace) for trace in traces), default=0)
 
     def step_back(self) -> None:
         """To the state before the last instruction."""
@@ -415,3 +415,9 @@ class LiveSession:
         """Release all machines."""
         self._ahead.close()
         self._session.close()
+
+
+def _newest_before(instruction: int, trace: Trace) -> int:
+    """The count at which the newest exit before ``instruction`` happened, 0 where there is none."""
+    counts = (e.n for e in reversed(trace.events) if e.n is not None and e.n < instruction)
+    return next(counts, 0)

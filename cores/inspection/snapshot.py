@@ -52,7 +52,8 @@ class Marks:
             first = max(0, min(self._seen.get(number, 0), end) - trace.dropped)
             self._seen[number] = end
             for event in trace.events[first:]:
-                self._found.setdefault(event.n // self._width)
+                if event.n is not None:
+                    self._found.setdefault(event.n // self._width)
             while len(self._found) > MOST_MARKS:
                 self._width *= 2
                 self._found = {at // 2: None for at in self._found}

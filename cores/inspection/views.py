@@ -223,7 +223,7 @@ def around(history: History, number: int) -> Around | None:
     if not isinstance(machine, Machine) or not 0 <= at < len(trace.events):
         return None
     before_it = trace.events[at].n
-    if before_it < history.begins:
+    if before_it is None or before_it < history.begins:
         return None
     history.seek(before_it)
     trace = machine.vmm.trace

@@ -100,6 +100,7 @@ class ExitLine:
     handled: str
     ring: int
     ns: int
+    vmm_ns: int
 
 
 @dataclass(frozen=True, slots=True)

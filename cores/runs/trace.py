@@ -91,8 +91,7 @@ class _Events:
         if code:
             with contextlib.suppress(Truncated, GuestFault):
                 asm = text(decode(code), event.rip)
-        n = None if self._machine.vmm.uncounted else event.n
         return ExitLine(
-            n, event.rip, code, asm, str(event.reason), event.detail, event.handled, event.ring,
-            event.ns,
+            event.n, event.rip, code, asm, str(event.reason), event.detail, event.handled, event.ring,
+            event.ns, event.vmm_ns,
         )  # fmt: skip

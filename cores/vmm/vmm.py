@@ -589,7 +589,9 @@ class Vmm:
         self, at: int, code: bytes, reason: Reason, detail: str, handled: str, ring: int
     ) -> None:
         spent = perf_counter_ns() - self._left
-        self.trace.record(ExitEvent(self.instructions, at, code, reason, detail, handled, ring, spent))
+        self.trace.record(
+            ExitEvent(self.counted, at, code, reason, detail, handled, ring, spent, spent)
+        )
 
     def _code_at(self, rip: int) -> bytes:
         try:

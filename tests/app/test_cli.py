@@ -106,7 +106,7 @@ def test_trace_json(guest: str, capsys: pytest.CaptureFixture[str]) -> None:
     steps = [line for line in lines if "changed" in line]
     assert len(lines) == len(exits) + len(steps)
     assert set(exits[0]) == {
-        "n", "rip", "bytes", "asm", "reason", "detail", "handled", "ring", "ns"
+        "n", "rip", "bytes", "asm", "reason", "detail", "handled", "ring", "ns", "vmm_ns"
     }  # fmt: skip
     assert (exits[0]["n"], exits[0]["bytes"], exits[0]["reason"]) == (1, "e6e9", "io")
     assert [(s["n"], s["rip"], s["bytes"]) for s in steps][:2] == [

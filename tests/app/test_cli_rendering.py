@@ -144,7 +144,7 @@ def test_free_running_counts_nothing() -> None:
 def test_trace_lines() -> None:
     """Exits and steps as text and as JSON."""
     exit = ExitLine(
-        5, 0x100000, b"\xe6\xe9", "out 0xe9, al", "io", "console '\x1b'", "emulated", 0, 21000
+        5, 0x100000, b"\xe6\xe9", "out 0xe9, al", "io", "console '\x1b'", "emulated", 0, 21000, 9000
     )
     assert "\x1b" not in plain.trace_line(exit)
     assert structured.trace_line(exit)["bytes"] == "e6e9"

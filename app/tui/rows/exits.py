@@ -111,9 +111,10 @@ def log_row(event: ExitEvent, width: int, glyphs: Glyphs) -> Row:
     """When, where, why, which instruction, what was done, what it cost."""
     wide = width >= 100
     cost = f"{narration.microseconds(event.ns):>9}"
+    count = "" if event.n is None else f"{event.n:,}"
     asm = fit(printable(narration.subject(event)), 30 if wide else 20, glyphs.more)
     left = row(
-        (f"{event.n:>9,} " if wide else f"{event.n:>6,} ", "dim"),
+        (f"{count:>9} " if wide else f"{count:>6} ", "dim"),
         (f"{_short(event.rip, 8 if wide else 7, glyphs)}  ", "text"),
         (fit(event.reason.value, 11), "exit"),
         (asm + "  ", "text"),
@@ -156,7 +157,8 @@ def dialogue_rows(shown: Events, width: int, height: int, glyphs: Glyphs) -> lis
             rows.append(spread(head, row((aside, "dim")), width) if aside and i == 0 else head)
     if len(rows) < height - 1:
         asm = narration.subject(event)
-        what = f"exit {number + 1:,} of {shown.total:,}, after {event.n:,} instructions: {asm}"
+        when = "" if event.n is None else f", after {event.n:,} instructions"
+        what = f"exit {number + 1:,} of {shown.total:,}{when}: {asm}"
         rows = [row((fit(what, width), "dim")), *rows]
     elif width < 110 and len(rows) < height:
         rows.append(row((" " * 11 + narration.microseconds(event.ns), "dim")))

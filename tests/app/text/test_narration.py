@@ -19,7 +19,9 @@ EXAMPLES = {
 
 
 def event(reason: Reason, code: str, handled: str = "the CPU refused it: #GP") -> ExitEvent:
-    return ExitEvent(7, 0x100000, bytes.fromhex(code), reason, "what was done", handled, 0, 21_000)
+    return ExitEvent(
+        7, 0x100000, bytes.fromhex(code), reason, "what was done", handled, 0, 21_000, 9_000
+    )
 
 
 @pytest.mark.parametrize("core", ["trap:native", "trap:portable", "kvm"])
@@ -50,3 +52,10 @@ def test_costs() -> None:
     count = meanwhile(21_000)
     assert str(count).rstrip("0").isdigit()
     assert len(str(count).rstrip("0")) <= 2
+
+
+def test_an_uncounted_exit_has_no_number() -> None:
+    """Where nothing counted the instructions, the card gives no figure for them."""
+    uncounted = event(Reason.IO, "e6e9")._replace(n=None)
+    (where,) = (text for name, text in card(uncounted, "kvm", 5).facts if name == "where")
+    assert "instructions" not in where

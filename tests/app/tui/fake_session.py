@@ -291,7 +291,7 @@ class FakeSession:
             events.append(
                 ExitEvent(
                     n, address, bytes.fromhex(code), reason,
-                    detail.format(char), handled, 0, 21_000 if core != "kvm" else 9_400,
+                    detail.format(char), handled, 0, 21_000 if core != "kvm" else 9_400, 5_000,
                 )
             )  # fmt: skip
         return events

@@ -127,6 +127,7 @@ def test_real_cpus_do_not_count(core: str) -> None:
     with booted(core, "nop\n" + EXIT) as machine:
         machine.run_free(LONG)
         assert machine.report().instructions is None
+        assert [event.n for event in machine.vmm.trace.events] == [None]
 
 
 @pytest.mark.parametrize("core", TRAPS)

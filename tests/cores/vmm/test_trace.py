@@ -10,7 +10,7 @@ from cores.x86.isa.instruction import Reason
 
 def go_on(trace: Trace, first: int, end: int) -> None:
     for n in range(first, end):
-        trace.record(ExitEvent(n, 0x1000 + n % 7, b"", Reason.IO, "", "", 0, 3))
+        trace.record(ExitEvent(n, 0x1000 + n % 7, b"", Reason.IO, "", "", 0, 3, 1))
 
 
 @pytest.mark.parametrize(("to", "log"), [(0, 0), (20, 0), (60, 21), (130, 91)])
