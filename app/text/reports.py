@@ -128,17 +128,17 @@ def _share(core: CoreReport) -> str:
 
 def verdict(report: CompareReport) -> str:
     """The comparison's result in words."""
-    ran = [core.core for core in report.cores if core.available]
     if report.equivalent is None:
-        return f"Nothing to compare: only {ran[0]} ran." if ran else "No core can run here."
+        return _nothing_compared(report)
     if report.equivalent:
+        without = _without(report)
         if report.mode == "free":
-            return "Equivalent: they ended alike, with the same console and the same screen."
+            return f"Equivalent{without}: they ended alike, with the same console and the same screen."
         steps = max((core.instructions or 0 for core in report.cores), default=0) - report.led
         stretches = f"{report.stretches:,} stretches" if report.stretches > 1 else "one stretch"
         led = f", after {stretches} at full speed ({report.led:,} instructions)," if report.led else ","
         return (
-            "Equivalent: the same registers and the same memory written at each of "
+            f"Equivalent{without}: the same registers and the same memory written at each of "
             f"{steps:,} steps{led} and the same RAM at the end."
         )
     divergence = report.divergence
@@ -150,6 +150,30 @@ def verdict(report: CompareReport) -> str:
         f"Not equivalent: the first difference is made by instruction {divergence.instruction + 1:,},"
         f" `{divergence.asm}` at {divergence.rip:#x}. After it the machines ran on by themselves."
     )
+
+
+def _nothing_compared(report: CompareReport) -> str:
+    """Why fewer than two cores came to an end that can be compared."""
+    ran = [core for core in report.cores if core.available]
+    ended = [core for core in ran if not core.failed]
+    if not ran:
+        return "No core can run here."
+    if len(ran) == 1:
+        return f"Nothing to compare: only {ran[0].core} ran{'' if ended else ', to an error'}."
+    if not ended:
+        return "Nothing to compare: every core that ran stopped with an error."
+    return f"Nothing to compare: only {ended[0].core} went on{_without(report)}."
+
+
+def _without(report: CompareReport) -> str:
+    """The cores that an "Equivalent" is not said of, each with the reason in few words."""
+    absent = [f"{core.core} (it cannot run here)" for core in report.cores if not core.available]
+    left = [
+        f"{core.core} ({'a limit of this host' if core.limit else 'stopped with an error'})"
+        for core in report.cores
+        if core.core in report.left
+    ]
+    return f" without {' and '.join(left + absent)}" if left or absent else ""
 
 
 def _differences(divergence: Divergence) -> str:
@@ -199,6 +223,8 @@ def _remarks(cores: Iterable[CoreReport]) -> list[str]:
             continue
         if core.reason:
             lines.append(f"{core.core}: {core.reason}")
+        if core.limit:
+            lines.append(f'{core.core}: `ringscope doctor` lists that this host lacks "{core.limit}"')
         lines += [f"{core.core}: {note}" for note in core.notes]
         if core.core == "trap:portable":
             lines.append(_STAND_IN)

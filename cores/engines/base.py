@@ -130,9 +130,11 @@ class Shutdown:
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """The host cannot go on, through no fault of the guest's. reason: a sentence for the user."""
+    """The host cannot go on, through no fault of the guest's. reason: a sentence for the user.
+    limit: the ability whose lack on this host is the cause, by its name in `doctor`; "" for none."""
 
     reason: str
+    limit: str = ""
 
 
 Exit = (

@@ -196,13 +196,20 @@ def _compare_cores(program: Program, options: Options) -> CompareReport:
             session.run_to_end()
             divergence = session.divergence
         reports = [machine.report() for machine in session.machines]
-        compared = [r for r in reports if options.cores is not None or r.stop is not Stop.ERROR]
-        if len(compared) > 1:
-            equivalent: bool | None = divergence is None
-        else:
-            equivalent = None
+        compared = [r for r in reports if options.cores is not None or not r.failed]
+        if all(r.failed for r in reports) and _by_failure(divergence):
+            compared, divergence = [], None  # each core refused the guest, wherever that was
+        equivalent = divergence is None if len(compared) > 1 else None
         report = _in_order(program, options, session.absent, reports, equivalent, divergence)
         return replace(report, stretches=session.stretches, led=session.led)
+
+
+def _by_failure(divergence: Divergence | None) -> bool:
+    """Did the cores agree up to where the first of them stopped with an error?"""
+    if divergence is None:
+        return True
+    stops = [values.get("stop") for values in divergence.values.values()]
+    return Stop.ERROR in stops
 
 
 def _foreign(program: Program, options: Options) -> CompareReport:
@@ -226,17 +233,26 @@ def _in_order(
             absent.core, absent.engine, available=False, reason=absent.reason
         )
     asked = tuple(dict.fromkeys(map(registry.resolve, options.cores or DEFAULT_CORES)))
-    unmet = tuple(
-        f"{core}: {by_core[core].reason}"
-        for core in asked
-        if options.cores is not None
-        and (not by_core[core].available or by_core[core].stop is Stop.ERROR)
-    )
+    cores = tuple(by_core[core] for core in asked)
     return CompareReport(
         path=program.path, format=program.format, entry=program.entry, size=program.size,
         sha256=program.sha256, mode="free" if options.free else "exact", equivalent=equivalent,
-        divergence=divergence, cores=tuple(by_core[core] for core in asked), unmet=unmet,
+        divergence=divergence, cores=cores, unmet=_unmet(cores, named=options.cores is not None),
+        left=tuple(core.core for core in cores if core.failed and options.cores is None),
     )  # fmt: skip
+
+
+def _unmet(cores: tuple[CoreReport, ...], *, named: bool) -> tuple[str, ...]:
+    """The reasons for exit code 3: a core named by the user that could not run or stopped with an
+    error; any core that stopped with an error which is no limit that `doctor` lists; and every core,
+    when none of those that ran came to another end."""
+    ran = [core for core in cores if core.available]
+    refused = bool(ran) and all(core.failed for core in ran)
+    return tuple(
+        f"{core.core}: {core.reason}"
+        for core in cores
+        if (core.failed and (named or refused or not core.limit)) or (named and not core.available)
+    )
 
 
 def compare_outcomes(machines: list[Machine], options: Options) -> Divergence | None:

@@ -178,6 +178,7 @@ class Machine:
             memory_sha256=hashlib.sha256(self.memory_image()).hexdigest(),
             notes=self.notes(), seconds=self.seconds, emulated=vmm.emulated,
             delivered=vmm.delivered, caveat=self.engine.caveat(), ring_zero=traits.ring_zero,
+            limit=vmm.limit,
         )  # fmt: skip
 
     def notes(self) -> tuple[str, ...]:

@@ -28,7 +28,8 @@ class Stop(StrEnum):
 class CoreReport:
     """One machine's end, as `compare` shows it. Fields as in contract.md; registers and
     memory_sha256 are None for a core that never ran. For text alone: emulated and
-    delivered, see ``Vmm``; caveat, see ``Engine``; ring_zero, see ``RingZero``."""
+    delivered, see ``Vmm``; caveat, see ``Engine``; ring_zero, see ``RingZero``; limit, see
+    ``Failed``."""
 
     core: str
     engine: str
@@ -51,6 +52,12 @@ class CoreReport:
     delivered: int = 0
     caveat: str = ""
     ring_zero: RingZero = RingZero.SIMULATED
+    limit: str = ""
+
+    @property
+    def failed(self) -> bool:
+        """Did it stop with an error: the host could not go on, or the platform refuses the guest?"""
+        return self.stop is Stop.ERROR
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,9 +74,11 @@ class Divergence:
 
 @dataclass(frozen=True, slots=True)
 class CompareReport:
-    """`compare` in whole. equivalent: None when only one core ran. asked: cores named by the user
-    that could not run or were stopped by the host (exit code 3). stretches, led: how often the machines
-    were led instead of stepped, and over how many instructions (cores/lockstep/leader.py)."""
+    """`compare` in whole. equivalent: None when fewer than two cores came to an end to be compared.
+    left: cores that stopped with an error and so left the comparison. unmet: "core: reason" of each
+    core that is a reason for exit code 3 (contract.md, Exit codes). stretches, led: how often the
+    machines were led instead of stepped, and over how many instructions
+    (cores/lockstep/leader.py)."""
 
     path: str
     format: str
@@ -81,6 +90,7 @@ class CompareReport:
     divergence: Divergence | None
     cores: tuple[CoreReport, ...]
     peers: tuple[CoreReport, ...] = ()
+    left: tuple[str, ...] = ()
     unmet: tuple[str, ...] = ()
     stretches: int = 0
     led: int = 0

@@ -89,6 +89,7 @@ class VmmState:
     halted: bool
     stop: Stop | None
     reason: str
+    limit: str
     exit_status: int | None
     shadow: ShadowState | None
     trace: TraceMark
@@ -106,6 +107,7 @@ class Vmm:
     emulated: instructions that the VMM completed though the guest did not exit: those that exact mode
     takes from KVM, which would have executed them in guest mode.
     stop: why the machine has come to its end, None while it can go on; ``reason``: in words.
+    limit: what this host lacks for it, "" for nothing (``Failed.limit``).
     pure: textbook trap-and-emulate: what does not trap runs unseen.
     last, last_rip: the instruction that ``step`` completed, None when it stopped without one.
     watching: keep in ``stored`` which physical ranges (gpa, length) ``last`` wrote.
@@ -142,7 +144,7 @@ class Vmm:
         self.emulated = 0
         self.budget = NEVER
         self.stop: Stop | None = None
-        self.reason = ""
+        self.reason = self.limit = ""
         self.exit_status: int | None = None
         self.notes: dict[str, None] = {}
         self.uncounted = False
@@ -353,8 +355,8 @@ class Vmm:
             case Shutdown():
                 self._shut_down("the CPU met a fault while delivering a double fault")
                 return True
-            case Failed(reason):
-                self.fail(reason)
+            case Failed(reason, limit):
+                self.fail(reason, limit)
                 return True
             case Halted() | PortRead() | PortWrite():
                 raise AssertionError(f"{self.engine.traits.core}: {exit} at a decoded instruction")
@@ -546,8 +548,9 @@ class Vmm:
     def _shut_down(self, reason: str) -> None:
         self.stop, self.reason = Stop.SHUTDOWN, reason
 
-    def fail(self, reason: str) -> None:
-        self.stop, self.reason = Stop.ERROR, reason
+    def fail(self, reason: str, limit: str = "") -> None:
+        """Stop with an error. limit: see ``Failed``."""
+        self.stop, self.reason, self.limit = Stop.ERROR, reason, limit
 
     # Going back (cores/time_travel/history.py)
 
@@ -555,7 +558,7 @@ class Vmm:
         """The VMM's own memory of the run."""
         return VmmState(
             self.instructions, self.deliveries, self.ticks, self.emulator.halted, self.stop,
-            self.reason, self.exit_status, self.shadow.save() if self.shadow else None,
+            self.reason, self.limit, self.exit_status, self.shadow.save() if self.shadow else None,
             self.trace.mark(), self.emulated, self.uncounted, tuple(self.notes),
         )  # fmt: skip
 
@@ -563,7 +566,8 @@ class Vmm:
         """Go back; whatever was cached of a memory that is no more is forgotten."""
         self.instructions, self.deliveries = state.instructions, state.deliveries
         self.ticks, self.emulator.halted = state.ticks, state.halted
-        self.stop, self.reason, self.exit_status = state.stop, state.reason, state.exit_status
+        self.stop, self.reason, self.limit = state.stop, state.reason, state.limit
+        self.exit_status = state.exit_status
         self.uncounted, self.notes = state.uncounted, dict.fromkeys(state.notes)
         self.emulated = state.emulated
         self.trace.rewind(state.trace)

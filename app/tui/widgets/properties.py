@@ -48,13 +48,15 @@ def equivalence_row(s: SessionSnapshot, wide: bool, glyphs: Glyphs) -> Row:
             ("equivalence " if wide else "", "dim"),
             (f"{glyphs.unequal} " + (f"broken after {at}" if wide else f"after {at}"), "bad"),
         )
-    if len(s.machines) < 2:
+    left = [m.core for m in s.machines if m.stop is Stop.ERROR]
+    if len(s.machines) - len(left) < 2:
         return row(("one machine" + (", nothing to compare" if wide else ""), "dim"))
+    without = (", without " if wide else ", not ") + ", ".join(left) if left else ""
     return row(
         ("equivalence " if wide else "", "dim"),
         (f"{glyphs.equal} ", "good"),
         (f"{s.compared:,}", "strong"),
-        (" steps compared" if wide else " steps", "dim"),
+        ((" steps compared" if wide else " steps") + without, "dim"),
     )
 
 

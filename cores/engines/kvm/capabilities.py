@@ -17,6 +17,7 @@ from typing import NamedTuple
 from cores.engines.base import Exit, Fault, Halted, Interrupted, PortWrite, RingZero, Stepped
 from cores.engines.kvm import api
 from cores.engines.kvm.engine import KvmEngine
+from cores.engines.kvm.exit_errors import RING_0_DIRECT, STEPS_KERNEL, STEPS_USER
 from cores.engines.kvm.stepping import Manner
 from cores.errors import UnavailableError
 from cores.pc.physical_memory import PhysicalMemory
@@ -212,7 +213,8 @@ def calls_by_int() -> bool:
 
 def manner() -> Manner:
     """How this host's vCPUs have to be treated."""
-    return Manner(steps_kernel(), steps_user(), truthful(), calls_by_syscall() and calls_by_int())
+    calls = calls_by_syscall() and calls_by_int()
+    return Manner(steps_kernel(), steps_user(), truthful(), calls, interprets_kernel())
 
 
 _EMULATED = "insn_emulation"
@@ -235,9 +237,11 @@ def _is_counted(trial: _Trial) -> bool:
 
 @cache
 def interprets_kernel() -> bool:
-    """Does this KVM, for want of hardware support, execute ring 0 in software? False as well where
-    its kernel does not count."""
-    return _try(_LOOP, _is_interpreted)
+    """Does this KVM, for want of hardware support, execute ring 0 in software? Where its kernel does
+    not count, SSE tells: KVM's instruction emulator lacks most of it (arch/x86/kvm/emulate.c)."""
+    if _counts():
+        return _try(_LOOP, _is_interpreted)
+    return not _try(bytes.fromhex(_SSE), _halts)
 
 
 _MODULES = {"kvm_intel": "ept", "kvm_amd": "npt"}
@@ -285,7 +289,12 @@ def why_not_exact() -> str:
     return ""
 
 
+_SSE = "0f58c1 0f1107 f4"  # addps xmm0, xmm1; movups [rdi], xmm0; hlt
 _STOPS = "a guest that uses it in ring 0 stops with an error that says so"
+_INTERPRETED = (
+    "the host's kernel interprets it, thousands of times slower (`bench direct` measures it); a guest"
+    " whose instruction it does not know stops with an error that names it"
+)
 _BRIDGED = "in ring 0 the VMM completes it, and it is counted as bridged"
 
 
@@ -294,7 +303,7 @@ def _running() -> list[Ability]:
     ring_0 = (
         ("int n in ring 0", "cd80f4", _signals, _BRIDGED),
         ("lar and lsl in ring 0", "bb10000000 0f02c3 0f03c3 f4", _halts, _BRIDGED),
-        ("SSE in ring 0", "0f58c1 0f1107 f4", _halts, _STOPS),
+        ("SSE in ring 0", _SSE, _halts, _STOPS),
         ("x87 in ring 0", "d9e8 d9fe f4", _halts, _STOPS),
         ("popcnt in ring 0", "f30fb8c0 f4", _halts, _STOPS),
         ("cmpxchg16b in ring 0", "480fc70f f4", _halts, _STOPS),
@@ -322,11 +331,16 @@ def _refused_now(trial: _Trial) -> bool:
 
 
 def _stepping() -> list[Ability]:
-    by_tf = "the guest's own TF steps it instead" if steps_user_by_tf() else "there is no exact mode"
+    by_tf = (
+        "the guest's own TF steps it instead; a guest without exception handlers stops there in exact"
+        " mode with an error that says so"
+        if steps_user_by_tf()
+        else "there is no exact mode"
+    )
     return [
-        Ability("single step in ring 0, through faults", steps_kernel(),
+        Ability(STEPS_KERNEL, steps_kernel(),
                 "exact mode" if steps_kernel() else "there is no exact mode"),
-        Ability("single step in ring 3, through faults", steps_user(), "" if steps_user() else by_tf),
+        Ability(STEPS_USER, steps_user(), "" if steps_user() else by_tf),
         Ability("ring 3 reads the guest's own system registers", truthful(),
                 "" if truthful() else "sgdt, str, smsw and their like give away the host in free mode; "
                 "in exact mode the VMM completes them, counted as bridged"),
@@ -342,21 +356,23 @@ def _calls() -> list[Ability]:
     return [Ability(name, present, "" if present else lack) for name, present in tried]
 
 
-def _kernel() -> list[Ability]:
+def _counts() -> bool:
+    """Has this kernel statistics of each vCPU (Linux 5.14)?"""
     kvm = api.Kvm()
     try:
-        stats = bool(kvm.extension(api.CAP_BINARY_STATS_FD))
+        return bool(kvm.extension(api.CAP_BINARY_STATS_FD))
     finally:
         kvm.close()
+
+
+def _kernel() -> list[Ability]:
+    stats = _counts()
     counted = Ability(
         "the kernel's own exits are counted", stats,
         "" if stats else "only exits that reached the VMM are shown",
     )  # fmt: skip
-    if not stats:
-        return [counted]
-    slow = "the host's kernel interprets it, thousands of times slower (`bench direct` measures it)"
     interpreted = interprets_kernel()
-    return [counted, Ability("ring 0 runs on the CPU", not interpreted, slow if interpreted else "")]
+    return [counted, Ability(RING_0_DIRECT, not interpreted, _INTERPRETED if interpreted else "")]
 
 
 @cache

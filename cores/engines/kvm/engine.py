@@ -11,7 +11,13 @@ import contextlib
 import errno
 from collections.abc import Callable
 
-from cores.engines.kvm.exit_errors import failed_instruction, failure, is_sensitive
+from cores.engines.kvm.exit_errors import (
+    STEPS_KERNEL,
+    STEPS_USER,
+    failed_instruction,
+    failure,
+    is_sensitive,
+)
 from cores.engines.kvm.syscall_fixup import NOWHERE, Bridge
 from cores.pc.physical_memory import HOLE, PhysicalMemory
 from cores.pc.platform import CPUID_LEAVES, MAXPHYADDR
@@ -159,6 +165,8 @@ class KvmEngine(Engine):
         return self._leave(cpu, reason)
 
     def step(self, cpu: VirtualCpu) -> Exit:
+        if self.exact_reason:
+            return Failed(self.exact_reason, STEPS_USER if self._manner.kernel else STEPS_KERNEL)
         if self._pending and (more := self.settle(cpu)) is not None:
             return more
         if not self._stepping:
@@ -189,7 +197,7 @@ class KvmEngine(Engine):
                 return SHUTDOWN
             case api.EXIT_INTERNAL_ERROR if is_sensitive(failed_instruction(self._run)):
                 return LACKING
-        return Failed(failure(self._run, reason, cpu))
+        return failure(self._run, reason, cpu, self._manner.interprets)
 
     def _bridged_exit(self, cpu: VirtualCpu, reason: int) -> Exit | None:
         """Exits that only a host without the hardware has."""

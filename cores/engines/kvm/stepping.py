@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from cores.engines.kvm import api, state
 from cores.engines.kvm import guest_handlers as handlers
 from cores.engines.kvm.debug_gate import TrapGate
-from cores.engines.kvm.exit_errors import failure
+from cores.engines.kvm.exit_errors import STEPS_USER, failure
 from cores.pc.physical_memory import PhysicalMemory
 from cores.x86.isa.accesses import accesses
 from cores.x86.isa.decoder import Truncated, decode
@@ -62,13 +62,14 @@ class Manner:
 
     kernel, user: KVM's single step works at CPL0, at CPL3. truthful: what ring 3 reads of the
     privileged state (SGDT, SMSW, STR ...) is the guest's and not the host's. calls: SYSCALL and INT n
-    take ring 3 into the guest's kernel.
+    take ring 3 into the guest's kernel. interprets: the host's kernel executes ring 0 in software.
     """
 
     kernel: bool = True
     user: bool = True
     truthful: bool = True
     calls: bool = True
+    interprets: bool = False
 
 
 class Stepper:
@@ -173,7 +174,8 @@ class Stepper:
         loan = TrapGate.lend(self._mmu, self._idt, self._entries)
         if loan is None:
             return Failed(
-                "this host's KVM cannot step user code of a guest that has no exception handlers"
+                "this host's KVM cannot step user code of a guest that has no exception handlers",
+                STEPS_USER,
             )
         with loan:
             places[loan.entry] = [Vector.DB]
@@ -248,7 +250,7 @@ class Stepper:
                 return INTERRUPTED
             case reason:
                 self._registers.forget()
-                return Failed(failure(self._run, reason, cpu))
+                return failure(self._run, reason, cpu, self._manner.interprets)
 
     def _read(self, cpu: VirtualCpu) -> None:
         self._registers.read(cpu)

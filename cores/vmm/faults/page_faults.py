@@ -131,8 +131,8 @@ class HiddenFaults:
                         reachable = self._make_way(insn, missing, met, window, revealed)
                     case Fault(vector, error, _):
                         raise self.vmm.guests_own(vector, error, None, insn)
-                    case Failed(reason):
-                        self.vmm.fail(reason)
+                    case Failed(reason, limit):
+                        self.vmm.fail(reason, limit)
                         return
                     case _:
                         pass

@@ -61,7 +61,7 @@ def test_a_core_that_the_host_stops_leaves(failing: type[Failing]) -> None:
     stopped = next(core for core in report.cores if core.core == "trap:portable")
     assert stopped.stop is Stop.ERROR
     assert "the host's" in (stopped.reason or "")
-    assert (report.divergence, report.equivalent, report.unmet) == (None, None, ())
+    assert (report.divergence, report.equivalent, report.left) == (None, None, ("trap:portable",))
     assert report.cores[0].stop is Stop.EXIT
 
 
