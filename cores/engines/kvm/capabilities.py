@@ -220,19 +220,42 @@ def manner() -> Manner:
 _EMULATED = "insn_emulation"
 """The kernel's counter of instructions that KVM has interpreted (KVM API, KVM_GET_STATS_FD)."""
 _TURNS = 1_000
+_FILLED = "pf_fixed"
+"""Its counter of faults for which it filled an entry of the page tables that it keeps for a guest."""
+_ALIASES, _ALIASED, _ALIAS_TABLE = 256, 0x400000, 0x40000
+# mov ecx, _ALIASES; mov edi, _ALIASED; again: mov eax, [rdi]; add rdi, 4096; dec ecx; jnz again; hlt
+_TOUCH = (
+    b"\xb9" + pack("<I", _ALIASES) + b"\xbf" + pack("<I", _ALIASED)
+    + bytes.fromhex("8b07 4881c700100000 ffc9 75f3 f4")
+)  # fmt: skip
 _LOOP = b"\xb9" + _TURNS.to_bytes(4, "little") + bytes.fromhex("ffc9 75fc f4")  # dec ecx; jnz; hlt
+
+
+def _counted(trial: _Trial, name: str) -> int:
+    """How far the kernel's counter moved while the guest ran to its end; -1: it has none."""
+    before = (trial.engine.kernel_exits() or {}).get(name)
+    trial.run()
+    after = (trial.engine.kernel_exits() or {}).get(name)
+    return -1 if before is None or after is None else after - before
 
 
 def _is_interpreted(trial: _Trial) -> bool:
     """By the kernel's own counter, so that it is no matter of how busy the host is."""
-    before = trial.engine.kernel_exits() or {}
-    _halts(trial)
-    after = trial.engine.kernel_exits() or {}
-    return after.get(_EMULATED, 0) - before.get(_EMULATED, 0) >= _TURNS
+    return _counted(trial, _EMULATED) >= _TURNS
 
 
-def _is_counted(trial: _Trial) -> bool:
-    return _EMULATED in (trial.engine.kernel_exits() or {})
+def _fills_each_alias(trial: _Trial) -> bool:
+    """Map one frame at many linear pages, A bits clear so that the kernel fills none ahead. Shadow
+    tables need an entry for each page, nested tables one for the frame."""
+    trial.memory.write(_ALIAS_TABLE, pack("<Q", _SCRATCH | 7) * 512)
+    trial.memory.write(PML4 + 0x2000 + (_ALIASED >> 21) * 8, pack("<Q", _ALIAS_TABLE | 7))
+    return _counted(trial, _FILLED) >= _ALIASES
+
+
+@cache
+def counts() -> bool:
+    """Does this host's kernel count what it does for a guest (Linux 5.14 and newer)?"""
+    return _try(_HLT, lambda trial: {_EMULATED, _FILLED} <= (trial.engine.kernel_exits() or {}).keys())
 
 
 @cache
@@ -242,6 +265,13 @@ def interprets_kernel() -> bool:
     if _counts():
         return _try(_LOOP, _is_interpreted)
     return not _try(bytes.fromhex(_SSE), _halts)
+
+
+@cache
+def shadows_pages() -> bool:
+    """Does this KVM keep shadow page tables? Tried in ring 3, which no KVM interprets. False as well
+    where its kernel does not count."""
+    return _try(_TOUCH, _fills_each_alias, user=True)
 
 
 _MODULES = {"kvm_intel": "ept", "kvm_amd": "npt"}
@@ -256,13 +286,16 @@ def ring_zero() -> RingZero:
     count (before Linux 5.14), told by the module."""
     if interprets_kernel():
         return RingZero.INTERPRETED
-    if _try(_LOOP, _is_counted) or any((SYS_MODULE / name).is_dir() for name in _MODULES):
+    if counts() or any((SYS_MODULE / name).is_dir() for name in _MODULES):
         return RingZero.GUEST_MODE
     return RingZero.UNKNOWN
 
 
 def nested_paging() -> bool | None:
-    """Does the CPU walk the guest's own page tables? None where the host does not say."""
+    """Does the CPU walk the guest's own page tables? Measured where the kernel counts, else as its
+    module says; None where neither is to be had."""
+    if counts():
+        return not shadows_pages()
     for module, parameter in _MODULES.items():
         with contextlib.suppress(OSError):
             word = (SYS_MODULE / module / "parameters" / parameter).read_text(encoding="ascii").strip()

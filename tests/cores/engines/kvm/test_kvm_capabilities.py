@@ -119,11 +119,13 @@ def test_nested_paging_is_what_the_module_says(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
-    """Each vendor's module has a parameter of its own; both spellings of yes and no are known."""
+    """Where nothing is counted, each vendor's module tells by a parameter of its own, in two spellings
+    of yes and no."""
     folder = tmp_path / module / "parameters"
     folder.mkdir(parents=True)
     (folder / parameter).write_text(f"{word}\n")
     monkeypatch.setattr(capabilities, "SYS_MODULE", tmp_path)
+    monkeypatch.setattr(capabilities, "counts", lambda: False)
     assert capabilities.nested_paging() is nested
 
 
@@ -132,7 +134,7 @@ def test_without_a_module_or_a_count_nothing_is_claimed(
 ) -> None:
     """A kernel that neither counts nor names its module leaves both questions open."""
     monkeypatch.setattr(capabilities, "SYS_MODULE", tmp_path)
-    monkeypatch.setattr(capabilities, "_try", lambda *_: False)
+    monkeypatch.setattr(capabilities, "counts", lambda: False)
     monkeypatch.setattr(capabilities, "interprets_kernel", lambda: False)
     capabilities.ring_zero.cache_clear()
     try:
@@ -140,3 +142,29 @@ def test_without_a_module_or_a_count_nothing_is_claimed(
         assert capabilities.nested_paging() is None
     finally:
         capabilities.ring_zero.cache_clear()
+
+
+def test_what_is_measured_is_what_the_modules_say(guest: MakeGuest) -> None:
+    """Who executes ring 0 and who walks the tables, as measured, are those of the module in use."""
+    guest("hlt")
+    if not capabilities.counts():
+        pytest.skip("this host's kernel does not count")
+    switches = map(Path, ("/sys/module/kvm_amd/parameters/npt", "/sys/module/kvm_intel/parameters/ept"))
+    said = [switch.read_text().strip() for switch in switches if switch.exists()]
+    assert (capabilities.ring_zero() is RingZero.GUEST_MODE) == bool(said)
+    assert capabilities.nested_paging() == ("Y" in said)
+
+
+def test_pages_that_the_kernel_fills_are_counted(guest: MakeGuest) -> None:
+    """The first use of a page reaches the kernel, not the VMM, and its count tells."""
+    g = guest("mov al, [0x30000]; mov al, [0x31000]; hlt")
+    if not capabilities.counts():
+        pytest.skip("this host's kernel does not count")
+    if capabilities.ring_zero() is not RingZero.GUEST_MODE:
+        pytest.skip("this host's KVM interprets ring 0, and fills nothing for it")
+    before = g.engine.kernel_exits()
+    assert g.run() == Halted()
+    after = g.engine.kernel_exits()
+    assert before is not None
+    assert after is not None
+    assert after["pf_fixed"] > before["pf_fixed"]
