@@ -68,6 +68,13 @@ class Parser(argparse.ArgumentParser):
         raise SystemExit(BAD_INPUT)
 
 
+def again(*words: str) -> list[str]:
+    """The command that starts this very program in a process of its own, from a checkout or installed,
+    whatever PYTHONPATH and the working directory hold."""
+    program = os.path.join(os.path.dirname(os.path.abspath(__file__)), "__main__.py")
+    return [sys.executable, "-P", program, *words]
+
+
 def complain(message: str) -> None:
     """One line on standard error, whatever characters a file's name or a word has."""
     line = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in message)

@@ -15,9 +15,10 @@ from pathlib import Path
 from statistics import quantiles
 from time import perf_counter, process_time
 
+from app.main import again
+
 from .figures import Figure, Limit, Result, Skipped, Spread, alone, paired
 
-ROOT = Path(__file__).resolve().parents[2]
 SIZE = (120, 40)
 PATIENCE = 20.0
 PRESSES = 20
@@ -33,20 +34,20 @@ def start_up() -> list[Result]:
     def milliseconds(*arguments: str) -> float:
         began = perf_counter()
         subprocess.run(
-            [sys.executable, *arguments], cwd=ROOT, env=os.environ | _ENVIRONMENT, check=True,
+            arguments, env=os.environ | _ENVIRONMENT, check=True,
             stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
         )  # fmt: skip
         return (perf_counter() - began) * 1e3
 
     def python() -> float:
-        return milliseconds("-c", "pass")
+        return milliseconds(sys.executable, "-c", "pass")
 
     figures = paired(
-        "start", "--help", "ms", lambda: milliseconds("-m", "app.main", "--help"),
+        "start", "--help", "ms", lambda: milliseconds(*again("--help")),
         {"python -c pass": (python, None)},
     ) + paired(
         "start", "compare hello, all cores", "ms",
-        lambda: milliseconds("-m", "app.main", "compare", "hello"),
+        lambda: milliseconds(*again("compare", "hello")),
         {"python -c pass": (python, None)}, times=3,
     )  # fmt: skip
     if os.name == "posix":
@@ -67,8 +68,8 @@ class Terminal:
         self.fd, slave = pty.openpty()
         termios.tcsetwinsize(slave, (SIZE[1], SIZE[0]))
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "app.main", program], cwd=ROOT, env=os.environ | _ENVIRONMENT,
-            stdin=slave, stdout=slave, stderr=slave, start_new_session=True,
+            again(program), env=os.environ | _ENVIRONMENT, stdin=slave, stdout=slave, stderr=slave,
+            start_new_session=True,
         )  # fmt: skip
         os.close(slave)
 

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from contextlib import closing
 from functools import partial
+from pathlib import Path
 from time import perf_counter
 
 from cores.engines import registry
@@ -18,6 +19,7 @@ from . import guests
 from .execution import machine, step_rate
 from .figures import Limit, Result, Run, Skipped, alone, paired
 
+ROOT = Path(__file__).resolve().parents[2]
 STEPS = 4_000
 LED = 5_000_000
 
@@ -134,7 +136,8 @@ def _resident(open: bool, seconds: float) -> float:
     """MiB resident in a process of its own."""
     script = _IN_A_PROCESS.format(open=open, run=seconds)
     done = subprocess.run(
-        [sys.executable, "-c", script],
+        [sys.executable, "-P", "-c", script],
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
         check=False,

@@ -21,6 +21,7 @@ from time import perf_counter
 from types import FrameType
 from typing import TextIO
 
+from app.main import again
 from app.recording.asciicast import Cast
 from app.teacher import second_terminal as following
 from lessons.format.script import Lesson
@@ -70,7 +71,7 @@ def record(lesson: Lesson, file: TextIO, words: list[str]) -> int:
         environment = os.environ | size | {"RINGSCOPE_RUNTIME": directory}
         child, terminal = pty.fork()
         if child == 0:
-            os.execve(sys.executable, [sys.executable, "-P", "-m", "app.main", *words], environment)
+            os.execve(sys.executable, again(*words), environment)
         try:
             termios.tcsetwinsize(terminal, (rows, columns))
             with _raw(), _signals_for(child):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -13,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from app.main import COMMANDS, VERSION, main
+from app.main import COMMANDS, VERSION, again, main
 from cores.engines import registry
 from cores.programs.assembler import keystone as assembler
 
@@ -38,7 +39,7 @@ def spin(tmp_path: Path) -> str:
 
 def ringscope(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-P", "-m", "app.main", *arguments],
+        again(*arguments),
         capture_output=True, text=True, check=False, env={**os.environ, "PYTHONPATH": str(ROOT)},
         stdin=subprocess.DEVNULL, timeout=50,
     )  # fmt: skip
@@ -242,7 +243,7 @@ def test_without_a_terminal_the_first_guest_is_compared() -> None:
 
 def test_a_reader_that_leaves_is_no_error(tmp_path: Path) -> None:
     """`ringscope trace ... | head -1` ends quietly."""
-    command = f"{sys.executable} -P -m app.main trace {spin(tmp_path)} --core interpreter --steps"
+    command = shlex.join(again("trace", spin(tmp_path), "--core", "interpreter", "--steps"))
     done = subprocess.run(
         ["sh", "-c", f"{command} --budget 100000 | head -1"],
         capture_output=True, text=True, check=False, env={**os.environ, "PYTHONPATH": str(ROOT)},

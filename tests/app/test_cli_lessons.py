@@ -10,7 +10,7 @@ from pathlib import Path
 import pexpect
 import pytest
 
-from app.main import main
+from app.main import again, main
 from lessons import progress
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -82,7 +82,7 @@ def test_new_lesson_and_check(tmp_path: Path, capsys: pytest.CaptureFixture[str]
 @pytest.fixture
 def terminal() -> Iterator[pexpect.spawn]:
     child = pexpect.spawn(
-        sys.executable, ["-P", "-m", "app.main", "play", "two-ways", "--plain"], encoding="utf-8",
+        sys.executable, again("play", "two-ways", "--plain")[1:], encoding="utf-8",
         timeout=30, env={**os.environ, "PYTHONPATH": str(ROOT), "TERM": "dumb"},
     )  # fmt: skip
     yield child
@@ -119,7 +119,7 @@ def test_notes_follow_another_terminal(terminal: pexpect.spawn) -> None:
     """The second terminal shows the notes of the step that the first one is in."""
     terminal.expect("> $")
     notes = pexpect.spawn(
-        sys.executable, ["-P", "-m", "app.main", "play", "two-ways", "--notes"], encoding="utf-8",
+        sys.executable, again("play", "two-ways", "--notes")[1:], encoding="utf-8",
         timeout=30, env={**os.environ, "PYTHONPATH": str(ROOT)},
     )  # fmt: skip
     notes.expect("Let the class read")

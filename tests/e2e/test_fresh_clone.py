@@ -1,11 +1,10 @@
-"""`./run` and `./test` from a fresh clone, and the installed package."""
+"""`./run` and `./test` from a fresh clone."""
 
 from __future__ import annotations
 
 import os
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -76,7 +75,6 @@ def test_a_folder_that_cannot_be_written(clone: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.full
-@pytest.mark.timeout(300)
 def test_run_from_a_fresh_clone(clone: Path, tmp_path: Path) -> None:
     """Two first starts at once set the environment up once; the next start finds it ready."""
     command = [str(clone / "run"), "compare", "hello", "--cores", "interpreter"]
@@ -94,21 +92,3 @@ def test_run_from_a_fresh_clone(clone: Path, tmp_path: Path) -> None:
     again = start([str(clone / "run")])
     assert (again.returncode, again.stderr) == (0, "")
     assert GREETING in again.stdout
-
-
-@pytest.mark.full
-@pytest.mark.timeout(300)
-def test_the_installed_package(clone: Path, tmp_path: Path) -> None:
-    """Installed without its sources, the program finds its guests and their images."""
-    venv = tmp_path / "venv"
-    subprocess.run([sys.executable, "-m", "venv", str(venv)], check=True)
-    pip = [str(venv / "bin/python"), "-m", "pip", "install", "--quiet", str(clone)]
-    subprocess.run(pip, check=True, capture_output=True)
-    shutil.rmtree(clone)
-    done = start([str(venv / "bin/ringscope"), "compare", "hello", "--cores", "interpreter"])
-    assert (done.returncode, done.stderr) == (0, "")
-    assert GREETING in done.stdout
-    done = start(
-        [str(venv / "bin/python"), "-c", "from cores import shipped; print(len(shipped._images()))"]
-    )
-    assert int(done.stdout) > 0

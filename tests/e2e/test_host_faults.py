@@ -8,6 +8,7 @@ import json
 import os
 import re
 import resource
+import shlex
 import shutil
 import signal
 import subprocess
@@ -18,6 +19,7 @@ from pathlib import Path
 
 import pytest
 
+from app.main import again
 from cores.debugging import saved_session as saved
 from cores.debugging.live_session import LiveSession
 from cores.engines import registry
@@ -43,7 +45,7 @@ def ringscope(
 ) -> Iterator[subprocess.Popen[str]]:
     """The command line as a process of its own; ``limit`` runs in it before it begins."""
     with subprocess.Popen(
-        [sys.executable, "-P", "-m", "app.main", *words], stdout=stdout, stderr=subprocess.PIPE,
+        again(*words), stdout=stdout, stderr=subprocess.PIPE,
         stdin=subprocess.DEVNULL, text=True, env=os.environ | {"PYTHONPATH": str(ROOT)},
         preexec_fn=limit,
     ) as process:  # fmt: skip
@@ -245,7 +247,7 @@ def test_no_kvm(instead: str) -> None:
     """/dev/kvm replaced by something else, or absent: a reason and 3 when asked for, else no matter."""
     if "bind" in instead and not os.path.exists("/dev/kvm"):
         pytest.skip("there is no /dev/kvm to put something in the place of")
-    run = f"{sys.executable} -P -m app.main compare {HELLO}"
+    run = shlex.join(again("compare", HELLO))
     script = f"{instead} || exit 99; {run} --cores kvm >&2; echo $?; {run} --json"
     done = subprocess.run(
         ["unshare", "--mount", "sh", "-c", script], capture_output=True, text=True, check=False,
@@ -372,7 +374,7 @@ def test_terminal_closed(spin: str) -> None:
     """The window is closed while a guest spins: the interface ends, and its processes with it."""
     pexpect = pytest.importorskip("pexpect", reason="pexpect is not installed: no pseudo-terminal")
     process = pexpect.spawn(
-        sys.executable, ["-m", "app.main", spin], dimensions=(30, 100), cwd=str(ROOT),
+        sys.executable, again(spin)[1:], dimensions=(30, 100), cwd=str(ROOT),
         env=os.environ | {"TERM": "xterm-256color", "RINGSCOPE_CONFIG": os.devnull},
     )  # fmt: skip
     try:

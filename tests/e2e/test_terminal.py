@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import signal
 import sys
 import termios
@@ -12,6 +13,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+
+from app.main import again
 
 pexpect = pytest.importorskip(
     "pexpect", reason="pexpect is not installed: no pseudo-terminal to test in"
@@ -32,7 +35,7 @@ class Terminal:
         self.sent = b""
         self.process = pexpect.spawn(
             sys.executable,
-            ["-m", "app.main", *arguments],
+            again(*arguments)[1:],
             cwd=str(ROOT),
             env=os.environ
             | {"TERM": "xterm-256color", "LANG": "C.UTF-8", "RINGSCOPE_CONFIG": os.devnull}
@@ -208,7 +211,7 @@ def test_bad_input_is_one_line() -> None:
 
 def test_what_is_drawn_is_not_written_to_a_file(tmp_path: Path) -> None:
     """`2>FILE`: the interface would draw there; the person is shown text."""
-    command = f"exec {sys.executable} -m app.main hello 2>{tmp_path / 'file'}"
+    command = f"exec {shlex.join(again('hello'))} 2>{tmp_path / 'file'}"
     process = pexpect.spawn("sh", ["-c", command], cwd=str(ROOT), env=os.environ | {"TERM": "xterm"})
     process.expect("Equivalent", timeout=PATIENCE)
     process.expect(pexpect.EOF)

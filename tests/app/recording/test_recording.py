@@ -14,7 +14,7 @@ import pexpect
 import pyte
 import pytest
 
-from app.main import main
+from app.main import again, main
 from app.recording.asciicast import Cast
 from app.recording.record_tui import Screen
 from lessons import library
@@ -76,7 +76,7 @@ def test_the_interface_is_recorded(tmp_path: Path) -> None:
     own = {f"RINGSCOPE_{name}": str(tmp_path / name) for name in ("DATA", "RUNTIME", "CONFIG")}
     child = pexpect.spawn(
         sys.executable,
-        ["-P", "-m", "app.main", "play", "two-ways", "--speed", "25", "--record", str(cast)],
+        again("play", "two-ways", "--speed", "25", "--record", str(cast))[1:],
         env={**os.environ, **own, "PYTHONPATH": str(ROOT), "TERM": "xterm-256color"},
         dimensions=(40, 120), timeout=50,
     )  # fmt: skip
@@ -106,7 +106,7 @@ def test_a_recording_ended_by_a_signal(number: signal.Signals, tmp_path: Path) -
     cast = tmp_path / "l.cast"
     own = {f"RINGSCOPE_{name}": str(tmp_path / name) for name in ("DATA", "RUNTIME", "CONFIG")}
     child = pexpect.spawn(
-        sys.executable, ["-P", "-m", "app.main", "play", "two-ways", "--record", str(cast)],
+        sys.executable, again("play", "two-ways", "--record", str(cast))[1:],
         env={**os.environ, **own, "PYTHONPATH": str(ROOT), "TERM": "xterm-256color"},
         dimensions=(40, 120), timeout=50,
     )  # fmt: skip
