@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from time import perf_counter_ns
 from typing import assert_never
 
-from cores.deadline import Patience
+from cores.deadline import Deadline
 from cores.engines.base import (
     BudgetSpent,
     DeprivilegedEngine,
@@ -297,7 +297,7 @@ class Vmm:
         engine = self.engine
         if self.trap and self.shadow:
             self.trap.space = self.shadow.space()
-        patience: Patience | None = None
+        deadline: Deadline | None = None
         hidden = self.hidden if self.hidden is not None and self.hidden.patcher is not None else None
         while True:
             if hidden:
@@ -317,8 +317,8 @@ class Vmm:
             self._left = perf_counter_ns()
             if self.came_back(insn, exit):
                 return
-            patience = patience or Patience()
-            patience.ask()
+            deadline = deadline or Deadline()
+            deadline.check()
 
     def _hide_single_step(self) -> None:
         """PUSHF ran untouched and shows the TF by which it was stepped: all that --pure covers up."""

@@ -80,7 +80,7 @@ def canaries(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
 @pytest.fixture
 def host(canaries: Host, monkeypatch: pytest.MonkeyPatch) -> Iterator[Host]:
     """Checks afterwards that all is as it was."""
-    monkeypatch.setattr(cores.patience, "LONGEST", 1.0)
+    monkeypatch.setattr(cores.deadline, "LONGEST", 1.0)
     gc.collect()  # what other tests have left
     before = canaries.means()
     yield canaries
@@ -112,7 +112,7 @@ def test_hostile_guest(name: str, free: bool, host: Host) -> None:
     began = perf_counter()
     options = Options(cores=("trap:native",), free=free, ram=4 * MIB, budget=budget)
     report = compare(program, options).cores[0]
-    assert perf_counter() - began < (budget if free else 0) + cores.patience.LONGEST + MARGIN
+    assert perf_counter() - began < (budget if free else 0) + cores.deadline.LONGEST + MARGIN
     assert report.stop in guest.ends, report.reason
     assert report.stop is not Stop.EXIT or report.exit_status == hostile.STATUS
     assert (report.reason is not None) == (report.stop in (Stop.ERROR, Stop.SHUTDOWN))

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from cores.deadline import Patience
+from cores.deadline import Deadline
 from cores.engines.base import STEPPED, Exit, Failed, Fault
 from cores.engines.unicorn import fpu as unicorn_fpu
 from cores.engines.unicorn.capi import FETCH_PROT, INSN_INVALID, Unicorn
@@ -210,9 +210,9 @@ class UnicornCpu:
             return STEPPED
         rip, mask = cpu.rip, (1 << 8 * insn.address_size) - 1
         exit: Exit = STEPPED
-        patience = Patience()
+        deadline = Deadline()
         while cpu.rip == rip and exit is STEPPED:
-            patience.ask()
+            deadline.check()
             if not insn.repeat:
                 count = 2
             elif insn.mnemonic in ("cmps", "scas"):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from cores.deadline import Patience
+from cores.deadline import Deadline
 from cores.x86.faults import general_protection
 from cores.x86.isa.instruction import Immediate, Instruction, Operand, Register
 from cores.x86.registers import RDX, Flag
@@ -57,10 +57,10 @@ def out(e: Emulator, insn: Instruction) -> str:
 def ins(e: Emulator, insn: Instruction) -> str:
     port = e.cpu.gpr[RDX] & 0xFFFF
     may_use(e, port, insn.operand_size)
-    patience = Patience()
+    deadline = Deadline()
 
     def fetch(count: int) -> bytes:
-        patience.ask()
+        deadline.check()
         return e.ports.read_string(port, insn.operand_size, count)
 
     count = input_string(e.cpu, e.mmu, insn, fetch)
@@ -71,10 +71,10 @@ def ins(e: Emulator, insn: Instruction) -> str:
 def outs(e: Emulator, insn: Instruction) -> str:
     port = e.cpu.gpr[RDX] & 0xFFFF
     may_use(e, port, insn.operand_size)
-    patience = Patience()
+    deadline = Deadline()
 
     def store(data: bytes) -> None:
-        patience.ask()
+        deadline.check()
         e.ports.write_string(port, insn.operand_size, data)
 
     count = output_string(e.cpu, e.mmu, insn, store)

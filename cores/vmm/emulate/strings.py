@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from cores.deadline import Patience
+from cores.deadline import Deadline
 from cores.x86.faults import GuestFault
 from cores.x86.isa.accesses import next_accesses
 from cores.x86.isa.instruction import Instruction, MemoryOperand
@@ -86,9 +86,9 @@ def _repeat(
     size, mask = insn.operand_size, (1 << 8 * insn.address_size) - 1
     remaining = gpr[RCX] & mask if insn.repeat else 1
     indexes = [o.base for o in insn.operands if isinstance(o, MemoryOperand) and o.base is not None]
-    flags, patience, done = cpu.rflags, Patience(), 0
+    flags, deadline, done = cpu.rflags, Deadline(), 0
     while remaining:
-        patience.ask()
+        deadline.check()
         addresses = [gva for gva, _, _ in next_accesses(insn, cpu)]
         count = 1 if compares else _together(e, insn, addresses, remaining)
         try:

@@ -15,7 +15,7 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING
 
-from cores.deadline import Patience
+from cores.deadline import Deadline
 from cores.engines.base import BRIDGE, DeprivilegedEngine, Failed, Fault, Stepped
 from cores.errors import EngineError
 from cores.pc.ram import BRIDGE_PAGE
@@ -111,9 +111,9 @@ class Bridge:
         cpu.interrupt_shadow = False
 
     def _step(self, insn: Instruction, operand: _Operand | None, rip: int) -> None:
-        vmm, patience = self.vmm, Patience()
+        vmm, deadline = self.vmm, Deadline()
         while not isinstance(exit := self.engine.step(vmm.cpu), Stepped):
-            patience.ask()
+            deadline.check()
             match exit:
                 case Fault(Vector.PF) if operand and operand.fault:
                     raise operand.fault

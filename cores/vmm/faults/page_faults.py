@@ -12,7 +12,7 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING, assert_never
 
-from cores.deadline import Patience
+from cores.deadline import Deadline
 from cores.engines.base import STEPPED, DeprivilegedEngine, Exit, Failed, Fault, Stepped
 from cores.errors import EngineError
 from cores.vmm.faults.mmio_window import Window
@@ -117,14 +117,14 @@ class HiddenFaults:
         window = Window(self.shadow, self.memory, self.mmu, self.cpu, insn)
         revealed: set[int] = set()
         stores = [(gva, length) for gva, length, store in accesses(insn, self.cpu) if store]
-        patience = Patience()
+        deadline = Deadline()
         completed = reachable = False
         try:
             reachable = self._make_way(insn, address, met, window, revealed)
             if reachable and revealed and (at ^ at + insn.length - 1) & -PAGE:
                 self._make_way(insn, at + insn.length - 1, met, window, revealed)
             while reachable and not isinstance(exit := self.engine.step(self.cpu), Stepped):
-                patience.ask()
+                deadline.check()
                 match exit:
                     case Fault(Vector.PF, _, int(missing)):
                         met = self._fill(insn, missing)
