@@ -9,7 +9,8 @@ from app.main import OK, UNAVAILABLE, complain
 from app.programs import load
 from app.text import reports as plain
 from app.text import reports_json as structured
-from cores.machine.report import CoreReport, Stop
+from cores.machine.report import CoreReport
+from cores.pc.stop import Stop
 from cores.runs.trace import trace
 
 from .options import add_core_option, add_machine_options, options_from

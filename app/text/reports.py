@@ -12,11 +12,11 @@ from cores.machine.report import (
     CoreReport,
     Divergence,
     ExitLine,
-    Stop,
     TraceLine,
     direct_share,
     percent,
 )
+from cores.pc.stop import Stop
 from cores.peers import differences
 from cores.x86.isa.instruction import Sensitivity
 from cores.x86.isa.sensitive import Entry

@@ -10,7 +10,8 @@ from __future__ import annotations
 from itertools import pairwise
 
 from cores.machine.machine import ACCESSED_AND_DIRTY, Machine
-from cores.machine.report import Divergence, Stop
+from cores.machine.report import Divergence
+from cores.pc.stop import Stop
 from cores.x86.fxsave import differences
 from cores.x86.isa.decoder import text
 from cores.x86.isa.instruction import Instruction

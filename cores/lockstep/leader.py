@@ -34,7 +34,7 @@ from cores.errors import EngineError
 from cores.lockstep.comparison import Lockstep
 from cores.lockstep.follower import PATIENCE_NS, RUN_NS, Follower, LostError
 from cores.machine.machine import Machine, MachineState
-from cores.machine.report import Stop
+from cores.pc.stop import Stop
 from cores.vmm.free_run import Alarm
 from cores.vmm.vmm import Vmm
 from cores.x86.faults import GuestFault, Unsupported

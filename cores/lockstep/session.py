@@ -16,8 +16,9 @@ from cores.errors import EngineError, UnavailableError
 from cores.lockstep.comparison import Lockstep
 from cores.lockstep.leader import Copies, Lead
 from cores.machine.machine import Machine
-from cores.machine.report import CompareReport, CoreReport, Divergence, Stop
+from cores.machine.report import CompareReport, CoreReport, Divergence
 from cores.pc.devices.storage.disk import Disk
+from cores.pc.stop import Stop
 from cores.programs.program import Program
 
 DEFAULT_CORES = ("interpreter", "trap", "kvm")

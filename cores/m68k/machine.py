@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from time import perf_counter
 
 from cores.m68k import disassembly as picture
-from cores.machine.report import CoreReport, MachineSnapshot, Stop
+from cores.machine.report import CoreReport, MachineSnapshot
 from cores.pc.ram import Ram
+from cores.pc.stop import Stop
 from cores.programs.program import M68K_DEVICES, Program
 
 from .bus import Bus, BusState

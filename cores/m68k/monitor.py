@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from cores.machine.report import Stop
+from cores.pc.stop import Stop
 from cores.vmm.trace import Trace
 
 from ..engines.base import Failed

@@ -16,7 +16,8 @@ from cores.engines import registry
 from cores.inspection.views import CodeLook, CodeSight, Look, MemoryLook, MemorySight, Sight
 from cores.lockstep.session import DEFAULT_CORES, DEFAULT_SECONDS, DEFAULT_STEPS, Absent, Options
 from cores.m68k.disassembly import code
-from cores.machine.report import CoreReport, ExitLine, MachineSnapshot, SessionSnapshot, StepLine, Stop
+from cores.machine.report import CoreReport, ExitLine, MachineSnapshot, SessionSnapshot, StepLine
+from cores.pc.stop import Stop
 from cores.programs.program import Program
 from cores.time_travel.history import Past
 from cores.x86.isa.instruction import Reason

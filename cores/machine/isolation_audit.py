@@ -12,7 +12,7 @@ from math import inf
 from time import perf_counter
 
 from cores.machine.machine import Machine
-from cores.machine.report import Stop
+from cores.pc.stop import Stop
 
 INTERVAL = 0.5
 """Seconds between two audits of running machines. One takes less than a tenth of a millisecond."""

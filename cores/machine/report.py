@@ -7,21 +7,10 @@ The interface draws ``MachineSnapshot`` and ``SessionSnapshot``; ``compare --jso
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from enum import StrEnum
 
 from cores.engines.base import RingZero
+from cores.pc.stop import Stop
 from cores.vmm.trace import ExitEvent
-
-
-class Stop(StrEnum):
-    """Why a machine has come to its end."""
-
-    EXIT = "exit"
-    POWEROFF = "poweroff"
-    HALTED = "halted"
-    SHUTDOWN = "shutdown"
-    BUDGET = "budget"
-    ERROR = "error"
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,11 +1,21 @@
-"""How a guest ends its machine: by saying so to a device."""
+"""Why a machine has ended, and how a guest ends its machine through a device."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from enum import StrEnum
 
-from cores.machine.report import Stop
+
+class Stop(StrEnum):
+    """Why a machine has come to its end (contract.md, compare --json)."""
+
+    EXIT = "exit"
+    POWEROFF = "poweroff"
+    HALTED = "halted"
+    SHUTDOWN = "shutdown"
+    BUDGET = "budget"
+    ERROR = "error"
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,8 +11,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from cores.machine.report import CompareReport, CoreReport, Stop
+from cores.machine.report import CompareReport, CoreReport
 from cores.pc.boot.disk_image import CYLINDER, write_image
+from cores.pc.stop import Stop
 from cores.programs.program import Program
 
 from ..errors import UnavailableError

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Protocol
 
-from cores.machine.report import Stop
 from cores.pc.devices.vga import SIZE, Vga
+from cores.pc.stop import Stop
 
 POLL = 0.02
 """Seconds between two looks at a peer."""

@@ -17,7 +17,7 @@ from functools import cache
 from pathlib import Path
 from time import monotonic, sleep
 
-from cores.machine.report import Stop
+from cores.pc.stop import Stop
 
 from ..errors import UnavailableError
 from .base import FIRMWARE, POLL, SCREEN_SIZE, Guest, Outcome, ask, read, read_screen, started

@@ -18,8 +18,8 @@ import threading
 from contextlib import closing
 from time import monotonic, sleep
 
-from cores.machine.report import Stop
 from cores.pc.devices.scancodes import encode, stroke
+from cores.pc.stop import Stop
 
 from ..errors import EngineError, UnavailableError
 from .base import FIRMWARE, POLL, SCREEN_SIZE, Guest, Outcome, ask, read, read_screen, started

@@ -9,7 +9,8 @@ from cores.engines import registry
 from cores.lockstep.session import DEFAULT_SECONDS, DEFAULT_STEPS, Options, start
 from cores.m68k import session as foreign
 from cores.machine.machine import Machine
-from cores.machine.report import CoreReport, ExitLine, StepLine, Stop, TraceLine
+from cores.machine.report import CoreReport, ExitLine, StepLine, TraceLine
+from cores.pc.stop import Stop
 from cores.programs.program import Program
 from cores.vmm.trace import ExitEvent
 from cores.x86.faults import GuestFault

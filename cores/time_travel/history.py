@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from typing import Generic, Protocol, TypeVar
 
 from cores.machine.machine import Machine, MachineState
-from cores.machine.report import Stop
+from cores.pc.stop import Stop
 from cores.x86.mmu.paging import PAGE
 
 INTERVAL = 5_000

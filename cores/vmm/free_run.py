@@ -29,7 +29,7 @@ from cores.engines.base import (
     SystemCall,
 )
 from cores.errors import EngineError
-from cores.machine.report import Stop
+from cores.pc.stop import Stop
 from cores.vmm.vmm import IO, Vmm
 from cores.x86.faults import GuestFault, Unsupported
 from cores.x86.isa.instruction import Reason

@@ -39,9 +39,9 @@ from cores.engines.base import (
     Stepped,
     SystemCall,
 )
-from cores.machine.report import Stop
 from cores.pc.devices.board import Board
 from cores.pc.physical_memory import PhysicalMemory
+from cores.pc.stop import Stop
 from cores.vmm.emulate.emulator import Emulator
 from cores.vmm.emulate.strings import HANDLERS as STRINGS
 from cores.vmm.emulate.unicorn_gaps import HANDLERS as REFUSED

@@ -16,7 +16,7 @@ from functools import cache
 from cores.errors import UnavailableError
 from cores.lockstep.session import Options, start
 from cores.machine.machine import Machine
-from cores.machine.report import Stop
+from cores.pc.stop import Stop
 from cores.programs.program import LOAD_ADDRESS, Program, Segment
 
 INSTRUCTIONS_A_TURN = 5

@@ -34,7 +34,7 @@ from cores.errors import EngineError
 from cores.lockstep.comparison import Lockstep
 from cores.lockstep.session import Options, start
 from cores.machine.machine import Machine
-from cores.machine.report import Stop
+from cores.pc.stop import Stop
 from cores.programs.loader import assemble_program
 from cores.programs.program import Program
 from cores.vmm.trace import ExitEvent

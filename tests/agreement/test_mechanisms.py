@@ -15,7 +15,7 @@ from agreement_lab import (
     skip_unless_assembled,
 )
 
-from cores.machine.report import Stop
+from cores.pc.stop import Stop
 
 pytestmark = skip_unless_assembled()
 

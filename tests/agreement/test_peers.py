@@ -12,7 +12,8 @@ from assets.disks.build import IMAGE
 from cores import peers
 from cores.errors import UnavailableError
 from cores.lockstep.session import Options, compare
-from cores.machine.report import CoreReport, Stop
+from cores.machine.report import CoreReport
+from cores.pc.stop import Stop
 from cores.peers import PEERS, differences, qemu
 from cores.peers.base import UNREAD
 from cores.programs.loader import assemble_program, load_program

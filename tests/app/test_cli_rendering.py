@@ -8,7 +8,8 @@ from app.commands.compare import exit_code
 from app.text import reports as plain
 from app.text import reports_json as structured
 from cores.engines.registry import Availability
-from cores.machine.report import CompareReport, CoreReport, Divergence, ExitLine, StepLine, Stop
+from cores.machine.report import CompareReport, CoreReport, Divergence, ExitLine, StepLine
+from cores.pc.stop import Stop
 
 RAN = CoreReport(
     core="interpreter", engine="Unicorn 2.1.4", available=True, reason=None, stop=Stop.EXIT,

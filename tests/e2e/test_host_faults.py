@@ -25,7 +25,7 @@ from cores.debugging.live_session import LiveSession
 from cores.engines import registry
 from cores.errors import InputError
 from cores.lockstep.session import Options, Session
-from cores.machine.report import Stop
+from cores.pc.stop import Stop
 from cores.programs.program import Program, Segment
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -22,7 +22,8 @@ import cores.deadline
 from cores.engines import registry
 from cores.errors import InputError
 from cores.lockstep.session import Options, compare
-from cores.machine.report import CoreReport, Stop
+from cores.machine.report import CoreReport
+from cores.pc.stop import Stop
 from cores.programs.assembler import keystone as assembler
 from cores.programs.loader import load_program
 from cores.programs.program import Program, Segment

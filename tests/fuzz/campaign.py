@@ -16,7 +16,8 @@ from cores.errors import EngineError, InputError
 from cores.lockstep.comparison import Lockstep
 from cores.lockstep.session import Options, start
 from cores.machine.machine import ACCESSED_AND_DIRTY, Machine
-from cores.machine.report import Divergence, Stop
+from cores.machine.report import Divergence
+from cores.pc.stop import Stop
 from cores.programs.loader import assemble_program
 from cores.programs.program import Program
 from cores.x86.isa.instruction import Reason

@@ -27,7 +27,8 @@ from app.tui.rows.machine_parts import (
 )
 from app.tui.rows.registers import X86, program_counter, register_file
 from app.tui.rows.rows import EMPTY, Row, boxed, fit, fit_row, row, row_width, spread
-from cores.machine.report import MachineSnapshot, Stop
+from cores.machine.report import MachineSnapshot
+from cores.pc.stop import Stop
 
 
 def plan(width: int, height: int) -> Plan:

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from app.tui.rows.glyphs import Glyphs
 from app.tui.rows.registers import program_counter, register_file
 from app.tui.rows.rows import EMPTY, Row, fit, fit_row, printable, raised, row, spread, width_of
-from cores.machine.report import CodeLine, MachineSnapshot, Stop
+from cores.machine.report import CodeLine, MachineSnapshot
+from cores.pc.stop import Stop
 
 KINDS = {"interpreter": "EMULATOR", "trap": "TRAP AND EMULATE", "kvm": "HARDWARE"}
 """What each kind of core is called on the screen."""

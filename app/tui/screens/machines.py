@@ -16,7 +16,8 @@ from app.session_thread import Worker, alive
 from app.tui.rows.exits import VIEWS, Events
 from app.tui.rows.machine_parts import View, kind
 from cores.inspection.views import EventsLook, EventsSight, Look
-from cores.machine.report import MachineSnapshot, SessionSnapshot, Stop
+from cores.machine.report import MachineSnapshot, SessionSnapshot
+from cores.pc.stop import Stop
 
 from .. import help_topics
 from ..help_topics import Topic

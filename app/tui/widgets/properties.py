@@ -7,7 +7,8 @@ from pathlib import PurePath
 from app.tui.rows.glyphs import Glyphs
 from app.tui.rows.machine_parts import kind, rate_words
 from app.tui.rows.rows import EMPTY, Row, printable, row, row_width, spread
-from cores.machine.report import MachineSnapshot, SessionSnapshot, Stop, direct_share, percent
+from cores.machine.report import MachineSnapshot, SessionSnapshot, direct_share, percent
+from cores.pc.stop import Stop
 
 from .line_view import LineView
 

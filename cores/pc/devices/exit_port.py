@@ -6,9 +6,8 @@ Here the value written is the exit status as it is, whatever its width; QEMU's p
 
 from __future__ import annotations
 
-from cores.machine.report import Stop
 from cores.pc.devices.base import Device
-from cores.pc.stop import Ending, Finish
+from cores.pc.stop import Ending, Finish, Stop
 
 
 class ExitPort(Device):

@@ -6,9 +6,8 @@ QEMU state 0 is S5, off. So a 16-bit write of 0x2000 switches off, and nothing e
 
 from __future__ import annotations
 
-from cores.machine.report import Stop
 from cores.pc.devices.base import Device
-from cores.pc.stop import Ending, Finish
+from cores.pc.stop import Ending, Finish, Stop
 
 SLEEP_ENABLE = 0x2000
 

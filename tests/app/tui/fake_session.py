@@ -13,7 +13,8 @@ from fake_sights import look
 from cores.debugging.breakpoints import AtAddress, Breakpoint
 from cores.debugging.edits import Poke
 from cores.inspection.views import Around, Look, Sight
-from cores.machine.report import CodeLine, Divergence, MachineSnapshot, SessionSnapshot, Stop
+from cores.machine.report import CodeLine, Divergence, MachineSnapshot, SessionSnapshot
+from cores.pc.stop import Stop
 from cores.vmm.trace import ExitEvent
 from cores.x86.isa.instruction import Reason
 from cores.x86.registers import STATE_NAMES

@@ -25,7 +25,7 @@ from cores.inspection.views import (
     TablesLook,
 )
 from cores.lockstep.session import Options
-from cores.machine.report import Stop
+from cores.pc.stop import Stop
 from cores.programs.loader import assemble_program, load_program
 from cores.programs.shipped import guests
 

@@ -19,7 +19,7 @@ from cores.engines import registry
 from cores.engines.kvm.engine import KvmEngine
 from cores.lockstep.session import Options, Session
 from cores.machine.machine import Machine
-from cores.machine.report import Stop
+from cores.pc.stop import Stop
 
 NATIVE = "trap:native"
 pytestmark = [

@@ -13,7 +13,8 @@ from cores.lockstep import leader as lead
 from cores.lockstep.leader import Lead
 from cores.lockstep.session import Options, Session
 from cores.machine.machine import Machine
-from cores.machine.report import CoreReport, Divergence, Stop
+from cores.machine.report import CoreReport, Divergence
+from cores.pc.stop import Stop
 from cores.x86.registers import RSI
 
 pytestmark = needs_assembler

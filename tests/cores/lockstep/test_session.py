@@ -14,7 +14,7 @@ from cores.engines.registry import Availability
 from cores.errors import EngineError, UnavailableError
 from cores.lockstep import session
 from cores.lockstep.session import Options, Session, compare
-from cores.machine.report import Stop
+from cores.pc.stop import Stop
 from cores.x86.virtual_cpu import VirtualCpu
 
 pytestmark = needs_assembler

@@ -6,7 +6,7 @@ import pytest
 from m68k_lab import HANDLER, RAM, STOP, machine, put, run, words_at
 
 from cores.m68k.registers import SUPERVISOR, TRACE
-from cores.machine.report import Stop
+from cores.pc.stop import Stop
 
 NEXT, SAME = 2, 0
 SHORT = [

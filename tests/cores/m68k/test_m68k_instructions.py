@@ -9,7 +9,7 @@ from m68k_lab import RAM, STOP, machine, put, run
 
 from cores.m68k.decode import decode, text
 from cores.m68k.registers import C, N, V, X, Z
-from cores.machine.report import Stop
+from cores.pc.stop import Stop
 
 VALUES = (0, 1, 5, 0x7F, 0x80, 0xFF, 0x7FFF, 0x8000, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF)
 SIZES = {0: 8, 1: 16, 2: 32}

@@ -14,7 +14,7 @@ from cores.inspection.views import MemoryLook, MemorySight, TablesLook
 from cores.lockstep.session import Options
 from cores.m68k.machine import REFUSAL, M68kState
 from cores.m68k.session import ForeignSession
-from cores.machine.report import Stop
+from cores.pc.stop import Stop
 from cores.time_travel.history import INTERVAL, Past
 
 GENESIS = Path(__file__).resolve().parents[3] / "assets" / "guests" / "genesis.m68k"

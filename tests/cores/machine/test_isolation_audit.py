@@ -15,9 +15,9 @@ from cores.engines.ptrace.engine import PtraceEngine
 from cores.engines.ptrace.process import VcpuProcess
 from cores.lockstep.session import Options
 from cores.machine import isolation_audit as control
-from cores.machine.report import Stop
 from cores.pc.physical_memory import PhysicalMemory
 from cores.pc.ram import PAGE, Ram
+from cores.pc.stop import Stop
 from cores.programs.loader import load_program
 from cores.x86.virtual_cpu import VirtualCpu
 

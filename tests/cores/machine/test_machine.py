@@ -11,8 +11,8 @@ from cores.engines.registry import availability
 from cores.engines.scripted import ScriptedEngine
 from cores.errors import EngineError, UnavailableError
 from cores.machine.machine import Machine
-from cores.machine.report import Stop
 from cores.pc.ram import Ram
+from cores.pc.stop import Stop
 
 pytestmark = needs_assembler
 

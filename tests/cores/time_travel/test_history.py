@@ -11,7 +11,7 @@ import pytest
 from machine_lab import CORES, DATA, EXIT, TRAPS, booted, needs_assembler
 
 from cores.machine.machine import Machine
-from cores.machine.report import Stop
+from cores.pc.stop import Stop
 from cores.time_travel import history
 from cores.time_travel.history import History, Past
 from cores.x86.mmu.paging import PAGE

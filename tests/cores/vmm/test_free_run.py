@@ -11,7 +11,7 @@ from machine_lab import CORES, DATA, EXIT, TRAPS, booted, needs_assembler
 from cores.debugging.edits import MemoryPoke
 from cores.engines.base import DeprivilegedEngine
 from cores.engines.ptrace.process import VcpuProcess
-from cores.machine.report import Stop
+from cores.pc.stop import Stop
 from cores.vmm import free_run as freerun
 from cores.vmm.faults.page_faults import HiddenFaults
 from cores.vmm.free_run import Alarm

@@ -7,7 +7,7 @@ from machine_lab import EXIT, TRAPS, booted, needs_assembler, run
 
 from cores.engines.base import KERNEL_SPACE, USER_SPACE
 from cores.machine.machine import Machine
-from cores.machine.report import Stop
+from cores.pc.stop import Stop
 from cores.vmm import shadow_tlb as shadow
 from cores.vmm.shadow_tlb import ShadowPages
 from cores.x86.isa.instruction import Reason

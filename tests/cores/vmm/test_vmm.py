@@ -7,7 +7,7 @@ from time import perf_counter_ns
 import pytest
 from machine_lab import CORES, DATA, EXIT, TRAPS, booted, needs_assembler, run
 
-from cores.machine.report import Stop
+from cores.pc.stop import Stop
 from cores.x86.isa.instruction import Reason
 
 pytestmark = needs_assembler

@@ -14,7 +14,7 @@ from functools import cache
 from pathlib import Path
 
 from cores.engines.ptrace import stub
-from cores.machine.report import Stop
+from cores.pc.stop import Stop
 from cores.programs.loader import assemble_program
 from cores.programs.program import Program
 

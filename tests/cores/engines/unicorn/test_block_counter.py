@@ -10,7 +10,7 @@ import pytest
 from app.bench import guests
 from cores.engines.unicorn import block_counter as unicorn_count
 from cores.lockstep.session import Options, start
-from cores.machine.report import Stop
+from cores.pc.stop import Stop
 from cores.programs.program import LOAD_ADDRESS, Program, Segment
 
 

@@ -12,12 +12,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cores.debugging.plain_values import plain, shaped
-from cores.machine.report import Stop
 from cores.pc.devices.board import Board
 from cores.pc.devices.pit import tick_of
 from cores.pc.devices.storage.disk import Disk
 from cores.pc.physical_memory import PhysicalMemory
 from cores.pc.ram import MIB, Ram
+from cores.pc.stop import Stop
 from cores.x86.faults import Unsupported
 
 

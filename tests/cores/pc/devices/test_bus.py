@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from cores.machine.report import Stop
 from cores.pc.devices.board import Board
+from cores.pc.stop import Stop
 
 
 @pytest.mark.parametrize(("size", "ones"), [(1, 0xFF), (2, 0xFFFF), (4, 0xFFFFFFFF)])

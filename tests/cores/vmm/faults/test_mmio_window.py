@@ -6,7 +6,7 @@ import pytest
 from machine_lab import DATA, EXIT, TRAPS, booted, needs_assembler, run
 
 from cores.machine.machine import Machine
-from cores.machine.report import Stop
+from cores.pc.stop import Stop
 from cores.x86.isa.instruction import Reason
 
 pytestmark = needs_assembler

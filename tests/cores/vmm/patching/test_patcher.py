@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import pytest
 from machine_lab import EXIT, booted, needs_assembler, program
 
-from cores.machine.report import Stop
 from cores.pc.physical_memory import PhysicalMemory
 from cores.pc.platform import boot
 from cores.pc.ram import Ram
+from cores.pc.stop import Stop
 from cores.vmm.patching.patcher import HLT, SHARE_AFTER, Patcher
 from cores.x86.isa.instruction import Reason
 from cores.x86.mmu.paging import PAGE, Mmu
