@@ -21,8 +21,9 @@ from cores.engines.base import (
     Stepped,
     SystemCall,
 )
+from cores.pc.boot.long_mode import boot
 from cores.pc.physical_memory import HOLE, PhysicalMemory
-from cores.pc.platform import BOOT_INFORMATION, boot
+from cores.pc.platform import BOOT_INFORMATION
 from cores.pc.ram import PAGE, Ram
 from cores.programs.program import Program, Segment
 from cores.x86.isa.sensitive import FAR, NEXT, STACK, TABLE, Entry

@@ -11,10 +11,11 @@ from time import perf_counter
 from cores.engines.base import Engine
 from cores.errors import EngineError
 from cores.machine.report import CoreReport
+from cores.pc.boot.long_mode import boot
 from cores.pc.devices.board import Board, BoardState
 from cores.pc.devices.storage.disk import Disk
 from cores.pc.physical_memory import PhysicalMemory
-from cores.pc.platform import INITIAL_FPU, boot
+from cores.pc.platform import INITIAL_FPU
 from cores.pc.ram import Ram
 from cores.pc.stop import Stop
 from cores.programs.program import Program

@@ -116,14 +116,14 @@ MUTATIONS = (
     ),
     Mutation(
         "I/O map inside the TSS",
-        "cores/pc/platform.py",
+        "cores/pc/boot/long_mode.py",
         'struct.pack("<H", TSS_LIMIT + 1)',
         'struct.pack("<H", TSS_LIMIT)',
         ("tests/cores/pc/test_platform.py",),
     ),
     Mutation(
         "CPUID promises one more feature",
-        "cores/pc/platform.py",
+        "cores/pc/cpuid.py",
         "(0, 9, 13, 19, 20, 23, 31)",
         "(0, 9, 12, 13, 19, 20, 23, 31)",
         ("tests/cores/pc/test_platform.py",),

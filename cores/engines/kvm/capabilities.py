@@ -20,8 +20,9 @@ from cores.engines.kvm.engine import KvmEngine
 from cores.engines.kvm.exit_errors import RING_0_DIRECT, STEPS_KERNEL, STEPS_USER
 from cores.engines.kvm.stepping import Manner
 from cores.errors import UnavailableError
+from cores.pc.boot.long_mode import boot
 from cores.pc.physical_memory import PhysicalMemory
-from cores.pc.platform import GDT, GDT_LIMIT, INITIAL_FPU, PML4, TSS, boot
+from cores.pc.platform import GDT, GDT_LIMIT, INITIAL_FPU, PML4, TSS
 from cores.pc.ram import Ram
 from cores.programs.program import Program, Segment
 from cores.x86.registers import CS, DS, ES, FS, GS, RAX, RBX, RDI, SS, Cr0, Vector

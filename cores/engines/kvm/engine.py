@@ -19,8 +19,9 @@ from cores.engines.kvm.exit_errors import (
     is_sensitive,
 )
 from cores.engines.kvm.syscall_fixup import NOWHERE, Bridge
+from cores.pc.cpuid import CPUID_LEAVES
 from cores.pc.physical_memory import HOLE, PhysicalMemory
-from cores.pc.platform import CPUID_LEAVES, MAXPHYADDR
+from cores.pc.platform import MAXPHYADDR
 from cores.x86.virtual_cpu import VirtualCpu
 
 from ...errors import UnavailableError

@@ -1,7 +1,7 @@
 """A bootable raw disk of a guest program: for QEMU, Bochs, VirtualBox, VMware, and a real PC.
 
     LBA 0      the boot sector
-    1-48       the platform's low memory, 0x10000-0x15FFF, as ``platform.boot`` lays it out; the
+    1-48       the platform's low memory, 0x10000-0x15FFF, as ``long_mode.boot`` lays it out; the
                loader hides in the boot information's page
     then       the program, in runs of 4 KiB pages; what is only zeros (.bss) is not stored
     then       the data disk, from a multiple of 4 KiB on; ``boot_information`` tells where
@@ -22,6 +22,7 @@ from typing import BinaryIO
 from cores.atomic_file import replacing
 from cores.errors import InputError
 from cores.pc.boot import disk_bootcode as boot_code
+from cores.pc.boot.long_mode import boot
 from cores.pc.devices.storage.disk import SECTOR, Disk, DiskError
 from cores.pc.physical_memory import PhysicalMemory
 from cores.pc.platform import (
@@ -32,7 +33,6 @@ from cores.pc.platform import (
     INITIAL_FPU,
     LOAD_ADDRESS,
     TASK,
-    boot,
 )
 from cores.pc.ram import Ram
 from cores.programs.program import Program

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from cores.pc import platform
+from cores.pc import cpuid as platform_cpuid
 from cores.x86.faults import general_protection
 from cores.x86.isa.instruction import Instruction
 from cores.x86.registers import ARITHMETIC_FLAGS, RAX, RBX, RCX, RDX, Cr4
@@ -50,7 +50,7 @@ def rdpmc(e: Emulator, insn: Instruction) -> str:
 def cpuid(e: Emulator, insn: Instruction) -> str:
     gpr = e.cpu.gpr
     leaf = gpr[RAX] & 0xFFFFFFFF
-    gpr[RAX], gpr[RBX], gpr[RCX], gpr[RDX] = platform.cpuid(leaf, gpr[RCX] & 0xFFFFFFFF)
+    gpr[RAX], gpr[RBX], gpr[RCX], gpr[RDX] = platform_cpuid.cpuid(leaf, gpr[RCX] & 0xFFFFFFFF)
     return f"leaf {leaf:#x} of the platform's CPU"
 
 

@@ -6,7 +6,8 @@ import struct
 
 import pytest
 
-from cores.pc import platform
+from cores.pc import cpuid, platform
+from cores.pc.boot import long_mode
 from cores.pc.physical_memory import HOLE, PhysicalMemory
 from cores.pc.ram import Ram
 from cores.programs.program import Program, Segment
@@ -24,7 +25,7 @@ PROGRAM = Program(
 
 def booted(ram: int = 16 * MIB, **disk: int) -> tuple[PhysicalMemory, VirtualCpu]:
     memory, cpu = PhysicalMemory(Ram(ram)), VirtualCpu()
-    platform.boot(PROGRAM, memory, cpu, **disk)
+    long_mode.boot(PROGRAM, memory, cpu, **disk)
     return memory, cpu
 
 
@@ -103,7 +104,7 @@ def test_boot_replaces_whatever_the_cpu_held():
     memory, cpu = booted()
     first = cpu.copy()
     cpu.gpr[0], cpu.cr2, cpu.interrupt_shadow, cpu.tsc_offset = 5, 6, True, 7
-    platform.boot(PROGRAM, memory, cpu)
+    long_mode.boot(PROGRAM, memory, cpu)
     assert cpu == first
 
 
@@ -122,14 +123,14 @@ def text(*words: int) -> bytes:
 
 def test_cpuid():
     """Vendor strings, exactly the contract's features, and zero for every other leaf."""
-    top, ebx, ecx, edx = platform.cpuid(0)
+    top, ebx, ecx, edx = cpuid.cpuid(0)
     assert (top, text(ebx, edx, ecx)) == (1, b"RingscopeCPU")
-    top, ebx, ecx, edx = platform.cpuid(0x40000000)
+    top, ebx, ecx, edx = cpuid.cpuid(0x40000000)
     assert (top, text(ebx, ecx, edx)) == (0x40000000, b"RingscopeVMM")
-    _, _, ecx, edx = platform.cpuid(1)
+    _, _, ecx, edx = cpuid.cpuid(1)
     assert edx == 0x0700A179
     assert ecx == 0x80982201
-    assert platform.cpuid(0x80000000) == (0x80000001, 0, 0, 0)
-    assert platform.cpuid(0x80000001) == (0, 0, 1, 0x24100800)
+    assert cpuid.cpuid(0x80000000) == (0x80000001, 0, 0, 0)
+    assert cpuid.cpuid(0x80000001) == (0, 0, 1, 0x24100800)
     for leaf in (2, 7, 0xD, 0x40000001, 0x80000002, 0x80000008, 0xFFFFFFFF):
-        assert platform.cpuid(leaf, 0) == (0, 0, 0, 0)
+        assert cpuid.cpuid(leaf, 0) == (0, 0, 0, 0)

@@ -8,7 +8,7 @@ import struct
 import unicorn
 from unicorn import x86_const as ux
 
-from cores.pc import platform
+from cores.pc.boot import long_mode
 from cores.pc.physical_memory import PhysicalMemory
 from cores.pc.ram import Ram
 from cores.programs.program import Program
@@ -31,7 +31,7 @@ class Lab:
         self.memory = PhysicalMemory(self.ram)
         self.cpu = VirtualCpu()
         program = Program("-", "flat", CODE, (Bytes(CODE, code, len(code)),), "")
-        platform.boot(program, self.memory, self.cpu)
+        long_mode.boot(program, self.memory, self.cpu)
         self.mmu = Mmu(self.memory, self.cpu)
 
     def poke(self, gpa: int, *qwords: int) -> None:

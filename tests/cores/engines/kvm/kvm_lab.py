@@ -9,8 +9,9 @@ import pytest
 
 from cores.engines.base import Exit, Interrupted
 from cores.engines.kvm import KvmEngine
+from cores.pc.boot.long_mode import boot
 from cores.pc.physical_memory import PhysicalMemory
-from cores.pc.platform import INITIAL_FPU, boot
+from cores.pc.platform import INITIAL_FPU
 from cores.pc.ram import Ram
 from cores.programs.program import Program, Segment
 from cores.x86.virtual_cpu import VirtualCpu

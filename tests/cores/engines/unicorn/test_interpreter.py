@@ -14,8 +14,9 @@ if reason := unicorn_native.probe():
 
 from cores.engines.unicorn.interpreter import INTERCEPTS, InterpreterEngine
 from cores.errors import UnavailableError
+from cores.pc.boot.long_mode import boot
 from cores.pc.physical_memory import PhysicalMemory
-from cores.pc.platform import INITIAL_FPU, boot
+from cores.pc.platform import INITIAL_FPU
 from cores.pc.ram import Ram
 from cores.programs.program import Program, Segment
 from cores.x86.isa import sensitive

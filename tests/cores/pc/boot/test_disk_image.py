@@ -12,10 +12,10 @@ from cores.errors import InputError
 from cores.pc.boot import disk_bootcode as boot
 from cores.pc.boot import disk_image as bootimage
 from cores.pc.boot.disk_image import CYLINDER, MOST_RUNS, PROGRAM_LBA, plan, write_image
+from cores.pc.boot.long_mode import boot as boot_platform
 from cores.pc.devices.storage.disk import SECTOR
 from cores.pc.physical_memory import PhysicalMemory
 from cores.pc.platform import BOOT_INFORMATION, DEFAULT_RAM, GDT, PAGE_TABLE
-from cores.pc.platform import boot as boot_platform
 from cores.pc.ram import Ram
 from cores.programs.assembler.keystone import assemble, installed
 from cores.programs.program import Program, Segment

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import pytest
 from machine_lab import EXIT, booted, needs_assembler, program
 
+from cores.pc.boot.long_mode import boot
 from cores.pc.physical_memory import PhysicalMemory
-from cores.pc.platform import boot
 from cores.pc.ram import Ram
 from cores.pc.stop import Stop
 from cores.vmm.patching.patcher import HLT, SHARE_AFTER, Patcher
