@@ -12,17 +12,12 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from cores.errors import InputError
+from cores.programs import elf_kind
 from cores.programs.program import Segment
 
 MAGIC = b"\x7fELF"
-_CLASS_64, _LITTLE_ENDIAN, _X86_64 = 2, 1, 62
-_TYPES = {
-    1: "an object file: link it first (ld -static)",
-    3: "position-independent: link it with -static -no-pie",
-    4: "a core dump, not a program",
-}
-_EXECUTABLE = 2
-_PT_LOAD, _PT_DYNAMIC, _PT_INTERP = 1, 2, 3
+_IDENTIFICATION = 16
+_PT_LOAD = 1
 _PF_R = 4
 _SHT_SYMTAB = 2
 _SYMBOL_TYPES = (0, 1, 2)  # none, object, function; not sections and files
@@ -47,28 +42,22 @@ def parse(image: bytes, path: str, first: int, ram: int) -> Executable:
     """Read an executable whose segments go to physical addresses from ``first`` up to ``ram``.
 
     Raises InputError for everything that is not such a file, and nothing else."""
+    if len(image) < _IDENTIFICATION:
+        raise InputError("truncated: shorter than an ELF header", path)
+    if image[4] not in (1, 2) or image[5] not in (1, 2):
+        raise InputError("damaged: neither a 32- nor a 64-bit ELF file of either byte order", path)
+    if (reason := elf_kind.refusal(image)) is not None:
+        raise InputError(reason, path)
     if len(image) < _HEADER.size:
         raise InputError("truncated: shorter than an ELF header", path)
-    if image[4] != _CLASS_64:
-        raise InputError("not x86-64: a 32-bit ELF file", path)
-    if image[5] != _LITTLE_ENDIAN:
-        raise InputError("not x86-64: a big-endian ELF file", path)
-    kind, machine, _, entry, ph_at, sh_at, _, _, ph_size, ph_count, sh_size, sh_count, _ = (
-        _HEADER.unpack_from(image)
+    _, _, _, entry, ph_at, sh_at, _, _, ph_size, ph_count, sh_size, sh_count, _ = _HEADER.unpack_from(
+        image
     )
-    if machine != _X86_64:
-        raise InputError(f"not x86-64: an ELF file for machine {machine}", path)
-    if kind in _TYPES:
-        raise InputError(f"not a static executable: {_TYPES[kind]}", path)
-    if kind != _EXECUTABLE:
-        raise InputError(f"not a static executable: ELF type {kind}", path)
     if ph_count and ph_size != _PROGRAM.size:
         raise InputError(f"damaged: program headers of {ph_size} bytes instead of 56", path)
     if ph_at + ph_count * _PROGRAM.size > len(image):
         raise InputError("truncated: the program headers lie beyond the end of the file", path)
     headers = [_PROGRAM.unpack_from(image, ph_at + i * _PROGRAM.size) for i in range(ph_count)]
-    if any(header[0] in (_PT_INTERP, _PT_DYNAMIC) for header in headers):
-        raise InputError("not static: dynamically linked; link it with -static -no-pie", path)
     segments = _segments(image, headers, path, first, ram)
     if not any(s.gpa <= entry < s.gpa + s.size for s in segments):
         raise InputError(f"the entry {entry:#x} lies in none of its segments", path)
@@ -79,7 +68,7 @@ def _segments(
     image: bytes, headers: list[tuple[int, ...]], path: str, first: int, ram: int
 ) -> tuple[Segment, ...]:
     """PT_LOAD by physical address, in order of address."""
-    found: list[Segment] = []
+    found: list[tuple[int, int, int, int]] = []  # address, size, place in the file, size there
     for kind, flags, offset, _, gpa, in_file, in_memory, _ in headers:
         if kind != _PT_LOAD or in_memory == 0:
             continue
@@ -94,14 +83,17 @@ def _segments(
             raise InputError(f"{where} lies below {first:#x}, where programs begin", path)
         if gpa + in_memory > ram:
             raise InputError(f"{where} ends outside RAM ({ram:#x} bytes; --ram makes it larger)", path)
-        found.append(Segment(gpa, image[offset : offset + in_file], in_memory))
+        found.append((gpa, in_memory, offset, in_file))
     if not found:
         raise InputError("empty: nothing in it is to be loaded", path)
-    found.sort(key=lambda segment: segment.gpa)
-    for low, high in pairwise(found):
-        if low.gpa + low.size > high.gpa:
-            raise InputError(f"the segments at {low.gpa:#x} and {high.gpa:#x} overlap", path)
-    return tuple(found)
+    found.sort()
+    for (low, size, _, _), (high, _, _, _) in pairwise(found):
+        if low + size > high:
+            raise InputError(f"the segments at {low:#x} and {high:#x} overlap", path)
+    # Copied last: 65,534 headers may name the same bytes, and only here it is known that none overlap.
+    return tuple(
+        Segment(gpa, image[offset : offset + in_file], size) for gpa, size, offset, in_file in found
+    )
 
 
 def _symbols(image: bytes, at: int, size: int, count: int) -> Iterator[tuple[str, int]]:

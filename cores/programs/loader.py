@@ -8,7 +8,7 @@ import sys
 from contextlib import nullcontext
 
 from cores.errors import InputError
-from cores.programs import elf, shipped
+from cores.programs import elf, file_kind, shipped
 from cores.programs.assembler import keystone as assembler
 from cores.programs.program import (
     DEFAULT_RAM,
@@ -47,6 +47,8 @@ def load_program(path: str, ram: int = DEFAULT_RAM, stdin: bytes | None = None) 
         return assemble_program(content, path, ram)
     if ending == ".m68k":
         return _load_flat(content, path, "m68k", M68K_LOAD_ADDRESS, min(ram, M68K_DEVICES))
+    if (reason := file_kind.refusal(content, ending)) is not None:
+        raise InputError(reason, path)
     return _load_flat(content, path, "flat", LOAD_ADDRESS, ram)
 
 

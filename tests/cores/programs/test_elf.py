@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import struct
 import subprocess
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -54,10 +55,12 @@ def test_segments_by_physical_address() -> None:
     [
         (b"\x7fELF", "truncated: shorter than an ELF header"),
         (image(cls=1), "not x86-64: a 32-bit ELF file"),
-        (image(order=2), "not x86-64: a big-endian ELF file"),
-        (image(machine=183), "not x86-64: an ELF file for machine 183"),
+        (image(order=3), "damaged: neither a 32- nor a 64-bit ELF file"),
+        (image(cls=0), "damaged: neither a 32- nor a 64-bit ELF file"),
+        (image(machine=183), "not x86-64: a 64-bit ELF file for 64-bit ARM"),
         (image(kind=1), "not a static executable: an object file"),
-        (image(kind=3), "not a static executable: position-independent"),
+        (image(kind=3), "not a static executable: a shared object"),
+        (image(segment(), segment(kind=3), kind=3), "not a static executable: position-independent"),
         (image(kind=77), "not a static executable: ELF type 77"),
         (image(ph_size=32), "damaged: program headers of 32 bytes"),
         (image(ph_at=1 << 62), "truncated: the program headers"),
@@ -79,6 +82,30 @@ def test_refusals(content: bytes, reason: str) -> None:
     with pytest.raises(InputError) as caught:
         parse(content, "x", FIRST, RAM)
     assert str(caught.value).startswith(f"x: {reason}")
+
+
+def test_many_segments_of_the_same_bytes() -> None:
+    """65,534 headers that name the same MiB are refused before anything is copied (5.99 GB and a
+    minute, once): the file alone is in memory."""
+    count = 0xFFFE
+    headers = segment(offset=0x400000, in_file=1 << 20, in_memory=1 << 20) * count
+    content = (header(segments=count) + headers).ljust(0x500000, b"\0")
+    tracemalloc.start()
+    try:
+        with pytest.raises(InputError, match="the segments at 0x100000 and 0x100000 overlap"):
+            parse(content, "x", FIRST, RAM)
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert most < 64 << 20
+
+
+def test_many_notes_of_the_same_bytes() -> None:
+    """As many headers that name the same notes are not read for ever."""
+    count = 0xFFFE
+    headers = segment(kind=4, offset=0x400000, in_file=1 << 20) * (count - 1) + segment(offset=0x400000)
+    content = (header(segments=count) + headers).ljust(0x500000, b"\0")
+    assert parse(content, "x", FIRST, RAM).entry == FIRST
 
 
 @given(st.binary(max_size=200))

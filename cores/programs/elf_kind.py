@@ -1,0 +1,243 @@
+"""The kinds of ELF file that cannot be started, told from those that can by their headers and notes.
+
+Every ELF file that a compiler makes is somebody's program: a sentence about one missing property
+("dynamically linked") misleads whoever has built a unikernel, a Multiboot kernel or a Linux program.
+So the kind is named first. Damaged files are not this module's: it reads what lies inside the file
+and names nothing it cannot see (gABI ch. 4 and 5; Multiboot 0.6.96, 3.1; Multiboot 2, 3.1.1;
+Solo5's bindings/../include/solo5/elf_abi.h).
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import islice
+
+from cores.programs.multiboot_header import multiboot_refusal, multiboot_version
+
+_64_BIT, _BIG_ENDIAN = 2, 2
+_X86_64, _I386 = 62, 3
+_RELOCATABLE, _EXECUTABLE, _DYNAMIC, _CORE = 1, 2, 3, 4
+_PT_LOAD, _PT_DYNAMIC, _PT_INTERP, _PT_NOTE = 1, 2, 3, 4
+_DT_SONAME, _DT_FLAGS_1, _DF_1_PIE = 14, 0x6FFFFFFB, 0x08000000
+_UPPER_HALF = 0xFFFF_8000_0000_0000
+_LONGEST_NAME = 80
+_MOST_NOTES = 1000
+"""Of all a file's: 65,534 headers of a hostile one may name the same megabytes of empty notes."""
+
+_CPUS = {
+    2: "SPARC", _I386: "32-bit x86 (i386)", 4: "the Motorola 68000", 8: "MIPS", 20: "PowerPC",
+    21: "64-bit PowerPC", 22: "IBM S/390", 40: "32-bit ARM", 42: "SuperH", 43: "64-bit SPARC",
+    50: "Itanium", _X86_64: "x86-64", 83: "AVR", 94: "Xtensa", 183: "64-bit ARM (AArch64)",
+    243: "RISC-V", 247: "eBPF", 258: "LoongArch",
+}  # fmt: skip
+"""e_machine, gABI ch. 4 and binutils' include/elf/common.h."""
+_SYSTEMS = {2: "NetBSD", 3: "Linux", 6: "Solaris", 9: "FreeBSD", 12: "OpenBSD"}
+"""EI_OSABI."""
+_GNU_SYSTEMS = {0: "Linux", 1: "the Hurd", 2: "Solaris", 3: "FreeBSD"}
+"""First word of a GNU ABI-tag note."""
+_SOLO5_TARGETS = {1: "hvt", 2: "spt", 3: "virtio", 4: "muen", 5: "genode", 6: "xen"}
+_SOLO5_ABI, _SOLO5_MANIFEST = 0x31494241, 0x3154464D
+_GNU_ABI_TAG, _GO_BUILD_ID = 1, 4
+
+
+@dataclass(frozen=True, slots=True)
+class _Segment:
+    kind: int
+    offset: int
+    linear: int
+    physical: int
+    in_file: int
+    in_memory: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Header:
+    """bits: 32 or 64. order: of bytes, as struct has it. segments: none where the file ends before."""
+
+    bits: int
+    order: str
+    kind: int
+    machine: int
+    entry: int
+    segments: tuple[_Segment, ...]
+
+
+def refusal(image: bytes) -> str | None:
+    """The reason why an ELF file cannot be started, beginning with what it is; None for a static x86-64
+    executable that calls no operating system, and for files too damaged to tell."""
+    header = _header(image)
+    if header is None:
+        return None
+    return (
+        _unikernel(image, header)
+        or _multiboot(image, header)
+        or _foreign(header)
+        or _unlinked(image, header)
+        or _of_a_system(image, header)
+        or _elsewhere(header)
+    )
+
+
+def _header(image: bytes) -> _Header | None:
+    order = ">" if image[5:6] == bytes([_BIG_ENDIAN]) else "<"
+    bits = 64 if image[4:5] == bytes([_64_BIT]) else 32
+    layout = struct.Struct(order + ("16xHHIQQQIHHHHHH" if bits == 64 else "16xHHIIIIIHHHHHH"))
+    if len(image) < layout.size:
+        return None
+    kind, machine, _, entry, at, _, _, _, size, count, *_ = layout.unpack_from(image)
+    return _Header(
+        bits, order, kind, machine, entry, tuple(_segments(image, bits, order, at, size, count))
+    )
+
+
+def _segments(
+    image: bytes, bits: int, order: str, at: int, size: int, count: int
+) -> Iterator[_Segment]:
+    layout = struct.Struct(order + ("IIQQQQQQ" if bits == 64 else "IIIIIIII"))
+    if size != layout.size or at + size * count > len(image):
+        return
+    for fields in layout.iter_unpack(image[at : at + size * count]):
+        if bits == 64:
+            kind, _, offset, linear, physical, in_file, in_memory, _ = fields
+        else:
+            kind, offset, linear, physical, in_file, in_memory, _, _ = fields
+        yield _Segment(kind, offset, linear, physical, in_file, in_memory)
+
+
+def _notes(image: bytes, header: _Header) -> Iterator[tuple[bytes, int, bytes]]:
+    """(owner, type, the descriptor's beginning) of the first notes in the file's PT_NOTE segments."""
+    return islice(_all_notes(image, header), _MOST_NOTES)
+
+
+def _all_notes(image: bytes, header: _Header) -> Iterator[tuple[bytes, int, bytes]]:
+    layout = struct.Struct(header.order + "III")
+    for segment in header.segments:
+        if segment.kind != _PT_NOTE:
+            continue
+        at, end = segment.offset, min(segment.offset + segment.in_file, len(image))
+        while at + layout.size <= end:
+            owner, length, kind = layout.unpack_from(image, at)
+            name = at + layout.size
+            content = name + (owner + 3 & -4)
+            words = image[content : content + min(length, 16)]
+            yield image[name : name + min(owner, 16)].rstrip(b"\0"), kind, words
+            at = content + (length + 3 & -4)
+
+
+def _unikernel(image: bytes, header: _Header) -> str | None:
+    for owner, kind, content in _notes(image, header):
+        if owner != b"Solo5" or kind not in (_SOLO5_ABI, _SOLO5_MANIFEST):
+            continue
+        if kind == _SOLO5_ABI and len(content) >= 8:
+            target, version = struct.unpack_from(header.order + "II", content)
+            name = _SOLO5_TARGETS.get(target, f"target {target}")
+            return f"a Solo5 unikernel ({name}, ABI version {version}): this version starts none"
+    if any(owner == b"Solo5" for owner, _, _ in _notes(image, header)):
+        return "a Solo5 unikernel: this version starts none"
+    return None
+
+
+def _multiboot(image: bytes, header: _Header) -> str | None:
+    version = multiboot_version(image)
+    return None if version is None else multiboot_refusal(version, f" ({header.bits}-bit ELF)")
+
+
+def _foreign(header: _Header) -> str | None:
+    """For another CPU, or for this one's 32-bit mode."""
+    cpu = _CPUS.get(header.machine, f"machine {header.machine}")
+    if header.machine == _I386:
+        return f"not x86-64: a 32-bit ELF file for {cpu}; this version starts 64-bit guests only"
+    if header.machine != _X86_64:
+        return f"not x86-64: a {header.bits}-bit ELF file for {cpu}"
+    if header.bits == 32:
+        return "not x86-64: a 32-bit ELF file for the x32 ABI"
+    return "not x86-64: a big-endian ELF file" if header.order == ">" else None
+
+
+def _unlinked(image: bytes, header: _Header) -> str | None:
+    """No executable at a fixed address."""
+    match header.kind:
+        case k if k == _RELOCATABLE:
+            return "not a static executable: an object file; link it first (ld -static)"
+        case k if k == _CORE:
+            return "not a static executable: a core dump, not a program"
+        case k if k == _DYNAMIC and _is_program(image, header):
+            return (
+                "not a static executable: position-independent (PIE); link it with -static -no-pie"
+                + _for_whom(image, header)
+            )
+        case k if k == _DYNAMIC:
+            return "not a static executable: a shared object (a library)"
+        case k if k != _EXECUTABLE:
+            return f"not a static executable: ELF type {k}"
+    return None
+
+
+def _is_program(image: bytes, header: _Header) -> bool:
+    """A position-independent program, not a library: DF_1_PIE is set, or (older linkers) it names a
+    loader and has no name as a library."""
+    for segment in header.segments:
+        if segment.kind == _PT_DYNAMIC:
+            content = image[segment.offset : segment.offset + segment.in_file]
+            tags = dict(struct.iter_unpack(header.order + "qQ", content[: len(content) & -16]))
+            if tags.get(_DT_FLAGS_1, 0) & _DF_1_PIE:
+                return True
+            return bool(_interpreter(image, header)) and _DT_SONAME not in tags
+    return bool(_interpreter(image, header))
+
+
+def _interpreter(image: bytes, header: _Header) -> str:
+    for segment in header.segments:
+        if segment.kind == _PT_INTERP:
+            name = image[segment.offset : segment.offset + min(segment.in_file, _LONGEST_NAME)]
+            return name.rstrip(b"\0").decode("latin-1") or "no loader"
+    return ""
+
+
+def _for_whom(image: bytes, header: _Header) -> str:
+    loader = _interpreter(image, header)
+    return f" (it asks for the loader {loader})" if loader else ""
+
+
+def _of_a_system(image: bytes, header: _Header) -> str | None:
+    """A program that calls the kernel of an operating system."""
+    if any(segment.kind in (_PT_INTERP, _PT_DYNAMIC) for segment in header.segments):
+        return "not static: dynamically linked; link it with -static -nostdlib -no-pie" + _for_whom(
+            image, header
+        )
+    system = _SYSTEMS.get(image[7], "")
+    for owner, kind, content in _notes(image, header):
+        if owner == b"GNU" and kind == _GNU_ABI_TAG and len(content) >= 4:
+            system = _GNU_SYSTEMS.get(struct.unpack_from(header.order + "I", content)[0], "Unix")
+        elif owner in (b"FreeBSD", b"NetBSD", b"OpenBSD"):
+            system = owner.decode()
+        elif owner == b"Go" and kind == _GO_BUILD_ID:
+            system = system or "an operating system (it is Go's)"
+    if not system:
+        return None
+    return (
+        f"a static program for {system}: it calls that system's kernel, and in this version a guest is"
+        " the kernel; build it freestanding (-ffreestanding -nostdlib)"
+    )
+
+
+def _elsewhere(header: _Header) -> str | None:
+    """Linked to run where nothing of it is loaded."""
+    loaded = [s for s in header.segments if s.kind == _PT_LOAD and s.in_memory]
+    if any(s.physical <= header.entry < s.physical + s.in_memory < _UPPER_HALF for s in loaded):
+        return None
+    for segment in loaded:
+        if segment.linear <= header.entry < segment.linear + segment.in_memory:
+            if header.entry >= _UPPER_HALF:
+                where = "in the upper half of the address space"
+            elif segment.linear != segment.physical:
+                where = f"and to be loaded at {segment.physical:#x}"
+            else:
+                return None
+            return (
+                f"linked to run at {header.entry:#x}, {where}: guests begin with RAM mapped at its"
+                " physical addresses only; link it from 0x100000 up"
+            )
+    return None
