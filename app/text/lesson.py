@@ -8,6 +8,8 @@ import textwrap
 from collections.abc import Iterator
 
 from app.text import narration
+from app.text.marks import Mark, mark
+from cores.engines.base import RingZero
 from cores.machine.report import MachineSnapshot, SessionSnapshot
 from cores.x86.registers import STATE_NAMES
 from lessons.format.parser import TERM
@@ -34,7 +36,9 @@ from lessons.play.values import Hex, find, next_address, short
 
 WIDTH = 78
 _BOLD = re.compile(r"\*\*([^*]+)\*\*|(?<!\*)\*([^*\n]+)\*")
-_MARKS = {"direct": "|", "privileged": "<=>", "silent": "~", "absent": "x", "data": ""}
+_MARKS = {
+    Mark.NONE: "", Mark.LEAVES: "<=>", Mark.SILENT: "~", Mark.DIRECT: "|", Mark.INTERPRETED: ".",
+}  # fmt: skip
 _REGISTERS = ("rax", "rbx", "rcx", "rdx", "rsi", "rdi", "rbp", "rsp", "rip", "rflags")
 
 
@@ -203,7 +207,7 @@ def _dialogue(machine: MachineSnapshot) -> list[str]:
         return [] if machine.core == "interpreter" else [f"{short(machine.core)}: no exit yet"]
     newest = machine.events[-1]
     lines = [f"on {machine.core}, exit {machine.exits:,}:"]
-    for line in narration.dialogue(newest, machine.core):
+    for line in narration.dialogue(newest, machine):
         lines += textwrap.wrap(
             f"{line.speaker + ':':<10}{line.text}", WIDTH - 4, subsequent_indent=" " * 10,
             initial_indent="  ",
@@ -212,10 +216,12 @@ def _dialogue(machine: MachineSnapshot) -> list[str]:
 
 
 def _log(machine: MachineSnapshot) -> list[str]:
-    lines = [f"{short(machine.core)}: {machine.exits:,} exits; the newest:"] if machine.exits else []
+    uncounted = "" if machine.instructions is not None else " (- : instructions not counted)"
+    heading = f"{short(machine.core)}: {machine.exits:,} exits; the newest{uncounted}:"
+    lines = [heading] if machine.exits else []
     for event in machine.events[-6:]:
         what = narration.subject(event)
-        count = "" if event.n is None else f"{event.n:,}"
+        count = "-" if event.n is None else f"{event.n:,}"
         lines.append(f"  {count:>7}  {event.reason.value:<10}  {what:<24} {event.detail}")
     return lines
 
@@ -246,13 +252,14 @@ def _code(machine: MachineSnapshot) -> list[str]:
     here = next((i for i, line in enumerate(machine.code) if line.address == rip), 0)
     signs = "> is next"
     if machine.core != "interpreter":
-        signs += ", | runs directly, <=> leaves the guest, ~ would not trap"
+        known = (Mark.DIRECT, Mark.LEAVES, Mark.INTERPRETED if machine.core == "kvm" else Mark.SILENT)
+        signs += "".join(f", {_MARKS[one]} {one.value}" for one in known)
     lines = [f"{short(machine.core)}: {signs}"]
     for line in machine.code[max(0, here - 3) : here + 6]:
         arrow = ">" if line.address == rip else " "
-        mark = "" if machine.core == "interpreter" else _MARKS[line.kind]
+        sign = _MARKS[mark(machine, line)]
         comment = _comment(line.source)
-        lines.append(f"{arrow} {line.address:x}  {mark:<4}{line.text:<30} {comment}".rstrip())
+        lines.append(f"{arrow} {line.address:x}  {sign:<4}{line.text:<30} {comment}".rstrip())
     return lines
 
 
@@ -263,8 +270,19 @@ def _comment(source: str) -> str:
 def _rings(machines: list[MachineSnapshot]) -> list[str]:
     lines = [f"{'':<14}{'the guest believes':<22}it really runs"]
     for machine in machines:
-        real = "nowhere: it is data" if machine.real_ring is None else f"in ring {machine.real_ring}"
-        if machine.core == "kvm":
-            real += ", guest mode"
-        lines.append(f"{short(machine.core):<14}{'ring ' + str(machine.ring):<22}{real}")
+        believed = f"ring {machine.ring}"
+        lines.append(f"{short(machine.core):<14}{believed:<22}{_really(machine)}")
     return lines
+
+
+def _really(m: MachineSnapshot) -> str:
+    """Which ring of this CPU executes the guest now."""
+    match m.ring_zero:
+        case RingZero.GUEST_MODE:
+            return f"in ring {m.ring} of the CPU's guest mode"
+        case RingZero.INTERPRETED if m.ring == 0:
+            return "nowhere: KVM in the host's kernel interprets it"
+        case RingZero.UNKNOWN:
+            return "in KVM; the host does not say how"
+        case _:
+            return "nowhere: it is data" if m.real_ring is None else f"in ring {m.real_ring}"

@@ -1,8 +1,9 @@
-"""A world switch told as a conversation, and explained on a card.
+"""Narration of a world switch: a dialogue of three speakers, and a card with every fact.
 
-Everything said comes from the event: the instruction's own bytes, why the guest was left, what the
-VMM did and how long it took. Three speak: the guest's operating system, the CPU (or what stands in
-for it), and the host's, whose voice the VMM is. The interpreter's CPU never speaks: nothing exits.
+Everything said comes from the event (the instruction's bytes, why the guest was left, what the VMM
+did, how long it took) and from how the machine brings about ring 0. The speakers are the guest's
+operating system, the CPU (or its stand-in), and the host's operating system, for which the VMM speaks.
+An interpreter's CPU has no lines: its guest never exits.
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+from cores.engines.base import RingZero
+from cores.machine.report import MachineSnapshot
 from cores.vmm.trace import ExitEvent
 from cores.x86.faults import GuestFault
 from cores.x86.isa.decoder import Truncated, decode, text
@@ -25,7 +28,7 @@ SEEN_COMING = ("found before it ran", "patched")
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """What one of the three says. aside: a fact beside it, for wide screens."""
+    """A line of one speaker. aside: a fact beside it, for wide screens."""
 
     speaker: str
     text: str
@@ -41,20 +44,24 @@ class Card:
 
 
 @cache
-def cycles_per_nanosecond() -> float:
-    """This host's clock, in GHz; 3 where Linux does not say."""
+def cycles_per_nanosecond() -> float | None:
+    """This host's clock in GHz (proc_cpuinfo(5)); None where the host does not say."""
     try:
         for line in Path("/proc/cpuinfo").read_text(encoding="ascii", errors="replace").splitlines():
             if line.startswith("cpu MHz"):
                 return float(line.partition(":")[2]) / 1000
     except (OSError, ValueError):
         pass
-    return 3.0
+    return None
 
 
-def meanwhile(ns: int) -> int:
-    """Instructions that this CPU could have run in that time, at one a cycle, to two digits."""
-    count = round(ns * cycles_per_nanosecond())
+def meanwhile(ns: int) -> int | None:
+    """Instructions that this CPU could have run in that time, at one a cycle, to two digits; None
+    where its clock is not known."""
+    clock = cycles_per_nanosecond()
+    if clock is None:
+        return None
+    count = round(ns * clock)
     unit = int(10 ** max(0, len(str(count)) - 2))
     return count // unit * unit
 
@@ -75,6 +82,13 @@ def instruction(code: bytes) -> Instruction | None:
         return None
 
 
+def progress(n: int | None) -> str:
+    """How far the guest had come at an exit: "after 1,204 instructions"."""
+    if n is None:
+        return "instructions not counted"
+    return f"after {n:,} instruction{'s' * (n != 1)}"
+
+
 def instruction_text(event: ExitEvent) -> str:
     """ "out dx, al", "" where the event belongs to no instruction."""
     insn = instruction(event.code)
@@ -86,16 +100,22 @@ def subject(event: ExitEvent) -> str:
     return instruction_text(event) or event.detail or event.reason.value
 
 
-def dialogue(event: ExitEvent, core: str) -> tuple[Line, ...]:
-    """Who says what at this exit on this core."""
+def dialogue(event: ExitEvent, m: MachineSnapshot) -> tuple[Line, ...]:
+    """The lines of the speakers at this exit of this machine."""
     asm = instruction_text(event)
-    cost = f"{microseconds(event.ns)}, the time of about {meanwhile(event.ns):,} instructions"
     lines = []
     if asm and (wish := _wish(event.reason, asm)):
         lines.append(Line(GUEST, wish, f"virtual ring {event.ring}"))
-    lines.append(Line(CPU, _cpu(event, core), f"{event.handled}, at {event.rip:x}"))
-    lines.append(Line(HOST, _host(event, asm), cost))
+    lines.append(Line(CPU, _cpu(event, m), f"{event.handled}, at {event.rip:x}"))
+    lines.append(Line(HOST, _host(event, asm), cost(event)))
     return tuple(lines)
+
+
+def cost(event: ExitEvent) -> str:
+    """Both world switches and the VMM's part, and what the CPU could have done instead."""
+    words = f"{microseconds(event.ns)}, of which the VMM {microseconds(event.vmm_ns)}"
+    count = meanwhile(event.ns)
+    return words if count is None else f"{words}; time for {count:,} instructions"
 
 
 _WISHES = {
@@ -134,7 +154,7 @@ _QUESTIONS = {
 
 
 def _wish(reason: Reason, asm: str) -> str:
-    """What the guest's operating system wants of its CPU."""
+    """The guest's line: what its operating system asks of the CPU."""
     for mnemonics, words in _QUESTIONS.items():
         if asm.startswith(mnemonics) and reason not in (Reason.EXCEPTION, Reason.SHUTDOWN):
             return f"CPU, `{asm}`: {words}"
@@ -144,8 +164,8 @@ def _wish(reason: Reason, asm: str) -> str:
     return f"CPU, `{asm}`: {words}" if words else f"CPU, `{asm}`."
 
 
-def _cpu(event: ExitEvent, core: str) -> str:
-    """What the CPU does about it: where the machines differ."""
+def _cpu(event: ExitEvent, m: MachineSnapshot) -> str:
+    """The CPU's line: here the machines differ."""
     reason = event.reason
     if reason is Reason.IRQ:
         return "(a device has raised its interrupt line)"
@@ -155,22 +175,35 @@ def _cpu(event: ExitEvent, core: str) -> str:
         return "That page may not run before the host has read it. Host?"
     if reason in (Reason.EXCEPTION, Reason.SHUTDOWN):
         return f"That is a fault: {event.detail}. Host, it is your guest's."
-    if core == "kvm":
-        return "That reaches beyond the guest: I left guest mode. Host?"
+    if m.core == "kvm":
+        return _cpu_with_kvm(event, m.ring_zero)
     if reason is Reason.MMIO:
         return "There is no memory at that address. Host?"
     if event.handled.startswith(SEEN_COMING):
         insn = instruction(event.code)
         if insn is not None and insn.sensitivity is Sensitivity.ABSENT:
             return "(was not asked: the guest's CPU has no such instruction)"
-        return "(was not asked: in ring 3 it would answer wrongly, and tell nobody)"
+        return "(was not asked: in ring 3 it would go wrong, without a fault)"
     if reason is Reason.SYSCALL:
         return "That would enter the real kernel, and you are held. Host?"
     return "That is privileged, and you are in ring 3. I stop. Host?"
 
 
+def _cpu_with_kvm(event: ExitEvent, ring_zero: RingZero) -> str:
+    """The CPU's line at a return from KVM. In exact mode the VMM takes what a step could change."""
+    if event.handled.startswith(SEEN_COMING):
+        return "(was not asked: in exact mode the VMM completes it in KVM's place)"
+    match ring_zero:
+        case RingZero.GUEST_MODE:
+            return "That reaches beyond the guest: I left guest mode. Host?"
+        case RingZero.INTERPRETED if event.ring == 0:
+            return "(was not asked: KVM interprets ring 0, and came to this)"
+        case _:
+            return "That reaches beyond the guest: I entered the host's kernel. Host?"
+
+
 def _host(event: ExitEvent, asm: str) -> str:
-    """What the VMM did."""
+    """The host's line: what the VMM did."""
     did = sentence(event.detail)
     match event.reason:
         case Reason.EXCEPTION:
@@ -199,8 +232,8 @@ def sentence(words: str) -> str:
     return words[0].upper() + words[1:] + ("" if words.endswith((".", "!", "?")) else ".")
 
 
-def why(event: ExitEvent) -> str:
-    """Which rule of the architecture made the guest be left here."""
+def why(event: ExitEvent, core: str) -> str:
+    """The rule, of the architecture or of KVM, by which the guest was left here."""
     insn = instruction(event.code)
     match event.reason:
         case Reason.IRQ:
@@ -216,24 +249,34 @@ def why(event: ExitEvent) -> str:
         case Reason.MMIO:
             return "No RAM stands behind this physical address, but a device."
     entry = None if insn is None else explain(text(insn, event.rip))
-    return sentence(event.handled) if entry is None else f"{sentence(entry.why)} {sentence(entry.rule)}"
+    if entry is None:
+        return sentence(event.handled)
+    seen = event.handled.startswith(SEEN_COMING)
+    of_kvm = entry.cores["kvm, exact" if seen else "kvm, free"]
+    return f"{sentence(entry.why)} {sentence(of_kvm if core == 'kvm' else entry.rule)}"
 
 
-def card(event: ExitEvent, core: str, number: int) -> Card:
-    """Everything known of one event. number: which exit of its machine it was, from 1."""
+def card(event: ExitEvent, m: MachineSnapshot, number: int) -> Card:
+    """Everything known of one event. number: its place among the machine's exits, from 1."""
     asm = instruction_text(event)
-    count = "" if event.n is None else f", after {event.n:,} instructions"
     facts = [
         ("instruction", asm or "none: it came from outside"),
         ("bytes", event.code.hex(" ") or "none"),
-        ("where", f"rip {event.rip:x}, virtual ring {event.ring}{count}"),
+        ("where", f"rip {event.rip:x}, virtual ring {event.ring}, {progress(event.n)}"),
         ("reason", f"{event.reason.value}: {event.handled}"),
-        ("rule", why(event)),
+        ("rule", why(event, m.core)),
         ("the VMM", sentence(event.detail)),
-        (
-            "cost",
-            f"{microseconds(event.ns)} of the host's time. At one a cycle this CPU could have run about"
-            f" {meanwhile(event.ns):,} instructions meanwhile.",
-        ),
+        ("cost", _cost_in_full(event)),
     ]
-    return Card(f"Exit {number:,} of {core}", tuple(facts))
+    return Card(f"Exit {number:,} of {m.core}", tuple(facts))
+
+
+def _cost_in_full(event: ExitEvent) -> str:
+    words = (
+        f"{microseconds(event.ns)} from leaving the guest to entering it again, both world switches"
+        f" included; the VMM's own part is {microseconds(event.vmm_ns)}."
+    )
+    count = meanwhile(event.ns)
+    if count is None:
+        return words
+    return f"{words} At one a cycle this CPU could have run about {count:,} instructions meanwhile."

@@ -27,6 +27,7 @@ from app.tui.guest_list import disk_of, shipped
 from app.tui.rows import screenshot_svg as picture
 from app.tui.rows.glyphs import for_this_terminal
 from app.tui.rows.theme import DEFAULT_THEME, themes
+from cores.engines.base import RingZero
 from cores.errors import RingscopeError
 
 from .screens.editor import EditorScreen
@@ -36,6 +37,7 @@ from .screens.session import SessionScreen
 from .widgets.keys import bindings
 
 if TYPE_CHECKING:
+    from cores.engines.registry import Availability
     from cores.lockstep.session import Options
     from cores.programs.program import Program
     from lessons.format.script import Lesson
@@ -256,8 +258,19 @@ def probe_cores() -> list[Ability]:
         except Exception as error:  # a core that breaks while it is probed must not hide the others
             found.append(Ability(core, False, words(error)))
         else:
-            found.append(Ability(core, here.available, here.reason or here.engine))
+            found.append(_ability(here))
     return found
+
+
+def _ability(here: Availability) -> Ability:
+    """What the home screen says of a core that was probed."""
+    from cores.engines import registry
+
+    if here.reason is not None:
+        return Ability(here.core, False, here.reason)
+    traits = registry.create(here.core).traits
+    label = traits.label if traits.ring_zero is RingZero.INTERPRETED else here.engine
+    return Ability(here.core, True, label, traits.ring_zero)
 
 
 def interface(path: str | None, options: Options, program: Program | None = None) -> RingscopeApp:

@@ -39,13 +39,15 @@ MACHINES = Topic(
     (
         "Each pane is a computer, and all of them run the same program. The emulator reads each"
         " instruction and computes what it does. Trap and emulate lets this CPU execute them, but in"
-        " ring 3: what only a kernel may do is refused, and the host does it instead. Hardware"
-        " virtualization gives the guest a ring 0 of its own.",
+        " ring 3: what only a kernel may do is refused, and the host does it instead. KVM gives the"
+        " guest a ring 0 of its own: in the CPU's guest mode where there is hardware support, else"
+        " interpreted by the host's kernel. Its pane says which.",
         "In a pane, from above: who executes and where the registers are; the registers; the flags,"
         " in capitals where set; the ring the guest believes in, and the real one; the code, the next"
         " instruction marked; what the guest has printed; what has been counted.",
         "The column right of the code is the one to watch: which instructions leave the guest, and"
-        " how often. On every machine the rest is the same: if ever it is not, it is marked.",
+        " how often. In exact mode the rest is the same on every machine: if ever it is not, it is"
+        " marked.",
     ),
     (
         ("1 2 3", "show or hide a machine; on a narrow screen: which one"),
@@ -90,9 +92,9 @@ LOG = Topic(
     "World switches: the log",
     (
         _SWITCHES,
-        "A line for each, the newest below: how many instructions were done before it, where, why"
-        " (the reason's name), the instruction, what it was about, and how long the host took. A"
-        " microsecond is time for thousands of instructions.",
+        "A line for each, the newest below: how many instructions were done before it (uncounted,"
+        " where the CPU ran on its own), where, why (the reason's name), the instruction, what it was"
+        " about, and how long the guest stood still, both world switches included.",
     ),
     _SWITCH_KEYS,
 )
@@ -101,7 +103,7 @@ DIALOGUE = Topic(
     "World switches: the dialogue",
     (
         _SWITCHES,
-        "One exit, as the three who take part would tell it: the guest's OS asks, the CPU refuses or"
+        "One exit as a dialogue: the guest's OS asks, the CPU refuses or"
         " obeys, the host's OS does the rest. What they say is what happened, numbers included.",
     ),
     _SWITCH_KEYS,
@@ -111,8 +113,9 @@ CHART = Topic(
     "World switches: the chart",
     (
         _SWITCHES,
-        "All of them by reason: how many, how long one takes on average, and which share of the"
-        " exits' time they had. The bar is the count: few exits can have most of the time.",
+        "All of them by reason: how many, how long the guest stood still for one on average, the"
+        " VMM's part of that, and which share of all such time they had. The bar is the count: few"
+        " exits can have most of the time.",
     ),
     _SWITCH_KEYS,
 )
@@ -139,8 +142,9 @@ PAGES = Topic(
         " the next one is, and what is allowed (P present, W write, U user, A accessed, D dirty, PS a"
         " large page, XD no execution).",
         "Then all that the guest has mapped. On a trap core the real CPU cannot walk the guest's"
-        " tables, so the host keeps a shadow of them: how much of each range it has so far. The"
-        " emulator walks them itself; hardware has a second set of tables below them.",
+        " tables, so the VMM keeps a shadow of them: how much of each range it has so far. The"
+        " emulator walks them itself. On KVM the CPU walks them and then a second set of tables"
+        " (nested paging), or the host's kernel keeps a shadow of its own: the tab says which.",
     ),
     (
         ("a", "the walk of which address"),
@@ -167,7 +171,8 @@ RINGS = Topic(
         "Rings are the CPU's privilege levels: kernels in ring 0, programs in ring 3. Above, where the"
         " guest believes itself to be; below, where it really is. The mark is where it is now.",
         "On a trap core both rings of the guest are in ring 3 of this CPU, and only the VMM knows"
-        " which is which. With hardware support there is a second set of rings, to give away.",
+        " which is which. KVM with hardware support has a second set of rings for the guest, guest"
+        " mode; without, the host's kernel interprets ring 0 and this CPU executes ring 3.",
     ),
     (("left right", "of which machine, where not all fit"), ("R Esc", "close")),
 )
@@ -292,6 +297,7 @@ def marks(glyphs: Glyphs) -> tuple[tuple[str, str], ...]:
         (glyphs.exits + " 4", "leaves the guest here; it has, four times"),
         (glyphs.silent, "sensitive, but would not trap: the VMM must find it"),
         (glyphs.direct, "runs directly on the CPU"),
+        (glyphs.dot, "interpreted by KVM, which has no hardware support here"),
         (glyphs.breakpoint, "a breakpoint"),
         (glyphs.changed, "just changed"),
         (glyphs.read, "read by the next instruction"),

@@ -84,6 +84,7 @@ def take(machine: Machine, changed: frozenset[str]) -> MachineSnapshot:
         notes=machine.notes(),
         reads=_reads(next_insn) if next_insn else frozenset(),
         ns_by_reason={reason.value: n for reason, n in trace.ns_by_reason.items()},
+        vmm_ns_by_reason={reason.value: n for reason, n in trace.vmm_ns_by_reason.items()},
         emulated=vmm.emulated, delivered=vmm.delivered,
         ring_zero=traits.ring_zero, nested_paging=traits.nested_paging,
         kernel_exits=machine.engine.kernel_exits(),

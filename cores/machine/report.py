@@ -140,8 +140,9 @@ class MachineSnapshot:
     None where software executes it (an emulator, or the host's kernel for ring 0). stop: None while
     it can go on.
     events: the newest exits, oldest first; ``exits`` counts all.
-    reads: registers that the next instruction reads. ns_by_reason: host time of all exits so far,
-    nanoseconds. emulated, delivered: see ``Vmm``. ring_zero, nested_paging: see ``Traits``.
+    reads: registers that the next instruction reads. ns_by_reason, vmm_ns_by_reason: ``ns`` and
+    ``vmm_ns`` of all exits so far (``ExitEvent``). emulated, delivered: see ``Vmm``. ring_zero,
+    nested_paging: see ``Traits``.
     kernel_exits: the host's kernel's own counts since the machine began, None where it keeps none.
     """
 
@@ -168,6 +169,7 @@ class MachineSnapshot:
     notes: tuple[str, ...]
     reads: frozenset[str] = frozenset()
     ns_by_reason: dict[str, int] = field(default_factory=dict)
+    vmm_ns_by_reason: dict[str, int] = field(default_factory=dict)
     emulated: int = 0
     delivered: int = 0
     ring_zero: RingZero = RingZero.SIMULATED

@@ -43,6 +43,7 @@ class TraceMark:
     exits: int
     bridged: int
     ns_by_reason: Counter[Reason]
+    vmm_ns_by_reason: Counter[Reason]
 
 
 @dataclass(slots=True)
@@ -53,7 +54,7 @@ class Trace:
     exits: how often the VMM intervened; by_reason: the same split, with shadow and scan added.
     bridged: instructions completed in software though the CPU should have run them.
     by_address: exits at each guest address; from there on, after a way back to before ``events``.
-    ns_by_reason: host nanoseconds of all exits so far.
+    ns_by_reason, vmm_ns_by_reason: ``ns`` and ``vmm_ns`` of all exits so far.
     """
 
     limit: int = 1_000_000
@@ -64,12 +65,14 @@ class Trace:
     dropped: int = 0
     by_address: Counter[int] = field(default_factory=Counter)
     ns_by_reason: Counter[Reason] = field(default_factory=Counter)
+    vmm_ns_by_reason: Counter[Reason] = field(default_factory=Counter)
 
     def record(self, event: ExitEvent) -> None:
         reason = event.reason
         self.by_reason[reason] += 1
         self.by_address[event.rip] += 1
         self.ns_by_reason[reason] += event.ns
+        self.vmm_ns_by_reason[reason] += event.vmm_ns
         if reason not in UNCOUNTED:
             self.exits += 1
         events = self.events
@@ -82,7 +85,7 @@ class Trace:
         """Where the trace stands now."""
         return TraceMark(
             self.dropped + len(self.events), self.by_reason.copy(), self.exits, self.bridged,
-            self.ns_by_reason.copy(),
+            self.ns_by_reason.copy(), self.vmm_ns_by_reason.copy(),
         )  # fmt: skip
 
     def copy(self) -> Trace:
@@ -90,6 +93,7 @@ class Trace:
         return replace(
             self, events=self.events.copy(), by_reason=self.by_reason.copy(),
             by_address=self.by_address.copy(), ns_by_reason=self.ns_by_reason.copy(),
+            vmm_ns_by_reason=self.vmm_ns_by_reason.copy(),
         )  # fmt: skip
 
     def rewind(self, mark: TraceMark) -> None:
@@ -104,4 +108,5 @@ class Trace:
             self.by_address.clear()
             self.dropped = mark.length
         self.by_reason, self.ns_by_reason = mark.by_reason.copy(), mark.ns_by_reason.copy()
+        self.vmm_ns_by_reason = mark.vmm_ns_by_reason.copy()
         self.exits, self.bridged = mark.exits, mark.bridged

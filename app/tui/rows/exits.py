@@ -111,7 +111,7 @@ def log_row(event: ExitEvent, width: int, glyphs: Glyphs) -> Row:
     """When, where, why, which instruction, what was done, what it cost."""
     wide = width >= 100
     cost = f"{narration.microseconds(event.ns):>9}"
-    count = "" if event.n is None else f"{event.n:,}"
+    count = f"{event.n:,}" if event.n is not None else "uncounted" if wide else "-"
     asm = fit(printable(narration.subject(event)), 30 if wide else 20, glyphs.more)
     left = row(
         (f"{count:>9} " if wide else f"{count:>6} ", "dim"),
@@ -141,7 +141,7 @@ def dialogue_rows(shown: Events, width: int, height: int, glyphs: Glyphs) -> lis
     if event is None or number is None:
         return [row(("...", "dim"))]
     rows: list[Row] = []
-    lines = narration.dialogue(event, shown.machine.core)
+    lines = narration.dialogue(event, shown.machine)
     tight = height <= len(lines)  # each in one row, whatever it costs
     for line in lines:
         aside = line.aside if width >= 110 and len(line.aside) * 5 < width * 3 else ""
@@ -157,8 +157,7 @@ def dialogue_rows(shown: Events, width: int, height: int, glyphs: Glyphs) -> lis
             rows.append(spread(head, row((aside, "dim")), width) if aside and i == 0 else head)
     if len(rows) < height - 1:
         asm = narration.subject(event)
-        when = "" if event.n is None else f", after {event.n:,} instructions"
-        what = f"exit {number + 1:,} of {shown.total:,}{when}: {asm}"
+        what = f"exit {number + 1:,} of {shown.total:,}, {narration.progress(event.n)}: {asm}"
         rows = [row((fit(what, width), "dim")), *rows]
     elif width < 110 and len(rows) < height:
         rows.append(row((" " * 11 + narration.microseconds(event.ns), "dim")))
@@ -166,27 +165,27 @@ def dialogue_rows(shown: Events, width: int, height: int, glyphs: Glyphs) -> lis
 
 
 def chart_rows(m: MachineSnapshot, width: int, height: int, glyphs: Glyphs) -> list[Row]:
-    """By reason: count, mean cost, share of the time that all exits took."""
+    """By reason: count, mean time of one with the VMM's part of it, share of the time of all."""
     counts = sorted(m.exits_by_reason.items(), key=lambda item: (-item[1], item[0]))
-    spent = m.ns_by_reason or _sampled(m)
-    total = sum(spent.values()) or 1
+    total = sum(m.ns_by_reason.values()) or 1
     if len(counts) > height - 1 and width < 120:
-        return _share_rows(counts, spent, total, width, height)
+        return _share_rows(counts, m.ns_by_reason, total, width, height)
     most = counts[0][1] if counts else 1
     columns = 2 if len(counts) > height - 1 and width >= 120 else 1
     room = (width - 3 * (columns - 1)) // columns
-    bar_room = max(4, room - 46)
-    head = row((fit("reason", 12) + f"{'count':>10}{'mean':>11}{'of time':>9}", "dim"))
+    bar_room = max(4, room - 55)
+    head = row((fit("reason", 12) + f"{'count':>8}{'mean':>11}{'of it VMM':>12}{'of time':>9}", "dim"))
     lines: list[Row] = []
     for reason, count in counts:
-        ns = spent.get(reason, 0)
+        ns, own = m.ns_by_reason.get(reason, 0), m.vmm_ns_by_reason.get(reason, 0)
         bar = glyphs.block * max(1, round(bar_room * count / most))
         mean = narration.microseconds(ns // count) if ns and count else ""
+        part = narration.microseconds(own // count) if own and count else ""
         share = f"{100 * ns / total:.0f} %" if ns else ""
         lines.append(
             row(
                 (fit(reason, 12), "exit"),
-                f"{count:>10,}{mean:>11}{share:>9}   ",
+                f"{count:>8,}{mean:>11}{part:>12}{share:>9}   ",
                 (fit(bar, bar_room), "bar"),
             )
         )
@@ -224,14 +223,3 @@ def _share_rows(
 
 def _padded(line: Row, width: int) -> Row:
     return spread(line, EMPTY, width)
-
-
-def _sampled(m: MachineSnapshot) -> dict[str, int]:
-    """Time by reason from the newest events alone, scaled to the counts."""
-    ns: dict[str, int] = {}
-    seen: dict[str, int] = {}
-    for event in m.events:
-        key = event.reason.value
-        ns[key] = ns.get(key, 0) + event.ns
-        seen[key] = seen.get(key, 0) + 1
-    return {key: ns[key] * m.exits_by_reason.get(key, seen[key]) // seen[key] for key in ns}

@@ -7,6 +7,7 @@ from app.tui.rows.rows import EMPTY, Row, beside, fit, printable, row
 from cores.inspection.page_tables import Entry, PagingSight, Range
 from cores.inspection.tables_devices import DevicesSight, Gate, SegmentEntry, TablesSight
 from cores.inspection.views import MemorySight
+from cores.machine.report import MachineSnapshot
 
 BYTES = 16
 """Bytes of memory in a row."""
@@ -54,10 +55,10 @@ def size_words(size: int) -> str:
     return f"{size}"
 
 
-def paging_rows(sight: PagingSight, core: str, width: int, glyphs: Glyphs) -> list[Row]:
+def paging_rows(sight: PagingSight, m: MachineSnapshot, width: int, glyphs: Glyphs) -> list[Row]:
     """The walk of an address, and all that is mapped beside what the host has mapped for it."""
     walk = _walk_rows(sight, glyphs)
-    ranges = _range_rows(sight, core, glyphs)
+    ranges = _range_rows(sight, m, glyphs)
     if width >= WIDE:
         return beside(walk, ranges, 68)
     return [*walk, EMPTY, *ranges]
@@ -89,7 +90,7 @@ def _entry_row(entry: Entry) -> Row:
     )  # fmt: skip
 
 
-def _range_rows(sight: PagingSight, core: str, glyphs: Glyphs) -> list[Row]:
+def _range_rows(sight: PagingSight, m: MachineSnapshot, glyphs: Glyphs) -> list[Row]:
     shadow = sight.shadow is not None
     head = f"{'guest virtual':<27}{'physical':>11}  {'rights':<12}{'pages':>6}"
     rows = [row((head, "dim"), ("   shadow: kernel, user" if shadow else "", "dim"))]
@@ -109,7 +110,7 @@ def _range_rows(sight: PagingSight, core: str, glyphs: Glyphs) -> list[Row]:
         rows.append(row(("... and more: these tables are too many to list", "dim")))
     rows.append(EMPTY)
     if sight.shadow is None:
-        rows.append(row((_without_shadow(core), "comment")))
+        rows.append(row((_without_shadow(m), "comment")))
         return rows
     count, fills = len(sight.shadow), sight.fills
     words = (
@@ -124,10 +125,17 @@ def _range_rows(sight: PagingSight, core: str, glyphs: Glyphs) -> list[Row]:
     return rows
 
 
-def _without_shadow(core: str) -> str:
-    if core == "kvm":
+def _without_shadow(m: MachineSnapshot) -> str:
+    """Why the VMM has no shadow of these tables: on KVM as this host's KVM pages."""
+    if m.core != "kvm":
+        return "No shadow: the emulator walks these tables in software."
+    if m.nested_paging:
         return "No shadow: the CPU walks these tables itself, then the host's (nested paging)."
-    return "No shadow: the emulator walks these tables in software."
+    if m.nested_paging is None:
+        return "The VMM has no shadow of them; whether KVM has one this host does not say."
+    fills = (m.kernel_exits or {}).get("pf_fixed")
+    counted = "its fills are not counted" if fills is None else f"filled {fills:,} times by its count"
+    return f"No nested paging here: the host's kernel keeps a shadow of these tables, {counted}."
 
 
 def _share(r: Range, part: int, glyphs: Glyphs) -> str:

@@ -12,7 +12,6 @@ from __future__ import annotations
 from app.tui.rows.glyphs import Glyphs
 from app.tui.rows.machine_parts import (
     GENERAL_WIDTH,
-    KINDS,
     SYSTEM_WIDTH,
     Plan,
     View,
@@ -25,6 +24,7 @@ from app.tui.rows.machine_parts import (
     system_per_row,
     system_rows,
 )
+from app.tui.rows.machine_parts import title as title_of
 from app.tui.rows.registers import X86, program_counter, register_file
 from app.tui.rows.rows import EMPTY, Row, boxed, fit, fit_row, row, row_width, spread
 from cores.machine.report import MachineSnapshot
@@ -102,7 +102,7 @@ def pane_rows(m: MachineSnapshot, view: View, width: int, height: int, glyphs: G
     if p.counter:
         body.append(counter_row(m, view, inner))
     title = row(
-        (f" {view.number} ", "dim"), (KINDS[hue], hue), ("  " + m.core + " ", "dim"),
+        (f" {view.number} ", "dim"), (title_of(m.core, m.ring_zero), hue), ("  " + m.core + " ", "dim"),
     )  # fmt: skip
     rows = boxed(title, body, width, height, glyphs, "dim" if view.focused else "faint")
     rows[-1] = foot_row(m, view, width, glyphs, counts=not p.counter)
@@ -156,7 +156,7 @@ def line_row(m: MachineSnapshot, view: View, width: int, glyphs: Glyphs) -> Row:
     place = f"  {register_file(m).pc} {program_counter(m):x}" if m.stop is None else ""
     left = row(
         (f" {view.number} ", "dim"),
-        (KINDS[hue], hue),
+        (title_of(m.core, m.ring_zero), hue),
         (f"  {m.core}", "dim"),
         place,
         (f"  {stop_words(m)}" if m.stop is not None else "", "strong"),

@@ -5,14 +5,16 @@ from __future__ import annotations
 import textwrap
 from dataclasses import dataclass
 
+from app.text.marks import Mark, mark
 from app.tui.rows.glyphs import Glyphs
 from app.tui.rows.registers import program_counter, register_file
 from app.tui.rows.rows import EMPTY, Row, fit, fit_row, printable, raised, row, spread, width_of
+from cores.engines.base import RingZero
 from cores.machine.report import CodeLine, MachineSnapshot
 from cores.pc.stop import Stop
 
-KINDS = {"interpreter": "EMULATOR", "trap": "TRAP AND EMULATE", "kvm": "HARDWARE"}
-"""What each kind of core is called on the screen."""
+KINDS = {"interpreter": "EMULATOR", "trap": "TRAP AND EMULATE", "kvm": "KVM"}
+"""What each kind of core is called on the screen; KVM's: see ``title``."""
 
 SHORT_NAMES = {"fs_base": "fsb", "gs_base": "gsb", "efer": "efer"}
 GENERAL_WIDTH = 22
@@ -28,7 +30,8 @@ class View:
 
     number: the key that shows and hides it. differs: registers in which the cores disagree.
     equal: does it agree with the first core (None: it is the first, or nothing was compared)?
-    rate: instructions a second, None while nothing runs. top: address of the first code row.
+    rate: instructions a second, None while nothing runs; stepped: that is the pace of single steps, not
+    the mechanism's own. top: address of the first code row.
     cursor: address of the line that keys, or a lesson, point at; None without one. pointed: registers
     that a lesson points at.
     """
@@ -38,6 +41,7 @@ class View:
     differs: frozenset[str] = frozenset()
     equal: bool | None = None
     rate: float | None = None
+    stepped: bool = True
     top: int | None = None
     breakpoints: frozenset[int] = frozenset()
     cursor: int | None = None
@@ -64,6 +68,15 @@ def kind(core: str) -> str:
     """The family of a core: "interpreter", "trap" or "kvm"; also its role in the palette."""
     family = core.partition(":")[0]
     return family if family in KINDS else "interpreter"
+
+
+def title(core: str, ring_zero: RingZero) -> str:
+    """What a machine is called: KVM only where it has it is called hardware."""
+    if kind(core) == "kvm" and ring_zero is RingZero.GUEST_MODE:
+        return "HARDWARE"
+    if kind(core) == "kvm" and ring_zero is RingZero.INTERPRETED:
+        return "KVM WITHOUT HARDWARE"
+    return KINDS[kind(core)]
 
 
 def cursor_line(m: MachineSnapshot, cursor: int | None) -> int | None:
@@ -183,12 +196,22 @@ def ring_words(m: MachineSnapshot) -> Row:
     modes = register_file(m).modes
     if modes is not None:
         return row((modes[m.ring > 0], "strong"), (", simulated", "dim"))
-    if m.real_ring is None:
-        return row((f"ring {m.ring}", "strong"), (", simulated", "dim"))
-    if m.real_ring == m.ring:
-        how = ", guest mode" if kind(m.core) == "kvm" else ", for real"
-        return row((f"ring {m.ring}", "strong"), (how, "dim"))
-    return row((f"ring {m.ring}", "strong"), (", really ", "dim"), (f"{m.real_ring}", "strong"))
+    if m.real_ring is not None and m.real_ring != m.ring:
+        return row((f"ring {m.ring}", "strong"), (", really ", "dim"), (f"{m.real_ring}", "strong"))
+    return row((f"ring {m.ring}", "strong"), (f", {_ring_how(m)}", "dim"))
+
+
+def _ring_how(m: MachineSnapshot) -> str:
+    """How the guest's ring is brought about, where no other ring is the real one."""
+    match m.ring_zero:
+        case RingZero.GUEST_MODE:
+            return "guest mode"
+        case RingZero.INTERPRETED:
+            return "for real" if m.real_ring is not None else "interpreted"
+        case RingZero.UNKNOWN:
+            return "in KVM"
+        case RingZero.SIMULATED | RingZero.DEPRIVILEGED:
+            return "for real" if m.real_ring is not None else "simulated"
 
 
 def short_count(n: int) -> str:
@@ -262,23 +285,18 @@ def code_row(m: MachineSnapshot, line: CodeLine, view: View, width: int, glyphs:
 
 def gutter_of(m: MachineSnapshot, line: CodeLine, glyphs: Glyphs) -> tuple[str, str]:
     """Does this instruction leave the guest? An interpreter's never do: its gutter stays empty."""
-    if kind(m.core) == "interpreter":
-        return "", "dim"
     count = f" {short_count(line.exits)}" if line.exits else ""
-    if line.exits and line.kind != "silent":  # an ordinary one too, when it met a device or a fault
-        return f" {glyphs.exits}{count}", "exit"
-    if line.kind == "data":
-        return "", "dim"
-    if kind(m.core) == "kvm":  # ring 0 of guest mode: only what reaches a device leaves it
-        leaves = line.text.removeprefix("rep ").startswith(("in ", "ins", "out ", "outs"))
-        return (f" {glyphs.exits}", "exit") if leaves else (f" {glyphs.direct}", "faint")
-    match line.kind:
-        case "silent":
+    match mark(m, line):
+        case Mark.NONE:
+            return "", "dim"
+        case Mark.LEAVES:
+            return f" {glyphs.exits}{count}", "exit"
+        case Mark.SILENT:
             return f" {glyphs.silent}{count}", "exit"
-        case "privileged" | "absent":
-            return f" {glyphs.exits}", "exit"
-        case _:
+        case Mark.DIRECT:
             return f" {glyphs.direct}", "faint"
+        case Mark.INTERPRETED:
+            return f" {glyphs.dot}", "faint"
 
 
 def console_rows(m: MachineSnapshot, width: int, count: int, glyphs: Glyphs) -> list[Row]:
@@ -313,7 +331,8 @@ def counter_row(m: MachineSnapshot, view: View, width: int) -> Row:
         left = row((f" {m.instructions:,}", "strong"), (unit, "dim"))
     right: Row = row((f"{m.exits:,}", "strong"), (" exit " if m.exits == 1 else " exits ", "dim"))
     if view.rate and not narrow:
-        left = (*left, (f"  {rate_words(view.rate)}", "dim"))
+        how = " in steps" if view.stepped and width >= 56 else ""
+        left = (*left, (f"  {rate_words(view.rate)}{how}", "dim"))
     elif m.bridged and not narrow:
         left = (*left, (f"  {m.bridged:,} bridged", "dim"))
     return spread(left, right, width)

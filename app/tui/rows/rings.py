@@ -1,16 +1,18 @@
-"""Which privilege everything runs at, as the guest believes and as it is, and where each guest is now.
+"""The rings view: the privilege of each part, as the guest believes and as it is.
 
     the guest believes    ring 0   its kernel          ring 3   its programs
     in truth              ring 0   the host's kernel   ring 3   the VMM, and on a trap core the guest
 
-Hardware support adds a second set of rings, guest mode, in which ring 0 can be given away.
+Hardware support adds a second set of rings, guest mode, with a ring 0 for the guest. Where KVM has no
+such support the host's kernel interprets the guest's ring 0, and there is no guest mode to show.
 """
 
 from __future__ import annotations
 
 from app.tui.rows.glyphs import Glyphs
-from app.tui.rows.machine_parts import KINDS, kind
+from app.tui.rows.machine_parts import kind, title
 from app.tui.rows.rows import EMPTY, Row, fit, row
+from cores.engines.base import RingZero
 from cores.machine.report import MachineSnapshot
 
 LABEL = 22
@@ -36,11 +38,8 @@ def ring_rows(
             parts += [(mark, "exit"), (fit(words, room - 2, glyphs.more), role)]
         return tuple(parts)
 
-    def each(of: dict[str, tuple[str, bool]]) -> list[tuple[str, bool]]:
-        return [of[kind(m.core)] for m in shown]
-
     rows = [
-        line("", [(f"{KINDS[kind(m.core)]} {m.core}", False) for m in shown], hue=True),
+        line("", [(f"{title(m.core, m.ring_zero)} {m.core}", False) for m in shown], hue=True),
         line("now at", [(place(m, symbols), False) for m in shown]),
         EMPTY,
         row(("What the guest believes", "strong")),
@@ -51,12 +50,8 @@ def ring_rows(
     ]
     rows.append(line("  host, ring 3", [_user_part(m) for m in shown]))
     rows.append(line("", [_vmm_part(m) for m in shown]))
-    rows.append(line("  host, ring 0", each({
-        "interpreter": ("the host's kernel", False),
-        "trap": ("the host's kernel, by a trap", False),
-        "kvm": ("the host's kernel with KVM", False),
-    })))  # fmt: skip
-    if any(kind(m.core) == "kvm" for m in shown):
+    rows.append(line("  host, ring 0", [_kernel_part(m) for m in shown]))
+    if any(m.ring_zero is RingZero.GUEST_MODE for m in shown):
         rows.append(
             line("  guest mode, ring 3", [_in_guest_mode(m, 3, "the guest's programs") for m in shown])
         )
@@ -83,21 +78,38 @@ def place(m: MachineSnapshot, symbols: dict[str, int]) -> str:
 
 
 def _user_part(m: MachineSnapshot) -> tuple[str, bool]:
-    match kind(m.core):
-        case "trap" if m.real_ring is None:
+    match m.ring_zero:
+        case RingZero.DEPRIVILEGED if m.real_ring is None:
             return "an emulator stands in for ring 3", _runs(m)
-        case "trap":
+        case RingZero.DEPRIVILEGED:
             return "the guest, kernel and all", _runs(m)
-        case "interpreter":
+        case RingZero.SIMULATED:
             return "the guest, as mere data", _runs(m)
-    return "(not the guest)", False
+        case RingZero.INTERPRETED:
+            return "the guest's programs", _runs(m) and m.ring == 3
+        case RingZero.GUEST_MODE | RingZero.UNKNOWN:
+            return "(not the guest)" if m.ring_zero is RingZero.GUEST_MODE else "(not known)", False
 
 
 def _vmm_part(m: MachineSnapshot) -> tuple[str, bool]:
-    return ("the emulator" if kind(m.core) == "interpreter" else "the VMM (this program)"), False
+    return ("the emulator" if m.ring_zero is RingZero.SIMULATED else "the VMM (this program)"), False
+
+
+def _kernel_part(m: MachineSnapshot) -> tuple[str, bool]:
+    match m.ring_zero:
+        case RingZero.SIMULATED:
+            return "the host's kernel", False
+        case RingZero.DEPRIVILEGED:
+            return "the host's kernel, by a trap", False
+        case RingZero.GUEST_MODE:
+            return "the host's kernel with KVM", False
+        case RingZero.INTERPRETED:
+            return "KVM, interpreting ring 0", _runs(m) and m.ring == 0
+        case RingZero.UNKNOWN:
+            return "KVM, with the guest", _runs(m)
 
 
 def _in_guest_mode(m: MachineSnapshot, ring: int, words: str) -> tuple[str, bool]:
-    if kind(m.core) != "kvm":
+    if m.ring_zero is not RingZero.GUEST_MODE:
         return "-", False
     return words, _runs(m) and (m.ring == 3) == (ring == 3)

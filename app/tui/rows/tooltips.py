@@ -1,12 +1,14 @@
-"""What is told to whoever rests the mouse on a machine's pane: pure functions from a snapshot."""
+"""Tooltips of a machine's pane: pure functions from a snapshot and the cell under the mouse."""
 
 from __future__ import annotations
 
-from app.tui.rows.glyphs import Glyphs
-from app.tui.rows.machine_parts import GUTTER, SHORT_NAMES, View, gutter_of, kind
+from app.text.marks import Mark, mark
+from app.tui.rows.machine_parts import GUTTER, SHORT_NAMES, View, kind
 from app.tui.rows.registers import register_file
 from app.tui.rows.rows import Row, width_of
+from cores.engines.base import RingZero
 from cores.machine.report import CodeLine, MachineSnapshot
+from cores.pc.stop import Stop
 from cores.x86.registers import SEGMENT_NAMES, Cr0, Cr4, Efer
 
 REGISTERS = {
@@ -52,22 +54,40 @@ FLAGS = {
     "c": "Carry.",
 }
 
-OF_GUEST_MODE = (
-    "Sensitive, but guest mode has the guest's own state for it: it runs without the VMM. In exact mode"
-    " the VMM completes most of these instead, and no exit is counted."
+OF_KVM = (
+    "Sensitive, but KVM has the guest's own state for it, and no exit is needed. In exact mode the VMM"
+    " completes most of these in KVM's place, and no exit is counted."
 )
 SENSITIVE = {
-    "direct": "Runs on the CPU as it is.",
-    "privileged": "Privileged: in ring 3 the CPU refuses it, and the VMM does its work.",
-    "silent": "Sensitive, but ring 3 may execute it and gets another result than a kernel should.",
+    "direct": "Not sensitive: it means the same in every ring.",
+    "privileged": "Privileged: in ring 3 the CPU refuses it, and on a trap core the VMM does its work.",
+    "silent": "Sensitive, but in ring 3 it does not trap, and its result is none for a kernel.",
     "data": "Data, as the source lays it down: nothing to execute.",
     "absent": "Not a part of the CPU that the guest is promised.",
 }
 
-RINGS = (
-    "The ring that the guest believes to be in; and where its code really runs: nowhere (an emulator"
-    " computes it), in ring 3 of this CPU, or in a ring 0 that the hardware gives away."
-)
+_REALLY = {
+    RingZero.SIMULATED: "In truth it runs in no ring: software computes it.",
+    RingZero.DEPRIVILEGED: "In truth this CPU executes all of it in ring 3.",
+    RingZero.GUEST_MODE: "The CPU executes it there, in its guest mode with four rings of its own.",
+    RingZero.INTERPRETED: "This KVM has no hardware support: the host's kernel interprets ring 0, and"
+    " this CPU executes ring 3.",
+    RingZero.UNKNOWN: "Whether the CPU or KVM's kernel executes ring 0, this host does not say.",
+}
+
+
+def ring_tip(m: MachineSnapshot) -> str:
+    """The ring that the guest believes in, and what executes it on this machine."""
+    if m.ring_zero is RingZero.DEPRIVILEGED and m.real_ring is None:
+        really = "An emulator at ring 3 stands in for this CPU."
+    else:
+        really = _REALLY[m.ring_zero]
+    return f"The guest believes to be in ring {m.ring}. {really}"
+
+
+_RING_WORDS = {
+    ", really", ", for real", ", simulated", ", guest mode", ", interpreted", ", in kvm",
+}  # fmt: skip
 
 
 def register_tip(m: MachineSnapshot, view: View, name: str) -> str:
@@ -120,8 +140,8 @@ def flag_tip(line: Row, x: int, m: MachineSnapshot) -> str:
     if bit is not None:
         up = m.registers.get(file.flags_in, 0) >> bit & 1
         return f"{words.upper()} = {up}\n{FLAGS.get(words, '')}"
-    if "ring" in words or "really" in words or "real" in words or words.isdigit():
-        return RINGS
+    if words in _RING_WORDS or words.startswith("ring") or words.isdigit():
+        return ring_tip(m)
     return "Flags: in capitals where set."
 
 
@@ -131,47 +151,65 @@ def code_at(m: MachineSnapshot, line: Row) -> CodeLine | None:
     return next((code for code in m.code if f"{code.address:6x}  " in texts), None)
 
 
-def code_tip(m: MachineSnapshot, line: CodeLine, view: View, glyphs: Glyphs, *, gutter: bool) -> str:
-    """Of an instruction; gutter: of the sign at its right."""
+def code_tip(m: MachineSnapshot, line: CodeLine, view: View, *, gutter: bool) -> str:
+    """Tooltip of an instruction; gutter: of the sign at its right."""
     if gutter:
-        return gutter_tip(m, line, glyphs)
+        return gutter_tip(m, line)
     lines = [f"{line.code.hex(' ')}", line.source, SENSITIVE.get(line.kind, "")]
     lines.append(f"A click {'clears' if line.address in view.breakpoints else 'sets'} a breakpoint.")
     return "\n".join(words for words in lines if words)
 
 
-def gutter_tip(m: MachineSnapshot, line: CodeLine, glyphs: Glyphs) -> str:
-    if line.kind == "data":
-        return SENSITIVE["data"]
-    sign, _ = gutter_of(m, line, glyphs)
-    if not sign.strip():
-        return "An emulator executes this: nothing ever leaves for the host."
-    if glyphs.silent in sign:
-        words = "Sensitive, but it does not trap by itself: the VMM has to find it before it runs."
-    elif glyphs.exits in sign:
-        words = "Leaves the guest here: the CPU stops it and calls the host."
-    elif line.kind != "direct":
-        return OF_GUEST_MODE
-    else:
-        return "Runs directly on the CPU, without the host."
+def gutter_tip(m: MachineSnapshot, line: CodeLine) -> str:
     times = f" So far {line.exits:,} time{'s' * (line.exits != 1)}." if line.exits else ""
-    return words + times
+    match mark(m, line):
+        case Mark.NONE if line.kind == "data":
+            return SENSITIVE["data"]
+        case Mark.NONE:
+            return "An emulator executes this: nothing ever leaves for the host."
+        case Mark.SILENT:
+            words = "Sensitive, but it does not trap by itself: the VMM has to find it before it runs."
+            return words + times
+        case Mark.LEAVES:
+            return _leaves(m, line) + times
+        case Mark.DIRECT | Mark.INTERPRETED if line.kind != "direct":
+            return OF_KVM
+        case Mark.INTERPRETED:
+            return "In ring 0 KVM, in the host's kernel, interprets this: no exit to the VMM."
+        case Mark.DIRECT if m.core == "trap:portable":
+            return "Runs in ring 3 of the emulator that stands in for the CPU, without the VMM."
+        case Mark.DIRECT:
+            return "Runs directly on the CPU, without the host."
+
+
+def _leaves(m: MachineSnapshot, line: CodeLine) -> str:
+    if m.core == "kvm":
+        return "Leaves the guest here: KVM comes back to the VMM, whose devices and time these are."
+    if line.kind == "absent":
+        return (
+            "Leaves the guest here: its CPU lacks the instruction, and the VMM finds it before it runs."
+        )
+    return "Leaves the guest here: the CPU stops it and calls the host."
 
 
 def counter_tip(m: MachineSnapshot) -> str:
-    """What the two counters count."""
+    """The meaning of the two counters."""
     counted = (
         "Instructions completed."
         if m.instructions is not None
-        else "The CPU ran on its own, and nobody counted its instructions."
+        else "The CPU ran on its own: its instructions are not counted."
     )
     exits = {
         "interpreter": "Exits: an emulator has none.",
         "trap": "Exits: how often the guest was stopped and the VMM did something for it.",
-        "kvm": "Exits: how often the kernel came back to this program.",
+        "kvm": "Exits: how often KVM came back to the VMM for a device or HLT; the steps of exact mode"
+        " are not counted.",
     }[kind(m.core)]
     if m.emulated:
         exits += f" Not among them: {m.emulated:,} that exact mode had the VMM complete."
+    if m.kernel_exits is not None and "exits" in m.kernel_exits:
+        steps = ", steps included" if m.instructions is not None else ""
+        exits += f" The host's kernel counts {m.kernel_exits['exits']:,} exits in all{steps}."
     top = sorted(m.exits_by_reason.items(), key=lambda pair: -pair[1])[:4]
     reasons = ", ".join(f"{reason} {count:,}" for reason, count in top)
     bridged = f"Bridged: {m.bridged:,}, which the CPU should have executed and software did."
@@ -185,17 +223,19 @@ def title_tip(m: MachineSnapshot, view: View) -> str:
     return f"{label}, by {m.engine}.{where}{notes}\n{view.number} shows and hides it."
 
 
-def foot_tip(view: View) -> str:
-    if view.equal is None:
+def foot_tip(m: MachineSnapshot, view: View) -> str:
+    if m.stop is Stop.ERROR:
+        return "It has left the comparison: the host could not go on with it."
+    if view.equal is None and view.number == 1:
         return "The first machine: the others are compared with it."
+    if view.equal is None:
+        return "Not compared with the first machine: in free mode each runs by itself."
     if view.equal:
-        return "Equal to the first machine in registers, written memory and output, at every step."
+        return "Equal to the first machine in registers, written memory and output, wherever compared."
     return "It differs from the first machine: see the line above the panes."
 
 
-def pane_tip(
-    part: str, m: MachineSnapshot, view: View, line: Row, x: int, width: int, glyphs: Glyphs
-) -> str:
+def pane_tip(part: str, m: MachineSnapshot, view: View, line: Row, x: int, width: int) -> str:
     """part: what stands in that row (``machine_rows.parts``). x: cell in the pane's row ``line``."""
     match part:
         case "title" | "headline":
@@ -209,11 +249,11 @@ def pane_tip(
             found = code_at(m, line)
             if found is None:
                 return ""
-            return code_tip(m, found, view, glyphs, gutter=x >= width - 2 - GUTTER)
+            return code_tip(m, found, view, gutter=x >= width - 2 - GUTTER)
         case "console":
             return "What the guest has printed, or its VGA screen. v shows all of it."
         case "counter":
             return counter_tip(m)
         case "foot":
-            return foot_tip(view)
+            return foot_tip(m, view)
     return ""

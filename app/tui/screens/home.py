@@ -21,8 +21,9 @@ from textual.widgets.option_list import Option
 from app.programs import FIRST
 from app.tui.guest_list import Guest, shipped
 from app.tui.rows.glyphs import UNICODE, Glyphs
-from app.tui.rows.machine_parts import KINDS, kind
+from app.tui.rows.machine_parts import kind, title
 from app.tui.rows.rows import EMPTY, Row, boxed, fit, printable, row, row_width
+from cores.engines.base import RingZero
 from cores.errors import RingscopeError
 
 from .. import help_topics
@@ -50,18 +51,20 @@ GUEST, LESSON = "guest:", "lesson:"
 
 ABOUT = (
     "One program, three machines. The emulator executes it in software. Trap and emulate runs it on"
-    " this CPU, held in ring 3: each privileged instruction traps to the host. With hardware"
-    " virtualization this CPU runs it in ring 0 of a guest mode."
+    " this CPU, held in ring 3: each privileged instruction traps to the host. KVM gives it a ring 0 of"
+    " its own, in the CPU's guest mode, or interpreted where hardware support is missing."
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Ability:
-    """A core and whether it runs here. words: which engine, or why not."""
+    """A core and whether it runs here. words: which engine, or why not. ring_zero: how it brings
+    about the guest's ring 0, where it runs."""
 
     core: str
     available: bool
     words: str
+    ring_zero: RingZero = RingZero.UNKNOWN
 
 
 Probe = Callable[[], list[Ability]]
@@ -90,7 +93,7 @@ class Abilities(LineView):
         for ability in self.found or []:
             role = kind(ability.core) if ability.available else "dim"
             state = ("runs here", "strong") if ability.available else ("not here ", "dim")
-            name = fit(KINDS[kind(ability.core)], 18)
+            name = fit(title(ability.core, ability.ring_zero), 18)
             head = row((name, role), (fit(ability.core, 15), "text"), state)
             if short:
                 room = inner - row_width(head) - 2

@@ -159,7 +159,7 @@ class LookingScreen(SessionScreen):
         if number is None or event is None:
             return
         core = shown.machine.core
-        sheet = card_sheet(narration.card(event, core, number + 1), self.size.width)
+        sheet = card_sheet(narration.card(event, shown.machine, number + 1), self.size.width)
         self.app.push_screen(sheet)
         s = self.snapshot
         if s is not None and s.mode == "exact" and not s.running:

@@ -262,6 +262,7 @@ class MachinesScreen(LookingScreen):
             differs=differs,
             equal=equal,
             rate=rate,
+            stepped=s.mode == "exact",
             breakpoints=self.addresses,
             cursor=self.cursor
             if self.cursor is not None and number == self.chosen

@@ -122,11 +122,13 @@ class Inside(LineView):
         sight, s = self._sight, self._snapshot
         if self.tab == "rings" and s is not None:
             return ring_rows(s.machines, self.core, s.symbols, width, self.glyphs)
+        machines = s.machines if s is not None else ()
+        machine = next((m for m in machines if m.core == self.core), None)
         match sight:
             case MemorySight():
                 return memory_rows(sight, width, self.glyphs)
-            case PagingSight():
-                return paging_rows(sight, self.core, width, self.glyphs)
+            case PagingSight() if machine is not None:
+                return paging_rows(sight, machine, width, self.glyphs)
             case TablesSight():
                 return tables_rows(sight, width, self.glyphs)
             case DevicesSight():

@@ -71,4 +71,4 @@ class MachinePane(LineView):
         rows = parts(plan(width - 4, height - 2))
         if self.machine is None or y >= min(len(rows), len(self._rows)):
             return ""
-        return pane_tip(rows[y], self.machine, self.view, self._rows[y], x, width, self.glyphs)
+        return pane_tip(rows[y], self.machine, self.view, self._rows[y], x, width)

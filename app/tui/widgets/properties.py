@@ -7,28 +7,32 @@ from pathlib import PurePath
 from app.tui.rows.glyphs import Glyphs
 from app.tui.rows.machine_parts import kind, rate_words
 from app.tui.rows.rows import EMPTY, Row, printable, row, row_width, spread
+from cores.engines.base import RingZero
 from cores.machine.report import MachineSnapshot, SessionSnapshot, direct_share, percent
 from cores.pc.stop import Stop
 
 from .line_view import LineView
 
 MODES = {
-    "exact": "The program, and how it runs: exact, one instruction at a time on all machines together,"
-    " compared after each.",
+    "exact": "The program, and how it runs: exact, all machines together, one instruction at a time,"
+    " or at full speed to where they meet again, and compared there.",
     "free": "The program, and how it runs: free, each machine at full speed by itself.",
 }
 EQUIVALENCE = (
-    "Equivalence, the first of Popek and Goldberg's properties: after every instruction the machines"
-    " are compared in registers, written memory and output."
+    "Equivalence, the first of Popek and Goldberg's properties: the machines are compared in registers,"
+    " written memory and output, after every step, and after every stretch at full speed. Steps are how"
+    " far they have been found equal."
 )
 CONTROL = (
     "Resource control, the second: nothing the guest does reaches the host. An audit asks the host's"
     " kernel what the guest's processes have: nothing but guest RAM, no open file, no way to a system"
-    " call. A guest in KVM is held by the CPU itself; an emulator's is only data."
+    " call. A guest in KVM is held by the host's kernel, by means of the CPU's guest mode where there"
+    " is hardware support; an emulator's is only data."
 )
 EFFICIENCY = (
     "Efficiency, the third: the share of the instructions that ran directly on the CPU, without the"
-    " VMM, on the trap core; without one, on KVM."
+    " VMM, on the trap core; without one, on KVM. It is not counted while the CPU runs on its own, nor"
+    " on a KVM whose kernel interprets ring 0."
 )
 ACTIVITY = "What goes on now. space runs and pauses, + and - change the speed."
 
@@ -49,6 +53,9 @@ def equivalence_row(s: SessionSnapshot, wide: bool, glyphs: Glyphs) -> Row:
             ("equivalence " if wide else "", "dim"),
             (f"{glyphs.unequal} " + (f"broken after {at}" if wide else f"after {at}"), "bad"),
         )
+    if s.mode == "free":
+        before = f"{s.compared:,} steps, then " if s.compared else ""
+        return row(("equivalence " if wide else "", "dim"), (f"{before}not compared", "dim"))
     left = [m.core for m in s.machines if m.stop is Stop.ERROR]
     if len(s.machines) - len(left) < 2:
         return row(("one machine" + (", nothing to compare" if wide else ""), "dim"))
@@ -57,20 +64,22 @@ def equivalence_row(s: SessionSnapshot, wide: bool, glyphs: Glyphs) -> Row:
         ("equivalence " if wide else "", "dim"),
         (f"{glyphs.equal} ", "good"),
         (f"{s.compared:,}", "strong"),
-        ((" steps compared" if wide else " steps") + without, "dim"),
+        (" steps" + without, "dim"),
     )
 
 
 def control_row(s: SessionSnapshot, wide: bool) -> Row:
     if s.escaped:
         return row(("control ", "dim"), (f"LOST: {s.escaped[0]}" if wide else "LOST", "bad"))
-    held = [m for m in s.machines if m.real_ring is not None]
+    held = [m for m in s.machines if m.real_ring is not None or kind(m.core) == "kvm"]
     if not held:  # an emulator's guest is data: there is nothing to hold
         return row(("control ", "dim"), ("-", "dim"))
     if any(m.stop is Stop.ERROR for m in held):
         return row(("control ", "dim"), ("ended by the host" if wide else "ended", "bad"))
     if s.audits is None:
-        return row(("control ", "dim"), ("the CPU's" if wide else "CPU's", "dim"))
+        by_cpu = all(m.ring_zero is RingZero.GUEST_MODE for m in held)
+        keeper = "CPU's" if by_cpu else "kernel's"
+        return row(("control ", "dim"), (f"the {keeper}" if wide else keeper, "dim"))
     audits = f" in {s.audits:,} audit{'s' * (s.audits != 1)}" if wide else ""
     return row(("control ", "dim"), ("held", "strong"), (audits, "dim"))
 
@@ -113,7 +122,8 @@ class Properties(LineView):
         wide = width >= 132
         s = self.snapshot
         rate = max(self.rates.values(), default=0.0)
-        speed = f"{rate_words(rate)}  " if rate and wide else ""
+        stepped = " in steps" if s is not None and s.mode == "exact" else ""
+        speed = f"{rate_words(rate)}{stepped}  " if rate and wide else ""
         right = row((speed, "dim"), (f"{self.activity} ", "strong"))
         if s is None:
             return [spread(row((" Ringscope", "strong")), right, width)]

@@ -18,10 +18,12 @@ TABS = {
     "chart": "Exits by reason: how many, and what they cost.",
 }
 INSIDE = {
-    "log": "Instructions before it, address, reason, instruction, what happened, the host's time."
-    " up and down choose an exit, Enter opens its card.",
+    "log": "Instructions before it (uncounted where the CPU ran on its own), address, reason,"
+    " instruction, what happened, how long the guest stood still. up and down choose an exit, Enter"
+    " opens its card.",
     "dialogue": "Up and down go to other exits, Enter opens the card of this one.",
-    "chart": "How many exits for each reason, their share of the host's time, and what one cost.",
+    "chart": "How many exits for each reason, how long the guest stood still for one, the VMM's part of"
+    " that, and their share of all such time.",
 }
 
 

@@ -25,8 +25,11 @@ NEXT, STACK, FAR = -1, -2, -3
 """Stand-ins in ``Entry.stack``: the address behind the sample, the stack pointer itself, and a far
 pointer (32-bit offset, then selector 0x33) to the address behind the sample."""
 
-_GUEST_MODE = "Executed in guest mode, on the guest's own state; the VMM never hears of it."
-_STEPPED = "Stepped in guest mode, on the guest's own state."
+_BY_KVM = (
+    "KVM executes it on the guest's own state, without the VMM: the CPU in guest mode, or, where KVM"
+    " has no hardware support, the host's kernel. `doctor` lists what such a KVM leaves to the VMM."
+)
+_STEPPED = "Stepped by KVM, on the guest's own state."
 _TAKEN = (
     "Found before it runs, and completed by the VMM without an exit: a step, or this host, could change"
     " what it does."
@@ -35,15 +38,15 @@ _TAKEN = (
 _CORES = {
     PRIVILEGED: {
         "interpreter": "Executed in software at the guest's own ring.",
-        "trap, exact": "Really executed at ring 3, really faults; the VMM emulates it and goes on.",
+        "trap, exact": "Executed at ring 3, where it faults; the VMM emulates it and goes on.",
         "trap, free": "The same: the CPU itself finds it, at full speed and without patching.",
         "trap, --pure": "The same: this is what trap-and-emulate can do without help.",
     },
     SILENT: {
         "interpreter": "Executed in software at the guest's own ring.",
-        "trap, exact": "Recognised before it runs, and emulated: the CPU would not have stopped.",
+        "trap, exact": "Recognised before it runs, and emulated: it would not have come to the VMM.",
         "trap, free": "Found when its code is scanned, and patched to trap.",
-        "trap, --pure": "Runs unseen: the guest gets this host's answer, and equivalence breaks.",
+        "trap, --pure": "Runs unseen: the guest gets what ring 3 gives here, and equivalence breaks.",
     },
     ABSENT: {
         "interpreter": "#UD in the guest, whatever the emulator could do.",
@@ -76,7 +79,7 @@ class Entry:
     sample: bytes
     why: str
     rule: str
-    kvm: str = _GUEST_MODE
+    kvm: str = _BY_KVM
     kvm_exact: str = _TAKEN
     aliases: tuple[str, ...] = ()
     registers: dict[str, int] = field(default_factory=dict)
@@ -108,7 +111,10 @@ _HOST_GDT = "#GP only for what the host's table refuses (SDM vol. 3, 5.6)."
 _NOT_IN_CPUID = "#UD where CPUID does not list it, and the platform's does not (SDM vol. 2)."
 _KVM_IO = "An exit to the VMM, which asks the same device as on the other cores."
 _KVM_IO_EXACT = "Found before it runs: the VMM asks the device, and counts it as the exit it is."
-_HYPERCALL = "To KVM it is a hypercall: the host's kernel answers it with an error code in RAX."
+_HYPERCALL = (
+    "To KVM it is a hypercall: the host's kernel answers it with an error code in RAX, unless `doctor`"
+    " says that it does not come back."
+)
 
 _INPUT_OUTPUT = (
     Entry("in, out", ("in", "out"), PRIVILEGED, Reason.IO, _hex("e4 e9"),
@@ -126,7 +132,7 @@ _INPUT_OUTPUT = (
 _FLAGS_AND_INTERRUPTS = (
     Entry("cli, sti", ("cli", "sti"), PRIVILEGED, Reason.FLAGS, _hex("fa"),
           "Switches interrupts off and on. Whoever could do that for real would keep the machine.",
-          _IOPL, kvm_exact="Stepped in guest mode; of STI the VMM takes care, since a step would lose"
+          _IOPL, kvm_exact="Stepped by KVM; of STI the VMM takes care, since a step would lose"
           " that it holds interrupts off for one more instruction."),
     Entry("pushf", ("pushf",), SILENT, Reason.FLAGS, _hex("9c"),
           "Shows IF and IOPL. At ring 3 the host's are shown: a kernel that did cli reads IF = 1.",
@@ -268,12 +274,12 @@ _IDENTITY_AND_TIME = (
     Entry("cpuid", ("cpuid",), SILENT, Reason.CPUID, _hex("0f a2"),
           "Tells the CPU's name and abilities: the host's, where the guest should see the platform's.",
           "Not privileged; some CPUs can be told to fault (SDM vol. 2, CPUID; MSR 140H).",
-          "The CPU always exits to the kernel, which answers from the table the VMM gave it.",
+          "The host's kernel answers it, from the table that the VMM gave to KVM.",
           gives="rax"),
     Entry("rdtsc, rdtscp", ("rdtsc", "rdtscp"), PRIVILEGED, Reason.TSC, _hex("0f 31"),
           "Shows real time, by which a guest can tell that it is being stopped.",
           "Privileged while CR4.TSD is set (SDM vol. 3, 2.5); the vCPU process sets it by"
-          " prctl(PR_SET_TSC).", "The CPU's own counter.",
+          " prctl(PR_SET_TSC).", "The host's counter, as KVM gives it to the guest.",
           "Found before it runs: the VMM gives virtual time, without an exit.", gives="rax"),
     Entry("rdpid", ("rdpid",), ABSENT, Reason.TSC, _hex("f3 0f c7 f8"),
           "Shows the number of the host's CPU.", _NOT_IN_CPUID, _ABSENT_KVM, gives="rax"),

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from app.text import narration
 from app.text.narration import CPU, GUEST, HOST, SEEN_COMING, card, dialogue, meanwhile, microseconds
+from cores.engines.base import RingZero
+from cores.machine.report import MachineSnapshot
 from cores.vmm.trace import ExitEvent
 from cores.x86.isa.instruction import Reason
 
@@ -24,38 +27,92 @@ def event(reason: Reason, code: str, handled: str = "the CPU refused it: #GP") -
     )
 
 
-@pytest.mark.parametrize("core", ["trap:native", "trap:portable", "kvm"])
+KINDS = {
+    "trap:native": RingZero.DEPRIVILEGED, "trap:portable": RingZero.DEPRIVILEGED,
+    "kvm": RingZero.GUEST_MODE, "kvm without hardware": RingZero.INTERPRETED,
+    "kvm of an unknown kind": RingZero.UNKNOWN,
+}  # fmt: skip
+
+
+def machine(kind: str) -> MachineSnapshot:
+    """A machine of which narration needs the core's name and how it brings about ring 0."""
+    return MachineSnapshot(
+        core=kind.partition(" ")[0], engine="", label="", where="", registers={}, changed=frozenset(),
+        ring=0, real_ring=None, instructions=None, exits=0, exits_by_reason={}, device_accesses=0,
+        bridged=0, console="", screen=None, stop=None, reason="", exit_status=None, code=(), events=(),
+        notes=(), ring_zero=KINDS[kind],
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("reason", Reason)
-def test_every_reason_has_its_words(reason: Reason, core: str) -> None:
+def test_every_reason_has_its_words(reason: Reason, kind: str) -> None:
     """On every core the CPU and the host speak; the guest too, where it gave an instruction."""
-    lines = dialogue(event(reason, EXAMPLES[reason]), core)
+    lines = dialogue(event(reason, EXAMPLES[reason]), machine(kind))
     speakers = [line.speaker for line in lines]
     assert speakers[-2:] == [CPU, HOST]
     assert (GUEST in speakers) == bool(EXAMPLES[reason])
     assert all(line.text and len(line.text) < 110 for line in lines)
-    facts = dict(card(event(reason, EXAMPLES[reason]), core, 1).facts)
+    facts = dict(card(event(reason, EXAMPLES[reason]), machine(kind), 1).facts)
     assert facts["bytes"].replace(" ", "") == EXAMPLES[reason] or facts["bytes"] == "none"
     assert facts["rule"]
 
 
 def test_the_cpu_did_not_speak_of_what_it_was_not_asked() -> None:
     """A silent instruction never trapped: the line is in brackets, and the host says it read ahead."""
-    lines = dialogue(event(Reason.FLAGS, "9c", SEEN_COMING[0]), "trap:native")
+    lines = dialogue(event(Reason.FLAGS, "9c", SEEN_COMING[0]), machine("trap:native"))
     assert lines[1].text.startswith("(was not asked")
     assert "read ahead" in lines[2].text
 
 
-def test_costs() -> None:
+def test_costs(monkeypatch: pytest.MonkeyPatch) -> None:
     """Microseconds with their unit; instructions to two digits, never more than the clock allows."""
     assert microseconds(21_000) == "21.0 µs"
     assert microseconds(1_234_567) == "1,235 µs"
+    monkeypatch.setattr(narration, "cycles_per_nanosecond", lambda: 2.4)
     count = meanwhile(21_000)
     assert str(count).rstrip("0").isdigit()
     assert len(str(count).rstrip("0")) <= 2
 
 
-def test_an_uncounted_exit_has_no_number() -> None:
-    """Where nothing counted the instructions, the card gives no figure for them."""
+def test_an_unknown_clock_is_not_guessed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the host does not tell its clock, no number of instructions is made of a time."""
+    monkeypatch.setattr(narration, "cycles_per_nanosecond", lambda: None)
+    assert meanwhile(21_000) is None
+    facts = dict(card(event(Reason.IO, "e6e9"), machine("trap:native"), 1).facts)
+    assert "instructions" not in facts["cost"]
+    assert all("instructions" not in line.aside for line in dialogue(*seen("trap:native")))
+
+
+def seen(kind: str, handled: str = "the CPU refused it: #GP") -> tuple[ExitEvent, MachineSnapshot]:
+    return event(Reason.IO, "e6e9", handled), machine(kind)
+
+
+def test_the_whole_exit_is_told_with_the_vmms_part() -> None:
+    """An exit's cost is from leaving the guest to entering it again, the VMM's part beside it."""
+    told = dict(card(*seen("trap:native"), 1).facts)["cost"]
+    assert "21.0 µs from leaving the guest to entering it again" in told
+    assert "9.0 µs" in told
+    assert "21.0 µs, of which the VMM 9.0 µs" in dialogue(*seen("trap:native"))[-1].aside
+
+
+def test_an_uncounted_exit_says_so() -> None:
+    """Where nothing counted the instructions, the card gives no figure for them, and says so."""
     uncounted = event(Reason.IO, "e6e9")._replace(n=None)
-    (where,) = (text for name, text in card(uncounted, "kvm", 5).facts if name == "where")
-    assert "instructions" not in where
+    where = dict(card(uncounted, machine("kvm"), 5).facts)["where"]
+    assert where.endswith("instructions not counted")
+
+
+def test_guest_mode_is_spoken_of_only_where_there_is_one() -> None:
+    """On a KVM without hardware support, or in exact mode, the CPU has left no guest mode."""
+    assert "left guest mode" in dialogue(*seen("kvm", "left to the VMM"))[1].text
+    for kind in ("kvm without hardware", "kvm of an unknown kind"):
+        assert "guest mode" not in dialogue(*seen(kind, "left to the VMM"))[1].text
+    assert "exact mode" in dialogue(*seen("kvm", SEEN_COMING[0]))[1].text
+
+
+def test_the_rule_of_a_kvm_exit_is_kvms() -> None:
+    """OUT is left to the VMM by KVM, not refused in ring 3."""
+    rule = dict(card(*seen("kvm", "left to the VMM"), 1).facts)["rule"]
+    assert "An exit to the VMM" in rule
+    assert "#GP" not in rule

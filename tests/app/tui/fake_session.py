@@ -6,12 +6,14 @@ The interface's tests are fed with it, so that they test drawing and keys, and f
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 from fake_sights import look
 
 from cores.debugging.breakpoints import AtAddress, Breakpoint
 from cores.debugging.edits import Poke
+from cores.engines.base import RingZero
 from cores.inspection.views import Around, Look, Sight
 from cores.machine.report import CodeLine, Divergence, MachineSnapshot, SessionSnapshot
 from cores.pc.stop import Stop
@@ -52,6 +54,9 @@ WHERE = {
     "trap:native": ("this CPU executes, held in ring 3", "process 4711, CPU 1"),
     "kvm": ("this CPU executes, in guest mode", "vCPU 0 of /dev/kvm"),
 }
+RING_ZERO = {
+    "interpreter": RingZero.SIMULATED, "trap:native": RingZero.DEPRIVILEGED, "kvm": RingZero.GUEST_MODE,
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -114,6 +119,13 @@ EXITS = {
     6: (Reason.IO, "console {!r}", "the CPU refused it: #GP"),
     10: (Reason.IO, "exit with 0", "the CPU refused it: #GP"),
 }
+
+
+def _sums(events: list[ExitEvent], of: Callable[[ExitEvent], int]) -> dict[str, int]:
+    sums: dict[str, int] = {}
+    for event in events:
+        sums[event.reason.value] = sums.get(event.reason.value, 0) + of(event)
+    return sums
 
 
 @dataclass
@@ -276,6 +288,9 @@ class FakeSession:
                 for a, c, t, s, k in PROGRAM
             ),
             events=tuple(events[-64:]), notes=(),
+            ns_by_reason=_sums(events, lambda e: e.ns),
+            vmm_ns_by_reason=_sums(events, lambda e: e.vmm_ns),
+            ring_zero=RING_ZERO[core], nested_paging=core == "kvm",
         )  # fmt: skip
         at = now.at
         return replace(m, reads=frozenset({"rsi"} if at in (3, 7) else {"rax"} if at in (4, 6) else ()))
@@ -289,9 +304,10 @@ class FakeSession:
             handled = "left to the VMM" if core == "kvm" else handled
             address, code, *_ = PROGRAM[moment.at]
             char = chr(moment.registers["rax"])
+            counted = n if self.mode == "exact" else None
             events.append(
                 ExitEvent(
-                    n, address, bytes.fromhex(code), reason,
+                    counted, address, bytes.fromhex(code), reason,
                     detail.format(char), handled, 0, 21_000 if core != "kvm" else 9_400, 5_000,
                 )
             )  # fmt: skip

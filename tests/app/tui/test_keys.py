@@ -149,7 +149,7 @@ async def test_help_and_guest_screen_and_typing() -> None:
     """? v and t open their sheets; what is typed reaches the guests."""
     async with stage(screen="From the VGA screen") as s:
         await s.press("question_mark")
-        await s.see("one instruction on every machine")
+        await s.see("Help: The machines")
         await s.press("escape", "v")
         await s.see("What the guest shows on trap:native")
         await s.press("escape", "k", "h", "i", "enter")

@@ -33,7 +33,7 @@ def tip_at(s: Stage, row: str, word: str) -> str:
         ("rax 0", "rax", "rax = 0x0 = 0\nA general register."),
         ("cr0 80050033", "cr0", "Set: PE MP ET NE WP AM PG"),
         ("of df if", "zf", "ZF = 0\nZero: the result is 0."),
-        ("of df if", "ring", "The ring that the guest believes"),
+        ("of df if", "ring", "The guest believes to be in ring"),
         ("out 0xe9, al", "out 0xe9", "Privileged: in ring 3 the CPU refuses it"),
         (
             "out 0xe9, al",

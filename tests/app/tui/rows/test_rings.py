@@ -1,0 +1,123 @@
+"""What is said of rings follows from how the machine brings about the guest's ring 0."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from app.text.lesson import view
+from app.text.marks import Mark, mark
+from app.tui.rows.exits import Events, dialogue_rows, log_row
+from app.tui.rows.glyphs import UNICODE
+from app.tui.rows.inspection import paging_rows
+from app.tui.rows.machine_parts import gutter_of, ring_words, title
+from app.tui.rows.rings import ring_rows
+from app.tui.rows.rows import Row
+from app.tui.rows.tooltips import gutter_tip, ring_tip
+from cores.engines.base import RingZero
+from cores.inspection.page_tables import PagingSight
+from cores.machine.report import CodeLine, MachineSnapshot, SessionSnapshot, direct_share
+from cores.vmm.trace import ExitEvent
+from cores.x86.isa.instruction import Reason
+
+CLI = CodeLine(0x100000, b"\xfa", "cli", "", "privileged", 0)
+NOP = CodeLine(0x100001, b"\x90", "nop", "", "direct", 0)
+OUT = CodeLine(0x100002, b"\xe6\xe9", "out 0xe9, al", "", "privileged", 0)
+HLT = CodeLine(0x100004, b"\xf4", "hlt", "", "privileged", 0)
+
+
+def machine(ring_zero: RingZero, ring: int = 0, core: str = "kvm") -> MachineSnapshot:
+    real = {RingZero.GUEST_MODE: ring, RingZero.INTERPRETED: 3 if ring == 3 else None}
+    return MachineSnapshot(
+        core=core, engine="", label="", where="", registers={"rip": 0x100001}, changed=frozenset(),
+        ring=ring, real_ring=real.get(ring_zero), instructions=100, exits=10, exits_by_reason={},
+        device_accesses=0, bridged=0, console="", screen=None, stop=None, reason="", exit_status=None,
+        code=(CLI, NOP, OUT, HLT), events=(), notes=(), ring_zero=ring_zero, nested_paging=None,
+    )  # fmt: skip
+
+
+def text(rows: list[Row] | tuple[Row, ...]) -> str:
+    return "\n".join("".join(part for part, _ in line) for line in rows)
+
+
+@pytest.mark.parametrize("ring", [0, 3])
+@pytest.mark.parametrize("ring_zero", [RingZero.INTERPRETED, RingZero.UNKNOWN])
+def test_guest_mode_is_claimed_only_where_there_is_one(ring_zero: RingZero, ring: int) -> None:
+    """No title, ring, tooltip, view or mark of another KVM speaks of hardware's guest mode."""
+    m = machine(ring_zero, ring)
+    snapshot = SessionSnapshot(0, "", "exact", False, 0, None, (m,), ())
+    told = [
+        title(m.core, ring_zero), text([ring_words(m)]), ring_tip(m),
+        text(ring_rows((m,), "kvm", {}, 80, UNICODE)), "\n".join(view("rings", snapshot)),
+    ]  # fmt: skip
+    assert "HARDWARE" not in told[0].replace("WITHOUT HARDWARE", "")
+    assert not any("guest mode" in words for words in told)
+
+
+def test_hardware_is_called_by_its_name() -> None:
+    """Where the CPU executes ring 0 in guest mode, each place says so."""
+    m = machine(RingZero.GUEST_MODE)
+    assert title("kvm", m.ring_zero) == "HARDWARE"
+    assert text([ring_words(m)]) == "ring 0, guest mode"
+    assert "guest mode" in ring_tip(m)
+    rings = text(ring_rows((m,), "kvm", {}, 80, UNICODE))
+    assert f"guest mode, ring 0  {UNICODE.next} the guest's kernel" in rings
+
+
+def test_the_interpreted_kernel_is_in_the_hosts_ring_0() -> None:
+    """Without hardware support the mark stands at the host's kernel, or, in ring 3, at the CPU."""
+    kernel = text(ring_rows((machine(RingZero.INTERPRETED),), "kvm", {}, 80, UNICODE))
+    assert f"{UNICODE.next} KVM, interpreting ring 0" in kernel
+    user = text(ring_rows((machine(RingZero.INTERPRETED, 3),), "kvm", {}, 80, UNICODE))
+    assert f"host, ring 3        {UNICODE.next} the guest's programs" in user
+
+
+@pytest.mark.parametrize(
+    ("ring_zero", "ring", "expected"),
+    [
+        (RingZero.GUEST_MODE, 0, Mark.DIRECT), (RingZero.GUEST_MODE, 3, Mark.DIRECT),
+        (RingZero.INTERPRETED, 0, Mark.INTERPRETED), (RingZero.INTERPRETED, 3, Mark.DIRECT),
+        (RingZero.UNKNOWN, 0, Mark.INTERPRETED),
+    ],
+)  # fmt: skip
+def test_direct_execution_is_claimed_only_of_the_cpu(
+    ring_zero: RingZero, ring: int, expected: Mark
+) -> None:
+    """What the host's kernel interprets has another mark, another tooltip and no share."""
+    m = machine(ring_zero, ring)
+    assert mark(m, NOP) is mark(m, CLI) is expected
+    assert [mark(m, line) for line in (OUT, HLT)] == [Mark.LEAVES] * 2
+    assert (UNICODE.direct in gutter_of(m, NOP, UNICODE)[0]) == (expected is Mark.DIRECT)
+    assert ("Runs directly" in gutter_tip(m, NOP)) == (expected is Mark.DIRECT)
+    assert (direct_share(m) is None) == (ring_zero is not RingZero.GUEST_MODE)
+
+
+@pytest.mark.parametrize(
+    ("nested", "counts", "words"),
+    [
+        (True, {"pf_fixed": 6}, "nested paging"), (False, {"pf_fixed": 6}, "filled 6 times"),
+        (False, None, "not counted"), (None, None, "does not say"),
+    ],
+)  # fmt: skip
+def test_kvms_shadow_is_counted_or_not_claimed(
+    nested: bool | None, counts: dict[str, int] | None, words: str
+) -> None:
+    """The page tables' view tells of KVM's shadow what the host's kernel counts, and no zero."""
+    m = machine(RingZero.INTERPRETED)
+    sight = PagingSight(0x12000, 0, (), None, (), True, None, (), 0)
+    rows = paging_rows(sight, replace(m, nested_paging=nested, kernel_exits=counts), 150, UNICODE)
+    assert words in text(rows)
+
+
+@pytest.mark.parametrize("width", [76, 156])
+def test_an_uncounted_exit_has_no_number_on_the_screen(width: int) -> None:
+    """A machine that ran freely shows in its log and its dialogue that nothing was counted."""
+    event = ExitEvent(None, 0x100002, b"\xe6\xe9", Reason.IO, "console", "left to the VMM", 0, 9, 5)
+    m = replace(
+        machine(RingZero.GUEST_MODE), instructions=None, exits_by_reason={"io": 1}, events=(event,)
+    )
+    line = text([log_row(event, width, UNICODE)])
+    assert line.split()[0] == ("uncounted" if width > 100 else "-")
+    said = text(dialogue_rows(Events(m), width, 9, UNICODE))
+    assert "exit 1 of 1, instructions not counted: out 0xe9, al" in said
