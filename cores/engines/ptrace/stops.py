@@ -76,11 +76,25 @@ def fault(vector: int, error: int | None, address: int) -> Fault:
 
 INT_4 = 0x04CD
 """`int 4`, CD 04, as a number."""
-ONE_BYTE_TRAPS = (b"\xcc", b"\xf1")
-"""int3 and int1; Linux reports these and `int 3`, `int 4` with RIP behind them."""
+LONGEST = 15
+"""Bytes of the longest instruction."""
 
 _PREFIXES = frozenset(bytes.fromhex("26 2e 36 3e 64 65 66 67 f2 f3"))
 _STRING_OPCODES = frozenset(bytes.fromhex("6c 6d 6e 6f a4 a5 a6 a7 aa ab ac ad ae af"))
+
+
+def trap_starts(vector: int, rip: int, before: bytes, behind: bytes) -> tuple[int, ...]:
+    """Where the instruction may begin that has trapped in a run: #BP, #OF, or #DB by INT1.
+
+    rip: as the stop reports it. before, behind: the bytes that end and begin there.
+    INT3, INT 3 and INT 4 are reported with RIP behind them. So is INT1 by a CPU itself (SDM vol. 3,
+    6.4.4), but with RIP at it where a hypervisor on AMD has intercepted #DB, which it does as a fault
+    (APM vol. 2, 15.12.2): the bytes tell which. Two places where they fit both: INT1 after INT1."""
+    if vector == Vector.DB:
+        at = _behind_prefixes(behind)
+        places = (rip - 1,) if before.endswith(b"\xf1") else ()
+        return (*places, rip) if behind[at : at + 1] == b"\xf1" else places or (rip,)
+    return (rip - 1 if vector == Vector.BP and before.endswith(b"\xcc") else rip - 2,)
 
 
 def repeated_string_length(code: bytes) -> int:
@@ -88,10 +102,14 @@ def repeated_string_length(code: bytes) -> int:
 
     Asked when a step left RIP where it was: was that one iteration, or a jump to itself?
     """
-    at = 0
-    while at < len(code) and code[at] in _PREFIXES:
-        at += 1
+    at = _behind_prefixes(code)
     repeated = b"\xf2" in code[:at] or b"\xf3" in code[:at]
-    if at < len(code) and code[at] & 0xF0 == 0x40:  # REX
-        at += 1
     return at + 1 if repeated and at < len(code) and code[at] in _STRING_OPCODES else 0
+
+
+def _behind_prefixes(code: bytes) -> int:
+    """Offset of the first byte that is no prefix, neither a legacy one nor REX."""
+    at = 0
+    while at < len(code) and (code[at] in _PREFIXES or code[at] & 0xF0 == 0x40):
+        at += 1
+    return at

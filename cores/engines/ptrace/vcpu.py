@@ -67,6 +67,11 @@ class Kick:
     due: bool = False
 
 
+_BRANCH_REFUSED = Fault(Vector.GP, 0)
+"""RIP has left for a non-canonical address, which the platform's CPU refuses before it goes there (SDM
+vol. 2, JMP, CALL, RET): one with 5-level paging arrives, since it has 57 linear bits."""
+
+
 def _held(base: int) -> int:
     """What stands in the real FS or GS base for a virtual one that the host's kernel refuses."""
     return base if base < TASK_END else OUT_OF_REACH
@@ -108,6 +113,8 @@ class Vcpu:
             registers, code, address = self._stopped(status)
             if registers[_CS] != USER_CS:
                 return Fault(Vector.GP, 0)
+            if not canonical(registers[_RIP]):
+                return _BRANCH_REFUSED
             if status == STOPPED_STEP and code in (linux.TRAP_TRACE, linux.TRAP_HWBKPT):
                 if registers[_RIP] == start:
                     length = stops.repeated_string_length(tracee.peek(start, 15))
@@ -319,8 +326,20 @@ class Vcpu:
             maybe = self._tracee.peek_pair(cpu.rip - 2) == stops.INT_4
             vector = Vector.OF if maybe and self._ask_kernel()[1] == Vector.OF else Vector.GP
         if vector in (Vector.BP, Vector.OF, Vector.DB) and code != linux.TRAP_TRACE:
-            cpu.rip -= 1 if self._tracee.peek(cpu.rip - 1, 1) in stops.ONE_BYTE_TRAPS else 2
+            cpu.rip = self._trap_start(vector, cpu.rip)
         return self._exception(vector, address)
+
+    def _trap_start(self, vector: int, rip: int) -> int:
+        """Where the instruction begins whose trap has ended a run."""
+        tracee = self._tracee
+        before, behind = tracee.peek(rip - 1, 1), tracee.peek(rip, stops.LONGEST)
+        first, *others = stops.trap_starts(vector, rip, before, behind)
+        if others:  # INT1 after INT1: where RIP is reported, the one there tells of itself
+            self._loaded = self._ordinary = False
+            tracee.resume(linux.PTRACE_SYSEMU_SINGLESTEP)
+            registers, _, _ = self._stopped(tracee.wait_briefly())
+            return rip if registers[_RIP] == rip else first
+        return first
 
     def _exception(self, vector: int, address: int) -> Exit:
         self._at_fault = True

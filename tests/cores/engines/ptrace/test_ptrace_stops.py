@@ -8,14 +8,35 @@ from cores.engines.ptrace import stops, stub
 
 
 @pytest.mark.parametrize(
+    ("vector", "rip", "before", "behind", "starts"),
+    [
+        pytest.param(
+            1, 0x100001, "f1", "9090", (0x100000,), id="int1: RIP behind it, as Intel reports"
+        ),
+        pytest.param(1, 0x100000, "90", "f190", (0x100000,), id="int1: RIP at it, as seen on AMD"),
+        pytest.param(1, 0x100000, "", "66f1", (0x100000,), id="int1 with a prefix, first of its page"),
+        pytest.param(1, 0x100001, "f1", "48f1", (0x100000, 0x100001), id="int1 twice: both fit"),
+        pytest.param(3, 0x100001, "cc", "f1", (0x100000,), id="int3"),
+        pytest.param(3, 0x100002, "03", "90", (0x100000,), id="int 3"),
+        pytest.param(4, 0x100002, "04", "90", (0x100000,), id="int 4"),
+    ],
+)
+def test_where_a_trap_began(
+    vector: int, rip: int, before: str, behind: str, starts: tuple[int, ...]
+) -> None:
+    """Stops recorded on CPUs of both vendors: where RIP is reported tells where INT1 stands."""
+    assert stops.trap_starts(vector, rip, bytes.fromhex(before), bytes.fromhex(behind)) == starts
+
+
+@pytest.mark.parametrize(
     ("code", "length"),
     [
         ("f3aa", 2), ("f348ab", 3), ("6667f3a5", 4), ("f266a7", 3), ("f3f2ae", 3), ("64f3a4", 3),
-        ("aa", 0), ("f390", 0), ("ebfe", 0), ("f3ebfd", 0), ("48f3aa", 0), ("f3", 0), ("f348", 0),
+        ("aa", 0), ("f390", 0), ("ebfe", 0), ("f3ebfd", 0), ("48f3aa", 3), ("f3", 0), ("f348", 0),
     ],
 )  # fmt: skip
 def test_repeated_string_instructions(code: str, length: int) -> None:
-    """Prefixes in any order, REX last, a string opcode behind them; nothing else counts."""
+    """Prefixes in any order, a string opcode behind them; a REX that is not the last is ignored."""
     assert stops.repeated_string_length(bytes.fromhex(code)) == length
 
 
