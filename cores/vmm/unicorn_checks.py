@@ -12,10 +12,8 @@ from cores.x86.faults import GuestFault, Unsupported
 from cores.x86.isa.accesses import next_accesses
 from cores.x86.isa.instruction import Instruction
 from cores.x86.isa.operand_checks import (
-    LOADS_MXCSR,
     address_fault,
     beyond_canonical,
-    check_mxcsr,
     check_operands,
     mistranslated,
 )
@@ -36,8 +34,6 @@ class Translated:
         """Would it be executed as the SDM says? Raises the GuestFault that the engine would forget."""
         if insn.access or insn.implicit:
             check_operands(insn, self._cpu, self._mmu.translate)
-        if insn.mnemonic in LOADS_MXCSR:
-            check_mxcsr(insn, self._cpu, self._mmu.read)
         return not mistranslated(insn)
 
     def demand_code(self, insn: Instruction) -> None:
@@ -53,7 +49,7 @@ class Translated:
             self.demand_code(insn)
         elif vector == Vector.GP and error == 0:
             return address_fault(insn, cpu)  # #SS, or #GP
-        elif vector == Vector.PF and beyond_canonical(insn, cpu):
+        elif vector == Vector.PF and address is not None and beyond_canonical(insn, cpu, address):
             return address_fault(insn, cpu)
         elif vector == Vector.PF and error is not None and address is not None:
             return self._page_fault(insn, error, address)

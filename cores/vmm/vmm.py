@@ -53,7 +53,7 @@ from cores.x86.faults import GuestFault, Unsupported, undefined_opcode
 from cores.x86.isa.accesses import accesses, touched
 from cores.x86.isa.decoder import Truncated, decode
 from cores.x86.isa.instruction import Instruction, Reason, Sensitivity
-from cores.x86.isa.operand_checks import address_fault, beyond_canonical
+from cores.x86.isa.operand_checks import address_fault, beyond_canonical, check_call
 from cores.x86.isa.rep_step import one_iteration
 from cores.x86.isa.undefined_results import keeps_memory, settle
 from cores.x86.mmu.paging import PAGE, Mmu
@@ -128,7 +128,7 @@ class Vmm:
         self.board = board
         self.pure = pure
         self.mmu = Mmu(memory, cpu)
-        self.emulator = Emulator(cpu, self.mmu, board, lambda: self.ticks, self.flush)
+        self.emulator = Emulator(cpu, self.mmu, board, lambda: self.ticks, self.flush, engine)
         self.trap: DeprivilegedEngine | None = (
             engine if isinstance(engine, DeprivilegedEngine) else None
         )
@@ -274,8 +274,13 @@ class Vmm:
     def _runs_directly(self, insn: Instruction) -> bool:
         """May the engine be entered with this instruction next?"""
         if insn.sensitivity is ORDINARY:
-            if insn.floating and not (self.pure and self.trap):
-                check_floating(insn, self.cpu)  # on a trap core CR0.TS and EM are virtual
+            if not (self.pure and self.trap):
+                if insn.floating:
+                    check_floating(insn, self.cpu)  # on a trap core CR0.TS and EM are virtual
+                if insn.varies:
+                    return False
+            if insn.implicit == "call":
+                check_call(insn, self.cpu, self.mmu.peek)
             return self.translated is None or self.translated.may_run(insn)
         # lesson: may-the-cpu-have-it
         # On a trap core: a privileged instruction, yes, for the CPU will refuse it and so tell us. What
@@ -366,14 +371,15 @@ class Vmm:
     def _faulted(self, insn: Instruction, fault: Fault) -> bool:
         """The executing CPU refused ``insn``; see ``came_back``."""
         vector, hidden, translated = fault.vector, self.hidden, self.translated
-        if vector == Vector.UD and translated and insn.mnemonic in REFUSED:
-            translated.demand_code(insn)
+        if vector == Vector.UD and insn.mnemonic in REFUSED:
+            if translated:
+                translated.demand_code(insn)
             self._bridge(insn)
             return True
         if hidden is None:
             raise self.guests_own(vector, fault.error, fault.address, insn)
         if vector == Vector.PF and fault.address is not None:
-            if translated and beyond_canonical(insn, self.cpu):
+            if beyond_canonical(insn, self.cpu, fault.address):
                 raise address_fault(insn, self.cpu)
             return hidden.serve(insn, fault.address)
         if vector == Vector.GP and hidden.at_patch():

@@ -11,8 +11,6 @@ from cores.engines.base import BRIDGE
 pytestmark = [skip_unless_assembled(), pytest.mark.usefixtures("nothing_mapped")]
 CORES = ("trap:native", "trap:portable")
 FREE = ("instructions_up_high", "loops", "strings", "page_zero", "higher_half", "user_up_high")
-POINTERS = {("fxsave", "trap:portable")}
-"""Unicorn keeps x87's last instruction pointer where nobody can correct it."""
 
 
 @pytest.fixture
@@ -35,8 +33,6 @@ def pair(core: str) -> list[str]:
 @pytest.mark.parametrize("name", named(free=False))
 def test_exact(name: str, core: str) -> None:
     """Step for step the bridge does what the interpreter does: registers, memory, devices, faults."""
-    if (name, core) in POINTERS:
-        pytest.skip("Unicorn keeps x87's last instruction pointer to itself")
     reference, bridged = lockstep(program(name), GUESTS[name].run_options, pair(core))
     assert bridged.told == reference.told
     assert bridged.device_accesses == reference.device_accesses

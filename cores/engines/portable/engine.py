@@ -210,7 +210,7 @@ class PortableTrapEngine(DeprivilegedEngine):
             return not self.pure
         if insn.sensitivity is Sensitivity.PRIVILEGED:
             return _ring_3_verdict(insn) is not None
-        return mistranslated(insn)
+        return mistranslated(insn) or (insn.varies and not self.pure)
 
     def _loaded(self) -> tuple[UnicornCpu, FreeRunner]:
         if self._core is None or self._free is None:

@@ -157,6 +157,12 @@ class Unicorn:
         """Set a register by Unicorn's own number (UC_X86_REG_*), with all that depends on it."""
         self._check(self._quick.uc_reg_write(self._uc, number, ctypes.c_char_p(value)))
 
+    def read_address(self, number: int) -> int:
+        """A register of 64 bits by Unicorn's own number."""
+        value = ctypes.c_uint64()
+        self._check(self._quick.uc_reg_read(self._uc, number, ctypes.byref(value)))
+        return value.value
+
     def map_ram(self, address: int, size: int, host: int) -> None:
         """Let ``size`` bytes of host memory stand at the physical ``address``."""
         self._check(

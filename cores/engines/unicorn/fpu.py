@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 
 from cores.engines.unicorn.capi import Unicorn
-from cores.engines.unicorn.layout import REG_FPCW, REG_MXCSR, Layout
+from cores.engines.unicorn.layout import REG_FDP, REG_FIP, REG_FPCW, REG_MXCSR, Layout
 
 IMAGE_BYTES = 512
 MXCSR_MASK = 0xFFFF
@@ -19,7 +19,8 @@ _STATUS_SUMMARY = 0x8080
 
 
 def read_image(unicorn: Unicorn, layout: Layout) -> bytes:
-    """The 512-byte image. The last instruction's address and opcode read as zero: QEMU keeps none."""
+    """The 512-byte image. The last instruction's address and its operand's are there while an unmasked
+    exception is pending, as on AMD's CPUs, else 0; its opcode, which Unicorn does not keep, is 0."""
     settle_exceptions(unicorn, layout)
     saved = unicorn.registers
     top, status, control, tags = _TOP.unpack_from(saved, layout.x87_top)
@@ -27,7 +28,10 @@ def read_image(unicorn: Unicorn, layout: Layout) -> bytes:
     abridged = sum(1 << i for i in range(8) if not tags[i])
     mxcsr = struct.unpack_from("<I", saved, layout.mxcsr)[0]
     image = bytearray(IMAGE_BYTES)
-    struct.pack_into("<HHB3xQQII", image, 0, control, status, abridged, 0, 0, mxcsr, MXCSR_MASK)
+    at = data = 0
+    if status & _STATUS_SUMMARY:
+        at, data = unicorn.read_address(REG_FIP), unicorn.read_address(REG_FDP)
+    struct.pack_into("<HHB3xQQII", image, 0, control, status, abridged, at, data, mxcsr, MXCSR_MASK)
     for i in range(8):
         physical = layout.x87 + 16 * ((top + i) & 7)  # ST(i) in the image, R(i) in Unicorn
         image[32 + 16 * i : 42 + 16 * i] = saved[physical : physical + 10]
@@ -41,6 +45,8 @@ def write_image(unicorn: Unicorn, layout: Layout, image: bytes) -> None:
     control, status, abridged, mxcsr = struct.unpack_from("<HHB19xI", image, 0)
     unicorn.write_register(REG_FPCW, struct.pack("<H", control))  # these two also set rounding
     unicorn.write_register(REG_MXCSR, struct.pack("<I", mxcsr))
+    unicorn.write_register(REG_FIP, bytes(image[8:16]))
+    unicorn.write_register(REG_FDP, bytes(image[16:24]))
     unicorn.save()
     saved = unicorn.registers
     top = status >> 11 & 7

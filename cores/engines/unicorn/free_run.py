@@ -29,7 +29,7 @@ from cores.x86.registers import ARITHMETIC_FLAGS, Cr0, Flag
 from cores.x86.virtual_cpu import VirtualCpu
 
 UNLIMITED = 1 << 62
-READS_EXCEPTIONS = frozenset({"stmxcsr", "fnstsw", "fnsave", "fnstenv", "fxsave", "fxsave64"})
+READS_EXCEPTIONS = frozenset({"stmxcsr", "fnstsw"})
 _ASKED, _STEPPING = range(2)
 """Why every block has to be asked about: somebody wants the run to stop; it is a single step."""
 STEPS_BETWEEN_RUNS = 32

@@ -182,10 +182,15 @@ class InterpreterEngine(Engine):
 
 def _left_to_a_vmm(insn: Instruction) -> bool:
     """On any core."""
-    return insn.sensitivity is not Sensitivity.ORDINARY or mistranslated(insn)
+    return insn.sensitivity is not Sensitivity.ORDINARY or _not_as_the_platform(insn)
 
 
 def _left_to_the_vmm(insn: Instruction) -> bool:
     if insn.mnemonic == "mov":
         return insn.sensitivity is Sensitivity.PRIVILEGED  # to and from control and debug registers
-    return insn.mnemonic in INTERCEPTS or insn.sensitivity is Sensitivity.ABSENT or mistranslated(insn)
+    absent = insn.sensitivity is Sensitivity.ABSENT
+    return absent or insn.mnemonic in INTERCEPTS or _not_as_the_platform(insn)
+
+
+def _not_as_the_platform(insn: Instruction) -> bool:
+    return insn.varies or mistranslated(insn)

@@ -19,7 +19,7 @@ from cores.pc.ram import Ram
 
 # Unicorn's numbers of registers that it lets one set.
 REG_RAX, REG_CR3, REG_FP0, REG_XMM0 = 35, 53, 82, 122
-REG_GDTR, REG_MSR, REG_MXCSR, REG_FPCW = 243, 248, 249, 246
+REG_GDTR, REG_MSR, REG_MXCSR, REG_FPCW, REG_FIP, REG_FDP = 243, 248, 249, 246, 254, 256
 _GPR_NUMBERS = (35, 38, 40, 37, 44, 36, 43, 39, 106, 107, 108, 109, 110, 111, 112, 113)
 _STAR, _KERNEL_GS = 0xC0000081, 0xC0000102
 

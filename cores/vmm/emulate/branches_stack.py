@@ -116,7 +116,7 @@ def enter(e: Emulator, insn: Instruction) -> str:
     if depth:
         top = e.mmu.push(top, [frame], size=size)
     cpu.gpr[RSP] = (top - (room & 0xFFFF)) & MASK64
-    cpu.gpr[RBP] = frame
+    cpu.gpr[RBP] = frame if size == 8 else rbp & ~0xFFFF | frame & 0xFFFF
     return "made a frame"
 
 
@@ -143,7 +143,18 @@ def xlat(e: Emulator, insn: Instruction) -> str:
     return "looked up"
 
 
+_CONDITIONAL = (
+    "jo", "jno", "jb", "jae", "je", "jne", "jbe", "ja",
+    "js", "jns", "jp", "jnp", "jl", "jge", "jle", "jg",
+)  # fmt: skip
+
+NEAR: Handlers = {
+    "jmp": jump, "call": call, "ret": ret,
+    "loop": loop, "loope": loop, "loopne": loop, "jrcxz": loop, "jecxz": loop,
+    **dict.fromkeys(_CONDITIONAL, conditional_jump),
+}  # fmt: skip
+"""Near branches."""
+
 HANDLERS: Handlers = {
-    "jmp": jump, "call": call, "ret": ret, "push": push, "pop": pop, "enter": enter, "leave": leave,
-    "xlat": xlat, "loop": loop, "loope": loop, "loopne": loop, "jrcxz": loop, "jecxz": loop,
+    **NEAR, "push": push, "pop": pop, "enter": enter, "leave": leave, "xlat": xlat,
 }  # fmt: skip

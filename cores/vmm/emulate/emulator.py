@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
-from cores.vmm.emulate import control_registers, flags, ports, segments
+from cores.vmm.emulate import branches_stack, control_registers, flags, fpu_state, ports, segments
 from cores.vmm.emulate import cpuid_time as identity
 from cores.vmm.emulate import descriptor_tables as tables
 from cores.vmm.emulate import far_transfers as transfers
@@ -42,10 +42,19 @@ class Ports(Protocol):
     def describe(self, port: int, size: int, value: int, is_write: bool) -> str: ...
 
 
+class Fpu(Protocol):
+    """x87 and SSE state as a 512-byte FXSAVE64 image: an engine has it."""
+
+    def read_fpu(self) -> bytes: ...
+
+    def write_fpu(self, image: bytes) -> None: ...
+
+
 class Emulator:
     """Completes instructions on a virtual CPU.
 
     flush: called with a GVA or None when the guest asks for translations to be forgotten.
+    fpu: where the guest's x87 and SSE state is.
     ticks: virtual time. halted: set by HLT, for the VMM to act upon and clear.
     """
 
@@ -56,12 +65,14 @@ class Emulator:
         ports: Ports,
         ticks: Callable[[], int],
         flush: Callable[[int | None], None],
+        fpu: Fpu,
     ) -> None:
         self.cpu = cpu
         self.mmu = mmu
         self.ports = ports
         self.ticks = ticks
         self.flush = flush
+        self.fpu = fpu
         self.halted = False
         self.next_rip = 0
         self.shadows_next = False
@@ -69,7 +80,7 @@ class Emulator:
     def execute(self, insn: Instruction) -> str:
         """Complete one instruction and move RIP on. Raises GuestFault with nothing changed, but for
         the finished iterations of a REP."""
-        handler = HANDLERS.get(insn.mnemonic)
+        handler = (VARYING if insn.varies else HANDLERS).get(insn.mnemonic)
         if handler is None:
             raise undefined_opcode()  # the platform's CPU has no such instruction
         return self.complete(insn, handler)
@@ -166,3 +177,6 @@ HANDLERS: Handlers = {
     **segments.HANDLERS, **transfers.HANDLERS, **identity.HANDLERS,
     **refused.HANDLERS,
 }  # fmt: skip
+
+VARYING: Handlers = {**branches_stack.NEAR, **fpu_state.HANDLERS}
+"""What completes an instruction in which CPUs differ (``Instruction.varies``)."""

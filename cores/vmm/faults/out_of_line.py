@@ -21,6 +21,7 @@ from cores.errors import EngineError
 from cores.pc.ram import BRIDGE_PAGE
 from cores.vmm.emulate import branches_stack as flow
 from cores.vmm.emulate import strings
+from cores.vmm.emulate.emulator import VARYING
 from cores.vmm.emulate.unicorn_gaps import HANDLERS as REFUSED
 from cores.vmm.faults.mmio_window import Window
 from cores.vmm.shadow_tlb import ShadowPages
@@ -29,7 +30,7 @@ from cores.x86.faults import GuestFault, Unsupported
 from cores.x86.isa.accesses import accesses
 from cores.x86.isa.encoding import parse
 from cores.x86.isa.instruction import Instruction, MemoryOperand, Reason, Sensitivity
-from cores.x86.isa.opcodes import is_relative_branch, is_x87
+from cores.x86.isa.opcodes import is_x87
 from cores.x86.isa.operand_checks import address_fault, check_operands
 from cores.x86.isa.relocate import moved
 from cores.x86.mmu.paging import PAGE
@@ -69,8 +70,8 @@ class Bridge:
         if insn.floating and not vmm.pure:
             check_floating(insn, cpu)
         handler = _handler(insn)
-        if handler is None and not self.engine.traits.native:
-            handler = REFUSED.get(insn.mnemonic)
+        if handler is None and (insn.mnemonic == "nop" or not self.engine.traits.native):
+            handler = REFUSED.get(insn.mnemonic)  # 0F 0D of a register is no NOP on AMD's CPUs
         if handler is not None:
             check_operands(insn, cpu, vmm.mmu.translate)
             vmm.emulator.complete(insn, handler)
@@ -210,7 +211,4 @@ def _handler(insn: Instruction) -> Handler | None:
     if insn.mnemonic == "lea":
         source = insn.operands[1]
         return flow.lea if isinstance(source, MemoryOperand) and source.relative else None
-    handler = HANDLERS.get(insn.mnemonic)
-    if handler is None and insn.ends_block and is_relative_branch(parse(insn.code)):
-        return flow.conditional_jump
-    return handler
+    return VARYING[insn.mnemonic] if insn.varies else HANDLERS.get(insn.mnemonic)

@@ -24,6 +24,7 @@ from cores.x86.faults import GuestFault
 from cores.x86.isa.accesses import accesses, next_accesses
 from cores.x86.isa.branches import is_indirect
 from cores.x86.isa.instruction import Instruction, MemoryOperand, Reason, Sensitivity
+from cores.x86.isa.operand_checks import address_fault, beyond_canonical
 from cores.x86.mmu.paging import PAGE
 from cores.x86.registers import FS, MASK64, Vector
 from cores.x86.system.fpu_enabled import check_floating
@@ -127,6 +128,8 @@ class HiddenFaults:
                 deadline.check()
                 match exit:
                     case Fault(Vector.PF, _, int(missing)):
+                        if beyond_canonical(insn, self.cpu, missing):
+                            raise address_fault(insn, self.cpu)
                         met = self._fill(insn, missing)
                         reachable = self._make_way(insn, missing, met, window, revealed)
                     case Fault(vector, error, _):
@@ -292,6 +295,8 @@ class HiddenFaults:
             patcher.branched(rip, self.cpu.rip)
             if patcher.trusts and not self.silent:
                 self.vmm.notes[TRUSTED] = None
+        elif insn.varies:
+            self.vmm.emulator.execute(insn)
         else:  # another instruction's patch lies in the middle of this one
             self._on_real_page(insn, rip)
         return True

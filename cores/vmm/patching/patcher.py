@@ -306,7 +306,7 @@ class Patcher:
             return True
         if insn.reason is Reason.SYSCALL or insn.reason is Reason.INT:
             return True  # they stop, but not before the CPU has changed RCX, R11 or half of RAX
-        return insn.floating and self.floating
+        return insn.varies or (insn.floating and self.floating)
 
     def branched(self, branch: int, target: int) -> None:
         """The indirect branch at one GVA was caught, and led to another: may it go on by itself?"""

@@ -14,7 +14,7 @@ import capstone
 from capstone import x86_const
 
 from cores.x86.faults import undefined_opcode
-from cores.x86.isa import opcodes, sensitive
+from cores.x86.isa import cpu_differences, opcodes, sensitive
 from cores.x86.isa import undefined_results as undefined
 from cores.x86.isa.encoding import (
     MAP_3A,
@@ -215,6 +215,7 @@ def _decode(code: bytes) -> Instruction:
         access=opcodes.access(e),
         floating=opcodes.floating(e),
         ends_block=opcodes.ends_block(e),
+        varies=cpu_differences.varies(e),
         text_parts=(named.mnemonic, operand_text),
     )
 
@@ -230,6 +231,7 @@ def _vector(code: bytes) -> Instruction:
         code=code[: named.length], mnemonic=named.mnemonic, operands=(), operand_size=8,
         address_size=8, repeat="", lock=False, sensitivity=entry.sensitivity, reason=entry.reason,
         undefined=0, undefined_rule="", implicit="", access="", floating=True, ends_block=False,
+        varies=False,
         text_parts=(named.mnemonic, named.operand_text),
     )  # fmt: skip
 

@@ -111,6 +111,7 @@ class Instruction:
     access: what it does to its explicit memory operand: "" | "r" | "w" | "rw".
     floating: uses x87, MMX or SSE state (compare it, and #NM/#UD by CR0.TS, CR0.EM, CR4.OSFXSR).
     ends_block: control may not go on at the next instruction (branches, ret, int, hlt, ud2...).
+    varies: CPUs differ in it, and the VMM completes it on every core (cpu_differences.py).
     """
 
     code: bytes
@@ -128,6 +129,7 @@ class Instruction:
     access: str
     floating: bool
     ends_block: bool
+    varies: bool
     text_parts: tuple[str, str]
     """Mnemonic with prefixes, and the operand string for a position-independent reading."""
 

@@ -10,9 +10,9 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from cores.x86.faults import GuestFault, general_protection, stack_fault
-from cores.x86.isa.accesses import accesses
+from cores.x86.isa.accesses import accesses, effective_address
 from cores.x86.isa.instruction import Immediate, Instruction, MemoryOperand, Register
-from cores.x86.registers import MASK64, RBP, RSP, Cr0, Flag, Vector, canonical
+from cores.x86.registers import MASK64, RBP, RSP, Cr0, Flag, Vector, canonical, register_number
 
 if TYPE_CHECKING:
     from cores.x86.virtual_cpu import VirtualCpu
@@ -25,9 +25,6 @@ _UNALIGNED = frozenset({
 
 STACK_SEGMENT = 2
 _PAGE = 4096
-LOADS_MXCSR = {"ldmxcsr": 0, "fxrstor": 24, "fxrstor64": 24}
-"""Instructions that load MXCSR, and where in their operand it stands."""
-MXCSR_MASK = 0xFFFF
 
 
 def mistranslated(insn: Instruction) -> bool:
@@ -72,15 +69,6 @@ def _must_be_aligned(insn: Instruction) -> bool:
     return any(isinstance(o, Register) and o.name.startswith("xmm") for o in insn.operands)
 
 
-def check_mxcsr(insn: Instruction, cpu: VirtualCpu, read: Callable[[int, int], bytes]) -> None:
-    """Raises GuestFault #GP(0) where LDMXCSR or FXRSTOR would set reserved bits of MXCSR (SDM vol. 1,
-    10.2.3), which Unicorn takes. read: (GVA, length) -> the guest's bytes; may raise GuestFault."""
-    at = LOADS_MXCSR[insn.mnemonic]
-    gva, _, _ = accesses(insn, cpu)[0]
-    if int.from_bytes(read(gva + at & MASK64, 4), "little") & ~MXCSR_MASK:
-        raise general_protection()
-
-
 def address_fault(insn: Instruction, cpu: VirtualCpu) -> GuestFault:
     """The fault of a non-canonical operand: #SS(0) through the stack segment, else #GP(0)."""
     explicit = [o for o in insn.operands if isinstance(o, MemoryOperand)]
@@ -91,14 +79,37 @@ def address_fault(insn: Instruction, cpu: VirtualCpu) -> GuestFault:
     return general_protection()
 
 
-def beyond_canonical(insn: Instruction, cpu: VirtualCpu) -> bool:
-    """Does an operand begin at a canonical address and end at none? Then that is what the CPU finds
-    first, whether or not the beginning is mapped."""
+def beyond_canonical(insn: Instruction, cpu: VirtualCpu, address: int) -> bool:
+    """A page fault was met at ``address``: would the platform's CPU have found a non-canonical address
+    instead? It is one itself (a CPU with 5-level paging has 57 linear bits, and takes some of them for
+    unmapped), or the operand that it lies in begins at a canonical address and ends at none: that is
+    found first, whether or not the beginning is mapped."""
+    if not canonical(address):
+        return True
     return any(
-        canonical(gva) and not canonical(gva + length - 1 & MASK64)
+        canonical(gva) and not canonical(gva + length - 1 & MASK64) and address - gva & MASK64 < length
         for gva, length, _ in accesses(insn, cpu)
         if not insn.repeat
     )
+
+
+def check_call(insn: Instruction, cpu: VirtualCpu, peek: Callable[[int, int], bytes]) -> None:
+    """Raises GuestFault #GP(0) for a near CALL to a non-canonical address, which pushes nothing (SDM
+    vol. 2, CALL). Unicorn pushes, then jumps; so does a CPU with 5-level paging where the target has 57
+    bits. peek: ``Mmu.peek``; a target that it cannot read is left to whoever executes the CALL."""
+    operand = insn.operands[0]
+    if isinstance(operand, Immediate):
+        target = cpu.rip + insn.length + operand.value & MASK64
+    elif isinstance(operand, Register):
+        target = cpu.gpr[register_number(operand.name)]
+    else:
+        try:
+            there = peek(effective_address(operand, cpu, insn.length), 8)
+        except GuestFault:
+            return
+        target = int.from_bytes(there, "little") if len(there) == 8 else 0
+    if not canonical(target):
+        raise general_protection()
 
 
 def _through_stack(operand: MemoryOperand) -> bool:

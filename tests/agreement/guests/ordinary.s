@@ -238,6 +238,7 @@ release_much:
     .byte 0xd0, 0xf0
     .byte 0x40, 0x9f                             # lahf with REX
     .byte 0x48, 0x9e                             # sahf with REX
+    and eax, 0xffffefff                          # AF, undefined after shl: 0 on Intel, 1 on AMD
     .byte 0x48, 0x90
     .byte 0x49, 0x90                             # xchg r8, rax
     .byte 0x0f, 0x1e, 0xfa

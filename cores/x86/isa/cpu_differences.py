@@ -1,0 +1,181 @@
+"""The table of known differences: where x86-64 CPUs do not agree, and what the platform's CPU does.
+
+The guest sees one CPU, "RingscopeCPU", on every host. Where the manuals of Intel (SDM) and AMD (APM)
+differ, or one of them leaves a result open, the platform has one answer; ``TABLE`` lists each such
+place once, with the reference and the means by which every core arrives at that answer:
+
+    COMPLETED   the VMM completes the instruction on every core, and the host's CPU never executes it:
+                found before it runs in exact mode, patched in free mode (``Instruction.varies``;
+                counted as bridged). KVM has no patches: running freely, the host's CPU decides.
+    EMULATED    the same for an instruction that the VMM emulates anyway, since it is sensitive. KVM,
+                running freely, executes it in guest mode.
+    LACKING     some CPUs raise #UD. The VMM then completes the instruction; no patch is needed.
+    SETTLED     executed, then set to the platform's value in exact mode (undefined_results.py).
+    MASKED      executed; the state that differs is not compared (cores/x86/fxsave.py).
+
+Which CPU executes is never asked: all means depend on the instruction alone, or on what a stop reports.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+from cores.x86.isa import opcodes
+from cores.x86.isa.encoding import ONE_BYTE, TWO_BYTE, Encoding
+
+
+class Means(Enum):
+    """How the platform's answer comes about; see the module's text."""
+
+    COMPLETED = "completed by the VMM"
+    EMULATED = "emulated, being sensitive"
+    LACKING = "completed where the CPU refuses it"
+    SETTLED = "set to the platform's value"
+    MASKED = "not compared"
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """One place where CPUs differ. instructions: which. intel, amd: what their CPUs do; the one not at
+    hand is told from its manual. platform: what RingscopeCPU does. reference: SDM or APM section."""
+
+    instructions: str
+    intel: str
+    amd: str
+    platform: str
+    means: Means
+    reference: str
+
+
+TABLE: tuple[Difference, ...] = (
+    Difference(
+        "FXSAVE, FNSAVE, FNSTENV: pointers to the last x87 instruction and its operand, its opcode",
+        "Always stored; FCS and FDS are 0 on CPUs that deprecate them.",
+        "Stored while an unmasked x87 exception is pending (FSW.ES = 1), else 0; FCS and FDS are 0.",
+        "As AMD's: nothing but an #MF handler has a use for them.",
+        Means.COMPLETED,
+        "SDM vol. 1, 8.1.8 and 10.5.1; APM vol. 2, 11.4.4",
+    ),
+    Difference(
+        "FXRSTOR, FRSTOR, FLDENV: the same pointers",
+        "Always loaded.",
+        "Loaded where the image has FSW.ES = 1, else 0.",
+        "As AMD's.",
+        Means.COMPLETED,
+        "SDM vol. 1, 8.1.8; APM vol. 2, 11.4.4",
+    ),
+    Difference(
+        "FXSAVE: MXCSR_MASK. LDMXCSR, FXRSTOR: bit 17 of MXCSR",
+        "0xFFFF; #GP(0) for a value with bit 17.",
+        "0x2FFFF where the CPU has the misaligned SSE mode; bit 17 is taken.",
+        "0xFFFF; #GP(0).",
+        Means.COMPLETED,
+        "SDM vol. 1, 11.6.6; APM vol. 1, 4.2.2",
+    ),
+    Difference(
+        "Near CALL, RET, JMP, Jcc, LOOP, JRCXZ with prefix 66 and no REX.W",
+        "The prefix is ignored.",
+        "The operand has 16 bits: immediate and pushed or popped word, too; RIP is cut to 16 bits.",
+        "The prefix is ignored.",
+        Means.COMPLETED,
+        "SDM vol. 2, JMP and appendix A.2.5 (f64); APM vol. 3, 1.2.4 and table B-5",
+    ),
+    Difference(
+        "0F 0D with a register operand",
+        "A NOP.",
+        "#UD.",
+        "A NOP.",
+        Means.LACKING,
+        "SDM vol. 2, PREFETCHW and table A-3; APM vol. 3, PREFETCH",
+    ),
+    Difference(
+        "INT1 (F1)",
+        "#DB with RIP behind it.",
+        "The same. Where a hypervisor intercepts #DB on AMD, Linux may see RIP at the instruction.",
+        "#DB with RIP behind it.",
+        Means.EMULATED,
+        "SDM vol. 3, 6.4.4 and 17.3.1.4; APM vol. 2, 15.12.2",
+    ),
+    Difference(
+        "LSS, LFS, LGS, far CALL and far JMP through memory, with REX.W",
+        "A 64-bit offset: 10 bytes are read, 16 pushed.",
+        "REX.W is ignored: a 32-bit offset.",
+        "A 64-bit offset.",
+        Means.EMULATED,
+        "SDM vol. 2, LDS/LES/LFS/LGS/LSS, CALL, JMP; APM vol. 3, CALL (Far), JMP (Far), LFS",
+    ),
+    Difference(
+        "A null selector loaded into FS or GS",
+        "The base becomes 0.",
+        "The base is kept, unless CPUID has NullSelectClearsBase.",
+        "The base becomes 0.",
+        Means.EMULATED,
+        "SDM vol. 3, 3.4.4.1; APM vol. 3, CPUID 8000_0021h EAX[6]",
+    ),
+    Difference(
+        "SYSENTER and SYSEXIT",
+        "Executed in 64-bit mode.",
+        "#UD in long mode.",
+        "#UD: CPUID has no SEP.",
+        Means.EMULATED,
+        "SDM vol. 2, SYSENTER; APM vol. 3, SYSENTER",
+    ),
+    Difference(
+        "SSE4a, MONITORX, MWAITX, CLZERO, RDPRU, MCOMMIT, INVLPGB, TLBSYNC",
+        "#UD.",
+        "Executed where CPUID lists them.",
+        "#UD.",
+        Means.EMULATED,
+        "APM vol. 3, the instructions' pages",
+    ),
+    Difference(
+        "WBNOINVD (F3 0F 09)",
+        "WBINVD on CPUs without it: the prefix is ignored.",
+        "The same.",
+        "WBINVD.",
+        Means.EMULATED,
+        "SDM vol. 2, WBNOINVD; APM vol. 3, WBNOINVD",
+    ),
+    Difference(
+        "Flags after shifts, rotates, multiplication, division, bit scans, bit tests, AF of logic",
+        "Undefined.",
+        "Undefined, with other values.",
+        "0.",
+        Means.SETTLED,
+        "SDM vol. 1, appendix A; APM vol. 3, the instructions' pages",
+    ),
+    Difference(
+        "BSF and BSR of 0; SHLD and SHRD by more than the operand's width; BSWAP of 16 bits",
+        "The destination is undefined; BSF and BSR keep it.",
+        "The same, documented for BSF and BSR.",
+        "The destination is kept.",
+        Means.SETTLED,
+        "SDM vol. 2, BSF, SHLD, BSWAP; APM vol. 3, BSF",
+    ),
+    Difference(
+        "LAR, LSL of system descriptors",
+        "Types 2, 9, 11 and (LAR) 12 are valid in long mode.",
+        "The same.",
+        "The same.",
+        Means.EMULATED,
+        "SDM vol. 2, tables 3-53 and 3-64; APM vol. 3, LAR, LSL",
+    ),
+)  # fmt: skip
+
+_X87_ENVIRONMENT = {(0xD9, 4), (0xD9, 6), (0xDD, 4), (0xDD, 6)}
+"""FLDENV, FNSTENV, FRSTOR, FNSAVE: opcode and ModRM.reg, with a memory operand."""
+
+
+def varies(e: Encoding) -> bool:
+    """Is it an instruction that the VMM completes on every core (``Means.COMPLETED``)?"""
+    if e.map == ONE_BYTE:
+        if (e.opcode, e.reg) in _X87_ENVIRONMENT:
+            return e.address is not None
+        near = e.opcode in opcodes.NEAR or (e.opcode == 0xFF and e.reg in (2, 4))
+        return near and e.operand_prefix and not e.wide
+    if e.map == TWO_BYTE:
+        if e.opcode == 0xAE:  # fxsave, fxrstor, ldmxcsr
+            return e.address is not None and e.reg < 3 and e.mandatory == "np"
+        return 0x80 <= e.opcode <= 0x8F and e.operand_prefix and not e.wide
+    return False

@@ -1,0 +1,161 @@
+"""The x87 environment that FNSTENV and FNSAVE store, made from an FXSAVE64 image, and back.
+
+The VMM completes the instructions that store or load x87's state as a whole, since CPUs differ in them
+(cores/x86/isa/cpu_differences.py). All functions are pure: images in, images out.
+Layouts: SDM vol. 1, figures 8-9 and 8-11 (environment) and table 10-2 (FXSAVE64 image).
+"""
+
+from __future__ import annotations
+
+import struct
+
+IMAGE = 512
+STORED = 416
+"""Bytes of an FXSAVE image that the CPU writes; the rest is reserved or the software's."""
+MXCSR_MASK = 0xFFFF
+"""Bits of MXCSR that the platform has: DAZ, and none of AMD's."""
+_MXCSR = 24
+_CONTROL_BITS, _CONTROL_SET = 0x1F3F, 0x0040
+"""What can be loaded into FCW, and its bit that always reads 1; 7 and 13-15 always read 0."""
+_EXCEPTIONS, _SUMMARY = 0x3F, 0x8080
+"""IE to PE, masks in FCW and flags in FSW; ES and B of FSW, which say that one is pending unmasked."""
+_POINTERS = slice(6, 24)
+"""FOP, FIP and FDP of an image."""
+_INITIAL = struct.pack("<HHBxHQQ", 0x37F, 0, 0, 0, 0, 0)
+VALID, ZERO, SPECIAL, EMPTY = range(4)
+
+
+def pending(image: bytes) -> bool:
+    """Is an unmasked x87 exception pending, so that a waiting x87 instruction raises #MF (FSW.ES)?"""
+    return bool(image[2] & 0x80)
+
+
+def opcode_of(image: bytes) -> int:
+    """FOP: of the last x87 instruction, the low 3 bits of its first byte, and ModRM."""
+    return int(struct.unpack_from("<H", image, 6)[0]) & 0x7FF
+
+
+def instruction_pointer(image: bytes) -> int:
+    return int(struct.unpack_from("<Q", image, 8)[0])
+
+
+def with_opcode(image: bytes, value: int) -> bytes:
+    return image[:6] + struct.pack("<H", value) + image[8:]
+
+
+def lawful(image: bytes) -> bytes:
+    """An image as a CPU holds it after loading it: reserved bits of FCW, ES and B as the exceptions and
+    their masks have them, and pointers only where an unmasked exception is pending."""
+    result = bytearray(image)
+    control, status = struct.unpack_from("<HH", image)
+    control = control & _CONTROL_BITS | _CONTROL_SET
+    status &= ~_SUMMARY
+    if status & ~control & _EXCEPTIONS:
+        status |= _SUMMARY
+    else:
+        result[_POINTERS] = bytes(18)
+    struct.pack_into("<HH", result, 0, control, status)
+    result[5] = 0
+    result[28:32] = struct.pack("<I", MXCSR_MASK)
+    return bytes(result)
+
+
+def fxsave_image(image: bytes, *, wide: bool) -> bytes:
+    """What FXSAVE stores of a lawful image. wide: FXSAVE64, with pointers of 64 bits."""
+    result = bytearray(image[:STORED])
+    if not wide:  # 32-bit offsets, and selectors that CPUs have deprecated
+        result[12:16] = result[20:24] = bytes(4)
+    return bytes(result)
+
+
+def fxrstor_image(stored: bytes, *, wide: bool) -> bytes:
+    """The lawful image that FXRSTOR loads from 512 bytes."""
+    result = bytearray(stored[:STORED].ljust(IMAGE, b"\0"))
+    if not wide:
+        result[12:16] = result[20:24] = bytes(4)
+    for at in range(32, 160, 16):
+        result[at + 10 : at + 16] = bytes(6)
+    return lawful(bytes(result))
+
+
+def mxcsr(image: bytes) -> int:
+    return int(struct.unpack_from("<I", image, _MXCSR)[0])
+
+
+def with_mxcsr(image: bytes, value: int) -> bytes:
+    return image[:_MXCSR] + struct.pack("<I", value) + image[_MXCSR + 4 :]
+
+
+def environment(image: bytes, *, short: bool) -> bytes:
+    """The 28 bytes (short, with prefix 66: 14) that FNSTENV stores of a lawful image."""
+    control, status, _, opcode, instruction, data = struct.unpack_from("<HHBxHQQ", image)
+    tags = _full_tags(image)
+    if short:
+        return struct.pack("<7H", control, status, tags, instruction & 0xFFFF, 0, data & 0xFFFF, 0)
+    return struct.pack(
+        "<HHHHHHIHHIHH",
+        control, 0xFFFF, status, 0xFFFF, tags, 0xFFFF,
+        instruction & 0xFFFFFFFF, 0, opcode & 0x7FF, data & 0xFFFFFFFF, 0, 0xFFFF,
+    )  # fmt: skip
+
+
+def with_environment(image: bytes, stored: bytes) -> bytes:
+    """The lawful image after FLDENV has loaded 28 or 14 bytes."""
+    opcode = 0
+    if len(stored) == 14:
+        control, status, tags, instruction, _, data, _ = struct.unpack("<7H", stored)
+    else:
+        control, status, tags, instruction, opcode, data = struct.unpack_from("<HxxHxxHxxIxxHI", stored)
+    abridged = sum(1 << i for i in range(8) if tags >> 2 * i & 3 != EMPTY)
+    head = struct.pack("<HHBxHQQ", control, status, abridged, opcode & 0x7FF, instruction, data)
+    # ST(i) of the image is the register that TOP counts from: the registers stay, TOP may move.
+    numbered = _by_number(image)
+    return lawful(head + image[24:32] + _by_top(numbered, status) + image[160:])
+
+
+def registers(image: bytes) -> bytes:
+    """The 80 bytes behind the environment that FNSAVE stores: ST(0) to ST(7)."""
+    return b"".join(image[at : at + 10] for at in range(32, 160, 16))
+
+
+def with_registers(image: bytes, stored: bytes) -> bytes:
+    """The image after FRSTOR has loaded these 80 bytes."""
+    padded = b"".join(stored[at : at + 10] + bytes(6) for at in range(0, 80, 10))
+    return image[:32] + padded + image[160:]
+
+
+def initialized(image: bytes) -> bytes:
+    """The image after FNINIT, which leaves the registers' contents, but as R0 to R7 from TOP 0."""
+    return _INITIAL + image[24:32] + _by_top(_by_number(image), 0) + image[160:]
+
+
+def all_masked(image: bytes) -> bytes:
+    """The image after FNSTENV has masked all x87 exceptions."""
+    return lawful(bytes([image[0] | _EXCEPTIONS]) + image[1:])
+
+
+def _by_number(image: bytes) -> list[bytes]:
+    """R0 to R7, 16 bytes each."""
+    top = image[3] >> 3 & 7
+    return [image[at : at + 16] for at in (32 + 16 * (number - top & 7) for number in range(8))]
+
+
+def _by_top(numbered: list[bytes], status: int) -> bytes:
+    top = status >> 11 & 7
+    return b"".join(numbered[top + i & 7] for i in range(8))
+
+
+def _full_tags(image: bytes) -> int:
+    """The tag word from the abridged one and the registers' contents (SDM vol. 2, FXSAVE)."""
+    tags = 0
+    for number, register in enumerate(_by_number(image)):
+        tags |= (_tag(register) if image[4] >> number & 1 else EMPTY) << 2 * number
+    return tags
+
+
+def _tag(register: bytes) -> int:
+    mantissa, exponent = struct.unpack_from("<QH", register)
+    exponent &= 0x7FFF
+    if not exponent:
+        return SPECIAL if mantissa else ZERO
+    return SPECIAL if exponent == 0x7FFF or not mantissa >> 63 else VALID

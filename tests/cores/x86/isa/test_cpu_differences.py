@@ -1,0 +1,31 @@
+"""The table of known differences between CPUs, and which instructions the VMM completes for it."""
+
+from __future__ import annotations
+
+import pytest
+
+from cores.x86.isa.cpu_differences import TABLE, Means
+from cores.x86.isa.decoder import decode
+
+
+@pytest.mark.parametrize(
+    ("code", "varies"),
+    [
+        ("66e900000000", True), ("66c3", True), ("660f8400000000", True), ("66ffd0", True),
+        ("66e200", True), ("6648e900000000", False), ("e900000000", False), ("66ff30", False),
+        ("0fae00", True), ("480fae08", True), ("0fae10", True), ("0fae18", False),
+        ("d930", True), ("66dd20", True), ("d928", False), ("d9f0", False), ("0faee8", False),
+    ],
+)  # fmt: skip
+def test_what_the_vmm_completes(code: str, varies: bool) -> None:
+    """66 on near branches, and the instructions that show or load x87's and SSE's state as a whole."""
+    assert decode(bytes.fromhex(code)).varies is varies
+
+
+def test_every_difference_says_what_holds_where() -> None:
+    """Each row tells both vendors' answers and the platform's, with a reference; none stands twice."""
+    assert len({row.instructions for row in TABLE}) == len(TABLE)
+    for row in TABLE:
+        assert all((row.intel, row.amd, row.platform))
+        assert "SDM vol." in row.reference or "APM vol." in row.reference
+        assert isinstance(row.means, Means)
