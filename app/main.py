@@ -13,6 +13,7 @@ import difflib
 import importlib
 import io
 import os
+import re
 import sys
 from collections.abc import Sequence
 from typing import NoReturn
@@ -57,11 +58,35 @@ options:
 """
 
 
+_NEGATIVE = re.compile(r"-\d*\.?\d+$")
+
+_LONGEST = 1000
+"""Characters of a complaint."""
+
+
 class Parser(argparse.ArgumentParser):
     """argparse, with errors in one line."""
 
     def __init__(self, name: str, summary: str) -> None:
         super().__init__(prog=f"ringscope {name}".rstrip(), description=summary, allow_abbrev=False)
+
+    def refuse_unknown(self, words: Sequence[str]) -> None:
+        """End with an error at an unknown option, before anything that is missing for want of it."""
+        for word in words:
+            if word == "--":
+                break
+            if self._is_unknown(word):
+                name = word.partition("=")[0]
+                close = difflib.get_close_matches(name, self._option_string_actions, n=1, cutoff=0.7)
+                hint = f"; did you mean {close[0]}?" if close else ""
+                self.error(f"there is no option {name}{hint}")
+
+    def _is_unknown(self, word: str) -> bool:
+        """As argparse sees it: not a number, not a value with blanks, and no short option's value."""
+        if not word.startswith("-") or " " in word or _NEGATIVE.match(word) or word == "-":
+            return False
+        known = self._option_string_actions
+        return word.partition("=")[0] not in known and not (word[1] != "-" and word[:2] in known)
 
     def error(self, message: str) -> NoReturn:
         complain(f"{self.prog}: {message}")
@@ -77,6 +102,8 @@ def again(*words: str) -> list[str]:
 
 def complain(message: str) -> None:
     """One line on standard error, whatever characters a file's name or a word has."""
+    if len(message) > _LONGEST:  # a name of thousands of letters
+        message = f"{message[: _LONGEST // 2]} ... {message[-_LONGEST // 2 :]}"
     line = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in message)
     print(line, file=sys.stderr)
 
@@ -98,7 +125,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _drop_output()
         return OK
     except OSError as error:
-        print(f"ringscope: the host refused: {error}", file=sys.stderr)
+        complain(f"ringscope: the host refused: {error}")
         _drop_output()
         return UNAVAILABLE
     except MemoryError:
@@ -149,6 +176,7 @@ def _command(name: str, summary: str, words: list[str], module: str = "") -> int
     parser = Parser(name, summary)
     try:
         command.add_arguments(parser)
+        parser.refuse_unknown(words)
         code: int = command.run(parser.parse_args(words))
     except InputError as error:
         complain(f"{parser.prog}: {error}")
@@ -171,7 +199,7 @@ def _mistyped(word: str) -> bool:
         return False
     close = difflib.get_close_matches(word, names, n=1)
     hint = f"; did you mean {close[0]!r}?" if close else ""
-    print(f"ringscope: no command, lesson or program is called {word!r}{hint}", file=sys.stderr)
+    complain(f"ringscope: no command, lesson or program is called {word!r}{hint}")
     return True
 
 

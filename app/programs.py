@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
+from pathlib import Path
 
+from cores.errors import InputError
 from cores.programs.loader import load_program
 from cores.programs.program import Program
 from cores.programs.shipped import programs
@@ -17,14 +20,25 @@ def guest_names() -> list[str]:
 
 
 def path_of(name: str) -> str:
-    """A guest's name becomes the path of what is run, unless there is a file of that name."""
-    if not os.path.exists(name):
-        for guest in programs():
-            if guest.stem == name:
-                return os.path.relpath(guest) if guest.is_relative_to(os.getcwd()) else str(guest)
-    return name
+    """The path of what is run: a shipped guest's name becomes its path, unless there is a file of that
+    name."""
+    guest = _shipped(name)
+    return name if guest is None else str(guest)
 
 
 def load(name: str, ram: int) -> Program:
-    """Raises InputError for what is no program."""
-    return load_program(path_of(name), ram)
+    """Read a program. A shipped guest that was named is called by that name, in errors as well: where
+    it is installed is no concern of the user's. Raises InputError for what is no program."""
+    guest = _shipped(name)
+    if guest is None:
+        return load_program(name, ram)
+    try:
+        return replace(load_program(str(guest), ram), path=name)
+    except InputError as error:
+        raise InputError(error.reason, name, error.line) from None
+
+
+def _shipped(name: str) -> Path | None:
+    if os.path.lexists(name):
+        return None
+    return next((guest for guest in programs() if guest.stem == name), None)

@@ -21,7 +21,8 @@ class InputError(RingscopeError):
     """Bad input: says which file, which line where there is one, and why."""
 
     def __init__(self, reason: str, path: str | None = None, line: int | None = None) -> None:
-        place = ":".join(str(part) for part in (path, line) if part is not None)
+        shown = path if path is None or path.strip() == path != "" else repr(path)
+        place = ":".join(str(part) for part in (shown, line) if part is not None)
         super().__init__(f"{place}: {reason}" if place else reason)
         self.reason = reason
         self.path = path

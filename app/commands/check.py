@@ -5,17 +5,22 @@ from __future__ import annotations
 import argparse
 
 from app.main import BAD_INPUT, DIVERGED, OK, complain
+from cores.errors import InputError
 from lessons.checker import Result, check
+
+from .options import seed
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("files", metavar="FILE", nargs="+", help="a lesson")
-    parser.add_argument("--seed", type=int, metavar="N", help="vary the questions' numbers")
+    parser.add_argument("--seed", type=seed, metavar="N", help="vary the questions' numbers")
 
 
 def run(arguments: argparse.Namespace) -> int:
     code = OK
     for path in arguments.files:
+        if not path.strip():
+            raise InputError("no file is named")
         result = check(path, arguments.seed)
         for problem in result.problems:
             complain(str(problem))

@@ -18,26 +18,56 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    name = " ".join(arguments.instruction)
-    entry = sensitive.explain(name)
+    name = " ".join(" ".join(arguments.instruction).split())
+    entry = sensitive.spelled(name)
     if entry is None:
-        if _is_ordinary(name):
-            why = "it means the same at every ring, and runs directly"
-            ordinary = {"name": name, "sensitivity": None, "privileged": False, "why": why}
-            answer = json.dumps({"schema": structured.SCHEMA} | ordinary, indent=2)
-            print(answer if arguments.json else f"{name} is not sensitive: {why}.")
-            return OK
-        near = sensitive.suggestions(name)
-        hint = f"; did you mean {' or '.join(near)}?" if near else ""
-        raise InputError(f"no instruction is called {name!r}{hint}")
-    if arguments.json:
+        _demand_an_instruction(name)
+        entry = sensitive.explain(name)
+    if entry is None:
+        why = "it means the same at every ring, and runs directly"
+        ordinary = {"name": name, "sensitivity": None, "privileged": False, "why": why}
+        answer = json.dumps({"schema": structured.SCHEMA} | ordinary, indent=2)
+        print(answer if arguments.json else f"{name} is not sensitive: {why}.")
+    elif arguments.json:
         print(json.dumps({"schema": structured.SCHEMA} | structured.entry(entry), indent=2))
     else:
         print(plain.entry(entry))
     return OK
 
 
-def _is_ordinary(name: str) -> bool:
-    from cores.programs.assembler.keystone import is_mnemonic
+def _demand_an_instruction(name: str) -> None:
+    """Raises InputError for what is no instruction, or no form of the one that it begins with: nothing
+    is said of words that only resemble one."""
+    from cores.programs.assembler import keystone as assembler
+    from cores.programs.assembler.parser import excerpt
 
-    return bool(name.split()) and is_mnemonic(name.split()[0].lower())
+    words = name.lower().split()
+    while words and words[0] in sensitive.PREFIXES:
+        prefix = words.pop(0)
+        if not words:
+            raise InputError(f"{prefix!r} is a prefix, no instruction: name one with it")
+    if not words:
+        raise InputError("no instruction is named")
+    if not assembler.is_mnemonic(words[0]):
+        near = sensitive.suggestions(words[0], assembler.mnemonics())
+        hint = f"; did you mean {' or '.join(near)}?" if near else ""
+        raise InputError(f"no instruction is called {excerpt(name)!r}{hint}")
+    if len(words) > 1 and (reason := _unreadable(" ".join(words))) is not None:
+        raise InputError(f"no such form of {words[0]}: {reason}")
+
+
+def _unreadable(statement: str) -> str | None:
+    """The assembler's reason against a statement; None where it reads it, or there is none here. The
+    name of a label, as in "jmp there", may stand for any address."""
+    from cores.programs.assembler import keystone as assembler
+    from cores.programs.assembler.parser import excerpt
+
+    if ";" in statement:
+        return f"more than one statement: {excerpt(statement)}"
+    if not assembler.installed():
+        return None
+    try:
+        assembler.assemble(f"{statement}\n", "-", 0x100000)
+    except InputError as error:
+        return None if error.reason.startswith("unknown symbol") else error.reason
+    return None

@@ -12,26 +12,32 @@ from cores.lockstep.session import Options
 from cores.pc.platform import DEFAULT_RAM, LARGEST_RAM, MIB, SMALLEST_RAM
 from cores.peers import PEERS
 
-_UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
-
-
-def size(text: str) -> int:
-    """Bytes: 33554432, 0x2000000, 32M, 32MiB. Raises ValueError."""
-    digits = text.strip().lower().removesuffix("ib").removesuffix("b")
-    if digits.startswith("0x"):
-        return int(text, 16)
-    unit = digits[-1:] if digits[-1:] in _UNITS else ""
-    return int(digits.removesuffix(unit), 10) * _UNITS[unit]
+from .numbers import decimal, size, whole
 
 
 def _ram(text: str) -> int:
     try:
         value = size(text)
     except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is no size; write 32M or 0x2000000") from None
+        raise argparse.ArgumentTypeError(
+            f"{_excerpt(text)} is no size; write 32M or 0x2000000"
+        ) from None
     if value % (2 * MIB) or not SMALLEST_RAM <= value <= LARGEST_RAM:
         raise argparse.ArgumentTypeError(f"{text}: RAM is a multiple of 2 MiB, from 2M to 512M")
     return value
+
+
+def seed(text: str) -> int:
+    """What varies the numbers of a lesson's questions."""
+    try:
+        number = whole(text.removeprefix("-"))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{_excerpt(text)} is no whole number") from None
+    return -number if text.startswith("-") else number
+
+
+def _excerpt(text: str) -> str:
+    return repr(text if len(text) <= 60 else f"{text[:60]} ...")
 
 
 def _core(name: str) -> str:
@@ -39,7 +45,7 @@ def _core(name: str) -> str:
         return name
     close = difflib.get_close_matches(name, ACCEPTED_NAMES, n=1, cutoff=0.5)
     hint = f"; did you mean {close[0]}?" if close else f"; there are {', '.join(ACCEPTED_NAMES)}"
-    raise argparse.ArgumentTypeError(f"no core is called {name!r}{hint}")
+    raise argparse.ArgumentTypeError(f"no core is called {_excerpt(name)}{hint}")
 
 
 def _cores(text: str) -> tuple[str, ...]:
@@ -52,12 +58,14 @@ class _Budget:
 
     def value(self, free: bool) -> float:
         try:
-            number = float(self.text) if free else float(int(self.text, 0))
-        except (ValueError, OverflowError):  # the second: a number of 400 digits
+            number = decimal(self.text) if free else whole(self.text)
+        except ValueError:
             number = -1
         if not 0 < number < 1e18:
             kind = "seconds" if free else "a whole number of instructions"
-            raise argparse.ArgumentTypeError(f"argument --budget: {self.text!r} is not {kind} above 0")
+            raise argparse.ArgumentTypeError(
+                f"argument --budget: {_excerpt(self.text)} is not {kind} above 0"
+            )
         return number
 
 
@@ -91,7 +99,7 @@ def _peers(text: str) -> tuple[str, ...]:
     for name in names:
         if name not in PEERS:
             known = " and ".join(PEERS)
-            raise argparse.ArgumentTypeError(f"no peer is called {name!r}; there are {known}")
+            raise argparse.ArgumentTypeError(f"no peer is called {_excerpt(name)}; there are {known}")
     return names
 
 

@@ -18,6 +18,9 @@ from cores.errors import InputError
 from lessons import library
 from lessons.format.script import Heading, Lesson, Note
 
+from .numbers import decimal
+from .options import seed
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
@@ -26,16 +29,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--speed", type=_speed, default=0.0, metavar="X", help="play by itself, 1 is a reader's speed")
     add("--record", metavar="FILE.cast", help="also record it (asciinema, version 2)")
     add("--notes", action="store_true", help="the teacher's notes, following another terminal")
-    add("--seed", type=int, metavar="N", help="vary the questions' numbers")
+    add("--seed", type=seed, metavar="N", help="vary the questions' numbers")
 
 
 def _speed(text: str) -> float:
     try:
-        value = float(text)
+        value = decimal(text)
     except ValueError:
         value = -1
     if not 0 < value <= 1000:
-        raise argparse.ArgumentTypeError(f"{text!r} is no speed; 1 is a reader's, 2 twice as fast")
+        raise argparse.ArgumentTypeError(f"{text[:60]!r} is no speed; 1 is a reader's, 2 twice as fast")
     return value
 
 

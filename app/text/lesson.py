@@ -144,14 +144,23 @@ def _moved(before: tuple[MachineSnapshot, ...], now: tuple[MachineSnapshot, ...]
     """A line for each machine: how far it is, and what it has cost."""
     lines = []
     for old, new in zip(before, now, strict=True):
-        exits = new.exits - old.exits
         counted = f"at instruction {new.instructions:>7,}" if new.instructions is not None else ""
         ended = "" if new.stop is None else f", ended with {_stop(new)}"
-        left = "no exit" if not exits else "1 exit" if exits == 1 else f"{exits:,} exits"
-        if exits < 0:
-            left = f"{new.exits:,} exits so far"
-        lines.append(f"  {short(new.core):<12} {counted or 'not counted':<22}: {left}{ended}")
+        head = f"  {short(new.core):<12} {counted or 'not counted':<22}: "
+        words = f"{_left(old.exits, new.exits)}{ended}"
+        lines.append(textwrap.fill(head + words, WIDTH, subsequent_indent=" " * len(head)))
     return "\n".join(lines)
+
+
+def _left(before: int, now: int) -> str:
+    """How often a machine was left: since the last stop, and in all where that is another number."""
+    if before == 0 or now < before:
+        return _exits(now)
+    return f"{_exits(now - before)} since the last stop, {now:,} in all"
+
+
+def _exits(number: int) -> str:
+    return "no exit" if not number else "1 exit" if number == 1 else f"{number:,} exits"
 
 
 def _stop(machine: MachineSnapshot) -> str:

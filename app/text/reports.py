@@ -78,8 +78,13 @@ def _table(ran: Sequence[CoreReport], mode: str) -> str:
     if any(core.emulated for core in ran):
         rows.append(("emulated, no exit", [_count(core.emulated) for core in ran]))
     rows.append(("seconds", [f"{core.seconds:.3f}" for core in ran]))
-    width = max(len(cell) for _, cells in rows for cell in cells)
-    width = min(width + 2, (WIDTH - _LABEL) // max(len(ran), 3))
+    longest = max(len(cell) for _, cells in rows for cell in cells)
+    return _grid(rows, min(longest + 2, (WIDTH - _LABEL) // max(len(ran), 3)))
+
+
+def _grid(rows: Sequence[tuple[str, Sequence[str]]], width: int) -> str:
+    """Columns of at least ``width``, and of more where a cell would touch the one beside it."""
+    width = max(width, 1 + max(len(cell) for _, cells in rows for cell in cells))
     lines = [
         label.ljust(_LABEL) + "".join(cell.rjust(width) for cell in cells) for label, cells in rows
     ]
@@ -104,9 +109,7 @@ def _peers(report: CompareReport) -> str:
             if any(getattr(one, name) for one in (ours, *ran)):
                 rows.append((name, ["differs" if name in f else "the same" for f in found]))
     rows.append(("seconds", [f"{peer.seconds:.3f}" for peer in ran]))
-    lines = [label.ljust(_LABEL) + "".join(c.rjust(15) for c in cells) for label, cells in rows]
-    lines.insert(1, "-" * len(lines[0]))
-    return "\n".join(lines)
+    return _grid(rows, 15)
 
 
 def _ending(core: CoreReport) -> str:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 import os
 import sys
-from contextlib import nullcontext
 
+from cores import input_file
 from cores.errors import InputError
 from cores.programs import elf, file_kind, shipped
 from cores.programs.assembler import keystone as assembler
@@ -33,7 +33,10 @@ def load_program(path: str, ram: int = DEFAULT_RAM, stdin: bytes | None = None) 
     ``.m68k``; anything else a flat x86 image. stdin: what "-" stands for; None: standard input.
     Raises InputError with one sentence for whatever cannot be run."""
     limit = max(ram, LARGEST_SOURCE)
-    content = _read(path, limit) if stdin is None else stdin
+    if path != "-":
+        content = input_file.read(path, limit)
+    else:
+        content = _standard_input(limit) if stdin is None else stdin
     if not content:
         raise InputError("empty", path)
     if len(content) > limit:
@@ -94,23 +97,15 @@ def _fitting(image: bytes, path: str, address: int, ram: int) -> Segment:
     return Segment(address, image, len(image))
 
 
-def _read(path: str, limit: int) -> bytes:
-    """The file, or one byte more than ``limit``. A pipe will do (`compare <(make-guest)`), and "-"."""
+def _standard_input(limit: int) -> bytes:
+    """All of it, or one byte more than ``limit``."""
+    parts, size = [], 0
     try:
-        with nullcontext(sys.stdin.buffer) if path == "-" else open(path, "rb") as file:
-            parts, size = [], 0
-            while size <= limit and (part := file.read(min(_READ_AT_ONCE, limit + 1 - size))):
-                parts.append(part)
-                size += len(part)
-    except FileNotFoundError:
-        raise InputError("no such file", path) from None
-    except IsADirectoryError:
-        raise InputError("this is a directory, not a program", path) from None
-    except PermissionError:
-        raise InputError("no permission to read it", path) from None
-    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
-        reason = error.strerror if isinstance(error, OSError) else str(error)
-        raise InputError(f"cannot be read: {reason}", path) from None
+        while size <= limit and (part := sys.stdin.buffer.read(min(_READ_AT_ONCE, limit + 1 - size))):
+            parts.append(part)
+            size += len(part)
+    except OSError as error:
+        raise InputError(f"standard input cannot be read: {error.strerror}", "-") from None
     return b"".join(parts)
 
 

@@ -136,8 +136,36 @@ def test_explain(capsys: pytest.CaptureFixture[str]) -> None:
     assert "not sensitive" in capsys.readouterr().out
     assert main(["explain", "add", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["sensitivity"] is None
-    assert main(["explain", "popfw"]) == 2
-    assert "did you mean popf" in capsys.readouterr().err
+    assert main(["explain", "in", "al"]) == 0
+    assert "in, out: sensitive" in capsys.readouterr().out
+
+
+@pytest.mark.skipif(not assembler.installed(), reason="Keystone tells whether operands fit")
+@pytest.mark.parametrize(
+    ("words", "reason"),
+    [
+        (["popfw"], "no instruction is called 'popfw'; did you mean popf"),
+        (["banana"], "no instruction is called 'banana'\n"),
+        (["popf", "banana"], "no such form of popf: invalid operand: popf banana\n"),
+        (["mov", "cr3,", "banana"], "no such form of mov: "),
+        (["mov cr1, rax"], "no such form of mov: "),
+        (["cli\nsti"], "no such form of cli: invalid operand: cli sti\n"),
+        (["cli;", "sti"], "no instruction is called 'cli; sti'; did you mean cli?\n"),
+        (["cli", ";sti"], "no such form of cli: more than one statement: cli ;sti\n"),
+        (["rep"], "'rep' is a prefix, no instruction"),
+        ([""], "no instruction is named\n"),
+        (["x" * 5000], "no instruction is called 'xxx"),
+    ],
+)
+def test_explain_guesses_nothing(
+    words: list[str], reason: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A word that is no instruction gets one honest line, and near names only if they are near."""
+    assert main(["explain", *words]) == 2
+    out, err = capsys.readouterr()
+    assert (out, err.count("\n")) == ("", 1)
+    assert err.startswith(f"ringscope explain: {reason}")
+    assert len(err) < 300
 
 
 def test_probe(capsys: pytest.CaptureFixture[str]) -> None:
@@ -161,6 +189,12 @@ def test_probe(capsys: pytest.CaptureFixture[str]) -> None:
         (["compare", "."], "ringscope compare: .: this is a directory, not a program"),
         (["compare", HELLO, "--cores", "kvn"], "did you mean kvm?"),
         (["compare", HELLO, "--cores", ""], "no core is called ''"),
+        (["compare", HELLO, "--coers", "x"], "there is no option --coers; did you mean --cores?"),
+        (["compare", "--coers", "x"], "there is no option --coers; did you mean --cores?"),
+        (["trace", HELLO, "--coer=kvm"], "there is no option --coer; did you mean --core?"),
+        (["--fre"], "ringscope: there is no option --fre; did you mean --free?"),
+        (["play", "1", "--plian"], "there is no option --plian; did you mean --plain?"),
+        (["doctor", "--banana"], "ringscope doctor: there is no option --banana\n"),
         (["compare", HELLO, "--ram", "3M"], "3M: RAM is a multiple of 2 MiB"),
         (["compare", HELLO, "--ram", "1G"], "1G: RAM is a multiple of 2 MiB"),
         (["compare", HELLO, "--ram", "much"], "'much' is no size"),
@@ -179,7 +213,21 @@ def test_probe(capsys: pytest.CaptureFixture[str]) -> None:
         (["compare", HELLO, "--disk-write"], "--disk-write needs --disk FILE"),
         (["compare", HELLO, "--disk-write", "--disk", "x"], "--disk-write needs exactly one core"),
         (["compare", HELLO, "--disk", "/no/disk", "--cores", "trap"], "/no/disk"),
-        (["compare", HELLO, "--bogus"], "unrecognized arguments: --bogus"),
+        (["compare", HELLO, "--bogus"], "there is no option --bogus"),
+        (["compare", HELLO, "--ram", "16_0M"], "'16_0M' is no size"),
+        (["compare", HELLO, "--ram", "\uff11\uff16M"], "'\uff11\uff16M' is no size"),
+        (["compare", HELLO, "--ram", " 16M"], "' 16M' is no size"),
+        (["compare", HELLO, "--ram=-2M"], "'-2M' is no size"),
+        (["compare", HELLO, "--ram", ""], "'' is no size"),
+        (["compare", HELLO, "--ram", "0x100_0000"], "'0x100_0000' is no size"),
+        (["compare", HELLO, "--budget", "1_000"], "'1_000' is not a whole number"),
+        (["compare", HELLO, "--budget", "\uff15"], "'\uff15' is not a whole number"),
+        (["compare", HELLO, "--budget", "1_0", "--free"], "'1_0' is not seconds"),
+        (["compare", HELLO, "--budget", "inf", "--free"], "'inf' is not seconds"),
+        (["play", "1", "--seed", "\uff15"], "'\uff15' is no whole number"),
+        (["play", "1", "--seed", "9" * 5000], "is no whole number"),
+        (["play", "1", "--speed", "1_0"], "'1_0' is no speed"),
+        (["check", "x", "--seed", ""], "'' is no whole number"),
         (["trace", HELLO], "the following arguments are required: --core"),
         (["trace", HELLO, "--core", "trap", "--steps", "--free"], "exclude each other"),
     ],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,7 +12,7 @@ import pexpect
 import pytest
 
 from app.main import again, main
-from lessons import progress
+from lessons import library, progress
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -31,8 +32,21 @@ def test_lessons_lists_the_course(capsys: pytest.CaptureFixture[str]) -> None:
     progress.save("first-call", progress.Record(2, False, {"q": ("a", True)}))
     assert main(["lessons"]) == 0
     text = out(capsys)
-    assert " 1  two-ways      Two ways to run a program  (6 min)" in text
-    assert "step 2 of 5, 1 of 3 answers right" in text
+    assert " 1  two-ways           Two ways to run a program  (6 min)" in text
+    assert "step 2 of 5, 1 of 3 answers right" in " ".join(text.split())
+
+
+@pytest.mark.parametrize("columns", [20, 30, 45, 80, 200])
+def test_the_list_at_every_width(
+    columns: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """No name runs into a title, and no line over the edge, but where a word alone is as long."""
+    monkeypatch.setenv("COLUMNS", str(columns))
+    assert main(["lessons"]) == 0
+    text = out(capsys)
+    assert max(map(len, text.splitlines())) <= max(min(columns, 80), 31)
+    for lesson in library.course():
+        assert re.search(rf"^ ?{lesson.number}  {lesson.name}( {{2,}}\w|$)", text, re.MULTILINE)
 
 
 def test_playing_without_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:

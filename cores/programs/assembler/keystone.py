@@ -110,7 +110,7 @@ def _keystone(path: str, base: int, units: list[str], names: list[str]) -> tuple
 
 
 @cache
-def _mnemonics() -> frozenset[str]:
+def mnemonics() -> frozenset[str]:
     """Every instruction that Capstone knows, and the aliases that only assemblers know."""
     import capstone
 
@@ -124,7 +124,7 @@ def _mnemonics() -> frozenset[str]:
 
 
 def is_mnemonic(word: str) -> bool:
-    return word in _mnemonics()
+    return word in mnemonics()
 
 
 def _error(answer: dict[str, Any], assembly: Assembly, path: str) -> InputError:

@@ -13,9 +13,10 @@ Sources: SDM vol. 2 (the instruction's page), vol. 3, 5.9 (privileged instructio
 
 from __future__ import annotations
 
-import difflib
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass, field
+from itertools import takewhile
 
 from cores.x86.isa.instruction import Reason, Sensitivity
 
@@ -119,7 +120,7 @@ _HYPERCALL = (
 _INPUT_OUTPUT = (
     Entry("in, out", ("in", "out"), PRIVILEGED, Reason.IO, _hex("e4 e9"),
           "Talks to a device. The machine's devices belong to whoever runs the machine.",
-          _IOPL, _KVM_IO, _KVM_IO_EXACT, gives="rax"),
+          _IOPL, _KVM_IO, _KVM_IO_EXACT, aliases=("in r", "out r"), gives="rax"),
     Entry("ins, outs", ("ins", "outs"), PRIVILEGED, Reason.IO, _hex("6e"),
           "Moves whole blocks between a device and memory; with REP one trap can serve them all.",
           _IOPL, _KVM_IO, _KVM_IO_EXACT, aliases=("insb", "insw", "insd", "outsb", "outsw", "outsd")),
@@ -377,26 +378,57 @@ def _spellings() -> dict[str, Entry]:
 
 _BY_SPELLING = _spellings()
 
+PREFIXES = ("rep", "repe", "repz", "repne", "repnz", "lock")
+
 
 def explain(name: str) -> Entry | None:
     """The entry of an instruction as a person writes it: "popfq", "mov cr3", "MOV CR0, RAX", "in al".
 
     None when the instruction is not sensitive, or unknown; ``suggestions`` then has near misses."""
+    words = _words(name)
+    return spelled(words) or _BY_SPELLING.get(words.partition(" ")[0])
+
+
+def spelled(name: str) -> Entry | None:
+    """The entry that has exactly this spelling, or this form with other operands: not "popf banana"."""
+    words = _words(name)
+    return _BY_SPELLING.get(words) or _BY_SPELLING.get(_generalized(words))
+
+
+def _words(name: str) -> str:
     words = " ".join(name.lower().replace(",", ", ").split()).replace(" ,", ",")
-    words = re.sub(r"^((rep|repe|repz|repne|repnz|lock) )+", "", words)
-    for candidate in (words, _generalized(words), words.split(" ")[0] if words else ""):
-        if candidate in _BY_SPELLING:
-            return _BY_SPELLING[candidate]
-    return None
+    return re.sub(rf"^(({'|'.join(PREFIXES)}) )+", "", words)
 
 
-def suggestions(name: str) -> list[str]:
-    """Spellings in the table that are close to ``name``, best first."""
-    return difflib.get_close_matches(name.lower().strip(), _BY_SPELLING, n=3, cutoff=0.6)
+def suggestions(name: str, others: Iterable[str] = ()) -> list[str]:
+    """Spellings of the table, and of ``others``, that one slip of the finger makes ``name`` of: a
+    letter too many, too few, another, or two exchanged. Three at most, the table's first."""
+    word = _words(name)
+    if len(word) < 3:
+        return []
+    known = dict.fromkeys([*sorted(_BY_SPELLING), *sorted(others)])
+    return [one for one in known if one != word and _is_a_slip(word, one)][:3]
+
+
+def _is_a_slip(typed: str, meant: str) -> bool:
+    """Are they one edit apart (Damerau's four)?"""
+    if abs(len(typed) - len(meant)) > 1:
+        return False
+    at = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(typed, meant, strict=False)))
+    one, other = typed[at:], meant[at:]
+    return (
+        one[1:] == other[1:] or one[1:] == other or one == other[1:]
+        or (one[:2] == other[1::-1] and one[2:] == other[2:])
+    )  # fmt: skip
 
 
 _SEGMENT_NAME = re.compile(r"\b[cdefgs]s\b")
-_CONTROL_NAME = re.compile(r"\b(cr|dr)\d+\b")
+_CONTROL_NAME = re.compile(r"\b(?:(cr)[02348]|(dr)[0-7])\b")
+_OPERAND = re.compile(
+    r"[er]?[abcd]x|[abcd][hl]|[er]?(?:si|di|sp|bp)|(?:si|di|sp|bp)l|r(?:8|9|1[0-5])[bdw]?"
+    r"|-?(?:0x[0-9a-f]+|[0-9]+)|[a-z0-9: ]*\[.+\]"
+)
+"""A general register, a number, or memory."""
 
 
 def _generalized(words: str) -> str:
@@ -404,6 +436,6 @@ def _generalized(words: str) -> str:
     mnemonic, _, rest = words.partition(" ")
     operands = []
     for operand in rest.split(", ") if rest else []:
-        operand = _CONTROL_NAME.sub(r"\1", _SEGMENT_NAME.sub("sreg", operand))
-        operands.append(operand if operand in ("cr", "dr", "sreg") else "r")
+        operand = _CONTROL_NAME.sub(r"\1\2", _SEGMENT_NAME.sub("sreg", operand))
+        operands.append("r" if _OPERAND.fullmatch(operand) else operand)
     return f"{mnemonic} {', '.join(operands)}".strip()

@@ -147,9 +147,15 @@ def _open(path: str, writable: bool) -> tuple[FileIO, int]:
         what = "read and written" if writable else "read"
         raise InputError(f"the disk image cannot be {what}: permission denied", path) from None
     except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else str(error)
+        reason = error.strerror if isinstance(error, OSError) else "there is a NUL in its name"
         raise InputError(f"the disk image cannot be opened: {reason}", path) from None
-    size = file.seek(0, os.SEEK_END)
+    try:
+        size = file.seek(0, os.SEEK_END)
+        file.seek(0)
+        file.read(1)
+    except OSError as error:  # /proc/self/mem
+        file.close()
+        raise InputError(f"the disk image cannot be read: {error.strerror}", path) from None
     if size == 0:
         file.close()
         raise InputError("the disk image is empty", path)

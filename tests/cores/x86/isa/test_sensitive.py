@@ -6,7 +6,7 @@ import pytest
 
 from cores.x86.isa.decoder import decode
 from cores.x86.isa.instruction import Sensitivity
-from cores.x86.isa.sensitive import TABLE, Entry, explain, find, suggestions
+from cores.x86.isa.sensitive import TABLE, Entry, explain, find, spelled, suggestions
 
 
 @pytest.mark.parametrize("entry", TABLE, ids=lambda e: e.name)
@@ -60,7 +60,18 @@ def test_explain_finds_what_people_type(typed: str, form: str) -> None:
 def test_near_misses() -> None:
     """A typing error gets suggestions; an ordinary instruction gets none that are wrong."""
     assert explain("sgtd") is None
-    assert "sgdt" in suggestions("sgtd")
+    assert suggestions("sgtd") == ["sgdt"]
+    assert suggestions("hltt", ["halt", "hlt"]) == ["hlt"]
+    assert suggestions("banana") == suggestions("eax") == suggestions("in") == []
     assert explain("mov rax, rbx") is None
     assert explain("") is None
     assert find("add") is None
+
+
+@pytest.mark.parametrize(
+    "typed", ["popf banana", "mov cr3, banana", "mov cr99", "int banana", "sti cli"]
+)
+def test_no_form_is_guessed(typed: str) -> None:
+    """What only begins like an instruction is not spelled as one."""
+    assert spelled(typed) is None
+    assert spelled("mov cr3, rax") is spelled("mov cr3") is find("mov cr, r")

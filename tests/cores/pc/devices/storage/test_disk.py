@@ -140,7 +140,7 @@ def test_files_that_cannot_serve(tmp_path: Path) -> None:
         empty: "the disk image is empty",
         fifo: "is not a regular file",
         empty / "below": "the disk image cannot be opened: Not a directory",
-        Path("nul\0byte"): "the disk image cannot be opened: embedded null byte",
+        Path("nul\0byte"): "the disk image cannot be opened: there is a NUL in its name",
     }
     for path, reason in cases.items():
         with pytest.raises(InputError) as caught:
