@@ -125,7 +125,12 @@ class Intercept:
 
 @dataclass(frozen=True, slots=True)
 class Shutdown:
-    """The engine delivered exceptions itself and they ended in a triple fault (KVM)."""
+    """The engine delivered exceptions itself and they ended in a triple fault (KVM).
+
+    lost: the CPU has left nothing of the guest's registers (AMD-V resets a vCPU that shuts down), and
+    ``cpu`` is as at the last exit before."""
+
+    lost: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +155,7 @@ HALTED = Halted()
 SYSTEM_CALL = SystemCall()
 INTERCEPT = Intercept()
 LACKING = Intercept(lacking=True)
-SHUTDOWN = Shutdown()
+SHUTDOWN, SHUTDOWN_LOST = Shutdown(), Shutdown(lost=True)
 
 
 class RingZero(StrEnum):

@@ -45,7 +45,8 @@ ASK_AGAIN = 1_000_000
 """Nanoseconds after which an interrupt that a CPU could not take is offered again."""
 UNPATCHED = (
     "running freely, this core cannot take instructions from the CPU that the platform's lacks "
-    "(RDRAND, BMI, AES and the like run), and RDTSC gives the host's time"
+    "(RDRAND, BMI, AES and the like run), RDTSC gives the host's time, and CPUID tells of SMEP, SMAP, "
+    "an XSAVE area and 40 address bits (leaves 7, 0xd and 0x80000008)"
 )
 
 

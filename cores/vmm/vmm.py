@@ -72,6 +72,9 @@ KVM_LEAVES_FOR = frozenset({Reason.IO, Reason.HLT})
 mode the VMM completes more in its place (``traits.intercepts``): ``Vmm.emulated``."""
 KERNEL_ANSWERS = frozenset({"sgdt", "sidt", "sldt", "str", "smsw"})
 """What Linux completes for ring 3, with invented values, on a CPU with UMIP."""
+STATE_LOST = (
+    "AMD-V resets a CPU that meets a triple fault: the registers are those of the last exit before it"
+)
 SINGLE_STEP = 1 << 14
 """DR6.BS (SDM vol. 3, 17.2.3)."""
 NOTHING = decode(b"\x90")
@@ -221,6 +224,8 @@ class Vmm:
 
     def fetch(self) -> Instruction:
         """Decode the instruction at RIP, through the guest's own page tables."""
+        if self.engine.traits.delivers and self.mmu.outdated(self.cpu.rip):
+            self.flush(None)  # KVM's CPU walks the tables itself, and may have seen the new entry
         code = self.mmu.fetch(self.cpu.rip)
         try:
             return decode(code)
@@ -357,8 +362,10 @@ class Vmm:
                 return False
             case Interrupted() | BudgetSpent():
                 return False
-            case Shutdown():
+            case Shutdown(lost):
                 self._shut_down("the CPU met a fault while delivering a double fault")
+                if lost:
+                    self.notes[STATE_LOST] = None
                 return True
             case Failed(reason, limit):
                 self.fail(reason, limit)

@@ -229,10 +229,14 @@ class Vcpu:
 
     def set_cpuid(self, leaves: dict[int, tuple[int, int, int, int]]) -> None:
         entries = b"".join(_CPUID_ENTRY.pack(leaf, 0, 0, *words) for leaf, words in leaves.items())
-        _call(self.fd, SET_CPUID2, pack("<II", len(leaves), 0) + entries)
+        # A bytearray: of bytes, Python's ioctl takes no more than 1024.
+        _call(self.fd, SET_CPUID2, bytearray(pack("<II", len(leaves), 0) + entries))
 
     def sregs(self) -> bytearray:
         return _fill(self.fd, GET_SREGS, SREGS_SIZE)
+
+    def set_sregs(self, sregs: bytearray) -> None:
+        fcntl.ioctl(self.fd, SET_SREGS, sregs)
 
     def regs(self) -> bytearray:
         return _fill(self.fd, GET_REGS, REGS_SIZE)

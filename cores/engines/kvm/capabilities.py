@@ -21,6 +21,7 @@ from cores.engines.kvm.exit_errors import RING_0_DIRECT, STEPS_KERNEL, STEPS_USE
 from cores.engines.kvm.stepping import Manner
 from cores.errors import UnavailableError
 from cores.pc.boot.long_mode import boot
+from cores.pc.cpuid import CPUID_LEAVES
 from cores.pc.physical_memory import PhysicalMemory
 from cores.pc.platform import GDT, GDT_LIMIT, INITIAL_FPU, PML4, TSS
 from cores.pc.ram import Ram
@@ -165,6 +166,17 @@ def _steps(trial: _Trial) -> bool:
         and (fault.vector, fault.error, fault.address) == (Vector.PF, error, 0)
         and (cpu.rip, cpu.gpr[4], cpu.gpr[RAX], cpu.gpr[RBX]) == (at, stack, 0, 1)
     )
+
+
+# mov eax, 1; cpuid; mov [rdi], eax; mov [rdi+4], ecx; hlt
+_IDENTIFY = "b801000000 0fa2 8907 894f04 f4"
+
+
+def _is_the_platforms(trial: _Trial) -> bool:
+    """CPUID answers what KVM was told: signature and features, both of no host by chance."""
+    trial.run()
+    eax, _, ecx, _ = CPUID_LEAVES[1]
+    return trial.memory.read(_SCRATCH, 8) == pack("<II", eax, ecx)
 
 
 _SYSCALL, _INT_80 = b"\x0f\x05\xf4", b"\xcd\x80\xf4"
@@ -329,6 +341,7 @@ _INTERPRETED = (
     "the host's kernel interprets it, thousands of times slower (`bench direct` measures it); a guest"
     " whose instruction it does not know stops with an error that names it"
 )
+_NAMED = "a guest that asks gets the host's features in free mode"
 _BRIDGED = "in ring 0 the VMM completes it, and it is counted as bridged"
 
 
@@ -343,12 +356,14 @@ def _running() -> list[Ability]:
         ("cmpxchg16b in ring 0", "480fc70f f4", _halts, _STOPS),
         ("vmcall comes back", "0f01c1 f4", lambda t: _halts(t) or _refused_now(t),
          "the guest hangs there until it is interrupted"),
+        ("cpuid in ring 0 is the platform's", _IDENTIFY, _is_the_platforms, _NAMED),
         ("an interrupt window is noticed at once", "fb9090fa f4", _opens_a_window,
          "a guest that sets IF for a few instructions only may miss interrupts in free mode"),
         ("MSRs that the platform lacks are #GP", "b91b000000 0f32 f4", _is_refused,
          "a guest that reads one gets the host's value in free mode"),
     )  # fmt: skip
     ring_3 = (
+        ("cpuid in ring 3 is the platform's", _IDENTIFY, _is_the_platforms, _NAMED),
         ("ring 3 is kept from ports by the TSS", "e6e9f4", _is_refused,
          "user programs reach the devices"),
     )  # fmt: skip

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import errno
 from collections.abc import Callable
+from itertools import chain
 
 from cores.engines.kvm.exit_errors import (
     STEPS_KERNEL,
@@ -18,19 +19,20 @@ from cores.engines.kvm.exit_errors import (
     failure,
     is_sensitive,
 )
-from cores.engines.kvm.syscall_fixup import NOWHERE, Bridge
+from cores.engines.kvm.syscall_fixup import NOWHERE, WATCHED_MSRS, Bridge
 from cores.pc.cpuid import CPUID_LEAVES
 from cores.pc.physical_memory import HOLE, PhysicalMemory
 from cores.pc.platform import MAXPHYADDR
 from cores.x86.virtual_cpu import VirtualCpu
 
 from ...errors import UnavailableError
-from ...x86.registers import MSRS, Cr4, Flag, Msr
+from ...x86.registers import MSRS, Flag
 from ..base import (
     HALTED,
     INTERRUPTED,
     LACKING,
     SHUTDOWN,
+    SHUTDOWN_LOST,
     Engine,
     Exit,
     Failed,
@@ -45,15 +47,21 @@ from . import api, state
 from .access import explain, in_words
 from .stepping import INTERCEPTS, Manner, Stepper
 
-_SMEP_SMAP = {Cr4.SMEP: 1 << 7, Cr4.SMAP: 1 << 20}
-"""CPUID.7.EBX bits without which KVM refuses the CR4 bits that the platform has all the same."""
 _LABELS = {
     RingZero.GUEST_MODE: "this CPU executes, in guest mode",
     RingZero.INTERPRETED: "this CPU executes ring 3, KVM ring 0",
     RingZero.UNKNOWN: "KVM executes",
 }
 _MXCSR_MASK = b"\xff\xff\0\0"
-_LONGEST_ADDRESS = {0x80000008: (48 << 8 | MAXPHYADDR, 0, 0, 0)}
+_SMEP_SMAP = 1 << 7 | 1 << 20
+_NEEDED = {7: (0, _SMEP_SMAP, 0, 0), 0x80000008: (48 << 8 | MAXPHYADDR, 0, 0, 0)}
+"""Leaves that the platform lacks, without which KVM refuses CR4.SMEP and SMAP and takes a physical
+address to have 36 bits. A guest that runs freely sees them, since KVM answers CPUID by itself."""
+_RANGES = (range(2, 0x40), range(0x40000001, 0x40000020), range(0x80000002, 0x80000040))
+_ABSENT = dict.fromkeys(chain(*_RANGES), (0, 0, 0, 0))
+"""Leaves that are zero, but for the size of an XSAVE area, which KVM puts in 0xD. KVM has to be told:
+for a leaf beyond the last it answers leaf 1, as Intel's CPUs do. It takes 256 leaves at most
+(KVM_MAX_CPUID_ENTRIES)."""
 
 
 class KvmEngine(Engine):
@@ -123,14 +131,13 @@ class KvmEngine(Engine):
         self._resources.callback(self._vm.close)
         self._map()
         if self._kvm.extension(api.CAP_MSR_FILTER):
-            hidden = set() if self._manner.calls else {Msr.LSTAR}
+            hidden = set() if self._manner.calls else WATCHED_MSRS
             self._vm.allow_msrs(sorted(MSRS - hidden))
             if hidden:
                 self._vm.watch_refused_msrs()
         self._vcpu = self._vm.create_vcpu()
         self._resources.callback(self._vcpu.close)
-        leaf7 = {7: (0, sum(_SMEP_SMAP.values()), 0, 0)}
-        self._vcpu.set_cpuid(CPUID_LEAVES | leaf7 | _LONGEST_ADDRESS)
+        self._vcpu.set_cpuid(_ABSENT | CPUID_LEAVES | _NEEDED)
         self._vcpu.adopt_thread()
 
     def _map(self) -> None:
@@ -170,21 +177,26 @@ class KvmEngine(Engine):
             return Failed(self.exact_reason, STEPS_USER if self._manner.kernel else STEPS_KERNEL)
         if self._pending and (more := self.settle(cpu)) is not None:
             return more
-        if not self._stepping:
-            self._stepping = True
-            self._stepper.forget()
+        self._go_exact()
         return self._stepper.step(cpu)
 
     def reach(self, cpu: VirtualCpu, rip: int, gpr: list[int], passes: int) -> Exit:
         if self._pending and (more := self.settle(cpu)) is not None:
             return more
+        self._go_exact()
+        return self._stepper.reach(cpu, rip, gpr, passes)
+
+    def _go_exact(self) -> None:
         if not self._stepping:
             self._stepping = True
             self._stepper.forget()
-        return self._stepper.reach(cpu, rip, gpr, passes)
+            self._run[api.REQUEST_INTERRUPT_WINDOW] = 0  # exact mode delivers interrupts itself
 
     def _leave(self, cpu: VirtualCpu, reason: int) -> Exit:
-        """Any exit that isn't a device's: ``cpu`` gets the whole state."""
+        """Any exit that isn't a device's: ``cpu`` gets the whole state, where there still is one."""
+        if reason == api.EXIT_SHUTDOWN and state.is_reset(self._run):
+            self._registers.forget()
+            return SHUTDOWN_LOST
         self._registers.read_all(cpu)
         if self._bridge is not None and (exit := self._bridged_exit(cpu, reason)) is not None:
             return exit
@@ -192,6 +204,9 @@ class KvmEngine(Engine):
             case api.EXIT_HLT:
                 return HALTED
             case api.EXIT_IRQ_WINDOW_OPEN | api.EXIT_INTR:
+                # Asked for again by ``inject``, unless the interrupt has been withdrawn: KVM would come
+                # back at each entry before one instruction.
+                self._run[api.REQUEST_INTERRUPT_WINDOW] = 0
                 return INTERRUPTED
             case api.EXIT_SHUTDOWN:
                 self._registers.forget()
@@ -205,7 +220,7 @@ class KvmEngine(Engine):
         assert self._bridge is not None
         match reason:
             case api.EXIT_RDMSR | api.EXIT_WRMSR:
-                self._bridge.msr_access(reason)
+                self._bridge.msr_access(cpu, reason)
                 self._pending = True
                 return INTERRUPTED
             case api.EXIT_DEBUG if self._bridge.halting:
@@ -316,7 +331,8 @@ class KvmEngine(Engine):
         self._vcpu.set_fpu(image)
 
     def flush(self, gva: int | None = None) -> None:
-        """The kernel sees the guest's own INVLPG and MOV CR3, and a register written to KVM."""
+        """The CPU or the kernel sees the guest's own INVLPG and MOV CR3; not those that the VMM
+        completes in the guest's place."""
         self._stepper.flush()
 
     def memory_changed(self) -> None:

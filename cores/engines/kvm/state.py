@@ -7,15 +7,18 @@ no privileged register, so those are unpacked only when their bytes differ from 
 
 from __future__ import annotations
 
-from struct import pack
+from struct import pack, unpack_from
 
 from cores.x86.virtual_cpu import Segment, TableRegister, VirtualCpu
 
-from ...x86.registers import CS, DS, ES, FS, GS, SS, Msr
+from ...x86.registers import CS, DS, ES, FS, GS, SS, Cr0, Efer, Msr
 from . import api
 
 _ORDER = (CS, DS, ES, FS, GS, SS)
 """The segment registers as struct kvm_sregs has them; TR and LDTR follow."""
+
+_CR3_PAGE = api.CONTROLS_AT + 2 * 8 + 1
+"""In struct kvm_sregs: the byte of CR3 with bits 8-15, of which 12 and up number the page."""
 
 MSRS = (Msr.STAR, Msr.LSTAR, Msr.CSTAR, Msr.FMASK, Msr.KERNEL_GS_BASE)
 """The MSRs of the platform that have no place in kvm_sregs."""
@@ -62,16 +65,19 @@ def rsp_and_cr2(run: api.RunPage) -> tuple[int, int]:
     return _word(run, api.SYNC_REGS + 6 * 8), _word(run, api.SYNC_SREGS + api.CONTROLS_AT + 8)
 
 
-def cr0_and_cr2(run: api.RunPage) -> tuple[int, int]:
-    at = api.SYNC_SREGS + api.CONTROLS_AT
-    return _word(run, at), _word(run, at + 8)
+def is_reset(run: api.RunPage) -> bool:
+    """Are these the registers of a CPU after INIT (SDM vol. 3, table 9-1), in which AMD-V leaves a vCPU
+    that shuts down? By CS's base 0xFFFF0000 and CR0.PE: none of the platform's guests starts so."""
+    (base,) = unpack_from("<Q", run, api.SYNC_SREGS)
+    (cr0,) = unpack_from("<Q", run, api.SYNC_SREGS + api.CONTROLS_AT)
+    return rip(run) == 0xFFF0 and base == 0xFFFF0000 and not cr0 & Cr0.PE
 
 
 def _word(run: api.RunPage, at: int) -> int:
     return int.from_bytes(run[at : at + 8], "little")
 
 
-def pack_special(run: api.RunPage, cpu: VirtualCpu, apic_base: int) -> None:
+def pack_special(run: api.RunPage, cpu: VirtualCpu, efer: int, apic_base: int) -> None:
     """Segments, tables and control registers into the shared page."""
     at = api.SYNC_SREGS
     for segment in (*(cpu.segments[n] for n in _ORDER), cpu.tr, cpu.ldtr):
@@ -81,7 +87,7 @@ def pack_special(run: api.RunPage, cpu: VirtualCpu, apic_base: int) -> None:
         api.TABLE.pack_into(run, at, table.base, table.limit)
         at += api.TABLE.size
     api.CONTROLS.pack_into(
-        run, at, cpu.cr0, cpu.cr2, cpu.cr3, cpu.cr4, cpu.cr8, cpu.efer, apic_base
+        run, at, cpu.cr0, cpu.cr2, cpu.cr3, cpu.cr4, cpu.cr8, efer, apic_base
     )  # fmt: skip
 
 
@@ -130,7 +136,9 @@ class Registers:
         self._run = vcpu.run
         self._run[api.VALID_REGS] = api.DIRTY_GENERAL | api.DIRTY_SPECIAL | api.DIRTY_EVENTS
         self.lstar = 0
-        self.decoy: int | None = None  # what the vCPU's own LSTAR holds instead (bridge.py)
+        self.decoy: int | None = None  # what the vCPU's own LSTAR holds instead (syscall_fixup.py)
+        self.syscall_enable = 0  # EFER.SCE as the guest has it, where there is a decoy
+        self._translations_stale = False
         self._apic_base: int = api.CONTROLS.unpack_from(vcpu.sregs(), api.CONTROLS_AT)[6]
         self.forget()
 
@@ -141,6 +149,18 @@ class Registers:
         self._msrs: tuple[int, ...] = ()
         self._debug: list[int] = []
         self._shadow: bool | None = None
+
+    def forget_translations(self) -> None:
+        """At the next entry the CPU's TLB, or the kernel's shadow of the page tables, is emptied."""
+        self._translations_stale = True
+
+    def _flush_translations(self) -> None:
+        """KVM does so when CR3 changes under KVM_SET_SREGS; the entry then sets the right one."""
+        sregs = self._vcpu.sregs()
+        sregs[_CR3_PAGE] ^= 0x10
+        self._vcpu.set_sregs(sregs)
+        self.forget_special()
+        self._translations_stale = False
 
     def forget_special(self) -> None:
         """The vCPU holds other segments or control registers than the last ``cpu``."""
@@ -158,11 +178,16 @@ class Registers:
     def write(self, cpu: VirtualCpu) -> None:
         """Mark dirty, and write, what ``cpu`` has that the vCPU has not."""
         run = self._run
+        if self._translations_stale:
+            self._flush_translations()
         pack_general(run, cpu)
         dirty = api.DIRTY_GENERAL
         fingerprint = privileged(cpu)
         if fingerprint != self._fingerprint:
-            pack_special(run, cpu, self._apic_base)
+            efer = cpu.efer
+            if self.decoy is not None:
+                self.syscall_enable, efer = efer & Efer.SCE, efer & ~Efer.SCE
+            pack_special(run, cpu, efer, self._apic_base)
             self._fingerprint = fingerprint
             self._special = b""
             run[api.CR8] = cpu.cr8
@@ -199,6 +224,7 @@ class Registers:
         special = run[api.SYNC_SREGS : api.SYNC_EVENTS]
         if special != self._special:
             unpack_special(run, cpu)
+            cpu.efer |= self.syscall_enable
             self._special = special
             self._fingerprint = privileged(cpu)
         cpu.interrupt_shadow = self._shadow = bool(run[api.SYNC_EVENTS + api.EVENT_SHADOW])
@@ -213,6 +239,11 @@ class Registers:
         db0, db1, db2, db3, dr6, dr7 = self._vcpu.debug_registers()
         self._debug = [db0, db1, db2, db3, 0, 0, dr6, dr7]
         cpu.debug[:] = self._debug
+
+    def take_in(self, cpu: VirtualCpu) -> None:
+        """The guest has written LSTAR or EFER, of which the vCPU holds something else (``decoy``)."""
+        self.lstar, self.syscall_enable = cpu.lstar, cpu.efer & Efer.SCE
+        self._vcpu.write_msrs({Msr.EFER: cpu.efer & ~Efer.SCE})
 
     def event_in_flight(self) -> bool:
         """Has the kernel an exception or interrupt that the guest has not taken yet?"""

@@ -7,6 +7,7 @@ the error code, and below the old RSP the VMM's own delivery will write the same
 
 from __future__ import annotations
 
+import contextlib
 import errno
 from dataclasses import dataclass
 
@@ -14,6 +15,7 @@ from cores.engines.kvm import api, state
 from cores.engines.kvm import guest_handlers as handlers
 from cores.engines.kvm.debug_gate import TrapGate
 from cores.engines.kvm.exit_errors import STEPS_USER, failure
+from cores.engines.kvm.triple_fault import cause
 from cores.pc.physical_memory import PhysicalMemory
 from cores.x86.isa.accesses import accesses
 from cores.x86.isa.decoder import Truncated, decode
@@ -22,7 +24,7 @@ from cores.x86.mmu.paging import Mmu
 from cores.x86.virtual_cpu import VirtualCpu
 
 from ...x86.faults import GuestFault
-from ...x86.registers import MASK64, RSP, Cr0, Flag, Vector, canonical
+from ...x86.registers import MASK64, RSP, Flag, Vector, canonical
 from ..base import (
     BUDGET_SPENT,
     INTERCEPT,
@@ -89,10 +91,12 @@ class Stepper:
         self._entries = handlers.entries(b"")
         self._places: dict[int, list[int]] = {}
         self._insn: Instruction | None = None  # half done: it waits for a device
+        self._taken_back = False  # the last entry was, or the next one cannot be
 
     def flush(self) -> None:
-        """Page tables changed."""
+        """Page tables changed, or the VMM has done in the guest's place what empties the TLB."""
         self._mmu.flush()
+        self._registers.forget_translations()
 
     def forget(self) -> None:
         """Somebody else has used the debug registers, or put another state in place of this one."""
@@ -137,6 +141,7 @@ class Stepper:
             if exit is STEPPED and cpu.rip != rip:
                 self._arm(api.DEBUG_ENABLE, {rip: []})
                 self._registers.write(cpu)
+                self._taken_back = True
                 exit = self._execute(cpu, NOTHING)
             if exit is not STEPPED or (cpu.rip == rip and cpu.gpr == gpr):
                 return exit
@@ -147,6 +152,7 @@ class Stepper:
         start = cpu.rip
         while True:
             exit = self._enter(cpu, insn)
+            self._taken_back = self._taken_back and exit is INTERRUPTED
             if exit is not STEPPED or cpu.rip != start or not insn.repeat:
                 return exit
 
@@ -163,8 +169,17 @@ class Stepper:
         if whole:
             places.setdefault((cpu.rip + insn.length) & MASK64, [])
         self._arm(control, places)
-        self._registers.write(cpu)
+        self._write(cpu, trap=not whole)
         return self._execute(cpu, insn)
+
+    def _write(self, cpu: VirtualCpu, *, trap: bool) -> None:
+        """Hand the registers over, TF with them where a trap is to follow the instruction. For KVM's
+        single step too: KVM adds TF by itself only while RIP is as it was at KVM_SET_GUEST_DEBUG
+        (kvm_set_rflags), and takes it out of what it shows."""
+        if trap:
+            cpu.rflags |= _TF
+        self._registers.write(cpu)
+        cpu.rflags &= ~_TF
 
     def _enter_with_tf(self, cpu: VirtualCpu, insn: Instruction, vectors: list[int]) -> Exit:
         """Where KVM does not step ring 3, the guest's own TF does: its #DB arrives at a gate that the
@@ -180,9 +195,7 @@ class Stepper:
         with loan:
             places[loan.entry] = [Vector.DB]
             self._arm(api.DEBUG_ENABLE, places)
-            cpu.rflags |= _TF
-            self._registers.write(cpu)
-            cpu.rflags &= ~_TF
+            self._write(cpu, trap=True)
             return self._execute(cpu, insn)
 
     def _look_at_handlers(self, cpu: VirtualCpu) -> None:
@@ -244,10 +257,12 @@ class Stepper:
                 gpa, data, length, is_write = api.MMIO.unpack_from(self._run, api.UNION)
                 return MmioWrite(gpa, data[:length]) if is_write else MmioRead(gpa, length)
             case api.EXIT_SHUTDOWN:
-                return self._shut_down(cpu)
+                return self._shut_down(cpu, insn)
             case api.EXIT_IRQ_WINDOW_OPEN | api.EXIT_INTR:
                 self._read(cpu)
                 return INTERRUPTED
+            case api.EXIT_IO | api.EXIT_HLT if not self._taken_back:
+                return self._take_back()
             case reason:
                 self._registers.forget()
                 return failure(self._run, reason, cpu, self._manner.interprets)
@@ -289,10 +304,25 @@ class Stepper:
                 return fault.vector
         return next(v for v in vectors if v != Vector.PF)
 
-    def _shut_down(self, cpu: VirtualCpu) -> Exit:
-        """A triple fault. AMD-V leaves the vCPU as after INIT, so only CR2 is taken, where it lives."""
-        cr0, cr2 = state.cr0_and_cr2(self._run)
-        if cr0 & Cr0.PG:
-            cpu.cr2 = cr2
+    def _take_back(self) -> Exit:
+        """The CPU met an instruction that is never stepped: it went by a translation of its own, older
+        than the guest's page tables. Either is lawful until INVLPG (SDM vol. 3, 4.10.4.3), but only
+        what was decoded is done: take it back, and enter once more with an empty TLB."""
+        self._taken_back = True
+        with contextlib.suppress(OSError), self._vcpu.immediate_exit():
+            self._vcpu.enter()
         self._registers.forget()
+        self._registers.forget_translations()
+        return INTERRUPTED
+
+    def _shut_down(self, cpu: VirtualCpu, insn: Instruction) -> Exit:
+        """A triple fault. ``cpu`` still has the state before it, so the exception that led there is
+        handed to the VMM, whose own delivery comes to the same end and says why."""
+        left = None if state.is_reset(self._run) else state.rsp_and_cr2(self._run)[1]
+        self._registers.forget()
+        fault = cause(self._mmu, cpu, insn)
+        if fault is not None:
+            return Fault(fault.vector, fault.error, fault.address)
+        if left is not None:
+            cpu.cr2 = left
         return SHUTDOWN

@@ -1,13 +1,16 @@
-"""System calls of ring 3, where KVM has no hardware to do them (only on such hosts).
+"""System calls, where KVM has no hardware to do them (only on such hosts).
 
-There SYSCALL goes to LSTAR but stays in ring 3, and INT n is #UD. Both then fault, and the handler's
-entry has a breakpoint: a frame that tells of one of them is taken back, and the instruction is left
-to the VMM. So that SYSCALL surely faults, the vCPU's own LSTAR leads nowhere; the guest's is kept
-here, and its accesses to that MSR come back to us (KVM_CAP_X86_USER_SPACE_MSR).
+There SYSCALL of ring 3 goes to LSTAR but stays in ring 3, and INT n is #UD. Both then fault, and the
+handler's entry has a breakpoint: a frame that tells of one of them is taken back, and the instruction
+is left to the VMM. So that SYSCALL surely faults, the vCPU's own LSTAR leads nowhere; so that ring 0,
+which such a host interprets, does not follow it there, EFER.SCE is clear, and SYSCALL is #UD in ring 0.
+The guest's LSTAR and SCE are kept here, and its accesses to these MSRs come back to us
+(KVM_CAP_X86_USER_SPACE_MSR).
 """
 
 from __future__ import annotations
 
+import secrets
 from struct import pack
 
 from cores.engines.kvm import api, state
@@ -16,11 +19,14 @@ from cores.pc.physical_memory import PhysicalMemory
 from cores.x86.faults import GuestFault
 from cores.x86.mmu.paging import PAGE, Mmu
 from cores.x86.registers import CS, MASK64, R11, RCX, RSP, SS, Msr, Vector
+from cores.x86.system.control_registers import read_msr, write_msr
 from cores.x86.system.descriptors import read_descriptor, to_segment
 from cores.x86.virtual_cpu import VirtualCpu
 
-NOWHERE = 0x7FFF_5EED_0000
-"""A canonical address that no guest of ours maps."""
+NOWHERE = 0x7000_0000_0000 + PAGE * secrets.randbelow(1 << 31)
+"""A canonical address, drawn anew in each run so that no guest can map it on purpose."""
+WATCHED_MSRS = frozenset({Msr.LSTAR, Msr.EFER})
+"""MSRs of which the vCPU holds something else than the guest wrote."""
 
 _SYSCALL = b"\x0f\x05"
 _INT = b"\xcd"
@@ -44,6 +50,7 @@ class Bridge:
         self._pieces: list[tuple[int, int]] = []
         self._idt = b""
         self._over = False
+        self._cr2 = 0  # as the guest was last entered
         self.halting = False
 
     def forget(self) -> None:
@@ -54,7 +61,9 @@ class Bridge:
         """Before entering: break at the handlers, or, standing at one, go one instruction on."""
         self._look_at_handlers(cpu)
         self.halting = False
-        if self._over:
+        self._cr2 = cpu.cr2
+        # At a handler's entry by the VMM's own delivery: what led there is dealt with.
+        if self._over or cpu.rip in self._places:
             self._over = False
             self.halting = self._stands_at_halt(cpu)
             wanted: tuple[int, tuple[int, ...]] = (api.DEBUG_ENABLE | api.DEBUG_STEP, ())
@@ -106,7 +115,7 @@ class Bridge:
         self._over = True
         try:
             frame = handlers.frame(mmu.read(rsp, 48, user=False), rsp)
-            if frame.cs & 3 != _USER or not self._instruction(cpu, mmu, frame.rip):
+            if not self._instruction(cpu, mmu, frame.rip, frame.cs & 3):
                 return False
             code = to_segment(frame.cs, read_descriptor(mmu, cpu, frame.cs))
             stack = to_segment(frame.ss, read_descriptor(mmu, cpu, frame.ss))
@@ -121,36 +130,45 @@ class Bridge:
     def was_shut_down_by_one(self, cpu: VirtualCpu) -> bool:
         """The same without handlers: the fault ended in a shutdown, at the instruction itself."""
         at = cpu.rip
-        if cpu.cpl != _USER or not self._instruction(cpu, Mmu(self._memory, cpu), at):
+        if not self._instruction(cpu, Mmu(self._memory, cpu), at, cpu.cpl):
             return False
         self._go_back(cpu, at)
         return True
 
-    def _instruction(self, cpu: VirtualCpu, mmu: Mmu, rip: int) -> bool:
-        """Does a fault at ``rip`` stand for SYSCALL or INT n?"""
-        if rip == NOWHERE:
+    def _instruction(self, cpu: VirtualCpu, mmu: Mmu, rip: int, ring: int) -> bool:
+        """Does a fault at ``rip`` in ``ring`` stand for SYSCALL or INT n?"""
+        if ring == _USER and rip == NOWHERE:
             return True
+        user = ring == _USER
         try:
-            first = mmu.read(rip, 1, user=True)
-            # SYSCALL is mostly executed, wrongly, but when the host's kernel interprets it, refused.
-            return first == _INT or first + mmu.read(rip + 1, 1, user=True) == _SYSCALL
+            first = mmu.read(rip, 1, user=user)
+            if first == _INT:
+                return user
+            # Ring 3's is mostly executed, wrongly, but when the host's kernel interprets it, refused.
+            return first + mmu.read((rip + 1) & MASK64, 1, user=user) == _SYSCALL
         except GuestFault:
             return False
 
     def _go_back(self, cpu: VirtualCpu, rip: int) -> None:
         if rip == NOWHERE:
+            cpu.cr2 = self._cr2  # the fault at this address is none of the guest's
             cpu.rip = (cpu.gpr[RCX] - len(_SYSCALL)) & MASK64
             cpu.rflags = cpu.gpr[R11] & ~handlers.DELIVERYS_OWN | 2  # IF is the host's: 1
         else:
             cpu.rip = rip
         self._registers.forget()
 
-    def msr_access(self, reason: int) -> None:
-        """The guest reads or writes LSTAR: answer; the next entry completes the instruction."""
+    def msr_access(self, cpu: VirtualCpu, reason: int) -> None:
+        """The guest reads or writes an MSR: answer; the next entry completes the instruction."""
         at = api.UNION
-        _, _, index, data = api.MSR.unpack_from(self._run, at)
-        known = index == Msr.LSTAR
-        if reason == api.EXIT_WRMSR and known:
-            self._registers.lstar = data
-        value = self._registers.lstar if reason == api.EXIT_RDMSR else data
-        self._run[at : at + api.MSR.size] = pack("<B7xIIQ", not known, 0, index, value)
+        _, _, index, value = api.MSR.unpack_from(self._run, at)
+        refused = index not in WATCHED_MSRS
+        try:
+            if reason == api.EXIT_RDMSR:
+                value = read_msr(cpu, index, 0)
+            elif not refused:
+                write_msr(cpu, index, value, 0)
+                self._registers.take_in(cpu)
+        except GuestFault:
+            refused = True
+        self._run[at : at + api.MSR.size] = pack("<B7xIIQ", refused, 0, index, value)

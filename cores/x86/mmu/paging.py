@@ -260,6 +260,19 @@ class Mmu:
         page = (self._user_code if user else self._supervisor_code).get(rip >> 12)
         return self.translate(rip, execute=True) if page is None else page | rip & 0xFFF
 
+    def outdated(self, rip: int) -> bool:
+        """Has the guest changed the tables behind a page that ``fetch`` remembers, without INVLPG? A
+        CPU may then go by either translation (SDM vol. 3, 4.10.4.3). 4 us: a walk without marks."""
+        user = self.cpu.segments[CS].selector & 3 == 3
+        page = (self._user_code if user else self._supervisor_code).get(rip >> 12)
+        if page is None:
+            return False
+        try:
+            found = walk(self.memory, self.cpu, rip, execute=True, user=user, mark=False)
+        except GuestFault:
+            return True
+        return found.gpa & -PAGE != page
+
     def peek(self, gva: int, length: int = LONGEST_INSTRUCTION) -> bytes:
         """Look at memory without leaving a mark or asking for rights: for people, not for the guest.
 

@@ -5,15 +5,15 @@ from __future__ import annotations
 from struct import pack
 
 import pytest
-from kvm_lab import ENTRY, Guest, MakeGuest
+from kvm_lab import ENTRY, RAM, Guest, MakeGuest
 
-from cores.engines.base import Fault, Intercept, MmioRead, MmioWrite, Shutdown, Stepped
+from cores.engines.base import Fault, Intercept, Interrupted, MmioRead, MmioWrite, Stepped
 from cores.engines.kvm.stepping import BY_REASON, INTERCEPTS
 from cores.pc.platform import PML4
 from cores.x86.isa.decoder import decode
 from cores.x86.isa.instruction import Sensitivity
 from cores.x86.isa.sensitive import TABLE, Entry
-from cores.x86.registers import CS, RBX, RCX, RDI, RSP, SS, Flag, Vector
+from cores.x86.registers import CS, RBX, RCX, RDI, RSI, RSP, SS, Flag, Vector
 from cores.x86.virtual_cpu import Segment
 
 IDT, HANDLERS, KERNEL_STACK = 0x20000, 0x40000, 0x90000
@@ -183,15 +183,78 @@ def test_a_step_leaves_no_trace_in_memory(stepping: MakeGuest) -> None:
     assert (g.memory.read(IDT, 0x200), g.memory.read(KERNEL_STACK - 0x200, 0x200)) == before
 
 
-def test_without_an_idt_a_fault_is_the_end(guest: MakeGuest) -> None:
-    """A triple fault: the registers are those before the instruction, CR2 tells the address."""
-    g = guest("mov [rdi], eax")
+@pytest.mark.parametrize("name", [name for name in FAULTS if name != "push"])
+def test_without_an_idt_the_fault_itself_is_told(guest: MakeGuest, name: str) -> None:
+    """The CPU meets a triple fault; the engine tells its cause, with the state before it, on CPUs that
+    keep the registers (VT-x) and on those that reset them (AMD-V)."""
+    source, vector, error, address = FAULTS[name]
+    g = guest(source)
     if g.engine.exact_reason:
         pytest.skip(g.engine.exact_reason)
-    g.cpu.gpr[RDI] = 0x123
-    before = g.cpu.gpr.copy()
-    assert g.step() == Shutdown()
-    assert (g.cpu.gpr, g.cpu.rip, g.cpu.cr2) == (before, ENTRY, 0x123)
+    cpu = g.cpu
+    cpu.gpr[RDI], cpu.gpr[RBX], cpu.gpr[5] = 0x33, 1 << 63, 1 << 62
+    before = cpu.state()
+    assert g.step() == Fault(vector, error, address)
+    assert cpu.state() == before
+
+
+def test_a_stack_that_cannot_take_the_frame(guest: MakeGuest) -> None:
+    """A push to a missing page, for whose handler the same stack serves: #PF, #DF, the end."""
+    g = guest("push rax")
+    if g.engine.exact_reason:
+        pytest.skip(g.engine.exact_reason)
+    install(g)
+    g.cpu.gpr[RSP] = 0x5008
+    assert g.step() == Fault(Vector.PF, 2, 0x5000)
+    assert (g.cpu.gpr[RSP], g.cpu.rip) == (0x5008, ENTRY)
+
+
+def test_a_rep_has_come_some_way_before_the_end(guest: MakeGuest) -> None:
+    """The iterations before a triple fault are done, and the registers count them."""
+    g = guest("rep movsb")
+    if g.engine.exact_reason:
+        pytest.skip(g.engine.exact_reason)
+    g.memory.write(0x30000, b"abcdefgh")
+    g.cpu.gpr[RCX], g.cpu.gpr[RSI], g.cpu.gpr[RDI] = 100, 0x30000, RAM - 8
+    assert g.step() == Fault(Vector.PF, 2, RAM)
+    assert (g.cpu.gpr[RCX], g.cpu.gpr[RSI], g.cpu.gpr[RDI]) == (92, 0x30008, RAM)
+    assert g.memory.read(RAM - 8, 8) == b"abcdefgh"
+    down = guest("rep stosb")
+    down.cpu.rflags |= Flag.DF
+    down.cpu.gpr[RCX], down.cpu.gpr[RDI] = 100, 0x10003
+    assert down.step() == Fault(Vector.PF, 2, 0xFFFF)
+    assert (down.cpu.gpr[RCX], down.cpu.gpr[RDI]) == (96, 0xFFFF)
+
+
+def test_a_window_asked_for_before_does_not_end_steps(guest: MakeGuest) -> None:
+    """An interrupt that could not be injected while the guest ran freely is no matter to a step."""
+    g = guest("nop; nop; nop")
+    if g.engine.exact_reason:
+        pytest.skip(g.engine.exact_reason)
+    assert not g.engine.inject(g.cpu, lambda: 0x20)
+    g.cpu.rflags |= Flag.IF
+    assert [g.step() for _ in range(3)] == [Stepped()] * 3
+
+
+def test_an_instruction_that_is_never_stepped_is_taken_back(guest: MakeGuest) -> None:
+    """Where the CPU goes by another translation than the engine, and meets OUT in place of NOP, nothing
+    has happened; and with the page tables looked at again the OUT is the VMM's."""
+    g = guest("jmp rsi")
+    if g.engine.exact_reason:
+        pytest.skip(g.engine.exact_reason)
+    entry = PML4 + 0x3000 + 0x30 * 8
+    g.memory.write(0x30000, b"\x90" * 16)
+    g.memory.write(0x31000, b"\xe6\xe9" * 8)
+    g.cpu.gpr[RSI] = 0x30000
+    assert [g.step(), g.step()] == [Stepped()] * 2
+    g.memory.write(entry, pack("<Q", 0x31003))
+    g.cpu.rip = 0x30000
+    before = g.cpu.state()
+    assert g.step() in (Interrupted(), Stepped())  # Stepped: the CPU has not looked either
+    if g.cpu.rip == 0x30000:
+        assert g.cpu.state() == before
+        g.engine.flush()
+        assert g.step() == Intercept()
 
 
 def test_steps_and_runs_alternate(guest: MakeGuest) -> None:

@@ -1,0 +1,97 @@
+"""The exception behind a triple fault, worked out again: where delivery began, nothing else is known.
+
+When the CPU cannot deliver an exception, nor the double fault that comes of it, KVM reports a shutdown.
+VT-x leaves the registers as they were before the deliveries; AMD-V leaves none (kvm_amd resets the
+vCPU). In exact mode the state before the instruction is still at hand, and an exception whose delivery,
+tried without storing anything, ends in a shutdown is the one that the CPU met.
+"""
+
+from __future__ import annotations
+
+from cores.engines.kvm import guest_handlers as handlers
+from cores.x86.faults import GuestFault
+from cores.x86.isa.accesses import Access, accesses
+from cores.x86.isa.instruction import Instruction
+from cores.x86.isa.operand_checks import address_fault
+from cores.x86.mmu.paging import PAGE, Mmu
+from cores.x86.registers import MASK64, RCX, RDI, RSI, Flag, Vector, canonical
+from cores.x86.system.interrupts import Outcome, deliver_event
+from cores.x86.virtual_cpu import VirtualCpu
+
+_UNLIKELY = frozenset({Vector.GP, Vector.SS})
+"""Of an instruction whose addresses are good: anything else that it may raise comes first."""
+
+
+class _Trial(Mmu):
+    """Deliveries through it set accessed bits, as the CPU's own did, and store nothing."""
+
+    def write(self, gva: int, data: bytes, *, user: bool | None = None, implicit: bool = False) -> None:
+        for at in (gva & MASK64, (gva + len(data) - 1) & MASK64):
+            self.translate(at, write=True, user=user, implicit=implicit)
+
+
+def cause(mmu: Mmu, cpu: VirtualCpu, insn: Instruction) -> GuestFault | None:
+    """The exception of ``insn`` that ended in the shutdown, ``cpu`` being as before it; None where none
+    is found. Of a REP instruction ``cpu`` gets the iterations that were complete; the flags of CMPS and
+    SCAS stay as they were."""
+    for fault in _raised(mmu, cpu, insn):
+        trial = cpu.copy()
+        delivery = deliver_event(_Trial(mmu.memory, trial), trial, fault)
+        if delivery.outcome is Outcome.SHUTDOWN:
+            return fault
+    return None
+
+
+def _raised(mmu: Mmu, cpu: VirtualCpu, insn: Instruction) -> list[GuestFault]:
+    """What ``insn`` raises by its addresses; if they are good, what it may raise."""
+    if insn.implicit == "string":
+        if (fault := _advance(mmu, cpu, insn)) is not None:
+            return [fault]
+    else:
+        for gva, length, write in accesses(insn, cpu):
+            last = (gva + length - 1) & MASK64
+            if not canonical(gva) or not canonical(last):
+                return [address_fault(insn, cpu)]
+            try:
+                mmu.translate(gva, write=write)
+                mmu.translate(last, write=write)
+            except GuestFault as fault:
+                return [fault]
+    vectors = [v for v in handlers.possible(insn, cpu) if v != Vector.PF]
+    return [GuestFault(v) for v in sorted(vectors, key=_UNLIKELY.__contains__)]
+
+
+def _advance(mmu: Mmu, cpu: VirtualCpu, insn: Instruction) -> GuestFault | None:
+    """The fault that ends a string instruction, ``cpu`` being moved on to the iteration that met it."""
+    met = [_first_fault(mmu, access, insn.operand_size, cpu) for access in accesses(insn, cpu)]
+    faults = [(done, write, fault) for done, write, fault in met if fault is not None]
+    if not faults:
+        return None
+    done, _, fault = min(faults, key=lambda found: found[:2])  # MOVS reads first
+    if insn.repeat:
+        mask = (1 << insn.address_size * 8) - 1
+        cpu.gpr[RCX] = (cpu.gpr[RCX] - done) & mask
+        step = done * insn.operand_size * (-1 if cpu.rflags & Flag.DF else 1)
+        moved = {"movs": (RSI, RDI), "cmps": (RSI, RDI), "lods": (RSI,)}.get(insn.mnemonic, (RDI,))
+        for register in moved:
+            cpu.gpr[register] = (cpu.gpr[register] + step) & mask
+    return fault
+
+
+def _first_fault(
+    mmu: Mmu, access: Access, size: int, cpu: VirtualCpu
+) -> tuple[int, bool, GuestFault | None]:
+    """(elements before the fault, is it a store, the fault); page by page, up or down as DF says."""
+    gva, length, write = access
+    down = bool(cpu.rflags & Flag.DF)
+    at, done, count = (gva + length - size if down else gva) & MASK64, 0, length // size
+    while done < count:
+        try:
+            mmu.translate(at, write=write)
+            mmu.translate((at + size - 1) & MASK64, write=write)
+        except GuestFault as fault:
+            return done, write, fault
+        inside = at % PAGE // size + 1 if down else max(1, (PAGE - at % PAGE) // size)
+        done += inside
+        at = (at - inside * size if down else at + inside * size) & MASK64
+    return done, write, None
