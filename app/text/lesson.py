@@ -290,7 +290,7 @@ def _really(m: MachineSnapshot) -> str:
         case RingZero.GUEST_MODE:
             return f"in ring {m.ring} of the CPU's guest mode"
         case RingZero.INTERPRETED if m.ring == 0:
-            return "nowhere: KVM in the host's kernel interprets it"
+            return "nowhere: the kernel interprets it"
         case RingZero.UNKNOWN:
             return "in KVM; the host does not say how"
         case _:

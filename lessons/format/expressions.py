@@ -18,10 +18,14 @@ import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from cores.x86.isa.instruction import Reason
+
 Value = int | float | str | bool | None
 
 CORE_NAMES = ("interpreter", "trap", "kvm")
 EACH = "each"
+REASONS = frozenset(reason.value for reason in Reason)
+"""Names of exit reasons, as in ``trap.exits.io``."""
 
 _ARITHMETIC: dict[type[ast.operator], Callable[[int | float, int | float], int | float]] = {
     ast.Add: operator.add,

@@ -27,7 +27,7 @@ from cores.lockstep.session import DEFAULT_CORES
 from cores.pc.platform import DEFAULT_RAM, LARGEST_RAM, MIB, SMALLEST_RAM
 from cores.programs.shipped import ASSETS, guests
 from lessons.format import source_quotes as source
-from lessons.format.expressions import CORE_NAMES, LARGEST, ExpressionError, parse
+from lessons.format.expressions import CORE_NAMES, LARGEST, REASONS, ExpressionError, parse
 from lessons.format.script import (
     FOCUSES,
     VIEWS,
@@ -51,7 +51,6 @@ from lessons.format.script import (
     Wrong,
 )
 from lessons.format.toml_table import Table
-from lessons.play.values import REASONS
 
 PLACEHOLDER = re.compile(r"\{([^{}\n]+?)(:d)?\}")
 """A value in a paragraph: {expression}, or {expression:d} to have a register in decimal."""
@@ -360,6 +359,12 @@ def _show(table: Table, setup: Setup) -> Show:
     return Show(table.line, view, core, address)
 
 
+def _say(table: Table, setup: Setup) -> Text:
+    """say: a paragraph for those hosts and moments of which ``when`` is true."""
+    when = table.expression("when")
+    return Text(table.line, _words(table, "text").strip(), when)
+
+
 def _note(table: Table, setup: Setup) -> Note:
     return Note(table.line, _words(table, "text").strip())
 
@@ -386,5 +391,5 @@ def _quote(table: Table, setup: Setup) -> Quote:
 
 _BLOCKS: dict[str, Callable[[Table, Setup], Item]] = {
     "run": _run, "step": _step, "back": _back, "focus": _focus, "show": _show, "ask": _ask,
-    "expect": _expect, "note": _note, "pause": _pause, "load": _load, "quote": _quote,
+    "expect": _expect, "say": _say, "note": _note, "pause": _pause, "load": _load, "quote": _quote,
 }  # fmt: skip

@@ -70,10 +70,12 @@ class Heading:
 
 @dataclass(frozen=True, slots=True)
 class Text:
-    """A paragraph, with values to be filled in at the moment when it is said."""
+    """A paragraph, with values to be filled in at the moment when it is said. when: it is left out
+    where this is false, such as what holds only on some hosts; None: always said."""
 
     line: int
     markdown: str
+    when: Expression | None = None
 
 
 @dataclass(frozen=True, slots=True)

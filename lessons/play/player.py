@@ -121,11 +121,13 @@ class Player:
         item = self.lesson.items[self.position]
         if not self._stops or self.at_stop:
             self._stops.append((self.position, self.stage.place()))
-        self._said = isinstance(item, Text | Quote | Show) or (
-            self._said and not isinstance(item, Heading | Move | Load | Pause)
-        )
         self.position += 1
         try:
+            if isinstance(item, Text) and item.when is not None and not self.scene().value(item.when):
+                return []
+            self._said = isinstance(item, Text | Quote | Show) or (
+                self._said and not isinstance(item, Heading | Move | Load | Pause)
+            )
             return self._perform(item)
         except Absent as absent:
             return self._leave_out(item, str(absent).partition(" ")[0])

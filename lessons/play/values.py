@@ -1,19 +1,24 @@
-"""What the names in a lesson's expressions stand for.
+"""The values of the names in a lesson's expressions.
 
     CORE.rax .. gs_base   registers (parts too: al, ecx)    CORE.instructions  completed so far
     CORE.exits            interventions of the VMM          CORE.exits.io      those for that reason
-    CORE.direct           share run without the VMM, %      CORE.us.io         µs of one such exit
+    CORE.us.io            µs of one such exit, world        CORE.vmm_us.io     the VMM's part of it
+                          switches included
+    CORE.direct           share run without the VMM, %      CORE.kernel.exits  the host kernel's counts
     CORE.ring             virtual privilege level           CORE.real_ring     where it truly runs
     CORE.console, screen  what it has printed               CORE.next          the next instruction
     CORE.source           that one's line in the source     CORE.flag_if ...   flags, 0 or 1
     CORE.stop, status     why it has ended, exit status     CORE.where, engine, label, core
     CORE.accesses         device accesses                   CORE.bridged       completed in software
     CORE.emulated         completed by the VMM without an exit (KVM in exact mode)
-    CORE.last.reason      its last exit (None before it); also detail, handled, asm, us, n, rip, ring
+    CORE.last.reason      its last exit (None before it); also detail, handled, asm, us, vmm_us, n, rip,
+                          ring
     CORE.byte[A] word dword qword text    guest memory at a linear address or symbol
     new.CORE.exits ...    numbers: how much they grew by the last move
     each.NAME             on each machine that is here
     here.CORE             is that core here?
+    here.kvm_hardware     does the CPU execute KVM's ring 0 (else the host's kernel does)?
+    here.kvm_nested       does the CPU walk KVM's page tables (else the host's kernel shadows them)?
     compared, diverged, divergence.asm, .instruction, .differs
     speed.stepped, .translated, .direct   nanoseconds an instruction, measured (lessons/play/measure.py)
     simulation            what the model of lessons/play/simulation.py prints
@@ -28,16 +33,15 @@ import difflib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
+from cores.engines.base import RingZero
 from cores.machine.report import CodeLine, MachineSnapshot, SessionSnapshot, direct_share
 from cores.vmm.trace import ExitEvent
 from cores.x86.faults import GuestFault
 from cores.x86.isa.decoder import Truncated, decode, text
-from cores.x86.isa.instruction import Reason
 from cores.x86.registers import FLAG_BITS, GPR_NAMES, REGISTER_FILE, STATE_NAMES
-from lessons.format.expressions import CORE_NAMES, EACH, Expression, ExpressionError, Value
+from lessons.format.expressions import CORE_NAMES, EACH, REASONS, Expression, ExpressionError, Value
 from lessons.play import measure, simulation
 
-REASONS = frozenset(reason.value for reason in Reason)
 SIZES = {"byte": 1, "word": 2, "dword": 4, "qword": 8}
 LONGEST_TEXT = 80
 
@@ -100,6 +104,15 @@ class Scene:
                 return self._divergence(part)
             case ("here", core) if core in CORE_NAMES:
                 return find(self.now, core) is not None
+            case ("here", "kvm_hardware"):
+                kvm = find(self.now, "kvm")
+                return kvm is not None and kvm.ring_zero is RingZero.GUEST_MODE
+            case ("here", "kvm_nested"):
+                kvm = find(self.now, "kvm")
+                return kvm is not None and kvm.nested_paging is True
+            case ("here", *parts):
+                known = [*CORE_NAMES, "kvm_hardware", "kvm_nested"]
+                raise ExpressionError(unknown(".".join(name), ".".join(parts), known))
             case ("new", core, *rest) if rest:
                 now, before = self._of(self.now, core, rest), self._of(self.before, core, rest)
                 if isinstance(now, int) and isinstance(before, int):
@@ -166,11 +179,16 @@ def find(snapshot: SessionSnapshot, core: str) -> MachineSnapshot | None:
 def machine_value(machine: MachineSnapshot, name: list[str]) -> Value:
     """A machine's value by name. Raises ExpressionError."""
     match name:
+        case ["exits", "shadow" | "scan"] if machine.core == "kvm":
+            return None  # the VMM has none there, and does not count the kernel's as its own
         case ["exits", reason] if reason in REASONS:
             return machine.exits_by_reason.get(reason, 0)
         case ["us", reason] if reason in REASONS:
-            count = machine.exits_by_reason.get(reason, 0)
-            return machine.ns_by_reason.get(reason, 0) / 1000 / count if count else 0.0
+            return _microseconds(machine, machine.ns_by_reason, reason)
+        case ["vmm_us", reason] if reason in REASONS:
+            return _microseconds(machine, machine.vmm_ns_by_reason, reason)
+        case ["kernel", counter]:
+            return _kernel_count(machine, counter)
         case ["last", part]:
             return _event_value(machine, part)
         case [register] if register in machine.registers:
@@ -184,8 +202,23 @@ def machine_value(machine: MachineSnapshot, name: list[str]) -> Value:
             return int(bool(machine.registers["rflags"] & FLAG_BITS[flag[5:].upper()]))
         case [simple] if simple in _SIMPLE:
             return _SIMPLE[simple](machine)
-    known = [*_SIMPLE, *machine.registers, "exits", "us", "last"]
+    known = [*_SIMPLE, *machine.registers, "exits", "us", "vmm_us", "kernel", "last"]
     raise ExpressionError(unknown(f"{short(machine.core)}.{'.'.join(name)}", name[0], known))
+
+
+def _microseconds(machine: MachineSnapshot, spent: Mapping[str, int], reason: str) -> float:
+    """Of one exit for that reason, on average; 0 without one."""
+    count = machine.exits_by_reason.get(reason, 0)
+    return spent.get(reason, 0) / 1000 / count if count else 0.0
+
+
+def _kernel_count(machine: MachineSnapshot, counter: str) -> int | None:
+    """A counter that the host's kernel keeps for this guest; None where it keeps none at all."""
+    if machine.kernel_exits is None:
+        return None
+    if counter not in machine.kernel_exits:
+        raise ExpressionError(unknown(f"kernel.{counter}", counter, list(machine.kernel_exits)))
+    return machine.kernel_exits[counter]
 
 
 def next_address(machine: MachineSnapshot) -> int:
@@ -198,7 +231,7 @@ def _line(machine: MachineSnapshot) -> CodeLine | None:
 
 
 def _direct(machine: MachineSnapshot) -> float | None:
-    """None before the first instruction, and where nobody counts."""
+    """Percent run directly; None before the first instruction, and where it is not counted."""
     if machine.core == "interpreter":
         return 0.0
     share = direct_share(machine)
@@ -233,8 +266,8 @@ def _event_value(machine: MachineSnapshot, part: str) -> Value:
     event = machine.events[-1]
     values: dict[str, Value] = {
         "reason": event.reason.value, "detail": event.detail, "handled": event.handled,
-        "asm": event_text(event), "us": event.ns / 1000, "n": event.n, "rip": Hex(event.rip),
-        "ring": event.ring,
+        "asm": event_text(event), "us": event.ns / 1000, "vmm_us": event.vmm_ns / 1000, "n": event.n,
+        "rip": Hex(event.rip), "ring": event.ring,
     }  # fmt: skip
     if part in values:
         return values[part]

@@ -141,7 +141,7 @@ def test_notes_follow_another_terminal(terminal: pexpect.spawn) -> None:
     terminal.expect("prediction .* > $")
     terminal.sendline("0")
     terminal.expect("> $")
-    notes.expect("Exact mode single-steps")
+    notes.expect("the same loop runs at full speed")
     terminal.sendline("q")
     notes.expect("The lesson has ended.")
     notes.close(force=True)

@@ -8,10 +8,9 @@ from pathlib import Path
 import pytest
 
 from cores.errors import InputError
-from lessons.format.expressions import ExpressionError, parse
+from lessons.format.expressions import REASONS, ExpressionError, parse
 from lessons.format.parser import _BLOCKS, parse_text
 from lessons.format.script import FOCUSES, VIEWS, Ask, Expect, Heading, Move, Text, Until
-from lessons.play.values import REASONS
 
 HEAD = '+++\ntitle = "T"\nsummary = "S"\nminutes = 5\nguest = "hello"\n+++\n## One\n'
 

@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from cores.engines.base import RingZero
 from cores.errors import InputError
+from lessons.format.expressions import ExpressionError, Value, parse
 from lessons.format.parser import parse_text
 from lessons.library import COURSE
 from lessons.play.events import (
@@ -30,6 +32,7 @@ from lessons.play.events import (
 from lessons.play.measure import KINDS, nanoseconds
 from lessons.play.player import Player
 from lessons.play.stage import Stage
+from lessons.play.values import Scene
 
 HEAD = """+++
 title = "T"
@@ -348,3 +351,50 @@ def test_the_simulation_prints_what_the_guest_does() -> None:
     lesson = parse_text(head + body, str(COURSE / "x.md"))
     with contextlib.closing(Stage(lesson.setup)) as stage:
         assert Kept(1) in to_the_end(Player(lesson, stage))
+
+
+SAY = """```say
+when = "{when}"
+text = "At {{trap.instructions}}."
+```
+"""
+
+
+@pytest.mark.parametrize(("when", "said"), [("trap.exits == 0", ["At 0."]), ("trap.exits > 0", [])])
+def test_a_paragraph_on_condition(when: str, said: list[str]) -> None:
+    """It is said, its values filled in, where its condition is true, and passed over elsewhere."""
+    with playing(SAY.format(when=when)) as player:
+        events = to_the_end(player)
+    assert [e.markdown for e in events if isinstance(e, Said)][1:] == said
+
+
+def seen(ring_zero: RingZero, nested: bool | None, counts: dict[str, int] | None) -> Scene:
+    """A session's snapshot as it would be on a host with such a KVM."""
+    lesson = parse_text(HEAD, "x.md")
+    with contextlib.closing(Stage(lesson.setup)) as stage:
+        now = stage.snapshot()
+    kvm = replace(
+        now.machines[1], core="kvm", ring_zero=ring_zero, nested_paging=nested, kernel_exits=counts
+    )
+    now = replace(now, machines=(*now.machines, kvm))
+    return Scene(now, now, lambda *_: b"")
+
+
+@pytest.mark.parametrize(
+    ("ring_zero", "nested", "counts", "expected"),
+    [
+        (RingZero.GUEST_MODE, True, {"exits": 9}, (True, True, 9)),
+        (RingZero.INTERPRETED, False, {"exits": 9}, (False, False, 9)),
+        (RingZero.UNKNOWN, None, None, (False, False, None)),
+    ],
+)  # fmt: skip
+def test_what_lessons_know_of_the_hosts_kvm(
+    ring_zero: RingZero, nested: bool | None, counts: dict[str, int] | None, expected: tuple[Value, ...]
+) -> None:
+    """Hardware and nested paging as the engine probed them; the kernel's counts, and no shadow of 0."""
+    scene = seen(ring_zero, nested, counts)
+    names = ("here.kvm_hardware", "here.kvm_nested", "kvm.kernel.exits")
+    assert tuple(scene.value(parse(name)) for name in names) == expected
+    assert scene.value(parse("kvm.exits.shadow")) is None
+    with pytest.raises(ExpressionError, match="did you mean kvm_hardware"):
+        scene.value(parse("here.kvm_hardwar"))
