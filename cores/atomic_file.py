@@ -1,4 +1,8 @@
-"""Files that are written whole, or not at all."""
+"""Files that are written whole, or not at all; and over no file of another kind.
+
+Every file that Ringscope writes under a name of the user's choice goes through ``replacing`` with its
+``Kind``: `play x --record notes.md` would else cost the notes.
+"""
 
 from __future__ import annotations
 
@@ -7,24 +11,50 @@ import os
 import secrets
 import shutil
 import stat
-from collections.abc import Iterator
-from errno import EACCES, EBUSY, EPERM, EROFS, EXDEV
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from errno import EACCES, EBUSY, ENXIO, EPERM, EROFS, EXDEV
 from typing import BinaryIO
+
+from cores.errors import InputError
 
 NOT_OURS_TO_REPLACE = (EACCES, EPERM, EROFS, EBUSY, EXDEV)
 """The directory is closed to us, or the file is a mount point: it may be writable all the same."""
 
+_LOOKED_AT = 4096
+"""Bytes by which a file's kind is told."""
+OVERWRITE = "--overwrite replaces it"
+ANOTHER_NAME = "choose another name"
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """A kind of file that may be written over by another of its kind. name: with its article. is_one:
+    told by the file's first bytes. advice: what a user can do who meant it."""
+
+    name: str
+    is_one: Callable[[bytes], bool]
+    advice: str = OVERWRITE
+
 
 @contextlib.contextmanager
-def replacing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
+def replacing(
+    path: str | os.PathLike[str], kind: Kind | None = None, *, overwrite: bool = False
+) -> Iterator[BinaryIO]:
     """A file to write, that takes the place of what is at ``path`` when all of it is on the disk.
     Should that fail (the disk is full), what was there stays, and nothing is left beside it.
 
+    kind: what is to be written; a file or disk with anything else in it is refused, unless
+    ``overwrite``. None: a file of our own, under a name of our own.
+
     A link stays a link, and permissions stay; what cannot be replaced, such as a device or a file in
-    a directory that is not ours, is written as it is. Raises OSError."""
-    place = os.path.realpath(path)
-    mode = _mode(place)
+    a directory that is not ours, is written as it is. Raises OSError, and InputError for a refusal."""
+    if "\0" in (name := os.fspath(path)):
+        raise InputError("there is a NUL in its name", name)
+    mode = _mode(name)
     regular = mode is None or stat.S_ISREG(mode)
+    place = os.path.realpath(path) if regular else name  # /dev/stdout leads to "pipe:[123]"
+    _demand_replaceable(place, name, mode, None if overwrite else kind)
     beside = os.path.join(os.path.dirname(place), f".{secrets.token_hex(16)}")
     draft = _new(beside) if regular else None
     if draft is None:
@@ -47,6 +77,29 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     finally:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(beside)
+
+
+def _demand_replaceable(place: str, name: str, mode: int | None, kind: Kind | None) -> None:
+    """Raises InputError where something would be lost, or a pipe be waited for."""
+    if mode is None:
+        return
+    if stat.S_ISDIR(mode):
+        raise InputError("this is a directory", name)
+    if stat.S_ISFIFO(mode):
+        try:
+            os.close(os.open(place, os.O_WRONLY | os.O_NONBLOCK))
+        except OSError as error:
+            if error.errno == ENXIO:
+                raise InputError("a pipe that nothing reads", name) from None
+            raise
+    elif kind is not None and (stat.S_ISREG(mode) or stat.S_ISBLK(mode)):
+        with open(place, "rb") as file:
+            head = file.read(_LOOKED_AT)
+        if any(head) and not kind.is_one(head):
+            what = "a disk" if stat.S_ISBLK(mode) else "a file"
+            raise InputError(
+                f"there is {what} of this name, which is not {kind.name}: {kind.advice}", name
+            )
 
 
 def _new(path: str) -> BinaryIO | None:

@@ -7,11 +7,13 @@ import os
 from pathlib import Path
 
 from app.main import OK
+from cores.atomic_file import ANOTHER_NAME, Kind, replacing
 from cores.errors import InputError
 from lessons.format.parser import parse_file
 
 TEMPLATE = Path(__file__).resolve().parents[2] / "lessons" / "template"
 FILES = ("lesson.md", "guest.s")
+NOTHING_BUT_NEW = Kind("ours to write", lambda _: False, ANOTHER_NAME)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -26,9 +28,12 @@ def run(arguments: argparse.Namespace) -> int:
             raise InputError("already there; nothing was written", there[0])
         directory.mkdir(parents=True, exist_ok=True)
         for name in FILES:
-            (directory / name).write_bytes((TEMPLATE / name).read_bytes())
+            with replacing(directory / name, NOTHING_BUT_NEW) as file:
+                file.write((TEMPLATE / name).read_bytes())
     except OSError as error:
         raise InputError(error.strerror or str(error), str(directory)) from None
+    except ValueError:
+        raise InputError("there is a NUL in its name", str(directory)) from None
     lesson = directory / FILES[0]
     parse_file(str(lesson))
     print(f"{lesson} and {directory / FILES[1]} are written. Then:")

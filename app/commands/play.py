@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import gc
+import io
 import os
 import sys
+from collections.abc import Iterator
+from typing import TextIO
 
 from app import terminal
-from app.main import OK
-from app.recording.asciicast import Recording
+from app.main import INTERRUPTED, OK
+from app.recording.asciicast import KIND, Recording
 from app.teacher import second_terminal as following
 from app.text import lesson as lesson_text
 from app.text.lesson_player import PlainPlay
 from app.text.reports import clean
+from cores.atomic_file import replacing
 from cores.errors import InputError
 from lessons import library
 from lessons.format.script import Heading, Lesson, Note
@@ -28,6 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--plain", action="store_true", help="as text; without a terminal it is played to its end")
     add("--speed", type=_speed, default=0.0, metavar="X", help="play by itself, 1 is a reader's speed")
     add("--record", metavar="FILE.cast", help="also record it (asciinema, version 2)")
+    add("--overwrite", action="store_true", help="whatever the file of --record has been so far")
     add("--notes", action="store_true", help="the teacher's notes, following another terminal")
     add("--seed", type=seed, metavar="N", help="vary the questions' numbers")
 
@@ -53,16 +59,33 @@ def run(arguments: argparse.Namespace) -> int:
         return _as_text(lesson, arguments, None)
     if any(_is_same(source, arguments.record) for source in (lesson.path, lesson.setup.guest)):
         raise InputError("the recording would overwrite the lesson", arguments.record)
-    try:
-        file = open(arguments.record, "w", encoding="utf-8")  # noqa: SIM115 - closed below
-    except OSError as error:
-        raise InputError(error.strerror or str(error), arguments.record) from None
-    with file:
+    with _recording(arguments.record, arguments.overwrite) as file:
         if in_interface and os.name == "posix":
             from app.recording import record_tui as screen_cast
 
             return screen_cast.record(lesson, file, _words(lesson, arguments))
-        return _as_text(lesson, arguments, Recording(file, lesson.title, arguments.speed or 1.0))
+        try:
+            return _as_text(lesson, arguments, Recording(file, lesson.title, arguments.speed or 1.0))
+        except KeyboardInterrupt:  # what has been played is kept
+            return INTERRUPTED
+
+
+@contextlib.contextmanager
+def _recording(path: str, overwrite: bool) -> Iterator[TextIO]:
+    """The file of a recording. Raises InputError where it cannot be written."""
+    try:
+        with replacing(path, KIND, overwrite=overwrite) as file:
+            text = io.TextIOWrapper(file, encoding="utf-8", newline="\n")
+            try:
+                yield text
+                text.flush()
+            finally:
+                with contextlib.suppress(OSError):  # told by the flush above
+                    text.detach()
+    except OSError as error:
+        if isinstance(error, BrokenPipeError):
+            raise
+        raise InputError(f"cannot be written: {error.strerror or error}", path) from None
 
 
 def _is_same(one: str, other: str) -> bool:

@@ -10,6 +10,15 @@ from __future__ import annotations
 import json
 from typing import TextIO
 
+from cores.atomic_file import Kind
+
+
+def _is_one(head: bytes) -> bool:
+    """asciicast, whichever version: a JSON object on the first line that says so."""
+    return head.startswith(b"{") and b'"version"' in head.partition(b"\n")[0]
+
+
+KIND = Kind("a recording (asciicast)", _is_one)
 WORDS_A_SECOND = 3.5
 WIDTH, HEIGHT = 80, 30
 

@@ -7,6 +7,7 @@ takes the worker's newest snapshot thirty times a second; keys become commands i
 from __future__ import annotations
 
 import gc
+import os
 import signal
 import sys
 from collections.abc import Callable, Iterable
@@ -27,6 +28,7 @@ from app.tui.guest_list import disk_of, shipped
 from app.tui.rows import screenshot_svg as picture
 from app.tui.rows.glyphs import for_this_terminal
 from app.tui.rows.theme import DEFAULT_THEME, themes
+from cores.atomic_file import replacing
 from cores.engines.base import RingZero
 from cores.errors import RingscopeError
 
@@ -209,10 +211,14 @@ class RingscopeApp(App[int]):
         self.exit(INTERRUPTED)
 
     def action_save_picture(self) -> None:
-        path = Path(f"ringscope-{datetime.now():%Y%m%d-%H%M%S}.svg")
+        stem = f"ringscope-{datetime.now():%Y%m%d-%H%M%S}"
+        numbered = (f"{stem}{n}" for n in ("", *(f"-{n}" for n in range(2, 100))))
+        names = ((Path(f"{name}.svg"), Path(f"{name}.txt")) for name in numbered)
+        path, words = next(pair for pair in names if not any(map(os.path.lexists, pair)))
         try:
-            path.write_text(picture.svg(self), encoding="utf-8")
-            path.with_suffix(".txt").write_text(picture.text(self), encoding="utf-8")
+            for file, text in ((path, picture.svg(self)), (words, picture.text(self))):
+                with replacing(file) as draft:
+                    draft.write(text.encode())
         except OSError as error:
             self.notify(f"{path}: {error.strerror}", severity="error")
         else:

@@ -19,7 +19,7 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from cores.atomic_file import replacing
+from cores.atomic_file import ANOTHER_NAME, Kind, replacing
 from cores.debugging.live_session import LiveSession
 from cores.debugging.plain_values import plain, shaped
 from cores.engines.registry import CORE_NAMES
@@ -32,6 +32,7 @@ from cores.programs.loader import SAVED_SESSION
 from cores.programs.program import Program
 
 MAGIC = SAVED_SESSION
+KIND = Kind("a saved session", lambda head: head.startswith(b"Ringscope session "), ANOTHER_NAME)
 LARGEST = 2 << 30
 """Bytes that a file may grow to when unpacked: three machines of 512 MiB and what they remember."""
 
@@ -66,10 +67,10 @@ def save(session: LiveSession, path: str) -> None:
     was in the file before is still there."""
     content = zlib.compress(pickle.dumps(plain(_collect(session)), protocol=4), 1)
     try:
-        with replacing(path) as file:
+        with replacing(path, KIND) as file:
             file.write(MAGIC + content)
     except OSError as error:
-        raise InputError(f"cannot write: {error.strerror}", path) from error
+        raise InputError(f"cannot write: {error.strerror}", path) from None
 
 
 def is_saved(path: str) -> bool:

@@ -12,7 +12,8 @@ from typing import BinaryIO, cast
 import pytest
 
 from cores import atomic_file as files
-from cores.atomic_file import replacing
+from cores.atomic_file import Kind, replacing
+from cores.errors import InputError
 
 
 def test_it_takes_the_place(tmp_path: Path) -> None:
@@ -119,3 +120,51 @@ def test_a_new_file_is_like_any_other(tmp_path: Path) -> None:
     finally:
         os.umask(before)
     assert (tmp_path / "file").stat().st_mode & 0o777 == 0o644
+
+
+CAST = Kind("a recording", lambda head: head.startswith(b"{"))
+
+
+@pytest.mark.parametrize("content", [b"notes", b"\0" * 10 + b"x", b"{"])
+def test_a_file_of_another_kind_stays(content: bytes, tmp_path: Path) -> None:
+    """Whatever is in it; one of the same kind, and an empty one, is replaced, and so is any by wish."""
+    path = tmp_path / "file"
+    path.write_bytes(content)
+    if content != b"{":
+        with pytest.raises(InputError) as caught, replacing(path, CAST) as file:
+            file.write(b"{new")
+        assert str(caught.value) == (
+            f"{path}: there is a file of this name, which is not a recording: --overwrite replaces it"
+        )
+        assert path.read_bytes() == content
+        with replacing(path, CAST, overwrite=True) as file:
+            file.write(b"{newer")
+    for before in (b"{old", b""):
+        path.write_bytes(before)
+        with replacing(path, CAST) as file:
+            file.write(b"{newest")
+        assert path.read_bytes() == b"{newest"
+    assert os.listdir(tmp_path) == ["file"]
+
+
+def test_what_is_no_file(tmp_path: Path) -> None:
+    """A directory, a pipe that nothing reads, an impossible name: a sentence each, and no waiting."""
+    os.mkfifo(tmp_path / "pipe")
+    for path, reason in (
+        (tmp_path, "this is a directory"),
+        (tmp_path / "pipe", "a pipe that nothing reads"),
+        (Path("a\0b"), "there is a NUL in its name"),
+    ):
+        with pytest.raises(InputError) as caught, replacing(path, CAST):
+            pass
+        assert caught.value.reason == reason
+
+
+def test_a_pipe_behind_a_link() -> None:
+    """/dev/stdout and its like lead to what has no name of its own."""
+    reading, writing = os.pipe()
+    with open(reading, "rb") as file:
+        with replacing(f"/proc/self/fd/{writing}", CAST) as other:
+            other.write(b"through")
+        os.close(writing)
+        assert file.read() == b"through"

@@ -12,7 +12,7 @@ from textual.screen import Screen
 from textual.widgets import TextArea
 
 from app.tui.rows.rows import EMPTY, Row, fit, printable, row
-from cores.atomic_file import replacing
+from cores.atomic_file import ANOTHER_NAME, Kind, replacing
 from cores.errors import InputError
 
 from .. import help_topics
@@ -63,6 +63,9 @@ start:  cli
         hlt
 """,
 }
+
+NEW = Kind("this guest", lambda _: False, ANOTHER_NAME)
+"""What is saved under a name for the first time replaces no file."""
 
 Assemble = Callable[[str, str], int]
 """(source, path) -> bytes of image. Raises InputError with the line of a mistake."""
@@ -157,11 +160,13 @@ class EditorScreen(Screen[None]):
     def _write(self, path: str, then: Callable[[], None]) -> None:
         text = self.area.text
         try:
-            with replacing(path) as file:
+            with replacing(path, None if path == self._path else NEW) as file:
                 file.write(text.encode())
-        except (OSError, ValueError) as error:  # ValueError: a NUL in its name
-            reason = error.strerror if isinstance(error, OSError) else error
-            self.query_one(Verdict).say(f"{path}: {reason}", good=False)
+        except InputError as error:
+            self.query_one(Verdict).say(str(error), good=False)
+            return
+        except OSError as error:
+            self.query_one(Verdict).say(f"{path}: {error.strerror}", good=False)
             return
         self._path, self._saved = path, text
         self.area.border_title = path

@@ -19,7 +19,7 @@ from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from typing import BinaryIO
 
-from cores.atomic_file import replacing
+from cores.atomic_file import Kind, replacing
 from cores.errors import InputError
 from cores.pc.boot import disk_bootcode as boot_code
 from cores.pc.boot.long_mode import boot
@@ -54,6 +54,15 @@ MOST_RUNS = (_FPU - _RUNS) // 16 - 1  # the last one ends the list
 _AVAILABLE_TSS = 0x89  # what LTR wants; it makes it 0x8B, busy
 _PARTITION_TABLE, _SIGNATURE = 446, b"\x55\xaa"
 _PARTITION_TYPE = 0xDA  # "data that is no file system"
+
+
+def _is_one(head: bytes) -> bool:
+    """Its first sector has the signature and the partition that ``_boot_sector`` gives every image."""
+    partition = head[_PARTITION_TABLE : _PARTITION_TABLE + 16]
+    return head[SECTOR - 2 : SECTOR] == _SIGNATURE and partition[4:5] == bytes([_PARTITION_TYPE])
+
+
+KIND = Kind("a bootable disk of ours", _is_one)
 _COPIED_AT_ONCE = 2048  # sectors
 
 
@@ -77,12 +86,18 @@ class Layout:
 
 
 def write_image(
-    program: Program, path: str, *, ram: int = DEFAULT_RAM, disk: str | None = None
+    program: Program,
+    path: str,
+    *,
+    ram: int = DEFAULT_RAM,
+    disk: str | None = None,
+    overwrite: bool = False,
 ) -> Layout:
     """Write the bootable disk to ``path``, a file or a device.
 
     ram: bytes that the guest is told it has; the machine must have as much. disk: the data disk's
-    image. Raises InputError when the program cannot boot on a PC, or a file cannot be used.
+    image. overwrite: whatever is there, see ``replacing``. Raises InputError when the program cannot
+    boot on a PC, or a file cannot be used.
     """
     if program.format == "m68k":
         raise InputError("a Motorola 68000 program: a PC cannot boot it", program.path)
@@ -93,13 +108,12 @@ def write_image(
                 raise InputError("the image would overwrite what it is made from", path)
         layout = plan(program, data.sectors if data else 0)
         try:
-            with replacing(path) as file:
+            with replacing(path, KIND, overwrite=overwrite) as file:
                 _write(file, program, ram, layout, data)
         except DiskError as error:
             raise InputError(f"cannot be read: {error}", disk) from None
-        except (OSError, ValueError) as error:  # ValueError: a NUL in the name
-            reason = error.strerror if isinstance(error, OSError) else str(error)
-            raise InputError(f"cannot be written: {reason}", path) from None
+        except OSError as error:
+            raise InputError(f"cannot be written: {error.strerror}", path) from None
     return layout
 
 

@@ -142,4 +142,5 @@ def test_a_recording_that_cannot_be_written(capsys: pytest.CaptureFixture[str]) 
     """It is bad input, said in one line before anything is played."""
     assert main(["play", "two-ways", "--plain", "--record", "/nowhere/l.cast"]) == 2
     out, err = capsys.readouterr()
-    assert (out, err) == ("", "ringscope play: /nowhere/l.cast: No such file or directory\n")
+    reason = "cannot be written: No such file or directory"
+    assert (out, err) == ("", f"ringscope play: /nowhere/l.cast: {reason}\n")

@@ -111,3 +111,18 @@ async def test_a_damaged_session_is_refused_in_a_line(tmp_path: Path) -> None:
         await d.see("a damaged session")
         await d.pilot.press("escape")
         await d.see("This machine")
+
+
+async def test_a_file_of_another_kind_stays(tmp_path: Path) -> None:
+    """S does not write a session over a file that is none; one of its own it replaces."""
+    path = tmp_path / "notes.md"
+    path.write_text("mine\n")
+    async with desk(GUESTS / "hello.s") as d:
+        await d.see("100000")
+        await d.answer("S", str(path))
+        await d.see("choose another")
+        assert path.read_text() == "mine\n"
+        path.unlink()
+        for _ in range(2):
+            await d.answer("S", str(path))
+            await d.see("goes on")
