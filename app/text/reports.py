@@ -5,6 +5,7 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Iterable, Sequence
 
+from cores.engines.base import RingZero
 from cores.engines.registry import Availability
 from cores.engines.ring3_survey import Finding
 from cores.machine.report import (
@@ -18,6 +19,7 @@ from cores.machine.report import (
 )
 from cores.pc.stop import Stop
 from cores.peers import differences
+from cores.vmm.trace import UNCOUNTED
 from cores.x86.isa.instruction import Sensitivity
 from cores.x86.isa.sensitive import Entry
 
@@ -29,8 +31,8 @@ EXECUTED_BY = {
     "interpreter": "software",
     "trap:native": "CPU at ring 3",
     "trap:portable": "a stand-in",
-    "kvm": "CPU in KVM",
 }
+_BY_KVM = {RingZero.GUEST_MODE: "CPU, guest mode", RingZero.INTERPRETED: "kernel and CPU"}
 _FORMATS = {"asm": "assembly", "elf": "ELF64", "flat": "flat image", "m68k": "68000 image"}
 _STAND_IN = (
     "trap:portable is a stand-in: Unicorn at ring 3 takes the place of this CPU. The VMM is the same."
@@ -38,7 +40,7 @@ _STAND_IN = (
 
 _TAKEN = (
     "exact mode has the VMM complete what a step, or this host, could change, though nothing exits;"
-    " --free leaves it to guest mode"
+    " --free leaves it to KVM"
 )
 
 
@@ -64,22 +66,30 @@ def compare_report(report: CompareReport) -> str:
 def _table(ran: Sequence[CoreReport], mode: str) -> str:
     rows = [
         ("", [core.core for core in ran]),
-        ("executed by", [EXECUTED_BY.get(core.core, core.engine) for core in ran]),
+        ("executed by", [_executed_by(core) for core in ran]),
         ("ended with", [_ending(core) for core in ran]),
         ("instructions", [_count(core.instructions) for core in ran]),
         ("ran directly", [_share(core) for core in ran]),
         ("exits to the VMM", [_count(core.exits) for core in ran]),
     ]
     for reason in sorted({reason for core in ran for reason in core.exits_by_reason}):
-        rows.append((f"  {reason}", [_count(core.exits_by_reason.get(reason, 0)) for core in ran]))
+        rows.append((f"  {reason}", [_count(_exits_for(reason, core)) for core in ran]))
     rows.append(("device accesses", [_count(core.device_accesses) for core in ran]))
     if any(core.bridged for core in ran):
         rows.append(("bridged", [_count(core.bridged) for core in ran]))
     if any(core.emulated for core in ran):
         rows.append(("emulated, no exit", [_count(core.emulated) for core in ran]))
-    rows.append(("seconds", [f"{core.seconds:.3f}" for core in ran]))
+    took = "seconds, exact" if mode == "exact" else "seconds"  # mostly the steps' and comparison's
+    rows.append((took, [f"{core.seconds:.3f}" for core in ran]))
     longest = max(len(cell) for _, cells in rows for cell in cells)
     return _grid(rows, min(longest + 2, (WIDTH - _LABEL) // max(len(ran), 3)))
+
+
+def _exits_for(reason: str, core: CoreReport) -> int | None:
+    """None for the shadow pages and the scans of KVM, which its kernel has or has not, unseen."""
+    if core.core == "kvm" and reason in UNCOUNTED:
+        return None
+    return core.exits_by_reason.get(reason, 0)
 
 
 def _grid(rows: Sequence[tuple[str, Sequence[str]]], width: int) -> str:
@@ -90,6 +100,13 @@ def _grid(rows: Sequence[tuple[str, Sequence[str]]], width: int) -> str:
     ]
     lines.insert(1, "-" * len(lines[0]))
     return "\n".join(lines)
+
+
+def _executed_by(core: CoreReport) -> str:
+    """What executes the guest's instructions on this host."""
+    if core.core == "kvm":
+        return _BY_KVM.get(core.ring_zero, core.engine)
+    return EXECUTED_BY.get(core.core, core.engine)
 
 
 def _peers(report: CompareReport) -> str:

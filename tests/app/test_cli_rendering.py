@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
+
 from app.commands.compare import exit_code
 from app.text import reports as plain
 from app.text import reports_json as structured
+from cores.engines.base import RingZero
 from cores.engines.registry import Availability
 from cores.machine.report import CompareReport, CoreReport, Divergence, ExitLine, StepLine
 from cores.pc.stop import Stop
@@ -54,6 +57,24 @@ def test_what_text_alone_says() -> None:
     assert "kvm: here it is slow" in text
     assert set(structured.core_report(kvm)) == set(structured.core_report(TRAP))
     assert not {"emulated", "caveat"} & set(structured.core_report(kvm))
+
+
+@pytest.mark.parametrize(
+    ("ring_zero", "words", "share"),
+    [
+        (RingZero.GUEST_MODE, "CPU, guest mode", "99.6 %"),
+        (RingZero.INTERPRETED, "kernel and CPU", "not counted"),
+        (RingZero.UNKNOWN, "KVM", "not counted"),
+    ],
+)  # fmt: skip
+def test_who_executes_on_kvm_is_said_of_this_host(ring_zero: RingZero, words: str, share: str) -> None:
+    """Guest mode and a share run directly are claimed only where the CPU executes ring 0."""
+    kvm = replace(TRAP, core="kvm", engine="KVM", ring_zero=ring_zero)
+    text = plain.compare_report(replace(REPORT, cores=(RAN, kvm)))
+    rows = {line[:18].strip(): line for line in text.splitlines()}
+    assert rows["executed by"].endswith(f" {words}")
+    assert rows["shadow"].split() == ["shadow", "0", "not", "counted"]
+    assert rows["ran directly"].endswith(share)
 
 
 def test_four_columns_fit() -> None:
