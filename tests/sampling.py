@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from pathlib import PurePath
 from zlib import crc32
 
 import pytest
@@ -12,16 +13,19 @@ from _pytest.mark import ParameterSet
 def sampled(values: Iterable[object], share: int) -> list[ParameterSet]:
     """Parameters of a test: about one in ``share`` runs daily, by a checksum of its name, so that the
     sample stays the same as others are added."""
-    return [
-        pytest.param(*p.values, marks=[*p.marks, *([] if _daily(p, share) else [pytest.mark.full])], id=p.id)
-        for p in (v if isinstance(v, ParameterSet) else pytest.param(v) for v in values)
-    ]
+    found = []
+    for value in values:
+        given = value if isinstance(value, ParameterSet) else pytest.param(value)
+        daily = crc32(_name(given.values[0]).encode()) % share == 0
+        marks = [*given.marks, *([] if daily else [pytest.mark.full])]
+        found.append(pytest.param(*given.values, marks=marks, id=given.id))
+    return found
 
 
 def all_but(values: Iterable[object], *slow: object) -> list[ParameterSet]:
     """Parameters of a test: all run daily but the slow ones."""
-    return [pytest.param(v, marks=[pytest.mark.full] if v in slow else []) for v in values]
+    return [pytest.param(value, marks=[pytest.mark.full] if value in slow else []) for value in values]
 
 
-def _daily(parameters: ParameterSet, share: int) -> bool:
-    return crc32(repr(parameters.values).encode()) % share == 0
+def _name(value: object) -> str:
+    return value.name if isinstance(value, PurePath) else str(value)

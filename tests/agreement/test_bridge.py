@@ -7,6 +7,7 @@ from agreement_lab import GUESTS, free, lockstep, named, program, skip_unless_as
 
 from cores.engines import registry
 from cores.engines.base import BRIDGE
+from tests.sampling import sampled
 
 pytestmark = [skip_unless_assembled(), pytest.mark.usefixtures("nothing_mapped")]
 CORES = ("trap:native", "trap:portable")
@@ -30,7 +31,7 @@ def pair(core: str) -> list[str]:
 
 
 @pytest.mark.parametrize("core", CORES)
-@pytest.mark.parametrize("name", named(free=False))
+@pytest.mark.parametrize("name", sampled(named(free=False), 4))
 def test_exact(name: str, core: str) -> None:
     """Step for step the bridge does what the interpreter does: registers, memory, devices, faults."""
     reference, bridged = lockstep(program(name), GUESTS[name].run_options, pair(core))

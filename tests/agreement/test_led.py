@@ -12,6 +12,7 @@ from cores.lockstep import leader as lead
 from cores.lockstep.leader import Lead
 from cores.lockstep.session import Session
 from cores.machine.report import CoreReport
+from tests.sampling import sampled
 
 pytestmark = skip_unless_assembled()
 
@@ -37,7 +38,9 @@ def told(report: CoreReport) -> tuple[object, ...]:
     )  # fmt: skip
 
 
-@pytest.mark.parametrize("guest", [g for g in named(free=False) if g.values[0] != UNDEFINED])
+@pytest.mark.parametrize(
+    "guest", sampled((g for g in named(free=False) if g.values[0] != UNDEFINED), 4)
+)
 def test_led_as_stepped(guest: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Led from the first instruction on, however short the way to the next exit."""
     names = [core for core in cores(GUESTS[guest]) if core != "kvm"]

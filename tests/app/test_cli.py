@@ -41,7 +41,7 @@ def ringscope(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         again(*arguments),
         capture_output=True, text=True, check=False, env={**os.environ, "PYTHONPATH": str(ROOT)},
-        stdin=subprocess.DEVNULL, timeout=50,
+        stdin=subprocess.DEVNULL, timeout=240,
     )  # fmt: skip
 
 
@@ -309,7 +309,7 @@ def test_ctrl_c_ends_with_130(mode: list[str], tmp_path: Path) -> None:
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, env={**os.environ, "PYTHONPATH": str(ROOT)},
         start_new_session=True,
     )  # fmt: skip
-    out, err = process.communicate(timeout=50)
+    out, err = process.communicate(timeout=240)
     assert (process.returncode, out, err) == (130, b"", b"")
     with pytest.raises(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)

@@ -97,7 +97,7 @@ def test_new_lesson_and_check(tmp_path: Path, capsys: pytest.CaptureFixture[str]
 def terminal() -> Iterator[pexpect.spawn]:
     child = pexpect.spawn(
         sys.executable, again("play", "two-ways", "--plain")[1:], encoding="utf-8",
-        timeout=30, env={**os.environ, "PYTHONPATH": str(ROOT), "TERM": "dumb"},
+        timeout=240, env={**os.environ, "PYTHONPATH": str(ROOT), "TERM": "dumb"},
     )  # fmt: skip
     yield child
     child.close(force=True)
@@ -134,7 +134,7 @@ def test_notes_follow_another_terminal(terminal: pexpect.spawn) -> None:
     terminal.expect("> $")
     notes = pexpect.spawn(
         sys.executable, again("play", "two-ways", "--notes")[1:], encoding="utf-8",
-        timeout=30, env={**os.environ, "PYTHONPATH": str(ROOT)},
+        timeout=240, env={**os.environ, "PYTHONPATH": str(ROOT)},
     )  # fmt: skip
     notes.expect("Let the class read")
     terminal.sendline("j 3")

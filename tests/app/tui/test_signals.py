@@ -34,7 +34,7 @@ def test_one_after_the_end(name: str) -> None:
     try:
         end = subprocess.run(
             [sys.executable, "-c", AFTER_THE_LOOP.format(name)],
-            cwd=ROOT, stdin=terminal, capture_output=True, text=True, check=False, timeout=60,
+            cwd=ROOT, stdin=terminal, capture_output=True, text=True, check=False, timeout=240,
         )  # fmt: skip
     finally:
         os.close(ours)

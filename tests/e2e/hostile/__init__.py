@@ -22,6 +22,8 @@ HERE = Path(__file__).parent
 HEADING = re.compile(r"^## (\S+)(?: \[(.*)\])?: (.*)$", re.MULTILINE)
 BUDGET = 10_000
 SECONDS = 0.4
+"""Host time in free mode of a guest that may be stopped by it; any other ends by itself."""
+PATIENCE = 240.0
 STATUS = 77
 
 PLACES = (
@@ -74,6 +76,8 @@ def load() -> dict[str, Guest]:
         source = _filled(kernel, {"body": body, "more": "".join(more)} | SNIPPETS)
         ends = frozenset(map(Stop, words.get("ends", "exit").split(",")))
         budget, seconds = int(words.get("budget", BUDGET)), float(words.get("seconds", SECONDS))
+        if Stop.BUDGET not in ends:
+            seconds = PATIENCE
         guests[name] = Guest(name, tries, source, ends, budget, seconds, "exact" not in words)
     return guests
 
