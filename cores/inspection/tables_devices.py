@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from cores.machine.machine import Machine
-from cores.pc.devices.pic import Pic
-from cores.pc.devices.pit import clock_at
 from cores.x86.faults import GuestFault
 from cores.x86.registers import MASK64, SEGMENT_NAMES, VECTOR_NAMES
 from cores.x86.system.descriptors import (
@@ -172,97 +170,10 @@ def _stacks(machine: Machine) -> tuple[tuple[str, int], ...]:
 
 
 def devices_sight(machine: Machine) -> DevicesSight:
-    board = machine.board
-    return DevicesSight(
-        (
-            _pic("PIC, master", board.pics.master, 0),
-            _pic("PIC, slave", board.pics.slave, 8),
-            _pit(machine),
-            _uart(machine),
-            _keyboard(machine),
-            _clock(machine),
-            _disk(machine),
-            _screen(machine),
-        )
-    )
-
-
-def _lines(bits: int, first: int) -> str:
-    return " ".join(f"IRQ {first + n}" for n in range(8) if bits >> n & 1) or "none"
-
-
-def _pic(name: str, pic: Pic, first: int) -> DeviceState:
-    setting = f"awaits ICW{pic.awaited}" if pic.awaited else "ready"
-    return DeviceState(name, (
-        ("vectors", f"{pic.base:x} to {pic.base + 7:x}"),
-        ("lets through", _lines(~pic.imr, first)),
-        ("requested", _lines(pic.irr, first)),
-        ("in service", _lines(pic.isr, first)),
-        ("state", setting + (", automatic EOI" if pic.auto_eoi else "")),
-    ))  # fmt: skip
-
-
-def _pit(machine: Machine) -> DeviceState:
-    clock = clock_at(machine.vmm.ticks)
-    facts = []
-    for number, counter in enumerate(machine.board.pit.counters):
-        if counter.loaded is None:
-            words = f"mode {counter.mode}, waits for its count"
-        else:
-            pin = "high" if counter.out(clock) else "low"
-            words = f"mode {counter.mode}, {counter.count(clock):,} of {counter.period:,}, out {pin}"
-        facts.append((f"counter {number}", words))
-    return DeviceState("PIT", tuple(facts))
-
-
-def _uart(machine: Machine) -> DeviceState:
-    uart = machine.board.uart
-    bits = ((1, "data"), (2, "empty"), (4, "error"), (8, "modem"))
-    enabled = " ".join(name for bit, name in bits if uart.ier & bit)
-    return DeviceState("UART", (
-        ("interrupts on", enabled or "nothing"),
-        ("to receive", f"{len(uart.input) - uart.taken:,} bytes"),
-        ("speed", f"{115_200 // uart.divisor:,} baud" if uart.divisor else "divisor 0"),
-        ("line control", f"{uart.lcr:02x}"),
-        ("modem control", f"{uart.mcr:02x}" + (", loopback" if uart.mcr & 0x10 else "")),
-    ))  # fmt: skip
-
-
-def _keyboard(machine: Machine) -> DeviceState:
-    keyboard = machine.board.keyboard
-    output = "empty" if keyboard.output is None else f"{keyboard.output:02x}"
-    waiting = len(keyboard.strokes) - keyboard.sent
-    return DeviceState("Keyboard", (
-        ("output buffer", output),
-        ("keys waiting", f"{waiting:,}"),
-        ("configuration", f"{keyboard.config:02x}"),
-        ("scanning", "yes" if keyboard.scanning else "no"),
-    ))  # fmt: skip
-
-
-def _clock(machine: Machine) -> DeviceState:
-    ticks = machine.vmm.ticks
-    return DeviceState("Time", (
-        ("ticks", f"{ticks:,} of 1 µs"),
-        ("TSC", f"{ticks * 1000 + machine.cpu.tsc_offset & MASK64:,}"),
-        ("CMOS index", f"{machine.board.cmos.index:02x}"),
-    ))  # fmt: skip
-
-
-def _disk(machine: Machine) -> DeviceState:
-    ata, disk = machine.board.ata, machine.board.disk
-    if disk is None:
-        return DeviceState("ATA disk", (("state", "no disk"),))
-    return DeviceState("ATA disk", (
-        ("size", f"{disk.sectors:,} sectors"),
-        ("status", f"{ata.status:02x}"),
-        ("sector", f"{ata.lba:,}"),
-        ("moving", f"{ata.remaining:,} sectors to go, byte {ata.at} of {len(ata.buffer)}"),
-        ("interrupt", "raised" if ata.interrupt else "low"),
-    ))  # fmt: skip
-
-
-def _screen(machine: Machine) -> DeviceState:
-    text = machine.board.screen()
-    lines = 0 if text is None else text.count("\n") + 1
-    return DeviceState("VGA", (("screen", "never written" if text is None else f"{lines} lines"),))
+    """The time, and each device that has something to say of itself."""
+    board, now = machine.board, machine.vmm.ticks
+    tsc = now * 1000 + machine.cpu.tsc_offset & MASK64
+    time = DeviceState("Time", (("ticks", f"{now:,} of 1 µs"), ("TSC", f"{tsc:,}")))
+    told = (DeviceState(device.title, device.facts(now)) for device in board.devices)
+    screen = DeviceState("VGA", board.vga.facts())
+    return DevicesSight((time, *(state for state in told if state.facts), screen))

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from cores.pc.devices.board import PLUGGED
+
 CORES = Path(__file__).parents[2] / "cores"
 
 
@@ -24,6 +26,8 @@ def named() -> set[str]:
 
 
 def test_every_file_has_its_place() -> None:
-    """Whoever adds a file says when to read it."""
+    """Whoever adds a file says when to read it; a device stands in the board's list instead."""
     there = {str(path.relative_to(CORES)) for path in CORES.rglob("*.py") if path.stem[:2] != "__"}
-    assert named() == there
+    listed = {"/".join(kind.__module__.split(".")[1:]) + ".py" for kind in PLUGGED}
+    assert named() <= there
+    assert there - named() <= listed

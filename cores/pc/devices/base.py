@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
-from typing import Any, get_type_hints
+from collections.abc import Sequence
+from typing import Any, Self, get_type_hints
 
-IrqLine = Callable[[bool], None]
-"""One input of the interrupt controller: call it with the level that the wire now has."""
+from cores.pc.devices.slot import IrqLine, Slot
+
+__all__ = ["BYTE", "Device", "IrqLine", "Slot", "quoted"]
 
 BYTE = frozenset({1})
 
@@ -38,6 +39,31 @@ class Device(ABC):
 
     wide: frozenset[str] = frozenset()
     """Attributes that are more than a byte: times, counts, addresses."""
+
+    irq: int | None = None
+    """The number of its interrupt line (0-15). If it raises it by itself, ``next_event`` says when."""
+
+    timely: bool = False
+    """What it reads depends on the time: the board tells it the time before each access."""
+
+    @classmethod
+    def plug(cls, slot: Slot) -> Self:
+        """A device of this kind, connected to what it needs of the mainboard."""
+        return cls()
+
+    @property
+    def title(self) -> str:
+        """Its heading where all devices are looked at."""
+        return self.name[:1].upper() + self.name[1:]
+
+    def facts(self, now: int) -> tuple[tuple[str, str], ...]:
+        """Its state in words at tick ``now``, for people who look inside: (what, value). Changes
+        nothing. A device without any is not shown."""
+        return ()
+
+    def notes(self) -> list[str]:
+        """Sentences for the user about what the guest did with it, most often none."""
+        return []
 
     def widths(self, port: int) -> frozenset[int]:
         """Access sizes in bytes that it takes whole at ``port``; the bus splits others."""

@@ -1,5 +1,8 @@
 """The mainboard: every device of the PC, wired. This is what the VMM talks to.
 
+A device is a file beside this one and a line in ``PLUGGED``: it says itself which ports it answers,
+which line it raises, when, and what its state is in words (docs/extending.md).
+
     ports        ``read`` and ``write`` find the device; so do their string forms for REP INS/OUTS
     time         the VMM says what time it is with ``advance``; ``deadline`` says how long it may
                  leave that out without an interrupt coming late
@@ -14,7 +17,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 from cores.pc.devices import scancodes
 from cores.pc.devices.base import Device
@@ -27,6 +30,7 @@ from cores.pc.devices.pic import Pics
 from cores.pc.devices.pit import Pit
 from cores.pc.devices.power import Power
 from cores.pc.devices.pv_console_disk import Paravirtual
+from cores.pc.devices.slot import Slot
 from cores.pc.devices.storage.ata import Ata
 from cores.pc.devices.storage.disk import Disk
 from cores.pc.devices.uart import Uart
@@ -42,7 +46,20 @@ MOST_CONSOLE = 64 << 20
 NEVER = 1 << 62
 """The deadline when no device will do anything by itself."""
 
-PIT_IRQ, KEYBOARD_IRQ, UART_IRQ, CMOS_IRQ, ATA_IRQ = 0, 1, 4, 8, 14
+D = TypeVar("D", bound=Device)
+
+PLUGGED: tuple[type[Device], ...] = (
+    Pit,
+    Cmos,
+    Uart,
+    Keyboard,
+    Ata,
+    Paravirtual,
+    DebugConsole,
+    ExitPort,
+    Power,
+)
+"""Every device on the port bus but the interrupt controllers, which the board itself is wired to."""
 
 TYPED = {"enter": b"\r", "backspace": b"\x7f", "tab": b"\t", "escape": b"\x1b",
          "up": b"\x1b[A", "down": b"\x1b[B", "right": b"\x1b[C", "left": b"\x1b[D"}  # fmt: skip
@@ -69,7 +86,8 @@ class Board:
     now: ticks, as last told. deadline: the tick at which the next interrupt can come by itself;
     before it ``advance`` need not be called for interrupts' sake, but must be before accesses, so
     that clocks show the right time. accesses: how many there were, MMIO and REP iterations
-    included. stop: how the guest ended its machine, None while it has not.
+    included. stop: how the guest ended its machine, None while it has not. devices: all of them, in
+    the order in which their states are saved and shown.
     """
 
     def __init__(self, memory: PhysicalMemory, *, disk: Disk | None = None, input: bytes = b"") -> None:
@@ -84,22 +102,17 @@ class Board:
         self._saved_console = b""
 
         self.pics = Pics(self._set_intr)
-        self.pit = Pit(self._line(PIT_IRQ))
-        self.cmos = Cmos(self._line(CMOS_IRQ), memory.size)
-        self.uart = Uart(self.console, self._line(UART_IRQ))
-        self.keyboard = Keyboard(self._line(KEYBOARD_IRQ))
-        self.ata = Ata(disk, self._line(ATA_IRQ))
-        self.paravirtual = Paravirtual(memory, self.console, disk)
-        self._timed: tuple[tuple[Device, int], ...] = (self.pit, PIT_IRQ), (self.cmos, CMOS_IRQ)
-        self._devices: tuple[Device, ...] = (
-            self.pics.master, self.pics.slave, self.pit, self.cmos, self.uart, self.keyboard, self.ata,
-            self.paravirtual, DebugConsole(self.console), ExitPort(self._finish), Power(self._finish),
-        )  # fmt: skip
+        slot = Slot(memory, self.console, disk, self._line, self._finish)
+        plugged = tuple(kind.plug(slot) for kind in PLUGGED)
+        self.devices: tuple[Device, ...] = (self.pics.master, self.pics.slave, *plugged)
+        self.uart, self.keyboard = self._one(Uart), self._one(Keyboard)
+        self._timed = tuple((device, device.irq) for device in self.devices if device.irq is not None
+                            and type(device).next_event is not Device.next_event)  # fmt: skip
 
         self.bus = PortBus()
-        for device in self._devices:
+        for device in self.devices:
             self.bus.attach(device)
-        timely = (self.pics.master, self.pics.slave, self.pit, self.cmos)
+        timely = (device for device in self.devices if device.timely)
         # An access may begin up to three ports below and still reach the device.
         self._timely = frozenset(p - back for d in timely for p in d.ports for back in range(4))
         memory.attach(WINDOW, self.vga)
@@ -149,11 +162,6 @@ class Board:
         if len(self.console) > MOST_CONSOLE:
             raise self._flooded()
         self._plan()
-
-    def name_of(self, port: int) -> str:
-        """Which device answers ``port``; "nobody" if none does."""
-        device = self.bus.owner(port)
-        return "nobody" if device is None else device.name
 
     def describe(self, port: int, size: int, value: int, is_write: bool) -> str:
         """An access in a few words, for the log of exits."""
@@ -219,17 +227,11 @@ class Board:
 
     def notes(self) -> list[str]:
         """What the user should know about the guest's dealings with devices."""
-        notes = self.bus.notes()
-        if self.ata.asked_in_vain:
-            notes.append("the guest asked for a disk, and there is none: give it one with --disk")
+        notes = self.bus.notes() + [note for device in self.devices for note in device.notes()]
         if self.disk is not None and self.disk.trouble:
             notes.append(
                 f"the guest was told of a bad sector, for the host has none: {self.disk.trouble}"
             )
-        if self.keyboard.reset_asked:
-            notes.append("the guest asked the keyboard controller to reset the CPU: ignored")
-        if self.paravirtual.lost:
-            notes.append("the guest handed over a paravirtual descriptor that is not in RAM: ignored")
         return notes
 
     # State.
@@ -245,7 +247,7 @@ class Board:
             console=self._saved_console,
             screen=self.vga.save(),
             disk=self.disk.save() if self.disk else None,
-            devices=tuple(device.save() for device in self._devices),
+            devices=tuple(device.save() for device in self.devices),
             strangers=frozenset(self.bus.strangers),
         )
 
@@ -256,7 +258,7 @@ class Board:
         self.vga.restore(state.screen)
         if self.disk and state.disk is not None:
             self.disk.restore(state.disk)
-        for device, saved in zip(self._devices, state.devices, strict=True):
+        for device, saved in zip(self.devices, state.devices, strict=True):
             device.restore(saved)
         self.bus.strangers = set(state.strangers)
         self.interrupt_pending = self.pics.master.requested() is not None
@@ -264,14 +266,18 @@ class Board:
 
     def shapes(self) -> tuple[dict[str, Any], ...]:
         """The types of the values in a state's ``devices``."""
-        return tuple(device.shape() for device in self._devices)
+        return tuple(device.shape() for device in self.devices)
 
     def is_lawful(self) -> bool:
         """Can a guest have brought the devices to where they are? See ``Device``."""
         screen = len(self.vga.cells) == VGA_SIZE
-        return screen and all(device.is_lawful() for device in self._devices)
+        return screen and all(device.is_lawful() for device in self.devices)
 
     # Wires.
+
+    def _one(self, kind: type[D]) -> D:
+        """The device of this kind."""
+        return next(device for device in self.devices if isinstance(device, kind))
 
     def _line(self, irq: int) -> partial[None]:
         return partial(self.pics.set_irq, irq)

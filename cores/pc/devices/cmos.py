@@ -10,8 +10,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import date
+from typing import Self
 
-from cores.pc.devices.base import Device, IrqLine
+from cores.pc.devices.base import Device, IrqLine, Slot
 
 SECOND = 1_000_000
 """Ticks."""
@@ -38,6 +39,8 @@ class Cmos(Device):
 
     name = "CMOS"
     ports = (0x70, 0x71)
+    irq = 8
+    timely = True
     wiring = frozenset({"_irq"})
     wide = frozenset({"now", "origin"})
 
@@ -52,6 +55,13 @@ class Cmos(Device):
         self.weekday_shift = 6  # that day was a Saturday, day 7 of a week that starts on Sunday
         self.stopped = None  # TIME's values while SET is up
         self.cells = _firmware_cells(ram_bytes)
+
+    @classmethod
+    def plug(cls, slot: Slot) -> Self:
+        return cls(slot.line(cls.irq), slot.memory.size)
+
+    def facts(self, now: int) -> tuple[tuple[str, str], ...]:
+        return (("index", f"{self.index:02x}"),)
 
     def read(self, port: int, size: int) -> int:
         if port == 0x70:

@@ -4,7 +4,9 @@ guest finds out that it is there."""
 
 from __future__ import annotations
 
-from cores.pc.devices.base import Device, quoted
+from typing import Self
+
+from cores.pc.devices.base import Device, Slot, quoted
 
 
 class DebugConsole(Device):
@@ -16,6 +18,10 @@ class DebugConsole(Device):
 
     def __init__(self, console: bytearray) -> None:
         self._console = console
+
+    @classmethod
+    def plug(cls, slot: Slot) -> Self:
+        return cls(slot.console)
 
     def read(self, port: int, size: int) -> int:
         return 0xE9

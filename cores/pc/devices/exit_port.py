@@ -6,7 +6,9 @@ Here the value written is the exit status as it is, whatever its width; QEMU's p
 
 from __future__ import annotations
 
-from cores.pc.devices.base import Device
+from typing import Self
+
+from cores.pc.devices.base import Device, Slot
 from cores.pc.stop import Ending, Finish, Stop
 
 
@@ -19,6 +21,10 @@ class ExitPort(Device):
 
     def __init__(self, finish: Finish) -> None:
         self._finish = finish
+
+    @classmethod
+    def plug(cls, slot: Slot) -> Self:
+        return cls(slot.finish)
 
     def widths(self, port: int) -> frozenset[int]:
         return frozenset({1, 2, 4})

@@ -12,7 +12,9 @@ confused by text that was given before the machine started.
 
 from __future__ import annotations
 
-from cores.pc.devices.base import Device, IrqLine
+from typing import Self
+
+from cores.pc.devices.base import Device, IrqLine, Slot
 from cores.pc.devices.scancodes import Stroke, encode, is_key, stroke
 
 DATA, COMMAND = 0x60, 0x64
@@ -33,6 +35,7 @@ class Keyboard(Device):
 
     name = "keyboard"
     ports = (DATA, COMMAND)
+    irq = 1
     wiring = frozenset({"_irq"})
     wide = frozenset({"sent"})
 
@@ -57,6 +60,10 @@ class Keyboard(Device):
         self.sent = 0  # how much of it has been sent
         self.reset_asked = False
 
+    @classmethod
+    def plug(cls, slot: Slot) -> Self:
+        return cls(slot.line(cls.irq))
+
     def type_text(self, text: bytes) -> None:
         """The user types these characters; those that no key gives are left out."""
         self.press(*filter(None, map(stroke, text)))
@@ -66,6 +73,18 @@ class Keyboard(Device):
         self.strokes = self.strokes[self.sent :] + strokes
         self.sent = 0
         self._offer()
+
+    def facts(self, now: int) -> tuple[tuple[str, str], ...]:
+        return (
+            ("output buffer", "empty" if self.output is None else f"{self.output:02x}"),
+            ("keys waiting", f"{len(self.strokes) - self.sent:,}"),
+            ("configuration", f"{self.config:02x}"),
+            ("scanning", "yes" if self.scanning else "no"),
+        )
+
+    def notes(self) -> list[str]:
+        asked = "the guest asked the keyboard controller to reset the CPU: ignored"
+        return [asked] if self.reset_asked else []
 
     def read(self, port: int, size: int) -> int:
         if port == COMMAND:

@@ -17,6 +17,9 @@ from collections.abc import Callable
 
 from cores.pc.devices.base import Device
 
+MASTER, SLAVE = 0x20, 0xA0
+"""The first of each one's two ports."""
+
 CASCADE = 2
 """The master's input that the slave's output is wired to."""
 
@@ -33,6 +36,7 @@ class Pic(Device):
 
     name = "PIC"
     wiring = frozenset({"ports", "_output"})
+    timely = True  # a clock's request may have come
 
     def __init__(self, port: int, base: int, output: Callable[[bool], None]) -> None:
         self.ports = (port, port + 1)
@@ -46,6 +50,28 @@ class Pic(Device):
         self.level_triggered = self.auto_eoi = self.rotate_on_auto_eoi = False
         self.special_mask = self.fully_nested = False
         self.read_isr = self.polled = False
+
+    @property
+    def title(self) -> str:
+        return f"PIC, {'slave' if self._first else 'master'}"
+
+    @property
+    def _first(self) -> int:
+        """The number of the IRQ at its input 0."""
+        return 0 if self.ports[0] == MASTER else 8
+
+    def facts(self, now: int) -> tuple[tuple[str, str], ...]:
+        setting = f"awaits ICW{self.awaited}" if self.awaited else "ready"
+        return (
+            ("vectors", f"{self.base:x} to {self.base + 7:x}"),
+            ("lets through", self._irqs(~self.imr)),
+            ("requested", self._irqs(self.irr)),
+            ("in service", self._irqs(self.isr)),
+            ("state", setting + (", automatic EOI" if self.auto_eoi else "")),
+        )
+
+    def _irqs(self, bits: int) -> str:
+        return " ".join(f"IRQ {self._first + n}" for n in range(8) if bits >> n & 1) or "none"
 
     def is_lawful(self) -> bool:
         return self.base & 7 == 0 and self.lowest < 8 and super().is_lawful()
@@ -192,8 +218,8 @@ class Pics:
     """Master and slave, wired. ``output`` is called with the level of the CPU's INTR pin."""
 
     def __init__(self, output: Callable[[bool], None]) -> None:
-        self.master = Pic(0x20, BIOS_BASES[0], output)
-        self.slave = Pic(0xA0, BIOS_BASES[1], lambda level: self.master.set_line(CASCADE, level))
+        self.master = Pic(MASTER, BIOS_BASES[0], output)
+        self.slave = Pic(SLAVE, BIOS_BASES[1], lambda level: self.master.set_line(CASCADE, level))
 
     def set_irq(self, irq: int, level: bool) -> None:
         """IRQ line 0-15 is now high or low."""

@@ -11,9 +11,9 @@ effect at once in every mode, as in QEMU, where the datasheet finishes the perio
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Self
 
-from cores.pc.devices.base import Device, IrqLine
+from cores.pc.devices.base import Device, IrqLine, Slot
 
 FREQUENCY = 1_193_182
 """Input clocks a second."""
@@ -161,6 +161,8 @@ class Pit(Device):
 
     name = "PIT"
     ports = range(0x40, 0x44)
+    irq = 0
+    timely = True
     wiring = frozenset({"_irq"})
     wide = frozenset({"now", "_rise"})
 
@@ -172,6 +174,23 @@ class Pit(Device):
         self.now = 0
         self.counters = (Counter(), Counter(), Counter())
         self._rise = self.counters[0].next_rise(0)
+
+    @classmethod
+    def plug(cls, slot: Slot) -> Self:
+        return cls(slot.line(cls.irq))
+
+    def facts(self, now: int) -> tuple[tuple[str, str], ...]:
+        clock, told = clock_at(now), []
+        for number, counter in enumerate(self.counters):
+            if counter.loaded is None:
+                words = f"mode {counter.mode}, waits for its count"
+            else:
+                pin = "high" if counter.out(clock) else "low"
+                words = (
+                    f"mode {counter.mode}, {counter.count(clock):,} of {counter.period:,}, out {pin}"
+                )
+            told.append((f"counter {number}", words))
+        return tuple(told)
 
     def read(self, port: int, size: int) -> int:
         if port == CONTROL:

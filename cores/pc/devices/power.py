@@ -6,7 +6,9 @@ QEMU state 0 is S5, off. So a 16-bit write of 0x2000 switches off, and nothing e
 
 from __future__ import annotations
 
-from cores.pc.devices.base import Device
+from typing import Self
+
+from cores.pc.devices.base import Device, Slot
 from cores.pc.stop import Ending, Finish, Stop
 
 SLEEP_ENABLE = 0x2000
@@ -21,6 +23,10 @@ class Power(Device):
 
     def __init__(self, finish: Finish) -> None:
         self._finish = finish
+
+    @classmethod
+    def plug(cls, slot: Slot) -> Self:
+        return cls(slot.finish)
 
     def widths(self, port: int) -> frozenset[int]:
         return frozenset({2})

@@ -18,8 +18,9 @@ from __future__ import annotations
 
 from enum import IntEnum
 from struct import Struct
+from typing import Self
 
-from cores.pc.devices.base import Device
+from cores.pc.devices.base import Device, Slot
 from cores.pc.devices.storage.disk import SECTOR, Disk, DiskError
 from cores.pc.physical_memory import PhysicalMemory
 
@@ -62,8 +63,16 @@ class Paravirtual(Device):
         self.disk = disk
         self.lost = 0
 
+    @classmethod
+    def plug(cls, slot: Slot) -> Self:
+        return cls(slot.memory, slot.console, slot.disk)
+
     def widths(self, port: int) -> frozenset[int]:
         return frozenset({4}) if port in (IDENTITY_PORT, REQUEST_PORT) else frozenset()
+
+    def notes(self) -> list[str]:
+        lost = "the guest handed over a paravirtual descriptor that is not in RAM: ignored"
+        return [lost] if self.lost else []
 
     def read(self, port: int, size: int) -> int:
         return MAGIC if port == IDENTITY_PORT else 0xFFFFFFFF

@@ -10,7 +10,9 @@ written against QEMU, and so it is not gated here.
 
 from __future__ import annotations
 
-from cores.pc.devices.base import Device, IrqLine, quoted
+from typing import Self
+
+from cores.pc.devices.base import Device, IrqLine, Slot, quoted
 
 DATA, IER, IIR, LCR, MCR, LSR, MSR, SCR = range(8)
 
@@ -27,6 +29,7 @@ class Uart(Device):
 
     name = "UART"
     ports = range(0x3F8, 0x400)
+    irq = 4
     wide = frozenset({"divisor", "taken"})
     wiring = frozenset({"_console", "_irq"})
 
@@ -43,11 +46,26 @@ class Uart(Device):
         self.input = b""  # what the user has typed, and
         self.taken = 0  # how much of it the guest has read
 
+    @classmethod
+    def plug(cls, slot: Slot) -> Self:
+        return cls(slot.console, slot.line(cls.irq))
+
     def receive(self, text: bytes) -> None:
         """The user types: it is received as the guest reads."""
         self.input = self.input[self.taken :] + text
         self.taken = 0
         self._update()
+
+    def facts(self, now: int) -> tuple[tuple[str, str], ...]:
+        bits = ((1, "data"), (2, "empty"), (4, "error"), (8, "modem"))
+        enabled = " ".join(name for bit, name in bits if self.ier & bit)
+        return (
+            ("interrupts on", enabled or "nothing"),
+            ("to receive", f"{len(self.input) - self.taken:,} bytes"),
+            ("speed", f"{115_200 // self.divisor:,} baud" if self.divisor else "divisor 0"),
+            ("line control", f"{self.lcr:02x}"),
+            ("modem control", f"{self.mcr:02x}" + (", loopback" if self.mcr & 0x10 else "")),
+        )
 
     def read(self, port: int, size: int) -> int:
         match port & 7:

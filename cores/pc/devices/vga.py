@@ -50,6 +50,12 @@ class Vga:
         rows = (shown[at : at + COLUMNS].rstrip(" ") for at in range(0, len(shown), COLUMNS))
         return "\n".join(rows).rstrip("\n")
 
+    def facts(self) -> tuple[tuple[str, str], ...]:
+        """Its state in words, as ``Device.facts``."""
+        text = self.text()
+        words = "never written" if text is None else f"{text.count(chr(10)) + 1} lines"
+        return (("screen", words),)
+
     def save(self) -> tuple[bytes, bool]:
         return self.cells, self.written
 

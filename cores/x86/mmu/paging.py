@@ -344,12 +344,6 @@ class Mmu:
             self.memory.write(gpa, data[done : done + size])
             done += size
 
-    def read_u16(self, gva: int, *, user: bool | None = None, implicit: bool = False) -> int:
-        return int.from_bytes(self.read(gva, 2, user=user, implicit=implicit), "little")
-
-    def read_u32(self, gva: int, *, user: bool | None = None, implicit: bool = False) -> int:
-        return int.from_bytes(self.read(gva, 4, user=user, implicit=implicit), "little")
-
     def read_u64(self, gva: int, *, user: bool | None = None, implicit: bool = False) -> int:
         return int.from_bytes(self.read(gva, 8, user=user, implicit=implicit), "little")
 

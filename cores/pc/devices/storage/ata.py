@@ -8,7 +8,9 @@ Without a disk nobody drives the bus: every register reads all ones.
 
 from __future__ import annotations
 
-from cores.pc.devices.base import BYTE, Device, IrqLine
+from typing import Self
+
+from cores.pc.devices.base import BYTE, Device, IrqLine, Slot
 from cores.pc.devices.storage.ata_identity import GEOMETRY, MOST_MULTIPLE, identity
 from cores.pc.devices.storage.disk import SECTOR, Disk, DiskError
 
@@ -39,6 +41,7 @@ class Ata(Device):
 
     name = "ATA disk"
     ports = (*range(DATA_PORT, DATA_PORT + 8), CONTROL_PORT)
+    irq = 14
     wiring = frozenset({"_irq", "disk"})
     wide = frozenset({"at", "remaining", "lba"})
 
@@ -56,6 +59,10 @@ class Ata(Device):
         self.interrupt = False
         self._sign()
 
+    @classmethod
+    def plug(cls, slot: Slot) -> Self:
+        return cls(slot.disk, slot.line(cls.irq))
+
     def widths(self, port: int) -> frozenset[int]:
         return frozenset({1, 2, 4}) if port == DATA_PORT else BYTE
 
@@ -67,6 +74,21 @@ class Ata(Device):
         steady = steady and 0 <= self.lba <= 1 << 28
         registers = len(self.registers) == 8 and all(0 <= value < 256 for value in self.registers)
         return moves and steady and registers and all(self.geometry) and super().is_lawful()
+
+    def facts(self, now: int) -> tuple[tuple[str, str], ...]:
+        if self.disk is None:
+            return (("state", "no disk"),)
+        return (
+            ("size", f"{self.disk.sectors:,} sectors"),
+            ("status", f"{self.status:02x}"),
+            ("sector", f"{self.lba:,}"),
+            ("moving", f"{self.remaining:,} sectors to go, byte {self.at} of {len(self.buffer)}"),
+            ("interrupt", "raised" if self.interrupt else "low"),
+        )
+
+    def notes(self) -> list[str]:
+        asked = "the guest asked for a disk, and there is none: give it one with --disk"
+        return [asked] if self.asked_in_vain else []
 
     # Registers.
 

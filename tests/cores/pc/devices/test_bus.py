@@ -75,6 +75,11 @@ def test_power_off(board: Board) -> None:
     assert (board.stop.stop, board.stop.status) == (Stop.POWEROFF, None)
 
 
+def owner(board: Board, port: int) -> str:
+    device = board.bus.owner(port)
+    return "nobody" if device is None else device.name
+
+
 def test_names(board: Board) -> None:
     """The log can name the device of every port of the platform, and says nobody elsewhere."""
     names = {
@@ -82,7 +87,7 @@ def test_names(board: Board) -> None:
         0x3F6: "ATA disk", 0x3FF: "UART", 0x5E4: "paravirtual", 0xE9: "console", 0xF4: "exit port",
         0x604: "power", 0x61: "nobody",
     }  # fmt: skip
-    assert {port: board.name_of(port) for port in names} == names
+    assert {port: owner(board, port) for port in names} == names
     assert board.describe(0xE9, 1, 0x48, True) == "console 'H'"
     assert board.describe(0x3F8, 1, 0x0A, True) == "UART 0x0a"
     assert board.describe(0xF4, 1, 3, True) == "exit with 3"
