@@ -109,8 +109,7 @@ class PtraceExits:
 @contextmanager
 def ptrace_exits() -> Iterator[PtraceExits]:
     """Raises UnavailableError where ptrace is refused."""
-    from cores.engines.ptrace import linux as sys_linux
-    from cores.engines.ptrace import stub
+    from cores.engines.ptrace import linux, stub
     from cores.engines.ptrace.process import SYSCALL_NONE, USER_CS, USER_SS, VcpuProcess
     from cores.pc.ram import PAGE, Ram
 
@@ -120,11 +119,11 @@ def ptrace_exits() -> Iterator[PtraceExits]:
     try:
         process = VcpuProcess(ram.fd, twin.fd)
         rights, how = (
-            sys_linux.PROT_READ | sys_linux.PROT_EXEC,
-            sys_linux.MAP_SHARED | sys_linux.MAP_FIXED,
+            linux.PROT_READ | linux.PROT_EXEC,
+            linux.MAP_SHARED | linux.MAP_FIXED,
         )
-        process.syscall(sys_linux.SYS_MMAP, CODE_AT, PAGE, rights, how, stub.RAM_FD, 0)
-        sys_linux.USER_REGS.pack_into(
+        process.syscall(linux.SYS_MMAP, CODE_AT, PAGE, rights, how, stub.RAM_FD, 0)
+        linux.USER_REGS.pack_into(
             process.tracee.registers, 0,
             *[0] * 15, SYSCALL_NONE, CODE_AT, USER_CS, 0x202, 0, USER_SS, *[0] * 6,
         )  # fmt: skip

@@ -10,7 +10,7 @@ from dataclasses import asdict
 from app.bench import catalogue, table
 from app.bench.figures import Figure, Result, machine
 from app.main import OK
-from app.text import reports_json as structured
+from app.text import reports_json
 from cores.errors import InputError
 
 
@@ -31,7 +31,7 @@ def run(arguments: argparse.Namespace) -> int:
     if sys.stderr.isatty():
         print("\r\033[K", end="", file=sys.stderr, flush=True)
     if arguments.json:
-        answer = {"schema": structured.SCHEMA, "machine": machine()}
+        answer = {"schema": reports_json.SCHEMA, "machine": machine()}
         print(json.dumps(answer | {"figures": [_structured(r) for r in results]}, indent=2))
     else:
         print((table.markdown if arguments.markdown else table.text)(machine(), results))

@@ -7,8 +7,7 @@ import json
 
 from app.main import DIVERGED, OK, UNAVAILABLE, complain
 from app.programs import load
-from app.text import reports as plain
-from app.text import reports_json as structured
+from app.text import reports, reports_json
 from cores.lockstep.session import compare
 from cores.machine.report import CompareReport
 
@@ -28,9 +27,9 @@ def run(arguments: argparse.Namespace) -> int:
     options = options_from(arguments.parser, arguments, arguments.cores)
     report = compare(load(arguments.program, options.ram), options)
     if arguments.json:
-        print(json.dumps(structured.compare_report(report), indent=2))
+        print(json.dumps(reports_json.compare_report(report), indent=2))
     else:
-        print(plain.compare_report(report))
+        print(reports.compare_report(report))
     for reason in report.unmet:
         complain(f"ringscope compare: {reason}")
     return exit_code(report)

@@ -9,8 +9,7 @@ import sys
 from importlib.util import find_spec
 
 from app.main import OK, VERSION
-from app.text import reports as plain
-from app.text import reports_json as structured
+from app.text import reports, reports_json
 from cores.engines import registry
 
 
@@ -28,11 +27,11 @@ def run(arguments: argparse.Namespace) -> int:
         "trap": registry.resolve("trap"),
     }
     if arguments.json:
-        answer = {"schema": structured.SCHEMA, "host": host}
-        print(json.dumps(answer | {"cores": [structured.availability(c) for c in cores]}, indent=2))
+        answer = {"schema": reports_json.SCHEMA, "host": host}
+        print(json.dumps(answer | {"cores": [reports_json.availability(c) for c in cores]}, indent=2))
         return OK
     print(f"Ringscope {VERSION}, Python {host['python']}, {host['system']} on {host['machine']}\n")
-    print(plain.availabilities(cores))
+    print(reports.availabilities(cores))
     print(f"\n`trap` means {host['trap']} here.")
     if find_spec("keystone") is None:
         print("Keystone has no package for this machine: of assembly, only the guests that come with")

@@ -5,9 +5,8 @@ from __future__ import annotations
 import argparse
 import json
 
-import app.text.reports as plain
-import app.text.reports_json as structured
 from app.main import OK
+from app.text import reports, reports_json
 from cores.errors import InputError
 from cores.x86.isa import sensitive
 
@@ -26,19 +25,19 @@ def run(arguments: argparse.Namespace) -> int:
     if entry is None:
         why = "it means the same at every ring, and runs directly"
         ordinary = {"name": name, "sensitivity": None, "privileged": False, "why": why}
-        answer = json.dumps({"schema": structured.SCHEMA} | ordinary, indent=2)
+        answer = json.dumps({"schema": reports_json.SCHEMA} | ordinary, indent=2)
         print(answer if arguments.json else f"{name} is not sensitive: {why}.")
     elif arguments.json:
-        print(json.dumps({"schema": structured.SCHEMA} | structured.entry(entry), indent=2))
+        print(json.dumps({"schema": reports_json.SCHEMA} | reports_json.entry(entry), indent=2))
     else:
-        print(plain.entry(entry))
+        print(reports.entry(entry))
     return OK
 
 
 def _demand_an_instruction(name: str) -> None:
     """Raises InputError for what is no instruction, or no form of the one that it begins with: nothing
     is said of words that only resemble one."""
-    from cores.programs.assembler import keystone as assembler
+    from cores.programs.assembler import keystone
     from cores.programs.assembler.parser import excerpt
 
     words = name.lower().split()
@@ -48,8 +47,8 @@ def _demand_an_instruction(name: str) -> None:
             raise InputError(f"{prefix!r} is a prefix, no instruction: name one with it")
     if not words:
         raise InputError("no instruction is named")
-    if not assembler.is_mnemonic(words[0]):
-        near = sensitive.suggestions(words[0], assembler.mnemonics())
+    if not keystone.is_mnemonic(words[0]):
+        near = sensitive.suggestions(words[0], keystone.mnemonics())
         hint = f"; did you mean {' or '.join(near)}?" if near else ""
         raise InputError(f"no instruction is called {excerpt(name)!r}{hint}")
     if len(words) > 1 and (reason := _unreadable(" ".join(words))) is not None:
@@ -59,15 +58,15 @@ def _demand_an_instruction(name: str) -> None:
 def _unreadable(statement: str) -> str | None:
     """The assembler's reason against a statement; None where it reads it, or there is none here. The
     name of a label, as in "jmp there", may stand for any address."""
-    from cores.programs.assembler import keystone as assembler
+    from cores.programs.assembler import keystone
     from cores.programs.assembler.parser import excerpt
 
     if ";" in statement:
         return f"more than one statement: {excerpt(statement)}"
-    if not assembler.installed():
+    if not keystone.installed():
         return None
     try:
-        assembler.assemble(f"{statement}\n", "-", 0x100000)
+        keystone.assemble(f"{statement}\n", "-", 0x100000)
     except InputError as error:
         return None if error.reason.startswith("unknown symbol") else error.reason
     return None

@@ -14,7 +14,7 @@ from typing import TextIO
 from app import terminal
 from app.main import INTERRUPTED, OK
 from app.recording.asciicast import KIND, Recording
-from app.teacher import second_terminal as following
+from app.teacher import second_terminal
 from app.text import lesson as lesson_text
 from app.text.lesson_player import PlainPlay
 from app.text.reports import clean
@@ -61,9 +61,9 @@ def run(arguments: argparse.Namespace) -> int:
         raise InputError("the recording would overwrite the lesson", arguments.record)
     with _recording(arguments.record, arguments.overwrite) as file:
         if in_interface and os.name == "posix":
-            from app.recording import record_tui as screen_cast
+            from app.recording import record_tui
 
-            return screen_cast.record(lesson, file, _words(lesson, arguments))
+            return record_tui.record(lesson, file, _words(lesson, arguments))
         try:
             return _as_text(lesson, arguments, Recording(file, lesson.title, arguments.speed or 1.0))
         except KeyboardInterrupt:  # what has been played is kept
@@ -130,7 +130,7 @@ def _notes(lesson: Lesson) -> int:
         return OK
     print(f"Notes for {lesson.title}. Waiting for `ringscope play` on another terminal ...", flush=True)
     last = -1
-    for place in following.follow():
+    for place in second_terminal.follow():
         if os.path.realpath(place.path) != os.path.realpath(lesson.path):
             continue
         begun = [(n, i) for n, (i, _) in enumerate(lesson.headings, 1) if i < place.position]

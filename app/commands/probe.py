@@ -5,10 +5,9 @@ from __future__ import annotations
 import argparse
 import json
 
-import app.text.reports as plain
-import app.text.reports_json as structured
 from app.main import OK
-from cores.engines import ring3_survey as ring3
+from app.text import reports, reports_json
+from cores.engines import ring3_survey
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -16,10 +15,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    findings = ring3.probe()
+    findings = ring3_survey.probe()
     if arguments.json:
-        lines = [structured.finding(finding) for finding in findings]
-        print(json.dumps({"schema": structured.SCHEMA, "instructions": lines}, indent=2))
+        lines = [reports_json.finding(finding) for finding in findings]
+        print(json.dumps({"schema": reports_json.SCHEMA, "instructions": lines}, indent=2))
     else:
-        print(plain.findings(findings))
+        print(reports.findings(findings))
     return OK

@@ -7,8 +7,7 @@ import json
 
 from app.main import OK, UNAVAILABLE, complain
 from app.programs import load
-from app.text import reports as plain
-from app.text import reports_json as structured
+from app.text import reports, reports_json
 from cores.machine.report import CoreReport
 from cores.pc.stop import Stop
 from cores.runs.trace import trace
@@ -32,16 +31,16 @@ def run(arguments: argparse.Namespace) -> int:
     program = load(arguments.program, options.ram)
     code = OK
     if not arguments.json:
-        print(plain.trace_heading())
+        print(reports.trace_heading())
     for line in trace(program, arguments.core, options, arguments.steps):
         if isinstance(line, CoreReport):
             if line.stop is Stop.ERROR:
                 complain(f"ringscope trace: {line.core}: {line.reason}")
                 code = UNAVAILABLE
             if not arguments.json:
-                print(plain.trace_ending(line))
+                print(reports.trace_ending(line))
         elif arguments.json:
-            print(json.dumps(structured.trace_line(line)))
+            print(json.dumps(reports_json.trace_line(line)))
         else:
-            print(plain.trace_line(line))
+            print(reports.trace_line(line))
     return code

@@ -23,7 +23,7 @@ from typing import TextIO
 
 from app.main import again
 from app.recording.asciicast import Cast
-from app.teacher import second_terminal as following
+from app.teacher import second_terminal
 from lessons.format.script import Lesson
 
 POLL = 0.05
@@ -115,7 +115,7 @@ def _steps(lesson: Lesson, directory: Path, begin: Callable[[str], None]) -> Cal
     coming = list(lesson.headings)
 
     def look() -> None:
-        place = following.place(directory)
+        place = second_terminal.place(directory)
         while place is not None and coming and coming[0][0] < place.position:
             begin(coming.pop(0)[1].title)
 

@@ -3,7 +3,7 @@ that it is."""
 
 from __future__ import annotations
 
-from app.teacher import second_terminal as following
+from app.teacher import second_terminal
 from lessons import progress
 from lessons.format.script import Lesson
 from lessons.play.events import Ended, Event, Verdict
@@ -35,11 +35,11 @@ class Reading:
 
     def at(self, player: Player) -> None:
         """The reader is waited for here."""
-        following.tell(self.lesson.path, player.position)
+        second_terminal.tell(self.lesson.path, player.position)
         if self._remembers:
             progress.save(self.lesson.name, self.record)
 
     def __exit__(self, *_: object) -> None:
-        following.end()
+        second_terminal.end()
         if self._remembers:
             progress.save(self.lesson.name, self.record)

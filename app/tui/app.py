@@ -25,7 +25,7 @@ from textual.screen import Screen
 from app.session_thread import Opener, Worker, words
 from app.tui import settings, signals
 from app.tui.guest_list import disk_of, shipped
-from app.tui.rows import screenshot_svg as picture
+from app.tui.rows import screenshot_svg
 from app.tui.rows.glyphs import for_this_terminal
 from app.tui.rows.theme import DEFAULT_THEME, themes
 from cores.atomic_file import replacing
@@ -216,7 +216,7 @@ class RingscopeApp(App[int]):
         names = ((Path(f"{name}.svg"), Path(f"{name}.txt")) for name in numbered)
         path, words = next(pair for pair in names if not any(map(os.path.lexists, pair)))
         try:
-            for file, text in ((path, picture.svg(self)), (words, picture.text(self))):
+            for file, text in ((path, screenshot_svg.svg(self)), (words, screenshot_svg.text(self))):
                 with replacing(file) as draft:
                     draft.write(text.encode())
         except OSError as error:

@@ -26,7 +26,7 @@ from cores.errors import InputError
 from cores.lockstep.session import DEFAULT_CORES
 from cores.pc.platform import DEFAULT_RAM, LARGEST_RAM, MIB, SMALLEST_RAM
 from cores.programs.shipped import ASSETS, guests
-from lessons.format import source_quotes as source
+from lessons.format import source_quotes
 from lessons.format.expressions import CORE_NAMES, LARGEST, REASONS, ExpressionError, parse
 from lessons.format.script import (
     FOCUSES,
@@ -383,8 +383,8 @@ def _quote(table: Table, setup: Setup) -> Quote:
     if bool(tag) == bool(name):
         raise table.error("file", 'quote either an object = "Class.function" or a tag = "name"')
     try:
-        code = source.tagged(file, tag) if tag else source.definition(file, name)
-    except source.NotThere as error:
+        code = source_quotes.tagged(file, tag) if tag else source_quotes.definition(file, name)
+    except source_quotes.NotThere as error:
         raise table.error("tag" if tag else "object", str(error)) from None
     return Quote(table.line, f"{file}: {tag or name}", code)
 

@@ -32,8 +32,7 @@ from lessons.format.script import (
     Show,
     Text,
 )
-from lessons.play import memory_text as pages
-from lessons.play import questions
+from lessons.play import memory_text, questions
 from lessons.play.events import (
     Asked,
     Begun,
@@ -168,7 +167,7 @@ class Player:
         lines = {}
         if item.address is not None:
             address = self.stage.address(str(self._number(item.address)))
-            tell = pages.walk if item.view == "pages" else pages.dump
+            tell = memory_text.walk if item.view == "pages" else memory_text.dump
             for core in [item.core] if item.core else self._cores():
                 lines[core] = tell(self.stage.machine(core), address)
         return Shown(item.view, item.core, self.now, lines)

@@ -16,7 +16,7 @@ import pytest
 
 from app.main import COMMANDS, VERSION, again, main
 from cores.engines import registry
-from cores.programs.assembler import keystone as assembler
+from cores.programs.assembler import keystone
 
 ROOT = Path(__file__).resolve().parents[2]
 HELLO = str(ROOT / "assets/guests/hello.s")
@@ -140,7 +140,7 @@ def test_explain(capsys: pytest.CaptureFixture[str]) -> None:
     assert "in, out: sensitive" in capsys.readouterr().out
 
 
-@pytest.mark.skipif(not assembler.installed(), reason="Keystone tells whether operands fit")
+@pytest.mark.skipif(not keystone.installed(), reason="Keystone tells whether operands fit")
 @pytest.mark.parametrize(
     ("words", "reason"),
     [
@@ -245,7 +245,7 @@ def test_bad_usage_is_one_line(
 
 def test_bad_source_names_the_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A mistake in assembly is reported with file and line."""
-    if not assembler.installed():
+    if not keystone.installed():
         pytest.skip("Keystone has no package for this machine")
     path = tmp_path / "hello.s"
     path.write_text("nop\nmov rax, cr9\n")

@@ -7,8 +7,7 @@ from dataclasses import replace
 import pytest
 
 from app.commands.compare import exit_code
-from app.text import reports as plain
-from app.text import reports_json as structured
+from app.text import reports, reports_json
 from cores.engines.base import RingZero
 from cores.engines.registry import Availability
 from cores.machine.report import CompareReport, CoreReport, Divergence, ExitLine, StepLine
@@ -36,7 +35,7 @@ DIVERGENCE = Divergence(
 
 def test_the_table() -> None:
     """One column for each core that ran; the others are listed with their reason."""
-    text = plain.compare_report(REPORT)
+    text = reports.compare_report(REPORT)
     assert all(len(line) <= 80 for line in text.splitlines())
     assert "kvm cannot run here: /dev/kvm does not exist" in text
     rows = {line[:18].strip(): line[18:].split() for line in text.splitlines()}
@@ -50,13 +49,13 @@ def test_what_text_alone_says() -> None:
     """What the VMM completed without an exit, and what a core is worth on this host, are in the text;
     JSON keeps the keys that it has."""
     kvm = replace(TRAP, core="kvm", emulated=30, caveat="here it is slow")
-    text = plain.compare_report(replace(REPORT, cores=(RAN, kvm)))
+    text = reports.compare_report(replace(REPORT, cores=(RAN, kvm)))
     rows = {line[:18].strip(): line[18:].split() for line in text.splitlines()}
     assert rows["emulated, no exit"] == ["0", "30"]
     assert rows["ran directly"] == ["none", "96.6", "%"]
     assert "kvm: here it is slow" in text
-    assert set(structured.core_report(kvm)) == set(structured.core_report(TRAP))
-    assert not {"emulated", "caveat"} & set(structured.core_report(kvm))
+    assert set(reports_json.core_report(kvm)) == set(reports_json.core_report(TRAP))
+    assert not {"emulated", "caveat"} & set(reports_json.core_report(kvm))
 
 
 @pytest.mark.parametrize(
@@ -70,7 +69,7 @@ def test_what_text_alone_says() -> None:
 def test_who_executes_on_kvm_is_said_of_this_host(ring_zero: RingZero, words: str, share: str) -> None:
     """Guest mode and a share run directly are claimed only where the CPU executes ring 0."""
     kvm = replace(TRAP, core="kvm", engine="KVM", ring_zero=ring_zero)
-    text = plain.compare_report(replace(REPORT, cores=(RAN, kvm)))
+    text = reports.compare_report(replace(REPORT, cores=(RAN, kvm)))
     rows = {line[:18].strip(): line for line in text.splitlines()}
     assert rows["executed by"].endswith(f" {words}")
     assert rows["shadow"].split() == ["shadow", "0", "not", "counted"]
@@ -83,24 +82,24 @@ def test_four_columns_fit() -> None:
         replace(TRAP, core=name, instructions=10**9)
         for name in ("interpreter", "trap:native", "trap:portable", "kvm")
     )
-    text = plain.compare_report(replace(REPORT, cores=cores))
+    text = reports.compare_report(replace(REPORT, cores=cores))
     assert all(len(line) <= 80 for line in text.splitlines())
     assert "1,000,000,000" in text
 
 
 def test_what_was_led_is_no_step() -> None:
     """The verdict says how much was compared step by step, and how much only where the machines met."""
-    words = " ".join(plain.compare_report(replace(REPORT, stretches=3, led=900)).split())
+    words = " ".join(reports.compare_report(replace(REPORT, stretches=3, led=900)).split())
     assert "at each of 100 steps, after 3 stretches at full speed (900 instructions), and" in words
 
 
 def test_a_divergence_in_words_and_json() -> None:
     """The instruction, where it stands, what differs and each core's value."""
     report = replace(REPORT, equivalent=False, divergence=DIVERGENCE)
-    text = plain.compare_report(report)
+    text = reports.compare_report(report)
     assert "instruction 42, `pushfq` at 0x100123" in " ".join(text.split())
     assert "0x202" in text
-    as_json = structured.compare_report(report)["divergence"]
+    as_json = reports_json.compare_report(report)["divergence"]
     assert as_json == {
         "instruction": 41, "rip": "0x100123", "asm": "pushfq", "differs": ["rflags", "console"],
         "values": {
@@ -114,7 +113,7 @@ def test_stop_and_exit_status_are_no_hex() -> None:
     """An exit status is a number, a stop a word."""
     values = {"a": {"exit_status": 5, "stop": Stop.EXIT}, "b": {"exit_status": None, "stop": "budget"}}
     divergence = Divergence(0, 0, None, ("exit_status", "stop"), values)
-    report = structured.compare_report(replace(REPORT, equivalent=False, divergence=divergence))
+    report = reports_json.compare_report(replace(REPORT, equivalent=False, divergence=divergence))
     assert report["divergence"]["values"] == {
         "a": {"exit_status": 5, "stop": "exit"},
         "b": {"exit_status": None, "stop": "budget"},
@@ -123,7 +122,7 @@ def test_stop_and_exit_status_are_no_hex() -> None:
 
 def test_an_absent_core_in_json() -> None:
     """What cannot run has a reason, and null, 0 or nothing elsewhere."""
-    fields = structured.core_report(ABSENT)
+    fields = reports_json.core_report(ABSENT)
     assert (fields["available"], fields["reason"]) == (False, "/dev/kvm does not exist")
     nulls = ("stop", "exit_status", "instructions", "screen", "registers", "memory_sha256")
     assert all(fields[name] is None for name in nulls)
@@ -142,7 +141,7 @@ def test_exit_codes() -> None:
 def test_a_guest_cannot_drive_the_terminal() -> None:
     """Control characters of a guest's console are shown, not sent."""
     report = replace(REPORT, cores=(replace(RAN, console="\x1b[2Jx\ny\x9b"),), equivalent=None)
-    text = plain.compare_report(report)
+    text = reports.compare_report(report)
     assert "\x1b" not in text
     assert "\x9b" not in text
     assert "\\x1b[2Jx\n  y\\x9b" in text
@@ -151,16 +150,16 @@ def test_a_guest_cannot_drive_the_terminal() -> None:
 def test_different_consoles_are_all_shown() -> None:
     """Consoles are printed once where they are equal, else one for each core."""
     report = replace(REPORT, cores=(RAN, replace(TRAP, console="ho\n")))
-    assert "console of trap:native:\n  ho" in plain.compare_report(report)
-    assert plain.compare_report(REPORT).count("\nconsole:\n") == 1
+    assert "console of trap:native:\n  ho" in reports.compare_report(report)
+    assert reports.compare_report(REPORT).count("\nconsole:\n") == 1
 
 
 def test_free_running_counts_nothing() -> None:
     """Where the CPU ran on its own, the count is said to be missing, not zero."""
     report = replace(REPORT, mode="free", cores=(RAN, replace(TRAP, instructions=None)))
-    text = plain.compare_report(report)
+    text = reports.compare_report(report)
     assert "not counted" in text
-    assert structured.compare_report(report)["cores"][1]["instructions"] is None
+    assert reports_json.compare_report(report)["cores"][1]["instructions"] is None
 
 
 def test_trace_lines() -> None:
@@ -168,14 +167,14 @@ def test_trace_lines() -> None:
     exit = ExitLine(
         5, 0x100000, b"\xe6\xe9", "out 0xe9, al", "io", "console '\x1b'", "emulated", 0, 21000, 9000
     )
-    assert "\x1b" not in plain.trace_line(exit)
-    assert structured.trace_line(exit)["bytes"] == "e6e9"
+    assert "\x1b" not in reports.trace_line(exit)
+    assert reports_json.trace_line(exit)["bytes"] == "e6e9"
     step = StepLine(5, 0x100000, b"\x90", "nop", {"rip": 0x100001, "mem:0x5000": b"\1\2"})
-    assert structured.trace_line(step)["changed"] == {"rip": "0x100001", "mem:0x5000": "0102"}
-    assert "mem:0x5000=0102" in plain.trace_line(step)
+    assert reports_json.trace_line(step)["changed"] == {"rip": "0x100001", "mem:0x5000": "0102"}
+    assert "mem:0x5000=0102" in reports.trace_line(step)
 
 
 def test_abilities() -> None:
     """`doctor` says what a core lacks, and what follows from it."""
     kvm = Availability("kvm", "KVM", True, None, (("int n in ring 0", False, "bridged"),))
-    assert "lacks int n in ring 0: bridged" in plain.availabilities([kvm])
+    assert "lacks int n in ring 0: bridged" in reports.availabilities([kvm])

@@ -1,21 +1,13 @@
-"""The screen as text and as a picture: for the s key, for the README, for tests.
-
-    python -m app.tui.rows.screenshot_svg OUT.svg [PROGRAM] [--size 160x48] [--keys e,e,n]
-        [--theme NAME]
+"""The screen as text and as SVG: for the s key, for tests, and for app/tui/screenshot.py.
 
 Textual can export SVG too, but names a font on the web, which a picture in a README must not need.
-Here every run of text is placed by its column and stretched to its cells, in whatever monospaced
-font the reader has.
+Here every run of text is placed by its column and stretched to its cells, in the reader's own
+monospaced font.
 """
 
 from __future__ import annotations
 
-import argparse
-import asyncio
-import os
-import sys
 from html import escape
-from pathlib import Path
 
 from rich.segment import Segment
 from textual.app import App
@@ -93,41 +85,3 @@ def _look(segment: Segment) -> str:
         + (' text-decoration="underline"' if style.underline else "")
         + (' opacity="0.6"' if style.dim else "")
     )
-
-
-async def _pose(app: App[int], size: tuple[int, int], keys: list[str]) -> str:
-    """Run the app without a terminal, press the keys, and take the picture."""
-    async with app.run_test(size=size) as pilot:
-        await pilot.pause(1.0)
-        for key in keys:
-            await pilot.press(key)
-            await pilot.pause(0.2)
-        await pilot.pause(0.5)
-        return svg(app)
-
-
-def main(arguments: list[str] | None = None) -> int:
-    from app.tui.app import interface
-    from cores.lockstep.session import Options
-
-    parser = argparse.ArgumentParser(
-        prog="python -m app.tui.rows.screenshot_svg", description="Picture the screen."
-    )
-    parser.add_argument("out", type=Path)
-    parser.add_argument("program", nargs="?")
-    parser.add_argument("--size", default="160x48")
-    parser.add_argument("--keys", default="")
-    parser.add_argument("--theme")
-    chosen = parser.parse_args(arguments)
-    os.environ["RINGSCOPE_CONFIG"] = os.devnull  # the picture is not to show anybody's settings
-    columns, _, rows = chosen.size.partition("x")
-    app = interface(chosen.program, Options())
-    if chosen.theme:
-        app.theme = chosen.theme
-    keys = [key for key in chosen.keys.split(",") if key]
-    chosen.out.write_text(asyncio.run(_pose(app, (int(columns), int(rows)), keys)), encoding="utf-8")
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -11,8 +11,7 @@ from textual.screen import Screen
 
 from app.session_thread import AnySession, Worker, words
 from app.tui.rows.glyphs import UNICODE, Glyphs
-from cores.debugging import breakpoints
-from cores.debugging import edits as poke
+from cores.debugging import breakpoints, edits
 from cores.errors import InputError
 from cores.machine.report import SessionSnapshot
 
@@ -245,7 +244,7 @@ class SessionScreen(Screen[None]):
             what, _, core = text.partition("@")
             names = [m.core for m in s.machines if not core or m.core.startswith(core.strip())]
             try:
-                change = poke.parse(what, s.symbols)
+                change = edits.parse(what, s.symbols)
                 if not names:
                     raise InputError(f"no machine here is called {core.strip()!r}")
             except InputError as error:
@@ -277,13 +276,13 @@ class SessionScreen(Screen[None]):
 
 def _saved(session: AnySession, path: str) -> str:
     """Why it cannot be saved, "" when it has been. A refusal is no failure of the session's."""
-    from cores.debugging import saved_session as saved
+    from cores.debugging import saved_session
     from cores.debugging.live_session import LiveSession
 
     if not isinstance(session, LiveSession):
         return "only sessions of x86 machines can be saved"
     try:
-        saved.save(session, path)
+        saved_session.save(session, path)
     except InputError as error:
         return words(error)
     return ""

@@ -16,7 +16,7 @@ from textual.pilot import Pilot
 
 from app.text import narration
 from app.tui.app import RingscopeApp
-from app.tui.rows import screenshot_svg as picture
+from app.tui.rows import screenshot_svg
 from app.tui.screens.home import Ability
 from app.tui.screens.machines import MachinesScreen
 
@@ -47,7 +47,7 @@ class Stage:
         return screen
 
     def text(self) -> str:
-        return picture.text(self.app)
+        return screenshot_svg.text(self.app)
 
     async def until(self, condition: Callable[[], bool], what: str) -> None:
         """Wait for what another thread brings about."""

@@ -9,7 +9,7 @@ import pytest
 from stage import stage
 
 from app.tui.app import interface
-from app.tui.rows import screenshot_svg as picture
+from app.tui.rows import screenshot_svg
 from app.tui.screens.home import HomeScreen
 from app.tui.screens.machines import MachinesScreen
 from cores.lockstep.session import Options
@@ -76,7 +76,7 @@ async def test_the_cursor_goes_beyond_the_snapshot(name: str) -> None:
                 if condition():
                     return
                 await pilot.pause(0.01)
-            raise AssertionError(picture.text(app))
+            raise AssertionError(screenshot_svg.text(app))
 
         await until(lambda: app.worker is not None and app.worker.snapshot is not None)
         screen, worker = app.screen, app.worker
@@ -93,7 +93,7 @@ async def test_the_cursor_goes_beyond_the_snapshot(name: str) -> None:
             passed.append(screen.cursor)
         assert len(set(passed)) > len(known)
         assert screen.cursor not in known
-        assert f"›{screen.cursor:6x}" in picture.text(app)
+        assert f"›{screen.cursor:6x}" in screenshot_svg.text(app)
         end = screen.cursor
         for address in reversed(list(dict.fromkeys(passed))[:-1]):
             await pilot.press("up")
@@ -110,9 +110,9 @@ async def test_data_of_the_source_is_no_code() -> None:
     app = interface(str(ASSETS / "guests" / "hello.s"), options)
     async with app.run_test(size=(160, 60)) as pilot:
         for _ in range(400):
-            if "hlt" in picture.text(app):
+            if "hlt" in screenshot_svg.text(app):
                 break
             await pilot.pause(0.01)
-        line = next(line for line in picture.text(app).splitlines() if "10001a" in line)
+        line = next(line for line in screenshot_svg.text(app).splitlines() if "10001a" in line)
         assert '.asciz  "Hello from ring 0' in line
         assert "⇄" not in line

@@ -9,10 +9,10 @@ from stage import stage
 
 from app.tui import settings
 from app.tui.screens.editor import TEMPLATES, EditorScreen
-from cores.programs.assembler import keystone as assembler
+from cores.programs.assembler import keystone
 from cores.programs.loader import assemble_program
 
-needs_assembler = pytest.mark.skipif(not assembler.installed(), reason="Keystone has no wheel here")
+needs_assembler = pytest.mark.skipif(not keystone.installed(), reason="Keystone has no wheel here")
 
 
 @needs_assembler

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from app.tui.app import interface
-from app.tui.rows import screenshot_svg as picture
+from app.tui.rows import screenshot_svg
 from cores.lockstep.session import Options
 
 GENESIS = Path(__file__).resolve().parents[3] / "assets" / "guests" / "genesis.m68k"
@@ -23,14 +23,14 @@ async def test_a_68000_program_opens_with_its_own_registers(size: tuple[int, int
 
         async def until(words: str) -> None:
             for _ in range(400):
-                if words in picture.text(app):
+                if words in screenshot_svg.text(app):
                     return
                 await pilot.pause(0.01)
-            raise AssertionError(f"{words!r} is not on the screen:\n{picture.text(app)}")
+            raise AssertionError(f"{words!r} is not on the screen:\n{screenshot_svg.text(app)}")
 
         await until("lea.l $105c(pc), a0")
         for register in ("d0 ", "a7 ", "supervisor, simulated"):
-            assert register in picture.text(app)
+            assert register in screenshot_svg.text(app)
         await pilot.press("n", "n")
         await until(" 2 instr")
         await until("00000049")
@@ -42,5 +42,5 @@ async def test_a_68000_program_opens_with_its_own_registers(size: tuple[int, int
             await pilot.press("escape")
         await pilot.press("w", "w", "up", "enter", "E", "d", "space")
         await until("powered off")
-        assert "954" in picture.text(app)
+        assert "954" in screenshot_svg.text(app)
     assert app.return_value is None

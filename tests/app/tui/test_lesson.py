@@ -10,7 +10,7 @@ import pytest
 from textual.pilot import Pilot
 
 from app.tui.app import RingscopeApp, interface
-from app.tui.rows import screenshot_svg as picture
+from app.tui.rows import screenshot_svg
 from app.tui.screens.lesson import LessonScreen
 from app.tui.widgets.lesson import event_rows
 from cores.lockstep.session import Options
@@ -41,19 +41,19 @@ class Reader:
                 await self.pilot.pause()
                 return
             await self.pilot.pause(0.01)
-        raise AssertionError(picture.text(self.app))
+        raise AssertionError(screenshot_svg.text(self.app))
 
     async def sees(self, words: str) -> None:
-        await self.until(lambda: words in " ".join(picture.text(self.app).split()))
+        await self.until(lambda: words in " ".join(screenshot_svg.text(self.app).split()))
 
     async def goes_on_to(self, words: str) -> None:
         """Reads on until that is in sight."""
         for _ in range(40):
             await self.until(lambda: self.app.worker is not None and self.app.worker.idle)
-            if words in " ".join(picture.text(self.app).split()):
+            if words in " ".join(screenshot_svg.text(self.app).split()):
                 return
             await self.press("enter")
-        raise AssertionError(picture.text(self.app))
+        raise AssertionError(screenshot_svg.text(self.app))
 
     async def press(self, *keys: str) -> None:
         for key in keys:

@@ -10,7 +10,7 @@ import pytest
 from textual.pilot import Pilot
 
 from app.tui.app import RingscopeApp, interface
-from app.tui.rows import screenshot_svg as picture
+from app.tui.rows import screenshot_svg
 from app.tui.screens.ask import Ask
 from cores.lockstep.session import Options
 
@@ -26,10 +26,10 @@ class Desk:
 
     async def see(self, words: str) -> None:
         for _ in range(1000):
-            if words in picture.text(self.app):
+            if words in screenshot_svg.text(self.app):
                 return
             await self.pilot.pause(0.01)
-        raise AssertionError(f"{words!r} is not on the screen:\n{picture.text(self.app)}")
+        raise AssertionError(f"{words!r} is not on the screen:\n{screenshot_svg.text(self.app)}")
 
     async def answer(self, key: str, text: str) -> None:
         """Press a key, and answer what it asks."""
@@ -59,7 +59,7 @@ async def test_a_session_is_gone_on_with_from_the_first_page(tmp_path: Path) -> 
         await d.see("100000")
         await d.pilot.press("e", "e")
         await d.see("2 exits")
-        before = picture.text(d.app)
+        before = screenshot_svg.text(d.app)
         assert " 11 instr" in before
         await d.answer("S", str(path))
         await d.see("Saved ")
@@ -69,7 +69,7 @@ async def test_a_session_is_gone_on_with_from_the_first_page(tmp_path: Path) -> 
         await d.see(" 11 instr")
         await d.pilot.press("b")
         await d.see("the past that can be gone back to begins at instruction 11")
-        assert " 11 instr" in picture.text(d.app)
+        assert " 11 instr" in screenshot_svg.text(d.app)
         await d.pilot.press("e")
         await d.see("3 exits")
 

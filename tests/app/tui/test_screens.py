@@ -111,6 +111,6 @@ async def test_our_own_failure_is_said() -> None:
             if app.worker is not None and app.worker.failure:
                 break
         await pilot.pause(0.1)
-        from app.tui.rows import screenshot_svg as picture
+        from app.tui.rows import screenshot_svg
 
-        assert "RuntimeError: no luck" in picture.text(app)
+        assert "RuntimeError: no luck" in screenshot_svg.text(app)

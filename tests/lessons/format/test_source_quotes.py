@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from lessons.format import source_quotes as source
+from lessons.format import source_quotes
 
 CODE = '''\
 """A file."""
@@ -46,7 +46,7 @@ def own_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "cores").mkdir()
     (tmp_path / "cores" / "loop.py").write_text(CODE)
     (tmp_path / "secret.py").write_text("KEY = 1\n")
-    monkeypatch.setattr(source, "ROOT", tmp_path)
+    monkeypatch.setattr(source_quotes, "ROOT", tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -59,14 +59,14 @@ def own_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 )
 def test_a_tagged_comment_and_what_follows(tag: str, expected: str) -> None:
     """A tag reaches to the next one, to a blank line, or to the end of its block."""
-    assert source.tagged("cores/loop.py", tag) == expected
+    assert source_quotes.tagged("cores/loop.py", tag) == expected
 
 
 def test_a_definition() -> None:
     """A class, a method with its decorator, a constant: whole, without tags and indentation."""
-    assert source.definition("cores/loop.py", "LIMIT") == "LIMIT = 3"
-    assert source.definition("cores/loop.py", "Loop.turns").startswith("@property\ndef turns")
-    whole = source.definition("cores/loop.py", "Loop.go")
+    assert source_quotes.definition("cores/loop.py", "LIMIT") == "LIMIT = 3"
+    assert source_quotes.definition("cores/loop.py", "Loop.turns").startswith("@property\ndef turns")
+    whole = source_quotes.definition("cores/loop.py", "Loop.go")
     assert "# lesson:" not in whole
     assert "# Why this is done first." in whole
     assert whole.endswith("self.five()")
@@ -77,21 +77,21 @@ def test_a_definition() -> None:
 )
 def test_only_our_source_is_quoted(file: str) -> None:
     """No other file can be read by way of a quote."""
-    with pytest.raises(source.NotThere):
-        source.definition(file, "KEY")
+    with pytest.raises(source_quotes.NotThere):
+        source_quotes.definition(file, "KEY")
 
 
 def test_a_source_that_is_being_worked_on(tmp_path: Path) -> None:
     """Python that cannot be parsed is told with its line; a tag in it is found all the same."""
     (tmp_path / "cores" / "half.py").write_text("# lesson: a\nx = 1\nif\n")
-    assert source.tagged("cores/half.py", "a") == "x = 1\nif"
-    with pytest.raises(source.NotThere, match="invalid syntax in line 3"):
-        source.definition("cores/half.py", "x")
+    assert source_quotes.tagged("cores/half.py", "a") == "x = 1\nif"
+    with pytest.raises(source_quotes.NotThere, match="invalid syntax in line 3"):
+        source_quotes.definition("cores/half.py", "x")
 
 
 def test_what_is_not_there() -> None:
     """A definition and a tag that the file lacks are told by name."""
-    with pytest.raises(source.NotThere, match=r"defines no Loop\.stop"):
-        source.definition("cores/loop.py", "Loop.stop")
-    with pytest.raises(source.NotThere, match="no comment '# lesson: third'"):
-        source.tagged("cores/loop.py", "third")
+    with pytest.raises(source_quotes.NotThere, match=r"defines no Loop\.stop"):
+        source_quotes.definition("cores/loop.py", "Loop.stop")
+    with pytest.raises(source_quotes.NotThere, match="no comment '# lesson: third'"):
+        source_quotes.tagged("cores/loop.py", "third")
