@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from app import terminal
 from app.programs import FIRST, load, path_of
 from cores.debugging.saved_session import is_saved
+from cores.errors import InputError
 from lessons.library import find, is_lesson
 
 from . import compare, play
@@ -28,6 +29,9 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.program and is_lesson(arguments.program):
         return play.play(find(arguments.program))
     if not terminal.is_capable():
+        if arguments.program and is_saved(arguments.program):
+            reason = "a saved session: the interface opens it, and there is no terminal for that here"
+            raise InputError(reason, arguments.program)
         arguments.program = arguments.program or FIRST
         return compare.run(arguments)
     options = options_from(arguments.parser, arguments, arguments.cores)

@@ -61,7 +61,9 @@ def shaped(hint: Any, value: Any) -> Any:
         kind = arguments[1] if origin is dict else int
         return origin({shaped(arguments[0], k): shaped(kind, one) for k, one in value.items()})
     if issubclass(hint, Enum):
-        return hint(value)
+        members = [one for one in hint if one.value == value and type(value) in (int, str)]
+        _demand(len(members) == 1, hint)
+        return members[0]
     return hint(*_each(tuple(_field_types(hint).values()), value))
 
 

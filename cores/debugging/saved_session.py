@@ -1,9 +1,8 @@
 """A session in a file: all machines, whole, to be opened again.
 
-The file is a line of magic, then a zlib-compressed pickle. Pickle can run code that whoever wrote the
-file chose; so there is nothing in it but numbers, text, bytes, and tuples and dictionaries of these
-(cores/debugging/plain_values.py), and a file in which any class or function is named is refused as
-damaged.
+The file is a line of magic, then numbers, text, bytes, and tuples and dictionaries of these, compressed
+(cores/debugging/value_file.py); which of them are to be what, only the types of our dataclasses say
+(cores/debugging/plain_values.py).
 
 What is in a file may be anything: ``_checked`` holds it against what a session can be before a machine
 is made. And no file of the user's is written to for it: the guests' disk is read, and what they have
@@ -13,17 +12,16 @@ written, and will write, stays in memory.
 from __future__ import annotations
 
 import contextlib
-import io
-import pickle
-import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from cores.atomic_file import ANOTHER_NAME, Kind, replacing
+from cores.debugging import value_file
 from cores.debugging.live_session import LiveSession
 from cores.debugging.plain_values import plain, shaped
 from cores.engines.registry import CORE_NAMES
 from cores.errors import InputError, RingscopeError
+from cores.input_file import begins_with
 from cores.lockstep.session import Options
 from cores.machine.machine import Machine, MachineState
 from cores.pc.devices.storage.disk import SECTOR
@@ -31,10 +29,9 @@ from cores.pc.platform import INITIAL_FPU, LARGEST_RAM, MIB, SMALLEST_RAM
 from cores.programs.loader import SAVED_SESSION
 from cores.programs.program import Program
 
-MAGIC = SAVED_SESSION
-KIND = Kind("a saved session", lambda head: head.startswith(b"Ringscope session "), ANOTHER_NAME)
-LARGEST = 2 << 30
-"""Bytes that a file may grow to when unpacked: three machines of 512 MiB and what they remember."""
+MAGIC = SAVED_SESSION + b"2\n"
+KIND = Kind("a saved session", lambda head: head.startswith(SAVED_SESSION), ANOTHER_NAME)
+_LONGEST_REASON = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,29 +54,21 @@ class SavedSession:
     machines: tuple[SavedMachine, ...]
 
 
-class _Reader(pickle.Unpickler):
-    def find_class(self, module: str, name: str) -> object:
-        raise pickle.UnpicklingError(f"{module}.{name} has no place in a session")
-
-
 def save(session: LiveSession, path: str) -> None:
     """Write a session to a file; it goes on as before. Raises InputError when that fails, and what
     was in the file before is still there."""
-    content = zlib.compress(pickle.dumps(plain(_collect(session)), protocol=4), 1)
+    values = plain(_collect(session))
     try:
         with replacing(path, KIND) as file:
-            file.write(MAGIC + content)
+            file.write(MAGIC)
+            value_file.write(file, values)
     except OSError as error:
         raise InputError(f"cannot write: {error.strerror}", path) from None
 
 
 def is_saved(path: str) -> bool:
     """Does this file begin as a saved session does?"""
-    try:
-        with open(path, "rb") as file:
-            return file.read(len(MAGIC)) == MAGIC
-    except OSError:
-        return False
+    return begins_with(path, SAVED_SESSION)
 
 
 def reopen(path: str) -> LiveSession:
@@ -108,8 +97,12 @@ def _damage_told(path: str) -> Iterator[None]:
         yield
     except RingscopeError:
         raise
+    except MemoryError as error:
+        raise InputError("this host has not enough memory for the session", path) from error
     except Exception as error:
-        raise InputError(f"a damaged session: {error}", path) from error
+        reason = " ".join(str(error).split()) if isinstance(error, ValueError | OSError) else ""
+        reason = reason[:_LONGEST_REASON] or f"its parts do not fit together ({type(error).__name__})"
+        raise InputError(f"a damaged session: {reason}", path) from error
 
 
 def _put_back(machine: Machine, saved: SavedMachine) -> None:
@@ -130,15 +123,15 @@ def _collect(session: LiveSession) -> SavedSession:
 
 
 def _read(path: str) -> SavedSession:
+    if not is_saved(path):
+        raise InputError("not a saved session", path)
     try:
         with open(path, "rb") as file:
-            content = file.read()
+            if file.read(len(MAGIC)) != MAGIC:
+                raise InputError("saved by another version of Ringscope, which can open it", path)
+            values = value_file.read(file)
     except OSError as error:
-        raise InputError(f"cannot read: {error.strerror}", path) from error
-    if not content.startswith(MAGIC):
-        raise InputError("not a saved session", path)
-    unpacker = zlib.decompressobj()
-    values = _Reader(io.BytesIO(unpacker.decompress(content[len(MAGIC) :], LARGEST))).load()
+        raise InputError(f"cannot be read: {error.strerror}", path) from error
     return _checked(shaped(SavedSession, values))
 
 

@@ -22,8 +22,8 @@ from cores.programs.program import (
 
 _READ_AT_ONCE = 1 << 20
 
-SAVED_SESSION = b"Ringscope session 1\n"
-"""How the file of a saved session begins (cores/debugging/saved_session.py)."""
+SAVED_SESSION = b"Ringscope session "
+"""How the file of a saved session begins, whatever its version (cores/debugging/saved_session.py)."""
 
 
 def load_program(path: str, ram: int = DEFAULT_RAM, stdin: bytes | None = None) -> Program:
@@ -42,7 +42,9 @@ def load_program(path: str, ram: int = DEFAULT_RAM, stdin: bytes | None = None) 
     if len(content) > limit:
         raise InputError(f"too big: more than {limit:#x} bytes", path)
     if content.startswith(SAVED_SESSION):
-        raise InputError("a saved session, not a program: `ringscope FILE` opens it", path)
+        raise InputError(
+            "a saved session, not a program: at a terminal `ringscope FILE` opens it", path
+        )
     ending = os.path.splitext(path)[1].lower()
     if content.startswith(b"\x7fELF"):
         return _load_elf(content, path, ram)

@@ -243,6 +243,22 @@ def test_bad_usage_is_one_line(
     assert message in err
 
 
+def test_a_saved_session_without_a_terminal(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever types the command that opens it is not told to type that command."""
+    path = tmp_path / "a.ringscope"
+    path.write_bytes(b"Ringscope session 2\n")
+    monkeypatch.setenv("TERM", "dumb")
+    assert main([str(path)]) == 2
+    assert capsys.readouterr().err == (
+        f"ringscope: {path}: a saved session: the interface opens it, and there is no terminal for that"
+        " here\n"
+    )
+    assert main(["compare", str(path)]) == 2
+    assert "a saved session, not a program: at a terminal" in capsys.readouterr().err
+
+
 def test_bad_source_names_the_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A mistake in assembly is reported with file and line."""
     if not keystone.installed():

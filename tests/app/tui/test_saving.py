@@ -104,7 +104,7 @@ async def test_what_cannot_be_saved_is_said_in_a_line(tmp_path: Path) -> None:
 async def test_a_damaged_session_is_refused_in_a_line(tmp_path: Path) -> None:
     """The reason is on the screen, and Esc leads back to the first page."""
     path = tmp_path / "bad.ringscope"
-    path.write_bytes(b"Ringscope session 1\njunk")
+    path.write_bytes(b"Ringscope session 2\njunk")
     async with desk(None) as d:
         await d.see("This machine")
         await d.answer("o", str(path))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import pickle
+import tracemalloc
 import zlib
 from collections.abc import Callable
 from contextlib import closing
@@ -13,9 +15,10 @@ from typing import Any
 import pytest
 from machine_lab import require
 
+from cores.debugging import value_file
 from cores.debugging.live_session import LiveSession
 from cores.debugging.plain_values import plain
-from cores.debugging.saved_session import MAGIC, SavedSession, is_saved, reopen, save
+from cores.debugging.saved_session import MAGIC, is_saved, reopen, save
 from cores.errors import InputError
 from cores.lockstep.session import Options
 from cores.pc.devices.storage.disk import SECTOR
@@ -80,11 +83,13 @@ def consoles(session: LiveSession) -> set[str]:
 def content(session: LiveSession, path: Path) -> Any:
     """The plain values of its file: tuples in the order of the dataclasses' fields."""
     save(session, str(path))
-    return pickle.loads(zlib.decompress(path.read_bytes()[len(MAGIC) :]))
+    return value_file.read(io.BytesIO(path.read_bytes()[len(MAGIC) :]))
 
 
 def rewrite(path: Path, values: object) -> str:
-    path.write_bytes(MAGIC + zlib.compress(pickle.dumps(values), 1))
+    with path.open("wb") as file:
+        file.write(MAGIC)
+        value_file.write(file, values)  # type: ignore[arg-type]
     return str(path)
 
 
@@ -145,28 +150,83 @@ def test_a_session_is_no_program(tmp_path: Path) -> None:
         MAGIC,
         MAGIC + b"junk",
         MAGIC + zlib.compress(b"junk"),
-        MAGIC + zlib.compress(pickle.dumps(1)),
+        MAGIC + zlib.compress(b"N"),
+        MAGIC + zlib.compress(b"Nx"),
+        MAGIC + zlib.compress(b"N") + b"x",
+        MAGIC + zlib.compress(b"N" * 1000)[:-1],
+        MAGIC + zlib.compress(b"i\x09" + b"\xff" * 9),
+        MAGIC + zlib.compress(b"i\x40" + b"\x01" * 64),
+        MAGIC + zlib.compress(b"s" + (2).to_bytes(8, "little") + b"\xff\xff"),
+        MAGIC + zlib.compress(b"d\x01\0\0\0" + b"t\0\0\0\0N"),
     ],
 )
 def test_a_damaged_file_is_refused(tmp_path: Path, damaged: bytes) -> None:
     """Whatever is not a session is one sentence, never a traceback."""
     path = tmp_path / "bad.ringscope"
     path.write_bytes(damaged)
-    with pytest.raises(InputError, match="session"):
+    with pytest.raises(InputError, match="session") as caught:
         reopen(str(path))
+    assert len(caught.value.reason.splitlines()) == 1
+    assert caught.value.reason.removeprefix("a damaged session:").strip()
 
 
 def test_a_file_cannot_run_code(tmp_path: Path) -> None:
-    """A pickle that names any function is refused unread; so is one that names a class of ours, whose
-    attributes a pickle could change for good."""
+    """There is nothing in the format that names code; the pickles of version 1 are refused unread."""
 
     class Evil:
         def __reduce__(self) -> tuple[object, tuple[str]]:
             return (eval, ("1/0",))
 
-    for value in (Evil(), SavedSession):
-        with pytest.raises(InputError, match="no place in a session"):
-            reopen(rewrite(tmp_path / "evil.ringscope", value))
+    path = tmp_path / "evil.ringscope"
+    packed = zlib.compress(pickle.dumps(Evil()))
+    path.write_bytes(b"Ringscope session 1\n" + packed)
+    with pytest.raises(InputError, match="saved by another version of Ringscope"):
+        reopen(str(path))
+    path.write_bytes(MAGIC + packed)
+    with pytest.raises(InputError, match="a value of no kind that there is"):
+        reopen(str(path))
+
+
+BOMBS = {
+    "objects": (b"t\xff\xff\xff\xff" + b"N" * 20_000_000, "more values than a session can have"),
+    "small tuples": (b"t\0\0\0\1" + b"t\1\0\0\0N" * 4_000_000, "more values"),
+    "a table": (b"d\0\0\0\1" + b"iA" * 1000, "more values"),
+    "depth": (b"t\1\0\0\0" * 5_000, "more values"),
+    "a number": (b"i\xff" + bytes(255), "a number that no register has"),
+    "bytes": (b"b" + (1 << 62).to_bytes(8, "little") + bytes(1000), "unpacks to more"),
+    "bytes that are not there": (b"b" + (1 << 20).to_bytes(8, "little") + bytes(9), "it ends too soon"),
+    "text that is not there": (b"s" + (1 << 30).to_bytes(8, "little") + b"x", "it ends too soon"),
+}
+
+
+@pytest.mark.parametrize("bomb", BOMBS)
+def test_a_small_file_of_many_values(bomb: str, tmp_path: Path) -> None:
+    """Values, containers and depth are bounded, not only bytes: 1.5 MB once took 4.4 GB."""
+    path = tmp_path / "bomb.ringscope"
+    content, reason = BOMBS[bomb]
+    path.write_bytes(MAGIC + zlib.compress(content))
+    tracemalloc.start()
+    try:
+        with pytest.raises(InputError, match=reason):
+            reopen(str(path))
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert most < 256 << 20
+
+
+def test_as_many_values_as_there_may_be(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The bound counts the values that are really made, in all containers together."""
+    monkeypatch.setattr(value_file, "MOST_VALUES", 7)
+    for value, lawful in (((1, (2, 3), {"a": 4}), False), ((1, (2,), {"a": 4}), True)):
+        file = io.BytesIO()
+        value_file.write(file, value)
+        file.seek(0)
+        if lawful:
+            assert value_file.read(file) == value
+        else:
+            with pytest.raises(ValueError, match="more values"):
+                value_file.read(file)
 
 
 def test_typed_text_comes_once(tmp_path: Path) -> None:
