@@ -1,0 +1,99 @@
+"""The checks that tests/real_kvm/run makes inside its machine: doctor, comparisons, and pytest.
+
+    checks.py             all of them, and "N passed, N failed, N skipped" as the last line
+    checks.py WORDS...    pytest with these words alone
+
+What is TCG's own fault is deselected by name (deselected.txt, each with its reason).
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from xml.etree import ElementTree
+
+HERE = Path(__file__).parent
+GUESTS = ("hello", "tour", "tasks", "holes", "cguest", "swap")
+SLOW = 60
+"""Seconds of a free guest's budget: an exit costs 0.3 ms here, and one of them makes 67,124."""
+PYTEST = ("-p", "no:cacheprovider", "-n", "2", "--timeout", "3000")
+Result = tuple[str, bool]
+"""What was checked, and whether it holds."""
+
+
+def ringscope(*words: str) -> dict[str, object]:
+    """The JSON that a command prints."""
+    command = [sys.executable, "-P", "-m", "app", *words, "--json"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    try:
+        answer = json.loads(done.stdout)
+    except json.JSONDecodeError:
+        print(done.stdout[-2000:], done.stderr[-2000:])
+        return {}
+    assert isinstance(answer, dict)
+    return answer
+
+
+def doctor() -> Iterator[Result]:
+    """A KVM with hardware lacks nothing."""
+    cores = ringscope("doctor").get("cores")
+    assert isinstance(cores, list)
+    (kvm,) = (core for core in cores if core["core"] == "kvm")
+    yield f"doctor: kvm runs here ({kvm['reason'] or 'it does'})", kvm["available"]
+    for ability in kvm["abilities"]:
+        yield f"doctor: {ability['name']}: {ability['consequence']}", ability["present"]
+
+
+def comparisons() -> Iterator[Result]:
+    """Each guest on the interpreter and on KVM, step for step and free."""
+    for guest in GUESTS:
+        for mode in ((), ("--free", "--budget", str(SLOW))):
+            answer = ringscope("compare", guest, "--cores", "interpreter,kvm", *mode)
+            cores = answer.get("cores")
+            ends = [f"{c['core']}: {c['stop']} {c['reason'] or ''}" for c in cores] if (
+                isinstance(cores, list)
+            ) else []  # fmt: skip
+            whole = answer.get("equivalent") is True and not any(": error" in end for end in ends)
+            yield f"compare {guest} {' '.join(mode)} ({'; '.join(ends)})", whole
+
+
+def deselected() -> list[str]:
+    """pytest's words for the tests named in deselected.txt."""
+    lines = (HERE / "deselected.txt").read_text().splitlines()
+    names = [line for line in lines if line.startswith("tests/")]
+    return [word for name in names for word in ("--deselect", name)]
+
+
+def tests(*words: str) -> tuple[int, int, int]:
+    """Run pytest. (passed, failed, skipped)."""
+    with tempfile.TemporaryDirectory() as folder:
+        log = Path(folder, "log.xml")
+        command = [sys.executable, "-m", "pytest", *PYTEST, f"--junitxml={log}", *words]
+        code = subprocess.run(command, check=False).returncode
+        if not log.exists():
+            return 0, 1, 0
+        suite = ElementTree.parse(log).getroot()[0].attrib
+    failed = int(suite["failures"]) + int(suite["errors"])
+    skipped = int(suite["skipped"])
+    return int(suite["tests"]) - failed - skipped, failed or int(code not in (0, 5)), skipped
+
+
+def main(words: list[str]) -> None:
+    passed = failed = skipped = 0
+    if not words:
+        for check in (doctor, comparisons):
+            for name, holds in check():
+                print("ok    " if holds else "FAILED", name, flush=True)
+                passed, failed = passed + holds, failed + (not holds)
+        places = ("tests/cores/engines/kvm", "tests/contract", "tests/agreement")
+        words = [*places, "-k", "kvm", *deselected()]
+    counts = tests(*words)
+    print(f"{passed + counts[0]} passed, {failed + counts[1]} failed, {skipped + counts[2]} skipped")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
