@@ -65,8 +65,8 @@ class MemoryPoke:
         for gpa, length in frames:
             machine.memory.view[gpa : gpa + length] = self.data[done : done + length]
             done += length
-        if machine.vmm.hidden is not None:
-            machine.vmm.hidden.wrote(frames)
+        if machine.vmm.patched is not None:
+            machine.vmm.patched.wrote(frames)
         machine.engine.memory_changed()
         machine.vmm.flush(None)  # it may have been a page table
 

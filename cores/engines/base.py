@@ -29,11 +29,13 @@ from __future__ import annotations
 import secrets
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import NamedTuple
 
 from cores.pc.physical_memory import PhysicalMemory
+from cores.x86.isa.instruction import Instruction, Reason
+from cores.x86.mmu.paging import Mmu
 from cores.x86.virtual_cpu import VirtualCpu
 
 
@@ -187,6 +189,9 @@ class Traits:
     delivers: exceptions go to the guest's handlers without the VMM (KVM).
     intercepts: mnemonics that the engine does not execute as the platform demands; in exact mode
         the VMM completes them instead of stepping.
+    translates: a binary translator, which forgets some of a CPU's checks: ``admits`` is to be asked
+        before each step, and ``corrected`` after each fault.
+    exits_for: the reasons for which the guest leaves this engine, and which count as exits.
     registers: where the guest's registers live, for the pane's headline.
     ring_zero: see ``RingZero``.
     nested_paging: the CPU walks the guest's own page tables, then the host's; None: not known.
@@ -202,7 +207,9 @@ class Traits:
     leads: bool = False
     follows: bool = False
     delivers: bool = False
-    intercepts: frozenset[str] = field(default_factory=frozenset)
+    intercepts: frozenset[str] = frozenset()
+    translates: bool = False
+    exits_for: frozenset[Reason] = frozenset()
     registers: str = ""
     ring_zero: RingZero = RingZero.SIMULATED
     nested_paging: bool | None = False
@@ -241,6 +248,16 @@ class Engine(ABC):
         """``run``, but come back with Stepped when the guest, having gone on, comes to ``rip`` with
         these general registers; with BudgetSpent when it has come by so often with others."""
         raise TypeError(f"{type(self).__name__} has no breakpoints")
+
+    def admits(self, insn: Instruction, cpu: VirtualCpu, mmu: Mmu) -> bool:
+        """Would ``step`` execute this ordinary instruction as the platform's CPU does? False: the VMM
+        completes it. Raises the GuestFault that the engine would forget. mmu: the guest's own."""
+        return True
+
+    def corrected(self, fault: Fault, insn: Instruction, cpu: VirtualCpu, mmu: Mmu) -> Fault:
+        """The fault that a CPU would have raised at ``insn`` where this engine reports ``fault``.
+        Raises Unsupported where the platform holds no such code."""
+        return fault
 
     executed: int | None = 0
     """Instructions completed by the last ``run``; None where nobody counted (real CPUs)."""
@@ -310,13 +327,16 @@ class Engine(ABC):
         """Release everything: processes, descriptors, mappings. Twice does no harm."""
 
 
+ALL_REASONS = frozenset(Reason)
+"""``exits_for`` of a trap core: whatever is sensitive leaves the guest."""
+
 KERNEL_SPACE, USER_SPACE = 0, 1
 """The two address spaces of a deprivileged guest: one for each virtual privilege level, since at
 real ring 3 the page tables' U/S bit can tell nothing apart."""
 
 
-_BRIDGE = 0x5000_0000_0000 + 4096 * secrets.randbelow(1 << 31)
-BRIDGE = range(_BRIDGE, _BRIDGE + 3 * 4096)
+_OUT_OF_LINE = 0x5000_0000_0000 + 4096 * secrets.randbelow(1 << 31)
+OUT_OF_LINE = range(_OUT_OF_LINE, _OUT_OF_LINE + 3 * 4096)
 """Addresses in both spaces that the VMM keeps for itself (cores/vmm/faults/out_of_line.py), drawn anew
 in each run: the guest's pages are never mapped there."""
 

@@ -14,6 +14,7 @@ from cores.x86.virtual_cpu import VirtualCpu
 
 from ..x86.registers import GPR_NAMES
 from .base import (
+    ALL_REASONS,
     BUDGET_SPENT,
     INTERRUPTED,
     STEPPED,
@@ -133,6 +134,7 @@ class ScriptedTrapEngine(ScriptedEngine, DeprivilegedEngine):
                 label="plays a script",
                 engine="script",
                 deprivileged=True,
+                exits_for=ALL_REASONS,
                 ring_zero=RingZero.DEPRIVILEGED,
             ),
         )

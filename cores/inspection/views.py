@@ -17,6 +17,7 @@ from cores.machine.machine import Machine
 from cores.machine.report import CodeLine
 from cores.vmm.trace import ExitEvent, Trace
 from cores.x86.faults import GuestFault
+from cores.x86.isa.instruction import Reason
 from cores.x86.mmu.paging import PAGE, walk
 from cores.x86.registers import MASK64, STATE_NAMES
 
@@ -209,8 +210,10 @@ class _Witness(Trace):
     cpu: VirtualCpu
     states: list[VirtualCpu]
 
-    def record(self, event: ExitEvent) -> None:
-        Trace.record(self, event)
+    def record(
+        self, n: int | None, rip: int, code: bytes, reason: Reason, detail: str, handled: str, ring: int
+    ) -> None:
+        Trace.record(self, n, rip, code, reason, detail, handled, ring)
         self.states.append(self.cpu.copy())
 
 

@@ -123,8 +123,8 @@ class Lockstep:
         for machine in self.machines:
             log = machine.memory.writes
             if log:
-                if machine.vmm.hidden is not None:
-                    machine.vmm.hidden.wrote(log)
+                if machine.vmm.patched is not None:
+                    machine.vmm.patched.wrote(log)
                 ranges.update(log)
                 log.clear()
             if machine.vmm.stored:

@@ -86,19 +86,12 @@ class Follower:
         return Lockstep.same_page(page, self._machine, self._leader)
 
     def _enter(self, count: int, gpr: list[int]) -> Exit:
-        vmm = self._vmm
-        if vmm.trap and vmm.shadow:
-            vmm.trap.space = vmm.shadow.space()
-        if vmm.hidden is not None:
-            vmm.hidden.before_entry()
-        if self._engine.traits.counts:
-            exit = self._engine.run(self._cpu, count)
-        elif self._trapped:
-            exit = self._engine.run(self._cpu)
-        else:
-            exit = self._engine.reach(self._cpu, self._rip, gpr, count)
-        vmm.left_now()
-        return exit
+        enter, engine = self._vmm.enter, self._engine
+        if engine.traits.counts:
+            return enter(engine.run, count)
+        if self._trapped:
+            return enter(engine.run)
+        return enter(engine.reach, self._rip, gpr, count)
 
     def _stays(self, exit: Exit) -> bool:
         """Has the guest left for something of its own? False: it has been served unseen, as a page
@@ -112,12 +105,12 @@ class Follower:
         try:
             insn = vmm.fetch()
             if insn.sensitivity is Sensitivity.ORDINARY or _is_page_fault(exit):
-                self._completed = vmm.came_back(insn, exit)
+                self._completed = vmm.handle_exit(exit, insn)
                 return False
         except GuestFault:
             return True
-        assert vmm.hidden is not None
-        return not (vmm.hidden.at_patch() and vmm.hidden.discover())
+        assert vmm.patched is not None
+        return not (vmm.patched.at_patch() and vmm.patched.discover())
 
 
 def _is_page_fault(exit: Exit) -> bool:

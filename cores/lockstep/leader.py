@@ -165,9 +165,9 @@ class Lead:
         """Back to exact mode, where the machines are."""
         self._met = False
         for machine in self.machines:
-            if machine.vmm.hidden is not None and machine.stop is not Stop.ERROR:
+            if machine.vmm.patched is not None and machine.stop is not Stop.ERROR:
                 with machine.failing_alone():
-                    machine.vmm.hidden.go_exact()
+                    machine.vmm.patched.go_exact()
 
     def stretch(self) -> bool:
         """Go on together for as long as nothing happens. False: a single step has to be made now."""
@@ -199,8 +199,8 @@ class Lead:
             began = perf_counter()
             self._leading = True
             for machine in self._followers:
-                if machine.vmm.hidden is not None:
-                    machine.vmm.hidden.go_free(silent=True)
+                if machine.vmm.patched is not None:
+                    machine.vmm.patched.go_free(silent=True)
             self._go(limit)
             if not self._met:
                 self.took = perf_counter() - began

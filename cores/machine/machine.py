@@ -20,7 +20,8 @@ from cores.pc.ram import Ram
 from cores.pc.stop import Stop
 from cores.programs.program import Program
 from cores.vmm.free_run import FreeRunner
-from cores.vmm.vmm import Vmm, VmmState
+from cores.vmm.state import VmmState
+from cores.vmm.vmm import Vmm
 from cores.x86.mmu.table_pages import table_pages
 from cores.x86.registers import STATE_NAMES
 from cores.x86.virtual_cpu import VirtualCpu

@@ -15,7 +15,7 @@ from cores.errors import UnavailableError
 PAGE = 4096
 MIB = 1 << 20
 SCRATCH_PAGES = 16
-BRIDGE_PAGE = SCRATCH_PAGES
+OUT_OF_LINE_PAGE = SCRATCH_PAGES
 """The page behind those of the windows, for moved instructions (cores/vmm/faults/out_of_line.py)."""
 
 

@@ -9,30 +9,12 @@ from __future__ import annotations
 
 import threading
 from time import perf_counter_ns
-from typing import assert_never
 
-from cores.engines.base import (
-    BudgetSpent,
-    Engine,
-    Exit,
-    Failed,
-    Fault,
-    Halted,
-    Intercept,
-    Interrupted,
-    MmioRead,
-    MmioWrite,
-    PortRead,
-    PortWrite,
-    Shutdown,
-    Stepped,
-    SystemCall,
-)
+from cores.engines.base import Engine
 from cores.errors import EngineError
 from cores.pc.stop import Stop
-from cores.vmm.vmm import IO, Vmm
+from cores.vmm.vmm import Vmm
 from cores.x86.faults import GuestFault, Unsupported
-from cores.x86.isa.instruction import Reason
 from cores.x86.registers import Flag
 
 BURST = 5_000_000
@@ -107,10 +89,10 @@ class FreeRunner:
     def run(self, seconds: float) -> None:
         """At most for so long, or until the machine stops. Virtual time stands still in between."""
         vmm, board = self.vmm, self.vmm.board
-        if vmm.hidden is None or vmm.hidden.patcher is None:
-            vmm.memory.writes = None  # whoever compared stores does so no more
-        if vmm.hidden is not None:
-            vmm.hidden.go_free()
+        if vmm.patched is None or vmm.patched.patcher is None:
+            vmm.memory.writes = None  # stores are compared no more
+        if vmm.patched is not None:
+            vmm.patched.go_free()
         if vmm.engine.traits.delivers:
             vmm.notes[UNPATCHED] = None
         origin = perf_counter_ns() - vmm.ticks * 1000
@@ -130,6 +112,7 @@ class FreeRunner:
                 self._once()
         finally:
             self.alarm.set(None)
+            vmm.trace.close()
 
     def close(self) -> None:
         self.alarm.close()
@@ -141,21 +124,11 @@ class FreeRunner:
             waiting = self._interrupts()
             by_hand = vmm.cpu.rflags & Flag.TF or vmm.cpu.interrupt_shadow
             if by_hand and not vmm.engine.traits.delivers:
-                vmm.step_uncounted()
+                vmm.step_freely()
                 return
-            if vmm.trap and vmm.shadow:
-                vmm.trap.space = vmm.shadow.space()
-            if vmm.hidden is not None:
-                vmm.hidden.before_entry()
-            exit = vmm.engine.run(vmm.cpu, WINDOW_BURST if waiting else BURST)
-            vmm.left_now()
-            if vmm.engine.executed is None:
-                vmm.uncounted = True
-            else:
-                vmm.instructions += vmm.engine.executed
-            self._came_back(exit)
+            vmm.run(WINDOW_BURST if waiting else BURST)
         except GuestFault as fault:
-            vmm.reflect(fault)
+            vmm.delivery.reflect(fault)
         except Unsupported as limit:
             vmm.fail(str(limit))
 
@@ -165,55 +138,15 @@ class FreeRunner:
         if not vmm.board.interrupt_pending:
             return False
         if vmm.engine.traits.delivers:
-            vmm.inject()
+            vmm.delivery.inject()
             return False
-        if vmm.cpu.rflags & Flag.IF and not vmm.cpu.interrupt_shadow:
-            vmm.interrupt()
-            return vmm.board.interrupt_pending
-        return True
-
-    def _came_back(self, exit: Exit) -> None:
-        vmm, board = self.vmm, self.vmm.board
-        match exit:  # the frequent ones first: each case is a question
-            case Fault():
-                vmm.resolve(exit)
-            case PortWrite(port, size, data) if len(data) == size:
-                board.advance(vmm.ticks)
-                value = int.from_bytes(data, "little")
-                board.write(port, size, value)
-                vmm.record_port(IO, board.describe(port, size, value, True))
-            case BudgetSpent() | Interrupted() | Stepped():
-                pass
-            case PortRead(port, size, count):
-                board.advance(vmm.ticks)
-                data = board.read_string(port, size, count)
-                vmm.engine.complete(data)
-                value = int.from_bytes(data[:size], "little")
-                vmm.record_port(IO, board.describe(port, size, value, False))
-            case PortWrite(port, size, data):
-                board.advance(vmm.ticks)
-                board.write_string(port, size, data)
-                value = int.from_bytes(data[:size], "little")
-                vmm.record_port(IO, board.describe(port, size, value, True))
-            case Halted():
-                vmm.emulator.halted = True
-                vmm.record_port(Reason.HLT, "the CPU sleeps")
-            case MmioRead(gpa, size):
-                vmm.engine.complete(vmm.memory.device_read(gpa, size))
-                vmm.record_port(Reason.MMIO, f"read {gpa:#x}, {size} bytes")
-            case MmioWrite(gpa, data):
-                vmm.memory.device_write(gpa, data)
-                vmm.record_port(Reason.MMIO, f"write {gpa:#x}, {len(data)} bytes")
-            case SystemCall() | Intercept() | Shutdown() | Failed():
-                vmm.resolve(exit)
-            case _:
-                assert_never(exit)
-        if board.stop is not None and vmm.stop is None:
-            vmm.stop, vmm.exit_status = board.stop.stop, board.stop.status
+        vmm.interrupt_due()
+        return vmm.board.interrupt_pending
 
     def _sleep(self, origin: int, end: int) -> None:
         """HLT: wait for the next device event in host time; without one the guest sleeps for ever."""
         vmm, board = self.vmm, self.vmm.board
+        vmm.trace.close()  # what follows is the guest's sleep, and no part of an exit
         if not vmm.cpu.rflags & Flag.IF:
             vmm.stop = Stop.HALTED
         elif board.interrupt_pending:

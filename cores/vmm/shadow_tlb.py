@@ -22,7 +22,7 @@ from enum import Enum
 from functools import partial
 from typing import NamedTuple
 
-from cores.engines.base import BRIDGE, KERNEL_SPACE, USER_SPACE, DeprivilegedEngine
+from cores.engines.base import KERNEL_SPACE, OUT_OF_LINE, USER_SPACE, DeprivilegedEngine
 from cores.errors import MappingsFullError
 from cores.pc.physical_memory import HOLE, PhysicalMemory
 from cores.vmm.patching.patcher import Patcher
@@ -277,7 +277,7 @@ class ShadowPages:
 
     def _reaches(self, gva: int, length: int) -> bool:
         """Can the host process have this mapping, and is it not for the VMM's own use?"""
-        if gva < BRIDGE.stop and gva + length > BRIDGE.start:
+        if gva < OUT_OF_LINE.stop and gva + length > OUT_OF_LINE.start:
             return False
         return self.engine.reaches(gva, length)
 

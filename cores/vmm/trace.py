@@ -1,9 +1,17 @@
-"""What happened: one record for each time the guest was left for the host, and their counts."""
+"""The log of exits: one record for each time the guest was left for the host, and their counts.
+
+It is also the one place where exits are timed:
+
+    left()    the guest has just been left, or is about to be spared the way out
+    record()  why, and what was done about it; there may be several for one leaving
+    close()   the guest is about to be entered again: now the last record's time is known
+"""
 
 from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field, replace
+from time import perf_counter_ns
 from typing import NamedTuple
 
 from cores.x86.isa.instruction import Reason
@@ -34,6 +42,10 @@ class ExitEvent(NamedTuple):
     vmm_ns: int
 
 
+Pending = tuple[int | None, int, bytes, Reason, str, str, int]
+"""The fields of an ``ExitEvent`` but for its times."""
+
+
 @dataclass(frozen=True, slots=True)
 class TraceMark:
     """A place in a trace to come back to."""
@@ -55,6 +67,10 @@ class Trace:
     bridged: instructions completed in software though the CPU should have run them.
     by_address: exits at each guest address; from there on, after a way back to before ``events``.
     ns_by_reason, vmm_ns_by_reason: ``ns`` and ``vmm_ns`` of all exits so far.
+    world_switch: nanoseconds of the way into the guest and out of it, calibrated once for a machine
+        (cores/vmm/calibration.py) and part of every exit's ``ns``: no clock of the host's sees the
+        moment at which the guest stops.
+    pending: an exit on record whose time is not yet known.
     """
 
     limit: int = 1_000_000
@@ -66,23 +82,47 @@ class Trace:
     by_address: Counter[int] = field(default_factory=Counter)
     ns_by_reason: Counter[Reason] = field(default_factory=Counter)
     vmm_ns_by_reason: Counter[Reason] = field(default_factory=Counter)
+    world_switch: int = 0
+    pending: Pending | None = None
+    _left: int = 0
 
-    def record(self, event: ExitEvent) -> None:
-        reason = event.reason
+    def left(self) -> None:
+        """An exit begins: the guest has been left."""
+        if self.pending is not None:
+            self.close()
+        self._left = perf_counter_ns()
+
+    def record(
+        self, n: int | None, rip: int, code: bytes, reason: Reason, detail: str, handled: str, ring: int
+    ) -> None:
+        """Put an exit on record; its time ends with the next record or at ``close``."""
+        if self.pending is not None:
+            self.close()
         self.by_reason[reason] += 1
-        self.by_address[event.rip] += 1
-        self.ns_by_reason[reason] += event.ns
-        self.vmm_ns_by_reason[reason] += event.vmm_ns
+        self.by_address[rip] += 1
         if reason not in UNCOUNTED:
             self.exits += 1
+        self.pending = n, rip, code, reason, detail, handled, ring
+
+    def close(self) -> None:
+        """The pending exit ends here. What comes next without a ``left`` begins here, too."""
+        pending = self.pending
+        if pending is None:
+            return
+        now = perf_counter_ns()
+        vmm_ns, self._left, self.pending = now - self._left, now, None
+        ns = vmm_ns + self.world_switch
+        self.ns_by_reason[pending[3]] += ns
+        self.vmm_ns_by_reason[pending[3]] += vmm_ns
         events = self.events
-        events.append(event)
+        events.append(tuple.__new__(ExitEvent, (*pending, ns, vmm_ns)))  # a third of the time
         if len(events) > self.limit + self.limit // 8:
             self.dropped += len(events) - self.limit
             del events[: len(events) - self.limit]
 
     def mark(self) -> TraceMark:
         """Where the trace stands now."""
+        self.close()
         return TraceMark(
             self.dropped + len(self.events), self.by_reason.copy(), self.exits, self.bridged,
             self.ns_by_reason.copy(), self.vmm_ns_by_reason.copy(),
@@ -98,6 +138,7 @@ class Trace:
 
     def rewind(self, mark: TraceMark) -> None:
         """Forget what came after ``mark``. Where ``events`` does not reach there, it begins there."""
+        self.close()
         keep = mark.length - self.dropped
         if 0 <= keep <= len(self.events):
             for event in self.events[keep:]:

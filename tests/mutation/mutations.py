@@ -195,16 +195,16 @@ MUTATIONS = (
     # The VMM
     Mutation(
         "a fault counts as an instruction",
-        "cores/vmm/vmm.py",
-        "        self.deliveries += 1\n",
-        "        self.deliveries += 1\n        self.instructions += 1\n",
+        "cores/vmm/delivery.py",
+        "        guest.deliveries += 1\n",
+        "        guest.deliveries += 1\n        guest.instructions += 1\n",
         ("tests/cores/vmm/test_vmm.py",),
     ),
     Mutation(
         "exits an instruction late",
-        "cores/vmm/vmm.py",
-        "            self._record_at(at, insn.code, reason, handled, why, ring)",
-        "            self._record_at(cpu.rip, insn.code, reason, handled, why, ring)",
+        "cores/vmm/completion.py",
+        "            guest.trace.record(n, rip, insn.code, reason, detail, why, ring)",
+        "            guest.trace.record(n, cpu.rip, insn.code, reason, detail, why, ring)",
         ("tests/cores/vmm/test_vmm.py", "tests/app/test_cli.py"),
     ),
     Mutation(
@@ -223,7 +223,7 @@ MUTATIONS = (
     ),
     Mutation(
         "stale shadow after INVLPG",
-        "cores/vmm/vmm.py",
+        "cores/vmm/state.py",
         "                self.shadow.drop(gva)\n",
         "                pass\n",
         ("tests/cores/vmm/test_shadow_tlb.py", f"{EXACT}[stale_translation]"),
@@ -275,14 +275,16 @@ MUTATIONS = (
         "cores/x86/isa/relocate.py",
         "end = at + len(begin) + 4 + len(immediates)",
         "end = at + len(begin) + 4",
-        ("tests/agreement/test_bridge.py::test_exact[relative_operands_and_immediates-trap:native]",),
+        (
+            "tests/agreement/test_out_of_line.py::test_exact[relative_operands_and_immediates-trap:native]",
+        ),
     ),
     Mutation(
         "bridged stores ask for no right to write",
         "cores/vmm/faults/out_of_line.py",
-        "gpa = self.vmm.mmu.translate(gva, write=self.store)",
-        "gpa = self.vmm.mmu.translate(gva)",
-        ("tests/agreement/test_bridge.py::test_exact[write_protect-trap:native]",),
+        "gpa = self.guest.mmu.translate(gva, write=self.store)",
+        "gpa = self.guest.mmu.translate(gva)",
+        ("tests/agreement/test_out_of_line.py::test_exact[write_protect-trap:native]",),
     ),
     # The cage
     Mutation(
@@ -396,7 +398,7 @@ MUTATIONS = (
     Mutation(
         "an undefined operand under TF",
         "cores/vmm/vmm.py",
-        "as repeated:\n                    self._settled(insn)",
+        "as repeated:\n                    self.execute(insn)",
         "as repeated:\n                    self._complete(insn)",
         (f"{EXACT}[trap_flag_and_shld]",),
     ),

@@ -23,6 +23,7 @@ from cores.engines.kvm.syscall_fixup import NOWHERE, WATCHED_MSRS, Bridge
 from cores.pc.cpuid import CPUID_LEAVES
 from cores.pc.physical_memory import HOLE, PhysicalMemory
 from cores.pc.platform import MAXPHYADDR
+from cores.x86.isa.instruction import Reason
 from cores.x86.virtual_cpu import VirtualCpu
 
 from ...errors import UnavailableError
@@ -47,6 +48,9 @@ from . import api, state
 from .access import explain, in_words
 from .stepping import INTERCEPTS, Manner, Stepper
 
+_EXITS = frozenset({Reason.IO, Reason.MMIO, Reason.HLT})
+"""What a guest that runs freely returns to user space for. In exact mode the VMM completes more in its
+place (``Traits.intercepts``), which counts as no exit."""
 _LABELS = {
     RingZero.GUEST_MODE: "this CPU executes, in guest mode",
     RingZero.INTERPRETED: "this CPU executes ring 3, KVM ring 0",
@@ -89,7 +93,7 @@ class KvmEngine(Engine):
         self.traits = Traits(
             core="kvm", engine="KVM", label=_LABELS[ring_zero],
             exact=not self.exact_reason, counts=False, native=True, follows=True, delivers=True,
-            intercepts=INTERCEPTS,
+            intercepts=INTERCEPTS, exits_for=_EXITS,
             registers="in the CPU while it executes the guest, else in the host's kernel",
             ring_zero=ring_zero, nested_paging=probe.nested_paging() if manner is None else None,
         )  # fmt: skip

@@ -10,6 +10,7 @@ without a hook, and INT and INT3 do not look at the guest's descriptor tables.
 from __future__ import annotations
 
 from cores.engines.base import (
+    ALL_REASONS,
     SYSTEM_CALL,
     DeprivilegedEngine,
     Exit,
@@ -20,6 +21,7 @@ from cores.engines.base import (
 )
 from cores.engines.portable.page_tables import HiddenTables
 from cores.engines.unicorn import capi as unicorn_native
+from cores.engines.unicorn import checks
 from cores.engines.unicorn.cpu import UnicornCpu
 from cores.engines.unicorn.free_run import FreeRunner
 from cores.engines.unicorn.layout import find_layout
@@ -30,6 +32,7 @@ from cores.x86.isa.decoder import Truncated, decode
 from cores.x86.isa.encoding import LONGEST
 from cores.x86.isa.instruction import Immediate, Instruction, Sensitivity
 from cores.x86.isa.operand_checks import mistranslated
+from cores.x86.mmu.paging import Mmu
 from cores.x86.registers import CS, FS, GS, SS, USER_FLAGS, Cr0, Cr4, Efer, Flag, PageFault, Vector
 from cores.x86.virtual_cpu import Segment, TableRegister, VirtualCpu
 
@@ -59,6 +62,8 @@ class PortableTrapEngine(DeprivilegedEngine):
             deprivileged=True,
             ring_zero=RingZero.DEPRIVILEGED,
             follows=True,
+            translates=True,
+            exits_for=ALL_REASONS,
             registers="host memory",
         )
         self._core: UnicornCpu | None = None
@@ -124,6 +129,16 @@ class PortableTrapEngine(DeprivilegedEngine):
         except (GuestFault, Truncated):
             return None  # let the fetch or the opcode fault
         return _ring_3_verdict(insn)
+
+    def admits(self, insn: Instruction, cpu: VirtualCpu, mmu: Mmu) -> bool:
+        return checks.admits(insn, cpu, mmu)
+
+    def corrected(self, fault: Fault, insn: Instruction, cpu: VirtualCpu, mmu: Mmu) -> Fault:
+        """Sensitive instructions fault here because they are refused, and pages because they are not
+        mapped: only the rest is a matter of the guest's own."""
+        if insn.sensitivity is not Sensitivity.ORDINARY or fault.vector == Vector.PF:
+            return fault
+        return checks.corrected(fault, insn, cpu, mmu)
 
     def read_fpu(self) -> bytes:
         return self._loaded()[0].read_fpu()

@@ -15,15 +15,25 @@ import errno
 import os
 import signal
 
-from cores.engines.ptrace import audit, linux, stub
+from cores.engines.ptrace import audit, linux, stub, textbook
 from cores.engines.ptrace import cpu_affinity as placement
 from cores.engines.ptrace import host_support as host
 from cores.pc.physical_memory import PhysicalMemory
-from cores.pc.ram import Ram
+from cores.pc.ram import PAGE, Ram
 from cores.x86.virtual_cpu import VirtualCpu
 
 from ...errors import EngineError, MappingsFullError, RingscopeError, UnavailableError
-from ..base import KERNEL_SPACE, DeprivilegedEngine, Exit, Failed, RingZero, Traits
+from ..base import (
+    ALL_REASONS,
+    KERNEL_SPACE,
+    OUT_OF_LINE,
+    STEPPED,
+    DeprivilegedEngine,
+    Exit,
+    Failed,
+    RingZero,
+    Traits,
+)
 from .process import TASK_END, VcpuProcess, describe_end
 from .vcpu import Kick, Vcpu
 
@@ -45,6 +55,7 @@ class PtraceEngine(DeprivilegedEngine):
         exact=True,
         follows=True,
         counts=False,
+        exits_for=ALL_REASONS,
         registers="in this CPU; the privileged ones in the VMM's memory",
     )
     executed: int | None = None
@@ -93,9 +104,28 @@ class PtraceEngine(DeprivilegedEngine):
         that stores RFLAGS (pushf, syscall's R11) shows the TF that steps it.
         """
         try:
-            return self._current().step(cpu)
+            if self.space != self._active_space or self._active is None or self.pure or self._failure:
+                return self._step_untouched(cpu) if self.pure else self._current().step(cpu)
+            return self._active.step(cpu)
         except (EngineError, OSError) as error:
             return Failed(self._fail(error))
+
+    def _step_untouched(self, cpu: VirtualCpu) -> Exit:
+        """A step of textbook trap-and-emulate (cores/engines/ptrace/textbook.py)."""
+        vcpu = self._current()
+        insn = textbook.instruction(vcpu, cpu.rip)
+        behind = cpu.rip + insn.length if insn is not None else 0
+        answered = insn is not None and insn.mnemonic in textbook.KERNEL_ANSWERS
+        if not answered or (cpu.rip ^ behind) & -PAGE or cpu.rip in OUT_OF_LINE:
+            return textbook.step(vcpu, cpu, insn)
+        assert self._memory is not None
+        page, scratch = cpu.rip & -PAGE, self._memory.ram.scratch
+        copy = textbook.copy_with_breakpoint(vcpu, page, PAGE, behind)
+        self._memory.view[scratch : scratch + PAGE] = copy
+        self.map(self.space, page, scratch, PAGE, writable=True, executable=True)
+        exit = vcpu.run(cpu)
+        self.unmap(self.space, page, PAGE)  # the VMM maps the real one at the next fetch
+        return STEPPED if cpu.rip == behind else exit
 
     def run(self, cpu: VirtualCpu, budget: int | None = None) -> Exit:
         """Nothing is counted: ``budget`` is ignored, and ``executed`` stays None.

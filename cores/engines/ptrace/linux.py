@@ -13,10 +13,12 @@ import ctypes
 import errno
 import fcntl
 import os
+import signal
 import struct
 
 # ptrace(2), linux/ptrace.h, asm/ptrace-abi.h
 PTRACE_PEEKDATA = 2
+PTRACE_POKEDATA = 5
 PTRACE_POKEUSER = 6
 PTRACE_CONT = 7
 PTRACE_SINGLESTEP = 9
@@ -71,6 +73,9 @@ rdx rsi rdi orig_rax rip cs eflags rsp ss fs_base gs_base ds es fs gs."""
 
 DEBUG_REGISTERS = 848
 """offsetof(struct user, u_debugreg), for PTRACE_POKEUSER."""
+
+STOPPED_SYSCALL = (signal.SIGTRAP | 0x80) << 8 | 0x7F
+"""Wait status of a system call that PTRACE_SYSEMU stopped (PTRACE_O_TRACESYSGOOD)."""
 
 FXSAVE_SIZE = 512
 """sizeof(struct user_fpregs_struct): an FXSAVE64 image (SDM vol. 1, 10.5.1)."""
@@ -135,6 +140,29 @@ class Tracee:
         if _ptrace(request, self.pid, 0, signal) == -1:
             self._gone()
 
+    def step(self, *, put: bool) -> tuple[int, tuple[int, ...], int, int]:
+        """One PTRACE_SYSEMU_SINGLESTEP to its stop: wait status, registers, si_code and si_addr. No
+        registers where it was a system call, or the process's end. put: write ``registers`` first.
+
+        The five system calls of a step in one Python call: that saves some 2 us."""
+        pid, registers = self.pid, self._registers
+        if put and _ptrace(PTRACE_SETREGS, pid, 0, registers) == -1:
+            self._gone()
+        if _ptrace(PTRACE_SYSEMU_SINGLESTEP, pid, 0, 0) == -1:
+            self._gone()
+        while _wait_held(pid, self._status_at, WALL) == -1:
+            if ctypes.get_errno() != errno.EINTR:
+                self._gone()
+        status = self._status.value
+        if status & 0xFF != 0x7F or status == STOPPED_SYSCALL:
+            return status, (), 0, 0
+        if _ptrace(PTRACE_GETREGS, pid, 0, registers) == -1:
+            self._gone()
+        code = address = 0
+        if _ptrace(PTRACE_GETSIGINFO, pid, 0, self._siginfo_at) != -1:
+            _, _, code, address = _SIGINFO.unpack_from(self._siginfo)
+        return status, USER_REGS.unpack(self.registers), code, address
+
     def wait_briefly(self) -> int:
         """The next wait status, Python's lock kept."""
         return self._wait(_wait_held)
@@ -179,6 +207,12 @@ class Tracee:
             return int.from_bytes(self.peek(address, 2).ljust(2, b"\xff"), "little")
         word: int = _ptrace(PTRACE_PEEKDATA, self.pid, address & ~7, 0)
         return word >> 8 * (address & 7) & 0xFFFF
+
+    def clear_bit(self, address: int, bit: int) -> None:
+        """Clear a bit of one byte of its writable memory. Raises OSError where there is none."""
+        word = int.from_bytes(self.peek(address & ~7, 8), "little")
+        word &= ~(1 << 8 * (address & 7) + bit)
+        ptrace(PTRACE_POKEDATA, self.pid, address & ~7, word)
 
     def set_debug_register(self, number: int, value: int) -> None:
         """DR0-DR7. Raises OSError where the kernel has no hardware breakpoints."""

@@ -28,9 +28,6 @@ from ...errors import UnavailableError
 
 STOPPED_STEP = (signal.SIGTRAP << 8) | 0x7F
 """Wait status after a single step (and after any other SIGTRAP)."""
-STOPPED_SYSCALL = ((signal.SIGTRAP | 0x80) << 8) | 0x7F
-"""Wait status of a system call that PTRACE_SYSEMU stopped (PTRACE_O_TRACESYSGOOD)."""
-
 KICK = signal.SIGUSR1
 """What interrupts a running guest. Not a real-time signal: those queue, and one kick is enough."""
 
@@ -58,7 +55,7 @@ class VcpuProcess:
         self._finalizer = weakref.finalize(self, _end, self.pid, self._pidfd, os.getpid())
         self._lock = threading.Lock()  # so that kick never meets a closed or recycled pidfd
         self.tracee = linux.Tracee(self.pid)
-        self._cpu = -1  # the only one that it may use now; -1: any
+        self.near = -1  # the only CPU that it may use now; -1: any
         self._cpus = placement.cpus()
         try:
             self._hold()
@@ -135,16 +132,16 @@ class VcpuProcess:
         """Keep it on the CPU of this thread, whichever that is now, and the thread there too. While one
         of the two runs the other waits; on two CPUs each stop would wake a sleeping one."""
         here = linux.sched_getcpu()
-        if here != self._cpu:
+        if here != self.near:
             self._bind({here})
-            self._cpu = here
+            self.near = here
             placement.hold(here)
 
     def roam(self) -> None:
         """Let the scheduler place it, and this thread."""
-        if self._cpu >= 0:
+        if self.near >= 0:
             self._bind(self._cpus)
-            self._cpu = -1
+            self.near = -1
             placement.release()
 
     def _bind(self, cpus: set[int]) -> None:

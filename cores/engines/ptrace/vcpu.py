@@ -21,7 +21,6 @@ from ..base import BUDGET_SPENT, INTERRUPTED, STEPPED, SYSTEM_CALL, Exit, Fault
 from . import stops, stub
 from .process import (
     STOPPED_STEP,
-    STOPPED_SYSCALL,
     SYSCALL_NONE,
     TASK_END,
     USER_CS,
@@ -41,6 +40,7 @@ _RESUME = Struct("<3Q")  # rip, cs, eflags: neighbours
 _AC, _AM, _RF = Flag.AC, Cr0.AM, Flag.RF
 _SIGSEGV, _SIGSYS = int(signal.SIGSEGV), int(signal.SIGSYS)
 _SEGMENTATION_FAULT = _SIGSEGV << 8 | stops.STOPPED
+_SI_KERNEL = linux.SI_KERNEL
 OUT_OF_REACH = TASK_END - 0x1000
 """A base in the topmost page, which Linux never maps: what is accessed near it faults."""
 _HOST_FLAGS = Flag.IF | Flag.FIXED  # what ring 3 cannot change
@@ -91,6 +91,7 @@ class Vcpu:
         # What the process holds, if anything known. loaded: the next entry finds everything as it
         # would set it. ordinary: the last stop's registers need but RIP and flags changed for that.
         self._loaded = self._ordinary = False
+        self._stale = True  # has the process yet to be given what was laid out for it?
         self._general: list[int] = []
         self._rest: tuple[int, int, int, int] = (0, 0, 0, 0)  # rip, flags, fs base, gs base
 
@@ -98,21 +99,25 @@ class Vcpu:
         """One instruction; see ``PtraceEngine.step``."""
         if self._until is not None:
             self._break_at(None)
-        refused = self._enter(cpu)
+        refused = self._prepare(cpu)
         if refused is not None:
             return refused
-        self.process.stay_near()
-        tracee = self._tracee
-        start = cpu.rip
+        if linux.sched_getcpu() != self.process.near:
+            self.process.stay_near()
+        tracee, put, start = self._tracee, self._stale, cpu.rip
         while True:
             self._loaded = self._ordinary = False
-            tracee.resume(linux.PTRACE_SYSEMU_SINGLESTEP)
-            status = tracee.wait_briefly()
-            if status == STOPPED_SYSCALL:
-                return SYSTEM_CALL
-            registers, code, address = self._stopped(status)
+            status, registers, code, address = tracee.step(put=put)
+            put = False
+            if not registers:
+                if status == linux.STOPPED_SYSCALL:
+                    return SYSTEM_CALL
+                raise EngineError(describe_end(status))
             if registers[_CS] != USER_CS:
                 return Fault(Vector.GP, 0)
+            if status == _SEGMENTATION_FAULT and code == _SI_KERNEL and registers[_RIP] == start:
+                self._at_fault = True
+                return stops.GENERAL_PROTECTION  # what a privileged instruction gives
             if not canonical(registers[_RIP]):
                 return _BRANCH_REFUSED
             if status == STOPPED_STEP and code in (linux.TRAP_TRACE, linux.TRAP_HWBKPT):
@@ -183,7 +188,7 @@ class Vcpu:
         self._leave(cpu, registers)
         if cpu.rip in stub.REGION:
             return Fault(Vector.PF, None, cpu.rip)
-        if status == STOPPED_SYSCALL:
+        if status == linux.STOPPED_SYSCALL:
             cpu.gpr[0] = registers[_ORIG_RAX]
             cpu.rip -= 2
             return SYSTEM_CALL
@@ -205,33 +210,42 @@ class Vcpu:
 
     def _enter(self, cpu: VirtualCpu) -> Exit | None:
         """Make the real registers the guest's; or say why that cannot be."""
+        refused = self._prepare(cpu)
+        if refused is None and self._stale:
+            self._tracee.put()
+        return refused
+
+    def _prepare(self, cpu: VirtualCpu) -> Exit | None:
+        """Lay the guest's registers out for the process, which has to be given them if ``_stale``; or
+        say why it cannot have them."""
         self._at_fault = False
         self._trap = None
         rip = cpu.rip
         if rip >= TASK_END or rip in stub.REGION:
             return _unreachable(rip)
         segments = cpu.segments
-        flags = native_flags(cpu)
+        flags = cpu.rflags & USER_FLAGS if not cpu.rflags & _AC else native_flags(cpu)
         if rip == self._until:
             flags |= _RF  # the breakpoint is for the next time (SDM vol. 3, 17.3.1.1)
-        rest = (rip, flags, _held(segments[FS].base), _held(segments[GS].base))
-        if not self._loaded or rest != self._rest or cpu.gpr != self._general:
-            self._put(cpu.gpr, rest)
-        return None
-
-    def _put(self, gpr: list[int], rest: tuple[int, int, int, int]) -> None:
-        rip, flags, fs_base, gs_base = rest
-        if self._ordinary and gpr == self._general and rest[2:] == self._rest[2:]:
+        fs_base, gs_base = segments[FS].base, segments[GS].base
+        if (fs_base | gs_base) >= TASK_END:
+            fs_base, gs_base = _held(fs_base), _held(gs_base)
+        rest, gpr = (rip, flags, fs_base, gs_base), cpu.gpr
+        same = gpr == self._general
+        self._stale = not (self._loaded and same and rest == self._rest)
+        if not self._stale:
+            return None
+        if self._ordinary and same and rest[2:] == self._rest[2:]:
+            # the rest of ``registers`` is what the last stop left
             _RESUME.pack_into(self._tracee.registers, 8 * _RIP, rip, USER_CS, flags | _HOST_FLAGS)
-            self._tracee.put()  # the rest of ``registers`` is what the last stop left
-            return
+            return None
         rax, rcx, rdx, rbx, rsp, rbp, rsi, rdi, r8, r9, r10, r11, r12, r13, r14, r15 = gpr
         linux.USER_REGS.pack_into(
             self._tracee.registers, 0,
             r15, r14, r13, r12, rbp, rbx, r11, r10, r9, r8, rax, rcx, rdx, rsi, rdi,
             SYSCALL_NONE, rip, USER_CS, flags | _HOST_FLAGS, rsp, USER_SS, fs_base, gs_base, 0, 0, 0, 0,
         )  # fmt: skip
-        self._tracee.put()
+        return None
 
     def _leave(self, cpu: VirtualCpu, registers: tuple[int, ...], flags: int | None = None) -> None:
         """Copy the real registers back. ``flags``: RFLAGS to keep instead of the real ones."""

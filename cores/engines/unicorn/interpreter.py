@@ -12,6 +12,7 @@ from collections.abc import Callable
 
 from cores.engines.base import STEPPED, Engine, Exit, Fault, Traits
 from cores.engines.unicorn import capi as unicorn_native
+from cores.engines.unicorn import checks
 from cores.engines.unicorn.cpu import UnicornCpu
 from cores.engines.unicorn.free_run import FreeRunner
 from cores.engines.unicorn.layout import find_layout
@@ -56,6 +57,7 @@ class InterpreterEngine(Engine):
             engine=f"Unicorn {unicorn_native.version()}",
             leads=True,
             intercepts=INTERCEPTS,
+            translates=True,
             registers="host memory",
         )
         self._core: UnicornCpu | None = None
@@ -134,6 +136,12 @@ class InterpreterEngine(Engine):
         if self._devices.error:
             self._made(cpu, completed=True)
         return exit
+
+    def admits(self, insn: Instruction, cpu: VirtualCpu, mmu: Mmu) -> bool:
+        return checks.admits(insn, cpu, mmu)
+
+    def corrected(self, fault: Fault, insn: Instruction, cpu: VirtualCpu, mmu: Mmu) -> Fault:
+        return checks.corrected(fault, insn, cpu, mmu)
 
     def read_fpu(self) -> bytes:
         return self._loaded()[0].read_fpu()

@@ -8,7 +8,7 @@ from typing import Any, Self, get_type_hints
 
 from cores.pc.devices.slot import IrqLine, Slot
 
-__all__ = ["BYTE", "Device", "IrqLine", "Slot", "quoted"]
+__all__ = ["BYTE", "QUOTED", "Device", "IrqLine", "Slot"]
 
 BYTE = frozenset({1})
 
@@ -116,6 +116,5 @@ class Device(ABC):
         return all(name in self.wide or 0 <= value < 256 for name, value in numbers)
 
 
-def quoted(byte: int) -> str:
-    """A byte as the log shows it: 'A', else 0x0a."""
-    return f"'{byte:c}'" if 0x20 <= byte < 0x7F else f"{byte:#04x}"
+QUOTED = tuple(f"'{byte:c}'" if 0x20 <= byte < 0x7F else f"{byte:#04x}" for byte in range(256))
+"""Each byte as the log shows it: 'A', else 0x0a."""

@@ -138,7 +138,11 @@ class Board:
         self.accesses += 1
         value &= (1 << 8 * size) - 1
         if port not in self._timely:
-            self.bus.write(port, size, value)
+            device = self.bus.whole.get(port << 3 | size)
+            if device is not None:  # nearly always: spares a call
+                device.write(port, size, value)
+            else:
+                self.bus.write(port, size, value)
             if len(self.console) > MOST_CONSOLE:
                 raise self._flooded()
             return
@@ -163,9 +167,14 @@ class Board:
             raise self._flooded()
         self._plan()
 
+    def name_of(self, port: int) -> str:
+        """Which device answers ``port``; "nobody" if none does."""
+        device = self.bus.owners.get(port)
+        return "nobody" if device is None else device.name
+
     def describe(self, port: int, size: int, value: int, is_write: bool) -> str:
         """An access in a few words, for the log of exits."""
-        device = self.bus.owner(port)
+        device = self.bus.owners.get(port)
         return "nobody" if device is None else device.describe(port, value, is_write)
 
     # Time and interrupts.

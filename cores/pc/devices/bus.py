@@ -14,25 +14,26 @@ MOST_NOTES = 16
 
 
 class PortBus:
-    """Port numbers to devices. ``strangers``: ports asked for that have no device."""
+    """Port numbers to devices.
+
+    whole: port << 3 | size to the device that takes that access in one. owners: port to the device
+    that answers it. strangers: ports asked for that have no device.
+    """
 
     def __init__(self) -> None:
-        self._whole: dict[int, Device] = {}  # port << 3 | size -> who takes that access in one
-        self._owner: dict[int, Device] = {}
+        self.whole: dict[int, Device] = {}
+        self.owners: dict[int, Device] = {}
         self.strangers: set[int] = set()
 
     def attach(self, device: Device) -> None:
         for port in device.ports:
-            self._owner[port] = device
+            self.owners[port] = device
             for size in device.widths(port):
-                self._whole[port << 3 | size] = device
-
-    def owner(self, port: int) -> Device | None:
-        return self._owner.get(port)
+                self.whole[port << 3 | size] = device
 
     def read(self, port: int, size: int) -> int:
         """IN of 1, 2 or 4 bytes; all ones where nobody answers."""
-        device = self._whole.get(port << 3 | size)
+        device = self.whole.get(port << 3 | size)
         if device is not None:
             return device.read(port, size)
         if size == 1 or self._nobody(port, size):
@@ -44,7 +45,7 @@ class PortBus:
 
     def write(self, port: int, size: int, value: int) -> None:
         """OUT of 1, 2 or 4 bytes; lost where nobody answers."""
-        device = self._whole.get(port << 3 | size)
+        device = self.whole.get(port << 3 | size)
         if device is not None:
             device.write(port, size, value)
         elif size == 1 or self._nobody(port, size):
@@ -55,13 +56,13 @@ class PortBus:
             self.write(port + half & 0xFFFF, half, value >> 8 * half)
 
     def read_string(self, port: int, size: int, count: int) -> bytes:
-        device = self._whole.get(port << 3 | size)
+        device = self.whole.get(port << 3 | size)
         if device is not None:
             return device.read_string(port, size, count)
         return b"".join(self.read(port, size).to_bytes(size, "little") for _ in range(count))
 
     def write_string(self, port: int, size: int, data: bytes) -> None:
-        device = self._whole.get(port << 3 | size)
+        device = self.whole.get(port << 3 | size)
         if device is not None:
             device.write_string(port, size, data)
             return
@@ -85,9 +86,9 @@ class PortBus:
         return runs
 
     def _nobody(self, port: int, size: int) -> bool:
-        return not any(port + i & 0xFFFF in self._owner for i in range(size))
+        return not any(port + i & 0xFFFF in self.owners for i in range(size))
 
     def _note(self, port: int) -> None:
         # A port that has a device which only dislikes the width is not without a device.
-        if port not in self._owner:
+        if port not in self.owners:
             self.strangers.add(port)

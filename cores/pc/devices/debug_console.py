@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from typing import Self
 
-from cores.pc.devices.base import Device, Slot, quoted
+from cores.pc.devices.base import QUOTED, Device, Slot
 
 
 class DebugConsole(Device):
@@ -33,4 +33,4 @@ class DebugConsole(Device):
         self._console += data
 
     def describe(self, port: int, value: int, is_write: bool) -> str:
-        return f"console {quoted(value & 0xFF)}" if is_write else "console"
+        return f"console {QUOTED[value & 0xFF]}" if is_write else "console"

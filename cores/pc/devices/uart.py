@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from typing import Self
 
-from cores.pc.devices.base import Device, IrqLine, Slot, quoted
+from cores.pc.devices.base import QUOTED, Device, IrqLine, Slot
 
 DATA, IER, IIR, LCR, MCR, LSR, MSR, SCR = range(8)
 
@@ -116,7 +116,7 @@ class Uart(Device):
 
     def describe(self, port: int, value: int, is_write: bool) -> str:
         sent = is_write and port & 7 == DATA and not self.lcr & DLAB
-        return f"UART {quoted(value & 0xFF)}" if sent else self.name
+        return f"UART {QUOTED[value & 0xFF]}" if sent else self.name
 
     def _received(self) -> int:
         value = 0

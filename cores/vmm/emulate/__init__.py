@@ -1,1 +1,1 @@
-"""One handler for each sensitive instruction; cores/vmm/emulate/emulator.py calls them."""
+"""One handler for each sensitive instruction; cores/vmm/emulate/table.py names them."""

@@ -7,16 +7,13 @@ or at RSP does the VMM do it instead (cores/vmm/faults/out_of_line.py).
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
+from cores.vmm.emulate.emulator import Emulator, Handlers
 from cores.x86.faults import general_protection
 from cores.x86.isa.accesses import accesses, effective_address
 from cores.x86.isa.encoding import parse
 from cores.x86.isa.instruction import Immediate, Instruction, MemoryOperand, Register
 from cores.x86.registers import DS, MASK64, RAX, RBP, RCX, RSP, Flag, canonical
-
-if TYPE_CHECKING:
-    from cores.vmm.emulate.emulator import Emulator, Handlers
 
 
 def near_target(e: Emulator, insn: Instruction) -> int:

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+from cores.vmm.emulate.emulator import Emulator, Handlers
 from cores.vmm.emulate.segments import mov_segment
 from cores.x86.faults import undefined_opcode
 from cores.x86.isa.instruction import Instruction, Operand, Register
 from cores.x86.registers import SEGMENT_NAMES
 from cores.x86.system import control_registers as control
-
-if TYPE_CHECKING:
-    from cores.vmm.emulate.emulator import Emulator, Handlers
 
 
 def mov(e: Emulator, insn: Instruction) -> str:

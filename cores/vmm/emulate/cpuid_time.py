@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from cores.pc import cpuid as platform_cpuid
+from cores.vmm.emulate.emulator import Emulator, Handlers
 from cores.x86.faults import general_protection
 from cores.x86.isa.instruction import Instruction
 from cores.x86.registers import ARITHMETIC_FLAGS, RAX, RBX, RCX, RDX, Cr4
 from cores.x86.system import control_registers as control
-
-if TYPE_CHECKING:
-    from cores.vmm.emulate.emulator import Emulator, Handlers
 
 
 def rdmsr(e: Emulator, insn: Instruction) -> str:

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+from cores.vmm.emulate.emulator import Emulator, Handlers
 from cores.x86.faults import general_protection
 from cores.x86.isa.instruction import Instruction
 from cores.x86.registers import canonical
 from cores.x86.system import descriptors
-
-if TYPE_CHECKING:
-    from cores.vmm.emulate.emulator import Emulator, Handlers
 
 
 def lgdt(e: Emulator, insn: Instruction) -> str:

@@ -1,12 +1,12 @@
-"""What the VMM does in the guest's place: one sensitive instruction, on the virtual CPU.
+"""The environment of an emulation handler: the virtual CPU, guest memory, ports and time.
 
 A handler takes the decoded instruction, changes ``VirtualCpu``, guest memory and devices as the
 SDM's operation section for that instruction says (vol. 2), and returns in a few words what it
 did. It first checks what the CPU would check at the guest's *virtual* privilege: a guest user's
 ``cli`` is the guest kernel's business, and raises GuestFault here.
 
-The same handlers serve every engine: on the trap cores for everything that must not run, on the
-interpreter and on KVM for what a host may choose (time, CPUID, ports).
+The same handlers (cores/vmm/emulate/table.py) serve every engine: on the trap cores for everything
+that must not run, on the interpreter and on KVM for what a host may choose (time, CPUID, ports).
 """
 
 from __future__ import annotations
@@ -14,16 +14,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
-from cores.vmm.emulate import branches_stack, control_registers, flags, fpu_state, ports, segments
-from cores.vmm.emulate import cpuid_time as identity
-from cores.vmm.emulate import descriptor_tables as tables
-from cores.vmm.emulate import far_transfers as transfers
-from cores.vmm.emulate import unicorn_gaps as refused
-from cores.x86.faults import general_protection, undefined_opcode
+from cores.x86.faults import general_protection
 from cores.x86.isa.accesses import effective_address
 from cores.x86.isa.instruction import Immediate, Instruction, MemoryOperand, Operand, Register
 from cores.x86.mmu.paging import Mmu
-from cores.x86.registers import MASK64, REGISTER_FILE, RSP, SEGMENT_NAMES, SS, Flag
+from cores.x86.registers import REGISTER_FILE, RSP, SEGMENT_NAMES, SS, Flag
 from cores.x86.system import descriptors
 from cores.x86.virtual_cpu import VirtualCpu
 
@@ -41,6 +36,8 @@ class Ports(Protocol):
 
     def describe(self, port: int, size: int, value: int, is_write: bool) -> str: ...
 
+    def name_of(self, port: int) -> str: ...
+
 
 class Fpu(Protocol):
     """x87 and SSE state as a 512-byte FXSAVE64 image: an engine has it."""
@@ -51,11 +48,13 @@ class Fpu(Protocol):
 
 
 class Emulator:
-    """Completes instructions on a virtual CPU.
+    """The state that handlers work on, and the operand accesses that they share.
 
     flush: called with a GVA or None when the guest asks for translations to be forgotten.
     fpu: where the guest's x87 and SSE state is.
     ticks: virtual time. halted: set by HLT, for the VMM to act upon and clear.
+    next_rip: RIP after the instruction; branches change it. shadows_next: the instruction holds
+    interrupts off until the next one is complete. Both are set anew for each instruction.
     """
 
     def __init__(
@@ -76,26 +75,6 @@ class Emulator:
         self.halted = False
         self.next_rip = 0
         self.shadows_next = False
-
-    def execute(self, insn: Instruction) -> str:
-        """Complete one instruction and move RIP on. Raises GuestFault with nothing changed, but for
-        the finished iterations of a REP."""
-        handler = (VARYING if insn.varies else HANDLERS).get(insn.mnemonic)
-        if handler is None:
-            raise undefined_opcode()  # the platform's CPU has no such instruction
-        return self.complete(insn, handler)
-
-    def complete(self, insn: Instruction, handler: Handler) -> str:
-        """The same by a given handler."""
-        cpu = self.cpu
-        self.next_rip = (cpu.rip + insn.length) & MASK64
-        self.shadows_next = False
-        handled = handler(self, insn)
-        cpu.rip = self.next_rip
-        cpu.interrupt_shadow = self.shadows_next
-        if insn.mnemonic != "iret":  # IRET alone may set RF
-            cpu.rflags &= ~Flag.RF
-        return handled
 
     # What the handlers share
 
@@ -171,12 +150,3 @@ class Emulator:
 Handler = Callable[[Emulator, Instruction], str]
 Handlers = dict[str, Handler]
 """Mnemonic -> what completes it, and says in a few words what it did."""
-
-HANDLERS: Handlers = {
-    **ports.HANDLERS, **flags.HANDLERS, **control_registers.HANDLERS, **tables.HANDLERS,
-    **segments.HANDLERS, **transfers.HANDLERS, **identity.HANDLERS,
-    **refused.HANDLERS,
-}  # fmt: skip
-
-VARYING: Handlers = {**branches_stack.NEAR, **fpu_state.HANDLERS}
-"""What completes an instruction in which CPUs differ (``Instruction.varies``)."""

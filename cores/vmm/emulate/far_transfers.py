@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from cores.vmm.emulate import branches_stack as flow
+from cores.vmm.emulate.emulator import Emulator, Handlers
 from cores.x86.isa.instruction import Instruction
 from cores.x86.registers import Vector
 from cores.x86.system import far_transfers as far
 from cores.x86.system import interrupts
-
-if TYPE_CHECKING:
-    from cores.vmm.emulate.emulator import Emulator, Handlers
 
 
 def far_call(e: Emulator, insn: Instruction) -> str:

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+from cores.vmm.emulate.emulator import Emulator, Handlers
 from cores.x86.faults import general_protection, undefined_opcode
 from cores.x86.isa.instruction import Instruction
 from cores.x86.registers import MASK64, RSP, Flag
 from cores.x86.system import far_transfers as far
-
-if TYPE_CHECKING:
-    from cores.vmm.emulate.emulator import Emulator, Handlers
 
 
 def cli(e: Emulator, insn: Instruction) -> str:

@@ -8,8 +8,8 @@ guest is given what the platform's CPU would have stored.
 from __future__ import annotations
 
 from contextlib import suppress
-from typing import TYPE_CHECKING
 
+from cores.vmm.emulate.emulator import Emulator, Handlers
 from cores.x86.faults import GuestFault, general_protection
 from cores.x86.isa.accesses import accesses
 from cores.x86.isa.encoding import Truncated, parse
@@ -17,9 +17,6 @@ from cores.x86.isa.instruction import Instruction
 from cores.x86.isa.operand_checks import address_fault, check_operands
 from cores.x86.registers import MASK64, Vector, canonical
 from cores.x86.system import x87_environment as x87
-
-if TYPE_CHECKING:
-    from cores.vmm.emulate.emulator import Emulator, Handlers
 
 _SHORT = (14, 94)
 """Sizes of the operand that prefix 66 makes."""

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from cores.deadline import Deadline
+from cores.vmm.emulate.emulator import Emulator, Handlers, Ports
 from cores.x86.faults import general_protection
 from cores.x86.isa.instruction import Immediate, Instruction, Operand, Register
-from cores.x86.registers import RDX, Flag
+from cores.x86.registers import CS, RAX, RDX, Flag
 from cores.x86.system.string_io import input_string, output_string
-
-if TYPE_CHECKING:
-    from cores.vmm.emulate.emulator import Emulator, Handlers
 
 
 def may_use(e: Emulator, port: int, size: int) -> None:
@@ -45,11 +41,13 @@ def in_(e: Emulator, insn: Instruction) -> str:
 
 
 def out(e: Emulator, insn: Instruction) -> str:
-    destination, source = insn.operands
+    cpu, (destination, source) = e.cpu, insn.operands
     assert isinstance(source, Register)
-    port, size = port_number(e, destination), source.size
-    may_use(e, port, size)
-    value = e.read(insn, source)
+    size = source.size
+    port = destination.value & 0xFF if isinstance(destination, Immediate) else cpu.gpr[RDX] & 0xFFFF
+    if cpu.segments[CS].selector & 3 > cpu.rflags >> 12 & 3:
+        may_use(e, port, size)
+    value = cpu.gpr[RAX] & (1 << 8 * size) - 1
     e.ports.write(port, size, value)
     return e.ports.describe(port, size, value, True)
 
@@ -64,8 +62,7 @@ def ins(e: Emulator, insn: Instruction) -> str:
         return e.ports.read_string(port, insn.operand_size, count)
 
     count = input_string(e.cpu, e.mmu, insn, fetch)
-    device = e.ports.describe(port, insn.operand_size, 0, False)
-    return f"{count} x {insn.operand_size} bytes from {device}"
+    return string_access(e.ports, port, insn.operand_size, count, is_write=False)
 
 
 def outs(e: Emulator, insn: Instruction) -> str:
@@ -78,8 +75,17 @@ def outs(e: Emulator, insn: Instruction) -> str:
         e.ports.write_string(port, insn.operand_size, data)
 
     count = output_string(e.cpu, e.mmu, insn, store)
-    device = e.ports.describe(port, insn.operand_size, 0, True)
-    return f"{count} x {insn.operand_size} bytes to {device}"
+    return string_access(e.ports, port, insn.operand_size, count, is_write=True)
+
+
+def string_access(ports: Ports, port: int, size: int, count: int, *, is_write: bool) -> str:
+    """INS or OUTS with its iterations, as the log of exits says it."""
+    return f"{count} x {size} bytes {'to' if is_write else 'from'} {ports.name_of(port)}"
+
+
+def mmio_access(gpa: int, length: int, *, is_write: bool) -> str:
+    """A device access by physical address, as the log of exits says it."""
+    return f"{'write' if is_write else 'read'} {gpa:#x}, {length} bytes"
 
 
 HANDLERS: Handlers = {

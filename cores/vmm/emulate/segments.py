@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+from cores.vmm.emulate.emulator import Emulator, Handlers
 from cores.x86.isa.instruction import Instruction, Operand, Register
 from cores.x86.registers import MASK64, RSP, SEGMENT_NAMES
-
-if TYPE_CHECKING:
-    from cores.vmm.emulate.emulator import Emulator, Handlers
 
 
 def mov_segment(e: Emulator, insn: Instruction, destination: Operand, source: Operand) -> str:

@@ -7,17 +7,14 @@ and RCX at the iteration that made it, and the flags as they were (SDM vol. 2, R
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 from cores.deadline import Deadline
+from cores.vmm.emulate.emulator import Emulator, Handlers
 from cores.x86.faults import GuestFault
 from cores.x86.isa.accesses import next_accesses
 from cores.x86.isa.instruction import Instruction, MemoryOperand
 from cores.x86.mmu.paging import PAGE
 from cores.x86.registers import ARITHMETIC_FLAGS, MASK64, RAX, RCX, Flag
-
-if TYPE_CHECKING:
-    from cores.vmm.emulate.emulator import Emulator, Handlers
 
 
 def movs(e: Emulator, insn: Instruction) -> str:

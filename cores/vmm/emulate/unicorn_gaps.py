@@ -8,15 +8,10 @@ RIP-relative operand it executes wrongly (``operand_checks.mistranslated``).
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from cores.vmm.emulate import branches_stack as flow
+from cores.vmm.emulate.emulator import Emulator, Handlers
 from cores.x86.isa.instruction import Instruction
 from cores.x86.registers import ARITHMETIC_FLAGS, RAX, Flag
-
-if TYPE_CHECKING:
-    from cores.vmm.emulate.emulator import Emulator, Handlers
-
 
 _LOW = Flag.SF | Flag.ZF | Flag.AF | Flag.PF | Flag.CF
 

@@ -1,4 +1,4 @@
-"""A window onto a device: how any instruction at all can touch MMIO on a trap core.
+"""MMIO windows: scratch pages through which any instruction can touch a device on a trap core.
 
 Real hardware decodes nothing: the access goes out on the bus, whatever instruction made it. A VMM
 at ring 3 sees a fault instead, and would have to emulate each of some thousand instructions. So
@@ -12,6 +12,7 @@ from typing import Protocol
 
 from cores.pc.physical_memory import PhysicalMemory
 from cores.pc.ram import SCRATCH_PAGES
+from cores.vmm.emulate.ports import mmio_access
 from cores.x86.isa.accesses import bus_accesses
 from cores.x86.isa.instruction import Instruction
 from cores.x86.mmu.paging import PAGE, Mmu
@@ -20,14 +21,14 @@ from cores.x86.virtual_cpu import VirtualCpu
 
 
 class Opener(Protocol):
-    """Who maps the scratch pages; ``shadow.ShadowPages`` does."""
+    """Maps the scratch pages: ``ShadowPages``, or an operand that stands elsewhere."""
 
     def open(self, gva: int, scratch: int) -> bool: ...
 
     def close(self, gva: int) -> None: ...
 
 
-class Window:
+class MmioWindow:
     """Scratch pages that stand in for device pages while one instruction runs."""
 
     def __init__(
@@ -96,6 +97,6 @@ class Window:
                     self.memory.device_write(gpa + at, data)
                 else:
                     self.memory.device_read(gpa + at, here)
-                self.detail = f"{'write' if is_write else 'read'} {gpa + at:#x}, {here} bytes"
+                self.detail = mmio_access(gpa + at, here, is_write=is_write)
             gva += here
             length -= here

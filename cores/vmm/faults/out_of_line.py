@@ -1,11 +1,11 @@
-"""Where the host's process can have no mapping: instructions completed by the VMM, one by one.
+"""Unmappable addresses: instructions completed by the VMM, or by the CPU out of line.
 
 Linux gives a process nothing below vm.mmap_min_addr and nothing in the upper half, where kernels
 like to live; and a few pages are the VMM's own. A guest that executes or touches memory there has its
 instruction completed from here, correct if slow (counted as ``bridged``):
 
     branches, the stack, strings    by the emulator: they depend on RIP and RSP themselves
-    all others                      by the CPU, moved: the instruction is copied to a page that it
+    all others                      by the CPU, out of line: the instruction is copied to a page that it
                                     can reach, with its memory operand on another such page
                                     (cores/x86/isa/relocate.py), which is mapped to the same RAM
 """
@@ -13,19 +13,19 @@ instruction completed from here, correct if slow (counted as ``bridged``):
 from __future__ import annotations
 
 import contextlib
-from typing import TYPE_CHECKING
 
 from cores.deadline import Deadline
-from cores.engines.base import BRIDGE, DeprivilegedEngine, Failed, Fault, Stepped
+from cores.engines.base import OUT_OF_LINE, DeprivilegedEngine, Failed, Fault, Stepped
 from cores.errors import EngineError
-from cores.pc.ram import BRIDGE_PAGE
-from cores.vmm.emulate import branches_stack as flow
-from cores.vmm.emulate import strings
-from cores.vmm.emulate.emulator import VARYING
-from cores.vmm.emulate.unicorn_gaps import HANDLERS as REFUSED
-from cores.vmm.faults.mmio_window import Window
+from cores.pc.ram import OUT_OF_LINE_PAGE
+from cores.vmm.completion import Completion
+from cores.vmm.emulate import branches_stack, strings, unicorn_gaps
+from cores.vmm.emulate.emulator import Handler, Handlers
+from cores.vmm.emulate.table import VARYING
+from cores.vmm.faults.mmio_window import MmioWindow
 from cores.vmm.shadow_tlb import ShadowPages
-from cores.vmm.unicorn_checks import demand_code
+from cores.vmm.state import GuestContext
+from cores.vmm.world_switch import WorldSwitch
 from cores.x86.faults import GuestFault, Unsupported
 from cores.x86.isa.accesses import accesses
 from cores.x86.isa.encoding import parse
@@ -33,57 +33,63 @@ from cores.x86.isa.instruction import Instruction, MemoryOperand, Reason, Sensit
 from cores.x86.isa.opcodes import is_x87
 from cores.x86.isa.operand_checks import address_fault, check_operands
 from cores.x86.isa.relocate import moved
+from cores.x86.mmu.code_fetch import demand_ram
 from cores.x86.mmu.paging import PAGE
 from cores.x86.registers import MASK64, RDI, Vector, canonical
 from cores.x86.system.fpu_enabled import check_floating
 
-if TYPE_CHECKING:
-    from cores.vmm.emulate.emulator import Handler, Handlers
-    from cores.vmm.vmm import Vmm
-
-CODE, OPERAND = BRIDGE.start, BRIDGE.start + PAGE
+CODE, OPERAND = OUT_OF_LINE.start, OUT_OF_LINE.start + PAGE
 """Where the moved instruction stands, and the two pages that its operand may lie in."""
 
 FIP, FDP = 8, 16
 """Places in an FXSAVE64 image (SDM vol. 1, table 10-2)."""
 
-HANDLERS: Handlers = {**flow.HANDLERS, **strings.HANDLERS}
+HANDLERS: Handlers = {**branches_stack.HANDLERS, **strings.HANDLERS}
 
 
-class Bridge:
+class OutOfLine:
     """Completes ordinary instructions of one deprivileged guest."""
 
-    def __init__(self, vmm: Vmm, engine: DeprivilegedEngine, shadow: ShadowPages) -> None:
-        self.vmm = vmm
+    def __init__(
+        self,
+        guest: GuestContext,
+        engine: DeprivilegedEngine,
+        shadow: ShadowPages,
+        completion: Completion,
+        switch: WorldSwitch,
+    ) -> None:
+        self.guest = guest
         self.engine = engine
         self.shadow = shadow
+        self.completion = completion
+        self.switch = switch
         self._mapped: dict[int, int] = {}  # space -> the shadow's drops when the code page was mapped
 
     def complete(self, insn: Instruction) -> None:
         """Complete the instruction at RIP. Raises GuestFault for the guest's own faults."""
-        vmm, cpu = self.vmm, self.vmm.cpu
-        silent = vmm.pure and insn.sensitivity is Sensitivity.SILENT and not insn.implicit
+        guest, cpu = self.guest, self.guest.cpu
+        silent = guest.pure and insn.sensitivity is Sensitivity.SILENT and not insn.implicit
         if insn.sensitivity is not Sensitivity.ORDINARY and not silent:
-            vmm.emulate(insn, "met where the CPU cannot reach it")
+            self.completion.emulate(insn, "met where the CPU cannot reach it")
             return
-        demand_code(insn, cpu, vmm.mmu, vmm.memory)
-        if insn.floating and not vmm.pure:
+        demand_ram(insn, cpu, guest.mmu)
+        if insn.floating and not guest.pure:
             check_floating(insn, cpu)
         handler = _handler(insn)
-        if handler is None and (insn.mnemonic == "nop" or not self.engine.traits.native):
-            handler = REFUSED.get(insn.mnemonic)  # 0F 0D of a register is no NOP on AMD's CPUs
+        if handler is None and (insn.mnemonic == "nop" or self.engine.traits.translates):
+            handler = unicorn_gaps.HANDLERS.get(insn.mnemonic)  # 0F 0D of a register is none on AMD
         if handler is not None:
-            check_operands(insn, cpu, vmm.mmu.translate)
-            vmm.emulator.complete(insn, handler)
+            check_operands(insn, cpu, guest.mmu.translate)
+            self.completion.bridge(insn, handler)
         else:
             self._execute_moved(insn)
-        vmm.trace.bridged += 1
+            guest.trace.bridged += 1
 
     def _execute_moved(self, insn: Instruction) -> None:
         """Let the CPU execute it in another place."""
-        vmm, cpu = self.vmm, self.vmm.cpu
+        guest, cpu = self.guest, self.guest.cpu
         rip, rdi, ring = cpu.rip, cpu.gpr[RDI], cpu.cpl
-        operand = _Operand(vmm, self.shadow, insn) if insn.access or insn.implicit else None
+        operand = _Operand(guest, self.shadow, insn) if insn.access or insn.implicit else None
         if operand and insn.implicit == "maskmov":
             self._write_code(insn.code)
             cpu.gpr[RDI] = operand.place
@@ -104,23 +110,23 @@ class Bridge:
                 with contextlib.suppress(EngineError):  # the process may be gone
                     operand.take(completed=completed)
         if operand and operand.window.detail:
-            detail = operand.window.detail
-            vmm.record(insn, Reason.MMIO, detail, "executed through a window", rip, ring)
+            detail, handled = operand.window.detail, "executed through a window"
+            guest.record(Reason.MMIO, detail, handled, rip, insn.code, ring)
         if is_x87(parse(insn.code)):
             self._correct_pointers(rip, operand)
         cpu.rip = (rip + insn.length) & MASK64
         cpu.interrupt_shadow = False
 
     def _step(self, insn: Instruction, operand: _Operand | None, rip: int) -> None:
-        vmm, deadline = self.vmm, Deadline()
-        while not isinstance(exit := self.engine.step(vmm.cpu), Stepped):
+        deadline = Deadline()
+        while not isinstance(exit := self.switch.step_alone(), Stepped):
             deadline.check()
             match exit:
                 case Fault(Vector.PF) if operand and operand.fault:
                     raise operand.fault
                 case Fault(vector, error, _):
-                    vmm.cpu.rip = rip
-                    raise vmm.guests_own(vector, error, None, insn)
+                    self.guest.cpu.rip = rip
+                    raise self.completion.guests_own(Fault(vector, error), insn)
                 case Failed(reason):
                     raise Unsupported(reason)
                 case _:
@@ -140,8 +146,8 @@ class Bridge:
 
     def _write_code(self, code: bytes) -> None:
         """The page with the moved instruction stays mapped until all mappings are dropped."""
-        memory, space = self.vmm.memory, self.shadow.space()
-        page = memory.ram.scratch + BRIDGE_PAGE * PAGE
+        memory, space = self.guest.memory, self.shadow.space()
+        page = memory.ram.scratch + OUT_OF_LINE_PAGE * PAGE
         if memory.view[page : page + len(code)] != code:
             memory.view[page : page + len(code)] = code
             self.engine.memory_changed()
@@ -157,27 +163,27 @@ class _Operand:
     the CPU really makes it.
     """
 
-    def __init__(self, vmm: Vmm, shadow: ShadowPages, insn: Instruction) -> None:
-        (access,) = accesses(insn, vmm.cpu)
+    def __init__(self, guest: GuestContext, shadow: ShadowPages, insn: Instruction) -> None:
+        (access,) = accesses(insn, guest.cpu)
         self.gva, self.length, self.store = access
         if not canonical(self.gva) or not canonical((self.gva + self.length - 1) & MASK64):
-            raise address_fault(insn, vmm.cpu)
-        self.vmm = vmm
+            raise address_fault(insn, guest.cpu)
+        self.guest = guest
         self.shadow = shadow
         self.place = OPERAND + self.gva % PAGE
         self.fault: GuestFault | None = None
-        self.window = Window(self, vmm.memory, vmm.mmu, vmm.cpu, insn)
+        self.window = MmioWindow(self, guest.memory, guest.mmu, guest.cpu, insn)
         self._ram: list[tuple[int, int, int]] = []  # GVA, GPA and bytes in each page of RAM
 
     def put(self) -> None:
         """Put the operand's pages in place, as far as the guest's tables permit the access."""
-        memory, within = self.vmm.memory, PAGE - self.gva % PAGE
+        memory, within = self.guest.memory, PAGE - self.gva % PAGE
         pieces = [(self.gva, min(self.length, within))]
         if self.length > within:
             pieces.append(((self.gva + within) & MASK64, self.length - within))
         for gva, length in pieces:
             try:
-                gpa = self.vmm.mmu.translate(gva, write=self.store)
+                gpa = self.guest.mmu.translate(gva, write=self.store)
             except GuestFault as fault:
                 self.fault = fault
                 return
@@ -189,11 +195,11 @@ class _Operand:
 
     def take(self, *, completed: bool) -> None:
         """Take them away again; what was stored is told to the device, or noted."""
-        self.window.close(self.vmm.cpu, completed=completed)
+        self.window.close(self.guest.cpu, completed=completed)
         for gva, gpa, length in self._ram:
             self.close(gva)
-            if completed and self.store and self.vmm.memory.writes is not None:
-                self.vmm.memory.writes.append((gpa, length))
+            if completed and self.store and self.guest.memory.writes is not None:
+                self.guest.memory.writes.append((gpa, length))
 
     def open(self, gva: int, scratch: int) -> bool:
         """The window's scratch pages stand where the operand does."""
@@ -210,5 +216,5 @@ def _handler(insn: Instruction) -> Handler | None:
     """What completes it in software, None where the CPU can do it elsewhere."""
     if insn.mnemonic == "lea":
         source = insn.operands[1]
-        return flow.lea if isinstance(source, MemoryOperand) and source.relative else None
+        return branches_stack.lea if isinstance(source, MemoryOperand) and source.relative else None
     return VARYING[insn.mnemonic] if insn.varies else HANDLERS.get(insn.mnemonic)

@@ -45,6 +45,9 @@ CACHE_SIZE = 1 << 16
 _windows: dict[bytes, Instruction] = {}
 _instructions: dict[bytes, Instruction] = {}
 
+known = _windows.get
+"""What ``decode`` has found for these bytes before, else None: the look-up without a call, 0.1 us."""
+
 
 def decode(code: bytes) -> Instruction:
     """Decode the instruction at the start of ``code``: the up to 15 bytes at RIP in 64-bit mode.

@@ -13,8 +13,8 @@ from cores.engines.base import DeprivilegedEngine
 from cores.engines.ptrace.process import VcpuProcess
 from cores.pc.stop import Stop
 from cores.vmm import free_run as freerun
-from cores.vmm.faults.page_faults import HiddenFaults
 from cores.vmm.free_run import Alarm
+from cores.vmm.patched_code import PatchedCode
 from cores.vmm.patching import patcher as patch
 
 pytestmark = needs_assembler
@@ -228,13 +228,13 @@ def test_more_branches_than_can_be_known(hides: bool, monkeypatch: pytest.Monkey
     stays bounded, and no silent instruction runs unseen."""
     monkeypatch.setattr(patch, "MOST_TARGETS", 64)
     begun = []
-    go_exact = HiddenFaults.go_exact
+    go_exact = PatchedCode.go_exact
 
-    def counted(hidden: HiddenFaults) -> None:
-        begun.append(hidden.patcher)
-        go_exact(hidden)
+    def counted(patched: PatchedCode) -> None:
+        begun.append(patched.patcher)
+        go_exact(patched)
 
-    monkeypatch.setattr(HiddenFaults, "go_exact", counted)
+    monkeypatch.setattr(PatchedCode, "go_exact", counted)
     with booted("trap:native", maze(40)) as machine:
         assert isinstance(machine.engine, DeprivilegedEngine)
         machine.engine.hides_code &= hides

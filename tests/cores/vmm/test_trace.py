@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import pytest
 
-from cores.vmm.trace import ExitEvent, Trace
+from cores.vmm.trace import Trace
 from cores.x86.isa.instruction import Reason
 
 
 def go_on(trace: Trace, first: int, end: int) -> None:
     for n in range(first, end):
-        trace.record(ExitEvent(n, 0x1000 + n % 7, b"", Reason.IO, "", "", 0, 3, 1))
+        trace.left()
+        trace.record(n, 0x1000 + n % 7, b"", Reason.IO, "", "", 0)
+        trace.close()
 
 
 @pytest.mark.parametrize(("to", "log"), [(0, 0), (20, 0), (60, 21), (130, 91)])
-def test_back_and_on(to: int, log: int) -> None:
+def test_back_and_on(to: int, log: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Counters, log and its numbers agree wherever one goes back to, before the log begins too; and
     wherever one goes on to from there."""
-    trace = Trace(limit=100)
+    trace = Trace(limit=100, world_switch=3)
+    monkeypatch.setattr("cores.vmm.trace.perf_counter_ns", lambda: 0)
     go_on(trace, 0, to)
     mark = trace.mark()
     go_on(trace, to, 140)

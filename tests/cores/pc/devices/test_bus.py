@@ -76,7 +76,7 @@ def test_power_off(board: Board) -> None:
 
 
 def owner(board: Board, port: int) -> str:
-    device = board.bus.owner(port)
+    device = board.bus.owners.get(port)
     return "nobody" if device is None else device.name
 
 

@@ -6,7 +6,7 @@ import pytest
 from agreement_lab import GUESTS, free, lockstep, named, program, skip_unless_assembled
 
 from cores.engines import registry
-from cores.engines.base import BRIDGE
+from cores.engines.base import OUT_OF_LINE
 from tests.sampling import sampled
 
 pytestmark = [skip_unless_assembled(), pytest.mark.usefixtures("nothing_mapped")]
@@ -21,7 +21,7 @@ def nothing_mapped(monkeypatch: pytest.MonkeyPatch) -> None:
         if registry.availability(core).available:
             engine = registry.create(core)
             engine.close()
-            monkeypatch.setattr(type(engine), "reaches", lambda _, gva, length: gva in BRIDGE)
+            monkeypatch.setattr(type(engine), "reaches", lambda _, gva, length: gva in OUT_OF_LINE)
 
 
 def pair(core: str) -> list[str]:

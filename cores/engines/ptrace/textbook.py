@@ -1,0 +1,45 @@
+"""Steps of textbook trap-and-emulate (``--pure``): an instruction that does not trap runs untouched.
+
+Two kinds cannot simply be stepped. On a CPU with UMIP Linux completes SGDT, SIDT, SLDT, STR and SMSW
+for ring 3, with invented values; there the CPU's single-step trap, and a breakpoint too, come one
+instruction late (RF is set on the way back). And PUSHF shows the TF by which it was stepped.
+"""
+
+from __future__ import annotations
+
+from cores.engines.base import STEPPED, Exit
+from cores.engines.ptrace.vcpu import Vcpu
+from cores.x86.faults import GuestFault
+from cores.x86.isa.decoder import Truncated, decode
+from cores.x86.isa.encoding import LONGEST
+from cores.x86.isa.instruction import Instruction
+from cores.x86.registers import RSP
+from cores.x86.virtual_cpu import VirtualCpu
+
+KERNEL_ANSWERS = frozenset({"sgdt", "sidt", "sldt", "str", "smsw"})
+INT3 = 0xCC
+_TF_BYTE = 1
+"""TF is bit 8 of RFLAGS: bit 0 of the second byte."""
+
+
+def instruction(vcpu: Vcpu, rip: int) -> Instruction | None:
+    """What stands at ``rip`` in the process; None where nothing is mapped, or can be decoded."""
+    try:
+        return decode(vcpu.process.tracee.peek(rip, LONGEST))
+    except (GuestFault, Truncated):
+        return None
+
+
+def copy_with_breakpoint(vcpu: Vcpu, page: int, length: int, behind: int) -> bytes:
+    """The bytes of a page of code, with an INT3 at ``behind`` in it."""
+    code = bytearray(vcpu.process.tracee.peek(page, length))
+    code[behind - page] = INT3
+    return bytes(code)
+
+
+def step(vcpu: Vcpu, cpu: VirtualCpu, insn: Instruction | None) -> Exit:
+    """Step it, and hide TF from what PUSHF has pushed."""
+    exit = vcpu.step(cpu)
+    if exit is STEPPED and insn is not None and insn.mnemonic == "pushf":
+        vcpu.process.tracee.clear_bit(cpu.gpr[RSP] + _TF_BYTE, 0)
+    return exit

@@ -1,0 +1,66 @@
+"""Checks that a binary translator forgets, and faults that it reports wrongly, made a CPU's.
+
+QEMU translates what programs do, and takes their checks lightly: no #AC, no #GP for a misaligned SSE
+operand, #GP in place of #SS, a page fault at the wrong half of a store. Both engines on Unicorn answer
+the contract's ``admits`` and ``corrected`` (cores/engines/base.py) with what stands here. A real CPU
+needs none of it.
+"""
+
+from __future__ import annotations
+
+from cores.engines.base import Fault
+from cores.x86.faults import GuestFault
+from cores.x86.isa.accesses import next_accesses
+from cores.x86.isa.instruction import Instruction
+from cores.x86.isa.operand_checks import (
+    address_fault,
+    beyond_canonical,
+    check_operands,
+    mistranslated,
+)
+from cores.x86.mmu.code_fetch import demand_ram
+from cores.x86.mmu.paging import PAGE, Mmu
+from cores.x86.registers import PageFault, Vector
+from cores.x86.virtual_cpu import VirtualCpu
+
+
+def admits(insn: Instruction, cpu: VirtualCpu, mmu: Mmu) -> bool:
+    """Would Unicorn execute it as the SDM says? Raises the GuestFault that Unicorn would forget."""
+    if insn.access or insn.implicit:
+        check_operands(insn, cpu, mmu.translate)
+    return not mistranslated(insn)
+
+
+def corrected(fault: Fault, insn: Instruction, cpu: VirtualCpu, mmu: Mmu) -> Fault:
+    """The fault that a CPU would have raised where Unicorn reports ``fault``.
+
+    Raises Unsupported where the code is in no RAM: Unicorn says #UD there."""
+    vector, error, address = fault
+    if vector == Vector.UD:
+        demand_ram(insn, cpu, mmu)
+    elif vector == Vector.GP and not error:
+        return _as_exit(address_fault(insn, cpu))  # #SS, or #GP
+    elif vector == Vector.PF and address is not None:
+        if beyond_canonical(insn, cpu, address):
+            return _as_exit(address_fault(insn, cpu))
+        if error is not None:
+            return _page_fault(insn, cpu, mmu, error, address)
+    return fault
+
+
+def _page_fault(insn: Instruction, cpu: VirtualCpu, mmu: Mmu, error: int, address: int) -> Fault:
+    """A CPU asks for the right to write before it reads what it will write back (ADD [m], r), and
+    for the first of two pages first; a translator faults on the read, or on the second page."""
+    for gva, length, store in next_accesses(insn, cpu):
+        if store and gva <= address < gva + length:
+            error |= PageFault.W
+            if (gva ^ address) & -PAGE:
+                try:
+                    mmu.translate(gva, write=True)
+                except GuestFault as first:
+                    return _as_exit(first)
+    return Fault(Vector.PF, error, address)
+
+
+def _as_exit(fault: GuestFault) -> Fault:
+    return Fault(fault.vector, fault.error, fault.address)

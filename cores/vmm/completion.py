@@ -1,0 +1,145 @@
+"""Completion of instructions in software, in place of the engine.
+
+    emulate       a sensitive instruction, which the engine must not execute: an exit
+    bridge        an ordinary one that the engine should have executed and cannot (``bridged``)
+    port_*, mmio_*  a device access that hardware has already taken apart (KVM)
+
+All go through the same handlers (cores/vmm/emulate/table.py) and the same devices, so an exit is
+recorded in the same words whichever way it came.
+"""
+
+from __future__ import annotations
+
+from cores.engines.base import Fault, MmioRead, MmioWrite, PortRead, PortWrite
+from cores.vmm.emulate.emulator import Handler
+from cores.vmm.emulate.ports import mmio_access, string_access
+from cores.vmm.emulate.table import HANDLERS, find
+from cores.vmm.state import GuestContext
+from cores.x86.faults import GuestFault, undefined_opcode
+from cores.x86.isa.instruction import Instruction, Reason
+from cores.x86.registers import CS, MASK64, Flag, Vector
+
+IO, MMIO, HLT = Reason.IO, Reason.MMIO, Reason.HLT
+"""Asked for at each exit, and in Python 3.11 an enum's member costs 75 ns to look up."""
+_RF = Flag.RF
+ASKED, TOLD, LEFT = "asked the device", "told the device", "left by the CPU itself"
+
+
+class Completion:
+    """Completes instructions of one guest."""
+
+    def __init__(self, guest: GuestContext) -> None:
+        self.guest = guest
+
+    def emulate(self, insn: Instruction, why: str, *, lacking: bool = False) -> None:
+        """Do in the guest's place what it must not do itself, and put the exit on record.
+
+        why: how the VMM came to it. lacking: see ``Intercept``. Raises GuestFault with nothing
+        changed, but for the finished iterations of a REP."""
+        guest, reason = self.guest, insn.reason
+        cpu = guest.cpu
+        rip, ring = cpu.rip, cpu.segments[CS].selector & 3
+        handler = HANDLERS.get(insn.mnemonic)
+        if handler is None:
+            raise undefined_opcode()  # the platform's CPU has no such instruction
+        if reason is IO:
+            guest.board.advance(guest.ticks)
+            detail = self.complete(insn, handler)
+        else:
+            rights = guest.shadow.rights() if guest.shadow else None
+            detail = self.complete(insn, handler)
+            if guest.shadow and guest.shadow.rights() != rights:
+                guest.flush(None)
+        if reason in guest.exits_for:
+            n = None if guest.uncounted else guest.instructions
+            guest.trace.record(n, rip, insn.code, reason, detail, why, ring)
+        elif lacking:
+            guest.trace.bridged += 1
+        elif guest.engine.traits.native:
+            guest.emulated += 1
+
+    def bridge(self, insn: Instruction, handler: Handler | None = None) -> None:
+        """Complete an ordinary instruction that the engine should have executed, and cannot."""
+        handler = handler or find(insn)
+        if handler is None:
+            raise undefined_opcode()
+        self.complete(insn, handler)
+        self.guest.trace.bridged += 1
+
+    def complete(self, insn: Instruction, handler: Handler) -> str:
+        """Complete an instruction by its handler and move RIP on. Returns what was done, in words."""
+        emulator, cpu = self.guest.emulator, self.guest.cpu
+        emulator.next_rip = (cpu.rip + len(insn.code)) & MASK64
+        emulator.shadows_next = False
+        detail = handler(emulator, insn)
+        cpu.rip = emulator.next_rip
+        cpu.interrupt_shadow = emulator.shadows_next
+        if insn.mnemonic != "iret":  # IRET alone may set RF
+            cpu.rflags &= ~_RF
+        return detail
+
+    def guests_own(self, fault: Fault, insn: Instruction) -> GuestFault:
+        """The guest's own fault, for what the executing CPU said about an ordinary instruction."""
+        guest = self.guest
+        if guest.engine.traits.translates:
+            fault = guest.engine.corrected(fault, insn, guest.cpu, guest.mmu)
+        return guest_fault(fault)
+
+    # Accesses that hardware has taken apart (KVM). insn: None where none was decoded.
+
+    def port_write(self, exit: PortWrite) -> None:
+        """OUT or OUTS: give the device what the guest has written."""
+        guest, board = self.guest, self.guest.board
+        port, size, data = exit
+        board.advance(guest.ticks)
+        if len(data) == size:
+            value = int.from_bytes(data, "little")
+            board.write(port, size, value)
+            detail = board.describe(port, size, value, True)
+        else:
+            board.write_string(port, size, data)
+            detail = string_access(board, port, size, len(data) // size, is_write=True)
+        self._record(IO, detail, TOLD)
+
+    def port_read(self, exit: PortRead) -> None:
+        """IN or INS: ask the device."""
+        guest, board = self.guest, self.guest.board
+        port, size, count = exit.port, exit.size, exit.count
+        board.advance(guest.ticks)
+        data = board.read_string(port, size, count)
+        guest.engine.complete(data)
+        if count == 1:
+            detail = board.describe(port, size, int.from_bytes(data, "little"), False)
+        else:
+            detail = string_access(board, port, size, count, is_write=False)
+        self._record(IO, detail, ASKED)
+
+    def mmio_read(self, exit: MmioRead, insn: Instruction | None) -> None:
+        """A load where there is no RAM."""
+        guest = self.guest
+        guest.engine.complete(guest.memory.device_read(exit.gpa, exit.size))
+        self._record(MMIO, mmio_access(exit.gpa, exit.size, is_write=False), ASKED, insn)
+
+    def mmio_write(self, exit: MmioWrite, insn: Instruction | None) -> None:
+        """A store where there is no RAM."""
+        self.guest.memory.device_write(exit.gpa, exit.data)
+        self._record(MMIO, mmio_access(exit.gpa, len(exit.data), is_write=True), TOLD, insn)
+
+    def halted(self) -> None:
+        """HLT, completed by the engine itself."""
+        self.guest.emulator.halted = True
+        self._record(HLT, "the virtual CPU sleeps", LEFT)
+
+    def _record(
+        self, reason: Reason, detail: str, handled: str, insn: Instruction | None = None
+    ) -> None:
+        cpu, code = self.guest.cpu, insn.code if insn else b""
+        self.guest.record(reason, detail, handled, cpu.rip, code, cpu.cpl)
+
+
+def guest_fault(fault: Fault) -> GuestFault:
+    """What the executing CPU said, as the guest's fault. Engines may leave an error code of 0 out."""
+    vector, error, address = fault
+    if error is None and vector in (Vector.GP, Vector.SS, Vector.AC):
+        error = 0
+    return GuestFault(vector, error, address)

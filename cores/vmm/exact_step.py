@@ -1,0 +1,68 @@
+"""Exact mode around one instruction: what has to be noted before it runs, to be used after.
+
+    undefined results   the SDM leaves flags and a few destinations to each CPU, the platform does not
+    stores              which ranges of RAM the instruction wrote, for the comparison of machines
+    REP over itself     a string instruction that overwrites its own bytes
+
+In free mode none of this is done: there it is each CPU's own affair.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterable
+
+from cores.vmm.emulate.emulator import Handler
+from cores.vmm.emulate.strings import HANDLERS as STRINGS
+from cores.vmm.state import GuestContext
+from cores.x86.faults import GuestFault
+from cores.x86.isa.accesses import accesses
+from cores.x86.isa.instruction import Instruction
+from cores.x86.isa.undefined_results import keeps_memory, settle
+from cores.x86.mmu.paging import PAGE
+from cores.x86.registers import MASK64
+from cores.x86.virtual_cpu import VirtualCpu
+
+
+class Before:
+    """Registers, flags and, where the platform keeps it, the memory operand before an instruction."""
+
+    __slots__ = ("_flags", "_gpr", "_guest", "_insn", "_operand")
+
+    def __init__(self, guest: GuestContext, insn: Instruction) -> None:
+        self._guest, self._insn = guest, insn
+        self._gpr, self._flags = guest.cpu.gpr.copy(), guest.cpu.rflags
+        self._operand: tuple[int, bytes] | None = None
+        if keeps_memory(insn, self._gpr):  # SHLD and SHRD of 16 bits by more
+            gva, length, _ = accesses(insn, guest.cpu)[0]
+            self._operand = gva, guest.mmu.read(gva, length)
+
+    def settle(self) -> None:
+        """Give what the architecture leaves undefined after it the platform's value."""
+        settle(self._insn, self._gpr, self._flags, self._guest.cpu)
+        if self._operand is not None:
+            self._guest.mmu.write(*self._operand)
+
+
+def overwriting_itself(insn: Instruction, cpu: VirtualCpu) -> Handler | None:
+    """The handler of a REP instruction that stores to its own bytes, None for any other. A CPU goes on
+    with what it has begun; an engine that is stopped in the middle would go on with the new bytes."""
+    begin, end = cpu.rip, cpu.rip + insn.length
+    stores = [(gva, length) for gva, length, store in accesses(insn, cpu) if store]
+    hits = any(gva < end and begin < gva + length for gva, length in stores)
+    return STRINGS.get(insn.mnemonic) if hits else None
+
+
+def ranges_in_ram(guest: GuestContext, ranges: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
+    """(GPA, length) of what of these (GVA, length) is RAM, page by page: neighbours may lie apart."""
+    found = []
+    for gva, length in ranges:
+        while length:
+            here = min(length, PAGE - gva % PAGE)
+            with contextlib.suppress(GuestFault):  # a REP that stored nothing there
+                gpa = guest.mmu.translate(gva & MASK64, user=False)
+                if guest.memory.is_ram(gpa, here):
+                    found.append((gpa, here))
+            gva += here
+            length -= here
+    return found

@@ -1,0 +1,109 @@
+"""Free mode and exact mode of one deprivileged guest: patched code, and the way between the two.
+
+In exact mode the guest runs from its own RAM. In free mode it runs from the patcher's twin
+(cores/vmm/patching/patcher.py), which has to follow what the VMM and its devices write to RAM, and,
+in pages that hold both code and data, the other way round.
+"""
+
+from __future__ import annotations
+
+from cores.engines.base import DeprivilegedEngine
+from cores.vmm.patching.patcher import TRUST, Patcher
+from cores.vmm.shadow_tlb import ShadowPages
+from cores.vmm.state import GuestContext
+
+TRUSTED = (
+    f"running freely, a branch that has led to known code {TRUST} times is caught no longer: what it "
+    "leads to then is not looked at (a CPU with protection keys needs no such trust)"
+)
+CHANGED = (
+    "running freely, code was changed in a page that holds data too: what ran of it until the guest "
+    "left was not looked at"
+)
+
+
+class PatchedCode:
+    """The patched code of one guest.
+
+    patcher: in free mode, where the engine cannot find sensitive instructions by itself; else None.
+    silent: what only the patches bring about is not put on record (cores/lockstep/leader.py).
+    """
+
+    def __init__(self, guest: GuestContext, engine: DeprivilegedEngine, shadow: ShadowPages) -> None:
+        self.guest = guest
+        self.engine = engine
+        self.shadow = shadow
+        self.patcher: Patcher | None = None
+        self.silent = False
+        self._changed = False  # is the patch gone, perhaps, that stopped the guest?
+
+    def go_free(self, *, silent: bool = False) -> None:
+        """From here on the guest runs at full speed, from patched code that nothing decodes ahead."""
+        self.silent = silent
+        twin = self.engine.patched_twin()
+        if self.patcher is not None or twin is None or self.guest.pure:
+            return
+        memory, cpu = self.guest.memory, self.guest.cpu
+        self.patcher = Patcher(twin, memory, self.guest.mmu, cpu, hidden=self.engine.hides_code)
+        self.patcher.control_changed()
+        self.shadow.patcher = self.patcher
+        self.shadow.hide_all()
+        memory.writes = []
+        self.shadow.show_boot()
+        if self.shadow.holds(cpu.rip, execute=True):  # and the page that it is in
+            self.shadow.fill(cpu.rip, write=False, execute=True)
+            self.patcher.executed(cpu.rip)
+
+    def go_exact(self) -> None:
+        """From here on every instruction is decoded before it runs, and runs from real pages."""
+        self.silent = False
+        if self.patcher is None:
+            return
+        self.after_exit()
+        self.patcher = self.shadow.patcher = None
+        self.shadow.hide_all()
+        self.shadow.show_boot()
+
+    def before_entry(self) -> None:
+        """Let the twin know what the VMM and its devices have written since the last exit."""
+        if self.patcher is not None and self.patcher.crowded:
+            silent = self.silent
+            self.go_exact()
+            self.go_free(silent=silent)
+        patcher, memory = self.patcher, self.guest.memory
+        if patcher is None:
+            return
+        self._changed = False
+        if memory.writes:
+            self.wrote(memory.writes)
+            memory.writes.clear()
+        if patcher.shared:
+            self.after_exit()
+            patcher.enter()
+        patcher.control_changed()
+        patcher.entering(self.guest.cpu.rip)
+
+    def wrote(self, ranges: list[tuple[int, int]]) -> None:
+        """The VMM or a device has written there: (GPA, length) of each."""
+        if self.patcher is not None:
+            for gpa, length in ranges:
+                self.patcher.written(gpa, length)
+
+    def after_exit(self) -> None:
+        """The guest has been left: what it stored into shared pages belongs into RAM."""
+        if self.patcher is not None and self.patcher.shared:
+            for gpa in self.patcher.left():
+                self.shadow.share(gpa)
+                self._changed = True
+                if not self.silent:
+                    self.guest.notes[CHANGED] = None
+
+    def at_patch(self) -> bool:
+        """Is it a HLT of the patcher's that stopped the guest at RIP?"""
+        if self.patcher is None:
+            return False
+        return self._changed or self.patcher.is_patched(self.guest.mmu.locate(self.guest.cpu.rip))
+
+    def discover(self) -> bool:
+        """Was it code at RIP that had not been decoded yet? Now it can run."""
+        return self.patcher is not None and self.patcher.discover(self.guest.cpu.rip)

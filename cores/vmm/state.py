@@ -1,0 +1,156 @@
+"""The state of one guest under the VMM, as all parts of the VMM share it, and its checkpoints.
+
+The parts stand on this file and not on one another's: vmm.py decides, completion.py and delivery.py
+change the guest, page_faults.py and patched_code.py keep its address spaces; each of them is given
+the one ``GuestContext``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from cores.engines.base import DeprivilegedEngine, Engine
+from cores.pc.devices.board import Board
+from cores.pc.physical_memory import PhysicalMemory
+from cores.pc.stop import Stop
+from cores.vmm.emulate.emulator import Emulator
+from cores.vmm.shadow_tlb import ShadowPages, ShadowState
+from cores.vmm.trace import Trace, TraceMark
+from cores.x86.isa.instruction import Reason
+from cores.x86.mmu.paging import Mmu
+from cores.x86.virtual_cpu import VirtualCpu
+
+STATE_LOST = (
+    "AMD-V resets a CPU that meets a triple fault: the registers are those of the last exit before it"
+)
+NEVER = 1 << 63
+"""A budget that no guest spends."""
+
+
+@dataclass(frozen=True, slots=True)
+class VmmState:
+    """The VMM's own memory of a run, for checkpoints. trace: see ``Trace.mark``.
+    shadow: None where there is no virtual TLB. The rest: see ``GuestContext``."""
+
+    instructions: int
+    deliveries: int
+    ticks: int
+    halted: bool
+    stop: Stop | None
+    reason: str
+    limit: str
+    exit_status: int | None
+    shadow: ShadowState | None
+    trace: TraceMark
+    emulated: int
+    uncounted: bool
+    notes: tuple[str, ...]
+
+
+class GuestContext:
+    """One guest on one engine.
+
+    cpu, memory, mmu: the guest as it believes itself to be. board: its devices. emulator: the
+        environment of the emulation handlers.
+    trap, shadow: the engine again and its virtual TLB, where the guest is deprivileged.
+    pure: textbook trap-and-emulate: what does not trap runs unseen.
+    trace: the log of exits. exits_for: the reasons for which this engine's guest leaves, and which
+        are put on record.
+    instructions: completed ones (contract.md, Counting); uncounted: the CPU ran on its own for a
+        while, so the number is too small. ticks: virtual time in microseconds: instructions,
+        deliveries, and what HLT slept through.
+    emulated: instructions that the VMM completed though the guest did not exit: those that exact mode
+        takes from KVM, which would have executed them in guest mode.
+    stop: why the machine has come to its end, None while it can go on; ``reason``: in words;
+        ``limit``: see ``Failed``.
+    """
+
+    def __init__(
+        self, engine: Engine, memory: PhysicalMemory, cpu: VirtualCpu, board: Board, *, pure: bool
+    ) -> None:
+        self.engine = engine
+        self.memory = memory
+        self.cpu = cpu
+        self.board = board
+        self.pure = pure
+        self.mmu = Mmu(memory, cpu)
+        self.emulator = Emulator(cpu, self.mmu, board, lambda: self.ticks, self.flush, engine)
+        self.trap = engine if isinstance(engine, DeprivilegedEngine) else None
+        self.shadow: ShadowPages | None = None
+        if self.trap is not None:
+            self.trap.pure = pure
+            self.shadow = ShadowPages(self.trap, memory, cpu, self.mmu)
+        self.trace = Trace()
+        self.exits_for: frozenset[Reason] = engine.traits.exits_for
+        self.instructions = 0
+        self.deliveries = 0
+        self.ticks = 0
+        self.emulated = 0
+        self.budget = NEVER
+        self.stop: Stop | None = None
+        self.reason = ""
+        self.limit = ""
+        self.exit_status: int | None = None
+        self.notes: dict[str, None] = {}
+        self.uncounted = False
+
+    @property
+    def counted(self) -> int | None:
+        """Instructions completed, or None where the CPU ran on its own and nothing counted them."""
+        return None if self.uncounted else self.instructions
+
+    @property
+    def delivered(self) -> int:
+        """Exits that completed no instruction: a fault or an interrupt was delivered in its place."""
+        return self.deliveries if self.trap else 0
+
+    def record(
+        self, reason: Reason, detail: str, handled: str, rip: int, code: bytes, ring: int
+    ) -> None:
+        """Put an exit on record, if the guest leaves this engine for that reason."""
+        if reason in self.exits_for:
+            n = None if self.uncounted else self.instructions
+            self.trace.record(n, rip, code, reason, detail, handled, ring)
+
+    def shut_down(self, reason: str, *, lost: bool = False) -> None:
+        """The guest has met a triple fault. lost: see ``Shutdown``."""
+        self.stop, self.reason = Stop.SHUTDOWN, reason
+        if lost:
+            self.notes[STATE_LOST] = None
+
+    def fail(self, reason: str, limit: str = "") -> None:
+        """The machine cannot go on. reason: a sentence for the user. limit: see ``Failed``."""
+        self.stop, self.reason, self.limit = Stop.ERROR, reason, limit
+
+    def flush(self, gva: int | None) -> None:
+        """Forget translations, as the guest asked: the VMM's TLB, the engine's, and the shadow."""
+        self.mmu.flush(gva)
+        self.engine.flush(gva)
+        if self.shadow:
+            if gva is None:
+                self.shadow.drop_all()
+            else:
+                self.shadow.drop(gva)
+
+    def save(self) -> VmmState:
+        """A checkpoint of all but CPU, memory and devices (cores/time_travel/history.py)."""
+        return VmmState(
+            self.instructions, self.deliveries, self.ticks, self.emulator.halted, self.stop,
+            self.reason, self.limit, self.exit_status, self.shadow.save() if self.shadow else None,
+            self.trace.mark(), self.emulated, self.uncounted, tuple(self.notes),
+        )  # fmt: skip
+
+    def restore(self, state: VmmState) -> None:
+        """Go back; whatever was cached of a memory that is no more is forgotten."""
+        self.instructions, self.deliveries = state.instructions, state.deliveries
+        self.ticks, self.emulator.halted = state.ticks, state.halted
+        self.stop, self.reason, self.limit = state.stop, state.reason, state.limit
+        self.exit_status = state.exit_status
+        self.uncounted, self.notes = state.uncounted, dict.fromkeys(state.notes)
+        self.emulated = state.emulated
+        self.trace.rewind(state.trace)
+        self.engine.memory_changed()
+        self.mmu.flush(None)
+        self.engine.flush(None)
+        if self.shadow and state.shadow:
+            self.shadow.restore(state.shadow)

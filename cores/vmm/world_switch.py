@@ -1,0 +1,56 @@
+"""The world switch: the one way into the guest, and out of it.
+
+Whatever the guest is entered for, a step, a free run, or a run to a breakpoint, the same has to hold
+before the CPU may execute: on a trap core the address space of its virtual privilege level, and, in
+free mode, a patched twin that is up to date. The same is done each time that it has been left, and the
+exit's time begins there (cores/vmm/trace.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Concatenate, ParamSpec
+
+from cores.engines.base import KERNEL_SPACE, STEPPED, USER_SPACE, Exit
+from cores.vmm.patched_code import PatchedCode
+from cores.vmm.state import GuestContext
+from cores.x86.registers import CS
+from cores.x86.virtual_cpu import VirtualCpu
+
+Arguments = ParamSpec("Arguments")
+
+
+class WorldSwitch:
+    """Enters one guest. patched: None where the guest is not deprivileged."""
+
+    def __init__(self, guest: GuestContext, patched: PatchedCode | None) -> None:
+        self._guest = guest
+        self._cpu = guest.cpu
+        self._trap = guest.trap
+        self._patched = patched
+
+    def enter(
+        self,
+        go: Callable[Concatenate[VirtualCpu, Arguments], Exit],
+        *arguments: Arguments.args,
+        **named: Arguments.kwargs,
+    ) -> Exit:
+        """Enter the guest by ``go``, one of the engine's ``step``, ``run``, ``lead`` and ``reach``."""
+        cpu, trap, patched = self._cpu, self._trap, self._patched
+        if trap is not None:
+            trap.space = USER_SPACE if cpu.segments[CS].selector & 3 == 3 else KERNEL_SPACE
+        if patched is not None and patched.patcher is not None:
+            patched.before_entry()
+        if self._guest.trace.pending is not None:
+            self._guest.trace.close()
+        exit = go(cpu, *arguments, **named)
+        if exit is not STEPPED:
+            self._guest.trace.left()
+        if patched is not None and patched.patcher is not None:
+            patched.after_exit()
+        return exit
+
+    def step_alone(self) -> Exit:
+        """Step the instruction of an exit that is being handled, with pages in place that are there for
+        it alone. Space and patches are as they were; the time is the exit's."""
+        return self._guest.engine.step(self._cpu)
