@@ -6,6 +6,7 @@ import contextlib
 import errno
 import os
 import random
+import resource
 import select
 import signal
 import subprocess
@@ -97,6 +98,58 @@ def test_the_process_has_nothing_but_guest_ram(prison: Prison) -> None:
     assert status["Seccomp"] == "2"
     assert "environ" in os.listdir(f"/proc/{prison.pid}")
     assert Path(f"/proc/{prison.pid}/environ").read_bytes() == b""
+
+
+@pytest.mark.parametrize("limit", ["RLIMIT_CORE", "RLIMIT_NPROC", "RLIMIT_FSIZE"])
+def test_limits(prison: Prison, limit: str) -> None:
+    """No core dump, no process, no longer file: each limit is zero, and cannot be raised."""
+    assert resource.prlimit(prison.pid, getattr(resource, limit)) == (0, 0)
+
+
+def capabilities(pid: int) -> dict[str, int]:
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return {line[:6]: int(line.split()[1], 16) for line in lines if line.startswith("Cap")}
+
+
+def test_no_capabilities(prison: Prison) -> None:
+    """Whoever starts it, it has none; where root does, there is none that it could gain, either."""
+    had, has = capabilities(os.getpid()), capabilities(prison.pid)
+    assert (has["CapPrm"], has["CapEff"], has["CapInh"], has["CapAmb"]) == (0, 0, 0, 0)
+    setpcap = 1 << 8
+    assert has["CapBnd"] == (0 if had["CapEff"] & setpcap else had["CapBnd"])
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root has capabilities to hand on")
+def test_no_ambient_capabilities() -> None:
+    """A capability that survives an exec, as a container may have it, does not reach the guest."""
+    program = """
+import ctypes, struct, sys
+from pathlib import Path
+libc = ctypes.CDLL(None, use_errno=True)
+raw = 1 << 13  # CAP_NET_RAW
+status = Path("/proc/self/status").read_text()
+permitted = int(status.split("CapPrm:")[1].split()[0], 16)
+assert permitted & raw, "no CAP_NET_RAW here"
+header = struct.pack("<Ii", 0x20080522, 0)
+low, high = permitted & 0xFFFFFFFF, permitted >> 32
+assert libc.capset(header, struct.pack("<6I", low, low, raw, high, high, 0)) == 0
+assert libc.prctl(47, 2, 13, 0, 0) == 0  # PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE
+from cores.engines.ptrace.engine import PtraceEngine
+from cores.pc.physical_memory import PhysicalMemory
+from cores.pc.ram import Ram
+engine = PtraceEngine()
+engine.load(PhysicalMemory(Ram(4 << 20)))
+pid = int(engine.where().split()[1].rstrip(","))
+print([l for l in Path(f"/proc/{pid}/status").read_text().splitlines() if l.startswith("Cap")])
+engine.close()
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False, cwd=ROOT
+    )
+    if "no CAP_NET_RAW here" in done.stderr:
+        pytest.skip("this root has no CAP_NET_RAW to hand on")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("0000000000000000") == 5
 
 
 @pytest.mark.parametrize("code", [SYSCALL, b"\xcd\x80"], ids=["syscall", "int 0x80"])

@@ -8,15 +8,22 @@ in /proc (proc_pid_maps(5), proc_pid_status(5), proc_pid_fd(5)); a look takes 0.
 from __future__ import annotations
 
 import os
+import resource
 import threading
 from collections.abc import Iterator
 
 from . import stub
+from .process import LIMITS
 
+_NONE = f"{0:016x}"
 _WALLS = {
     "Seccomp": ("2", "its filter of system calls is gone"),
     "NoNewPrivs": ("1", "it may gain privileges"),
     "Threads": ("1", "it has more threads than one"),
+    "CapInh": (_NONE, "it has capabilities to hand on"),
+    "CapPrm": (_NONE, "it has capabilities"),
+    "CapEff": (_NONE, "it uses capabilities"),
+    "CapAmb": (_NONE, "it has ambient capabilities"),
 }
 """Field of /proc/PID/status -> (what it must say, what it means when it does not)."""
 
@@ -26,6 +33,8 @@ def escapes(pid: int, ram_fd: int, twin_fd: int) -> Iterator[str]:
 
     To be asked by its tracer. Raises OSError when the process is gone."""
     yield from _fallen_walls(pid)
+    if any(resource.prlimit(pid, limit) != (0, 0) for limit in LIMITS):
+        yield "its limits have been raised"
     own = {_identity(os.fstat(fd)) for fd in (ram_fd, twin_fd)}
     yield from _foreign_mappings(pid, own)
     yield from _foreign_descriptors(pid, own)

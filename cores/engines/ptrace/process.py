@@ -38,6 +38,9 @@ TASK_END = 0x7FFF_FFFF_F000
 SYSCALL_NONE = 0xFFFF_FFFF_FFFF_FFFF
 """orig_rax of a process that is in no system call: keeps the kernel from restarting one."""
 
+LIMITS = (resource.RLIMIT_CORE, resource.RLIMIT_NPROC, resource.RLIMIT_FSIZE)
+"""Zero for every vCPU process: it dumps no core, starts no process, and lengthens no file."""
+
 _RAX, _RIP = 10, 16  # places in USER_REGS
 _ERROR_CODE, _TRAP_NUMBER, _CR2 = 200, 208, 224  # in a signal frame, from rsp (struct sigcontext_64)
 _XFEATURES = 512  # XSTATE_BV, SDM vol. 1, 13.4.2
@@ -187,8 +190,9 @@ class VcpuProcess:
         # CPUID is not made to fault (ARCH_SET_CPUID): the VMM finds it by itself, and Linux would write
         # an MSR at each switch between the two processes, which in a virtual machine makes an exit take
         # 42 us in place of 20.
-        for limit in (resource.RLIMIT_CORE, resource.RLIMIT_NPROC, resource.RLIMIT_FSIZE):
+        for limit in LIMITS:
             _forbid(self.pid, limit)
+        self._drop_capabilities()
         # lesson: the-filter
         # Last of all a filter in the kernel: should ptrace ever fail, it refuses what the guest calls.
         self._demand("prctl", linux.SYS_PRCTL, linux.PR_SET_NO_NEW_PRIVS, 1)
@@ -196,6 +200,14 @@ class VcpuProcess:
             "seccomp", linux.SYS_SECCOMP, linux.SECCOMP_SET_MODE_FILTER,
             linux.SECCOMP_FILTER_FLAG_SPEC_ALLOW, stub.FILTER,
         )  # fmt: skip
+
+    def _drop_capabilities(self) -> None:
+        """Of a process that root has started: the bounding set first, as only CAP_SETPCAP may empty it,
+        then all that it has. What is in no permitted set is in no ambient one (capabilities(7))."""
+        for capability in range(linux.MOST_CAPABILITIES):
+            if self.syscall(linux.SYS_PRCTL, linux.PR_CAPBSET_DROP, capability) < 0:
+                break  # EPERM: it never had CAP_SETPCAP; EINVAL: that was the kernel's last
+        self._demand("capset", linux.SYS_CAPSET, stub.CAPABILITIES, stub.CAPABILITIES + 8)
 
     def _demand(self, name: str, number: int, *arguments: int) -> None:
         try:

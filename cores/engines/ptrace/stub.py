@@ -97,20 +97,24 @@ HEARTBEAT = 100_000
 """Microseconds of the guest's running after which SIGVTALRM stops it: no wait lasts for ever."""
 
 
-def _data() -> tuple[bytes, int, int, int]:
-    """The data page: (bytes, addresses of struct sock_fprog, struct sigaction, struct itimerval)."""
+def _data() -> tuple[bytes, int, int, int, int]:
+    """The data page: (bytes, addresses of struct sock_fprog, struct sigaction, struct itimerval, and
+    struct __user_cap_header_struct, behind which __user_cap_data_struct[2] names no capability)."""
     statements = b"".join(struct.pack("<HBBI", *s) for s in seccomp_program())
     fprog = struct.pack("<H6xQ", len(statements) // 8, DATA)
     action = struct.pack("<QQQQ", HANDLER, SA_SIGINFO | SA_RESTORER | SA_NODEFER, HANDLER, 0)
     timer = struct.pack("<QQQQ", 0, HEARTBEAT, 0, HEARTBEAT)
     filter_at = DATA + len(statements)
     action_at = filter_at + len(fprog)
-    return statements + fprog + action + timer, filter_at, action_at, action_at + len(action)
+    timer_at = action_at + len(action)
+    capabilities = struct.pack("<Ii", linux.CAPABILITY_VERSION_3, 0) + bytes(24)
+    parts = statements, fprog, action, timer, capabilities
+    return b"".join(parts), filter_at, action_at, timer_at, timer_at + len(timer)
 
 
-_DATA, FILTER, ACTION, TIMER = _data()
-"""FILTER, ACTION, TIMER: addresses in the stub of what seccomp(2), rt_sigaction(2) and setitimer(2)
-are handed."""
+_DATA, FILTER, ACTION, TIMER, CAPABILITIES = _data()
+"""FILTER, ACTION, TIMER, CAPABILITIES: addresses in the stub of what seccomp(2), rt_sigaction(2),
+setitimer(2) and capset(2) are handed."""
 
 
 def _program_header(kind: int, flags: int, offset: int, address: int, size: int, room: int) -> bytes:

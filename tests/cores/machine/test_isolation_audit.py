@@ -11,8 +11,10 @@ import pytest
 
 from cores.debugging.live_session import LiveSession
 from cores.engines.base import KERNEL_SPACE, USER_SPACE
+from cores.engines.ptrace import process
 from cores.engines.ptrace.engine import PtraceEngine
-from cores.engines.ptrace.process import VcpuProcess
+from cores.engines.ptrace.process import LIMITS, VcpuProcess
+from cores.errors import UnavailableError
 from cores.lockstep.session import Options
 from cores.machine import isolation_audit as control
 from cores.pc.physical_memory import PhysicalMemory
@@ -64,15 +66,32 @@ def test_nothing_is_found_where_all_stands(ram: Ram) -> None:
         assert engine.escapes() == ()
 
 
+def test_limits_that_are_raised_are_found(ram: Ram, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each of the limits is asked for."""
+    for limit in LIMITS:
+        monkeypatch.setattr(process, "LIMITS", tuple(one for one in LIMITS if one != limit))
+        with closing(opened(ram)) as engine:
+            assert engine.escapes() == ("its limits have been raised",) * 2
+
+
+def test_no_filter_without_no_new_privs(ram: Ram, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process that has no capabilities and may still gain privileges gets no filter from the kernel,
+    and does not become a vCPU (seccomp(2), EACCES)."""
+    without(monkeypatch, "prctl")
+    with pytest.raises(UnavailableError, match="refused seccomp"):
+        opened(ram)
+
+
 @pytest.mark.parametrize(
     ("wall", "words"),
     [("munmap", "[stack] is mapped at"), ("seccomp", "its filter of system calls is gone"),
-     ("prctl", "it may gain privileges")],
+     pytest.param("capset", "it has capabilities", marks=pytest.mark.skipif(
+         os.geteuid() != 0, reason="only root has capabilities"))],
 )  # fmt: skip
 def test_what_was_not_taken_away_is_found(
     ram: Ram, monkeypatch: pytest.MonkeyPatch, wall: str, words: str
 ) -> None:
-    """A stack, a missing filter, privileges: each is said of each process."""
+    """A stack, a missing filter, capabilities: each is said of each process."""
     without(monkeypatch, wall)
     with closing(opened(ram)) as engine:
         found = engine.escapes()
