@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
+from zlib import crc32
 
 import pytest
 
@@ -18,17 +19,35 @@ pytest.register_assert_rewrite(  # an assertion in a helper tells as much as one
     *(".".join(("tests", *path.relative_to(HERE).with_suffix("").parts)) for path in HELPERS),
 )
 
-from tests.differences import compared_in_words  # noqa: E402 - after what rewrites it
+from tests import absences  # noqa: E402 - after what rewrites them
+from tests.differences import compared_in_words  # noqa: E402
 
 LEFT_OUT = pytest.StashKey[int]()
+
+QUICK = 12
+"""``--quick`` runs one test in so many, the same ones each time."""
+
+PORTABLE = (
+    "tests/cores/x86", "tests/cores/pc", "tests/cores/programs", "tests/cores/m68k",
+    "tests/cores/machine", "tests/contract", "tests/lessons", "tests/app/text", "tests/app/tui",
+    "tests/test_",
+)  # fmt: skip
+"""What ``--portable`` runs: the tests of all that a host without ptrace, KVM and Keystone has."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--full", action="store_true", help="run the slow tests too")
+    parser.addoption("--quick", action="store_true", help="run a sample: under 30 seconds")
+    parser.addoption(
+        "--portable", action="store_true",
+        help="run what needs no ptrace, KVM or Keystone, as on a host that has none of them",
+    )  # fmt: skip
 
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "full: slow; runs with --full only")
+    if config.getoption("--portable"):
+        absences.begin()
 
 
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
@@ -39,17 +58,21 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave the slow ones out, and say how many."""
-    if config.getoption("--full"):
-        return
-    slow = [item for item in items if "full" in item.keywords]
-    if not slow:
-        return
-    items[:] = [item for item in items if "full" not in item.keywords]
-    config.stash[LEFT_OUT] = len(slow)
+    """Leave out what was not asked for, and say how many slow ones there are."""
+    wanted = items
+    if config.getoption("--portable"):
+        wanted = [item for item in wanted if item.nodeid.startswith(PORTABLE)]
+    if config.getoption("--quick"):
+        wanted = [item for item in wanted if crc32(item.nodeid.encode()) % QUICK == 0]
+    if not config.getoption("--full"):
+        daily = [item for item in wanted if "full" not in item.keywords]
+        config.stash[LEFT_OUT] = len(wanted) - len(daily)
+        wanted = daily
     if hasattr(config, "workeroutput"):
-        config.workeroutput["left_out"] = len(slow)
-    config.hook.pytest_deselected(items=slow)
+        config.workeroutput["left_out"] = config.stash.get(LEFT_OUT, 0)
+    keep = set(wanted)
+    config.hook.pytest_deselected(items=[item for item in items if item not in keep])
+    items[:] = wanted
 
 
 @pytest.hookimpl(optionalhook=True)

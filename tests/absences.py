@@ -1,0 +1,42 @@
+"""A host that lacks ptrace, KVM and the assembler, brought about on one that has them.
+
+``--portable`` begins it, so that the tests of ARM Linux, macOS and Windows can be tried anywhere.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from importlib.abc import MetaPathFinder
+from importlib.machinery import ModuleSpec
+from types import ModuleType
+
+ABSENT_CORES = {"trap:native", "kvm"}
+ABSENT_PACKAGES = {"keystone"}
+REASON = "left out by --portable"
+
+
+class _Without(MetaPathFinder):
+    """Finds what another finder finds, but for the absent packages."""
+
+    def __init__(self, finder: MetaPathFinder) -> None:
+        self._finder = finder
+
+    def find_spec(
+        self, name: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        if name.partition(".")[0] in ABSENT_PACKAGES:
+            return None
+        return self._finder.find_spec(name, path, target)
+
+    def invalidate_caches(self) -> None:
+        self._finder.invalidate_caches()
+
+
+def begin() -> None:
+    """For the rest of this process. Engines are probed as ever, but for the absent ones."""
+    from cores.engines import registry
+
+    sys.meta_path[:] = [_Without(finder) for finder in sys.meta_path]  # type: ignore[arg-type]
+    probe = registry._probe
+    registry._probe = lambda core: REASON if core in ABSENT_CORES else probe(core)  # type: ignore[assignment]
