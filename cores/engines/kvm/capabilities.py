@@ -7,40 +7,18 @@ On VT-x and AMD-V all of them are there. A KVM that runs without the hardware's 
 from __future__ import annotations
 
 import contextlib
-import threading
-from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from struct import pack
 from typing import NamedTuple
 
-from cores.engines.base import Exit, Fault, Halted, Interrupted, PortWrite, RingZero, Stepped
-from cores.engines.kvm import api
-from cores.engines.kvm.engine import KvmEngine
+from cores.engines.base import Fault, Halted, Interrupted, PortWrite, RingZero, Stepped
 from cores.engines.kvm.exit_errors import RING_0_DIRECT, STEPS_KERNEL, STEPS_USER
 from cores.engines.kvm.stepping import Manner
-from cores.errors import UnavailableError
-from cores.pc.boot.long_mode import boot
+from cores.engines.kvm.trial import BY_TF, ENTRY, HANDLER, HLT, IDT, SCRATCH, Trial, attempt
 from cores.pc.cpuid import CPUID_LEAVES
-from cores.pc.physical_memory import PhysicalMemory
-from cores.pc.platform import GDT, GDT_LIMIT, INITIAL_FPU, PML4, TSS
-from cores.pc.ram import Ram
-from cores.programs.program import Program, Segment
-from cores.x86.registers import CS, DS, ES, FS, GS, RAX, RBX, RDI, SS, Cr0, Vector
-from cores.x86.virtual_cpu import Segment as SegmentRegister
-from cores.x86.virtual_cpu import VirtualCpu
-
-_RAM = 2 << 20
-_ENTRY = 0x100000
-_IDT, _HANDLER, _CALL_HANDLER = 0x20000, 0x22000, 0x22010
-_SCRATCH, _STACK = 0x30000, 0x90000
-_USER_STAR = 0x20 << 48 | 0x10 << 32
-_PATIENCE = 1.0
-"""Seconds after which a guest that does not come back is fetched."""
-
-_HLT, _SIGNAL = b"\xf4", b"\xe6\xe9\xf4"  # hlt; out 0xe9, al and hlt
-_BY_KVM = Manner(kernel=True, user=True, truthful=True)
-_BY_TF = Manner(kernel=True, user=False, truthful=True)
+from cores.pc.platform import GDT, GDT_LIMIT, PML4
+from cores.x86.registers import RAX, RBX, Cr0, Vector
 
 
 class Ability(NamedTuple):
@@ -51,108 +29,30 @@ class Ability(NamedTuple):
     consequence: str
 
 
-class _Trial:
-    """A guest of some bytes at ``_ENTRY``, with handlers: exceptions halt, vector 0x80 and SYSCALL
-    write to port 0xE9. user: it begins at CPL3, on pages that ring 3 may use."""
-
-    def __init__(self, code: bytes, *, user: bool = False, manner: Manner = _BY_KVM) -> None:
-        self.memory = PhysicalMemory(Ram(_RAM))
-        self.cpu = VirtualCpu()
-        self.engine = KvmEngine(manner)
-        program = Program("probe", "flat", _ENTRY, (Segment(_ENTRY, code, len(code)),), "")
-        boot(program, self.memory, self.cpu)
-        self._handlers()
-        if user:
-            self._to_ring_3()
-        self.engine.load(self.memory)
-        self.engine.write_fpu(INITIAL_FPU)
-
-    def _handlers(self) -> None:
-        memory, cpu = self.memory, self.cpu
-        for vector in (*range(32), 0x80):
-            entry, kind = (_HANDLER, 0x8E) if vector < 32 else (_CALL_HANDLER, 0xEE)
-            memory.write(
-                _IDT + vector * 16, pack("<HHBBHQ", entry & 0xFFFF, 0x10, 0, kind, entry >> 16, 0)
-            )
-        memory.write(_HANDLER, _HLT)
-        memory.write(_CALL_HANDLER, _SIGNAL)
-        memory.write(TSS + 4, pack("<Q", _STACK))
-        cpu.idtr.base, cpu.idtr.limit = _IDT, 0xFFF
-        cpu.star, cpu.lstar = _USER_STAR, _CALL_HANDLER
-        cpu.gpr[RDI] = _SCRATCH
-
-    def _to_ring_3(self) -> None:
-        """Everything is open to ring 3 but the page of the handlers."""
-        for table in (PML4, PML4 + 0x1000, PML4 + 0x2000):
-            self.memory.view[table] |= 4
-        pages = PML4 + 0x3000
-        for page in range(512):
-            if page != _HANDLER >> 12:
-                self.memory.view[pages + page * 8] |= 4
-        data = SegmentRegister(0x2B, 0, 0xFFFFFFFF, 0xC0F3)
-        self.cpu.segments[CS] = SegmentRegister(0x33, 0, 0xFFFFFFFF, 0xA0FB)
-        for number in (ES, SS, DS, FS, GS):
-            self.cpu.segments[number] = data.copy()
-
-    def run(self) -> Exit:
-        return self.engine.run(self.cpu)
-
-    def step(self) -> Exit:
-        return self.engine.step(self.cpu)
-
-    def close(self) -> None:
-        self.engine.close()
-        self.memory.ram.close()
-
-
-def _try(
-    code: bytes, good: Callable[[_Trial], bool], *, user: bool = False, manner: Manner = _BY_KVM
-) -> bool:
-    """Did the guest do what it should? A host that refuses it outright lacks the ability too."""
-    try:
-        trial = _Trial(code, user=user, manner=manner)
-    except OSError:
-        return False
-    watch = threading.Timer(_PATIENCE, trial.engine.interrupt)
-    try:
-        watch.start()
-    except RuntimeError as error:
-        trial.close()
-        raise UnavailableError(f"this host gives no thread to try it with: {error}") from None
-    try:
-        return good(trial)
-    except OSError:
-        return False
-    finally:
-        watch.cancel()
-        watch.join()
-        trial.close()
-
-
-def _halts(trial: _Trial) -> bool:
+def _halts(trial: Trial) -> bool:
     """It reaches its own HLT, and not that of the exception handlers."""
-    return isinstance(trial.run(), Halted) and trial.cpu.rip > _ENTRY
+    return isinstance(trial.run(), Halted) and trial.cpu.rip > ENTRY
 
 
-def _signals(trial: _Trial) -> bool:
+def _signals(trial: Trial) -> bool:
     return isinstance(trial.run(), PortWrite)
 
 
-def _opens_a_window(trial: _Trial) -> bool:
+def _opens_a_window(trial: Trial) -> bool:
     trial.engine.inject(trial.cpu, lambda: 0x20)  # IF is clear
     return isinstance(trial.run(), Interrupted)
 
 
-def _is_refused(trial: _Trial) -> bool:
+def _is_refused(trial: Trial) -> bool:
     """An exception handler halts."""
-    return isinstance(trial.run(), Halted) and trial.cpu.rip == _HANDLER + 1
+    return isinstance(trial.run(), Halted) and trial.cpu.rip == HANDLER + 1
 
 
 # mov eax, 1; add ebx, eax; xchg eax, [rdi]; mov [0], eax, which faults
 _STEPS = bytes.fromhex("b801000000 01c3 8707 890425 00000000 f4")
 
 
-def _steps(trial: _Trial) -> bool:
+def _steps(trial: Trial) -> bool:
     """Three instructions and a page fault, each as it should be."""
     cpu, error = trial.cpu, 2 | (4 if trial.cpu.cpl == 3 else 0)
     for length in (5, 2, 2):
@@ -172,11 +72,11 @@ def _steps(trial: _Trial) -> bool:
 _IDENTIFY = "b801000000 0fa2 8907 894f04 f4"
 
 
-def _is_the_platforms(trial: _Trial) -> bool:
+def _is_the_platforms(trial: Trial) -> bool:
     """CPUID answers what KVM was told: signature and features, both of no host by chance."""
     trial.run()
     eax, _, ecx, _ = CPUID_LEAVES[1]
-    return trial.memory.read(_SCRATCH, 8) == pack("<II", eax, ecx)
+    return trial.memory.read(SCRATCH, 8) == pack("<II", eax, ecx)
 
 
 _SYSCALL, _INT_80 = b"\x0f\x05\xf4", b"\xcd\x80\xf4"
@@ -184,44 +84,44 @@ _SYSCALL, _INT_80 = b"\x0f\x05\xf4", b"\xcd\x80\xf4"
 _READS = bytes.fromhex("0f0107 0f014f10 0f004f20 0f004722 0f016724 f4")
 
 
-def _is_truthful(trial: _Trial) -> bool:
+def _is_truthful(trial: Trial) -> bool:
     """Ring 3 reads values that no host has by chance."""
     cpu = trial.cpu
     cpu.tr.selector, cpu.cr0 = 0x1230, cpu.cr0 | Cr0.TS
     trial.run()
-    seen = trial.memory.read(_SCRATCH, 38)
-    own = pack("<HQ6xHQ6xHHH", GDT_LIMIT, GDT, cpu.idtr.limit, _IDT, 0x1230, 0, cpu.cr0 & 0xFFFF)
+    seen = trial.memory.read(SCRATCH, 38)
+    own = pack("<HQ6xHQ6xHHH", GDT_LIMIT, GDT, cpu.idtr.limit, IDT, 0x1230, 0, cpu.cr0 & 0xFFFF)
     return seen == own
 
 
 @cache
 def steps_kernel() -> bool:
-    return _try(_STEPS, _steps)
+    return attempt(_STEPS, _steps)
 
 
 @cache
 def steps_user() -> bool:
-    return _try(_STEPS, _steps, user=True)
+    return attempt(_STEPS, _steps, user=True)
 
 
 @cache
 def steps_user_by_tf() -> bool:
-    return _try(_STEPS, _steps, user=True, manner=_BY_TF)
+    return attempt(_STEPS, _steps, user=True, manner=BY_TF)
 
 
 @cache
 def truthful() -> bool:
-    return _try(_READS, _is_truthful, user=True)
+    return attempt(_READS, _is_truthful, user=True)
 
 
 @cache
 def calls_by_syscall() -> bool:
-    return _try(_SYSCALL, _signals, user=True)
+    return attempt(_SYSCALL, _signals, user=True)
 
 
 @cache
 def calls_by_int() -> bool:
-    return _try(_INT_80, _signals, user=True)
+    return attempt(_INT_80, _signals, user=True)
 
 
 def manner() -> Manner:
@@ -244,7 +144,7 @@ _TOUCH = (
 _LOOP = b"\xb9" + _TURNS.to_bytes(4, "little") + bytes.fromhex("ffc9 75fc f4")  # dec ecx; jnz; hlt
 
 
-def _counted(trial: _Trial, name: str) -> int:
+def _counted(trial: Trial, name: str) -> int:
     """How far the kernel's counter moved while the guest ran to its end; -1: it has none."""
     before = (trial.engine.kernel_exits() or {}).get(name)
     trial.run()
@@ -252,15 +152,15 @@ def _counted(trial: _Trial, name: str) -> int:
     return -1 if before is None or after is None else after - before
 
 
-def _is_interpreted(trial: _Trial) -> bool:
+def _is_interpreted(trial: Trial) -> bool:
     """By the kernel's own counter, so that it is no matter of how busy the host is."""
     return _counted(trial, _EMULATED) >= _TURNS
 
 
-def _fills_each_alias(trial: _Trial) -> bool:
+def _fills_each_alias(trial: Trial) -> bool:
     """Map one frame at many linear pages, A bits clear so that the kernel fills none ahead. Shadow
     tables need an entry for each page, nested tables one for the frame."""
-    trial.memory.write(_ALIAS_TABLE, pack("<Q", _SCRATCH | 7) * 512)
+    trial.memory.write(_ALIAS_TABLE, pack("<Q", SCRATCH | 7) * 512)
     trial.memory.write(PML4 + 0x2000 + (_ALIASED >> 21) * 8, pack("<Q", _ALIAS_TABLE | 7))
     return _counted(trial, _FILLED) >= _ALIASES
 
@@ -268,23 +168,24 @@ def _fills_each_alias(trial: _Trial) -> bool:
 @cache
 def counts() -> bool:
     """Does this host's kernel count what it does for a guest (Linux 5.14 and newer)?"""
-    return _try(_HLT, lambda trial: {_EMULATED, _FILLED} <= (trial.engine.kernel_exits() or {}).keys())
+    known = {_EMULATED, _FILLED}
+    return attempt(HLT, lambda trial: known <= (trial.engine.kernel_exits() or {}).keys())
 
 
 @cache
 def interprets_kernel() -> bool:
     """Does this KVM, for want of hardware support, execute ring 0 in software? Where its kernel does
     not count, SSE tells: KVM's instruction emulator lacks most of it (arch/x86/kvm/emulate.c)."""
-    if _counts():
-        return _try(_LOOP, _is_interpreted)
-    return not _try(bytes.fromhex(_SSE), _halts)
+    if counts():
+        return attempt(_LOOP, _is_interpreted)
+    return not attempt(bytes.fromhex(_SSE), _halts)
 
 
 @cache
 def shadows_pages() -> bool:
     """Does this KVM keep shadow page tables? Tried in ring 3, which no KVM interprets. False as well
     where its kernel does not count."""
-    return _try(_TOUCH, _fills_each_alias, user=True)
+    return attempt(_TOUCH, _fills_each_alias, user=True)
 
 
 _MODULES = {"kvm_intel": "ept", "kvm_amd": "npt"}
@@ -368,15 +269,15 @@ def _running() -> list[Ability]:
          "user programs reach the devices"),
     )  # fmt: skip
     return [
-        Ability(name, present := _try(bytes.fromhex(code), good, user=user), "" if present else lack)
+        Ability(name, present := attempt(bytes.fromhex(code), good, user=user), "" if present else lack)
         for user, table in ((False, ring_0), (True, ring_3))
         for name, code, good, lack in table
     ]
 
 
-def _refused_now(trial: _Trial) -> bool:
+def _refused_now(trial: Trial) -> bool:
     """The exception handler has just halted."""
-    return trial.cpu.rip == _HANDLER + 1
+    return trial.cpu.rip == HANDLER + 1
 
 
 def _stepping() -> list[Ability]:
@@ -405,17 +306,8 @@ def _calls() -> list[Ability]:
     return [Ability(name, present, "" if present else lack) for name, present in tried]
 
 
-def _counts() -> bool:
-    """Has this kernel statistics of each vCPU (Linux 5.14)?"""
-    kvm = api.Kvm()
-    try:
-        return bool(kvm.extension(api.CAP_BINARY_STATS_FD))
-    finally:
-        kvm.close()
-
-
 def _kernel() -> list[Ability]:
-    stats = _counts()
+    stats = counts()
     counted = Ability(
         "the kernel's own exits are counted", stats,
         "" if stats else "only exits that reached the VMM are shown",

@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import errno
 from collections.abc import Callable
-from itertools import chain
 
 from cores.engines.kvm.exit_errors import (
     STEPS_KERNEL,
@@ -20,9 +19,7 @@ from cores.engines.kvm.exit_errors import (
     is_sensitive,
 )
 from cores.engines.kvm.syscall_fixup import NOWHERE, WATCHED_MSRS, Bridge
-from cores.pc.cpuid import CPUID_LEAVES
 from cores.pc.physical_memory import HOLE, PhysicalMemory
-from cores.pc.platform import MAXPHYADDR
 from cores.x86.isa.instruction import Reason
 from cores.x86.virtual_cpu import VirtualCpu
 
@@ -46,6 +43,7 @@ from ..base import (
 )
 from . import api, state
 from .access import explain, in_words
+from .cpuid_leaves import LEAVES
 from .stepping import INTERCEPTS, Manner, Stepper
 
 _EXITS = frozenset({Reason.IO, Reason.MMIO, Reason.HLT})
@@ -57,15 +55,6 @@ _LABELS = {
     RingZero.UNKNOWN: "KVM executes",
 }
 _MXCSR_MASK = b"\xff\xff\0\0"
-_SMEP_SMAP = 1 << 7 | 1 << 20
-_NEEDED = {7: (0, _SMEP_SMAP, 0, 0), 0x80000008: (48 << 8 | MAXPHYADDR, 0, 0, 0)}
-"""Leaves that the platform lacks, without which KVM refuses CR4.SMEP and SMAP and takes a physical
-address to have 36 bits. A guest that runs freely sees them, since KVM answers CPUID by itself."""
-_RANGES = (range(2, 0x40), range(0x40000001, 0x40000020), range(0x80000002, 0x80000040))
-_ABSENT = dict.fromkeys(chain(*_RANGES), (0, 0, 0, 0))
-"""Leaves that are zero, but for the size of an XSAVE area, which KVM puts in 0xD. KVM has to be told:
-for a leaf beyond the last it answers leaf 1, as Intel's CPUs do. It takes 256 leaves at most
-(KVM_MAX_CPUID_ENTRIES)."""
 
 
 class KvmEngine(Engine):
@@ -141,7 +130,7 @@ class KvmEngine(Engine):
                 self._vm.watch_refused_msrs()
         self._vcpu = self._vm.create_vcpu()
         self._resources.callback(self._vcpu.close)
-        self._vcpu.set_cpuid(_ABSENT | CPUID_LEAVES | _NEEDED)
+        self._vcpu.set_cpuid(LEAVES)
         self._vcpu.adopt_thread()
 
     def _map(self) -> None:

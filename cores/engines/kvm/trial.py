@@ -1,0 +1,132 @@
+"""Tiny guests by which this host's KVM is tried (capabilities.py)."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from struct import pack
+
+from cores.engines.base import Exit
+from cores.engines.kvm.engine import KvmEngine
+from cores.engines.kvm.stepping import Manner
+from cores.errors import UnavailableError
+from cores.pc.boot.long_mode import boot
+from cores.pc.physical_memory import PhysicalMemory
+from cores.pc.platform import INITIAL_FPU, PML4, TSS
+from cores.pc.ram import Ram
+from cores.programs.program import Program, Segment
+from cores.x86.registers import CS, DS, ES, FS, GS, RDI, SS
+from cores.x86.virtual_cpu import Segment as SegmentRegister
+from cores.x86.virtual_cpu import VirtualCpu
+
+ENTRY = 0x100000
+IDT, HANDLER = 0x20000, 0x22000
+SCRATCH = 0x30000
+_RAM, _CALL_HANDLER, _STACK = 2 << 20, 0x22010, 0x90000
+_USER_STAR = 0x20 << 48 | 0x10 << 32
+_PATIENCE, _LIMIT = 0.5, 30.0
+"""Seconds after which a guest that does not come back is fetched: of this thread's CPU time, since a
+busy host must not change the answer, and of the clock, for one that hangs without using the CPU."""
+
+HLT, SIGNAL = b"\xf4", b"\xe6\xe9\xf4"  # hlt; out 0xe9, al and hlt
+BY_KVM = Manner(kernel=True, user=True, truthful=True)
+BY_TF = Manner(kernel=True, user=False, truthful=True)
+
+
+class Trial:
+    """A guest of some bytes at ``ENTRY``, with handlers: exceptions halt, vector 0x80 and SYSCALL
+    write to port 0xE9. user: it begins at CPL3, on pages that ring 3 may use."""
+
+    def __init__(self, code: bytes, *, user: bool = False, manner: Manner = BY_KVM) -> None:
+        self.memory = PhysicalMemory(Ram(_RAM))
+        self.cpu = VirtualCpu()
+        self.engine = KvmEngine(manner)
+        program = Program("probe", "flat", ENTRY, (Segment(ENTRY, code, len(code)),), "")
+        boot(program, self.memory, self.cpu)
+        self._handlers()
+        if user:
+            self._to_ring_3()
+        self.engine.load(self.memory)
+        self.engine.write_fpu(INITIAL_FPU)
+
+    def _handlers(self) -> None:
+        memory, cpu = self.memory, self.cpu
+        for vector in (*range(32), 0x80):
+            entry, kind = (HANDLER, 0x8E) if vector < 32 else (_CALL_HANDLER, 0xEE)
+            memory.write(
+                IDT + vector * 16, pack("<HHBBHQ", entry & 0xFFFF, 0x10, 0, kind, entry >> 16, 0)
+            )
+        memory.write(HANDLER, HLT)
+        memory.write(_CALL_HANDLER, SIGNAL)
+        memory.write(TSS + 4, pack("<Q", _STACK))
+        cpu.idtr.base, cpu.idtr.limit = IDT, 0xFFF
+        cpu.star, cpu.lstar = _USER_STAR, _CALL_HANDLER
+        cpu.gpr[RDI] = SCRATCH
+
+    def _to_ring_3(self) -> None:
+        """Everything is open to ring 3 but the page of the handlers."""
+        for table in (PML4, PML4 + 0x1000, PML4 + 0x2000):
+            self.memory.view[table] |= 4
+        pages = PML4 + 0x3000
+        for page in range(512):
+            if page != HANDLER >> 12:
+                self.memory.view[pages + page * 8] |= 4
+        data = SegmentRegister(0x2B, 0, 0xFFFFFFFF, 0xC0F3)
+        self.cpu.segments[CS] = SegmentRegister(0x33, 0, 0xFFFFFFFF, 0xA0FB)
+        for number in (ES, SS, DS, FS, GS):
+            self.cpu.segments[number] = data.copy()
+
+    def run(self) -> Exit:
+        return self.engine.run(self.cpu)
+
+    def step(self) -> Exit:
+        return self.engine.step(self.cpu)
+
+    def close(self) -> None:
+        self.engine.close()
+        self.memory.ram.close()
+
+
+def attempt(
+    code: bytes, good: Callable[[Trial], bool], *, user: bool = False, manner: Manner = BY_KVM
+) -> bool:
+    """Did the guest do what it should? A host that refuses it outright lacks the ability too. Raises
+    UnavailableError where no thread can be had."""
+    try:
+        trial = Trial(code, user=user, manner=manner)
+    except OSError:
+        return False
+    try:
+        with _Watch(trial.engine):
+            return good(trial)
+    except OSError:
+        return False
+    finally:
+        trial.close()
+
+
+class _Watch:
+    """While inside, an engine that the calling thread has entered for too long is interrupted."""
+
+    def __init__(self, engine: KvmEngine) -> None:
+        self._engine = engine
+        self._over = threading.Event()
+        self._clock = time.pthread_getcpuclockid(threading.get_ident())
+        self._thread = threading.Thread(target=self._watch, name="KVM trial", daemon=True)
+
+    def _watch(self) -> None:
+        began, end = time.clock_gettime(self._clock), time.monotonic() + _LIMIT
+        while not self._over.wait(_PATIENCE):
+            if time.clock_gettime(self._clock) - began >= _PATIENCE or time.monotonic() > end:
+                self._engine.interrupt()
+
+    def __enter__(self) -> None:
+        try:
+            self._thread.start()
+        except RuntimeError as error:
+            raise UnavailableError(f"this host gives no thread to try it with: {error}") from None
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self._thread.join()
