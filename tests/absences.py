@@ -5,8 +5,10 @@
 
 from __future__ import annotations
 
+import importlib
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec
 from types import ModuleType
@@ -38,5 +40,8 @@ def begin() -> None:
     from cores.engines import registry
 
     sys.meta_path[:] = [_Without(finder) for finder in sys.meta_path]  # type: ignore[arg-type]
-    probe = registry._probe
-    registry._probe = lambda core: REASON if core in ABSENT_CORES else probe(core)  # type: ignore[assignment]
+    for core in ABSENT_CORES:
+        module, class_name, _ = registry._ENGINES[core]
+        with suppress(ImportError, OSError):  # truly absent
+            engine = getattr(importlib.import_module(module), class_name)
+            engine.probe = staticmethod(lambda: REASON)

@@ -14,11 +14,11 @@ from __future__ import annotations
 
 import ast
 import operator
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from cores.x86.isa.instruction import Reason
+from lessons.format import syntax_tree
 
 Value = int | float | str | bool | None
 
@@ -93,9 +93,7 @@ def parse(text: str) -> Expression:
     if len(text) > LONGEST:
         raise ExpressionError(f"no expression: it has {len(text)} characters, {LONGEST} at most")
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", SyntaxWarning)  # "1or 2" is a mistake, not a remark
-            tree = ast.parse(text.strip().replace("\n", "\\n"), mode="eval").body
+        tree = syntax_tree.expression(text.strip().replace("\n", "\\n"))
     except (RecursionError, MemoryError):
         raise ExpressionError("no expression: nested too deeply") from None
     except (SyntaxError, ValueError) as error:

@@ -13,6 +13,8 @@ import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 
+from lessons.format import syntax_tree
+
 ROOT = Path(__file__).resolve().parents[2]
 _TAG = re.compile(r"\s*# lesson: (\S+)$")
 
@@ -25,7 +27,7 @@ def definition(file: str, name: str) -> str:
     """The source of ``name`` ("Vmm.step") in ``file``, without its indentation and its tags."""
     text = _read(file)
     try:
-        body: list[ast.stmt] = ast.parse(text).body
+        body = syntax_tree.module(text)
     except SyntaxError as error:  # somebody is at work on it
         raise NotThere(f"{file} cannot be read: {error.msg} in line {error.lineno}") from None
     found: ast.stmt | None = None

@@ -176,7 +176,10 @@ class Count:
     instructions: int = 0
 
 
-@pytest.mark.parametrize(("pages", "at_once"), [(400, 9), (400, 90), (50, 9), (4000, 90)])
+@pytest.mark.parametrize(
+    ("pages", "at_once"),
+    [(400, 9), (400, 90), (50, 9), pytest.param(4000, 90, marks=pytest.mark.full)],
+)
 def test_the_past_is_bounded_and_stays_dense(
     pages: int, at_once: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:

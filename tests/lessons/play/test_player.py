@@ -244,8 +244,8 @@ def test_taking_over_and_returning() -> None:
 
 def test_another_guest(tmp_path: Path) -> None:
     """`load` makes other machines; going back across it brings the first ones again."""
-    (tmp_path / "two.s").write_text("mov al, 1\nout 0xf4, al\n")
-    body = 'One.\n```load\nguest = "two.s"\n```\n```run\nend = true\n```\nStatus {trap.status}.\n'
+    (tmp_path / "two.bin").write_bytes(bytes.fromhex("b001 e6f4"))  # mov al, 1; out 0xf4, al
+    body = 'One.\n```load\nguest = "two.bin"\n```\n```run\nend = true\n```\nStatus {trap.status}.\n'
     lesson = parse_text(HEAD + body, str(tmp_path / "l.md"))
     with contextlib.closing(Stage(lesson.setup)) as stage:
         player = Player(lesson, stage)
