@@ -3,6 +3,7 @@
     undefined results   the SDM leaves flags and a few destinations to each CPU, the platform does not
     stores              which ranges of RAM the instruction wrote, for the comparison of machines
     REP over itself     a string instruction that overwrites its own bytes
+    respelling          prefixes that a translator would obey and a CPU does not
 
 In free mode none of this is done: there it is each CPU's own affair.
 """
@@ -10,7 +11,7 @@ In free mode none of this is done: there it is each CPU's own affair.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from cores.vmm.emulate.emulator import Handler
 from cores.vmm.emulate.strings import HANDLERS as STRINGS
@@ -21,13 +22,15 @@ from cores.x86.isa.instruction import Instruction
 from cores.x86.isa.undefined_results import keeps_memory, settle
 from cores.x86.mmu.paging import PAGE
 from cores.x86.registers import MASK64
+from cores.x86.system.x87_environment import after_mmx
 from cores.x86.virtual_cpu import VirtualCpu
 
 
 class Before:
-    """Registers, flags and, where the platform keeps it, the memory operand before an instruction."""
+    """Registers, flags and, where the platform keeps it, the memory operand before an instruction;
+    x87's state before one of MMX's."""
 
-    __slots__ = ("_flags", "_gpr", "_guest", "_insn", "_operand")
+    __slots__ = ("_flags", "_fpu", "_gpr", "_guest", "_insn", "_operand")
 
     def __init__(self, guest: GuestContext, insn: Instruction) -> None:
         self._guest, self._insn = guest, insn
@@ -36,12 +39,36 @@ class Before:
         if keeps_memory(insn, self._gpr):  # SHLD and SHRD of 16 bits by more
             gva, length, _ = accesses(insn, guest.cpu)[0]
             self._operand = gva, guest.mmu.read(gva, length)
+        self._fpu = guest.engine.read_fpu() if insn.undefined_rule == "mmx" else None
 
     def settle(self) -> None:
         """Give what the architecture leaves undefined after it the platform's value."""
         settle(self._insn, self._gpr, self._flags, self._guest.cpu)
         if self._operand is not None:
             self._guest.mmu.write(*self._operand)
+        if self._fpu is not None:
+            engine = self._guest.engine
+            after = engine.read_fpu()
+            settled = after_mmx(self._insn, self._fpu, after)
+            if settled != after:
+                engine.write_fpu(settled)
+
+
+@contextlib.contextmanager
+def respelling(guest: GuestContext, insn: Instruction, code: bytes) -> Iterator[None]:
+    """While a translator executes ``insn``, it stands in memory as ``code``: as long, and without the
+    prefixes that a CPU does not obey (cores/x86/isa/prefixes.py)."""
+    rip, view = guest.cpu.rip, guest.memory.view
+    places = [guest.mmu.translate(rip + i & MASK64, execute=True) for i in range(len(code))]
+    try:
+        for place, byte in zip(places, code, strict=True):
+            view[place] = byte
+        guest.engine.memory_changed()
+        yield
+    finally:
+        for place, byte in zip(places, insn.code, strict=True):
+            view[place] = byte
+        guest.engine.memory_changed()
 
 
 def overwriting_itself(insn: Instruction, cpu: VirtualCpu) -> Handler | None:

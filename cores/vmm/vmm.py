@@ -43,8 +43,8 @@ from cores.pc.physical_memory import PhysicalMemory
 from cores.pc.stop import Stop
 from cores.vmm.completion import Completion, guest_fault
 from cores.vmm.delivery import Delivery
-from cores.vmm.emulate.table import LACKED
-from cores.vmm.exact_step import Before, overwriting_itself, ranges_in_ram
+from cores.vmm.emulate.table import LACKED, find
+from cores.vmm.exact_step import Before, overwriting_itself, ranges_in_ram, respelling
 from cores.vmm.faults.page_faults import PageFaults
 from cores.vmm.patched_code import PatchedCode
 from cores.vmm.state import GuestContext
@@ -54,6 +54,7 @@ from cores.x86.isa.accesses import touched
 from cores.x86.isa.decoder import Truncated, decode, known
 from cores.x86.isa.instruction import Instruction, Reason, Sensitivity
 from cores.x86.isa.operand_checks import address_fault, beyond_canonical, check_call
+from cores.x86.isa.prefixes import respelled
 from cores.x86.isa.rep_step import one_iteration
 from cores.x86.registers import VECTOR_NAMES, Flag, Vector
 from cores.x86.system.fpu_enabled import check_floating
@@ -218,7 +219,7 @@ class Vmm(GuestContext):
         elif self._may_run(insn):
             self._step_until_complete(insn)
         elif insn.sensitivity is ORDINARY:
-            self.completion.bridge(insn)
+            self._bridge(insn)
         else:
             self.trace.left()  # as in free mode, where it is patched to trap
             self.completion.emulate(insn, "found before it ran")
@@ -229,7 +230,7 @@ class Vmm(GuestContext):
             if not (self.pure and self.trap):
                 if insn.floating:
                     check_floating(insn, self.cpu)  # on a trap core CR0.TS and EM are virtual
-                if insn.varies:
+                if insn.varies or insn.undefined_rule == "approximation":
                     return False
             if insn.implicit == "call":
                 check_call(insn, self.cpu, self.mmu.peek)
@@ -242,6 +243,16 @@ class Vmm(GuestContext):
         if insn.sensitivity is ABSENT:
             raise undefined_opcode()
         return not self._intercepted(insn)
+
+    def _bridge(self, insn: Instruction) -> None:
+        """Complete an ordinary instruction that the engine would not execute as a CPU does."""
+        code = respelled(insn.code) if self._translates else None
+        if code is None or find(insn) is not None:
+            self.completion.bridge(insn)
+            return
+        with respelling(self, insn, code):
+            self._step_until_complete(insn)
+        self.trace.bridged += 1
 
     def _intercepted(self, insn: Instruction) -> bool:
         if insn.mnemonic in self.engine.traits.intercepts:
@@ -291,7 +302,7 @@ class Vmm(GuestContext):
             case Intercept(lacking):
                 insn = insn or self.fetch()
                 if insn.sensitivity is ORDINARY:
-                    self.completion.bridge(insn)
+                    self._bridge(insn)
                 else:
                     self.completion.emulate(insn, "left to the VMM", lacking=lacking)
                 return True

@@ -131,7 +131,7 @@ class PortableTrapEngine(DeprivilegedEngine):
         return _ring_3_verdict(insn)
 
     def admits(self, insn: Instruction, cpu: VirtualCpu, mmu: Mmu) -> bool:
-        return checks.admits(insn, cpu, mmu)
+        return checks.admits(insn, cpu, mmu, self.read_fpu)
 
     def corrected(self, fault: Fault, insn: Instruction, cpu: VirtualCpu, mmu: Mmu) -> Fault:
         """Sensitive instructions fault here because they are refused, and pages because they are not

@@ -8,10 +8,15 @@ needs none of it.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import suppress
+
 from cores.engines.base import Fault
 from cores.x86.faults import GuestFault
-from cores.x86.isa.accesses import next_accesses
+from cores.x86.isa.accesses import accesses, next_accesses
+from cores.x86.isa.encoding import parse
 from cores.x86.isa.instruction import Instruction
+from cores.x86.isa.opcodes import is_x87
 from cores.x86.isa.operand_checks import (
     address_fault,
     beyond_canonical,
@@ -21,14 +26,41 @@ from cores.x86.isa.operand_checks import (
 from cores.x86.mmu.code_fetch import demand_ram
 from cores.x86.mmu.paging import PAGE, Mmu
 from cores.x86.registers import PageFault, Vector
+from cores.x86.system.x87_environment import IMAGE, lawful
+from cores.x86.system.x87_stack import Stack, effect
 from cores.x86.virtual_cpu import VirtualCpu
 
 
-def admits(insn: Instruction, cpu: VirtualCpu, mmu: Mmu) -> bool:
+def admits(insn: Instruction, cpu: VirtualCpu, mmu: Mmu, read_fpu: Callable[[], bytes]) -> bool:
     """Would Unicorn execute it as the SDM says? Raises the GuestFault that Unicorn would forget."""
     if insn.access or insn.implicit:
         check_operands(insn, cpu, mmu.translate)
-    return not mistranslated(insn)
+    if mistranslated(insn):
+        return False
+    return not insn.floating or _x87_as_a_cpu(insn, cpu, mmu, read_fpu)
+
+
+def _x87_as_a_cpu(insn: Instruction, cpu: VirtualCpu, mmu: Mmu, read_fpu: Callable[[], bytes]) -> bool:
+    """False for an x87 instruction that meets a stack fault, copies to an empty register, or loads
+    reserved bits of FCW."""
+    encoding = parse(insn.code)
+    if not is_x87(encoding):
+        return True
+    if insn.mnemonic == "fldcw":
+        return not _loads_reserved_bits(insn, cpu, mmu)
+    what = effect(encoding)
+    if what is None:
+        return True
+    stack = Stack(read_fpu())
+    return not stack.faults(what) and (what.kind != "copy" or stack.used(what.into[0]))
+
+
+def _loads_reserved_bits(insn: Instruction, cpu: VirtualCpu, mmu: Mmu) -> bool:
+    (gva, length, _), *_ = accesses(insn, cpu)
+    with suppress(GuestFault):
+        control = mmu.peek(gva, length)
+        return lawful(control.ljust(IMAGE, b"\0"))[:2] != control
+    return False
 
 
 def corrected(fault: Fault, insn: Instruction, cpu: VirtualCpu, mmu: Mmu) -> Fault:
@@ -41,11 +73,22 @@ def corrected(fault: Fault, insn: Instruction, cpu: VirtualCpu, mmu: Mmu) -> Fau
     elif vector == Vector.GP and not error:
         return _as_exit(address_fault(insn, cpu))  # #SS, or #GP
     elif vector == Vector.PF and address is not None:
+        address = _first_address(insn, cpu, address)
         if beyond_canonical(insn, cpu, address):
             return _as_exit(address_fault(insn, cpu))
         if error is not None:
             return _page_fault(insn, cpu, mmu, error, address)
+        return Fault(vector, error, address)
     return fault
+
+
+def _first_address(insn: Instruction, cpu: VirtualCpu, address: int) -> int:
+    """What a CPU reports for a page fault at ``address``: of an x87 operand of 10 bytes Unicorn takes
+    the last two first."""
+    for gva, length, _ in next_accesses(insn, cpu):
+        if length == 10 and gva <= address < gva + length and (gva ^ address) & -PAGE == 0:
+            return gva
+    return address
 
 
 def _page_fault(insn: Instruction, cpu: VirtualCpu, mmu: Mmu, error: int, address: int) -> Fault:

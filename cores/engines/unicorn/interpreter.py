@@ -138,7 +138,7 @@ class InterpreterEngine(Engine):
         return exit
 
     def admits(self, insn: Instruction, cpu: VirtualCpu, mmu: Mmu) -> bool:
-        return checks.admits(insn, cpu, mmu)
+        return checks.admits(insn, cpu, mmu, self.read_fpu)
 
     def corrected(self, fault: Fault, insn: Instruction, cpu: VirtualCpu, mmu: Mmu) -> Fault:
         return checks.corrected(fault, insn, cpu, mmu)

@@ -15,8 +15,9 @@ from cores.x86.isa.accesses import accesses
 from cores.x86.isa.encoding import Truncated, parse
 from cores.x86.isa.instruction import Instruction
 from cores.x86.isa.operand_checks import address_fault, check_operands
-from cores.x86.registers import MASK64, Vector, canonical
+from cores.x86.registers import ARITHMETIC_FLAGS, MASK64, Flag, Vector, canonical
 from cores.x86.system import x87_environment as x87
+from cores.x86.system.x87_stack import Stack, deliver, effect, stored_indefinite
 
 _SHORT = (14, 94)
 """Sizes of the operand that prefix 66 makes."""
@@ -74,6 +75,38 @@ def frstor(e: Emulator, insn: Instruction) -> str:
     image = x87.with_environment(image, stored[:-80])
     e.fpu.write_fpu(x87.with_registers(image, stored[-80:]))
     return "loaded"
+
+
+def fldcw(e: Emulator, insn: Instruction) -> str:
+    image, stored = _load(e, insn)
+    e.fpu.write_fpu(x87.lawful(stored + image[2:]))
+    return f"FCW = {int.from_bytes(stored, 'little'):#x}"
+
+
+def stack_fault(e: Emulator, insn: Instruction) -> str:
+    """An x87 instruction that meets a stack fault, or copies to an empty register."""
+    image, operand = e.fpu.read_fpu(), None
+    if x87.pending(image):
+        raise GuestFault(Vector.MF)
+    encoding = parse(insn.code)
+    what, stack = effect(encoding), Stack(image)
+    assert what is not None
+    if insn.access:
+        operand, length = _operand(e, insn)
+        e.mmu.translate(operand, write=insn.access == "w")
+        e.mmu.translate(operand + length - 1 & MASK64, write=insn.access == "w")
+    if what.kind == "copy" and not stack.faults(what):
+        stack.set(what.into[0], stack.get(0))
+        for _ in range(what.pops):
+            stack.pop()
+    elif stack.invalid(overflow=what.pushes and stack.used(7)):
+        if what.kind == "store" and operand is not None:
+            e.mmu.write(operand, stored_indefinite(encoding, length))
+        elif what.kind == "flags":
+            e.cpu.rflags = e.cpu.rflags & ~ARITHMETIC_FLAGS | Flag.ZF | Flag.PF | Flag.CF
+        deliver(stack, what)
+    e.fpu.write_fpu(stack.image())
+    return "an x87 stack fault"
 
 
 def _image(e: Emulator) -> bytes:

@@ -77,6 +77,6 @@ def _result_flags(result: int, bits: int) -> int:
 
 HANDLERS: Handlers = {
     "test": test, "nop": nop, "lahf": lahf, "sahf": sahf, "ret": flow.ret,
-    "shld": double_shift, "shrd": double_shift, "neg": neg,
+    "shld": double_shift, "shrd": double_shift, "neg": neg, "enter": flow.enter,
 }  # fmt: skip
 """Called when an engine that translates has refused one of these, or would get it wrong."""

@@ -21,17 +21,19 @@ from cores.pc.ram import OUT_OF_LINE_PAGE
 from cores.vmm.completion import Completion
 from cores.vmm.emulate import branches_stack, strings, unicorn_gaps
 from cores.vmm.emulate.emulator import Handler, Handlers
-from cores.vmm.emulate.table import VARYING
+from cores.vmm.emulate.table import VARYING, find
 from cores.vmm.faults.mmio_window import MmioWindow
 from cores.vmm.shadow_tlb import ShadowPages
 from cores.vmm.state import GuestContext
 from cores.vmm.world_switch import WorldSwitch
 from cores.x86.faults import GuestFault, Unsupported
 from cores.x86.isa.accesses import accesses
+from cores.x86.isa.decoder import decode
 from cores.x86.isa.encoding import parse
 from cores.x86.isa.instruction import Instruction, MemoryOperand, Reason, Sensitivity
 from cores.x86.isa.opcodes import is_x87
 from cores.x86.isa.operand_checks import address_fault, check_operands
+from cores.x86.isa.prefixes import respelled
 from cores.x86.isa.relocate import moved
 from cores.x86.mmu.code_fetch import demand_ram
 from cores.x86.mmu.paging import PAGE
@@ -75,9 +77,14 @@ class OutOfLine:
         demand_ram(insn, cpu, guest.mmu)
         if insn.floating and not guest.pure:
             check_floating(insn, cpu)
+        translates = self.engine.traits.translates
+        if translates:  # it would obey prefixes that a CPU does not
+            insn = decode(respelled(insn.code) or insn.code)
         handler = _handler(insn)
-        if handler is None and (insn.mnemonic == "nop" or self.engine.traits.translates):
+        if handler is None and (insn.mnemonic == "nop" or translates):
             handler = unicorn_gaps.HANDLERS.get(insn.mnemonic)  # 0F 0D of a register is none on AMD
+        if handler is None and translates and not self.engine.admits(insn, cpu, guest.mmu):
+            handler = find(insn)
         if handler is not None:
             check_operands(insn, cpu, guest.mmu.translate)
             self.completion.bridge(insn, handler)

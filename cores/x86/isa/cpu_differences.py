@@ -11,7 +11,7 @@ place once, with the reference and the means by which every core arrives at that
                 running freely, executes it in guest mode.
     LACKING     some CPUs raise #UD. The VMM then completes the instruction; no patch is needed.
     SETTLED     executed, then set to the platform's value in exact mode (undefined_results.py).
-    MASKED      executed; the state that differs is not compared (cores/x86/fxsave.py).
+    LEFT        as the host's CPU, or Unicorn, has it.
 
 Which CPU executes is never asked: all means depend on the instruction alone, or on what a stop reports.
 """
@@ -32,7 +32,7 @@ class Means(Enum):
     EMULATED = "emulated, being sensitive"
     LACKING = "completed where the CPU refuses it"
     SETTLED = "set to the platform's value"
-    MASKED = "not compared"
+    LEFT = "as this CPU has it"
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +80,38 @@ TABLE: tuple[Difference, ...] = (
         "The prefix is ignored.",
         Means.COMPLETED,
         "SDM vol. 2, JMP and appendix A.2.5 (f64); APM vol. 3, 1.2.4 and table B-5",
+    ),
+    Difference(
+        "LOOPNE with prefix F3, LOOPE with prefix F2",
+        "Reserved.",
+        "The prefix decides: LOOPE and LOOPNE (measured).",
+        "The prefix is ignored.",
+        Means.COMPLETED,
+        "SDM vol. 2, 2.1.1; APM vol. 3, 1.2.6",
+    ),
+    Difference(
+        "RCPPS, RCPSS, RSQRTPS, RSQRTSS",
+        "An approximation: the relative error is at most 1.5 * 2**-12.",
+        "Another one, within the same bound.",
+        "The value, rounded to nearest (vmm/emulate/approximations.py).",
+        Means.SETTLED,
+        "SDM vol. 2, RCPPS, RSQRTPS; APM vol. 4, RCPPS, RSQRTPS",
+    ),
+    Difference(
+        "CVTPI2PS of memory: x87's tags and TOP",
+        "As after any MMX instruction: TOP 0, all registers in use.",
+        "Unchanged (measured).",
+        "As Intel's.",
+        Means.SETTLED,
+        "SDM vol. 2, CVTPI2PS; APM vol. 4, CVTPI2PS",
+    ),
+    Difference(
+        "F2XM1, FYL2X, FYL2XP1, FPTAN, FPATAN, FSIN, FCOS, FSINCOS: the last bits; PE after them",
+        "An error of less than 1 ulp, more for FSIN and its kin with large operands.",
+        "The same, with other last bits.",
+        "As the core computes it, Unicorn with 53 bits: cores that differ are told as differing.",
+        Means.LEFT,
+        "SDM vol. 1, 8.3.10; APM vol. 1, 6.4.5",
     ),
     Difference(
         "0F 0D with a register operand",
@@ -172,6 +204,8 @@ def varies(e: Encoding) -> bool:
     if e.map == ONE_BYTE:
         if (e.opcode, e.reg) in _X87_ENVIRONMENT:
             return e.address is not None
+        if e.opcode in (0xE0, 0xE1) and e.rep:
+            return True
         near = e.opcode in opcodes.NEAR or (e.opcode == 0xFF and e.reg in (2, 4))
         return near and e.operand_prefix and not e.wide
     if e.map == TWO_BYTE:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from cores.x86.faults import GuestFault, general_protection, stack_fault
 from cores.x86.isa.accesses import accesses, effective_address
 from cores.x86.isa.instruction import Immediate, Instruction, MemoryOperand, Register
+from cores.x86.isa.prefixes import respelled
 from cores.x86.registers import MASK64, RBP, RSP, Cr0, Flag, Vector, canonical, register_number
 
 if TYPE_CHECKING:
@@ -19,9 +20,10 @@ if TYPE_CHECKING:
 
 _UNALIGNED = frozenset({
     "movups", "movupd", "movdqu", "lddqu",
-    "pcmpestri", "pcmpestrm", "pcmpistri", "pcmpistrm",
+    "pcmpestri", "pcmpestrm", "pcmpistri", "pcmpistrm", "maskmovdqu",
 })  # fmt: skip
-"""SSE instructions whose 16-byte operand may lie anywhere (SDM vol. 2, table 2-21)."""
+"""SSE instructions whose 16-byte operand may lie anywhere (SDM vol. 2, table 2-21, and the
+instructions' pages)."""
 
 STACK_SEGMENT = 2
 _PAGE = 4096
@@ -30,13 +32,18 @@ _PAGE = 4096
 def mistranslated(insn: Instruction) -> bool:
     """Does Unicorn do something else than a CPU, and says nothing? With a REX prefix its LAHF and SAHF
     take SPL for AH, it gives the number of bytes that RET releases a sign, and before the immediate of
-    SHLD and SHRD it takes RIP to be a byte less. LOCK NEG's flags are those of another value."""
+    SHLD and SHRD it takes RIP to be a byte less. LOCK NEG's flags are those of another value, 16-bit
+    ENTER takes all of RBP from RSP, and it obeys prefixes that others overrule."""
+    if respelled(insn.code) is not None:
+        return True
     if insn.mnemonic in ("lahf", "sahf"):
         return insn.length > 1 and insn.code[-2] & 0xF0 == 0x40
     if insn.mnemonic == "ret" and insn.operands:
         return insn.code[-1] >= 0x80
     if insn.mnemonic == "neg":
         return insn.lock
+    if insn.mnemonic == "enter":
+        return insn.operand_size == 2
     if insn.mnemonic in ("shld", "shrd") and isinstance(insn.operands[2], Immediate):
         operand = insn.operands[0]
         return isinstance(operand, MemoryOperand) and operand.relative
@@ -64,13 +71,13 @@ def check_operands(insn: Instruction, cpu: VirtualCpu, translate: Callable[..., 
 
 
 def _must_be_aligned(insn: Instruction) -> bool:
-    if insn.mnemonic in _UNALIGNED:
-        return False
-    return any(isinstance(o, Register) and o.name.startswith("xmm") for o in insn.operands)
+    return insn.mnemonic not in _UNALIGNED
 
 
 def address_fault(insn: Instruction, cpu: VirtualCpu) -> GuestFault:
     """The fault of a non-canonical operand: #SS(0) through the stack segment, else #GP(0)."""
+    if all(canonical(gva) and canonical(gva + n - 1 & MASK64) for gva, n, _ in accesses(insn, cpu)):
+        return general_protection()  # it is a branch's target that is not canonical
     explicit = [o for o in insn.operands if isinstance(o, MemoryOperand)]
     if any(_through_stack(o) for o in explicit):
         return stack_fault()

@@ -46,9 +46,16 @@ _RULES = {
 }
 
 
+_MMX = ("emms", "cvtpi2ps", "cvtpi2pd")
+"""Of MMX though no operand may say so."""
+_APPROXIMATIONS = ("rcpps", "rcpss", "rsqrtps", "rsqrtss")
+"""The VMM computes them (cores/vmm/emulate/approximations.py)."""
+
+
 def classify(mnemonic: str, operands: tuple[object, ...], operand_size: int) -> tuple[int, str]:
     """(``Instruction.undefined``, ``Instruction.undefined_rule``) of an instruction. The rule is
-    "fixed" where only the flags matter, so that "" means that nothing at all is undefined."""
+    "fixed" where only the flags matter, so that "" means that nothing at all is undefined. "mmx": it is
+    to change x87's state as the platform's CPU does (``x87_environment.after_mmx``)."""
     flags, rule = _FLAGS.get(mnemonic, 0), _RULES.get(mnemonic, "")
     if mnemonic == "bswap" and operand_size == 2:
         rule = "keep"
@@ -58,6 +65,10 @@ def classify(mnemonic: str, operands: tuple[object, ...], operand_size: int) -> 
         isinstance(o, Register) and o.name[:2] in ("cr", "dr") for o in operands
     ):
         flags = _ALL  # SDM vol. 2, MOV to/from control and debug registers
+    if mnemonic in _APPROXIMATIONS:
+        rule = "approximation"
+    elif mnemonic in _MMX or any(isinstance(o, Register) and o.name[:2] == "mm" for o in operands):
+        rule = "mmx"
     return flags, rule or ("fixed" if flags else "")
 
 
@@ -67,7 +78,7 @@ def settle(insn: Instruction, gpr: list[int], rflags: int, cpu: GeneralState) ->
     gpr, rflags: the general registers and RFLAGS before the instruction. Call it for completed
     instructions only; it costs one test when nothing is undefined."""
     rule = insn.undefined_rule
-    if not rule:
+    if not rule or rule == "mmx":
         return
     undefined = insn.undefined
     if rule == "shift":

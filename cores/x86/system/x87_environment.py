@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import struct
 
+from cores.x86.isa.instruction import Instruction
+
 IMAGE = 512
 STORED = 416
 """Bytes of an FXSAVE image that the CPU writes; the rest is reserved or the software's."""
@@ -17,8 +19,9 @@ MXCSR_MASK = 0xFFFF
 _MXCSR = 24
 _CONTROL_BITS, _CONTROL_SET = 0x1F3F, 0x0040
 """What can be loaded into FCW, and its bit that always reads 1; 7 and 13-15 always read 0."""
-_EXCEPTIONS, _SUMMARY = 0x3F, 0x8080
-"""IE to PE, masks in FCW and flags in FSW; ES and B of FSW, which say that one is pending unmasked."""
+_EXCEPTIONS, _SUMMARY, _TOP = 0x3F, 0x8080, 0x3800
+"""IE to PE, masks in FCW and flags in FSW; ES and B of FSW, which say that one is pending unmasked;
+TOP."""
 _POINTERS = slice(6, 24)
 """FOP, FIP and FDP of an image."""
 _INITIAL = struct.pack("<HHBxHQQ", 0x37F, 0, 0, 0, 0, 0)
@@ -132,6 +135,18 @@ def initialized(image: bytes) -> bytes:
 def all_masked(image: bytes) -> bytes:
     """The image after FNSTENV has masked all x87 exceptions."""
     return lawful(bytes([image[0] | _EXCEPTIONS]) + image[1:])
+
+
+def after_mmx(insn: Instruction, before: bytes, after: bytes) -> bytes:
+    """The image after an MMX instruction: TOP is 0 and every register in use, after EMMS none (SDM
+    vol. 3, table 13-1). CVTPI2PD of memory leaves both alone; so does CVTPI2PS of memory on AMD's CPUs,
+    but not on Intel's (SDM vol. 2), nor here. before, after: as the engine has it."""
+    status, tags = 0, 0 if insn.mnemonic == "emms" else 0xFF
+    if insn.mnemonic == "cvtpi2pd" and insn.access:
+        status, tags = int.from_bytes(before[2:4], "little") & _TOP, before[4]
+    status |= int.from_bytes(after[2:4], "little") & ~_TOP
+    moved = _by_top(_by_number(after), status)
+    return after[:2] + struct.pack("<HB", status, tags) + after[5:32] + moved + after[160:]
 
 
 def _by_number(image: bytes) -> list[bytes]:
