@@ -1,0 +1,37 @@
+"""tests/real_kvm/run is started by hand and by ``.ci/run --full``; this holds its parts together."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+HERE = Path(__file__).parent
+ROOT = HERE.parents[1]
+DESELECTED = [
+    line for line in (HERE / "deselected.txt").read_text().splitlines() if line.startswith("tests/")
+]
+
+
+@pytest.mark.parametrize("script", ["run", "init"])
+def test_the_scripts_are_shell(script: str) -> None:
+    """A shell reads them to the end."""
+    subprocess.run(["sh", "-n", HERE / script], check=True)
+
+
+@pytest.mark.parametrize("name", DESELECTED)
+def test_what_is_deselected_exists(name: str) -> None:
+    """A test that is renamed would be run again, and its reason stand for nothing."""
+    path, _, test = name.partition("::")
+    function = re.escape(test.partition("[")[0])
+    assert re.search(rf"^def {function}\(", (ROOT / path).read_text(), re.MULTILINE)
+
+
+def test_each_deselected_test_has_a_reason() -> None:
+    """Above each group stands a comment."""
+    text = (HERE / "deselected.txt").read_text()
+    groups = [group for group in text.split("\n\n") if "\ntests/" in f"\n{group}"]
+    assert groups
+    assert all(group.startswith("# ") for group in groups)
