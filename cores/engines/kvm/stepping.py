@@ -316,11 +316,11 @@ class Stepper:
         return INTERRUPTED
 
     def _shut_down(self, cpu: VirtualCpu, insn: Instruction) -> Exit:
-        """A triple fault. ``cpu`` still has the state before it, so the exception that led there is
-        handed to the VMM, whose own delivery comes to the same end and says why."""
+        """A triple fault. After a step ``cpu`` still has the state before it, so the exception that led
+        there is handed to the VMM, whose own delivery comes to the same end and says why."""
         left = None if state.is_reset(self._run) else state.rsp_and_cr2(self._run)[1]
         self._registers.forget()
-        fault = cause(self._mmu, cpu, insn)
+        fault = None if insn is NOTHING else cause(self._mmu, cpu, insn)
         if fault is not None:
             return Fault(fault.vector, fault.error, fault.address)
         if left is not None:
