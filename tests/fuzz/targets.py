@@ -17,8 +17,8 @@ from cores.pc.physical_memory import PhysicalMemory
 from cores.pc.platform import DEFAULT_RAM, LOAD_ADDRESS
 from cores.pc.ram import Ram
 from cores.programs import elf
+from cores.programs.assembler import expressions, operands
 from cores.programs.assembler import parser as assembly
-from cores.programs.assembler.dialect import complaint, mnemonic, operands
 from cores.programs.shipped import ASSETS
 from cores.x86.faults import GuestFault
 from cores.x86.isa.decoder import Truncated, decode, text
@@ -47,11 +47,8 @@ def assembler_front(data: bytes) -> None:
     with contextlib.suppress(InputError):
         assembly.parse(source, "fuzz.s", str.isalpha, LOAD_ADDRESS)
     for line in source.splitlines():
-        word, _, rest = line.strip().partition(" ")
-        complaint(word, rest)
-        mnemonic(word, rest)
-        with contextlib.suppress(InputError):
-            operands(rest)
+        with contextlib.suppress(expressions.Unclear):
+            operands.parse(line, expressions.Name)
 
 
 def lesson_parser(data: bytes) -> None:

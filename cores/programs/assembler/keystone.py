@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import json
-import re
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -14,7 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from cores.errors import InputError
-from cores.programs.assembler.parser import Assembly, Unit, excerpt, parse
+from cores.programs.assembler import readback
+from cores.programs.assembler.instructions import Asked
+from cores.programs.assembler.parser import Assembly, mistake, parse, unknown
 
 TIME_LIMIT = 10.0
 """Seconds. 10,000 lines take 0.1 s; some sources that it does not understand take for ever."""
@@ -50,22 +51,22 @@ def assemble(source: str, path: str, base: int) -> Image:
     assembly = parse(source, path, is_mnemonic, base)
     units = assembly.units
     try:
-        answer, code = _keystone(path, base, [u.text for u in units], assembly.labels)
+        answer, code = _keystone(path, base, [u.text for u in units])
     except BrokenDown as failure:
         raise _culprit(failure, assembly, path) from None
     if "errno" in answer:
         raise _error(answer, assembly, path)
-    addresses = [*answer["addresses"], answer["end"]]
+    addresses: list[int] = answer["addresses"]
+    code = readback.mended(units, code, addresses)
+    try:
+        readback.check(units, code, addresses)
+    except readback.Misread as found:
+        raise mistake(str(found), found.unit.statement, path) from None
     lines: dict[int, int] = {}
     for i, unit in enumerate(units):
-        size = addresses[i + 1] - addresses[i]
-        if unit.size is not None and size != unit.size:
-            raise InputError(f"value out of range: {excerpt(unit.shown)}", path, unit.line)
-        if unit.code and not size:
-            raise InputError(f"cannot be read: {excerpt(unit.shown)}", path, unit.line)
-        if size:
+        if addresses[i + 1] > addresses[i]:
             lines[addresses[i]] = unit.line
-    symbols: dict[str, int] = answer["symbols"]
+    symbols = {name: addresses[index] for name, index in assembly.labels.items()}
     entry = symbols.get("_start", symbols.get("start", base))
     return Image(code, entry, symbols, lines)
 
@@ -81,17 +82,16 @@ def _culprit(failure: BrokenDown, assembly: Assembly, path: str) -> InputError:
     while bad - good > 1:
         middle = (good + bad) // 2
         try:
-            _keystone(path, 0x100000, [u.text for u in units[:middle]], [])
+            _keystone(path, 0x100000, [u.text for u in units[:middle]])
             good = middle
         except BrokenDown:
             bad = middle
-    unit = units[bad - 1]
-    return InputError(f"{failure.reason}: {excerpt(unit.shown)}", path, unit.line)
+    return mistake(failure.reason, units[bad - 1].statement, path)
 
 
-def _keystone(path: str, base: int, units: list[str], names: list[str]) -> tuple[dict[str, Any], bytes]:
+def _keystone(path: str, base: int, units: list[str]) -> tuple[dict[str, Any], bytes]:
     """One question to a fresh Keystone: its answer and the image."""
-    question = json.dumps({"base": base, "units": units, "names": names}).encode()
+    question = json.dumps({"base": base, "units": units}).encode()
     child = Path(__file__).with_name("keystone_child.py")
     # -P: the folder of this file has modules of the same names as Python's own.
     command = [sys.executable, "-P", "-X", "utf8", str(child)]
@@ -130,17 +130,9 @@ def is_mnemonic(word: str) -> bool:
 def _error(answer: dict[str, Any], assembly: Assembly, path: str) -> InputError:
     number = answer["errno"]
     reason = MESSAGES.get(number, f"Keystone refuses it (error {number})")
-    missing = answer["missing"]
-    if answer["unit"] is not None:
-        unit = assembly.units[answer["unit"]]
-        return InputError(f"{reason}: {excerpt(unit.shown)}", path, unit.line)
-    if missing:
-        unit_or_none = _user_of(missing, assembly)
-        line = unit_or_none.line if unit_or_none else None
-        return InputError(f"unknown symbol: {excerpt(missing)}", path, line)
-    return InputError(reason, path)
-
-
-def _user_of(symbol: str, assembly: Assembly) -> Unit | None:
-    word = re.compile(rf"(?<![\w.$@]){re.escape(symbol)}(?![\w.$@])")
-    return next((u for u in assembly.units if word.search(u.text)), None)
+    if answer["unit"] is None:
+        return InputError(reason, path)
+    unit = assembly.units[answer["unit"]]
+    if isinstance(unit.content, Asked) and not is_mnemonic(unit.content.word):
+        reason = unknown(unit.content.word)
+    return mistake(reason, unit.statement, path)

@@ -4,17 +4,17 @@ Keystone is native code that ends its process on some sources (`mov ah, r8b`), n
 others (`.ascii "` without its end) and prints to standard error. In a process that costs 35 ms it
 can do all three without the terminal, the guests beside it or the user noticing.
 
-    in    JSON: {"base": address, "units": [text, ...], "names": [symbol, ...]}
-    out   a line of JSON, then the image. {"addresses": of each unit, "end", "symbols": {name: address}}
-          or {"errno", "unit": index or null, "missing": name or null}
+    in    JSON: {"base": address, "units": [text, ...]}
+    out   a line of JSON, then the image. {"addresses": of each unit, and of the end}
+          or {"errno", "unit": index or null}
 
-Keystone tells neither addresses nor lines. So a label goes before each unit, and behind the image
-a table of those labels, which comes back as data; the unit in error is found by bisection.
+Keystone tells neither addresses nor lines. So the label `__ks_N` goes before unit N, which other
+units may name; and behind the image a table of those labels, which comes back as data. The unit in
+error is found by bisection.
 """
 
 from __future__ import annotations
 
-import contextlib
 import json
 import re
 import sys
@@ -28,6 +28,9 @@ SHORT_BRANCH = re.compile(r"^(loop|j\w?cxz)", re.IGNORECASE | re.MULTILINE)
 LAYOUT_SUSPECT = re.compile(rf"{SHORT_BRANCH.pattern}|^(\.\s*=|\.[a-z0-9]+\s)", SHORT_BRANCH.flags)
 """What can fail after parsing: branches with 8 bits of reach, backward origins, data of labels."""
 
+
+MOST_SUSPECTS = 100
+"""Statements that name labels, besides; each is tried by an assembly of everything."""
 
 MISSING, FIXUP, FRAGMENT, OPERAND = 144, 161, 163, 512
 """Keystone's error numbers (keystone.h, ks_err): a symbol, a reach, a backward origin; an operand."""
@@ -62,52 +65,37 @@ class Keystone:
         """Is it well formed, whether or not its symbols are known and near enough?"""
         return self.assemble(text) is not None or self.errno in (MISSING, FIXUP, FRAGMENT)
 
-    def missing_symbol(self, text: str) -> str | None:
-        """The first symbol that nothing defines. It takes an assembler of its own: any option, the
-        resolver among them, makes Keystone read every plain number as hexadecimal."""
-        names: list[str] = []
 
-        def resolve(symbol: bytes, value: object) -> bool:
-            names.append(symbol.decode("utf-8", "replace"))
-            return False
-
-        ks = self._module.Ks(self._module.KS_ARCH_X86, self._module.KS_MODE_64)
-        ks.sym_resolver = resolve
-        with contextlib.suppress(self._error):
-            ks.asm(text.encode(), self.base, True)
-        return names[0] if names else None
-
-
-def build(keystone: Keystone, units: list[str], names: list[str]) -> tuple[dict[str, object], bytes]:
-    """Assemble all units, with a table behind them of where each of them and each name came to be."""
-    table = [*(f"__ks_{i}" for i in range(len(units))), "__ks_end", *names]
+def build(keystone: Keystone, units: list[str]) -> tuple[dict[str, object], bytes]:
+    """Assemble all units, with a table behind them of where each of them came to be."""
+    table = range(len(units) + 1)
     labelled = "\n".join(f"__ks_{i}:\n{unit}" for i, unit in enumerate(units))
-    quads = "\n".join(f".quad {name}" for name in table)
-    image = keystone.assemble(f"{labelled}\n__ks_end:\n{quads}\n")
+    quads = "\n".join(f".quad __ks_{i}" for i in table)
+    image = keystone.assemble(f"{labelled}\n__ks_{len(units)}:\n.code64\n{quads}\n")
     if image is None:
         return diagnose(keystone, units), b""
     code, raw = image[: -8 * len(table)], image[-8 * len(table) :]
-    values = [int.from_bytes(raw[i : i + 8], "little") for i in range(0, len(raw), 8)]
-    answer: dict[str, object] = {
-        "addresses": values[: len(units)],
-        "end": values[len(units)],
-        "symbols": dict(zip(names, values[len(units) + 1 :], strict=True)),
-    }
-    return answer, code
+    return {
+        "addresses": [int.from_bytes(raw[i : i + 8], "little") for i in range(0, len(raw), 8)]
+    }, code
 
 
 def diagnose(keystone: Keystone, units: list[str]) -> dict[str, object]:
-    """Which unit is to blame for ``keystone.errno``, and which symbol if one is missing.
+    """Which unit is to blame for ``keystone.errno``.
 
     Keystone parses everything before it lays anything out, and stops at the first error: so the
     shortest beginning that does not parse ends with the culprit."""
-    answer: dict[str, object] = {"errno": keystone.errno, "unit": None, "missing": None}
-    if keystone.errno == MISSING:
-        answer["missing"] = keystone.missing_symbol("\n".join(units))
-    elif keystone.errno in (FIXUP, FRAGMENT):
-        suspects = (i for i, unit in enumerate(units) if LAYOUT_SUSPECT.search(unit))
-        for i in sorted(suspects, key=lambda i: not SHORT_BRANCH.search(units[i])):
-            if keystone.assemble("\n".join([*units[:i], "nop\nnop", *units[i + 1 :]])) is not None:
+    answer: dict[str, object] = {"errno": keystone.errno, "unit": None}
+    units = [f"__ks_{i}:\n{unit}" for i, unit in enumerate(units)]
+    if keystone.errno in (FIXUP, FRAGMENT):
+        suspects = [i for i, unit in enumerate(units) if LAYOUT_SUSPECT.search(unit)]
+        suspects.sort(key=lambda i: not SHORT_BRANCH.search(units[i]))
+        others = [i for i, unit in enumerate(units) if unit.count("__ks_") > 1 and i not in suspects]
+        for i in suspects + others[:MOST_SUSPECTS]:
+            if (
+                keystone.assemble("\n".join([*units[:i], f"__ks_{i}:\nnop\nnop", *units[i + 1 :]]))
+                is not None
+            ):
                 answer["unit"] = i
                 break
     else:
@@ -124,7 +112,7 @@ def diagnose(keystone: Keystone, units: list[str]) -> dict[str, object]:
 
 def serve(source: BinaryIO, sink: BinaryIO) -> None:
     request = json.load(source)
-    answer, image = build(Keystone(request["base"]), request["units"], request["names"])
+    answer, image = build(Keystone(request["base"]), request["units"])
     sink.write(json.dumps(answer).encode() + b"\n" + image)
 
 

@@ -1,315 +1,380 @@
-"""Sums in operands, said so that Keystone reads them as they are meant.
+"""Operands: what a text means as a register, a place in memory or a number, and the same for Keystone.
 
-It loses a symbol of `[r8 + A + B]`, the sign of `[rbx - A]` and the label of `[rip + label + A]`,
-takes `4 + label` for memory, and makes `mov rbx, [0x5000]` relative to RIP: all without a word.
-What it does read correctly stays as it is written. For the rest constants are folded into one
-number; and a sum that takes more than one label gets a name of its own, defined before the
-instruction, for Keystone's directives do read any sum. Operators bind as in C, as in Keystone.
+Keystone takes the index of ``[rbx + rsp]`` for RSP, which cannot be one, drops RAX of ``[rip + rax]``,
+loses symbols and signs of sums, and cuts displacements: all without a word. So an operand is taken
+apart here, and what Keystone reads is written anew: base, index and scale, one displacement.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 
-_TOKEN = re.compile(
-    r"\s*(0[xX][0-9a-fA-F]+|0[bB][01]+|\d+(?![\w.$@])|'(?:\\.|[^\\])'"
-    r"|\\\w+|[A-Za-z_.$@][\w.$@]*|<<|>>|[-+*/%&|^~()])"
-)
-_MEMORY = re.compile(r"([^\[\]]*)\[([^\[\]]*)\]$")
-_BEFORE_BRACKET = re.compile(r"(?:(?:\w+\s+)?ptr\b\s*)?(?:[c-gs]s\s*:)?\s*$", re.IGNORECASE)
-_WIDE = re.compile(r"r(?:[bcd]x|[sb]p|[sd]i|[89]|1[0-5])$", re.IGNORECASE)
-_ACCUMULATOR = re.compile(r"(?:[re]?ax|al)$", re.IGNORECASE)
-_BINARY: dict[str, tuple[int, Callable[[int, int], int]]] = {
-    "|": (1, lambda a, b: a | b), "^": (2, lambda a, b: a ^ b), "&": (3, lambda a, b: a & b),
-    "<<": (4, lambda a, b: a << b), ">>": (4, lambda a, b: a >> b),
-    "+": (5, lambda a, b: a + b), "-": (5, lambda a, b: a - b), "*": (6, lambda a, b: a * b),
-    "/": (6, lambda a, b: a // b), "%": (6, lambda a, b: a % b),
+from cores.programs.assembler import expressions
+from cores.programs.assembler.expressions import Binary, Expression, Name, Number, Unclear
+
+SIZES = {
+    "byte": 1, "word": 2, "dword": 4, "fword": 6, "qword": 8, "mmword": 8, "tbyte": 10, "oword": 16,
+    "xmmword": 16, "ymmword": 32, "zmmword": 64,
 }  # fmt: skip
-"""How tightly an operator binds, and what it does."""
-
-BRANCH = re.compile(r"(?:j\w+|call|loop\w*)$")
+"""Bytes."""
+_SIZE_WORDS = {
+    1: "byte",
+    2: "word",
+    4: "dword",
+    8: "qword",
+    10: "tbyte",
+    16: "xmmword",
+    32: "ymmword",
+    64: "zmmword",
+}
+_LOW = ("ax", "cx", "dx", "bx", "sp", "bp", "si", "di")
+_HIGH = tuple(f"r{n}" for n in range(8, 16))
+GENERAL: dict[str, int] = {
+    **dict.fromkeys([*(f"r{name}" for name in _LOW), *_HIGH], 8),  # in encoding order, as are the next
+    **dict.fromkeys([*(f"e{name}" for name in _LOW), *(f"{name}d" for name in _HIGH)], 4),
+    **dict.fromkeys([*_LOW, *(f"{name}w" for name in _HIGH)], 2),
+    **dict.fromkeys([*(f"{name}b" for name in _HIGH), "al", "cl", "dl",
+                     "bl", "ah", "ch", "dh", "bh", "spl", "bpl", "sil", "dil"], 1),
+}  # fmt: skip
+"""The general registers, and their bytes."""
+_SEGMENTS = ("es", "cs", "ss", "ds", "fs", "gs")
+_ADDRESSING = re.compile(r"(?:rip|eip|riz|eiz|[xyz]mm\d{1,2})$")
 REGISTER = re.compile(
-    r"(?:r(?:ax|bx|cx|dx|si|di|sp|bp|ip)|e(?:ax|bx|cx|dx|si|di|sp|bp|ip)|[abcd][hlx]|(?:si|di|sp|bp)l?"
-    r"|r(?:8|9|1[0-5])[dwb]?|[c-gs]s|st\d?|mm[0-7]|[xy]mm\d{1,2}|[cd]r\d{1,2}|ei[pz]|riz)$",
+    r"(?:[re]?(?:[abcd]x|[sd]i|[sb]p)|[abcd][hl]|(?:si|di|sp|bp)l|r(?:8|9|1[0-5])[dwb]?|[re]ip"
+    r"|[c-gs]s|st|mm[0-7]|[xyz]mm(?:[12]?\d|3[01])|[cd]r(?:1?\d)|[er]iz)$",
     re.IGNORECASE,
 )
-SIZE = re.compile(r"(?:byte|[dqft]?word|tbyte|oword|[xy]mmword)$", re.IGNORECASE)
-"""Words that Keystone reads as the size of a memory operand, even where a label must stand."""
+_STACK = re.compile(r"st\s*(?:\(\s*([0-7])\s*\))?$", re.IGNORECASE)
+_SIZED = re.compile(rf"({'|'.join(SIZES)})\b\s*(?:(ptr)\b\s*(?=\S)|(?=[\w.$@\[('\"]))", re.IGNORECASE)
+_FAR = re.compile(r"far\s+(?:ptr\s*)?(?=\[)", re.IGNORECASE)
+_DISTANCE = re.compile(r"(short|near)\s+(?:ptr\s+)?(?=\S)", re.IGNORECASE)
+_OFFSET = re.compile(r"offset\s+(?:flat\s*:\s*)?(?=\S)", re.IGNORECASE)
+_SEGMENT = re.compile(r"([c-gs]s)\s*:\s*", re.IGNORECASE)
+_RELATIVE = re.compile(r"\s*rel\s+", re.IGNORECASE)
+_DECORATION = re.compile(r"\s*(\{[^{}]*\})\s*$")
+_PIECES = re.compile(r"([^\[\]]*)\[([^\[\]]*)\]")
+
+_NUMBERED = {size: [name for name, bytes_ in GENERAL.items() if bytes_ == size] for size in (2, 4, 8)}
 
 
-class Unclear(Exception):
-    """The operand cannot be said in Keystone's words; the message says why."""
+def sized(name: str, size: int) -> str:
+    """The general register ``name`` (of 2, 4 or 8 bytes) under its name of ``size`` bytes."""
+    return _NUMBERED[size][_NUMBERED[GENERAL[name]].index(name)]
+
+
+_NOTHING = Number(0)
+
+Resolve = Callable[[str], Expression]
+"""What a name stands for: a number, or an expression of places. Raises Unclear."""
 
 
 @dataclass(frozen=True, slots=True)
-class Sum:
-    """An expression without registers. text: for Keystone. value: None where labels decide it.
+class Register:
+    """name: lower case, `st(0)` for `st`."""
 
-    labels: how many addresses it adds up: 1 for a label, 0 for a number and for `end - start`."""
-
-    text: str
-    value: int | None
-    labels: int
+    name: str
+    decorations: tuple[str, ...] = ()
 
 
-def tokens(text: str) -> list[str] | None:
-    """None: something in it is no part of an expression."""
-    found, at, end = [], 0, len(text.rstrip())
-    while at < end:
-        match = _TOKEN.match(text, at)
-        if match is None:
-            return None
-        found.append(match[1])
-        at = match.end()
-    return found
+@dataclass(frozen=True, slots=True)
+class Immediate:
+    """A number, or an address. size: bytes, where the user said `byte 5`, else 0."""
+
+    value: Expression
+    size: int = 0
 
 
-def is_name(token: str) -> bool:
-    return token[0].isalpha() or token[0] in "_.$@\\"
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """size: bytes, 0 where the user said nothing. far: it holds a far pointer.
+    segment, base, index: lower case, "" for none. decorations: AVX-512's, `{1to8}`."""
+
+    size: int = 0
+    segment: str = ""
+    base: str = ""
+    index: str = ""
+    scale: int = 1
+    displacement: Expression = _NOTHING
+    far: bool = False
+    decorations: tuple[str, ...] = ()
+
+    @property
+    def relative(self) -> bool:
+        """To the instruction pointer?"""
+        return self.base in ("rip", "eip")
+
+    @property
+    def absolute(self) -> bool:
+        """An address without registers?"""
+        return not self.base and not self.index
+
+    @property
+    def width(self) -> int:
+        """Of the registers in it, in bytes; 0 without any."""
+        name = self.base or self.index
+        return {"rip": 8, "eip": 4, "riz": 8, "eiz": 4}.get(name) or GENERAL.get(name, 0)
 
 
-def evaluate(parts: list[str], symbols: Mapping[str, Sum]) -> Sum | None:
-    """The expression that the tokens are, or None if they are none."""
-    rest = iter([*parts, ""])
-    try:
-        found, end = _binary(rest, next(rest), 0, symbols)
-    except (StopIteration, ValueError, RecursionError):  # the last: a thousand parentheses
-        return None
-    return None if end else found
+Operand = Register | Immediate | Memory
 
 
-def resolve(definitions: Mapping[str, list[str]]) -> dict[str, Sum]:
-    """What is known of the names that these expressions define. What a name stands for that is
-    defined twice, or in a block ("" here), only Keystone knows, which reads in order."""
-    symbols: dict[str, Sum] = {}
-    waiting = dict(definitions)
-    while waiting:
-        left = {}
-        for name, expressions in waiting.items():
-            parts = tokens(expressions[0]) if len(expressions) == 1 else None
-            if parts and len({"|", "^", "&"} & {*parts}) > 1:
-                parts = None  # in a directive these bind alike, in an operand as in C
-            if parts and any(part in waiting for part in parts):
-                left[name] = expressions
-            else:
-                found = evaluate(parts, symbols) if parts else None
-                symbols[name] = found or Sum(name, None, 0)
-        if len(left) == len(waiting):
-            break
-        waiting = left
-    return symbols
+def parse(text: str, resolve: Resolve) -> Operand:
+    """The operand that the text is. Raises Unclear."""
+    text = text.strip()
+    decorations: list[str] = []
+    while match := _DECORATION.search(text):
+        decorations.insert(0, match[1])
+        text = text[: match.start()]
+    if match := _STACK.match(text):
+        return Register(f"st({match[1] or 0})")
+    if REGISTER.match(text):
+        return Register(text.lower(), tuple(decorations))
+    size, pointed, far = 0, False, False
+    if match := _DISTANCE.match(text):
+        text = text[match.end() :]
+    if match := _SIZED.match(text):
+        size, pointed, text = SIZES[match[1].lower()], match[2] is not None, text[match.end() :]
+        if pointed and REGISTER.match(text):
+            raise Unclear("a register has the size that it has")
+    if match := _FAR.match(text):
+        far, text = True, text[match.end() :]
+    segment = ""
+    if match := _SEGMENT.match(text):
+        segment, text = match[1].lower(), text[match.end() :]
+    if "[" in text or "]" in text:
+        return _memory(text, resolve, size, segment, far or size == 6, tuple(decorations))
+    offset = _OFFSET.match(text)
+    if offset:
+        text = text[offset.end() :]
+    if size and REGISTER.match(text):
+        raise Unclear("a register has the size that it has")
+    value = _number(expressions.parse(text), resolve)
+    if segment or (pointed and not offset and not isinstance(value, Number)):
+        return Memory(size, segment, displacement=value)
+    return Immediate(value, size)
 
 
-def _binary(rest: Iterator[str], token: str, least: int, symbols: Mapping[str, Sum]) -> tuple[Sum, str]:
-    left, token = _unary(rest, token, symbols)
-    while token in _BINARY and _BINARY[token][0] >= least:
-        operator = token
-        right, token = _binary(rest, next(rest), _BINARY[operator][0] + 1, symbols)
-        labels = {"+": left.labels + right.labels, "-": left.labels - right.labels}.get(operator, 0)
-        text = f"({left.text} {operator} {right.text})"
-        left = Sum(text, _apply(operator, left.value, right.value), labels)
-    return left, token
+def _number(tree: Expression, resolve: Resolve) -> Expression:
+    if any(map(is_register, expressions.names(tree))):
+        raise Unclear("a register is no part of an expression")
+    return expressions.fold(tree, resolve)
 
 
-def _apply(operator: str, left: int | None, right: int | None) -> int | None:
-    """None also where it depends on how Keystone stores numbers."""
-    if left is None or right is None:
-        return None
-    if operator in ("<<", ">>", "/", "%") and (
-        left < 0 or right < 0 or (right > 63 and operator > "/")
-    ):
-        return None
-    if operator in "/%" and not right:
-        return None
-    value = _BINARY[operator][1](left, right)
-    return value if -(1 << 63) <= value < 1 << 64 else None
+def is_register(name: str) -> bool:
+    return REGISTER.match(name) is not None
 
 
-def _unary(rest: Iterator[str], token: str, symbols: Mapping[str, Sum]) -> tuple[Sum, str]:
-    if token in ("-", "+", "~"):
-        inner, after = _unary(rest, next(rest), symbols)
-        value = inner.value
-        if value is not None and token != "+":
-            value = -value if token == "-" else ~value
-        return Sum(
-            f"({token}{inner.text})", value, -inner.labels if token == "-" else inner.labels
-        ), after
-    if token == "(":
-        inner, after = _binary(rest, next(rest), 0, symbols)
-        if after != ")":
-            raise ValueError
-        return inner, next(rest)
-    if not token or token in _BINARY or token == ")":
-        raise ValueError
-    if token[0] == "\\":  # a macro's argument, which may be a sum itself
-        return Sum(f"({token})", None, 1), next(rest)
-    if is_name(token):
-        known = symbols.get(token)
-        return Sum(token, known.value if known else None, known.labels if known else 1), next(rest)
-    return Sum(token, _literal(token), 0), next(rest)
+def _memory(
+    text: str, resolve: Resolve, size: int, segment: str, far: bool, decorations: tuple[str, ...]
+) -> Memory:
+    """`label[rax]`, `[rax + 4][rbx]`, `[rel label]`: all sums of what stands in and before brackets."""
+    terms: list[str] = []
+    relative = False
+    end = 0
+    for match in _PIECES.finditer(text):
+        before, inner = match[1].strip(), match[2]
+        if before:
+            if end or not re.match(r"[\w.$@]+$|-?\d\w*$", before):
+                raise Unclear("a sum belongs inside the brackets")
+            terms.append(before)
+        if lead := _RELATIVE.match(inner):
+            relative, inner = True, inner[lead.end() :]
+        if _SEGMENT.match(inner.strip()):
+            raise Unclear("a segment stands before the bracket, as in fs:[rax]")
+        if not inner.strip():
+            raise Unclear("nothing stands between the brackets")
+        terms.append(inner)
+        end = match.end()
+    rest = text[end:].strip()
+    if not end or "[" in rest or "]" in rest:
+        raise Unclear("unbalanced brackets")
+    if rest:
+        if rest[0] not in "+-":
+            raise Unclear(f"unexpected {rest}")
+        terms.append(rest)
+    parts = [expressions.tokens(term) for term in terms]
+    if not all(parts):
+        raise Unclear("nothing stands between the brackets")
+    whole = parts[0] if len(parts) == 1 else [t for p in parts for t in ("+", "(", *p, ")")][1:]
+    registers, displacement = _sum(whole, resolve)
+    if relative:
+        if registers or expressions.labels(displacement) != 1:
+            raise Unclear("rel takes one label, and no register")
+        registers = [("rip", 0)]
+    base, index, scale = _roles(registers)
+    return Memory(size, segment, base, index, scale, displacement, far, decorations)
 
 
-def _literal(token: str) -> int:
-    """As Keystone has it: a leading 0 is octal, 'a' a character. Raises ValueError."""
-    if token[0] == "'":
-        if len(token) != 3:
-            raise ValueError
-        return ord(token[1])
-    return int(token, 8 if token[0] == "0" and token.isdigit() else 0)
+def _sum(parts: list[str], resolve: Resolve) -> tuple[list[tuple[str, int]], Expression]:
+    """The registers of an address with their scales, and its displacement."""
+    if not any(map(is_register, parts)):
+        return [], expressions.fold(expressions.parse_tokens(parts), resolve)
+    if any(part in expressions.TRUTHS for part in parts):
+        raise Unclear("a comparison can only stand in .if")
+    found = []
+    for tree in expressions.readings(parts):  # `[rax + 1 << 4]`: a register cannot be shifted
+        try:
+            registers, others = _registers(tree, resolve)
+            found.append((registers, expressions.fold(others or Number(0), resolve)))
+        except Unclear as reason:
+            failure = reason
+    if not found:
+        raise failure
+    if found[0] != found[-1]:
+        raise expressions.Ambiguous
+    return found[0]
 
 
-def _terms(parts: list[str]) -> list[tuple[str, list[str]]]:
-    """The signs and terms of the sum, as it stands outside parentheses."""
-    found: list[tuple[str, list[str]]] = []
-    depth, before = 0, ""
-    for token in parts:
-        if token in ("+", "-") and not depth and (not before or before == ")" or before not in _BINARY):
-            found.append((token, []))
+def _registers(tree: Expression, resolve: Resolve) -> tuple[list[tuple[str, int]], Expression | None]:
+    """The registers of a sum with their scales, 0 for none said; and the sum of everything else."""
+    match tree:
+        case Name(name) if is_register(name):
+            return [(name.lower(), 0)], None
+        case Binary("+", left, right):
+            a, x = _registers(left, resolve)
+            b, y = _registers(right, resolve)
+            return a + b, x if y is None else y if x is None else Binary("+", x, y)
+        case Binary("-", left, right):
+            a, x = _registers(left, resolve)
+            b, y = _registers(right, resolve)
+            if b or y is None:
+                raise Unclear("a register cannot be subtracted")
+            return a, Binary("-", Number(0) if x is None else x, y)
+        case Binary("*", left, right):
+            for one, other in ((left, right), (right, left)):
+                if isinstance(one, Name) and is_register(one.name):
+                    factor = _number(other, resolve)
+                    if not isinstance(factor, Number) or factor.value not in (1, 2, 4, 8):
+                        raise Unclear("a scale is 1, 2, 4 or 8")
+                    return [(one.name.lower(), factor.value)], None
+    if any(map(is_register, expressions.names(tree))):
+        raise Unclear("a register can only be added, or multiplied by its scale")
+    return [], tree
+
+
+def _roles(registers: list[tuple[str, int]]) -> tuple[str, str, int]:
+    """Base, index and scale. Raises Unclear for what no instruction can add up."""
+    if len(registers) > 2:
+        raise Unclear("an address has at most two registers")
+    for name, _ in registers:
+        if name not in GENERAL and not _ADDRESSING.match(name):
+            raise Unclear(f"{name} is no part of an address")
+        if GENERAL.get(name) == 1:
+            raise Unclear(f"{name} is no part of an address")
+    if not registers:
+        return "", "", 1
+    if any(name in ("rip", "eip") for name, _ in registers):
+        if len(registers) > 1 or registers[0][1]:
+            raise Unclear("rip takes no other register and no scale")
+        return registers[0][0], "", 1
+    widths = {GENERAL[name] for name, _ in registers if name in GENERAL}
+    if len(widths) > 1:
+        raise Unclear("the registers of an address are of one size")
+    if 2 in widths:
+        return _roles16(registers)
+    if len(registers) == 1:
+        ((name, scale),) = registers
+        if not scale and not _ADDRESSING.match(name):
+            return name, "", 1
+        return "", _index(name), scale or 1
+    (base, scale), (index, other) = registers
+    if scale and other:  # one of them has to be the base, which has no scale
+        if scale == 1 and not _ADDRESSING.match(base):
+            scale = 0
+        elif other == 1:
+            base, scale, index, other = index, 0, base, scale
         else:
-            if not found:
-                found.append(("+", []))
-            found[-1][1].append(token)
-        depth += (token == "(") - (token == ")")
-        before = token
-    return found
+            raise Unclear("only one register of an address has a scale")
+    elif scale or _ADDRESSING.match(base):
+        base, scale, index, other = index, 0, base, scale
+    elif index in ("rsp", "esp") and not other:
+        base, index = index, base
+    return base, _index(index), other or 1
 
 
-def _is_register(token: str) -> bool:
-    return REGISTER.match(token) is not None
+def _index(name: str) -> str:
+    if name in ("rsp", "esp"):
+        raise Unclear(f"{name} cannot be an index")
+    return name
 
 
-def _one_label(parts: list[str]) -> bool:
-    """Is it one name, added once, and numbers? That much Keystone reads."""
-    names = [term for _, term in _terms(parts) if any(map(is_name, term))]
-    return len(names) == 1 and len(names[0]) == 1 and ("+", names[0]) in _terms(parts)
+def _roles16(registers: list[tuple[str, int]]) -> tuple[str, str, int]:
+    """16-bit addresses: BX or BP, SI or DI, or one of each (SDM vol. 2, table 2-1)."""
+    names = [name for name, _ in registers]
+    bases = [name for name in names if name in ("bx", "bp")]
+    indices = [name for name in names if name in ("si", "di")]
+    if len(bases) > 1 or len(indices) > 1 or len(bases) + len(indices) != len(names):
+        raise Unclear("a 16-bit address is made of bx or bp, and si or di")
+    if any(scale > 1 for _, scale in registers):
+        raise Unclear("a 16-bit address has no scale")
+    return (bases + indices)[0], (indices[0] if bases and indices else ""), 1
 
 
-@dataclass(slots=True)
-class Rewriter:
-    """Rewrites the operands of one instruction; its methods raise Unclear.
-
-    symbols: what is known of names. base: the image's address. name: makes a new name.
-    definitions: lines for Keystone that have to stand before the instruction."""
-
-    symbols: Mapping[str, Sum]
-    base: int
-    name: Callable[[], str]
-    definitions: list[str] = field(default_factory=list)
-
-    def instruction(self, word: str, operands: list[str]) -> list[str]:
-        """The operands in Keystone's words."""
-        is_move = word == "mov" and len(operands) == 2
-        far = is_move and any(_ACCUMULATOR.match(o.strip()) for o in operands)  # 64-bit addresses
-        changed = []
-        for i, text in enumerate(operands):
-            if text.isidentifier() and word != "push" and not SIZE.match(text):
-                pass  # most are a register or a label
-            elif match := _MEMORY.match(text.strip()):
-                if _BEFORE_BRACKET.match(match[1]):
-                    wide = is_move and i == 1 and _WIDE.match(operands[0].strip()) is not None
-                    text = f"{match[1]}[{self._address(match[2], wide, far)}]"
-                elif re.search(r"[-+*/]", match[1]):
-                    raise Unclear("a sum belongs inside the brackets")
-            elif parts := tokens(text):
-                text = self._immediate(word, text, parts)
-            changed.append(text)
-        return changed
-
-    def arguments(self, text: str) -> str:
-        """A macro's, where a sum may be put anywhere: as one number or name."""
-        changed = []
-        for argument in text.split(","):
-            parts = tokens(argument) or []
-            whole = (
-                evaluate(parts, self.symbols)
-                if len(parts) > 1 and not re.search(r"[\s\\]", argument.strip())
-                else None
-            )
-            if whole and any(map(is_name, parts)) and not any(map(_is_register, parts)):
-                value = whole.value
-                argument = self._define(whole.text) if value is None else f"{value:#x}"
-            changed.append(argument)
-        return ",".join(changed)
-
-    def _immediate(self, word: str, text: str, parts: list[str]) -> str:
-        whole = evaluate(parts, self.symbols)
-        if whole is None:
-            return text  # `st(1)`, `short x`, a mistake: Keystone knows better
-        if word == "push" and whole.value is not None and not _is_near(whole.value):
-            raise Unclear("a pushed number has 32 bits, with its sign")
-        names = [p for p in parts if is_name(p)]
-        if len(parts) == 1 and not SIZE.match(parts[0]):
-            return text
-        if any(map(_is_register, names)):
-            raise Unclear("a register is no part of an expression")
-        if not names and not {"%", "~"} & {*parts} and parts[0] != "-":
-            return text
-        if whole.value is not None:
-            return f"{whole.value:#x}"
-        readable = is_name(parts[0]) and _one_label(parts) and not SIZE.match(parts[0])
-        if readable and not names[0].startswith("\\") and not BRANCH.match(word):
-            return text
-        return self._define(whole.text)
-
-    def _address(self, text: str, wide: bool, far: bool) -> str:
-        """What stands between brackets: registers, kept, and the displacement."""
-        parts = tokens(text)
-        if not parts:
-            return text
-        registers: list[str] = []
-        others: list[str] = []
-        for sign, term in _terms(parts):
-            if any(map(_is_register, term)) or (sign == "+" and term[0][0] == "\\"):
-                if sign == "-":
-                    raise Unclear("a register cannot be subtracted")
-                registers.append(self._scaled(term))
-            else:
-                others += [sign, *term]
-        lead = " + ".join(registers)
-        if not others:
-            return lead
-        changed = lead + self._displacement(others, registers, wide, far)
-        return changed if registers else changed.removeprefix(" + ").lstrip()
-
-    def _displacement(self, parts: list[str], registers: list[str], wide: bool, far: bool) -> str:
-        as_it_is = " " + " ".join(parts)
-        whole = evaluate(parts, self.symbols)
-        if whole is None:
-            return as_it_is
-        value = whole.value
-        names = [p for p in parts if is_name(p)]
-        readable = _one_label(parts) and not SIZE.match(names[0])
-        relative = any(r.lower() == "rip" for r in registers)
-        if value is not None:
-            if not _is_near(value) and (registers or not far):
-                raise Unclear("an address or displacement here has 32 bits, with its sign")
-            if wide and not registers:  # Keystone would make the number a distance from RIP
-                return self._define(f"__ks_0 - {self.base:#x} + {whole.text}")
-            if readable and not relative:
-                return as_it_is
-            return f" - {-value:#x}" if value < 0 else f" + {value:#x}"
-        if relative and whole.labels != 1:
-            raise Unclear("an address relative to RIP takes one label")
-        return as_it_is if readable else " + " + self._define(whole.text)
-
-    def _scaled(self, term: list[str]) -> str:
-        """A base, or an index with its scale, which has to be a number for Keystone."""
-        if len(term) > 2 and "*" in (term[1], term[-2]):
-            first = _is_register(term[0])
-            register, factor = (term[0], term[2:]) if first else (term[-1], term[:-2])
-            scale = evaluate(factor, self.symbols)
-            if _is_register(register) and scale and scale.value is not None:
-                return f"{register}*{scale.value}"
-        return " ".join(term)
-
-    def _define(self, text: str) -> str:
-        name = self.name()
-        self.definitions.append(f"{name} = {text}\n")
-        return name
+def fits(value: int, bits: int) -> bool:
+    """Does a signed or an unsigned number of so many bits hold it?"""
+    return -(1 << (bits - 1)) <= value < 1 << bits
 
 
-def _is_near(value: int) -> bool:
+def is_near(value: int) -> bool:
     """Does it come back from 32 bits, extended with its sign?"""
     return -(1 << 31) <= value < 1 << 31 or (1 << 64) - (1 << 31) <= value < 1 << 64
+
+
+def check(operand: Memory, mode: int) -> None:
+    """Raises Unclear where the address cannot be encoded in this mode (16, 32 or 64)."""
+    width = operand.width * 8
+    if width == 16 and mode == 64:
+        raise Unclear("there are no 16-bit addresses in 64-bit mode")
+    if operand.relative:
+        if mode != 64:
+            raise Unclear("only 64-bit mode has addresses relative to rip")
+        number = isinstance(operand.displacement, Number)
+        if not number and expressions.labels(operand.displacement) != 1:
+            raise Unclear("an address relative to RIP takes one label")
+    if isinstance(operand.displacement, Number):
+        value = operand.displacement.value
+        narrow = width in (16, 32) or (mode != 64 and not width)
+        if not (fits(value, width or 32) if narrow else is_near(value)):
+            raise Unclear(f"an address or displacement here has {width % 64 or 32} bits, with its sign")
+
+
+def said(operand: Operand, define: Callable[[str], str]) -> str:
+    """The operand for Keystone. define: gives an expression a name of its own."""
+    match operand:
+        case Register(name, decorations):
+            return " ".join((name, *decorations))
+        case Immediate(value):
+            return _term(value, define)
+        case Memory():
+            size = f"{_SIZE_WORDS[operand.size]} ptr " if operand.size in _SIZE_WORDS else ""
+            segment = f"{operand.segment}:" if operand.segment else ""
+            inside = " + ".join(filter(None, (operand.base, _scaled(operand))))
+            match operand.displacement:
+                case Number(0) if inside:
+                    pass
+                case Number(n):
+                    n -= n >> 63 << 64 if n > 0 else 0
+                    sign = "-" if n < 0 else "+" if inside else ""
+                    inside = f"{inside} {sign} {abs(n):#x}".strip()
+                case other:
+                    inside = " + ".join(filter(None, (inside, _term(other, define))))
+            return " ".join((f"{size}{segment}[{inside}]", *operand.decorations))
+
+
+def _scaled(operand: Memory) -> str:
+    if operand.scale > 1 or (operand.index and not operand.base):
+        return f"{operand.index}*{operand.scale}"
+    return operand.index
+
+
+def _term(value: Expression, define: Callable[[str], str]) -> str:
+    """In an operand Keystone reads one number or one name as they are meant, and no more."""
+    match value:
+        case Number(n):
+            return f"{n:#x}"
+        case expressions.Place():
+            return expressions.said(value)
+        case _:
+            return define(expressions.said(value))

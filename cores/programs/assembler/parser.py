@@ -1,397 +1,437 @@
-"""Assembly source into units for Keystone, each with its line.
+"""Assembly source into units for Keystone, each with its line and what it has to come to.
 
-Intel syntax with GNU directives. `#`, `//` and `/* */` begin comments. So does `;` where no statement
-follows it: `cli; hlt` is two statements, as Keystone and the GNU assembler have it, and `cli ; no
-interrupts now` is one. Besides Keystone's language it takes numeric labels (`1:` with `1b` and `1f`),
-`$` for this place, any sum in an operand (cores/programs/assembler/operands.py), and what
-cores/programs/assembler/dialect.py rewrites. Sections mean nothing in a flat image: its parts lie in
-the order of the source.
+The statements, unrolled (cores/programs/assembler/blocks.py), are numbered; a label is the number of
+its statement, and a name stands for what its definition says. Keystone never sees a name of the
+user's. What it is given it lays out, choosing the lengths of jumps; what it made of each unit
+is compared with the unit afterwards (cores/programs/assembler/readback.py).
+Sections mean nothing in a flat image: its parts lie in the order of the source.
 """
 
 from __future__ import annotations
 
+import difflib
 import re
-from collections.abc import Callable, Iterator
+import struct
+from bisect import bisect_right
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from math import prod
 
 from cores.errors import InputError
-from cores.programs.assembler import dialect, operands
-
-LABEL = re.compile(r"\s*(\d+|[A-Za-z_.@$][\w.$@]*)\s*:(?!=)")
-WORD = re.compile(r"[A-Za-z_.@$][\w.$@]*|\\\w+")
-ASSIGNMENT = re.compile(r"([A-Za-z_.$@][\w.$@]*)\s*(?:=(?!=)|\s[eE][qQ][uU]\s)(.*)$")
-NUMERIC_REFERENCE = re.compile(r"(?<![\w.$])(\d+)([bf])\b")
-PROSE = re.compile(
-    r"\b(?!(?:ptr|offset|short|rel|far)\b)[A-Za-z]+ +"
-    r"(?!(?:ptr|byte|[dq]?word|tbyte|xmmword|offset)\b)[A-Za-z]"
+from cores.programs.assembler import blocks, dialect, expressions, operands, source
+from cores.programs.assembler.expressions import Expression, Number, Place, Unclear
+from cores.programs.assembler.instructions import Asked, Translator
+from cores.programs.assembler.source import (
+    ASSIGNMENT,
+    DEFINITION,
+    LABEL,
+    WORD,
+    Statement,
+    excerpt,
+    outside_quotes,
+    split,
 )
-QUOTATION = re.compile(r'"(\\.|[^"\\])*"|\'(\\.|[^\\])\'')
-DEFINITION = re.compile(r"\.(?:equ|set|equiv)\s+([A-Za-z_.$@][\w.$@]*)\s*,(.*)$", re.IGNORECASE)
-COMMENT_OR_QUOTE = re.compile("[#/;\"']")
+
+_NUMERIC_REFERENCE = re.compile(r"(?<![\w.$@])(\d+)([bf])\b")
+_OURS = "__ks_"
+_TEXT = re.compile(r'"((?:\\.|[^"\\])*)"$')
+_ESCAPE = re.compile(r"\\([0-7]{1,3}|x[0-9a-fA-F]+|.)", re.DOTALL)
+_ESCAPES = {"b": 8, "f": 12, "n": 10, "r": 13, "t": 9, "\\": 92, '"': 34}
+_AT_AND_T = re.compile(r"(?:^|[,(:*])\s*(?:%[A-Za-z]|\$-?[0-9])")
 HUGE = 1 << 29
 """Bytes in the largest RAM."""
-MANY = 1 << 20
-"""Repetitions that Keystone manages in a moment."""
-LONGEST_LINE = 1 << 16
-"""Characters: what looks at a line takes the square of them."""
-LONGEST_EXCERPT = 100
+_DEEPEST = 50
+"""Names defined by names that are defined later: it is recursion here."""
+
+
+@dataclass(frozen=True, slots=True)
+class Data:
+    """Integers of ``size`` bytes each."""
+
+    size: int
+    values: tuple[Expression, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Bytes:
+    """These bytes, ``times`` over."""
+
+    content: bytes
+    times: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """Up to an address, filled with zeros."""
+
+    end: Expression
+
+
+@dataclass(frozen=True, slots=True)
+class Padding:
+    """Up to a multiple of ``alignment``, if that is at most ``most`` bytes away (0: however far).
+    fill: with this byte, or None for whatever does nothing."""
+
+    alignment: int
+    fill: int | None = None
+    most: int = 0
+
+
+Content = Asked | Data | Bytes | Gap | Padding | None
 
 
 @dataclass(frozen=True, slots=True)
 class Unit:
-    """What must stay together: a statement, or a block from `.rept` to its `.endr`.
+    """One statement. shown: the user's text, for messages. text: for Keystone. content: what it has
+    to come to, None for no bytes at all."""
 
-    line: 1-based, where it begins. shown: the user's text, for messages. text: for Keystone.
-    size: the bytes it has to come to, None when that is not known beforehand. code: an instruction,
-    of which some bytes must come: Keystone drops many that it cannot read, without a word.
-    """
+    statement: Statement
+    text: str = ""
+    content: Content = None
 
-    line: int
-    shown: str
-    text: str
-    size: int | None = None
-    code: bool = False
+    @property
+    def line(self) -> int:
+        return self.statement.line
 
 
 @dataclass(slots=True)
 class Assembly:
-    """A source, parsed. labels: the names that the user gave to places, in order."""
+    """A source, parsed. labels: name -> index of the unit before which it stands, in order."""
 
     units: list[Unit] = field(default_factory=list)
-    labels: list[str] = field(default_factory=list)
+    labels: dict[str, int] = field(default_factory=dict)
 
 
-def excerpt(text: str) -> str:
-    """A statement, as a message quotes it."""
-    words = " ".join(text.split())
-    return words if len(words) <= LONGEST_EXCERPT else f"{words[:LONGEST_EXCERPT]} ..."
+def mistake(reason: str, statement: Statement, path: str) -> InputError:
+    """The error that names a statement, and the macro that it comes from."""
+    return InputError(f"{reason}: {excerpt(statement.text)}{statement.via}", path, statement.written)
 
 
-def parse(source: str, path: str, is_mnemonic: Callable[[str], bool], base: int) -> Assembly:
-    """Raises InputError for what Keystone would misunderstand.
+def parse(text: str, path: str, is_mnemonic: Callable[[str], bool], base: int) -> Assembly:
+    """Raises InputError for what cannot be read.
 
     is_mnemonic: is this word an instruction? It decides what a `;` begins. base: of the image."""
-    parser = _Parser(path, is_mnemonic, base)
-    lines = list(parser.without_comments(source))
-    for parser.line, text in enumerate(lines, 1):
-        parser.find_names(text)
-    statements = []
-    for parser.line, text in enumerate(lines, 1):
-        for statement in parser.statements(text):
-            statements.append((parser.line, statement))
-            parser.find_definition(statement)
-    parser.symbols = operands.resolve(parser.definitions)
-    for parser.line, statement in statements:
-        parser.statement(statement)
-    if parser.blocks:
-        _, line, shown, _ = parser.blocks[-1]
-        raise InputError(f"block without an end: {shown}", path, line)
-    return parser.out
+    statements = blocks.unroll(source.read(text, path, is_mnemonic), path)
+    return _Parser(path, is_mnemonic, base).parse(statements)
 
 
 class _Parser:
     def __init__(self, path: str, is_mnemonic: Callable[[str], bool], base: int) -> None:
         self.path = path
-        self.base = base
         self.is_mnemonic = is_mnemonic
         self.out = Assembly()
-        self.line = 0
-        self.macros: set[str] = set()
-        self.places: set[str] = set()  # the names that are labels
-        self.numeric: dict[str, list[int]] = {}  # numeric label -> the lines that define it
-        self.definitions: dict[str, list[str]] = {}  # name -> the expressions that it stands for
-        self.symbols: dict[str, operands.Sum] = {}
-        self.depth = 0
+        self.numeric: dict[str, list[int]] = {}  # numeric label -> the statements that it stands before
+        self.definitions: dict[str, list[tuple[int, str]]] = {}  # name -> statements and expressions
+        self.values: dict[str, Expression] = {}  # what names defined so far stand for
+        self.index = 0
         self.serial = 0
-        self.blocks: list[tuple[str, int, str, int]] = []  # open: (closed by, line, text, repetitions)
-        self.block: list[str] = []
+        self.lead = ""
+        self.translator = Translator(64, base, self._define)
 
-    def error(self, reason: str, shown: str) -> InputError:
-        return InputError(f"{reason}: {excerpt(shown)}", self.path, self.line)
+    def parse(self, statements: list[Statement]) -> Assembly:
+        bare = []
+        for self.index, statement in enumerate(statements):
+            try:
+                bare.append(self._find_names(statement.text))
+            except Unclear as reason:
+                raise mistake(str(reason), statement, self.path) from None
+        for self.index, (statement, text) in enumerate(zip(statements, bare, strict=True)):
+            self.lead = ""
+            try:
+                said, content = self._statement(text) if text else ("", None)
+            except Unclear as reason:
+                raise mistake(str(reason), statement, self.path) from None
+            self.out.units.append(Unit(statement, self.lead + said, content))
+        return self.out
 
-    # From characters to statements
+    # Names
 
-    def without_comments(self, source: str) -> Iterator[str]:
-        """The lines, comments blanked out; raises InputError for quotations without an end."""
-        comment = 0  # the line where an open /* began
-        for self.line, line in enumerate(source.split("\n"), 1):
-            if len(line) > LONGEST_LINE:
-                raise self.error(f"more than {LONGEST_LINE} characters in a line", line)
-            if not comment and not COMMENT_OR_QUOTE.search(line):
-                yield line.rstrip()
-                continue
-            kept, i = "", 0
-            while i < len(line):
-                if comment:
-                    end = line.find("*/", i)
-                    i, comment = (end + 2, 0) if end >= 0 else (len(line), comment)
-                elif line.startswith("/*", i):
-                    i, comment, kept = i + 2, self.line, kept + " "
-                elif (
-                    line[i] == "#" or line.startswith("//", i) or (line[i] == ";" and not kept.strip())
-                ):
-                    break
-                elif line[i] in "\"'":
-                    match = QUOTATION.match(line, i)
-                    if match is None:  # "; doesn't": an apostrophe in a comment
-                        if ";" not in kept:
-                            raise self.error("quotation without an end", line[i:])
-                        kept = kept[: kept.rindex(";")]
-                        break
-                    i, kept = match.end(), kept + match[0]
-                else:
-                    i, kept = i + 1, kept + line[i]
-            yield kept.rstrip()
-        if comment:
-            raise InputError("comment without an end", self.path, comment)
-
-    def find_names(self, text: str) -> None:
-        """First pass: macros and numeric labels may be used before they are defined."""
-        for part in dialect.split(text, ";"):
-            if match := re.match(r"\s*\.macro\s+([\w.$]+)", part):
-                self.macros.add(match[1].lower())
-            while match := LABEL.match(part):
-                if match[1].isdigit():
-                    self.numeric.setdefault(match[1], []).append(self.line)
-                self.places.add(match[1])
-                part = part[match.end() :]
-
-    def find_definition(self, statement: str) -> None:
-        """Names of numbers may be used before they are defined as well."""
-        while match := LABEL.match(statement):
-            statement = statement[match.end() :].strip()
-        word = statement.split(maxsplit=1)[0].lower() if statement else ""
-        self.depth += (word in dialect.BLOCKS) - (word in dialect.CLOSERS)
-        if match := ASSIGNMENT.match(statement) or DEFINITION.match(statement):
-            expressions = self.definitions.setdefault(match[1], [])
-            expressions.append(match[2] if not self.depth else "")
-
-    def statements(self, text: str) -> Iterator[str]:
-        """Split at `;`, which begins a comment where no statement follows it."""
-        if bad := next((c for c in text if not (c.isprintable() or c in "\t\r\f")), ""):
-            raise self.error("unexpected character", repr(bad))
-        for i, part in enumerate(dialect.split(text, ";")):
-            if i and not self._is_statement(part.strip()):
-                return
-            if part.strip():
-                yield part.strip()
-
-    def _is_statement(self, part: str) -> bool:
-        if not part or LABEL.match(part) or ASSIGNMENT.match(part):
-            return True
-        match = WORD.match(part)
-        if match is None:
-            return False
-        word = match[0].lower()
-        if word.startswith("."):
-            return len(word) > 1 and word[1].isalpha()
-        if word in self.macros or word in dialect.ADDED:
-            return True
-        # "in the beginning" starts like an instruction, and is none: two words in a row
-        return self.is_mnemonic(word) and not PROSE.search(part[match.end() :])
-
-    # From a statement to a unit
-
-    def statement(self, shown: str) -> None:
-        text, labels = shown, ""
+    def _find_names(self, text: str) -> str:
+        """Take down the labels of a statement and what it defines. The statement without labels."""
+        if _OURS in text and '"' not in text:
+            raise Unclear(f"names with {_OURS} are taken")
         while match := LABEL.match(text):
-            labels += self._label(match[1], shown)
-            text = text[match.end() :].strip()
-        if not text:
-            self._emit(shown, labels)
-            return
-        if match := ASSIGNMENT.match(text):
-            self._not_a_register(match[1], shown)
-            word, rest = f"{match[1]} =", match[2].strip() or ","
-        elif match := WORD.match(text):
-            if definition := DEFINITION.match(text):
-                self._not_a_register(definition[1], shown)
-            word, rest = match[0], text[match.end() :].strip()
-        else:
-            raise self.error("not a statement", shown)
-        if reason := dialect.complaint(word.lower(), rest):
-            raise self.error(reason, shown)
-        rest = self._numeric_references(rest, shown)
-        if word.endswith("="):
-            labels, rest = self._here(labels, rest)
-            self._emit(shown, f"{labels}{word} {rest}")
-        elif word.startswith("."):
-            self._directive(shown, labels, word.lower(), rest)
-        elif word.lower() in self.macros:
-            if '"' not in rest and "'" not in rest:
-                labels, rest = self._here(labels, rest)
-                rewriter = operands.Rewriter(self.symbols, self.base, lambda: self._name("sum"))
-                rest = rewriter.arguments(rest)
-                labels += "".join(rewriter.definitions)
-            self._emit(shown, f"{labels}{word} {rest}")
-        elif word.startswith("\\"):
-            self._emit(shown, f"{labels}{word} {rest}")
-        else:
-            self._instruction(shown, labels, word, rest)
+            name = match[1]
+            if name.isdigit():
+                self.numeric.setdefault(name, []).append(self.index)
+            else:
+                self._check_new(name)
+                if name in self.definitions:
+                    raise Unclear("this name is defined twice")
+                self.out.labels[name] = self.index
+            text = text[match.end() :]
+        text = text.strip()
+        if match := ASSIGNMENT.match(text) or DEFINITION.match(text):
+            self._check_new(match[1])
+            known = self.definitions.setdefault(match[1], [])
+            if known and text.lower().startswith(".equiv"):
+                raise Unclear("this name is defined twice")
+            known.append((self.index, match[2]))
+        return text
 
-    def _label(self, name: str, shown: str) -> str:
-        if name.startswith("__ks_"):
-            raise self.error("this name is taken", shown)
-        if not name.isdigit():
-            self._not_a_register(name, shown)
-            if not self.blocks:
-                self.out.labels.append(name)
-            return f"{name}:\n"
-        if self.blocks:
-            raise self.error("numeric labels do not work inside a block", shown)
-        return f"__ks_{name}_{self.line}:\n"
+    def _check_new(self, name: str) -> None:
+        if operands.is_register(name):
+            raise Unclear("a register's name cannot be given to anything else")
+        if name in (".", "$"):
+            raise Unclear("to move on to an address, write .org")
+        if name in self.out.labels:
+            raise Unclear("this name is defined twice")
 
-    def _not_a_register(self, name: str, shown: str) -> None:
-        """In an operand such a name is the register, without a word."""
-        if operands.REGISTER.match(name):
-            raise self.error("a register's name cannot be given to anything else", shown)
+    def _resolve(self, name: str, depth: int = 0) -> Expression:
+        """What a name stands for at this statement. Raises Unclear."""
+        if name in (".", "$"):
+            return Place(self.index)
+        if name.startswith(_OURS):
+            return Place(int(name.removeprefix(_OURS)))
+        if (index := self.out.labels.get(name)) is not None:
+            return Place(index)
+        if (value := self.values.get(name)) is not None:
+            return value
+        definitions = self.definitions.get(name, [])
+        if not definitions:
+            raise Unclear(f"unknown symbol: {name}")
+        if len(definitions) > 1:
+            raise Unclear(f"{name} is defined more than once, and for the first time behind this")
+        if depth > _DEEPEST:
+            raise Unclear(f"{name} is defined by itself, or by too many others")
+        here, (self.index, text) = self.index, definitions[0]
+        try:
+            self.values[name] = self._expression(text, depth + 1)
+        finally:
+            self.index = here
+        return self.values[name]
 
-    def _numeric_references(self, text: str, shown: str) -> str:
-        """`1b` and `1f`: the nearest label 1 up to this line and after it."""
+    def _expression(self, text: str, depth: int = 0) -> Expression:
+        tree = expressions.parse(self._numeric_references(text))
+        if any(map(operands.is_register, expressions.names(tree))):
+            raise Unclear("a register is no part of an expression")
+        return expressions.fold(tree, lambda name: self._resolve(name, depth))
+
+    def _numeric_references(self, text: str) -> str:
+        """`1b` and `1f`: the nearest label 1 up to this statement and behind it."""
 
         def target(match: re.Match[str]) -> str:
             places = self.numeric.get(match[1], [])
-            if match[2] == "b":
-                found = [line for line in places if line <= self.line][-1:]
-            else:
-                found = [line for line in places if line > self.line][:1]
-            if not found:
-                raise self.error(f"there is no label {match[0]}", shown)
-            return f"__ks_{match[1]}_{found[0]}"
+            at = bisect_right(places, self.index) - (match[2] == "b")
+            if not 0 <= at < len(places):
+                raise Unclear(f"there is no label {match[0]}")
+            return f"{_OURS}{places[at]}"
 
-        return dialect.outside_quotes(lambda piece: NUMERIC_REFERENCE.sub(target, piece), text)
+        return outside_quotes(lambda piece: _NUMERIC_REFERENCE.sub(target, piece), text)
 
-    def _here(self, labels: str, text: str) -> tuple[str, str]:
-        """`$` and `.`, this place, get a name; Keystone takes `.-a` for one word. Inside a block,
-        which may be repeated, a name could not be given twice."""
-        if self.blocks:
-            return labels, dialect.place(" . ", text)
-        here = self._name("here")
-        changed = dialect.place(here, text)
-        return (labels, text) if changed == text else (f"{labels}{here}:\n", changed)
-
-    def _directive(self, shown: str, labels: str, word: str, rest: str) -> None:
-        if word not in dialect.BLOCKS:
-            labels, rest = self._here(labels, rest)
-        if word in dialect.IGNORED:
-            self._emit(shown, labels)
-        elif word == ".att_syntax":
-            raise self.error("only Intel syntax is understood", shown)
-        elif word in dialect.BLOCKS:
-            self._open(shown, labels, word, rest)
-        elif word in dialect.CLOSERS:
-            self._close(shown, f"{labels}{word}")
-        elif word == ".org":
-            place = dialect.number(rest) or 0
-            if not rest or not 0 <= place < HUGE:
-                raise self.error("place out of range", shown)
-            base = "__ks_0 + " if place < 1 << 20 else ""
-            self._emit(shown, f"{labels}. = {base}{rest}")
-        elif word in dialect.SPACES:
-            self._space(shown, labels, word, rest)
-        elif word in dialect.ALIGNMENTS:
-            value = dialect.number(dialect.split(rest, ",")[0])
-            if value is None or value not in dialect.ALIGNMENTS[word]:
-                raise self.error("an alignment is a number, a power of two", shown)
-            self._emit(shown, f"{labels}{word} {rest}")
-        elif word in dialect.PASSED:
-            self._check_arguments(shown, word, rest)
-            size = dialect.DATA_SIZES.get(word)
-            count = len(dialect.split(rest, ",")) if rest else 0
-            self._emit(shown, f"{labels}{word} {rest}", None if size is None else size * count)
-        else:
-            raise self.error("unknown directive", shown)
-
-    def _check_arguments(self, shown: str, word: str, rest: str) -> None:
-        """What Keystone would drop in silence."""
-        if word in dialect.ALTERNATIVES and not (self.blocks and self.blocks[-1][0] == ".endif"):
-            raise self.error("an alternative without its .if", shown)
-        if word in dialect.TEXTS and not all(
-            text.lstrip().startswith(('"', "\\")) for text in dialect.split(rest, ",") if rest
-        ):
-            raise self.error("a text stands in quotation marks", shown)
-        if word in dialect.DEFINERS and not DEFINITION.match(f"{word} {rest}"):
-            raise self.error("a name, a comma and its value are needed", shown)
-
-    def _number(self, text: str, shown: str) -> tuple[str, bool]:
-        """A size or a count, as a plain number if it is known. Else: may Keystone read it as it is?
-        It may not where labels decide, for it has no places yet."""
-        parts = operands.tokens(text) or []
-        whole = operands.evaluate(parts, self.symbols)
-        if whole is not None and whole.value is not None:
-            return str(whole.value), True
-        names = [part for part in parts if operands.is_name(part) and not part.startswith("__ks_")]
-        for name in names:
-            if not (name[0] == "\\" or name == "." or name in self.places or name in self.definitions):
-                raise self.error(f"unknown symbol: {name}", shown)
-        # What is defined again and again has the value of the moment, and a macro's argument any.
-        return text, any(name[0] == "\\" or len(self.definitions.get(name, ())) > 1 for name in names)
-
-    def _open(self, shown: str, labels: str, word: str, rest: str) -> None:
-        if not rest:
-            raise self.error("the statement ends too early", shown)
-        times = 1
-        if word == ".rept":
-            rest, readable = self._number(rest, shown)
-            count = dialect.number(rest)
-            times = 1 if count is None else count
-            if not readable or times < 0 or times * prod(block[3] for block in self.blocks) > MANY:
-                raise self.error("number out of range", shown)
-        if not self.blocks:
-            self.block = []
-        self.blocks.append((dialect.BLOCKS[word], self.line, shown, times))
-        self._emit(shown, f"{labels}{word} {rest}")
-
-    def _close(self, shown: str, text: str) -> None:
-        if not self.blocks or self.blocks[-1][0] != shown.split()[0].lower():
-            raise self.error("an end without its block", shown)
-        self._emit(shown, text)
-        _, line, opening, _ = self.blocks.pop()
-        if not self.blocks:
-            self.out.units.append(Unit(line, opening, "\n".join(self.block)))
-
-    def _space(self, shown: str, labels: str, word: str, rest: str) -> None:
-        size, *others = dialect.split(rest, ",")
-        size, readable = self._number(size, shown)
-        known = [dialect.number(n) for n in (size, *others[: word == ".fill"])]
-        counts = [n for n in known if n is not None]
-        if not rest or any(n < 0 for n in counts) or prod(counts) > HUGE:
-            raise self.error("size out of range", shown)
-        if readable:
-            self._emit(shown, f"{labels}{word} {','.join((size, *others))}")
-            return
-        changed = dialect.space(word, size, others)
-        if changed is None:
-            raise self.error("a size made of labels can only be filled with zeros", shown)
-        self._emit(shown, labels + " ".join(changed))
-
-    def _instruction(self, shown: str, labels: str, word: str, rest: str) -> None:
-        lead = ""
-        while word.lower() in dialect.PREFIXES and (match := WORD.match(rest)):
-            lead += f"{word}\n"
-            word, rest = match[0], rest[match.end() :].strip()
-        changed = dialect.mnemonic(word, dialect.operands(rest))
-        if changed is None:
-            raise self.error("invalid operand", shown)
-        word, rest = changed
-        if operands.BRANCH.match(word.lower()):
-            rest = re.sub(r"^short\s+", "", rest, flags=re.IGNORECASE)
-        labels, rest = self._here(labels, rest)
-        rewriter = operands.Rewriter(self.symbols, self.base, lambda: self._name("sum"))
-        try:
-            rest = ",".join(rewriter.instruction(word.lower(), dialect.split(rest, ",")))
-        except operands.Unclear as reason:
-            raise self.error(str(reason), shown) from None
-        labels += "".join(rewriter.definitions)
-        self._emit(shown, f"{labels}{lead}{word} {rest}", code=True)
-
-    def _name(self, kind: str) -> str:
+    def _define(self, text: str) -> str:
         self.serial += 1
-        return f"__ks_{kind}{self.serial}"
+        self.lead += f"{_OURS}s{self.serial} = {text}\n"
+        return f"{_OURS}s{self.serial}"
 
-    def _emit(self, shown: str, text: str, size: int | None = None, *, code: bool = False) -> None:
-        if self.blocks:
-            self.block.append(text)
+    # Statements
+
+    def _statement(self, text: str) -> tuple[str, Content]:
+        """The statement for Keystone, and what it has to come to."""
+        if match := ASSIGNMENT.match(text) or DEFINITION.match(text):
+            if not match[2].strip():
+                raise Unclear("the statement ends too early")
+            self.values[match[1]] = self._expression(match[2])
+            return "", None
+        match = WORD.match(text)
+        if match is None:
+            raise Unclear(_no_statement(text))
+        word, rest = match[0].lower(), text[match.end() :].strip()
+        if word.startswith("."):
+            return self._directive(word, rest)
+        if _AT_AND_T.search(outside_quotes(str, rest)):
+            raise Unclear("AT&T syntax; only Intel syntax is understood")
+        return self._instruction(word, rest)
+
+    def _instruction(self, word: str, rest: str) -> tuple[str, Content]:
+        prefixes: list[str] = []
+        while word in dialect.PREFIXES and (match := WORD.match(rest)):
+            prefixes.append(word)
+            word, rest = match[0].lower(), rest[match.end() :].strip()
+        texts = split(self._numeric_references(rest), ",") if rest else []
+        if rest and not all(text.strip() for text in texts):
+            raise Unclear("an operand is missing")
+        try:
+            text, asked = self.translator.translate(tuple(prefixes), word, texts, self._resolve)
+        except Unclear:
+            if word in dialect.ADDED or self.is_mnemonic(word):
+                raise
+            raise Unclear(unknown(word)) from None
+        return "".join(f"{prefix}\n" for prefix in prefixes) + text, asked
+
+    def _directive(self, word: str, rest: str) -> tuple[str, Content]:
+        arguments = [a.strip() for a in split(rest, ",")] if rest else []
+        if word in dialect.IGNORED:
+            return "", None
+        if word == ".att_syntax":
+            raise Unclear("only Intel syntax is understood")
+        if word in dialect.MODES:
+            self.translator.mode = dialect.MODES[word]
+            return word, None
+        if word in (".equ", ".set", ".equiv"):
+            raise Unclear("a name, a comma and its value are needed")
+        if word == ".org":
+            return self._origin(arguments)
+        if not all(arguments):
+            raise Unclear("the statement ends too early")
+        if word in dialect.TEXTS:
+            content = b"".join(_text(a) + dialect.TEXTS[word] for a in arguments)
+            return _bytes(content), Bytes(content)
+        if word in dialect.FLOAT_SIZES:
+            content = b"".join(_float(a, dialect.FLOAT_SIZES[word]) for a in arguments)
+            return _bytes(content), Bytes(content)
+        if word in dialect.DATA_SIZES:
+            return self._data(word, arguments)
+        if word in dialect.SPACES:
+            return self._space(word, arguments)
+        if word in dialect.ALIGNMENTS:
+            return self._align(word, arguments)
+        close = difflib.get_close_matches(word, dialect.DIRECTIVES, n=1, cutoff=0.75)
+        raise Unclear(f"unknown directive{f' (is {close[0]} meant?)' if close else ''}")
+
+    def _data(self, word: str, arguments: list[str]) -> tuple[str, Content]:
+        size = dialect.DATA_SIZES[word]
+        if not arguments:
+            raise Unclear("the statement ends too early")
+        if any(a.startswith('"') for a in arguments):
+            raise Unclear("a text is laid down by .ascii or .asciz")
+        values = [
+            Number(octa) if size == 16 and (octa := _octa(a)) is not None else self._expression(a)
+            for a in arguments
+        ]
+        for value in values:
+            if isinstance(value, Number) and not operands.fits(value.value, 8 * size):
+                raise Unclear(f"value out of range of {8 * size} bits")
+        content = Data(size, tuple(values))
+        numbers = [v.value for v in values if isinstance(v, Number)]
+        if len(numbers) == len(values):
+            return _bytes(
+                b"".join((n % (1 << 8 * size)).to_bytes(size, "little") for n in numbers)
+            ), content
+        if size == 16:
+            raise Unclear(".octa takes numbers")
+        name = {1: ".byte", 2: ".short", 4: ".long", 8: ".quad"}[size]
+        return f"{name} {', '.join(map(expressions.said, values))}", content
+
+    def _count(self, text: str) -> int | None:
+        """A size that is known now, or None if labels decide it."""
+        value = self._expression(text)
+        if not isinstance(value, Number):
+            return None
+        if not 0 <= value.value <= HUGE:
+            raise Unclear("size out of range")
+        return value.value
+
+    def _space(self, word: str, arguments: list[str]) -> tuple[str, Content]:
+        """`.space SIZE, FILL`; `.fill COUNT, SIZE, VALUE`. A size made of labels is laid down by an
+        origin: anything else Keystone drops, or never returns from."""
+        if not 1 <= len(arguments) <= (3 if word == ".fill" else 2):
+            raise Unclear("size out of range" if not arguments else "too many arguments")
+        unit = self._count(arguments[1]) if word == ".fill" and len(arguments) > 1 else 1
+        if unit is None or (word == ".fill" and unit > 8):
+            raise Unclear("size out of range")
+        last = arguments[2 if word == ".fill" else 1 :]
+        fill = self._expression(last[0]) if last else Number(0)
+        if not isinstance(fill, Number) or not operands.fits(fill.value, 8 * unit or 8):
+            raise Unclear(f"value out of range of {8 * unit} bits")
+        count = self._count(arguments[0])
+        if count is None:
+            if fill.value:
+                raise Unclear("a size made of labels can only be filled with zeros")
+            size = expressions.Binary("*", self._expression(arguments[0]), Number(unit))
+            end = expressions.Binary("+", Place(self.index), size)
+            return f". = {expressions.said(end)}", Gap(end)
+        if count * unit > HUGE:
+            raise Unclear("size out of range")
+        content = (fill.value % (1 << 8 * unit)).to_bytes(unit, "little")
+        if not fill.value:
+            return f".space {count * unit}", Bytes(b"\0", count * unit)
+        return f".fill {count}, {unit}, {fill.value % (1 << 8 * unit):#x}", Bytes(content, count)
+
+    def _align(self, word: str, arguments: list[str]) -> tuple[str, Content]:
+        if not 1 <= len(arguments) <= 3:
+            raise Unclear("an alignment is a number, a power of two")
+        numbers = [self._expression(a) for a in arguments]
+        known = [n.value for n in numbers if isinstance(n, Number)]
+        if len(known) < len(numbers):
+            raise Unclear("an alignment is a number, a power of two")
+        size = 1 << known[0] if word == ".p2align" and 0 <= known[0] <= 24 else known[0]
+        if not 0 < size <= 1 << 24 or size & (size - 1):
+            raise Unclear("an alignment is a number, a power of two")
+        fill = known[1] if len(known) > 1 else None
+        most = known[2] if len(known) > 2 else 0
+        if (fill is not None and not operands.fits(fill, 8)) or not 0 <= most <= HUGE:
+            raise Unclear("value out of range")
+        given = "".join(f", {n:#x}" for n in (*([] if fill is None else [fill & 0xFF]), *known[2:]))
+        return f".balign {size}{given}", Padding(size, None if fill is None else fill & 0xFF, most)
+
+    def _origin(self, arguments: list[str]) -> tuple[str, Content]:
+        """`.org 0x200`: counted from the image's beginning; from a megabyte on, an address."""
+        if len(arguments) != 1:
+            raise Unclear("place out of range")
+        place = self._expression(arguments[0])
+        if isinstance(place, Number):
+            if not 0 <= place.value < HUGE:
+                raise Unclear("place out of range")
+            if place.value < 1 << 20:
+                place = expressions.Binary("+", Place(0), place)
+        return f". = {expressions.said(place)}", Gap(place)
+
+
+def _bytes(content: bytes) -> str:
+    """In lines of a length that Keystone likes."""
+    return "\n".join(
+        ".byte " + ",".join(map(str, content[i : i + 256])) for i in range(0, len(content), 256)
+    )
+
+
+def _text(argument: str) -> bytes:
+    """A quotation, its escapes as the GNU assembler has them. Raises Unclear."""
+    match = _TEXT.match(argument)
+    if match is None:
+        raise Unclear("a text stands in quotation marks")
+    found, at = bytearray(), 0
+    for escape in _ESCAPE.finditer(match[1]):
+        found += match[1][at : escape.start()].encode()
+        at = escape.end()
+        code = escape[1]
+        if code[0] in "01234567":
+            found.append(int(code, 8) & 0xFF)
+        elif code[0] == "x" and len(code) > 1:
+            found.append(int(code[1:], 16) & 0xFF)
+        elif code in _ESCAPES:
+            found.append(_ESCAPES[code])
         else:
-            self.out.units.append(Unit(self.line, shown, text, size, code))
+            raise Unclear(f"unknown escape: \\{code}")
+    return bytes(found + match[1][at:].encode())
+
+
+def _float(argument: str, size: int) -> bytes:
+    try:
+        return struct.pack("<f" if size == 4 else "<d", float(argument))
+    except ValueError:
+        raise Unclear(f"not a number: {argument}") from None
+    except OverflowError:
+        raise Unclear("number out of range") from None
+
+
+def _octa(argument: str) -> int | None:
+    """A plain number, which may have 128 bits."""
+    try:
+        return int(argument, 0)
+    except ValueError:
+        return None
+
+
+def _no_statement(text: str) -> str:
+    if text.startswith("\\"):
+        return "this is the argument of no macro"
+    return "not a statement"
+
+
+def unknown(word: str) -> str:
+    """Why a word is no instruction."""
+    if re.match(r"(?:db|dw|dd|dq|resb|resw|resd|resq|times)$", word):
+        return "NASM's directive; here it is .byte, .word, .long, .quad, .space or .rept"
+    if re.match(r"(?:section|global|bits|org|extern|default)$", word):
+        return "a directive begins with a period"
+    return "unknown instruction"

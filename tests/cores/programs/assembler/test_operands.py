@@ -134,11 +134,11 @@ def test_labels_named_like_sizes(word: str, statement: str) -> None:
     [
         ("A = 5\nlea eax, [rbx + A + A]\nA = 6\nlea eax, [rbx + A + A]", [10, 12]),
         (".if 1\nA = 5\n.else\nA = 6\n.endif\nlea eax, [rbx + A + A]", [10]),
-        (".equ X, 1|2&4\nlea eax, [rbx + X + X]", [0]),
+        (".equ X, (1|2)&4\nlea eax, [rbx + X + X]", [0]),
         ("lea eax, [rbx + A + B]\nA = 1\nB = A + A", [3]),
         (".equ S, 8\nmov eax, [rbx + rcx*S]\nmov eax, [rbx + S*rcx - S]", [0, -8]),
         (".macro m r\nmov eax, [\\r + A + A]\n.endm\nA = 2\nm rbx", [4]),
-        (".macro m x\nlea eax, [rbx - \\x]\n.endm\nA = 2\nm 1+A", [-3]),
+        (".macro m x\nlea eax, [rbx - \\x]\n.endm\nA = 2\nm 1+A\nm (1+A)", [1, -3]),
         ("a: nop\nb: .rept 2\nmov eax, [rbx + b - a]\n.endr", [1, 1]),
     ],
 )

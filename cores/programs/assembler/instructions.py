@@ -1,0 +1,227 @@
+"""One instruction: its operands read, and the statement said in Keystone's words.
+
+A form that Keystone lacks or encodes wrongly is written in bytes; one that nobody can encode as it
+stands is refused with the reason.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from cores.programs.assembler import dialect, expressions, operands
+from cores.programs.assembler.expressions import Expression, Number, Unclear
+from cores.programs.assembler.operands import Immediate, Memory, Operand, Register, Resolve
+
+BRANCH = re.compile(r"(?:j\w+|call|loop\w*|xbegin)$")
+_SHORT = re.compile(r"\s*short\b", re.IGNORECASE)
+_NO_CONTROL_REGISTER = re.compile(r"cr(?:1|[5-7]|9|1[0-5])$")
+_ACCUMULATORS = {"al": 1, "ax": 2, "eax": 4, "rax": 8}
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What the user asked for. word: the mnemonic, lower case. mode: 16, 32 or 64. short: a branch
+    whose target the user says is near."""
+
+    mode: int
+    prefixes: tuple[str, ...]
+    word: str
+    operands: tuple[Operand, ...]
+    short: bool = False
+
+
+@dataclass(slots=True)
+class Translator:
+    """Translates instructions; its methods raise Unclear.
+
+    mode: 16, 32 or 64, as the last `.code` directive has it. base: the image's address.
+    define: puts a line `NAME = EXPRESSION` before the statement, and returns the name."""
+
+    mode: int
+    base: int
+    define: Callable[[str], str]
+
+    def translate(
+        self, prefixes: tuple[str, ...], word: str, texts: list[str], resolve: Resolve
+    ) -> tuple[str, Asked]:
+        """The statement for Keystone, and what it has to come to. word: lower case."""
+        if word in dialect.UNSIZED:
+            raise Unclear(f"write {dialect.UNSIZED[word]}")
+        if word in dialect.FOREIGN:
+            raise Unclear("no instruction of this CPU")
+        short = len(texts) == 1 and bool(BRANCH.match(word)) and bool(_SHORT.match(texts[0]))
+        if len(texts) == 1 and (far := self._far_target(word, texts[0], resolve)):
+            return far
+        found = [operands.parse(text, resolve) for text in texts]
+        for operand in found:
+            if isinstance(operand, Register) and _NO_CONTROL_REGISTER.match(operand.name):
+                raise Unclear("invalid operand")
+            if isinstance(operand, Immediate) and operand.size and word != "push":
+                raise Unclear("only push takes a size before a number")
+            if isinstance(operand, Memory) and not (operand.absolute and word in ("mov", "movabs")):
+                operands.check(operand, self.mode)
+        _check_prefixes(prefixes, word, found)
+        asked = Asked(self.mode, prefixes, word, tuple(found), short)
+        return self._said(asked), asked
+
+    def _said(self, asked: Asked) -> str:
+        word, found = asked.word, list(asked.operands)
+        if word in dialect.ENCODED and not found:
+            return f".byte {dialect.ENCODED[word]}"
+        names = tuple(o.name for o in found if isinstance(o, Register))
+        if names and names in dialect.FIXED_REGISTERS.get(word, ()):
+            return word
+        if word == "movsd" and not found:
+            return "movs dword ptr [rdi], dword ptr [rsi]" if self.mode == 64 else ".byte 0xa5"
+        match found:
+            case [Register(name)] if word == "rdpid":
+                return _rdpid(name)
+            case [Immediate(value, size)] if word in ("push", "pushw", "pushq"):
+                return self._push(value, {"pushw": 2, "pushq": 8}.get(word, size))
+            case [Register(name), Memory() as memory] if word in ("mov", "movabs"):
+                if text := self._far_move(word, name, memory, 0xA0):
+                    return text
+            case [Memory() as memory, Register(name)] if word in ("mov", "movabs"):
+                if text := self._far_move(word, name, memory, 0xA2):
+                    return text
+            case [Memory() as memory] if word in ("jmp", "call", "ljmp", "lcall"):
+                if memory.far or memory.size == 10 or word[0] == "l":
+                    return self._far_pointer(word, memory)
+        lead = ""
+        for i, operand in enumerate(found):
+            if isinstance(operand, Memory):
+                operands.check(operand, self.mode)
+                found[i] = operand = self._absolute(_resized(word, operand, self.mode))
+                if operand.base == "eip":
+                    lead, found[i] = ".byte 0x67\n", replace(operand, base="rip")
+        if word in ("lar", "lsl") and len(found) == 2:
+            found[1] = _selector(word, found[0], found[1])
+        word = _renamed(word, found)
+        return f"{lead}{word} {', '.join(operands.said(o, self.define) for o in found)}"
+
+    def _push(self, value: Expression, size: int) -> str:
+        """PUSH of a number, 6A or 68 (SDM vol. 2, PUSH). Keystone ignores the size of `push word 5`,
+        and makes 16 bits, or 0xFF..FF, of some numbers. size: bytes; 0 and 1 for what the mode has."""
+        natural = self.mode // 8
+        if size not in (0, 1, 2, natural) or (self.mode == 16 and size == 4):
+            raise Unclear(f"a push here has 16 or {self.mode} bits")
+        wide = 2 if size == 2 or natural == 2 else 4
+        prefix = "0x66, " if size == 2 and natural != 2 else ""
+        if isinstance(value, Number):
+            signed = value.value - (1 << 64) if value.value >= 1 << 63 else value.value
+            if wide == 4 and not (
+                operands.is_near(signed) if natural == 8 else operands.fits(signed, 32)
+            ):
+                raise Unclear("a pushed number has 32 bits, with its sign")
+            if -128 <= signed < 128:
+                return f".byte {prefix}0x6a, {signed & 0xFF:#x}"
+            value = Number(signed)
+        text = expressions.said(value)
+        return f".byte {prefix}0x68\n{'.short' if wide == 2 else '.long'} {text}"
+
+    def _far_move(self, word: str, register: str, memory: Memory, opcode: int) -> str | None:
+        """MOV between the accumulator and a 64-bit address (SDM vol. 2, MOV, A0 to A3)."""
+        value = memory.displacement
+        distant = isinstance(value, Number) and not operands.is_near(value.value)
+        if self.mode != 64 or not (memory.absolute and (word == "movabs" or distant)):
+            if word == "movabs":
+                raise Unclear("movabs takes an address without registers")
+            return None
+        size = _ACCUMULATORS.get(register)
+        if size is None and word == "mov":
+            return None
+        if size is None or memory.size not in (0, size):
+            raise Unclear("only al, ax, eax and rax reach a 64-bit address")
+        segment = {"fs": "0x64, ", "gs": "0x65, "}.get(memory.segment, "")
+        prefix = {2: "0x66, ", 8: "0x48, "}.get(size, "")
+        return f".byte {segment}{prefix}{opcode | (size > 1):#x}\n.quad {expressions.said(value)}"
+
+    def _far_pointer(self, word: str, memory: Memory) -> str:
+        """m16:32, and m16:64 (tbyte). Keystone knows them without a size."""
+        wide = "rex64\n" if memory.size == 10 else ""
+        bare = replace(memory, size=0)
+        return f"{wide}l{word.removeprefix('l')} {operands.said(bare, self.define)}"
+
+    def _far_target(self, word: str, text: str, resolve: Resolve) -> tuple[str, Asked] | None:
+        """`jmp 0x10:label`, which 64-bit mode has not (SDM vol. 2, JMP)."""
+        match = re.match(r"(?:far\s+)?([^\[\]:]+):([^\[\]:]+)$", text.strip(), re.IGNORECASE)
+        if match is None or word.removeprefix("l") not in ("jmp", "call"):
+            return None
+        if operands.is_register(match[1].strip()):
+            return None
+        if self.mode == 64:
+            raise Unclear("64-bit mode has no far jump to a number; it takes a far pointer in memory")
+        selector = operands.parse(match[1], resolve)
+        target = operands.parse(match[2], resolve)
+        if not (isinstance(selector, Immediate) and isinstance(target, Immediate)):
+            raise Unclear("a far target is selector:offset")
+        opcode = "0xea" if word.endswith("jmp") else "0x9a"
+        offset, number = (".short", ".short") if self.mode == 16 else (".long", ".short")
+        text = f".byte {opcode}\n{offset} {expressions.said(target.value)}\n"
+        text += f"{number} {expressions.said(selector.value)}"
+        return text, Asked(self.mode, (), f"l{word.removeprefix('l')}", (selector, target))
+
+    def _absolute(self, operand: Memory) -> Memory:
+        """The number of `mov rbx, [0x5000]` as a distance from the image's first label. Keystone would
+        make it relative to RIP, which is another address where the code is copied before it runs."""
+        value = operand.displacement
+        if self.mode != 64 or not operand.absolute or not isinstance(value, Number):
+            return operand
+        offset = Number(value.value - (value.value >> 63 << 64) - self.base)
+        return replace(operand, displacement=expressions.Binary("+", expressions.Place(0), offset))
+
+
+def _renamed(word: str, found: list[Operand]) -> str:
+    """Keystone's mnemonic."""
+    sizes = [operands.GENERAL.get(o.name, 0) if isinstance(o, Register) else 0 for o in found]
+    if word == "movsx" and len(found) == 2:
+        source = found[1].size if isinstance(found[1], Memory) else sizes[1]
+        return "movsxd" if source == 4 else word
+    if word == "movd" and 8 in sizes:
+        return "movq"
+    vector = any(isinstance(o, Register) and not operands.GENERAL.get(o.name) for o in found)
+    if word == "movq" and not vector and all(not isinstance(o, Immediate) for o in found):
+        return "mov"
+    return dialect.RENAMED.get(word, word)
+
+
+def _resized(word: str, operand: Memory, mode: int) -> Memory:
+    """With the size that Keystone wants, where the user's says nothing or is not needed."""
+    if word in dialect.PLACES:
+        return replace(operand, size=1)
+    if word in ("lar", "lsl"):
+        return replace(operand, size=0) if operand.size == 2 else operand
+    if word == "pop" and not operand.size:
+        return replace(operand, size=mode // 8)
+    return operand
+
+
+def _selector(word: str, target: Operand, source: Operand) -> Operand:
+    """LAR and LSL use 16 bits of their source, whatever its name. Keystone wants one of its own."""
+    if not (isinstance(target, Register) and isinstance(source, Register)):
+        return source
+    sizes = operands.GENERAL.get(target.name, 0), operands.GENERAL.get(source.name, 0)
+    if 1 in sizes or 0 in sizes:
+        raise Unclear("invalid operand")
+    return Register(operands.sized(source.name, sizes[0] if word == "lsl" else min(sizes[0], 4)))
+
+
+def _check_prefixes(prefixes: tuple[str, ...], word: str, found: list[Operand]) -> None:
+    """As the GNU assembler has it: LOCK and REP where they do what their names say."""
+    for prefix in prefixes:
+        if prefix == "lock":
+            to_memory = any(isinstance(o, Memory) for o in (found if word == "xchg" else found[:1]))
+            if word not in dialect.LOCKABLE or not to_memory:
+                raise Unclear("lock needs an instruction that changes memory and can be locked")
+        elif prefix.startswith("rep") and word not in dialect.REPEATABLE:
+            raise Unclear(f"{prefix} needs a string instruction")
+
+
+def _rdpid(register: str) -> str:
+    """F3 0F C7 /7, the register in ModRM.rm (SDM vol. 2, RDPID)."""
+    if operands.GENERAL.get(register) != 8:
+        raise Unclear("invalid operand")
+    n = [name for name, size in operands.GENERAL.items() if size == 8].index(register)
+    return f".byte 0xf3, {'0x41, ' * (n >= 8)}0x0f, 0xc7, {0xF8 | n & 7:#x}"
