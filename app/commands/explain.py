@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 
 from app.main import OK
 from app.text import reports, reports_json
@@ -38,7 +39,7 @@ def _demand_an_instruction(name: str) -> None:
     """Raises InputError for what is no instruction, or no form of the one that it begins with: nothing
     is said of words that only resemble one."""
     from cores.programs.assembler import keystone
-    from cores.programs.assembler.parser import excerpt
+    from cores.programs.assembler.source import excerpt
 
     words = name.lower().split()
     while words and words[0] in sensitive.PREFIXES:
@@ -59,14 +60,20 @@ def _unreadable(statement: str) -> str | None:
     """The assembler's reason against a statement; None where it reads it, or there is none here. The
     name of a label, as in "jmp there", may stand for any address."""
     from cores.programs.assembler import keystone
-    from cores.programs.assembler.parser import excerpt
+    from cores.programs.assembler.source import excerpt
 
     if ";" in statement:
         return f"more than one statement: {excerpt(statement)}"
     if not keystone.installed():
         return None
-    try:
-        keystone.assemble(f"{statement}\n", "-", 0x100000)
-    except InputError as error:
-        return None if error.reason.startswith("unknown symbol") else error.reason
-    return None
+    source = statement
+    while True:
+        try:
+            keystone.assemble(f"{source}\n", "-", 0x100000)
+        except InputError as error:
+            name = re.match(r"unknown symbol: ([^:]+):", error.reason)
+            if name is None or f"{name[1]}:" in source.split():
+                return error.reason
+            source = f"{name[1]}:\n{source}"
+        else:
+            return None
