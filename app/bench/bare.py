@@ -7,7 +7,6 @@ found, and run on the very process and vCPU that the Python loops run on.
 from __future__ import annotations
 
 import ctypes
-import fcntl
 import mmap
 import os
 import shutil
@@ -138,6 +137,7 @@ def ptrace_exits() -> Iterator[PtraceExits]:
 
 def kvm_exits(vcpu: int, count: int) -> float:
     """Microseconds a KVM_RUN of a guest that does nothing but `out`, in Python."""
+    import fcntl  # Linux alone has what follows
 
     def loop() -> None:
         for _ in range(count):

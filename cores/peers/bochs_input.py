@@ -9,7 +9,6 @@ import re
 import select
 import socket
 import struct
-import tty
 
 from cores.pc.devices.scancodes import Event, stroke
 
@@ -37,6 +36,8 @@ class Typist:
         self._looks = 0
         self._viewer: socket.socket | None = None
         self._far_end, self._near_end = os.openpty()
+        import tty  # POSIX alone has it; Bochs's own reason is told elsewhere
+
         tty.setraw(self._near_end)
         os.set_blocking(self._far_end, False)
         self.line = os.ttyname(self._near_end)
