@@ -65,13 +65,24 @@ class Follower:
                     break
                 if counts or self._met():
                     return
+                count -= (
+                    1  # a pass completes one instruction at least: so the wrong ones come to an end
+                )
+                if count < 1:
+                    break
                 continue
             if self._stays(exit):
                 if self._trapped and cpu.rip == self._rip:
                     return
                 break
             count -= self._completed
+            if self._completed and not counts and self._arrived(gpr):
+                return
         raise LostError
+
+    def _arrived(self, gpr: list[int]) -> bool:
+        """Has an instruction that the VMM completed led to the meeting place? No breakpoint tells."""
+        return self._cpu.rip == self._rip and self._cpu.gpr == gpr and self._met()
 
     def _met(self) -> bool:
         """At the right pass? Registers tell most of it, the stack's page more."""
@@ -104,7 +115,8 @@ class Follower:
             return True
         try:
             insn = vmm.fetch()
-            if insn.sensitivity is Sensitivity.ORDINARY or _is_page_fault(exit):
+            reached = vmm.trap.reaches(self._cpu.rip, insn.length)  # else the VMM completes it at once
+            if insn.sensitivity is Sensitivity.ORDINARY or (_is_page_fault(exit) and reached):
                 self._completed = vmm.handle_exit(exit, insn)
                 return False
         except GuestFault:

@@ -8,7 +8,6 @@ from contextlib import closing
 import pytest
 from machine_lab import DATA, EXIT, RAM, TRAPS, needs_assembler, program, require
 
-from cores.lockstep import follower as follow
 from cores.lockstep import leader as lead
 from cores.lockstep.leader import Lead
 from cores.lockstep.session import Options, Session
@@ -140,8 +139,6 @@ def test_accessed_bits_do_not_tell(follower: str, led: list[int]) -> None:
 @pytest.mark.parametrize("follower", ["trap:native", "kvm"], indirect=True)  # who do not count
 def test_a_page_misleads_once(follower: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A page that can never be equal, taken for what tells two passes apart, costs one stretch."""
-    monkeypatch.setattr(lead, "PATIENCE_NS", 100_000_000)
-    monkeypatch.setattr(follow, "PASS_NS", 10_000)
     misled = []
     go = Lead._go
 
