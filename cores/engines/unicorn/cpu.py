@@ -8,7 +8,11 @@ What Unicorn does not do by itself, and is arranged here:
   has to be made to forget the fault, else it sees a double fault next (unicorn issue 1883);
 - *fetch faults*: a block is translated as a whole, so a page missing at its end is reported at its
   beginning, before the instructions in front of it (``_alone``); and the block that comes next is
-  translated before the count is looked at, so its fault comes with a step that is complete.
+  translated before the count is looked at, so its fault comes with a step that is complete;
+- *changed code*: a store through a page that is not executable makes Unicorn forget what it has
+  translated of that frame, and is then no longer looked at, even when the frame is translated anew
+  through another page (cputlb.c, notdirty_write). Flushing the TLB at each translation (some 2 us)
+  has all stores looked at again.
 """
 
 from __future__ import annotations
@@ -26,7 +30,8 @@ from cores.x86.faults import GuestFault
 from cores.x86.isa.decoder import Truncated, decode
 from cores.x86.isa.encoding import LONGEST
 from cores.x86.isa.instruction import Instruction, Register
-from cores.x86.registers import ARITHMETIC_FLAGS, MASK64, RCX, Flag, PageFault, Vector, canonical
+from cores.x86.isa.rep_step import iterations_left
+from cores.x86.registers import ARITHMETIC_FLAGS, MASK64, Flag, PageFault, Vector, canonical
 from cores.x86.virtual_cpu import VirtualCpu
 
 Fetch = Callable[[VirtualCpu, int], bytes]
@@ -36,6 +41,9 @@ Locate = Callable[[VirtualCpu, int], int | None]
 """The physical address of a page of code, by its linear address."""
 
 PAGE, LINE = 4096, 64
+FEW_ITERATIONS, MOST_ITERATIONS = 1 << 10, 1 << 20
+"""Iterations of a REP that Unicorn makes before the time limit is checked: at first, some 5 ms on a
+device, and twice as many each time up to the second, some 20 ms in RAM."""
 
 _ERROR_VECTORS = frozenset(
     (Vector.DF, Vector.TS, Vector.NP, Vector.SS, Vector.GP, Vector.PF, Vector.AC)
@@ -154,6 +162,7 @@ class UnicornCpu:
             if gpa is not None:
                 start, end = max(address, page) - page, min(address + size, page + PAGE) - page
                 self._translated.update(range((gpa + start) // LINE, (gpa + end - 1) // LINE + 1))
+        self.unicorn.flush_tlb()  # else a store through a no-execute page might go unseen, see above
         self.on_translation(address, size)
 
     def _on_interrupt(self, vector: int) -> None:
@@ -208,9 +217,9 @@ class UnicornCpu:
         insn = self.instruction(cpu)
         if insn is None or (insn.ends_block and not insn.repeat):
             return STEPPED
-        rip, mask = cpu.rip, (1 << 8 * insn.address_size) - 1
+        rip = cpu.rip
         exit: Exit = STEPPED
-        deadline = Deadline()
+        deadline, most = Deadline(), FEW_ITERATIONS
         while cpu.rip == rip and exit is STEPPED:
             deadline.check()
             if not insn.repeat:
@@ -218,7 +227,8 @@ class UnicornCpu:
             elif insn.mnemonic in ("cmps", "scas"):
                 count = 1  # may end early, and then must not go on
             else:
-                count = (cpu.gpr[RCX] & mask) + 1  # with the last look at RCX
+                count = min(iterations_left(insn, cpu) + 1, most)  # with the last look at RCX
+                most = min(2 * most, MOST_ITERATIONS)
             exit = self._once(cpu, rip, count)
         return exit
 

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from cores.deadline import Deadline
 from cores.pc.physical_memory import PhysicalMemory
 from cores.x86.faults import GuestFault
 from cores.x86.isa.accesses import bus_accesses
 from cores.x86.isa.instruction import Instruction
+from cores.x86.isa.rep_step import iterations_left
 from cores.x86.mmu.paging import PAGE, Mmu
-from cores.x86.registers import MASK64, RCX, Flag
+from cores.x86.registers import MASK64, Flag
 from cores.x86.virtual_cpu import VirtualCpu
 
 
@@ -73,7 +75,7 @@ class DeviceAccesses:
         if not self.noted:
             self.noted = True
             self._insn = self._decode(cpu)
-            self._count = cpu.gpr[RCX]
+            self._count = iterations_left(self._insn, cpu) if self._insn else 0
             self._touching = bus_accesses(self._insn, cpu) if self._insn else ()
 
     def make(self, cpu: VirtualCpu, mmu: Mmu, *, completed: bool) -> None:
@@ -81,7 +83,8 @@ class DeviceAccesses:
         insn, stored, self._stored, self.noted = self._insn, self._stored, {}, False
         if insn is None:
             return
-        iterations = self._count - cpu.gpr[RCX] if insn.repeat else int(completed)
+        deadline = Deadline()
+        iterations = self._count - iterations_left(insn, cpu) if insn.repeat else int(completed)
         for gva, length, is_write in self._touching if iterations else ():
             unit, step = length, length
             if insn.repeat:
@@ -89,6 +92,7 @@ class DeviceAccesses:
                 if cpu.rflags & Flag.DF:
                     gva, step = gva + length - unit, -unit
             for i in range(iterations if insn.repeat else 1):
+                deadline.check()
                 self._access(mmu, gva + i * step, unit, stored if is_write else None)
 
     def _access(self, mmu: Mmu, gva: int, length: int, stored: dict[int, int] | None) -> None:

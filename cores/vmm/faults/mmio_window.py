@@ -10,13 +10,15 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from cores.deadline import Deadline
 from cores.pc.physical_memory import PhysicalMemory
 from cores.pc.ram import SCRATCH_PAGES
 from cores.vmm.emulate.ports import mmio_access
 from cores.x86.isa.accesses import bus_accesses
 from cores.x86.isa.instruction import Instruction
+from cores.x86.isa.rep_step import iterations_left
 from cores.x86.mmu.paging import PAGE, Mmu
-from cores.x86.registers import MASK64, RCX, Flag
+from cores.x86.registers import MASK64, Flag
 from cores.x86.virtual_cpu import VirtualCpu
 
 
@@ -50,7 +52,7 @@ class MmioWindow:
 
     def _begin(self) -> None:
         self.touching = bus_accesses(self.insn, self.cpu)
-        self.count = self.cpu.gpr[RCX]
+        self.count = iterations_left(self.insn, self.cpu)
 
     def open(self, address: int) -> bool:
         """Put a scratch page with the device's bytes at ``address``; False where none can be."""
@@ -68,10 +70,12 @@ class MmioWindow:
     def close(self, cpu: VirtualCpu, *, completed: bool) -> None:
         """Take the pages away, and let the device see each access that was made: all of them, or
         those of the iterations that a REP instruction finished before it faulted."""
-        iterations = (self.count - cpu.gpr[RCX]) if self.insn.repeat else int(completed)
+        insn, deadline = self.insn, Deadline()
+        iterations = self.count - iterations_left(insn, cpu) if insn.repeat else int(completed)
         for gva, length, is_write in self.touching if iterations else ():
-            unit = self.insn.operand_size if self.insn.repeat else length
+            unit = insn.operand_size if insn.repeat else length
             for at in self._units(gva, length, unit, iterations, cpu):
+                deadline.check()
                 self._access(at, unit, is_write)
         for page in self._pages:
             self.shadow.close(page)

@@ -8,7 +8,8 @@ ranges may wrap at 2**64 when a guest asks for that. Nothing is read but the reg
 from __future__ import annotations
 
 from cores.x86.isa.instruction import Immediate, Instruction, MemoryOperand, Register
-from cores.x86.registers import FS, MASK64, RAX, RBP, RCX, RSP, Flag, register_number
+from cores.x86.isa.rep_step import iterations_left
+from cores.x86.registers import FS, MASK64, RAX, RBP, RSP, Flag, register_number
 from cores.x86.virtual_cpu import VirtualCpu
 
 Access = tuple[int, int, bool]
@@ -40,7 +41,7 @@ def accesses(insn: Instruction, cpu: VirtualCpu) -> tuple[Access, ...]:
     """Every range that ``insn`` may read or write, ``cpu`` being as it is before it.
 
     May: a masked store and the comparison of REPE CMPS can end earlier. A REP instruction counts
-    with all its iterations, RCX times the operand size, however much that is."""
+    with all its iterations, their number times the operand size, however much that is."""
     implicit = insn.implicit
     if not implicit:
         return _explicit(insn, cpu) if insn.access else ()
@@ -114,12 +115,9 @@ def _bit_offset(insn: Instruction, cpu: VirtualCpu) -> int:
 
 
 def _string(insn: Instruction, cpu: VirtualCpu, most: int = 1 << 64) -> tuple[Access, ...]:
-    size = insn.operand_size
-    count = 1
-    if insn.repeat:
-        count = cpu.gpr[RCX] if insn.address_size == 8 else cpu.gpr[RCX] & _MASK32
-        if count == 0:
-            return ()
+    size, count = insn.operand_size, iterations_left(insn, cpu)
+    if count == 0:
+        return ()
     length = size * min(count, most)
     back = length - size if cpu.rflags & _DF else 0
     stores = insn.mnemonic in ("movs", "stos", "ins")

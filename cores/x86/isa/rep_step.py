@@ -18,6 +18,11 @@ if TYPE_CHECKING:
     from cores.x86.virtual_cpu import VirtualCpu
 
 
+def iterations_left(insn: Instruction, cpu: VirtualCpu) -> int:
+    """What a REP counts down: RCX, with a 32-bit address size ECX (SDM vol. 2, REP); 1 without REP."""
+    return cpu.gpr[RCX] & ((1 << 8 * insn.address_size) - 1) if insn.repeat else 1
+
+
 @dataclass(slots=True)
 class Repeated:
     """goes_on: after this iteration another one comes."""
@@ -32,7 +37,7 @@ def one_iteration(insn: Instruction, cpu: VirtualCpu) -> Iterator[Repeated]:
     repeated = Repeated()
     mask = (1 << 8 * insn.address_size) - 1
     start, before = cpu.rip, cpu.gpr[RCX]
-    if not insn.repeat or before & mask < 2:
+    if iterations_left(insn, cpu) < 2:
         yield repeated
         return
     cpu.gpr[RCX] = 1
