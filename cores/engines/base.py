@@ -246,7 +246,8 @@ class Engine(ABC):
 
     def reach(self, cpu: VirtualCpu, rip: int, gpr: list[int], passes: int) -> Exit:
         """``run``, but come back with Stepped when the guest, having gone on, comes to ``rip`` with
-        these general registers; with BudgetSpent when it has come by so often with others."""
+        these general registers; with BudgetSpent when it has come by so often with others. Where the
+        engine cannot execute at ``rip`` it comes back with the fault of the fetch, as ``run`` does."""
         raise TypeError(f"{type(self).__name__} has no breakpoints")
 
     def admits(self, insn: Instruction, cpu: VirtualCpu, mmu: Mmu) -> bool:
@@ -258,6 +259,11 @@ class Engine(ABC):
         """The fault that a CPU would have raised at ``insn`` where this engine reports ``fault``.
         Raises Unsupported where the platform holds no such code."""
         return fault
+
+    window_wanted: bool = False
+    """An interrupt waits for the guest to set IF: ``run`` comes back with Intercept before each
+    instruction that may do so. Set by the VMM before ``run``. Engines that leave the guest at all of
+    these, or that deliver by themselves, need not look."""
 
     executed: int | None = 0
     """Instructions completed by the last ``run``; None where nobody counted (real CPUs)."""

@@ -17,6 +17,7 @@ from cores.vmm.emulate.table import HANDLERS, find
 from cores.vmm.state import GuestContext
 from cores.x86.faults import GuestFault, undefined_opcode
 from cores.x86.isa.instruction import Instruction, Reason
+from cores.x86.mmu.code_fetch import demand_ram
 from cores.x86.registers import CS, MASK64, Flag, Vector
 
 IO, MMIO, HLT = Reason.IO, Reason.MMIO, Reason.HLT
@@ -42,6 +43,8 @@ class Completion:
         handler = HANDLERS.get(insn.mnemonic)
         if handler is None:
             raise undefined_opcode()  # the platform's CPU has no such instruction
+        if rip == guest.mmu.beyond_ram:
+            demand_ram(insn, cpu, guest.mmu)
         if reason is IO:
             guest.board.advance(guest.ticks)
             detail = self.complete(insn, handler)

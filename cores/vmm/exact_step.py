@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterable, Iterator
 
+from cores.deadline import Deadline
 from cores.vmm.emulate.emulator import Handler
 from cores.vmm.emulate.strings import HANDLERS as STRINGS
 from cores.vmm.state import GuestContext
@@ -83,8 +84,10 @@ def overwriting_itself(insn: Instruction, cpu: VirtualCpu) -> Handler | None:
 def ranges_in_ram(guest: GuestContext, ranges: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
     """(GPA, length) of what of these (GVA, length) is RAM, page by page: neighbours may lie apart."""
     found = []
+    deadline = Deadline()
     for gva, length in ranges:
         while length:
+            deadline.check()
             here = min(length, PAGE - gva % PAGE)
             with contextlib.suppress(GuestFault):  # a REP that stored nothing there
                 gpa = guest.mmu.translate(gva & MASK64, user=False)

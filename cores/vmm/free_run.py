@@ -19,10 +19,6 @@ from cores.x86.registers import Flag
 
 BURST = 5_000_000
 """Instructions after which a counting engine comes back by itself: some 5 ms."""
-WINDOW_BURST = 500
-"""The same while an interrupt waits for the guest to set IF, which the interpreter does unseen."""
-
-
 ASK_AGAIN = 1_000_000
 """Nanoseconds after which an interrupt that a CPU could not take is offered again."""
 UNPATCHED = (
@@ -126,7 +122,8 @@ class FreeRunner:
             if by_hand and not vmm.engine.traits.delivers:
                 vmm.step_freely()
                 return
-            vmm.run(WINDOW_BURST if waiting else BURST)
+            vmm.engine.window_wanted = waiting
+            vmm.run(BURST)
         except GuestFault as fault:
             vmm.delivery.reflect(fault)
         except Unsupported as limit:

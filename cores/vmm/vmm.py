@@ -18,9 +18,10 @@ shuts its machine down; it can never raise anything through here.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import assert_never
 
-from cores.deadline import Deadline
+from cores.deadline import MANY_ITERATIONS, Deadline, interrupted_late
 from cores.engines.base import (
     BudgetSpent,
     Engine,
@@ -55,7 +56,8 @@ from cores.x86.isa.decoder import Truncated, decode, known
 from cores.x86.isa.instruction import Instruction, Reason, Sensitivity
 from cores.x86.isa.operand_checks import address_fault, beyond_canonical, check_call
 from cores.x86.isa.prefixes import respelled
-from cores.x86.isa.rep_step import one_iteration
+from cores.x86.isa.rep_step import iterations_left, one_iteration
+from cores.x86.mmu.code_fetch import demand_ram
 from cores.x86.registers import VECTOR_NAMES, Flag, Vector
 from cores.x86.system.fpu_enabled import check_floating
 from cores.x86.virtual_cpu import VirtualCpu
@@ -204,7 +206,9 @@ class Vmm(GuestContext):
                 cpu.debug[6] |= SINGLE_STEP
                 cpu.rflags |= _RF  # what a trap between two iterations pushes (17.3.1.1)
                 raise GuestFault(Vector.DB)
-        if insn.reason in (Reason.INT, Reason.SYSCALL) or cpu.interrupt_shadow or self.stop:
+        # Loads of SS hold #DB back as well as interrupts; STI holds back interrupts alone (6.8.3).
+        held_back = cpu.interrupt_shadow and insn.mnemonic != "sti"
+        if insn.reason in (Reason.INT, Reason.SYSCALL) or held_back or self.stop:
             return
         self._completed(insn)
         cpu.debug[6] |= SINGLE_STEP
@@ -217,7 +221,11 @@ class Vmm(GuestContext):
         if insn.repeat and (handler := overwriting_itself(insn, self.cpu)):
             self.completion.bridge(insn, handler)
         elif self._may_run(insn):
-            self._step_until_complete(insn)
+            if insn.repeat and iterations_left(insn, self.cpu) > MANY_ITERATIONS:
+                with interrupted_late(self.engine.interrupt):
+                    self._step_until_complete(insn)
+            else:
+                self._step_until_complete(insn)
         elif insn.sensitivity is ORDINARY:
             self._bridge(insn)
         else:
@@ -313,6 +321,9 @@ class Vmm(GuestContext):
                 self.shut_down("the CPU met a fault while delivering a double fault", lost=lost)
                 return True
             case Failed(reason, limit):
+                if self._delivers:  # KVM tells only that it could not emulate this
+                    with suppress(GuestFault):
+                        demand_ram(insn or self.fetch(), self.cpu, self.mmu)
                 self.fail(reason, limit)
                 return True
             case _:
@@ -327,6 +338,8 @@ class Vmm(GuestContext):
             self.completion.bridge(insn)
             return True
         if faults is None or patched is None:
+            if fault.vector == Vector.DB:
+                self.cpu.debug[6] |= SINGLE_STEP
             raise guest_fault(fault)
         if fault.vector == _PF and fault.address is not None:
             if beyond_canonical(insn, self.cpu, fault.address):

@@ -25,7 +25,7 @@ from cores.x86.isa.operand_checks import (
 )
 from cores.x86.mmu.code_fetch import demand_ram
 from cores.x86.mmu.paging import PAGE, Mmu
-from cores.x86.registers import PageFault, Vector
+from cores.x86.registers import MASK64, PageFault, Vector, canonical
 from cores.x86.system.x87_environment import IMAGE, lawful
 from cores.x86.system.x87_stack import Stack, effect
 from cores.x86.virtual_cpu import VirtualCpu
@@ -71,6 +71,9 @@ def corrected(fault: Fault, insn: Instruction, cpu: VirtualCpu, mmu: Mmu) -> Fau
     if vector == Vector.UD:
         demand_ram(insn, cpu, mmu)
     elif vector == Vector.GP and not error:
+        ends = (at for gva, length, _ in accesses(insn, cpu) for at in (gva, gva + length - 1))
+        if all(canonical(at & MASK64) for at in ends):
+            return Fault(Vector.GP, 0)  # not for its operand: a branch to no canonical address
         return _as_exit(address_fault(insn, cpu))  # #SS, or #GP
     elif vector == Vector.PF and address is not None:
         address = _first_address(insn, cpu, address)

@@ -24,14 +24,28 @@ from cores.engines.base import BUDGET_SPENT, INTERCEPT, INTERRUPTED, STEPPED, Ex
 from cores.engines.unicorn.cpu import UnicornCpu, opens_shadow
 from cores.x86.faults import GuestFault
 from cores.x86.isa.decoder import Truncated, decode
-from cores.x86.isa.instruction import Instruction
-from cores.x86.registers import ARITHMETIC_FLAGS, Cr0, Flag
+from cores.x86.isa.instruction import Immediate, Instruction
+from cores.x86.registers import (
+    ARITHMETIC_FLAGS,
+    MASK64,
+    RCX,
+    RSP,
+    Cr0,
+    Flag,
+    Vector,
+    canonical,
+)
 from cores.x86.virtual_cpu import VirtualCpu
 
 UNLIMITED = 1 << 62
 READS_EXCEPTIONS = frozenset({"stmxcsr", "fnstsw"})
-_ASKED, _STEPPING = range(2)
-"""Why every block has to be asked about: somebody wants the run to stop; it is a single step."""
+_ASKED, _STEPPING, _WINDOW = range(3)
+"""Why every block has to be asked about: somebody wants the run to stop; it is a single step; an
+interrupt waits for IF."""
+OPENS_WINDOW = frozenset({"sti", "popf"})
+"""Instructions that may set IF, besides those which the VMM completes anyway (IRET, SYSRET). A pending
+interrupt comes behind them, or behind STI's shadow (SDM vol. 2, STI), although a later instruction of
+the same block may clear IF again."""
 STEPS_BETWEEN_RUNS = 32
 """So many single steps cost less than translating all code anew, twice."""
 
@@ -42,12 +56,14 @@ class Block:
 
     offsets: of its instructions, from its first byte. special: which of them is the first for the
     VMM, -1 for none. rep: offset of the REP instruction that it ends with, -1 for none.
+    opens: which of them may be the first to set IF, -1 for none.
     straight: its last instruction does not jump. alone: it has to be walked, since one of them reads
     the exception flags of x87 or SSE, which Unicorn shows only after it has been left.
     """
 
     offsets: tuple[int, ...]
     special: int
+    opens: int
     rep: int
     straight: bool
     alone: bool = False
@@ -89,6 +105,11 @@ class FreeRunner:
         if special is not self._special:
             self._special = special
             self.forget()
+
+    def want_window(self, wanted: bool) -> None:
+        """From now on ``run`` stops before instructions that may set IF, or does so no longer."""
+        if wanted != self._counter.stopping(_WINDOW):
+            self._counter.stop(_WINDOW, wanted)
 
     def start(self, cpu: VirtualCpu) -> None:
         """Put the block hook in place; code translated so far does not know of it."""
@@ -166,7 +187,11 @@ class FreeRunner:
             exit = core.execute(cpu)
             self._catch_up()
             if exit is not None:
+                if cpu.rip >> 47 and not canonical(cpu.rip):
+                    self._undo_branch(cpu)
                 self._give_back(cpu.rip)
+                if isinstance(exit, Fault) and exit.vector == Vector.DB:
+                    return self._single_stepped(cpu)
                 if not core.translation_failed(cpu, exit):
                     return exit
                 exit = self._walk(cpu, 1) if self._left else BUDGET_SPENT
@@ -179,6 +204,36 @@ class FreeRunner:
             self._left += 1  # in the middle of it
         return INTERRUPTED
 
+    def _undo_branch(self, cpu: VirtualCpu) -> None:
+        """The last block's branch has led to no canonical address. On a CPU it faults instead, with
+        nothing changed (SDM vol. 2, JMP, CALL, RET); Unicorn jumps, and faults there. The word that
+        CALL has pushed cannot be taken back: what was there before is not known (exact mode looks
+        ahead: operand_checks.check_call)."""
+        if self._block is None:
+            return  # a single step, which sees to it itself
+        at = self._at + self._block.offsets[-1]
+        insn = self._core.instruction(cpu, at)
+        if insn is None or not insn.ends_block or (at + insn.length) & MASK64 == cpu.rip:
+            return
+        mask = (1 << 8 * insn.address_size) - 1
+        if insn.mnemonic == "ret":
+            released = [operand.value for operand in insn.operands if isinstance(operand, Immediate)]
+            cpu.gpr[RSP] = (cpu.gpr[RSP] - 8 - sum(released)) & MASK64
+        elif insn.mnemonic == "call":
+            cpu.gpr[RSP] = (cpu.gpr[RSP] + 8) & MASK64
+        elif insn.mnemonic in ("loop", "loope", "loopne"):
+            cpu.gpr[RCX] = (cpu.gpr[RCX] + 1) & mask
+        cpu.rip = at
+
+    def _single_stepped(self, cpu: VirtualCpu) -> Exit:
+        """Unicorn has met the guest's TF, which POPF set in this run. After a load of SS it traps, too,
+        where a CPU waits for the instruction behind (SDM vol. 3, 6.8.3)."""
+        insn = self._core.instruction(cpu, self._at) if self._block is not None else None
+        if insn is None or insn.mnemonic != "mov" or not opens_shadow(insn, 0):
+            return Fault(Vector.DB)
+        cpu.interrupt_shadow = True
+        return INTERRUPTED
+
     def _examine(self, cpu: VirtualCpu) -> Exit | None:
         """Unicorn stands before a block that the hook would not let pass."""
         address, size = self._held
@@ -189,20 +244,27 @@ class FreeRunner:
                 # From here Unicorn would begin a full block again: for ever, if the store hits itself.
                 self._left += rest
                 return self._walk(cpu, 1)
-        if block.special < 0 and not block.alone and self._cost(address, block) <= self._left:
+        special = self._special_in(block)
+        if special < 0 and not block.alone and self._cost(address, block) <= self._left:
             return None
         if self._left <= 0:
             return BUDGET_SPENT
-        if block.special < 0:
+        if special < 0:
             return self._walk(cpu, min(len(block.offsets), self._left))
-        exit = self._walk(cpu, min(block.special, self._left))
-        if exit is None and cpu.rip == address + block.offsets[block.special]:
+        exit = self._walk(cpu, min(special, self._left))
+        if exit is None and cpu.rip == address + block.offsets[special]:
             return INTERCEPT
         return exit
 
+    def _special_in(self, block: Block) -> int:
+        """Which instruction of the block is the first to stop before, -1 for none."""
+        if block.opens < 0 or not self._counter.stopping(_WINDOW):
+            return block.special
+        return block.opens if block.special < 0 else min(block.opens, block.special)
+
     def _learn(self, cpu: VirtualCpu, address: int, size: int) -> Block:
         """Decode a block. RIP is at its first instruction."""
-        offsets, special, offset, alone = [], -1, 0, False
+        offsets, special, opens, offset, alone = [], -1, -1, 0, False
         insn = None
         while offset < size:
             offsets.append(offset)
@@ -215,10 +277,13 @@ class FreeRunner:
                 break  # it will fault
             if special < 0 and self._special(insn):
                 special = len(offsets) - 1
+            if opens < 0 and insn.mnemonic in OPENS_WINDOW:
+                opens = len(offsets) - 1
             alone |= insn.mnemonic in READS_EXCEPTIONS
             offset += insn.length
         rep = offsets[-1] if insn is not None and insn.repeat else -1
-        return Block(tuple(offsets), special, rep, insn is not None and not insn.ends_block, alone)
+        straight = insn is not None and not insn.ends_block
+        return Block(tuple(offsets), special, opens, rep, straight, alone)
 
     def _walk(self, cpu: VirtualCpu, steps: int) -> Exit | None:
         """Execute so many instructions one by one, all in a row but for the last."""
@@ -263,7 +328,7 @@ class FreeRunner:
         self._catch_up()
         key = (address, size)
         block = self._blocks.get(key)
-        if block is not None and block.special < 0 and not block.alone and not self._asked:
+        if block is not None and self._special_in(block) < 0 and not block.alone and not self._asked:
             cost = self._cost(address, block)
             if cost <= self._left:
                 self._left -= cost

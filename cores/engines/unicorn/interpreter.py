@@ -129,6 +129,7 @@ class InterpreterEngine(Engine):
     def _run(self, cpu: VirtualCpu, budget: int | None, special: Callable[[Instruction], bool]) -> Exit:
         core, free = self._loaded()
         free.stop_before(special)
+        free.want_window(self.window_wanted)
         core.announce(self._memory)
         self._devices.running()
         exit = free.run(cpu, budget)

@@ -37,6 +37,7 @@ def load_far_pointer(e: Emulator, insn: Instruction) -> str:
     index = SEGMENT_NAMES.index(insn.mnemonic[1:])
     offset, selector = e.far_pointer(insn, insn.operands[-1])
     handled = e.load_segment(index, selector)
+    e.shadows_next = False  # LSS needs none: it loads RSP too (SDM vol. 3, 6.8.3)
     e.write(insn, insn.operands[0], offset)
     return handled
 

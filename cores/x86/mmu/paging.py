@@ -193,7 +193,11 @@ class Mmu:
     In all methods, ``user`` None means: a user-mode access if CPL is 3. ``implicit`` marks the CPU's
     own accesses to system tables, always made as supervisor. Raises GuestFault, always before
     anything was written.
+
+    beyond_ram: RIP of the last fetch that met bytes of no RAM; -1: there was none.
     """
+
+    beyond_ram = -1
 
     def __init__(self, memory: PhysicalSpace, cpu: VirtualCpu) -> None:
         self.memory = memory
@@ -303,6 +307,8 @@ class Mmu:
         page = gpa & -PAGE
         if self.memory.is_ram(page, PAGE):
             (self._user_code if user else self._supervisor_code)[rip >> 12] = page
+        else:
+            self.beyond_ram = rip
         here = min(LONGEST_INSTRUCTION, PAGE - (rip & 0xFFF))
         code = self._code(gpa, here)
         if here == LONGEST_INSTRUCTION:
@@ -313,6 +319,8 @@ class Mmu:
             )
         except GuestFault:
             return code
+        if not self.memory.is_ram(beyond.gpa):
+            self.beyond_ram = rip
         return code + self._code(beyond.gpa, LONGEST_INSTRUCTION - here)
 
     def _code(self, gpa: int, length: int) -> bytes:

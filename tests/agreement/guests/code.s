@@ -225,3 +225,40 @@ moved_over:
     jmp finish
 no_operations:
     .fill 8, 1, 0x90
+
+## int_on_the_screen: nor an INT
+%ends error
+    mov dword ptr [0xb8000], 0x900040cd
+    mov edx, 0xb8000
+    call rdx
+
+## cli_on_the_screen: nor what a VMM completes
+%ends error
+    mov dword ptr [0xb8000], 0xc3fafafa
+    mov edx, 0xb8000
+    call rdx
+
+## cpuid_on_the_screen: nor what it answers
+%ends error
+    mov dword ptr [0xb8000], 0xc3c3a20f
+    mov edx, 0xb8000
+    call rdx
+
+## out_half_on_the_screen: nor the half of one
+%ends error
+    call own_tables
+    mov qword ptr [PT + 8 * 0x61], 0xb8003
+    mov byte ptr [0x60fff], 0xe6
+    mov byte ptr [0x61000], 0xe9
+    mov edx, 0x60fff
+    call rdx
+
+## user_code_on_the_screen: nor in ring 3
+%ends error
+    or byte ptr [0x12000], 4
+    mov dword ptr [0xb8000], 0xc3c340cd
+    call open_user
+    or byte ptr [0x15000+8*0xb8], 4
+    invlpg [0xb8000]
+    mov ecx, 0xb8000
+    jmp enter_user_at_rcx

@@ -387,3 +387,55 @@ text: .ascii "hello"
     mov rbx, cr8
     xor ecx, ecx
     mov cr8, rcx
+
+## interrupt_window [hardware]: a pending interrupt comes when IF is set, but for one instruction after STI
+    call pend
+    sti
+    nop
+    nop
+    cli
+    mov r8, [rip + interrupts]
+    call pend
+    sti
+    cli
+    mov r9, [rip + interrupts]
+    pushfq
+    or dword ptr [rsp], 0x200
+    popfq
+    cli
+    mov r10, [rip + interrupts]
+    call pend
+    pushfq
+    or dword ptr [rsp], 0x200
+    mov eax, ss
+    mov ss, eax
+    popfq
+    cli
+    mov r11, [rip + interrupts]
+    call pend
+    mov rax, rsp
+    push 0x18
+    push rax
+    push 0x202
+    push 0x10
+    lea rax, [rip + back]
+    push rax
+    iretq
+back:
+    cli
+    mov rbp, [rip + interrupts]
+    call pend
+    sti
+    hlt
+    cli
+    mov rsi, [rip + interrupts]
+%more
+pend:
+    mov ebx, 0x10
+    call start_pic
+    mov edx, 0x3f9
+    mov al, 0
+    out dx, al
+    mov al, 2
+    out dx, al
+    ret

@@ -330,3 +330,44 @@ stepped:
     pushfq
     and dword ptr [rsp], -0x101
     popfq
+
+## non_canonical_target: JMP, CALL and RET fault where they stand, registers unchanged, through the stack too
+%faults #GP #GP #GP #GP #GP #GP #GP #GP #GP
+    mov rax, 0x800000000000
+!   jmp rax
+    mov rcx, rsp
+!   call rax
+    mov rdx, rsp
+    push rax
+    mov rsi, rsp
+!   ret
+    mov rdi, rsp
+!   ret 8
+    mov rbp, rsp
+    mov [0x50000], rax
+!   jmp qword ptr [0x50000]
+!   call qword ptr [0x50000]
+    mov rbp, rsp
+!   call qword ptr [rsp]
+    mov rbp, 0x50010
+    mov qword ptr [rsp-8], 0x1234
+    push 5
+    mov [0x50010], rax
+!   call qword ptr [rbp]
+    mov ebx, 5000
+1:  dec ebx
+    jnz 1b
+    mov rax, 0xffff7fffffffffff
+!   jmp rax
+    mov r8, rsp
+
+## non_canonical_call [exact]: CALL has pushed nothing before it faults
+%faults #GP #GP
+    mov rax, 0x800000000000
+    push 5
+    mov qword ptr [rsp - 8], 0x1234
+!   call rax
+    mov rbx, [rsp - 8]
+    mov [0x50000], rax
+!   call qword ptr [0x50000]
+    mov rcx, [rsp - 8]

@@ -193,3 +193,39 @@ words_ac: .quad 1, 2
     bsr edi, esi
     sar al, 1
     shl bh, 0
+
+## trap_flag_and_sti [hardware]: STI's shadow holds interrupts back, not #DB; nor does LSS
+%faults #DB #DB #DB #DB #DB #DB #DB #DB #DB #DB #DB #DB #DB
+    pushfq
+    or dword ptr [rsp], 0x100
+    popfq
+    sti
+    sti
+    cli
+    mov eax, ss
+    mov ss, eax
+    nop
+    nop
+    mov [0x50000], rsp
+    mov dword ptr [0x50008], 0x18
+    lss rsp, [0x50000]
+    nop
+    pushfq
+    and dword ptr [rsp], 0xfffffeff
+    popfq
+    nop
+
+## trap_flag_and_ss [hardware]: MOV SS holds #DB back for one instruction, right behind POPF as well; DR6.BS
+%faults #DB #DB #DB #DB #DB
+    mov eax, ss
+    pushfq
+    or dword ptr [rsp], 0x100
+    popfq
+    mov ss, eax
+    nop
+    mov ss, eax
+    nop
+    pushfq
+    and dword ptr [rsp], 0xfffffeff
+    popfq
+    mov rbx, dr6

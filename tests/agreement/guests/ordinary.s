@@ -271,3 +271,86 @@ release_much:
 aligned: .quad 0x3ff123456789abcd, 0x4001fedcba987654
 shifted: .quad 0x8877665544332211, 0x1112131415161718
 behind_operands:
+
+## strings_by_ecx: with prefix 67 ECX counts, whatever the upper half of RCX; a device in reach
+    mov rcx, 0xdead00000002
+    mov edi, 0xb8000
+    mov al, 65
+    .byte 0x67, 0xf3, 0xaa
+    mov r8, rcx
+    mov rcx, 0xdead00000003
+    mov rdi, 0xdead00000000 + 0xb8010
+    mov esi, 0x100000
+    .byte 0x67, 0xf3, 0xa4
+    mov r9, rcx
+    mov rbx, rdi
+    mov rcx, 0xdead00000003
+    mov rsi, 0xb8000
+    .byte 0x67, 0xf3, 0xad
+    mov r10, rcx
+    mov rcx, 0xdead00000003
+    mov rdi, 0xb8000
+    mov al, 65
+    .byte 0x67, 0xf3, 0xae
+    mov r11, rcx
+    mov rbp, rdi
+    std
+    mov rcx, 0xdead00000003
+    mov rdi, 0xdead00000000 + 0xb8050
+    .byte 0x67, 0xf3, 0xab
+    mov rdx, rdi
+
+## strings_by_no_ecx: ECX of 0 moves nothing
+    mov rcx, 0xdead00000000
+    mov rdi, 0x123400000000 + 0xb8000
+    mov al, 65
+    .byte 0x67, 0xf3, 0xaa
+    mov r8, rcx
+    mov rbx, rdi
+    mov rcx, 0xdead00000000
+    mov edx, 0xe9
+    mov rsi, 0x123400000000 + 0x100000
+    .byte 0x67, 0xf3, 0x6e
+    mov r9, rcx
+    mov rbp, rsi
+
+## string_ports_by_ecx: INS and OUTS with prefix 67
+    mov rcx, 0xdead00000002
+    mov edx, 0xe9
+    mov rsi, 0x123400000000 + 0x100000
+    .byte 0x67, 0xf3, 0x6e
+    mov r9, rcx
+    mov rbp, rsi
+    mov rcx, 0xdead00000002
+    mov rdi, 0x123400000000 + 0x50000
+    .byte 0x67, 0xf3, 0x6c
+    mov r8, rcx
+    mov rbx, rdi
+
+## strings_by_ecx_under_trap_flag: #DB after each of two iterations
+%faults #DB #DB #DB #DB #DB
+    mov rcx, 0xdead00000002
+    mov rdi, 0x123400000000 + 0x50000
+    mov r8d, 0x60000
+    pushfq
+    or dword ptr [rsp], 0x100
+    popfq
+    .byte 0x67, 0xf3, 0xaa
+    pushfq
+    and dword ptr [rsp], 0xfffffeff
+    popfq
+
+## strings_by_ecx_fault: ECX and EDI stand where the page is missing
+%faults #PF(2) #PF(2)
+    mov rcx, 0xdead00000008
+    mov rdi, 0x123400000000 + 0x3ffffe
+!   .byte 0x67, 0xf3, 0xaa
+    mov r9, rcx
+    mov r8, rdi
+    mov rcx, 0xdead00000008
+    mov rdi, 0x123400000000 + 0xb8ffe
+    mov qword ptr [0x155c8], 0
+    invlpg [0xb9000]
+!   .byte 0x67, 0xf3, 0xaa
+    mov r10, rcx
+    mov r11, rdi

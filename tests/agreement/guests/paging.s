@@ -416,3 +416,71 @@ entries_of_it:
     mov esi, 0x601000
     invlpg [rsi]
     mov rdx, [rsi]
+
+## code_by_a_no_execute_alias: what a page that is never executed stores into another runs
+    call own_tables
+    lea rsi, [rip + routine]
+    mov edi, 0x61000
+    mov ecx, 64
+    rep movsb
+    mov qword ptr [0x83000 + 8*0x70], 0x61003
+    mov rax, 0x8000000000061003
+    mov [0x83000 + 8*0x71], rax
+    invlpg [0x70000]
+    invlpg [0x71000]
+    mov edi, 0x71000
+    mov byte ptr [rdi + 1], 1
+    mov ecx, 0x70000
+    call rcx
+    mov r8d, eax
+    mov byte ptr [rdi + 1], 2
+    call rcx
+    mov r9d, eax
+    mov byte ptr [rdi + 1], 3
+    xor eax, eax
+    cpuid
+    mov ecx, 0x70000
+    call rcx
+    mov r10d, eax
+    mov byte ptr [rdi + 1], 4
+    mov rax, cr3
+    mov cr3, rax
+    mov ecx, 0x70000
+    call rcx
+    mov r11d, eax
+    mov ebp, 9
+again:
+    mov [rdi + 1], bpl
+    call rcx
+    add esi, eax
+    dec ebp
+    jnz again
+    xor ebx, ebx
+    xor edx, edx
+%more
+routine:
+    mov eax, 0
+    ret
+
+## code_by_a_large_no_execute_alias: the same through a 2 MiB page
+    call own_tables
+    mov rax, 0x8000000000000083
+    mov [0x82010], rax
+    invlpg [0x400000]
+    lea rdi, [rip + patch_me + 0x400001]
+    mov dword ptr [rdi], 1
+    call patch_me
+    mov r8d, eax
+    mov dword ptr [rdi], 2
+    call patch_me
+    mov r9d, eax
+    mov ecx, 0x20
+    std
+    mov dword ptr [rdi], 3
+    cld
+    call patch_me
+    mov r10d, eax
+%more
+patch_me:
+    mov eax, 0
+    ret
