@@ -167,12 +167,12 @@ class PlainPlay:
         """The reader drives; afterwards the machines return to where the lesson left them."""
         print(f"The machines are yours.\n{MACHINE_KEYS}")
         player.take_over()
-        stage = player.stage
+        session = player.stage.session
         moves: dict[str, Callable[[], object]] = {
-            "": stage.step,
-            "n": stage.step,
-            "b": stage.step_back,
-            "e": lambda: stage.next_exit(limit=5.0),
+            "": session.step,
+            "n": session.step,
+            "b": session.step_back,
+            "e": lambda: session.next_exit(limit=5.0),
         }
         views = {"r": "registers", "c": "code", "d": "dialogue"}
         while (word := self._input("machines > ").strip()) != "l":
@@ -180,7 +180,7 @@ class PlainPlay:
                 moves[word]()
                 word = "c"
             if word in views:
-                print("\n".join(lesson_text.view(views[word], stage.snapshot())))
+                print("\n".join(lesson_text.view(views[word], session.snapshot())))
             else:
                 print(MACHINE_KEYS)
         player.rejoin()

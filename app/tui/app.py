@@ -34,8 +34,8 @@ from cores.errors import RingscopeError
 
 from .screens.editor import EditorScreen
 from .screens.home import Ability, HomeScreen, Probe
-from .screens.machines import MachinesScreen
-from .screens.session import SessionScreen
+from .screens.machines.screen import MachinesScreen
+from .screens.machines.state import StateController
 from .widgets.keys import bindings
 
 if TYPE_CHECKING:
@@ -133,15 +133,15 @@ class RingscopeApp(App[int]):
     def show_lesson(self, lesson: Lesson, seed: int | None = None, speed: float = 0.0) -> None:
         """Begin a lesson over the home screen. seed: varies its questions' numbers. speed: it plays
         by itself, at so many times a reader's; 0: by key."""
-        from lessons.play.stage import open_stage
-
         from .screens.lesson import LessonScreen
+        from .screens.machines.lesson import LessonController
 
         self.close_session()
         while len(self.screen_stack) > 1:
             self.pop_screen()
-        self.worker = Worker(lambda: open_stage(lesson.setup))
-        self.push_screen(LessonScreen(self.worker, self.settings, lesson, seed, speed))
+        controller = LessonController(lesson, seed, speed)
+        self.worker = Worker(controller.open)
+        self.push_screen(LessonScreen(self.worker, self.settings, controller))
 
     async def on_event(self, event: events.Event) -> None:
         """Keys and clicks come first; the machines wait."""
@@ -169,7 +169,7 @@ class RingscopeApp(App[int]):
     def on_home_screen_edit(self, message: HomeScreen.Edit) -> None:
         self.edit(message.path)
 
-    def on_session_screen_disk(self, message: SessionScreen.Disk) -> None:
+    def on_state_controller_disk_wanted(self, message: StateController.DiskWanted) -> None:
         """The same program over again, with that disk."""
         worker = self.worker
         if worker is not None and worker.snapshot is not None:

@@ -96,7 +96,7 @@ class LiveSession:
         self._ahead.close()
         self._ahead = FastForward(self._histories, self._session.lockstep)
         self._remember()
-        self._session.lockstep.resume(self._now())
+        self._session.lockstep.resume(self.instructions)
 
     # Forwards
 
@@ -109,10 +109,10 @@ class LiveSession:
 
     def _step_surely(self) -> None:
         """A step, after which a divergence is what a step has made, and not what was led to."""
-        there = self._now() + 1
+        there = self.instructions + 1
         self._step()
         if self._session.divergence is not None and self._ahead.doubt():
-            while self._now() < there and not self._session.ended:
+            while self.instructions < there and not self._session.ended:
                 self._step()
 
     def _step(self) -> None:
@@ -137,9 +137,9 @@ class LiveSession:
     ) -> bool:
         """Go on until a machine has left its guest (for that reason), or a breakpoint is reached;
         False when the time was up."""
-        before, searching = self._exits(reason), self._searching
+        before, searching = self.exits(reason), self._searching
         outcome = self._run(
-            limit, breakpoints, lambda: self._exits(reason) > before, remember=not searching
+            limit, breakpoints, lambda: self.exits(reason) > before, remember=not searching
         )
         self._searching = outcome is False
         return not self._searching
@@ -169,6 +169,11 @@ class LiveSession:
         led = steps is None and (watch is None or not watch.each_step)
         outcome = self._until(seconds, stop, remember, FAR if led else None)
         return None if self._reached else outcome
+
+    def advance(self, seconds: float, reached: Callable[[], bool]) -> bool | None:
+        """Step, and ask ``reached`` after each: True when it says so, False when so many seconds have
+        passed, None when all machines have stopped."""
+        return self._until(seconds, reached)
 
     def _until(
         self, seconds: float, reached: Callable[[], bool], remember: bool = True,
@@ -208,7 +213,8 @@ class LiveSession:
         finally:
             self._ahead.pause()
 
-    def _exits(self, reason: Reason | None) -> int:
+    def exits(self, reason: Reason | None = None) -> int:
+        """Exits of all machines together, for that reason or for any."""
         traces = [machine.vmm.trace for machine in self._session.machines]
         return sum(t.exits if reason is None else t.by_reason[reason] for t in traces)
 
@@ -231,7 +237,7 @@ class LiveSession:
     @property
     def here(self) -> int:
         """Instructions completed where the machines are, or will be when they have got there."""
-        return self._now() if self._heading is None else self._heading
+        return self.instructions if self._heading is None else self._heading
 
     def exit_before(self) -> int:
         """Where the last instruction before ``here`` stands that left the guest on any machine."""
@@ -264,15 +270,17 @@ class LiveSession:
         if self._heading != instruction:
             self._set_out(instruction)
         if not self._replaying:
-            arrived = (
-                self._now() >= instruction
-                or self._go_on(seconds, lambda: self._now() >= instruction, instruction) is not False
+            arrived = self._there(instruction) or (
+                self._go_on(seconds, lambda: self._there(instruction), instruction) is not False
             )
         else:
             arrived = self._catch_up(instruction, seconds)
         if arrived:
             self.settle()
         return arrived
+
+    def _there(self, instruction: int) -> bool:
+        return self.instructions >= instruction
 
     def _set_out(self, instruction: int) -> None:
         if instruction < self.begins:
@@ -281,7 +289,7 @@ class LiveSession:
         self._remember()
         self._reached = ""
         self._heading = instruction
-        if instruction < self._now():
+        if instruction < self.instructions:
             self._session.lockstep.pause()
             for history in self._histories:
                 history.approach(instruction)
@@ -307,7 +315,7 @@ class LiveSession:
         self._searching = False
         if self._replaying:
             self._replaying = False
-            here = self._now()
+            here = self.instructions
             for history in self._histories:
                 history.seek(here)
             self._session.lockstep.resume(here)
@@ -336,11 +344,13 @@ class LiveSession:
         for history in chosen:
             poke.check(history.machine)
         self._remember()
-        self._marks.forget_after(self._now())
+        self._marks.forget_after(self.instructions)
         for history in chosen:
             history.poke(partial(poke.apply, history.machine))
 
-    def _now(self) -> int:
+    @property
+    def instructions(self) -> int:
+        """Instructions completed by the machine that has come furthest."""
         return max((m.vmm.instructions for m in self._session.machines), default=0)
 
     # The picture

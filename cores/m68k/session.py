@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from time import perf_counter
 
 from cores.debugging.breakpoints import AtAddress, Breakpoint
@@ -115,6 +115,31 @@ class ForeignSession:
         self._before = self._machine.state()
         self._reached = ""
         self._heading: int | None = None  # the instruction that the machine is on the way to
+
+    @property
+    def machine(self) -> M68kMachine:
+        """The present one; ``restart`` makes another."""
+        return self._machine
+
+    @property
+    def program(self) -> Program:
+        return self._program
+
+    @property
+    def instructions(self) -> int:
+        """Instructions completed."""
+        return self._machine.vmm.instructions
+
+    def advance(self, seconds: float, reached: Callable[[], bool]) -> bool | None:
+        """Step, and ask ``reached`` after each: True when it says so, False when so many seconds have
+        passed, None when the machine has stopped."""
+        self._set_out(None)
+        end = perf_counter() + seconds
+        while self._machine.stop is None and perf_counter() < end:
+            self._history.step()
+            if reached():
+                return True
+        return False if self._machine.stop is None else None
 
     def step(self) -> None:
         """Complete one more instruction."""

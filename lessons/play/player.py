@@ -185,12 +185,12 @@ class Player:
         if times < 0:
             raise ExpressionError(f"not so many times: {times}")
         self.before = self.stage.snapshot()
-        self.stage.begin(move, times)
+        self.stage.moves.begin(move, times)
         self.moving = move
 
     def _work(self, seconds: float) -> list[Event]:
         assert self.moving is not None
-        progress = self.stage.work(seconds)
+        progress = self.stage.moves.work(seconds)
         self.now = self.stage.snapshot()
         if progress is Progress.MOVING:
             return []

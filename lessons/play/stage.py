@@ -1,10 +1,13 @@
-"""The machines of a lesson: a live session that can be sent to a place, and be given another guest."""
+"""The machines of a lesson: a session, how it was made, and the means to move it and to look at it.
+
+``Stage`` has the PC's session (cores/debugging/live_session.py), ``ForeignStage`` that of the 68000
+(cores/m68k/session.py). As with a session, every call comes from the thread that made it.
+"""
 
 from __future__ import annotations
 
 import difflib
 from collections.abc import Callable
-from time import perf_counter
 from typing import NamedTuple
 
 from cores.debugging.live_session import LiveSession
@@ -12,6 +15,7 @@ from cores.errors import InputError
 from cores.lockstep.session import Options
 from cores.m68k.session import ForeignSession
 from cores.machine.machine import Machine
+from cores.machine.report import SessionSnapshot
 from cores.programs.loader import load_program
 from cores.programs.program import Program
 from cores.x86.faults import GuestFault
@@ -23,72 +27,88 @@ from lessons.play.values import short
 
 
 class Place(NamedTuple):
-    """Where the machines of a lesson stand, to come back to."""
+    """A moment of a lesson's machines, to come back to."""
 
     setup: Setup
     instructions: int
 
 
-class Stage(LiveSession, Moves):
-    """See ``LiveSession`` for threads. setup: how the present machines were made."""
+class Stage:
+    """The PC's machines. session: the same one for as long as the stage lives; ``load`` gives it other
+    machines. setup: how the present ones were made. moves: see ``Moves``."""
 
     def __init__(self, setup: Setup, program: Program | None = None) -> None:
+        """program: what ``setup.guest`` is, where that is known already. Raises InputError."""
         program = program or load_program(setup.guest, setup.ram)
         if program.format == "m68k":
             raise InputError("this needs a ForeignStage", setup.guest)
         self.setup = setup
-        super().__init__(program, _options(setup))
+        self.session = LiveSession(program, _options(setup))
+        self.moves = Moves(self)
 
     def load(self, setup: Setup) -> None:
         """Other machines instead of these. Raises InputError for a guest that cannot be loaded."""
         program = load_program(setup.guest, setup.ram)
         if program.format == "m68k":
             raise InputError("a foreign machine needs a lesson of its own", setup.guest)
-        self.begin_with(program, _options(setup))
+        self.session.begin_with(program, _options(setup))
         self.setup = setup
 
     @property
     def cores(self) -> frozenset[str]:
         """The cores that run here, by their short names."""
-        return frozenset(short(machine.core) for machine in self.machines)
+        return frozenset(short(machine.core) for machine in self.session.machines)
+
+    def snapshot(self) -> SessionSnapshot:
+        return self.session.snapshot()
 
     def place(self) -> Place:
-        return Place(self.setup, self._now())
+        """Where the machines stand."""
+        return Place(self.setup, self.done())
 
     def return_to(self, place: Place) -> None:
         """Be there again, whatever has been done to the machines meanwhile."""
         if place.setup != self.setup:
             self.load(place.setup)
-        elif self.mode == "free" or place.instructions < self.begins:
-            self.restart()
+        elif self.session.mode == "free" or place.instructions < self.session.begins:
+            self.session.restart()
         self.go_to(place.instructions)
 
-    # For moves
+    def close(self) -> None:
+        self.session.close()
+
+    # For moves (``Ground``)
 
     def done(self) -> int:
-        return self._now()
+        return self.session.instructions
 
     def exits(self, reason: Reason | None) -> int:
-        return self._exits(reason)
+        return self.session.exits(reason)
 
     def next_address(self) -> int:
-        return self.machines[0].cpu.rip
+        return self.session.machines[0].cpu.rip
 
     def printed(self) -> bytearray:
-        return self.machines[0].board.console
+        return self.session.machines[0].board.console
+
+    def address(self, where: str) -> int:
+        return _address(self.session.program, where)
 
     def advance(self, seconds: float, reached: Callable[[], bool]) -> bool | None:
-        return self._until(seconds, reached)
+        return self.session.advance(seconds, reached)
+
+    def run_free(self, seconds: float) -> bool:
+        return self.session.run_free(seconds)
+
+    def go_to(self, instruction: int) -> None:
+        self.session.go_to(instruction)
 
     # Looking
 
-    def address(self, where: str) -> int:
-        return _address(self._program, where)
-
     def line_address(self, number: int) -> int | None:
-        """Where the guest's source line ``number`` begins, if it has instructions."""
-        found = (address for address, line in self._program.lines.items() if line == number)
-        return min(found, default=None)
+        """Address of the guest's source line ``number``, None where it has no instructions."""
+        lines = self.session.program.lines
+        return min((address for address, line in lines.items() if line == number), default=None)
 
     def peek(self, core: str, where: str, length: int) -> bytes:
         """Guest memory through the guest's own page tables. Raises ExpressionError."""
@@ -100,25 +120,27 @@ class Stage(LiveSession, Moves):
 
     def machine(self, core: str) -> Machine:
         """The machine of that core. Raises ExpressionError when it is not here."""
-        for machine in self.machines:
+        for machine in self.session.machines:
             if short(machine.core) == core:
                 return machine
         raise ExpressionError(f"{core} is not here")
 
 
-class ForeignStage(ForeignSession, Moves):
+class ForeignStage:
     """The same for the machine that is no PC: one core, no symbols, no pages."""
+
+    cores = frozenset({"interpreter"})
 
     def __init__(self, setup: Setup, program: Program) -> None:
         self.setup = setup
-        super().__init__(program, _options(setup))
+        self.session = ForeignSession(program, _options(setup))
+        self.moves = Moves(self)
 
     def load(self, setup: Setup) -> None:
         raise InputError("a lesson on a foreign machine keeps its guest", setup.guest)
 
-    @property
-    def cores(self) -> frozenset[str]:
-        return frozenset({"interpreter"})
+    def snapshot(self) -> SessionSnapshot:
+        return self.session.snapshot()
 
     def place(self) -> Place:
         return Place(self.setup, self.done())
@@ -126,36 +148,39 @@ class ForeignStage(ForeignSession, Moves):
     def return_to(self, place: Place) -> None:
         self.go_to(place.instructions)
 
+    def close(self) -> None:
+        self.session.close()
+
     def done(self) -> int:
-        return self._machine.vmm.instructions
+        return self.session.instructions
 
     def exits(self, reason: Reason | None) -> int:
         return 0
 
     def next_address(self) -> int:
-        return self._machine.cpu.pc
+        return self.session.machine.cpu.pc
 
     def printed(self) -> bytearray:
-        return self._machine.bus.console
-
-    def advance(self, seconds: float, reached: Callable[[], bool]) -> bool | None:
-        self._set_out(None)
-        end = perf_counter() + seconds
-        while self._machine.stop is None and perf_counter() < end:
-            self._history.step()
-            if reached():
-                return True
-        return False if self._machine.stop is None else None
+        return self.session.machine.bus.console
 
     def address(self, where: str) -> int:
-        return _address(self._program, where)
+        return _address(self.session.program, where)
+
+    def advance(self, seconds: float, reached: Callable[[], bool]) -> bool | None:
+        return self.session.advance(seconds, reached)
+
+    def run_free(self, seconds: float) -> bool:
+        return self.session.run_free(seconds)
+
+    def go_to(self, instruction: int) -> None:
+        self.session.go_to(instruction)
 
     def line_address(self, number: int) -> int | None:
         return None
 
     def peek(self, core: str, where: str, length: int) -> bytes:
         at = self.address(where)
-        return bytes(self._machine.bus.view[at : at + length])
+        return bytes(self.session.machine.bus.view[at : at + length])
 
     def machine(self, core: str) -> Machine:
         raise ExpressionError("this machine has no page tables to show")
@@ -173,6 +198,7 @@ def open_stage(setup: Setup) -> AnyStage:
 
 
 def _address(program: Program, where: str) -> int:
+    """Of a symbol, or a number as text. Raises ExpressionError."""
     if where in program.symbols:
         return program.symbols[where]
     try:

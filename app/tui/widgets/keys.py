@@ -15,7 +15,7 @@ from .line_view import LineView
 OTHERS = {
     "app.command_palette": "Everything that can be done here, by name",
     "app.quit": "Quit",
-    "select(1)": "Move the cursor",
+    "look('select', 1)": "Move the cursor",
 }
 """What the actions do that are no key's alone."""
 

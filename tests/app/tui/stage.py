@@ -18,7 +18,7 @@ from app.text import narration
 from app.tui.app import RingscopeApp
 from app.tui.rows import screenshot_svg
 from app.tui.screens.home import Ability
-from app.tui.screens.machines import MachinesScreen
+from app.tui.screens.machines.screen import MachinesScreen
 
 GOLDEN = Path(__file__).parent / "golden"
 

@@ -17,9 +17,9 @@ from cores.x86.isa.instruction import Reason
 async def test_every_reason_is_shown_or_counted(width: int, height: int) -> None:
     """Each reason stands in the chart, or is among those that it says it has left out."""
     async with stage() as s:
-        assert s.screen.machine is not None
+        assert s.screen.looking.machine is not None
         counts = {reason.value: 100 * n + 1 for n, reason in enumerate(Reason)}
-        machine = replace(s.screen.machine, exits_by_reason=counts, ns_by_reason=counts)
+        machine = replace(s.screen.looking.machine, exits_by_reason=counts, ns_by_reason=counts)
     rows = chart_rows(machine, width, height, UNICODE)
     assert len(rows) <= height
     assert all(row_width(line) <= width + 3 for line in rows)

@@ -11,7 +11,7 @@ from stage import stage
 from app.tui.app import interface
 from app.tui.rows import screenshot_svg
 from app.tui.screens.home import HomeScreen
-from app.tui.screens.machines import MachinesScreen
+from app.tui.screens.machines.screen import MachinesScreen
 from cores.lockstep.session import Options
 from cores.programs.shipped import ASSETS
 
@@ -20,11 +20,11 @@ async def test_a_breakpoint_at_the_cursor() -> None:
     """c and down point at a line, which is marked; x sets a breakpoint there, and clears it again."""
     async with stage(size=(160, 48)) as s:
         await s.press("c", "down", "down", "up", "x")
-        assert s.screen.addresses == {s.screen.cursor} == {0x100001}
+        assert s.screen.time.addresses == {s.screen.looking.cursor} == {0x100001}
         await s.see("◆›100001")
         await s.see("breakpoint here")
         await s.press("x")
-        assert not s.screen.addresses
+        assert not s.screen.time.addresses
 
 
 async def test_a_run_to_the_cursor() -> None:
@@ -34,20 +34,20 @@ async def test_a_run_to_the_cursor() -> None:
             await s.press("c", "end", "up", "up", "up", key)
             here = s.session.moments[s.session.n].registers["rip"]
             assert here == 0x100016
-            assert s.screen.cursor is None
-            assert not s.screen.addresses
+            assert s.screen.looking.cursor is None
+            assert not s.screen.time.addresses
 
 
 async def test_the_cursor_stays_inside_the_code() -> None:
     """Home and end are its ends; Esc takes the cursor away before it leaves the screen."""
     async with stage(size=(80, 24)) as s:
         await s.press("c", "home", "up")
-        assert s.screen.cursor == 0x100000
+        assert s.screen.looking.cursor == 0x100000
         await s.press("end", "down", "pagedown")
-        assert s.screen.cursor == 0x10001B
+        assert s.screen.looking.cursor == 0x10001B
         await s.see("›10001b")
         await s.press("escape")
-        assert s.screen.cursor is None
+        assert s.screen.looking.cursor is None
         await s.press("escape")
         assert isinstance(s.app.screen, HomeScreen)
 
@@ -57,9 +57,9 @@ async def test_memory_at_the_cursor() -> None:
     async with stage() as s:
         await s.press("c", "down", "a", "enter")
         await s.see("at 100001")
-        assert s.screen.cursor is None
+        assert s.screen.looking.cursor is None
         await s.press("c")
-        assert s.screen.cursor == 0x100000
+        assert s.screen.looking.cursor == 0x100000
         assert "[memory]" not in s.text()
 
 
@@ -85,22 +85,22 @@ async def test_the_cursor_goes_beyond_the_snapshot(name: str) -> None:
         assert worker.snapshot is not None
         known = {line.address for line in worker.snapshot.machines[0].code}
         await pilot.press("c")
-        passed = [screen.cursor]
+        passed = [screen.looking.cursor]
         for _ in range(45):
             await pilot.press("down")
             await until(lambda: worker.idle)
             screen.tick()
-            passed.append(screen.cursor)
+            passed.append(screen.looking.cursor)
         assert len(set(passed)) > len(known)
-        assert screen.cursor not in known
-        assert f"›{screen.cursor:6x}" in screenshot_svg.text(app)
-        end = screen.cursor
+        assert screen.looking.cursor not in known
+        assert f"›{screen.looking.cursor:6x}" in screenshot_svg.text(app)
+        end = screen.looking.cursor
         for address in reversed(list(dict.fromkeys(passed))[:-1]):
             await pilot.press("up")
             await until(lambda: worker.idle)
             screen.tick()
-            assert screen.cursor == address
-        assert screen.cursor == passed[0] != end
+            assert screen.looking.cursor == address
+        assert screen.looking.cursor == passed[0] != end
 
 
 async def test_data_of_the_source_is_no_code() -> None:

@@ -10,7 +10,7 @@ from stage import Stage, stage
 from textual.binding import Binding
 
 from app.tui.screens.ask import Ask
-from app.tui.screens.machines import MachinesScreen
+from app.tui.screens.machines.screen import MachinesScreen
 from tests.sampling import all_but
 
 SIZES = [(80, 24), (120, 40), (200, 60), (40, 12), (16, 4)]
@@ -26,7 +26,7 @@ ANSWERS = [
     "x" * 300,
     "漢字",
 ]
-LEAVE = {"leave", "edit", "disk", "app.quit", "quit", "interrupt"}
+LEAVE = {"leave", "edit", "state('disk')", "app.quit", "quit", "interrupt"}
 
 
 async def back(s: Stage, chance: random.Random) -> None:

@@ -11,7 +11,7 @@ from app.tui.rows.rows import row_width
 from app.tui.screens import help
 from app.tui.screens.editor import EditorScreen
 from app.tui.screens.glossary import GlossaryScreen
-from app.tui.screens.machines import MachinesScreen
+from app.tui.screens.machines.screen import MachinesScreen
 
 
 @pytest.mark.parametrize("glyphs", [UNICODE, ASCII], ids=["unicode", "ascii"])

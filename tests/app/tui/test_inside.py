@@ -28,7 +28,7 @@ async def test_a_run_stops_at_a_breakpoint() -> None:
     """x sets one by its symbol, the gutter marks it, space runs to it, X clears it."""
     async with stage(size=(160, 48)) as s:
         await answer(s, "x", "next")
-        assert s.screen.addresses == {0x100009}
+        assert s.screen.time.addresses == {0x100009}
         await s.see("◆ 100009")
         await s.press("space")
         await s.see("Stopped at the breakpoint: next (100009)")
@@ -41,12 +41,12 @@ async def test_a_breakpoint_at_the_next_instruction_and_by_a_click() -> None:
     """Enter takes the proposed address; a click on an instruction sets and clears one."""
     async with stage(size=(160, 48)) as s:
         await s.press("n", "x", "enter")
-        assert s.screen.addresses == {0x100001}
+        assert s.screen.time.addresses == {0x100001}
         row = next(y for y, line in enumerate(s.text().splitlines()) if " 10000b  " in line)
         await s.pilot.click(offset=(8, row))
         assert AtAddress(0x10000B) in s.app.worker.breakpoints  # type: ignore[union-attr]
         await s.pilot.click(offset=(8, row))
-        assert s.screen.addresses == {0x100001}
+        assert s.screen.time.addresses == {0x100001}
         await answer(s, "x", "nonsense here")
         await s.see("is no address, symbol or condition")
 
@@ -122,10 +122,10 @@ async def test_the_log_goes_back_to_the_first_event() -> None:
     long = "x" * 300
     async with stage(text=long) as s:
         await s.press("space", "home")
-        assert s.screen.selected == 0
+        assert s.screen.looking.selected == 0
         await s.see("virtual IF = 0")
         await s.press("pagedown", "end")
-        assert s.screen.selected is None
+        assert s.screen.looking.selected is None
 
 
 def test_the_log_shows_the_chosen_event() -> None:

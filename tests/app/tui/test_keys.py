@@ -75,7 +75,7 @@ async def test_slower_and_faster() -> None:
     """minus slows a run down to steps at a chosen speed."""
     async with stage(spin=True) as s:
         await s.press(*["minus"] * 9)
-        assert s.screen.speed == 0
+        assert s.screen.time.speed == 0
         await s.pilot.press("space")
         await s.see("running at 1/s")
         await s.pilot.press("plus")
@@ -101,7 +101,7 @@ async def test_an_exit_is_chosen_and_its_card_opened() -> None:
     """up marks an exit; Enter shows its bytes, the rule, what the VMM did and the cost."""
     async with stage() as s:
         await s.press("e", "e", "e", "up", "up")
-        assert s.screen.selected == 0
+        assert s.screen.looking.selected == 0
         await s.press("enter")
         assert isinstance(s.app.screen, Sheet)
         for words in (
@@ -113,7 +113,7 @@ async def test_an_exit_is_chosen_and_its_card_opened() -> None:
         ):
             await s.see(words)
         await s.press("escape", "down", "down", "down")
-        assert s.screen.selected is None
+        assert s.screen.looking.selected is None
 
 
 async def test_machines_are_shown_and_hidden() -> None:
@@ -121,21 +121,21 @@ async def test_machines_are_shown_and_hidden() -> None:
     async with stage(size=(160, 48)) as s:
         assert "3 HARDWARE" in s.text()
         await s.press("3")
-        assert s.screen.shown_panes(3) == {1, 2}
+        assert s.screen.looking.shown_panes(3) == {1, 2}
         await s.see("3 HARDWARE  kvm  rip 100000")
         await s.press("3")
-        assert s.screen.shown_panes(3) == {1, 2, 3}
+        assert s.screen.looking.shown_panes(3) == {1, 2, 3}
 
 
 async def test_a_narrow_screen_shows_one_machine() -> None:
     """At 80 columns 1 2 3 and the arrows choose the machine that has the pane."""
     async with stage(size=(80, 24)) as s:
-        assert s.screen.shown_panes(3) == {2}
+        assert s.screen.looking.shown_panes(3) == {2}
         await s.press("1")
-        assert s.screen.shown_panes(3) == {1}
+        assert s.screen.looking.shown_panes(3) == {1}
         await s.see("─ 1 EMULATOR")
         await s.press("right", "right")
-        assert s.screen.shown_panes(3) == {3}
+        assert s.screen.looking.shown_panes(3) == {3}
 
 
 async def test_the_interpreter_has_no_exits_and_says_so() -> None:

@@ -156,8 +156,8 @@ async def test_what_a_lesson_shows_is_seen() -> None:
         await reader.goes_on_to("Guest OS: CPU, `out 0xe9, al`: talk to a device for me.")
         screen = reader.app.screen
         assert isinstance(screen, LessonScreen)
-        assert screen.machine is not None
-        assert screen.machine.core.startswith("trap")
+        assert screen.looking.machine is not None
+        assert screen.looking.machine.core.startswith("trap")
 
 
 async def test_playing_by_itself_can_be_paused() -> None:

@@ -235,7 +235,7 @@ def test_taking_over_and_returning() -> None:
         while player.now.machines[0].instructions != 9:
             player.proceed()
         player.take_over()
-        player.stage.step()
+        player.stage.session.step()
         player.stage.run_free(0.05)
         player.rejoin()
         assert all(machine.instructions == 9 for machine in player.now.machines)
@@ -258,11 +258,11 @@ def test_another_guest_that_cannot_be(tmp_path: Path) -> None:
     """A `load` that fails leaves the machines that there are."""
     lesson = parse_text(HEAD + "One.\n", str(tmp_path / "l.md"))
     with contextlib.closing(Stage(lesson.setup)) as stage:
-        stage.step()
+        stage.session.step()
         with pytest.raises(InputError, match="no such disk"):
             stage.load(replace(stage.setup, disk=str(tmp_path / "none.img")))
         assert stage.setup == lesson.setup
-        stage.step()
+        stage.session.step()
         assert {m.instructions for m in stage.snapshot().machines} == {2}
 
 

@@ -1,0 +1,60 @@
+"""The screen, as its controllers need it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import Protocol, TypeVar
+
+from textual.message import Message
+
+from app.session_thread import Worker
+from app.tui.settings import Settings
+from cores.machine.report import SessionSnapshot
+
+from ..ask import Ask
+from ..over import Over
+
+T = TypeVar("T")
+
+
+class Host(Protocol):
+    """screen/machines.py implements it."""
+
+    worker: Worker
+    settings: Settings
+
+    @property
+    def snapshot(self) -> SessionSnapshot | None:
+        """The worker's newest."""
+
+    @property
+    def columns(self) -> int:
+        """Width of the screen in cells."""
+
+    def ask(self, question: Ask, answered: Callable[[str], None]) -> None:
+        """Open a question; ``answered`` is not called where it is given up."""
+
+    def open(self, sheet: Over[None]) -> None:
+        """Show a sheet over the screen."""
+
+    def say(self, words: str, *, warning: bool = False) -> None:
+        """A message that goes away by itself."""
+
+    def when_done(self, future: Future[T], then: Callable[[Future[T]], None]) -> None:
+        """Call ``then`` in the interface's thread once the worker has answered."""
+
+    def post_message(self, message: Message) -> bool:
+        """Textual's: to the screen's parents, the app first."""
+
+    def moved(self) -> None:
+        """The machines are about to go elsewhere by the user's hand: let go of what was chosen."""
+
+    def forgotten(self) -> None:
+        """Nothing lies ahead of the machines any more."""
+
+    def stale(self) -> None:
+        """Something other than the snapshot has changed: draw again."""
+
+    def inside_opened(self, is_open: bool) -> None:
+        """The inside of a machine is now shown in place of its exits, or no longer."""
