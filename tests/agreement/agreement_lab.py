@@ -12,7 +12,8 @@ A file holds several guests. Each begins with a heading and may set the frame th
 A line that begins with `!` may fault: the guest goes on behind it. Options: ``bare``: without
 kernel.s. ``ram=2``: MiB. ``input=ab``. ``exact``: not in free mode, since there host time decides.
 ``hardware``: in free mode not on a KVM that lacks abilities of real hardware (its probe tells);
-``hardware=always``: in exact mode neither. ``pristine``: in free mode only on trap cores that hide
+``hardware=always``: in exact mode neither. ``patched``: in free mode not on KVM, which has no
+patches: there the host's CPU decides. ``pristine``: in free mode only on trap cores that hide
 their patches from a guest that reads its own code. ``bridged``: touches what some hosts map and others
 bridge, so that shadow fills differ. ``full``: slow.
 """
@@ -213,6 +214,8 @@ def cores(guest: Guest | None = None, *, exact: bool = True) -> list[str]:
     needs = guest.options.get("hardware") if guest else None
     demanding = needs is not None and (not exact or needs == "always")
     if "kvm" in here and demanding and not kvm_is_whole():
+        here.remove("kvm")
+    if "kvm" in here and guest and "patched" in guest.options and not exact:
         here.remove("kvm")
     if guest and "pristine" in guest.options and not exact and not native_hides_code():
         here.remove("trap:native")

@@ -10,7 +10,7 @@ import signal
 
 from cores.engines.ptrace import linux
 
-from ...x86.registers import VECTOR_NAMES, Vector
+from ...x86.registers import VECTOR_NAMES, Vector, canonical
 from ..base import Fault
 
 STOPPED = 0x7F
@@ -72,6 +72,13 @@ def fault(vector: int, error: int | None, address: int) -> Fault:
     if error:
         return Fault(vector, error)
     return _PLAIN[vector]  # made ahead: a frozen dataclass costs a microsecond
+
+
+def refused_branch(rip: int) -> Fault | None:
+    """A step has ended at ``rip``. Where that is no canonical address it was a branch, which the
+    platform's CPU refuses with #GP(0) before it leaves (SDM vol. 2, JMP, CALL, RET). A CPU with 5-level
+    paging arrives, since it has 57 linear bits; so do some others, and fault there."""
+    return None if canonical(rip) else GENERAL_PROTECTION
 
 
 INT_4 = 0x04CD

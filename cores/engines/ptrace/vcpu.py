@@ -67,11 +67,6 @@ class Kick:
     due: bool = False
 
 
-_BRANCH_REFUSED = Fault(Vector.GP, 0)
-"""RIP has left for a non-canonical address, which the platform's CPU refuses before it goes there (SDM
-vol. 2, JMP, CALL, RET): one with 5-level paging arrives, since it has 57 linear bits."""
-
-
 def _held(base: int) -> int:
     """What stands in the real FS or GS base for a virtual one that the host's kernel refuses."""
     return base if base < TASK_END else OUT_OF_REACH
@@ -118,8 +113,9 @@ class Vcpu:
             if status == _SEGMENTATION_FAULT and code == _SI_KERNEL and registers[_RIP] == start:
                 self._at_fault = True
                 return stops.GENERAL_PROTECTION  # what a privileged instruction gives
-            if not canonical(registers[_RIP]):
-                return _BRANCH_REFUSED
+            refused = stops.refused_branch(registers[_RIP])
+            if refused is not None:
+                return refused
             if status == STOPPED_STEP and code in (linux.TRAP_TRACE, linux.TRAP_HWBKPT):
                 if registers[_RIP] == start:
                     length = stops.repeated_string_length(tracee.peek(start, 15))

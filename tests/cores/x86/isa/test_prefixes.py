@@ -1,0 +1,30 @@
+"""Prefixes that others overrule are taken out, and nothing else is."""
+
+from __future__ import annotations
+
+import pytest
+
+from cores.x86.isa.decoder import decode
+from cores.x86.isa.prefixes import respelled
+
+
+@pytest.mark.parametrize(
+    ("code", "spelled"),
+    [
+        ("f2f30f58c1", "3ef30f58c1"), ("f3f20f58c1", "3ef20f58c1"), ("66f20f58c1", "3ef20f58c1"),
+        ("f366480f2ac1", "f33e480f2ac1"), ("f2f3af", "3ef3af"), ("f3f266a5", "3ef266a5"),
+        ("f2f2f3a4", "3e3ef3a4"), ("66f3a5", None), ("660f58c1", None), ("f30f58c1", None),
+        ("66f20f38f1c1", None), ("66f30fb8c1", None), ("f2f3d8c1", None), ("90", None),
+    ],
+)  # fmt: skip
+def test_respelled(code: str, spelled: str | None) -> None:
+    """As long as before, and the same instruction to the decoder."""
+    found = respelled(bytes.fromhex(code))
+    assert found == (bytes.fromhex(spelled) if spelled else None)
+    if found:
+        one, other = decode(bytes.fromhex(code)), decode(found)
+        assert (one.mnemonic, one.operands, one.length) == (
+            other.mnemonic,
+            other.operands,
+            other.length,
+        )
