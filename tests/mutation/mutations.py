@@ -243,6 +243,13 @@ MUTATIONS = (
         ("tests/cores/vmm/patching/test_patcher.py", f"{FREE}[pushf_popf]"),
     ),
     Mutation(
+        "an indirect branch is trusted at once",
+        "cores/vmm/patching/patcher.py",
+        "TRUST = 16",
+        "TRUST = 1",
+        ("tests/cores/vmm/patching/test_patcher.py",),
+    ),
+    Mutation(
         "code pages stay writable",
         "cores/vmm/shadow_tlb.py",
         "        if not code.guarded:\n",

@@ -233,3 +233,25 @@ def test_the_guests_memory_is_never_patched() -> None:
     with booted("trap:native", "pushfq\npop rax\n" + EXIT) as machine:
         machine.run_free(30)
         assert machine.memory.view[CODE] == 0x9C
+
+
+def test_trust_is_earned_by_sixteen_leaps(rams: list[Ram]) -> None:
+    """An indirect branch is caught until it has led to known code sixteen times in a row; a leap to
+    unknown code begins that anew."""
+    twin = twin_of("jmp rax\nnear: nop\nnop\njmp near\nfar: pushf\n" + EXIT, rams, hidden=False)
+    patcher, near, far = twin.patcher, CODE + 2, CODE + 6
+    patcher.discover(CODE)
+    patcher.discover(near)
+
+    def caught_after(leaps: int, target: int = near) -> bool:
+        for _ in range(leaps):
+            patcher.branched(CODE, target)
+        return twin.bytes(0, 1)[0] == HLT
+
+    assert caught_after(15)
+    assert caught_after(1, far)
+    assert twin.bytes(6, 1)[0] == HLT  # what stands there is silent
+    assert caught_after(15)
+    assert not patcher.trusts
+    assert not caught_after(1)
+    assert patcher.trusts
