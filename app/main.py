@@ -16,6 +16,7 @@ import os
 import re
 import sys
 from collections.abc import Sequence
+from itertools import takewhile
 from typing import NoReturn
 
 VERSION = "0.1.0"
@@ -89,7 +90,8 @@ class Parser(argparse.ArgumentParser):
         return word.partition("=")[0] not in known and not (word[1] != "-" and word[:2] in known)
 
     def error(self, message: str) -> NoReturn:
-        complain(f"{self.prog}: {message}")
+        quoted = "''" if message.endswith("unrecognized arguments: ") else ""
+        complain(f"{self.prog}: {message}{quoted}")
         raise SystemExit(BAD_INPUT)
 
 
@@ -104,8 +106,23 @@ def complain(message: str) -> None:
     """One line on standard error, whatever characters a file's name or a word has."""
     if len(message) > _LONGEST:  # a name of thousands of letters
         message = f"{message[: _LONGEST // 2]} ... {message[-_LONGEST // 2 :]}"
-    line = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in message)
-    print(line, file=sys.stderr)
+    with contextlib.suppress(OSError):  # a full disk: the exit code still tells
+        print(printable(message), file=sys.stderr, flush=True)
+
+
+def printable(text: str) -> str:
+    """Text as one line: control characters, and bytes that are no UTF-8 (PEP 383), by their numbers."""
+    return "".join(map(_printable, text))
+
+
+def _printable(c: str) -> str:
+    if c.isprintable():
+        return c
+    return (
+        f"\\x{ord(c) - 0xDC00:02x}"
+        if 0xDC80 <= ord(c) <= 0xDCFF
+        else c.encode("unicode_escape").decode()
+    )
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -117,7 +134,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         code = _run(words)
         sys.stdout.flush()
-    except SystemExit as done:  # argparse's: help, or bad usage
+    except SystemExit as done:  # argparse's: bad usage
         return done.code if isinstance(done.code, int) else OK
     except KeyboardInterrupt:
         return INTERRUPTED
@@ -125,16 +142,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _drop_output()
         return OK
     except OSError as error:
-        complain(f"ringscope: the host refused: {error}")
+        file = "" if error.filename is None else f"{error.filename}: "
+        complain(f"ringscope: the host refused: {file}{error.strerror or error}")
         _drop_output()
         return UNAVAILABLE
     except MemoryError:
-        print("ringscope: the host has not enough memory", file=sys.stderr)
+        complain("ringscope: the host has not enough memory")
         return UNAVAILABLE
     except RuntimeError as error:
         if str(error) != NO_THREAD:
             raise
-        print("ringscope: the host gives no more threads", file=sys.stderr)
+        complain("ringscope: the host gives no more threads")
         return UNAVAILABLE
     return code
 
@@ -177,6 +195,9 @@ def _command(name: str, summary: str, words: list[str], module: str = "") -> int
     try:
         command.add_arguments(parser)
         parser.refuse_unknown(words)
+        if any(word in ("-h", "--help") for word in takewhile(lambda word: word != "--", words)):
+            print(parser.format_help(), end="")
+            return OK
         code: int = command.run(parser.parse_args(words))
     except InputError as error:
         complain(f"{parser.prog}: {error}")

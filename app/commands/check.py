@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from app.main import BAD_INPUT, DIVERGED, OK, complain
+from app.main import BAD_INPUT, DIVERGED, OK, complain, printable
 from cores.errors import InputError
 from lessons.checker import Result, check
 
@@ -29,7 +29,7 @@ def run(arguments: argparse.Namespace) -> int:
         elif result.problems:
             code = max(code, DIVERGED)
         else:
-            print(_summary(result))
+            print(printable(_summary(result)))
     return code
 
 

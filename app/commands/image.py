@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import argparse
 
-from app.main import OK
+from app.main import OK, printable
 from app.programs import load
+from cores.errors import InputError
 from cores.pc.boot.disk_image import write_image
 from cores.pc.devices.storage.disk import SECTOR
 
@@ -21,11 +22,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
+    for option, file in (("--output", arguments.output), ("--disk", arguments.disk)):
+        if file is not None and not file.strip():
+            raise InputError(f"{option}: no file is named")
     program = load(arguments.program, arguments.ram)
     layout = write_image(
         program, arguments.output, ram=arguments.ram, disk=arguments.disk, overwrite=arguments.overwrite
     )
     size = layout.sectors * SECTOR
     data = f"; its data disk begins at sector {layout.first_lba:,}" if layout.disk_sectors else ""
-    print(f"{arguments.output}: {size:,} bytes, for a PC with {arguments.ram >> 20} MiB or more{data}")
+    name, ram = printable(arguments.output), arguments.ram >> 20
+    print(f"{name}: {size:,} bytes, for a PC with {ram} MiB or more{data}")
     return OK

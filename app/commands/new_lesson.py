@@ -6,7 +6,7 @@ import argparse
 import os
 from pathlib import Path
 
-from app.main import OK
+from app.main import OK, printable
 from cores.atomic_file import ANOTHER_NAME, Kind, replacing
 from cores.errors import InputError
 from lessons.format.parser import parse_file
@@ -21,6 +21,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
+    if not arguments.directory.strip():
+        raise InputError("no directory is named")
     directory = Path(arguments.directory)
     try:
         there = [str(directory / name) for name in FILES if os.path.lexists(directory / name)]
@@ -36,6 +38,7 @@ def run(arguments: argparse.Namespace) -> int:
         raise InputError("there is a NUL in its name", str(directory)) from None
     lesson = directory / FILES[0]
     parse_file(str(lesson))
-    print(f"{lesson} and {directory / FILES[1]} are written. Then:")
-    print(f"  ringscope check {lesson}\n  ringscope play {lesson} --plain")
+    name = printable(str(lesson))
+    print(f"{name} and {printable(str(directory / FILES[1]))} are written. Then:")
+    print(f"  ringscope check {name}\n  ringscope play {name} --plain")
     return OK

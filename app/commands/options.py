@@ -64,7 +64,7 @@ class _Budget:
         if not 0 < number < 1e18:
             kind = "seconds" if free else "a whole number of instructions"
             raise argparse.ArgumentTypeError(
-                f"argument --budget: {_excerpt(self.text)} is not {kind} above 0"
+                f"argument --budget: {_excerpt(self.text)} is not {kind} above 0, below 1e18"
             )
         return number
 

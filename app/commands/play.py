@@ -49,11 +49,17 @@ def _speed(text: str) -> float:
 
 
 def run(arguments: argparse.Namespace) -> int:
+    if arguments.record is not None and (arguments.notes or not arguments.record.strip()):
+        raise InputError(
+            "--notes and --record exclude each other"
+            if arguments.notes
+            else "--record: no file is named"
+        )
     lesson = library.find(arguments.lesson)
     if arguments.notes:
         return _notes(lesson)
     in_interface = terminal.is_capable() and not arguments.plain
-    if not arguments.record:
+    if arguments.record is None:
         if in_interface:
             return play(lesson, arguments.seed, arguments.speed)
         return _as_text(lesson, arguments, None)

@@ -50,7 +50,7 @@ def compare_report(report: CompareReport) -> str:
     kind = _FORMATS.get(report.format, report.format)
     how = f"{report.mode} mode"
     what = f"{kind}, {report.size:,} bytes, entered at {report.entry:#x}; {how}"
-    parts = [_wrap(f"{report.path}: {what}", _INDENT)]
+    parts = [_wrap(f"{report.path}: {what}".replace("\n", "\\n"), _INDENT)]
     if ran:
         parts.append(_table(ran, report.mode))
     parts.append(_wrap(verdict(report)))

@@ -210,6 +210,15 @@ def test_probe(capsys: pytest.CaptureFixture[str]) -> None:
         (["play", "two-ways", "--record", str(ROOT / "lessons/course/01-two-ways.md")],
          "the recording would overwrite the lesson"),
         (["new-lesson", "x" * 300], "File name too long"),
+        (["new-lesson", ""], "ringscope new-lesson: no directory is named\n"),
+        (["image", "hello", "-o", ""], "ringscope image: --output: no file is named\n"),
+        (["image", "hello", "-o", "x", "--disk", ""], "ringscope image: --disk: no file is named\n"),
+        (["play", "1", "--record", ""], "ringscope play: --record: no file is named\n"),
+        (["play", "1", "--record", "x", "--notes"], "--notes and --record exclude each other"),
+        (["check", ""], "ringscope check: no file is named\n"),
+        (["doctor", ""], "ringscope doctor: unrecognized arguments: ''\n"),
+        (["compare", "\udcff\udc80"], r"ringscope compare: \xff\x80: no such file"),
+        (["compare", "x" * 5000], " ... "),
         (["compare", HELLO, "--disk-write"], "--disk-write needs --disk FILE"),
         (["compare", HELLO, "--disk-write", "--disk", "x"], "--disk-write needs exactly one core"),
         (["compare", HELLO, "--disk", "/no/disk", "--cores", "trap"], "/no/disk"),
@@ -303,6 +312,46 @@ def test_without_a_terminal_the_first_guest_is_compared() -> None:
     done = ringscope()
     assert (done.returncode, done.stderr) == (0, "")
     assert GREETING in done.stdout
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
+@pytest.mark.parametrize(
+    ("words", "stream", "code", "said"),
+    [
+        (["compare", "nosuch"], "stderr", 2, ""),
+        (["--help"], "stdout", 3, "ringscope: the host refused: No space left on device\n"),
+        (["compare", "--help"], "stdout", 3, "ringscope: the host refused: No space left on device\n"),
+        (["explain", "popf"], "stdout", 3, "ringscope: the host refused: No space left on device\n"),
+    ],
+)
+def test_no_room_for_words(words: list[str], stream: str, code: int, said: str) -> None:
+    """A full disk as standard output is told in one line; as standard error it changes no exit code."""
+    with open("/dev/full", "w") as full:
+        streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | {stream: full}
+        done = subprocess.run(again(*words), text=True, check=False, timeout=50, **streams)  # type: ignore[call-overload]
+    assert (done.returncode, done.stdout or "", done.stderr or "") == (
+        (code, "", "") if stream == "stderr" else (code, "", said)
+    )
+
+
+@pytest.mark.skipif(os.name != "posix", reason="a working directory cannot be removed here")
+def test_a_working_directory_that_is_gone(tmp_path: Path) -> None:
+    """What needs no directory runs; a file in it is one that cannot be, by its name."""
+    for words, code, said in (
+        (["compare", "hello", "--cores", "interpreter"], 0, ""),
+        (["compare", "a.s"], 2, "ringscope compare: a.s: no such file\n"),
+        (["image", "hello", "-o", "a.img"], 2,
+         "ringscope image: a.img: cannot be written: No such file or directory\n"),
+        (["new-lesson", "a"], 2, "ringscope new-lesson: a: No such file or directory\n"),
+    ):  # fmt: skip
+        gone = tmp_path / "gone"
+        gone.mkdir()
+        command = shlex.join(again(*words))
+        done = subprocess.run(
+            ["sh", "-c", f"rmdir {shlex.quote(str(gone))}; exec {command}"],
+            cwd=gone, capture_output=True, text=True, check=False, timeout=50,
+        )  # fmt: skip
+        assert (done.returncode, done.stderr) == (code, said)
 
 
 def test_a_reader_that_leaves_is_no_error(tmp_path: Path) -> None:
