@@ -19,6 +19,7 @@ from cores.pc.platform import INITIAL_FPU
 from cores.pc.ram import Ram
 from cores.pc.stop import Stop
 from cores.programs.program import Program
+from cores.vmm.calibration import world_switch
 from cores.vmm.free_run import FreeRunner
 from cores.vmm.state import VmmState
 from cores.vmm.vmm import Vmm
@@ -88,6 +89,7 @@ class Machine:
             engine.load(self.memory)
             engine.write_fpu(INITIAL_FPU)
             self.vmm = Vmm(engine, self.memory, self.cpu, self.board, pure=pure)
+            self.vmm.trace.world_switch = world_switch(engine, self.memory, self.cpu)
             if self.vmm.shadow:
                 self.vmm.shadow.map_boot()
             unless_made.pop_all()

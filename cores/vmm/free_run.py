@@ -137,7 +137,8 @@ class FreeRunner:
         if vmm.engine.traits.delivers:
             vmm.delivery.inject()
             return False
-        vmm.interrupt_due()
+        if vmm.cpu.rflags & Flag.IF and not vmm.cpu.interrupt_shadow:
+            vmm.delivery.interrupt()
         return vmm.board.interrupt_pending
 
     def _sleep(self, origin: int, end: int) -> None:

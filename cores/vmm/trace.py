@@ -71,6 +71,7 @@ class Trace:
         (cores/vmm/calibration.py) and part of every exit's ``ns``: no clock of the host's sees the
         moment at which the guest stops.
     pending: an exit on record whose time is not yet known.
+    begun: an exit has begun in this step (cores/vmm/vmm.py).
     """
 
     limit: int = 1_000_000
@@ -84,12 +85,14 @@ class Trace:
     vmm_ns_by_reason: Counter[Reason] = field(default_factory=Counter)
     world_switch: int = 0
     pending: Pending | None = None
+    begun: bool = False
     _left: int = 0
 
     def left(self) -> None:
         """An exit begins: the guest has been left."""
         if self.pending is not None:
             self.close()
+        self.begun = True
         self._left = perf_counter_ns()
 
     def record(

@@ -2,7 +2,7 @@
 
 Begin to read at ``step``. One instruction of the guest goes through four questions:
 
-    1. Is an interrupt due?             then the guest's handler comes first (``interrupt_due``)
+    1. Is an interrupt due?             then the guest's handler comes first
     2. What is the next instruction?    fetched and decoded through the guest's page tables
     3. May the engine execute it?       a sensitive one that would not trap is emulated at once,
                                         everything else is entered: the CPU itself says no
@@ -114,24 +114,24 @@ class Vmm(GuestContext):
     def step(self) -> None:
         """Complete one more instruction, with the deliveries that come before it, or stop."""
         self.last = None
-        trace = self.trace
+        board, cpu, trace = self.board, self.cpu, self.trace
         try:
-            while self.stop is None and self.last is None:
+            while self.stop is None:
                 if self.instructions + self.deliveries >= self.budget:
                     self.stop = Stop.BUDGET
                     return
-                if self.ticks >= self.board.deadline:
-                    self.board.advance(self.ticks)
-                trace.left()  # an exit begins, should the fetch itself fault
+                if self.ticks >= board.deadline:
+                    board.advance(self.ticks)
+                trace.begun = False
                 try:
                     # lesson: interrupt-due
                     # Is an interrupt due, and does the guest listen? Then its handler comes first.
-                    if self.board.interrupt_pending:
-                        self.interrupt_due()
+                    if board.interrupt_pending and cpu.rflags & _IF and not cpu.interrupt_shadow:
+                        self.delivery.interrupt()
                     # lesson: next-instruction
                     # What is the next instruction? It is looked up through the guest's own page tables.
                     insn = self.fetch()
-                    self.last_rip = self.cpu.rip
+                    self.last_rip = cpu.rip
                     # lesson: execute
                     # May the CPU have it? If so, enter; if it came back: why?
                     if self.watching:
@@ -139,6 +139,8 @@ class Vmm(GuestContext):
                     else:
                         self.execute(insn)
                 except GuestFault as fault:
+                    if not trace.begun:  # it was the fetch that faulted, or a check before the entry
+                        trace.left()
                     self.delivery.reflect(fault)
                 except Unsupported as limit:
                     self.fail(str(limit))
@@ -146,14 +148,10 @@ class Vmm(GuestContext):
                     if self.stop is None:
                         self.last = insn
                         self._completed(insn)
+                        return
         finally:
             if trace.pending is not None:
                 trace.close()
-
-    def interrupt_due(self) -> None:
-        """Question 1, when one is pending: deliver it, unless the guest holds it off."""
-        if self.cpu.rflags & _IF and not self.cpu.interrupt_shadow:
-            self.delivery.interrupt()
 
     def fetch(self) -> Instruction:
         """Question 2: decode the instruction at RIP, through the guest's own page tables."""
@@ -268,7 +266,7 @@ class Vmm(GuestContext):
         return insn.mnemonic == "mov" and insn.sensitivity is PRIVILEGED
 
     def _step_until_complete(self, insn: Instruction) -> None:
-        """Enter until this instruction is complete. Raises GuestFault for the guest's own."""
+        """Enter until this instruction is complete. Raises GuestFault for the guest's own fault."""
         exit = self.enter(self.engine.step)
         if exit.__class__ is not Stepped and not self.handle_exit(exit, insn):
             deadline = Deadline()

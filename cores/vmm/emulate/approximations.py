@@ -9,15 +9,12 @@ from __future__ import annotations
 
 import math
 import struct
-from typing import TYPE_CHECKING
 
+from cores.vmm.emulate.emulator import Emulator, Handlers
 from cores.x86.isa.accesses import accesses
 from cores.x86.isa.instruction import Instruction, Register
 from cores.x86.isa.operand_checks import address_fault, check_operands
 from cores.x86.registers import MASK64, canonical
-
-if TYPE_CHECKING:
-    from cores.vmm.emulate.emulator import Emulator, Handlers
 
 _XMM = 160
 """Offset of XMM0 in an FXSAVE image."""

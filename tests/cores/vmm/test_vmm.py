@@ -183,4 +183,4 @@ def test_no_exit_lasts_longer_than_the_run(core: str, source: str) -> None:
         assert machine.stop is Stop.SHUTDOWN
         events = machine.vmm.trace.events
         assert events
-        assert sum(event.ns for event in events) <= perf_counter_ns() - began
+        assert sum(event.vmm_ns for event in events) <= perf_counter_ns() - began

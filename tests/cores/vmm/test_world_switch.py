@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import sys
+from time import perf_counter_ns
 from types import FrameType
 
-from machine_lab import booted, needs_assembler, run
+import pytest
+from machine_lab import CORES, DATA, EXIT, booted, needs_assembler, run
 
 pytestmark = needs_assembler
 
@@ -32,3 +34,43 @@ def test_an_exit_passes_few_hands() -> None:
         assert machine.vmm.last.mnemonic == "out"
         assert len(calls) <= MOST_CALLS
         assert len(set(calls)) <= MOST_FILES
+
+
+SILENT_AND_NOT = "mov al, 65\nout 0xe9, al\npushfq\nmov eax, [0xb8000]\nud2\n"
+
+
+@pytest.mark.parametrize("free", [False, True], ids=["exact", "free"])
+@pytest.mark.parametrize("core", CORES)
+def test_the_time_of_an_exit(core: str, free: bool) -> None:
+    """In both modes it is the VMM's part and the world switch of this machine's engine, measured before
+    the guest begins; and the VMM's parts are no more than all the time that there was."""
+    began = perf_counter_ns()
+    with booted(core, SILENT_AND_NOT) as machine:
+        if free:
+            machine.run_free(30)
+        else:
+            run(machine)
+        trace = machine.vmm.trace
+        assert (trace.world_switch > 0) is (core != "interpreter")
+        assert trace.pending is None
+        assert bool(trace.events) is (core != "interpreter")
+        assert all(e.ns == e.vmm_ns + trace.world_switch and e.vmm_ns > 0 for e in trace.events)
+        assert sum(e.vmm_ns for e in trace.events) <= perf_counter_ns() - began
+        assert sum(trace.ns_by_reason.values()) == sum(e.ns for e in trace.events)
+
+
+@pytest.mark.parametrize("core", CORES)
+def test_calibration_leaves_nothing_behind(core: str) -> None:
+    """The empty guest has been there before the guest begins, and neither RAM, CPU, devices nor the
+    log of exits tell of it."""
+    with booted(core, f"mov rax, [0x16000]\nmov [{DATA}], rax\n" + EXIT) as machine:
+        trace = machine.vmm.trace
+        assert (trace.exits, trace.events, machine.board.accesses, machine.vmm.instructions) == (
+            0,
+            [],
+            0,
+            0,
+        )
+        assert not machine.board.console
+        assert run(machine).vmm.exit_status == 0
+        assert bytes(machine.memory.view[DATA : DATA + 8]) == bytes(8)

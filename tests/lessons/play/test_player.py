@@ -333,7 +333,7 @@ def test_quotes_of_the_source() -> None:
         (quoted,) = [event for event in to_the_end(player) if isinstance(event, Quoted)]
     assert quoted.place == "cores/vmm/vmm.py: interrupt-due"
     assert quoted.code.startswith("# Is an interrupt due")
-    assert "self.interrupt_due()" in quoted.code
+    assert "self.delivery.interrupt()" in quoted.code
 
 
 def test_what_an_instruction_costs_is_measured() -> None:
