@@ -1,1 +1,1 @@
-"""What a person sees: the command line and the terminal interface."""
+"""The command line and the terminal interface."""

@@ -83,7 +83,7 @@ class Parser(argparse.ArgumentParser):
                 self.error(f"there is no option {name}{hint}")
 
     def _is_unknown(self, word: str) -> bool:
-        """As argparse sees it: not a number, not a value with blanks, and no short option's value."""
+        """Would argparse take this word for an unknown option? Not numbers, nor values with blanks."""
         if not word.startswith("-") or " " in word or _NEGATIVE.match(word) or word == "-":
             return False
         known = self._option_string_actions
@@ -167,7 +167,7 @@ def _open_what_is_closed() -> None:
 
 
 def _drop_output() -> None:
-    """What is still buffered has nowhere to go; without this Python would try again at its end."""
+    """Discard buffered output after a broken pipe; Python would else flush it once more at exit."""
     with contextlib.suppress(OSError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 

@@ -30,7 +30,7 @@ from cores.x86.isa.instruction import Reason
 
 
 class AnySession(Protocol):
-    """What the interface needs of a session: of the PC's (cores/debugging/live_session.py), or of the
+    """A session as the interface needs it: the PC's (cores/debugging/live_session.py) or the
     foreign machine's (cores/m68k/session.py). Only ``interrupt`` may be called from a thread other than
     the one that made it."""
 
@@ -85,7 +85,7 @@ RATE_WINDOW = 0.5
 
 
 def alive(snapshot: SessionSnapshot) -> bool:
-    """Can any machine still go on?"""
+    """Is there a machine that has not come to its end?"""
     return any(machine.stop is None for machine in snapshot.machines)
 
 
@@ -184,7 +184,7 @@ class Worker:
         return self._halting(lambda s: s.poke(poke, core))
 
     def look_at(self, looks: frozenset[Look]) -> None:
-        """What ``sights`` shall hold from now on."""
+        """Set the queries that ``sights`` answers from now on."""
         if looks != self._looks:
             self._looks = looks
             if looks:

@@ -1,4 +1,4 @@
-"""Is there a terminal, and what can it do?"""
+"""The terminal of this process, and its abilities."""
 
 from __future__ import annotations
 
@@ -12,6 +12,6 @@ def is_there() -> bool:
 
 
 def is_capable() -> bool:
-    """Can a full-screen program be shown and typed to? Not on TERM=dumb, nor through pipes."""
+    """Is there a terminal for a full-screen program? TERM=dumb and pipes are none."""
     capable = os.name == "nt" or os.environ.get("TERM", "") not in ("", "dumb")
     return capable and is_there() and sys.stderr.isatty()  # which Textual draws on

@@ -1,4 +1,4 @@
-"""Is a lesson true? Its text is parsed, and every expectation is held against the cores here."""
+"""The lesson checker: parses a lesson and holds every expectation against the cores here."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Problem:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What a check found. claims: expectations and questions that held. cores: on which machines.
+    """The result of a check. claims: expectations and questions that held. cores: the machines.
     absent: (core, how many claims could not be checked without it)."""
 
     path: str
@@ -101,5 +101,5 @@ def _play(lesson: Lesson, problems: list[Problem], seed: int | None) -> Result:
 
 
 def notes(lesson: Lesson) -> int:
-    """How many notes there are for the teacher."""
+    """Number of notes for the teacher."""
     return sum(isinstance(item, Note) for item in lesson.items)

@@ -40,7 +40,7 @@ def occurring(text: str) -> list[str]:
 
 
 def _place(words: str, name: str) -> int:
-    """Where a word begins, also in its plural; -1: nowhere."""
+    """Index at which a word or its plural begins; -1: nowhere."""
     found = re.search(rf" {re.escape(_plain(name))}(s|es)? ", words)
     return found.start() if found else -1
 

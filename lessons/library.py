@@ -26,12 +26,12 @@ def course() -> tuple[Lesson, ...]:
 
 
 def names() -> list[str]:
-    """Of the course's lessons, without reading them: "02-first-call" is "first-call"."""
+    """Names of the course's lessons, by their files: "02-first-call" is "first-call"."""
     return [path.stem.partition("-")[2] for path in course_files()]
 
 
 def is_lesson(word: str) -> bool:
-    """Does it name a lesson: a file of Markdown, or a name of the course?"""
+    """Does the word name a lesson: a file of Markdown, or one of the course?"""
     return (word.endswith(".md") and os.path.isfile(word)) or word in names()
 
 

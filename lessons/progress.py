@@ -1,4 +1,4 @@
-"""What a learner has done so far: which lessons, how far, and how the questions were answered.
+"""A learner's progress: lessons, steps, and answers to questions.
 
 One small JSON file in the user's data directory. A file that is missing, broken or not writable is
 no error: progress then begins anew, or is not kept.
@@ -19,7 +19,7 @@ from cores.atomic_file import replacing
 
 @dataclass
 class Record:
-    """Of one lesson. step: the furthest, from 1. done: played to its end. answers: question ->
+    """Progress in one lesson. step: the furthest, from 1. done: played to its end. answers: question ->
     [what was answered, whether it was right]."""
 
     step: int = 0

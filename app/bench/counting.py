@@ -68,12 +68,12 @@ class BareUnicorn:
 
 
 def uncounted(turns: int) -> float:
-    """The same guest on Unicorn alone, as fast as it goes."""
+    """Run the guest on Unicorn alone, at full speed."""
     return (turns * INSTRUCTIONS_A_TURN + 1) / BareUnicorn(guests.compute(turns)).run() / 1e6
 
 
 def hooked(turns: int) -> float:
-    """The same with a hook in Python at each instruction."""
+    """Run the guest on Unicorn with a hook in Python at each instruction."""
     bare = BareUnicorn(guests.compute(turns))
     count = 0
 

@@ -37,7 +37,7 @@ class Limit:
     least: bool = False
 
     def met(self, figure: Figure) -> bool | None:
-        """None: there is nothing to judge by."""
+        """Was the limit met? None without a limit."""
         spread = figure.ratio if self.of == "ratio" else figure.value
         if spread is None:
             return None
@@ -129,7 +129,7 @@ def pinned() -> Iterator[None]:
 
 
 def machine() -> dict[str, str | int]:
-    """What the figures were measured on."""
+    """The machine that the figures were measured on, in words."""
     cpu = platform.processor() or platform.machine()
     with suppress(OSError), open("/proc/cpuinfo") as info:
         names = [line.partition(":")[2].strip() for line in info if line.startswith("model name")]

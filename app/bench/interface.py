@@ -1,4 +1,4 @@
-"""What a person waits for: start-up, the screen's frames, a key's way to the screen."""
+"""Response times of the interface: start-up, frames, the way of a key to the screen."""
 
 from __future__ import annotations
 

@@ -149,7 +149,7 @@ def _resident(open: bool, seconds: float) -> float:
 
 
 def memory() -> list[Result]:
-    """What a process needs with a session idle, and after a second of lockstep."""
+    """Memory of a process with a session idle, and after a second of lockstep."""
     if not os.path.exists("/proc/self/status"):
         return [Skipped("memory", "this system has no /proc")]
     found: list[Result] = []

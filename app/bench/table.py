@@ -25,7 +25,7 @@ def text(machine: dict[str, str | int], results: list[Result]) -> str:
 
 
 def markdown(machine: dict[str, str | int], results: list[Result]) -> str:
-    """The same for the README, without the spreads of the figures."""
+    """The table in Markdown for the README, without the spreads of the figures."""
     lines = [
         _header(machine), "",
         "| | measured | | baseline | | ratio | target |", "|---|---|--:|---|--:|--:|---|",

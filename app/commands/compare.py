@@ -36,7 +36,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def exit_code(report: CompareReport) -> int:
-    """What `compare` ends with (contract.md, Exit codes)."""
+    """The exit code of `compare` (contract.md, Exit codes)."""
     if report.unmet or not any(core.available for core in report.cores):
         return UNAVAILABLE
     return DIVERGED if report.equivalent is False else OK

@@ -28,7 +28,7 @@ def _ram(text: str) -> int:
 
 
 def seed(text: str) -> int:
-    """What varies the numbers of a lesson's questions."""
+    """Type of ``--seed``: the number that varies a lesson's questions."""
     try:
         number = whole(text.removeprefix("-"))
     except ValueError:

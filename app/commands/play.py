@@ -110,14 +110,14 @@ def _as_text(lesson: Lesson, arguments: argparse.Namespace, recording: Recording
 
 
 def _words(lesson: Lesson, arguments: argparse.Namespace) -> list[str]:
-    """The same command without the recording."""
+    """The command line without the options of the recording."""
     words = ["play", os.path.abspath(lesson.path)]
     words += [] if arguments.seed is None else [f"--seed={arguments.seed}"]
     return words + ([f"--speed={arguments.speed}"] if arguments.speed else [])
 
 
 def play(lesson: Lesson, seed: int | None = None, speed: float = 0.0) -> int:
-    """In the interface; where there is no terminal for it, as text."""
+    """Play a lesson in the interface, or as text where no terminal is there for it."""
     if not terminal.is_capable():
         PlainPlay(lesson, interactive=terminal.is_there(), seed=seed, speed=speed).run()
         return OK

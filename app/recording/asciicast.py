@@ -39,7 +39,7 @@ class Cast:
         file.write(json.dumps(header, ensure_ascii=False) + "\n")
 
     def output(self, at: float, text: str) -> None:
-        """What the terminal was given."""
+        """Add output, as the terminal was given it."""
         self._event(at, "o", text)
 
     def marker(self, at: float, label: str) -> None:

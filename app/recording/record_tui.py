@@ -84,14 +84,14 @@ def record(lesson: Lesson, file: TextIO, words: list[str]) -> int:
 
 
 def _relay(terminal: int, screen: Screen, look: Callable[[], None]) -> None:
-    """Until the child's terminal is closed."""
+    """Relay keys and output until the child's terminal is closed."""
     listening = [terminal, sys.stdin.fileno()]
     while True:
         ready, _, _ = select.select(listening, [], [], POLL)
         if terminal in ready:
             try:
                 chunk = os.read(terminal, 1 << 16)
-            except OSError:  # EIO: nobody has it open any more
+            except OSError:  # EIO: no process has it open any more
                 chunk = b""
             if not chunk:
                 return
@@ -144,7 +144,7 @@ def _signals_for(child: int) -> Iterator[None]:
     import tty
 
     def pass_on(number: int, _: FrameType | None) -> None:
-        if number == signal.SIGCONT:  # whoever had the terminal meanwhile made it a shell's
+        if number == signal.SIGCONT:  # a shell has had the terminal meanwhile, and set it up for itself
             tty.setraw(0)
         with contextlib.suppress(ProcessLookupError):
             os.kill(child, number)

@@ -1,5 +1,5 @@
-"""What one reading of a lesson leaves behind: the learner's progress, and where the teacher is told
-that it is."""
+"""Records of one reading of a lesson: the learner's progress, and the present place for the teacher's
+second terminal."""
 
 from __future__ import annotations
 

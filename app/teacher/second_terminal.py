@@ -21,7 +21,7 @@ FILE = Path("ringscope", "lesson.json")
 
 
 class Place(NamedTuple):
-    """What is being played. path: of the lesson. position: index of the next item."""
+    """The lesson being played. path: its file. position: index of the next item."""
 
     path: str
     position: int
@@ -43,7 +43,7 @@ def end() -> None:
 
 
 def place(directory: Path | None = None) -> Place | None:
-    """Where the first terminal is now; None when nothing is played. directory: of a player that was
+    """The place of the first terminal; None when nothing is played. directory: of a player that was
     given one of its own."""
     try:
         found = json.loads((directory / FILE if directory else _path()).read_text())

@@ -1,1 +1,1 @@
-"""What the command line prints: reports as text and as JSON, lessons as plain text."""
+"""Output of the command line: reports as text and as JSON, lessons as plain text."""

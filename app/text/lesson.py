@@ -49,7 +49,7 @@ def heading(lesson: Lesson) -> str:
 
 
 def event(event: Event) -> str:
-    """What is printed for it; "" for nothing."""
+    """The text of an event of the player; "" for none."""
     match event:
         case Begun(title, number, total):
             return f"\n{number}/{total}  {title}\n{'-' * (len(title) + 5)}"
@@ -101,7 +101,7 @@ def paragraph(markdown: str) -> str:
 
 
 def plain(markdown: str) -> str:
-    """Without the signs for emphasis and for words of the glossary."""
+    """Remove the signs for emphasis and for words of the glossary."""
     return TERM.sub(r"\1", _BOLD.sub(lambda found: found.group(1) or found.group(2), markdown))
 
 
@@ -153,7 +153,7 @@ def _moved(before: tuple[MachineSnapshot, ...], now: tuple[MachineSnapshot, ...]
 
 
 def _left(before: int, now: int) -> str:
-    """How often a machine was left: since the last stop, and in all where that is another number."""
+    """The exits of a machine: since the last stop, and in all where that is another number."""
     if before == 0 or now < before:
         return _exits(now)
     return f"{_exits(now - before)} since the last stop, {now:,} in all"
@@ -285,7 +285,7 @@ def _rings(machines: list[MachineSnapshot]) -> list[str]:
 
 
 def _really(m: MachineSnapshot) -> str:
-    """Which ring of this CPU executes the guest now."""
+    """The ring of this CPU that executes the guest now, in words."""
     match m.ring_zero:
         case RingZero.GUEST_MODE:
             return f"in ring {m.ring} of the CPU's guest mode"

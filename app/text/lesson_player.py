@@ -36,7 +36,7 @@ class Stopped(Exception):
 
 
 class PlainPlay:
-    """One reading. interactive: there is somebody to answer and to press keys. speed: play by itself
+    """One reading. interactive: a person answers and presses keys. speed: play by itself
     at so many times a reader's speed; 0: wait for keys, or nothing."""
 
     def __init__(
@@ -116,7 +116,7 @@ class PlainPlay:
     # Input
 
     def _wait(self, player: Player) -> None:
-        """At a stop: until the reader wants to go on."""
+        """Wait at a stop until the reader wants to go on."""
         if not self.interactive or self.speed:
             return
         while True:

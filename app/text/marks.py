@@ -1,4 +1,4 @@
-"""What an instruction does on a machine, as one mark: it leaves the guest, runs directly, and so on.
+"""Marks of instructions: whether one leaves the guest, runs directly, or would not trap.
 
 The screen draws a mark as a symbol, lessons as text print one of their own; both take it from here.
 """
@@ -15,7 +15,7 @@ _LEAVES_KVM = ("in ", "ins", "out ", "outs", "hlt")
 
 
 class Mark(Enum):
-    """What happens when the machine executes an instruction."""
+    """The effect of an instruction on the machine that executes it."""
 
     NONE = "none"
     """Nothing to tell: data, or an emulator's, which never leaves the guest."""

@@ -23,7 +23,7 @@ from cores.x86.isa.sensitive import explain
 GUEST, CPU, HOST = "Guest OS", "CPU", "Host OS"
 
 SEEN_COMING = ("found before it ran", "patched")
-"""How ``ExitEvent.handled`` begins when the VMM did not let the CPU try."""
+"""Beginnings of ``ExitEvent.handled`` where the VMM did not let the CPU try."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +83,7 @@ def instruction(code: bytes) -> Instruction | None:
 
 
 def progress(n: int | None) -> str:
-    """How far the guest had come at an exit: "after 1,204 instructions"."""
+    """The progress of the guest at an exit, in words: "after 1,204 instructions"."""
     if n is None:
         return "instructions not counted"
     return f"after {n:,} instruction{'s' * (n != 1)}"

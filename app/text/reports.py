@@ -86,7 +86,7 @@ def _table(ran: Sequence[CoreReport], mode: str) -> str:
 
 
 def _exits_for(reason: str, core: CoreReport) -> int | None:
-    """None for the shadow pages and the scans of KVM, which its kernel has or has not, unseen."""
+    """Exits for a reason; None for KVM's shadow pages and scans, which the VMM cannot see."""
     if core.core == "kvm" and reason in UNCOUNTED:
         return None
     return core.exits_by_reason.get(reason, 0)
@@ -103,7 +103,7 @@ def _grid(rows: Sequence[tuple[str, Sequence[str]]], width: int) -> str:
 
 
 def _executed_by(core: CoreReport) -> str:
-    """What executes the guest's instructions on this host."""
+    """The executing part of a core on this host, in words."""
     if core.core == "kvm":
         return _BY_KVM.get(core.ring_zero, core.engine)
     return EXECUTED_BY.get(core.core, core.engine)
@@ -173,7 +173,7 @@ def verdict(report: CompareReport) -> str:
 
 
 def _nothing_compared(report: CompareReport) -> str:
-    """Why fewer than two cores came to an end that can be compared."""
+    """The reason why fewer than two cores came to an end that can be compared."""
     ran = [core for core in report.cores if core.available]
     ended = [core for core in ran if not core.failed]
     if not ran:
@@ -292,7 +292,7 @@ def trace_ending(core: CoreReport) -> str:
 
 
 def availabilities(cores: Iterable[Availability]) -> str:
-    """What `doctor` prints."""
+    """The cores and their abilities, as `doctor` prints them."""
     parts = []
     for core in cores:
         state = f"runs ({core.engine})" if core.available else f"cannot run here: {core.reason}"
@@ -305,7 +305,7 @@ def availabilities(cores: Iterable[Availability]) -> str:
 
 
 def entry(entry: Entry) -> str:
-    """What `explain` prints."""
+    """An entry of the table of sensitive instructions, as `explain` prints it."""
     kind = {
         Sensitivity.PRIVILEGED: "sensitive and privileged: it traps at ring 3 by itself",
         Sensitivity.SILENT: "sensitive but not privileged: at ring 3 it does not trap",
@@ -325,7 +325,7 @@ def entry(entry: Entry) -> str:
 
 
 def findings(found: Sequence[Finding]) -> str:
-    """What `probe` prints."""
+    """The findings of the ring 3 survey, as `probe` prints them."""
     lines = [f"{'instruction':<41}{'at ring 3 here':<18}what the guest gets", "-" * WIDTH]
     for finding in found:
         fate = f"traps: {finding.vector}" if finding.vector else finding.outcome

@@ -104,7 +104,7 @@ def availability(core: Availability) -> dict[str, Value]:
 
 
 def entry(entry: Entry) -> dict[str, Value]:
-    """What ``explain --json`` tells of an instruction."""
+    """An entry of the table, as ``explain --json`` prints it."""
     return {
         "name": entry.name,
         "sensitivity": entry.sensitivity.value,

@@ -170,7 +170,7 @@ class RingscopeApp(App[int]):
         self.edit(message.path)
 
     def on_state_controller_disk_wanted(self, message: StateController.DiskWanted) -> None:
-        """The same program over again, with that disk."""
+        """Open the same program again, with that disk."""
         worker = self.worker
         if worker is not None and worker.snapshot is not None:
             self.open_program(worker.snapshot.path, message.path)
@@ -254,7 +254,7 @@ def assemble(source: str, path: str) -> int:
 
 
 def probe_cores() -> list[Ability]:
-    """Which cores run here, and why not."""
+    """Probe every core: whether it runs here, or the reason why not."""
     from cores.engines import registry
 
     found = []
@@ -269,7 +269,7 @@ def probe_cores() -> list[Ability]:
 
 
 def _ability(here: Availability) -> Ability:
-    """What the home screen says of a core that was probed."""
+    """The line of the home screen for a core that was probed."""
     from cores.engines import registry
 
     if here.reason is not None:

@@ -7,7 +7,7 @@ from app.recording.asciicast import reading_time
 
 class Autoplay:
     """speed: of reading; 1 is a reader's own. on: is it playing? alone: it was begun that way, and
-    nobody need be there to end it."""
+    the program ends with it."""
 
     def __init__(self, speed: float = 0.0) -> None:
         self.speed = speed or 1.0

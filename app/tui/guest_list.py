@@ -28,7 +28,7 @@ class Guest:
 
 
 def shipped() -> list[Guest]:
-    """Each with what its source says of it, by name."""
+    """The shipped guests by name, each with the summary and the story from its source."""
     return [_guest(path) for path in programs()]
 
 

@@ -1,4 +1,4 @@
-"""What the help says of each pane and view: what it shows, how to read it, its keys."""
+"""Help texts of each pane and view: its contents, how to read them, its keys."""
 
 from __future__ import annotations
 

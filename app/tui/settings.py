@@ -1,4 +1,4 @@
-"""What is remembered from one run to the next: theme, view, speed, the last program.
+"""Settings kept from one run to the next: theme, view, speed, the last program.
 
 One small JSON file in the user's configuration directory. A file that is missing, broken or not
 writable is no error: the settings then begin anew, or are not kept.
@@ -36,7 +36,7 @@ class Settings:
 
 
 def load() -> Settings:
-    """What was saved, as far as it can be read; unknown and mistyped entries are left out."""
+    """Read the saved settings; unknown and mistyped entries are left out."""
     try:
         found = json.loads(_path().read_text(encoding="utf-8"))
     except (OSError, ValueError):

@@ -37,7 +37,7 @@ def obey_endings(app: App[int]) -> None:
 
 def obey_stops(app: App[int]) -> None:
     """From now on the app leaves the terminal when it is stopped by SIGTSTP, and takes it anew whenever
-    it goes on: nobody knows what was done to it since. Textual's own handlers start a second reader of
+    it goes on: what was done to it since is not known. Textual's own handlers start a second reader of
     the keys, and take what they find after a SIGSTOP for the terminal's original state."""
     if os.name != "posix":
         return

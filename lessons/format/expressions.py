@@ -57,11 +57,11 @@ LARGEST = 1 << 256
 
 
 class ExpressionError(Exception):
-    """It cannot be parsed, or names something that there is not. The text is for the author."""
+    """An expression that cannot be parsed or names something unknown. The text is for the author."""
 
 
 Lookup = Callable[[tuple[str, ...]], Value]
-"""What a dotted name stands for; a subscript is the last part, as text."""
+"""Value of a dotted name; a subscript is the last part, as text."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +80,7 @@ class Expression:
 
     @property
     def for_each(self) -> bool:
-        """Does it speak of each machine?"""
+        """Does the expression hold for each machine (``each.``)?"""
         return any(EACH in name[:2] for name in self.names)
 
     def value(self, lookup: Lookup) -> Value:

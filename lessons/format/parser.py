@@ -282,7 +282,7 @@ def _move(table: Table, kinds: Sequence[Until]) -> Move:
     limit = table.integer("limit", 1, 100_000_000, 1_000_000)
     free = table.boolean("free")
     if free and until is not Until.END:
-        raise table.error("free", "only a run to the end can be free: nobody counts on the way")
+        raise table.error("free", "only a run to the end can be free: nothing is counted on the way")
     return Move(table.line, until, text, times, limit, free)
 
 

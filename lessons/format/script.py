@@ -1,4 +1,4 @@
-"""What a lesson is made of: words, and blocks that drive the machines (docs/lessons.md).
+"""The parts of a lesson: text, and blocks that drive the machines (docs/lessons.md).
 
 A ``Lesson`` is a frozen value: parsing makes it, the player performs it, the checker checks it.
 Every item remembers its line, so that whatever is wrong with it can be told as ``file:line``.
@@ -15,7 +15,7 @@ from lessons.format.expressions import Expression
 
 @dataclass(frozen=True, slots=True)
 class Setup:
-    """Which machines to make. guest: a path. cores: names as in ``--cores``. disk: a path or None.
+    """The machines to make. guest: a path. cores: names as in ``--cores``. disk: a path or None.
 
     pure: textbook trap-and-emulate. Other fields as in ``cores.lockstep.session.Options``."""
 
@@ -28,7 +28,7 @@ class Setup:
 
 
 class Until(Enum):
-    """Where a move of the machines ends."""
+    """The condition that ends a move of the machines."""
 
     EXIT = "exit"
     """A machine has left its guest; ``Move.text``: for that reason, "" for any."""
@@ -113,7 +113,7 @@ FOCUSES = ("pane", "register", "address", "symbol", "line", "event")
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """One answer. when: true afterwards if it was the right one. why: said to who chose it wrongly,
+    """One answer. when: true afterwards if it was the right one. why: the reply to a wrong choice,
     and of the right one always."""
 
     line: int
@@ -124,7 +124,7 @@ class Choice:
 
 @dataclass(frozen=True, slots=True)
 class Wrong:
-    """What to say to a wrong number; when: an expression that knows it as ``answer``."""
+    """The reply to a wrong number; when: an expression that knows it as ``answer``."""
 
     when: Expression
     why: str
@@ -161,7 +161,7 @@ class Expect:
 
 @dataclass(frozen=True, slots=True)
 class Note:
-    """For the teacher."""
+    """A note for the teacher."""
 
     line: int
     text: str

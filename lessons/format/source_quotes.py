@@ -28,7 +28,7 @@ def definition(file: str, name: str) -> str:
     text = _read(file)
     try:
         body = syntax_tree.module(text)
-    except SyntaxError as error:  # somebody is at work on it
+    except SyntaxError as error:  # it is being edited
         raise NotThere(f"{file} cannot be read: {error.msg} in line {error.lineno}") from None
     found: ast.stmt | None = None
     for part in name.split("."):
@@ -44,7 +44,7 @@ def definition(file: str, name: str) -> str:
 
 
 def tagged(file: str, tag: str) -> str:
-    """What follows the comment ``# lesson: TAG`` in ``file``, without its indentation."""
+    """The code below the comment ``# lesson: TAG`` in ``file``, without its indentation."""
     lines = _read(file).splitlines()
     for number, line in enumerate(lines):
         found = _TAG.match(line)

@@ -16,7 +16,7 @@ _LONG_NUMBER = re.compile(r"[0-9_]{4000}")
 
 
 class Table:
-    """path, line: where it begins (1-based line of the fence). Keys that nobody has asked for are
+    """path, line: where it begins (1-based line of the fence). Keys that were not asked for are
     reported by ``finish``."""
 
     def __init__(self, values: dict[str, object], lines: list[str], path: str, line: int) -> None:
@@ -165,5 +165,5 @@ class Table:
 
 
 def _escaped(text: str) -> str:
-    """As it stands in a basic TOML string."""
+    """Escape a character for a basic TOML string."""
     return text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")

@@ -1,4 +1,4 @@
-"""What comes out of a player: one value of a closed union for everything that a reader is shown."""
+"""Events of a player: a closed union of everything that a reader is shown."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ class Asked:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What really happened. given: the learner's answer, None when none was given. right: was it?"""
+    """The answer to a question. given: the learner's, None when none was given. right: was it?"""
 
     question: str
     given: str | None

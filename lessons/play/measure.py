@@ -1,4 +1,4 @@
-"""What an instruction costs here, for lessons to quote: the same loop, executed in three ways.
+"""Cost of an instruction on this host, for lessons to quote: one loop, executed in three ways.
 
     speed.stepped       the interpreter stops after each instruction, as in exact mode
     speed.translated    the interpreter runs freely: blocks of code, translated once, run often
@@ -34,7 +34,7 @@ def nanoseconds(kind: str) -> float | None:
 
 
 def _once(kind: str) -> float | None:
-    """None: it cannot run here, or came to no end."""
+    """Nanoseconds an instruction in one run; None: it cannot run here, or came to no end."""
     try:
         machine = start(_loop(), "trap:native" if kind == "direct" else "interpreter", Options())
     except UnavailableError:

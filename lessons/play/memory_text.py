@@ -11,7 +11,7 @@ FRAME = 0x000F_FFFF_FFFF_F000
 
 
 def walk(machine: Machine, address: int) -> tuple[str, ...]:
-    """How ``address`` is translated by the guest's own tables, a line for each level (SDM vol. 3,
+    """The translation of ``address`` by the guest's own tables, a line for each level (SDM vol. 3,
     4.5.4)."""
     table = machine.cpu.cr3 & FRAME
     lines = [f"cr3 {machine.cpu.cr3:#x}"]

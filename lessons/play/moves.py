@@ -39,16 +39,16 @@ class Ground(Protocol):
         """Console output of the reference machine so far."""
 
     def address(self, where: str) -> int:
-        """Of a symbol, or a number as text. Raises ExpressionError."""
+        """Address of a symbol, or a number as text. Raises ExpressionError."""
 
     def advance(self, seconds: float, reached: Callable[[], bool]) -> bool | None:
         """Step until ``reached()``: True; the slice is over: False; all have stopped: None."""
 
     def run_free(self, seconds: float) -> bool:
-        """At full speed for so long; False when all machines have stopped."""
+        """Run at full speed for so long; False when all machines have stopped."""
 
     def go_to(self, instruction: int) -> None:
-        """To where so many instructions are completed."""
+        """Go to where so many instructions are completed."""
 
 
 class Moves:

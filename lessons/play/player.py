@@ -173,7 +173,7 @@ class Player:
         return Shown(item.view, item.core, self.now, lines)
 
     def _leave_out(self, item: Item, core: str) -> list[Event]:
-        """Without that core this part makes no sense; the machines still go where it would lead."""
+        """Leave out a part for lack of a core; the machines still go where it would lead."""
         if isinstance(item, Ask) and item.then is not None:
             self._begin(item.then)
         return [LeftOut(item.line, core)]
@@ -246,7 +246,7 @@ class Player:
         return [Verdict(question, self._answer, found.right, truth, words)]
 
     def _explanation(self, *parts: str) -> str:
-        """Without what speaks of a core that is not here."""
+        """Join the parts, without those that speak of a core that is not here."""
         said = []
         for part in parts:
             with contextlib.suppress(Absent):
@@ -323,7 +323,7 @@ class Player:
         return [Kept(kept), *events]
 
     def _contradiction(self, text: str, core: str) -> str:
-        """What was expected, and the values that were found instead."""
+        """The expectation in words, and the values that were found instead."""
         expression = parse(text)
         found = []
         for name in expression.names:
@@ -335,14 +335,14 @@ class Player:
     # Elsewhere
 
     def back(self) -> bool:
-        """To where the present turn began, and from there to the one before; False at the beginning."""
+        """Go back to where the present turn began, from there to the one before; False at the first."""
         if not self._stops:
             return False
         self._return_to(*self._stops.pop())
         return True
 
     def jump(self, name: str) -> None:
-        """To a step by its title or number. Raises ValueError when there is none."""
+        """Go to a step by its title or number. Raises ValueError when there is none."""
         headings = self.lesson.headings
         wanted = name.strip().casefold()
         found = [

@@ -11,7 +11,7 @@ LETTERS = "abcdef"
 
 
 class Ambiguous(Exception):
-    """Not exactly one of the choices has come true."""
+    """None or several of a question's choices have come true."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +39,7 @@ def read(ask: Ask, given: str) -> str:
 
 
 def judge(ask: Ask, scene: Scene, given: str | None) -> Judgement:
-    """What is true in ``scene``, and what that makes of the answer. given: from ``read``, None when
+    """Judge an answer by what is true in ``scene``. given: from ``read``, None when
     none was given. Raises Ambiguous, ExpressionError."""
     if ask.choices:
         return _judge_choice(ask, scene, given)

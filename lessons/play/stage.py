@@ -63,7 +63,7 @@ class Stage:
         return self.session.snapshot()
 
     def place(self) -> Place:
-        """Where the machines stand."""
+        """The present moment of the machines."""
         return Place(self.setup, self.done())
 
     def return_to(self, place: Place) -> None:
@@ -127,7 +127,7 @@ class Stage:
 
 
 class ForeignStage:
-    """The same for the machine that is no PC: one core, no symbols, no pages."""
+    """The 68000's machine: one core, no symbols, no pages."""
 
     cores = frozenset({"interpreter"})
 
@@ -198,7 +198,7 @@ def open_stage(setup: Setup) -> AnyStage:
 
 
 def _address(program: Program, where: str) -> int:
-    """Of a symbol, or a number as text. Raises ExpressionError."""
+    """Address of a symbol, or a number as text. Raises ExpressionError."""
     if where in program.symbols:
         return program.symbols[where]
     try:

@@ -57,7 +57,7 @@ class Hex(int):
 
 
 class Absent(ExpressionError):
-    """It speaks of a core that is not here."""
+    """The expression speaks of a core that is not here."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +76,7 @@ class Scene:
         return expression.value(self.lookup)
 
     def holds(self, expression: Expression) -> tuple[bool, str]:
-        """Is it true, on each core that it is about? The core on which it is not, "" otherwise."""
+        """Truth of an expression on each core that it is about; the core where it is false, else ""."""
         if not expression.for_each:
             return bool(self.value(expression)), ""
         for machine in self.now.machines:
@@ -207,7 +207,7 @@ def machine_value(machine: MachineSnapshot, name: list[str]) -> Value:
 
 
 def _microseconds(machine: MachineSnapshot, spent: Mapping[str, int], reason: str) -> float:
-    """Of one exit for that reason, on average; 0 without one."""
+    """Microseconds of one exit for that reason, on average; 0 without one."""
     count = machine.exits_by_reason.get(reason, 0)
     return spent.get(reason, 0) / 1000 / count if count else 0.0
 
@@ -222,7 +222,7 @@ def _kernel_count(machine: MachineSnapshot, counter: str) -> int | None:
 
 
 def next_address(machine: MachineSnapshot) -> int:
-    """Of the instruction to come: RIP, on a foreign machine PC."""
+    """Address of the next instruction: RIP, on a foreign machine PC."""
     return machine.registers.get("rip", machine.registers.get("pc", 0))
 
 

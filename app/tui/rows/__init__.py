@@ -1,1 +1,1 @@
-"""What panes draw, as functions from frozen values to rows of text; no widget is imported here."""
+"""Rows of text for the panes, as functions of frozen values; no widget is imported here."""

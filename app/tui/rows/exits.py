@@ -57,7 +57,7 @@ class Events:
 
     @property
     def here(self) -> bool:
-        """Is the chosen event, with some before it, among the newest?"""
+        """Is the chosen event among the newest, with some before it?"""
         newest = self.total - len(self.machine.events)
         return newest <= 0 or self.current is None or self.current >= newest + MARGIN
 
@@ -108,7 +108,7 @@ def visible(shown: Events, height: int) -> list[tuple[int, ExitEvent]]:
 
 
 def log_row(event: ExitEvent, width: int, glyphs: Glyphs) -> Row:
-    """When, where, why, which instruction, what was done, what it cost."""
+    """One exit: count, address, reason, instruction, what was done, cost."""
     wide = width >= 100
     cost = f"{narration.microseconds(event.ns):>9}"
     count = f"{event.n:,}" if event.n is not None else "uncounted" if wide else "-"
@@ -165,7 +165,7 @@ def dialogue_rows(shown: Events, width: int, height: int, glyphs: Glyphs) -> lis
 
 
 def chart_rows(m: MachineSnapshot, width: int, height: int, glyphs: Glyphs) -> list[Row]:
-    """By reason: count, mean time of one with the VMM's part of it, share of the time of all."""
+    """Exits by reason: count, mean time with the VMM's part of it, share of the time of all."""
     counts = sorted(m.exits_by_reason.items(), key=lambda item: (-item[1], item[0]))
     total = sum(m.ns_by_reason.values()) or 1
     if len(counts) > height - 1 and width < 120:

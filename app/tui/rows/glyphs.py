@@ -37,7 +37,7 @@ class Glyphs:
     cursor: str
     """Before the line that keys point at."""
     more: str
-    """Where text was cut."""
+    """Stands where text was cut."""
 
 
 UNICODE = Glyphs(

@@ -40,7 +40,7 @@ def memory_rows(sight: MemorySight, width: int, glyphs: Glyphs) -> list[Row]:
 
 
 def memory_columns(width: int) -> int:
-    """How many blocks of memory stand side by side."""
+    """Number of memory blocks side by side."""
     return 2 if width >= 154 else 1
 
 
@@ -126,7 +126,7 @@ def _range_rows(sight: PagingSight, m: MachineSnapshot, glyphs: Glyphs) -> list[
 
 
 def _without_shadow(m: MachineSnapshot) -> str:
-    """Why the VMM has no shadow of these tables: on KVM as this host's KVM pages."""
+    """The reason why the VMM has no shadow of these tables; on KVM by its paging on this host."""
     if m.core != "kvm":
         return "No shadow: the emulator walks these tables in software."
     if m.nested_paging:

@@ -66,7 +66,7 @@ def plan(width: int, height: int) -> Plan:
 
 
 def parts(p: Plan) -> list[str]:
-    """What stands in each row of a pane, from its title to its foot; "" for an empty row."""
+    """The part in each row of a pane, from its title to its foot; "" for an empty row."""
     body = ["headline"] * p.headline
     body += [""] * (p.gaps >= 3)
     body += ["registers"] * p.registers + ["system"] * p.system + ["flags"] * (1 + p.ring_row)
@@ -110,7 +110,7 @@ def pane_rows(m: MachineSnapshot, view: View, width: int, height: int, glyphs: G
 
 
 def stop_words(m: MachineSnapshot) -> str:
-    """Why a machine has come to its end, in words."""
+    """The end of a machine, in words."""
     match m.stop:
         case None:
             return ""

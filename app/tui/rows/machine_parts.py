@@ -14,7 +14,7 @@ from cores.machine.report import CodeLine, MachineSnapshot
 from cores.pc.stop import Stop
 
 KINDS = {"interpreter": "EMULATOR", "trap": "TRAP AND EMULATE", "kvm": "KVM"}
-"""What each kind of core is called on the screen; KVM's: see ``title``."""
+"""Titles of the kinds of core; KVM's: see ``title``."""
 
 SHORT_NAMES = {"fs_base": "fsb", "gs_base": "gsb", "efer": "efer"}
 GENERAL_WIDTH = 22
@@ -26,7 +26,7 @@ GUTTER = 7
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """What a pane shows besides the machine's own state.
+    """Display state of a pane, besides the machine's own state.
 
     number: the key that shows and hides it. differs: registers in which the cores disagree.
     equal: does it agree with the first core (None: it is the first, or nothing was compared)?
@@ -50,7 +50,7 @@ class View:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """How many rows each part of a pane gets, and in how many columns the registers stand."""
+    """Layout of a pane: rows of each part, and columns of the registers."""
 
     columns: int
     system_column: bool
@@ -71,7 +71,7 @@ def kind(core: str) -> str:
 
 
 def title(core: str, ring_zero: RingZero) -> str:
-    """What a machine is called: KVM only where it has it is called hardware."""
+    """Title of a machine; KVM is called hardware only where it has hardware support."""
     if kind(core) == "kvm" and ring_zero is RingZero.GUEST_MODE:
         return "HARDWARE"
     if kind(core) == "kvm" and ring_zero is RingZero.INTERPRETED:
@@ -80,7 +80,7 @@ def title(core: str, ring_zero: RingZero) -> str:
 
 
 def cursor_line(m: MachineSnapshot, cursor: int | None) -> int | None:
-    """Which line of the code the cursor is at, else the next instruction; None: neither can be seen."""
+    """Index of the code line at the cursor, else at the next instruction; None: neither is in sight."""
     addresses = [line.address for line in m.code]
     for address in (cursor, program_counter(m)):
         if address in addresses:
@@ -152,7 +152,7 @@ def register_rows(m: MachineSnapshot, view: View, p: Plan, glyphs: Glyphs) -> li
 
 
 def system_per_row(width: int) -> int:
-    """How many system registers stand in one row."""
+    """Number of system registers in one row."""
     return max(1, (width + 1) // (SYSTEM_WIDTH + 2))
 
 
@@ -202,7 +202,7 @@ def ring_words(m: MachineSnapshot) -> Row:
 
 
 def _ring_how(m: MachineSnapshot) -> str:
-    """How the guest's ring is brought about, where no other ring is the real one."""
+    """The means by which the guest has its ring, where no other ring is the real one."""
     match m.ring_zero:
         case RingZero.GUEST_MODE:
             return "guest mode"
@@ -284,7 +284,7 @@ def code_row(m: MachineSnapshot, line: CodeLine, view: View, width: int, glyphs:
 
 
 def gutter_of(m: MachineSnapshot, line: CodeLine, glyphs: Glyphs) -> tuple[str, str]:
-    """Does this instruction leave the guest? An interpreter's never do: its gutter stays empty."""
+    """Symbol and role of an instruction's mark, with its count of exits; "" on an interpreter."""
     count = f" {short_count(line.exits)}" if line.exits else ""
     match mark(m, line):
         case Mark.NONE:

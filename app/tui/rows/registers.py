@@ -1,4 +1,4 @@
-"""How the registers of a CPU stand in a pane: the PC's, or the foreign machine's."""
+"""Layout of a CPU's registers in a pane: the PC's, or the foreign machine's."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ M68000 = RegisterFile(
 
 
 def register_file(m: MachineSnapshot) -> RegisterFile:
-    """Whose registers these are."""
+    """The register file of this machine's CPU."""
     return M68000 if M68000.pc in m.registers else X86
 
 

@@ -22,7 +22,7 @@ FONTS = "ui-monospace, 'Cascadia Mono', 'DejaVu Sans Mono', Menlo, Consolas, mon
 
 
 def strips(app: App[int]) -> list[Strip]:
-    """What is on the screen now. Textual has no public way to ask for it."""
+    """The strips on the screen now. Textual has no public way to ask for them."""
     return app.screen._compositor.render_strips()
 
 

@@ -113,7 +113,7 @@ def _as_text(value: int) -> str:
 
 
 def register_at(line: Row, x: int, m: MachineSnapshot) -> str:
-    """Which register's name or value stands in cell ``x`` of a row; "" for none."""
+    """The register whose name or value stands in cell ``x`` of a row; "" for none."""
     names = {SHORT_NAMES.get(name, name): name for name in m.registers}
     found, at = "", 0
     for text, _ in line:
@@ -127,7 +127,7 @@ def register_at(line: Row, x: int, m: MachineSnapshot) -> str:
 
 
 def flag_tip(line: Row, x: int, m: MachineSnapshot) -> str:
-    """Of the flag under the mouse, or of the ring at the row's end."""
+    """Tooltip of the flag under the mouse, or of the ring at the row's end."""
     at = 0
     file = register_file(m)
     words = ""

@@ -18,7 +18,7 @@ INDENT = 2
 
 
 class About(LineView):
-    """What a guest's source says of it, or a lesson's summary."""
+    """A guest's description from its source, or a lesson's summary."""
 
     DEFAULT_CSS = "About { width: 1fr; height: 1fr; }"
 

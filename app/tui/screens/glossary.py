@@ -18,7 +18,7 @@ from .pick import Pick
 
 
 class GlossaryScreen(Pick):
-    """What is searched for may stand in a word's explanation too."""
+    """The glossary, searchable by words and by their explanations."""
 
     BINDINGS: ClassVar[list[BindingType]] = [("f1", "help", "Help")]
     HOW = "up, down: choose    F1: help    Esc: close"

@@ -47,7 +47,7 @@ HINTS: list[Hint] = [
 ]
 
 GUEST, LESSON = "guest:", "lesson:"
-"""How the ids of the list's rows begin; those without are paths."""
+"""Prefixes of the list's row ids; ids without one are paths."""
 
 ABOUT = (
     "One program, three machines. The emulator executes it in software. Trap and emulate runs it on"
@@ -71,7 +71,7 @@ Probe = Callable[[], list[Ability]]
 
 
 class Abilities(LineView):
-    """What this machine can do; filled once the cores have been probed."""
+    """The cores and whether they run here; filled once they have been probed."""
 
     def __init__(self) -> None:
         super().__init__(id="abilities")
@@ -200,7 +200,7 @@ class HomeScreen(Screen[None]):
         yield Keys(HINTS)
 
     def _options(self) -> list[Option | None]:
-        """What was open last; the guests; the lessons, once they are read."""
+        """The rows of the list: the program that was open last, then the guests."""
         rows: list[Option | None] = []
         if self._last and Path(self._last).is_file():
             words = Content.assemble(("continue   ", "bold"), (printable(self._last), "dim"))

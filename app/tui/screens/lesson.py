@@ -23,11 +23,11 @@ OTHERWISE = {
     "a": "look('address')", "b": "time('step_back')", "c": "look('toggle_cursor')",
     "d": "time('go_to_divergence')",
 }  # fmt: skip
-"""What a letter's key does while no question waits for it."""
+"""Actions of the letters' keys while no question waits for an answer."""
 
 
 class LessonScreen(MachinesScreen):
-    """In place of the world switches the lesson, where rows are few."""
+    """The machines with a lesson below; where rows are few, in place of the world switches."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("enter", "proceed", "Go on with the lesson"),

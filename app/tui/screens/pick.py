@@ -40,7 +40,7 @@ class Pick(Over[str | None]):
             yield Label(self.HOW, classes="dim")
 
     def explanation(self) -> ComposeResult:
-        """What stands under the list."""
+        """The widgets below the list."""
         yield from ()
 
     def on_mount(self) -> None:

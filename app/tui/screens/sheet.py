@@ -71,7 +71,7 @@ class Sheet(Over[None]):
     ]
 
     HOW = ""
-    """What keys of its own do."""
+    """The sheet's own keys, for its lower edge."""
 
     def __init__(self, title: str, rows: list[Row], width: int) -> None:
         super().__init__()

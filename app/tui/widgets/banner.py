@@ -1,4 +1,4 @@
-"""What must not be missed, between the top row and the machines: the first divergence, an error, a
+"""Banner between the top row and the machines: the first divergence, an error, a
 question of the program's. Takes no room while there is nothing to say."""
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ def value_words(name: str, value: int | str | None) -> str:
 
 
 def divergence_rows(d: Divergence, width: int, glyphs: Glyphs) -> list[Row]:
-    """Which instruction, and what differs on whom: two rows."""
+    """The divergence in two rows: the instruction, and the values that differ."""
     where = f"`{d.asm}` at {d.rip:x}" if d.asm else f"at {d.rip:x}"
     head = row(
         (f" {glyphs.unequal} ", "bad"),

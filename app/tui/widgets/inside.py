@@ -74,7 +74,7 @@ class Inside(LineView):
 
     @property
     def looks(self) -> frozenset[Look]:
-        """What is to be asked of the worker."""
+        """The queries to the worker that the open tab needs."""
         look: Look
         match self.tab:
             case "memory":

@@ -17,7 +17,7 @@ OTHERS = {
     "app.quit": "Quit",
     "look('select', 1)": "Move the cursor",
 }
-"""What the actions do that are no key's alone."""
+"""Descriptions of actions that belong to no single key."""
 
 Hint = tuple[str, str, str]
 """Key as shown, what it does in a word, the action it runs."""

@@ -1,4 +1,4 @@
-"""What the lesson says now: a page of its words, its question, and how to go on."""
+"""The lesson's panel: a page of its text, its question, and how to go on."""
 
 from __future__ import annotations
 

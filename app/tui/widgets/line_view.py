@@ -41,11 +41,11 @@ class LineView(Widget):
         return glyphs
 
     def compose_rows(self, width: int, height: int) -> list[Row]:
-        """What to show, as at most ``height`` rows of at most ``width`` cells."""
+        """The widget's contents: at most ``height`` rows of at most ``width`` cells."""
         raise NotImplementedError
 
     def tip(self, x: int, y: int) -> str:
-        """What to tell a user who rests the mouse on this cell; "" for nothing."""
+        """Tooltip of the cell under the mouse; "" for none."""
         return ""
 
     @property

@@ -1,4 +1,4 @@
-"""Where the machines are in their own time, with the exits marked. Click to go there."""
+"""The timeline: the machines' progress in instructions, exits marked. A click goes there."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ class Timeline(LineView):
     def show(
         self, now: int | None, marks: tuple[int, ...], progress: tuple[int, int] | None = None
     ) -> None:
-        """now: instructions completed, None when nobody counts. marks: exits, by the same count.
+        """now: instructions completed, None when they are not counted. marks: exits, by the same count.
         progress: how far on the way to an instruction, and to which."""
         self.now, self.marks, self.progress = now, marks, progress
         self.furthest = max(self.furthest, now or 0, progress[1] if progress else 0)

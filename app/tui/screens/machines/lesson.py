@@ -148,7 +148,7 @@ class LessonController:
         self._host.worker.pursue(self._go_on)
 
     def takes(self, letter: str) -> bool:
-        """Does a letter's key answer the question that waits? If so it is answered."""
+        """Answer the question that waits with a letter; False where the letter is no answer."""
         asked = self.question
         if asked is None or self.elsewhere or LETTERS.index(letter) >= len(asked.choices):
             return False
@@ -156,7 +156,7 @@ class LessonController:
         return True
 
     def back(self) -> None:
-        """To where the present turn of the lesson began."""
+        """Go back to where the present turn of the lesson began."""
         if self.panel.turn(-1):
             return
         self.elsewhere = False
@@ -170,7 +170,7 @@ class LessonController:
         self._turn()
 
     def jump(self, push: Callable[[Pick, Callable[[str | None], None]], object]) -> None:
-        """To a step, by its title. What lies between is passed over without a word."""
+        """Go to a step, by its title; what lies between is passed over silently."""
         titles = [heading.title for _, heading in self.lesson.headings]
 
         def chosen(title: str | None) -> None:
@@ -223,7 +223,7 @@ class LessonController:
         looking.pointed_at = next((int(at, 16) for at in reversed(places) if at is not None), None)
 
     def _may_go_on(self) -> bool:
-        """Does the lesson play by itself, and nothing is in its way?"""
+        """May the lesson go on by itself now?"""
         at_work = self._answering or not self._host.worker.idle or self._host.worker.failure
         return self._autoplay.on and not at_work and not self.elsewhere
 

@@ -1,4 +1,4 @@
-"""What is looked at: a machine, one of its exits, a line of its code, its inside."""
+"""The views: a chosen machine, one of its exits, a line of its code, its inside."""
 
 from __future__ import annotations
 
@@ -203,7 +203,7 @@ class LookingController:
 
     @property
     def code_look(self) -> CodeLook | None:
-        """What is to be asked of the worker for the cursor."""
+        """The query to the worker that the cursor needs."""
         m = self.machine
         return None if m is None or self.cursor is None else CodeLook(m.core, self._around)
 
@@ -235,7 +235,7 @@ class LookingController:
             self._time.toggle(breakpoints.AtAddress(self.cursor))
 
     def run_here(self) -> None:
-        """On until the machines stand at the cursor."""
+        """Run until the machines stand at the cursor."""
         if self.cursor is None:
             self._host.say("c puts a cursor into the code, h runs to it")
         else:

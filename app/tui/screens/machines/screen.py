@@ -207,7 +207,7 @@ class MachinesScreen(Screen[None]):
             self._draw(snapshot, rates)
 
     def activity(self) -> str:
-        """What goes on, in a word or two."""
+        """The present activity, in a word or two."""
         s, busy = self.snapshot, self.worker.busy
         if s is None:
             return "stopped" if self.worker.failure else "starting"

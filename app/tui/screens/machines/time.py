@@ -68,7 +68,7 @@ class TimeController:
         self._host.worker.restart()
 
     def faster(self, by: int) -> None:
-        """To another of SPEEDS, at once where the machines run."""
+        """Change to another of SPEEDS, at once where the machines run."""
         self.speed = max(0, min(self.speed + by, len(SPEEDS) - 1))
         speed = SPEEDS[self.speed]
         self._host.settings.speed = speed or 0.0
@@ -108,7 +108,7 @@ class TimeController:
         self.go_to(s.divergence.instruction)
 
     def run_to(self, address: int) -> None:
-        """On until the machines stand at an address."""
+        """Run until the machines stand at an address."""
         self._host.moved()
         self._host.worker.run_to(breakpoints.AtAddress(address))
 
