@@ -26,7 +26,7 @@ ALIGNMENTS = frozenset({".align", ".balign", ".p2align"})
 DIRECTIVES = frozenset(
     {*IGNORED, *DATA_SIZES, *FLOAT_SIZES, *TEXTS, *MODES, *SPACES, *ALIGNMENTS, ".org", ".equ", ".set",
      ".equiv", ".macro", ".endm", ".rept", ".irp", ".irpc", ".endr", ".if", ".ifdef", ".ifndef",
-     ".else", ".elseif", ".endif", ".purgem"}
+     ".ifb", ".ifeq", ".else", ".elseif", ".endif", ".purgem"}
 )  # fmt: skip
 """All, to guess from what was mistyped."""
 
@@ -35,6 +35,7 @@ ENCODED = {
     "sysexitq": "0x48, 0x0f, 0x35", "sysexitl": "0x0f, 0x35", "endbr64": "0xf3, 0x0f, 0x1e, 0xfa",
     "endbr32": "0xf3, 0x0f, 0x1e, 0xfb", "serialize": "0x0f, 0x01, 0xe8",
     "wbnoinvd": "0xf3, 0x0f, 0x09", "skinit": "0x0f, 0x01, 0xde", "invlpga": "0x0f, 0x01, 0xdf",
+    "vmrun": "0x0f, 0x01, 0xd8", "vmload": "0x0f, 0x01, 0xda", "vmsave": "0x0f, 0x01, 0xdb",
     "clzero": "0x0f, 0x01, 0xfc", "pushfw": "0x66, 0x9c", "popfw": "0x66, 0x9d", "iretw": "0x66, 0xcf",
 }  # fmt: skip
 """Instructions without operands in bytes. Keystone lacks them, or means the 16-bit form of `pushf`,

@@ -182,7 +182,7 @@ def _renamed(word: str, found: list[Operand]) -> str:
     if word == "movd" and 8 in sizes:
         return "movq"
     vector = any(isinstance(o, Register) and not operands.GENERAL.get(o.name) for o in found)
-    if word == "movq" and not vector and all(not isinstance(o, Immediate) for o in found):
+    if word == "movq" and not vector:
         return "mov"
     return dialect.RENAMED.get(word, word)
 

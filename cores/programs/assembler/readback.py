@@ -40,6 +40,10 @@ _WIDE_NUMBERS = frozenset(
         "push",
         "ret",
         "retf",
+        "retfq",
+        "lret",
+        "lretq",
+        "movq",
         "retq",
         "retn",
         "jmp",
@@ -291,7 +295,7 @@ class _Comparison:
             return 16 if found is insn.operands[0] else self.asked.mode
         if word not in _WIDE_NUMBERS:
             return 8
-        if word in ("ret", "retf", "retq", "retn"):
+        if word in ("ret", "retf", "retq", "retn", "retfq", "lret", "lretq"):
             return 16
         if word.startswith("push"):
             short = b"\x66" in self.code[: insn.size - insn.imm_size - 1]
@@ -311,7 +315,9 @@ class _Comparison:
             asked.far or spelling.same_size(self.asked.word, asked.size, found.size, target)
         ):
             return f"the operand in memory does not have {asked.size} bytes"
-        if not spelling.same_segment(asked.segment, segment, asked.base or asked.index) and not (
+        if not spelling.same_segment(
+            asked.segment, segment, asked.base or asked.index, self.asked.mode
+        ) and not (
             asked.segment == "es" and asked.base in ("rdi", "edi", "di")  # of a string
         ):
             return "other"

@@ -111,7 +111,9 @@ def same_size(word: str, asked: int, found: int, target: int) -> bool:
     return asked == found
 
 
-def same_segment(asked: str, found: str, base: str) -> bool:
-    """found: "" without a prefix. In 64-bit mode only FS and GS make a difference."""
-    default = "ss" if base in ("rsp", "rbp", "esp", "ebp", "sp", "bp") else "ds"
+def same_segment(asked: str, found: str, base: str, mode: int) -> bool:
+    """found: "" without a prefix. In 64-bit mode only FS and GS count (SDM vol. 1, 3.4.2.1)."""
+    if mode == 64:
+        return {asked, found} <= {"", "cs", "ds", "es", "ss"} or asked == found
+    default = "ss" if base in ("esp", "ebp", "sp", "bp") else "ds"
     return (asked or default) == (found or default)

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from cores.errors import InputError
 from cores.programs import shipped
+from cores.programs.assembler import dialect
 from cores.programs.assembler.keystone import assemble, installed
 
 pytestmark = pytest.mark.skipif(not installed(), reason="Keystone has no package for this machine")
@@ -168,6 +169,26 @@ def test_sizes_may_have_names() -> None:
     assert assemble(counted, "x.s", BASE).code.hex() == "0090000090"
     assert assemble(".type a, @function\n.type b, %function\nhlt", "x.s", BASE).code == b"\xf4"
     assert assemble(f"mov rax, {'(' * 2000}1{')' * 2000}", "x.s", BASE).code
+
+
+def test_the_page_for_users() -> None:
+    """docs/assembly.md: its example assembles, and every directive but a linker's stands on it."""
+    page = (Path(__file__).parents[4] / "docs" / "assembly.md").read_text()
+    image = assemble(page.split("```")[1], "x.s", BASE)
+    assert image.code.endswith(b"hello\n\0")
+    named = set(re.findall(r"\.[a-z0-9]+", page))
+    synonyms = {
+        ".value",
+        ".2byte",
+        ".hword",
+        ".4byte",
+        ".8byte",
+        ".single",
+        ".set",
+        ".equiv",
+        ".purgem",
+    }
+    assert dialect.DIRECTIVES - dialect.IGNORED - named == synonyms
 
 
 def test_symbols_lines_and_entry() -> None:
