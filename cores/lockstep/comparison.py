@@ -62,19 +62,15 @@ class Lockstep:
         """All machines have stopped: compare all of RAM, and the screens."""
         if self.divergence is not None or len(self.machines) < 2 or self._ended:
             return
-        images = [machine.memory_image() for machine in self.machines]
+        first = self.machines[0].memory_image()
         differs: Values = {}
-        for machine, image in zip(self.machines[1:], images[1:], strict=True):
-            if image != images[0]:
-                at = next(
-                    i
-                    for i in range(0, len(image), PAGE)
-                    if image[i : i + PAGE] != images[0][i : i + PAGE]
-                )
-                at = next(i for i in range(at, at + PAGE) if image[i] != images[0][i])
-                address = at if at < 0xA0000 else at + 0x20000
+        for machine in self.machines[1:]:
+            image = machine.memory_image(first)
+            page = next(image.differing_pages(first), None)
+            if page is not None:
+                ours, theirs = first.page(page), image.page(page)
+                address = page + next(i for i in range(PAGE) if ours[i] != theirs[i])
                 differs |= {f"mem:{address:#x}": self._byte(address)}
-                del machine
                 break
         screens = {m.core: m.board.screen() for m in self.machines}
         if len(set(screens.values())) > 1:

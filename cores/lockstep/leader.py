@@ -34,12 +34,12 @@ from cores.errors import EngineError
 from cores.lockstep.comparison import Lockstep
 from cores.lockstep.follower import PATIENCE_NS, RUN_NS, Follower, LostError
 from cores.machine.machine import Machine, MachineState
+from cores.pc.ram_image import RamImage
 from cores.pc.stop import Stop
 from cores.vmm.free_run import Alarm
 from cores.vmm.vmm import Vmm
 from cores.x86.faults import GuestFault, Unsupported
 from cores.x86.isa.instruction import Sensitivity
-from cores.x86.mmu.paging import PAGE
 from cores.x86.registers import Flag
 
 WARM_UP = 2_000
@@ -48,11 +48,9 @@ SHORTEST = 64
 """A stretch of fewer instructions is stepped: to lead costs as much as some ten steps."""
 LONGEST = 20_000_000
 CHECKPOINT_SECONDS = 0.25
-"""Between checkpoints at least: one copies all of RAM, some 3 ms for 16 MiB and machine."""
-MOST_COPIED = 256 << 20
-"""Bytes of all machines' RAM; with more, all is stepped."""
-CHUNK, MOST_TELLING = 1 << 18, 8
-"""Bytes that are compared at once; pages that may have to tell one pass from another."""
+"""Between checkpoints at least: one copies all RAM that was touched, some 0.2 ms a MiB and machine."""
+MOST_TELLING = 8
+"""Pages that may have to tell one pass from another."""
 FEW = 512
 """So few instructions before trouble are stepped: to compare all of RAM once more costs as much."""
 AFTER_TROUBLE, MOST_STEPS = 1_000, 64_000
@@ -81,19 +79,15 @@ class Copies:
     def __init__(self, machines: list[Machine]) -> None:
         self._machines = machines
         self._states: tuple[MachineState, ...] = ()
-        self._ram: tuple[bytes, ...] = ()
+        self._ram: tuple[RamImage, ...] = ()
         self._due = 0.0
-
-    @staticmethod
-    def affordable(machines: list[Machine]) -> bool:
-        """Is there little enough RAM to copy?"""
-        return sum(machine.memory.size for machine in machines) <= MOST_COPIED
 
     def keep(self, *, led: bool, soon: bool) -> bool:
         began = perf_counter()
         if self._states and began < self._due and not soon:
             return False
-        ram = tuple(bytes(m.memory.view[: m.memory.size]) for m in self._machines)
+        first = RamImage.of(self._machines[0].ram, self._ram[0] if self._ram else None)
+        ram = (first, *(RamImage.of(m.ram, first) for m in self._machines[1:]))
         if any(image != ram[0] for image in ram[1:]) and not self._alike():
             raise LostError
         self._states, self._ram = tuple(m.save() for m in self._machines), ram
@@ -103,8 +97,8 @@ class Copies:
 
     def _alike(self) -> bool:
         """Is all of RAM equal but for what only a CPU's own pace decides?"""
-        images = [machine.memory_image() for machine in self._machines]
-        return all(image == images[0] for image in images[1:])
+        first = self._machines[0].memory_image()
+        return all(machine.memory_image(first) == first for machine in self._machines[1:])
 
     def room(self) -> int:
         return LONGEST
@@ -113,7 +107,7 @@ class Copies:
         if not self._states:
             return self._machines[0].vmm.instructions
         for machine, state, ram in zip(self._machines, self._states, self._ram, strict=True):
-            machine.memory.view[: machine.memory.size] = ram
+            ram.put_back(machine.ram)
             machine.restore(state)
         done, self._states = self._states[0].instructions, ()
         return done
@@ -306,19 +300,15 @@ class Lead:
         that was not. False: there is none, or it is known, or there are too many."""
         if len(self._telling) + len(self._misleading) >= MOST_TELLING:
             return False
-        ours = self._leader.memory.view
+        ours = RamImage.of(self._leader.ram)
         for machine in self._followers:
-            theirs = machine.memory.view
-            for chunk in range(0, machine.memory.size, CHUNK):
-                if bytes(ours[chunk : chunk + CHUNK]) == bytes(theirs[chunk : chunk + CHUNK]):
+            for page in RamImage.of(machine.ram, ours).differing_pages(ours):
+                if page in self._misleading or Lockstep.same_page(page, self._leader, machine):
                     continue
-                for page in range(chunk, min(chunk + CHUNK, machine.memory.size), PAGE):
-                    if page in self._misleading or Lockstep.same_page(page, self._leader, machine):
-                        continue
-                    if page in self._telling:
-                        return False
-                    self._telling.add(page)
-                    return True
+                if page in self._telling:
+                    return False
+                self._telling.add(page)
+                return True
         return False
 
 

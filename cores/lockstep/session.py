@@ -134,7 +134,7 @@ class Session:
         """Exact: in lockstep to the first divergence, then each machine to its own end."""
         while not self.ended and self.divergence is None:
             machines = self.lockstep.machines
-            if Lead.may_lead(machines) and Copies.affordable(machines):
+            if Lead.may_lead(machines):
                 with contextlib.closing(Lead(machines, self.lockstep, Copies(machines))) as lead:
                     self._go_together(lead)
                 self.stretches += lead.stretches

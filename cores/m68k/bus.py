@@ -38,6 +38,7 @@ class Bus:
     """
 
     def __init__(self, ram: Ram) -> None:
+        self.ram = ram
         self.view = ram.view
         self.size = min(ram.size, M68K_DEVICES)
         self.console = bytearray()

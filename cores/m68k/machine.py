@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from time import perf_counter
 
 from cores.m68k import disassembly as picture
 from cores.machine.report import CoreReport, MachineSnapshot
 from cores.pc.ram import Ram
+from cores.pc.ram_image import RamImage
 from cores.pc.stop import Stop
 from cores.programs.program import M68K_DEVICES, Program
 
@@ -117,7 +117,7 @@ class M68kMachine:
             reason=vmm.reason or None, stop=vmm.stop, instructions=vmm.instructions,
             device_accesses=self.bus.accesses, console=self.console(),
             registers=dict(zip(STATE_NAMES, self.state(), strict=True)),
-            memory_sha256=hashlib.sha256(self.bus.view[: self.bus.size]).hexdigest(),
+            memory_sha256=RamImage.of(self.ram).sha256(leave_out=range(0)),
             notes=self.notes(), seconds=self.seconds,
         )  # fmt: skip
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from time import perf_counter
@@ -14,9 +13,10 @@ from cores.machine.report import CoreReport
 from cores.pc.boot.protocols import PROTOCOLS
 from cores.pc.devices.board import Board, BoardState
 from cores.pc.devices.storage.disk import Disk
-from cores.pc.physical_memory import PhysicalMemory
+from cores.pc.physical_memory import HOLE, PhysicalMemory
 from cores.pc.platform import INITIAL_FPU
-from cores.pc.ram import Ram
+from cores.pc.ram import CHUNK, PAGE, Ram
+from cores.pc.ram_image import ZEROS, RamImage
 from cores.pc.stop import Stop
 from cores.programs.program import Program
 from cores.vmm.calibration import world_switch
@@ -159,15 +159,19 @@ class Machine:
         with self.failing_alone():
             self.board.restore(state.board)
 
-    def memory_image(self) -> bytearray:
-        """RAM in address order without the hole, A and D bits masked in the page tables of every
-        CR3 loaded so far."""
-        image = bytearray(self.memory.view[: self.memory.size])
+    def memory_image(self, like: RamImage | None = None) -> RamImage:
+        """RAM without the hole, A and D bits masked in the page tables of every CR3 loaded so far.
+        It shares with ``like`` what is equal there."""
+        image = RamImage.of(self.ram, like)
+        chunks = {at: chunk for at, chunk in image.chunks.items() if at not in HOLE}
         for page in table_pages(self.memory, self.roots):
-            for at in range(page, page + 4096, 8):
-                image[at] &= ~ACCESSED_AND_DIRTY & 0xFF
-        del image[0xA0000:0xC0000]
-        return image
+            at = page % CHUNK
+            if page - at in chunks:
+                masked = bytearray(chunks[page - at])
+                for entry in range(at, at + PAGE, 8):
+                    masked[entry] &= ~ACCESSED_AND_DIRTY & 0xFF
+                chunks[page - at] = bytes(masked)
+        return RamImage(image.size, {at: chunk for at, chunk in chunks.items() if chunk != ZEROS})
 
     def report(self) -> CoreReport:
         """How it stands, or how it ended."""
@@ -181,7 +185,7 @@ class Machine:
             device_accesses=board.accesses, bridged=trace.bridged,
             console=self.console(), screen=board.screen(),
             registers=dict(zip(STATE_NAMES, self.cpu.state(), strict=True)),
-            memory_sha256=hashlib.sha256(self.memory_image()).hexdigest(),
+            memory_sha256=self.memory_image().sha256(leave_out=HOLE),
             notes=self.notes(), seconds=self.seconds, emulated=vmm.emulated,
             delivered=vmm.delivered, caveat=self.engine.caveat(), ring_zero=traits.ring_zero,
             limit=vmm.limit,

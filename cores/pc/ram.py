@@ -9,11 +9,14 @@ from __future__ import annotations
 import ctypes
 import mmap
 import os
+from collections.abc import Iterator
 
 from cores.errors import UnavailableError
 
 PAGE = 4096
 MIB = 1 << 20
+CHUNK = 64 << 10
+"""Bytes that sparse images keep or leave out at once; RAM is a multiple of it."""
 SCRATCH_PAGES = 16
 OUT_OF_LINE_PAGE = SCRATCH_PAGES
 """The page behind those of the windows, for moved instructions (cores/vmm/faults/out_of_line.py)."""
@@ -50,6 +53,23 @@ class Ram:
         anchor = ctypes.c_char.from_buffer(self._map)
         self.address = ctypes.addressof(anchor)
         del anchor  # it would keep the map from closing
+
+    def touched(self) -> Iterator[int]:
+        """GPAs of the chunks in which a page was ever written or read; all others are zero.
+
+        A memfd has holes there (lseek(2), SEEK_DATA). Where RAM is no memfd, all chunks."""
+        if self.fd < 0:
+            yield from range(0, self.size, CHUNK)
+            return
+        end = 0
+        while end < self.size:
+            try:
+                data = os.lseek(self.fd, end, os.SEEK_DATA)
+            except OSError:  # ENXIO: nothing but a hole is left
+                return
+            hole = os.lseek(self.fd, data, os.SEEK_HOLE)
+            begin, end = data // CHUNK * CHUNK, -(-hole // CHUNK) * CHUNK
+            yield from range(begin, min(end, self.size), CHUNK)
 
     def contents(self) -> bytes:
         """A copy of the guest's bytes, without the scratch pages."""

@@ -17,6 +17,8 @@ from dataclasses import dataclass, field
 from typing import Generic, Protocol, TypeVar
 
 from cores.machine.machine import Machine, MachineState
+from cores.pc.ram import CHUNK, Ram
+from cores.pc.ram_image import EMPTY, ZEROS, RamImage, chunk_of, put_back
 from cores.pc.stop import Stop
 from cores.x86.mmu.paging import PAGE
 
@@ -30,8 +32,6 @@ ENTRY = 64
 old pages do, and once for all states that share them."""
 MAX_CHECKPOINTS = 256
 """1.3 million instructions at full density; before that every second one is dropped, and again."""
-CHUNK = 64 << 10
-EMPTY = bytes(PAGE)
 
 Change = bytes | Callable[[], None]
 """What a user did to a machine: typed a text, or changed something with a function of this machine."""
@@ -48,10 +48,9 @@ State = TypeVar("State", bound=Moment)
 
 
 class Memory(Protocol):
-    """RAM: the first ``size`` bytes of ``view``."""
+    """What has RAM."""
 
-    view: memoryview
-    size: int
+    ram: Ram
 
 
 class Rewindable(Protocol[State]):
@@ -96,7 +95,7 @@ class Past(Generic[State]):
     def __init__(self, machine: Rewindable[State], coming: tuple[tuple[int, bytes], ...] = ()) -> None:
         self.machine = machine
         self._changes: list[tuple[int, Change]] = list(coming)
-        self._newest = bytearray(machine.memory.view[: machine.memory.size])
+        self._newest = dict(RamImage.of(machine.memory.ram).chunks)  # RAM at the newest checkpoint
         self._checkpoints = [Checkpoint(machine.save(), 0)]
         self._replayed = 0
         self._changed: set[int] = set()
@@ -161,12 +160,12 @@ class Past(Generic[State]):
     @contextlib.contextmanager
     def excursion(self) -> Iterator[None]:
         """Go anywhere in the past, and be exactly here again afterwards: stopped, if the machine is."""
-        view, size = self.machine.memory.view, self.machine.memory.size
-        state, replayed, memory = self.machine.save(), self._replayed, bytes(view[:size])
+        ram = self.machine.memory.ram
+        state, replayed, image = self.machine.save(), self._replayed, RamImage.of(ram)
         try:
             yield
         finally:
-            view[:size] = memory
+            image.put_back(ram)
             self.machine.restore(state)
             self._replayed = replayed
 
@@ -204,18 +203,17 @@ class Past(Generic[State]):
 
     def _checkpoint(self) -> None:
         previous = self._checkpoints[-1]
-        view, newest = self.machine.memory.view, self._newest
-        for start in range(0, len(newest), CHUNK):
-            now = bytes(view[start : start + CHUNK])
-            if now == newest[start : start + CHUNK]:
+        ram, newest = self.machine.memory.ram, self._newest
+        for start in ram.touched():
+            now, before = chunk_of(ram, start), newest.get(start, ZEROS)
+            if now == before:
                 continue
-            for at in range(0, len(now), PAGE):
-                page = now[at : at + PAGE]
-                old = newest[start + at : start + at + PAGE]
-                if page != old:
-                    previous.undo[start + at] = EMPTY if old == EMPTY else bytes(old)
+            for at in range(0, CHUNK, PAGE):
+                old = before[at : at + PAGE]
+                if now[at : at + PAGE] != old:
+                    previous.undo[start + at] = EMPTY if old == EMPTY else old
                     self._changed.add(start + at)
-                    newest[start + at : start + at + PAGE] = page
+            newest[start] = now
         self._checkpoints.append(Checkpoint(self.machine.save(), self._replayed))
         self._thin_out()
 
@@ -244,13 +242,16 @@ class Past(Generic[State]):
     def _drop_newest(self) -> None:
         self._checkpoints.pop()
         newest = self._checkpoints[-1]
-        for at, page in newest.undo.items():
-            self._newest[at : at + PAGE] = page
+        for gpa, page in newest.undo.items():
+            at = gpa % CHUNK
+            chunk = self._newest.get(gpa - at, ZEROS)
+            self._newest[gpa - at] = chunk[:at] + page + chunk[at + PAGE :]
         newest.undo = {}
 
     def _restore(self, index: int) -> None:
-        view = self.machine.memory.view
-        view[: len(self._newest)] = self._newest
+        ram = self.machine.memory.ram
+        view = ram.view
+        put_back(ram, self._newest)
         for checkpoint in reversed(self._checkpoints[index:-1]):
             for at, page in checkpoint.undo.items():
                 view[at : at + PAGE] = page
