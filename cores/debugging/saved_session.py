@@ -26,6 +26,8 @@ from cores.lockstep.session import Options
 from cores.machine.machine import Machine, MachineState
 from cores.pc.devices.storage.disk import SECTOR
 from cores.pc.platform import INITIAL_FPU, LARGEST_RAM, MIB, SMALLEST_RAM
+from cores.pc.ram import CHUNK
+from cores.pc.ram_image import RamImage, put_back
 from cores.programs.loader import SAVED_SESSION
 from cores.programs.program import Program
 
@@ -36,11 +38,12 @@ _LONGEST_REASON = 200
 
 @dataclass(frozen=True, slots=True)
 class SavedMachine:
-    """core: its resolved name. ram: the guest's, in full."""
+    """core: its resolved name. ram: the chunks (``RamImage``) in which its RAM differs from the first
+    machine's, b"" for one that is zero; the first machine's own differ from zero."""
 
     core: str
     state: MachineState
-    ram: bytes
+    ram: dict[int, bytes]
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +84,7 @@ def reopen(path: str) -> LiveSession:
         try:
             by_core = {machine.core: machine for machine in saved.machines}
             for machine in session.machines:
-                _put_back(machine, by_core[machine.core])
+                _put_back(machine, by_core[machine.core], saved.machines[0].ram)
             session.begin_here(saved.mode, saved.typed)
             session.snapshot()  # what cannot be looked at is not whole
         except BaseException:
@@ -105,8 +108,8 @@ def _damage_told(path: str) -> Iterator[None]:
         raise InputError(f"a damaged session: {reason}", path) from error
 
 
-def _put_back(machine: Machine, saved: SavedMachine) -> None:
-    machine.memory.view[: machine.memory.size] = saved.ram
+def _put_back(machine: Machine, saved: SavedMachine, first: dict[int, bytes]) -> None:
+    put_back(machine.ram, {at: chunk for at, chunk in (first | saved.ram).items() if chunk})
     board = saved.state.board
     devices = tuple(map(shaped, machine.board.shapes(), board.devices))
     machine.restore(replace(saved.state, board=replace(board, devices=devices)))
@@ -116,10 +119,20 @@ def _put_back(machine: Machine, saved: SavedMachine) -> None:
 
 def _collect(session: LiveSession) -> SavedSession:
     session.settle()
-    machines = tuple(
-        SavedMachine(m.core, m.save(), bytes(m.memory.view[: m.memory.size])) for m in session.machines
-    )
-    return SavedSession(session.program, session.options, session.mode, session.typed, machines)
+    machines: list[SavedMachine] = []
+    first = RamImage(session.machines[0].ram.size, {})
+    for machine in session.machines:
+        image = RamImage.of(machine.ram, first)
+        machines.append(SavedMachine(machine.core, machine.save(), _differences(image, first)))
+        first = image if len(machines) == 1 else first
+    return SavedSession(session.program, session.options, session.mode, session.typed, tuple(machines))
+
+
+def _differences(image: RamImage, first: RamImage) -> dict[int, bytes]:
+    places = sorted(image.chunks.keys() | first.chunks.keys())
+    return {
+        at: image.chunks.get(at, b"") for at in places if image.chunks.get(at) != first.chunks.get(at)
+    }
 
 
 def _read(path: str) -> SavedSession:
@@ -150,9 +163,13 @@ def _checked(saved: SavedSession) -> SavedSession:
         raise ValueError("its program does not fit into its RAM")
     for machine in saved.machines:
         state, disk = machine.state, machine.state.board.disk or {}
-        if len(machine.ram) != ram or len(state.fpu) != len(INITIAL_FPU):
-            raise ValueError("its RAM is not as large as its options say")
-        if not state.cpu.is_lawful() or any(root < 0 for root in state.roots):
+        if any(
+            at % CHUNK or not 0 <= at < ram or len(chunk) not in (0, CHUNK)
+            for at, chunk in machine.ram.items()
+        ):
+            raise ValueError("its RAM is not what its options say")
+        whole = len(state.fpu) == len(INITIAL_FPU) and state.cpu.is_lawful()
+        if not whole or any(root < 0 for root in state.roots):
             raise ValueError("its registers are none")
         if any(lba < 0 or len(sector) != SECTOR for lba, sector in disk.items()):
             raise ValueError("its disk's sectors are none")

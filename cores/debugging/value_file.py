@@ -23,7 +23,7 @@ Plain = None | bool | int | float | str | bytes | tuple["Plain", ...] | dict["Pl
 MOST_VALUES = 4_000_000
 """Three machines may each have changed 524,288 sectors of their disk, a number and its bytes."""
 LARGEST = 2 << 30
-"""Bytes: three machines of 512 MiB and what they remember."""
+"""Bytes: 1 GiB of RAM that machines share, where they differ, and what they remember."""
 DEEPEST = 32
 _LONGEST_INT = 9  # 64 bits and a sign
 _BLOCK = 1 << 20

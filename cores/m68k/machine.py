@@ -117,7 +117,7 @@ class M68kMachine:
             reason=vmm.reason or None, stop=vmm.stop, instructions=vmm.instructions,
             device_accesses=self.bus.accesses, console=self.console(),
             registers=dict(zip(STATE_NAMES, self.state(), strict=True)),
-            memory_sha256=RamImage.of(self.ram).sha256(leave_out=range(0)),
+            memory=RamImage.of(self.ram),
             notes=self.notes(), seconds=self.seconds,
         )  # fmt: skip
 

@@ -171,7 +171,8 @@ class Machine:
                 for entry in range(at, at + PAGE, 8):
                     masked[entry] &= ~ACCESSED_AND_DIRTY & 0xFF
                 chunks[page - at] = bytes(masked)
-        return RamImage(image.size, {at: chunk for at, chunk in chunks.items() if chunk != ZEROS})
+        filled = {at: chunk for at, chunk in chunks.items() if chunk != ZEROS}
+        return RamImage(image.size, filled, HOLE)
 
     def report(self) -> CoreReport:
         """How it stands, or how it ended."""
@@ -185,7 +186,7 @@ class Machine:
             device_accesses=board.accesses, bridged=trace.bridged,
             console=self.console(), screen=board.screen(),
             registers=dict(zip(STATE_NAMES, self.cpu.state(), strict=True)),
-            memory_sha256=self.memory_image().sha256(leave_out=HOLE),
+            memory=self.memory_image(),
             notes=self.notes(), seconds=self.seconds, emulated=vmm.emulated,
             delivered=vmm.delivered, caveat=self.engine.caveat(), ring_zero=traits.ring_zero,
             limit=vmm.limit,

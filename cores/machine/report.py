@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from cores.engines.base import RingZero
+from cores.pc.ram_image import RamImage
 from cores.pc.stop import Stop
 from cores.vmm.trace import ExitEvent
 
@@ -16,7 +17,7 @@ from cores.vmm.trace import ExitEvent
 @dataclass(frozen=True, slots=True)
 class CoreReport:
     """One machine's end, as `compare` shows it. Fields as in contract.md; registers and
-    memory_sha256 are None for a core that never ran. For text alone: emulated and
+    memory are None for a core that never ran. For text alone: emulated and
     delivered, see ``Vmm``; caveat, see ``Engine``; ring_zero, see ``RingZero``; limit, see
     ``Failed``."""
 
@@ -34,7 +35,7 @@ class CoreReport:
     console: str = ""
     screen: str | None = None
     registers: dict[str, int] | None = None
-    memory_sha256: str | None = None
+    memory: RamImage | None = None
     notes: tuple[str, ...] = ()
     seconds: float = 0.0
     emulated: int = 0
@@ -42,6 +43,11 @@ class CoreReport:
     caveat: str = ""
     ring_zero: RingZero = RingZero.SIMULATED
     limit: str = ""
+
+    @property
+    def memory_sha256(self) -> str | None:
+        """The hash of ``memory``; worked out when it is asked for."""
+        return None if self.memory is None else self.memory.sha256()
 
     @property
     def failed(self) -> bool:

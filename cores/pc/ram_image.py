@@ -18,10 +18,12 @@ EMPTY = bytes(PAGE)
 
 @dataclass(frozen=True, slots=True)
 class RamImage:
-    """``size`` bytes of RAM. chunks: by GPA, each CHUNK bytes and not all zeros."""
+    """``size`` bytes of RAM. chunks: by GPA, each CHUNK bytes and not all zeros. hole: GPAs that are
+    no RAM, whole chunks."""
 
     size: int
     chunks: Mapping[int, bytes]
+    hole: range = range(0)
 
     @classmethod
     def of(cls, ram: Ram, like: RamImage | None = None) -> RamImage:
@@ -52,13 +54,19 @@ class RamImage:
                 pages = range(at, at + CHUNK, PAGE)
                 yield from (gpa for gpa in pages if self.page(gpa) != other.page(gpa))
 
-    def sha256(self, leave_out: range) -> str:
-        """SHA-256 of all bytes in address order, without the chunks in ``leave_out``."""
-        digest = hashlib.sha256()
-        for at in range(0, self.size, CHUNK):
-            if at not in leave_out:
-                digest.update(self.chunks.get(at, ZEROS))
-        return digest.hexdigest()
+    def sha256(self) -> str:
+        """SHA-256 of all bytes in address order, without the hole: 0.6 s for 1 GiB. Machines that
+        agree have equal images, so the last result is kept for the next one."""
+        if not _hashed or _hashed[-1][0] != self:
+            digest = hashlib.sha256()
+            for at in range(0, self.size, CHUNK):
+                if at not in self.hole:
+                    digest.update(self.chunks.get(at, ZEROS))
+            _hashed[:] = [(self, digest.hexdigest())]
+        return _hashed[-1][1]
+
+
+_hashed: list[tuple[RamImage, str]] = []
 
 
 def chunk_of(ram: Ram, gpa: int) -> bytes:

@@ -11,12 +11,14 @@ from app.text import reports, reports_json
 from cores.engines.base import RingZero
 from cores.engines.registry import Availability
 from cores.machine.report import CompareReport, CoreReport, Divergence, ExitLine, StepLine
+from cores.pc.ram import MIB
+from cores.pc.ram_image import RamImage
 from cores.pc.stop import Stop
 
 RAN = CoreReport(
     core="interpreter", engine="Unicorn 2.1.4", available=True, reason=None, stop=Stop.EXIT,
     exit_status=0, instructions=1000, device_accesses=4, console="hi\n", seconds=0.25,
-    registers={"rax": 0xFFFFFFFFFFFFFFFF}, memory_sha256="0" * 64,
+    registers={"rax": 0xFFFFFFFFFFFFFFFF}, memory=RamImage(2 * MIB, {}),
 )  # fmt: skip
 TRAP = replace(
     RAN, core="trap:native", engine="ptrace", exits=104,
