@@ -23,7 +23,7 @@ def _ram(text: str) -> int:
             f"{_excerpt(text)} is no size; write 32M or 0x2000000"
         ) from None
     if value % (2 * MIB) or not SMALLEST_RAM <= value <= LARGEST_RAM:
-        raise argparse.ArgumentTypeError(f"{text}: RAM is a multiple of 2 MiB, from 2M to 512M")
+        raise argparse.ArgumentTypeError(f"{text}: RAM is a multiple of 2 MiB, from 2M to 1G")
     return value
 
 

@@ -196,7 +196,7 @@ def test_probe(capsys: pytest.CaptureFixture[str]) -> None:
         (["play", "1", "--plian"], "there is no option --plian; did you mean --plain?"),
         (["doctor", "--banana"], "ringscope doctor: there is no option --banana\n"),
         (["compare", HELLO, "--ram", "3M"], "3M: RAM is a multiple of 2 MiB"),
-        (["compare", HELLO, "--ram", "1G"], "1G: RAM is a multiple of 2 MiB"),
+        (["compare", HELLO, "--ram", "2G"], "2G: RAM is a multiple of 2 MiB"),
         (["compare", HELLO, "--ram", "much"], "'much' is no size"),
         (["compare", HELLO, "--budget", "0"], "'0' is not a whole number of instructions"),
         (["compare", HELLO, "--budget", "1.5"], "'1.5' is not a whole number of instructions"),

@@ -21,7 +21,7 @@ import sys
 from typing import BinaryIO
 
 MEMORY_LIMIT = 2 << 30
-"""Bytes of address space: RAM ends at 512 MiB, and Keystone holds an image three times over."""
+"""Bytes of address space: an image is 512 MiB at most, and Keystone holds an image three times over."""
 
 SHORT_BRANCH = re.compile(r"^(loop|j\w?cxz)", re.IGNORECASE | re.MULTILINE)
 """Without the space that it cannot pass over it would be right as well: it is asked first."""
