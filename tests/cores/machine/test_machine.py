@@ -11,6 +11,7 @@ from cores.engines.registry import availability
 from cores.engines.scripted import ScriptedEngine
 from cores.errors import EngineError, UnavailableError
 from cores.machine.machine import Machine
+from cores.pc.boot.protocols import PROTOCOLS
 from cores.pc.ram import Ram
 from cores.pc.stop import Stop
 
@@ -112,7 +113,7 @@ class Held:
         monkeypatch.setattr(kind, "close", closed)
 
 
-@pytest.mark.parametrize("part", ["Ram", "PhysicalMemory", "Board", "boot", "Vmm"])
+@pytest.mark.parametrize("part", ["Ram", "PhysicalMemory", "Board", "PROTOCOLS", "Vmm"])
 def test_what_cannot_be_made_leaves_nothing(part: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whichever part fails: RAM is given back, and the engine closed before it."""
     held = Held(monkeypatch)
@@ -120,7 +121,8 @@ def test_what_cannot_be_made_leaves_nothing(part: str, monkeypatch: pytest.Monke
     def fails(*arguments: object, **named: object) -> None:
         raise UnavailableError("not here")
 
-    monkeypatch.setattr(f"cores.machine.machine.{part}", fails)
+    fake = dict.fromkeys(PROTOCOLS, fails) if part == "PROTOCOLS" else fails
+    monkeypatch.setattr(f"cores.machine.machine.{part}", fake)
     with pytest.raises(UnavailableError):
         Machine(program("nop"), ScriptedEngine(), ram=RAM)
     assert held.open == []
