@@ -23,7 +23,7 @@ GUESTS = (*(f"assets/images/{name}.bin" for name in _ASSEMBLED), "cguest")
 """From their images: Keystone takes its time here, and has an end set to it."""
 SLOW = 60
 """Seconds of a free guest's budget: an exit costs 0.3 ms here, and one of them makes 67,124."""
-PYTEST = ("-p", "no:cacheprovider", "-n", "2", "--timeout", "3000")
+PYTEST = ("-rs", "-p", "no:cacheprovider", "-n", "2", "--timeout", "3000")
 Result = tuple[str, bool]
 """What was checked, and whether it holds."""
 
