@@ -11,7 +11,9 @@ import pytest
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 DESELECTED = [
-    line for line in (HERE / "deselected.txt").read_text().splitlines() if line.startswith("tests/")
+    line[line.index("tests/") :]
+    for line in (HERE / "deselected.txt").read_text().splitlines()
+    if not line.startswith("#") and "tests/" in line
 ]
 
 
@@ -32,6 +34,6 @@ def test_what_is_deselected_exists(name: str) -> None:
 def test_each_deselected_test_has_a_reason() -> None:
     """Above each group stands a comment."""
     text = (HERE / "deselected.txt").read_text()
-    groups = [group for group in text.split("\n\n") if "\ntests/" in f"\n{group}"]
+    groups = text.strip().split("\n\n")[1:]
     assert groups
     assert all(group.startswith("# ") for group in groups)
