@@ -26,7 +26,7 @@ from cores.debugging import saved_session as saved
 from cores.debugging.live_session import LiveSession
 from cores.engines import registry
 from cores.errors import InputError, RingscopeError
-from cores.lockstep.session import Options
+from cores.lockstep.options import Options
 from cores.programs.loader import load_program
 from cores.programs.program import Program
 from cores.programs.shipped import ASSETS

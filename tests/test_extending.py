@@ -191,7 +191,7 @@ import asyncio, os
 os.environ["RINGSCOPE_CONFIG"] = os.devnull
 from app.tui.app import interface
 from app.tui.rows import screenshot_svg
-from cores.lockstep.session import Options
+from cores.lockstep.options import Options
 open("x.bin", "wb").write(bytes.fromhex("e680e699ebfe"))
 
 async def show():

@@ -10,7 +10,8 @@ from functools import partial
 from time import perf_counter
 from typing import Any
 
-from cores.lockstep.session import Options, start
+from cores.lockstep.options import Options
+from cores.lockstep.session import start
 from cores.programs.program import LOAD_ADDRESS, Program
 
 from . import guests

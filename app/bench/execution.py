@@ -6,7 +6,8 @@ from contextlib import ExitStack, closing
 from time import perf_counter
 
 from cores.engines import registry
-from cores.lockstep.session import Options, start
+from cores.lockstep.options import Options
+from cores.lockstep.session import start
 from cores.machine.machine import Machine
 from cores.programs.program import Program
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from cores.debugging.breakpoints import Breakpoint
 from cores.debugging.live_session import LiveSession
-from cores.lockstep.session import Options
+from cores.lockstep.options import Options
 from cores.machine.report import SessionSnapshot
 
 from . import guests

@@ -12,7 +12,8 @@ from time import perf_counter
 
 from cores.engines import registry
 from cores.lockstep.leader import WARM_UP
-from cores.lockstep.session import DEFAULT_CORES, Options, Session
+from cores.lockstep.options import DEFAULT_CORES, Options
+from cores.lockstep.session import Session
 from cores.time_travel.history import INTERVAL, History
 
 from . import guests
@@ -119,7 +120,7 @@ _IN_A_PROCESS = """
 if {open}:
     from app.programs import load
     from cores.debugging.live_session import LiveSession
-    from cores.lockstep.session import Options
+    from cores.lockstep.options import Options
     session = LiveSession(load("primes", 16 << 20), Options())
     session.snapshot()
     if {run}:

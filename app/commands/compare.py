@@ -8,8 +8,8 @@ import json
 from app.main import DIVERGED, OK, UNAVAILABLE, complain
 from app.programs import load
 from app.text import reports, reports_json
-from cores.lockstep.session import compare
 from cores.machine.report import CompareReport
+from cores.runs.compare import compare
 
 from .options import add_cores_option, add_machine_options, add_peers_option, options_from
 

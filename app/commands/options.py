@@ -8,7 +8,7 @@ import os
 from dataclasses import dataclass
 
 from cores.engines.registry import ACCEPTED_NAMES
-from cores.lockstep.session import Options
+from cores.lockstep.options import Options
 from cores.pc.platform import DEFAULT_RAM, LARGEST_RAM, MIB, SMALLEST_RAM
 from cores.peers import PEERS
 

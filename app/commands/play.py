@@ -123,7 +123,7 @@ def play(lesson: Lesson, seed: int | None = None, speed: float = 0.0) -> int:
         return OK
     gc.disable()  # until the first picture
     from app.tui.app import run_interface
-    from cores.lockstep.session import Options
+    from cores.lockstep.options import Options
 
     return run_interface(None, Options(), lesson, seed, speed)
 

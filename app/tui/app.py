@@ -40,7 +40,7 @@ from .widgets.keys import bindings
 
 if TYPE_CHECKING:
     from cores.engines.registry import Availability
-    from cores.lockstep.session import Options
+    from cores.lockstep.options import Options
     from cores.programs.program import Program
     from lessons.format.script import Lesson
 

@@ -15,7 +15,7 @@ from textual.app import App
 
 from app.tui.app import interface
 from app.tui.rows import screenshot_svg
-from cores.lockstep.session import Options
+from cores.lockstep.options import Options
 
 
 async def _pose(app: App[int], size: tuple[int, int], keys: list[str]) -> str:

@@ -15,7 +15,8 @@ from cores.debugging.edits import Poke
 from cores.errors import InputError
 from cores.inspection import snapshot as picture
 from cores.inspection import views as inside
-from cores.lockstep.session import Options, Session
+from cores.lockstep.options import Options
+from cores.lockstep.session import Session
 from cores.machine.isolation_audit import Control
 from cores.machine.machine import Machine
 from cores.machine.report import SessionSnapshot

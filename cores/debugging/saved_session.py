@@ -22,7 +22,7 @@ from cores.debugging.plain_values import plain, shaped
 from cores.engines.registry import CORE_NAMES
 from cores.errors import InputError, RingscopeError
 from cores.input_file import begins_with
-from cores.lockstep.session import Options
+from cores.lockstep.options import Options
 from cores.machine.machine import Machine, MachineState
 from cores.pc.devices.storage.disk import SECTOR
 from cores.pc.platform import INITIAL_FPU, LARGEST_RAM, MIB, SMALLEST_RAM

@@ -14,7 +14,7 @@ from cores.debugging.breakpoints import AtAddress, Breakpoint
 from cores.debugging.edits import Poke
 from cores.engines import registry
 from cores.inspection.views import CodeLook, CodeSight, Look, MemoryLook, MemorySight, Sight
-from cores.lockstep.session import DEFAULT_CORES, DEFAULT_SECONDS, DEFAULT_STEPS, Absent, Options
+from cores.lockstep.options import DEFAULT_SECONDS, DEFAULT_STEPS, Absent, Options
 from cores.m68k.disassembly import code
 from cores.machine.report import CoreReport, ExitLine, MachineSnapshot, SessionSnapshot, StepLine
 from cores.pc.stop import Stop
@@ -32,7 +32,7 @@ NOWHERE: frozenset[Breakpoint] = frozenset()
 
 def refusals(options: Options) -> tuple[Absent, ...]:
     """The cores asked for that cannot run a 68000 program, and why not."""
-    asked = dict.fromkeys(map(registry.resolve, options.cores or DEFAULT_CORES))
+    asked = dict.fromkeys(map(registry.resolve, options.asked))
     here = map(registry.availability, asked)
     return tuple(
         Absent(core.core, core.engine, core.reason or REFUSAL if core.core == CORE else REFUSAL)
@@ -105,7 +105,7 @@ class ForeignSession:
         self._begin(self._made())
 
     def _made(self) -> M68kMachine:
-        asked = self._options.cores or DEFAULT_CORES
+        asked = self._options.asked
         return start(self._program, CORE if CORE in asked else asked[0], self._options)
 
     def _begin(self, machine: M68kMachine) -> None:

@@ -6,7 +6,8 @@ import contextlib
 from collections.abc import Iterator
 
 from cores.engines import registry
-from cores.lockstep.session import DEFAULT_SECONDS, DEFAULT_STEPS, Options, start
+from cores.lockstep.options import DEFAULT_SECONDS, DEFAULT_STEPS, Options
+from cores.lockstep.session import start
 from cores.m68k import session as foreign
 from cores.machine.machine import Machine
 from cores.machine.report import CoreReport, ExitLine, StepLine, TraceLine

@@ -23,7 +23,7 @@ from pathlib import Path
 
 from cores.engines.registry import ACCEPTED_NAMES
 from cores.errors import InputError
-from cores.lockstep.session import DEFAULT_CORES
+from cores.lockstep.options import DEFAULT_CORES
 from cores.pc.platform import DEFAULT_RAM, LARGEST_RAM, MIB, SMALLEST_RAM
 from cores.programs.shipped import ASSETS, guests
 from lessons.format import source_quotes

@@ -17,7 +17,7 @@ from lessons.format.expressions import Expression
 class Setup:
     """The machines to make. guest: a path. cores: names as in ``--cores``. disk: a path or None.
 
-    pure: textbook trap-and-emulate. Other fields as in ``cores.lockstep.session.Options``."""
+    pure: textbook trap-and-emulate. Other fields as in ``cores.lockstep.options.Options``."""
 
     guest: str
     cores: tuple[str, ...]

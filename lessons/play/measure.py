@@ -14,7 +14,8 @@ import hashlib
 from functools import cache
 
 from cores.errors import UnavailableError
-from cores.lockstep.session import Options, start
+from cores.lockstep.options import Options
+from cores.lockstep.session import start
 from cores.machine.machine import Machine
 from cores.pc.stop import Stop
 from cores.programs.program import LOAD_ADDRESS, Program, Segment

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from cores.debugging.live_session import LiveSession
 from cores.errors import InputError
-from cores.lockstep.session import Options
+from cores.lockstep.options import Options
 from cores.m68k.session import ForeignSession
 from cores.machine.machine import Machine
 from cores.machine.report import SessionSnapshot

@@ -33,7 +33,8 @@ from cores.engines import registry
 from cores.engines.base import DeprivilegedEngine
 from cores.errors import EngineError
 from cores.lockstep.comparison import Lockstep
-from cores.lockstep.session import Options, start
+from cores.lockstep.options import Options
+from cores.lockstep.session import start
 from cores.machine.machine import Machine
 from cores.pc.stop import Stop
 from cores.programs.loader import assemble_program

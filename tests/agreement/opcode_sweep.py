@@ -19,7 +19,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import product
 
-from cores.lockstep.session import Options, start
+from cores.lockstep.options import Options
+from cores.lockstep.session import start
 from cores.machine.machine import Machine
 from cores.machine.report import Stop
 from cores.pc.platform import KERNEL_CODE, LOAD_ADDRESS

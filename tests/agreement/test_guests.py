@@ -15,11 +15,12 @@ from assets import genesis
 from assets.disks.build import IMAGE, contents, image
 from cores.engines import ring3_survey as ring3
 from cores.engines.registry import CORE_NAMES, availability
-from cores.lockstep.session import Options, compare
+from cores.lockstep.options import Options
 from cores.machine.report import CompareReport, CoreReport, ExitLine
 from cores.pc.stop import Stop
 from cores.programs.loader import load_program
 from cores.programs.shipped import ASSETS
+from cores.runs.compare import compare
 from cores.runs.trace import trace
 
 SWAPPED = """\

@@ -11,7 +11,7 @@ from test_guests import CASES
 from assets.disks.build import IMAGE
 from cores import peers
 from cores.errors import UnavailableError
-from cores.lockstep.session import Options, compare
+from cores.lockstep.options import Options
 from cores.machine.report import CoreReport
 from cores.pc.stop import Stop
 from cores.peers import PEERS, differences, qemu
@@ -19,6 +19,7 @@ from cores.peers.base import UNREAD
 from cores.programs.loader import assemble_program, load_program
 from cores.programs.program import Program
 from cores.programs.shipped import ASSETS
+from cores.runs.compare import compare
 
 SECONDS = 20.0
 BESIDE_PORTS = {"driver.s": "it reads by the paravirtual disk, which no PC has"}

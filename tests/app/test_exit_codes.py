@@ -18,6 +18,7 @@ from app.main import main
 from cores.engines import registry
 from cores.engines.base import Engine, Exit, Failed
 from cores.engines.portable.engine import PortableTrapEngine
+from cores.lockstep import options as run_options
 from cores.lockstep import session
 from cores.machine.machine import Machine
 from cores.x86.virtual_cpu import VirtualCpu
@@ -36,6 +37,8 @@ retfq
 next: jmp next
 """
 WHY = "the host's patience is over"
+
+THREE = ("interpreter", "trap:portable", "trap:native")
 
 
 class Failing(PortableTrapEngine):
@@ -76,7 +79,9 @@ def failing(monkeypatch: pytest.MonkeyPatch, engine: type[Failing]) -> None:
         session.registry, "create", lambda name: engine() if name == "trap:portable" else create(name)
     )
     if registry.availability("trap:native").available:
-        monkeypatch.setattr(session, "DEFAULT_CORES", ("interpreter", "trap:portable", "trap:native"))
+        monkeypatch.setattr(
+            run_options, "DEFAULT_CORES", ("interpreter", "trap:portable", "trap:native")
+        )
     else:
         pytest.skip(f"trap:native: {registry.availability('trap:native').reason}")
 
@@ -144,7 +149,7 @@ def test_every_core_refuses_the_guest(
         return engine
 
     monkeypatch.setattr(session.registry, "create", broken)
-    monkeypatch.setattr(session, "DEFAULT_CORES", ("interpreter", "trap:portable"))
+    monkeypatch.setattr(run_options, "DEFAULT_CORES", ("interpreter", "trap:portable"))
     assert main(["compare", guest(EXIT_3), *mode, *named, "--json"]) == 3
     out, err = capsys.readouterr()
     report = json.loads(out)
@@ -184,7 +189,7 @@ def test_a_killed_vcpu_process(
         return machine
 
     monkeypatch.setattr(session, "start", killed)
-    monkeypatch.setattr(session, "DEFAULT_CORES", ("interpreter", "trap:portable", "trap:native"))
+    monkeypatch.setattr(run_options, "DEFAULT_CORES", THREE)
     assert main(["compare", guest(EXIT_3), *mode]) == 3
     out, err = capsys.readouterr()
     assert "Equivalent without trap:native (stopped with an error)" in equivalent_line(out)

@@ -8,7 +8,8 @@ from contextlib import closing, contextmanager
 import pytest
 
 from cores.engines import registry
-from cores.lockstep.session import Options, start
+from cores.lockstep.options import Options
+from cores.lockstep.session import start
 from cores.machine.machine import Machine
 from cores.programs.assembler import keystone as assembler
 from cores.programs.loader import assemble_program

@@ -429,7 +429,8 @@ UNICORN = """
 import sys
 sys.path.insert(0, {root!r})
 from cores.programs.program import Program, Segment
-from cores.lockstep.session import Options, compare
+from cores.lockstep.options import Options
+from cores.runs.compare import compare
 code = bytes.fromhex({code!r})
 program = Program("-", "flat", 0x100000, (Segment(0x100000, code, len(code)),), "")
 for free in (False, True):

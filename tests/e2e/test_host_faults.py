@@ -24,7 +24,8 @@ from cores.debugging import saved_session as saved
 from cores.debugging.live_session import LiveSession
 from cores.engines import registry
 from cores.errors import InputError
-from cores.lockstep.session import Options, Session
+from cores.lockstep.options import Options
+from cores.lockstep.session import Session
 from cores.pc.stop import Stop
 from cores.programs.program import Program, Segment
 from tests.sampling import all_but

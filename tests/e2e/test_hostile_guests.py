@@ -21,12 +21,13 @@ import pytest
 import cores.deadline
 from cores.engines import registry
 from cores.errors import InputError
-from cores.lockstep.session import Options, compare
+from cores.lockstep.options import Options
 from cores.machine.report import CoreReport
 from cores.pc.stop import Stop
 from cores.programs.assembler import keystone as assembler
 from cores.programs.loader import load_program
 from cores.programs.program import Program, Segment
+from cores.runs.compare import compare
 from tests.sampling import all_but
 
 MIB = 1 << 20

@@ -14,7 +14,8 @@ from random import Random
 from cores.engines import registry
 from cores.errors import EngineError, InputError
 from cores.lockstep.comparison import Lockstep
-from cores.lockstep.session import Options, start
+from cores.lockstep.options import Options
+from cores.lockstep.session import start
 from cores.machine.machine import ACCESSED_AND_DIRTY, Machine
 from cores.machine.report import Divergence
 from cores.pc.stop import Stop

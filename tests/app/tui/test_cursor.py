@@ -12,7 +12,7 @@ from app.tui.app import interface
 from app.tui.rows import screenshot_svg
 from app.tui.screens.home import HomeScreen
 from app.tui.screens.machines.screen import MachinesScreen
-from cores.lockstep.session import Options
+from cores.lockstep.options import Options
 from cores.programs.shipped import ASSETS
 
 

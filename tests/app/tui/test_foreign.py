@@ -9,7 +9,7 @@ import pytest
 
 from app.tui.app import interface
 from app.tui.rows import screenshot_svg
-from cores.lockstep.session import Options
+from cores.lockstep.options import Options
 
 GENESIS = Path(__file__).resolve().parents[3] / "assets" / "guests" / "genesis.m68k"
 

@@ -11,7 +11,7 @@ from textual.widgets import OptionList
 
 from app.tui.app import interface
 from app.tui.guest_list import disk_of, shipped
-from cores.lockstep.session import Options
+from cores.lockstep.options import Options
 from cores.programs.shipped import ASSETS
 
 

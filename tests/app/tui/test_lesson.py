@@ -13,7 +13,7 @@ from app.tui.app import RingscopeApp, interface
 from app.tui.rows import screenshot_svg
 from app.tui.screens.lesson import LessonScreen
 from app.tui.widgets.lesson import event_rows
-from cores.lockstep.session import Options
+from cores.lockstep.options import Options
 from lessons import library, progress
 from lessons.play.events import Ended, Shown
 from lessons.play.player import Player

@@ -12,7 +12,7 @@ from textual.pilot import Pilot
 from app.tui.app import RingscopeApp, interface
 from app.tui.rows import screenshot_svg
 from app.tui.screens.ask import Ask
-from cores.lockstep.session import Options
+from cores.lockstep.options import Options
 
 GUESTS = Path(__file__).resolve().parents[3] / "assets" / "guests"
 OPTIONS = Options(cores=("interpreter", "trap:portable"), ram=4 << 20)

@@ -24,7 +24,7 @@ from cores.inspection.views import (
     PagingLook,
     TablesLook,
 )
-from cores.lockstep.session import Options
+from cores.lockstep.options import Options
 from cores.pc.stop import Stop
 from cores.programs.loader import assemble_program, load_program
 from cores.programs.shipped import guests

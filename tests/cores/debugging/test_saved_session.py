@@ -20,7 +20,7 @@ from cores.debugging.live_session import LiveSession
 from cores.debugging.plain_values import plain
 from cores.debugging.saved_session import MAGIC, is_saved, reopen, save
 from cores.errors import InputError
-from cores.lockstep.session import Options
+from cores.lockstep.options import Options
 from cores.pc.devices.storage.disk import SECTOR
 from cores.pc.ram import CHUNK
 from cores.pc.ram_image import RamImage

@@ -17,7 +17,8 @@ from cores.debugging import saved_session as saved
 from cores.debugging.live_session import LiveSession
 from cores.engines import registry
 from cores.engines.kvm.engine import KvmEngine
-from cores.lockstep.session import Options, Session
+from cores.lockstep.options import Options
+from cores.lockstep.session import Session
 from cores.machine.machine import Machine
 from cores.pc.stop import Stop
 

@@ -10,7 +10,8 @@ from machine_lab import DATA, EXIT, RAM, TRAPS, needs_assembler, program, requir
 
 from cores.lockstep import leader as lead
 from cores.lockstep.leader import Lead
-from cores.lockstep.session import Options, Session
+from cores.lockstep.options import Options
+from cores.lockstep.session import Session
 from cores.machine.machine import Machine
 from cores.machine.report import CoreReport, Divergence
 from cores.pc.stop import Stop

@@ -8,7 +8,8 @@ import pytest
 from machine_lab import RAM, needs_assembler, program, require
 
 from cores.engines.ptrace import stub
-from cores.lockstep.session import Options, Session
+from cores.lockstep.options import Options
+from cores.lockstep.session import Session
 from cores.machine.report import Stop
 
 pytestmark = needs_assembler

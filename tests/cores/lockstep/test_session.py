@@ -12,9 +12,12 @@ from cores.engines.base import Exit, Failed
 from cores.engines.portable.engine import PortableTrapEngine
 from cores.engines.registry import Availability
 from cores.errors import EngineError, UnavailableError
+from cores.lockstep import options as run_options
 from cores.lockstep import session
-from cores.lockstep.session import Options, Session, compare
+from cores.lockstep.options import Options
+from cores.lockstep.session import Session
 from cores.pc.stop import Stop
+from cores.runs.compare import compare
 from cores.x86.virtual_cpu import VirtualCpu
 
 pytestmark = needs_assembler
@@ -51,7 +54,7 @@ def failing(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
         return request.param() if registry.resolve(name).startswith("trap") else create(name)
 
     monkeypatch.setattr(session.registry, "create", instead)
-    monkeypatch.setattr(session, "DEFAULT_CORES", TWO)
+    monkeypatch.setattr(run_options, "DEFAULT_CORES", TWO)
     return request.param
 
 
@@ -92,7 +95,7 @@ def test_absent_cores(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(session.registry, "availability", availability)
     monkeypatch.setattr(session.registry, "create", refuse)
-    monkeypatch.setattr(session, "DEFAULT_CORES", (*TWO, "kvm"))
+    monkeypatch.setattr(run_options, "DEFAULT_CORES", (*TWO, "kvm"))
     with closing(Session(program(HELLO), Options(ram=RAM))) as opened:
         assert [(absent.core, absent.reason) for absent in opened.absent] == [
             ("trap:portable", "no memory for it"), ("kvm", "there is no /dev/kvm"),

@@ -11,7 +11,7 @@ from m68k_lab import RAM, STOP, machine, program, put, run
 from app.main import main
 from cores.debugging.breakpoints import AtAddress
 from cores.inspection.views import MemoryLook, MemorySight, TablesLook
-from cores.lockstep.session import Options
+from cores.lockstep.options import Options
 from cores.m68k.machine import REFUSAL, M68kState
 from cores.m68k.session import ForeignSession
 from cores.pc.stop import Stop

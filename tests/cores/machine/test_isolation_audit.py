@@ -15,7 +15,7 @@ from cores.engines.ptrace import process
 from cores.engines.ptrace.engine import PtraceEngine
 from cores.engines.ptrace.process import LIMITS, VcpuProcess
 from cores.errors import UnavailableError
-from cores.lockstep.session import Options
+from cores.lockstep.options import Options
 from cores.machine import isolation_audit as control
 from cores.pc.physical_memory import PhysicalMemory
 from cores.pc.ram import PAGE, Ram

@@ -10,7 +10,7 @@ from machine_lab import EXIT, needs_assembler, program, require
 
 from cores.debugging.live_session import LiveSession
 from cores.lockstep.leader import Lead
-from cores.lockstep.session import Options
+from cores.lockstep.options import Options
 from cores.time_travel import fast_forward
 from cores.x86.isa.instruction import Reason
 from tests.sampling import all_but

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 from machine_lab import CORES, EXIT, booted, require, run
 
-from cores.lockstep.session import Options, start
+from cores.lockstep.options import Options
+from cores.lockstep.session import start
 from cores.machine.machine import Machine
 from cores.programs.loader import load_program
 from cores.programs.shipped import programs

@@ -7,10 +7,12 @@ from collections.abc import Callable
 import pytest
 
 from cores.engines.registry import availability
-from cores.lockstep.session import Options, compare, start
+from cores.lockstep.options import Options
+from cores.lockstep.session import start
 from cores.pc.stop import Stop
 from cores.programs.loader import assemble_program
 from cores.programs.program import Program
+from cores.runs.compare import compare
 
 MOVED = """
     mov qword ptr [0x14000 + 256 * 8], 0x16003      # linear 0x20000000: a page table of its own

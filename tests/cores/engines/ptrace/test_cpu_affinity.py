@@ -10,7 +10,8 @@ import pytest
 from app.bench import guests
 from cores.engines.ptrace import cpu_affinity as placement
 from cores.engines.registry import availability
-from cores.lockstep.session import Options, start
+from cores.lockstep.options import Options
+from cores.lockstep.session import start
 
 
 def test_held_and_released() -> None:

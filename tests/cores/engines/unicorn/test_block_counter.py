@@ -9,7 +9,8 @@ import pytest
 
 from app.bench import guests
 from cores.engines.unicorn import block_counter as unicorn_count
-from cores.lockstep.session import Options, start
+from cores.lockstep.options import Options
+from cores.lockstep.session import start
 from cores.pc.stop import Stop
 from cores.programs.program import LOAD_ADDRESS, Program, Segment
 

@@ -1,0 +1,42 @@
+"""How a program is to be run, and on which cores."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+DEFAULT_CORES = ("interpreter", "trap", "kvm")
+DEFAULT_STEPS = 1_000_000
+DEFAULT_SECONDS = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How a program is to be run (contract.md, Commands).
+
+    cores: as named by the user; None: all, each where it can. budget: instructions in exact mode,
+    seconds in free. ram: bytes. input: for keyboard and UART. peers: real systems to run it on too.
+    """
+
+    cores: tuple[str, ...] | None = None
+    free: bool = False
+    pure: bool = False
+    budget: float | None = None
+    ram: int = 16 << 20
+    disk: str | None = None
+    disk_write: bool = False
+    input: bytes = b""
+    peers: tuple[str, ...] = ()
+
+    @property
+    def asked(self) -> tuple[str, ...]:
+        """The cores to run it on, as named."""
+        return self.cores or DEFAULT_CORES
+
+
+@dataclass(frozen=True, slots=True)
+class Absent:
+    """A core that cannot run here. core: its resolved name."""
+
+    core: str
+    engine: str
+    reason: str
