@@ -136,7 +136,9 @@ class PortableTrapEngine(DeprivilegedEngine):
     def corrected(self, fault: Fault, insn: Instruction, cpu: VirtualCpu, mmu: Mmu) -> Fault:
         """Sensitive instructions fault here because they are refused, and pages because they are not
         mapped: only the rest is a matter of the guest's own."""
-        if insn.sensitivity is not Sensitivity.ORDINARY or fault.vector == Vector.PF:
+        if fault.vector == Vector.PF and fault.address is not None:
+            return Fault(Vector.PF, fault.error, checks.first_address(insn, cpu, fault.address))
+        if insn.sensitivity is not Sensitivity.ORDINARY:
             return fault
         return checks.corrected(fault, insn, cpu, mmu)
 

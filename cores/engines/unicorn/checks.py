@@ -76,7 +76,7 @@ def corrected(fault: Fault, insn: Instruction, cpu: VirtualCpu, mmu: Mmu) -> Fau
             return Fault(Vector.GP, 0)  # not for its operand: a branch to no canonical address
         return _as_exit(address_fault(insn, cpu))  # #SS, or #GP
     elif vector == Vector.PF and address is not None:
-        address = _first_address(insn, cpu, address)
+        address = first_address(insn, cpu, address)
         if beyond_canonical(insn, cpu, address):
             return _as_exit(address_fault(insn, cpu))
         if error is not None:
@@ -85,7 +85,7 @@ def corrected(fault: Fault, insn: Instruction, cpu: VirtualCpu, mmu: Mmu) -> Fau
     return fault
 
 
-def _first_address(insn: Instruction, cpu: VirtualCpu, address: int) -> int:
+def first_address(insn: Instruction, cpu: VirtualCpu, address: int) -> int:
     """What a CPU reports for a page fault at ``address``: of an x87 operand of 10 bytes Unicorn takes
     the last two first."""
     for gva, length, _ in next_accesses(insn, cpu):
