@@ -39,7 +39,7 @@ def told(report: CoreReport) -> tuple[object, ...]:
 
 
 @pytest.mark.parametrize(
-    "guest", sampled((g for g in named(free=False) if g.values[0] != UNDEFINED), 4)
+    "guest", sampled((g for g in named(free=False) if g.values[0] != UNDEFINED), 8)
 )
 def test_led_as_stepped(guest: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Led from the first instruction on, however short the way to the next exit."""

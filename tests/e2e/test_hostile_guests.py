@@ -28,7 +28,7 @@ from cores.programs.assembler import keystone as assembler
 from cores.programs.loader import load_program
 from cores.programs.program import Program, Segment
 from cores.runs.compare import compare
-from tests.sampling import all_but
+from tests.sampling import all_but, sampled
 
 MIB = 1 << 20
 MARGIN = 8.0
@@ -109,7 +109,7 @@ def run(
 @needs_native
 @needs_assembler
 @pytest.mark.parametrize("free", [False, True], ids=["exact", "free"])
-@pytest.mark.parametrize("name", all_but(GUESTS, *SLOW))
+@pytest.mark.parametrize("name", sampled(all_but(GUESTS, *SLOW), 2))
 def test_hostile_guest(name: str, free: bool, host: Host) -> None:
     """It ends as it must, within its time, and the host is as before."""
     guest = GUESTS[name]

@@ -51,7 +51,7 @@ class Stage:
 
     async def until(self, condition: Callable[[], bool], what: str) -> None:
         """Wait for what another thread brings about."""
-        for _ in range(20_000):  # turns of the loop, not seconds: a busy computer has as many
+        for _ in range(4_000):  # turns of the loop, not seconds: a busy computer has as many
             if condition():
                 await self.pilot.pause()
                 return

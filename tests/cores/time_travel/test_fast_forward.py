@@ -28,7 +28,7 @@ AT_OUT = 2 * (1 + 4 * 4_000) + 2
 SOURCE = LOOP.format(turns=4_000) * 2 + "mov al, 65\nmov dl, al\nout 0xe9, al\nin al, 0x64\n" + EXIT
 
 
-@pytest.fixture(params=all_but(["trap:native", "trap:portable", "kvm"], "kvm"))
+@pytest.fixture(params=all_but(["trap:native", "trap:portable", "kvm"], "trap:native", "kvm"))
 def session(request: pytest.FixtureRequest) -> Iterator[LiveSession]:
     """The interpreter and a core that runs here."""
     require(request.param)
