@@ -24,7 +24,7 @@ from tests.differences import compared_in_words  # noqa: E402
 
 LEFT_OUT = pytest.StashKey[int]()
 
-QUICK = 12
+QUICK = 16
 """``--quick`` runs one test in so many, the same ones each time."""
 
 PORTABLE = (
