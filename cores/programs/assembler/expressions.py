@@ -112,9 +112,10 @@ def tokens(text: str) -> list[str]:
 
 def _strange(text: str) -> str:
     """Why an expression cannot go on with this text."""
-    match = re.match(r"(\d[0-9a-fA-F]*[hH]|[$]?\d[\w.$@]*)", text)
+    match = re.match(r"((?:0x)?[0-9a-f]+h\b|[$]?\d[\w.$@]*)", text, re.IGNORECASE)
     if match and match[0][-1] in "hH":
-        return f"a hexadecimal number is written 0x{match[0][:-1].lstrip('0') or '0'}, not {match[0]}"
+        digits = match[0][:-1].lower().removeprefix("0x").lstrip("0") or "0"
+        return f"a hexadecimal number is written 0x{digits}, not {match[0]}"
     if match:
         return f"not a number: {match[0]}"
     if text[0] in "%":

@@ -55,6 +55,8 @@ class Translator:
         if len(texts) == 1 and (far := self._far_target(word, texts[0], resolve)):
             return far
         found = [operands.parse(text, resolve) for text in texts]
+        if not BRANCH.match(word) and any(_SHORT.match(text) for text in texts):
+            raise Unclear("only a jump can be short")
         for operand in found:
             if isinstance(operand, Register) and _NO_CONTROL_REGISTER.match(operand.name):
                 raise Unclear("invalid operand")
@@ -141,7 +143,7 @@ class Translator:
     def _far_pointer(self, word: str, memory: Memory) -> str:
         """m16:32, and m16:64 (tbyte). Keystone knows them without a size."""
         wide = "rex64\n" if memory.size == 10 else ""
-        bare = replace(memory, size=0)
+        bare = self._absolute(replace(memory, size=0))
         return f"{wide}l{word.removeprefix('l')} {operands.said(bare, self.define)}"
 
     def _far_target(self, word: str, text: str, resolve: Resolve) -> tuple[str, Asked] | None:
@@ -182,7 +184,11 @@ def _renamed(word: str, found: list[Operand]) -> str:
     if word == "movd" and 8 in sizes:
         return "movq"
     vector = any(isinstance(o, Register) and not operands.GENERAL.get(o.name) for o in found)
-    if word == "movq" and not vector:
+    if (
+        word == "movq"
+        and not vector
+        and all(size == 8 for o, size in zip(found, sizes, strict=True) if isinstance(o, Register))
+    ):
         return "mov"
     return dialect.RENAMED.get(word, word)
 
@@ -210,6 +216,8 @@ def _selector(word: str, target: Operand, source: Operand) -> Operand:
 
 def _check_prefixes(prefixes: tuple[str, ...], word: str, found: list[Operand]) -> None:
     """As the GNU assembler has it: LOCK and REP where they do what their names say."""
+    if len({dialect.PREFIXES[prefix] for prefix in prefixes}) < len(prefixes):
+        raise Unclear("the same prefix twice")
     for prefix in prefixes:
         if prefix == "lock":
             to_memory = any(isinstance(o, Memory) for o in (found if word == "xchg" else found[:1]))

@@ -15,6 +15,7 @@ from typing import Any
 from cores.errors import InputError
 from cores.programs.assembler import readback
 from cores.programs.assembler.instructions import Asked
+from cores.programs.assembler.operands import Immediate, Memory, Register
 from cores.programs.assembler.parser import Assembly, mistake, parse, unknown
 
 TIME_LIMIT = 10.0
@@ -29,6 +30,11 @@ MESSAGES = {
     513: "not an instruction in 64-bit mode", 514: "unknown instruction",
 }  # fmt: skip
 """Keystone's error numbers (keystone.h, ks_err and KS_ERR_ASM_*) in this program's words."""
+
+
+OPERAND = 512
+"""Keystone's number for operands that no form of the instruction has."""
+_TAKE_MEMORY = frozenset({"lea", "lgdt", "lidt", "sgdt", "sidt", "invlpg", "fxsave", "fxrstor"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +139,21 @@ def _error(answer: dict[str, Any], assembly: Assembly, path: str) -> InputError:
     if answer["unit"] is None:
         return InputError(reason, path)
     unit = assembly.units[answer["unit"]]
-    if isinstance(unit.content, Asked) and not is_mnemonic(unit.content.word):
-        reason = unknown(unit.content.word)
+    if isinstance(unit.content, Asked):
+        if not is_mnemonic(unit.content.word):
+            reason = unknown(unit.content.word)
+        elif number == OPERAND:
+            reason += _hint(unit.content)
     return mistake(reason, unit.statement, path)
+
+
+def _hint(asked: Asked) -> str:
+    """What may be wrong with operands that Keystone refuses."""
+    memory = [operand for operand in asked.operands if isinstance(operand, Memory)]
+    if len(memory) > 1:
+        return " (only one can lie in memory)"
+    if memory and not memory[0].size and not any(isinstance(o, Register) for o in asked.operands):
+        return " (without a size, as in dword ptr [rax])"
+    if asked.word in _TAKE_MEMORY and any(isinstance(o, Immediate) for o in asked.operands):
+        return " (memory stands in brackets)"
+    return ""

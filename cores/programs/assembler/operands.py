@@ -173,11 +173,13 @@ def _memory(
     terms: list[str] = []
     relative = False
     end = 0
-    for match in _PIECES.finditer(text):
+    while match := _PIECES.match(text, end):
         before, inner = match[1].strip(), match[2]
         if before:
             if end or not re.match(r"[\w.$@]+$|-?\d\w*$", before):
                 raise Unclear("a sum belongs inside the brackets")
+            if is_register(before):
+                raise Unclear("a register belongs inside the brackets")
             terms.append(before)
         if lead := _RELATIVE.match(inner):
             relative, inner = True, inner[lead.end() :]

@@ -11,13 +11,13 @@ from __future__ import annotations
 
 import difflib
 import re
-import struct
 from bisect import bisect_right
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from cores.errors import InputError
-from cores.programs.assembler import blocks, dialect, expressions, operands, source
+from cores.programs.assembler import blocks, data, dialect, expressions, operands, source
+from cores.programs.assembler.data import Bytes, Data, Gap, Padding
 from cores.programs.assembler.expressions import Expression, Number, Place, Unclear
 from cores.programs.assembler.instructions import Asked, Translator
 from cores.programs.assembler.source import (
@@ -33,47 +33,11 @@ from cores.programs.assembler.source import (
 
 _NUMERIC_REFERENCE = re.compile(r"(?<![\w.$@])(\d+)([bf])\b")
 _OURS = "__ks_"
-_TEXT = re.compile(r'"((?:\\.|[^"\\])*)"$')
-_ESCAPE = re.compile(r"\\([0-7]{1,3}|x[0-9a-fA-F]+|.)", re.DOTALL)
-_ESCAPES = {"b": 8, "f": 12, "n": 10, "r": 13, "t": 9, "\\": 92, '"': 34}
 _AT_AND_T = re.compile(r"(?:^|[,(:*])\s*(?:%[A-Za-z]|\$-?[0-9])")
 HUGE = 1 << 29
 """Bytes in the largest RAM."""
 _DEEPEST = 50
 """Names defined by names that are defined later: it is recursion here."""
-
-
-@dataclass(frozen=True, slots=True)
-class Data:
-    """Integers of ``size`` bytes each."""
-
-    size: int
-    values: tuple[Expression, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Bytes:
-    """These bytes, ``times`` over."""
-
-    content: bytes
-    times: int = 1
-
-
-@dataclass(frozen=True, slots=True)
-class Gap:
-    """Up to an address, filled with zeros."""
-
-    end: Expression
-
-
-@dataclass(frozen=True, slots=True)
-class Padding:
-    """Up to a multiple of ``alignment``, if that is at most ``most`` bytes away (0: however far).
-    fill: with this byte, or None for whatever does nothing."""
-
-    alignment: int
-    fill: int | None = None
-    most: int = 0
 
 
 Content = Asked | Data | Bytes | Gap | Padding | None
@@ -274,11 +238,11 @@ class _Parser:
         if not all(arguments):
             raise Unclear("the statement ends too early")
         if word in dialect.TEXTS:
-            content = b"".join(_text(a) + dialect.TEXTS[word] for a in arguments)
-            return _bytes(content), Bytes(content)
+            content = b"".join(data.text(a) + dialect.TEXTS[word] for a in arguments)
+            return data.said(content), Bytes(content)
         if word in dialect.FLOAT_SIZES:
-            content = b"".join(_float(a, dialect.FLOAT_SIZES[word]) for a in arguments)
-            return _bytes(content), Bytes(content)
+            content = b"".join(data.floating(a, dialect.FLOAT_SIZES[word]) for a in arguments)
+            return data.said(content), Bytes(content)
         if word in dialect.DATA_SIZES:
             return self._data(word, arguments)
         if word in dialect.SPACES:
@@ -295,7 +259,7 @@ class _Parser:
         if any(a.startswith('"') for a in arguments):
             raise Unclear("a text is laid down by .ascii or .asciz")
         values = [
-            Number(octa) if size == 16 and (octa := _octa(a)) is not None else self._expression(a)
+            Number(whole) if size == 16 and (whole := data.octa(a)) is not None else self._expression(a)
             for a in arguments
         ]
         for value in values:
@@ -304,7 +268,7 @@ class _Parser:
         content = Data(size, tuple(values))
         numbers = [v.value for v in values if isinstance(v, Number)]
         if len(numbers) == len(values):
-            return _bytes(
+            return data.said(
                 b"".join((n % (1 << 8 * size)).to_bytes(size, "little") for n in numbers)
             ), content
         if size == 16:
@@ -375,51 +339,6 @@ class _Parser:
             if place.value < 1 << 20:
                 place = expressions.Binary("+", Place(0), place)
         return f". = {expressions.said(place)}", Gap(place)
-
-
-def _bytes(content: bytes) -> str:
-    """In lines of a length that Keystone likes."""
-    return "\n".join(
-        ".byte " + ",".join(map(str, content[i : i + 256])) for i in range(0, len(content), 256)
-    )
-
-
-def _text(argument: str) -> bytes:
-    """A quotation, its escapes as the GNU assembler has them. Raises Unclear."""
-    match = _TEXT.match(argument)
-    if match is None:
-        raise Unclear("a text stands in quotation marks")
-    found, at = bytearray(), 0
-    for escape in _ESCAPE.finditer(match[1]):
-        found += match[1][at : escape.start()].encode()
-        at = escape.end()
-        code = escape[1]
-        if code[0] in "01234567":
-            found.append(int(code, 8) & 0xFF)
-        elif code[0] == "x" and len(code) > 1:
-            found.append(int(code[1:], 16) & 0xFF)
-        elif code in _ESCAPES:
-            found.append(_ESCAPES[code])
-        else:
-            raise Unclear(f"unknown escape: \\{code}")
-    return bytes(found + match[1][at:].encode())
-
-
-def _float(argument: str, size: int) -> bytes:
-    try:
-        return struct.pack("<f" if size == 4 else "<d", float(argument))
-    except ValueError:
-        raise Unclear(f"not a number: {argument}") from None
-    except OverflowError:
-        raise Unclear("number out of range") from None
-
-
-def _octa(argument: str) -> int | None:
-    """A plain number, which may have 128 bits."""
-    try:
-        return int(argument, 0)
-    except ValueError:
-        return None
 
 
 def _no_statement(text: str) -> str:

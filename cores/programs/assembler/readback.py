@@ -16,10 +16,11 @@ import capstone
 from capstone import x86_const
 
 from cores.programs.assembler import dialect, expressions, spelling
+from cores.programs.assembler.data import Bytes, Data, Gap, Padding
 from cores.programs.assembler.expressions import Unclear
 from cores.programs.assembler.instructions import BRANCH, Asked
 from cores.programs.assembler.operands import Immediate, Memory, Operand, Register, fits
-from cores.programs.assembler.parser import Bytes, Data, Gap, Padding, Unit
+from cores.programs.assembler.parser import Unit
 
 _MODES = {16: capstone.CS_MODE_16, 32: capstone.CS_MODE_32, 64: capstone.CS_MODE_64}
 _REG, _IMM, _MEM = x86_const.X86_OP_REG, x86_const.X86_OP_IMM, x86_const.X86_OP_MEM

@@ -89,6 +89,11 @@ def test_what_keystone_lacks(source: str, expected: str) -> None:
     [
         ("nop\nmov rax, cr9", "x.s:2: invalid operand: mov rax, cr9"),
         ("nop\nmov eax, rbx\nhlt", "x.s:2: invalid operand: mov eax, rbx"),
+        ("mov [rax], 5",
+         "x.s:1: invalid operand (without a size, as in dword ptr [rax]): mov [rax], 5"),
+        ("mov [rax], [rbx]", "x.s:1: invalid operand (only one can lie in memory): mov [rax], [rbx]"),
+        ("a: lgdt a", "x.s:1: invalid operand (memory stands in brackets): a: lgdt a"),
+        ("int 0x80h", "x.s:1: a hexadecimal number is written 0x80, not 0x80h: int 0x80h"),
         ("nop\n\nbogus rax", "x.s:3: unknown instruction: bogus rax"),
         ("nop\njmp nowhere", "x.s:2: unknown symbol: nowhere: jmp nowhere"),
         ("nop\nloop far\n.space 300\nfar: nop", "x.s:2: target or value out of reach: loop far"),
