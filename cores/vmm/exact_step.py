@@ -11,15 +11,18 @@ In free mode none of this is done: there it is each CPU's own affair.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from cores.deadline import Deadline
+from cores.vmm.completion import Completion
 from cores.vmm.emulate.emulator import Handler
 from cores.vmm.emulate.strings import HANDLERS as STRINGS
+from cores.vmm.emulate.table import find
 from cores.vmm.state import GuestContext
 from cores.x86.faults import GuestFault
 from cores.x86.isa.accesses import accesses
 from cores.x86.isa.instruction import Instruction
+from cores.x86.isa.prefixes import respelled
 from cores.x86.isa.undefined_results import keeps_memory, settle
 from cores.x86.mmu.paging import PAGE
 from cores.x86.registers import MASK64
@@ -70,6 +73,20 @@ def respelling(guest: GuestContext, insn: Instruction, code: bytes) -> Iterator[
         for place, byte in zip(places, insn.code, strict=True):
             view[place] = byte
         guest.engine.memory_changed()
+
+
+def bridge(
+    guest: GuestContext, completion: Completion, insn: Instruction, step: Callable[[Instruction], None]
+) -> None:
+    """Complete an ordinary instruction that the engine would not execute as a CPU does: by its handler,
+    or, where only its prefixes mislead a translator, by the engine after all. step: the VMM's."""
+    code = respelled(insn.code) if guest.engine.traits.translates else None
+    if code is None or find(insn) is not None:
+        completion.bridge(insn)
+        return
+    with respelling(guest, insn, code):
+        step(insn)
+    guest.trace.bridged += 1
 
 
 def overwriting_itself(insn: Instruction, cpu: VirtualCpu) -> Handler | None:

@@ -44,19 +44,19 @@ from cores.pc.physical_memory import PhysicalMemory
 from cores.pc.stop import Stop
 from cores.vmm.completion import Completion, guest_fault
 from cores.vmm.delivery import Delivery
-from cores.vmm.emulate.table import LACKED, find
-from cores.vmm.exact_step import Before, overwriting_itself, ranges_in_ram, respelling
+from cores.vmm.emulate.table import LACKED
+from cores.vmm.exact_step import Before, bridge, overwriting_itself, ranges_in_ram
 from cores.vmm.faults.page_faults import PageFaults
 from cores.vmm.patched_code import PatchedCode
 from cores.vmm.state import GuestContext
+from cores.vmm.trap_flag import SINGLE_STEP, single_step
 from cores.vmm.world_switch import WorldSwitch
 from cores.x86.faults import GuestFault, Unsupported, undefined_opcode
 from cores.x86.isa.accesses import touched
 from cores.x86.isa.decoder import Truncated, decode, known
-from cores.x86.isa.instruction import Instruction, Reason, Sensitivity
+from cores.x86.isa.instruction import Instruction, Sensitivity
 from cores.x86.isa.operand_checks import address_fault, beyond_canonical, check_call
-from cores.x86.isa.prefixes import respelled
-from cores.x86.isa.rep_step import iterations_left, one_iteration
+from cores.x86.isa.rep_step import iterations_left
 from cores.x86.mmu.code_fetch import demand_ram
 from cores.x86.registers import VECTOR_NAMES, Flag, Vector
 from cores.x86.system.fpu_enabled import check_floating
@@ -66,9 +66,6 @@ ORDINARY, PRIVILEGED, ABSENT = Sensitivity.ORDINARY, Sensitivity.PRIVILEGED, Sen
 """Asked at each instruction, and in Python 3.11 an enum's member costs 75 ns to look up."""
 _IF, _TF, _RF = Flag.IF, Flag.TF, Flag.RF
 _UD, _GP, _PF = Vector.UD, Vector.GP, Vector.PF
-SHOW_TF = frozenset((Reason.FLAGS, Reason.IRET, Reason.INT, Reason.SYSCALL, Reason.SYSRET))
-SINGLE_STEP = 1 << 14
-"""DR6.BS (SDM vol. 3, 17.2.3)."""
 REFUSALS = {vector: f"the CPU refused it: {name}" for vector, name in VECTOR_NAMES.items()}
 
 
@@ -167,7 +164,7 @@ class Vmm(GuestContext):
     def execute(self, insn: Instruction) -> None:
         """Complete it, and give what the architecture leaves undefined the platform's value."""
         if self.cpu.rflags & _TF:
-            self._single_step(insn)
+            single_step(self, self.completion, self.delivery, insn, self.execute, self._completed)
         elif insn.undefined_rule:
             before = Before(self, insn)
             self._complete(insn)
@@ -184,36 +181,6 @@ class Vmm(GuestContext):
         else:  # it was not completed, and its ranges may be endless
             self.stored.clear()
 
-    def _single_step(self, insn: Instruction) -> None:
-        """The guest's own TF: a #DB after the instruction (SDM vol. 3, 17.3.1.4).
-
-        TF belongs to whoever steps, and on the trap cores that is the VMM. So the instruction runs
-        with the flag put aside; those that show or change flags are emulated."""
-        cpu = self.cpu
-        if insn.reason in SHOW_TF:
-            self.trace.left()
-            self.completion.emulate(insn, "it shows or changes TF")
-        else:
-            cpu.rflags &= ~_TF
-            try:
-                with one_iteration(insn, cpu) as repeated:
-                    self.execute(insn)
-            finally:
-                cpu.rflags |= _TF
-            if repeated.goes_on:
-                cpu.debug[6] |= SINGLE_STEP
-                cpu.rflags |= _RF  # what a trap between two iterations pushes (17.3.1.1)
-                raise GuestFault(Vector.DB)
-        # Loads of SS hold #DB back as well as interrupts; STI holds back interrupts alone (6.8.3).
-        held_back = cpu.interrupt_shadow and insn.mnemonic != "sti"
-        if insn.reason in (Reason.INT, Reason.SYSCALL) or held_back or self.stop:
-            return
-        self._completed(insn)
-        cpu.debug[6] |= SINGLE_STEP
-        self.instructions -= 1  # step() counts it
-        self.ticks -= 1
-        self.delivery.reflect(GuestFault(Vector.DB))
-
     def _complete(self, insn: Instruction) -> None:
         """Question 3: let the engine execute it, or do so in its place."""
         if insn.repeat and (handler := overwriting_itself(insn, self.cpu)):
@@ -225,7 +192,7 @@ class Vmm(GuestContext):
             else:
                 self._step_until_complete(insn)
         elif insn.sensitivity is ORDINARY:
-            self._bridge(insn)
+            bridge(self, self.completion, insn, self._step_until_complete)
         else:
             self.trace.left()  # as in free mode, where it is patched to trap
             self.completion.emulate(insn, "found before it ran")
@@ -248,22 +215,9 @@ class Vmm(GuestContext):
             return insn.sensitivity is PRIVILEGED or self.pure
         if insn.sensitivity is ABSENT:
             raise undefined_opcode()
-        return not self._intercepted(insn)
-
-    def _bridge(self, insn: Instruction) -> None:
-        """Complete an ordinary instruction that the engine would not execute as a CPU does."""
-        code = respelled(insn.code) if self._translates else None
-        if code is None or find(insn) is not None:
-            self.completion.bridge(insn)
-            return
-        with respelling(self, insn, code):
-            self._step_until_complete(insn)
-        self.trace.bridged += 1
-
-    def _intercepted(self, insn: Instruction) -> bool:
-        if insn.mnemonic in self.engine.traits.intercepts:
-            return True  # of "mov" only the forms with CRn and DRn are privileged
-        return insn.mnemonic == "mov" and insn.sensitivity is PRIVILEGED
+        if insn.mnemonic == "mov" and insn.sensitivity is PRIVILEGED:
+            return False  # to and from CRn and DRn
+        return insn.mnemonic not in self.engine.traits.intercepts
 
     def _step_until_complete(self, insn: Instruction) -> None:
         """Enter until this instruction is complete. Raises GuestFault for the guest's own fault."""
@@ -308,7 +262,7 @@ class Vmm(GuestContext):
             case Intercept(lacking):
                 insn = insn or self.fetch()
                 if insn.sensitivity is ORDINARY:
-                    self._bridge(insn)
+                    bridge(self, self.completion, insn, self._step_until_complete)
                 else:
                     self.completion.emulate(insn, "left to the VMM", lacking=lacking)
                 return True
@@ -362,9 +316,8 @@ class Vmm(GuestContext):
         self.ticks += 1
         if self.cpu.rflags & _RF and insn.mnemonic != "iret":  # what IRET loads lasts for one more
             self.cpu.rflags &= ~_RF
-        if self.board.stop is not None:
-            self._end_if_asked()
-        elif self.emulator.halted:
+        self._end_if_asked()
+        if self.emulator.halted:
             self.delivery.sleep()
 
     # Free mode

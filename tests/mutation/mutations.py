@@ -440,8 +440,8 @@ MUTATIONS = (
     Mutation(
         "an undefined operand under TF",
         "cores/vmm/vmm.py",
-        "as repeated:\n                    self.execute(insn)",
-        "as repeated:\n                    self._complete(insn)",
+        "insn, self.execute, self._completed)",
+        "insn, self._complete, self._completed)",
         (f"{EXACT}[trap_flag_and_shld]",),
     ),
 )
