@@ -1,7 +1,7 @@
-"""Files that are written whole, or not at all; and over no file of another kind.
+"""Atomic file writes: a file is written whole or not at all, and never over a file of another kind.
 
 Every file that Ringscope writes under a name of the user's choice goes through ``replacing`` with its
-``Kind``: `play x --record notes.md` would else cost the notes.
+``Kind``; without it, `play x --record notes.md` would destroy the notes.
 """
 
 from __future__ import annotations
@@ -19,18 +19,20 @@ from typing import BinaryIO
 from cores.errors import InputError
 
 NOT_OURS_TO_REPLACE = (EACCES, EPERM, EROFS, EBUSY, EXDEV)
-"""The directory is closed to us, or the file is a mount point: it may be writable all the same."""
+"""Errors of a replacement: the directory is not writable, or the file is a mount point. The file itself
+may still be writable."""
 
 _LOOKED_AT = 4096
-"""Bytes by which a file's kind is told."""
+"""Bytes read to determine a file's kind."""
 OVERWRITE = "--overwrite replaces it"
 ANOTHER_NAME = "choose another name"
 
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """A kind of file that may be written over by another of its kind. name: with its article. is_one:
-    told by the file's first bytes. advice: what a user can do who meant it."""
+    """A kind of file that may be overwritten by another of its kind. name: with its article. is_one:
+    recognizes it by the file's first bytes. advice: what the user can do to overwrite it all the
+    same."""
 
     name: str
     is_one: Callable[[bytes], bool]
@@ -41,14 +43,15 @@ class Kind:
 def replacing(
     path: str | os.PathLike[str], kind: Kind | None = None, *, overwrite: bool = False
 ) -> Iterator[BinaryIO]:
-    """A file to write, that takes the place of what is at ``path`` when all of it is on the disk.
-    Should that fail (the disk is full), what was there stays, and nothing is left beside it.
+    """A file to write, which replaces the file at ``path`` when all of it is on the disk. If that fails
+    (the disk is full), the old file stays, and no temporary file is left.
 
     kind: what is to be written; a file or disk with anything else in it is refused, unless
     ``overwrite``. None: a file of our own, under a name of our own.
 
-    A link stays a link, and permissions stay; what cannot be replaced, such as a device or a file in
-    a directory that is not ours, is written as it is. Raises OSError, and InputError for a refusal."""
+    A link stays a link, and permissions stay; what cannot be replaced, such as a device or a file in a
+    directory without write permission, is written in place. Raises OSError, and InputError for a
+    refusal."""
     if "\0" in (name := os.fspath(path)):
         raise InputError("there is a NUL in its name", name)
     mode = _mode(name)
@@ -80,7 +83,7 @@ def replacing(
 
 
 def _demand_replaceable(place: str, name: str, mode: int | None, kind: Kind | None) -> None:
-    """Raises InputError where something would be lost, or a pipe be waited for."""
+    """Raises InputError if data would be lost, or if opening a pipe would block."""
     if mode is None:
         return
     if stat.S_ISDIR(mode):
@@ -103,7 +106,7 @@ def _demand_replaceable(place: str, name: str, mode: int | None, kind: Kind | No
 
 
 def _new(path: str) -> BinaryIO | None:
-    """A file that was not there, nor a link of that name; None where there can be none."""
+    """A new file; None if the directory permits none. Raises FileExistsError if the name exists."""
     try:
         return open(path, "xb")
     except OSError as error:

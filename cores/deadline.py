@@ -1,8 +1,8 @@
 """Time limit for one guest instruction.
 
 A REP instruction repeats up to 2**64 times and counts as one, so a budget of instructions does not
-bound it. Each loop over a count that the guest gives asks ``Deadline`` whether to go on; where the CPU
-itself repeats, ``interrupted_late`` has the engine come back.
+bound it. Each loop over a count that the guest gives calls ``Deadline.check``; where the CPU itself
+repeats, ``interrupted_late`` makes the engine return.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from cores.errors import EngineError
 from cores.x86.faults import Unsupported
 
 LONGEST = 10.0
-"""Seconds of host time. The longest lawful ones, over 512 MiB of RAM, take about one."""
+"""Seconds of host time. The longest REP instructions, over 512 MiB of RAM, take about one."""
 MANY_ITERATIONS = 1 << 24
-"""A REP with fewer takes no CPU longer than a few milliseconds over RAM."""
+"""A REP with fewer iterations takes any CPU at most a few milliseconds over RAM."""
 
 
 class Deadline:
-    """The time limit of one instruction, which begins now."""
+    """The time limit of one instruction; it begins with the construction."""
 
     __slots__ = ("_end",)
 
@@ -30,7 +30,7 @@ class Deadline:
         self._end = perf_counter() + LONGEST
 
     def check(self) -> None:
-        """Raises Unsupported, which stops the machine, when it has lasted too long."""
+        """Raises Unsupported, which stops the machine, when the limit has passed."""
         if perf_counter() > self._end:
             raise Unsupported(
                 f"one instruction has kept the host at work for {LONGEST:g} seconds: it repeats, over "
@@ -41,7 +41,7 @@ class Deadline:
 @contextmanager
 def interrupted_late(interrupt: Callable[[], None]) -> Iterator[None]:
     """Call ``interrupt`` from another thread if the block lasts longer than the limit. Raises
-    EngineError where the host gives no thread (some 60 us, so only for ``MANY_ITERATIONS``)."""
+    EngineError if the host cannot start a thread (some 60 us, so only for ``MANY_ITERATIONS``)."""
     timer = threading.Timer(LONGEST, interrupt)
     timer.daemon = True
     try:

@@ -1,4 +1,4 @@
-"""Every error that Ringscope raises on purpose.
+"""The errors that Ringscope raises on purpose.
 
     RingscopeError
     |-- InputError          the user's mistake: one line "file:line: reason", exit code 2
@@ -6,8 +6,8 @@
     `-- EngineError         the host stopped a running core (process killed, ioctl refused)
         `-- MappingsFullError   no room for one more mapping: drop some, and try again
 
-A guest's own mistakes are none of these: they are exceptions of the *guest's* CPU
-(cores/x86/faults.py) and end in the guest's handlers or in a shutdown of its machine.
+A guest's own mistakes are none of these: they are exceptions of the *guest's* CPU (cores/x86/faults.py)
+and end in the guest's handlers or in a shutdown of its machine.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ class RingscopeError(Exception):
 
 
 class InputError(RingscopeError):
-    """Bad input: says which file, which line where there is one, and why."""
+    """Bad input: names the file, the line where there is one, and the reason."""
 
     def __init__(self, reason: str, path: str | None = None, line: int | None = None) -> None:
         shown = path if path is None or path.strip() == path != "" else repr(path)

@@ -1,7 +1,7 @@
-"""Files that a user names to be read, whatever they are: read whole, or refused in one sentence.
+"""Input files that a user names: read whole, or refused in one sentence.
 
 A name may stand for a pipe (`compare <(make-guest)`), which is read to its end, for a device, a
-directory or a pipe that nothing writes to. None of these may keep the program waiting without a word.
+directory or a pipe that nothing writes to. None of these may block the program without a message.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ either end first (fifo(7))."""
 
 
 def read(path: str, limit: int, what: str = "program") -> bytes:
-    """The file's bytes, or one more than ``limit``. what: it should be, for the message.
+    """The file's bytes, at most ``limit`` + 1 of them. what: the expected kind, for the message.
 
     Raises InputError."""
     parts, size = [], 0
@@ -33,7 +33,7 @@ def read(path: str, limit: int, what: str = "program") -> bytes:
 
 
 def begins_with(path: str, magic: bytes) -> bool:
-    """Is it a regular file that begins so?"""
+    """Whether it is a regular file that begins with ``magic``."""
     try:
         file = _open(path)
     except (OSError, ValueError):
@@ -71,13 +71,14 @@ def _parts(path: str, what: str) -> Iterator[bytes]:
 
 
 def _open(path: str) -> int:
-    """O_NONBLOCK: to open a pipe waits for nobody. Raises OSError; ValueError for a NUL in the name."""
+    """Open with O_NONBLOCK, so that opening a pipe does not wait for a writer. Raises OSError;
+    ValueError for a NUL in the name."""
     flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
     return os.open(path, flags | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NOCTTY", 0))
 
 
 def _piped(file: int, path: str) -> Iterator[bytes]:
-    """A pipe that has a writer may be silent for as long as it likes; without one, the end is here."""
+    """The parts of a pipe: waits for as long as it has a writer; without one, the end is reached."""
     began = late = False
     poll = select.poll()
     poll.register(file, select.POLLIN)
@@ -94,7 +95,7 @@ def _piped(file: int, path: str) -> Iterator[bytes]:
             return
         elif late:
             raise InputError("a pipe that nothing writes to", path)
-        elif poll.poll(_FIRST_WRITER) == [(file, select.POLLHUP)]:  # it has come, and gone
+        elif poll.poll(_FIRST_WRITER) == [(file, select.POLLHUP)]:  # a writer has come, and gone
             return
         else:
             late = True

@@ -1,1 +1,1 @@
-"""The x86-64 architecture as pure functions: no engine, no device and no host is known here."""
+"""The x86-64 architecture as pure functions, independent of engines, devices and the host."""

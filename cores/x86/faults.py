@@ -1,4 +1,4 @@
-"""An exception of the guest's CPU, while the VMM works on the guest's behalf."""
+"""Exceptions of the guest's CPU, raised while the VMM executes on the guest's behalf."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from .registers import Vector
 
 
 class GuestFault(Exception):
-    """The instruction being emulated faults; the VMM catches this and delivers it to the guest.
+    """An exception of the instruction being emulated; the VMM catches it and delivers it to the guest.
 
-    Never leaves the VMM: a guest cannot raise a Python exception through it.
+    It never leaves the VMM: a guest cannot raise a Python exception through it.
 
     vector: the exception (SDM vol. 3, table 6-1).
     error: its error code, None where the exception has none.
@@ -47,7 +47,8 @@ def stack_fault(error: int = 0) -> GuestFault:
 
 
 class Unsupported(Exception):
-    """The guest did something lawful that lies beyond the platform, such as entering 32-bit code.
+    """The guest did something lawful that the platform does not support, such as entering 32-bit code.
 
-    The machine stops and says so: better than to run on wrongly. The text is a sentence for the user.
+    The machine stops and shows the text, a sentence for the user, rather than run on with wrong
+    results.
     """

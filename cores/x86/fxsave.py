@@ -9,16 +9,16 @@ _PARTS: tuple[tuple[str, int, int], ...] = (
     *((f"st{i}", 32 + 16 * i, 10) for i in range(8)),
     *((f"xmm{i}", 160 + 16 * i, 16) for i in range(16)),
 )  # fmt: skip
-"""Name, offset and length of what is compared. The addresses and opcode of the last x87
-instruction are left out: CPUs differ in when they keep them (SDM vol. 1, 8.1.8)."""
+"""Name, offset and length of each compared field. The addresses and opcode of the last x87 instruction
+are left out: CPUs differ in when they keep them (SDM vol. 1, 8.1.8)."""
 
 
 _UNTOLD = {"fsw": 0x0202, "mxcsr": 0x0002}
-"""C1 (was the result rounded up?) of the x87 status word, and DE (was an operand denormal?) of it and
-of MXCSR: Unicorn's floating point does not find them out."""
+"""Bits that Unicorn's floating point does not compute: C1 (the result was rounded up) of the x87 status
+word, and DE (an operand was denormal) of the status word and of MXCSR."""
 _MMX_EXPONENT = 0xFFFF << 64
-"""What a store to an MMX register leaves above it (SDM vol. 1, 9.2); Unicorn leaves what was there.
-No number that computes has it: with these bits a register holds a NaN or an infinity."""
+"""The upper bits of an x87 register after a store to its MMX register (SDM vol. 1, 9.2); Unicorn leaves
+the old ones there. A register with these bits holds a NaN or an infinity."""
 
 
 def parts(image: bytes) -> dict[str, int]:

@@ -1,9 +1,9 @@
-"""The guest's register file as the guest believes it to be.
+"""The guest's register file: the virtual values that the guest sees.
 
-On the interpreter and on KVM this is a copy, read from the engine when the VMM needs it. On the
-trap core it is the only home that the *privileged* part has: CR0, the tables, the MSRs, the
-segment registers and IF exist nowhere but here, while the general registers and the status flags
-live in the CPU and are copied at each stop. That difference is what Ringscope is about.
+On the interpreter and on KVM this is a copy, read from the engine when the VMM needs it. On the trap
+core the *privileged* part exists only here: CR0, the tables, the MSRs, the segment registers and IF,
+while the general registers and the status flags live in the CPU and are copied at each stop. That
+difference is what Ringscope is about.
 """
 
 from __future__ import annotations
@@ -82,11 +82,11 @@ class VirtualCpu:
 
     @property
     def cpl(self) -> int:
-        """The guest's current privilege level: what the guest believes, not where it really runs."""
+        """The guest's current privilege level (virtual: on a trap core the host's CPL is 3)."""
         return self.segments[CS].selector & 3
 
     def is_lawful(self) -> bool:
-        """Has every register its width? A state out of a file may be any."""
+        """Whether every register's value fits its width; a state from a file may hold any."""
         segments, tables = (*self.segments, self.ldtr, self.tr), (self.gdtr, self.idtr)
         long = (
             *self.gpr, self.rip, self.rflags, *(s.base for s in segments), *(t.base for t in tables),
@@ -114,7 +114,7 @@ class VirtualCpu:
         )  # fmt: skip
 
     def assign(self, other: VirtualCpu) -> None:
-        """Become a copy of ``other``; engines and the VMM hold on to this object."""
+        """Become a copy of ``other``; engines and the VMM hold references to this object."""
         fresh = other.copy()
         for name in self.__slots__:
             setattr(self, name, getattr(fresh, name))

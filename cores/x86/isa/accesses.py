@@ -1,8 +1,8 @@
-"""Which memory an instruction is about to read and write, worked out before it runs.
+"""Memory accesses of an instruction, computed from the registers before it runs.
 
-Sessions compare the bytes that each instruction wrote, and the VMM looks where an instruction goes
-(a device, a page the host cannot map) before it lets the CPU execute it. All addresses are linear;
-ranges may wrap at 2**64 when a guest asks for that. Nothing is read but the registers.
+Sessions compare the bytes that each instruction wrote, and the VMM checks the addresses (a device, a
+page the host cannot map) before it lets the CPU execute it. All addresses are linear; ranges may wrap
+at 2**64 when a guest asks for that. Only registers are read.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from cores.x86.registers import FS, MASK64, RAX, RBP, RSP, Flag, register_number
 from cores.x86.virtual_cpu import VirtualCpu
 
 Access = tuple[int, int, bool]
-"""(linear address, bytes, is it a write)."""
+"""(linear address, bytes, whether it is a write)."""
 
 _DF = Flag.DF
 _MASK32 = 0xFFFFFFFF
@@ -38,10 +38,10 @@ def effective_address(operand: MemoryOperand, cpu: VirtualCpu, length: int, offs
 
 
 def accesses(insn: Instruction, cpu: VirtualCpu) -> tuple[Access, ...]:
-    """Every range that ``insn`` may read or write, ``cpu`` being as it is before it.
+    """Every range that ``insn`` may read or write; ``cpu`` is the state before it.
 
-    May: a masked store and the comparison of REPE CMPS can end earlier. A REP instruction counts
-    with all its iterations, their number times the operand size, however much that is."""
+    May: a masked store and the comparison of REPE CMPS can end earlier. A REP instruction counts with
+    all its iterations, their number times the operand size, however much that is."""
     implicit = insn.implicit
     if not implicit:
         return _explicit(insn, cpu) if insn.access else ()
@@ -65,12 +65,12 @@ def accesses(insn: Instruction, cpu: VirtualCpu) -> tuple[Access, ...]:
 
 
 def next_accesses(insn: Instruction, cpu: VirtualCpu) -> tuple[Access, ...]:
-    """The same, but of a REP instruction only its next iteration."""
+    """``accesses``, but of a REP instruction only its next iteration."""
     return _string(insn, cpu, 1) if insn.implicit == "string" else accesses(insn, cpu)
 
 
 def bus_accesses(insn: Instruction, cpu: VirtualCpu) -> tuple[Access, ...]:
-    """``accesses`` as a device sees them: an operand that is read and written again is two."""
+    """``accesses`` as a device sees them: an operand that is read and written again is two accesses."""
     found = accesses(insn, cpu)
     if insn.access != "rw":
         return found
@@ -89,7 +89,8 @@ def touched(insn: Instruction, cpu: VirtualCpu) -> tuple[tuple[int, int], ...]:
 
 
 def _explicit(insn: Instruction, cpu: VirtualCpu, raised: int = 0) -> tuple[Access, ...]:
-    """The memory operand that stands in the instruction. raised: by how much POP moves RSP first."""
+    """The explicit memory operand. raised: by how many bytes POP raises RSP before the address is
+    computed."""
     if not insn.access:
         return ()
     operands = insn.operands
@@ -104,7 +105,8 @@ def _explicit(insn: Instruction, cpu: VirtualCpu, raised: int = 0) -> tuple[Acce
 
 
 def _bit_offset(insn: Instruction, cpu: VirtualCpu) -> int:
-    """BT and its like reach beyond their operand when a register counts the bits (SDM vol. 2, BT)."""
+    """The byte offset that BT, BTS, BTR and BTC add when the bit index is in a register (SDM vol. 2,
+    BT)."""
     source = insn.operands[1]
     assert isinstance(source, Register)
     bits = insn.operand_size * 8

@@ -1,4 +1,5 @@
-"""Where a branch leads, as far as the code itself tells; pure functions on ``Instruction``."""
+"""Branch targets, as far as the instruction alone determines them; pure functions on
+``Instruction``."""
 
 from __future__ import annotations
 
@@ -7,12 +8,12 @@ from cores.x86.registers import MASK64, RBP, RSP
 
 NEAR = ("jmp", "call")
 NEW_STACK = 1 << 16
-"""More words than any function pops: RSP leads nobody knows where."""
+"""More words than any function pops: after RSP is reloaded, the contents of the stack are unknown."""
 RSP_ITSELF, RBP_ITSELF = Register("rsp", 8), Register("rbp", 8)
 
 
 def direct_target(insn: Instruction, following: int) -> int | None:
-    """The address that a near branch names; ``following``: that of the next instruction."""
+    """The target of a direct near branch, else None. following: address of the next instruction."""
     if not insn.ends_block or insn.sensitivity is not Sensitivity.ORDINARY or not insn.operands:
         return None
     operand = insn.operands[0]
@@ -22,15 +23,15 @@ def direct_target(insn: Instruction, following: int) -> int | None:
 
 
 def is_indirect(insn: Instruction) -> bool:
-    """A near JMP, CALL or RET: its target the instruction alone does not tell."""
+    """Whether it is a near JMP, CALL or RET whose target is in a register or in memory."""
     if insn.mnemonic in NEAR:
         return not isinstance(insn.operands[0], Immediate)
     return insn.mnemonic == "ret"
 
 
 def words_made(insn: Instruction, words: int) -> int:
-    """How many words on top of the stack the code itself has put there, after ``insn`` when it was
-    ``words`` before. A RET that finds any is a jump; as compilers use the stack, it finds none."""
+    """The number of words on top of the stack that this code pushed itself, after ``insn``, given the
+    number before it (``words``). A RET with any left is a jump; compiled code leaves none."""
     mnemonic, operands = insn.mnemonic, insn.operands
     match mnemonic:
         case "push":

@@ -1,4 +1,4 @@
-"""The table of known differences: where x86-64 CPUs do not agree, and what the platform's CPU does.
+"""Known differences between x86-64 CPUs, and the behaviour of the platform's CPU.
 
 The guest sees one CPU, "RingscopeCPU", on every host. Where the manuals of Intel (SDM) and AMD (APM)
 differ, or one of them leaves a result open, the platform has one answer; ``TABLE`` lists each such
@@ -13,7 +13,8 @@ place once, with the reference and the means by which every core arrives at that
     SETTLED     executed, then set to the platform's value in exact mode (undefined_results.py).
     LEFT        as the host's CPU, or Unicorn, has it.
 
-Which CPU executes is never asked: all means depend on the instruction alone, or on what a stop reports.
+The VMM does not ask which CPU executes: all means depend on the instruction alone, or on what a stop
+reports.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from cores.x86.isa.encoding import ONE_BYTE, TWO_BYTE, Encoding
 
 
 class Means(Enum):
-    """How the platform's answer comes about; see the module's text."""
+    """The means by which a core arrives at the platform's answer; see the module's text."""
 
     COMPLETED = "completed by the VMM"
     EMULATED = "emulated, being sensitive"
@@ -37,8 +38,9 @@ class Means(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """One place where CPUs differ. instructions: which. intel, amd: what their CPUs do; the one not at
-    hand is told from its manual. platform: what RingscopeCPU does. reference: SDM or APM section."""
+    """One difference between CPUs. instructions: the instructions concerned. intel, amd: what their
+    CPUs do (from the manual where no such CPU could be measured). platform: what RingscopeCPU does.
+    reference: SDM or APM section."""
 
     instructions: str
     intel: str
@@ -200,7 +202,7 @@ _X87_ENVIRONMENT = {(0xD9, 4), (0xD9, 6), (0xDD, 4), (0xDD, 6)}
 
 
 def varies(e: Encoding) -> bool:
-    """Is it an instruction that the VMM completes on every core (``Means.COMPLETED``)?"""
+    """Whether the VMM completes this instruction on every core (``Means.COMPLETED``)."""
     if e.map == ONE_BYTE:
         if (e.opcode, e.reg) in _X87_ENVIRONMENT:
             return e.address is not None

@@ -1,9 +1,9 @@
-"""From bytes to ``Instruction``, as the platform's CPU would decode them.
+"""The decoder: from bytes to ``Instruction``, as the platform's CPU decodes them.
 
-Several witnesses are heard. encoding.py takes the bytes apart: length, ModRM, immediates.
-existence.py says whether the platform has such an instruction, opcodes.py what it does to memory,
-sensitive.py and undefined.py what is special about it. Capstone gives the name, the registers and
-the text; this is the only file that knows it.
+encoding.py takes the bytes apart: length, ModRM, immediates. validity.py says whether the platform has
+such an instruction, opcodes.py what it does to memory, sensitive.py and undefined_results.py what is
+special about it. Capstone gives the name, the registers and the text; this is the only file that uses
+Capstone.
 """
 
 from __future__ import annotations
@@ -40,19 +40,19 @@ from cores.x86.registers import DS, ES, FS, GS, MASK64, RBX, RDI, RSI, SEGMENT_N
 __all__ = ["Truncated", "decode", "text"]
 
 CACHE_SIZE = 1 << 16
-"""Windows of bytes remembered; some 25 MiB when full of different instructions."""
+"""Number of remembered windows of bytes; some 25 MiB when full of different instructions."""
 
 _windows: dict[bytes, Instruction] = {}
 _instructions: dict[bytes, Instruction] = {}
 
 known = _windows.get
-"""What ``decode`` has found for these bytes before, else None: the look-up without a call, 0.1 us."""
+"""The remembered result of ``decode`` for these bytes, else None: a look-up without a call, 0.1 us."""
 
 
 def decode(code: bytes) -> Instruction:
     """Decode the instruction at the start of ``code``: the up to 15 bytes at RIP in 64-bit mode.
 
-    Raises GuestFault(#UD) for what is no instruction, GuestFault(#GP) for more than 15 bytes, and
+    Raises GuestFault(#UD) for an invalid encoding, GuestFault(#GP) for more than 15 bytes, and
     Truncated when ``code`` ends before the instruction does. A known window costs a dict look-up."""
     known = _windows.get(code)
     if known is not None:
@@ -67,7 +67,7 @@ def decode(code: bytes) -> Instruction:
 
 
 def text(insn: Instruction, rip: int) -> str:
-    """Intel syntax, with branch targets absolute as seen from ``rip``."""
+    """The instruction in Intel syntax, with branch targets absolute as seen from ``rip``."""
     mnemonic, operands = insn.text_parts
     if operands.startswith("$"):
         target = insn.operands[-1]
@@ -80,8 +80,8 @@ def text(insn: Instruction, rip: int) -> str:
 
 
 class Named(NamedTuple):
-    """What Capstone says of an instruction. operands: (register name or "" or None for an
-    immediate, size) of each: "" for memory."""
+    """Capstone's result for an instruction. operands: (register name, size) of each; the name is "" for
+    memory and None for an immediate."""
 
     mnemonic: str
     operand_text: str
@@ -109,8 +109,8 @@ def _ask_capstone(code: bytes) -> Named | None:
 
 
 def _canonical(code: bytes, e: Encoding) -> bytes:
-    """The same instruction in the spelling that Capstone knows: without prefixes that mean nothing
-    here, and with undocumented twins replaced by the documented encoding."""
+    """The same instruction in the encoding that Capstone knows: without prefixes that have no effect
+    here, and with undocumented aliases replaced by the documented encoding."""
     escapes = (0, 1, 2, 2)[e.map]
     body = bytearray(code[e.opcode_at - escapes :])
     rep = e.rep
@@ -134,7 +134,7 @@ def _canonical(code: bytes, e: Encoding) -> bytes:
         elif e.opcode in _HINTS or (
             e.opcode in _PREFETCHES and (e.register_form or e.reg >= _PREFETCHES[e.opcode])
         ):
-            body[1], rep = 0x1F, 0  # MPX and CET live here, on CPUs that have them
+            body[1], rep = 0x1F, 0  # MPX and CET encodings, on CPUs that have them
         elif e.opcode == 0xAE and e.register_form and e.mandatory == "np":
             body[2] &= ~0x07  # fences ignore ModRM.rm
         elif e.opcode in (0xBC, 0xBD, 0x09):
@@ -150,7 +150,7 @@ def _canonical(code: bytes, e: Encoding) -> bytes:
 
 _HINTS = range(0x19, 0x20)
 _PREFETCHES = {0x0D: 2, 0x18: 4}
-"""From this ModRM.reg up, and with a register, they are hint NOPs as well."""
+"""Opcode -> lowest ModRM.reg that is a hint NOP; with a register operand all are."""
 _X87_TWINS = {
     0xD9: ((0xD8, 0xD8, 0xDD),),
     0xDC: ((0xD0, 0xD0, 0xD8), (0xD8, 0xD8, 0xD8)),
@@ -158,10 +158,10 @@ _X87_TWINS = {
     0xDE: ((0xD0, 0xD8, 0xD8),),
     0xDF: ((0xC8, 0xC8, 0xD9), (0xD0, 0xD8, 0xDD), (0xD8, 0xD8, 0xDD)),
 }
-"""Undocumented twins in the x87 map: first ModRM, then ModRM and opcode of the documented form."""
+"""Undocumented aliases in the x87 map: first ModRM, then ModRM and opcode of the documented form."""
 
 
-# --- putting it together --------------------------------------------------------------------------
+# --- assembling the Instruction -------------------------------------------------------------------
 
 _ALIASES = {
     "sal": "shl", "movabs": "mov", "iretd": "iret", "iretq": "iret", "retfq": "retf",
@@ -179,7 +179,7 @@ _STRINGS = {
 _RDI_AT = {
     0x6C: 0, 0x6D: 0, 0xA4: 0, 0xA5: 0, 0xAA: 0, 0xAB: 0, 0xA6: 1, 0xA7: 1, 0xAE: 1, 0xAF: 1,
 }  # fmt: skip
-"""Which operand of a string instruction is [rdi]."""
+"""Index of the string instruction's operand that is [rdi]."""
 
 _AES_SHA = frozenset((0xC8, 0xC9, 0xCA, 0xCB, 0xCC, 0xCD, 0xDB, 0xDC, 0xDD, 0xDE, 0xDF))
 
@@ -224,7 +224,7 @@ def _decode(code: bytes) -> Instruction:
 
 
 def _vector(code: bytes) -> Instruction:
-    """VEX, EVEX and XOP: the platform has none of them, so only the text is of interest."""
+    """VEX, EVEX and XOP: the platform has none of them, so only the text is kept."""
     named = _ask_capstone(code)
     if named is None:
         raise undefined_opcode()
@@ -289,7 +289,7 @@ def _operands(code: bytes, e: Encoding, named: Named) -> tuple[Operand, ...]:
             immediates += 1
         else:
             result.append(Immediate(1, 1))  # shifts by one
-    if e.map == ONE_BYTE and e.opcode == 0xD7:  # xlat: AL is added by touched.py
+    if e.map == ONE_BYTE and e.opcode == 0xD7:  # xlat: accesses.py adds AL
         result.append(MemoryOperand(e.segment or DS, RBX, None, 1, 0, False, 1, e.address_size))
     elif e.map == TWO_BYTE and e.opcode == 0xF7:  # maskmovq, maskmovdqu
         size = 16 if e.operand_prefix else 8

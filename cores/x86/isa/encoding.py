@@ -1,8 +1,8 @@
-"""The byte layout of an instruction in 64-bit mode: where it ends, and what its fields are.
+"""The byte layout of an instruction in 64-bit mode: its length and its fields.
 
-prefixes, REX, opcode, ModRM, SIB, displacement, immediates (SDM vol. 2, 2.1 and 2.2, appendix A).
-Capstone knows names and operands but cannot tell "these bytes are no instruction" from "these bytes
-are only the beginning of one"; the CPU can, and takes #UD or the page fault of the next page.
+Prefixes, REX, opcode, ModRM, SIB, displacement, immediates (SDM vol. 2, 2.1 and 2.2, appendix A).
+Capstone knows names and operands, but cannot tell an invalid encoding from the beginning of a longer
+instruction; the CPU can, and raises #UD or the page fault of the next page.
 """
 
 from __future__ import annotations
@@ -67,8 +67,8 @@ class Encoding(NamedTuple):
 
     @property
     def mandatory(self) -> str:
-        """The prefix that selects among the instructions of an SSE opcode: "np" for none, "66", "f3"
-        or "f2", which overrules 66 (SDM vol. 2, 2.1.2)."""
+        """The prefix that selects among the instructions of an SSE opcode: "np" for none, "66", or "f3"
+        or "f2", which overrule 66 (SDM vol. 2, 2.1.2)."""
         return f"{self.rep:x}" if self.rep else "66" if self.operand_prefix else "np"
 
     @property
@@ -78,7 +78,7 @@ class Encoding(NamedTuple):
 
     @property
     def register_form(self) -> bool:
-        """ModRM names a register where memory could stand."""
+        """Whether ModRM names a register where memory could stand."""
         return self.modrm >= 0xC0
 
 
@@ -96,11 +96,12 @@ _IMM8 = _set(*range(0x04, 0x40, 8), 0x6A, 0x6B, range(0x70, 0x81), 0x83, 0xA8, r
 _IMMZ = _set(*range(0x05, 0x40, 8), 0x68, 0x69, 0x81, 0xA9, 0xC7)
 _IMM8_0F = _set(range(0x70, 0x74), 0xA4, 0xAC, 0xBA, 0xC2, 0xC4, 0xC5, 0xC6, 0x0F)
 _SEGMENTS = {0x26: 0, 0x2E: 0, 0x36: 0, 0x3E: 0, 0x64: FS, 0x65: GS}
-"""Only FS and GS overrides mean anything in 64-bit mode (SDM vol. 1, 3.4.2.1)."""
+"""The effective segment of each override; only FS and GS have one in 64-bit mode (SDM vol. 1,
+3.4.2.1)."""
 
 
 class _Reader:
-    """Takes the bytes one after the other."""
+    """Reads the bytes one after the other."""
 
     def __init__(self, code: bytes) -> None:
         self.code = code

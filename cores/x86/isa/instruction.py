@@ -1,4 +1,4 @@
-"""One decoded instruction, as the VMM wants to know it."""
+"""One decoded instruction, with the properties that the VMM needs."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from enum import Enum, StrEnum
 
 
 class Reason(StrEnum):
-    """Why an instruction leaves the guest (contract.md, Counting); also the non-instruction exits."""
+    """The reason an instruction leaves the guest (contract.md, Counting); also the non-instruction
+    exits."""
 
     IO = "io"
     MMIO = "mmio"
@@ -33,18 +34,18 @@ class Reason(StrEnum):
     SCAN = "scan"
 
     __hash__ = str.__hash__
-    """Enum's own is written in Python, and every exit is counted by reason."""
+    """``Enum.__hash__`` is written in Python, and every exit is counted by reason."""
 
 
 class Sensitivity(Enum):
-    """What the CPU does with an instruction at ring 3, as Popek and Goldberg sort them."""
+    """Behaviour of an instruction at ring 3, in Popek and Goldberg's classes."""
 
     ORDINARY = "ordinary"
-    """Means the same at every privilege: runs directly."""
+    """It has the same effect at every privilege level: runs directly."""
     PRIVILEGED = "privileged"
     """Sensitive, and traps at ring 3 (#GP or #UD): trap-and-emulate catches it by itself."""
     SILENT = "silent"
-    """Sensitive, and may not trap at ring 3: must be found and made to trap."""
+    """Sensitive, and may not trap at ring 3: the VMM must find it and make it trap."""
     ABSENT = "absent"
     """The platform's CPU lacks it (contract.md, The CPU): #UD, whatever this host's CPU can do."""
 
@@ -101,11 +102,11 @@ class Instruction:
         are "lcall" and "ljmp"; tzcnt and lzcnt, which the platform lacks, "bsf" and "bsr".
     operand_size: 1, 2, 4 or 8 bytes, as prefixes and opcode give it.
     repeat: "" | "rep" | "repne" (on string instructions only: elsewhere the prefix means otherwise).
-    reason: the exit reason it has when it leaves the guest, None for ORDINARY ones.
+    reason: its exit reason when it leaves the guest, None for ORDINARY ones.
     undefined: RFLAGS bits that are undefined after it whatever its operands.
-    undefined_rule: the rule in undefined.py, "fixed" when ``undefined`` is all, "" when nothing at
-        all is undefined.
-    implicit: memory that it touches besides its explicit operands, by a rule of touched.py: "" |
+    undefined_rule: the rule in undefined_results.py, "fixed" when ``undefined`` is all, "" when nothing
+        is undefined.
+    implicit: memory that it accesses besides its explicit operands, by a rule of accesses.py: "" |
         "push" | "pop" | "call" | "ret" | "enter" | "leave" | "string" | "bits" | "xlat" | "maskmov" |
         "lcall" | "retf" | "iret".
     access: what it does to its explicit memory operand: "" | "r" | "w" | "rw".

@@ -1,7 +1,7 @@
-"""What opcode and ModRM alone tell of an instruction: its operand size, what it does to memory.
+"""Properties that opcode and ModRM alone determine: operand size, memory access, implicit operands.
 
-Written from the opcode maps (SDM vol. 2, appendix A), because what Capstone says of the operands'
-access is wrong for stores of x87 and SSE, cmpxchg, movnti, fxsave, rotates and more.
+Written from the opcode maps (SDM vol. 2, appendix A), because Capstone's access to the operands is
+wrong for stores of x87 and SSE, cmpxchg, movnti, fxsave, rotates and more.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ def _set(*ranges: int | range) -> frozenset[int]:
     return frozenset(b for r in ranges for b in ([r] if isinstance(r, int) else r))
 
 
-# --- how wide is it? --------------------------------------------------------------------------
+# --- operand size -----------------------------------------------------------------------------
 
 _BYTE = _set(*(row + c for row in range(0, 0x40, 8) for c in (0, 2, 4)), 0x6C, 0x6E, 0x80, 0x84, 0x86,
              0x88, 0x8A, 0xA0, 0xA2, 0xA4, 0xA6, 0xA8, 0xAA, 0xAC, 0xAE, range(0xB0, 0xB8), 0xC0, 0xC6,
@@ -26,7 +26,7 @@ _PORT = _set(0x6D, 0x6F, 0xE5, 0xE7, 0xED, 0xEF)
 
 
 def operand_size(e: Encoding) -> int:
-    """1, 2, 4 or 8 bytes (SDM vol. 1, 3.6.1; vol. 2, 2.2.1.7 for the 64-bit defaults)."""
+    """Operand size: 1, 2, 4 or 8 bytes (SDM vol. 1, 3.6.1; vol. 2, 2.2.1.7 for the 64-bit defaults)."""
     usual = 8 if e.wide else 2 if e.operand_prefix else 4
     if e.map == ONE_BYTE:
         if e.opcode in _BYTE:
@@ -49,12 +49,12 @@ def operand_size(e: Encoding) -> int:
     return usual
 
 
-# --- what does it do to memory? ---------------------------------------------------------------
+# --- access to the memory operand --------------------------------------------------------------
 
 _NO_ACCESS = {(ONE_BYTE, 0x8D)} | {
     (TWO_BYTE, opcode) for opcode in (0x0D, *range(0x18, 0x20), 0xB9, 0xFF)
 }
-"""LEA, prefetches, hint NOPs, ud0 and ud1 have a memory operand and leave the memory alone."""
+"""LEA, prefetches, hint NOPs, ud0 and ud1 have a memory operand that they do not access."""
 
 _STORE = _set(0x88, 0x89, 0x8C, 0x8F, 0xA2, 0xA3, 0xC6, 0xC7)
 _MODIFY = _set(0x00, 0x01, 0x08, 0x09, 0x10, 0x11, 0x18, 0x19, 0x20, 0x21, 0x28, 0x29, 0x30, 0x31,
@@ -78,7 +78,7 @@ _X87: dict[int, str] = {
 
 
 def x87_memory(e: Encoding) -> tuple[str, int]:
-    """(access, bytes) of an x87 instruction's memory operand; ("", 0) where there is none such."""
+    """(access, bytes) of an x87 instruction's memory operand; ("", 0) where it has none."""
     code = _X87[e.opcode].split()[e.reg]
     short = e.operand_prefix and not e.wide
     if code == "--":
@@ -91,7 +91,7 @@ def x87_memory(e: Encoding) -> tuple[str, int]:
 
 
 def memory_size(e: Encoding, told: int) -> int:
-    """Bytes of the explicit memory operand. told: what Capstone says, right but for these."""
+    """Bytes of the explicit memory operand. told: Capstone's size, which is right except for these."""
     if e.map == ONE_BYTE:
         if is_x87(e):
             return x87_memory(e)[1]
@@ -114,7 +114,7 @@ def is_x87(e: Encoding) -> bool:
 
 
 def access(e: Encoding) -> str:
-    """What it does to its explicit memory operand: "", "r", "w" or "rw"."""
+    """Access to the explicit memory operand: "", "r", "w" or "rw"."""
     if e.address is None or (e.map, e.opcode) in _NO_ACCESS:
         return ""
     if e.map == ONE_BYTE:
@@ -176,7 +176,7 @@ _IMPLICIT_FF = {2: "call", 3: "lcall", 6: "push"}
 
 
 def implicit(e: Encoding) -> str:
-    """Memory touched besides the explicit operand (see touched.py), "" for none."""
+    """The rule of accesses.py for memory accessed besides the explicit operand, "" for none."""
     if e.map == ONE_BYTE:
         if e.opcode == 0xFF:
             return _IMPLICIT_FF.get(e.reg, "")
@@ -186,14 +186,14 @@ def implicit(e: Encoding) -> str:
     return _IMPLICIT_0F.get(e.opcode, "") if e.map == TWO_BYTE else ""
 
 
-# --- what else? -------------------------------------------------------------------------------
+# --- other properties -------------------------------------------------------------------------
 
 _INTEGER_0F = _set(range(0x10), range(0x18, 0x28), range(0x30, 0x50), range(0x80, 0xC2),
                    0xC3, range(0xC7, 0xD0), 0xFF)  # fmt: skip
 
 
 def floating(e: Encoding) -> bool:
-    """Does it use x87, MMX or SSE state (and so depend on CR0.TS, CR0.EM, CR4.OSFXSR)?"""
+    """Whether it uses x87, MMX or SSE state (and so depends on CR0.TS, CR0.EM, CR4.OSFXSR)."""
     if e.map == ONE_BYTE:
         return e.opcode == 0x9B or is_x87(e)
     if e.map == TWO_BYTE:
@@ -211,7 +211,7 @@ _BLOCK_ENDS_0F = _set(0x05, 0x07, 0x0B, 0x34, 0x35, range(0x80, 0x90), 0xAA, 0xB
 
 
 def ends_block(e: Encoding) -> bool:
-    """May control go elsewhere than to the next instruction, faults apart?"""
+    """Whether control may go elsewhere than to the next instruction, faults apart."""
     if e.map == ONE_BYTE:
         return e.opcode in _BLOCK_ENDS or (e.opcode == 0xFF and 2 <= e.reg <= 5)
     return e.map == TWO_BYTE and e.opcode in _BLOCK_ENDS_0F
@@ -231,7 +231,8 @@ _UNSIGNED = _set(0xC0, 0xC1, 0xC2, 0xC8, 0xCA, 0xCD, range(0xE4, 0xE8))
 
 
 def unsigned_immediate(e: Encoding) -> bool:
-    """Counts, ports, vectors and frame sizes are not sign-extended; nor are SSE selectors."""
+    """Whether its immediate is not sign-extended: counts, ports, vectors, frame sizes, SSE
+    selectors."""
     if e.map == ONE_BYTE:
         return e.opcode in _UNSIGNED
     return e.map != TWO_BYTE or not 0x80 <= e.opcode <= 0x8F

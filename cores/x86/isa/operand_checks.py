@@ -1,7 +1,7 @@
-"""What a CPU checks of an operand's address before it touches memory, and translators forget.
+"""Checks of an operand's address that a CPU makes before it accesses memory, and Unicorn does not.
 
-Unicorn neither raises #GP for a misaligned 16-byte SSE operand nor #AC, and says #GP where a
-non-canonical stack address is #SS. The real CPU does; so the software engines ask here first.
+Unicorn neither raises #GP for a misaligned 16-byte SSE operand nor #AC, and raises #GP where a
+non-canonical stack address is #SS. The real CPU does; so the software engines call these checks first.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _UNALIGNED = frozenset({
     "movups", "movupd", "movdqu", "lddqu",
     "pcmpestri", "pcmpestrm", "pcmpistri", "pcmpistrm", "maskmovdqu",
 })  # fmt: skip
-"""SSE instructions whose 16-byte operand may lie anywhere (SDM vol. 2, table 2-21, and the
+"""SSE instructions whose 16-byte operand need not be aligned (SDM vol. 2, table 2-21, and the
 instructions' pages)."""
 
 STACK_SEGMENT = 2
@@ -30,10 +30,10 @@ _PAGE = 4096
 
 
 def mistranslated(insn: Instruction) -> bool:
-    """Does Unicorn do something else than a CPU, and says nothing? With a REX prefix its LAHF and SAHF
-    take SPL for AH, it gives the number of bytes that RET releases a sign, and before the immediate of
-    SHLD and SHRD it takes RIP to be a byte less. LOCK NEG's flags are those of another value, 16-bit
-    ENTER takes all of RBP from RSP, and it obeys prefixes that others overrule."""
+    """Whether Unicorn executes it wrongly without reporting an error. With a REX prefix its LAHF and
+    SAHF use SPL for AH; it sign-extends the number of bytes that RET releases; before the immediate of
+    SHLD and SHRD its RIP is a byte too low. LOCK NEG's flags are those of another value, 16-bit ENTER
+    subtracts all of RBP from RSP, and it obeys prefixes that others overrule."""
     if respelled(insn.code) is not None:
         return True
     if insn.mnemonic in ("lahf", "sahf"):
@@ -52,13 +52,13 @@ def mistranslated(insn: Instruction) -> bool:
 
 def check_operands(insn: Instruction, cpu: VirtualCpu, translate: Callable[..., int]) -> None:
     """Raises GuestFault #GP(0) for a misaligned SSE operand, #AC(0) for any misaligned one of user code
-    that asked for it (SDM vol. 3, 6.15), and the #PF of a store of 16 bytes into two pages, of which
-    Unicorn would make the first half. translate: ``Mmu.translate``. Called for instructions
-    with memory operands."""
+    with alignment checks on (SDM vol. 3, 6.15), and the #PF of a 16-byte store across two pages, of
+    which Unicorn would store the first half. translate: ``Mmu.translate``. Called for instructions with
+    memory operands."""
     alignment_check = cpu.rflags & Flag.AC and cpu.cr0 & Cr0.AM and cpu.cpl == 3
     if not insn.floating and not alignment_check:
         return
-    whole = insn.repeat or insn.mnemonic == "enter"  # several accesses, told as one
+    whole = insn.repeat or insn.mnemonic == "enter"  # several accesses, listed as one
     for gva, length, write in accesses(insn, cpu):
         if length == 16 and insn.floating and gva % 16 and _must_be_aligned(insn):
             raise general_protection()
@@ -77,7 +77,7 @@ def _must_be_aligned(insn: Instruction) -> bool:
 def address_fault(insn: Instruction, cpu: VirtualCpu) -> GuestFault:
     """The fault of a non-canonical operand: #SS(0) through the stack segment, else #GP(0)."""
     if all(canonical(gva) and canonical(gva + n - 1 & MASK64) for gva, n, _ in accesses(insn, cpu)):
-        return general_protection()  # it is a branch's target that is not canonical
+        return general_protection()  # the target of a branch is not canonical
     explicit = [o for o in insn.operands if isinstance(o, MemoryOperand)]
     if any(_through_stack(o) for o in explicit):
         return stack_fault()
@@ -87,10 +87,10 @@ def address_fault(insn: Instruction, cpu: VirtualCpu) -> GuestFault:
 
 
 def beyond_canonical(insn: Instruction, cpu: VirtualCpu, address: int) -> bool:
-    """A page fault was met at ``address``: would the platform's CPU have found a non-canonical address
-    instead? It is one itself (a CPU with 5-level paging has 57 linear bits, and takes some of them for
-    unmapped), or the operand that it lies in begins at a canonical address and ends at none: that is
-    found first, whether or not the beginning is mapped."""
+    """Whether the platform's CPU would have found a non-canonical address instead of the page fault at
+    ``address``. Either the address itself is one (a CPU with 5-level paging has 57 linear bits, and
+    takes some of them for unmapped), or its operand begins at a canonical address and ends at a
+    non-canonical one: the CPU checks that first, whether or not the beginning is mapped."""
     if not canonical(address):
         return True
     return any(
@@ -103,7 +103,8 @@ def beyond_canonical(insn: Instruction, cpu: VirtualCpu, address: int) -> bool:
 def check_call(insn: Instruction, cpu: VirtualCpu, peek: Callable[[int, int], bytes]) -> None:
     """Raises GuestFault #GP(0) for a near CALL to a non-canonical address, which pushes nothing (SDM
     vol. 2, CALL). Unicorn pushes, then jumps; so does a CPU with 5-level paging where the target has 57
-    bits. peek: ``Mmu.peek``; a target that it cannot read is left to whoever executes the CALL."""
+    bits. peek: ``Mmu.peek``; a target that it cannot read is left to the engine that executes the
+    CALL."""
     operand = insn.operands[0]
     if isinstance(operand, Immediate):
         target = cpu.rip + insn.length + operand.value & MASK64

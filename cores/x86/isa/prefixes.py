@@ -1,4 +1,4 @@
-"""Prefixes that another one overrules, taken out of an instruction without changing its length.
+"""Overruled prefixes, replaced in an instruction without changing its length.
 
 Of F2 and F3 a CPU obeys the last one; on the SSE part of the 0F map either overrules 66 (SDM vol. 2,
 2.1.1 and 2.1.2; the order is measured on CPUs). Unicorn obeys others.
@@ -12,16 +12,16 @@ from cores.x86.isa.encoding import ONE_BYTE, VECTOR, parse
 from cores.x86.isa.validity import is_sse
 
 IGNORED = 0x3E
-"""A DS override, which means nothing in 64-bit mode."""
+"""A DS override, which has no effect in 64-bit mode."""
 _OBEYING = frozenset((0x90, *range(0x6C, 0x70), *range(0xA4, 0xA8), *range(0xAA, 0xB0)))
-"""One-byte opcodes for which F2 or F3 means something: PAUSE and strings."""
+"""One-byte opcodes on which F2 or F3 has an effect: PAUSE and string instructions."""
 _FIRST = frozenset((0x66, 0xF2, 0xF3))
 _OTHERS = frozenset((0x26, 0x2E, 0x36, 0x3E, 0x64, 0x65, 0x67, 0xF0, *range(0x40, 0x50)))
 
 
 def respelled(code: bytes) -> bytes | None:
-    """The same instruction, as long as before, with no prefix but those that count; None if it is so
-    already, which costs 0.1 us for most."""
+    """The same instruction, of the same length, with overruled prefixes replaced by ``IGNORED``; None
+    if it has no overruled prefix, which costs 0.1 us for most."""
     first = code[0]
     if first not in _FIRST and first not in _OTHERS:
         return None

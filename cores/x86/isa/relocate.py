@@ -1,8 +1,8 @@
-"""The same instruction, for execution in another place: its memory operand elsewhere.
+"""Relocation of an instruction: the same instruction at another address, its memory operand elsewhere.
 
-A RIP-relative operand needs no register and reaches 2 GiB, and every ModRM operand can be one
-(SDM vol. 2, 2.2.1.6). So whatever the operand's registers hold, the CPU can be made to execute the
-instruction on any page that the VMM chooses (cores/vmm/faults/out_of_line.py).
+A RIP-relative operand needs no register and reaches 2 GiB, and every ModRM operand can be encoded as
+one (SDM vol. 2, 2.2.1.6). So whatever the operand's registers hold, the CPU can execute the instruction
+on any page that the VMM chooses (cores/vmm/faults/out_of_line.py).
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ _ESCAPES = {ONE_BYTE: b"", TWO_BYTE: b"\x0f", MAP_38: b"\x0f\x38", MAP_3A: b"\x0
 _RELATIVE = 5
 """ModRM.mod 0 and rm 5: [RIP + disp32]."""
 _BIT_TESTS = {0xA3: 4, 0xAB: 5, 0xB3: 6, 0xBB: 7}
-"""BT, BTS, BTR, BTC with a register: ModRM.reg of the same with an immediate (0F BA)."""
+"""Opcodes of BT, BTS, BTR, BTC with a register -> ModRM.reg of their form with an immediate (0F BA)."""
 
 
 def moved(insn: Instruction, cpu: VirtualCpu, at: int, operand: int) -> bytes:
-    """The code of ``insn`` for the address ``at``, with its explicit memory operand at ``operand``,
-    at most 2 GiB away. Registers must be as they are when it is executed."""
+    """The code of ``insn`` for the address ``at``, with its explicit memory operand at ``operand``, at
+    most 2 GiB away. The registers must not change before it is executed."""
     code, e = insn.code, parse(insn.code)
     prefixes = bytes([0xF0] * e.lock + [e.rep] * bool(e.rep) + [0x66] * e.operand_prefix)
     rex = bytes([e.rex] * bool(e.rex))

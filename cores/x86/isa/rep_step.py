@@ -1,7 +1,8 @@
-"""A REP instruction, one iteration at a time: what single-stepping by TF does to it.
+"""Single-stepping of REP instructions by TF: one iteration at a time.
 
-With TF set a CPU traps after each iteration (SDM vol. 3, 17.3.1.4), RIP still at the instruction but
-for the last one. An engine completes the whole of it; so for the time of a step RCX says 1.
+With TF set a CPU traps after each iteration (SDM vol. 3, 17.3.1.4), with RIP still at the instruction
+except after the last one. An engine completes all iterations, so RCX is set to 1 for the time of a
+step.
 """
 
 from __future__ import annotations
@@ -19,21 +20,22 @@ if TYPE_CHECKING:
 
 
 def iterations_left(insn: Instruction, cpu: VirtualCpu) -> int:
-    """What a REP counts down: RCX, with a 32-bit address size ECX (SDM vol. 2, REP); 1 without REP."""
+    """Iterations that a REP has left: RCX, with a 32-bit address size ECX (SDM vol. 2, REP); 1 without
+    REP."""
     return cpu.gpr[RCX] & ((1 << 8 * insn.address_size) - 1) if insn.repeat else 1
 
 
 @dataclass(slots=True)
 class Repeated:
-    """goes_on: after this iteration another one comes."""
+    """Result of ``one_iteration``. goes_on: another iteration follows."""
 
     goes_on: bool = False
 
 
 @contextmanager
 def one_iteration(insn: Instruction, cpu: VirtualCpu) -> Iterator[Repeated]:
-    """Whatever completes ``insn`` inside completes one iteration of it, if it is a REP; afterwards RCX
-    counts the rest, and RIP is at the instruction if there is one."""
+    """Limits the execution of ``insn`` inside the block to one iteration, if it is a REP. Afterwards
+    RCX is the number of iterations left, and RIP is at the instruction if there is one."""
     repeated = Repeated()
     mask = (1 << 8 * insn.address_size) - 1
     start, before = cpu.rip, cpu.gpr[RCX]

@@ -1,13 +1,13 @@
-"""The table of sensitive instructions: which, why, and what each core does about them.
+"""The table of sensitive instructions, with the reason for each and what each core does about it.
 
-An instruction is sensitive when it reads or changes what belongs to the machine and not to the
-program: privileged registers, the interrupt flag, the descriptor tables, time, the CPU's identity.
-Popek and Goldberg (1974): a virtual machine monitor can be built by trapping alone if every sensitive
-instruction is privileged, that is, traps outside ring 0. On x86 many are not. Robin and Irvine (2000)
-listed those of the Pentium (``listed`` below); the CPUs since then have added more.
+An instruction is sensitive when it reads or changes what belongs to the machine and not to the program:
+privileged registers, the interrupt flag, the descriptor tables, time, the CPU's identity. Popek and
+Goldberg (1974): a virtual machine monitor can be built by trapping alone if every sensitive instruction
+is privileged, that is, traps outside ring 0. On x86 many are not. Robin and Irvine (2000) listed those
+of the Pentium (``listed`` below); the CPUs since then have added more.
 
-decode.py takes each instruction's class and exit reason from here, ``probe`` runs the samples at
-ring 3, ``explain`` prints an entry. One table, so that they cannot disagree.
+decoder.py takes each instruction's class and exit reason from here, ``probe`` runs the samples at ring
+3, ``explain`` prints an entry. They share one table, so that they cannot disagree.
 Sources: SDM vol. 2 (the instruction's page), vol. 3, 5.9 (privileged instructions) and 2.5-2.8.
 """
 
@@ -23,7 +23,7 @@ from cores.x86.isa.instruction import Reason, Sensitivity
 PRIVILEGED, SILENT, ABSENT = Sensitivity.PRIVILEGED, Sensitivity.SILENT, Sensitivity.ABSENT
 
 NEXT, STACK, FAR = -1, -2, -3
-"""Stand-ins in ``Entry.stack``: the address behind the sample, the stack pointer itself, and a far
+"""Placeholders in ``Entry.stack``: the address behind the sample, the stack pointer itself, and a far
 pointer (32-bit offset, then selector 0x33) to the address behind the sample."""
 
 _BY_KVM = (
@@ -64,10 +64,10 @@ _ABSENT_KVM = "#UD as far as the guest's CPUID can switch it off, else as this h
 class Entry:
     """One sensitive instruction, or one family that behaves alike.
 
-    forms: what decode.py looks up: mnemonics, or "mov cr, r" and the like. aliases: other spellings.
-    sample: one encoding, to be run at ring 3; registers, stack: what it needs to do its worst
-        (64-bit words from RSP up). gives: where its answer is then: a register's name, "memory" (at
-        RSP - 16), "stack", "flags", or "" when there is nothing to see.
+    forms: what decoder.py looks up: mnemonics, or "mov cr, r" and the like. aliases: other spellings.
+    sample: one encoding, to be run at ring 3; registers, stack: the values with which its effect shows
+        (64-bit words from RSP up). gives: where its result is then: a register's name, "memory" (at
+        RSP - 16), "stack", "flags", or "" when it has none.
     why: why it is sensitive. rule: what the architecture says of its privilege.
     kvm: what happens on KVM in free mode. kvm_exact: in exact mode, for what the platform's CPU has.
     listed: it is on Robin and Irvine's list.
@@ -90,7 +90,7 @@ class Entry:
 
     @property
     def privileged(self) -> bool:
-        """Does it trap at ring 3 by itself?"""
+        """Whether it always traps at ring 3."""
         return self.sensitivity is PRIVILEGED
 
     @property
@@ -382,7 +382,7 @@ PREFIXES = ("rep", "repe", "repz", "repne", "repnz", "lock")
 
 
 def explain(name: str) -> Entry | None:
-    """The entry of an instruction as a person writes it: "popfq", "mov cr3", "MOV CR0, RAX", "in al".
+    """The entry of an instruction as a user writes it: "popfq", "mov cr3", "MOV CR0, RAX", "in al".
 
     None when the instruction is not sensitive, or unknown; ``suggestions`` then has near misses."""
     words = _words(name)
@@ -390,7 +390,7 @@ def explain(name: str) -> Entry | None:
 
 
 def spelled(name: str) -> Entry | None:
-    """The entry that has exactly this spelling, or this form with other operands: not "popf banana"."""
+    """The entry with exactly this spelling, or this form with other operands: not "popf banana"."""
     words = _words(name)
     return _BY_SPELLING.get(words) or _BY_SPELLING.get(_generalized(words))
 
@@ -401,8 +401,8 @@ def _words(name: str) -> str:
 
 
 def suggestions(name: str, others: Iterable[str] = ()) -> list[str]:
-    """Spellings of the table, and of ``others``, that one slip of the finger makes ``name`` of: a
-    letter too many, too few, another, or two exchanged. Three at most, the table's first."""
+    """Spellings of the table, and of ``others``, that are one edit away from ``name``: a letter too
+    many, too few, another, or two exchanged. At most three, the table's first."""
     word = _words(name)
     if len(word) < 3:
         return []
@@ -411,7 +411,7 @@ def suggestions(name: str, others: Iterable[str] = ()) -> list[str]:
 
 
 def _is_a_slip(typed: str, meant: str) -> bool:
-    """Are they one edit apart (Damerau's four)?"""
+    """Whether they are at most one edit apart (Damerau-Levenshtein)."""
     if abs(len(typed) - len(meant)) > 1:
         return False
     at = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(typed, meant, strict=False)))

@@ -1,9 +1,9 @@
-"""What the architecture leaves undefined, and what the platform makes of it.
+"""Results that the architecture leaves undefined, and the values that the platform gives them.
 
-The real cores differ here, and each is right: after SHL by 3 an Intel CPU, an AMD CPU and Unicorn
-may leave three values of OF and AF. So that cores can be compared, the platform defines them:
-undefined flags are 0 after the instruction, undefined destinations keep their old value
-(contract.md). Flags that are *unchanged* by definition, as by a shift of count 0, stay.
+The real cores differ here, and each is right: after SHL by 3 an Intel CPU, an AMD CPU and Unicorn may
+leave three values of OF and AF. So that cores can be compared, the platform defines them: undefined
+flags are 0 after the instruction, undefined destinations keep their old value (contract.md). Flags that
+are *unchanged* by definition, as by a shift of count 0, stay.
 
 Sources: SDM vol. 2, "Flags Affected" of each instruction; vol. 1, appendix A.
 """
@@ -17,7 +17,7 @@ from cores.x86.registers import MASK64, RAX, RCX, Flag, register_number
 
 
 class GeneralState(Protocol):
-    """What is needed of a CPU: ``VirtualCpu`` is one."""
+    """The part of a CPU's state that is needed here; ``VirtualCpu`` is one."""
 
     gpr: list[int]
     rflags: int
@@ -36,7 +36,7 @@ _FLAGS = {
     **dict.fromkeys(("bt", "bts", "btr", "btc"), OF | SF | AF | PF),
     **dict.fromkeys(("fcomi", "fcompi", "fucomi", "fucompi"), OF | SF | AF),  # cleared by CPUs
 }
-"""Undefined after the instruction, whatever its operands."""
+"""Flags that are undefined after the instruction, whatever its operands."""
 
 _RULES = {
     **dict.fromkeys(("shl", "shr", "sar"), "shift"),
@@ -47,15 +47,15 @@ _RULES = {
 
 
 _MMX = ("emms", "cvtpi2ps", "cvtpi2pd")
-"""Of MMX though no operand may say so."""
+"""MMX instructions that need not have an MMX operand."""
 _APPROXIMATIONS = ("rcpps", "rcpss", "rsqrtps", "rsqrtss")
 """The VMM computes them (cores/vmm/emulate/approximations.py)."""
 
 
 def classify(mnemonic: str, operands: tuple[object, ...], operand_size: int) -> tuple[int, str]:
     """(``Instruction.undefined``, ``Instruction.undefined_rule``) of an instruction. The rule is
-    "fixed" where only the flags matter, so that "" means that nothing at all is undefined. "mmx": it is
-    to change x87's state as the platform's CPU does (``x87_environment.after_mmx``)."""
+    "fixed" where only the flags matter, and "" when nothing is undefined. "mmx": the VMM has to change
+    x87's state as the platform's CPU does (``x87_environment.after_mmx``)."""
     flags, rule = _FLAGS.get(mnemonic, 0), _RULES.get(mnemonic, "")
     if mnemonic == "bswap" and operand_size == 2:
         rule = "keep"
@@ -73,7 +73,7 @@ def classify(mnemonic: str, operands: tuple[object, ...], operand_size: int) -> 
 
 
 def settle(insn: Instruction, gpr: list[int], rflags: int, cpu: GeneralState) -> None:
-    """Give ``cpu``, as it is after ``insn``, the platform's values for what is undefined.
+    """Set the undefined results of ``insn`` in ``cpu``, the state after it, to the platform's values.
 
     gpr, rflags: the general registers and RFLAGS before the instruction. Call it for completed
     instructions only; it costs one test when nothing is undefined."""
@@ -99,8 +99,8 @@ def settle(insn: Instruction, gpr: list[int], rflags: int, cpu: GeneralState) ->
 
 
 def keeps_memory(insn: Instruction, gpr: list[int]) -> bool:
-    """Will ``insn`` leave its memory operand undefined, so that the caller has to save the operand
-    before it and put it back after? Only SHLD and SHRD of 16 bits by more than 16 do."""
+    """Whether ``insn`` will leave its memory operand undefined, so that the caller has to save the
+    operand before it and restore it after. Only SHLD and SHRD of 16 bits by more than 16 do."""
     return (
         insn.undefined_rule == "double shift"
         and insn.operand_size == 2
@@ -138,8 +138,8 @@ def _after_double_shift(insn: Instruction, gpr: list[int], cpu: GeneralState) ->
 
 
 def _after_compare(insn: Instruction, gpr: list[int], cpu: GeneralState) -> None:
-    """CMPXCHG of 32 bits: is the operand that keeps its value written, and so zero-extended, or not?
-    Unicorn writes it, CPUs do not (SDM vol. 2 can be read either way); the platform does not."""
+    """CMPXCHG of 32 bits: an operand that keeps its value is not written, and so not zero-extended.
+    Unicorn writes it, CPUs do not (SDM vol. 2 can be read either way)."""
     destination = insn.operands[0]
     written = register_number(destination.name) if isinstance(destination, Register) else None
     if not cpu.rflags & ZF:
@@ -149,7 +149,7 @@ def _after_compare(insn: Instruction, gpr: list[int], cpu: GeneralState) -> None
 
 
 def _keep(insn: Instruction, gpr: list[int], cpu: GeneralState) -> None:
-    """Put the old value back into the destination, all 64 bits of it."""
+    """Restore the destination register's old value, all 64 bits of it."""
     destination = insn.operands[0]
     if isinstance(destination, Register):
         number = register_number(destination.name)

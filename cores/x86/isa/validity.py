@@ -1,9 +1,9 @@
-"""Which encodings are instructions of the platform's CPU; every other one is #UD.
+"""Valid encodings: the instructions of the platform's CPU; every other encoding is #UD.
 
-An allow-list from the opcode maps (SDM vol. 2, appendix A), held against a real CPU for some 700,000
-encodings. A disassembler will not do: Capstone accepts LOCK on a register, MOV to CS or CR1, and SSE
+An allow-list from the opcode maps (SDM vol. 2, appendix A), compared with a real CPU for some 700,000
+encodings. A disassembler is not enough: Capstone accepts LOCK on a register, MOV to CS or CR1, and SSE
 opcodes with prefixes that no CPU takes. Instructions of extensions that the platform lacks are not
-here; those with a name stand in sensitive.py as ABSENT, and mean #UD as well.
+here; those with a name are ABSENT in sensitive.py, and raise #UD as well.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ def _set(*ranges: int | range) -> frozenset[int]:
 
 
 def exists(e: Encoding) -> bool:
-    """Has the platform's CPU this instruction (SDM vol. 2, appendix A)?"""
+    """Whether the platform's CPU has this instruction (SDM vol. 2, appendix A)."""
     if e.lock and not _lockable(e):
         return False
     if e.map == ONE_BYTE:
@@ -43,7 +43,8 @@ _LOCKABLE_GROUPS = {
 
 
 def _lockable(e: Encoding) -> bool:
-    """SDM vol. 2, LOCK: these instructions only, and only with a memory destination."""
+    """Whether LOCK is valid: on these instructions only, and only with a memory destination (SDM vol.
+    2, LOCK)."""
     if e.address is None:
         return False
     group = _LOCKABLE_GROUPS.get((e.map, e.opcode))
@@ -62,7 +63,7 @@ _GROUPS = {
     0xC6: _set(0), 0xC7: _set(0), 0x8F: _set(0), 0x8C: _set(range(6)), 0x8E: _set(0, 2, 3, 4, 5),
     0xFE: _set(0, 1), 0xFF: _set(range(7)),
 }  # fmt: skip
-"""Values of ModRM.reg that mean something, where not all do."""
+"""Valid values of ModRM.reg, where not all are."""
 
 _X87_MEMORY_GAPS = {(0xD9, 1), (0xDB, 4), (0xDB, 6), (0xDD, 5)}
 _X87_REGISTER = {
@@ -76,7 +77,7 @@ _X87_REGISTER = {
     0xDE: _set(range(0xC0, 0xD8), 0xD9, range(0xE0, 0x100)),
     0xDF: _set(range(0xC0, 0xE1), range(0xE8, 0xF8)),
 }  # fmt: skip
-"""x87 with a register operand: the ModRM bytes that are instructions, undocumented twins included
+"""x87 with a register operand: the ModRM bytes that are instructions, undocumented aliases included
 (APM vol. 3, table A-16)."""
 
 
@@ -100,13 +101,13 @@ _PLAIN_0F = _set(0x02, 0x03, range(0x05, 0x0A), 0x0B, 0x0D, range(0x18, 0x20), r
                  range(0x40, 0x50), range(0x80, 0xA6), range(0xA8, 0xAA), range(0xAB, 0xAE),
                  range(0xAF, 0xB2), range(0xB3, 0xB4), range(0xB6, 0xB8), 0xB9, range(0xBB, 0xC2),
                  range(0xC8, 0xD0), 0xFF)  # fmt: skip
-"""Whatever the repeat and operand size prefixes."""
+"""Valid with any repeat and operand size prefixes."""
 
 _MEMORY_0F = _set(0xB2, 0xB4, 0xB5)
-"""The same, without a register form: lss, lfs, lgs."""
+"""Valid with any prefixes, in the memory form only: lss, lfs, lgs."""
 
 _SSE: dict[int, str] = {}
-"""MMX and SSE: mandatory prefixes with which an opcode is an instruction; "np" is none at all."""
+"""MMX and SSE: mandatory prefixes with which an opcode is an instruction; "np" is none."""
 for _prefixes, _opcodes in {
     "np 66 f3 f2": _set(0x10, 0x11, 0x2A, 0x2C, 0x2D, 0x51, range(0x58, 0x5B), range(0x5C, 0x60),
                         0x70, 0xC2),
@@ -130,7 +131,7 @@ _SSE_MEMORY = {(p, o) for o in (0x13, 0x17, 0x2B, 0xE7, 0xC3) for p in ("np", "6
 _SSE_REGISTER = {(p, o) for o in (0x50, 0xC5, 0xD7, 0xF7, 0x71, 0x72, 0x73) for p in ("np", "66")} | {
     ("f3", 0xD6), ("f2", 0xD6),
 }  # fmt: skip
-"""Forms that exist with memory only, and with a register only."""
+"""SSE forms that exist with memory only, and with a register only."""
 
 _SHIFT_GROUPS = {0x71: (2, 4, 6), 0x72: (2, 4, 6), 0x73: (2, 6)}
 _MAP_38 = {
@@ -186,5 +187,5 @@ def _sse(e: Encoding) -> bool:
 
 
 def is_sse(e: Encoding) -> bool:
-    """Is it of the MMX and SSE part of the 0F map, where prefixes select the instruction?"""
+    """Whether it is in the MMX and SSE part of the 0F map, where prefixes select the instruction."""
     return e.map == TWO_BYTE and e.opcode in _SSE

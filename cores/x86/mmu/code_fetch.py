@@ -1,4 +1,4 @@
-"""Code can be fetched from RAM alone: this platform's devices hold none."""
+"""Instruction fetches from device memory: refused, since this platform's devices hold no code."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from cores.x86.virtual_cpu import VirtualCpu
 
 
 def demand_ram(insn: Instruction, cpu: VirtualCpu, mmu: Mmu) -> None:
-    """Raises Unsupported for an instruction at RIP of which some byte is in no RAM."""
+    """Raises Unsupported if a byte of the instruction at RIP is not in RAM."""
     end = cpu.rip + insn.length - 1 & MASK64
     for rip in (cpu.rip, end) if (cpu.rip ^ end) & -PAGE else (cpu.rip,):
         if not mmu.memory.is_ram(mmu.locate(rip)):
@@ -18,7 +18,7 @@ def demand_ram(insn: Instruction, cpu: VirtualCpu, mmu: Mmu) -> None:
 
 
 def no_code(rip: int) -> Unsupported:
-    """An instruction was fetched from where no RAM is."""
+    """The error for an instruction fetch from an address without RAM."""
     return Unsupported(
         f"the guest executes a device's memory, at {rip:#x}: this platform's devices hold no code"
     )

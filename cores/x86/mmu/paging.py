@@ -1,7 +1,8 @@
-"""4-level paging and its TLB: from guest virtual addresses (GVA) to physical ones (GPA).
+"""4-level paging and its TLB: from guest virtual addresses (GVA) to guest physical addresses (GPA).
 
-``walk`` is the architecture (SDM vol. 3, ch. 4). ``Mmu`` is how the VMM reads and writes the guest's
-memory as the guest's own instructions would: same rights, same faults, same accessed and dirty bits.
+``walk`` is the architecture's page walk (SDM vol. 3, ch. 4). ``Mmu`` reads and writes the guest's
+memory for the VMM as the guest's own instructions would: same rights, same faults, same accessed and
+dirty bits.
 """
 
 from __future__ import annotations
@@ -47,8 +48,8 @@ _TLB_ENTRIES = 8192
 
 
 class PhysicalSpace(Protocol):
-    """What paging needs of the guest's physical memory; ``cores.pc.physical_memory.PhysicalMemory`` has
-    it."""
+    """The guest's physical memory as paging needs it; implemented by
+    ``cores.pc.physical_memory.PhysicalMemory``."""
 
     view: memoryview
 
@@ -63,7 +64,7 @@ class PhysicalSpace(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Translation:
-    """Where a guest virtual address leads, and with which rights.
+    """The translation of a guest virtual address, and its access rights.
 
     gpa: of the byte asked for. page: GVA of its page. frame: GPA of its page.
     size: of the page: 4096, 2 MiB or 1 GiB.
@@ -91,10 +92,10 @@ def permits(
     user: bool,
     implicit: bool = False,
 ) -> bool:
-    """May this access use this page, as things stand now (SDM vol. 3, 4.6.1)?
+    """Whether this access to the page is permitted in the CPU's present state (SDM vol. 3, 4.6.1).
 
     user: a user-mode access. implicit: a supervisor access that the CPU makes by itself (GDT, IDT,
-    TSS), which EFLAGS.AC cannot free from SMAP.
+    TSS), to which SMAP applies whatever EFLAGS.AC is.
     """
     if user:
         return page.user and (page.writable or not write) and (page.executable or not execute)
@@ -172,27 +173,27 @@ def walk(
 
 
 def _read_entry(memory: PhysicalSpace, gpa: int) -> int:
-    """A paging-structure entry; where there is no RAM it reads all ones, as the bus does."""
+    """A paging-structure entry; an address without RAM reads all ones, as on the bus."""
     if not memory.is_ram(gpa, 8):
         return MASK64
     return int.from_bytes(memory.view[gpa : gpa + 8], "little")
 
 
 def _write_entry(memory: PhysicalSpace, gpa: int, entry: int) -> None:
-    """Store A and D bits: not through ``memory.write``, since they are no store of the guest's."""
+    """Store A and D bits: not through ``memory.write``, since they are not a store by the guest."""
     memory.view[gpa : gpa + 8] = entry.to_bytes(8, "little")
 
 
 class Mmu:
     """The guest's memory as its CPU sees it now, with a TLB.
 
-    Rights are judged at each access, so CPL, CR0.WP and EFLAGS.AC may change at any time. Call
+    Rights are checked at each access, so CPL, CR0.WP and EFLAGS.AC may change at any time. Call
     ``flush`` when CR0.PG, CR3, CR4 or EFER were written, for INVLPG, and when RAM or the whole CPU
     state was replaced.
 
     In all methods, ``user`` None means: a user-mode access if CPL is 3. ``implicit`` marks the CPU's
-    own accesses to system tables, always made as supervisor. Raises GuestFault, always before
-    anything was written.
+    own accesses to system tables, always made as supervisor. Raises GuestFault, always before anything
+    was written.
 
     beyond_ram: RIP of the last fetch that met bytes of no RAM; -1: there was none.
     """
@@ -204,15 +205,15 @@ class Mmu:
         self.cpu = cpu
         self._view = memory.view
         self._tlb: dict[int, Translation] = {}
-        # GPA of 4 KiB of RAM that may be executed, by GVA >> 12: for CPL 0-2, and for CPL 3.
+        # GPA of a 4 KiB page of executable RAM, by GVA >> 12: for CPL 0-2, and for CPL 3.
         self._supervisor_code: dict[int, int] = {}
         self._user_code: dict[int, int] = {}
 
     def flush(self, gva: int | None = None) -> None:
-        """Forget the translation of ``gva``, or all of them.
+        """Flush the translation of ``gva``, or all of them.
 
-        INVLPG on any byte of a large page concerns all of it, and here it may have many entries; to
-        forget too much is always lawful.
+        INVLPG on any byte of a large page concerns all of it, and here it may have many entries;
+        flushing too much is always lawful.
         """
         self._tlb.clear()
         self._supervisor_code.clear()
@@ -227,7 +228,7 @@ class Mmu:
         user: bool | None = None,
         implicit: bool = False,
     ) -> int:
-        """The GPA behind ``gva``, if this access is permitted."""
+        """The GPA of ``gva``, if this access is permitted."""
         if user is None:
             user = not implicit and self.cpu.cpl == 3
         entry = self._tlb.get(gva >> 12)
@@ -246,10 +247,10 @@ class Mmu:
         return entry.gpa
 
     def fetch(self, rip: int) -> bytes:
-        """The bytes at ``rip``, 15 of them, or fewer where the next page cannot be executed.
+        """The 15 bytes at ``rip``, or fewer where the next page cannot be executed.
 
-        When an instruction turns out to need more than it got, ``translate`` of the first missing
-        byte with ``execute`` raises its fault. 0.3 us for a page fetched before.
+        When the instruction is longer than that, ``translate`` of the first missing byte with
+        ``execute`` raises its fault. 0.3 us for a page fetched before.
         """
         user = self.cpu.segments[CS].selector & 3 == 3
         page = (self._user_code if user else self._supervisor_code).get(rip >> 12)
@@ -259,14 +260,16 @@ class Mmu:
         return self._fetch_slowly(rip, user)
 
     def locate(self, rip: int) -> int:
-        """The GPA of the instruction at ``rip``, fetched before; raises what fetching would. 0.2 us."""
+        """The GPA of the instruction at ``rip``, fetched before; raises the faults of a fetch. 0.2
+        us."""
         user = self.cpu.segments[CS].selector & 3 == 3
         page = (self._user_code if user else self._supervisor_code).get(rip >> 12)
         return self.translate(rip, execute=True) if page is None else page | rip & 0xFFF
 
     def outdated(self, rip: int) -> bool:
-        """Has the guest changed the tables behind a page that ``fetch`` remembers, without INVLPG? A
-        CPU may then go by either translation (SDM vol. 3, 4.10.4.3). 4 us: a walk without marks."""
+        """Whether the guest has changed the tables for a page that ``fetch`` remembers, without INVLPG.
+        A CPU may then use either translation (SDM vol. 3, 4.10.4.3). 4 us: a walk that sets no A or D
+        bits."""
         user = self.cpu.segments[CS].selector & 3 == 3
         page = (self._user_code if user else self._supervisor_code).get(rip >> 12)
         if page is None:
@@ -278,7 +281,8 @@ class Mmu:
         return found.gpa & -PAGE != page
 
     def peek(self, gva: int, length: int = LONGEST_INSTRUCTION) -> bytes:
-        """Look at memory without leaving a mark or asking for rights: for people, not for the guest.
+        """Read memory without access checks and without setting A or D bits: for displays, not for the
+        guest.
 
         Ends early where nothing is mapped; raises GuestFault when the first byte is not.
         """
@@ -296,7 +300,7 @@ class Mmu:
         return found
 
     def _look(self, gva: int) -> Translation:
-        """Whatever is mapped there: what SMAP hides from the supervisor, the user may read."""
+        """The translation of ``gva`` as supervisor, else as user: SMAP may forbid the first."""
         try:
             return walk(self.memory, self.cpu, gva, user=False, mark=False)
         except GuestFault:
@@ -324,13 +328,13 @@ class Mmu:
         return code + self._code(beyond.gpa, LONGEST_INSTRUCTION - here)
 
     def _code(self, gpa: int, length: int) -> bytes:
-        """Bytes within one page, of a device too: looking ahead is no access of the guest's."""
+        """Bytes within one page, of a device too: fetching ahead is not an access by the guest."""
         if self.memory.is_ram(gpa, length):
             return bytes(self._view[gpa : gpa + length])
         return self.memory.device_peek(gpa, length)
 
     def read(self, gva: int, length: int, *, user: bool | None = None, implicit: bool = False) -> bytes:
-        """``length`` bytes from ``gva`` on, across pages where need be."""
+        """``length`` bytes from ``gva`` on, across pages where necessary."""
         gva &= MASK64
         if (gva & 0xFFF) + length <= PAGE:
             return self.memory.read(self.translate(gva, user=user, implicit=implicit), length)
@@ -371,7 +375,7 @@ class Mmu:
         """
         length = size * len(values)
         bottom = (rsp - length) & MASK64
-        # Within a page the first push speaks for all.
+        # Within a page, the check of the first push covers all.
         checks = 1 if (bottom & 0xFFF) + length <= PAGE else len(values)
         for pushed in range(1, checks + 1):
             self.stack_address((rsp - size * pushed) & MASK64, size, write=True, user=user, error=error)

@@ -1,4 +1,4 @@
-"""Which pages of RAM are page tables, as seen from a set of CR3 values."""
+"""Page-table pages: the pages of RAM that hold paging structures, found from a set of CR3 values."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Writing control registers, debug registers and MSRs: what is allowed, and what it changes.
+"""Control registers, debug registers and MSRs: reading and writing, with the checks of each write.
 
 All for 64-bit mode, which the platform's guests never leave. The caller has checked CPL 0. Each write
 raises #GP(0) with nothing changed, or returns whether translations must be flushed.
@@ -31,7 +31,7 @@ TSC_PER_TICK = 1000
 
 
 def write_cr0(cpu: VirtualCpu, value: int) -> bool:
-    """MOV to CR0. Reserved bits are #GP, as contract.md has it; ET stays 1."""
+    """MOV to CR0. Reserved bits are #GP (contract.md); ET stays 1."""
     if value & ~CR0_BITS:
         raise general_protection()
     if not value & Cr0.PG or not value & Cr0.PE:  # PG cannot be cleared in 64-bit mode
@@ -123,7 +123,7 @@ def read_debug(cpu: VirtualCpu, number: int) -> int:
 
 
 def write_debug(cpu: VirtualCpu, number: int, value: int) -> None:
-    """MOV to a debug register. They are kept, but no breakpoint ever fires on this platform."""
+    """MOV to a debug register. Its value is kept, but no breakpoint ever fires on this platform."""
     number = _debug_number(cpu, number)
     if number >= 6 and value >> 32:
         raise general_protection()
@@ -135,7 +135,7 @@ def write_debug(cpu: VirtualCpu, number: int, value: int) -> None:
 
 
 def _debug_number(cpu: VirtualCpu, number: int) -> int:
-    """DR4 and DR5 are DR6 and DR7, unless CR4.DE makes them #UD. There are no more than eight."""
+    """The register's number: DR4 and DR5 are DR6 and DR7, or #UD with CR4.DE. There are only eight."""
     if number > 7 or (number in (4, 5) and cpu.cr4 & Cr4.DE):
         raise undefined_opcode()
     return number + 2 if number in (4, 5) else number
@@ -147,7 +147,7 @@ def read_tsc(cpu: VirtualCpu, ticks: int) -> int:
 
 
 def read_msr(cpu: VirtualCpu, number: int, ticks: int) -> int:
-    """RDMSR: #GP(0) for any that the platform does not have."""
+    """RDMSR: #GP(0) for an MSR that the platform does not have."""
     match number:
         case Msr.TSC:
             return read_tsc(cpu, ticks)
@@ -205,7 +205,7 @@ def write_msr(cpu: VirtualCpu, number: int, value: int, ticks: int) -> bool:
 
 
 def _write_efer(cpu: VirtualCpu, value: int) -> bool:
-    """LME cannot change while paging is on; LMA is the CPU's to set, so writing it does nothing."""
+    """WRMSR to EFER: LME cannot change while paging is on; a write to LMA has no effect."""
     if value & ~EFER_BITS or (value ^ cpu.efer) & Efer.LME:
         raise general_protection()
     changed = cpu.efer ^ value

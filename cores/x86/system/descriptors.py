@@ -1,4 +1,4 @@
-"""Segment descriptors in 64-bit mode: decoding, loading, asking about them (SDM vol. 3, ch. 3, 5).
+"""Segment descriptors in 64-bit mode: decoding, loading, queries (SDM vol. 3, ch. 3, 5).
 
 Every access to a descriptor table is an implicit supervisor access. Error codes are the selector
 without its RPL; ``ext`` adds the EXT bit while an event is being delivered.
@@ -39,7 +39,7 @@ class Descriptor:
 
     @property
     def attributes(self) -> int:
-        """As ``virtual_cpu.Segment`` keeps them."""
+        """The attributes in the layout of ``virtual_cpu.Segment``."""
         return self.low >> 40 & 0xF0FF
 
     @property
@@ -48,7 +48,7 @@ class Descriptor:
 
     @property
     def limit(self) -> int:
-        """In bytes: granularity applied."""
+        """The limit in bytes: granularity applied."""
         limit = self.low & 0xFFFF | self.low >> 32 & 0xF0000
         return limit << 12 | 0xFFF if self.low >> 55 & 1 else limit
 
@@ -58,7 +58,7 @@ class Descriptor:
 
     @property
     def system(self) -> bool:
-        """Neither code nor data: the S bit is clear."""
+        """Whether it is neither code nor data: the S bit is clear."""
         return not self.low >> 44 & 1
 
     @property
@@ -75,7 +75,7 @@ class Descriptor:
 
     @property
     def conforming(self) -> bool:
-        """A code segment that runs at its caller's privilege."""
+        """Whether it is a code segment that runs at its caller's privilege."""
         return self.code and bool(self.type & 4)
 
     @property
@@ -97,7 +97,7 @@ class Descriptor:
 
     @property
     def upper_type(self) -> int:
-        """Must be 0, so that the upper half of a system descriptor is no descriptor of its own."""
+        """Type field of the upper half: must be 0, so that the upper half is not a valid descriptor."""
         return self.high >> 40 & 0x1F
 
     # The fields of gates (SDM vol. 3, figures 5-8 and 6-8).
@@ -120,7 +120,7 @@ def read_descriptor(
 ) -> Descriptor:
     """The descriptor that ``selector`` names; ``wide``: all 16 bytes of a system descriptor.
 
-    Raises #GP(selector) where it lies outside its table, or in no LDT at all.
+    Raises #GP(selector) if it lies outside its table, or if there is no LDT.
     """
     table = cpu.ldtr if selector & 4 else cpu.gdtr
     offset = selector & 0xFFF8
@@ -140,21 +140,21 @@ def mark_accessed(mmu: Mmu, descriptor: Descriptor) -> None:
 
 
 def to_segment(selector: int, descriptor: Descriptor) -> Segment:
-    """What a segment register holds after loading this code or data descriptor."""
+    """The segment register's contents after loading this code or data descriptor."""
     return Segment(selector, descriptor.base, descriptor.limit, descriptor.attributes | 1)
 
 
 def null_segment(selector: int, dpl: int = 0) -> Segment:
-    """What a segment register holds after loading a null selector.
+    """The segment register's contents after loading a null selector.
 
-    The base becomes 0, so FS_BASE and GS_BASE are lost. Intel CPUs do that, and so do Unicorn and
-    KVM's emulator; AMD's keep the base. ``dpl`` matters in SS alone, where it mirrors CPL.
+    The base becomes 0, so FS_BASE and GS_BASE are lost. Intel CPUs do that, and so do Unicorn and KVM's
+    emulator; AMD's keep the base. ``dpl`` matters in SS alone, where it mirrors CPL.
     """
     return Segment(selector, 0, 0, dpl << 5)
 
 
 def load_segment(mmu: Mmu, cpu: VirtualCpu, index: int, selector: int) -> None:
-    """MOV or POP to ES, SS, DS, FS or GS (SDM vol. 2, MOV). The shadow after SS is the caller's.
+    """MOV or POP to ES, SS, DS, FS or GS (SDM vol. 2, MOV). The caller sets the interrupt shadow of SS.
 
     Raises #UD for CS, #GP, #NP or #SS with the selector, and page faults of the table.
     """
@@ -179,7 +179,7 @@ def load_segment(mmu: Mmu, cpu: VirtualCpu, index: int, selector: int) -> None:
 
 
 def load_stack_segment(mmu: Mmu, cpu: VirtualCpu, selector: int, cpl: int) -> Segment:
-    """What SS will hold: for MOV and POP, and for returns that arrive at ``cpl``.
+    """The new contents of SS: for MOV and POP, and for returns to ``cpl``.
 
     In 64-bit mode SS may be null, except at CPL 3.
     """
@@ -198,7 +198,7 @@ def load_stack_segment(mmu: Mmu, cpu: VirtualCpu, selector: int, cpl: int) -> Se
 
 
 def load_ldtr(mmu: Mmu, cpu: VirtualCpu, selector: int) -> None:
-    """LLDT (SDM vol. 2). A null selector leaves no LDT at all. The caller has checked CPL 0."""
+    """LLDT (SDM vol. 2). After a null selector there is no LDT. The caller has checked CPL 0."""
     if is_null(selector):
         cpu.ldtr = Segment(selector, 0, 0, 0)
         return
@@ -251,13 +251,13 @@ def segment_limit(mmu: Mmu, cpu: VirtualCpu, selector: int) -> int | None:
 
 
 def verify_read(mmu: Mmu, cpu: VirtualCpu, selector: int) -> bool:
-    """VERR: ZF, whether the segment could be read from here."""
+    """VERR: the new ZF, whether the segment can be read at this CPL."""
     descriptor = _visible(mmu, cpu, selector, ())
     return descriptor is not None and descriptor.readable
 
 
 def verify_write(mmu: Mmu, cpu: VirtualCpu, selector: int) -> bool:
-    """VERW: ZF, whether the segment could be written from here."""
+    """VERW: the new ZF, whether the segment can be written at this CPL."""
     descriptor = _visible(mmu, cpu, selector, ())
     return descriptor is not None and descriptor.writable
 
@@ -265,7 +265,7 @@ def verify_write(mmu: Mmu, cpu: VirtualCpu, selector: int) -> bool:
 def _visible(
     mmu: Mmu, cpu: VirtualCpu, selector: int, system_types: tuple[int, ...]
 ) -> Descriptor | None:
-    """The descriptor, if CPL and RPL may ask about it; of system segments these types alone."""
+    """The descriptor, if CPL and RPL permit the query; of system segments these types alone."""
     table = cpu.ldtr if selector & 4 else cpu.gdtr
     no_table = selector & 4 and not cpu.ldtr.present
     if is_null(selector) or no_table or (selector & 0xFFF8) + 7 > table.limit:

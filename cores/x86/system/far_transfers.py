@@ -1,8 +1,8 @@
 """Far control transfers in 64-bit mode: far CALL, JMP and RET, IRET, SYSCALL, SYSRET, SWAPGS.
 
-Each computes everything first and changes ``cpu`` last, so that a fault leaves the instruction as if
-it had never begun. Transfers that end in 32-bit code raise ``Unsupported`` after the CPU's checks:
-compatibility mode is beyond the platform.
+Each makes all its checks first and changes ``cpu`` last, so that a fault leaves the state unchanged.
+Transfers that end in 32-bit code raise ``Unsupported`` after the CPU's checks: the platform does not
+support compatibility mode.
 """
 
 from __future__ import annotations
@@ -154,7 +154,7 @@ def loadable_flags(cpu: VirtualCpu, operand_size: int) -> int:
 
 
 def _far_target(mmu: Mmu, cpu: VirtualCpu, selector: int) -> Descriptor:
-    """What a far CALL or JMP names: a code segment, or a call gate; nothing else in long mode."""
+    """The target of a far CALL or JMP: a code segment or a call gate; nothing else in long mode."""
     if is_null(selector):
         raise general_protection()
     descriptor = read_descriptor(mmu, cpu, selector)
@@ -164,7 +164,7 @@ def _far_target(mmu: Mmu, cpu: VirtualCpu, selector: int) -> Descriptor:
 
 
 def _check_direct(cpu: VirtualCpu, selector: int, descriptor: Descriptor) -> None:
-    """May CALL or JMP go straight to this code segment?"""
+    """Check that CALL or JMP may enter this code segment without a gate."""
     error = selector & 0xFFFC
     if descriptor.long and descriptor.big:
         raise general_protection(error)
@@ -206,7 +206,7 @@ def _gate_segment(mmu: Mmu, cpu: VirtualCpu, selector: int) -> Descriptor:
 
 
 def _return_segment(mmu: Mmu, cpu: VirtualCpu, selector: int) -> Descriptor:
-    """The code segment that a far RET or IRET goes back to."""
+    """The code segment to which a far RET or IRET returns."""
     if is_null(selector):
         raise general_protection()
     error = selector & 0xFFFC
@@ -222,7 +222,7 @@ def _return_segment(mmu: Mmu, cpu: VirtualCpu, selector: int) -> Descriptor:
 
 
 def _return_stack(mmu: Mmu, cpu: VirtualCpu, selector: int, cpl: int) -> Segment:
-    """What SS will be at ``cpl``; null is allowed on the way to 64-bit code below CPL 3."""
+    """The new contents of SS at ``cpl``; null is allowed on a return to 64-bit code below CPL 3."""
     if is_null(selector):
         if cpl == 3 or selector & 3 == 3:
             raise general_protection()
@@ -231,7 +231,7 @@ def _return_stack(mmu: Mmu, cpu: VirtualCpu, selector: int, cpl: int) -> Segment
 
 
 def _check_entry(mmu: Mmu, descriptor: Descriptor, rip: int) -> None:
-    """The last that can fail before a code segment is entered at ``rip``."""
+    """The last checks before a code segment is entered at ``rip``."""
     if not descriptor.long:
         if rip > descriptor.limit:
             raise general_protection()
@@ -265,7 +265,7 @@ def _drop_privileged_segments(cpu: VirtualCpu) -> None:
 
 
 def syscall(cpu: VirtualCpu, return_rip: int) -> None:
-    """SYSCALL (SDM vol. 2): RIP to RCX, RFLAGS to R11, and on to LSTAR at CPL 0. No stack switch."""
+    """SYSCALL (SDM vol. 2): RIP to RCX, RFLAGS to R11, then to LSTAR at CPL 0. No stack switch."""
     if not cpu.efer & Efer.SCE:
         raise undefined_opcode()
     selector = cpu.star >> 32 & 0xFFFC

@@ -1,7 +1,7 @@
-"""May an x87, MMX or SSE instruction run, as CR0 and CR4 stand (SDM vol. 3, tables 2-2 and 13-1)?
+"""Availability of x87, MMX and SSE by CR0 and CR4 (SDM vol. 3, tables 2-2 and 13-1).
 
-An operating system sets CR0.TS to be told of a task's first use of these registers. On a trap core
-the bit exists only in the virtual CR0, and the real CPU would never stop.
+An operating system sets CR0.TS to get #NM at a task's first use of these registers. On a trap core the
+bit exists only in the virtual CR0, and the real CPU would not fault.
 """
 
 from __future__ import annotations

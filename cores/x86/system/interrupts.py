@@ -1,7 +1,7 @@
 """Delivery of interrupts and exceptions through the guest's IDT in 64-bit mode (SDM vol. 3, ch. 6).
 
-One implementation for every engine that does not deliver by itself. ``deliver`` is one delivery, all
-or nothing; ``deliver_event`` goes on with what the CPU does when a delivery faults in its turn.
+One implementation for every engine that does not deliver events itself. ``deliver`` is one delivery,
+all or nothing; ``deliver_event`` handles faults during delivery, up to the double and triple fault.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from cores.x86.virtual_cpu import VirtualCpu
 
 _GATE_BYTES = 16
 _IDT = 2
-"""In an error code: the index is one of the IDT's. EXT: an event outside the instruction."""
+"""Error code bit: the index is one of the IDT's. EXT, below: the event is outside the instruction."""
 _EXT = 1
 
 _WITH_ERROR = frozenset({Vector.DF, Vector.TS, Vector.NP, Vector.SS, Vector.GP, Vector.PF, Vector.AC})
@@ -42,7 +42,7 @@ _TSS_IST1 = 36
 
 
 class Outcome(Enum):
-    """What became of an event."""
+    """The result of ``deliver_event``."""
 
     DELIVERED = "delivered"
     SHUTDOWN = "shutdown"
@@ -50,10 +50,10 @@ class Outcome(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """The end of ``deliver_event``, and what led to it.
+    """The result of ``deliver_event``, and the events that led to it.
 
     chain: the event, and the exceptions that its delivery met, in their order; after a SHUTDOWN the
-        last one is what happened while #DF was being delivered.
+        last one is the fault that occurred while #DF was being delivered.
     """
 
     outcome: Outcome
@@ -61,7 +61,7 @@ class Delivery:
 
     @property
     def story(self) -> str:
-        """For people: "#PF at 0x0 -> #GP(0x72) -> #DF(0x0) -> #GP(0x42) -> shutdown"."""
+        """The chain in words: "#PF at 0x0 -> #GP(0x72) -> #DF(0x0) -> #GP(0x42) -> shutdown"."""
         end = [Outcome.SHUTDOWN.value] if self.outcome is Outcome.SHUTDOWN else []
         return " -> ".join([describe(fault) for fault in self.chain] + end)
 
@@ -85,10 +85,10 @@ def deliver_event(
     external: bool = False,
     return_rip: int | None = None,
 ) -> Delivery:
-    """Deliver an event, and the exceptions that arise from it, up to the shutdown.
+    """Deliver an event, and the exceptions that its delivery raises, up to the shutdown.
 
-    Arguments as for ``deliver``. Contributory exceptions and page faults that meet their like become
-    #DF; whatever then faults is a triple fault (SDM vol. 3, table 6-5). Never raises GuestFault.
+    Arguments as for ``deliver``. Two contributory exceptions or page faults become #DF; a fault during
+    the delivery of #DF is a triple fault (SDM vol. 3, table 6-5). Never raises GuestFault.
     """
     chain: list[GuestFault] = []
     current = event
@@ -115,7 +115,7 @@ def deliver_event(
 
 
 def shutdown_in_words(cpu: VirtualCpu, delivery: Delivery) -> str:
-    """Why the machine shut down, in a sentence for the user: the usual reasons are named."""
+    """The reason the machine shut down, in a sentence for the user; names the usual causes."""
     first = delivery.chain[0]
     if first.vector == Vector.PF and first.address == cpu.rip and cpu.rip < PAGE:
         why = f"the program jumped or returned to address {cpu.rip:#x}, where nothing is mapped"
@@ -127,7 +127,8 @@ def shutdown_in_words(cpu: VirtualCpu, delivery: Delivery) -> str:
 
 
 def _doubles(first: int, second: int) -> bool:
-    """Do these two make a double fault, rather than be handled one after the other?"""
+    """Whether these two exceptions make a double fault (SDM vol. 3, table 6-5), or are delivered
+    serially."""
     if first == Vector.PF:
         return second == Vector.PF or second in _CONTRIBUTORY
     return first in _CONTRIBUTORY and second in _CONTRIBUTORY
@@ -218,7 +219,7 @@ def _handler_segment(mmu: Mmu, cpu: VirtualCpu, selector: int, ext: int) -> Desc
 
 
 def _handler_stack(mmu: Mmu, cpu: VirtualCpu, ist: int, cpl: int, ext: int) -> int:
-    """RSP before the frame is pushed: from the TSS, or going on; always aligned to 16."""
+    """RSP before the frame is pushed: from the TSS, or the current one; always aligned to 16."""
     if ist:
         rsp = read_tss_stack(mmu, cpu, _TSS_IST1 + (ist - 1) * 8, ext)
     elif cpl != cpu.cpl:
@@ -229,7 +230,7 @@ def _handler_stack(mmu: Mmu, cpu: VirtualCpu, ist: int, cpl: int, ext: int) -> i
 
 
 def inner_stack(mmu: Mmu, cpu: VirtualCpu, cpl: int) -> int:
-    """RSP0, RSP1 or RSP2, for a call gate to this privilege level."""
+    """RSP0, RSP1 or RSP2 of the TSS, for a call gate to this privilege level."""
     return read_tss_stack(mmu, cpu, _TSS_RSP0 + cpl * 8, 0)
 
 

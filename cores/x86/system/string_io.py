@@ -1,6 +1,6 @@
-"""INS and OUTS with their REP: whole blocks at a time where no page boundary forbids it.
+"""INS and OUTS with their REP: a block at a time up to each page boundary.
 
-A disk sector by REP INSW is 256 iterations of the guest's, but one exit and one copy of the host's.
+REP INSW of a disk sector is 256 iterations for the guest, but one exit and one copy for the host.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ PAGE = 4096
 
 
 def input_string(cpu: VirtualCpu, mmu: Mmu, insn: Instruction, fetch: Callable[[int], bytes]) -> int:
-    """[REP] INS: store what ``fetch(iterations)`` gives at ES:RDI. Returns the iterations done.
+    """[REP] INS: store the bytes of ``fetch(iterations)`` at ES:RDI. Returns the iterations done.
 
-    Raises GuestFault between iterations: RCX and RDI then stand at the one that faults, and no
-    byte has been taken from the device for it.
+    Raises GuestFault between iterations: RCX and RDI are then those of the iteration that faults, and
+    no byte has been taken from the device for it.
     """
     done = 0
     for count, address in _blocks(cpu, insn, RDI, 0):
@@ -32,7 +32,7 @@ def input_string(cpu: VirtualCpu, mmu: Mmu, insn: Instruction, fetch: Callable[[
 
 
 def output_string(cpu: VirtualCpu, mmu: Mmu, insn: Instruction, store: Callable[[bytes], None]) -> int:
-    """[REP] OUTS: hand bytes from segment:RSI to ``store``. Returns the iterations done.
+    """[REP] OUTS: pass bytes from segment:RSI to ``store``. Returns the iterations done.
 
     Raises GuestFault between iterations, as ``input_string`` does.
     """
@@ -46,7 +46,7 @@ def output_string(cpu: VirtualCpu, mmu: Mmu, insn: Instruction, store: Callable[
 
 
 def _source_base(cpu: VirtualCpu, insn: Instruction) -> int:
-    for byte in insn.code:  # of the segment overrides, only FS and GS mean something in 64-bit mode
+    for byte in insn.code:  # of the segment overrides, only FS and GS have an effect in 64-bit mode
         if byte == 0x64:
             return cpu.segments[FS].base
         if byte == 0x65:

@@ -1,4 +1,4 @@
-"""The x87 environment that FNSTENV and FNSAVE store, made from an FXSAVE64 image, and back.
+"""The x87 environment of FNSTENV and FNSAVE: conversion from an FXSAVE64 image, and back.
 
 The VMM completes the instructions that store or load x87's state as a whole, since CPUs differ in them
 (cores/x86/isa/cpu_differences.py). All functions are pure: images in, images out.
@@ -18,23 +18,24 @@ MXCSR_MASK = 0xFFFF
 """Bits of MXCSR that the platform has: DAZ, and none of AMD's."""
 _MXCSR = 24
 _CONTROL_BITS, _CONTROL_SET = 0x1F3F, 0x0040
-"""What can be loaded into FCW, and its bit that always reads 1; 7 and 13-15 always read 0."""
+"""Loadable bits of FCW, and its bit that always reads 1; 7 and 13-15 always read 0."""
 _EXCEPTIONS, _SUMMARY, _TOP = 0x3F, 0x8080, 0x3800
-"""IE to PE, masks in FCW and flags in FSW; ES and B of FSW, which say that one is pending unmasked;
+"""IE to PE, masks in FCW and flags in FSW; ES and B of FSW, set while an unmasked exception is pending;
 TOP."""
 _POINTERS = slice(6, 24)
-"""FOP, FIP and FDP of an image."""
+"""FOP, FIP and FDP in an image."""
 _INITIAL = struct.pack("<HHBxHQQ", 0x37F, 0, 0, 0, 0, 0)
 VALID, ZERO, SPECIAL, EMPTY = range(4)
 
 
 def pending(image: bytes) -> bool:
-    """Is an unmasked x87 exception pending, so that a waiting x87 instruction raises #MF (FSW.ES)?"""
+    """Whether an unmasked x87 exception is pending, so that a waiting x87 instruction raises #MF
+    (FSW.ES)."""
     return bool(image[2] & 0x80)
 
 
 def opcode_of(image: bytes) -> int:
-    """FOP: of the last x87 instruction, the low 3 bits of its first byte, and ModRM."""
+    """FOP, the opcode of the last x87 instruction: the low 3 bits of its first byte, and ModRM."""
     return int(struct.unpack_from("<H", image, 6)[0]) & 0x7FF
 
 
@@ -47,8 +48,8 @@ def with_opcode(image: bytes, value: int) -> bytes:
 
 
 def lawful(image: bytes) -> bytes:
-    """An image as a CPU holds it after loading it: reserved bits of FCW, ES and B as the exceptions and
-    their masks have them, and pointers only where an unmasked exception is pending."""
+    """The image as a CPU holds it after loading it: reserved bits of FCW corrected, ES and B computed
+    from exceptions and masks, pointers kept only where an unmasked exception is pending."""
     result = bytearray(image)
     control, status = struct.unpack_from("<HH", image)
     control = control & _CONTROL_BITS | _CONTROL_SET
@@ -64,7 +65,7 @@ def lawful(image: bytes) -> bytes:
 
 
 def fxsave_image(image: bytes, *, wide: bool) -> bytes:
-    """What FXSAVE stores of a lawful image. wide: FXSAVE64, with pointers of 64 bits."""
+    """The bytes that FXSAVE stores of a lawful image. wide: FXSAVE64, with pointers of 64 bits."""
     result = bytearray(image[:STORED])
     if not wide:  # 32-bit offsets, and selectors that CPUs have deprecated
         result[12:16] = result[20:24] = bytes(4)
@@ -111,7 +112,7 @@ def with_environment(image: bytes, stored: bytes) -> bytes:
         control, status, tags, instruction, opcode, data = struct.unpack_from("<HxxHxxHxxIxxHI", stored)
     abridged = sum(1 << i for i in range(8) if tags >> 2 * i & 3 != EMPTY)
     head = struct.pack("<HHBxHQQ", control, status, abridged, opcode & 0x7FF, instruction, data)
-    # ST(i) of the image is the register that TOP counts from: the registers stay, TOP may move.
+    # ST(i) of the image is numbered from TOP: the registers stay, TOP may move.
     numbered = _by_number(image)
     return lawful(head + image[24:32] + _by_top(numbered, status) + image[160:])
 
@@ -128,7 +129,7 @@ def with_registers(image: bytes, stored: bytes) -> bytes:
 
 
 def initialized(image: bytes) -> bytes:
-    """The image after FNINIT, which leaves the registers' contents, but as R0 to R7 from TOP 0."""
+    """The image after FNINIT, which leaves the registers' contents, numbered from TOP 0."""
     return _INITIAL + image[24:32] + _by_top(_by_number(image), 0) + image[160:]
 
 
@@ -138,9 +139,9 @@ def all_masked(image: bytes) -> bytes:
 
 
 def after_mmx(insn: Instruction, before: bytes, after: bytes) -> bytes:
-    """The image after an MMX instruction: TOP is 0 and every register in use, after EMMS none (SDM
-    vol. 3, table 13-1). CVTPI2PD of memory leaves both alone; so does CVTPI2PS of memory on AMD's CPUs,
-    but not on Intel's (SDM vol. 2), nor here. before, after: as the engine has it."""
+    """The image after an MMX instruction: TOP is 0 and every register in use, after EMMS none (SDM vol.
+    3, table 13-1). CVTPI2PD of memory leaves both alone; so does CVTPI2PS of memory on AMD's CPUs, but
+    not on Intel's (SDM vol. 2), nor here. before, after: the engine's images."""
     status, tags = 0, 0 if insn.mnemonic == "emms" else 0xFF
     if insn.mnemonic == "cvtpi2pd" and insn.access:
         status, tags = int.from_bytes(before[2:4], "little") & _TOP, before[4]

@@ -1,8 +1,8 @@
-"""x87 stack faults: an empty register is read, or a push meets one in use (SDM vol. 1, 8.5.1.1).
+"""x87 stack faults: a read of an empty register, or a push onto one in use (SDM vol. 1, 8.5.1.1).
 
-Unicorn's registers have values even when they are empty, so that the VMM looks at the tags before such
-an engine executes an x87 instruction, and completes the one that faults. While #IA is masked, as it is
-from the start, the result is the indefinite value, and comparisons are unordered.
+Unicorn's registers have values even when they are empty, so the VMM checks the tags before such an
+engine executes an x87 instruction, and completes the one that faults. While #IA is masked, as after
+reset, the result is the indefinite value, and comparisons are unordered.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from cores.x86.isa.encoding import Encoding
 
 INDEFINITE = bytes.fromhex("000000000000 00c0ffff")
-"""The QNaN that stands for an invalid result (SDM vol. 1, table 4-3)."""
+"""The QNaN that is the result of a masked invalid operation (SDM vol. 1, table 4-3)."""
 _C3, _C2, _C1, _C0 = 1 << 14, 1 << 10, 1 << 9, 1 << 8
 UNORDERED = _C3 | _C2 | _C0
 _INVALID, _STACK_FAULT, _SUMMARY = 0x01, 0x40, 0x8080
@@ -22,9 +22,9 @@ _ARITHMETIC = (0, 1, 4, 5, 6, 7)
 
 @dataclass(frozen=True, slots=True)
 class Effect:
-    """What an x87 instruction does to the stack. reads: the ST(i) that must be in use. into: the ST(i)
-    that get the result. pushes: ST(7) must be empty. pops: how many. kind: "result", "compare" (C3 C2
-    C0), "flags" (ZF PF CF), "store" (to memory), "copy" (to an ST(i)), "exchange"."""
+    """The effect of an x87 instruction on the stack. reads: the ST(i) that must be in use. into: the
+    ST(i) that get the result. pushes: ST(7) must be empty. pops: how many. kind: "result", "compare"
+    (C3 C2 C0), "flags" (ZF PF CF), "store" (to memory), "copy" (to an ST(i)), "exchange"."""
 
     reads: tuple[int, ...] = ()
     into: tuple[int, ...] = ()
@@ -34,7 +34,8 @@ class Effect:
 
 
 def effect(e: Encoding) -> Effect | None:
-    """None for instructions that cannot meet a stack fault."""
+    """The effect of the instruction on the stack; None for instructions that cannot cause a stack
+    fault."""
     if e.address is not None:
         return _memory(e.opcode, e.reg)
     return _register(e.opcode, e.reg, e.modrm & 7)
@@ -81,7 +82,7 @@ def _register(opcode: int, reg: int, i: int) -> Effect | None:
 
 
 def _moved(reg: int, i: int) -> Effect | None:
-    """Undocumented twins of FXCH and FSTP (APM vol. 3, table A-16)."""
+    """Undocumented aliases of FXCH and FSTP (APM vol. 3, table A-16)."""
     if reg == 1:
         return Effect((0, i), (0, i), kind="exchange")
     return Effect((0,), (i,), pops=1, kind="copy") if reg in (2, 3) else None
@@ -109,7 +110,7 @@ def _d9(reg: int, i: int) -> Effect | None:
 
 
 class Stack:
-    """The x87 part of an FXSAVE64 image, to be changed in place: ``image()`` gives the new one."""
+    """The x87 part of an FXSAVE64 image, to be changed in place; ``image()`` gives the new image."""
 
     def __init__(self, image: bytes) -> None:
         self._image = bytearray(image)
@@ -123,7 +124,7 @@ class Stack:
         return bool(self.tags >> (self.top + i & 7) & 1)
 
     def faults(self, what: Effect) -> bool:
-        """Would it meet a stack fault?"""
+        """Whether this instruction causes a stack fault."""
         return (what.pushes and self.used(7)) or not all(map(self.used, what.reads))
 
     def get(self, i: int) -> bytes:
@@ -134,7 +135,7 @@ class Stack:
         self.tags |= 1 << (self.top + i & 7)
 
     def turn(self, by: int) -> None:
-        """Move TOP; the image names registers from there."""
+        """Move TOP; the image numbers registers from there."""
         registers = [self.get(i) for i in range(8)]
         self.status = self.status & ~0x3800 | (self.top + by & 7) << 11
         for i in range(8):
@@ -145,7 +146,8 @@ class Stack:
         self.turn(1)
 
     def invalid(self, *, overflow: bool) -> bool:
-        """Note the stack fault. True where #IA is masked, so that a result is to be delivered."""
+        """Set the flags of the stack fault. True if #IA is masked, so that the result is to be
+        delivered."""
         self.status = self.status & ~_C1 | _INVALID | _STACK_FAULT | (_C1 if overflow else 0)
         if self.control & _INVALID:
             return True
@@ -158,7 +160,7 @@ class Stack:
 
 
 def deliver(stack: Stack, what: Effect) -> None:
-    """The masked response of a stack fault to everything but memory and RFLAGS."""
+    """The masked response to a stack fault, apart from memory and RFLAGS."""
     if what.pushes:
         stack.turn(-1)
     if what.kind == "compare":
@@ -175,7 +177,8 @@ def deliver(stack: Stack, what: Effect) -> None:
 
 
 def stored_indefinite(e: Encoding, size: int) -> bytes:
-    """What a store to memory of an empty register writes: a real, an integer, or packed BCD."""
+    """The value that a store of an empty register writes to memory: a real, an integer, or packed
+    BCD."""
     if (e.opcode, e.reg) == (0xDF, 6):
         return bytes.fromhex("00000000000000c0ffff")
     real = (e.opcode, e.reg) in {(0xD9, 2), (0xD9, 3), (0xDD, 2), (0xDD, 3), (0xDB, 7)}
