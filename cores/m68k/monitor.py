@@ -18,8 +18,9 @@ from ..engines.base import Failed
 from .branches import jump
 from .bus import Bus
 from .decode import LONGEST, M68kInstruction, decode
+from .delivery import deliver
 from .engine import M68kEngine
-from .exceptions import AFTER_INSTRUCTION, M68kException, Vector, deliver
+from .exceptions import AFTER_INSTRUCTION, M68kException, Vector
 from .registers import MASK24, MASK32, TRACE, M68kCpu, V
 
 NEVER = 1 << 63
