@@ -12,10 +12,11 @@ from cores.pc.boot.long_mode import boot
 from cores.pc.physical_memory import PhysicalMemory
 from cores.pc.ram import Ram
 from cores.pc.stop import Stop
+from cores.vmm.patched_code import TRUSTED
 from cores.vmm.patching.patcher import HLT, SHARE_AFTER, Patcher
 from cores.x86.isa.instruction import Reason
 from cores.x86.mmu.paging import PAGE, Mmu
-from cores.x86.registers import Cr0
+from cores.x86.registers import RCX, Cr0
 from cores.x86.virtual_cpu import VirtualCpu
 
 pytestmark = needs_assembler
@@ -203,6 +204,50 @@ def test_free_mode_scans_and_catches() -> None:
         assert machine.cpu.gpr[3] == machine.cpu.cr0
         assert machine.cpu.gpr[1] & 0xFFFF == 0x40
         assert reasons[Reason.SEGMENT] == reasons[Reason.CR] == reasons[Reason.DESCRIPTOR] == 1
+
+
+LED_ASTRAY = """
+    mov ebx, {turns}
+again:
+    lea rax, [rip + known]
+    dec ebx
+    jnz branch
+    lea rax, [rip + unseen + 1]         # no direct branch leads there
+branch:
+    call rax
+    test ebx, ebx
+    jnz again
+    {end}
+known:
+    ret
+    .balign 4096
+unseen:
+    .byte 0xb8                          # MOV EAX, imm32, from here
+    mov ecx, cs
+    ret
+    nop
+"""
+
+
+def test_a_branch_is_trusted_late(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On the real CPU, where the guest could read its twin: an indirect branch that has led to known
+    code up to 15 times more is still caught, so what it leads to then is looked at before it runs."""
+    for turns in (3, 10, 17):  # one finds the known code, the last leads elsewhere
+        with booted("trap:native", LED_ASTRAY.format(turns=turns, end=EXIT)) as machine:
+            monkeypatch.setattr(machine.engine, "hides_code", False)
+            machine.run_free(30)
+            assert machine.stop is Stop.EXIT
+            assert machine.cpu.gpr[RCX] == 0x10
+            assert TRUSTED not in machine.vmm.notes
+
+
+def test_a_trusted_branch_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that has led to known code 16 times more runs by itself, and the run's notes tell."""
+    with booted("trap:native", LED_ASTRAY.format(turns=30, end=EXIT)) as machine:
+        monkeypatch.setattr(machine.engine, "hides_code", False)
+        machine.run_free(30)
+        assert machine.stop is Stop.EXIT
+        assert TRUSTED in machine.vmm.notes
 
 
 def test_self_modifying_code_in_free_mode() -> None:
