@@ -39,7 +39,8 @@ def tick_of(clock: int) -> int:
 @dataclass(slots=True)
 class Counter:
     """One of the three. period: the count loaded, 1-65536 (10000 in BCD). loaded: the clock at
-    which it was, None while a count is awaited. half: the low byte of a count half written.
+    which it was, None while a count is awaited. following: a count written while modes 2 and 3 counted,
+    which takes over at the clock ``turn``; 0: there is none. half: the low byte of a count half written.
     high_next: the next byte read is the high one. latched: bytes latched and not yet read."""
 
     mode: int = 2
@@ -47,6 +48,8 @@ class Counter:
     bcd: bool = False
     period: int = 0x10000
     loaded: int | None = 0
+    following: int = 0
+    turn: int = 0
     half: int | None = None
     high_next: bool = False
     latched: bytes = b""
@@ -59,11 +62,13 @@ class Counter:
         self.access = word >> 4 & 3
         self.bcd = bool(word & 1)
         self.loaded = self.half = self.latched_status = None
+        self.following = 0
         self.high_next = False
         self.latched = b""
 
     def write(self, value: int, clock: int) -> None:
         """A byte of a new count."""
+        self.catch_up(clock)
         if self.access == BOTH and self.half is None:
             self.half = value
             if self.mode == 0:
@@ -77,8 +82,26 @@ class Counter:
         if self.bcd:
             digits = (count >> shift & 0xF for shift in (12, 8, 4, 0))
             count = sum(digit * scale for digit, scale in zip(digits, (1000, 100, 10, 1), strict=True))
-        self.period = count or self._modulus
-        self.loaded = clock
+        count = count or self._modulus
+        if self.mode in (2, 3) and self.loaded is not None:
+            self.following, self.turn = count, self._end_of_part(clock)
+        else:
+            self.period, self.loaded = count, clock
+
+    def catch_up(self, clock: int) -> None:
+        """It is ``clock``: a count that follows may have taken over (data sheet, modes 2 and 3)."""
+        if not self.following or clock < self.turn:
+            return
+        rises = self.mode == 2 or (self.turn - (self.loaded or 0)) % self.period == 0
+        self.period, self.following = self.following, 0
+        self.loaded = self.turn if rises else self.turn - self._high
+
+    def _end_of_part(self, clock: int) -> int:
+        """When the period ends (mode 2), or the half of it in which OUT stays as it is (mode 3)."""
+        passed = self._passed(clock)
+        begin = clock - passed % self.period
+        high = self.mode == 3 and passed % self.period < self._high
+        return begin + (self._high if high else self.period)
 
     def read(self, clock: int) -> int:
         """A byte: of the latched status, of the latched count, else of the running count."""
@@ -88,6 +111,7 @@ class Counter:
         if self.latched:
             value, self.latched = self.latched[0], self.latched[1:]
             return value
+        self.catch_up(clock)
         count = self.count(clock)
         if self.access == BOTH:
             high, self.high_next = self.high_next, not self.high_next
@@ -96,13 +120,16 @@ class Counter:
         return count >> 8 if high else count & 0xFF
 
     def latch(self, clock: int) -> None:
+        self.catch_up(clock)
         if not self.latched:
             both = self.count(clock).to_bytes(2, "little")
             self.latched = {LOW: both[:1], HIGH: both[1:]}.get(self.access, both)
 
     def latch_status(self, clock: int) -> None:
+        self.catch_up(clock)
         if self.latched_status is None:
-            pin_and_null = self.out(clock) << 7 | (self.loaded is None) << 6
+            null = self.loaded is None or bool(self.following)
+            pin_and_null = self.out(clock) << 7 | null << 6
             self.latched_status = pin_and_null | self.access << 4 | self.mode << 1 | self.bcd
 
     def count(self, clock: int) -> int:
@@ -128,7 +155,7 @@ class Counter:
             case 2:
                 return passed % self.period != self.period - 1
             case 3:
-                return passed % self.period < (self.period + 1) // 2
+                return passed % self.period < self._high
             case 4:
                 return passed != self.period
         return True
@@ -137,10 +164,18 @@ class Counter:
         """The first clock after ``clock`` at which OUT goes from low to high."""
         if self.loaded is None or self.mode in (1, 5):
             return None
+        if self.following and clock < self.turn:
+            falls = self.mode == 3 and self.out(clock)
+            return self.turn + self.following // 2 if falls else self.turn
         if self.mode in (2, 3):
             return self.loaded + (self._passed(clock) // self.period + 1) * self.period
         rise = self.loaded + self.period + (self.mode == 4)
         return rise if rise > clock else None
+
+    @property
+    def _high(self) -> int:
+        """Clocks of a period in which mode 3 has OUT high."""
+        return (self.period + 1) // 2
 
     @property
     def _modulus(self) -> int:
@@ -224,6 +259,8 @@ class Pit(Device):
     def advance(self, now: int) -> None:
         self.now = now
         clock = clock_at(now)
+        for counter in self.counters:
+            counter.catch_up(clock)
         if self._rise is not None and clock >= self._rise:
             self._irq(False)
             self._irq(True)

@@ -137,6 +137,34 @@ def test_nothing_before_the_count_is_whole() -> None:
     assert not rig.status() & 0x40
 
 
+def test_null_count_until_it_is_loaded() -> None:
+    """A new count for mode 2 is taken at the end of the period: until then the old one counts down and
+    "null count" is set (8254 data sheet, Read-Back Command)."""
+    rig = Rig()
+    rig.load(0x34, 0x00, 0x10)
+    rig.pit.advance(tick_of(0x0800))
+    rig.pit.write(0x40, 1, 0x00)
+    rig.pit.write(0x40, 1, 0x20)
+    assert rig.status() & 0x40
+    assert rig.count() <= 0x1000
+    assert rig.pit.next_event() == tick_of(0x1000)
+    rig.pit.advance(tick_of(0x1000))
+    assert not rig.status() & 0x40
+    assert rig.count() > 0x1000
+    assert rig.pit.next_event() == tick_of(0x3000)
+
+
+@pytest.mark.parametrize(("written", "rise"), [(0x0400, 0x1400), (0x0C00, 0x1000)])
+def test_a_new_square_wave_waits_for_half_a_period(written: int, rise: int) -> None:
+    """Mode 3 takes a new count when OUT changes: in its high half the low one is of the new length."""
+    rig = Rig()
+    rig.load(0x36, 0x00, 0x10)
+    rig.pit.advance(tick_of(written))
+    rig.pit.write(0x40, 1, 0x00)
+    rig.pit.write(0x40, 1, 0x18)
+    assert rig.pit.next_event() == tick_of(rise)
+
+
 def test_latch_holds() -> None:
     """A latched count stands still until read; a second latch before that is ignored."""
     rig = Rig()

@@ -94,6 +94,18 @@ def test_interrupt_reaches_the_cpu(disk_board: Board) -> None:
     assert disk_board.acknowledge() == 0x76
 
 
+def test_an_interrupt_taken_back(disk_board: Board) -> None:
+    """Where the status is read before the interrupt is acknowledged, none is pending any more; a CPU
+    that has begun to take it gets the master's spurious one."""
+    disk_board.write(0x21, 1, 0xFB)
+    disk_board.write(0xA1, 1, 0xBF)
+    command(disk_board, 0x20, 1)
+    assert disk_board.interrupt_pending
+    disk_board.read(STATUS, 1)
+    assert not disk_board.interrupt_pending
+    assert disk_board.acknowledge() == 0x0F
+
+
 def test_nien(disk_board: Board) -> None:
     """With nIEN the line stays low; releasing it shows the interrupt that waits."""
     disk_board.write(CONTROL, 1, 0x02)
