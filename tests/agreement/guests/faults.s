@@ -371,3 +371,19 @@ stepped:
     mov [0x50000], rax
 !   call qword ptr [0x50000]
     mov rcx, [rsp - 8]
+
+## exchange_faults_as_a_write: XCHG and its like ask for the right to write before they read
+%faults #PF(2) #PF(3) #PF(2) #PF(3) #PF(2)
+    call own_tables
+    mov qword ptr [PT + 8 * 0x61], 0x61001
+    mov qword ptr [PT + 8 * 0x62], 0
+    invlpg [0x61000]
+    invlpg [0x62000]
+    mov ecx, 0x62000
+    mov edx, 0x61000
+! xchg [rcx], rax
+! xchg [rdx], rax
+! lock cmpxchg [rcx], rax
+! xadd [rdx], rax
+! not qword ptr [rcx]
+    mov rsi, cr2

@@ -229,3 +229,34 @@ words_ac: .quad 1, 2
     and dword ptr [rsp], 0xfffffeff
     popfq
     mov rbx, dr6
+
+## trap_flag_cleared_by_popf: the POPF that clears TF is still trapped behind
+%faults #DB #DB
+    pushfq
+    pushfq
+    or dword ptr [rsp], 0x100
+    popfq
+    nop
+    popfq
+    nop
+    nop
+
+## trap_flag_and_retf: #NP of a RETF under TF comes alone, and its handler runs without
+%faults #DB #DB #DB #DB #DB #NP(0x20) #DB #DB #DB #DB
+    mov rax, [0x11010]
+    btr rax, 47
+    mov [0x11020], rax
+    lea rax, [rip + finish]
+    mov rbx, rsp
+    pushfq
+    or dword ptr [rsp], 0x100
+    popfq
+    nop
+    push 0x20
+    push rax
+    nop
+! .byte 0x48, 0xcb
+    mov rcx, rsp
+    pushfq
+    and dword ptr [rsp], 0xfffffeff
+    popfq

@@ -352,3 +352,31 @@ v_user:
     mov eax, 60
 ! int 0x80
 ! int 0xff
+
+## nested_task_in_user [hardware=always]: NT makes IRETQ #GP in ring 3, too
+%faults #GP
+    jmp enter_user
+%user
+    pushfq
+    or dword ptr [rsp], 0x4000
+    popfq
+    lea rax, [rip + over]
+    mov rbx, rsp
+    push 0x2b
+    push rbx
+    push 0x202
+    push 0x33
+    push rax
+! iretq
+over:
+    mov rsp, rbx
+
+## exchange_in_user: the same in ring 3, with U
+%faults #PF(6) #PF(7) #PF(5)
+    jmp enter_user
+%user
+    mov ecx, 0x400000
+    mov edx, 0x50000
+! xchg [rcx], rax
+! xchg [rdx], rax
+! mov rax, [rdx]
