@@ -65,9 +65,7 @@ class Follower:
                     break
                 if counts or self._met():
                     return
-                count -= (
-                    1  # a pass completes one instruction at least: so the wrong ones come to an end
-                )
+                count -= 1  # each pass completes an instruction at least, so they come to an end
                 if count < 1:
                     break
                 continue

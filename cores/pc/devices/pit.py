@@ -39,8 +39,8 @@ def tick_of(clock: int) -> int:
 @dataclass(slots=True)
 class Counter:
     """One of the three. period: the count loaded, 1-65536 (10000 in BCD). loaded: the clock at
-    which it was, None while a count is awaited. following: a count written while modes 2 and 3 counted,
-    which takes over at the clock ``turn``; 0: there is none. half: the low byte of a count half written.
+    which it was, None while a count is awaited. following: a count written while mode 2 or 3
+    counts, which takes over at the clock ``turn``; 0: none. half: the low byte of a count half written.
     high_next: the next byte read is the high one. latched: bytes latched and not yet read."""
 
     mode: int = 2
