@@ -13,7 +13,7 @@ from time import perf_counter
 from cores.debugging.breakpoints import Breakpoint, Watch
 from cores.debugging.edits import Poke
 from cores.errors import InputError
-from cores.inspection import snapshot as picture
+from cores.inspection import snapshot as snapshots
 from cores.inspection import views as inside
 from cores.lockstep.options import Options
 from cores.lockstep.session import Session
@@ -51,7 +51,7 @@ class LiveSession:
         self._replaying = False  # and whether it lies in their past
         self._searching = False  # is the next exit still to be found?
         self._ahead = FastForward(self._histories, self._session.lockstep)
-        self._marks = picture.Marks()
+        self._marks = snapshots.Marks()
         self._control = Control()
         self._looks = inside.Looks(self._session.machines)
         self._remember()
@@ -112,7 +112,7 @@ class LiveSession:
         """A step, after which a divergence is what a step has made, and not what was led to."""
         there = self.instructions + 1
         self._step()
-        if self._session.divergence is not None and self._ahead.doubt():
+        if self._session.divergence is not None and self._ahead.roll_back_divergence():
             while self.instructions < there and not self._session.ended:
                 self._step()
 
@@ -203,7 +203,7 @@ class LiveSession:
                 elif not lead.stretch():
                     self._step()
                 if self._session.divergence is not None:
-                    if self._ahead.doubt():
+                    if self._ahead.roll_back_divergence():
                         continue
                     lead = None
                 if ended:
@@ -362,7 +362,7 @@ class LiveSession:
         self._control.audit(self._session.machines, self._session.ended)
         after = self._states()
         machines = tuple(
-            picture.take(
+            snapshots.take(
                 machine,
                 frozenset(
                     n for n, a, b in zip(STATE_NAMES, old, new, strict=True) if a != b and n != "rip"

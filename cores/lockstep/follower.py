@@ -15,10 +15,10 @@ from cores.x86.isa.instruction import Sensitivity
 from cores.x86.mmu.paging import PAGE
 from cores.x86.registers import RSP, Vector
 
-PATIENCE_NS, RUN_NS, PASS_NS = 2_000_000_000, 100, 200_000
+WAIT_NS, RUN_NS, PASS_NS = 2_000_000_000, 100, 200_000
 """A follower that stays away for longer is lost: so long, and for each instruction the first, or where
 it may pass a breakpoint at each of them, the second."""
-MOST_PATIENCE_NS = 60_000_000_000
+MOST_WAIT_NS = 60_000_000_000
 """But no longer: who is lost for no other reason finds the way in shorter stretches."""
 
 
@@ -28,27 +28,33 @@ class LostError(Exception):
 
 class Follower:
     """One machine on its way to the leader. trapped: what stands there makes a trap core leave.
-    telling: pages (GPA) that are to be the leader's too. unmet: those that were not, the last time
-    that the registers were."""
+    discriminating: pages (GPA) that must equal the leader's. unmet: those that did not, the last time
+    that the registers did."""
 
     def __init__(
-        self, machine: Machine, leader: Machine, alarm: Alarm, telling: set[int], *, trapped: bool
+        self,
+        machine: Machine,
+        leader: Machine,
+        alarm: Alarm,
+        discriminating: set[int],
+        *,
+        trapped: bool,
     ) -> None:
         self._vmm = machine.vmm
         self._engine = machine.engine
         self._cpu = machine.cpu
         self._rip = leader.cpu.rip
         self._machine, self._leader = machine, leader
-        self._telling = telling
+        self._discriminating = discriminating
         self.unmet: set[int] = set()
         self._alarm = alarm
         self._trapped = trapped and machine.vmm.trap is not None
 
-    def go(self, count: int, gpr: list[int], patience: int) -> None:
+    def go(self, count: int, gpr: list[int], wait_ns: int) -> None:
         """Complete ``count`` instructions and have these general registers. Raises LostError when it
-        comes elsewhere, or stays away; patience: how long it may at least, in ns."""
+        comes elsewhere, or stays away; wait_ns: how long it may at least, in ns."""
         each = RUN_NS if self._trapped or self._engine.traits.counts else PASS_NS
-        self._alarm.set(perf_counter_ns() + min(patience + each * count, MOST_PATIENCE_NS))
+        self._alarm.set(perf_counter_ns() + min(wait_ns + each * count, MOST_WAIT_NS))
         try:
             self._go(count, gpr)
         finally:
@@ -84,7 +90,7 @@ class Follower:
 
     def _met(self) -> bool:
         """At the right pass? Registers tell most of it, the stack's page more."""
-        self.unmet = {page for page in self._telling if not self._same(page)}
+        self.unmet = {page for page in self._discriminating if not self._same(page)}
         if self.unmet:
             return False
         with suppress(GuestFault):

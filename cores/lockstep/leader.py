@@ -32,7 +32,7 @@ from typing import Protocol
 from cores.engines.base import BudgetSpent, Fault, Intercept
 from cores.errors import EngineError
 from cores.lockstep.comparison import Lockstep
-from cores.lockstep.follower import PATIENCE_NS, RUN_NS, Follower, LostError
+from cores.lockstep.follower import RUN_NS, WAIT_NS, Follower, LostError
 from cores.machine.machine import Machine, MachineState
 from cores.pc.ram_image import RamImage
 from cores.pc.stop import Stop
@@ -49,7 +49,7 @@ SHORTEST = 64
 LONGEST = 20_000_000
 CHECKPOINT_SECONDS = 0.25
 """Between checkpoints at least: one copies all RAM that was touched, some 0.2 ms a MiB and machine."""
-MOST_TELLING = 8
+MOST_DISCRIMINATING = 8
 """Pages that may have to tell one pass from another."""
 FEW = 512
 """So few instructions before trouble are stepped: to compare all of RAM once more costs as much."""
@@ -139,8 +139,8 @@ class Lead:
         self._tried = 0, 0  # the last trouble: where all went back to, and how far it was from there
         self._kept = 0, 0, 0  # instructions, stretches and led at the last checkpoint
         self._met = False  # at an instruction that every machine has to step
-        self._telling: set[int] = set()  # pages that differed where only the registers had met
-        self._misleading: set[int] = set()  # such pages that have kept a follower from arriving
+        self._discriminating: set[int] = set()  # pages that differed where only the registers had met
+        self._never_equal: set[int] = set()  # such pages that have kept a follower from arriving
 
     @staticmethod
     def may_lead(machines: list[Machine]) -> bool:
@@ -175,7 +175,7 @@ class Lead:
                 self._leading = False
                 self._kept = here, self.stretches, self.led
         except (LostError, EngineError):
-            self._go_back(astray=True)
+            self._go_back(false_rendezvous=True)
             return True
         if self._met:
             self._met = False
@@ -199,15 +199,15 @@ class Lead:
             if not self._met:
                 self.took = perf_counter() - began
         except (LostError, GuestFault, Unsupported, EngineError):
-            self._go_back(astray=self._lockstep.divergence is not None)
+            self._go_back(false_rendezvous=self._lockstep.divergence is not None)
         return True
 
-    def doubt(self) -> bool:
+    def roll_back_divergence(self) -> bool:
         """A divergence has been found. True: it may be the leading's own, so that all machines are at
         the last checkpoint again, and step from there. False: it was found by steps alone."""
         if not self._leading:
             return False
-        self._go_back(astray=True)
+        self._go_back(false_rendezvous=True)
         return True
 
     # One stretch
@@ -217,7 +217,7 @@ class Lead:
         vmm, accesses = leader.vmm, leader.board.accesses
         began = perf_counter()
         alarm = self._alarm(leader)  # some code keeps Unicorn translating for ever
-        alarm.set(perf_counter_ns() + self._patience() + RUN_NS * limit)
+        alarm.set(perf_counter_ns() + self._wait_ns() + RUN_NS * limit)
         exit = leader.engine.lead(leader.cpu, limit)
         alarm.set(None)
         leader.seconds += perf_counter() - began
@@ -245,20 +245,20 @@ class Lead:
         """Take a machine to where the leader is. Raises LostError."""
         began = perf_counter()
         alarm = self._alarm(machine)
-        follower = Follower(machine, leader, alarm, self._telling, trapped=self._traps)
+        follower = Follower(machine, leader, alarm, self._discriminating, trapped=self._traps)
         try:
-            follower.go(done, leader.cpu.gpr, self._patience())
+            follower.go(done, leader.cpu.gpr, self._wait_ns())
         except LostError:
-            self._misleading |= follower.unmet
-            self._telling -= follower.unmet
+            self._never_equal |= follower.unmet
+            self._discriminating -= follower.unmet
             raise
         machine.seconds += perf_counter() - began
         machine.vmm.instructions += done
         machine.vmm.ticks += done
 
-    def _patience(self) -> int:
+    def _wait_ns(self) -> int:
         """Less after trouble: who is given up too early only has to come by two stretches."""
-        return PATIENCE_NS if self._longest == LONGEST else PATIENCE_NS // 8
+        return WAIT_NS if self._longest == LONGEST else WAIT_NS // 8
 
     def _alarm(self, machine: Machine) -> Alarm:
         alarm = self._alarms.get(machine)
@@ -266,18 +266,18 @@ class Lead:
             alarm = self._alarms[machine] = Alarm(machine.engine)
         return alarm
 
-    def _go_back(self, *, astray: bool = False) -> None:
+    def _go_back(self, *, false_rendezvous: bool = False) -> None:
         """To the checkpoint, and on in shorter stretches until what was met here is near, then by
-        steps until it is behind. astray: they have met, it seemed; so they are led once more when
-        something tells the right pass from that one."""
+        steps until it is behind. false_rendezvous: they have met, it seemed; so they are led once more
+        when something tells the right pass from that one."""
         there = self._leader.vmm.instructions
-        told = astray and self._learn()
+        learned = false_rendezvous and self._learn()
         self.pause()
         back = self._retreat.go_back()
         self._leading = False
         self._lockstep.resume(back)
         _, self.stretches, self.led = self._kept
-        if told:
+        if learned:
             return
         far = there - back
         before, tried = self._tried
@@ -298,16 +298,16 @@ class Lead:
     def _learn(self) -> bool:
         """Registers alone were the same at another pass (in a recursion, say): find the first page
         that was not. False: there is none, or it is known, or there are too many."""
-        if len(self._telling) + len(self._misleading) >= MOST_TELLING:
+        if len(self._discriminating) + len(self._never_equal) >= MOST_DISCRIMINATING:
             return False
         ours = RamImage.of(self._leader.ram)
         for machine in self._followers:
             for page in RamImage.of(machine.ram, ours).differing_pages(ours):
-                if page in self._misleading or Lockstep.same_page(page, self._leader, machine):
+                if page in self._never_equal or Lockstep.same_page(page, self._leader, machine):
                     continue
-                if page in self._telling:
+                if page in self._discriminating:
                     return False
-                self._telling.add(page)
+                self._discriminating.add(page)
                 return True
         return False
 

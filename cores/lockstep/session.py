@@ -121,7 +121,7 @@ class Session:
             if self.ended:
                 self.lockstep.at_end()
             agree = self.divergence is None
-            if (self.ended and agree) or not (agree or lead.doubt()):
+            if (self.ended and agree) or not (agree or lead.roll_back_divergence()):
                 return
 
     def run_free(self) -> None:

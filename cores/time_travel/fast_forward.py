@@ -42,9 +42,9 @@ class FastForward:
                 self._lead = Lead(lockstep.machines, lockstep, self)
         return self._lead
 
-    def doubt(self) -> bool:
-        """A divergence has been found; see ``Lead.doubt``."""
-        return self._lead is not None and self._lead.doubt()
+    def roll_back_divergence(self) -> bool:
+        """A divergence has been found; see ``Lead.roll_back_divergence``."""
+        return self._lead is not None and self._lead.roll_back_divergence()
 
     def pause(self) -> None:
         """For now the machines are to be looked at, and stepped."""

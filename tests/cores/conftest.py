@@ -20,5 +20,5 @@ def led(monkeypatch: pytest.MonkeyPatch) -> list[int]:
         stretches.append(lead.led - before)
 
     monkeypatch.setattr(Lead, "_go", noted)
-    monkeypatch.setattr(leader, "PATIENCE_NS", 30_000_000_000)  # a busy host must not lose a follower
+    monkeypatch.setattr(leader, "WAIT_NS", 30_000_000_000)  # a busy host must not lose a follower
     return stretches

@@ -89,10 +89,10 @@ class OutOfLine:
             check_operands(insn, cpu, guest.mmu.translate)
             self.completion.bridge(insn, handler)
         else:
-            self._execute_moved(insn)
+            self._execute_relocated(insn)
             guest.trace.bridged += 1
 
-    def _execute_moved(self, insn: Instruction) -> None:
+    def _execute_relocated(self, insn: Instruction) -> None:
         """Let the CPU execute it in another place."""
         guest, cpu = self.guest, self.guest.cpu
         rip, rdi, ring = cpu.rip, cpu.gpr[RDI], cpu.cpl

@@ -220,10 +220,10 @@ class PageFaults:
         the real page in its place."""
         patcher = self.patched_code.patcher
         assert patcher is not None
-        touched = patcher.pages.get(self.mmu.translate(address & -PAGE, user=False) & -PAGE)
+        code = patcher.pages.get(self.mmu.translate(address & -PAGE, user=False) & -PAGE)
         self._execute_alone(insn, address, Filled.CODE)
-        if touched is not None and patcher.touch(touched):
-            self.shadow.share(touched.gpa)
+        if code is not None and patcher.count_data_access(code):
+            self.shadow.share(code.gpa)
 
     def _stored(self, page: int, gva: int, length: int) -> None:
         """A store may have hit this page: what of it is code has to be looked at again."""

@@ -13,9 +13,9 @@ class CodePage:
     code: 1 for each byte that belongs to one of them. refused: where none begins that may run.
     tails: of those that reach into the next page: where their rest is in RAM. heads: the pages whose
         instructions reach into this one.
-    touched: data accesses so far. wrote_code: one of them changed an instruction.
+    data_accesses: data accesses so far. wrote_code: one of them changed an instruction.
     guarded: nothing stores here unseen any more; what was decoded before that may be stale.
-    made: at a RET, and where the guest was stopped: the words that code before it put on the stack.
+    pushed_words: at a RET, and where the guest was stopped: the words that the code before it pushed.
     trusted: how often an indirect branch here has led to known code; TRUST times are enough.
     at: where it was last mapped for execution, so that branches into it arrive. aliased: at several
         addresses, so that nobody knows which page follows.
@@ -29,9 +29,9 @@ class CodePage:
         self.refused: set[int] = set()
         self.tails: dict[int, int] = {}
         self.heads: set[int] = set()
-        self.made: dict[int, int] = {}
+        self.pushed_words: dict[int, int] = {}
         self.trusted: dict[int, int] = {}
-        self.touched = 0
+        self.data_accesses = 0
         self.wrote_code = False
         self.at: int | None = None
         self.aliased = False

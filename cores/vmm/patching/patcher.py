@@ -122,7 +122,7 @@ class Patcher:
         """Decode from ``rip`` as far as direct branches lead, up to the next instruction that traps.
         False: known already."""
         found = False
-        todo = [(rip, self._made(rip))]
+        todo = [(rip, self._pushed_words(rip))]
         while todo:
             at, words = todo.pop()
             while (insn := self._reveal(at, words)) is not None:
@@ -136,7 +136,7 @@ class Patcher:
                     else:
                         todo += self._promised(target)
                 if insn.sensitivity is not Sensitivity.ORDINARY:
-                    self._keep_made(following, words)
+                    self._keep_pushed_words(following, words)
                     break
                 if insn.mnemonic in ("jmp", "ret", "ud2"):
                     break
@@ -146,21 +146,21 @@ class Patcher:
                 at = following
         return found
 
-    def _made(self, rip: int) -> int:
+    def _pushed_words(self, rip: int) -> int:
         """How many words the code before this has put on the stack (cores/x86/isa/branches.py)."""
         try:
             gpa = self.mmu.locate(rip)
         except GuestFault:
             return 0
         page = self.pages.get(gpa & -PAGE)
-        return page.made.get(gpa % PAGE, 0) if page is not None else 0
+        return page.pushed_words.get(gpa % PAGE, 0) if page is not None else 0
 
-    def _keep_made(self, rip: int, words: int) -> None:
+    def _keep_pushed_words(self, rip: int, words: int) -> None:
         """The guest stops in front of this; when it goes on, the stack is the same."""
         with suppress(GuestFault):
             gpa = self.mmu.locate(rip)
             if words and self.memory.is_ram(gpa):
-                self.adopt(gpa & -PAGE).made[gpa % PAGE] = words
+                self.adopt(gpa & -PAGE).pushed_words[gpa % PAGE] = words
 
     def _promised(self, target: int) -> list[tuple[int, int]]:
         """A branch leads into another page. Where no HLT waits it must not arrive unseen: decode now,
@@ -240,7 +240,7 @@ class Patcher:
         page.starts[offset] = insn
         page.refused.discard(offset)
         if insn.mnemonic == "ret" and words:
-            page.made[offset] = words
+            page.pushed_words[offset] = words
         page.code[offset : offset + within] = b"\1" * within
         self._show(gpa, insn.code[:within])
         if within < insn.length:
@@ -285,7 +285,7 @@ class Patcher:
         insn = page.starts.get(offset)
         if insn is None:
             return offset in page.refused
-        leaps = is_indirect(insn) and (insn.mnemonic != "ret" or offset in page.made)
+        leaps = is_indirect(insn) and (insn.mnemonic != "ret" or offset in page.pushed_words)
         if leaps and self.catch_branches and page.trusted.get(offset, 0) < TRUST:
             return True
         return self.must_trap(insn) or not self._stands(page, offset, insn)
@@ -348,10 +348,10 @@ class Patcher:
                 self.twin[base + low : base + high] = self.memory.view[base + low : base + high]
         return changed
 
-    def touch(self, page: CodePage) -> bool:
+    def count_data_access(self, page: CodePage) -> bool:
         """A data access to a code page. True: the page has just become a shared one."""
-        page.touched += 1
-        if page.touched < SHARE_AFTER or page.wrote_code or page.shared:
+        page.data_accesses += 1
+        if page.data_accesses < SHARE_AFTER or page.wrote_code or page.shared:
             return False
         page.shared = True
         self.shared.append(page)

@@ -146,7 +146,7 @@ def test_a_page_misleads_once(follower: str, monkeypatch: pytest.MonkeyPatch) ->
     go = Lead._go
 
     def spoiling(self: Lead, limit: int) -> None:
-        misled.append(NEAR in self._telling)
+        misled.append(NEAR in self._discriminating)
         self.machines[-1].memory.view[NEAR] = 1
         go(self, limit)
 

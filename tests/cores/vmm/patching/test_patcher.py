@@ -180,7 +180,9 @@ def test_a_mixed_page_becomes_shared(rams: list[Ram]) -> None:
     patcher.discover(CODE)
     patcher.discover(CODE + 2)
     page = patcher.pages[CODE]
-    assert [patcher.touch(page) for _ in range(SHARE_AFTER)] == [False] * (SHARE_AFTER - 1) + [True]
+    assert [patcher.count_data_access(page) for _ in range(SHARE_AFTER)] == [False] * (
+        SHARE_AFTER - 1
+    ) + [True]
     assert twin.bytes(0, 2) == bytes([0x90, HLT])
     patcher.twin[CODE + 40] = 7  # the guest stores
     patcher.left()
