@@ -1,1 +1,1 @@
-"""The hypervisor: what each exit means."""
+"""The hypervisor: it handles the exits of one guest."""

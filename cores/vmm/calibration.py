@@ -1,9 +1,9 @@
-"""Calibration of the world switch: the way into a guest that does nothing, and out of it.
+"""Calibration of the world switch: the time to enter a guest that does nothing and to leave it.
 
-No clock of the host's sees the moment at which a guest stops, so the time of an exit (``ExitEvent.ns``)
-is put together: the VMM's part is measured from one ``left`` to the next entry, and the two world
-switches around it are measured here, on the same engine and CPU, before the guest begins. So a figure
-means the same in exact and in free mode.
+No clock of the host's can measure the moment at which a guest stops, so the time of an exit
+(``ExitEvent.ns``) is a sum: the VMM's part is measured from one ``left`` to the next entry, and the two
+world switches around it are measured here, on the same engine and CPU, before the guest begins. So a
+figure means the same in exact and in free mode.
 """
 
 from __future__ import annotations
@@ -20,20 +20,20 @@ from cores.pc.ram import PAGE
 from cores.x86.virtual_cpu import VirtualCpu
 
 ROUND_TRIPS = 32
-"""Some 20 us each on trap:native."""
+"""Entries measured; some 20 us each on trap:native."""
 OUT_FOR_EVER = bytes.fromhex("e6e9 ebfc")
-"""`1: out 0xe9, al; jmp 1b`: entered at the one and the other in turn, so that RIP has to be set each
+"""`1: out 0xe9, al; jmp 1b`: entered at the two instructions in turn, so that RIP has to be set each
 time, as after an exit."""
 JMP = 2
-"""Offset of the second."""
+"""Offset of the JMP."""
 
 
 def world_switch(engine: Engine, memory: PhysicalMemory, boot: VirtualCpu) -> int:
-    """Nanoseconds from entering an empty guest to having left it: the lower quartile of some dozens of
-    round trips, which other work of the host hardly changes. 0 for an engine that nothing leaves, and
-    where the guest does not come back as it should (its own run will say why).
+    """Nanoseconds to enter an empty guest and leave it: the lower quartile of some dozens of round
+    trips, which other work of the host hardly changes. 0 for an engine without exits, and where the
+    guest does not exit as it should (its own run will say why).
 
-    To be called before the guest is entered first. boot: the state it begins in; not changed."""
+    To be called before the guest is first entered. boot: the state it begins in; not changed."""
     traits = engine.traits
     if not traits.exits_for or not (traits.native or traits.translates):
         return 0
@@ -52,7 +52,7 @@ def world_switch(engine: Engine, memory: PhysicalMemory, boot: VirtualCpu) -> in
 
 @contextlib.contextmanager
 def _empty_guest(engine: Engine, memory: PhysicalMemory) -> Iterator[int]:
-    """A page with its code, as long as this lasts; gives the linear address."""
+    """Put the code into a page for the duration of the block; gives its linear address."""
     deprivileged = isinstance(engine, DeprivilegedEngine)
     gpa = memory.ram.scratch if deprivileged else FREE_RAM.start
     before = bytes(memory.view[gpa : gpa + PAGE])

@@ -1,11 +1,11 @@
 """Completion of instructions in software, in place of the engine.
 
-    emulate       a sensitive instruction, which the engine must not execute: an exit
-    bridge        an ordinary one that the engine should have executed and cannot (``bridged``)
-    port_*, mmio_*  a device access that hardware has already taken apart (KVM)
+    emulate         a sensitive instruction, which the engine must not execute: an exit
+    bridge          an ordinary one that the engine should have executed and cannot (``bridged``)
+    port_*, mmio_*  a device access that hardware has already decoded (KVM)
 
-All go through the same handlers (cores/vmm/emulate/table.py) and the same devices, so an exit is
-recorded in the same words whichever way it came.
+All use the same handlers (cores/vmm/emulate/table.py) and the same devices, so an exit is recorded in
+the same words on every engine.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from cores.x86.mmu.code_fetch import demand_ram
 from cores.x86.registers import CS, MASK64, Flag, Vector
 
 IO, MMIO, HLT = Reason.IO, Reason.MMIO, Reason.HLT
-"""Asked for at each exit, and in Python 3.11 an enum's member costs 75 ns to look up."""
+"""Compared at each exit; in Python 3.11 an enum's member costs 75 ns to look up."""
 _RF = Flag.RF
 ASKED, TOLD, LEFT = "asked the device", "told the device", "left by the CPU itself"
 
@@ -33,10 +33,10 @@ class Completion:
         self.guest = guest
 
     def emulate(self, insn: Instruction, why: str, *, lacking: bool = False) -> None:
-        """Do in the guest's place what it must not do itself, and put the exit on record.
+        """Emulate a sensitive instruction and record the exit.
 
         why: how the VMM came to it. lacking: see ``Intercept``. Raises GuestFault with nothing
-        changed, but for the finished iterations of a REP."""
+        changed but the finished iterations of a REP."""
         guest, reason = self.guest, insn.reason
         cpu = guest.cpu
         rip, ring = cpu.rip, cpu.segments[CS].selector & 3
@@ -62,7 +62,7 @@ class Completion:
             guest.emulated += 1
 
     def bridge(self, insn: Instruction, handler: Handler | None = None) -> None:
-        """Complete an ordinary instruction that the engine should have executed, and cannot."""
+        """Complete an ordinary instruction that the engine should have executed and cannot."""
         handler = handler or find(insn)
         if handler is None:
             raise undefined_opcode()
@@ -70,7 +70,7 @@ class Completion:
         self.guest.trace.bridged += 1
 
     def complete(self, insn: Instruction, handler: Handler) -> str:
-        """Complete an instruction by its handler and move RIP on. Returns what was done, in words."""
+        """Complete an instruction by its handler and advance RIP. Returns what was done, in words."""
         emulator, cpu = self.guest.emulator, self.guest.cpu
         emulator.next_rip = (cpu.rip + len(insn.code)) & MASK64
         emulator.shadows_next = False
@@ -82,16 +82,16 @@ class Completion:
         return detail
 
     def guests_own(self, fault: Fault, insn: Instruction) -> GuestFault:
-        """The guest's own fault, for what the executing CPU said about an ordinary instruction."""
+        """The guest's own fault for one that the executing CPU raised at an ordinary instruction."""
         guest = self.guest
         if guest.engine.traits.translates:
             fault = guest.engine.corrected(fault, insn, guest.cpu, guest.mmu)
         return guest_fault(fault)
 
-    # Accesses that hardware has taken apart (KVM). insn: None where none was decoded.
+    # Accesses that hardware has decoded (KVM). insn: None where the VMM decoded none.
 
     def port_write(self, exit: PortWrite) -> None:
-        """OUT or OUTS: give the device what the guest has written."""
+        """OUT or OUTS: pass the written data to the device."""
         guest, board = self.guest, self.guest.board
         port, size, data = exit
         board.advance(guest.ticks)
@@ -105,7 +105,7 @@ class Completion:
         self._record(IO, detail, TOLD)
 
     def port_read(self, exit: PortRead) -> None:
-        """IN or INS: ask the device."""
+        """IN or INS: read from the device and complete the instruction with its data."""
         guest, board = self.guest, self.guest.board
         port, size, count = exit.port, exit.size, exit.count
         board.advance(guest.ticks)
@@ -118,13 +118,13 @@ class Completion:
         self._record(IO, detail, ASKED)
 
     def mmio_read(self, exit: MmioRead, insn: Instruction | None) -> None:
-        """A load where there is no RAM."""
+        """A load from an address without RAM."""
         guest = self.guest
         guest.engine.complete(guest.memory.device_read(exit.gpa, exit.size))
         self._record(MMIO, mmio_access(exit.gpa, exit.size, is_write=False), ASKED, insn)
 
     def mmio_write(self, exit: MmioWrite, insn: Instruction | None) -> None:
-        """A store where there is no RAM."""
+        """A store to an address without RAM."""
         self.guest.memory.device_write(exit.gpa, exit.data)
         self._record(MMIO, mmio_access(exit.gpa, len(exit.data), is_write=True), TOLD, insn)
 
@@ -141,7 +141,7 @@ class Completion:
 
 
 def guest_fault(fault: Fault) -> GuestFault:
-    """What the executing CPU said, as the guest's fault. Engines may leave an error code of 0 out."""
+    """The executing CPU's fault as the guest's. Engines may omit an error code of 0."""
     vector, error, address = fault
     if error is None and vector in (Vector.GP, Vector.SS, Vector.AC):
         error = 0

@@ -1,4 +1,4 @@
-"""Delivery of exceptions and interrupts to the guest's own handlers, and its sleep between them."""
+"""Delivery of exceptions and interrupts to the guest's own handlers, and HLT until the next one."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ DELIVERED = "delivered to the guest"
 
 
 class Delivery:
-    """Delivers through the guest's IDT, as its CPU would (SDM vol. 3, 6.12)."""
+    """Delivers events through the guest's IDT, as its CPU would (SDM vol. 3, 6.12)."""
 
     def __init__(self, guest: GuestContext) -> None:
         self.guest = guest
@@ -31,7 +31,7 @@ class Delivery:
             guest.record(reason, interrupts.describe(fault), handled, rip, self._code_at(rip), ring)
 
     def interrupt(self) -> None:
-        """Deliver the interrupt that the PICs ask for."""
+        """Deliver the interrupt that the PICs request."""
         guest = self.guest
         guest.trace.left()
         rip, ring = guest.cpu.rip, guest.cpu.cpl

@@ -1,11 +1,11 @@
-"""Exact mode around one instruction: what has to be noted before it runs, to be used after.
+"""Exact mode around one instruction: values noted before it runs and used after it.
 
     undefined results   the SDM leaves flags and a few destinations to each CPU, the platform does not
     stores              which ranges of RAM the instruction wrote, for the comparison of machines
     REP over itself     a string instruction that overwrites its own bytes
     respelling          prefixes that a translator would obey and a CPU does not
 
-In free mode none of this is done: there it is each CPU's own affair.
+Free mode does none of this: there each CPU gives its own results.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ from cores.x86.virtual_cpu import VirtualCpu
 
 
 class Before:
-    """Registers, flags and, where the platform keeps it, the memory operand before an instruction;
-    x87's state before one of MMX's."""
+    """Registers and flags before an instruction; also the memory operand where the platform leaves it
+    unchanged, and x87's state before an MMX instruction."""
 
     __slots__ = ("_flags", "_fpu", "_gpr", "_guest", "_insn", "_operand")
 
@@ -46,7 +46,7 @@ class Before:
         self._fpu = guest.engine.read_fpu() if insn.undefined_rule == "mmx" else None
 
     def settle(self) -> None:
-        """Give what the architecture leaves undefined after it the platform's value."""
+        """Set results that the architecture leaves undefined to the platform's values."""
         settle(self._insn, self._gpr, self._flags, self._guest.cpu)
         if self._operand is not None:
             self._guest.mmu.write(*self._operand)
@@ -60,8 +60,8 @@ class Before:
 
 @contextlib.contextmanager
 def respelling(guest: GuestContext, insn: Instruction, code: bytes) -> Iterator[None]:
-    """While a translator executes ``insn``, it stands in memory as ``code``: as long, and without the
-    prefixes that a CPU does not obey (cores/x86/isa/prefixes.py)."""
+    """Replace ``insn`` in memory by ``code`` while a translator executes it: of the same length,
+    without the prefixes that a CPU does not obey (cores/x86/isa/prefixes.py)."""
     rip, view = guest.cpu.rip, guest.memory.view
     places = [guest.mmu.translate(rip + i & MASK64, execute=True) for i in range(len(code))]
     try:
@@ -90,8 +90,9 @@ def bridge(
 
 
 def overwriting_itself(insn: Instruction, cpu: VirtualCpu) -> Handler | None:
-    """The handler of a REP instruction that stores to its own bytes, None for any other. A CPU goes on
-    with what it has begun; an engine that is stopped in the middle would go on with the new bytes."""
+    """The handler of a REP instruction that stores to its own bytes, None for any other. A CPU
+    finishes the instruction that it has begun; an engine that is stopped in the middle would continue
+    with the new bytes."""
     begin, end = cpu.rip, cpu.rip + insn.length
     stores = [(gva, length) for gva, length, store in accesses(insn, cpu) if store]
     hits = any(gva < end and begin < gva + length for gva, length in stores)
@@ -99,7 +100,8 @@ def overwriting_itself(insn: Instruction, cpu: VirtualCpu) -> Handler | None:
 
 
 def ranges_in_ram(guest: GuestContext, ranges: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
-    """(GPA, length) of what of these (GVA, length) is RAM, page by page: neighbours may lie apart."""
+    """(GPA, length) of those parts of (GVA, length) ranges that are RAM, page by page: adjacent pages
+    may have frames that are not."""
     found = []
     deadline = Deadline()
     for gva, length in ranges:

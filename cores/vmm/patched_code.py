@@ -1,8 +1,8 @@
-"""Free mode and exact mode of one deprivileged guest: patched code, and the way between the two.
+"""Patched code of one deprivileged guest, and the change between free and exact mode.
 
 In exact mode the guest runs from its own RAM. In free mode it runs from the patcher's twin
-(cores/vmm/patching/patcher.py), which has to follow what the VMM and its devices write to RAM, and,
-in pages that hold both code and data, the other way round.
+(cores/vmm/patching/patcher.py). Before each entry the twin takes over what the VMM and its devices
+wrote to RAM; after each exit RAM takes over what the guest stored in pages that hold code and data.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class PatchedCode:
     """The patched code of one guest.
 
     patcher: in free mode, where the engine cannot find sensitive instructions by itself; else None.
-    silent: what only the patches bring about is not put on record (cores/lockstep/leader.py).
+    silent: exits that only the patches cause are not recorded (cores/lockstep/leader.py).
     """
 
     def __init__(self, guest: GuestContext, engine: DeprivilegedEngine, shadow: ShadowPages) -> None:
@@ -35,10 +35,10 @@ class PatchedCode:
         self.shadow = shadow
         self.patcher: Patcher | None = None
         self.silent = False
-        self._changed = False  # is the patch gone, perhaps, that stopped the guest?
+        self._changed = False  # the patch that stopped the guest may be gone
 
     def go_free(self, *, silent: bool = False) -> None:
-        """From here on the guest runs at full speed, from patched code that nothing decodes ahead."""
+        """Change to free mode: the guest runs at full speed, from patched code."""
         self.silent = silent
         twin = self.engine.patched_twin()
         if self.patcher is not None or twin is None or self.guest.pure:
@@ -50,12 +50,13 @@ class PatchedCode:
         self.shadow.hide_all()
         memory.writes = []
         self.shadow.show_boot()
-        if self.shadow.holds(cpu.rip, execute=True):  # and the page that it is in
+        if self.shadow.holds(cpu.rip, execute=True):  # with the page that it is in
             self.shadow.fill(cpu.rip, write=False, execute=True)
             self.patcher.executed(cpu.rip)
 
     def go_exact(self) -> None:
-        """From here on every instruction is decoded before it runs, and runs from real pages."""
+        """Change to exact mode: each instruction is decoded before it runs, and runs from real
+        pages."""
         self.silent = False
         if self.patcher is None:
             return
@@ -65,7 +66,7 @@ class PatchedCode:
         self.shadow.show_boot()
 
     def before_entry(self) -> None:
-        """Let the twin know what the VMM and its devices have written since the last exit."""
+        """Bring the twin up to date with what the VMM and its devices wrote since the last exit."""
         if self.patcher is not None and self.patcher.crowded:
             silent = self.silent
             self.go_exact()
@@ -84,13 +85,13 @@ class PatchedCode:
         patcher.entering(self.guest.cpu.rip)
 
     def wrote(self, ranges: list[tuple[int, int]]) -> None:
-        """The VMM or a device has written there: (GPA, length) of each."""
+        """Note ranges that the VMM or a device has written: (GPA, length) of each."""
         if self.patcher is not None:
             for gpa, length in ranges:
                 self.patcher.written(gpa, length)
 
     def after_exit(self) -> None:
-        """The guest has been left: what it stored into shared pages belongs into RAM."""
+        """Copy what the guest stored in shared pages to RAM."""
         if self.patcher is not None and self.patcher.shared:
             for gpa in self.patcher.left():
                 self.shadow.share(gpa)
@@ -99,11 +100,11 @@ class PatchedCode:
                     self.guest.notes[CHANGED] = None
 
     def at_patch(self) -> bool:
-        """Is it a HLT of the patcher's that stopped the guest at RIP?"""
+        """Did a HLT of the patcher stop the guest at RIP?"""
         if self.patcher is None:
             return False
         return self._changed or self.patcher.is_patched(self.guest.mmu.locate(self.guest.cpu.rip))
 
     def discover(self) -> bool:
-        """Was it code at RIP that had not been decoded yet? Now it can run."""
+        """Decode the code at RIP if that had not been done; True: it had not, and can run now."""
         return self.patcher is not None and self.patcher.discover(self.guest.cpu.rip)

@@ -1,16 +1,15 @@
-"""Shadow page tables: the guest's virtual memory on a host that has its own.
+"""Shadow page tables: a virtual TLB that maps the guest's virtual memory into the vCPU process.
 
-On a trap core the guest's page tables translate nothing: the real CPU walks the host's. So there is
-a *virtual TLB*. It begins empty; a touch of a page not there yet faults to the VMM (a hidden fault: the
-guest never hears of it), which walks the guest's tables and enters what they say. Whatever would make a
-TLB forget makes us forget. And as on the CPU, a stale entry that the guest never invalidated may still
-be used.
+On a trap core the guest's page tables translate nothing: the real CPU walks the host's. So the VMM
+keeps a *virtual TLB*. It begins empty; an access to a page that it does not hold faults to the VMM (a
+hidden fault: the guest does not see it), which walks the guest's tables and enters the translation.
+Whatever invalidates entries of a TLB invalidates them here. And as on the CPU, a stale entry that the
+guest never invalidated may still be used.
 
-The host mappings of the vCPU process are what of this TLB the CPU can see: mostly all of it, and less
-where code is executed from a patched twin, and not read from there, or where the guest has just been
-taken back to a checkpoint. A fault at what the TLB holds is nobody's event: it is mapped, and nothing
-is walked or counted. So it is the TLB alone that decides how many hidden faults a guest has, however
-it is executed.
+The host mappings of the vCPU process are the part of this TLB that the CPU can use: mostly all of it,
+and less where code is executed from a patched twin, or just after a return to a checkpoint. A fault at
+an entry that the TLB holds is not an event: the page is mapped, without a walk and without being
+counted. So the TLB alone decides how many hidden faults a guest has, however it is executed.
 
 Two address spaces, one for each virtual privilege level: guest kernel and guest user both run in
 real ring 3, where the U/S bit could not keep them apart.
@@ -32,23 +31,24 @@ from cores.x86.virtual_cpu import VirtualCpu
 
 LARGE = 2 << 20
 MOST_ENTRIES = 30_000
-"""Linux allows a process 65,530 mappings (vm.max_map_count), and code shows through in pieces."""
+"""Linux allows a process 65,530 mappings (vm.max_map_count), and pages of code split larger ones."""
 
 
 class Filled(Enum):
-    """What became of a hidden fault that was not the guest's."""
+    """Outcome of a page fault that is not the guest's."""
 
     MAPPED = "mapped"
     DEVICE = "device"
-    """No RAM behind that page: a device, or nothing."""
+    """The page has no RAM: there is a device, or nothing."""
     CODE = "code"
-    """Data access to a page that is executed from the patched twin (cores/vmm/patching/patcher.py)."""
+    """A data access to a page that is executed from the patched twin
+    (cores/vmm/patching/patcher.py)."""
     UNREACHABLE = "unreachable"
     """The host process cannot have such a mapping."""
 
 
 class Entry(NamedTuple):
-    """What the virtual TLB holds of a page, or of several that one large page maps."""
+    """An entry of the virtual TLB: one page, or 2 MiB of a large one."""
 
     gpa: int
     length: int
@@ -57,7 +57,7 @@ class Entry(NamedTuple):
 
 
 class ShadowState(NamedTuple):
-    """The virtual TLB as it was, for checkpoints. entries: ((space, GVA), entry)."""
+    """A checkpoint of the virtual TLB. entries: ((space, GVA), entry)."""
 
     entries: tuple[tuple[tuple[int, int], Entry], ...]
     ahead: bool
@@ -67,8 +67,9 @@ class ShadowState(NamedTuple):
 class ShadowPages:
     """Fills and drops the virtual TLB, and the engine's mappings, according to the guest's page tables.
 
-    fills: how often the guest's tables were walked for it. fresh: the last ``fill`` had to do so.
-    ahead: the boot tables' entries still stand. drops: how often the engine's mappings all went.
+    fills: entries made by a walk of the guest's tables. fresh: the last ``fill`` needed a walk.
+    ahead: the boot tables' entries are still valid. drops: how often all of the engine's mappings were
+    dropped.
     """
 
     def __init__(
@@ -89,7 +90,7 @@ class ShadowPages:
         self._saved: ShadowState | None = None
 
     def map_boot(self) -> None:
-        """Map ahead what the platform's boot tables map: all RAM from 64 KiB on, identically.
+        """Map in advance what the platform's boot tables map: all RAM from 64 KiB on, identically.
         Two calls instead of some hundred hidden faults; a guest that only computes has none."""
         self.ahead = all(self._reaches(start, stop - start) for start, stop in self._boot_ranges())
         if not self.ahead:
@@ -104,7 +105,7 @@ class ShadowPages:
         return (0x10000, HOLE.start), (HOLE.stop, self.memory.size)
 
     def mappings(self) -> list[tuple[int, int, int, int]]:
-        """(space, GVA, GPA, length) of what the virtual TLB holds, for people to look at."""
+        """(space, GVA, GPA, length) of all entries of the virtual TLB, for display."""
         boot = self._boot_ranges() if self.ahead else ()
         found = [(KERNEL_SPACE, start, start, stop - start) for start, stop in boot]
         found += [(space, gva, entry.gpa, entry.length) for (space, gva), entry in self._tlb.items()]
@@ -114,7 +115,7 @@ class ShadowPages:
         return self.ahead and any(start <= gva < stop for start, stop in self._boot_ranges())
 
     def executes(self, gva: int) -> bool:
-        """Is the page mapped from the twin, for execution and perhaps for nothing else?"""
+        """Is the page mapped from the twin for execution (and perhaps not for reading)?"""
         return (self.space(), gva & -PAGE) in self._executed
 
     def space(self) -> int:
@@ -122,7 +123,7 @@ class ShadowPages:
         return USER_SPACE if self.cpu.cpl == 3 else KERNEL_SPACE
 
     def fill(self, gva: int, *, write: bool, execute: bool) -> Filled:
-        """Serve a hidden fault. Raises GuestFault when the guest's own tables forbid the access."""
+        """Handle a hidden fault. Raises GuestFault when the guest's own tables forbid the access."""
         start, entry = self._entry(gva, write=write, execute=execute) or (0, None)
         self.fresh = entry is None
         if entry is None:
@@ -149,7 +150,7 @@ class ShadowPages:
         return self._entry(gva, write=write, execute=execute) is not None
 
     def _entry(self, gva: int, *, write: bool, execute: bool) -> tuple[int, Entry] | None:
-        """The entry that permits this access, and where it begins."""
+        """The start (GVA) and the entry that permits this access, None where there is none."""
         space, page = self.space(), gva & -PAGE
         start, entry = page, self._tlb.get((space, page))
         if entry is None:
@@ -163,8 +164,8 @@ class ShadowPages:
         return start, entry
 
     def _remember(self, page: Translation, gva: int) -> tuple[int, Entry]:
-        """The entry for what a walk has found, and where it begins: of large pages the aligned 2 MiB
-        around ``gva``, if all is RAM."""
+        """The start (GVA) and the entry for a walk's result: of large pages the aligned 2 MiB around
+        ``gva``, if all of it is RAM."""
         writable = page.dirty and self._may_write(page)  # clean pages fault once more, to set D
         executable = self._may_execute(page)
         if page.size >= LARGE:
@@ -175,8 +176,8 @@ class ShadowPages:
         return gva & -PAGE, Entry(page.gpa & -PAGE, PAGE, writable, executable)
 
     def _enter(self, start: int, entry: Entry) -> None:
-        """The guest may have changed its tables and said nothing: no entry and no mapping remains that
-        overlaps this one and leads elsewhere."""
+        """Add an entry, and remove entries and mappings that overlap it and lead elsewhere: the guest
+        may have changed its tables without an invalidation."""
         if len(self._tlb) >= MOST_ENTRIES:
             self.drop_all()
         space = self.space()
@@ -190,7 +191,7 @@ class ShadowPages:
         self._saved = None
 
     def _show(self, gva: int, start: int, entry: Entry, *, write: bool, execute: bool) -> Filled:
-        """Map what the entry says, as far as the CPU may see it."""
+        """Map the page of an entry with the rights that the CPU may have."""
         if self.patcher is None:
             self._map(start, entry.gpa, entry.length, entry.writable, entry.executable)
             return Filled.MAPPED
@@ -200,12 +201,12 @@ class ShadowPages:
         self._map(start, entry.gpa, entry.length, entry.writable, False)  # until it is executed
         if entry.length > PAGE:
             for code in self.patcher.pages:
-                if entry.gpa <= code < entry.gpa + entry.length:  # shows through only where executed
+                if entry.gpa <= code < entry.gpa + entry.length:  # mapped only where it is executed
                     self._unmap(self.space(), start + code - entry.gpa)
         return Filled.MAPPED
 
     def _fill_code(self, gva: int, frame: int, entry: Entry, *, write: bool, execute: bool) -> Filled:
-        """Free mode: a page that code is executed from is mapped from the twin."""
+        """Free mode: map a page of code from the twin."""
         assert self.patcher is not None
         code = self.patcher.adopt(frame)
         if not code.guarded:
@@ -238,17 +239,18 @@ class ShadowPages:
         self._executed.difference_update((space, at) for at in range(gva, gva + length, PAGE))
 
     def share(self, frame: int) -> None:
-        """A code page has become a shared one: every mapping of it is to be made anew."""
+        """Unmap a code page that has become shared, or no longer is: it is mapped anew at its next
+        use."""
         self._unmap_everywhere(frame)
 
     def reveal(self, gva: int) -> bool:
-        """Map the page at ``gva`` as it really is, for one step of one instruction (free mode), to be
-        written to where the TLB permits that. False where the host process cannot have a mapping."""
+        """Map the real page at ``gva`` for one step of one instruction (free mode), writable where the
+        TLB permits that. False where the host process cannot have a mapping."""
         frame = self.mmu.translate(gva & -PAGE, user=False) & -PAGE
         return self._map(gva & -PAGE, frame, PAGE, self.holds(gva, write=True), True)
 
     def conceal(self, gva: int) -> None:
-        """After ``reveal``: the next access faults, and is mapped as it must be."""
+        """Undo ``reveal``: the next access faults, and the page is mapped as free mode needs it."""
         self._unmap(self.space(), gva & -PAGE)
 
     def _map(
@@ -276,7 +278,7 @@ class ShadowPages:
             return map()
 
     def _reaches(self, gva: int, length: int) -> bool:
-        """Can the host process have this mapping, and is it not for the VMM's own use?"""
+        """Can the host process have this mapping? Not where the VMM has pages of its own."""
         if gva < OUT_OF_LINE.stop and gva + length > OUT_OF_LINE.start:
             return False
         return self.engine.reaches(gva, length)
@@ -292,16 +294,17 @@ class ShadowPages:
         return page.executable and not (page.user and self.cpu.cr4 & Cr4.SMEP)
 
     def open(self, gva: int, scratch: int, *, writable: bool = True, executable: bool = False) -> bool:
-        """Map a page at ``gva`` for one instruction: mostly a scratch page of the VMM's."""
+        """Map the page ``scratch`` at ``gva`` for one instruction: usually a scratch page of the
+        VMM's."""
         return self._map(gva & -PAGE, scratch, PAGE, writable, executable)
 
     def close(self, gva: int) -> None:
-        """Take a scratch page away again."""
+        """Unmap a scratch page."""
         self._unmap(self.space(), gva & -PAGE)
 
     def drop(self, gva: int) -> None:
-        """INVLPG: forget one page, in both spaces; all of it where it is a large one, and everything
-        where some page has smaller entries than itself (of 1 GiB, or not all RAM)."""
+        """INVLPG: invalidate one page in both spaces: the whole entry of a large page, and all entries
+        where some page has smaller ones than itself (1 GiB, or not all of it RAM)."""
         if self._pieces or self.ahead:  # entries of another size than the guest's pages
             self.drop_all()
             return
@@ -321,7 +324,8 @@ class ShadowPages:
         self._saved = None
 
     def drop_all(self) -> None:
-        """A new CR3, or a control bit that changes what mappings mean: forget everything."""
+        """Invalidate everything, after a new CR3 or a control bit that changes the meaning of
+        mappings."""
         self.hide_all()
         self.ahead = False
         self._pieces = False
@@ -329,25 +333,26 @@ class ShadowPages:
         self._saved = None
 
     def hide_all(self) -> None:
-        """The CPU is to see nothing of the virtual TLB, until it asks."""
+        """Drop the engine's mappings and keep the virtual TLB: each page is mapped at its next
+        fault."""
         self.engine.drop_all()
         self.drops += 1
         self._executed.clear()
 
     def show_boot(self) -> None:
-        """After ``hide_all``: of the boot tables' entries, if they stand, it sees all at once."""
+        """After ``hide_all``: map the boot tables' entries at once, if they are still valid."""
         if self.ahead:
             self.map_boot()
 
     def save(self) -> ShadowState:
-        """The virtual TLB, to come back to. The same object while nothing changes: there may be 30,000
-        entries, and hundreds of checkpoints."""
+        """A checkpoint of the virtual TLB. It is the same object while nothing changes: there may be
+        30,000 entries, and hundreds of checkpoints."""
         if self._saved is None or self._saved[1:] != (self.ahead, self._pieces):
             self._saved = ShadowState(tuple(self._tlb.items()), self.ahead, self._pieces)
         return self._saved
 
     def restore(self, state: ShadowState) -> None:
-        """Come back to it; out of a file it may be anything."""
+        """Go back to a checkpoint. One from a file may hold anything, so each entry is checked."""
         self.drop_all()
         self._tlb = {at: entry for at, entry in state.entries if self._is_lawful(at, entry)}
         self.ahead, self._pieces = state.ahead, state.pieces
@@ -363,7 +368,8 @@ class ShadowPages:
         )
 
     def rights(self) -> tuple[int, int, int, int, int]:
-        """What, besides the tables, decides which mappings are right; when it changes, ``drop_all``."""
+        """The control bits that mappings depend on besides the tables; when they change,
+        ``drop_all``."""
         cpu = self.cpu
         smap = cpu.rflags & Flag.AC if cpu.cr4 & Cr4.SMAP else 0
         return cpu.cr0 & (Cr0.WP | Cr0.PG), cpu.cr3, cpu.cr4, cpu.efer, smap

@@ -1,8 +1,8 @@
-"""The state of one guest under the VMM, as all parts of the VMM share it, and its checkpoints.
+"""The state of one guest that all parts of the VMM share, and its checkpoints.
 
-The parts stand on this file and not on one another's: vmm.py decides, completion.py and delivery.py
-change the guest, page_faults.py and patched_code.py keep its address spaces; each of them is given
-the one ``GuestContext``.
+The parts import this file and not one another: vmm.py decides, completion.py and delivery.py change
+the guest, page_faults.py and patched_code.py keep its address spaces; all of them share one
+``GuestContext``.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ STATE_LOST = (
     "AMD-V resets a CPU that meets a triple fault: the registers are those of the last exit before it"
 )
 NEVER = 1 << 63
-"""A budget that no guest spends."""
+"""A budget larger than any guest can use up."""
 
 
 @dataclass(frozen=True, slots=True)
 class VmmState:
-    """The VMM's own memory of a run, for checkpoints. trace: see ``Trace.mark``.
+    """A checkpoint of the VMM's own state. trace: see ``Trace.mark``.
     shadow: None where there is no virtual TLB. The rest: see ``GuestContext``."""
 
     instructions: int
@@ -50,18 +50,18 @@ class VmmState:
 class GuestContext:
     """One guest on one engine.
 
-    cpu, memory, mmu: the guest as it believes itself to be. board: its devices. emulator: the
-        environment of the emulation handlers.
+    cpu, memory, mmu: the guest's virtual CPU, its physical memory and its view of it. board: its
+        devices. emulator: the environment of the emulation handlers.
     trap, shadow: the engine again and its virtual TLB, where the guest is deprivileged.
-    pure: textbook trap-and-emulate: what does not trap runs unseen.
-    trace: the log of exits. exits_for: the reasons for which this engine's guest leaves, and which
-        are put on record.
+    pure: textbook trap-and-emulate: sensitive instructions that do not trap run unnoticed.
+    trace: the log of exits. exits_for: the reasons for which this engine's guest exits; they are
+        recorded.
     instructions: completed ones (contract.md, Counting); uncounted: the CPU ran on its own for a
         while, so the number is too small. ticks: virtual time in microseconds: instructions,
         deliveries, and what HLT slept through.
-    emulated: instructions that the VMM completed though the guest did not exit: those that exact mode
-        takes from KVM, which would have executed them in guest mode.
-    stop: why the machine has come to its end, None while it can go on; ``reason``: in words;
+    emulated: instructions that the VMM completed without an exit: those that exact mode takes from
+        KVM, which would have executed them in guest mode.
+    stop: why the machine stopped, None while it can go on; ``reason``: the same in words;
         ``limit``: see ``Failed``.
     """
 
@@ -96,34 +96,35 @@ class GuestContext:
 
     @property
     def counted(self) -> int | None:
-        """Instructions completed, or None where the CPU ran on its own and nothing counted them."""
+        """Instructions completed, or None where the CPU ran on its own and they were not counted."""
         return None if self.uncounted else self.instructions
 
     @property
     def delivered(self) -> int:
-        """Exits that completed no instruction: a fault or an interrupt was delivered in its place."""
+        """Exits that delivered a fault or an interrupt and completed no instruction."""
         return self.deliveries if self.trap else 0
 
     def record(
         self, reason: Reason, detail: str, handled: str, rip: int, code: bytes, ring: int
     ) -> None:
-        """Put an exit on record, if the guest leaves this engine for that reason."""
+        """Record an exit, if the guest leaves this engine for that reason."""
         if reason in self.exits_for:
             n = None if self.uncounted else self.instructions
             self.trace.record(n, rip, code, reason, detail, handled, ring)
 
     def shut_down(self, reason: str, *, lost: bool = False) -> None:
-        """The guest has met a triple fault. lost: see ``Shutdown``."""
+        """Stop the machine after a triple fault. lost: see ``Shutdown``."""
         self.stop, self.reason = Stop.SHUTDOWN, reason
         if lost:
             self.notes[STATE_LOST] = None
 
     def fail(self, reason: str, limit: str = "") -> None:
-        """The machine cannot go on. reason: a sentence for the user. limit: see ``Failed``."""
+        """Stop the machine with an error. reason: a sentence for the user. limit: see ``Failed``."""
         self.stop, self.reason, self.limit = Stop.ERROR, reason, limit
 
     def flush(self, gva: int | None) -> None:
-        """Forget translations, as the guest asked: the VMM's TLB, the engine's, and the shadow."""
+        """Invalidate the translation of ``gva``, or all (None): in the VMM's TLB, the engine's and the
+        shadow."""
         self.mmu.flush(gva)
         self.engine.flush(gva)
         if self.shadow:
@@ -141,7 +142,7 @@ class GuestContext:
         )  # fmt: skip
 
     def restore(self, state: VmmState) -> None:
-        """Go back; whatever was cached of a memory that is no more is forgotten."""
+        """Go back to a checkpoint and drop everything cached from the memory that it replaces."""
         self.instructions, self.deliveries = state.instructions, state.deliveries
         self.ticks, self.emulator.halted = state.ticks, state.halted
         self.stop, self.reason, self.limit = state.stop, state.reason, state.limit

@@ -1,10 +1,10 @@
-"""The log of exits: one record for each time the guest was left for the host, and their counts.
+"""The log of exits: one record for each exit from the guest to the host, and their counts.
 
 It is also the one place where exits are timed:
 
-    left()    the guest has just been left, or is about to be spared the way out
-    record()  why, and what was done about it; there may be several for one leaving
-    close()   the guest is about to be entered again: now the last record's time is known
+    left()    an exit begins: the engine has returned, or the VMM emulates without entering it
+    record()  the reason and what was done; one exit from the engine may have several records
+    close()   the guest is about to be entered again: the last record's time ends
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ UNCOUNTED = frozenset({Reason.SHADOW, Reason.SCAN})
 class ExitEvent(NamedTuple):
     """One exit. A NamedTuple since it is made on the hot path (0.3 us; a frozen dataclass: 1.1 us).
 
-    n: instructions completed before it, None where the CPU ran on its own and nothing counted them.
+    n: instructions completed before it, None where the CPU ran on its own and they were not counted.
     rip: guest linear address. code: the instruction's bytes, empty for events that belong to none
-    (irq). reason: why. detail: what exactly ("out 0xe9, 0x48"). handled: what the VMM did
+    (irq). reason: the kind of exit. detail: the event ("out 0xe9, 0x48"). handled: what the VMM did
     ("emulated: console"). ring: the virtual CPL it came from.
     ns: host time from leaving the guest to entering it again, world switches included, nanoseconds.
     vmm_ns: the VMM's part of ``ns``.
@@ -48,7 +48,7 @@ Pending = tuple[int | None, int, bytes, Reason, str, str, int]
 
 @dataclass(frozen=True, slots=True)
 class TraceMark:
-    """A place in a trace to come back to."""
+    """The length and the counters of a trace at one moment, for ``Trace.rewind``."""
 
     length: int
     by_reason: Counter[Reason]
@@ -62,15 +62,15 @@ class TraceMark:
 class Trace:
     """The log and the counters of one machine.
 
-    events: every exit so far, oldest first, the newest ``limit`` of them kept.
-    exits: how often the VMM intervened; by_reason: the same split, with shadow and scan added.
+    events: the newest ``limit`` exits, oldest first. dropped: how many older ones are gone.
+    exits: how often the VMM intervened; by_reason: the same by reason, with shadow and scan added.
     bridged: instructions completed in software though the CPU should have run them.
-    by_address: exits at each guest address; from there on, after a way back to before ``events``.
+    by_address: exits at each guest address; a rewind to before ``events`` begins these counts anew.
     ns_by_reason, vmm_ns_by_reason: ``ns`` and ``vmm_ns`` of all exits so far.
-    world_switch: nanoseconds of the way into the guest and out of it, calibrated once for a machine
-        (cores/vmm/calibration.py) and part of every exit's ``ns``: no clock of the host's sees the
-        moment at which the guest stops.
-    pending: an exit on record whose time is not yet known.
+    world_switch: nanoseconds to enter the guest and leave it, calibrated once for a machine
+        (cores/vmm/calibration.py) and part of every exit's ``ns``: no clock of the host's can measure
+        the moment at which the guest stops.
+    pending: a recorded exit whose time is not yet known.
     begun: an exit has begun in this step (cores/vmm/vmm.py).
     """
 
@@ -98,7 +98,7 @@ class Trace:
     def record(
         self, n: int | None, rip: int, code: bytes, reason: Reason, detail: str, handled: str, ring: int
     ) -> None:
-        """Put an exit on record; its time ends with the next record or at ``close``."""
+        """Record an exit; its time ends with the next record or at ``close``."""
         if self.pending is not None:
             self.close()
         self.by_reason[reason] += 1
@@ -108,7 +108,7 @@ class Trace:
         self.pending = n, rip, code, reason, detail, handled, ring
 
     def close(self) -> None:
-        """The pending exit ends here. What comes next without a ``left`` begins here, too."""
+        """End the time of the pending exit. A record that follows without ``left`` begins here."""
         pending = self.pending
         if pending is None:
             return
@@ -124,7 +124,7 @@ class Trace:
             del events[: len(events) - self.limit]
 
     def mark(self) -> TraceMark:
-        """Where the trace stands now."""
+        """The present length and counters, to rewind to."""
         self.close()
         return TraceMark(
             self.dropped + len(self.events), self.by_reason.copy(), self.exits, self.bridged,
@@ -132,7 +132,7 @@ class Trace:
         )  # fmt: skip
 
     def copy(self) -> Trace:
-        """An independent one."""
+        """An independent copy."""
         return replace(
             self, events=self.events.copy(), by_reason=self.by_reason.copy(),
             by_address=self.by_address.copy(), ns_by_reason=self.ns_by_reason.copy(),
@@ -140,7 +140,8 @@ class Trace:
         )  # fmt: skip
 
     def rewind(self, mark: TraceMark) -> None:
-        """Forget what came after ``mark``. Where ``events`` does not reach there, it begins there."""
+        """Forget what came after ``mark``. Where ``events`` does not reach back to it, all events
+        go."""
         self.close()
         keep = mark.length - self.dropped
         if 0 <= keep <= len(self.events):

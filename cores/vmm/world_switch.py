@@ -1,9 +1,9 @@
-"""The world switch: the one way into the guest, and out of it.
+"""The world switch: the one function that enters the guest, and the work around each entry.
 
-Whatever the guest is entered for, a step, a free run, or a run to a breakpoint, the same has to hold
-before the CPU may execute: on a trap core the address space of its virtual privilege level, and, in
-free mode, a patched twin that is up to date. The same is done each time that it has been left, and the
-exit's time begins there (cores/vmm/trace.py).
+A step, a free run and a run to a breakpoint all need the same before the CPU may execute: on a trap
+core the address space of the guest's virtual privilege level, and in free mode a patched twin that is
+up to date. After each exit the twin's changes are collected and the exit's time begins
+(cores/vmm/trace.py).
 """
 
 from __future__ import annotations
@@ -47,6 +47,6 @@ class WorldSwitch:
         return exit
 
     def step_alone(self) -> Exit:
-        """Step the instruction of an exit that is being handled, with pages in place that are there for
-        it alone. Space and patches are as they were; the time is the exit's."""
+        """Step the instruction whose exit is being handled, with pages mapped for it alone. Address
+        space and patches stay as they are; the time counts to that exit."""
         return self._guest.engine.step(self._cpu)

@@ -1,1 +1,1 @@
-"""One handler for each sensitive instruction; cores/vmm/emulate/table.py names them."""
+"""Emulation handlers, one for each sensitive instruction; cores/vmm/emulate/table.py lists them."""

@@ -1,6 +1,6 @@
-"""RCPPS, RCPSS, RSQRTPS, RSQRTSS: approximations, of which the SDM bounds only the error.
+"""RCPPS, RCPSS, RSQRTPS, RSQRTSS: approximations whose error alone the SDM bounds.
 
-Every CPU has its own table for them, so that the platform defines the result (exact mode): the value
+Each make of CPU has its own table for them, so the platform defines the result (exact mode): the value
 itself, rounded to nearest. Its relative error is far below the 1.5 * 2**-12 allowed (SDM vol. 2, RCPPS
 and RSQRTPS), and no exception is signalled. Denormal operands count as 0, denormal results become 0.
 """

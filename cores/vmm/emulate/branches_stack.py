@@ -1,7 +1,7 @@
-"""Near branches and the stack: what cannot be executed in another place than its own.
+"""Near branches and stack instructions, which depend on RIP or RSP and cannot run out of line.
 
-On a trap core the CPU itself does all this. Only where the host's process can have no mapping at RIP
-or at RSP does the VMM do it instead (cores/vmm/faults/out_of_line.py).
+On a trap core the CPU itself executes them. Only where the host process can have no mapping at RIP or
+at RSP does the VMM emulate them (cores/vmm/faults/out_of_line.py).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from cores.x86.registers import DS, MASK64, RAX, RBP, RCX, RSP, Flag, canonical
 
 
 def near_target(e: Emulator, insn: Instruction) -> int:
-    """Where JMP and CALL lead. Raises #GP(0) for no canonical address, before anything is pushed."""
+    """Target of a near JMP or CALL. Raises #GP(0) if it is not canonical, before anything is pushed."""
     operand = insn.operands[-1]
     if isinstance(operand, Immediate):
         target = (e.next_rip + operand.value) & MASK64
@@ -52,7 +52,7 @@ def ret(e: Emulator, insn: Instruction) -> str:
 
 
 def holds(condition: int, flags: int) -> bool:
-    """Is one of the sixteen conditions of Jcc fulfilled (SDM vol. 1, appendix B)?"""
+    """Is one of the sixteen conditions of Jcc true (SDM vol. 1, appendix B)?"""
     less = bool(flags & Flag.SF) != bool(flags & Flag.OF)
     truth = (
         bool(flags & Flag.OF), bool(flags & Flag.CF), bool(flags & Flag.ZF),
@@ -69,7 +69,7 @@ def conditional_jump(e: Emulator, insn: Instruction) -> str:
 
 
 def loop(e: Emulator, insn: Instruction) -> str:
-    """LOOP, LOOPE and LOOPNE, which count RCX down, and JRCXZ, which only looks at it."""
+    """LOOP, LOOPE and LOOPNE, which decrement RCX, and JRCXZ, which only tests it."""
     mask = (1 << 8 * insn.address_size) - 1
     opcode = parse(insn.code).opcode
     count = e.cpu.gpr[RCX] & mask

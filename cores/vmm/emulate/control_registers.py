@@ -1,4 +1,4 @@
-"""CR0 to CR8, the debug registers, and what forgets translations (SDM vol. 3, 2.5)."""
+"""Control and debug registers, INVLPG and the cache instructions (SDM vol. 3, 2.5)."""
 
 from __future__ import annotations
 

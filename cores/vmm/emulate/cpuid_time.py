@@ -1,4 +1,4 @@
-"""Which CPU this is, what time it is, and how it sleeps: answers that a host chooses."""
+"""CPUID, MSRs, RDTSC and HLT: the results depend on the platform's CPU and on virtual time."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def rdtsc(e: Emulator, insn: Instruction) -> str:
     value = control.read_tsc(cpu, e.ticks())
     cpu.gpr[RAX], cpu.gpr[RDX] = value & 0xFFFFFFFF, value >> 32
     if insn.mnemonic == "rdtscp":
-        cpu.gpr[RCX] = 0  # IA32_TSC_AUX: the platform has none
+        cpu.gpr[RCX] = 0  # the platform has no IA32_TSC_AUX
     return f"gave virtual time {value}"
 
 

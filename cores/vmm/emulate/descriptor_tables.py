@@ -1,4 +1,4 @@
-"""Descriptor tables: loading, storing, and asking about a selector (SDM vol. 3, ch. 3)."""
+"""Descriptor tables: loads, stores, and queries of a selector (SDM vol. 3, ch. 3)."""
 
 from __future__ import annotations
 

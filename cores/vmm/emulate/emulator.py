@@ -2,11 +2,12 @@
 
 A handler takes the decoded instruction, changes ``VirtualCpu``, guest memory and devices as the
 SDM's operation section for that instruction says (vol. 2), and returns in a few words what it
-did. It first checks what the CPU would check at the guest's *virtual* privilege: a guest user's
-``cli`` is the guest kernel's business, and raises GuestFault here.
+did. It first checks what the CPU would check at the guest's *virtual* privilege: ``cli`` in guest
+user mode raises GuestFault, for the guest's kernel to handle.
 
-The same handlers (cores/vmm/emulate/table.py) serve every engine: on the trap cores for everything
-that must not run, on the interpreter and on KVM for what a host may choose (time, CPUID, ports).
+The same handlers (cores/vmm/emulate/table.py) serve every engine: on the trap cores for every
+sensitive instruction, on the interpreter and on KVM for those whose result a host may choose (time,
+CPUID, ports).
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ class Ports(Protocol):
 
 
 class Fpu(Protocol):
-    """x87 and SSE state as a 512-byte FXSAVE64 image: an engine has it."""
+    """Access to x87 and SSE state as a 512-byte FXSAVE64 image; engines implement it."""
 
     def read_fpu(self) -> bytes: ...
 
@@ -50,11 +51,11 @@ class Fpu(Protocol):
 class Emulator:
     """The state that handlers work on, and the operand accesses that they share.
 
-    flush: called with a GVA or None when the guest asks for translations to be forgotten.
-    fpu: where the guest's x87 and SSE state is.
-    ticks: virtual time. halted: set by HLT, for the VMM to act upon and clear.
-    next_rip: RIP after the instruction; branches change it. shadows_next: the instruction holds
-    interrupts off until the next one is complete. Both are set anew for each instruction.
+    flush: called when the guest invalidates a translation (GVA), or all of them (None).
+    fpu: the guest's x87 and SSE state.
+    ticks: virtual time. halted: set by HLT; the VMM acts on it and clears it.
+    next_rip: RIP after the instruction; branches change it. shadows_next: the instruction blocks
+    interrupts until the next one is complete. Both are set anew for each instruction.
     """
 
     def __init__(
@@ -76,7 +77,7 @@ class Emulator:
         self.next_rip = 0
         self.shadows_next = False
 
-    # What the handlers share
+    # Shared by the handlers
 
     def read(self, insn: Instruction, operand: Operand, size: int | None = None) -> int:
         """The value of a general-register, segment, immediate or memory operand."""
@@ -131,7 +132,7 @@ class Emulator:
         self.cpu.rflags = (self.cpu.rflags & ~Flag.ZF) | (Flag.ZF if value else 0)
 
     def arrived(self) -> str:
-        """The handler has set RIP and CS itself."""
+        """Take over RIP and CS as a far transfer has set them; gives the new place in words."""
         self.next_rip = self.cpu.rip
         return f"to virtual ring {self.cpu.cpl} at {self.cpu.rip:#x}"
 
@@ -149,4 +150,4 @@ class Emulator:
 
 Handler = Callable[[Emulator, Instruction], str]
 Handlers = dict[str, Handler]
-"""Mnemonic -> what completes it, and says in a few words what it did."""
+"""Mnemonic to the handler, which completes the instruction and returns in words what it did."""

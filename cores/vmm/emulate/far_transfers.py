@@ -1,4 +1,5 @@
-"""Transfers of control between segments and rings (SDM vol. 3, 5.8 and ch. 6)."""
+"""Far transfers: CALL, JMP and RET between segments and rings, INT, IRET, SYSCALL and SYSRET (SDM
+vol. 3, 5.8 and ch. 6)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The flags that only a kernel may change, and the instructions that show or change all of them."""
+"""CLI, STI, STAC, CLAC, PUSHF and POPF: privileged flags of RFLAGS (SDM vol. 1, 3.4.3)."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""Instructions that store or load x87's and SSE's state as a whole, completed by the VMM.
+"""x87 and SSE state: instructions that store or load it as a whole are completed by the VMM.
 
 CPUs differ in what they keep of the last x87 instruction and in the bits of MXCSR that they have
-(cores/x86/isa/cpu_differences.py). So the host's CPU is asked for its state (``read_fpu``), and the
-guest is given what the platform's CPU would have stored.
+(cores/x86/isa/cpu_differences.py). So the VMM reads the host CPU's state (``read_fpu``), and stores
+what the platform's CPU would have stored.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from cores.x86.system import x87_environment as x87
 from cores.x86.system.x87_stack import Stack, deliver, effect, stored_indefinite
 
 _SHORT = (14, 94)
-"""Sizes of the operand that prefix 66 makes."""
+"""Sizes of the operand with prefix 66."""
 
 
 def fxsave(e: Emulator, insn: Instruction) -> str:
@@ -84,7 +84,7 @@ def fldcw(e: Emulator, insn: Instruction) -> str:
 
 
 def stack_fault(e: Emulator, insn: Instruction) -> str:
-    """An x87 instruction that meets a stack fault, or copies to an empty register."""
+    """Complete an x87 instruction that has a stack fault, or copies to an empty register."""
     image, operand = e.fpu.read_fpu(), None
     if x87.pending(image):
         raise GuestFault(Vector.MF)
@@ -111,7 +111,7 @@ def stack_fault(e: Emulator, insn: Instruction) -> str:
 
 def _image(e: Emulator) -> bytes:
     """The guest's state as the platform's CPU holds it. Where the engine does not keep the opcode of
-    the instruction with a pending exception, it is read again from where that stands."""
+    the instruction with a pending exception, it is read again from memory."""
     image = x87.lawful(e.fpu.read_fpu())
     if x87.pending(image) and not x87.opcode_of(image):
         with suppress(GuestFault, Truncated):
@@ -121,8 +121,8 @@ def _image(e: Emulator) -> bytes:
 
 
 def _load(e: Emulator, insn: Instruction) -> tuple[bytes, bytes]:
-    """The present image, and what the instruction loads. Raises GuestFault #MF where a waiting x87
-    instruction does (SDM vol. 1, 8.7)."""
+    """The present image, and the bytes that the instruction loads. Raises GuestFault #MF where a
+    waiting x87 instruction does (SDM vol. 1, 8.7)."""
     image = e.fpu.read_fpu()
     if x87.pending(image):
         raise GuestFault(Vector.MF)
@@ -131,7 +131,7 @@ def _load(e: Emulator, insn: Instruction) -> tuple[bytes, bytes]:
 
 
 def _operand(e: Emulator, insn: Instruction, aligned: int = 1) -> tuple[int, int]:
-    """Address and bytes of the memory operand. Raises GuestFault where its address alone is wrong."""
+    """Address and length of the memory operand. Raises GuestFault for an invalid address."""
     gva, length, _ = accesses(insn, e.cpu)[0]
     if not canonical(gva) or not canonical(gva + length - 1 & MASK64):
         raise address_fault(insn, e.cpu)

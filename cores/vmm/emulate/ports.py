@@ -1,4 +1,4 @@
-"""IN, OUT, INS and OUTS: the guest's reach for its devices (SDM vol. 1, ch. 19)."""
+"""IN, OUT, INS and OUTS: port access of the guest to its devices (SDM vol. 1, ch. 19)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from cores.x86.system.string_io import input_string, output_string
 
 
 def may_use(e: Emulator, port: int, size: int) -> None:
-    """IOPL, else the I/O permission bitmap of the TSS (SDM vol. 1, 19.5.2)."""
+    """Check IOPL, else the I/O permission bitmap of the TSS (SDM vol. 1, 19.5.2). Raises GuestFault."""
     cpu = e.cpu
     if cpu.cpl <= (cpu.rflags & Flag.IOPL) >> 12:
         return
@@ -79,12 +79,12 @@ def outs(e: Emulator, insn: Instruction) -> str:
 
 
 def string_access(ports: Ports, port: int, size: int, count: int, *, is_write: bool) -> str:
-    """INS or OUTS with its iterations, as the log of exits says it."""
+    """Text of an INS or OUTS with its iterations, for the log of exits."""
     return f"{count} x {size} bytes {'to' if is_write else 'from'} {ports.name_of(port)}"
 
 
 def mmio_access(gpa: int, length: int, *, is_write: bool) -> str:
-    """A device access by physical address, as the log of exits says it."""
+    """Text of a device access by physical address, for the log of exits."""
     return f"{'write' if is_write else 'read'} {gpa:#x}, {length} bytes"
 
 

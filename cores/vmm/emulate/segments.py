@@ -1,4 +1,5 @@
-"""Segment registers: on a trap core the real ones hold the host's selectors, never the guest's."""
+"""Segment registers: loads and stores of the virtual selectors. On a trap core the real segment
+registers hold the host's."""
 
 from __future__ import annotations
 

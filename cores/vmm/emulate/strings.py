@@ -1,7 +1,7 @@
-"""MOVS, STOS, LODS, CMPS and SCAS with their REP, where the CPU cannot reach what they touch.
+"""MOVS, STOS, LODS, CMPS and SCAS with REP, where the CPU cannot reach the addresses they access.
 
-Blocks at a time where only RAM is touched: a kernel clears its memory so. A fault leaves RSI, RDI
-and RCX at the iteration that made it, and the flags as they were (SDM vol. 2, REP).
+Iterations are done in blocks where they access RAM alone: kernels clear memory with them. A fault
+leaves RSI, RDI and RCX at the iteration that caused it, and the flags unchanged (SDM vol. 2, REP).
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ def _accumulator(e: Emulator, insn: Instruction) -> int:
 
 
 def _compare(e: Emulator, a: int, b: int, bits: int) -> None:
-    """The flags of a - b (SDM vol. 2, CMP)."""
+    """Set the flags of a - b (SDM vol. 2, CMP)."""
     result = (a - b) & ((1 << bits) - 1)
     flags = Flag.CF if a < b else 0
     flags |= Flag.ZF if not result else 0
@@ -78,7 +78,7 @@ def _compare(e: Emulator, a: int, b: int, bits: int) -> None:
 def _repeat(
     e: Emulator, insn: Instruction, block: Callable[[list[int], int], None], *, compares: bool = False
 ) -> str:
-    """``block`` for each iteration, or for as many at once as lie in one page of RAM."""
+    """Call ``block`` for each iteration, or once for as many as lie in one page of RAM."""
     cpu, gpr = e.cpu, e.cpu.gpr
     size, mask = insn.operand_size, (1 << 8 * insn.address_size) - 1
     remaining = gpr[RCX] & mask if insn.repeat else 1
@@ -106,8 +106,8 @@ def _repeat(
 
 
 def _together(e: Emulator, insn: Instruction, addresses: list[int], remaining: int) -> int:
-    """How many iterations may be one copy: upwards, within pages of RAM, and none reading what
-    another of them wrote."""
+    """Number of iterations that may be done as one block: ascending, within pages of RAM, and without
+    one that reads what another of them wrote."""
     if remaining == 1 or e.cpu.rflags & Flag.DF:
         return 1
     size = insn.operand_size

@@ -25,18 +25,19 @@ HANDLERS: Handlers = {
     **segments.HANDLERS, **far_transfers.HANDLERS, **cpuid_time.HANDLERS, **unicorn_gaps.HANDLERS,
     **approximations.HANDLERS, "fldcw": fpu_state.fldcw,
 }  # fmt: skip
-"""An instruction without a handler is one that the platform's CPU does not have: #UD."""
+"""Mnemonic to handler. The platform's CPU lacks an instruction without a handler: #UD."""
 
 VARYING: Handlers = {**branches_stack.NEAR, **fpu_state.HANDLERS}
-"""What completes an instruction in which CPUs differ (``Instruction.varies``)."""
+"""Handlers of instructions whose results differ between CPUs (``Instruction.varies``)."""
 
 LACKED = frozenset(unicorn_gaps.HANDLERS)
-"""Ordinary instructions that the platform's CPU has, and to which some executing CPU says #UD."""
+"""Ordinary instructions of the platform's CPU at which some executing CPU raises #UD."""
 
 
 def find(insn: Instruction) -> Handler | None:
-    """The handler that completes an instruction; None where the platform's CPU has none such. Of x87's
-    only those come here that meet a stack fault, which Unicorn would not find."""
+    """The handler that completes an instruction; None where the platform's CPU has no such instruction.
+    An x87 instruction without a handler comes here only at a stack fault, which Unicorn does not
+    detect."""
     handler = (VARYING if insn.varies else HANDLERS).get(insn.mnemonic)
     if handler is None and insn.floating and is_x87(parse(insn.code)):
         return fpu_state.stack_fault

@@ -1,9 +1,9 @@
-"""Ordinary instructions that every CPU has, and Unicorn refuses or gets wrong.
+"""Ordinary instructions that every CPU has and that Unicorn refuses or executes wrongly.
 
-It says #UD to F6 /1 and F7 /1, which are TEST (SDM vol. 2, appendix A.3 leaves them blank, but every
+It raises #UD at F6 /1 and F7 /1, which are TEST (SDM vol. 2, appendix A.3 leaves them blank, but every
 CPU takes them), and to 0F 0D and 0F 18 with a register operand, which are NOPs (vol. 2, PREFETCHW,
-PREFETCHh). LAHF and SAHF with a REX prefix, RET of 32 KiB and more, LOCK NEG, and SHLD and SHRD of a
-RIP-relative operand it executes wrongly (``operand_checks.mistranslated``).
+PREFETCHh). It executes wrongly LAHF and SAHF with a REX prefix, RET of 32 KiB and more, LOCK NEG, and
+SHLD and SHRD of a RIP-relative operand (``operand_checks.mistranslated``).
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def neg(e: Emulator, insn: Instruction) -> str:
 
 
 def double_shift(e: Emulator, insn: Instruction) -> str:
-    """SHLD and SHRD; what a count beyond 16 bits leaves undefined is left alone."""
+    """SHLD and SHRD. A count above the operand size, whose result is undefined, changes nothing."""
     destination, source, count = insn.operands
     bits = 8 * insn.operand_size
     by = e.read(insn, count) & (63 if bits == 64 else 31)
@@ -79,4 +79,4 @@ HANDLERS: Handlers = {
     "test": test, "nop": nop, "lahf": lahf, "sahf": sahf, "ret": flow.ret,
     "shld": double_shift, "shrd": double_shift, "neg": neg, "enter": flow.enter,
 }  # fmt: skip
-"""Called when an engine that translates has refused one of these, or would get it wrong."""
+"""Handlers of instructions that a translating engine has refused or would execute wrongly."""

@@ -1,1 +1,1 @@
-"""Faults that the guest never sees."""
+"""Page faults of deprivileged engines that the guest does not cause."""

@@ -1,9 +1,9 @@
 """MMIO windows: scratch pages through which any instruction can touch a device on a trap core.
 
-Real hardware decodes nothing: the access goes out on the bus, whatever instruction made it. A VMM
-at ring 3 sees a fault instead, and would have to emulate each of some thousand instructions. So
-the VMM puts a scratch page with the device's bytes where the device should be, lets the CPU
-execute that one instruction, and tells the device what has been stored.
+On real hardware the access goes out on the bus, whatever instruction made it. A VMM at ring 3 gets a
+fault instead, and would have to emulate each of some thousand instructions. So the VMM maps a scratch
+page with the device's bytes where the device should be, lets the CPU execute that one instruction, and
+passes what was stored to the device.
 """
 
 from __future__ import annotations
@@ -55,8 +55,8 @@ class MmioWindow:
         self.count = iterations_left(self.insn, self.cpu)
 
     def open(self, address: int) -> bool:
-        """Put a scratch page with the device's bytes at ``address``; False where none can be."""
-        if len(self._pages) == SCRATCH_PAGES:  # a REP over many: what it has done is done
+        """Map a scratch page with the device's bytes at ``address``; False where none can be mapped."""
+        if len(self._pages) == SCRATCH_PAGES:  # a REP over many pages: its finished iterations count
             self.close(self.cpu, completed=False)
             self._pages.clear()
             self._begin()
@@ -68,8 +68,8 @@ class MmioWindow:
         return self.shadow.open(page, scratch)
 
     def close(self, cpu: VirtualCpu, *, completed: bool) -> None:
-        """Take the pages away, and let the device see each access that was made: all of them, or
-        those of the iterations that a REP instruction finished before it faulted."""
+        """Unmap the pages, and make each access that the instruction made on the device: all of them,
+        or those of the iterations that a REP instruction finished before it faulted."""
         insn, deadline = self.insn, Deadline()
         iterations = self.count - iterations_left(insn, cpu) if insn.repeat else int(completed)
         for gva, length, is_write in self.touching if iterations else ():

@@ -1,8 +1,8 @@
 """Unmappable addresses: instructions completed by the VMM, or by the CPU out of line.
 
-Linux gives a process nothing below vm.mmap_min_addr and nothing in the upper half, where kernels
-like to live; and a few pages are the VMM's own. A guest that executes or touches memory there has its
-instruction completed from here, correct if slow (counted as ``bridged``):
+Linux gives a process no memory below vm.mmap_min_addr and none in the upper half, where kernels are
+usually mapped; and a few pages are the VMM's own. A guest instruction that is fetched from there or
+accesses memory there is completed here, slowly (counted as ``bridged``):
 
     branches, the stack, strings    by the emulator: they depend on RIP and RSP themselves
     all others                      by the CPU, out of line: the instruction is copied to a page that it
@@ -41,10 +41,10 @@ from cores.x86.registers import MASK64, RDI, Vector, canonical
 from cores.x86.system.fpu_enabled import check_floating
 
 CODE, OPERAND = OUT_OF_LINE.start, OUT_OF_LINE.start + PAGE
-"""Where the moved instruction stands, and the two pages that its operand may lie in."""
+"""Address of the relocated instruction, and of the two pages that its operand may lie in."""
 
 FIP, FDP = 8, 16
-"""Places in an FXSAVE64 image (SDM vol. 1, table 10-2)."""
+"""Offsets in an FXSAVE64 image (SDM vol. 1, table 10-2)."""
 
 HANDLERS: Handlers = {**branches_stack.HANDLERS, **strings.HANDLERS}
 
@@ -93,7 +93,7 @@ class OutOfLine:
             guest.trace.bridged += 1
 
     def _execute_relocated(self, insn: Instruction) -> None:
-        """Let the CPU execute it in another place."""
+        """Let the CPU execute a relocated copy of the instruction."""
         guest, cpu = self.guest, self.guest.cpu
         rip, rdi, ring = cpu.rip, cpu.gpr[RDI], cpu.cpl
         operand = _Operand(guest, self.shadow, insn) if insn.access or insn.implicit else None
@@ -140,7 +140,7 @@ class OutOfLine:
                     pass
 
     def _correct_pointers(self, rip: int, operand: _Operand | None) -> None:
-        """x87 remembers where its last instruction and operand stood (SDM vol. 1, 8.1.8)."""
+        """Replace x87's pointers to the copy and its operand by the originals (SDM vol. 1, 8.1.8)."""
         before = self.engine.read_fpu()
         image = bytearray(before)
         pointers = {CODE: rip} | ({operand.place: operand.gva} if operand else {})
@@ -152,7 +152,7 @@ class OutOfLine:
             self.engine.write_fpu(bytes(image))
 
     def _write_code(self, code: bytes) -> None:
-        """The page with the moved instruction stays mapped until all mappings are dropped."""
+        """Write the relocated instruction; its page stays mapped until all mappings are dropped."""
         memory, space = self.guest.memory, self.shadow.space()
         page = memory.ram.scratch + OUT_OF_LINE_PAGE * PAGE
         if memory.view[page : page + len(code)] != code:
@@ -164,10 +164,10 @@ class OutOfLine:
 
 
 class _Operand:
-    """The memory operand of one moved instruction: RAM, or a device behind a window.
+    """The memory operand of one relocated instruction: RAM, or a device behind a window.
 
-    place: where it stands for the CPU. fault: what the guest's tables say to the access, raised when
-    the CPU really makes it.
+    place: its address for the CPU. fault: the fault that the guest's tables give for the access, raised
+    when the CPU makes it.
     """
 
     def __init__(self, guest: GuestContext, shadow: ShadowPages, insn: Instruction) -> None:
@@ -183,7 +183,7 @@ class _Operand:
         self._ram: list[tuple[int, int, int]] = []  # GVA, GPA and bytes in each page of RAM
 
     def put(self) -> None:
-        """Put the operand's pages in place, as far as the guest's tables permit the access."""
+        """Map the operand's pages, as far as the guest's tables permit the access."""
         memory, within = self.guest.memory, PAGE - self.gva % PAGE
         pieces = [(self.gva, min(self.length, within))]
         if self.length > within:
@@ -201,7 +201,7 @@ class _Operand:
                 self.window.open(gva)
 
     def take(self, *, completed: bool) -> None:
-        """Take them away again; what was stored is told to the device, or noted."""
+        """Unmap them; what was stored is passed to the device, or noted as a write to RAM."""
         self.window.close(self.guest.cpu, completed=completed)
         for gva, gpa, length in self._ram:
             self.close(gva)
@@ -209,7 +209,7 @@ class _Operand:
                 self.guest.memory.writes.append((gpa, length))
 
     def open(self, gva: int, scratch: int) -> bool:
-        """The window's scratch pages stand where the operand does."""
+        """Map one of the window's scratch pages at the operand's place."""
         return self.shadow.open(self._there(gva), scratch)
 
     def close(self, gva: int) -> None:
@@ -220,7 +220,7 @@ class _Operand:
 
 
 def _handler(insn: Instruction) -> Handler | None:
-    """What completes it in software, None where the CPU can do it elsewhere."""
+    """The handler that completes it in software, None where the CPU can execute it out of line."""
     if insn.mnemonic == "lea":
         source = insn.operands[1]
         return branches_stack.lea if isinstance(source, MemoryOperand) and source.relative else None

@@ -1,10 +1,10 @@
 """Page-fault handling for deprivileged engines: shadow fills, MMIO, patched code.
 
-On a trap core the host's mappings are the guest's TLB, and its devices are pages that are not there. So
-most page faults of the vCPU process are no fault of the guest's: a mapping to fill from the guest's
-page tables (cores/vmm/shadow_tlb.py), a device to ask (cores/vmm/faults/mmio_window.py), or, in free
-mode, code that has to be decoded first (cores/vmm/patching/patcher.py). Only what the guest's own
-tables forbid becomes the guest's #PF.
+On a trap core the host's mappings are the guest's TLB, and its devices are pages that are not mapped.
+So most page faults of the vCPU process are not the guest's: a mapping has to be filled from the guest's
+page tables (cores/vmm/shadow_tlb.py), a device accessed (cores/vmm/faults/mmio_window.py), or, in free
+mode, code decoded first (cores/vmm/patching/patcher.py). Only an access that the guest's own tables
+forbid becomes the guest's #PF.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ FOUND, PATCHED = "found before it ran", "patched: it would have run unseen"
 
 
 class PageFaults:
-    """Serves the faults of one deprivileged guest that the guest never hears of."""
+    """Handles the page faults of one deprivileged guest's vCPU process."""
 
     def __init__(
         self,
@@ -59,8 +59,8 @@ class PageFaults:
         self.out_of_line = OutOfLine(guest, engine, shadow, completion, switch)
 
     def serve(self, insn: Instruction, address: int) -> bool:
-        """The CPU misses a host mapping at ``address``. True: the instruction is now complete, or the
-        machine has stopped; False: try again. Raises GuestFault when the guest's tables forbid it."""
+        """Handle a page fault at ``address``. True: the instruction is now complete, or the machine has
+        stopped; False: try again. Raises GuestFault when the guest's tables forbid the access."""
         if self.by_virtual_base(insn) and (address - self.cpu.rip) & MASK64 >= insn.length:
             self.out_of_line.complete(insn)
             return True
@@ -76,8 +76,8 @@ class PageFaults:
         return True
 
     def by_virtual_base(self, insn: Instruction) -> bool:
-        """Has it an operand by way of an FS or GS base that only the virtual CPU can have? The address
-        that the real CPU reports then means nothing."""
+        """Has it an operand relative to an FS or GS base that only the virtual CPU can have? Then the
+        address that the real CPU reports is meaningless."""
         return self.engine.traits.native and any(
             isinstance(o, MemoryOperand) and o.segment >= FS and self.cpu.segments[o.segment].base >> 47
             for o in insn.operands
@@ -87,7 +87,7 @@ class PageFaults:
         fetching = (address - self.cpu.rip) & MASK64 < insn.length
         touching = next_accesses(insn, self.cpu)
         hits = [store for gva, length, store in touching if (address - gva) & MASK64 < length]
-        if hits and fetching:  # it touches its own bytes: which of the two was it?
+        if hits and fetching:  # it accesses its own bytes: the fault is for one of the two
             write = any(hits) and self.engine.fault_was_write(self.cpu)
             fetching = not write and not self.shadow.executes(address)
         elif hits or fetching:
@@ -107,8 +107,8 @@ class PageFaults:
         return filled
 
     def _execute_alone(self, insn: Instruction, address: int, met: Filled) -> None:
-        """Let the CPU execute one instruction with pages in place that are there for it alone: copies
-        of a device's bytes, and code as it really is."""
+        """Let the CPU execute one instruction with pages mapped for it alone: copies of a device's
+        bytes, and unpatched code."""
         at, ring = self.cpu.rip, self.cpu.cpl
         window = MmioWindow(self.shadow, self.memory, self.mmu, self.cpu, insn)
         revealed: set[int] = set()
@@ -150,7 +150,7 @@ class PageFaults:
     def _make_way(
         self, insn: Instruction, address: int, met: Filled, window: MmioWindow, revealed: set[int]
     ) -> bool:
-        """Put in place what the instruction has met; False where nothing can be."""
+        """Map the page that the instruction needs; False where the host process cannot have it."""
         match met:
             case Filled.MAPPED:
                 return True
@@ -167,18 +167,18 @@ class PageFaults:
                 assert_never(met)
 
     def _conceal(self, revealed: set[int], stores: list[tuple[int, int]]) -> None:
-        """Take real pages of code away again, and look anew at what was stored there."""
+        """Unmap real pages of code, and check again what was stored there."""
         for page in revealed:
             self.shadow.conceal(page)
         for page in revealed:
             for gva, length in stores:
                 self._stored(page, gva, length)
 
-    # Free mode: faults that the patches bring about
+    # Free mode: faults that the patches cause
 
     def patched(self, insn: Instruction) -> bool:
-        """The guest met a patch: code not decoded yet (False: now it can run), or something that would
-        have run unseen (True: completed)."""
+        """Handle a patch that the guest has run into: code not decoded yet (False: now it can run), or
+        an instruction that the CPU must not execute (True: completed)."""
         patcher, silent = self.patched_code.patcher, self.patched_code.silent
         assert patcher is not None
         rip = self.cpu.rip
@@ -207,17 +207,19 @@ class PageFaults:
         return True
 
     def _miss(self, insn: Instruction) -> None:
-        """The VMM completes an instruction that the CPU should have run: what the CPU would not have
-        found in the virtual TLB is entered there all the same."""
+        """Enter an instruction's accesses into the virtual TLB, as the CPU's faults would have: the VMM
+        completes it in the CPU's place."""
         for gva, length, store in next_accesses(insn, self.cpu):
             for at in (gva, gva + length - 1):
                 if not self.shadow.holds(at, write=store):
-                    with contextlib.suppress(GuestFault):  # the emulator says what it is: #PF, #SS, #GP
+                    with contextlib.suppress(
+                        GuestFault
+                    ):  # the emulator raises the right one: #PF, #SS, #GP
                         self._fill(insn, at)
 
     def _on_real_page(self, insn: Instruction, address: int) -> None:
-        """Complete one instruction that touches code as data, or whose bytes a patch overlaps, with
-        the real page in its place."""
+        """Complete one instruction that accesses code as data, or whose bytes a patch overlaps, with
+        the real page mapped."""
         patcher = self.patched_code.patcher
         assert patcher is not None
         code = patcher.pages.get(self.mmu.translate(address & -PAGE, user=False) & -PAGE)
@@ -226,7 +228,7 @@ class PageFaults:
             self.shadow.share(code.gpa)
 
     def _stored(self, page: int, gva: int, length: int) -> None:
-        """A store may have hit this page: what of it is code has to be looked at again."""
+        """Tell the patcher of the part of a store that lies in this page."""
         assert self.patched_code.patcher is not None
         start, end = max(gva, page), min(gva + length, page + PAGE)
         if start < end:

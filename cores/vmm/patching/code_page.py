@@ -1,4 +1,4 @@
-"""What is known of a page that code is executed from (cores/vmm/patching/patcher.py)."""
+"""Code pages: the patcher's knowledge of each page that code is executed from."""
 
 from __future__ import annotations
 
@@ -9,17 +9,20 @@ from cores.x86.mmu.paging import PAGE
 class CodePage:
     """One page of guest RAM that code has been executed from. Offsets are within the page.
 
-    starts: of the instructions discovered, with their decoded form.
-    code: 1 for each byte that belongs to one of them. refused: where none begins that may run.
-    tails: of those that reach into the next page: where their rest is in RAM. heads: the pages whose
+    starts: decoded instructions by the offset at which they begin.
+    code: 1 for each byte that belongs to one of them. refused: offsets at which no instruction begins
+        that may run.
+    tails: of instructions that reach into the next page: the GPA of the rest. heads: the pages whose
         instructions reach into this one.
     data_accesses: data accesses so far. wrote_code: one of them changed an instruction.
-    guarded: nothing stores here unseen any more; what was decoded before that may be stale.
-    pushed_words: at a RET, and where the guest was stopped: the words that the code before it pushed.
-    trusted: how often an indirect branch here has led to known code; TRUST times are enough.
-    at: where it was last mapped for execution, so that branches into it arrive. aliased: at several
-        addresses, so that nobody knows which page follows.
-    synced, image: of a shared page: RAM's bytes and the twin's when they last agreed.
+    guarded: every store to the page is seen; code decoded before that may be stale.
+    pushed_words: words that the code itself has pushed, for each RET and each offset at which the guest
+        was stopped: a RET that pops one of them returns to a known address.
+    trusted: how often an indirect branch here led to known code; after TRUST times it is not caught.
+    at: the GVA at which the page was last mapped for execution. aliased: it was mapped at several, so
+        that the page that follows it is not known.
+    shared: it holds code and data, and the twin's page is readable and writable.
+    synced, image: of a shared page: RAM's bytes and the twin's when they were last equal.
     """
 
     def __init__(self, gpa: int) -> None:
@@ -41,7 +44,7 @@ class CodePage:
         self.image = bytearray()
 
     def forget(self) -> None:
-        """Its code is other code now."""
+        """Drop everything decoded: the code has changed."""
         self.starts.clear()
         self.refused.clear()
         self.tails.clear()
@@ -50,7 +53,7 @@ class CodePage:
 
 
 def differing(a: bytes, b: bytearray) -> list[int]:
-    """The offsets at which two pages differ, looked for in pieces."""
+    """The offsets at which two pages differ; compared in pieces of 64 bytes."""
     found: list[int] = []
     for base in range(0, PAGE, 64):
         if a[base : base + 64] != b[base : base + 64]:

@@ -1,27 +1,28 @@
-"""What pure trap-and-emulate misses, found and made to trap: free mode on the real CPU.
+"""Binary patching: sensitive instructions that do not trap are made to, in free mode on the real CPU.
 
-In exact mode every instruction is decoded before it runs. At full speed nobody looks, and PUSHF,
-SGDT or a far return would show the guest the host's world. So guest code is never executed from
-the guest's RAM, but from a *twin* of it, in which
+In exact mode every instruction is decoded before it runs. At full speed none is, and PUSHF, SGDT or a
+far return would show the guest the host's state. So guest code is never executed from the guest's RAM,
+but from a *twin* of it, in which
 
-    every byte not yet looked at      is 0xF4, HLT: whoever jumps there traps, is decoded as far as
-                                      direct branches lead, and runs on (reason ``scan``)
+    every byte not yet decoded        is 0xF4, HLT: a jump there traps, the code is decoded as far as
+                                      direct branches lead, and the guest goes on (reason ``scan``)
     every harmless instruction        is itself
     every sensitive, silent one       begins with 0xF4: it traps, and is emulated
 
-HLT serves because RIP stays at it, and because no guest can execute it itself. Where the CPU has
-protection keys the twin's pages are execute-only, and whoever reads or writes code as data sees RAM,
-where nothing was ever changed: the guest cannot find the patches. Where it has none, the twin can be
-read. Then bytes not yet looked at have to be the guest's own, and no HLT waits for those who arrive
-by an unseen way; so every indirect branch is patched too, with each RET to an address that the code has
-itself put on the stack, and every known target decoded ahead.
+HLT serves because RIP stays at it, and because no guest can execute it itself at ring 3. Where the CPU
+has protection keys the twin's pages are execute-only, and a guest that reads or writes code as data
+accesses RAM, which is unchanged: it cannot find the patches. Without them the twin can be read. Then
+bytes not yet decoded have to be the guest's own, and no HLT catches a branch to them; so every indirect
+branch is patched too, with each RET to an address that the code itself has pushed, and every known
+target is decoded ahead.
 
-One thing is always true: an instruction stands in the twin as it is, or it begins with HLT. What
-overlaps a patch has one itself; what reaches into the next page is looked at again when that changes.
+Invariant: an instruction stands in the twin as it is, or it begins with HLT. An instruction that
+overlaps a patch is patched itself; one that reaches into the next page is checked again when that page
+changes.
 
 A page in which code and data are mixed would fault at each access to its data. After a few of those
 it is *shared*: the twin's page becomes readable and writable, holds the real bytes but for the
-patches, and is brought together with RAM whenever the guest is left or entered.
+patches, and is synchronized with RAM at each exit and entry.
 """
 
 from __future__ import annotations
@@ -42,21 +43,22 @@ HLT = 0xF4
 SHARE_AFTER = 24
 """Data accesses to a code page, each some 100 us, before it becomes a shared one."""
 TRUST = 16
-"""An indirect branch that has been caught so often, and always led to code already known, runs by
-itself from then on. A loop that calls through a pointer would cost 60 us a turn otherwise."""
+"""An indirect branch that has been caught this often, and always led to code already known, is no
+longer patched. Otherwise a loop that calls through a pointer costs 60 us a turn."""
 MOST_TARGETS = 65_536
-"""Branch targets, some 100 bytes each, that are known ahead. A guest that writes its branches anew has
-ever more; none may be dropped alone, so when there are more all is found anew (``crowded``)."""
+"""Limit of known branch targets, some 100 bytes each. A guest that rewrites its branches makes ever
+more of them; none may be dropped alone, so past the limit everything is discovered anew
+(``crowded``)."""
 LONGEST = 15
-"""Bytes of an instruction."""
+"""Bytes of the longest instruction."""
 
 
 class Patcher:
-    """Keeps the twin.
+    """Decodes guest code and keeps the twin.
 
     hidden: the twin's pages are execute-only. floating: x87 and SSE instructions must trap too (the
-    guest has set CR0.TS, say). catch_branches: so must indirect branches. trusts: some are not caught
-    any more.
+    guest has set CR0.TS, say). catch_branches: indirect branches must trap too. trusts: some of these
+    are no longer caught (``TRUST``).
     """
 
     def __init__(
@@ -77,13 +79,13 @@ class Patcher:
 
     @property
     def crowded(self) -> bool:
-        """Is it time to begin again, with a new patcher that knows nothing?"""
+        """Are there so many targets that a new patcher has to begin without any?"""
         return self._known > MOST_TARGETS
 
     # Discovery
 
     def adopt(self, gpa: int) -> CodePage:
-        """The page at ``gpa`` is about to be executed from."""
+        """The code page at ``gpa``, made at its first use."""
         page = self.pages.get(gpa)
         if page is None:
             page = self.pages[gpa] = CodePage(gpa)
@@ -91,19 +93,19 @@ class Patcher:
         return page
 
     def guard(self, page: CodePage) -> None:
-        """From now on every store to this page is seen: what is known of it begins here."""
+        """Discard what was decoded: from now on every store to this page is seen."""
         page.guarded = True
         self._blank(page)
 
     def _blank(self, page: CodePage) -> None:
-        """Nothing is known of this page: fill the twin's with what unknown code is to be."""
+        """Fill the twin's page as unknown code: HLT, or RAM's bytes where the twin can be read."""
         page.forget()
         at = slice(page.gpa, page.gpa + PAGE)
         self.twin[at] = bytes([HLT]) * PAGE if self.hidden else self.memory.view[at]
         self._loosen_heads(page)
 
     def _loosen_heads(self, page: CodePage) -> None:
-        """This page has changed: so may have what reaches into it from the page before."""
+        """Refuse instructions of the page before that reach into this one, which has changed."""
         for gpa in page.heads:
             before = self.pages[gpa]
             for offset in [o for o, tail in before.tails.items() if tail == page.gpa]:
@@ -111,7 +113,7 @@ class Patcher:
         page.heads.clear()
 
     def _refuse(self, page: CodePage, offset: int) -> None:
-        """No instruction begins here that may run as it is: whoever comes here is looked at."""
+        """Patch an offset at which no instruction begins that may run; a jump there is decoded anew."""
         page.starts.pop(offset, None)
         page.tails.pop(offset, None)
         page.refused.add(offset)
@@ -120,7 +122,7 @@ class Patcher:
 
     def discover(self, rip: int) -> bool:
         """Decode from ``rip`` as far as direct branches lead, up to the next instruction that traps.
-        False: known already."""
+        False: everything was known already."""
         found = False
         todo = [(rip, self._pushed_words(rip))]
         while todo:
@@ -147,7 +149,7 @@ class Patcher:
         return found
 
     def _pushed_words(self, rip: int) -> int:
-        """How many words the code before this has put on the stack (cores/x86/isa/branches.py)."""
+        """Number of words that the code before ``rip`` has pushed (cores/x86/isa/branches.py)."""
         try:
             gpa = self.mmu.locate(rip)
         except GuestFault:
@@ -156,22 +158,23 @@ class Patcher:
         return page.pushed_words.get(gpa % PAGE, 0) if page is not None else 0
 
     def _keep_pushed_words(self, rip: int, words: int) -> None:
-        """The guest stops in front of this; when it goes on, the stack is the same."""
+        """Keep the count where the guest will stop: the stack is the same when it goes on."""
         with suppress(GuestFault):
             gpa = self.mmu.locate(rip)
             if words and self.memory.is_ram(gpa):
                 self.adopt(gpa & -PAGE).pushed_words[gpa % PAGE] = words
 
     def _promised(self, target: int) -> list[tuple[int, int]]:
-        """A branch leads into another page. Where no HLT waits it must not arrive unseen: decode now,
-        or when that page is first executed."""
+        """Note a branch target in another page. Where no HLT would catch the branch it is decoded now,
+        else when that page is first executed. Gives (address, pushed words) of what to decode."""
         known = self._targets.setdefault(target & -PAGE, set())
         self._known += target not in known
         known.add(target)
         return [(target, 0)] if self._visible(target) else []
 
     def _visible(self, target: int) -> bool:
-        """Would execution at ``target`` go unnoticed: the page is mapped, and no HLT stands there?"""
+        """Would code at ``target`` run undecoded: its page is mapped for execution, and without a
+        HLT?"""
         try:
             gpa = self.mmu.locate(target)
         except GuestFault:
@@ -182,12 +185,12 @@ class Patcher:
         return page.shared or not self.hidden
 
     def entering(self, rip: int) -> None:
-        """The guest is about to be entered at ``rip``, or a page of it to be executed first."""
+        """Decode ``rip`` if execution there would otherwise go unnoticed."""
         if self._visible(rip):
             self.discover(rip)
 
     def executed(self, gva: int) -> None:
-        """A page is mapped for execution: decode from the branch targets already known in it."""
+        """Note that a page is mapped for execution, and decode from the targets known in it."""
         try:
             gpa = self.mmu.translate(gva, execute=True)
         except GuestFault:
@@ -200,12 +203,12 @@ class Patcher:
             self._patch(page, PAGE - 1, PAGE)
         for neighbour in (gva, gva - PAGE):
             self._look_behind(neighbour & MASK64)
-        for target in tuple(self._targets.get(gva, ())):  # what is found may lead here too
+        for target in tuple(self._targets.get(gva, ())):  # decoding may add targets in this page
             self.entering(target)
 
     def _look_behind(self, gva: int) -> None:
-        """A page is mapped for execution here, or behind: is what follows it still what followed it?"""
-        with suppress(GuestFault):  # nothing follows
+        """Refuse instructions that reach into the next page where another page follows now."""
+        with suppress(GuestFault):  # no page follows
             page = self.pages.get(self.mmu.locate(gva))
             if page is not None and page.tails:
                 behind = self.mmu.locate(gva + PAGE & MASK64)
@@ -214,7 +217,7 @@ class Patcher:
 
     def _reveal(self, rip: int, words: int) -> Instruction | None:
         """Put one instruction into the twin. None: it is there already, or none can be decoded. words:
-        what the code has put on the stack, that a RET would return to."""
+        how many return addresses the code has pushed that a RET would return to."""
         try:
             gpa = self.mmu.translate(rip, execute=True)
             code = self.mmu.fetch(rip)
@@ -228,7 +231,7 @@ class Patcher:
             insn = decode(code)
         except Truncated:
             return None
-        except GuestFault:  # for this platform; this host's CPU may know it
+        except GuestFault:  # the platform lacks it; this host's CPU may have it
             self._refuse(page, offset)
             return None
         within = min(insn.length, PAGE - offset)
@@ -254,15 +257,16 @@ class Patcher:
         return insn
 
     def _show(self, gpa: int, code: bytes) -> None:
-        """Put bytes into the twin that the guest has not stored there."""
+        """Put bytes into the twin that are not stores of the guest's."""
         self.twin[gpa : gpa + len(code)] = code
         page = self.pages[gpa & -PAGE]
         if page.shared:
             page.image[gpa % PAGE : gpa % PAGE + len(code)] = code
 
     def _patch(self, page: CodePage, low: int, high: int) -> None:
-        """Some of these bytes have changed: see to it that each instruction that touches them stands
-        there as it is, or traps. Downwards, since a patch may lie in the middle of those before it."""
+        """Restore the invariant after a change of these bytes: each instruction that overlaps them
+        stands there as it is, or traps. Downwards, since a patch may lie in the middle of those before
+        it."""
         todo = [(page, low, high)]
         while todo:
             page, low, high = todo.pop()
@@ -280,8 +284,8 @@ class Patcher:
                 todo += [(self.pages[gpa], PAGE - 1, PAGE) for gpa in page.heads]
 
     def _has_to_trap(self, page: CodePage, offset: int) -> bool:
-        """Must whoever comes here be stopped? An instruction that another's patch overlaps is executed
-        from the real page."""
+        """Must the guest be stopped at this offset? (An instruction that another's patch overlaps is
+        then executed from the real page.)"""
         insn = page.starts.get(offset)
         if insn is None:
             return offset in page.refused
@@ -291,7 +295,7 @@ class Patcher:
         return self.must_trap(insn) or not self._stands(page, offset, insn)
 
     def _stands(self, page: CodePage, offset: int, insn: Instruction) -> bool:
-        """Is an instruction in the twin as it is, but for its first byte?"""
+        """Is all of an instruction but its first byte in the twin as it is?"""
         first, within = page.gpa + offset, min(insn.length, PAGE - offset)
         if self.twin[first + 1 : first + within] != insn.code[1:within]:
             return False
@@ -301,7 +305,7 @@ class Patcher:
         return not page.aliased and self.twin[tail : tail + len(rest)] == rest
 
     def must_trap(self, insn: Instruction) -> bool:
-        """Would this instruction run unseen where it must not?"""
+        """Would the CPU execute this instruction where the VMM has to?"""
         if insn.sensitivity in (Sensitivity.SILENT, Sensitivity.ABSENT):
             return True
         if insn.reason is Reason.SYSCALL or insn.reason is Reason.INT:
@@ -309,7 +313,8 @@ class Patcher:
         return insn.varies or (insn.floating and self.floating)
 
     def branched(self, branch: int, target: int) -> None:
-        """The indirect branch at one GVA was caught, and led to another: may it go on by itself?"""
+        """Note where an indirect branch led (GVAs), and stop catching it after ``TRUST`` known
+        targets."""
         known = not self.discover(target)
         gpa = self.mmu.locate(branch)
         page, offset = self.pages[gpa & -PAGE], gpa % PAGE
@@ -326,7 +331,7 @@ class Patcher:
     # Changes
 
     def control_changed(self) -> None:
-        """CR0 or CR4 was written: do x87 and SSE instructions have to trap now?"""
+        """After a write to CR0 or CR4: patch or restore x87 and SSE instructions."""
         unusual = self.cpu.cr0 & (Cr0.TS | Cr0.EM) or not self.cpu.cr4 & Cr4.OSFXSR
         if bool(unusual) != self.floating:
             self.floating = bool(unusual)
@@ -334,7 +339,7 @@ class Patcher:
                 self._rescan(page)
 
     def written(self, gpa: int, length: int) -> bool:
-        """RAM was written here, by the VMM or in a step of the guest's. True: that was code."""
+        """Note a store to RAM by the VMM or in a step of the guest's. True: it changed code."""
         changed = False
         for base in range(gpa & -PAGE, gpa + length, PAGE):
             page = self.pages.get(base)
@@ -349,13 +354,13 @@ class Patcher:
         return changed
 
     def count_data_access(self, page: CodePage) -> bool:
-        """A data access to a code page. True: the page has just become a shared one."""
+        """Count a data access to a code page. True: the page has just become a shared one."""
         page.data_accesses += 1
         if page.data_accesses < SHARE_AFTER or page.wrote_code or page.shared:
             return False
         page.shared = True
         self.shared.append(page)
-        if not self.catch_branches:  # nothing may arrive in a shared page by an unseen way
+        if not self.catch_branches:  # no uncaught branch may lead into a shared page
             self.catch_branches = True
             for other in self.pages.values():
                 self._rescan(other)
@@ -365,7 +370,7 @@ class Patcher:
         return True
 
     def _rescan(self, page: CodePage) -> None:
-        """Make the twin's page anew from what is known of it."""
+        """Build the twin's page anew from the decoded instructions."""
         if page.shared or not self.hidden:
             self.twin[page.gpa : page.gpa + PAGE] = self.memory.view[page.gpa : page.gpa + PAGE]
         for offset, insn in page.starts.items():
@@ -379,8 +384,8 @@ class Patcher:
     # Shared pages
 
     def left(self) -> list[int]:
-        """The guest was left: what it stored into shared pages belongs into RAM. Gives the pages that
-        are shared no longer: the guest changes its code there, and what it executes is to be seen."""
+        """After an exit: copy what the guest stored in shared pages to RAM. Gives the GPAs of pages
+        that are no longer shared, since the guest changed code in them."""
         unshared = []
         for page in self.shared:
             now = bytes(self.twin[page.gpa : page.gpa + PAGE])
@@ -398,7 +403,7 @@ class Patcher:
         return [page.gpa for page in unshared]
 
     def enter(self) -> None:
-        """The guest is about to be entered: what the VMM stored into RAM belongs into shared pages."""
+        """Before an entry: copy what the VMM stored in RAM to the shared pages."""
         for page in self.shared:
             now = bytes(self.memory.view[page.gpa : page.gpa + PAGE])
             if now == page.synced:
@@ -412,14 +417,17 @@ class Patcher:
                 page.synced[:] = now
 
     def _redecode(self, page: CodePage) -> None:
-        """Code was changed in a shared page: decode again from every known start."""
+        """Decode a shared page again from every known start, after a change of its code."""
         starts = [*page.starts, *page.refused]
         page.forget()
         for offset in starts:
             window = bytes(self.memory.view[page.gpa + offset : page.gpa + min(PAGE, offset + LONGEST)])
             try:
                 insn = decode(window)
-            except (Truncated, GuestFault):  # the one may go on in the next page: looked at when met
+            except (
+                Truncated,
+                GuestFault,
+            ):  # a truncated one may go on in the next page: decoded when the guest gets there
                 page.refused.add(offset)
                 page.code[offset] = 1
                 continue
