@@ -20,6 +20,7 @@ from cores.programs.loader import assemble_program, load_program
 from cores.programs.program import Program
 from cores.programs.shipped import ASSETS
 from cores.runs.compare import compare
+from tests.sampling import sampled
 
 SECONDS = 20.0
 BESIDE_PORTS = {"driver.s": "it reads by the paravirtual disk, which no PC has"}
@@ -89,7 +90,7 @@ def source(text: str) -> Program:
 
 
 @pytest.mark.parametrize("peer", PEERS)
-@pytest.mark.parametrize("guest", [guest for guest in CASES if guest not in BESIDE_PORTS])
+@pytest.mark.parametrize("guest", sampled((guest for guest in CASES if guest not in BESIDE_PORTS), 3))
 def test_guest(guest: str, peer: str) -> None:
     """A portable guest says there what it says here: console, screen, and its end where known."""
     case = CASES[guest]
