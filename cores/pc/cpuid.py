@@ -7,7 +7,8 @@ import struct
 CPU_VENDOR = b"RingscopeCPU"
 VMM_VENDOR = b"RingscopeVMM"
 SIGNATURE = 0x000106A5
-"""Family 6, model 26: the first with SSE4.2 and POPCNT, and without AVX, as this platform is."""
+"""Family 6, model 26: the first Intel CPU with SSE4.2 and POPCNT, and like this platform without
+AVX."""
 
 # CPUID.1 (SDM vol. 2, CPUID): FPU PSE TSC MSR PAE CX8 PGE CMOV FXSR SSE SSE2,
 # and SSE3 SSSE3 CX16 SSE4.1 SSE4.2 POPCNT HYPERVISOR.
@@ -21,15 +22,15 @@ _CPU_WORDS = struct.unpack("<3I", CPU_VENDOR)
 _VMM_WORDS = struct.unpack("<3I", VMM_VENDOR)
 
 CPUID_LEAVES: dict[int, tuple[int, int, int, int]] = {
-    0x00000000: (1, _CPU_WORDS[0], _CPU_WORDS[2], _CPU_WORDS[1]),  # the name is in EBX EDX ECX
+    0x00000000: (1, _CPU_WORDS[0], _CPU_WORDS[2], _CPU_WORDS[1]),  # the vendor string is in EBX EDX ECX
     0x00000001: (SIGNATURE, 0, _FEATURES_ECX, _FEATURES_EDX),
-    0x40000000: (0x40000000, *_VMM_WORDS),  # EBX ECX EDX, as hypervisors do
+    0x40000000: (0x40000000, *_VMM_WORDS),  # EBX ECX EDX, as hypervisors return it
     0x80000000: (0x80000001, 0, 0, 0),
     0x80000001: (0, 0, _EXTENDED_ECX, _EXTENDED_EDX),
 }
-"""Every leaf that is not zero: (EAX, EBX, ECX, EDX)."""
+"""Every leaf with a value other than zero: (EAX, EBX, ECX, EDX)."""
 
 
 def cpuid(leaf: int, subleaf: int = 0) -> tuple[int, int, int, int]:
-    """(EAX, EBX, ECX, EDX) of a leaf, zeros where there is none. No leaf here has subleaves."""
+    """(EAX, EBX, ECX, EDX) of a leaf, zeros for an unknown one. No leaf here has subleaves."""
     return CPUID_LEAVES.get(leaf, (0, 0, 0, 0))

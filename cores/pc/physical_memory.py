@@ -1,4 +1,4 @@
-"""The guest's physical address space: RAM, the hole with the screen in it, and nothing else."""
+"""The guest's physical address space: RAM, and the hole with the text screen."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Protocol
 from cores.pc.ram import Ram
 
 HOLE = range(0xA0000, 0xC0000)
-"""No RAM here (contract.md): the VGA text screen at 0xB8000, else all ones."""
+"""The range without RAM (contract.md): the VGA text screen at 0xB8000, else all ones."""
 
 
 class MmioDevice(Protocol):
@@ -21,14 +21,14 @@ class MmioDevice(Protocol):
 
 
 class PhysicalMemory:
-    """Reads and writes guest physical addresses, wherever they lead.
+    """Reads and writes guest physical addresses: RAM, a device, or neither.
 
     writes: when a list, every range of RAM that the *VMM* stores to is appended as (gpa, length);
         sessions compare these ranges between cores. None: not recorded.
-    unseen: when a list, the same ranges for an engine that keeps translated code, which takes them
-        out when it has forgotten what stood there.
+    unseen: when a list, the same ranges for an engine that keeps translated code; it removes them when
+        it has discarded its translations of them.
     on_access: called once for each device access, for ``device_accesses``.
-    unbacked: the first few physical addresses asked for that have neither RAM nor device.
+    unbacked: the first few accessed physical addresses that have neither RAM nor device.
     """
 
     def __init__(self, ram: Ram) -> None:
@@ -47,7 +47,7 @@ class PhysicalMemory:
         self._window, self._device = window, device
 
     def is_ram(self, gpa: int, length: int = 1) -> bool:
-        """Does RAM, and RAM alone, stand behind these bytes?"""
+        """Whether all of these bytes are RAM."""
         end = gpa + length
         return end <= HOLE.start or (gpa >= HOLE.stop and end <= self.size)
 
@@ -84,7 +84,7 @@ class PhysicalMemory:
         self.write(gpa, value.to_bytes(8, "little"))
 
     def device_read(self, gpa: int, length: int) -> bytes:
-        """Read where there is no RAM: a device's answer, else all ones."""
+        """Read outside RAM: the device's answer, else all ones."""
         self.on_access()
         if self._device is not None and gpa in self._window:
             return self._device.mmio_read(gpa - self._window.start, length)
@@ -92,13 +92,13 @@ class PhysicalMemory:
         return b"\xff" * length
 
     def device_peek(self, gpa: int, length: int) -> bytes:
-        """What ``device_read`` would answer, without it being an access of the guest's."""
+        """The answer of ``device_read``, without counting as an access by the guest."""
         if self._device is not None and gpa in self._window:
             return self._device.mmio_read(gpa - self._window.start, length)
         return b"\xff" * length
 
     def device_write(self, gpa: int, data: bytes) -> None:
-        """Write where there is no RAM: a device takes it, else it is lost."""
+        """Write outside RAM: to the device, else ignored."""
         self.on_access()
         if self._device is not None and gpa in self._window:
             self._device.mmio_write(gpa - self._window.start, data)
@@ -110,7 +110,7 @@ class PhysicalMemory:
             self.unbacked[gpa] = None
 
     def _pieces(self, gpa: int, length: int) -> list[tuple[int, int]]:
-        """Cut a range where RAM, hole, device and nothing meet."""
+        """Split a range at the borders of RAM, hole and devices."""
         edges = (HOLE.start, self._window.start, self._window.stop, HOLE.stop, self.size)
         end = gpa + length
         cuts = [gpa, *sorted(e for e in set(edges) if gpa < e < end), end]

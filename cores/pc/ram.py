@@ -16,19 +16,20 @@ from cores.errors import UnavailableError
 PAGE = 4096
 MIB = 1 << 20
 CHUNK = 64 << 10
-"""Bytes that sparse images keep or leave out at once; RAM is a multiple of it."""
+"""Bytes that sparse images keep or leave out together; RAM is a multiple of it."""
 SCRATCH_PAGES = 16
 OUT_OF_LINE_PAGE = SCRATCH_PAGES
-"""The page behind those of the windows, for moved instructions (cores/vmm/faults/out_of_line.py)."""
+"""The page behind those of the windows, for relocated instructions
+(cores/vmm/faults/out_of_line.py)."""
 
 
 class Ram:
-    """``size`` bytes of guest RAM, zeroed, and behind them a few scratch pages of the VMM's own.
+    """``size`` bytes of guest RAM, zeroed, followed by a few scratch pages of the VMM's own.
 
-    The scratch pages lie at the "physical" addresses from ``scratch`` on. No guest page table
-    leads there; the VMM maps one of them when it opens a window onto a device for one instruction.
+    The scratch pages have the "physical" addresses from ``scratch`` on. No guest page table maps them;
+    the VMM maps one of them when it opens a window onto a device for one instruction.
 
-    Raises UnavailableError where the host has no room for it.
+    Raises UnavailableError if the host has no room for it.
 
     view: all of it, writable. fd: the memfd, or -1. address: the host virtual address (HVA).
     """
@@ -52,12 +53,12 @@ class Ram:
         self.view = memoryview(self._map)
         anchor = ctypes.c_char.from_buffer(self._map)
         self.address = ctypes.addressof(anchor)
-        del anchor  # it would keep the map from closing
+        del anchor  # a reference would prevent closing the map
 
     def touched(self) -> Iterator[int]:
         """GPAs of the chunks in which a page was ever written or read; all others are zero.
 
-        A memfd has holes there (lseek(2), SEEK_DATA). Where RAM is no memfd, all chunks."""
+        In a memfd those others are holes (lseek(2), SEEK_DATA). If RAM is not a memfd, all chunks."""
         if self.fd < 0:
             yield from range(0, self.size, CHUNK)
             return

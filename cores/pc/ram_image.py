@@ -1,7 +1,7 @@
 """Sparse images of guest RAM: a copy costs what the guest has touched, whatever the size of its RAM.
 
-An image holds the chunks that are not all zeros, by guest physical address. That form is canonical:
-two images are equal if and only if the RAM that they were taken from is.
+An image holds the chunks that are not all zeros, by guest physical address. That form is canonical: two
+images are equal if and only if the RAM that they were taken from is.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class RamImage:
         return cls(ram.size, chunks)
 
     def put_back(self, ram: Ram) -> None:
-        """Make RAM what it was when the image was taken."""
+        """Restore RAM to the contents of the image."""
         put_back(ram, self.chunks)
 
     def page(self, gpa: int) -> bytes:
@@ -48,15 +48,15 @@ class RamImage:
         return self.chunks.get(gpa - at, ZEROS)[at : at + PAGE]
 
     def differing_pages(self, other: RamImage) -> Iterator[int]:
-        """GPAs of the pages that are not the same in two images, in order."""
+        """GPAs of the pages that differ between two images, in order."""
         for at in sorted(self.chunks.keys() | other.chunks.keys()):
             if self.chunks.get(at) != other.chunks.get(at):
                 pages = range(at, at + CHUNK, PAGE)
                 yield from (gpa for gpa in pages if self.page(gpa) != other.page(gpa))
 
     def sha256(self) -> str:
-        """SHA-256 of all bytes in address order, without the hole: 0.6 s for 1 GiB. Machines that
-        agree have equal images, so the last result is kept for the next one."""
+        """SHA-256 of all bytes in address order, without the hole: 0.6 s for 1 GiB. Machines that agree
+        have equal images, so the last result is cached."""
         if not _hashed or _hashed[-1][0] != self:
             digest = hashlib.sha256()
             for at in range(0, self.size, CHUNK):
@@ -75,7 +75,7 @@ def chunk_of(ram: Ram, gpa: int) -> bytes:
 
 
 def put_back(ram: Ram, chunks: Mapping[int, bytes]) -> None:
-    """Make RAM what the chunks say, and zero elsewhere."""
+    """Set RAM to the contents of the chunks, and to zero elsewhere."""
     view = ram.view
     for at in ram.touched():
         if at not in chunks and chunk_of(ram, at) != ZEROS:

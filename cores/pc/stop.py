@@ -1,4 +1,4 @@
-"""Why a machine has ended, and how a guest ends its machine through a device."""
+"""Stop reasons of a machine, and the interface by which a device ends it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from enum import StrEnum
 
 
 class Stop(StrEnum):
-    """Why a machine has come to its end (contract.md, compare --json)."""
+    """The reason a machine has stopped (contract.md, compare --json)."""
 
     EXIT = "exit"
     POWEROFF = "poweroff"
@@ -20,11 +20,12 @@ class Stop(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Ending:
-    """stop: Stop.EXIT or Stop.POWEROFF. status: the unsigned value written, with EXIT only."""
+    """A guest's request to end its machine. stop: Stop.EXIT or Stop.POWEROFF. status: the unsigned
+    value written, with EXIT only."""
 
     stop: Stop
     status: int | None = None
 
 
 Finish = Callable[[Ending], None]
-"""Called by the device that the guest has told to end."""
+"""Called by the device through which the guest ends its machine."""

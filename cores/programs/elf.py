@@ -1,7 +1,7 @@
 """Static x86-64 ELF executables (System V ABI, gABI ch. 4 and 5; psABI for x86-64).
 
-The file is hostile until shown otherwise: every offset and count is checked against the file's
-size before it is used, and nothing is allocated for a size that a header merely claims.
+The file is untrusted: every offset and count is checked against the file's size before it is used, and
+nothing is allocated for a size that a header merely claims.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _SYMBOL = struct.Struct("<IBBHQQ")
 
 @dataclass(frozen=True, slots=True)
 class Executable:
-    """entry: an address. symbols: name -> address, from .symtab where there is one."""
+    """A parsed ELF file. entry: an address. symbols: name -> address, from .symtab if there is one."""
 
     entry: int
     segments: tuple[Segment, ...]
@@ -41,7 +41,7 @@ class Executable:
 def parse(image: bytes, path: str, first: int, ram: int) -> Executable:
     """Read an executable whose segments go to physical addresses from ``first`` up to ``ram``.
 
-    Raises InputError for everything that is not such a file, and nothing else."""
+    Raises InputError for any other file, and nothing else."""
     if len(image) < _IDENTIFICATION:
         raise InputError("truncated: shorter than an ELF header", path)
     if image[4] not in (1, 2) or image[5] not in (1, 2):
@@ -67,7 +67,7 @@ def parse(image: bytes, path: str, first: int, ram: int) -> Executable:
 def _segments(
     image: bytes, headers: list[tuple[int, ...]], path: str, first: int, ram: int
 ) -> tuple[Segment, ...]:
-    """PT_LOAD by physical address, in order of address."""
+    """The PT_LOAD segments by physical address, in order of address."""
     found: list[tuple[int, int, int, int]] = []  # address, size, place in the file, size there
     for kind, flags, offset, _, gpa, in_file, in_memory, _ in headers:
         if kind != _PT_LOAD or in_memory == 0:
@@ -90,14 +90,14 @@ def _segments(
     for (low, size, _, _), (high, _, _, _) in pairwise(found):
         if low + size > high:
             raise InputError(f"the segments at {low:#x} and {high:#x} overlap", path)
-    # Copied last: 65,534 headers may name the same bytes, and only here it is known that none overlap.
+    # Copied last: 65,534 headers may name the same bytes, and only here are overlaps excluded.
     return tuple(
         Segment(gpa, image[offset : offset + in_file], size) for gpa, size, offset, in_file in found
     )
 
 
 def _symbols(image: bytes, at: int, size: int, count: int) -> Iterator[tuple[str, int]]:
-    """Names and addresses from .symtab. A program runs without them: what is damaged is left out."""
+    """Names and addresses from .symtab. A program runs without them: damaged ones are left out."""
     if size != _SECTION.size or at + count * size > len(image):
         return
     sections = [_SECTION.unpack_from(image, at + i * size) for i in range(count)]

@@ -1,10 +1,10 @@
-"""The kinds of ELF file that cannot be started, told from those that can by their headers and notes.
+"""Kinds of ELF file that cannot be started, recognized by their headers and notes.
 
-Every ELF file that a compiler makes is somebody's program: a sentence about one missing property
-("dynamically linked") misleads whoever has built a unikernel, a Multiboot kernel or a Linux program.
-So the kind is named first. Damaged files are not this module's: it reads what lies inside the file
-and names nothing it cannot see (gABI ch. 4 and 5; Multiboot 0.6.96, 3.1; Multiboot 2, 3.1.1;
-Solo5's bindings/../include/solo5/elf_abi.h).
+A sentence about one missing property ("dynamically linked") misleads users who have built a unikernel,
+a Multiboot kernel or a Linux program, so the message names the kind first. Damaged files are left to
+elf.py: this module reads only what lies inside the file, and names only kinds that it can recognize
+(gABI ch. 4 and 5; Multiboot 0.6.96, 3.1; Multiboot 2, 3.1.1; Solo5's
+bindings/../include/solo5/elf_abi.h).
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ _DT_SONAME, _DT_FLAGS_1, _DF_1_PIE = 14, 0x6FFFFFFB, 0x08000000
 _UPPER_HALF = 0xFFFF_8000_0000_0000
 _LONGEST_NAME = 80
 _MOST_NOTES = 1000
-"""Of all a file's: 65,534 headers of a hostile one may name the same megabytes of empty notes."""
+"""Most notes read in a file: 65,534 headers of a hostile one may name the same megabytes of empty
+notes."""
 
 _CPUS = {
     2: "SPARC", _I386: "32-bit x86 (i386)", 4: "the Motorola 68000", 8: "MIPS", 20: "PowerPC",
@@ -54,7 +55,8 @@ class _Segment:
 
 @dataclass(frozen=True, slots=True)
 class _Header:
-    """bits: 32 or 64. order: of bytes, as struct has it. segments: none where the file ends before."""
+    """The ELF header. bits: 32 or 64. order: of bytes, as in struct. segments: none if the file is
+    truncated."""
 
     bits: int
     order: str
@@ -65,8 +67,8 @@ class _Header:
 
 
 def refusal(image: bytes) -> str | None:
-    """The reason why an ELF file cannot be started, beginning with what it is; None for a static x86-64
-    executable that calls no operating system, and for files too damaged to tell."""
+    """The reason why an ELF file cannot be started, beginning with its kind; None for a static x86-64
+    executable that calls no operating system, and for files too damaged to recognize."""
     header = _header(image)
     if header is None:
         return None
@@ -145,7 +147,7 @@ def _multiboot(image: bytes, header: _Header) -> str | None:
 
 
 def _foreign(header: _Header) -> str | None:
-    """For another CPU, or for this one's 32-bit mode."""
+    """The refusal of code for another CPU, or for 32-bit mode."""
     cpu = _CPUS.get(header.machine, f"machine {header.machine}")
     if header.machine == _I386:
         return f"not x86-64: a 32-bit ELF file for {cpu}; this version starts 64-bit guests only"
@@ -157,7 +159,7 @@ def _foreign(header: _Header) -> str | None:
 
 
 def _unlinked(image: bytes, header: _Header) -> str | None:
-    """No executable at a fixed address."""
+    """The refusal of a file that is not an executable at a fixed address."""
     match header.kind:
         case k if k == _RELOCATABLE:
             return "not a static executable: an object file; link it first (ld -static)"
@@ -176,8 +178,8 @@ def _unlinked(image: bytes, header: _Header) -> str | None:
 
 
 def _is_program(image: bytes, header: _Header) -> bool:
-    """A position-independent program, not a library: DF_1_PIE is set, or (older linkers) it names a
-    loader and has no name as a library."""
+    """Whether it is a position-independent program, not a library: DF_1_PIE is set, or (older linkers)
+    it has a PT_INTERP loader and no DT_SONAME."""
     for segment in header.segments:
         if segment.kind == _PT_DYNAMIC:
             content = image[segment.offset : segment.offset + segment.in_file]
@@ -202,7 +204,7 @@ def _for_whom(image: bytes, header: _Header) -> str:
 
 
 def _of_a_system(image: bytes, header: _Header) -> str | None:
-    """A program that calls the kernel of an operating system."""
+    """The refusal of a program that calls the kernel of an operating system."""
     if any(segment.kind in (_PT_INTERP, _PT_DYNAMIC) for segment in header.segments):
         return "not static: dynamically linked; link it with -static -nostdlib -no-pie" + _for_whom(
             image, header
@@ -224,7 +226,7 @@ def _of_a_system(image: bytes, header: _Header) -> str | None:
 
 
 def _elsewhere(header: _Header) -> str | None:
-    """Linked to run where nothing of it is loaded."""
+    """The refusal of a program linked to run at addresses where none of it is loaded."""
     loaded = [s for s in header.segments if s.kind == _PT_LOAD and s.in_memory]
     if any(s.physical <= header.entry < s.physical + s.in_memory < _UPPER_HALF for s in loaded):
         return None

@@ -1,7 +1,7 @@
-"""The kinds of file that are no flat image, though they could be run as one: named, and refused.
+"""Kinds of file that are not flat images, though they could be loaded as one: named, and refused.
 
-A flat image has no magic number, so anything could be one; loaded at 0x100000, a ZIP archive runs to
-a shutdown that explains nothing. Each test here asks for more bytes than code has by chance.
+A flat image has no magic number, so any file could be one; a ZIP archive loaded at 0x100000 runs to an
+unexplained shutdown. Each test here requires more matching bytes than code has by chance.
 """
 
 from __future__ import annotations
@@ -40,11 +40,11 @@ _MAGICS = (
     (0, b"%PDF-", "a PDF document"),
     (0, b"\x89PNG\r\n", "a picture (PNG)"),
 )
-"""(offset, bytes, what it is)."""
+"""(offset, magic bytes, kind of file)."""
 
 
 def refusal(content: bytes, ending: str) -> str | None:
-    """The reason why a file is no flat image, beginning with what it is; None if it may be one.
+    """The reason why a file is not a flat image, beginning with its kind; None if it may be one.
 
     ending: of the file's name, lower case, with its dot."""
     for test in _TESTS:
@@ -67,14 +67,15 @@ def _multiboot(content: bytes) -> str | None:
 
 
 def _linux(content: bytes) -> str | None:
-    """Linux's boot protocol (Documentation/arch/x86/boot.rst): it may be a PE file as well."""
+    """A Linux kernel (Documentation/arch/x86/boot.rst), which may be a PE file as well."""
     if content[0x202:0x206] == b"HdrS" and content[SECTOR - 2 : SECTOR] == _SIGNATURE:
         return "a Linux kernel (bzImage): this version does not start Linux"
     return None
 
 
 def _pe(content: bytes) -> str | None:
-    """MZ alone is `pop r10`, so the rest of the header is asked, too (PE format, MS-DOS stub)."""
+    """A PE file. MZ alone is `pop r10`, so the rest of the header is tested too (PE format, MS-DOS
+    stub)."""
     if content[:2] != b"MZ" or len(content) < 0x40:
         return None
     at = int.from_bytes(content[0x3C:0x40], "little")
@@ -101,7 +102,7 @@ def _coff(content: bytes) -> str | None:
 
 
 def _a_out(content: bytes) -> str | None:
-    """Linux's and BSD's old format (a.out.h): magic 0407 to 0413 or 0314 and a machine number."""
+    """The old format of Linux and BSD (a.out.h): magic 0407 to 0413 or 0314 and a machine number."""
     if len(content) < 32:
         return None
     magic, machine, text, data = struct.unpack_from("<HBxII", content)
@@ -112,8 +113,8 @@ def _a_out(content: bytes) -> str | None:
 
 
 def _cafebabe(content: bytes) -> str | None:
-    """Java's class files and Mach-O's universal ones begin alike; the next word is a version, or the
-    number of CPUs."""
+    """Java's class files and Mach-O's universal files have the same magic; the next word is a version,
+    or the number of CPUs."""
     if not content.startswith(b"\xca\xfe\xba\xbe"):
         return None
     word = int.from_bytes(content[4:8], "big")

@@ -1,4 +1,4 @@
-"""How a guest program gets from a file, or from source text, to a ``Program``."""
+"""The loader: from a file, or from source text, to a ``Program``."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ from cores.programs.program import (
 _READ_AT_ONCE = 1 << 20
 
 SAVED_SESSION = b"Ringscope session "
-"""How the file of a saved session begins, whatever its version (cores/debugging/saved_session.py)."""
+"""Magic of a saved session's file, whatever its version (cores/debugging/saved_session.py)."""
 
 
 def load_program(path: str, ram: int = DEFAULT_RAM, stdin: bytes | None = None) -> Program:
     """Read the program that a user named, for a machine with ``ram`` bytes.
 
-    Told apart by content and ending: ELF by its magic number; ``.s``, ``.asm`` and "-" assembly;
-    ``.m68k``; anything else a flat x86 image. stdin: what "-" stands for; None: standard input.
-    Raises InputError with one sentence for whatever cannot be run."""
+    Recognized by content and ending: ELF by its magic number; ``.s``, ``.asm`` and "-" assembly;
+    ``.m68k``; any other file is a flat x86 image. stdin: the content of "-"; None: read standard input.
+    Raises InputError with one sentence for any file that cannot be run."""
     limit = max(ram, LARGEST_SOURCE)
     if path != "-":
         content = input_file.read(path, limit)
@@ -58,7 +58,8 @@ def load_program(path: str, ram: int = DEFAULT_RAM, stdin: bytes | None = None) 
 
 
 def assemble_program(content: bytes, path: str, ram: int = DEFAULT_RAM) -> Program:
-    """Assemble source text, or find its image if it is a shipped guest and no assembler is here."""
+    """Assemble source text, or find its image if it is a shipped guest and no assembler is
+    available."""
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -100,7 +101,7 @@ def _fitting(image: bytes, path: str, address: int, ram: int) -> Segment:
 
 
 def _standard_input(limit: int) -> bytes:
-    """All of it, or one byte more than ``limit``."""
+    """All of standard input, or one byte more than ``limit``."""
     parts, size = [], 0
     try:
         while size <= limit and (part := sys.stdin.buffer.read(min(_READ_AT_ONCE, limit + 1 - size))):

@@ -1,4 +1,4 @@
-"""The Multiboot header that a kernel carries near its beginning, in whatever kind of file."""
+"""Multiboot headers, which a kernel in any file format has near the file's beginning."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ _SEARCHED_1, _SEARCHED_2 = 8192, 32768
 
 
 def multiboot_version(image: bytes) -> int | None:
-    """1 or 2 where a header with the right checksum stands (Multiboot 0.6.96, 3.1.1: aligned to 4
-    bytes; Multiboot 2, 3.1.1: to 8), else None."""
+    """1 or 2 if there is a header with the right checksum (Multiboot 0.6.96, 3.1.1: aligned to 4 bytes;
+    Multiboot 2, 3.1.1: to 8), else None."""
     for at in _places(image, _MAGIC_1, _SEARCHED_1, 4):
         if _sums_to_0(image[at : at + 12], 3):
             return 1
@@ -22,7 +22,7 @@ def multiboot_version(image: bytes) -> int | None:
 
 
 def multiboot_refusal(version: int, file: str = "") -> str:
-    """A sentence for the user. file: the kind of file that the header is in."""
+    """The refusal of a Multiboot kernel, for the user. file: the kind of file that the header is in."""
     return (
         f"a Multiboot {version} kernel{file}, which a boot loader starts in 32-bit protected mode: this"
         " version starts guests in 64-bit mode only"

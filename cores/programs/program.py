@@ -1,22 +1,22 @@
-"""A guest program, ready to be put into RAM (cores/programs/loader.py makes one from a file)."""
+"""A guest program, ready to be loaded into RAM (cores/programs/loader.py makes one from a file)."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 
 LOAD_ADDRESS = 0x100000
-"""Where flat images and assembly go, and below which no ELF segment may lie (contract.md)."""
+"""Load address of flat images and assembly, and the lowest address of an ELF segment (contract.md)."""
 M68K_LOAD_ADDRESS = 0x1000
 M68K_DEVICES = 0xFF0000
-"""The foreign machine's RAM ends here at the latest."""
+"""The upper limit of the 68000 machine's RAM."""
 DEFAULT_RAM = 16 << 20
 LARGEST_SOURCE = 16 << 20
-"""Bytes of assembly; far more than anyone writes."""
+"""Bytes of assembly source; more is refused."""
 
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """Bytes for one stretch of guest RAM. data is shorter than ``size`` by the zeroed rest (.bss)."""
+    """Contents of one range of guest RAM. data is shorter than ``size`` by the zeroed rest (.bss)."""
 
     gpa: int
     data: bytes
@@ -25,7 +25,7 @@ class Segment:
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """What `compare`, `trace` and the interface run.
+    """A program to run, for `compare`, `trace` and the interface.
 
     path: as the user named it ("-" for standard input). format: "asm" | "elf" | "flat" | "m68k".
     entry: guest linear address. start, end: the bytes it occupies, end exclusive (.bss included).

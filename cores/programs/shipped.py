@@ -1,8 +1,8 @@
 """The guests that come with Ringscope, and their assembled images.
 
-Where Keystone has no package, a shipped guest runs from its image: ``assets/images/NAME.bin`` with
-the entry, symbols and lines in ``NAME.json``. ``python -m assets.build`` writes both from the
-source; a test holds them equal.
+On hosts without Keystone, a shipped guest runs from its image: ``assets/images/NAME.bin`` with the
+entry, symbols and lines in ``NAME.json``. ``python -m assets.build`` writes both from the source; a
+test holds them equal.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pathlib import Path
 from cores.programs.assembler.keystone import Image
 
 ASSETS = Path(__file__).resolve().parents[2] / "assets"
-"""Beside this package, in a source tree and installed alike."""
+"""The directory of assets, beside this package in a source tree and installed alike."""
 
 
 def guests() -> tuple[Path, ...]:
@@ -24,7 +24,7 @@ def guests() -> tuple[Path, ...]:
 
 
 def programs() -> tuple[Path, ...]:
-    """All that can be run, by name: these sources, and what no assembler of ours makes."""
+    """All shipped programs, by name: these sources, and binaries made by other assemblers."""
     others = [path for ending in ("*.elf", "*.m68k") for path in (ASSETS / "guests").glob(ending)]
     return tuple(sorted((*guests(), *others)))
 
@@ -57,5 +57,5 @@ def describe(source: bytes, image: Image) -> str:
 
 
 def _digest(source: bytes) -> str:
-    """Of the text whatever its line ends: a checkout may have changed them."""
+    """SHA-256 of the text with its line ends normalized: a checkout may have changed them."""
     return hashlib.sha256(source.replace(b"\r\n", b"\n")).hexdigest()

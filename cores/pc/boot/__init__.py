@@ -1,1 +1,1 @@
-"""How a guest gets control: boot protocols and disks."""
+"""Boot: boot protocols, and bootable disk images."""

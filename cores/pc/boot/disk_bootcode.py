@@ -1,8 +1,9 @@
-"""What a PC runs before the guest: its source, and the assembled bytes beside it.
+"""The boot code of disk images: its source, and the assembled bytes beside it.
 
-``sector.s`` is what the BIOS loads; ``loader.s`` (real mode) and ``entry.s`` (long mode) lie in the
-boot information's page and are gone, but for the last few instructions, when the guest begins.
-``python -m cores.pc.boot.disk_bootcode`` assembles them; a test holds source and bytes equal.
+``sector.s`` is the boot sector that the BIOS loads; ``loader.s`` (real mode) and ``entry.s`` (long
+mode) lie in the boot information's page and, but for the last few instructions, are erased before the
+guest begins. ``python -m cores.pc.boot.build_bootcode`` assembles them; a test holds source and bytes
+equal.
 """
 
 from __future__ import annotations

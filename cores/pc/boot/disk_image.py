@@ -48,16 +48,16 @@ PROGRAM_LBA = 1 + len(LOW_MEMORY) // SECTOR
 PAGE = 4096
 _PAGE_SECTORS = PAGE // SECTOR
 
-# Places in the boot information's page, as cores/pc/boot/loader.s and entry.s have them.
+# Offsets in the boot information's page, as in cores/pc/boot/loader.s and entry.s.
 _RUNS, _FPU, _LOADER, _ENTRY, _PARAMETERS = 0x100, 0x500, 0x800, 0xB00, 0xFC0
 MOST_RUNS = (_FPU - _RUNS) // 16 - 1  # the last one ends the list
-_AVAILABLE_TSS = 0x89  # what LTR wants; it makes it 0x8B, busy
+_AVAILABLE_TSS = 0x89  # LTR wants this type, and changes it to 0x8B, busy
 _PARTITION_TABLE, _SIGNATURE = 446, b"\x55\xaa"
 _PARTITION_TYPE = 0xDA  # "data that is no file system"
 
 
 def _is_one(head: bytes) -> bool:
-    """Its first sector has the signature and the partition that ``_boot_sector`` gives every image."""
+    """Whether the first sector has the signature and the partition that ``_boot_sector`` writes."""
     partition = head[_PARTITION_TABLE : _PARTITION_TABLE + 16]
     return head[SECTOR - 2 : SECTOR] == _SIGNATURE and partition[4:5] == bytes([_PARTITION_TYPE])
 
@@ -68,7 +68,7 @@ _COPIED_AT_ONCE = 2048  # sectors
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """A stretch of the program: ``sectors`` from guest physical address ``gpa`` and from ``lba``."""
+    """Part of the program: ``sectors`` from guest physical address ``gpa`` and from ``lba``."""
 
     gpa: int
     sectors: int
@@ -77,7 +77,7 @@ class Run:
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """Where everything lies on the disk, in sectors. first_lba: of the data disk, 0 without one."""
+    """The layout of the disk, in sectors. first_lba: of the data disk, 0 without one."""
 
     runs: tuple[Run, ...]
     first_lba: int
@@ -95,8 +95,8 @@ def write_image(
 ) -> Layout:
     """Write the bootable disk to ``path``, a file or a device.
 
-    ram: bytes that the guest is told it has; the machine must have as much. disk: the data disk's
-    image. overwrite: whatever is there, see ``replacing``. Raises InputError when the program cannot
+    ram: bytes of RAM in the boot information; the machine must have as much. disk: the data disk's
+    image. overwrite: write over any file, see ``replacing``. Raises InputError when the program cannot
     boot on a PC, or a file cannot be used.
     """
     if program.format == "m68k":
@@ -125,7 +125,7 @@ def _is_same(one: str, other: str) -> bool:
 
 
 def plan(program: Program, disk_sectors: int) -> Layout:
-    """Lay the program and its data disk out."""
+    """The layout of the program and its data disk."""
     runs, lba = [], PROGRAM_LBA
     for start, end in _stretches(program):
         runs.append(Run(start, (end - start) // SECTOR, lba))
@@ -136,8 +136,8 @@ def plan(program: Program, disk_sectors: int) -> Layout:
 
 
 def _stretches(program: Program) -> list[tuple[int, int]]:
-    """The addresses that hold bytes of the file, as (start, end): whole pages, or larger blocks
-    when there would be too many stretches."""
+    """The address ranges (start, end) that hold bytes of the file: whole pages, or larger blocks when
+    there would be too many ranges."""
     block = PAGE
     while True:
         found: list[tuple[int, int]] = []
@@ -195,7 +195,7 @@ def _add_loader(memory: PhysicalMemory, cpu: VirtualCpu, layout: Layout) -> None
 
 
 def _boot_sector(layout: Layout) -> bytes:
-    """The boot sector, with a partition table for those BIOSes that boot no disk without one."""
+    """The boot sector, with a partition table, without which some BIOSes do not boot a disk."""
     code = boot_code.code("sector")
     no_chs = b"\xfe\xff\xff"
     size = min(layout.sectors - 1, 0xFFFFFFFF)

@@ -1,5 +1,5 @@
-# The loader's other half, in long mode and on the platform's own page tables: what is left to make
-# everything as the guest must find it.
+# The loader's second half, in long mode and on the platform's own page tables: it sets the rest of
+# the boot state.
 
 .equ RUNS, 0x10100                      # {u32 address, u32 sectors, u32 LBA, u32 0} ..., sectors 0
 .equ FPU, 0x10500                       # FXSAVE64 image
@@ -32,7 +32,7 @@ _start:
         mov     eax, 0x40
         ltr     ax
 
-# What holds nothing of the program is zero: the BIOS has left much behind.
+# Zero all RAM outside the program: the BIOS has left data in it.
         xor     eax, eax
         mov     edi, 0x16000
         mov     ecx, (0xa0000 - 0x16000) / 8
@@ -69,7 +69,7 @@ register:
 registers:                              # KERNEL_GS_BASE STAR LSTAR CSTAR FMASK, and the clock
         .long   0xc0000102, 0xc0000081, 0xc0000082, 0xc0000083, 0xc0000084, 0x10
 
-# The flags first, for nothing behind changes them. Then the loader forgets itself, up to here.
+# The flags first: nothing after this changes them. Then the loader erases itself, up to here.
 last:   push    2
         popfq
         mov     edi, RUNS

@@ -1,5 +1,5 @@
-# The loader: lies in the free part of the boot information's page, reads the program, and makes the
-# CPU and the devices what the platform says they are when the guest's first instruction runs.
+# The loader: lies in the free part of the boot information's page, reads the program, and puts the
+# CPU and the devices into the platform's boot state.
 #
 # This half runs in real mode: entered by the boot sector, CS = 0x1000, DL = the boot disk. Offsets in
 # the page: 0x100 the program's runs, 0x500 x87 and SSE state, 0x800 this code, 0xb00 the other half
@@ -31,9 +31,9 @@ _start:
         bt      edx, 29                 # long mode
         jnc     failed
 
-        mov     ax, 0x2401              # BIOS: let address line 20 through
+        mov     ax, 0x2401              # BIOS: enable address line 20
         int     0x15
-        in      al, 0x92                # and the chipset's way, for a BIOS that cannot
+        in      al, 0x92                # and by the chipset, for a BIOS that cannot
         or      al, 2
         and     al, 0xfe                # bit 0 would reset the machine
         out     0x92, al
@@ -57,7 +57,7 @@ part:   mov     eax, [left]
         jbe     sized
         mov     eax, MOST
 sized:  mov     [count], eax
-        mov     [sectors], ax           # the packet's own, which a BIOS may change
+        mov     [sectors], ax           # in the packet, since a BIOS may change it
         push    bx
         mov     dl, [drive]
         mov     si, offset packet
@@ -118,7 +118,7 @@ copy_up:                                # count sectors from the buffer to targe
         mov     [target], edi
         ret
 
-probe:                                  # ZF: memory goes as far as the guest is told
+probe:                                  # ZF: memory is as large as the boot information says
         mov     edi, [RAM_END]
         call    flat
         mov     eax, es:[edi - 8]
@@ -145,9 +145,9 @@ device: lodsw
         cmp     dx, 0x3f6
         jne     device
         mov     dx, 0x1f7
-        in      al, dx                  # the disk's interrupt, and
+        in      al, dx                  # clear the disk's interrupt, and
         mov     cx, 16
-drain:  in      al, 0x60                # keys pressed so far, are forgotten
+drain:  in      al, 0x60                # discard the keys pressed so far
         loop    drain
 
         lgdt    [gdtr]

@@ -1,7 +1,7 @@
-"""The boot state of platform v1: 64-bit mode, with the tables that it needs already in RAM.
+"""The boot state of platform v1: 64-bit mode, with page tables, GDT and TSS in RAM.
 
-``boot`` puts a program into RAM and the CPU into its first state, the same on every core. What the
-guest finds there it may change: these are ordinary tables in its own memory.
+``boot`` loads a program into RAM and sets the CPU's first state, the same on every core. The guest may
+change the tables: they lie in its own memory.
 """
 
 from __future__ import annotations
@@ -40,14 +40,14 @@ _GDT_ENTRIES = (
     0,
     0x00AF9B000000FFFF,  # 0x10 kernel code: 64-bit, execute/read, accessed
     0x00CF93000000FFFF,  # 0x18 kernel data: read/write, accessed
-    0,  # 0x20 stands 8 below user data, as SYSRET counts: STAR[63:48] = 0x20
+    0,  # 0x20 is 8 below user data, for SYSRET: STAR[63:48] = 0x20
     0x00CFF3000000FFFF,  # 0x28 user data
     0x00AFFB000000FFFF,  # 0x30 user code
     0,
     0x00008B0000000000 | (TSS & 0xFFFFFF) << 16 | TSS_LIMIT,  # 0x40 busy 64-bit TSS
     0,  # its upper half: bits 32-63 of the base
 )
-# Accessed and dirty are set from the start, so that running on these tables changes no byte of them.
+# Accessed and dirty are set from the start, so that execution changes no byte of these tables.
 _TABLE_ENTRY = paging.PRESENT | paging.WRITABLE | paging.ACCESSED
 _PAGE_ENTRY = _TABLE_ENTRY | paging.DIRTY
 
@@ -76,12 +76,12 @@ def boot(
 
 
 def _store(memory: PhysicalMemory, gpa: int, data: bytes) -> None:
-    """Put bytes into RAM before the guest begins: not among the VMM's recorded stores."""
+    """Store bytes before the guest begins; they are not among the VMM's recorded stores."""
     memory.view[gpa : gpa + len(data)] = data
 
 
 def _write_tables(memory: PhysicalMemory) -> None:
-    """GDT, TSS, and page tables: RAM from 0x10000 and the hole at their own addresses."""
+    """GDT, TSS, and page tables that map RAM from 0x10000 and the hole to their own addresses."""
     _store(memory, GDT, struct.pack("<10Q", *_GDT_ENTRIES))
     _store(memory, TSS + 0x66, struct.pack("<H", TSS_LIMIT + 1))  # no I/O permission map
     _store(memory, PML4, struct.pack("<Q", PDPT | _TABLE_ENTRY))

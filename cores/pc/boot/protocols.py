@@ -1,7 +1,7 @@
-"""Boot protocols: how a program of each format finds the machine when it begins.
+"""Boot protocols: the initial state of RAM and CPU for each program format.
 
-A protocol puts the program into zeroed RAM and the CPU into its first state. It is a function in a file
-beside this one, and a line below.
+A protocol loads the program into zeroed RAM and sets the CPU's first state. Each is a function in a
+file of this package, and an entry in ``PROTOCOLS``.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from cores.x86.virtual_cpu import VirtualCpu
 
 
 class Boot(Protocol):
-    """disk_sectors: of the data disk, 0 without one."""
+    """The signature of a boot protocol. disk_sectors: of the data disk, 0 without one."""
 
     def __call__(
         self, program: Program, memory: PhysicalMemory, cpu: VirtualCpu, *, disk_sectors: int = 0
@@ -27,4 +27,4 @@ PROTOCOLS: dict[str, Boot] = {
     "elf": long_mode.boot,
     "flat": long_mode.boot,
 }
-"""By ``Program.format``."""
+"""The protocol of each ``Program.format``."""

@@ -1,4 +1,4 @@
-# The boot sector: what a BIOS loads at 0x7C00 and enters in real mode, the disk's number in DL.
+# The boot sector: loaded by the BIOS at 0x7C00 and entered in real mode, with the disk's number in DL.
 #
 # It reads the platform's low memory (0x10000-0x15FFF: boot information, the loader, GDT, TSS, page
 # tables) from the sectors behind this one to its final place, and enters the loader in it.

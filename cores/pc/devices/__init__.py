@@ -1,1 +1,1 @@
-"""The PC's devices, one in a file; board.py wires them together."""
+"""The PC's devices, one per file; board.py connects them."""

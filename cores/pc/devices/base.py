@@ -1,4 +1,4 @@
-"""What a device is: it answers ports, keeps time, and pulls interrupt lines."""
+"""The base class of devices: port accesses, virtual time, interrupt lines, saved state."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ BYTE = frozenset({1})
 class Device(ABC):
     """One device on the port bus.
 
-    Time is given in ticks of 1 MHz (contract.md: in exact mode one completed instruction or
-    delivery is one tick; in free mode a tick is a microsecond of the host's monotonic clock).
-    A device never looks at a clock: the board tells it the time before each access.
+    Time is given in ticks of 1 MHz (contract.md: in exact mode one completed instruction or delivery is
+    one tick; in free mode a tick is a microsecond of the host's monotonic clock). A device never reads
+    a clock: the board passes the time before each access.
 
-    Saving takes every attribute but those that ``wiring`` names, so that state cannot be
-    forgotten. In return a device keeps only values that do not change in place (int, bytes,
-    tuple), or says itself how they are saved.
+    Saving takes every attribute except those that ``wiring`` names, so that no state is left out.
+    Therefore a device keeps only values that do not change in place (int, bytes, tuple), or overrides
+    how they are saved.
 
-    What a saved state may hold is known from its present one (``shape``); where a value's type tells
-    too little, as that of None or of an empty tuple does, the class declares the attribute.
+    The permitted types of a saved state are those of the present one (``shape``); where a value's type
+    is not enough, as with None or an empty tuple, the class declares the attribute.
     """
 
     name: str = ""
-    """What people call it, for the log of exits: "PIC"."""
+    """Its common name, for the log of exits: "PIC"."""
 
     ports: Sequence[int] = ()
     """The port numbers that it answers."""
@@ -41,32 +41,33 @@ class Device(ABC):
     """Attributes that are more than a byte: times, counts, addresses."""
 
     irq: int | None = None
-    """The number of its interrupt line (0-15). If it raises it by itself, ``next_event`` says when."""
+    """The number of its interrupt line (0-15). If it raises the line by itself, ``next_event`` says
+    when."""
 
     timely: bool = False
-    """What it reads depends on the time: the board tells it the time before each access."""
+    """Whether reads depend on the time: the board passes it the time before each access."""
 
     @classmethod
     def plug(cls, slot: Slot) -> Self:
-        """A device of this kind, connected to what it needs of the mainboard."""
+        """A device of this kind, connected to the parts of the mainboard that it needs."""
         return cls()
 
     @property
     def title(self) -> str:
-        """Its heading where all devices are looked at."""
+        """Its heading in the list of all devices."""
         return self.name[:1].upper() + self.name[1:]
 
     def facts(self, now: int) -> tuple[tuple[str, str], ...]:
-        """Its state in words at tick ``now``, for people who look inside: (what, value). Changes
-        nothing. A device without any is not shown."""
+        """Its state in words at tick ``now``, for inspection: (name, value). Changes nothing. A device
+        without facts is not shown."""
         return ()
 
     def notes(self) -> list[str]:
-        """Sentences for the user about what the guest did with it, most often none."""
+        """Sentences for the user about the guest's use of the device, usually none."""
         return []
 
     def widths(self, port: int) -> frozenset[int]:
-        """Access sizes in bytes that it takes whole at ``port``; the bus splits others."""
+        """Access sizes in bytes that it accepts whole at ``port``; the bus splits others."""
         return BYTE
 
     @abstractmethod
@@ -91,18 +92,18 @@ class Device(ABC):
         return self.name
 
     def advance(self, now: int) -> None:  # noqa: B027 - most devices stand outside time
-        """It is ``now`` ticks: do what has become due."""
+        """Process the events that are due at tick ``now``."""
 
     def next_event(self) -> int | None:
         """The tick at which it will next raise its line by itself; None: never."""
         return None
 
     def save(self) -> dict[str, Any]:
-        """All of its state, as values that later changes do not touch."""
+        """All of its state, as values that later changes do not affect."""
         return {name: value for name, value in vars(self).items() if name not in self.wiring}
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Go back to a saved state."""
+        """Restore a saved state."""
         vars(self).update(state)
 
     def shape(self) -> dict[str, Any]:
@@ -111,7 +112,8 @@ class Device(ABC):
         return {name: declared.get(name, type(value)) for name, value in self.save().items()}
 
     def is_lawful(self) -> bool:
-        """Can a guest have brought it to where it is? A state out of a file may be any."""
+        """Whether a guest could have brought the device into this state; a state from a file may be
+        any."""
         numbers = ((name, value) for name, value in self.save().items() if isinstance(value, int))
         return all(name in self.wide or 0 <= value < 256 for name, value in numbers)
 

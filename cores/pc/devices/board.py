@@ -1,15 +1,15 @@
-"""The mainboard: every device of the PC, wired. This is what the VMM talks to.
+"""The mainboard: every device of the PC, connected. The VMM's interface to devices.
 
-A device is a file beside this one and a line in ``PLUGGED``: it says itself which ports it answers,
-which line it raises, when, and what its state is in words (docs/extending.md).
+A device is a file beside this one and an entry in ``PLUGGED``: the device declares which ports it
+answers, which line it raises, when, and its state in words (docs/extending.md).
 
     ports        ``read`` and ``write`` find the device; so do their string forms for REP INS/OUTS
-    time         the VMM says what time it is with ``advance``; ``deadline`` says how long it may
+    time         the VMM passes the time with ``advance``; ``deadline`` says how long it may
                  leave that out without an interrupt coming late
     interrupts   ``interrupt_pending`` is the CPU's INTR pin, ``acknowledge`` its INTA cycle
     the user     ``type_text`` and ``press`` in, ``console`` and ``screen`` out
 
-Nothing here looks at a clock or at a CPU; given the same accesses at the same ticks, two boards do
+The board reads no clock and no CPU state; given the same accesses at the same ticks, two boards behave
 the same.
 """
 
@@ -41,10 +41,10 @@ from cores.pc.stop import Ending
 from cores.x86.faults import Unsupported
 
 MOST_CONSOLE = 64 << 20
-"""Bytes of output that are kept; a guest must not fill the host's memory."""
+"""Bytes of console output that are kept; a guest must not fill the host's memory."""
 
 NEVER = 1 << 62
-"""The deadline when no device will do anything by itself."""
+"""The deadline when no device has an event pending."""
 
 D = TypeVar("D", bound=Device)
 
@@ -59,11 +59,11 @@ PLUGGED: tuple[type[Device], ...] = (
     ExitPort,
     Power,
 )
-"""Every device on the port bus but the interrupt controllers, which the board itself is wired to."""
+"""Every device on the port bus except the interrupt controllers, which the board wires itself."""
 
 TYPED = {"enter": b"\r", "backspace": b"\x7f", "tab": b"\t", "escape": b"\x1b",
          "up": b"\x1b[A", "down": b"\x1b[B", "right": b"\x1b[C", "left": b"\x1b[D"}  # fmt: skip
-"""What a terminal at the serial port sends for a key."""
+"""The bytes that a terminal at the serial port sends for a key."""
 
 
 @dataclass(frozen=True)
@@ -83,11 +83,11 @@ class BoardState:
 class Board:
     """The devices of one machine.
 
-    now: ticks, as last told. deadline: the tick at which the next interrupt can come by itself;
-    before it ``advance`` need not be called for interrupts' sake, but must be before accesses, so
-    that clocks show the right time. accesses: how many there were, MMIO and REP iterations
-    included. stop: how the guest ended its machine, None while it has not. devices: all of them, in
-    the order in which their states are saved and shown.
+    now: the tick of the last ``advance``. deadline: the tick at which the next interrupt can come by
+    itself; before it ``advance`` is not needed for interrupts, but must be called before accesses, so
+    that clocks show the right time. accesses: their number, MMIO and REP iterations included. stop: how
+    the guest ended its machine, None before it has. devices: all of them, in the order in which their
+    states are saved and shown.
     """
 
     def __init__(self, memory: PhysicalMemory, *, disk: Disk | None = None, input: bytes = b"") -> None:
@@ -139,7 +139,7 @@ class Board:
         value &= (1 << 8 * size) - 1
         if port not in self._timely:
             device = self.bus.whole.get(port << 3 | size)
-            if device is not None:  # nearly always: spares a call
+            if device is not None:  # nearly always: saves a call
                 device.write(port, size, value)
             else:
                 self.bus.write(port, size, value)
@@ -168,7 +168,7 @@ class Board:
         self._plan()
 
     def name_of(self, port: int) -> str:
-        """Which device answers ``port``; "nobody" if none does."""
+        """The name of the device that answers ``port``; "nobody" if none does."""
         device = self.bus.owners.get(port)
         return "nobody" if device is None else device.name
 
@@ -180,7 +180,7 @@ class Board:
     # Time and interrupts.
 
     def advance(self, now: int) -> None:
-        """It is ``now`` ticks. Cheap before the deadline."""
+        """Set the time to tick ``now``. Cheap before the deadline."""
         self.now = now
         if now >= self.deadline:
             self._catch_up()
@@ -188,13 +188,13 @@ class Board:
 
     def next_event(self) -> int | None:
         """The tick at which a sleeping CPU will next be interrupted; None: never. Lines that are
-        masked, or held back by an interrupt in service, wake nobody."""
+        masked, or blocked by an interrupt in service, do not count."""
         if self.interrupt_pending:
             return self.now
         return None if self.deadline == NEVER else self.deadline
 
     def acknowledge(self) -> int:
-        """The CPU takes the interrupt: its vector (0-255)."""
+        """The CPU takes the interrupt: returns its vector (0-255)."""
         vector = self.pics.acknowledge()
         self._plan()
         return vector
@@ -204,8 +204,8 @@ class Board:
             device.advance(self.now)
 
     def _plan(self) -> None:
-        """Work out the deadline. What cannot interrupt the CPU now needs none: such a device
-        catches up when the guest next asks it, or the PICs, for anything."""
+        """Compute the deadline. A device that cannot interrupt the CPU now is left out: it catches up
+        at the guest's next access to it or to the PICs."""
         deadline = NEVER
         for device, irq in self._timed:
             if self.pics.accepts(irq):
@@ -222,8 +222,8 @@ class Board:
         self.uart.receive(data)
 
     def press(self, key: str) -> None:
-        """The user presses a key by its name ("up", "f1", "enter") or character; a name that no
-        key has does nothing."""
+        """The user presses a key by its name ("up", "f1", "enter") or character; an unknown name has no
+        effect."""
         if len(key) == 1:
             self.type_text(key.encode("latin-1", "ignore"))
         elif scancodes.is_key(key):
@@ -235,7 +235,7 @@ class Board:
         return self.vga.text()
 
     def notes(self) -> list[str]:
-        """What the user should know about the guest's dealings with devices."""
+        """Sentences for the user about the guest's use of the devices."""
         notes = self.bus.notes() + [note for device in self.devices for note in device.notes()]
         if self.disk is not None and self.disk.trouble:
             notes.append(
@@ -246,7 +246,7 @@ class Board:
     # State.
 
     def save(self) -> BoardState:
-        """All devices' state. Shares what has not changed since the last call."""
+        """All devices' state. Shares the parts that have not changed since the last call."""
         if self._saved_console != self.console:
             self._saved_console = bytes(self.console)
         return BoardState(
@@ -261,7 +261,7 @@ class Board:
         )
 
     def restore(self, state: BoardState) -> None:
-        """Go back, or forward, to a saved state."""
+        """Restore a saved state, earlier or later."""
         self.now, self.accesses, self.stop = state.now, state.accesses, state.stop
         self.console[:] = self._saved_console = state.console
         self.vga.restore(state.screen)
@@ -278,7 +278,7 @@ class Board:
         return tuple(device.shape() for device in self.devices)
 
     def is_lawful(self) -> bool:
-        """Can a guest have brought the devices to where they are? See ``Device``."""
+        """Whether a guest could have brought the devices into this state; see ``Device``."""
         screen = len(self.vga.cells) == VGA_SIZE
         return screen and all(device.is_lawful() for device in self.devices)
 

@@ -1,7 +1,7 @@
-"""The port bus: which device answers an IN or OUT, and what happens where none does.
+"""The port bus: dispatches IN and OUT to devices; ports without a device read all ones.
 
-Intel SDM vol. 1, 19.3: 64 Ki ports of a byte; an access of 2 or 4 bytes is that many ports in a
-row. Like the ISA bus, this one cuts an access that a device cannot take whole into halves.
+Intel SDM vol. 1, 19.3: 64 Ki ports of a byte; an access of 2 or 4 bytes is to that many consecutive
+ports. Like the ISA bus, this one splits an access into halves if the device does not accept its width.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ MOST_NOTES = 16
 
 
 class PortBus:
-    """Port numbers to devices.
+    """Maps port numbers to devices.
 
-    whole: port << 3 | size to the device that takes that access in one. owners: port to the device
-    that answers it. strangers: ports asked for that have no device.
+    whole: port << 3 | size -> the device that takes that access in one. owners: port -> the device that
+    answers it. strangers: accessed ports that have no device.
     """
 
     def __init__(self) -> None:
@@ -32,7 +32,7 @@ class PortBus:
                 self.whole[port << 3 | size] = device
 
     def read(self, port: int, size: int) -> int:
-        """IN of 1, 2 or 4 bytes; all ones where nobody answers."""
+        """IN of 1, 2 or 4 bytes; all ones if no device answers."""
         device = self.whole.get(port << 3 | size)
         if device is not None:
             return device.read(port, size)
@@ -44,7 +44,7 @@ class PortBus:
         return self.read(port + half & 0xFFFF, half) << 8 * half | low
 
     def write(self, port: int, size: int, value: int) -> None:
-        """OUT of 1, 2 or 4 bytes; lost where nobody answers."""
+        """OUT of 1, 2 or 4 bytes; ignored if no device answers."""
         device = self.whole.get(port << 3 | size)
         if device is not None:
             device.write(port, size, value)
@@ -89,6 +89,6 @@ class PortBus:
         return not any(port + i & 0xFFFF in self.owners for i in range(size))
 
     def _note(self, port: int) -> None:
-        # A port that has a device which only dislikes the width is not without a device.
+        # A port whose device rejects only the width is not without a device.
         if port not in self.owners:
             self.strangers.add(port)

@@ -1,9 +1,9 @@
 """The clock and its CMOS RAM: an MC146818 at 0x70 (index) and 0x71 (data), IRQ 8.
 
-Source: Motorola, "MC146818A Real-Time Clock Plus RAM" (1984). At tick 0 it is 2000-01-01
-00:00:00 (contract.md). The time is worked out from the ticks when somebody reads it; setting it
-moves the origin. Stopping the divider (register A) stops nothing here, and daylight saving is not
-modelled; the century stands in byte 0x32, as PC firmware has it.
+Source: Motorola, "MC146818A Real-Time Clock Plus RAM" (1984). At tick 0 it is 2000-01-01 00:00:00
+(contract.md). The time is computed from the ticks at each read; setting it moves the origin. Stopping
+the divider (register A) has no effect, and daylight saving is not modelled; the century is in byte
+0x32, as in PC firmware.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Self
 from cores.pc.devices.base import Device, IrqLine, Slot
 
 SECOND = 1_000_000
-"""Ticks."""
+"""Ticks per second."""
 
 DAY = 86_400
 EPOCH = date(2000, 1, 1).toordinal()
@@ -30,12 +30,12 @@ PERIODIC, ALARM, UPDATE = 0x40, 0x20, 0x10  # enables in register B, flags in C
 ANY_FLAG = 0x80
 
 UPDATE_WARNING = 244
-"""Ticks for which "update in progress" is up before the seconds change."""
+"""Ticks for which "update in progress" is set before the seconds change."""
 
 
 class Cmos(Device):
-    """irq: high from an enabled flag's rising until register C is read. ram_bytes: the guest's
-    RAM, which firmware writes down in the CMOS RAM."""
+    """The MC146818. irq: high from the rising edge of an enabled flag until register C is read.
+    ram_bytes: the guest's RAM, whose size firmware stores in the CMOS RAM."""
 
     name = "CMOS"
     ports = (0x70, 0x71)
@@ -53,7 +53,7 @@ class Cmos(Device):
         self.flags = 0
         self.origin = 0  # seconds since 2000-01-01 at tick 0
         self.weekday_shift = 6  # that day was a Saturday, day 7 of a week that starts on Sunday
-        self.stopped = None  # TIME's values while SET is up
+        self.stopped = None  # TIME's values while SET is 1
         self.cells = _firmware_cells(ram_bytes)
 
     @classmethod
@@ -110,7 +110,7 @@ class Cmos(Device):
         return *clock, weekday, day.day, day.month, day.year % 100, day.year // 100
 
     def _set_time(self, fields: tuple[int, ...]) -> None:
-        """Make the clock show ``fields``; out-of-range ones carry over instead of being kept."""
+        """Set the clock to ``fields``; out-of-range ones carry over instead of being kept."""
         if self.stopped is not None:
             self.stopped = fields
             return
@@ -125,7 +125,7 @@ class Cmos(Device):
         return self.origin + tick // SECOND
 
     def _control(self, value: int) -> None:
-        """Register B. Raising SET stops the clock and its update interrupt."""
+        """Write register B. Setting SET stops the clock and its update interrupt."""
         if value & SET:
             self.stopped = self._fields()
             value &= ~UPDATE
@@ -137,7 +137,7 @@ class Cmos(Device):
         self._irq(bool(self._flags() & ANY_FLAG))
 
     def _coded(self, index: int, value: int) -> int:
-        """A number as register B wants it shown: BCD or binary, 12 or 24 hours."""
+        """A number in the format that register B selects: BCD or binary, 12 or 24 hours."""
         afternoon = 0
         if index == HOURS and not self.cells[REGISTER_B] & HOURS_24:
             afternoon = 0x80 if value >= 12 else 0
@@ -157,7 +157,7 @@ class Cmos(Device):
     # Interrupts.
 
     def advance(self, now: int) -> None:
-        """Raise the flags of whatever has happened since the last call."""
+        """Set the flags of the events since the last call."""
         before, self.now = self.now, now
         period = self._period()
         if period and now * 32_768 // SECOND // period > before * 32_768 // SECOND // period:
@@ -171,7 +171,7 @@ class Cmos(Device):
             self._irq(True)
 
     def next_event(self) -> int | None:
-        """Only what is enabled counts, and only while the line is low."""
+        """The next enabled event, if the line is low."""
         enabled = self.cells[REGISTER_B]
         if self._flags() & ANY_FLAG:
             return None
@@ -189,7 +189,7 @@ class Cmos(Device):
         return min(events, default=None)
 
     def _flags(self) -> int:
-        """Register C."""
+        """The contents of register C."""
         raised = self.flags & self.cells[REGISTER_B] & (PERIODIC | ALARM | UPDATE)
         return self.flags | (ANY_FLAG if raised else 0)
 
@@ -201,7 +201,7 @@ class Cmos(Device):
         return 1 << rate - 1 if rate else 0
 
     def _next_alarm(self, after: int) -> int | None:
-        """The first clock second after ``after`` that the alarm bytes match; None: they never do."""
+        """The first clock second after ``after`` that the alarm bytes match; None: they never match."""
         midnight = after - after % DAY
         hours = self._matching(HOURS_ALARM, 24)
         minutes = self._matching(MINUTES_ALARM, 60)
@@ -228,8 +228,8 @@ class Cmos(Device):
 
 
 def _firmware_cells(ram_bytes: int) -> bytes:
-    """The 128 bytes as firmware leaves them: 1024 Hz and 24-hour BCD; RAM below 640 KiB, from
-    1 MiB (at most 63 MiB of it) in KiB, and from 16 MiB in units of 64 KiB."""
+    """The 128 bytes as firmware sets them: 1024 Hz and 24-hour BCD; RAM below 640 KiB, from 1 MiB (at
+    most 63 MiB of it) in KiB, and from 16 MiB in units of 64 KiB."""
     cells = bytearray(128)
     cells[REGISTER_A], cells[REGISTER_B] = 0x26, HOURS_24
     above_1m = min(max(ram_bytes - (1 << 20), 0) >> 10, 63 << 10)

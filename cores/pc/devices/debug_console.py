@@ -1,6 +1,6 @@
-"""The debug console at port 0xE9, first seen in Bochs ("port_e9_hack") and kept by QEMU
-(-device isa-debugcon): what is written appears on the host; a read gives 0xE9, which is how a
-guest finds out that it is there."""
+"""The debug console at port 0xE9, introduced by Bochs ("port_e9_hack") and adopted by QEMU (-device
+isa-debugcon): written bytes appear on the host's console; a read gives 0xE9, by which a guest detects
+it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from cores.pc.devices.base import QUOTED, Device, Slot
 
 
 class DebugConsole(Device):
-    """console: the bytes that all of the machine's consoles have written, in order."""
+    """The device. console: the bytes that all of the machine's consoles have written, in order."""
 
     name = "console"
     ports = (0xE9,)

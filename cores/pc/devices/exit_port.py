@@ -1,7 +1,7 @@
 """The exit port at 0xF4, after QEMU's isa-debug-exit: a write ends the machine.
 
-Here the value written is the exit status as it is, whatever its width; QEMU's process leaves with
-(value << 1) | 1, which is undone where its status is read.
+Here the exit status is the value written, whatever its width; QEMU's process exits with (value << 1) |
+1, which is decoded where its status is read.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from cores.pc.stop import Ending, Finish, Stop
 
 
 class ExitPort(Device):
-    """finish: told the exit status."""
+    """The device. finish: called with the exit status."""
 
     name = "exit port"
     ports = (0xF4,)

@@ -1,13 +1,13 @@
 """The keyboard and its controller: an 8042 at 0x60 and 0x64 with a PS/2 keyboard, IRQ 1.
 
-Sources: IBM, "PS/2 Hardware Interface Technical Reference: Keyboard and Auxiliary Device
-Controller" and "Keyboards". There is no mouse. At boot it is as firmware leaves it: enabled, with
-its interrupt on, scan code set 2 translated into set 1.
+Sources: IBM, "PS/2 Hardware Interface Technical Reference: Keyboard and Auxiliary Device Controller"
+and "Keyboards". There is no mouse. At boot its state is that left by firmware: enabled, with its
+interrupt on, scan code set 2 translated into set 1.
 
-What the user types waits in front of the keyboard, and the next byte comes when the guest has
-read the last. Answers to commands go before it: a scan code that stands in the output buffer
-unread steps back for them, so that a driver that sends a command and waits for 0xFA is not
-confused by text that was given before the machine started.
+The user's input is queued in front of the keyboard, and the next byte is sent when the guest has read
+the last. Answers to commands take precedence: an unread scan code in the output buffer is put back for
+them, so that a driver that sends a command and waits for 0xFA is not confused by text that was given
+before the machine started.
 """
 
 from __future__ import annotations
@@ -24,14 +24,15 @@ INTERRUPT, SYSTEM_FLAG, CLOCK_OFF, NO_MOUSE, TRANSLATE = 0x01, 0x04, 0x10, 0x20,
 ACK, RESEND, TEST_PASSED = 0xFA, 0xFE, 0xAA
 
 TRANSLATED = {0x83: 0x41, 0x01: 0x43, 0x02: 0x41}
-"""Set 2 to set 1, for those of the keyboard's answers that the controller's translation changes."""
+"""Set 2 to set 1, for the keyboard's answers that the controller's translation changes."""
 
 PARAMETERS = {0x60, 0xD1, 0xD2, 0xD3, 0xD4}
 """Controller commands that take a byte at port 0x60."""
 
 
 class Keyboard(Device):
-    """irq: high while the output buffer is full and the interrupt enabled."""
+    """The 8042 and its keyboard. irq: high while the output buffer is full and the interrupt
+    enabled."""
 
     name = "keyboard"
     ports = (DATA, COMMAND)
@@ -50,7 +51,7 @@ class Keyboard(Device):
         self.keyboard_awaits = 0  # the keyboard command whose byte is to come
         self.output = None  # the output buffer
         self.output_is_key = False
-        self.last = 0  # what port 0x60 gives when there is nothing new
+        self.last = 0  # the value of port 0x60 when there is nothing new
         self.last_sent = 0  # for 0xFE, resend
         self.answers = b""
         self.scan_set = 2
@@ -65,7 +66,7 @@ class Keyboard(Device):
         return cls(slot.line(cls.irq))
 
     def type_text(self, text: bytes) -> None:
-        """The user types these characters; those that no key gives are left out."""
+        """The user types these characters; those without a key are left out."""
         self.press(*filter(None, map(stroke, text)))
 
     def press(self, *strokes: Stroke) -> None:
@@ -104,7 +105,7 @@ class Keyboard(Device):
             awaited, self.controller_awaits = self.controller_awaits, 0
             self._parameter(awaited, value)
         else:
-            self.config &= ~CLOCK_OFF  # talking to the keyboard turns it on
+            self.config &= ~CLOCK_OFF  # a command to the keyboard turns it on
             self._to_keyboard(value)
         self._offer()
 
@@ -123,7 +124,7 @@ class Keyboard(Device):
                 self.config |= SYSTEM_FLAG
                 self._answer(0x55)
             case 0xAB:
-                self._answer(0x00)  # the keyboard's wires are sound
+                self._answer(0x00)  # the test of the keyboard's wires passed
             case 0xA9:
                 self._answer(0xFF)  # there is no mouse port to test
             case 0xAD:
@@ -202,14 +203,14 @@ class Keyboard(Device):
         self.answers = (self.answers + bytes(codes))[-16:]
 
     def _step_back(self) -> None:
-        """Take an unread scan code back out of the output buffer."""
+        """Put an unread scan code back from the output buffer into the queue."""
         if self.output is not None and self.output_is_key:
             self.coming = bytes((self.output,)) + self.coming
             self.output = None
 
     def _offer(self) -> None:
-        """Fill the output buffer, if it is empty and there is something to put in; set the line.
-        It falls in between, since each byte is an interrupt of its own."""
+        """Fill the output buffer, if it is empty and a byte is waiting; set the line. The line falls in
+        between, since each byte is an interrupt of its own."""
         if self.output is None:
             self._irq(False)
             if self.answers:

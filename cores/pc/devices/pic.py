@@ -1,12 +1,12 @@
 """Two 8259A interrupt controllers, cascaded as in every PC since the AT.
 
-Source: Intel, "8259A Programmable Interrupt Controller" (231468-003). The master answers at 0x20
-and 0x21, the slave at 0xA0 and 0xA1; the slave's INT output is the master's input 2.
+Source: Intel, "8259A Programmable Interrupt Controller" (231468-003). The master answers at 0x20 and
+0x21, the slave at 0xA0 and 0xA1; the slave's INT output is the master's input 2.
 
-Three readings of the datasheet that a guest can notice:
-- A request whose line falls before it is acknowledged is gone (also in Bochs; QEMU remembers it).
+Three interpretations of the datasheet that a guest can notice:
+- A request whose line falls before it is acknowledged is lost (also in Bochs; QEMU remembers it).
 - ICW1 resets the edge detector, after which the datasheet wants a new edge. Here, as with QEMU's
-  devices, a line that is still high counts as one: input that waits since before the guest's
+  devices, a line that is still high counts as one: input that was pending before the guest's
   initialisation would otherwise never interrupt.
 - A non-specific EOI clears the highest bit in service even in special mask mode (QEMU and Bochs).
 """
@@ -18,13 +18,13 @@ from collections.abc import Callable
 from cores.pc.devices.base import Device
 
 MASTER, SLAVE = 0x20, 0xA0
-"""The first of each one's two ports."""
+"""The first of the two ports of each."""
 
 CASCADE = 2
-"""The master's input that the slave's output is wired to."""
+"""The master's input to which the slave's output is connected."""
 
 BIOS_BASES = 0x08, 0x70
-"""Vectors of IRQ 0 and IRQ 8 as firmware leaves them, until the guest sends its own ICW2."""
+"""Vectors of IRQ 0 and IRQ 8 as set by firmware, until the guest sends its own ICW2."""
 
 
 class Pic(Device):
@@ -36,7 +36,7 @@ class Pic(Device):
 
     name = "PIC"
     wiring = frozenset({"ports", "_output"})
-    timely = True  # a clock's request may have come
+    timely = True  # a request by a clock may have become due
 
     def __init__(self, port: int, base: int, output: Callable[[bool], None]) -> None:
         self.ports = (port, port + 1)
@@ -79,7 +79,7 @@ class Pic(Device):
     # The request side: lines in, INT out.
 
     def set_line(self, line: int, level: bool) -> None:
-        """Input ``line`` is now high or low."""
+        """Set the level of input ``line``."""
         bit = 1 << line
         if level:
             if not self.lines & bit or self.level_triggered:
@@ -91,18 +91,18 @@ class Pic(Device):
         self._update()
 
     def accepts(self, line: int) -> bool:
-        """Would a request on ``line`` reach the INT pin now: unmasked, ready, nothing above it in
-        service?"""
+        """Whether a request on ``line`` would reach the INT pin now: unmasked, initialised, and no
+        input of higher priority in service."""
         return not self.awaited and not self.imr >> line & 1 and self._rank(line) < self._ceiling()
 
     def requested(self) -> int | None:
-        """The input whose request stands at the INT pin."""
+        """The input whose request drives the INT pin."""
         line = self._highest(self.irr & ~self.imr)
         return line if line is not None and self.accepts(line) else None
 
     def acknowledge(self) -> int:
-        """An INTA cycle: the input served, now in service. Without a request it is 7, and nothing
-        is in service: the spurious interrupt."""
+        """An INTA cycle: returns the input served, which is now in service. Without a request it is 7,
+        and no input is in service: the spurious interrupt."""
         line = self.requested()
         if line is None:
             return 7
@@ -126,7 +126,7 @@ class Pic(Device):
         return min((n for n in range(8) if bits >> n & 1), key=self._rank)
 
     def _ceiling(self) -> int:
-        """The rank that a request must beat: that of the highest input in service."""
+        """The rank that a request must exceed: that of the highest input in service."""
         serving = self.isr
         if self.special_mask:
             serving &= ~self.imr
@@ -176,8 +176,7 @@ class Pic(Device):
         self.awaited = 2
 
     def _icw(self, value: int) -> None:
-        """ICW2 to ICW4, in the order that ICW1 announced. ICW3 is taken and ignored: the cascade
-        is soldered."""
+        """ICW2 to ICW4, in the order that ICW1 announced. ICW3 is ignored: the cascade is fixed."""
         step = self.awaited
         if step == 2:
             self.base = value & 0xF8
@@ -215,28 +214,28 @@ class Pic(Device):
 
 
 class Pics:
-    """Master and slave, wired. ``output`` is called with the level of the CPU's INTR pin."""
+    """Master and slave, cascaded. ``output`` is called with the level of the CPU's INTR pin."""
 
     def __init__(self, output: Callable[[bool], None]) -> None:
         self.master = Pic(MASTER, BIOS_BASES[0], output)
         self.slave = Pic(SLAVE, BIOS_BASES[1], lambda level: self.master.set_line(CASCADE, level))
 
     def set_irq(self, irq: int, level: bool) -> None:
-        """IRQ line 0-15 is now high or low."""
+        """Set the level of IRQ line 0-15."""
         if irq < 8:
             self.master.set_line(irq, level)
         else:
             self.slave.set_line(irq - 8, level)
 
     def accepts(self, irq: int) -> bool:
-        """Would ``irq`` interrupt the CPU if its line rose now?"""
+        """Whether ``irq`` would interrupt the CPU if its line rose now."""
         if irq < 8:
             return self.master.accepts(irq)
         return self.slave.accepts(irq - 8) and self.master.accepts(CASCADE)
 
     def acknowledge(self) -> int:
-        """The CPU's INTA cycles: the vector 0-255 to deliver. A request that has vanished gives
-        the vector of IRQ 7, or of IRQ 15 when it vanished in the slave."""
+        """The CPU's INTA cycles: returns the vector 0-255 to deliver. A request that is gone gives the
+        vector of IRQ 7, or of IRQ 15 if the slave's request is gone."""
         line = self.master.acknowledge()
         if line == CASCADE:
             return self.slave.base | self.slave.acknowledge()

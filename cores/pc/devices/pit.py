@@ -1,11 +1,11 @@
 """The 8254 interval timer at 0x40-0x43: three counters of 1.193182 MHz; counter 0 is IRQ 0.
 
-Source: Intel, "8254 Programmable Interval Timer" (231164-005). Nothing counts here: a counter's
-value follows from the time since it was loaded, and is worked out when somebody asks.
+Source: Intel, "8254 Programmable Interval Timer" (231164-005). No counter is decremented: its value is
+computed, at each read, from the time since it was loaded.
 
-The gates are all high (on a PC only counter 2's can be changed, at port 0x61, which this platform
-does not have); so modes 1 and 5, which wait for a gate's edge, never start. A new count takes
-effect at once in every mode, as in QEMU, where the datasheet finishes the period in modes 2 and 3.
+The gates are all high (on a PC only counter 2's can be changed, at port 0x61, which this platform does
+not have); so modes 1 and 5, which wait for a gate's edge, never start. A new count takes effect at once
+in every mode, as in QEMU; by the datasheet modes 2 and 3 first finish the period.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from typing import Any, Self
 from cores.pc.devices.base import Device, IrqLine, Slot
 
 FREQUENCY = 1_193_182
-"""Input clocks a second."""
+"""Input clocks per second."""
 
 TICKS = 1_000_000
-"""Ticks of virtual time a second."""
+"""Ticks of virtual time per second."""
 
 CONTROL = 0x43
 LOW, HIGH, BOTH = 1, 2, 3
-"""How a count is moved: low byte only, high byte only, low then high."""
+"""How a count is read or written: low byte only, high byte only, low then high."""
 
 
 def clock_at(tick: int) -> int:
@@ -32,7 +32,7 @@ def clock_at(tick: int) -> int:
 
 
 def tick_of(clock: int) -> int:
-    """The first tick at which ``clock`` input clocks are over."""
+    """The first tick at or after ``clock`` input clocks."""
     return -(-clock * TICKS // FREQUENCY)
 
 
@@ -56,7 +56,7 @@ class Counter:
     latched_status: int | None = None
 
     def control(self, word: int) -> None:
-        """A control word: counting stops until a count is written."""
+        """Write a control word: counting stops until a count is written."""
         mode = word >> 1 & 7
         self.mode = mode if mode < 6 else mode - 4
         self.access = word >> 4 & 3
@@ -67,7 +67,7 @@ class Counter:
         self.latched = b""
 
     def write(self, value: int, clock: int) -> None:
-        """A byte of a new count."""
+        """Write a byte of a new count."""
         self.catch_up(clock)
         if self.access == BOTH and self.half is None:
             self.half = value
@@ -89,7 +89,7 @@ class Counter:
             self.period, self.loaded = count, clock
 
     def catch_up(self, clock: int) -> None:
-        """It is ``clock``: a count that follows may have taken over (data sheet, modes 2 and 3)."""
+        """Load the following count if its turn has come by ``clock`` (data sheet, modes 2 and 3)."""
         if not self.following or clock < self.turn:
             return
         rises = self.mode == 2 or (self.turn - (self.loaded or 0)) % self.period == 0
@@ -97,14 +97,14 @@ class Counter:
         self.loaded = self.turn if rises else self.turn - self._high
 
     def _end_of_part(self, clock: int) -> int:
-        """When the period ends (mode 2), or the half of it in which OUT stays as it is (mode 3)."""
+        """The clock at which the period ends (mode 2), or the half period with a constant OUT (mode 3)."""
         passed = self._passed(clock)
         begin = clock - passed % self.period
         high = self.mode == 3 and passed % self.period < self._high
         return begin + (self._high if high else self.period)
 
     def read(self, clock: int) -> int:
-        """A byte: of the latched status, of the latched count, else of the running count."""
+        """Read a byte: of the latched status, of the latched count, else of the running count."""
         if self.latched_status is not None:
             status, self.latched_status = self.latched_status, None
             return status
@@ -133,7 +133,7 @@ class Counter:
             self.latched_status = pin_and_null | self.access << 4 | self.mode << 1 | self.bcd
 
     def count(self, clock: int) -> int:
-        """The counting element, 16 bits as a guest reads them."""
+        """The counting element, 16 bits in the format that a guest reads."""
         passed = self._passed(clock)
         if self.mode == 2:
             value = self.period - passed % self.period
@@ -145,7 +145,7 @@ class Counter:
         return int(str(value), 16) if self.bcd else value
 
     def out(self, clock: int) -> bool:
-        """The OUT pin."""
+        """The level of the OUT pin."""
         if self.loaded is None:
             return self.mode != 0
         passed = self._passed(clock)
@@ -188,8 +188,9 @@ class Counter:
 
 
 class Pit(Device):
-    """irq: counter 0's OUT. It gets the rising edges, and falls only where mode 0 says so: between
-    two ticks it stays high, so that a guest that keeps interrupts off for a while loses none.
+    """The 8254. irq: counter 0's OUT. The line gets the rising edges, and falls only where mode 0 says
+    so: between two ticks it stays high, so that a guest that disables interrupts for a while loses
+    none.
 
     At boot all counters run freely in mode 2 from tick 0, as firmware leaves counter 0.
     """
@@ -229,7 +230,7 @@ class Pit(Device):
 
     def read(self, port: int, size: int) -> int:
         if port == CONTROL:
-            return 0xFF  # write only: nobody drives the bus
+            return 0xFF  # write only: reads float
         return self.counters[port & 3].read(clock_at(self.now))
 
     def write(self, port: int, size: int, value: int) -> None:

@@ -1,7 +1,7 @@
 """Power-off at port 0x604: the ACPI PM1a control register of QEMU's PC.
 
-ACPI specification 4.8.3.2.1: bit 13 (SLP_EN) enters the sleeping state named in bits 10-12; in
-QEMU state 0 is S5, off. So a 16-bit write of 0x2000 switches off, and nothing else is answered.
+ACPI specification 4.8.3.2.1: bit 13 (SLP_EN) enters the sleeping state named in bits 10-12; in QEMU
+state 0 is S5, off. So a 16-bit write of 0x2000 switches off; other accesses have no effect.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ SLEEP_ENABLE = 0x2000
 
 
 class Power(Device):
-    """finish: told that the guest has switched its machine off."""
+    """The device. finish: called when the guest has switched its machine off."""
 
     name = "power"
     ports = (0x604,)

@@ -1,17 +1,16 @@
 """The paravirtual console and disk at 0x5E0-0x5EF: one exit for a whole request.
 
-The device that no hardware ever was, made for a guest that knows it runs on a VMM (contract.md).
-A 32-bit read of 0x5E0 gives "RPC1". A 32-bit write to 0x5E4 hands over the physical address of a
-descriptor in RAM:
+No hardware like it exists: it is for a guest that knows it runs on a VMM (contract.md). A 32-bit read
+of 0x5E0 gives "RPC1". A 32-bit write to 0x5E4 passes the physical address of a descriptor in RAM:
 
      0  u32  operation: 1 console write, 2 disk read, 3 disk write, 4 disk size
      4  u32  status, set here: 0 done, 1 bad request, 2 out of range, 3 refused
      8  u64  buffer, a physical address
-    16  u64  length: bytes for the console, sectors for the disk; the size comes back here
+    16  u64  length: bytes for the console, sectors for the disk; the size is returned here
     24  u64  LBA
 
-An unknown operation is a bad request; a buffer that is not all RAM, or sectors that the disk does
-not have, are out of range; refused is what there is no disk for, or what the host cannot do.
+An unknown operation is a bad request; a buffer that is not all RAM, or sectors beyond the end of the
+disk, are out of range; refused are requests without a disk, and those in which the host failed.
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ DESCRIPTOR = Struct("<IIQQQ")
 STATUS_AT, LENGTH_AT = 4, 16
 
 CHUNK = 2048
-"""Sectors moved at a time: a request for 500 MiB must not double the host's memory."""
+"""Sectors transferred at a time: a request for 500 MiB must not double the host's memory."""
 
 
 class Operation(IntEnum):
@@ -49,8 +48,8 @@ class Status(IntEnum):
 
 
 class Paravirtual(Device):
-    """memory: where descriptors and buffers lie. console: what the machine has written.
-    lost: descriptors that were not in RAM, to which no status could be written."""
+    """The device. memory: holds descriptors and buffers. console: the machine's output. lost:
+    descriptors that were not in RAM, to which no status could be written."""
 
     name = "paravirtual"
     ports = range(0x5E0, 0x5F0)
@@ -118,7 +117,7 @@ class Paravirtual(Device):
         return Status.DONE
 
     def _move_sectors(self, operation: int, buffer: int, count: int, lba: int) -> Status:
-        """Between disk and RAM. What was moved before the host failed stays moved."""
+        """Transfer between disk and RAM. The sectors before a failure of the host stay transferred."""
         disk, memory = self.disk, self._memory
         if disk is None:
             return Status.REFUSED

@@ -1,8 +1,8 @@
-"""What a US keyboard sends for each key, and which keys a character takes.
+"""Scan codes of a US keyboard: the codes of each key, and the keys of each character.
 
-Source: IBM, "PS/2 Hardware Interface Technical Reference: Keyboards" (scan code sets 1 and 2).
-Set 1: a make code, and the same with bit 7 set for the break. Set 2: 0xF0 before the break. Keys
-that the 84-key keyboard did not have get 0xE0 before either.
+Source: IBM, "PS/2 Hardware Interface Technical Reference: Keyboards" (scan code sets 1 and 2). Set 1: a
+make code, and the same with bit 7 set for the break. Set 2: 0xF0 before the break. Keys that the 84-key
+keyboard did not have get 0xE0 before either.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ class Event(NamedTuple):
 
 
 Stroke = tuple[Event, ...]
-"""What the fingers do for one character: "A" is shift down, a down, a up, shift up."""
+"""The key events for one character: "A" is shift down, a down, a up, shift up."""
 
-_MAIN = {  # the keys that have no prefix, in the order of set 1 from code 0x01
+_MAIN = {  # the keys without a prefix, in the order of set 1 from code 0x01
     "escape": 0x76,
     "1": 0x16, "2": 0x1E, "3": 0x26, "4": 0x25, "5": 0x2E, "6": 0x36, "7": 0x3D, "8": 0x3E,
     "9": 0x46, "0": 0x45, "-": 0x4E, "=": 0x55, "backspace": 0x66, "tab": 0x0D,
@@ -48,7 +48,7 @@ _CODES = {
     "f12": (0x58, 0x07, False),
     **{key: (*codes, True) for key, codes in _EXTENDED.items()},
 }
-"""Key: its code in set 1, in set 2, and whether 0xE0 goes before."""
+"""Key: its code in set 1, in set 2, and whether it is prefixed by 0xE0."""
 
 _SHIFTED = dict(zip('!@#$%^&*()_+{}:"~|<>?', "1234567890-=[];'`\\,./", strict=True))
 _NAMED = {"\n": "enter", "\r": "enter", "\t": "tab", "\b": "backspace", "\x7f": "backspace",
@@ -56,12 +56,12 @@ _NAMED = {"\n": "enter", "\r": "enter", "\t": "tab", "\b": "backspace", "\x7f": 
 
 
 def is_key(name: str) -> bool:
-    """Has the keyboard a key of this name?"""
+    """Whether the keyboard has a key of this name."""
     return name in _CODES
 
 
 def encode(event: Event, scan_set: int) -> bytes:
-    """The bytes that tell ``event`` in scan code set 1 or 2."""
+    """The bytes of ``event`` in scan code set 1 or 2."""
     set1, set2, extended = _CODES[event.key]
     prefix = b"\xe0" if extended else b""
     if scan_set == 1:
@@ -70,13 +70,13 @@ def encode(event: Event, scan_set: int) -> bytes:
 
 
 def press(key: str) -> Stroke:
-    """A key goes down and comes up."""
+    """The events of one key pressed and released."""
     return Event(key, True), Event(key, False)
 
 
 @cache
 def stroke(character: int) -> Stroke:
-    """The fingers' work for a byte of text; nothing when no key gives it (0x80 and above)."""
+    """The key events for a byte of text; none when no key gives it (0x80 and above)."""
     text = chr(character)
     if text in _NAMED:
         return press(_NAMED[text])

@@ -1,4 +1,4 @@
-"""A slot of the mainboard: what it offers to the device that is plugged in."""
+"""A slot of the mainboard: the connections it offers to the device that is plugged in."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from cores.pc.physical_memory import PhysicalMemory
 from cores.pc.stop import Finish
 
 IrqLine = Callable[[bool], None]
-"""One input of the interrupt controller: call it with the level that the wire now has."""
+"""One input of the interrupt controller: called with the level of the wire."""
 
 
 @dataclass(frozen=True, slots=True)
 class Slot:
-    """memory: physical memory, for devices that read and write it by themselves. console: what the
-    machine's consoles have written; append to it. disk: the data disk, None where there is none.
-    line: the interrupt line of a number (0-15). finish: ends the machine."""
+    """The mainboard's side of one device. memory: physical memory, for bus-master devices. console: the
+    output of the machine's consoles; append to it. disk: the data disk, None if there is none. line:
+    gives the interrupt line of a number (0-15). finish: ends the machine."""
 
     memory: PhysicalMemory
     console: bytearray

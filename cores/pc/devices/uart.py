@@ -1,11 +1,11 @@
 """The serial port: a 16550A UART at 0x3F8-0x3FF (COM1), IRQ 4.
 
 Source: National Semiconductor, "PC16550D Universal Asynchronous Receiver/Transmitter" (1995).
-What is transmitted goes to the machine's console at once; what the user types waits outside and
-is received one byte at a time, the next when the guest has read the last.
+Transmitted bytes go to the machine's console at once; the user's input is queued and received one byte
+at a time, the next when the guest has read the last.
 
-On a PC the modem control's OUT2 gates the interrupt line; QEMU does not model that, guests are
-written against QEMU, and so it is not gated here.
+On a PC the modem control's OUT2 gates the interrupt line; QEMU does not model that, guests are written
+against QEMU, and so it is not gated here.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ DATA_READY, OVERRUN, TRANSMITTER_EMPTY = 0x01, 0x02, 0x60  # LSR; THR and shift 
 ON_DATA, ON_EMPTY, ON_ERROR, ON_MODEM = 0x01, 0x02, 0x04, 0x08  # IER
 DLAB, LOOPBACK = 0x80, 0x10
 MODEM_PRESENT = 0xB0
-"""MSR: carrier, data set ready, clear to send; somebody is at the other end."""
+"""MSR: carrier, data set ready, clear to send, as with a terminal connected."""
 TRIGGERS = 1, 4, 8, 14
 
 
 class Uart(Device):
-    """console: where transmitted bytes go. irq: its interrupt line."""
+    """The UART. console: receives transmitted bytes. irq: its interrupt line."""
 
     name = "UART"
     ports = range(0x3F8, 0x400)
@@ -51,7 +51,7 @@ class Uart(Device):
         return cls(slot.console, slot.line(cls.irq))
 
     def receive(self, text: bytes) -> None:
-        """The user types: it is received as the guest reads."""
+        """The user's input, received as the guest reads."""
         self.input = self.input[self.taken :] + text
         self.taken = 0
         self._update()
@@ -102,7 +102,7 @@ class Uart(Device):
                 self._transmit(value)
             case 1:
                 if value & ON_EMPTY and not self.ier & ON_EMPTY:
-                    self.empty_pending = True  # enabled while empty: says so at once
+                    self.empty_pending = True  # enabled while empty: reported at once
                 self.ier = value & 0x0F
             case 2:
                 self._control_fifo(value)
@@ -148,7 +148,7 @@ class Uart(Device):
             self.looped = bytes((value,))  # without FIFO the new byte overwrites the old
 
     def _control_fifo(self, value: int) -> None:
-        """FCR. Typed input is not in the FIFO yet, so clearing it loses none."""
+        """Write FCR. Typed input is not in the FIFO yet, so clearing it loses none."""
         if value & 0x02 or (value ^ self.fcr) & 0x01:
             self.looped = b""
         self.fcr = value & 0xC9 if value & 0x01 else 0
@@ -158,7 +158,7 @@ class Uart(Device):
         self.mcr = value & 0x1F
         after = self._modem_lines()
         changed = (before ^ after) >> 4 & 0x0B
-        rang = (before & ~after) >> 4 & 0x04  # the ring indicator tells its trailing edge only
+        rang = (before & ~after) >> 4 & 0x04  # the ring indicator reports its trailing edge only
         self.modem_changes |= changed | rang
 
     def _modem_lines(self) -> int:
@@ -182,7 +182,7 @@ class Uart(Device):
             return 0x06
         if self.ier & ON_DATA and self._data_ready():
             waiting = max(1, len(self.looped))
-            # Below the FIFO's trigger level it is the time-out that tells of the bytes.
+            # Below the FIFO's trigger level the time-out interrupt reports the bytes.
             return 0x0C if self.fcr & 1 and waiting < TRIGGERS[self.fcr >> 6] else 0x04
         if self.ier & ON_EMPTY and self.empty_pending:
             return 0x02

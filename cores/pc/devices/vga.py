@@ -6,13 +6,13 @@ from __future__ import annotations
 COLUMNS, ROWS = 80, 25
 SIZE = COLUMNS * ROWS * 2
 WINDOW = range(0xB8000, 0xB9000)
-"""The page that it stands in; behind its 4000 bytes the page reads all ones."""
+"""The page that contains it; behind its 4000 bytes the page reads all ones."""
 
 BLANK = b" \x07"
 
 _LOW_GLYPHS = " ☺☻♥♦♣♠•◘○◙♂♀♪♫☼►◄↕‼¶§▬↨↑↓→←∟↔▲▼"
 GLYPHS = _LOW_GLYPHS + bytes(range(0x20, 0xFF)).decode("cp437").replace("\x7f", "⌂") + " "
-"""What the screen shows for each of the 256 character codes (code page 437)."""
+"""The glyph of each of the 256 character codes (code page 437)."""
 
 
 class Vga:
@@ -25,8 +25,8 @@ class Vga:
 
     @property
     def cells(self) -> bytes:
-        """The screen's 4000 bytes, character and attribute in turn. The same object as long as
-        nothing is written."""
+        """The screen's 4000 bytes, character and attribute in turn. The same object until the next
+        write."""
         if self._saved is None:
             self._saved = bytes(self._cells)
         return self._saved

@@ -1,9 +1,9 @@
-"""The disk's interface: the primary ATA channel at 0x1F0-0x1F7 and 0x3F6, IRQ 14, by PIO.
+"""The disk controller: the primary ATA channel at 0x1F0-0x1F7 and 0x3F6, IRQ 14, by PIO.
 
-Source: T13, "AT Attachment with Packet Interface - 5" (ATA/ATAPI-5, 1321D). One disk, as the
-master; no slave answers. Commands take no time, so BSY is seen only while software resets.
-LBA28 and CHS addresses; no DMA and no LBA48, whose commands are aborted like unknown ones.
-Without a disk nobody drives the bus: every register reads all ones.
+Source: T13, "AT Attachment with Packet Interface - 5" (ATA/ATAPI-5, 1321D). One disk, as the master; no
+slave answers. Commands take no time, so BSY is set only during a software reset. LBA28 and CHS
+addresses; no DMA and no LBA48, whose commands are aborted like unknown ones. Without a disk the bus
+floats: every register reads all ones.
 """
 
 from __future__ import annotations
@@ -25,18 +25,18 @@ NO_INTERRUPT, RESET = 0x02, 0x04  # device control
 
 READS = {0x20: False, 0x21: False, 0xC4: True}
 WRITES = {0x30: False, 0x31: False, 0xC5: True}
-"""Commands that move sectors, and whether several go in a block (READ and WRITE MULTIPLE)."""
+"""Commands that transfer sectors: True if several go in a block (READ and WRITE MULTIPLE)."""
 
 NOTHING_TO_DO = frozenset({0xE0, 0xE1, 0xE2, 0xE3, 0xE6, 0xE7, *range(0x10, 0x20), *range(0x70, 0x80)})
 """Power modes, FLUSH CACHE, RECALIBRATE, SEEK."""
 
 
 class Ata(Device):
-    """disk: None when there is none. irq: INTRQ, cleared by reading the status register.
+    """The channel. disk: None when there is none. irq: INTRQ, cleared by reading the status register.
 
-    registers: ERROR to DRIVE as the guest reads them. buffer: the block being moved, of which
-    ``at`` bytes are; a read has it whole, a write gathers it. remaining: sectors of the command
-    that have not been moved.
+    registers: ERROR to DRIVE as the guest reads them. buffer: the block being transferred, of which
+    ``at`` bytes are done; a read has it whole, a write gathers it. remaining: sectors of the command
+    that have not been transferred.
     """
 
     name = "ATA disk"
@@ -159,7 +159,8 @@ class Ata(Device):
         self._interrupt(self.interrupt and not value & RESET)
 
     def _sign(self) -> None:
-        """The registers after a reset or a diagnosis: "device 0 is sound, and a disk" (9.1)."""
+        """Set the registers to the signature after a reset or a diagnosis: "device 0 passed, an ATA
+        disk" (9.1)."""
         self.registers = (0, 0x01, 1, 1, 0, 0, ALWAYS, 0)
         self.status = IDLE
         self.features = 0
@@ -197,7 +198,7 @@ class Ata(Device):
             self._fail(ABORTED)
 
     def _without_data(self, command: int) -> bool:
-        """A command that moves no data: was it done?"""
+        """Execute a command that transfers no data; whether it succeeded."""
         count, drive = self.registers[COUNT], self.registers[DRIVE]
         if command == 0x91:  # INITIALIZE DEVICE PARAMETERS
             if count:
@@ -235,7 +236,7 @@ class Ata(Device):
         lba = self._address()
         assert self.disk is not None
         if lba is None or lba + self.remaining > self.disk.sectors:
-            return self._fail(ABORTED)  # where disks say "not found", QEMU and Bochs say this
+            return self._fail(ABORTED)  # disks report "not found"; QEMU and Bochs report this
         self.lba = lba
         if self.writing:
             self.status = IDLE | DATA_REQUEST  # asks for the first block without interrupting
@@ -243,7 +244,7 @@ class Ata(Device):
         return self._next_block()
 
     def _address(self) -> int | None:
-        """The sector that the registers name, None if no sector has such a name."""
+        """The sector that the registers address, None if it is invalid."""
         _, _, _, low, mid, high, drive, _ = self.registers
         if drive & BY_LBA:
             return (drive & 0xF) << 24 | high << 16 | mid << 8 | low
@@ -295,7 +296,7 @@ class Ata(Device):
                 self.status = IDLE
 
     def _next_block(self) -> None:
-        """Fetch the sectors that the guest reads next, and ask it to."""
+        """Fetch the sectors that the guest reads next, and raise the interrupt."""
         assert self.disk is not None
         count = min(self.block, self.remaining)
         try:
@@ -315,7 +316,7 @@ class Ata(Device):
         self._show_address(self.lba - 1)
 
     def _write_data(self, data: bytes) -> None:
-        """Bytes for the block being written; what comes after the command's last is lost."""
+        """Bytes for the block being written; those after the command's last are ignored."""
         at = 0
         while at < len(data) and self.writing and self.status & DATA_REQUEST and not self._unheard():
             count = min(self.block, self.remaining)

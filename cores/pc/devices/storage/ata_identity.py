@@ -1,21 +1,21 @@
-"""What the disk says about itself when it is asked: IDENTIFY DEVICE (ATA/ATAPI-5, 8.12)."""
+"""The disk's identification: the answer to IDENTIFY DEVICE (ATA/ATAPI-5, 8.12)."""
 
 from __future__ import annotations
 
 from struct import pack_into
 
 GEOMETRY = 16, 63
-"""Heads, and sectors a track, unless the guest chooses others."""
+"""Heads, and sectors per track, unless the guest sets others."""
 
 MOST_MULTIPLE = 16
-"""Sectors that READ and WRITE MULTIPLE can move in one block."""
+"""Sectors that READ and WRITE MULTIPLE can transfer in one block."""
 
 LBA28_SECTORS = (1 << 28) - 1
-"""More a 28-bit address cannot name."""
+"""The largest number of sectors that 28-bit addresses can name."""
 
 
 def cylinders(sectors: int, geometry: tuple[int, int]) -> int:
-    """How many cylinders hold ``sectors``; 16,383 says that LBA must be used for the rest."""
+    """The number of cylinders that hold ``sectors``, at most 16,383: above that, LBA must be used."""
     return min(max(sectors // (geometry[0] * geometry[1]), 1), 16_383)
 
 
@@ -45,7 +45,7 @@ def identity(sectors: int, geometry: tuple[int, int], multiple: int) -> bytes:
     word(48, 1)  # 32-bit accesses of the data register work
     word(49, 0x0A00)  # LBA, IORDY; no DMA
     word(51, 0x0200)  # PIO mode 2 and up
-    word(53, 0x0003)  # words 54-58 and 64-70 hold
+    word(53, 0x0003)  # words 54-58 and 64-70 are valid
     word(54, in_use, *geometry, reachable & 0xFFFF, reachable >> 16)
     word(59, 0x0100 | multiple if multiple else 0)
     word(60, total & 0xFFFF, total >> 16)

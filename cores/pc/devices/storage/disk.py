@@ -1,8 +1,8 @@
-"""A disk's contents: a raw image file, and what the guest has written over it.
+"""A disk's contents: a raw image file, and the sectors that the guest has written.
 
-The file is opened for reading, and written sectors stay in memory (copy-on-write); so machines
-side by side can share it. With ``write_through`` they go to the file as well. Going back to a saved
-state then takes the file back too: every sector that was changed is known with its old contents.
+The file is opened for reading, and written sectors stay in memory (copy-on-write); so machines side by
+side can share it. With ``write_through`` they are written to the file as well. Restoring a saved state
+then restores the file too: the old contents of every changed sector are kept.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ MOST_CHANGED = (256 << 20) // SECTOR
 
 
 class DiskError(Exception):
-    """The host could not read or write the image; the guest is told of a bad sector."""
+    """The host could not read or write the image; the guest sees a bad sector."""
 
 
 class Disk:
-    """path: the image. sectors: its size, the last one padded with zeros if it is not whole.
-    trouble: why the host could not read or write it the last time that it could not.
+    """A disk. path: the image. sectors: its size, the last one padded with zeros if it is not whole.
+    trouble: the host's last error when reading or writing it.
 
     Raises InputError when the file cannot be used.
     """
@@ -38,7 +38,7 @@ class Disk:
         self.sectors = -(-self._bytes // SECTOR)
         self._changed: dict[int, bytes] = {}
         self._shared = False  # a saved state holds ``_changed``: copy it before the next write
-        self._originals: dict[int, bytes] = {}  # write_through: as the file was at first
+        self._originals: dict[int, bytes] = {}  # write_through: the file's first contents
 
     def read(self, lba: int, count: int) -> bytes:
         """``count`` sectors from ``lba`` on, which must lie on the disk. Raises DiskError."""
@@ -77,8 +77,8 @@ class Disk:
         return self._changed
 
     def restore(self, state: dict[int, bytes]) -> None:
-        """Go back, or forward, to a saved state. Raises EngineError when the file that is written
-        through cannot follow."""
+        """Restore a saved state, earlier or later. Raises EngineError when a file opened with
+        ``write_through`` cannot be restored."""
         try:
             if self.write_through:
                 self._rewrite(state)
@@ -133,7 +133,7 @@ class Disk:
 
 
 def _open(path: str, writable: bool) -> tuple[FileIO, int]:
-    """The file and its size in bytes; InputError in words where it cannot serve as a disk."""
+    """The file and its size in bytes; raises InputError if it cannot serve as a disk."""
     try:
         mode = os.stat(path).st_mode
         if stat.S_ISDIR(mode):
