@@ -1,9 +1,9 @@
 """Blocks: `.macro`, `.rept`, `.irp`, `.irpc` and `.if`, unrolled into plain statements.
 
-Keystone knows them too, but drops whatever it cannot read inside them, takes `.if` of an unknown
-name for true, and repeats a macro that uses itself until it has no memory. So it never sees one.
-As the GNU assembler has it, an argument is text, put in before anything is read; arguments are
-separated by commas or blanks; and a condition must be known where it stands.
+Keystone supports them too, but drops whatever it cannot parse inside them, takes `.if` of an unknown
+name for true, and expands a recursive macro until memory is exhausted. So blocks are unrolled before
+Keystone. As in the GNU assembler, an argument is text, substituted before anything is parsed; arguments
+are separated by commas or blanks; and a condition must be known where it stands.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ from cores.programs.assembler.source import (
 )
 
 MANY = 1 << 17
-"""Statements that all blocks together may come to: a few seconds of work."""
+"""Most statements that all blocks together may expand to: a few seconds of work."""
 DEEPEST = 100
-"""Macros within macros, as in the GNU assembler."""
+"""Deepest nesting of macros, as in the GNU assembler."""
 
 _CONDITIONS: dict[str, Callable[[int], bool]] = {
     ".if": lambda n: n != 0, ".elseif": lambda n: n != 0, ".ifne": lambda n: n != 0,
@@ -55,7 +55,7 @@ _TEXT = re.compile(r"\s*(?:[\w.$@]+\s*:\s*)*\.(?:ascii|asciz|string)\b", re.IGNO
 
 @dataclass(frozen=True, slots=True)
 class _Macro:
-    """parameters: of each the name, the default and "", "req" or "vararg"."""
+    """A macro. parameters: of each the name, the default and "", "req" or "vararg"."""
 
     name: str
     parameters: tuple[tuple[str, str, str], ...]
@@ -122,7 +122,7 @@ class _Unroller:
         return self.known.get(name) or Name(name)
 
     def _number(self, text: str) -> int:
-        """The value of a condition or a count, which must be known here."""
+        """The value of a condition or a count, which must be known at this statement."""
         found = expressions.fold(expressions.parse(text, truth=True), self._value)
         if isinstance(found, Number):
             return found.value
@@ -164,7 +164,7 @@ class _Unroller:
             raise Unclear(f"the blocks come to more than {MANY} statements")
 
     def _body(self, opening: Statement, closer: str) -> tuple[list[Statement], list[int]]:
-        """The statements up to the closer, and where in it alternatives of this block stand."""
+        """The statements up to the closer, and the indexes in them of this block's alternatives."""
         closers = [closer]
         body: list[Statement] = []
         branches: list[int] = []
@@ -186,7 +186,7 @@ class _Unroller:
     def _choose(
         self, opening: Statement, word: str, rest: str, body: list[Statement], branches: list[int]
     ) -> None:
-        """Go on with the first branch whose condition holds."""
+        """Expand the first branch whose condition is true."""
         parts = [-1, *branches, len(body)]
         ended = False
         for i, start in enumerate(parts[:-1]):
@@ -299,14 +299,14 @@ class _Unroller:
 
 
 def _head(text: str) -> tuple[str, str, str]:
-    """Labels, first word and the rest of a statement."""
+    """The labels, the first word and the rest of a statement."""
     match = _HEAD.match(text)
     assert match is not None
     return match[1].strip(), match[2] or "", match[3]
 
 
 def _tight(text: str) -> str:
-    """Without the blanks beside operators, so that those left separate arguments."""
+    """The text without blanks beside operators, so that the remaining blanks separate arguments."""
     return outside_quotes(lambda part: _BESIDE_OPERATORS.sub(r"\1", part), text.strip())
 
 
@@ -325,8 +325,8 @@ def _argument(text: str) -> tuple[str, str]:
 
 
 def _put(text: str, values: dict[str, str]) -> str:
-    """A statement of a body with the arguments in their places. Quotation marks around an argument
-    keep it together, and are no part of it; but `.ascii \\text` takes them along."""
+    """A statement of a body with the arguments substituted. Quotation marks around an argument keep it
+    together, and are no part of it; but `.ascii \\text` includes them."""
     if "\\" not in text:
         return text
     whole = _TEXT.match(text) is not None

@@ -1,4 +1,4 @@
-"""Data: what directives lay down, and how their arguments are read."""
+"""Data: the contents that directives emit, and the parsing of their arguments."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Data:
 
 @dataclass(frozen=True, slots=True)
 class Bytes:
-    """These bytes, ``times`` over."""
+    """``content``, ``times`` over."""
 
     content: bytes
     times: int = 1
@@ -31,15 +31,15 @@ class Bytes:
 
 @dataclass(frozen=True, slots=True)
 class Gap:
-    """Up to an address, filled with zeros."""
+    """Zeros up to an address."""
 
     end: Expression
 
 
 @dataclass(frozen=True, slots=True)
 class Padding:
-    """Up to a multiple of ``alignment``, if that is at most ``most`` bytes away (0: however far).
-    fill: with this byte, or None for whatever does nothing."""
+    """Padding up to a multiple of ``alignment``, if that is at most ``most`` bytes away (0: any
+    distance). fill: with this byte, or None for NOPs."""
 
     alignment: int
     fill: int | None = None
@@ -47,14 +47,14 @@ class Padding:
 
 
 def said(content: bytes) -> str:
-    """In lines of a length that Keystone likes."""
+    """The bytes as directives, in lines short enough for Keystone."""
     return "\n".join(
         ".byte " + ",".join(map(str, content[i : i + 256])) for i in range(0, len(content), 256)
     )
 
 
 def text(argument: str) -> bytes:
-    """A quotation, its escapes as the GNU assembler has them. Raises Unclear."""
+    """The bytes of a quoted string, with the GNU assembler's escapes. Raises Unclear."""
     match = _TEXT.match(argument)
     if match is None:
         raise Unclear("a text stands in quotation marks")

@@ -1,6 +1,7 @@
-"""The words of the dialect: directives, prefixes, and mnemonics that Keystone lacks or means otherwise.
+"""The vocabulary of the dialect: directives, prefixes, and mnemonics that Keystone lacks or encodes
+differently.
 
-docs/assembly.md is the same for users.
+docs/assembly.md describes the dialect for users.
 """
 
 from __future__ import annotations
@@ -9,17 +10,17 @@ IGNORED = frozenset({
     ".global", ".globl", ".text", ".data", ".bss", ".rodata", ".section", ".previous", ".intel_syntax",
     ".type", ".size", ".file", ".ident", ".extern", ".local", ".weak", ".hidden",
 })  # fmt: skip
-"""Directives without meaning for one flat image, whose parts lie in the order of the source.
-`.text` ends Keystone with a segmentation fault; `.section` it refuses."""
+"""Directives without effect in one flat image, whose parts lie in the order of the source. `.text` ends
+Keystone with a segmentation fault; `.section` it refuses."""
 
 DATA_SIZES = {
     ".byte": 1, ".word": 2, ".short": 2, ".value": 2, ".2byte": 2, ".hword": 2, ".long": 4, ".int": 4,
     ".4byte": 4, ".quad": 8, ".8byte": 8, ".octa": 16,
 }  # fmt: skip
-"""Directives that lay down one integer of so many bytes for each argument."""
+"""Directives that emit one integer of this many bytes for each argument."""
 FLOAT_SIZES = {".float": 4, ".single": 4, ".double": 8}
 TEXTS = {".ascii": b"", ".asciz": b"\0", ".string": b"\0"}
-"""What follows each text."""
+"""Directives that emit text, with the terminator of each text."""
 MODES = {".code16": 16, ".code32": 32, ".code64": 64}
 SPACES = frozenset({".space", ".skip", ".zero", ".fill"})
 ALIGNMENTS = frozenset({".align", ".balign", ".p2align"})
@@ -28,7 +29,7 @@ DIRECTIVES = frozenset(
      ".equiv", ".macro", ".endm", ".rept", ".irp", ".irpc", ".endr", ".if", ".ifdef", ".ifndef",
      ".ifb", ".ifeq", ".else", ".elseif", ".endif", ".purgem"}
 )  # fmt: skip
-"""All, to guess from what was mistyped."""
+"""All directives, to suggest one for a misspelled word."""
 
 ENCODED = {
     "pushf": "0x9c", "popf": "0x9d", "iret": "0xcf", "sysretl": "0x0f, 0x07",
@@ -38,21 +39,21 @@ ENCODED = {
     "vmrun": "0x0f, 0x01, 0xd8", "vmload": "0x0f, 0x01, 0xda", "vmsave": "0x0f, 0x01, 0xdb",
     "clzero": "0x0f, 0x01, 0xfc", "pushfw": "0x66, 0x9c", "popfw": "0x66, 0x9d", "iretw": "0x66, 0xcf",
 }  # fmt: skip
-"""Instructions without operands in bytes. Keystone lacks them, or means the 16-bit form of `pushf`,
-`popf` and `iret`: the plain opcode is what the mode makes of it, as in the GNU assembler."""
+"""Instructions without operands, as bytes. Keystone lacks them, or encodes the 16-bit form of `pushf`,
+`popf` and `iret`: the plain opcode has the mode's operand size, as in the GNU assembler."""
 
 RENAMED = {
     "sysretq": "sysret", "xlat": "xlatb", "ud2a": "ud2", "lret": "retf", "lretq": "retfq",
     "loopnz": "loopne", "loopz": "loope", "fcmova": "fcmovnbe", "fcmovae": "fcmovnb",
     "fcmovna": "fcmovbe", "fcmovnae": "fcmovb",
 }  # fmt: skip
-"""Mnemonics in Keystone's words."""
+"""Mnemonics that have another name in Keystone."""
 
 UNSIZED = {
     "sysret": "sysretq (to 64-bit code) or sysretl (to 32-bit code)",
     "sysexit": "sysexitq (to 64-bit code) or sysexitl (to 32-bit code)",
 }
-"""Assemblers do not agree on what these mean without a suffix."""
+"""Mnemonics without a suffix whose meaning differs between assemblers."""
 
 FOREIGN = frozenset(
     [
@@ -68,14 +69,14 @@ FOREIGN = frozenset(
         "xstorerng",
     ]
 )
-"""VIA's: Keystone forgets a prefix of theirs, and no other CPU has them."""
+"""VIA's instructions: Keystone omits a prefix of theirs, and no other CPU has them."""
 FIXED_REGISTERS = {
     "monitor": (("rax", "ecx", "edx"), ("rax", "rcx", "rdx")),
     "mwait": (("eax", "ecx"), ("rax", "rcx")),
     "monitorx": (("rax", "ecx", "edx"), ("rax", "rcx", "rdx")),
     "mwaitx": (("eax", "ecx", "ebx"), ("rax", "rcx", "rbx")),
 }  # fmt: skip
-"""The only registers that may be written behind these, for readers."""
+"""The only registers that may be written as operands of these instructions."""
 PLACES = frozenset(
     [
         "clflush",
@@ -90,21 +91,22 @@ PLACES = frozenset(
         "prefetchnta",
     ]
 )
-"""Instructions that want an address: whatever size is given to it means nothing."""
+"""Instructions that take an address: a size given for it has no effect."""
 ADDED = frozenset(
     {*ENCODED, *RENAMED, *UNSIZED, "movabs", "movsd", "rdpid", "ljmp", "lcall", "pushw", "pushq"}
 )
-"""Mnemonics besides those of the decoder's library."""
+"""Mnemonics in addition to those of Capstone."""
 PREFIXES = {
     "rep": 0xF3, "repe": 0xF3, "repz": 0xF3, "repne": 0xF2, "repnz": 0xF2, "lock": 0xF0,
     "data16": 0x66, "rex64": 0x48,
 }  # fmt: skip
-"""Each with its byte."""
+"""Prefixes, with the byte of each."""
 LOCKABLE = frozenset({
     "adc", "add", "and", "btc", "btr", "bts", "cmpxchg", "cmpxchg8b", "cmpxchg16b", "dec", "inc",
     "neg", "not", "or", "sbb", "sub", "xadd", "xchg", "xor",
 })  # fmt: skip
-"""What may follow LOCK, with memory as its destination (SDM vol. 2, LOCK): anything else is #UD."""
+"""Instructions that LOCK may precede, with memory as destination (SDM vol. 2, LOCK): others are #UD."""
 STRINGS = frozenset({"movs", "cmps", "scas", "lods", "stos", "ins", "outs"})
 REPEATABLE = frozenset({f"{s}{size}" for s in STRINGS for size in ("", *"bwdq")} | {"nop", "ret"})
-"""What may follow REP: string instructions, and what compilers write (`rep nop`, `rep ret`)."""
+"""Instructions that REP may precede: string instructions, and those that compilers emit with it (`rep
+nop`, `rep ret`)."""

@@ -1,12 +1,12 @@
 """Expressions without registers: numbers, names, places, and the operators between them.
 
-An expression is parsed once into a tree, then resolved: every name becomes a number or a ``Place``,
-the address of a statement, which only the layout decides. Keystone gets the tree as text with all
-parentheses; ``evaluate`` computes the same tree from the addresses that Keystone chose, so that what
-it laid down can be checked.
+An expression is parsed once into a tree, then resolved: every name becomes a number or a ``Place``, the
+address of a statement, which only the layout determines. Keystone gets the tree as text with all
+parentheses; ``evaluate`` computes the same tree from the addresses that Keystone chose, so that its
+output can be checked.
 
-C and the GNU assembler bind operators differently: ``1 + 1 << 4`` is 32 in C and 17 there. An
-expression on whose value they disagree is refused.
+C and the GNU assembler have different operator precedences: ``1 + 1 << 4`` is 32 in C and 17 there. An
+expression whose value differs between them is refused.
 """
 
 from __future__ import annotations
@@ -20,31 +20,33 @@ _TOKEN = re.compile(
     r"|[A-Za-z_.$][\w.$@]*|<<|>>|<=|>=|==|!=|<>|&&|\|\||[-+*/%&|^~!<>()])"
 )
 _MOST_DIGITS = 140
-"""No number that fits needs as many, and Python would not read thousands."""
+"""Longest number in characters: more than any that fits, and fewer than the thousands that Python
+refuses."""
 _MOST_OPERATORS = 300
-"""More than anyone writes by hand. The tree is that deep at most, and is walked by recursion."""
+"""Most operators in an expression, far above what users write: the tree is at most that deep, and is
+walked by recursion."""
 _ESCAPES = {
     "n": 10, "t": 9, "r": 13, "b": 8, "f": 12, "0": 0, "\\": 92, "'": 39, '"': 34,
 }  # fmt: skip
 _WORDS = {"and": "&", "or": "|", "xor": "^", "mod": "%", "shl": "<<", "shr": ">>"}
-"""Operators in words, as Intel's own assemblers have them."""
+"""Operators spelled as words, as in Intel's own assemblers."""
 
 _C = {
     "||": 1, "&&": 2, "|": 3, "^": 4, "&": 5, "==": 6, "!=": 6, "<>": 6, "<": 7, ">": 7, "<=": 7,
     ">=": 7, "<<": 8, ">>": 8, "+": 9, "-": 9, "*": 10, "/": 10, "%": 10,
 }  # fmt: skip
-"""How tightly each operator binds in C."""
+"""Operator precedences in C."""
 _GNU = {
     "||": 1, "&&": 2, "==": 3, "!=": 3, "<>": 3, "<": 3, ">": 3, "<=": 3, ">=": 3, "+": 4, "-": 4,
     "|": 5, "^": 5, "&": 5, "<<": 6, ">>": 6, "*": 6, "/": 6, "%": 6,
 }  # fmt: skip
-"""The same for the GNU assembler ("Using as", 6.2.4, Infix Operators)."""
+"""Operator precedences in the GNU assembler ("Using as", 6.2.4, Infix Operators)."""
 TRUTHS = frozenset({"||", "&&", "==", "!=", "<>", "<", ">", "<=", ">=", "!"})
-"""Operators that give a truth. Whether true is 1 or -1 depends on the assembler: for `.if` alone."""
+"""Operators with a truth value, for `.if` only: whether true is 1 or -1 depends on the assembler."""
 
 
 class Unclear(Exception):
-    """The text cannot be read, or not in one way only; the message says why."""
+    """The text is invalid or ambiguous; the message says why."""
 
 
 class OutOfRange(Unclear):
@@ -68,7 +70,7 @@ class Number:
 
 @dataclass(frozen=True, slots=True)
 class Name:
-    """A symbol, a register, or `.` and `$`: what it is depends on where it stands."""
+    """A symbol, a register, or `.` and `$`: the statement that contains it determines which."""
 
     name: str
 
@@ -97,7 +99,7 @@ Expression = Number | Name | Place | Unary | Binary
 
 
 def tokens(text: str) -> list[str]:
-    """Raises Unclear for what is no part of an expression."""
+    """The tokens of an expression. Raises Unclear for characters that no token has."""
     found, at, end = [], 0, len(text.rstrip())
     while at < end:
         match = _TOKEN.match(text, at)
@@ -111,7 +113,7 @@ def tokens(text: str) -> list[str]:
 
 
 def _strange(text: str) -> str:
-    """Why an expression cannot go on with this text."""
+    """The reason why an expression cannot continue with this text."""
     match = re.match(r"((?:0x)?[0-9a-f]+h\b|[$]?\d[\w.$@]*)", text, re.IGNORECASE)
     if match and match[0][-1] in "hH":
         digits = match[0][:-1].lower().removeprefix("0x").lstrip("0") or "0"
@@ -124,7 +126,7 @@ def _strange(text: str) -> str:
 
 
 def parse(text: str, *, truth: bool = False) -> Expression:
-    """The tree of the expression. truth: for `.if`, where comparisons may stand."""
+    """The tree of the expression. truth: for `.if`, where comparisons are allowed."""
     return parse_tokens(tokens(text), truth=truth)
 
 
@@ -141,16 +143,16 @@ def parse_tokens(parts: Sequence[str], *, truth: bool = False) -> Expression:
 
 
 def readings(parts: Sequence[str]) -> tuple[Expression, Expression]:
-    """The expression as C has it, and as the GNU assembler has it."""
+    """The expression by C's precedences, and by the GNU assembler's."""
     return _tree(parts, _C), _tree(parts, _GNU)
 
 
 _UNARY = 99
-"""Binds tighter than every operator between two operands."""
+"""Precedence of unary operators: higher than that of every binary one."""
 
 
 def _tree(parts: Sequence[str], binds: Mapping[str, int]) -> Expression:
-    """The tree by one table of precedence. Dijkstra's two stacks: parentheses need no recursion."""
+    """The tree by one table of precedences. Dijkstra's shunting yard: parentheses need no recursion."""
     operands: list[Expression] = []
     operators: list[tuple[str, int]] = []
 
@@ -202,7 +204,7 @@ def _operand(part: str) -> Expression:
 
 
 def _literal(token: str) -> int:
-    """A leading 0 is octal, 'a' a character. Raises Unclear."""
+    """The number of a literal: a leading 0 is octal, 'a' a character. Raises Unclear."""
     if token[0] == "'":
         if len(token) == 3:
             return ord(token[1])
@@ -233,7 +235,7 @@ _OPERATIONS: dict[str, Callable[[int, int], int]] = {
 
 
 def _apply(operator: str, left: int, right: int) -> int:
-    """Raises Unclear where the result depends on how a number is stored."""
+    """The value of one operation. Raises Unclear if the result depends on how a number is stored."""
     if operator in "/%" and not right:
         raise Unclear("division by 0")
     if operator in ("<<", ">>") and (left < 0 or not 0 <= right <= 63):
@@ -248,7 +250,7 @@ def _checked(value: int) -> int:
 
 
 def fold(expression: Expression, resolve: Callable[[str], Expression] | None = None) -> Expression:
-    """The expression with every known part computed. resolve: what names stand for."""
+    """The expression with every known part computed. resolve: gives the definition of a name."""
     match expression:
         case Number() | Place():
             return expression
@@ -273,7 +275,7 @@ def _unary(operator: str, value: int) -> int:
 
 
 def evaluate(expression: Expression, addresses: Sequence[int]) -> int:
-    """The value once every statement has its address. Raises Unclear."""
+    """The value when every statement has its address. Raises Unclear."""
     found = fold(_placed(expression, addresses))
     assert isinstance(found, Number), "a name was not resolved"
     return found.value
@@ -292,7 +294,7 @@ def _placed(expression: Expression, addresses: Sequence[int]) -> Expression:
 
 
 def said(expression: Expression) -> str:
-    """The expression for Keystone."""
+    """The expression in Keystone's syntax."""
     match expression:
         case Number(value):
             return f"{value:#x}" if value >= 0 else f"(-{-value:#x})"
@@ -307,7 +309,7 @@ def said(expression: Expression) -> str:
 
 
 def labels(expression: Expression) -> int:
-    """How many addresses it adds up: 1 for a label, 0 for a number and for `end - start`."""
+    """The number of addresses that it adds up: 1 for a label, 0 for a number and for `end - start`."""
     match expression:
         case Place():
             return 1

@@ -1,7 +1,7 @@
-"""One instruction: its operands read, and the statement said in Keystone's words.
+"""One instruction: parses its operands, and writes the statement in Keystone's syntax.
 
-A form that Keystone lacks or encodes wrongly is written in bytes; one that nobody can encode as it
-stands is refused with the reason.
+A form that Keystone lacks or encodes wrongly is written as bytes; one that cannot be encoded is refused
+with the reason.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ _ACCUMULATORS = {"al": 1, "ax": 2, "eax": 4, "rax": 8}
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What the user asked for. word: the mnemonic, lower case. mode: 16, 32 or 64. short: a branch
-    whose target the user says is near."""
+    """The instruction as the user wrote it. word: the mnemonic, lower case. mode: 16, 32 or 64. short:
+    the user marked the branch's target as near."""
 
     mode: int
     prefixes: tuple[str, ...]
@@ -36,8 +36,8 @@ class Asked:
 class Translator:
     """Translates instructions; its methods raise Unclear.
 
-    mode: 16, 32 or 64, as the last `.code` directive has it. base: the image's address.
-    define: puts a line `NAME = EXPRESSION` before the statement, and returns the name."""
+    mode: 16, 32 or 64, set by the last `.code` directive. base: the image's address. define: inserts a
+    line `NAME = EXPRESSION` before the statement, and returns the name."""
 
     mode: int
     base: int
@@ -46,7 +46,7 @@ class Translator:
     def translate(
         self, prefixes: tuple[str, ...], word: str, texts: list[str], resolve: Resolve
     ) -> tuple[str, Asked]:
-        """The statement for Keystone, and what it has to come to. word: lower case."""
+        """The statement for Keystone, and the contents it must assemble to. word: lower case."""
         if word in dialect.UNSIZED:
             raise Unclear(f"write {dialect.UNSIZED[word]}")
         if word in dialect.FOREIGN:
@@ -105,7 +105,8 @@ class Translator:
 
     def _push(self, value: Expression, size: int) -> str:
         """PUSH of a number, 6A or 68 (SDM vol. 2, PUSH). Keystone ignores the size of `push word 5`,
-        and makes 16 bits, or 0xFF..FF, of some numbers. size: bytes; 0 and 1 for what the mode has."""
+        and encodes some numbers as 16 bits, or as 0xFF..FF. size: bytes; 0 and 1 for the default of the
+        mode."""
         natural = self.mode // 8
         if size not in (0, 1, 2, natural) or (self.mode == 16 and size == 4):
             raise Unclear(f"a push here has 16 or {self.mode} bits")
@@ -141,13 +142,13 @@ class Translator:
         return f".byte {segment}{prefix}{opcode | (size > 1):#x}\n.quad {expressions.said(value)}"
 
     def _far_pointer(self, word: str, memory: Memory) -> str:
-        """m16:32, and m16:64 (tbyte). Keystone knows them without a size."""
+        """m16:32, and m16:64 (tbyte), which Keystone accepts only without a size."""
         wide = "rex64\n" if memory.size == 10 else ""
         bare = self._absolute(replace(memory, size=0))
         return f"{wide}l{word.removeprefix('l')} {operands.said(bare, self.define)}"
 
     def _far_target(self, word: str, text: str, resolve: Resolve) -> tuple[str, Asked] | None:
-        """`jmp 0x10:label`, which 64-bit mode has not (SDM vol. 2, JMP)."""
+        """`jmp 0x10:label`, which does not exist in 64-bit mode (SDM vol. 2, JMP)."""
         match = re.match(r"(?:far\s+)?([^\[\]:]+):([^\[\]:]+)$", text.strip(), re.IGNORECASE)
         if match is None or word.removeprefix("l") not in ("jmp", "call"):
             return None
@@ -166,8 +167,9 @@ class Translator:
         return text, Asked(self.mode, (), f"l{word.removeprefix('l')}", (selector, target))
 
     def _absolute(self, operand: Memory) -> Memory:
-        """The number of `mov rbx, [0x5000]` as a distance from the image's first label. Keystone would
-        make it relative to RIP, which is another address where the code is copied before it runs."""
+        """Rewrites the number of `mov rbx, [0x5000]` as a distance from the image's first label.
+        Keystone would encode it relative to RIP, a different address where the code is copied before it
+        runs."""
         value = operand.displacement
         if self.mode != 64 or not operand.absolute or not isinstance(value, Number):
             return operand
@@ -176,7 +178,7 @@ class Translator:
 
 
 def _renamed(word: str, found: list[Operand]) -> str:
-    """Keystone's mnemonic."""
+    """The instruction's mnemonic in Keystone."""
     sizes = [operands.GENERAL.get(o.name, 0) if isinstance(o, Register) else 0 for o in found]
     if word == "movsx" and len(found) == 2:
         source = found[1].size if isinstance(found[1], Memory) else sizes[1]
@@ -194,7 +196,8 @@ def _renamed(word: str, found: list[Operand]) -> str:
 
 
 def _resized(word: str, operand: Memory, mode: int) -> Memory:
-    """With the size that Keystone wants, where the user's says nothing or is not needed."""
+    """The operand with the size that Keystone wants, where the user's has no effect or is not
+    needed."""
     if word in dialect.PLACES:
         return replace(operand, size=1)
     if word in ("lar", "lsl"):
@@ -205,7 +208,7 @@ def _resized(word: str, operand: Memory, mode: int) -> Memory:
 
 
 def _selector(word: str, target: Operand, source: Operand) -> Operand:
-    """LAR and LSL use 16 bits of their source, whatever its name. Keystone wants one of its own."""
+    """LAR and LSL use 16 bits of their source, whatever its size. Keystone accepts only one size."""
     if not (isinstance(target, Register) and isinstance(source, Register)):
         return source
     sizes = operands.GENERAL.get(target.name, 0), operands.GENERAL.get(source.name, 0)
@@ -215,7 +218,8 @@ def _selector(word: str, target: Operand, source: Operand) -> Operand:
 
 
 def _check_prefixes(prefixes: tuple[str, ...], word: str, found: list[Operand]) -> None:
-    """As the GNU assembler has it: LOCK and REP where they do what their names say."""
+    """Checks prefixes as the GNU assembler does: LOCK and REP only on instructions that they apply
+    to."""
     if len({dialect.PREFIXES[prefix] for prefix in prefixes}) < len(prefixes):
         raise Unclear("the same prefix twice")
     for prefix in prefixes:

@@ -1,5 +1,4 @@
-"""Assembles source with Keystone, which runs in a child process
-(cores/programs/assembler/keystone_child.py)."""
+"""The assembler: Keystone, run in a child process (cores/programs/assembler/keystone_child.py)."""
 
 from __future__ import annotations
 
@@ -19,7 +18,7 @@ from cores.programs.assembler.operands import Immediate, Memory, Register
 from cores.programs.assembler.parser import Assembly, mistake, parse, unknown
 
 TIME_LIMIT = 10.0
-"""Seconds. 10,000 lines take 0.1 s; some sources that it does not understand take for ever."""
+"""Seconds. 10,000 lines take 0.1 s; on some invalid sources Keystone never returns."""
 
 MESSAGES = {
     128: "unknown token in an expression", 129: "value out of range", 130: "bad directive",
@@ -29,17 +28,18 @@ MESSAGES = {
     163: "the place lies behind what is already assembled", 512: "invalid operand",
     513: "not an instruction in 64-bit mode", 514: "unknown instruction",
 }  # fmt: skip
-"""Keystone's error numbers (keystone.h, ks_err and KS_ERR_ASM_*) in this program's words."""
+"""Messages for Keystone's error numbers (keystone.h, ks_err and KS_ERR_ASM_*)."""
 
 
 OPERAND = 512
-"""Keystone's number for operands that no form of the instruction has."""
+"""Keystone's error number for operands that do not match any form of the instruction."""
 _TAKE_MEMORY = frozenset({"lea", "lgdt", "lidt", "sgdt", "sidt", "invlpg", "fxsave", "fxrstor"})
 
 
 @dataclass(frozen=True, slots=True)
 class Image:
-    """code: the flat image. entry: an address. symbols: name -> address. lines: address -> line."""
+    """An assembled program. code: the flat image. entry: an address. symbols: name -> address. lines:
+    address -> line."""
 
     code: bytes
     entry: int
@@ -48,7 +48,7 @@ class Image:
 
 
 def installed() -> bool:
-    """Is there an assembler here? Keystone has no wheel for some machines."""
+    """Whether Keystone is installed. It has no wheel for some machines."""
     return find_spec("keystone") is not None
 
 
@@ -78,11 +78,12 @@ def assemble(source: str, path: str, base: int) -> Image:
 
 
 class BrokenDown(InputError):
-    """Keystone ended its process, as it does for `mov ah, r8b`."""
+    """Keystone's process crashed, as on `mov ah, r8b`."""
 
 
 def _culprit(failure: BrokenDown, assembly: Assembly, path: str) -> InputError:
-    """Name the statement, by bisection: the shortest beginning that ends Keystone ends with it."""
+    """The statement at which Keystone crashes, by bisection: the last of the shortest crashing
+    prefix."""
     units = assembly.units
     good, bad = 0, len(units)
     while bad - good > 1:
@@ -96,10 +97,10 @@ def _culprit(failure: BrokenDown, assembly: Assembly, path: str) -> InputError:
 
 
 def _keystone(path: str, base: int, units: list[str]) -> tuple[dict[str, Any], bytes]:
-    """One question to a fresh Keystone: its answer and the image."""
+    """Run a new Keystone process once: its answer and the image."""
     question = json.dumps({"base": base, "units": units}).encode()
     child = Path(__file__).with_name("keystone_child.py")
-    # -P: the folder of this file has modules of the same names as Python's own.
+    # -P: this file's folder has modules with the names of standard ones.
     command = [sys.executable, "-P", "-X", "utf8", str(child)]
     try:
         done = subprocess.run(
@@ -117,7 +118,7 @@ def _keystone(path: str, base: int, units: list[str]) -> tuple[dict[str, Any], b
 
 @cache
 def mnemonics() -> frozenset[str]:
-    """Every instruction that Capstone knows, and the aliases that only assemblers know."""
+    """Every mnemonic that Capstone decodes, and the aliases that only assemblers accept."""
     import capstone
 
     decoder = capstone.Cs(capstone.CS_ARCH_X86, capstone.CS_MODE_64)
@@ -148,7 +149,7 @@ def _error(answer: dict[str, Any], assembly: Assembly, path: str) -> InputError:
 
 
 def _hint(asked: Asked) -> str:
-    """What may be wrong with operands that Keystone refuses."""
+    """The probable mistake in operands that Keystone refuses."""
     memory = [operand for operand in asked.operands if isinstance(operand, Memory)]
     if len(memory) > 1:
         return " (only one can lie in memory)"

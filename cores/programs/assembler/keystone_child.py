@@ -1,15 +1,15 @@
 """Keystone, in a process of its own: reads statements from standard input, writes the image.
 
-Keystone is native code that ends its process on some sources (`mov ah, r8b`), never returns on
-others (`.ascii "` without its end) and prints to standard error. In a process that costs 35 ms it
-can do all three without the terminal, the guests beside it or the user noticing.
+Keystone is native code that ends its process on some sources (`mov ah, r8b`), never returns on others
+(`.ascii "` without its end) and prints to standard error. In a process of its own, which costs 35 ms,
+these affect neither the terminal nor the guests beside it.
 
     in    JSON: {"base": address, "units": [text, ...]}
     out   a line of JSON, then the image. {"addresses": of each unit, and of the end}
           or {"errno", "unit": index or null}
 
-Keystone tells neither addresses nor lines. So the label `__ks_N` goes before unit N, which other
-units may name; and behind the image a table of those labels, which comes back as data. The unit in
+Keystone reports neither addresses nor lines. So the label `__ks_N` is put before unit N, and other
+units may name it; a table of those labels is appended to the image and comes back as data. The unit in
 error is found by bisection.
 """
 
@@ -21,19 +21,22 @@ import sys
 from typing import BinaryIO
 
 MEMORY_LIMIT = 2 << 30
-"""Bytes of address space: an image is 512 MiB at most, and Keystone holds an image three times over."""
+"""Bytes of address space: an image is 512 MiB at most, and Keystone keeps three copies of it."""
 
 SHORT_BRANCH = re.compile(r"^(loop|j\w?cxz)", re.IGNORECASE | re.MULTILINE)
-"""Without the space that it cannot pass over it would be right as well: it is asked first."""
+"""Branches with 8 bits of reach. Tested first: without the space between branch and target the source
+would assemble as well."""
 LAYOUT_SUSPECT = re.compile(rf"{SHORT_BRANCH.pattern}|^(\.\s*=|\.[a-z0-9]+\s)", SHORT_BRANCH.flags)
-"""What can fail after parsing: branches with 8 bits of reach, backward origins, data of labels."""
+"""Statements that can fail after parsing: branches with 8 bits of reach, backward origins, data of
+labels."""
 
 
 MOST_SUSPECTS = 100
-"""Statements that name labels, besides; each is tried by an assembly of everything."""
+"""Most other statements with labels that are tested; each test is an assembly of the whole source."""
 
 MISSING, FIXUP, FRAGMENT, OPERAND = 144, 161, 163, 512
-"""Keystone's error numbers (keystone.h, ks_err): a symbol, a reach, a backward origin; an operand."""
+"""Keystone's error numbers (keystone.h, ks_err): symbol not found, target out of reach, backward
+origin; invalid operand."""
 
 
 class Keystone:
@@ -56,18 +59,18 @@ class Keystone:
         except self._error as error:
             self.errno = error.errno
             return None
-        if code is None and text.strip():  # it gave up without saying why
+        if code is None and text.strip():  # it failed without an error number
             self.errno = OPERAND
             return None
         return code or b""
 
     def parses(self, text: str) -> bool:
-        """Is it well formed, whether or not its symbols are known and near enough?"""
+        """Whether it parses, whether or not its symbols are known and within reach."""
         return self.assemble(text) is not None or self.errno in (MISSING, FIXUP, FRAGMENT)
 
 
 def build(keystone: Keystone, units: list[str]) -> tuple[dict[str, object], bytes]:
-    """Assemble all units, with a table behind them of where each of them came to be."""
+    """Assemble all units, followed by a table of their addresses."""
     table = range(len(units) + 1)
     labelled = "\n".join(f"__ks_{i}:\n{unit}" for i, unit in enumerate(units))
     quads = "\n".join(f".quad __ks_{i}" for i in table)
@@ -81,10 +84,10 @@ def build(keystone: Keystone, units: list[str]) -> tuple[dict[str, object], byte
 
 
 def diagnose(keystone: Keystone, units: list[str]) -> dict[str, object]:
-    """Which unit is to blame for ``keystone.errno``.
+    """The unit that causes ``keystone.errno``.
 
-    Keystone parses everything before it lays anything out, and stops at the first error: so the
-    shortest beginning that does not parse ends with the culprit."""
+    Keystone parses everything before it lays anything out, and stops at the first error: so the last
+    unit of the shortest prefix that does not parse is the one in error."""
     answer: dict[str, object] = {"errno": keystone.errno, "unit": None}
     units = [f"__ks_{i}:\n{unit}" for i, unit in enumerate(units)]
     if keystone.errno in (FIXUP, FRAGMENT):
@@ -123,5 +126,5 @@ if __name__ == "__main__":
         resource.setrlimit(resource.RLIMIT_AS, (MEMORY_LIMIT, MEMORY_LIMIT))
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     except (ImportError, ValueError, OSError):
-        pass  # no such limits on this host: the parent's clock still holds
+        pass  # this host has no such limits: the parent's time limit still holds
     serve(sys.stdin.buffer, sys.stdout.buffer)

@@ -1,8 +1,8 @@
-"""Operands: what a text means as a register, a place in memory or a number, and the same for Keystone.
+"""Operands: parsed from text into registers, memory operands or numbers, and written for Keystone.
 
 Keystone takes the index of ``[rbx + rsp]`` for RSP, which cannot be one, drops RAX of ``[rip + rax]``,
-loses symbols and signs of sums, and cuts displacements: all without a word. So an operand is taken
-apart here, and what Keystone reads is written anew: base, index and scale, one displacement.
+loses symbols and signs of sums, and truncates displacements, all without an error. So an operand is
+parsed here, and rewritten for Keystone: base, index and scale, one displacement.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ GENERAL: dict[str, int] = {
     **dict.fromkeys([*(f"{name}b" for name in _HIGH), "al", "cl", "dl",
                      "bl", "ah", "ch", "dh", "bh", "spl", "bpl", "sil", "dil"], 1),
 }  # fmt: skip
-"""The general registers, and their bytes."""
+"""The general registers, and their sizes in bytes."""
 _SEGMENTS = ("es", "cs", "ss", "ds", "fs", "gs")
 _ADDRESSING = re.compile(r"(?:rip|eip|riz|eiz|[xyz]mm\d{1,2})$")
 REGISTER = re.compile(
@@ -60,19 +60,19 @@ _NUMBERED = {size: [name for name, bytes_ in GENERAL.items() if bytes_ == size] 
 
 
 def sized(name: str, size: int) -> str:
-    """The general register ``name`` (of 2, 4 or 8 bytes) under its name of ``size`` bytes."""
+    """The name of the general register ``name`` (of 2, 4 or 8 bytes) with ``size`` bytes."""
     return _NUMBERED[size][_NUMBERED[GENERAL[name]].index(name)]
 
 
 _NOTHING = Number(0)
 
 Resolve = Callable[[str], Expression]
-"""What a name stands for: a number, or an expression of places. Raises Unclear."""
+"""Gives the definition of a name: a number, or an expression of places. Raises Unclear."""
 
 
 @dataclass(frozen=True, slots=True)
 class Register:
-    """name: lower case, `st(0)` for `st`."""
+    """A register. name: lower case, `st(0)` for `st`."""
 
     name: str
     decorations: tuple[str, ...] = ()
@@ -88,8 +88,8 @@ class Immediate:
 
 @dataclass(frozen=True, slots=True)
 class Memory:
-    """size: bytes, 0 where the user said nothing. far: it holds a far pointer.
-    segment, base, index: lower case, "" for none. decorations: AVX-512's, `{1to8}`."""
+    """A memory operand. size: bytes, 0 where the user gave none. far: it holds a far pointer. segment,
+    base, index: lower case, "" for none. decorations: AVX-512's, `{1to8}`."""
 
     size: int = 0
     segment: str = ""
@@ -102,17 +102,17 @@ class Memory:
 
     @property
     def relative(self) -> bool:
-        """To the instruction pointer?"""
+        """Whether it is relative to the instruction pointer."""
         return self.base in ("rip", "eip")
 
     @property
     def absolute(self) -> bool:
-        """An address without registers?"""
+        """Whether it is an address without registers."""
         return not self.base and not self.index
 
     @property
     def width(self) -> int:
-        """Of the registers in it, in bytes; 0 without any."""
+        """Size of the registers in it, in bytes; 0 without any."""
         name = self.base or self.index
         return {"rip": 8, "eip": 4, "riz": 8, "eiz": 4}.get(name) or GENERAL.get(name, 0)
 
@@ -121,7 +121,7 @@ Operand = Register | Immediate | Memory
 
 
 def parse(text: str, resolve: Resolve) -> Operand:
-    """The operand that the text is. Raises Unclear."""
+    """Parse an operand. Raises Unclear."""
     text = text.strip()
     decorations: list[str] = []
     while match := _DECORATION.search(text):
@@ -169,7 +169,8 @@ def is_register(name: str) -> bool:
 def _memory(
     text: str, resolve: Resolve, size: int, segment: str, far: bool, decorations: tuple[str, ...]
 ) -> Memory:
-    """`label[rax]`, `[rax + 4][rbx]`, `[rel label]`: all sums of what stands in and before brackets."""
+    """`label[rax]`, `[rax + 4][rbx]`, `[rel label]`: the sum of everything in and before the
+    brackets."""
     terms: list[str] = []
     relative = False
     end = 0
@@ -230,7 +231,8 @@ def _sum(parts: list[str], resolve: Resolve) -> tuple[list[tuple[str, int]], Exp
 
 
 def _registers(tree: Expression, resolve: Resolve) -> tuple[list[tuple[str, int]], Expression | None]:
-    """The registers of a sum with their scales, 0 for none said; and the sum of everything else."""
+    """The registers of a sum with their scales, 0 where none is given; and the sum of everything
+    else."""
     match tree:
         case Name(name) if is_register(name):
             return [(name.lower(), 0)], None
@@ -257,7 +259,7 @@ def _registers(tree: Expression, resolve: Resolve) -> tuple[list[tuple[str, int]
 
 
 def _roles(registers: list[tuple[str, int]]) -> tuple[str, str, int]:
-    """Base, index and scale. Raises Unclear for what no instruction can add up."""
+    """Base, index and scale. Raises Unclear for a sum that no addressing mode has."""
     if len(registers) > 2:
         raise Unclear("an address has at most two registers")
     for name, _ in registers:
@@ -315,12 +317,12 @@ def _roles16(registers: list[tuple[str, int]]) -> tuple[str, str, int]:
 
 
 def fits(value: int, bits: int) -> bool:
-    """Does a signed or an unsigned number of so many bits hold it?"""
+    """Whether a signed or an unsigned number of ``bits`` bits can hold it."""
     return -(1 << (bits - 1)) <= value < 1 << bits
 
 
 def is_near(value: int) -> bool:
-    """Does it come back from 32 bits, extended with its sign?"""
+    """Whether it equals its low 32 bits, sign-extended."""
     return -(1 << 31) <= value < 1 << 31 or (1 << 64) - (1 << 31) <= value < 1 << 64
 
 
@@ -343,7 +345,7 @@ def check(operand: Memory, mode: int) -> None:
 
 
 def said(operand: Operand, define: Callable[[str], str]) -> str:
-    """The operand for Keystone. define: gives an expression a name of its own."""
+    """The operand in Keystone's syntax. define: gives an expression a name of its own."""
     match operand:
         case Register(name, decorations):
             return " ".join((name, *decorations))
@@ -372,7 +374,7 @@ def _scaled(operand: Memory) -> str:
 
 
 def _term(value: Expression, define: Callable[[str], str]) -> str:
-    """In an operand Keystone reads one number or one name as they are meant, and no more."""
+    """A number or a name for ``value``: other expressions in an operand Keystone misreads."""
     match value:
         case Number(n):
             return f"{n:#x}"

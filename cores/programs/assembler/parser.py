@@ -1,10 +1,10 @@
-"""Assembly source into units for Keystone, each with its line and what it has to come to.
+"""The parser: from assembly source to units for Keystone, each with its line and expected contents.
 
 The statements, unrolled (cores/programs/assembler/blocks.py), are numbered; a label is the number of
-its statement, and a name stands for what its definition says. Keystone never sees a name of the
-user's. What it is given it lays out, choosing the lengths of jumps; what it made of each unit
-is compared with the unit afterwards (cores/programs/assembler/readback.py).
-Sections mean nothing in a flat image: its parts lie in the order of the source.
+its statement, and a name is replaced by its definition. Keystone never sees a user's name. It lays the
+units out, choosing the lengths of jumps; its output for each unit is compared with the unit afterwards
+(cores/programs/assembler/readback.py). Sections have no effect in a flat image: its parts lie in the
+order of the source.
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ _NUMERIC_REFERENCE = re.compile(r"(?<![\w.$@])(\d+)([bf])\b")
 _OURS = "__ks_"
 _AT_AND_T = re.compile(r"(?:^|[,(:*])\s*(?:%[A-Za-z]|\$-?[0-9])")
 HUGE = 1 << 29
-"""Bytes in the largest RAM."""
+"""Size of the largest RAM in bytes."""
 _DEEPEST = 50
-"""Names defined by names that are defined later: it is recursion here."""
+"""Deepest chain of names defined by names that are defined later, resolved by recursion."""
 
 
 Content = Asked | Data | Bytes | Gap | Padding | None
@@ -45,8 +45,8 @@ Content = Asked | Data | Bytes | Gap | Padding | None
 
 @dataclass(frozen=True, slots=True)
 class Unit:
-    """One statement. shown: the user's text, for messages. text: for Keystone. content: what it has
-    to come to, None for no bytes at all."""
+    """One statement. shown: the user's text, for messages. text: for Keystone. content: the expected
+    contents, None for no bytes."""
 
     statement: Statement
     text: str = ""
@@ -59,21 +59,22 @@ class Unit:
 
 @dataclass(slots=True)
 class Assembly:
-    """A source, parsed. labels: name -> index of the unit before which it stands, in order."""
+    """A parsed source. labels: name -> index of the unit that it precedes, in order."""
 
     units: list[Unit] = field(default_factory=list)
     labels: dict[str, int] = field(default_factory=dict)
 
 
 def mistake(reason: str, statement: Statement, path: str) -> InputError:
-    """The error that names a statement, and the macro that it comes from."""
+    """The error that names the statement, and the macro that it comes from."""
     return InputError(f"{reason}: {excerpt(statement.text)}{statement.via}", path, statement.written)
 
 
 def parse(text: str, path: str, is_mnemonic: Callable[[str], bool], base: int) -> Assembly:
-    """Raises InputError for what cannot be read.
+    """Parse a source. Raises InputError.
 
-    is_mnemonic: is this word an instruction? It decides what a `;` begins. base: of the image."""
+    is_mnemonic: whether a word is an instruction, which decides what a `;` begins. base: of the
+    image."""
     statements = blocks.unroll(source.read(text, path, is_mnemonic), path)
     return _Parser(path, is_mnemonic, base).parse(statements)
 
@@ -83,9 +84,9 @@ class _Parser:
         self.path = path
         self.is_mnemonic = is_mnemonic
         self.out = Assembly()
-        self.numeric: dict[str, list[int]] = {}  # numeric label -> the statements that it stands before
+        self.numeric: dict[str, list[int]] = {}  # numeric label -> the statements that it precedes
         self.definitions: dict[str, list[tuple[int, str]]] = {}  # name -> statements and expressions
-        self.values: dict[str, Expression] = {}  # what names defined so far stand for
+        self.values: dict[str, Expression] = {}  # definitions so far
         self.index = 0
         self.serial = 0
         self.lead = ""
@@ -110,7 +111,7 @@ class _Parser:
     # Names
 
     def _find_names(self, text: str) -> str:
-        """Take down the labels of a statement and what it defines. The statement without labels."""
+        """Record the labels and definitions of a statement. Returns the statement without labels."""
         if _OURS in text and '"' not in text:
             raise Unclear(f"names with {_OURS} are taken")
         while match := LABEL.match(text):
@@ -141,7 +142,7 @@ class _Parser:
             raise Unclear("this name is defined twice")
 
     def _resolve(self, name: str, depth: int = 0) -> Expression:
-        """What a name stands for at this statement. Raises Unclear."""
+        """The definition of a name, as of this statement. Raises Unclear."""
         if name in (".", "$"):
             return Place(self.index)
         if name.startswith(_OURS):
@@ -171,7 +172,7 @@ class _Parser:
         return expressions.fold(tree, lambda name: self._resolve(name, depth))
 
     def _numeric_references(self, text: str) -> str:
-        """`1b` and `1f`: the nearest label 1 up to this statement and behind it."""
+        """`1b` and `1f`: replaced by the nearest label 1 up to this statement and behind it."""
 
         def target(match: re.Match[str]) -> str:
             places = self.numeric.get(match[1], [])
@@ -190,7 +191,7 @@ class _Parser:
     # Statements
 
     def _statement(self, text: str) -> tuple[str, Content]:
-        """The statement for Keystone, and what it has to come to."""
+        """The statement for Keystone, and its expected contents."""
         if match := ASSIGNMENT.match(text) or DEFINITION.match(text):
             if not match[2].strip():
                 raise Unclear("the statement ends too early")
@@ -277,7 +278,7 @@ class _Parser:
         return f"{name} {', '.join(map(expressions.said, values))}", content
 
     def _count(self, text: str) -> int | None:
-        """A size that is known now, or None if labels decide it."""
+        """The value of a size that is known now, or None if it depends on labels."""
         value = self._expression(text)
         if not isinstance(value, Number):
             return None
@@ -286,8 +287,8 @@ class _Parser:
         return value.value
 
     def _space(self, word: str, arguments: list[str]) -> tuple[str, Content]:
-        """`.space SIZE, FILL`; `.fill COUNT, SIZE, VALUE`. A size made of labels is laid down by an
-        origin: anything else Keystone drops, or never returns from."""
+        """`.space SIZE, FILL`; `.fill COUNT, SIZE, VALUE`. A size that depends on labels is emitted as
+        an origin: other forms Keystone drops, or never returns from."""
         if not 1 <= len(arguments) <= (3 if word == ".fill" else 2):
             raise Unclear("size out of range" if not arguments else "too many arguments")
         unit = self._count(arguments[1]) if word == ".fill" and len(arguments) > 1 else 1
@@ -329,7 +330,7 @@ class _Parser:
         return f".balign {size}{given}", Padding(size, None if fill is None else fill & 0xFF, most)
 
     def _origin(self, arguments: list[str]) -> tuple[str, Content]:
-        """`.org 0x200`: counted from the image's beginning; from a megabyte on, an address."""
+        """`.org 0x200`: relative to the image's beginning; from a megabyte on, an address."""
         if len(arguments) != 1:
             raise Unclear("place out of range")
         place = self._expression(arguments[0])
@@ -348,7 +349,7 @@ def _no_statement(text: str) -> str:
 
 
 def unknown(word: str) -> str:
-    """Why a word is no instruction."""
+    """The reason why a word is not an instruction."""
     if re.match(r"(?:db|dw|dd|dq|resb|resw|resd|resq|times)$", word):
         return "NASM's directive; here it is .byte, .word, .long, .quad, .space or .rept"
     if re.match(r"(?:section|global|bits|org|extern|default)$", word):

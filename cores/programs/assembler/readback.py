@@ -1,8 +1,8 @@
-"""What Keystone laid down, decoded again and compared with what was asked for.
+"""Readback: decodes Keystone's output again and compares it with the source.
 
-The second line of defence against an assembler that cuts, drops and mistakes without a word: every
-unit's bytes are decoded by Capstone, whose tables are other ones, and mnemonic, registers, address,
-number, sizes and prefixes have to be those of the statement. A difference is an error that names it.
+Keystone truncates, drops and misreads operands without an error. So every unit's bytes are decoded by
+Capstone, whose tables are independent, and mnemonic, registers, address, number, sizes and prefixes
+have to be those of the statement. A difference is an error that names it.
 """
 
 from __future__ import annotations
@@ -56,15 +56,15 @@ _BY_XMM0 = frozenset({"blendvps", "blendvpd", "pblendvb", "sha256rnds2"})
 """Their third operand is always XMM0."""
 _WAITING = frozenset({"fstsw", "fstcw", "fsave", "fstenv", "finit", "fclex"})
 _X87_WITHOUT_OPERANDS = frozenset({"fadd", "fmul", "fsub", "fsubr", "fdiv", "fdivr"})
-"""Without operands they pop, as in the GNU assembler: `fadd` is `faddp`."""
+"""x87 arithmetic that pops if written without operands, as in the GNU assembler: `fadd` is `faddp`."""
 _EXCHANGED_WITH_ITSELF = {"rax": b"\x48\x90", "ax": b"\x66\x90"}
-"""What Capstone calls NOP."""
+"""XCHG of a register with itself, which Capstone decodes as NOP."""
 _UNORDERED = frozenset({"xchg", "test"})
-"""The order of the operands changes nothing."""
+"""Instructions whose result does not depend on the order of the operands."""
 
 
 class Misread(Exception):
-    """What was laid down is not what the unit asks for; the message says how they differ."""
+    """The output is not what the unit specifies; the message says how they differ."""
 
     def __init__(self, unit: Unit, reason: str) -> None:
         super().__init__(reason)
@@ -85,7 +85,7 @@ def mended(units: Sequence[Unit], code: bytes, addresses: Sequence[int]) -> byte
 
 
 def check(units: Sequence[Unit], code: bytes, addresses: Sequence[int]) -> None:
-    """Raises Misread for the first unit that is not what it asks for."""
+    """Raises Misread for the first unit whose bytes differ from its statement."""
     base = addresses[0] if addresses else 0
     if addresses[-1] - base != len(code):
         raise Misread(units[-1], "the assembler, Keystone, loses count at or before this")
@@ -100,7 +100,7 @@ def check(units: Sequence[Unit], code: bytes, addresses: Sequence[int]) -> None:
 
 
 def _difference(unit: Unit, code: bytes, start: int, end: int, addresses: Sequence[int]) -> str:
-    """How the bytes differ from the unit; "" for not at all."""
+    """The difference between the bytes and the unit; "" for none."""
     match unit.content:
         case None:
             return "" if not code else "cannot be read"
@@ -144,14 +144,14 @@ def _is_string(word: str) -> bool:
 
 
 def _is_implied(word: str, insn: Any, operand: Any) -> bool:
-    """May it be left out? `shl eax` is by 1, `shld eax, ebx` by CL."""
+    """Whether the operand may be omitted: `shl eax` is by 1, `shld eax, ebx` by CL."""
     if operand.type == _REG:
         return word in ("shld", "shrd") and insn.reg_name(operand.reg) == "cl"
     return bool(operand.type == _IMM and operand.imm == 1)
 
 
 class _Comparison:
-    """One instruction, asked for and decoded."""
+    """Compares one instruction of the source with the decoded one."""
 
     def __init__(self, asked: Asked, code: bytes, start: int, addresses: Sequence[int]) -> None:
         self.asked = asked
@@ -175,7 +175,8 @@ class _Comparison:
         return self._compare(insn)
 
     def _known_bytes(self) -> bool:
-        """Is it what the dialect writes in bytes itself, or Capstone has another name for?"""
+        """Whether its bytes are those of the dialect's table, or of an instruction that Capstone
+        renames."""
         asked = self.asked
         if asked.word in dialect.ENCODED and not asked.operands:
             return self.code.endswith(bytes(int(b, 16) for b in dialect.ENCODED[asked.word].split(",")))
@@ -185,7 +186,7 @@ class _Comparison:
         return asked.word == "nop" and asked.prefixes == ("rep",) and self.code == b"\xf3\x90"
 
     def _mistaken(self, text: str) -> str:
-        """The assembler's fault, not the user's."""
+        """The message for a fault of the assembler, not of the user."""
         return f"the assembler, Keystone, makes {text} ({self.code.hex(' ')}) of this"
 
     def _compare(self, insn: Any) -> str:
@@ -210,7 +211,7 @@ class _Comparison:
         return ""
 
     def _pairs(self, insn: Any, found: list[Any]) -> list[tuple[Operand, Any]] | None:
-        """Each operand asked for with the one decoded; None if they cannot belong together."""
+        """Pairs of requested and decoded operands; None if they do not match in number or kind."""
         asked = list(self.asked.operands)
         word = self.asked.word
         names = tuple(o.name for o in asked if isinstance(o, Register))
@@ -250,7 +251,7 @@ class _Comparison:
     def _with_predicate(
         self, insn: Any, asked: list[Operand], found: list[Any]
     ) -> list[tuple[Operand, Any]] | None:
-        """`cmpsd xmm0, xmm1, 1`, which Capstone calls `cmpltsd xmm0, xmm1`."""
+        """The pairs for `cmpsd xmm0, xmm1, 1`, which Capstone decodes as `cmpltsd xmm0, xmm1`."""
         last = asked.pop()
         assert isinstance(last, Immediate)
         if expressions.evaluate(last.value, self.addresses) != self.code[-1]:
@@ -258,7 +259,8 @@ class _Comparison:
         return list(zip(asked, found, strict=True))
 
     def _operand(self, insn: Any, asked: Operand, found: Any) -> str:
-        """ "" for equal, "other" for what only the assembler can be blamed for, else the reason."""
+        """The difference of an operand: "" for equal, "other" for a fault of the assembler, else the
+        reason."""
         match asked:
             case Register(name):
                 same = found.type == _REG and spelling.same_register(
@@ -270,7 +272,7 @@ class _Comparison:
                     return "other"
                 return self._number(insn, expressions.evaluate(value, self.addresses), found)
             case Memory():
-                if found.type == _IMM and asked.absolute:  # moffs, as some versions have it
+                if found.type == _IMM and asked.absolute:  # moffs, as some versions decode it
                     return "" if found.imm == self._displacement(asked) else "other"
                 return self._memory(insn, asked, found) if found.type == _MEM else "other"
 
@@ -288,7 +290,7 @@ class _Comparison:
         return ""
 
     def _bits(self, insn: Any, found: Any) -> int:
-        """Of the number: as many as the operation has, whatever the encoding keeps."""
+        """Size of a number in bits: that of the operation, whatever size the encoding stores."""
         word = self.asked.word
         if word == "enter":
             return 16 if found.imm == insn.operands[0].imm and found is insn.operands[0] else 8
@@ -319,7 +321,7 @@ class _Comparison:
         if not spelling.same_segment(
             asked.segment, segment, asked.base or asked.index, self.asked.mode
         ) and not (
-            asked.segment == "es" and asked.base in ("rdi", "edi", "di")  # of a string
+            asked.segment == "es" and asked.base in ("rdi", "edi", "di")  # of a string instruction
         ):
             return "other"
         wanted = self._displacement(asked)
@@ -351,7 +353,8 @@ class _Comparison:
         return ""
 
     def _same_sum(self, asked: Memory, base: str, index: str, scale: int) -> bool:
-        """Base and index may change places, where neither is scaled and neither chooses SS."""
+        """Whether the addresses are equal. Base and index may be exchanged if neither is scaled and
+        neither selects SS."""
         stack = {"rsp", "rbp", "esp", "ebp", "sp", "bp"}
         if asked.scale == scale == 1 and not asked.base and base == asked.index:
             return not index and base not in stack

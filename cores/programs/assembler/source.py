@@ -1,7 +1,7 @@
-"""From characters to statements: comments, quotations, `;`.
+"""The lexer: from characters to statements; comments, quotations, `;`.
 
 `#`, `//` and `/* */` begin comments. So does `;` where no statement follows it: `cli; hlt` is two
-statements, as the GNU assembler has it, and `cli ; no interrupts now` is one.
+statements, as in the GNU assembler, and `cli ; no interrupts now` is one.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from cores.programs.assembler import dialect
 
 LABEL = re.compile(r"\s*(\d+|[A-Za-z_.$][\w.$@]*)\s*:(?!=)")
 MACRO_LABEL = re.compile(r"\s*[\w.$@\\()]*\\[\w.$@\\()]*\s*:(?!=)")
-"""A label made of a macro's argument: `\\name:`, `skip\\@:`."""
+"""A label that contains a macro's argument: `\\name:`, `skip\\@:`."""
 WORD = re.compile(r"[A-Za-z_.$][\w.$@]*")
 ASSIGNMENT = re.compile(r"([A-Za-z_.$][\w.$@]*)\s*(?:=(?!=)|\s[eE][qQ][uU]\s)(.*)$")
 DEFINITION = re.compile(r"\.(?:equ|set|equiv)\s+([A-Za-z_.$][\w.$@]*)\s*,(.*)$", re.IGNORECASE)
@@ -27,17 +27,17 @@ _PROSE = re.compile(
     r"(?!(?:ptr|byte|[dq]?word|tbyte|xmmword|offset)\b)[A-Za-z]"
 )
 LONGEST_LINE = 1 << 16
-"""Characters: what looks at a line takes the square of them."""
+"""Characters: the time to scan a line grows with their square."""
 LONGEST_EXCERPT = 100
 
 
 @dataclass(frozen=True, slots=True)
 class Statement:
-    """One statement as the user wrote it, or as a macro made it.
+    """One statement as the user wrote it, or as a macro expanded to it.
 
-    line: what it belongs to: its own, or that of the outermost macro's use. written: its own.
-    via: names the macro in messages, "" outside. call: which use of which macro it comes from, and
-    depth: in how many others; 0 outside."""
+    line: its own, or that of the outermost macro's use. written: its own line. via: names the macro in
+    messages, "" outside. call: the number of the macro expansion that it comes from, and depth: the
+    nesting of that; 0 outside."""
 
     text: str
     line: int
@@ -59,7 +59,7 @@ def outside_quotes(change: Callable[[str], str], text: str) -> str:
 
 
 def split(text: str, separator: str) -> list[str]:
-    """Split where the separator stands outside quotes."""
+    """Split at the separators outside quotes."""
     hidden = "".join(
         p.replace(separator, "\0") if i % 2 else p for i, p in enumerate(_QUOTED.split(text))
     )
@@ -67,8 +67,9 @@ def split(text: str, separator: str) -> list[str]:
 
 
 def read(source: str, path: str, is_mnemonic: Callable[[str], bool]) -> list[Statement]:
-    """The statements of a source. is_mnemonic: is this word an instruction? It decides what a `;`
-    begins. Raises InputError for what has no end, and for characters that no source has."""
+    """The statements of a source. is_mnemonic: whether a word is an instruction, which decides what a
+    `;` begins. Raises InputError for unterminated quotations and comments, and for invalid
+    characters."""
     return _Reader(path, is_mnemonic).read(source)
 
 
@@ -92,7 +93,7 @@ class _Reader:
         return InputError(f"{reason}: {excerpt(shown)}", self.path, self.line)
 
     def _without_comments(self, source: str) -> Iterator[str]:
-        """The lines, comments blanked out."""
+        """The lines, with comments replaced by blanks."""
         comment = 0  # the line where an open /* began
         for self.line, line in enumerate(source.split("\n"), 1):
             if len(line) > LONGEST_LINE:
@@ -146,5 +147,5 @@ class _Reader:
             return len(word) > 1 and word[1].isalpha()
         if word in self.macros or word in dialect.ADDED:
             return True
-        # "in the beginning" starts like an instruction, and is none: two words in a row
+        # "in the beginning" begins with a mnemonic, but is prose: two words in a row
         return self.is_mnemonic(word) and not _PROSE.search(part[match.end() :])

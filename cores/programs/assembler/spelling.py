@@ -1,4 +1,4 @@
-"""The same instruction under two names: as users write it, and as Capstone does."""
+"""Spellings of one instruction: the user's, and Capstone's."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def _canonical(word: str) -> str:
 
 
 def same(asked: str, mnemonic: str, text: str, operands: Sequence[Operand]) -> bool:
-    """Is the decoded instruction the one that was asked for? mnemonic, text: of the decoded one, its
+    """Whether the decoded instruction is the requested one. mnemonic, text: of the decoded one, its
     prefixes before the mnemonic."""
     found = mnemonic.split()[-1]
     far = found in ("ljmp", "lcall") or (found in ("jmp", "call") and text.startswith("ptr"))
@@ -63,7 +63,8 @@ def same(asked: str, mnemonic: str, text: str, operands: Sequence[Operand]) -> b
 
 
 def same_x87(word: str, operands: Sequence[Register], code: bytes) -> bool | None:
-    """Between registers of the x87; None: it is no such instruction."""
+    """Whether the code is this x87 instruction between registers; None: it is not such an
+    instruction."""
     if word not in _X87 or not all(o.name.startswith("st(") for o in operands):
         return None
     numbers = [int(o.name[3]) for o in operands]
@@ -84,8 +85,8 @@ def same_x87(word: str, operands: Sequence[Register], code: bytes) -> bool | Non
 _LOW_HALF = frozenset(
     ["lar", "lsl", "movmskps", "movmskpd", "pmovmskb", "extractps", "pextrb", "pextrw"]
 )
-"""Instructions with a register whose width is not what the name says: the rest of it is zero, or
-not looked at. Capstone may give it another name."""
+"""Instructions with a register of which only the low part is used: the rest is zero, or ignored.
+Capstone may give the register another size."""
 
 
 def same_register(word: str, asked: str, found: str) -> bool:
@@ -96,7 +97,7 @@ def same_register(word: str, asked: str, found: str) -> bool:
 
 
 def same_size(word: str, asked: int, found: int, target: int) -> bool:
-    """Is it a size that the operand in memory can have? found: Capstone's. target: the size of the
+    """Whether the memory operand can have this size. found: Capstone's. target: the size of the
     register before it, or 0."""
     if word in dialect.PLACES or word == "lea":
         return True
@@ -112,7 +113,8 @@ def same_size(word: str, asked: int, found: int, target: int) -> bool:
 
 
 def same_segment(asked: str, found: str, base: str, mode: int) -> bool:
-    """found: "" without a prefix. In 64-bit mode only FS and GS count (SDM vol. 1, 3.4.2.1)."""
+    """Whether the segments are equal. found: "" without a prefix. In 64-bit mode only FS and GS count
+    (SDM vol. 1, 3.4.2.1)."""
     if mode == 64:
         return {asked, found} <= {"", "cs", "ds", "es", "ss"} or asked == found
     default = "ss" if base in ("esp", "ebp", "sp", "bp") else "ds"
