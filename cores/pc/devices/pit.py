@@ -4,8 +4,8 @@ Source: Intel, "8254 Programmable Interval Timer" (231164-005). No counter is de
 computed, at each read, from the time since it was loaded.
 
 The gates are all high (on a PC only counter 2's can be changed, at port 0x61, which this platform does
-not have); so modes 1 and 5, which wait for a gate's edge, never start. A new count takes effect at once
-in every mode, as in QEMU; by the datasheet modes 2 and 3 first finish the period.
+not have); so modes 1 and 5, which wait for a gate's edge, never start. A new count takes effect at the
+end of the period in mode 2, of the half period in mode 3, and at once in the other modes.
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ class Counter:
             self.period, self.loaded = count, clock
 
     def catch_up(self, clock: int) -> None:
-        """Load the following count if its turn has come by ``clock`` (data sheet, modes 2 and 3)."""
+        """Load the following count if its turn has come by ``clock`` (datasheet, modes 2 and 3)."""
         if not self.following or clock < self.turn:
             return
         rises = self.mode == 2 or (self.turn - (self.loaded or 0)) % self.period == 0
@@ -97,7 +97,7 @@ class Counter:
         self.loaded = self.turn if rises else self.turn - self._high
 
     def _end_of_part(self, clock: int) -> int:
-        """The clock at which the period ends (mode 2), or the half period with a constant OUT (mode 3)."""
+        """The clock at which the period ends (mode 2), or the half period (mode 3)."""
         passed = self._passed(clock)
         begin = clock - passed % self.period
         high = self.mode == 3 and passed % self.period < self._high
