@@ -1,1 +1,1 @@
-"""What executes a guest's instructions: software, this CPU at ring 3, or this CPU with KVM."""
+"""Engines, which execute a guest's instructions: in software, on this CPU at ring 3, or with KVM."""

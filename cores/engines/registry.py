@@ -1,8 +1,7 @@
-"""Which cores there are, which of them run on this host, and why the others do not.
+"""The registry of cores: their names, which of them run on this host, and why the others do not.
 
-Engines are imported when they are asked for: trap:native and kvm run with Unicorn uninstalled, and
-``--help`` waits for none of them. An engine class has ``probe() -> str | None``, the reason why it
-cannot run here.
+Engines are imported on demand: trap:native and kvm run with Unicorn uninstalled, and ``--help`` loads
+none of them. An engine class has ``probe() -> str | None``, the reason why it cannot run on this host.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ CORE_NAMES = ("interpreter", "trap:native", "trap:portable", "kvm")
 """Resolved names, in the order in which they are shown."""
 
 ACCEPTED_NAMES = ("interpreter", "trap", "trap:native", "trap:portable", "kvm")
-"""What a user may name: "trap" is the native one where it can run, else the portable one."""
+"""Names that a user may give: "trap" is trap:native where that can run, else trap:portable."""
 
 _ENGINES = {
     "interpreter": ("cores.engines.unicorn.interpreter", "InterpreterEngine", "Unicorn"),
@@ -28,13 +27,13 @@ _ENGINES = {
     "kvm": ("cores.engines.kvm.engine", "KvmEngine", "KVM"),
 }
 _ABILITIES = {"kvm": "cores.engines.kvm.capabilities"}
-"""Modules with ``abilities()``: what an engine can and cannot do on this host, one by one."""
+"""Modules with ``abilities()``, which lists what an engine can and cannot do on this host."""
 
 
 @dataclass(frozen=True, slots=True)
 class Availability:
-    """Can a core run here? core: its resolved name. engine: what would execute the guest.
-    reason: why not, None when it can. abilities: (name, whether it has it, what follows)."""
+    """Whether a core can run on this host. core: its resolved name. engine: the engine's name.
+    reason: why it cannot run; None when it can. abilities: (name, present, consequence) each."""
 
     core: str
     engine: str
@@ -66,8 +65,8 @@ def _probe(core: str) -> str | None:
 
 
 def availability(name: str, *, detailed: bool = False) -> Availability:
-    """Whether the core runs here. Probed once in a process. detailed: abilities too, which may take
-    a few guests to find out. Raises InputError for an unknown name."""
+    """Probe whether the core runs on this host; the result is cached. detailed: include its abilities,
+    which are found by running small guests. Raises InputError for an unknown name."""
     core = resolve(name)
     _, _, engine = _ENGINES[core]
     reason = _probe(core)

@@ -1,8 +1,8 @@
-"""What this CPU really does with each sensitive instruction at ring 3.
+"""Ring-3 survey: executes each sensitive instruction at ring 3 on this CPU and records the outcome.
 
 Each sample of the table (cores/x86/isa/sensitive.py) is executed on the real CPU, in a process held by
-ptrace, as a guest's kernel would be executed by the trap core if nobody had looked first. No VMM
-helps: what comes back is the CPU's own answer.
+ptrace, as the trap core would execute a guest's kernel without patching it. No VMM takes part: the
+result is the CPU's own.
 """
 
 from __future__ import annotations
@@ -38,9 +38,9 @@ _USER_CODE = 0x33
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One sample's fate. outcome: "traps" (``vector`` says how), "runs" (``answer``: what it gave,
-    None where nothing is to be seen), "kernel answers" (it faulted, and Linux made up an answer, as
-    it does where the CPU has UMIP) or "system call" (it asked the host's kernel, and was stopped)."""
+    """The outcome of one sample: "traps" (with ``vector``), "runs" (``answer``: its result, None where
+    it has none to see), "kernel answers" (it faulted, and Linux emulated it with a made-up result, as
+    it does where the CPU has UMIP) or "system call" (it called the host's kernel, and was stopped)."""
 
     entry: Entry
     outcome: str
@@ -49,7 +49,7 @@ class Finding:
 
     @property
     def lies(self) -> bool:
-        """Sensitive, and nobody was told: what trap-and-emulate misses."""
+        """Did it execute without trapping? Plain trap-and-emulate misses such an instruction."""
         return self.outcome in ("runs", "kernel answers")
 
 
@@ -59,7 +59,7 @@ def probe() -> list[Finding]:
 
 
 def _try(entry: Entry) -> Finding:
-    """In a machine of its own, so that no sample meets what another has left."""
+    """Execute a sample in a machine of its own, so that samples do not influence one another."""
     engine = registry.create("trap:native")
     assert isinstance(engine, DeprivilegedEngine)
     ram = Ram(_RAM)
@@ -89,7 +89,7 @@ def _prepare(entry: Entry, memory: PhysicalMemory, cpu: VirtualCpu) -> None:
 def _finding(entry: Entry, exit: Exit, memory: PhysicalMemory, cpu: VirtualCpu) -> Finding:
     match exit:
         case Stepped():
-            # Linux answers in the CPU's stead without a trace trap: one NOP more has run.
+            # Linux emulates the instruction without a trace trap: one NOP more has been executed.
             emulated = cpu.rip == _CODE + len(entry.sample) + 1
             outcome = "kernel answers" if emulated else "runs"
             return Finding(entry, outcome, answer=_answer(entry, memory, cpu))
@@ -104,7 +104,7 @@ def _finding(entry: Entry, exit: Exit, memory: PhysicalMemory, cpu: VirtualCpu) 
 
 
 def _answer(entry: Entry, memory: PhysicalMemory, cpu: VirtualCpu) -> int | None:
-    """What the guest now believes."""
+    """The value that the guest has received from the instruction."""
     match entry.gives:
         case "":
             return None

@@ -1,7 +1,7 @@
-"""The fake: an engine that executes nothing and returns what it was told to.
+"""The scripted engine: a fake for tests, which executes nothing and returns the exits of a script.
 
-For tests of what stands above the engines, the VMM, sessions and the interface, which need an exit
-at a certain moment and not a guest that brings it about.
+Tests of the layers above the engines (VMM, sessions, interface) use it where they need an exit at a
+certain moment without a guest that causes it.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ EMPTY_FPU = bytes(512)
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """What one entry brings.
+    """The effect of one entry.
 
-    exit: returned. changes: registers that the guest has changed by then, by name: the general ones,
-        or any number of ``VirtualCpu`` such as "rip", "rflags", "cr3". stores: (gpa, bytes) it has
+    exit: returned. changes: the values of changed registers by name: the general ones, or any numeric
+        field of ``VirtualCpu`` such as "rip", "rflags", "cr3". stores: (gpa, bytes) that the guest has
         stored. executed: instructions completed, for ``run``.
     """
 
@@ -46,8 +46,8 @@ class Turn:
 class ScriptedEngine(Engine):
     """Plays one ``Turn`` at each ``step`` or ``run``, in order.
 
-    When the script has ended, a step moves RIP on by one byte (a guest of NOPs), and a run spends
-    its budget. entered: the guest's RIP at each entry. answers: what ``complete`` was given.
+    When the script has ended, a step advances RIP by one byte (a guest of NOPs), and a run uses up its
+    budget. entered: the guest's RIP at each entry. answers: the arguments of ``complete``.
     """
 
     def __init__(self, script: Iterable[Turn] = (), traits: Traits | None = None) -> None:
@@ -62,7 +62,7 @@ class ScriptedEngine(Engine):
 
     @staticmethod
     def probe() -> str | None:
-        """It can always run."""
+        """None: it can always run."""
         return None
 
     def load(self, memory: PhysicalMemory) -> None:
@@ -120,10 +120,10 @@ class ScriptedEngine(Engine):
 
 
 class ScriptedTrapEngine(ScriptedEngine, DeprivilegedEngine):
-    """The same, with address spaces that only remember what was mapped.
+    """A scripted deprivileged engine, whose address spaces only record their mappings.
 
     mappings: (space, gva) -> (gpa, length, writable, executable). unreachable: guest addresses that
-    ``map`` refuses. was_write: what ``fault_was_write`` says.
+    ``map`` refuses. was_write: the result of ``fault_was_write``.
     """
 
     def __init__(self, script: Iterable[Turn] = ()) -> None:

@@ -1,4 +1,4 @@
-"""May this process use /dev/kvm? If not, why, and what would help: each reason its own sentence."""
+"""Access check for /dev/kvm: the reason why this process cannot use it, and the remedy, per errno."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def _missing(kvm: api.Kvm) -> str | None:
 
 
 def _try(kvm: api.Kvm) -> str | None:
-    """Make a VM and a vCPU: only then does KVM say that another hypervisor holds the CPU."""
+    """Create a VM and a vCPU: KVM reports only then that another hypervisor holds the CPU."""
     try:
         vm = kvm.create_vm()
     except OSError as error:

@@ -1,6 +1,6 @@
-"""/dev/kvm: ioctl numbers, the layout of what they take, and thin wrappers (KVM API, linux/kvm.h).
+"""The /dev/kvm API: ioctl numbers, argument layouts, and thin wrappers (KVM API, linux/kvm.h).
 
-The only file of this engine that may use fcntl, mmap and ctypes. Nothing here decides anything.
+The only file of this engine that may use fcntl, mmap and ctypes. It holds no policy.
 Layouts are struct formats rather than ctypes classes: one ``unpack_from`` of the 18 registers
 costs 0.5 us, and the whole file can be held against the C headers (tests/cores/engines/kvm).
 """
@@ -40,7 +40,7 @@ CAP_USER_MEMORY, CAP_SET_GUEST_DEBUG, CAP_IMMEDIATE_EXIT = 3, 23, 136
 CAP_SYNC_REGS, CAP_USER_SPACE_MSR, CAP_MSR_FILTER, CAP_BINARY_STATS_FD = 74, 188, 189, 203
 MSR_EXIT_FILTER = 4
 
-# struct kvm_run: what user space and the kernel tell each other around RUN.
+# Offsets in struct kvm_run, which user space and the kernel share around RUN.
 REQUEST_INTERRUPT_WINDOW, IMMEDIATE_EXIT = 0, 1
 EXIT_REASON, READY_FOR_INTERRUPT, CR8, UNION = 8, 12, 16, 32
 VALID_REGS, DIRTY_REGS = 288, 296
@@ -99,7 +99,8 @@ _MSR_RANGE = Struct("<3I4xQ")  # flags (1 read, 2 write), count, first, address 
 _MSR_RANGES = 16
 
 KICK = signal.SIGURG if hasattr(signal, "SIGURG") else None
-"""What gets a vCPU out of the guest. Ignored by default, so that it harms no thread it misses."""
+"""The signal that makes a vCPU leave the guest. Its default action is to be ignored, so that a signal
+that arrives outside RUN does no harm."""
 
 _SYS_TGKILL = 234
 _SIGNAL_BYTES = 8
@@ -127,7 +128,7 @@ class Kvm:
         return _call(self.fd, GET_API_VERSION)
 
     def extension(self, capability: int) -> int:
-        """0 when the kernel has it not, else positive, with a meaning of the capability's own."""
+        """0 when the kernel lacks it, else positive; the capability defines the value's meaning."""
         return _call(self.fd, CHECK_EXTENSION, capability)
 
     def create_vm(self) -> Vm:
@@ -145,7 +146,8 @@ class Vm:
         self._run_size = run_size
 
     def set_memory(self, slot: int, gpa: int, size: int, address: int) -> None:
-        """Let ``size`` bytes of this process's memory at ``address`` be RAM at ``gpa``; 0 deletes."""
+        """Map ``size`` bytes of this process's memory at ``address`` as RAM at ``gpa``; size 0 deletes
+        the slot."""
         _call(self.fd, SET_USER_MEMORY_REGION, pack("<IIQQQ", slot, 0, gpa, size, address))
 
     def allow_msrs(self, numbers: list[int]) -> None:
@@ -159,7 +161,7 @@ class Vm:
         )
 
     def watch_refused_msrs(self) -> None:
-        """MSRs that ``allow_msrs`` left out come back as exits, instead of being #GP."""
+        """Make accesses to MSRs that ``allow_msrs`` left out exits to user space, instead of #GP."""
         _call(self.fd, ENABLE_CAP, pack("<II4Q64x", CAP_USER_SPACE_MSR, 0, MSR_EXIT_FILTER, 0, 0, 0))
 
     def create_vcpu(self) -> Vcpu:
@@ -185,16 +187,16 @@ class Vcpu:
         self._stats: _Stats | None = None
 
     def enter(self) -> None:
-        """KVM_RUN. OSError EINTR when kicked or told to exit at once; other errors are the host's.
+        """KVM_RUN. Raises OSError: EINTR after a kick or with an immediate exit; others are the host's.
 
         No third argument: with one, CPython's ioctl takes 1.2 us longer."""
         fcntl.ioctl(self.fd, RUN)
 
     def adopt_thread(self) -> None:
-        """Make the calling thread the one that enters, and that ``kick`` gets out of the guest.
+        """Make the calling thread the one that enters the guest, and that ``kick`` interrupts.
 
-        The kick signal stays blocked in the thread and is unblocked only inside RUN, which it
-        ends with EINTR: no handler is needed, and so no main thread (KVM_SET_SIGNAL_MASK)."""
+        The kick signal stays blocked in the thread and is unblocked only inside RUN, which it ends with
+        EINTR (KVM_SET_SIGNAL_MASK). No signal handler is needed, and so it works in any thread."""
         assert KICK is not None
         old = signal.pthread_sigmask(signal.SIG_BLOCK, {KICK})
         self._unblock = KICK not in old
@@ -203,7 +205,7 @@ class Vcpu:
         self._thread = threading.get_native_id()
 
     def kick(self) -> None:
-        """From any thread: end the running RUN, or the next one, with EINTR."""
+        """End the running RUN, or the next one, with EINTR. May be called from any thread."""
         self.kicked = True
         self.run[IMMEDIATE_EXIT] = 1
         if _libc is not None and KICK is not None and self._thread:
@@ -211,7 +213,7 @@ class Vcpu:
 
     @contextlib.contextmanager
     def immediate_exit(self) -> Iterator[None]:
-        """Inside, RUN finishes a half-done instruction, begins none, and ends with EINTR."""
+        """Context in which RUN finishes an incomplete instruction, begins none, and ends with EINTR."""
         asked = self.run[IMMEDIATE_EXIT]
         self.run[IMMEDIATE_EXIT] = 1
         try:
@@ -220,7 +222,7 @@ class Vcpu:
             self.run[IMMEDIATE_EXIT] = asked or self.kicked
 
     def swallow_kick(self) -> None:
-        """After EINTR: take the signal, and let the next RUN enter."""
+        """Consume the kick's signal after EINTR, so that the next RUN enters the guest."""
         self.kicked = False
         self.run[IMMEDIATE_EXIT] = 0
         if KICK is not None:
@@ -229,7 +231,7 @@ class Vcpu:
 
     def set_cpuid(self, leaves: dict[int, tuple[int, int, int, int]]) -> None:
         entries = b"".join(_CPUID_ENTRY.pack(leaf, 0, 0, *words) for leaf, words in leaves.items())
-        # A bytearray: of bytes, Python's ioctl takes no more than 1024.
+        # A bytearray: Python's ioctl accepts at most 1024 bytes of an immutable argument.
         _call(self.fd, SET_CPUID2, bytearray(pack("<II", len(leaves), 0) + entries))
 
     def sregs(self) -> bytearray:
@@ -242,7 +244,7 @@ class Vcpu:
         return _fill(self.fd, GET_REGS, REGS_SIZE)
 
     def read_msrs(self, numbers: tuple[int, ...]) -> tuple[int, ...]:
-        """Their values. OSError EIO when the kernel knows one of them not."""
+        """Their values. Raises OSError (EIO) when the kernel does not know one of them."""
         buffer = bytearray(
             pack("<II", len(numbers), 0) + b"".join(_MSR_ENTRY.pack(n, 0) for n in numbers)
         )
@@ -275,7 +277,7 @@ class Vcpu:
         _call(self.fd, SET_DEBUGREGS, DEBUGREGS.pack(*values))
 
     def guest_debug(self, control: int, breakpoints: tuple[int, ...] = ()) -> None:
-        """Single steps and up to four code breakpoints for the host, unseen by the guest."""
+        """Set single-stepping and up to four code breakpoints of the host, invisible to the guest."""
         enabled = sum(2 << (2 * i) for i in range(len(breakpoints)))
         addresses = (*breakpoints, 0, 0, 0, 0)[:4]
         _call(
@@ -287,7 +289,7 @@ class Vcpu:
         _call(self.fd, INTERRUPT, pack("<I", vector))
 
     def statistics(self) -> dict[str, int]:
-        """The kernel's counters of this vCPU by name. OSError where it has none to give."""
+        """The kernel's counters of this vCPU by name. Raises OSError where the kernel has none."""
         if self._stats is None:
             self._stats = _Stats(_call(self.fd, GET_STATS_FD))
         return self._stats.read()
@@ -305,7 +307,7 @@ class Vcpu:
 
 
 class _Stats:
-    """The binary statistics file of a vCPU (KVM API 4.134): descriptors once, data each time."""
+    """The binary statistics file of a vCPU (KVM API 4.134): descriptors are read once, data often."""
 
     def __init__(self, fd: int) -> None:
         self.fd = fd

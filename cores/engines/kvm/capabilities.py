@@ -1,7 +1,7 @@
-"""What this host's KVM can do: each ability tried by a tiny guest at first use, and remembered.
+"""Abilities of this host's KVM, each probed by a small guest at first use and cached.
 
-On VT-x and AMD-V all of them are there. A KVM that runs without the hardware's help interprets ring
-0 in software and lets ring 3 run on the CPU as it is, and both leave gaps.
+With VT-x and AMD-V all of them are present. A KVM without hardware support interprets ring 0 in
+software and runs ring 3 directly on the CPU, and both leave gaps.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ from cores.x86.registers import RAX, RBX, Cr0, Vector
 
 
 class Ability(NamedTuple):
-    """name: what the CPU does with hardware support. consequence: what follows, of having it or not."""
+    """One probed ability. name: the behaviour that hardware support gives. consequence: a remark for
+    the user, "" for none."""
 
     name: str
     present: bool
@@ -30,7 +31,7 @@ class Ability(NamedTuple):
 
 
 def _halts(trial: Trial) -> bool:
-    """It reaches its own HLT, and not that of the exception handlers."""
+    """Does the guest reach its own HLT, and not that of the exception handlers?"""
     return isinstance(trial.run(), Halted) and trial.cpu.rip > ENTRY
 
 
@@ -44,7 +45,7 @@ def _opens_a_window(trial: Trial) -> bool:
 
 
 def _is_refused(trial: Trial) -> bool:
-    """An exception handler halts."""
+    """Does the guest halt in an exception handler?"""
     return isinstance(trial.run(), Halted) and trial.cpu.rip == HANDLER + 1
 
 
@@ -53,7 +54,7 @@ _STEPS = bytes.fromhex("b801000000 01c3 8707 890425 00000000 f4")
 
 
 def _steps(trial: Trial) -> bool:
-    """Three instructions and a page fault, each as it should be."""
+    """Do three instructions and a page fault step with the right registers and error code?"""
     cpu, error = trial.cpu, 2 | (4 if trial.cpu.cpl == 3 else 0)
     for length in (5, 2, 2):
         before = cpu.rip
@@ -73,7 +74,8 @@ _IDENTIFY = "b801000000 0fa2 8907 894f04 f4"
 
 
 def _is_the_platforms(trial: Trial) -> bool:
-    """CPUID answers what KVM was told: signature and features, both of no host by chance."""
+    """Does CPUID return the leaves given to KVM? Compared are signature and features, which no host
+    has by chance."""
     trial.run()
     eax, _, ecx, _ = CPUID_LEAVES[1]
     return trial.memory.read(SCRATCH, 8) == pack("<II", eax, ecx)
@@ -85,7 +87,7 @@ _READS = bytes.fromhex("0f0107 0f014f10 0f004f20 0f004722 0f016724 f4")
 
 
 def _is_truthful(trial: Trial) -> bool:
-    """Ring 3 reads values that no host has by chance."""
+    """Does ring 3 read the guest's system registers? They hold values that no host has by chance."""
     cpu = trial.cpu
     cpu.tr.selector, cpu.cr0 = 0x1230, cpu.cr0 | Cr0.TS
     trial.run()
@@ -125,7 +127,7 @@ def calls_by_int() -> bool:
 
 
 def manner() -> Manner:
-    """How this host's vCPUs have to be treated."""
+    """How this host steps and runs vCPUs, as probed."""
     calls = calls_by_syscall() and calls_by_int()
     return Manner(steps_kernel(), steps_user(), truthful(), calls, interprets_kernel())
 
@@ -134,7 +136,7 @@ _EMULATED = "insn_emulation"
 """The kernel's counter of instructions that KVM has interpreted (KVM API, KVM_GET_STATS_FD)."""
 _TURNS = 1_000
 _FILLED = "pf_fixed"
-"""Its counter of faults for which it filled an entry of the page tables that it keeps for a guest."""
+"""The kernel's counter of faults for which it filled an entry of a guest's shadow or nested tables."""
 _ALIASES, _ALIASED, _ALIAS_TABLE = 256, 0x400000, 0x40000
 # mov ecx, _ALIASES; mov edi, _ALIASED; again: mov eax, [rdi]; add rdi, 4096; dec ecx; jnz again; hlt
 _TOUCH = (
@@ -145,7 +147,7 @@ _LOOP = b"\xb9" + _TURNS.to_bytes(4, "little") + bytes.fromhex("ffc9 75fc f4")  
 
 
 def _counted(trial: Trial, name: str) -> int:
-    """How far the kernel's counter moved while the guest ran to its end; -1: it has none."""
+    """The rise of the kernel's counter while the guest ran until it exited; -1: no such counter."""
     before = (trial.engine.kernel_exits() or {}).get(name)
     trial.run()
     after = (trial.engine.kernel_exits() or {}).get(name)
@@ -153,13 +155,13 @@ def _counted(trial: Trial, name: str) -> int:
 
 
 def _is_interpreted(trial: Trial) -> bool:
-    """By the kernel's own counter, so that it is no matter of how busy the host is."""
+    """Did the kernel interpret the guest's loop? Its own counter tells, whatever the host's load."""
     return _counted(trial, _EMULATED) >= _TURNS
 
 
 def _fills_each_alias(trial: Trial) -> bool:
-    """Map one frame at many linear pages, A bits clear so that the kernel fills none ahead. Shadow
-    tables need an entry for each page, nested tables one for the frame."""
+    """Does the kernel fill an entry for each of many pages that map one frame? Shadow tables need one
+    for each page, nested tables one for the frame. A bits are clear, so that none is filled ahead."""
     trial.memory.write(_ALIAS_TABLE, pack("<Q", SCRATCH | 7) * 512)
     trial.memory.write(PML4 + 0x2000 + (_ALIASED >> 21) * 8, pack("<Q", _ALIAS_TABLE | 7))
     return _counted(trial, _FILLED) >= _ALIASES
@@ -167,15 +169,15 @@ def _fills_each_alias(trial: Trial) -> bool:
 
 @cache
 def counts() -> bool:
-    """Does this host's kernel count what it does for a guest (Linux 5.14 and newer)?"""
+    """Does this host's kernel have per-vCPU statistics (Linux 5.14 and newer)?"""
     known = {_EMULATED, _FILLED}
     return attempt(HLT, lambda trial: known <= (trial.engine.kernel_exits() or {}).keys())
 
 
 @cache
 def interprets_kernel() -> bool:
-    """Does this KVM, for want of hardware support, execute ring 0 in software? Where its kernel does
-    not count, SSE tells: KVM's instruction emulator lacks most of it (arch/x86/kvm/emulate.c)."""
+    """Does this KVM, for want of hardware support, execute ring 0 in software? Where its kernel has no
+    statistics, SSE tells: KVM's instruction emulator lacks most of it (arch/x86/kvm/emulate.c)."""
     if counts():
         return attempt(_LOOP, _is_interpreted)
     return not attempt(bytes.fromhex(_SSE), _halts)
@@ -183,21 +185,21 @@ def interprets_kernel() -> bool:
 
 @cache
 def shadows_pages() -> bool:
-    """Does this KVM keep shadow page tables? Tried in ring 3, which no KVM interprets. False as well
-    where its kernel does not count."""
+    """Does this KVM keep shadow page tables? Probed in ring 3, which no KVM interprets. False as well
+    where its kernel has no statistics."""
     return attempt(_TOUCH, _fills_each_alias, user=True)
 
 
 _MODULES = {"kvm_intel": "ept", "kvm_amd": "npt"}
 """KVM's modules for VT-x and AMD-V, with the parameter that says whether paging is nested
-(Documentation/admin-guide/kernel-parameters.txt); built into the kernel they are listed as well."""
+(Documentation/admin-guide/kernel-parameters.txt). sysfs lists them when they are built in, too."""
 SYS_MODULE = Path("/sys/module")
 
 
 @cache
 def ring_zero() -> RingZero:
-    """How this host's KVM executes the guest's ring 0: counted by its kernel; where that does not
-    count (before Linux 5.14), told by the module."""
+    """How this host's KVM executes the guest's ring 0, by the kernel's statistics; before Linux 5.14,
+    which has none, by the loaded module."""
     if interprets_kernel():
         return RingZero.INTERPRETED
     if counts() or any((SYS_MODULE / name).is_dir() for name in _MODULES):
@@ -206,8 +208,8 @@ def ring_zero() -> RingZero:
 
 
 def nested_paging() -> bool | None:
-    """Does the CPU walk the guest's own page tables? Measured where the kernel counts, else as its
-    module says; None where neither is to be had."""
+    """Does the CPU walk the guest's own page tables? Measured by the kernel's statistics, else read
+    from its module's parameter; None where neither exists."""
     if counts():
         return not shadows_pages()
     for module, parameter in _MODULES.items():
@@ -218,7 +220,7 @@ def nested_paging() -> bool | None:
 
 
 def caveat() -> str:
-    """What is to be said beside this core's results, "" for nothing (``Engine.caveat``)."""
+    """A remark that is shown beside this core's results, "" for none (``Engine.caveat``)."""
     if not interprets_kernel():
         return ""
     return (
@@ -228,7 +230,7 @@ def caveat() -> str:
 
 
 def why_not_exact() -> str:
-    """The reason why exact mode cannot be offered, "" where it can."""
+    """The reason why there is no exact mode on this host, "" where there is."""
     if not steps_kernel():
         return "this host's KVM does not stop after each instruction and at each fault of ring 0"
     if not (steps_user() or steps_user_by_tf()):
@@ -247,7 +249,7 @@ _BRIDGED = "in ring 0 the VMM completes it, and it is counted as bridged"
 
 
 def _running() -> list[Ability]:
-    """What guests can do that run freely."""
+    """Abilities that matter in free mode."""
     ring_0 = (
         ("int n in ring 0", "cd80f4", _signals, _BRIDGED),
         ("lar and lsl in ring 0", "bb10000000 0f02c3 0f03c3 f4", _halts, _BRIDGED),
@@ -276,7 +278,7 @@ def _running() -> list[Ability]:
 
 
 def _refused_now(trial: Trial) -> bool:
-    """The exception handler has just halted."""
+    """Did the last run halt in an exception handler?"""
     return trial.cpu.rip == HANDLER + 1
 
 
@@ -318,5 +320,6 @@ def _kernel() -> list[Ability]:
 
 @cache
 def abilities() -> tuple[Ability, ...]:
-    """All of them. Takes some 50 ms the first time; with a KVM that hangs, a second more."""
+    """All abilities, in the order of `doctor`. The first call takes some 50 ms; with a KVM that hangs,
+    a second more."""
     return (*_kernel(), *_stepping(), *_calls(), *_running())

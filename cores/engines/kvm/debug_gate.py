@@ -1,4 +1,4 @@
-"""A gate for #DB in the guest's IDT, for one entry into ring 3."""
+"""A temporary #DB gate in the guest's IDT, in place for one entry into ring 3."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ _GATE_AT = Vector.DB * handlers.GATE_BYTES
 
 @dataclass(slots=True)
 class TrapGate:
-    """While lent, #DB arrives at ``entry``, an address where nothing else does.
+    """While installed (``with``), #DB is delivered to ``entry``, an address that no other gate uses.
 
-    Ring 3 cannot see the IDT, nor the stack on which the frame lands; both are given back as they
-    were. mmu: the guest's. saved: the bytes under the loan, by physical address.
+    Ring 3 can read neither the IDT nor the stack that receives the frame; both are restored on exit.
+    mmu: the guest's. saved: the overwritten bytes, by physical address.
     """
 
     mmu: Mmu
@@ -31,7 +31,8 @@ class TrapGate:
 
     @classmethod
     def lend(cls, mmu: Mmu, idt: bytes, entries: list[int | None]) -> TrapGate | None:
-        """Prepare a gate like one of the guest's own; None where it has none, or no room for it."""
+        """Prepare a gate modelled on one of the guest's own; None where the IDT holds no present gate
+        or is too short, or where the IDT or the stack is not mapped."""
         model = next((v for v in (Vector.DB, *range(handlers.GATES)) if entries[v] is not None), None)
         if model is None or len(idt) < _GATE_AT + handlers.GATE_BYTES:
             return None
@@ -67,7 +68,7 @@ class TrapGate:
 
 
 def _unused(entries: list[int | None]) -> int:
-    """An address near the guest's handlers (so it is canonical) that is none of them."""
+    """An address near the guest's handlers (so it is canonical) that is not one of them."""
     entry = next(e for e in entries if e is not None)
     while entry in entries:
         entry += 1
@@ -75,7 +76,7 @@ def _unused(entries: list[int | None]) -> int:
 
 
 def _pieces(mmu: Mmu, gva: int, length: int) -> list[tuple[int, int]]:
-    """Where ``length`` bytes lie in RAM: one piece, or two across a page's end."""
+    """(GPA, length) of ``length`` bytes at ``gva``: one piece, or two where they cross a page's end."""
     gva &= MASK64
     here = min(length, PAGE - gva % PAGE)
     pieces = [(mmu.translate(gva, user=False, implicit=True), here)]

@@ -1,8 +1,8 @@
-"""The KVM engine: the guest runs on this CPU, one level below ring 0, and the hardware guards it.
+"""The KVM engine: the guest runs in this CPU's guest mode, and the hardware isolates it from the host.
 
 All of the guest's registers are the CPU's own, privileged ones too: CLI clears a real IF, MOV CR3
-loads a real CR3, and exceptions reach the guest's handlers without anybody looking on. What is left
-for the VMM is what there is no hardware for: devices, HLT, and the end.
+loads a real CR3, and exceptions reach the guest's handlers without an exit. The VMM handles only what
+the hardware does not: devices, HLT, and the shutdown.
 """
 
 from __future__ import annotations
@@ -47,8 +47,8 @@ from .cpuid_leaves import LEAVES
 from .stepping import INTERCEPTS, Manner, Stepper
 
 _EXITS = frozenset({Reason.IO, Reason.MMIO, Reason.HLT})
-"""What a guest that runs freely returns to user space for. In exact mode the VMM completes more in its
-place (``Traits.intercepts``), which counts as no exit."""
+"""Reasons for which a guest in free mode exits to user space. In exact mode the VMM completes more
+instructions (``Traits.intercepts``), which are not counted as exits."""
 _LABELS = {
     RingZero.GUEST_MODE: "this CPU executes, in guest mode",
     RingZero.INTERPRETED: "this CPU executes ring 3, KVM ring 0",
@@ -60,16 +60,16 @@ _MXCSR_MASK = b"\xff\xff\0\0"
 class KvmEngine(Engine):
     """One VM with one vCPU.
 
-    cpu in, cpu out goes through the page shared with the kernel. While an access to a device is
-    pending the instruction is half done, and only the kernel can finish it: so at the next entry
-    the vCPU's own state counts, and ``cpu`` is not looked at.
+    ``cpu`` is written and read through the page shared with the kernel. While an access to a device is
+    pending, the instruction is incomplete and only the kernel can finish it: the next entry therefore
+    uses the vCPU's own state and ignores ``cpu``.
     """
 
     executed = None
 
     def __init__(self, manner: Manner | None = None) -> None:
-        """manner: how to step; None: as probed here."""
-        from cores.engines.kvm import capabilities as probe  # its tiny guests run on this engine
+        """manner: how to step; None: as probed on this host."""
+        from cores.engines.kvm import capabilities as probe  # its guests run on this engine
 
         self.exact_reason = probe.why_not_exact() if manner is None else ""
         self._manner = manner or probe.manner()
@@ -77,7 +77,7 @@ class KvmEngine(Engine):
         self.fd = -1
         self._pending = self._stepping = False
         self._bridge: Bridge | None = None
-        # Asked for guests alone: the probe's own engines are told their manner.
+        # Only for guests: the probe passes a manner to its own engines.
         ring_zero = probe.ring_zero() if manner is None else RingZero.UNKNOWN
         self.traits = Traits(
             core="kvm", engine="KVM", label=_LABELS[ring_zero],
@@ -89,12 +89,12 @@ class KvmEngine(Engine):
 
     @staticmethod
     def probe() -> str | None:
-        """Why this host cannot run it, in a sentence that says what would help; None when it can."""
+        """The reason why this host cannot run it, in a sentence with the remedy; None when it can."""
         return explain()
 
     @staticmethod
     def abilities() -> tuple[tuple[str, bool, str], ...]:
-        """(name, present, consequence) of each thing that this host's KVM may lack."""
+        """(name, present, consequence) of each ability that a host's KVM may lack."""
         from cores.engines.kvm import capabilities as probe
 
         return probe.abilities()
@@ -117,7 +117,7 @@ class KvmEngine(Engine):
             self._registers.decoy = NOWHERE
 
     def _open(self) -> None:
-        """Device, VM and vCPU, with the platform's memory, CPUID and MSRs."""
+        """Open the device and create VM and vCPU, with the platform's memory, CPUID and MSRs."""
         self._kvm = api.Kvm()
         self._resources.callback(self._kvm.close)
         self._vm = self._kvm.create_vm()
@@ -134,7 +134,7 @@ class KvmEngine(Engine):
         self._vcpu.adopt_thread()
 
     def _map(self) -> None:
-        """RAM below and above the hole; every other physical address exits as MMIO."""
+        """Map RAM below and above the hole; accesses to every other physical address exit as MMIO."""
         ram = self._memory.ram
         self._vm.set_memory(0, 0, HOLE.start, ram.address)
         self._vm.set_memory(1, HOLE.stop, ram.size - HOLE.stop, ram.address + HOLE.stop)
@@ -186,7 +186,8 @@ class KvmEngine(Engine):
             self._run[api.REQUEST_INTERRUPT_WINDOW] = 0  # exact mode delivers interrupts itself
 
     def _leave(self, cpu: VirtualCpu, reason: int) -> Exit:
-        """Any exit that isn't a device's: ``cpu`` gets the whole state, where there still is one."""
+        """Handle an exit that is not a device access. ``cpu`` gets the whole state, unless AMD-V has
+        reset the vCPU."""
         if reason == api.EXIT_SHUTDOWN and state.is_reset(self._run):
             self._registers.forget()
             return SHUTDOWN_LOST
@@ -197,8 +198,8 @@ class KvmEngine(Engine):
             case api.EXIT_HLT:
                 return HALTED
             case api.EXIT_IRQ_WINDOW_OPEN | api.EXIT_INTR:
-                # Asked for again by ``inject``, unless the interrupt has been withdrawn: KVM would come
-                # back at each entry before one instruction.
+                # ``inject`` requests the window again, unless the interrupt has been withdrawn: KVM
+                # would then exit at each entry before executing an instruction.
                 self._run[api.REQUEST_INTERRUPT_WINDOW] = 0
                 return INTERRUPTED
             case api.EXIT_SHUTDOWN:
@@ -209,7 +210,7 @@ class KvmEngine(Engine):
         return failure(self._run, reason, cpu, self._manner.interprets)
 
     def _bridged_exit(self, cpu: VirtualCpu, reason: int) -> Exit | None:
-        """Exits that only a host without the hardware has."""
+        """Handle the exits that only a host without hardware support has; None for the others."""
         assert self._bridge is not None
         match reason:
             case api.EXIT_RDMSR | api.EXIT_WRMSR:
@@ -229,7 +230,7 @@ class KvmEngine(Engine):
         return INTERRUPTED if reason == api.EXIT_DEBUG else None
 
     def _not_entered(self, cpu: VirtualCpu, error: OSError) -> Exit:
-        """RUN failed: a kick, or the host."""
+        """KVM_RUN has failed: by a kick, or by an error of the host."""
         if error.errno not in (errno.EINTR, errno.EAGAIN):
             return Failed(f"KVM_RUN failed: {error.strerror}")
         self._vcpu.swallow_kick()
@@ -259,7 +260,7 @@ class KvmEngine(Engine):
         return MmioRead(gpa, length)
 
     def complete(self, data: bytes) -> None:
-        """Put the answer where the kernel looks for it at the next entry."""
+        """Store the device's answer where the kernel reads it at the next entry."""
         if self._run[api.EXIT_REASON] == api.EXIT_IO:
             _, size, _, count, at = api.IO.unpack_from(self._run, api.UNION)
             wanted = size * count
@@ -271,8 +272,8 @@ class KvmEngine(Engine):
         self._run[at : at + wanted] = data
 
     def settle(self, cpu: VirtualCpu) -> Exit | None:
-        """An instruction may ask for more than one access (a store across two pages of a device):
-        then the next one comes back, still pending."""
+        """Let the kernel finish the pending instruction. One that makes more than one access (a store
+        across two pages of a device) returns the next access, which is then pending."""
         if not self._pending:
             return None
         self._pending = False
@@ -294,8 +295,8 @@ class KvmEngine(Engine):
     # Interrupts
 
     def inject(self, cpu: VirtualCpu, acknowledge: Callable[[], int]) -> bool:
-        """Queue a device's interrupt. True: the guest takes it before its next instruction.
-        False: it cannot take one now; ``run`` comes back with Interrupted as soon as it can."""
+        """Inject a device's interrupt (KVM_INTERRUPT) if the guest can take it. True: it is delivered
+        before the next instruction. False: ``run`` returns Interrupted as soon as the guest can."""
         run = self._run
         if self._pending:
             ready = bool(run[api.READY_FOR_INTERRUPT])
@@ -324,13 +325,13 @@ class KvmEngine(Engine):
         self._vcpu.set_fpu(image)
 
     def flush(self, gva: int | None = None) -> None:
-        """The CPU or the kernel sees the guest's own INVLPG and MOV CR3; not those that the VMM
-        completes in the guest's place."""
+        """Flush the TLB for an INVLPG or MOV CR3 that the VMM has completed; those that the guest
+        executes itself reach the CPU or the kernel without it."""
         self._stepper.flush()
 
     def memory_changed(self) -> None:
-        """Under shadow paging the host's own stores to guest page tables go unseen: let the kernel
-        forget all it knows of this RAM (240 us)."""
+        """The VMM has stored to RAM. Shadow paging does not notice the host's stores to guest page
+        tables: the memory slots are deleted and set again, which drops all shadow tables (240 us)."""
         if self._pending or self._stepper.waiting:
             self._abandon()
         ram = self._memory.ram
@@ -341,15 +342,15 @@ class KvmEngine(Engine):
         self._stepper.flush()
 
     def _abandon(self) -> None:
-        """Finish a half-done instruction, whatever comes of it: another state takes its place."""
+        """Finish an incomplete instruction and ignore its outcome: the state will be replaced."""
         self._pending = False
         self._stepper.forget()
         with contextlib.suppress(OSError), self._vcpu.immediate_exit():
             self._vcpu.enter()
 
     def kernel_exits(self) -> dict[str, int] | None:
-        """How often the guest was left in all, by the kernel's own counters ("exits", "io_exits",
-        "halt_exits", ...); None where the kernel has none. What came back to user space is part."""
+        """The kernel's own exit counters by name ("exits", "io_exits", "halt_exits", ...), including
+        the exits that reached user space; None where the kernel has no such counters."""
         if not self._kvm.extension(api.CAP_BINARY_STATS_FD):
             return None
         return self._vcpu.statistics()
@@ -359,7 +360,7 @@ class KvmEngine(Engine):
 
         try:
             return probe.caveat()
-        except UnavailableError:  # no thread to try it with: then it is not said
+        except UnavailableError:  # no thread for the probe: no remark
             return ""
 
     def where(self) -> str:

@@ -1,4 +1,5 @@
-"""Exits after which KVM cannot go on, in words: is it the guest, or this host's KVM?"""
+"""Error texts for exits after which KVM cannot continue. Each says whether guest or host is the
+cause."""
 
 from __future__ import annotations
 
@@ -12,11 +13,13 @@ from cores.x86.virtual_cpu import VirtualCpu
 RING_0_DIRECT = "ring 0 runs on the CPU"
 STEPS_KERNEL = "single step in ring 0, through faults"
 STEPS_USER = "single step in ring 3, through faults"
-"""Names in `doctor` of what a host may lack so that a guest stops with an error (``Failed.limit``)."""
+"""Abilities whose absence on a host stops a guest with an error (``Failed.limit``); the names are those
+that `doctor` prints."""
 
 
 def failed_instruction(run: api.RunPage) -> bytes:
-    """The bytes at which the kernel's instruction emulator gave up; b"" when it does not say."""
+    """The bytes of the instruction that the kernel's emulator could not execute; b"" when the exit does
+    not report them."""
     suberror, count, flags, length, code = api.INTERNAL.unpack_from(run, api.UNION)
     if suberror != api.ERROR_EMULATION or count < 3 or not flags & 1:
         return b""
@@ -31,20 +34,20 @@ def _decoded(code: bytes) -> Instruction | None:
 
 
 def is_sensitive(code: bytes) -> bool:
-    """Is it one of those that the VMM knows how to complete?"""
+    """Is ``code`` a sensitive instruction, which the VMM can complete?"""
     insn = _decoded(code)
     return insn is not None and insn.sensitivity is not Sensitivity.ORDINARY
 
 
 def in_words(code: bytes, rip: int) -> str:
-    """The instruction in Intel syntax, as far as it is known."""
+    """The instruction in Intel syntax; "the instruction" where ``code`` does not decode."""
     insn = _decoded(code)
     return f"'{text(insn, rip)}'" if insn is not None else "the instruction"
 
 
 def failure(run: api.RunPage, reason: int, cpu: VirtualCpu, interprets: bool) -> Failed:
-    """The exit, with a sentence for the user. interprets: this KVM executes ring 0 in software, which
-    is the cause where its instruction emulator gives up in ring 0."""
+    """The exit as ``Failed``, with a sentence for the user. interprets: this KVM executes ring 0 in
+    software, which is the cause when its instruction emulator fails in ring 0."""
     if reason == api.EXIT_FAIL_ENTRY:
         (why, _) = api.FAIL_ENTRY.unpack_from(run, api.UNION)
         return Failed(f"the CPU refused the guest's state (hardware entry failure {why:#x})")

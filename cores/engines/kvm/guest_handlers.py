@@ -1,9 +1,9 @@
-"""The guest's exception handlers as places to stop at, and the frame that says what led there.
+"""The guest's exception handlers as breakpoints, and the frame that exception delivery pushed.
 
-A CPU with hardware support delivers exceptions by itself, and its single-step trap does not come
-before the handler's first instruction is over; on some it does not come until the handler returns.
-So a step also arms the four breakpoint registers with the entries of the handlers to which the
-instruction can lead. Exceptions are known to the stepper by where they arrive.
+A CPU with hardware support delivers exceptions by itself, and its single-step trap comes after the
+handler's first instruction; on some CPUs it comes only after the handler has returned. A step therefore
+also arms the four breakpoint registers with the entries of the handlers that the instruction can reach.
+The stepper identifies an exception by the entry at which the CPU arrives.
 """
 
 from __future__ import annotations
@@ -16,19 +16,19 @@ from cores.x86.registers import RBP, RSP, Cr0, Flag, Vector
 from cores.x86.virtual_cpu import VirtualCpu
 
 GATES = 20
-"""Exceptions end with #XM, vector 19."""
+"""Number of gates looked at: the last exception is #XM, vector 19."""
 GATE_BYTES = 16
 BREAKPOINTS = 4
 
 DELIVERYS_OWN = Flag.TF | Flag.RF
-"""Flags in a frame that belong to the stepper and to delivery, not to the guest."""
+"""Flags in a frame that the stepper or delivery has set, not the guest."""
 
 _WITH_ERROR = frozenset({8, 10, 11, 12, 13, 14, 17})
 
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """What delivery pushed (SDM vol. 3, 6.14.2). error: None when the vector has none."""
+    """The frame that delivery pushed (SDM vol. 3, 6.14.2). error: None when the vector has none."""
 
     rip: int
     cs: int
@@ -39,7 +39,8 @@ class Frame:
 
 
 def entries(idt: bytes) -> list[int | None]:
-    """Handler entries by vector; None where the gate is absent, not present or no gate."""
+    """Handler entries by vector; None where the IDT ends before the gate, or the descriptor is not a
+    present interrupt or trap gate."""
     found: list[int | None] = []
     for at in range(0, len(idt) - GATE_BYTES + 1, GATE_BYTES):
         low, kind, middle, high = unpack_from("<H3xBHI", idt, at)
@@ -48,7 +49,7 @@ def entries(idt: bytes) -> list[int | None]:
 
 
 def possible(insn: Instruction, cpu: VirtualCpu) -> list[int]:
-    """The exceptions that an ordinary instruction may raise here, the likelier ones first."""
+    """Vectors of the exceptions that an ordinary instruction may raise here, the likelier first."""
     vectors = [Vector.PF, Vector.GP]
     if insn.mnemonic in ("div", "idiv"):
         vectors.append(Vector.DE)
@@ -61,13 +62,13 @@ def possible(insn: Instruction, cpu: VirtualCpu) -> list[int]:
         vectors.append(Vector.AC)
     if insn.implicit not in ("", "string", "bits") or any(
         isinstance(o, MemoryOperand) and o.base in (RSP, RBP) for o in insn.operands
-    ):  # only through the stack does a bad address make #SS
+    ):  # a bad address raises #SS only through the stack segment
         vectors.append(Vector.SS)
     return vectors
 
 
 def choose(handlers: list[int | None], vectors: list[int], room: int) -> dict[int, list[int]]:
-    """Up to ``room`` addresses to stop at, each with the vectors that lead there.
+    """Up to ``room`` addresses to stop at, each with the vectors that are delivered there.
 
     A vector without a handler ends as #DF, #NP or #GP instead, or in a shutdown."""
     wanted = list(vectors)
@@ -83,7 +84,7 @@ def choose(handlers: list[int | None], vectors: list[int], room: int) -> dict[in
 
 def by_error_code(vectors: list[int], rsp: int) -> list[int]:
     """Those of ``vectors`` that fit the frame at ``rsp``. Delivery aligns the stack to 16 bytes and
-    pushes five words, or six with an error code: RSP tells which."""
+    pushes five words, or six with an error code, so that RSP's low bits tell which."""
     has_error = rsp % 16 == 0
     return [v for v in vectors if (v in _WITH_ERROR) is has_error]
 

@@ -1,8 +1,8 @@
-"""The guest's registers between ``VirtualCpu`` and the layouts of KVM (struct kvm_regs, kvm_sregs).
+"""Register transfer between ``VirtualCpu`` and the layouts of KVM (struct kvm_regs, kvm_sregs).
 
-The registers stand in the page shared with the kernel (KVM_CAP_SYNC_REGS): after an exit they are
-there to be read, and what is marked dirty the kernel takes in at the next entry. Most exits change
-no privileged register, so those are unpacked only when their bytes differ from the last ones.
+The page shared with the kernel holds the registers (KVM_CAP_SYNC_REGS): the kernel stores them there
+at each exit, and loads those marked dirty at the next entry. Most exits change no privileged register,
+so these are unpacked only when their bytes differ from the last ones.
 """
 
 from __future__ import annotations
@@ -15,17 +15,17 @@ from ...x86.registers import CS, DS, ES, FS, GS, SS, Cr0, Efer, Msr
 from . import api
 
 _ORDER = (CS, DS, ES, FS, GS, SS)
-"""The segment registers as struct kvm_sregs has them; TR and LDTR follow."""
+"""The segment registers in the order of struct kvm_sregs; TR and LDTR follow."""
 
 _CR3_PAGE = api.CONTROLS_AT + 2 * 8 + 1
-"""In struct kvm_sregs: the byte of CR3 with bits 8-15, of which 12 and up number the page."""
+"""Offset in struct kvm_sregs of the byte with CR3's bits 8-15; the page number begins at bit 12."""
 
 MSRS = (Msr.STAR, Msr.LSTAR, Msr.CSTAR, Msr.FMASK, Msr.KERNEL_GS_BASE)
 """The MSRs of the platform that have no place in kvm_sregs."""
 
 
 def privileged(cpu: VirtualCpu) -> tuple[object, ...]:
-    """A fingerprint of what stands in kvm_sregs: equal means that nothing need be written.
+    """A fingerprint of the fields of kvm_sregs: when it is unchanged, nothing has to be written.
 
     Written out flat, since it is computed at most entries: 1 us instead of 5."""
     a, b, c, d, e, f = cpu.segments
@@ -41,7 +41,7 @@ def privileged(cpu: VirtualCpu) -> tuple[object, ...]:
 
 
 def pack_general(run: api.RunPage, cpu: VirtualCpu) -> None:
-    """General registers, RIP and RFLAGS into the shared page."""
+    """Write the general registers, RIP and RFLAGS into the shared page."""
     rax, rcx, rdx, rbx, rsp, rbp, rsi, rdi, *high = cpu.gpr
     api.REGS.pack_into(
         run, api.SYNC_REGS, rax, rbx, rcx, rdx, rsi, rdi, rsp, rbp, *high, cpu.rip, cpu.rflags
@@ -49,7 +49,7 @@ def pack_general(run: api.RunPage, cpu: VirtualCpu) -> None:
 
 
 def unpack_general(run: api.RunPage, cpu: VirtualCpu) -> None:
-    """The same out of it, in place: others hold on to ``cpu.gpr``."""
+    """Read them from the shared page, in place: other objects keep references to ``cpu.gpr``."""
     rax, rbx, rcx, rdx, rsi, rdi, rsp, rbp, *high, rip, rflags = api.REGS.unpack_from(
         run, api.SYNC_REGS
     )
@@ -66,8 +66,8 @@ def rsp_and_cr2(run: api.RunPage) -> tuple[int, int]:
 
 
 def is_reset(run: api.RunPage) -> bool:
-    """Are these the registers of a CPU after INIT (SDM vol. 3, table 9-1), in which AMD-V leaves a vCPU
-    that shuts down? By CS's base 0xFFFF0000 and CR0.PE: none of the platform's guests starts so."""
+    """Are these the registers of a CPU after INIT (SDM vol. 3, table 9-1), to which AMD-V resets a vCPU
+    that shuts down? RIP, CS's base 0xFFFF0000 and CR0.PE tell: no guest of the platform starts so."""
     (base,) = unpack_from("<Q", run, api.SYNC_SREGS)
     (cr0,) = unpack_from("<Q", run, api.SYNC_SREGS + api.CONTROLS_AT)
     return rip(run) == 0xFFF0 and base == 0xFFFF0000 and not cr0 & Cr0.PE
@@ -78,7 +78,7 @@ def _word(run: api.RunPage, at: int) -> int:
 
 
 def pack_special(run: api.RunPage, cpu: VirtualCpu, efer: int, apic_base: int) -> None:
-    """Segments, tables and control registers into the shared page."""
+    """Write segments, descriptor table registers and control registers into the shared page."""
     at = api.SYNC_SREGS
     for segment in (*(cpu.segments[n] for n in _ORDER), cpu.tr, cpu.ldtr):
         api.SEGMENT.pack_into(run, at, *_hidden(segment))
@@ -92,7 +92,7 @@ def pack_special(run: api.RunPage, cpu: VirtualCpu, efer: int, apic_base: int) -
 
 
 def unpack_special(run: api.RunPage, cpu: VirtualCpu) -> None:
-    """The same out of it."""
+    """Read them from the shared page."""
     at = api.SYNC_SREGS
     for segment in (*(cpu.segments[n] for n in _ORDER), cpu.tr, cpu.ldtr):
         _show(segment, api.SEGMENT.unpack_from(run, at))
@@ -105,7 +105,8 @@ def unpack_special(run: api.RunPage, cpu: VirtualCpu) -> None:
 
 
 def _hidden(segment: Segment) -> tuple[int, ...]:
-    """struct kvm_segment. One that is not present is "unusable": what a null selector leaves."""
+    """The fields of struct kvm_segment. A segment that is not present, as a null selector leaves it, is
+    marked "unusable"."""
     a = segment.attributes
     present = a >> 7 & 1
     return (
@@ -126,9 +127,9 @@ def _show(segment: Segment, fields: tuple[int, ...]) -> None:
 
 
 class Registers:
-    """What a vCPU holds, remembered, so that an entry writes only what has changed.
+    """A cache of one vCPU's registers, so that an entry writes only those that have changed.
 
-    ``cpu`` belongs to the VMM, and may have changed anyhow between two entries.
+    ``cpu`` belongs to the VMM, which may change any of its registers between two entries.
     """
 
     def __init__(self, vcpu: api.Vcpu) -> None:
@@ -143,7 +144,7 @@ class Registers:
         self.forget()
 
     def forget(self) -> None:
-        """The next entry writes all, and drops events that were still on their way."""
+        """Drop the cache: the next entry writes all registers, and cancels pending events."""
         self._special = b""  # the bytes last unpacked
         self._fingerprint: tuple[object, ...] = ()
         self._msrs: tuple[int, ...] = ()
@@ -151,11 +152,11 @@ class Registers:
         self._shadow: bool | None = None
 
     def forget_translations(self) -> None:
-        """At the next entry the CPU's TLB, or the kernel's shadow of the page tables, is emptied."""
+        """Flush the CPU's TLB, or the kernel's shadow page tables, at the next entry."""
         self._translations_stale = True
 
     def _flush_translations(self) -> None:
-        """KVM does so when CR3 changes under KVM_SET_SREGS; the entry then sets the right one."""
+        """Make KVM flush by changing CR3 with KVM_SET_SREGS; the entry then writes the right one."""
         sregs = self._vcpu.sregs()
         sregs[_CR3_PAGE] ^= 0x10
         self._vcpu.set_sregs(sregs)
@@ -163,20 +164,20 @@ class Registers:
         self._translations_stale = False
 
     def forget_special(self) -> None:
-        """The vCPU holds other segments or control registers than the last ``cpu``."""
+        """The vCPU's segments and control registers are no longer those of the last ``cpu``."""
         self._special = b""
         self._fingerprint = ()
 
     def forget_debug(self) -> None:
-        """The vCPU's debug registers have been used."""
+        """The vCPU's debug registers have been overwritten: write the guest's at the next entry."""
         self._debug = []
 
     def drop_events(self) -> None:
-        """What the kernel has queued for delivery is not to be delivered."""
+        """Cancel, at the next entry, the events that the kernel has queued for delivery."""
         self._shadow = None
 
     def write(self, cpu: VirtualCpu) -> None:
-        """Mark dirty, and write, what ``cpu`` has that the vCPU has not."""
+        """Write the registers of ``cpu`` that differ from the vCPU's, and mark them dirty."""
         run = self._run
         if self._translations_stale:
             self._flush_translations()
@@ -208,7 +209,7 @@ class Registers:
             self._debug = cpu.debug.copy()
 
     def _write_shadow(self, shadow: bool) -> None:
-        """STI's and MOV SS's shadow."""
+        """Write the interrupt shadow of STI and MOV SS."""
         run, events = self._run, api.SYNC_EVENTS
         if self._shadow is None:
             run[events : events + api.EVENTS_SIZE] = bytes(api.EVENTS_SIZE)
@@ -218,7 +219,7 @@ class Registers:
         self._shadow = shadow
 
     def read(self, cpu: VirtualCpu) -> None:
-        """What any exit brings with it: all but ``MSRS`` and the debug registers."""
+        """Read the registers that every exit stores: all but ``MSRS`` and the debug registers."""
         run = self._run
         unpack_general(run, cpu)
         special = run[api.SYNC_SREGS : api.SYNC_EVENTS]
@@ -230,7 +231,8 @@ class Registers:
         cpu.interrupt_shadow = self._shadow = bool(run[api.SYNC_EVENTS + api.EVENT_SHADOW])
 
     def read_all(self, cpu: VirtualCpu) -> None:
-        """And those that cost an ioctl each, because the guest changes them without an exit."""
+        """Read all registers: also ``MSRS`` and the debug registers, which the guest changes without an
+        exit, and which cost an ioctl each."""
         self.read(cpu)
         self._msrs = self._vcpu.read_msrs(MSRS)
         cpu.star, cpu.lstar, cpu.cstar, cpu.fmask, cpu.kernel_gs_base = self._msrs
@@ -241,11 +243,12 @@ class Registers:
         cpu.debug[:] = self._debug
 
     def take_in(self, cpu: VirtualCpu) -> None:
-        """The guest has written LSTAR or EFER, of which the vCPU holds something else (``decoy``)."""
+        """The guest has written LSTAR or EFER: keep its values, which the vCPU does not hold
+        (``decoy``)."""
         self.lstar, self.syscall_enable = cpu.lstar, cpu.efer & Efer.SCE
         self._vcpu.write_msrs({Msr.EFER: cpu.efer & ~Efer.SCE})
 
     def event_in_flight(self) -> bool:
-        """Has the kernel an exception or interrupt that the guest has not taken yet?"""
+        """Does the kernel hold an exception or interrupt that the guest has not taken yet?"""
         run, events = self._run, api.SYNC_EVENTS
         return bool(run[events + api.EVENT_EXCEPTION] or run[events + api.EVENT_INTERRUPT])

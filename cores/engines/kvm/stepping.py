@@ -1,8 +1,8 @@
-"""Exactly one instruction, on a CPU that would rather run: KVM_SET_GUEST_DEBUG and its gaps.
+"""Single-stepping on KVM (KVM_SET_GUEST_DEBUG), and what makes it exact.
 
-After ``step`` either the instruction is complete, or it has faulted and nothing of it has happened:
-an exception that the CPU delivered is taken back. The registers are still known, the frame says
-the error code, and below the old RSP the VMM's own delivery will write the same frame again.
+After ``step`` either the instruction is complete, or it has faulted without any effect: an exception
+that the CPU delivered is undone. That is possible because the registers before the instruction are
+known, the frame holds the error code, and the VMM's own delivery writes the same frame again.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ from ..base import (
 )
 
 INTERCEPTS = frozenset({
-    "in", "out", "ins", "outs", "hlt",  # the devices' and the VMM's own
+    "in", "out", "ins", "outs", "hlt",  # devices and the VMM complete these
     "cpuid", "rdtsc", "rdtscp", "rdmsr", "wrmsr", "rdpmc",  # a host may choose the result
     "mov cr", "invlpg", "swapgs",  # the VMM walks the same page tables, and keeps these MSRs
     "pushf", "popf", "iret", "int", "int1", "int3", "syscall", "sysret",  # show or change TF
@@ -48,14 +48,15 @@ INTERCEPTS = frozenset({
     "stac", "clac", "lar", "lsl", "verr", "verw",
     "lfs", "lgs", "lcall", "ljmp", "retf", "wbinvd", "invd", "tzcnt", "lzcnt",
 })  # fmt: skip
-"""Completed by the VMM in exact mode: stepping cannot do them as the platform demands."""
+"""Instructions that the VMM completes in exact mode, because a step on KVM would not give the result
+that the platform defines."""
 
 BY_REASON = frozenset({Reason.SEGMENT, Reason.STATE})
-"""More of them, which have no mnemonic of their own: MOV to SS, MOV DR."""
+"""Reasons of further such instructions, which have no mnemonic of their own: MOV to SS, MOV DR."""
 
 _TF = Flag.TF
 NOTHING = decode(b"\x90")
-"""A NOP: stands for the instruction of an entry that is for many."""
+"""A NOP: the placeholder where an entry executes many instructions."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,26 +91,26 @@ class Stepper:
         self._idt = b""
         self._entries = handlers.entries(b"")
         self._places: dict[int, list[int]] = {}
-        self._insn: Instruction | None = None  # half done: it waits for a device
-        self._taken_back = False  # the last entry was, or the next one cannot be
+        self._insn: Instruction | None = None  # in progress: it waits for a device
+        self._taken_back = False  # the last entry was undone, or the next one cannot be
 
     def flush(self) -> None:
-        """Page tables changed, or the VMM has done in the guest's place what empties the TLB."""
+        """Page tables have changed, or the VMM has completed an instruction that flushes the TLB."""
         self._mmu.flush()
         self._registers.forget_translations()
 
     def forget(self) -> None:
-        """Somebody else has used the debug registers, or put another state in place of this one."""
+        """The debug registers have been used elsewhere, or the guest's state has been replaced."""
         self._armed = None
         self._insn = None
 
     @property
     def waiting(self) -> bool:
-        """Is a step half done, and a device to be asked?"""
+        """Is an instruction in progress that waits for a device's answer?"""
         return self._insn is not None
 
     def disarm(self) -> None:
-        """From now on the guest runs freely."""
+        """Turn single-stepping off: from now on the guest runs freely."""
         self._insn = None
         if self._armed is not None:
             self._vcpu.guest_debug(0)
@@ -117,7 +118,7 @@ class Stepper:
             self._registers.forget_debug()
 
     def step(self, cpu: VirtualCpu) -> Exit:
-        """One instruction. At a device's access ``cpu`` still shows the state before it."""
+        """Execute one instruction. At a device's access ``cpu`` still holds the state before it."""
         if self._insn is not None:
             return self._resume(cpu, self._insn)
         if self._mmu.cpu is not cpu:
@@ -135,7 +136,8 @@ class Stepper:
         return self._until_complete(cpu, insn)
 
     def reach(self, cpu: VirtualCpu, rip: int, gpr: list[int], passes: int) -> Exit:
-        """To a hardware breakpoint, leaving it by a step wherever the guest stands there."""
+        """Run to a hardware breakpoint at ``rip`` until ``gpr`` matches, at most ``passes`` times. An
+        entry that begins at the breakpoint is a single step."""
         for _ in range(passes + 1):
             exit = self.step(cpu) if cpu.rip == rip else STEPPED
             if exit is STEPPED and cpu.rip != rip:
@@ -148,7 +150,8 @@ class Stepper:
         return BUDGET_SPENT
 
     def _until_complete(self, cpu: VirtualCpu, insn: Instruction) -> Exit:
-        """A REP may need many entries: after an iteration RIP is still at it."""
+        """Enter until ``insn`` is complete. A REP may need many entries: after an iteration RIP is
+        unchanged."""
         start = cpu.rip
         while True:
             exit = self._enter(cpu, insn)
@@ -157,14 +160,14 @@ class Stepper:
                 return exit
 
     def _enter(self, cpu: VirtualCpu, insn: Instruction) -> Exit:
-        """Arm the debug registers, and let the CPU execute."""
+        """Arm the debug registers and enter the guest."""
         self._look_at_handlers(cpu)
         vectors = handlers.possible(insn, cpu)
         if not (self._manner.user if cpu.cpl == 3 else self._manner.kernel):
             return self._enter_with_tf(cpu, insn, vectors)
         whole = bool(insn.repeat)  # a REP runs to the breakpoint behind it
         places = handlers.choose(self._entries, vectors, handlers.BREAKPOINTS - whole)
-        places.pop(cpu.rip, None)  # it would stop before it began
+        places.pop(cpu.rip, None)  # it would stop before the first instruction
         control = api.DEBUG_ENABLE | (0 if whole else api.DEBUG_STEP)
         if whole:
             places.setdefault((cpu.rip + insn.length) & MASK64, [])
@@ -173,17 +176,17 @@ class Stepper:
         return self._execute(cpu, insn)
 
     def _write(self, cpu: VirtualCpu, *, trap: bool) -> None:
-        """Hand the registers over, TF with them where a trap is to follow the instruction. For KVM's
-        single step too: KVM adds TF by itself only while RIP is as it was at KVM_SET_GUEST_DEBUG
-        (kvm_set_rflags), and takes it out of what it shows."""
+        """Write the registers to the vCPU. trap: with TF set, so that #DB follows the instruction.
+        KVM's single step needs it, too: KVM adds TF by itself only while RIP is as it was at
+        KVM_SET_GUEST_DEBUG (kvm_set_rflags), and clears it in the registers that it returns."""
         if trap:
             cpu.rflags |= _TF
         self._registers.write(cpu)
         cpu.rflags &= ~_TF
 
     def _enter_with_tf(self, cpu: VirtualCpu, insn: Instruction, vectors: list[int]) -> Exit:
-        """Where KVM does not step ring 3, the guest's own TF does: its #DB arrives at a gate that the
-        guest's IDT is lent for this entry, out of the sight of ring 3."""
+        """Where KVM does not step ring 3, the guest's own TF does: its #DB is delivered through a gate
+        that is put into the guest's IDT for this entry, where ring 3 cannot see it."""
         places = handlers.choose(self._entries, vectors, handlers.BREAKPOINTS - 1)
         places.pop(cpu.rip, None)
         loan = TrapGate.lend(self._mmu, self._idt, self._entries)
@@ -214,7 +217,7 @@ class Stepper:
             self._vcpu.guest_debug(*wanted)
             self._armed = wanted
 
-    # Why it came back
+    # Exits
 
     def _execute(self, cpu: VirtualCpu, insn: Instruction) -> Exit:
         try:
@@ -225,12 +228,12 @@ class Stepper:
             self._vcpu.swallow_kick()
             if (at := state.rip(self._run)) != cpu.rip and self._places.get(at):
                 return self._arrived(cpu, insn, at)
-            self._read(cpu)  # a REP may have come some way
+            self._read(cpu)  # a REP may have made some iterations
             return INTERRUPTED
         return self._stopped(cpu, insn)
 
     def _resume(self, cpu: VirtualCpu, insn: Instruction) -> Exit:
-        """The device has answered: let the kernel finish the instruction, and begin no other."""
+        """After a device's answer: let the kernel finish the instruction, and begin no other."""
         self._insn = None
         try:
             with self._vcpu.immediate_exit():
@@ -270,11 +273,11 @@ class Stepper:
     def _read(self, cpu: VirtualCpu) -> None:
         self._registers.read(cpu)
         cpu.rflags &= ~_TF
-        cpu.interrupt_shadow = False  # only instructions that are left to the VMM cast one
+        cpu.interrupt_shadow = False  # only instructions that the VMM completes cause one
 
     def _arrived(self, cpu: VirtualCpu, insn: Instruction, at: int) -> Exit:
-        """The CPU stands at a handler's entry: take the delivery back. ``cpu`` still has the state
-        before the instruction; of that only RSP and a REP's registers have changed."""
+        """The CPU has stopped at a handler's entry: undo the delivery. ``cpu`` still holds the state
+        before the instruction, of which only RSP and a REP's registers have changed."""
         rsp, cr2 = state.rsp_and_cr2(self._run)
         vectors = handlers.by_error_code(self._places[at], rsp)
         frame = handlers.frame(self._mmu.read(rsp, 48, user=False, implicit=True), rsp)
@@ -286,13 +289,13 @@ class Stepper:
         if vectors[:1] == [Vector.DB]:
             return STEPPED
         vector = vectors[0] if vectors else self._places[at][0]
-        if len(vectors) > 1 and cr2 == before:  # else #PF it is, which comes first
+        if len(vectors) > 1 and cr2 == before:  # else it is #PF, the first of them
             vector = self._which(cpu, insn, vectors)
         return Fault(vector, frame.error, cr2 if vector == Vector.PF else None)
 
     def _which(self, cpu: VirtualCpu, insn: Instruction, vectors: list[int]) -> int:
-        """Several exceptions share a handler: which of them did this instruction meet? A #PF from the
-        same address as the last one looks like the others, too."""
+        """The vector that ``insn`` raised, where several share a handler. A #PF at the same address as
+        the last one leaves CR2 unchanged, so that CR2 does not tell it from the others."""
         if Vector.PF not in vectors:
             return vectors[0]
         for gva, length, write in accesses(insn, cpu):
@@ -305,9 +308,9 @@ class Stepper:
         return next(v for v in vectors if v != Vector.PF)
 
     def _take_back(self) -> Exit:
-        """The CPU met an instruction that is never stepped: it went by a translation of its own, older
-        than the guest's page tables. Either is lawful until INVLPG (SDM vol. 3, 4.10.4.3), but only
-        what was decoded is done: take it back, and enter once more with an empty TLB."""
+        """The CPU has executed an instruction that is never stepped: it used a TLB entry older than the
+        guest's page tables. Both translations are valid until INVLPG (SDM vol. 3, 4.10.4.3), but only
+        the decoded instruction may be executed: undo this one, and enter again with a flushed TLB."""
         self._taken_back = True
         with contextlib.suppress(OSError), self._vcpu.immediate_exit():
             self._vcpu.enter()
@@ -316,8 +319,8 @@ class Stepper:
         return INTERRUPTED
 
     def _shut_down(self, cpu: VirtualCpu, insn: Instruction) -> Exit:
-        """A triple fault. After a step ``cpu`` still has the state before it, so the exception that led
-        there is handed to the VMM, whose own delivery comes to the same end and says why."""
+        """A triple fault. ``cpu`` still holds the state before the step, from which the exception that
+        caused it is found; the VMM's own delivery of that exception shuts down too, and can say why."""
         left = None if state.is_reset(self._run) else state.rsp_and_cr2(self._run)[1]
         self._registers.forget()
         fault = None if insn is NOTHING else cause(self._mmu, cpu, insn)

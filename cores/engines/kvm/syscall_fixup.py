@@ -1,11 +1,11 @@
-"""System calls, where KVM has no hardware to do them (only on such hosts).
+"""System-call fixup for hosts whose KVM has no hardware support.
 
-There SYSCALL of ring 3 goes to LSTAR but stays in ring 3, and INT n is #UD. Both then fault, and the
-handler's entry has a breakpoint: a frame that tells of one of them is taken back, and the instruction
-is left to the VMM. So that SYSCALL surely faults, the vCPU's own LSTAR leads nowhere; so that ring 0,
-which such a host interprets, does not follow it there, EFER.SCE is clear, and SYSCALL is #UD in ring 0.
-The guest's LSTAR and SCE are kept here, and its accesses to these MSRs come back to us
-(KVM_CAP_X86_USER_SPACE_MSR).
+On such a host SYSCALL in ring 3 jumps to LSTAR but stays in ring 3, and INT n raises #UD. Both then
+fault, and the entries of the fault handlers have breakpoints: when the frame shows that SYSCALL or INT
+n was the cause, the delivery is undone and the instruction is left to the VMM. The vCPU's own LSTAR
+holds an unmapped address, so that SYSCALL always faults. EFER.SCE is clear, so that SYSCALL in ring 0,
+which such a host interprets, is #UD instead of a jump to that address. The guest's LSTAR and SCE are
+kept here, and its accesses to these MSRs exit to user space (KVM_CAP_X86_USER_SPACE_MSR).
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from cores.x86.virtual_cpu import VirtualCpu
 NOWHERE = 0x7000_0000_0000 + PAGE * secrets.randbelow(1 << 31)
 """A canonical address, drawn anew in each run so that no guest can map it on purpose."""
 WATCHED_MSRS = frozenset({Msr.LSTAR, Msr.EFER})
-"""MSRs of which the vCPU holds something else than the guest wrote."""
+"""MSRs whose value in the vCPU differs from the one that the guest wrote."""
 
 _SYSCALL = b"\x0f\x05"
 _INT = b"\xcd"
@@ -37,7 +37,7 @@ HLT = b"\xf4"
 
 
 class Bridge:
-    """Watches one vCPU that runs freely."""
+    """Finds the system calls of one vCPU in free mode, and undoes the faults that they caused."""
 
     def __init__(self, vcpu: api.Vcpu, registers: state.Registers, memory: PhysicalMemory) -> None:
         self._vcpu = vcpu
@@ -54,15 +54,16 @@ class Bridge:
         self.halting = False
 
     def forget(self) -> None:
-        """Somebody else has used the debug registers."""
+        """The debug registers have been used elsewhere: arm them anew at the next entry."""
         self._armed = None
 
     def arm(self, cpu: VirtualCpu) -> None:
-        """Before entering: break at the handlers, or, standing at one, go one instruction on."""
+        """Called before each entry: set breakpoints at the fault handlers, or, when the guest stands at
+        one of them, a single step."""
         self._look_at_handlers(cpu)
         self.halting = False
         self._cr2 = cpu.cr2
-        # At a handler's entry by the VMM's own delivery: what led there is dealt with.
+        # The VMM's own delivery has led to this handler's entry: its cause has been dealt with.
         if self._over or cpu.rip in self._places:
             self._over = False
             self.halting = self._stands_at_halt(cpu)
@@ -75,7 +76,8 @@ class Bridge:
             self._armed = wanted
 
     def _stands_at_halt(self, cpu: VirtualCpu) -> bool:
-        """Such hosts swallow a HLT that is stepped: it ends in the debug exit, like any instruction."""
+        """Is the next instruction HLT? On such hosts a stepped HLT exits as a single step, not as
+        HLT."""
         try:
             return Mmu(self._memory, cpu).fetch(cpu.rip)[:1] == HLT
         except GuestFault:
@@ -93,7 +95,7 @@ class Bridge:
             self._places = tuple({e: None for v in _WATCHED if (e := entries[v]) is not None})
 
     def _find_idt(self, cpu: VirtualCpu) -> list[tuple[int, int]]:
-        """Its exception gates' place in RAM, page by page."""
+        """(GPA, length) of the IDT's exception gates, page by page; [] where they are not in RAM."""
         mmu, at = Mmu(self._memory, cpu), cpu.idtr.base
         left = min(cpu.idtr.limit + 1, handlers.GATES * handlers.GATE_BYTES)
         pieces = []
@@ -107,10 +109,10 @@ class Bridge:
         return pieces if all(self._memory.is_ram(*piece) for piece in pieces) else []
 
     def is_system_call(self, cpu: VirtualCpu) -> bool:
-        """At a breakpoint, ``cpu`` being at the handler's entry: was it a system call? If so, ``cpu``
-        goes back to the instruction."""
+        """At a debug exit: was the fault that led to this handler's entry caused by a system call? If
+        so, ``cpu`` is put back to the instruction."""
         if cpu.rip not in self._places:
-            return False  # one instruction behind an entry, as ``arm`` wanted
+            return False  # the single step that ``arm`` asked for has left the entry
         mmu, rsp = Mmu(self._memory, cpu), cpu.gpr[RSP]
         self._over = True
         try:
@@ -128,7 +130,8 @@ class Bridge:
         return True
 
     def was_shut_down_by_one(self, cpu: VirtualCpu) -> bool:
-        """The same without handlers: the fault ended in a shutdown, at the instruction itself."""
+        """At a shutdown, in a guest without handlers: was the instruction at RIP a system call? If so,
+        ``cpu`` is put back to it."""
         at = cpu.rip
         if not self._instruction(cpu, Mmu(self._memory, cpu), at, cpu.cpl):
             return False
@@ -136,7 +139,7 @@ class Bridge:
         return True
 
     def _instruction(self, cpu: VirtualCpu, mmu: Mmu, rip: int, ring: int) -> bool:
-        """Does a fault at ``rip`` in ``ring`` stand for SYSCALL or INT n?"""
+        """Does a fault at ``rip`` in ``ring`` come from SYSCALL or INT n?"""
         if ring == _USER and rip == NOWHERE:
             return True
         user = ring == _USER
@@ -144,7 +147,7 @@ class Bridge:
             first = mmu.read(rip, 1, user=user)
             if first == _INT:
                 return user
-            # Ring 3's is mostly executed, wrongly, but when the host's kernel interprets it, refused.
+            # The CPU executes ring 3's SYSCALL (wrongly); where the host's kernel interprets it, #UD.
             return first + mmu.read((rip + 1) & MASK64, 1, user=user) == _SYSCALL
         except GuestFault:
             return False
@@ -159,7 +162,7 @@ class Bridge:
         self._registers.forget()
 
     def msr_access(self, cpu: VirtualCpu, reason: int) -> None:
-        """The guest reads or writes an MSR: answer; the next entry completes the instruction."""
+        """Answer an MSR exit (RDMSR or WRMSR); the next entry completes the instruction."""
         at = api.UNION
         _, _, index, value = api.MSR.unpack_from(self._run, at)
         refused = index not in WATCHED_MSRS

@@ -1,4 +1,4 @@
-"""Tiny guests by which this host's KVM is tried (capabilities.py)."""
+"""Small guests that probe this host's KVM (see capabilities.py)."""
 
 from __future__ import annotations
 
@@ -25,9 +25,10 @@ IDT, HANDLER = 0x20000, 0x22000
 SCRATCH = 0x30000
 _RAM, _CALL_HANDLER, _STACK = 2 << 20, 0x22010, 0x90000
 _USER_STAR = 0x20 << 48 | 0x10 << 32
-_PATIENCE, _LIMIT = 0.5, 30.0
-"""Seconds after which a guest that does not come back is fetched: of this thread's CPU time, since a
-busy host must not change the answer, and of the clock, for one that hangs without using the CPU."""
+_CPU_LIMIT, _CLOCK_LIMIT = 0.5, 30.0
+"""Seconds after which a guest that has not exited is interrupted: of this thread's CPU time, since a
+busy host must not change the answer, and of wall-clock time, for a guest that hangs without using the
+CPU."""
 
 HLT, SIGNAL = b"\xf4", b"\xe6\xe9\xf4"  # hlt; out 0xe9, al and hlt
 BY_KVM = Manner(kernel=True, user=True, truthful=True)
@@ -35,8 +36,8 @@ BY_TF = Manner(kernel=True, user=False, truthful=True)
 
 
 class Trial:
-    """A guest of some bytes at ``ENTRY``, with handlers: exceptions halt, vector 0x80 and SYSCALL
-    write to port 0xE9. user: it begins at CPL3, on pages that ring 3 may use."""
+    """A guest whose code is ``code`` at ``ENTRY``, with handlers: exceptions halt, vector 0x80 and
+    SYSCALL write to port 0xE9. user: it begins at CPL3, on pages that ring 3 may use."""
 
     def __init__(self, code: bytes, *, user: bool = False, manner: Manner = BY_KVM) -> None:
         self.memory = PhysicalMemory(Ram(_RAM))
@@ -65,7 +66,7 @@ class Trial:
         cpu.gpr[RDI] = SCRATCH
 
     def _to_ring_3(self) -> None:
-        """Everything is open to ring 3 but the page of the handlers."""
+        """Start in ring 3, which may use every page except that of the handlers."""
         for table in (PML4, PML4 + 0x1000, PML4 + 0x2000):
             self.memory.view[table] |= 4
         pages = PML4 + 0x3000
@@ -91,8 +92,8 @@ class Trial:
 def attempt(
     code: bytes, good: Callable[[Trial], bool], *, user: bool = False, manner: Manner = BY_KVM
 ) -> bool:
-    """Did the guest do what it should? A host that refuses it outright lacks the ability too. Raises
-    UnavailableError where no thread can be had."""
+    """Run ``code`` as a guest and return what ``good`` says of it; False as well where the host refuses
+    with an OSError. Raises UnavailableError where no thread can be started."""
     try:
         trial = Trial(code, user=user, manner=manner)
     except OSError:
@@ -107,7 +108,8 @@ def attempt(
 
 
 class _Watch:
-    """While inside, an engine that the calling thread has entered for too long is interrupted."""
+    """Watchdog, as a context manager: interrupts the engine when the calling thread has been in the
+    guest for too long."""
 
     def __init__(self, engine: KvmEngine) -> None:
         self._engine = engine
@@ -116,9 +118,9 @@ class _Watch:
         self._thread = threading.Thread(target=self._watch, name="KVM trial", daemon=True)
 
     def _watch(self) -> None:
-        began, end = time.clock_gettime(self._clock), time.monotonic() + _LIMIT
-        while not self._over.wait(_PATIENCE):
-            if time.clock_gettime(self._clock) - began >= _PATIENCE or time.monotonic() > end:
+        began, end = time.clock_gettime(self._clock), time.monotonic() + _CLOCK_LIMIT
+        while not self._over.wait(_CPU_LIMIT):
+            if time.clock_gettime(self._clock) - began >= _CPU_LIMIT or time.monotonic() > end:
                 self._engine.interrupt()
 
     def __enter__(self) -> None:

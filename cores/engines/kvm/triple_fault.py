@@ -1,9 +1,10 @@
-"""The exception behind a triple fault, worked out again: where delivery began, nothing else is known.
+"""Triple-fault analysis: finds the exception whose delivery ended in a shutdown.
 
-When the CPU cannot deliver an exception, nor the double fault that comes of it, KVM reports a shutdown.
-VT-x leaves the registers as they were before the deliveries; AMD-V leaves none (kvm_amd resets the
-vCPU). In exact mode the state before the instruction is still at hand, and an exception whose delivery,
-tried without storing anything, ends in a shutdown is the one that the CPU met.
+When the CPU can deliver neither an exception nor the double fault that results, KVM reports a shutdown
+without naming the exception. VT-x leaves the registers as they were before the deliveries; AMD-V leaves
+none (kvm_amd resets the vCPU). In exact mode the state before the instruction is still known: each
+exception that the instruction may raise is delivered on trial, without storing anything, and the one
+that ends in a shutdown is the cause.
 """
 
 from __future__ import annotations
@@ -19,11 +20,11 @@ from cores.x86.system.interrupts import Outcome, deliver_event
 from cores.x86.virtual_cpu import VirtualCpu
 
 _UNLIKELY = frozenset({Vector.GP, Vector.SS})
-"""Of an instruction whose addresses are good: anything else that it may raise comes first."""
+"""Vectors tried last when the instruction's addresses are good: its other exceptions are likelier."""
 
 
 class _Trial(Mmu):
-    """Deliveries through it set accessed bits, as the CPU's own did, and store nothing."""
+    """An MMU for trial deliveries: it sets accessed bits, as the CPU did, and stores nothing."""
 
     def write(self, gva: int, data: bytes, *, user: bool | None = None, implicit: bool = False) -> None:
         for at in (gva & MASK64, (gva + len(data) - 1) & MASK64):
@@ -31,9 +32,9 @@ class _Trial(Mmu):
 
 
 def cause(mmu: Mmu, cpu: VirtualCpu, insn: Instruction) -> GuestFault | None:
-    """The exception of ``insn`` that ended in the shutdown, ``cpu`` being as before it; None where none
-    is found. Of a REP instruction ``cpu`` gets the iterations that were complete; the flags of CMPS and
-    SCAS stay as they were."""
+    """The exception of ``insn`` that ended in the shutdown; None where none is found. cpu: the state
+    before ``insn``. For a REP instruction ``cpu`` is advanced by the iterations that were complete; the
+    flags of CMPS and SCAS stay as they were."""
     for fault in _raised(mmu, cpu, insn):
         trial = cpu.copy()
         delivery = deliver_event(_Trial(mmu.memory, trial), trial, fault)
@@ -43,7 +44,7 @@ def cause(mmu: Mmu, cpu: VirtualCpu, insn: Instruction) -> GuestFault | None:
 
 
 def _raised(mmu: Mmu, cpu: VirtualCpu, insn: Instruction) -> list[GuestFault]:
-    """What ``insn`` raises by its addresses; if they are good, what it may raise."""
+    """The fault that one of the addresses of ``insn`` raises; if all are good, those it may raise."""
     if insn.implicit == "string":
         if (fault := _advance(mmu, cpu, insn)) is not None:
             return [fault]
@@ -62,7 +63,7 @@ def _raised(mmu: Mmu, cpu: VirtualCpu, insn: Instruction) -> list[GuestFault]:
 
 
 def _advance(mmu: Mmu, cpu: VirtualCpu, insn: Instruction) -> GuestFault | None:
-    """The fault that ends a string instruction, ``cpu`` being moved on to the iteration that met it."""
+    """The fault that ends a string instruction; ``cpu`` is advanced to the iteration that raised it."""
     met = [_first_fault(mmu, access, insn.operand_size, cpu) for access in accesses(insn, cpu)]
     faults = [(done, write, fault) for done, write, fault in met if fault is not None]
     if not faults:
@@ -81,7 +82,7 @@ def _advance(mmu: Mmu, cpu: VirtualCpu, insn: Instruction) -> GuestFault | None:
 def _first_fault(
     mmu: Mmu, access: Access, size: int, cpu: VirtualCpu
 ) -> tuple[int, bool, GuestFault | None]:
-    """(elements before the fault, is it a store, the fault); page by page, up or down as DF says."""
+    """(elements before the fault, is it a store, the fault), walking the pages in DF's direction."""
     gva, length, write = access
     down = bool(cpu.rflags & Flag.DF)
     at, done, count = (gva + length - size if down else gva) & MASK64, 0, length // size
