@@ -30,7 +30,7 @@ class TrapGate:
     saved: list[tuple[int, bytes]]
 
     @classmethod
-    def lend(cls, mmu: Mmu, idt: bytes, entries: list[int | None]) -> TrapGate | None:
+    def prepare(cls, mmu: Mmu, idt: bytes, entries: list[int | None]) -> TrapGate | None:
         """Prepare a gate modelled on one of the guest's own; None where the IDT holds no present gate
         or is too short, or where the IDT or the stack is not mapped."""
         model = next((v for v in (Vector.DB, *range(handlers.GATES)) if entries[v] is not None), None)

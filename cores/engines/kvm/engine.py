@@ -18,7 +18,7 @@ from cores.engines.kvm.exit_errors import (
     failure,
     is_sensitive,
 )
-from cores.engines.kvm.syscall_fixup import NOWHERE, WATCHED_MSRS, Bridge
+from cores.engines.kvm.syscall_fixup import NOWHERE, WATCHED_MSRS, SyscallFixup
 from cores.pc.physical_memory import HOLE, PhysicalMemory
 from cores.x86.isa.instruction import Reason
 from cores.x86.virtual_cpu import VirtualCpu
@@ -76,7 +76,7 @@ class KvmEngine(Engine):
         self._resources = contextlib.ExitStack()
         self.fd = -1
         self._pending = self._stepping = False
-        self._bridge: Bridge | None = None
+        self._fixup: SyscallFixup | None = None
         # Only for guests: the probe passes a manner to its own engines.
         ring_zero = probe.ring_zero() if manner is None else RingZero.UNKNOWN
         self.traits = Traits(
@@ -113,7 +113,7 @@ class KvmEngine(Engine):
         self._registers = state.Registers(self._vcpu)
         self._stepper = Stepper(self._vcpu, self._registers, memory, self._manner)
         if not self._manner.calls:
-            self._bridge = Bridge(self._vcpu, self._registers, memory)
+            self._fixup = SyscallFixup(self._vcpu, self._registers, memory)
             self._registers.decoy = NOWHERE
 
     def _open(self) -> None:
@@ -149,11 +149,11 @@ class KvmEngine(Engine):
             if self._stepping:
                 self._stepping = False
                 self._stepper.disarm()
-                if self._bridge is not None:
-                    self._bridge.forget()
+                if self._fixup is not None:
+                    self._fixup.forget()
             self._registers.write(cpu)
-        if self._bridge is not None:
-            self._bridge.arm(cpu)
+        if self._fixup is not None:
+            self._fixup.arm(cpu)
         try:
             self._vcpu.enter()
         except OSError as error:
@@ -192,7 +192,7 @@ class KvmEngine(Engine):
             self._registers.forget()
             return SHUTDOWN_LOST
         self._registers.read_all(cpu)
-        if self._bridge is not None and (exit := self._bridged_exit(cpu, reason)) is not None:
+        if self._fixup is not None and (exit := self._fixup_exit(cpu, reason)) is not None:
             return exit
         match reason:
             case api.EXIT_HLT:
@@ -209,20 +209,20 @@ class KvmEngine(Engine):
                 return LACKING
         return failure(self._run, reason, cpu, self._manner.interprets)
 
-    def _bridged_exit(self, cpu: VirtualCpu, reason: int) -> Exit | None:
+    def _fixup_exit(self, cpu: VirtualCpu, reason: int) -> Exit | None:
         """Handle the exits that only a host without hardware support has; None for the others."""
-        assert self._bridge is not None
+        assert self._fixup is not None
         match reason:
             case api.EXIT_RDMSR | api.EXIT_WRMSR:
-                self._bridge.msr_access(cpu, reason)
+                self._fixup.msr_access(cpu, reason)
                 self._pending = True
                 return INTERRUPTED
-            case api.EXIT_DEBUG if self._bridge.halting:
+            case api.EXIT_DEBUG if self._fixup.halting:
                 return HALTED
             case api.EXIT_DEBUG:
-                system_call = self._bridge.is_system_call(cpu)
+                system_call = self._fixup.is_system_call(cpu)
             case api.EXIT_SHUTDOWN:
-                system_call = self._bridge.was_shut_down_by_one(cpu)
+                system_call = self._fixup.shut_down_by_system_call(cpu)
             case _:
                 return None
         if system_call:

@@ -161,7 +161,7 @@ class Stepper:
 
     def _enter(self, cpu: VirtualCpu, insn: Instruction) -> Exit:
         """Arm the debug registers and enter the guest."""
-        self._look_at_handlers(cpu)
+        self._read_handlers(cpu)
         vectors = handlers.possible(insn, cpu)
         if not (self._manner.user if cpu.cpl == 3 else self._manner.kernel):
             return self._enter_with_tf(cpu, insn, vectors)
@@ -189,19 +189,19 @@ class Stepper:
         that is put into the guest's IDT for this entry, where ring 3 cannot see it."""
         places = handlers.choose(self._entries, vectors, handlers.BREAKPOINTS - 1)
         places.pop(cpu.rip, None)
-        loan = TrapGate.lend(self._mmu, self._idt, self._entries)
-        if loan is None:
+        gate = TrapGate.prepare(self._mmu, self._idt, self._entries)
+        if gate is None:
             return Failed(
                 "this host's KVM cannot step user code of a guest that has no exception handlers",
                 STEPS_USER,
             )
-        with loan:
-            places[loan.entry] = [Vector.DB]
+        with gate:
+            places[gate.entry] = [Vector.DB]
             self._arm(api.DEBUG_ENABLE, places)
             self._write(cpu, trap=True)
             return self._execute(cpu, insn)
 
-    def _look_at_handlers(self, cpu: VirtualCpu) -> None:
+    def _read_handlers(self, cpu: VirtualCpu) -> None:
         length = min(cpu.idtr.limit + 1, handlers.GATES * handlers.GATE_BYTES)
         try:
             idt = self._mmu.read(cpu.idtr.base, length, implicit=True)

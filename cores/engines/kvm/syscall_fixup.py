@@ -36,7 +36,7 @@ _USER = 3
 HLT = b"\xf4"
 
 
-class Bridge:
+class SyscallFixup:
     """Finds the system calls of one vCPU in free mode, and undoes the faults that they caused."""
 
     def __init__(self, vcpu: api.Vcpu, registers: state.Registers, memory: PhysicalMemory) -> None:
@@ -60,7 +60,7 @@ class Bridge:
     def arm(self, cpu: VirtualCpu) -> None:
         """Called before each entry: set breakpoints at the fault handlers, or, when the guest stands at
         one of them, a single step."""
-        self._look_at_handlers(cpu)
+        self._read_handlers(cpu)
         self.halting = False
         self._cr2 = cpu.cr2
         # The VMM's own delivery has led to this handler's entry: its cause has been dealt with.
@@ -83,7 +83,7 @@ class Bridge:
         except GuestFault:
             return False
 
-    def _look_at_handlers(self, cpu: VirtualCpu) -> None:
+    def _read_handlers(self, cpu: VirtualCpu) -> None:
         where = (cpu.idtr.base, cpu.idtr.limit, cpu.cr3, cpu.cr0)
         if where != self._idt_at:
             self._idt_at, self._pieces = where, self._find_idt(cpu)
@@ -129,7 +129,7 @@ class Bridge:
         self._go_back(cpu, frame.rip)
         return True
 
-    def was_shut_down_by_one(self, cpu: VirtualCpu) -> bool:
+    def shut_down_by_system_call(self, cpu: VirtualCpu) -> bool:
         """At a shutdown, in a guest without handlers: was the instruction at RIP a system call? If so,
         ``cpu`` is put back to it."""
         at = cpu.rip
