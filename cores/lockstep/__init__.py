@@ -1,1 +1,1 @@
-"""Several machines compared instruction by instruction."""
+"""Lockstep: several machines compared instruction by instruction."""

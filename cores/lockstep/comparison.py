@@ -1,8 +1,8 @@
-"""Equivalence, measured: are two machines, after the same instruction, in the same state?
+"""Equivalence check: compares the state of machines after the same instruction.
 
-Popek and Goldberg's first property, taken literally (contract.md, Commands): the registers and
-the memory that the instruction wrote after every one; the pages written since the last exit at
-each exit; all of RAM at the end. The first difference is named.
+Popek and Goldberg's first property is checked literally (contract.md, Commands): after each instruction
+the registers and the memory that it wrote; at each exit the pages written since the last one; at the
+end all of RAM. The first difference is reported.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _PACE = int.from_bytes(bytes((ACCESSED_AND_DIRTY, 0, 0, 0, 0, 0, 0, 0)) * (PAGE 
 class Lockstep:
     """Compares machines that have completed equally many instructions; the first is the reference.
 
-    compared: steps found equal. divergence: the first difference, after which nothing is compared.
+    compared: steps found equal. divergence: the first difference; nothing is compared after it.
     """
 
     def __init__(self, machines: list[Machine]) -> None:
@@ -36,12 +36,12 @@ class Lockstep:
         self.compared = 0
         self.divergence: Divergence | None = None
         self._written: set[int] = set()
-        self._ended = False  # and compared
+        self._ended = False  # all of RAM has been compared at the end
         self._exits = [0] * len(machines)
         self._watch()
 
     def after_step(self) -> None:
-        """All machines have made the same step: compare."""
+        """Compare after all machines have made the same step."""
         reference = self.machines[0]
         vmm = reference.vmm
         differs = self._registers()
@@ -59,7 +59,7 @@ class Lockstep:
         self._at_exits(insn)
 
     def at_end(self) -> None:
-        """All machines have stopped: compare all of RAM, and the screens."""
+        """Compare all of RAM, and the screens, after all machines have stopped."""
         if self.divergence is not None or len(self.machines) < 2 or self._ended:
             return
         first = self.machines[0].memory_image()
@@ -80,19 +80,19 @@ class Lockstep:
         self._ended = True
 
     def after_stretch(self) -> None:
-        """All machines have made equally many steps at once (cores/lockstep/leader.py): are they
-        alike?"""
+        """Compare registers, x87 state and outcome after a stretch of equally many instructions
+        (cores/lockstep/leader.py)."""
         if differs := self._registers() | self._outcome() | self._floating():
             self._diverged(differs, None)
         self.compared = self.machines[0].vmm.instructions
 
     def pages_differ(self, pages: set[int]) -> bool:
-        """Is any of these pages (GPA) not the same on all machines?"""
+        """Does any of these pages (GPA) differ between machines?"""
         return any(self._memory(page, PAGE) for page in pages)
 
     @staticmethod
     def same_page(page: int, one: Machine, other: Machine) -> bool:
-        """Is a page (GPA) of RAM the same on two machines, but for A and D bits in page tables?"""
+        """Is a page (GPA) of RAM the same on two machines, except A and D bits in page tables?"""
         ours, theirs = (bytes(m.memory.view[page : page + PAGE]) for m in (one, other))
         if ours == theirs:
             return True
@@ -114,7 +114,7 @@ class Lockstep:
         }
 
     def _ranges(self) -> set[tuple[int, int]]:
-        """Guest physical ranges written since the last comparison, on whichever machine."""
+        """Guest physical ranges written on any machine since the last comparison."""
         ranges: set[tuple[int, int]] = set()
         for machine in self.machines:
             log = machine.memory.writes
@@ -140,7 +140,7 @@ class Lockstep:
         return {}
 
     def _only_accessed_or_dirty(self, gpa: int, values: set[int]) -> bool:
-        """Do they differ in the A and D bits of a page-table entry alone?"""
+        """Do the values differ only in the A and D bits of a page-table entry?"""
         if gpa % 8 or any((a ^ b) & ~ACCESSED_AND_DIRTY for a, b in pairwise(values)):
             return False
         return any(gpa & -PAGE in table_pages(m.memory, m.roots) for m in self.machines)
@@ -150,7 +150,7 @@ class Lockstep:
 
     def _floating(self) -> Values:
         images = [machine.fpu() for machine in self.machines]
-        failed = any(machine.stop is Stop.ERROR for machine in self.machines)  # at that: it has none
+        failed = any(machine.stop is Stop.ERROR for machine in self.machines)  # it may have none
         if failed or all(image == images[0] for image in images[1:]):
             return {}
         return differences(dict(zip(self._names(), images, strict=True)))
@@ -171,7 +171,7 @@ class Lockstep:
         return differs
 
     def _at_exits(self, insn: Instruction | None) -> None:
-        """A world switch: the pages written since the last one must be equal on all machines."""
+        """At an exit: compare the pages written since the last one."""
         exits = [machine.vmm.trace.exits for machine in self.machines]
         if exits == self._exits:
             return
@@ -197,19 +197,20 @@ class Lockstep:
         self.pause()
 
     def leave(self, failed: list[Machine]) -> None:
-        """Go on without these machines."""
+        """Compare without these machines from here on."""
         self.machines = [machine for machine in self.machines if machine not in failed]
         self._exits = [machine.vmm.trace.exits for machine in self.machines]
         self._watch()
 
     def pause(self) -> None:
-        """Watch nothing for a while: machines are being moved, or have diverged."""
+        """Stop recording writes, while machines go elsewhere in time or after they have diverged."""
         for machine in self.machines:
             machine.memory.writes = None
             machine.vmm.watching = False
 
     def resume(self, instruction: int) -> None:
-        """All machines stand at ``instruction``: compare again, unless they have diverged before it."""
+        """Compare again from ``instruction``, where all machines are, unless they diverged before
+        it."""
         if self.divergence is not None and self.divergence.instruction < instruction:
             return
         self.divergence = None

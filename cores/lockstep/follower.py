@@ -1,5 +1,5 @@
-"""One machine on its way to where the leader is (cores/lockstep/leader.py): at full speed, and no
-further."""
+"""Follower: runs one machine at full speed to the place that the leader has reached, and no further
+(cores/lockstep/leader.py)."""
 
 from __future__ import annotations
 
@@ -16,20 +16,21 @@ from cores.x86.mmu.paging import PAGE
 from cores.x86.registers import RSP, Vector
 
 WAIT_NS, RUN_NS, PASS_NS = 2_000_000_000, 100, 200_000
-"""A follower that stays away for longer is lost: so long, and for each instruction the first, or where
-it may pass a breakpoint at each of them, the second."""
+"""Nanoseconds after which a follower is lost: the first, and for each instruction the second, or the
+third where it may pass a breakpoint at each of them."""
 MOST_WAIT_NS = 60_000_000_000
-"""But no longer: who is lost for no other reason finds the way in shorter stretches."""
+"""Upper limit of the wait. After a timeout the run is retried in shorter stretches."""
 
 
 class LostError(Exception):
-    """A follower has not come to the meeting place."""
+    """A follower has not reached the rendezvous, or RAM differs there."""
 
 
 class Follower:
-    """One machine on its way to the leader. trapped: what stands there makes a trap core leave.
-    discriminating: pages (GPA) that must equal the leader's. unmet: those that did not, the last time
-    that the registers did."""
+    """Takes one machine to the leader's instruction (the rendezvous).
+
+    trapped: the instruction there makes a trap core exit. discriminating: pages (GPA) that must equal
+    the leader's there. unmet: those that did not, the last time that the registers did."""
 
     def __init__(
         self,
@@ -51,8 +52,9 @@ class Follower:
         self._trapped = trapped and machine.vmm.trap is not None
 
     def go(self, count: int, gpr: list[int], wait_ns: int) -> None:
-        """Complete ``count`` instructions and have these general registers. Raises LostError when it
-        comes elsewhere, or stays away; wait_ns: how long it may at least, in ns."""
+        """Complete ``count`` instructions and arrive with these general registers. Raises LostError
+        when the machine arrives elsewhere, or not in time; wait_ns: the least time that it has, in
+        ns."""
         each = RUN_NS if self._trapped or self._engine.traits.counts else PASS_NS
         self._alarm.set(perf_counter_ns() + min(wait_ns + each * count, MOST_WAIT_NS))
         try:
@@ -85,11 +87,13 @@ class Follower:
         raise LostError
 
     def _arrived(self, gpr: list[int]) -> bool:
-        """Has an instruction that the VMM completed led to the meeting place? No breakpoint tells."""
+        """Has an instruction that the VMM completed led to the rendezvous? (No breakpoint stops
+        there.)"""
         return self._cpu.rip == self._rip and self._cpu.gpr == gpr and self._met()
 
     def _met(self) -> bool:
-        """At the right pass? Registers tell most of it, the stack's page more."""
+        """Is this the leader's pass through the instruction? Registers are equal: compare the
+        discriminating pages, and the stack's."""
         self.unmet = {page for page in self._discriminating if not self._same(page)}
         if self.unmet:
             return False
@@ -109,8 +113,8 @@ class Follower:
         return enter(engine.reach, self._rip, gpr, count)
 
     def _stays(self, exit: Exit) -> bool:
-        """Has the guest left for something of its own? False: it has been served unseen, as a page
-        that was not mapped yet; then ``_completed`` says whether that took an instruction."""
+        """Has the guest exited for a reason of its own? False: the exit has been handled, such as a
+        page not mapped yet; ``_completed`` then says whether an instruction was completed."""
         vmm = self._vmm
         self._completed = False
         if isinstance(exit, Interrupted):

@@ -1,10 +1,10 @@
-"""Lead and follow: lockstep without stepping.
+"""Leader and followers: lockstep without single steps.
 
-Two machines can be compared wherever they have completed equally many instructions; that takes no
-single steps. The interpreter, which counts exactly at full speed, leads: it runs to the next
-instruction that is sensitive, or faults, or at which a timer is due. The others follow:
+Machines can be compared wherever they have completed equally many instructions. The interpreter, which
+counts exactly at full speed, is the leader: it runs to the next instruction that is sensitive, or
+faults, or at which a timer is due. The others follow:
 
-    checkpoint (all states, all RAM)              meeting place
+    checkpoint (all states, all RAM)              rendezvous
     interpreter  o======== full speed, counted ========>o- step ->
     trap core    o======== full speed, patched ========>o- step ->  the trap itself stops it
     real CPUs    o===>:===>:=== breakpoint passed =====>o- step ->  where nothing traps, until its
@@ -12,16 +12,17 @@ instruction that is sensitive, or faults, or at which a timer is due. The others
                  |                                      | equal: go on from here
                  +------ all go back and step <---------+ else: so a step names every divergence
 
-The instruction at the meeting place is stepped by all of them as ever, so exits, their order and
-their counts are those of exact mode. 1,000,000 instructions of a loop take 0.1 s in place of 80.
+All machines step the instruction at the rendezvous as in exact mode, so exits, their order and their
+counts are those of exact mode. 1,000,000 instructions of a loop take 0.1 s in place of 80.
 
-Where anything is unusual, or differs, nothing is concluded: all machines go back to the last
-checkpoint, and come half as far at a time, with all of RAM compared each time, until what is left to
-where it was met are a few hundred instructions. These are stepped. So it is always a step that names
-a divergence; 20 million instructions are halved 15 times, where to step them takes half an hour.
+After trouble (a difference, a lost follower, an unusual exit) all machines go back to the last
+checkpoint and advance half as far at a time, with all of RAM compared each time, until a few hundred
+instructions remain to the place of the trouble. These are stepped. So a divergence is always reported
+by a step; 20 million instructions are halved 15 times, where to step them takes half an hour.
 
-What is lost: flags that the SDM leaves undefined are each CPU's own here, while a step settles them.
-A guest that looks at them differs, is stepped, and is found equal; or all agree on another value.
+Limit: flags that the SDM leaves undefined keep each CPU's own value in a stretch, while a step sets
+them to the platform's. A guest that reads them differs, is stepped, and is found equal; or all machines
+agree on another value.
 """
 
 from __future__ import annotations
@@ -43,38 +44,39 @@ from cores.x86.isa.instruction import Sensitivity
 from cores.x86.registers import Flag
 
 WARM_UP = 2_000
-"""Instructions that are stepped first: most guests are shorter, and stay as simple as they are."""
+"""Instructions that are stepped first. Most guests are shorter, and are never led."""
 SHORTEST = 64
 """A stretch of fewer instructions is stepped: to lead costs as much as some ten steps."""
 LONGEST = 20_000_000
 CHECKPOINT_SECONDS = 0.25
-"""Between checkpoints at least: one copies all RAM that was touched, some 0.2 ms a MiB and machine."""
+"""Least time between checkpoints: each copies all RAM that was touched, some 0.2 ms a MiB and
+machine."""
 MOST_DISCRIMINATING = 8
-"""Pages that may have to tell one pass from another."""
+"""Limit of pages compared to distinguish one pass through the rendezvous from another."""
 FEW = 512
-"""So few instructions before trouble are stepped: to compare all of RAM once more costs as much."""
+"""Instructions before trouble that are stepped: to compare all of RAM once more costs as much."""
 AFTER_TROUBLE, MOST_STEPS = 1_000, 64_000
-"""Steps before leading is tried again: twice as many each time that it fails at once."""
+"""Steps after trouble before the next stretch, doubled each time that it fails at once, and the
+most."""
 
 
 class Retreat(Protocol):
-    """Where machines go back to when to lead them has failed."""
+    """Checkpoints of all machines, to go back to after trouble."""
 
     def keep(self, *, led: bool, soon: bool) -> bool:
-        """A stretch is about to begin: take a checkpoint if it is time. led: what has come since the
-        last was not all stepped, so that RAM has to be compared. soon: there was trouble, so now would
-        be better than later. True: one was taken here, and all of RAM is equal.
-        Raises LostError where RAM differs from machine to machine."""
+        """Take a checkpoint before a stretch, if it is time. led: machines have been led since the last
+        one, so RAM has to be compared. soon: take it early, after trouble. True: one was taken here,
+        and all of RAM is equal. Raises LostError where RAM differs between machines."""
 
     def room(self) -> int:
-        """How many instructions the stretch may have."""
+        """The most instructions that the stretch may have."""
 
     def go_back(self) -> int:
-        """To the last checkpoint at which all was well; gives the instructions completed there."""
+        """Restore the last good checkpoint; gives the instructions completed there."""
 
 
 class Copies:
-    """One checkpoint of all machines, with a copy of their RAM, and a new one now and then."""
+    """One checkpoint of all machines with a copy of their RAM, replaced from time to time."""
 
     def __init__(self, machines: list[Machine]) -> None:
         self._machines = machines
@@ -96,7 +98,7 @@ class Copies:
         return True
 
     def _alike(self) -> bool:
-        """Is all of RAM equal but for what only a CPU's own pace decides?"""
+        """Is all of RAM equal except A and D bits in page tables?"""
         first = self._machines[0].memory_image()
         return all(machine.memory_image(first) == first for machine in self._machines[1:])
 
@@ -114,10 +116,10 @@ class Copies:
 
 
 class Lead:
-    """Takes machines that are in lockstep further than a step.
+    """Advances machines in lockstep by stretches of many instructions.
 
-    stretches, led: how many there were, and the instructions completed in them. took: seconds of
-    the last that nothing but its limit has ended; 0 when that is known.
+    stretches, led: number of stretches, and instructions completed in them. took: seconds of the last
+    stretch that ran to its limit; 0 when its reader has used it.
     """
 
     def __init__(self, machines: list[Machine], lockstep: Lockstep, retreat: Retreat) -> None:
@@ -130,33 +132,33 @@ class Lead:
         self._leader = next(m for m in machines if m.engine.traits.leads)
         self._followers = [m for m in machines if m is not self._leader]
         self._alarms: dict[Machine, Alarm] = {}
-        self._leading = False  # have they been led since RAM was last compared?
-        self._steps = WARM_UP  # to go before the next stretch
+        self._leading = False  # machines have been led since RAM was last compared
+        self._steps = WARM_UP  # steps to make before the next stretch
         self._after_trouble = AFTER_TROUBLE
-        self._traps = False  # of what stands at the meeting place: does it leave a trap core?
-        self._longest = LONGEST  # that a stretch may be: less after trouble
-        self._trouble = 0  # it was met before so many instructions were completed
-        self._tried = 0, 0  # the last trouble: where all went back to, and how far it was from there
+        self._traps = False  # the instruction at the rendezvous makes a trap core exit
+        self._longest = LONGEST  # the longest stretch: less after trouble
+        self._trouble = 0  # trouble was met before this many instructions
+        self._tried = 0, 0  # the last trouble: its checkpoint, and the distance from there
         self._kept = 0, 0, 0  # instructions, stretches and led at the last checkpoint
-        self._met = False  # at an instruction that every machine has to step
-        self._discriminating: set[int] = set()  # pages that differed where only the registers had met
-        self._never_equal: set[int] = set()  # such pages that have kept a follower from arriving
+        self._met = False  # machines are at an instruction that each has to step
+        self._discriminating: set[int] = set()  # pages that differed at a false rendezvous
+        self._never_equal: set[int] = set()  # such pages that kept a follower from arriving
 
     @staticmethod
     def may_lead(machines: list[Machine]) -> bool:
-        """Is one of them able to lead, and all others to follow?"""
+        """Can exactly one of them lead, and all others follow?"""
         leaders = [m for m in machines if m.engine.traits.leads]
         following = [m.engine.traits.follows for m in machines if m not in leaders]
         return len(leaders) == 1 and bool(following) and all(following) and not machines[0].vmm.pure
 
     def close(self) -> None:
-        """Back to exact mode, for good."""
+        """Return to exact mode and release the alarms."""
         for alarm in self._alarms.values():
             alarm.close()
         self.pause()
 
     def pause(self) -> None:
-        """Back to exact mode, where the machines are."""
+        """Return to exact mode where the machines are."""
         self._met = False
         for machine in self.machines:
             if machine.vmm.patched is not None and machine.stop is not Stop.ERROR:
@@ -164,7 +166,7 @@ class Lead:
                     machine.vmm.patched.go_exact()
 
     def stretch(self) -> bool:
-        """Go on together for as long as nothing happens. False: a single step has to be made now."""
+        """Advance all machines by one stretch. False: a single step has to be made instead."""
         if self._steps > 0:
             self._steps -= 1
             return False
@@ -203,8 +205,8 @@ class Lead:
         return True
 
     def roll_back_divergence(self) -> bool:
-        """A divergence has been found. True: it may be the leading's own, so that all machines are at
-        the last checkpoint again, and step from there. False: it was found by steps alone."""
+        """After a divergence: go back to the last checkpoint and step from there, since stretches may
+        have caused it (True). False: only steps led to it, and it stands."""
         if not self._leading:
             return False
         self._go_back(false_rendezvous=True)
@@ -216,7 +218,7 @@ class Lead:
         leader = self._leader
         vmm, accesses = leader.vmm, leader.board.accesses
         began = perf_counter()
-        alarm = self._alarm(leader)  # some code keeps Unicorn translating for ever
+        alarm = self._alarm(leader)  # with some code Unicorn translates for ever
         alarm.set(perf_counter_ns() + self._wait_ns() + RUN_NS * limit)
         exit = leader.engine.lead(leader.cpu, limit)
         alarm.set(None)
@@ -227,7 +229,7 @@ class Lead:
         self._met = isinstance(exit, Intercept | Fault)
         self._traps = isinstance(exit, Fault) or (self._met and _is_sensitive(vmm))
         if leader.board.accesses != accesses or not isinstance(exit, Intercept | Fault | BudgetSpent):
-            raise LostError  # which instruction it was that asked a device is found out step by step
+            raise LostError  # steps find out which instruction accessed a device
         if done:
             for machine in self._followers:
                 self._follow(machine, leader, done)
@@ -242,7 +244,7 @@ class Lead:
                 self._after_trouble = AFTER_TROUBLE
 
     def _follow(self, machine: Machine, leader: Machine, done: int) -> None:
-        """Take a machine to where the leader is. Raises LostError."""
+        """Run a machine to the leader's instruction. Raises LostError."""
         began = perf_counter()
         alarm = self._alarm(machine)
         follower = Follower(machine, leader, alarm, self._discriminating, trapped=self._traps)
@@ -257,7 +259,8 @@ class Lead:
         machine.vmm.ticks += done
 
     def _wait_ns(self) -> int:
-        """Less after trouble: who is given up too early only has to come by two stretches."""
+        """Least wait for a follower, in ns; less after trouble, when a timeout costs one more
+        stretch."""
         return WAIT_NS if self._longest == LONGEST else WAIT_NS // 8
 
     def _alarm(self, machine: Machine) -> Alarm:
@@ -267,9 +270,9 @@ class Lead:
         return alarm
 
     def _go_back(self, *, false_rendezvous: bool = False) -> None:
-        """To the checkpoint, and on in shorter stretches until what was met here is near, then by
-        steps until it is behind. false_rendezvous: they have met, it seemed; so they are led once more
-        when something tells the right pass from that one."""
+        """Go back to the checkpoint, and plan shorter stretches up to the trouble met here and steps
+        past it. false_rendezvous: the registers were equal and something else was not; if a page is
+        found that distinguishes the right pass, the same stretch is tried again."""
         there = self._leader.vmm.instructions
         learned = false_rendezvous and self._learn()
         self.pause()
@@ -290,14 +293,14 @@ class Lead:
             self._step_on(there - back)
 
     def _step_on(self, distance: int) -> None:
-        """Lead no more before so many instructions are completed, and some more."""
+        """Step this many instructions, and some more, before the next stretch."""
         self._trouble, self._longest = 0, min(self._longest, FEW)
         self._steps = distance + self._after_trouble
         self._after_trouble = min(2 * self._after_trouble, MOST_STEPS)
 
     def _learn(self) -> bool:
-        """Registers alone were the same at another pass (in a recursion, say): find the first page
-        that was not. False: there is none, or it is known, or there are too many."""
+        """After a false rendezvous (in a recursion, say) find the first page that differs and add it to
+        the discriminating ones. False: there is none, or it is known, or there are too many."""
         if len(self._discriminating) + len(self._never_equal) >= MOST_DISCRIMINATING:
             return False
         ours = RamImage.of(self._leader.ram)
@@ -317,7 +320,7 @@ def _is_sensitive(vmm: Vmm) -> bool:
 
 
 def _room(vmm: Vmm) -> int:
-    """How many instructions may be led before something is due; 0 when it is now."""
+    """Instructions until an interrupt, a device event or the budget is due; 0 when one is due now."""
     cpu, board = vmm.cpu, vmm.board
     if vmm.stop is not None or cpu.rflags & (Flag.TF | Flag.RF) or cpu.interrupt_shadow:
         return 0

@@ -1,4 +1,4 @@
-"""How a program is to be run, and on which cores."""
+"""Options of a run: the cores, the mode and the limits."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ DEFAULT_SECONDS = 10.0
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """How a program is to be run (contract.md, Commands).
+    """Options of a run (contract.md, Commands).
 
-    cores: as named by the user; None: all, each where it can. budget: instructions in exact mode,
-    seconds in free. ram: bytes. input: for keyboard and UART. peers: real systems to run it on too.
+    cores: as named by the user; None: all that can run here. budget: instructions in exact mode,
+    seconds in free. ram: bytes. input: for keyboard and UART. peers: other emulators to run it on too.
     """
 
     cores: tuple[str, ...] | None = None
@@ -29,7 +29,7 @@ class Options:
 
     @property
     def asked(self) -> tuple[str, ...]:
-        """The cores to run it on, as named."""
+        """The cores to run it on, by the names given."""
         return self.cores or DEFAULT_CORES
 
 

@@ -1,7 +1,7 @@
-"""Several machines with the same guest, side by side.
+"""Session: several machines with the same guest, run in exact lockstep or freely.
 
-One thread owns a session and all its machines: lockstep needs them in turn, and ptrace binds a
-vCPU process to the thread that seized it. Only ``interrupt`` may be called from another.
+One thread owns a session and all its machines: ptrace binds a vCPU process to the thread that seized
+it. Only an engine's ``interrupt`` may be called from another.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from cores.programs.program import Program
 
 
 def start(program: Program, core: str, options: Options) -> Machine:
-    """A booted machine. Raises UnavailableError when the core cannot run here."""
+    """Make and boot a machine. Raises UnavailableError when the core cannot run here."""
     disk = Disk(options.disk, write_through=options.disk_write) if options.disk else None
     try:
         return Machine(
@@ -38,7 +38,7 @@ class Session:
     """The machines of one comparison.
 
     machines: those that run. absent: cores that cannot run here. lockstep: compares them, and holds
-    the first divergence. stretches, led: what was compared without stepping (cores/lockstep/leader.py).
+    the first divergence. stretches, led: see ``Lead``.
     """
 
     def __init__(self, program: Program, options: Options) -> None:
@@ -75,20 +75,21 @@ class Session:
         return self.lockstep.divergence
 
     def step(self) -> None:
-        """Every machine completes one more instruction; then they are compared."""
+        """Complete one more instruction on every machine, then compare them."""
         for machine in self.machines:
             if machine.stop is None:
                 machine.step()
         self.compare_step()
 
     def compare_step(self) -> None:
-        """Compare, after every machine has made its step."""
+        """Compare after every machine has made its step."""
         self._leave_failed()
         if self.lockstep.divergence is None and len(self.lockstep.machines) > 1:
             self.lockstep.after_step()
 
     def _leave_failed(self) -> None:
-        """A machine that the host stopped leaves the comparison, unless it was asked for by name."""
+        """Take machines that stopped with an error out of the comparison, unless the user named
+        cores."""
         if self.options.cores is None and any(m.stop is Stop.ERROR for m in self.lockstep.machines):
             self.lockstep.leave([m for m in self.lockstep.machines if m.stop is Stop.ERROR])
 
@@ -97,7 +98,7 @@ class Session:
         return all(machine.stop is not None for machine in self.machines)
 
     def run_to_end(self) -> None:
-        """Exact: in lockstep to the first divergence, then each machine to its own end."""
+        """Exact mode: run in lockstep to the first divergence, then each machine until it stops."""
         while not self.ended and self.divergence is None:
             machines = self.lockstep.machines
             if Lead.may_lead(machines):
@@ -113,7 +114,7 @@ class Session:
         self.lockstep.at_end()
 
     def _go_together(self, lead: Lead) -> None:
-        """As far as the same machines can be led, and agree."""
+        """Lead and step the same machines until they have stopped, diverged, or one has left."""
         machines = self.lockstep.machines
         while self.lockstep.machines is machines:
             if not self.ended and not lead.stretch():
@@ -125,7 +126,7 @@ class Session:
                 return
 
     def run_free(self) -> None:
-        """Free: each machine by itself, one after the other, at full speed."""
+        """Free mode: run each machine by itself, one after the other, at full speed."""
         seconds = DEFAULT_SECONDS if self.options.budget is None else self.options.budget
         for machine in self.machines:
             machine.run_free(seconds)
@@ -133,15 +134,15 @@ class Session:
                 machine.vmm.stop = Stop.BUDGET
 
     def close(self) -> None:
-        """Release every machine; no process, descriptor or mapping remains."""
+        """Close every machine; no process, descriptor or mapping remains."""
         while self.machines:
             with contextlib.suppress(EngineError):
                 self.machines.pop().close()
 
 
 def compare_outcomes(machines: list[Machine], options: Options) -> Divergence | None:
-    """Free mode's equivalence: stop, exit status, console and screen; what a time limit cut off is
-    compared as far as it goes."""
+    """Equivalence in free mode: compare stop, exit status, console and screen. Where the time limit
+    stopped a machine, consoles are compared as far as the shortest goes, and screens not."""
     compared = [m for m in machines if options.cores is not None or m.stop is not Stop.ERROR]
     if len(compared) < 2:
         return None
