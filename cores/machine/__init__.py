@@ -1,1 +1,1 @@
-"""One PC with its guest, engine and VMM."""
+"""Machine: one PC with its guest, engine and VMM."""

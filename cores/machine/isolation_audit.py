@@ -1,8 +1,8 @@
-"""Resource control, measured: does the VMM still hold its guests?
+"""Isolation audit: checks at run time that guests hold no host resource beyond their own memory.
 
-Popek and Goldberg's second property. Every so often, and once more when all machines have come to
-their ends, the engines are asked what their guests have on the host beyond their own memory. A machine
-whose guest has anything is stopped: it must not run on.
+This is Popek and Goldberg's second property, resource control. Twice a second, and once more when all
+machines have stopped, each engine reports what its guest has on the host. A machine whose guest has
+more than its memory is stopped.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ INTERVAL = 0.5
 
 
 class Control:
-    """The audits of one session. audits: how many there were, None while no engine could be asked.
-    escaped: what they found, in words."""
+    """Audits the machines of one session. audits: how many there were, None while no engine supports
+    them. escaped: findings in words; empty while the VMM holds control."""
 
     def __init__(self) -> None:
         self.audits: int | None = None
         self.escaped: tuple[str, ...] = ()
-        self._asked = -inf  # perf_counter() may count from the host's start, seconds ago
+        self._asked = -inf  # perf_counter() may count from the host's start, and that be seconds ago
         self._ended = False
 
     def audit(self, machines: Iterable[Machine], ended: bool) -> None:
-        """Ask, if it is time to. ended: have all machines stopped?"""
+        """Audit the machines if ``INTERVAL`` has passed. ended: all machines have stopped."""
         now = perf_counter()
         if now - self._asked < INTERVAL and (not ended or self._ended):
             return

@@ -1,4 +1,4 @@
-"""One PC with its guest: RAM, devices, an engine, and the VMM between them."""
+"""Machine: one PC with its guest: RAM, devices, an engine, and the VMM between them."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ from cores.x86.registers import STATE_NAMES
 from cores.x86.virtual_cpu import VirtualCpu
 
 ACCESSED_AND_DIRTY = 0x60
-"""The A and D bits of a page-table entry: when a CPU sets them is its own affair, so they are
-masked wherever two machines' memory is compared."""
+"""The A and D bits of a page-table entry. CPUs set them at different times, so they are masked wherever
+two machines' memory is compared."""
 
 
 @dataclass(frozen=True, slots=True)
 class MachineState:
-    """All of a machine's state but RAM: CPU, x87 and SSE, devices with what they wait for, counters.
+    """All of a machine's state but RAM: CPU, x87 and SSE, devices with their timers, counters.
 
-    Opaque to everybody but ``Machine.save`` and ``restore``."""
+    Made and read only by ``Machine.save`` and ``restore``."""
 
     cpu: VirtualCpu
     fpu: bytes
@@ -52,12 +52,12 @@ class MachineState:
 class Machine:
     """A booted PC, ready to run its program on one engine.
 
-    disk: of its own; the overlay makes that cheap. input: goes to keyboard and UART.
-    seconds: of host time spent in the guest's run so far, set-up not included.
+    disk: the machine's own; an overlay on the image makes that cheap. input: for keyboard and UART.
+    seconds: host time spent in running the guest so far, set-up not included.
 
-    The engine is its own from the beginning, and closed if it cannot be made. Once it is, the host's
-    failures (EngineError) stop it with ``Stop.ERROR``, and it alone: whoever drives several machines
-    goes on with the others.
+    The machine owns the engine from the beginning, and closes it if ``__init__`` fails. Later failures
+    of the host (EngineError, OSError) stop this machine with ``Stop.ERROR`` and do not raise, so that
+    other machines of a session can go on.
     """
 
     def __init__(
@@ -96,7 +96,7 @@ class Machine:
         self.roots = {self.cpu.cr3}
 
     def step(self) -> None:
-        """Complete one more instruction, or stop."""
+        """Complete one more instruction, or stop the machine."""
         began = perf_counter()
         try:  # not ``failing_alone``, which costs a microsecond
             self.vmm.step()
@@ -106,7 +106,7 @@ class Machine:
         self.roots.add(self.cpu.cr3)
 
     def run_free(self, seconds: float) -> None:
-        """Run at full speed for at most so long, or until it stops."""
+        """Run at full speed for at most ``seconds``, or until the machine stops."""
         began = perf_counter()
         with self.failing_alone():
             if self._runner is None:
@@ -117,7 +117,7 @@ class Machine:
 
     @contextlib.contextmanager
     def failing_alone(self) -> Iterator[None]:
-        """Do something that the host may refuse: then this machine stops."""
+        """Stop this machine with an error if the host refuses something in the block."""
         try:
             yield
         except (EngineError, OSError) as error:
@@ -131,7 +131,7 @@ class Machine:
         return bytes(self.board.console).decode("latin-1")
 
     def type_text(self, text: bytes) -> None:
-        """Type on the guest's keyboard and serial line."""
+        """Send text to the guest's keyboard and serial line."""
         self.board.type_text(text)
 
     def fpu(self) -> bytes:
@@ -143,14 +143,14 @@ class Machine:
             return INITIAL_FPU
 
     def save(self) -> MachineState:
-        """The state of everything but RAM, unaffected by what happens later."""
-        fpu = self.fpu()  # first: the machine may stop at that
+        """A copy of the state of everything but RAM."""
+        fpu = self.fpu()  # first: this may stop the machine
         return MachineState(
             self.cpu.copy(), fpu, self.board.save(), self.vmm.save(), frozenset(self.roots)
         )
 
     def restore(self, state: MachineState) -> None:
-        """Go back to a saved state; the caller has put RAM back before."""
+        """Go back to a saved state; the caller has restored RAM before."""
         self.cpu.assign(state.cpu)
         self.roots = set(state.roots)
         with self.failing_alone():
@@ -160,8 +160,8 @@ class Machine:
             self.board.restore(state.board)
 
     def memory_image(self, like: RamImage | None = None) -> RamImage:
-        """RAM without the hole, A and D bits masked in the page tables of every CR3 loaded so far.
-        It shares with ``like`` what is equal there."""
+        """RAM without the hole, with A and D bits masked in the page tables of every CR3 loaded so far.
+        Chunks equal to those of ``like`` are shared with it."""
         image = RamImage.of(self.ram, like)
         chunks = {at: chunk for at, chunk in image.chunks.items() if at not in HOLE}
         for page in table_pages(self.memory, self.roots):
@@ -175,7 +175,7 @@ class Machine:
         return RamImage(image.size, filled, HOLE)
 
     def report(self) -> CoreReport:
-        """How it stands, or how it ended."""
+        """The machine's present state, or its end, as a report."""
         vmm, board, traits = self.vmm, self.board, self.engine.traits
         trace = vmm.trace
         return CoreReport(
@@ -193,12 +193,12 @@ class Machine:
         )  # fmt: skip
 
     def notes(self) -> tuple[str, ...]:
-        """What the user should know beside the figures."""
+        """Sentences for the user beside the figures: limits, approximations, unbacked addresses."""
         unbacked = [f"physical address {a:#x} has neither RAM nor device" for a in self.memory.unbacked]
         return (*self.vmm.notes, *self.board.notes(), *unbacked)
 
     def close(self) -> None:
-        """Release the engine, then the memory it maps; whatever one of them says, all of them."""
+        """Close the engine, then the memory that it maps; each is closed even if another one raises."""
         with contextlib.ExitStack() as last:
             last.callback(self.ram.close)
             if self.board.disk is not None:
@@ -209,5 +209,6 @@ class Machine:
 
 
 def _in_words(error: EngineError | OSError) -> str:
-    """OSError: of a call that the host has never refused before, such as reading KVM's registers."""
+    """An error as a sentence. OSError comes from calls that do not usually fail, such as
+    KVM_GET_REGS."""
     return str(error) if isinstance(error, EngineError) else f"the host refused: {error.strerror}"

@@ -1,7 +1,7 @@
-"""What crosses threads and leaves the program: frozen pictures of machines, and the comparison.
+"""Reports and snapshots: frozen values that cross threads and leave the program.
 
 The interface draws ``MachineSnapshot`` and ``SessionSnapshot``; ``compare --json`` prints
-``CoreReport`` and ``CompareReport`` (contract.md, Commands). Nothing here knows an engine.
+``CoreReport`` and ``CompareReport`` (contract.md, Commands). Nothing here refers to an engine's object.
 """
 
 from __future__ import annotations
@@ -16,10 +16,9 @@ from cores.vmm.trace import ExitEvent
 
 @dataclass(frozen=True, slots=True)
 class CoreReport:
-    """One machine's end, as `compare` shows it. Fields as in contract.md; registers and
-    memory are None for a core that never ran. For text alone: emulated and
-    delivered, see ``Vmm``; caveat, see ``Engine``; ring_zero, see ``RingZero``; limit, see
-    ``Failed``."""
+    """One machine's end, as `compare` shows it. Fields as in contract.md; registers and memory are None
+    for a core that never ran. Only in the text report: emulated and delivered, see ``GuestContext``;
+    caveat, see ``Engine``; ring_zero, see ``RingZero``; limit, see ``Failed``."""
 
     core: str
     engine: str
@@ -46,12 +45,12 @@ class CoreReport:
 
     @property
     def memory_sha256(self) -> str | None:
-        """The hash of ``memory``; worked out when it is asked for."""
+        """SHA-256 of ``memory`` in hexadecimal; computed at each call."""
         return None if self.memory is None else self.memory.sha256()
 
     @property
     def failed(self) -> bool:
-        """Did it stop with an error: the host could not go on, or the platform refuses the guest?"""
+        """Did the machine stop with an error of the host's, or at a limit of the platform's?"""
         return self.stop is Stop.ERROR
 
 
@@ -69,10 +68,9 @@ class Divergence:
 
 @dataclass(frozen=True, slots=True)
 class CompareReport:
-    """`compare` in whole. equivalent: None when fewer than two cores came to an end to be compared.
-    left: cores that stopped with an error and so left the comparison. unmet: "core: reason" of each
-    core that is a reason for exit code 3 (contract.md, Exit codes). stretches, led: how often the
-    machines were led instead of stepped, and over how many instructions
+    """The whole result of `compare`. equivalent: None when fewer than two cores could be compared.
+    left: cores that stopped with an error and so left the comparison. unmet: "core: reason" for each
+    core that causes exit code 3 (contract.md, Exit codes). stretches, led: see ``Lead``
     (cores/lockstep/leader.py)."""
 
     path: str
@@ -93,8 +91,8 @@ class CompareReport:
 
 @dataclass(frozen=True, slots=True)
 class ExitLine:
-    """One exit, as `trace` shows it. Fields as in contract.md; n is None where the CPU ran on its
-    own and nobody counted, asm "" where no instruction is to blame (an interrupt)."""
+    """One exit, as `trace` shows it. Fields as in contract.md; n is None where the CPU ran on its own
+    and instructions were not counted, asm "" where no instruction caused the exit (an interrupt)."""
 
     n: int | None
     rip: int
@@ -127,7 +125,7 @@ TraceLine = ExitLine | StepLine
 class CodeLine:
     """A line of disassembly. text: "out dx, al". source: the program's own line, or "".
     kind: "direct" | "privileged" | "silent" | "absent"; "data": no instruction, and text is the
-    source's. exits: how often it has left the guest."""
+    source's. exits: number of exits at this address."""
 
     address: int
     code: bytes
@@ -142,14 +140,14 @@ class MachineSnapshot:
     """One machine at one moment, for the screen.
 
     registers: names and values in ``registers.STATE_NAMES`` order (or the foreign CPU's own).
-    changed: names that the last step changed. ring: virtual CPL; real_ring: where it truly runs,
-    None where software executes it (an emulator, or the host's kernel for ring 0). stop: None while
-    it can go on.
+    changed: names that the last step changed. ring: virtual CPL; real_ring: the real CPU's ring, None
+    where software executes the guest (an emulator, or the host's kernel for ring 0). stop: None while
+    the machine can go on.
     events: the newest exits, oldest first; ``exits`` counts all.
     reads: registers that the next instruction reads. ns_by_reason, vmm_ns_by_reason: ``ns`` and
-    ``vmm_ns`` of all exits so far (``ExitEvent``). emulated, delivered: see ``Vmm``. ring_zero,
-    nested_paging: see ``Traits``.
-    kernel_exits: the host's kernel's own counts since the machine began, None where it keeps none.
+    ``vmm_ns`` of all exits so far (``ExitEvent``). emulated, delivered: see ``GuestContext``.
+    ring_zero, nested_paging: see ``Traits``.
+    kernel_exits: the host kernel's own counters since the machine began, None where it has none.
     """
 
     core: str
@@ -185,7 +183,7 @@ class MachineSnapshot:
 
 def direct_share(machine: CoreReport | MachineSnapshot) -> float | None:
     """Efficiency (Popek and Goldberg): the share of the guest's instructions that ran without the VMM,
-    0 to 1; all but those for which it was left, that were bridged, or that the VMM completed unasked.
+    0 to 1: all but those that caused an exit, were bridged, or were emulated without one.
     None where software executes all of them, none has run, or it is not counted how many ran on the
     CPU: in free mode, and where the host's kernel interprets ring 0."""
     if machine.core == "interpreter" or not machine.instructions:
@@ -197,7 +195,7 @@ def direct_share(machine: CoreReport | MachineSnapshot) -> float | None:
 
 
 def percent(share: float) -> str:
-    """A share of 1, never rounded up to a hundred: "99.99 %" is not "all"."""
+    """A share (0 to 1) as text, rounded down so that less than all is never "100 %"."""
     if share >= 1:
         return "100 %"
     return f"{int(share * 1000) / 10:.1f} %" if share < 0.999 else f"{int(share * 1e5) / 1e3:.3f} %"
@@ -205,14 +203,13 @@ def percent(share: float) -> str:
 
 @dataclass(frozen=True, slots=True)
 class SessionSnapshot:
-    """All machines of a session at one moment. compared: steps found equal. running: going on by
-    itself. mode: "exact" | "free". unavailable: (core, why) for those that cannot run here.
-    error: our own failure in words, "" when there is none. audits: how often the host was asked
-    whether the VMM still holds its guests, None where no machine's can be. escaped: what had got past
-    it then, in words; empty while it holds control.
+    """All machines of a session at one moment. compared: steps found equal. running: a run is under
+    way. mode: "exact" | "free". unavailable: (core, reason) for those that cannot run here.
+    error: our own failure in words, "" when there is none. audits, escaped: see ``Control``
+    (cores/machine/isolation_audit.py).
     symbols: of the program, name -> address. reached: the breakpoint that ended the last run, in
-    words. marks: instructions at which a machine left its guest, thinned out where they are many.
-    progress: (instructions done, wanted) on the way to an instruction, None when not on one.
+    words. marks: instructions at which a machine exited, thinned out where they are many.
+    progress: (instructions done, wanted) during a seek to an instruction, else None.
     disk: path of the guests' data disk, "" for none."""
 
     serial: int
