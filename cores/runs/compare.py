@@ -1,4 +1,4 @@
-"""One program on every core, and whether they agree: the report of `compare`."""
+"""`compare`: runs one program on every core and reports whether they agree."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from cores.programs.program import Program
 
 
 def compare(program: Program, options: Options) -> CompareReport:
-    """Run ``program`` on each core, say whether they agree, and run it on the peers that were asked
-    for. Raises InputError, UnavailableError."""
+    """Run ``program`` on each core, compare them, and run it on the peers that were asked for. Raises
+    InputError, UnavailableError."""
     report = _compare_cores(program, options)
     if not options.peers:
         return report
@@ -49,7 +49,7 @@ def _compare_cores(program: Program, options: Options) -> CompareReport:
 
 
 def _by_failure(divergence: Divergence | None) -> bool:
-    """Did the cores agree up to where the first of them stopped with an error?"""
+    """Did the cores agree until the first of them stopped with an error?"""
     if divergence is None:
         return True
     stops = [values.get("stop") for values in divergence.values.values()]
@@ -57,7 +57,7 @@ def _by_failure(divergence: Divergence | None) -> bool:
 
 
 def _foreign(program: Program, options: Options) -> CompareReport:
-    """A program for another CPU: one core alone can run it, and nothing is compared."""
+    """Report a program for another CPU: only one core can run it, and nothing is compared."""
     absent = foreign.refusals(options)
     asked = map(registry.resolve, options.asked)
     runs = set(asked) - {core.core for core in absent}
@@ -86,8 +86,8 @@ def _in_order(
 
 def _unmet(cores: tuple[CoreReport, ...], *, named: bool) -> tuple[str, ...]:
     """The reasons for exit code 3: a core named by the user that could not run or stopped with an
-    error; any core that stopped with an error which is no limit that `doctor` lists; and every core,
-    when none of those that ran came to another end."""
+    error; any core that stopped with an error that is not a limit listed by `doctor`; and every core
+    that ran, when all of them stopped with an error."""
     ran = [core for core in cores if core.available]
     refused = bool(ran) and all(core.failed for core in ran)
     return tuple(

@@ -1,4 +1,4 @@
-"""One machine, told line by line: each exit, and if wanted each instruction."""
+"""`trace`: runs one machine and yields each exit, and on request each instruction."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from cores.x86.isa.decoder import Truncated, decode, text
 from cores.x86.registers import STATE_NAMES
 
 SLICE = 0.05
-"""Seconds of a free run between two looks at its exits."""
+"""Seconds of a free run between two reads of its exits."""
 
 
 def trace(
     program: Program, core: str, options: Options, steps: bool
 ) -> Iterator[TraceLine | CoreReport]:
-    """Run ``program`` and yield what happens in order; the last thing is the machine's report.
+    """Run ``program`` and yield its exits in order, then the machine's report.
 
-    steps: each completed instruction too (exact mode only). Raises UnavailableError when the core
-    cannot run here. Closing the iterator early releases the machine."""
+    steps: also yield each completed instruction (exact mode only). Raises UnavailableError when the
+    core cannot run here. Closing the iterator early releases the machine."""
     registry.resolve(core)
     if program.format == "m68k":
         yield from foreign.trace(program, core, options, steps)
@@ -75,7 +75,7 @@ def _changes(machine: Machine, before: tuple[int, ...]) -> dict[str, int | bytes
 
 
 class _Events:
-    """The machine's log, read as it grows. It is emptied, so that a long run needs no memory."""
+    """Reads the machine's log of exits as it grows, and empties it: a long run needs no more memory."""
 
     def __init__(self, machine: Machine) -> None:
         self._machine = machine
