@@ -1,7 +1,7 @@
 """Fast forward: the machines of a live session are led instead of stepped (cores/lockstep/leader.py).
 
-Their past stays as dense as ever, so that seeks cost the same: a stretch ends where a checkpoint is
-due. And it ends early enough for the screen: how long one may be follows from how long they take.
+A stretch ends where a checkpoint is due, so that seeks cost as much as after steps. Its length is
+adapted to the time that stretches take, so that the screen stays responsive.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ FAR = 1 << 62
 
 
 class FastForward:
-    """Leads the machines of these histories, which are also where they go back to."""
+    """Leads the machines of these histories, whose checkpoints they go back to after trouble."""
 
     def __init__(self, histories: list[History], lockstep: Lockstep) -> None:
         self._histories = histories
@@ -27,10 +27,10 @@ class FastForward:
         self._lead: Lead | None = None
         self._until = FAR
         self._longest = FIRST
-        self._trusted = 0  # the last checkpoint at which all that had changed was compared
+        self._trusted = 0  # the last checkpoint at which all changed pages were compared
 
     def begin(self, until: int = FAR) -> Lead | None:
-        """From here on, and no further than ``until``; None where nothing can be led."""
+        """Lead from here, and no further than instruction ``until``; None where nothing can be led."""
         lockstep = self._lockstep
         self._until = until
         if lockstep.divergence is not None:
@@ -43,25 +43,25 @@ class FastForward:
         return self._lead
 
     def roll_back_divergence(self) -> bool:
-        """A divergence has been found; see ``Lead.roll_back_divergence``."""
+        """After a divergence: see ``Lead.roll_back_divergence``."""
         return self._lead is not None and self._lead.roll_back_divergence()
 
     def pause(self) -> None:
-        """For now the machines are to be looked at, and stepped."""
+        """Return the machines to exact mode, to be inspected and stepped."""
         if self._lead is not None:
             self._lead.pause()
 
     def close(self) -> None:
-        """For good."""
+        """Stop leading and release the leader's alarms."""
         if self._lead is not None:
             self._lead.close()
             self._lead = None
 
-    # What the lead asks of the past
+    # ``Retreat``, as the leader needs it
 
     def keep(self, *, led: bool, soon: bool) -> bool:
-        """Each machine's checkpoint, if due, and no sooner: the past stays as dense as it is;
-        what has changed must have changed alike."""
+        """Take each machine's checkpoint if it is due, never early. Pages changed since the last one
+        must be equal on all machines."""
         for history in self._histories:
             history.keep()
         newest = min(history.newest for history in self._histories)
@@ -73,7 +73,7 @@ class FastForward:
         return newest == self._histories[0].machine.vmm.instructions
 
     def room(self) -> int:
-        """To the next checkpoint, the next key typed, or the place to stop at."""
+        """Instructions to the next checkpoint, the next key typed, or the place to stop at."""
         assert self._lead is not None
         took, self._lead.took = self._lead.took, 0.0
         if took > SLOW:
@@ -84,7 +84,7 @@ class FastForward:
         return min(self._longest, self._until - now, *(history.room() for history in self._histories))
 
     def go_back(self) -> int:
-        """All to the same checkpoint, the last that can be trusted."""
+        """Take all machines back to the last checkpoint that was compared; gives its instruction."""
         now = max(history.machine.vmm.instructions for history in self._histories)
         for history in self._histories:
             history.back_from(min(self._trusted + 1, now))

@@ -1,12 +1,12 @@
-"""Going back: checkpoints of a machine, and deterministic re-execution from them.
+"""History: checkpoints of a machine, and deterministic re-execution from them.
 
-An exact run depends on nothing but the program, its disk and what was typed, and when. So any past
-instruction can be had again: restore the last checkpoint before it, and step forward. The distance
-between checkpoints is what a seek costs; 5,000 instructions are 0.2 s on the slowest engine.
+An exact run depends only on the program, its disk, and what was typed at which instruction. So any past
+instruction can be reached again: restore the last checkpoint before it, and step forward. A seek costs
+at most the distance between checkpoints; 5,000 instructions are 0.2 s on the slowest engine.
 
-RAM is kept as one copy of the newest checkpoint's, and for each older one the pages that have
-changed since, as they were: a guest that writes little costs little, and where memory was still empty
-it costs nothing.
+RAM is kept as one copy at the newest checkpoint, and for each older one the old contents of the pages
+that had changed by the next. Memory use grows with what the guest writes; pages that were still empty
+cost nothing.
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ from cores.x86.mmu.paging import PAGE
 INTERVAL = 5_000
 """Instructions between checkpoints."""
 MAX_UNDO = 40 << 20
-"""Bytes of old pages kept, and beyond that no more than what changed between the last two checkpoints.
-The oldest are merged first; and where the first of all has half of the bytes, the past begins later."""
+"""Limit in bytes of old pages kept, besides those that changed between the last two checkpoints. The
+oldest checkpoints are merged first; where the first has half of the bytes, it is dropped."""
 ENTRY = 64
-"""Bytes, about, that an entry of the virtual TLB costs, of which a state may hold 30,000. They count as
-old pages do, and once for all states that share them."""
+"""Approximate bytes of an entry of the virtual TLB, of which a state may hold 30,000. They count
+towards ``MAX_UNDO``, once for all states that share them."""
 MAX_CHECKPOINTS = 256
-"""1.3 million instructions at full density; before that every second one is dropped, and again."""
+"""1.3 million instructions at full density. When there are more, every second old one is dropped."""
 
 Change = bytes | Callable[[], None]
-"""What a user did to a machine: typed a text, or changed something with a function of this machine."""
+"""A user's action on a machine: a text that was typed, or a function that changes the machine."""
 
 
 class Moment(Protocol):
@@ -48,13 +48,14 @@ State = TypeVar("State", bound=Moment)
 
 
 class Memory(Protocol):
-    """What has RAM."""
+    """The part of a physical memory that a history needs."""
 
     ram: Ram
 
 
 class Rewindable(Protocol[State]):
-    """What going back needs of a machine: the PC's (cores/machine/machine.py), or a foreign one."""
+    """The part of a machine that a history needs: of the PC's (cores/machine/machine.py) or the
+    68000's."""
 
     @property
     def memory(self) -> Memory: ...
@@ -70,8 +71,8 @@ class Rewindable(Protocol[State]):
 
 @dataclass(slots=True)
 class Checkpoint(Generic[State]):
-    """A machine at one moment. done: how much of what the user did was done by then. undo: pages as
-    they were then, by GPA, that had changed by the next checkpoint; ``EMPTY`` for all that were."""
+    """A machine at one moment. done: number of user actions made by then. undo: contents, by GPA, of
+    the pages that had changed by the next checkpoint; ``EMPTY`` for pages that were empty."""
 
     state: State
     done: int
@@ -79,7 +80,7 @@ class Checkpoint(Generic[State]):
 
     @property
     def size(self) -> int:
-        """Bytes that it costs."""
+        """Bytes of pages that it keeps."""
         return PAGE * sum(page is not EMPTY for page in self.undo.values())
 
     @property
@@ -88,9 +89,9 @@ class Checkpoint(Generic[State]):
 
 
 class Past(Generic[State]):
-    """The past of one machine, in exact mode. coming: (instruction, text) to be typed then.
+    """The past of one machine, in exact mode. coming: (instruction, text) to be typed later.
 
-    What the user did is kept with its time, and done again whenever that time comes again."""
+    User actions are kept with their instruction, and made again whenever it is reached again."""
 
     def __init__(self, machine: Rewindable[State], coming: tuple[tuple[int, bytes], ...] = ()) -> None:
         self.machine = machine
@@ -102,7 +103,7 @@ class Past(Generic[State]):
 
     @property
     def begins(self) -> int:
-        """The first instruction that can be gone back to."""
+        """The earliest instruction that ``seek`` can reach."""
         return self._checkpoints[0].instructions
 
     @property
@@ -111,21 +112,21 @@ class Past(Generic[State]):
 
     @property
     def coming(self) -> list[tuple[int, bytes]]:
-        """What of it is still to be typed again."""
+        """The part of ``typed`` that lies ahead and will be typed again."""
         return _texts(self._changes[self._replayed :])
 
     def step(self) -> None:
-        """Complete one more instruction, with what was typed before it the first time."""
+        """Complete one more instruction, after the user actions recorded before it."""
         self._replay()
         self.machine.step()
         self.keep()
 
     def type_text(self, text: bytes) -> None:
-        """Type on the guest's keyboard, now; the future that was known is no more."""
+        """Type on the guest's keyboard now; the recorded future is dropped."""
         self._change(text)
 
     def poke(self, change: Callable[[], None]) -> None:
-        """Change the machine, now and whenever this moment comes again."""
+        """Change the machine now, and whenever this instruction is reached again."""
         self._change(change)
 
     def _change(self, change: Change) -> None:
@@ -134,7 +135,7 @@ class Past(Generic[State]):
         self._replay()
 
     def forget_future(self) -> None:
-        """The guest has been changed from outside: what came after the present never happens."""
+        """Drop checkpoints and actions after the present, since the guest was changed from outside."""
         now = self.machine.vmm.instructions
         self._changes = [(n, change) for n, change in self._changes if n <= now]
         self._replayed = min(self._replayed, len(self._changes))
@@ -142,14 +143,14 @@ class Past(Generic[State]):
             self._drop_newest()
 
     def seek(self, instruction: int) -> None:
-        """Be where ``instruction`` instructions are completed, or at the end if that comes first."""
+        """Go to where ``instruction`` instructions are completed, or to the end if that comes first."""
         self.approach(instruction)
         while self.machine.stop is None and self.machine.vmm.instructions < instruction:
             self.step()
 
     def approach(self, instruction: int) -> None:
-        """Be at the last checkpoint from which stepping leads to ``instruction``, or stay if the way
-        from here is shorter."""
+        """Go to the last checkpoint before ``instruction``, or stay if stepping from here is
+        shorter."""
         now = self.machine.vmm.instructions
         best = max(
             (i for i, c in enumerate(self._checkpoints) if c.instructions <= instruction), default=0
@@ -159,7 +160,7 @@ class Past(Generic[State]):
 
     @contextlib.contextmanager
     def excursion(self) -> Iterator[None]:
-        """Go anywhere in the past, and be exactly here again afterwards: stopped, if the machine is."""
+        """Restore the present state after the block, which may go anywhere in the past."""
         ram = self.machine.memory.ram
         state, replayed, image = self.machine.save(), self._replayed, RamImage.of(ram)
         try:
@@ -169,10 +170,10 @@ class Past(Generic[State]):
             self.machine.restore(state)
             self._replayed = replayed
 
-    # Led instead of stepped (cores/lockstep/leader.py)
+    # For leading (cores/lockstep/leader.py)
 
     def keep(self) -> None:
-        """Take a checkpoint if it is time."""
+        """Take a checkpoint if one is due."""
         if self.machine.vmm.instructions >= self.newest + INTERVAL:
             self._checkpoint()
 
@@ -182,19 +183,19 @@ class Past(Generic[State]):
         return self._checkpoints[-1].instructions
 
     def changed(self) -> set[int]:
-        """Pages that checkpoints have found changed since this was last asked."""
+        """Pages (GPA) that checkpoints have found changed since the last call."""
         changed, self._changed = self._changed, set()
         return changed
 
     def room(self) -> int:
-        """How far it is to the next checkpoint, or to what the user did next the first time."""
+        """Instructions to the next checkpoint or recorded user action."""
         self._replay()
         now = self.machine.vmm.instructions
         due = self.newest + INTERVAL
         return min([due] + [n for n, _ in self._changes[self._replayed :]]) - now
 
     def back_from(self, instruction: int) -> None:
-        """To the last checkpoint before ``instruction``; what came after is not trusted."""
+        """Go back to the last checkpoint before ``instruction``, and drop later ones."""
         while len(self._checkpoints) > 1 and self._checkpoints[-1].instructions >= instruction:
             self._drop_newest()
         self._restore(len(self._checkpoints) - 1)
@@ -218,8 +219,8 @@ class Past(Generic[State]):
         self._thin_out()
 
     def _thin_out(self) -> None:
-        """Keep the bound on memory: merge old checkpoints two by two, then into the first. That one
-        ends up with each page that was ever written; where these are too many, it goes."""
+        """Keep the limits of memory: merge old checkpoints two by two, then into the first. That one
+        collects every page that was ever written; where these are too many, it is dropped."""
         if len(self._checkpoints) > MAX_CHECKPOINTS:
             for i in range(MAX_CHECKPOINTS // 4, 0, -2):
                 self._merge(i)
@@ -230,11 +231,11 @@ class Past(Generic[State]):
                 self._merge(1)
 
     def _size(self) -> int:
-        """Bytes that all checkpoints cost."""
+        """Bytes that all checkpoints keep."""
         return sum(checkpoint.size for checkpoint in self._checkpoints)
 
     def _merge(self, index: int) -> None:
-        """Drop checkpoint ``index``; the one before takes its pages, unless it has older ones."""
+        """Drop checkpoint ``index``; the one before takes over pages that it has no older copy of."""
         gone = self._checkpoints.pop(index)
         before = self._checkpoints[index - 1].undo
         self._checkpoints[index - 1].undo = gone.undo | before
@@ -259,7 +260,7 @@ class Past(Generic[State]):
         self._replayed = self._checkpoints[index].done
 
     def _replay(self) -> None:
-        """Do what the user did here the first time."""
+        """Make the user actions recorded up to here that have not been made."""
         now = self.machine.vmm.instructions
         while self._replayed < len(self._changes) and self._changes[self._replayed][0] <= now:
             change = self._changes[self._replayed][1]
