@@ -1,1 +1,1 @@
-"""An interactive session."""
+"""Interactive sessions: stepping, breakpoints, edits, saving."""

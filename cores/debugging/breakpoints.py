@@ -1,9 +1,9 @@
-"""Where a run is to stop: conditions that a user can write down.
+"""Breakpoints: conditions at which a run stops, and their notation.
 
     100008, start, start+4      before the instruction at that address
     on io, on exit              after an exit for that reason, or for any
     rax = 48, rcx < 10, if != 0 when that register or flag comes to hold it
-    divergence                  when the machines part
+    divergence                  when the machines diverge
 
 Numbers are hexadecimal, as on the screen; ``0n12`` is decimal. A condition on a register stops when
 it becomes true, not for as long as it stays true.
@@ -34,7 +34,7 @@ _CONDITION = re.compile(r"(\w+)\s*(==|!=|<=|>=|=|<|>)\s*(\S+)")
 
 @dataclass(frozen=True, slots=True)
 class AtAddress:
-    """Before the instruction at ``address``. name: as the user gave it."""
+    """Stop before the instruction at ``address``. name: as the user wrote it."""
 
     address: int
     name: str = ""
@@ -45,7 +45,7 @@ class AtAddress:
 
 @dataclass(frozen=True, slots=True)
 class OnExit:
-    """After a machine was left for ``reason``, None for any."""
+    """Stop after an exit of any machine for ``reason``, None for any reason."""
 
     reason: Reason | None = None
 
@@ -55,7 +55,7 @@ class OnExit:
 
 @dataclass(frozen=True, slots=True)
 class When:
-    """When a register, or a flag, comes to stand so to ``value``."""
+    """Stop when the comparison ``test`` of a register or flag with ``value`` becomes true."""
 
     name: str
     test: str
@@ -67,7 +67,7 @@ class When:
 
 @dataclass(frozen=True, slots=True)
 class OnDivergence:
-    """When the machines part."""
+    """Stop when the machines diverge."""
 
     def __str__(self) -> str:
         return "divergence"
@@ -77,7 +77,7 @@ Breakpoint = AtAddress | OnExit | When | OnDivergence
 
 
 def number(text: str) -> int | None:
-    """Hexadecimal, with or without 0x; 0n before a decimal one. None: no number."""
+    """Parse a hexadecimal number, with or without 0x, or a decimal one after 0n. None: not a number."""
     text = text.replace("_", "").lower()
     try:
         return int(text[2:], 10) if text.startswith("0n") else int(text, 16)
@@ -86,7 +86,7 @@ def number(text: str) -> int | None:
 
 
 def address(text: str, symbols: Mapping[str, int]) -> int | None:
-    """A number, a symbol, or a symbol with an offset. None: none of these."""
+    """Parse a number or a symbol, either with an offset. None: neither."""
     name, plus, offset = text.partition("+")
     base = symbols.get(name.strip(), number(name.strip()))
     more = number(offset.strip()) if plus else 0
@@ -94,7 +94,7 @@ def address(text: str, symbols: Mapping[str, int]) -> int | None:
 
 
 def parse(text: str, symbols: Mapping[str, int]) -> Breakpoint:
-    """What the user wrote. Raises InputError for what is no condition."""
+    """Parse a condition that the user has typed. Raises InputError."""
     words = text.strip()
     if words.lower() in ("divergence", "on divergence"):
         return OnDivergence()
@@ -119,9 +119,9 @@ def parse(text: str, symbols: Mapping[str, int]) -> Breakpoint:
 
 
 class Watch:
-    """Asked after each step of a session: has one of the conditions come true?
+    """Checks after each step of a session whether one of the conditions has become true.
 
-    each_step: it really has to be asked after each, and not only after those that leave a guest."""
+    each_step: it must be checked after each step, and not only after those with an exit."""
 
     def __init__(self, session: Session, breakpoints: Iterable[Breakpoint]) -> None:
         points = sorted(breakpoints, key=str)
@@ -163,7 +163,7 @@ class Watch:
         return sum(trace.by_reason[on.reason] for trace in traces)
 
     def _holds(self, when: When) -> bool:
-        """On the first machine that can still go on."""
+        """Evaluate the condition on the first machine that can still go on."""
         machine = next((m for m in self._session.machines if m.stop is None), self._session.machines[0])
         if when.name in FLAGS:
             value = machine.cpu.rflags >> FLAGS[when.name] & 1

@@ -1,4 +1,4 @@
-"""Changing a running guest by hand: a register, or bytes of its memory.
+"""Edits of a running guest: a register, or bytes of its memory.
 
     rax = 48            a general register, rip, rflags, or one flag (if = 0)
     100200 = 48 65 6c   bytes at an address; also at start+4, or where a register points: [rsp]
@@ -25,13 +25,13 @@ CHANGEABLE_FLAGS = ARITHMETIC_FLAGS | Flag.IF | Flag.DF | Flag.AC | Flag.ID
 
 @dataclass(frozen=True, slots=True)
 class RegisterPoke:
-    """name: of a general register, "rip", "rflags" or a flag."""
+    """Sets a register. name: a general register, "rip", "rflags" or a flag."""
 
     name: str
     value: int
 
     def check(self, machine: Machine) -> None:
-        """Raises InputError for what this machine cannot take."""
+        """Raises InputError for a value that this machine cannot have."""
         if self.name == "rip" and not canonical(self.value):
             raise InputError(f"{self.value:x} is no canonical address")
 
@@ -50,7 +50,7 @@ class RegisterPoke:
 
 @dataclass(frozen=True, slots=True)
 class MemoryPoke:
-    """address: a guest virtual one. data: what is to stand there. base: a register to add."""
+    """Writes ``data`` at ``address`` (guest virtual), plus the register ``base`` if one is named."""
 
     address: int
     data: bytes
@@ -91,7 +91,7 @@ Poke = RegisterPoke | MemoryPoke
 
 
 def parse(text: str, symbols: Mapping[str, int]) -> Poke:
-    """What the user wrote. Raises InputError."""
+    """Parse an edit that the user has typed. Raises InputError."""
     left, equals, right = (part.strip() for part in text.partition("="))
     if not equals or not right:
         raise InputError("write it as: rax = 48, or: 100200 = 48 65 6c")

@@ -1,7 +1,7 @@
-"""A session that is looked at while it runs: in slices, forwards and backwards.
+"""Live session: machines that a user runs, inspects and edits, forwards and backwards in time.
 
-The interface's worker thread owns it (app/session_thread.py). Work that may take long is cut into
-slices of host time, so that between two of them a key can be answered and a picture taken.
+The interface's worker thread owns it (app/session_thread.py). Long work is cut into slices of host
+time, so that keys can be answered and snapshots taken between them.
 """
 
 from __future__ import annotations
@@ -32,8 +32,7 @@ NOWHERE: frozenset[Breakpoint] = frozenset()
 
 
 class LiveSession:
-    """Machines side by side, under a user's hands. See ``cores.lockstep.session.Session`` for
-    threads."""
+    """Machines in lockstep under a user's control. For threads see cores/lockstep/session.py."""
 
     def __init__(self, program: Program, options: Options) -> None:
         self._serial = 0
@@ -47,9 +46,9 @@ class LiveSession:
         self._histories = [History(machine) for machine in self._session.machines]
         self._mode = "exact"
         self._reached = ""
-        self._heading: int | None = None  # the instruction that the machines are on the way to,
-        self._replaying = False  # and whether it lies in their past
-        self._searching = False  # is the next exit still to be found?
+        self._heading: int | None = None  # the target of a seek under way
+        self._replaying = False  # the target lies in the machines' past
+        self._searching = False  # the next exit has not been found yet
         self._ahead = FastForward(self._histories, self._session.lockstep)
         self._marks = snapshots.Marks()
         self._control = Control()
@@ -57,11 +56,11 @@ class LiveSession:
         self._remember()
 
     def _remember(self) -> None:
-        """What is on the screen now will be compared with what comes next."""
+        """Keep the present state, for the next snapshot to show what has changed."""
         self._before = self._states()
         self._looks.remember()
 
-    # What is saved and reopened (cores/debugging/saved_session.py)
+    # Saving and reopening (cores/debugging/saved_session.py)
 
     @property
     def machines(self) -> tuple[Machine, ...]:
@@ -81,17 +80,17 @@ class LiveSession:
 
     @property
     def typed(self) -> tuple[tuple[int, bytes], ...]:
-        """(instruction, text) of what will be typed again."""
+        """(instruction, text) that lies ahead and will be typed again."""
         return tuple(self._histories[0].coming) if self._histories else ()
 
     @property
     def begins(self) -> int:
-        """The first instruction that can be gone back to."""
+        """The earliest instruction that ``seek`` can reach."""
         return max((history.begins for history in self._histories), default=0)
 
     def begin_here(self, mode: str, typed: tuple[tuple[int, bytes], ...]) -> None:
-        """The machines have been put into another state: there is no past before it.
-        typed: what will be typed from here on."""
+        """Begin a new history: the machines have been given another state.
+        typed: (instruction, text) to be typed from here on."""
         self._mode = mode
         self._histories = [History(machine, typed) for machine in self._session.machines]
         self._ahead.close()
@@ -102,14 +101,14 @@ class LiveSession:
     # Forwards
 
     def step(self) -> None:
-        """All machines complete one more instruction, and are compared."""
+        """Complete one more instruction on all machines, and compare them."""
         self.settle()
         self._remember()
         if not self._session.ended:
             self._step_surely()
 
     def _step_surely(self) -> None:
-        """A step, after which a divergence is what a step has made, and not what was led to."""
+        """Step, and verify a divergence by steps from the last checkpoint if machines had been led."""
         there = self.instructions + 1
         self._step()
         if self._session.divergence is not None and self._ahead.roll_back_divergence():
@@ -126,7 +125,7 @@ class LiveSession:
     def run(
         self, seconds: float, breakpoints: frozenset[Breakpoint] = NOWHERE, steps: int | None = None
     ) -> bool:
-        """Exact lockstep for so long, and so many steps at most; False when all machines have
+        """Run in exact lockstep for at most ``seconds`` and ``steps``; False when all machines have
         stopped, or one of the breakpoints is reached."""
         return self._run(seconds, breakpoints, lambda: False, steps) is not None
 
@@ -136,8 +135,8 @@ class LiveSession:
         limit: float = 0.05,
         breakpoints: frozenset[Breakpoint] = NOWHERE,
     ) -> bool:
-        """Go on until a machine has left its guest (for that reason), or a breakpoint is reached;
-        False when the time was up."""
+        """Run until a machine exits (for ``reason``), or a breakpoint is reached; False when ``limit``
+        seconds have passed."""
         before, searching = self.exits(reason), self._searching
         outcome = self._run(
             limit, breakpoints, lambda: self.exits(reason) > before, remember=not searching
@@ -153,7 +152,7 @@ class LiveSession:
         steps: int | None = None,
         remember: bool = True,
     ) -> bool | None:
-        """As ``_until``; None as well when a breakpoint was reached."""
+        """As ``_until``; also None when a breakpoint was reached."""
         self.settle()
         self._reached = ""
         watch = Watch(self._session, breakpoints) if breakpoints else None
@@ -172,7 +171,7 @@ class LiveSession:
         return None if self._reached else outcome
 
     def advance(self, seconds: float, reached: Callable[[], bool]) -> bool | None:
-        """Step, and ask ``reached`` after each: True when it says so, False when so many seconds have
+        """Step, and call ``reached`` after each step: True when it is true, False when ``seconds`` have
         passed, None when all machines have stopped."""
         return self._until(seconds, reached)
 
@@ -180,7 +179,7 @@ class LiveSession:
         self, seconds: float, reached: Callable[[], bool], remember: bool = True,
         until: int | None = None,
     ) -> bool | None:  # fmt: skip
-        """Step until ``reached()``: True; the slice is over: False; all have stopped: None."""
+        """Keep the present state, then ``_go_on``."""
         self.settle()
         if remember:
             self._remember()
@@ -189,7 +188,10 @@ class LiveSession:
     def _go_on(
         self, seconds: float, reached: Callable[[], bool], until: int | None = None
     ) -> bool | None:
-        """until: the machines may be led so far, and ``reached`` asked only where they stop."""
+        """Run until ``reached()`` is true: True; the slice is over: False; all machines have stopped:
+        None.
+
+        until: the machines may be led up to there; ``reached`` is then called only where they stop."""
         self._interrupted = False
         end = perf_counter() + seconds
         lead = self._ahead.begin(until) if until is not None and self._mode == "exact" else None
@@ -215,14 +217,15 @@ class LiveSession:
             self._ahead.pause()
 
     def exits(self, reason: Reason | None = None) -> int:
-        """Exits of all machines together, for that reason or for any."""
+        """Number of exits of all machines together, for ``reason`` or for any."""
         traces = [machine.vmm.trace for machine in self._session.machines]
         return sum(t.exits if reason is None else t.by_reason[reason] for t in traces)
 
     def run_free(self, seconds: float) -> bool:
-        """Full speed, each machine by itself, for a share of the time; False when all have stopped.
+        """Run each machine by itself at full speed, for a share of the time; False when all have
+        stopped.
 
-        Nothing is compared from here on, and the past before it cannot be gone back to."""
+        From here on nothing is compared, and no earlier instruction can be reached again."""
         self.settle()
         self._reached = ""
         if self._mode == "exact":
@@ -233,39 +236,39 @@ class LiveSession:
             machine.run_free(seconds / len(going))
         return not self._session.ended
 
-    # Backwards, and over again
+    # Backwards, and from the beginning
 
     @property
     def here(self) -> int:
-        """Instructions completed where the machines are, or will be when they have got there."""
+        """Instructions completed at present, or at the target of a seek under way."""
         return self.instructions if self._heading is None else self._heading
 
     def exit_before(self) -> int:
-        """Where the last instruction before ``here`` stands that left the guest on any machine."""
+        """The newest instruction before ``here`` that caused an exit on any machine; 0 without one."""
         here = self.here
-        self.go_to(here)  # the events of a way still to be gone are not there yet
+        self.go_to(here)  # finish a seek first: its exits are not recorded yet
         traces = [machine.vmm.trace for machine in self._session.machines]
         return max((_newest_before(here, trace) for trace in traces), default=0)
 
     def step_back(self) -> None:
-        """To the state before the last instruction."""
+        """Go to the state before the last instruction."""
         self.go_to(max(0, self.here - 1))
 
     def previous_exit(self) -> None:
-        """To just before the last instruction, so far, that left the guest on any machine."""
+        """Go to just before the newest instruction that caused an exit on any machine."""
         self.go_to(self.exit_before())
 
     def go_to(self, instruction: int) -> None:
-        """To where so many instructions are completed, on all machines together."""
+        """Go to where ``instruction`` instructions are completed on all machines."""
         while not self.seek(instruction, 3600.0):
             pass
 
     def seek(self, instruction: int, seconds: float) -> bool:
-        """Be on the way to ``instruction`` for so long; False when it takes more time: call again.
-        Raises InputError when it lies before all that is kept of the past.
+        """Go towards ``instruction`` for ``seconds``; False when it takes more time: call again.
+        Raises InputError when it lies before ``begins``.
 
-        What lies ahead of the machines is run, and compared, for the first time; what lies behind is
-        had again from a checkpoint, and has been compared before."""
+        Instructions ahead of the machines are run and compared for the first time; those behind are
+        re-executed from a checkpoint without comparison."""
         if self._mode == "free":
             return True
         if self._heading != instruction:
@@ -297,7 +300,7 @@ class LiveSession:
             self._replaying = True
 
     def _catch_up(self, instruction: int, seconds: float) -> bool:
-        """Step each machine through its past, by itself."""
+        """Step each machine through its past; False when the time is up."""
         end = perf_counter() + seconds
         while behind := self._behind(instruction):
             for history in behind:
@@ -311,7 +314,7 @@ class LiveSession:
         return [h for h, m in machines if m.stop is None and m.vmm.instructions < instruction]
 
     def settle(self) -> None:
-        """The way to an instruction ends here: have all machines at the same one."""
+        """End a seek here, with all machines at the same instruction."""
         self._heading = None
         self._searching = False
         if self._replaying:
@@ -322,24 +325,24 @@ class LiveSession:
             self._session.lockstep.resume(here)
 
     def restart(self) -> None:
-        """Everything from the beginning."""
+        """Begin again with the same program and options."""
         self.begin_with(self._program, self._options)
 
     def begin_with(self, program: Program, options: Options) -> None:
-        """Other machines instead of these; where they cannot be made, these remain."""
+        """Replace the machines by new ones; where these cannot be made, the old ones remain."""
         session = Session(program, options)
         self.close()
         self._begin(program, options, session)
 
     def key(self, text: str) -> None:
-        """Type on the guests' keyboards, all alike."""
+        """Type on the keyboards of all guests."""
         self.settle()
         for history in self._histories:
             history.type_text(text.encode("latin-1", "replace"))
 
     def poke(self, poke: Poke, core: str | None = None) -> None:
-        """Change a register or memory of all machines alike, or of one alone, which will then
-        differ from the others. Raises InputError, before anything is changed."""
+        """Change a register or memory of all machines, or of ``core`` alone, which then diverges from
+        the others. Raises InputError before anything is changed."""
         self.settle()
         chosen = [h for h in self._histories if core in (None, h.machine.core)]
         for history in chosen:
@@ -351,13 +354,13 @@ class LiveSession:
 
     @property
     def instructions(self) -> int:
-        """Instructions completed by the machine that has come furthest."""
+        """Instructions completed by the machine that is furthest."""
         return max((m.vmm.instructions for m in self._session.machines), default=0)
 
-    # The picture
+    # Snapshots
 
     def snapshot(self) -> SessionSnapshot:
-        """All machines at this moment."""
+        """Take a snapshot of all machines."""
         self._serial += 1
         self._control.audit(self._session.machines, self._session.ended)
         after = self._states()
@@ -383,16 +386,16 @@ class LiveSession:
         )  # fmt: skip
 
     def _done(self) -> int:
-        """How far the last of the machines has come."""
+        """Instructions completed by the machine that is furthest behind."""
         return min((m.vmm.instructions for m in self._session.machines if m.stop is None), default=0)
 
     def look(self, what: inside.Look) -> inside.Sight | None:
-        """Inside one machine; None when there is nothing of the kind."""
+        """Inspect one machine; None when it has nothing of the kind asked for."""
         return self._looks.look(what)
 
     def around(self, core: str, number: int) -> inside.Around | None:
-        """The registers just before and after the event ``number`` (0: the first) of a machine,
-        had again by executing its instruction once more. None where that cannot be done."""
+        """The registers just before and after the event ``number`` (0: the first) of a machine, found
+        by executing its instruction again. None where that cannot be done."""
         self.settle()
         history = next((h for h in self._histories if h.machine.core == core), None)
         if history is None or self._mode == "free":
@@ -416,9 +419,9 @@ class LiveSession:
         return [machine.cpu.state() for machine in self._session.machines]
 
     def interrupt(self) -> None:
-        """From any thread: end the slice under way."""
+        """End the slice under way. May be called from any thread."""
         self._interrupted = True
-        if self._mode == "free":  # else a slice is short, and who leads must not stop midway
+        if self._mode == "free":  # else a slice is short, and a stretch must not be interrupted
             for machine in tuple(self._session.machines):
                 machine.engine.interrupt()
 
@@ -429,6 +432,6 @@ class LiveSession:
 
 
 def _newest_before(instruction: int, trace: Trace) -> int:
-    """The count at which the newest exit before ``instruction`` happened, 0 where there is none."""
+    """Instruction of the newest exit before ``instruction``, 0 without one."""
     counts = (e.n for e in reversed(trace.events) if e.n is not None and e.n < instruction)
     return next(counts, 0)

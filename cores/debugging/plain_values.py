@@ -1,8 +1,8 @@
-"""Values as they stand in a file, and back: nothing but numbers, text, bytes, tuples and dictionaries.
+"""Plain values: conversion of dataclasses to numbers, text, bytes, tuples and dictionaries, and back.
 
-A file may come from anybody. So it names no class: what its values are to be is known here, from the
-types that our own dataclasses declare for their fields, and each value is held against its type as
-it is put in. Raises ValueError where something else is there.
+A file may come from anyone, so it names no class: the types of its values follow from the types that
+our own dataclasses declare for their fields, and each value is checked against its type when it is
+read. A value of another type raises ValueError.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from types import NoneType, UnionType
 from typing import Any, get_args, get_origin, get_type_hints
 
 LEAST, MOST = -(1 << 63), (1 << 64) - 1
-"""Whole numbers are registers, addresses and counts; only a clock may be set to before its epoch."""
+"""Limits of whole numbers: registers, addresses and counts; a clock may be set to before its epoch."""
 
 
 def plain(value: Any) -> Any:
-    """As it stands in a file."""
+    """Convert a value to plain ones, as they are written to a file."""
     if isinstance(value, Enum):
         return value.value
     if is_dataclass(value):
@@ -32,8 +32,8 @@ def plain(value: Any) -> Any:
 
 
 def shaped(hint: Any, value: Any) -> Any:
-    """What ``plain`` made ``value`` of. hint: its type, or the types of a dictionary's values by key;
-    Any leaves it as it is."""
+    """Convert the result of ``plain`` back. hint: the type, or the types of a dictionary's values by
+    key; Any leaves the value as it is. Raises ValueError."""
     origin, arguments = get_origin(hint), get_args(hint)
     if hint is Any:
         return value
@@ -83,7 +83,7 @@ def _either(hints: tuple[Any, ...], value: Any) -> Any:
 
 @cache
 def _field_types(kind: type) -> dict[str, Any]:
-    """Of a dataclass or a NamedTuple, in their order."""
+    """Field types of a dataclass or a NamedTuple, in order."""
     return get_type_hints(kind)
 
 

@@ -1,12 +1,12 @@
-"""A session in a file: all machines, whole, to be opened again.
+"""Saved sessions: all machines of a session in one file, to be opened again.
 
-The file is a line of magic, then numbers, text, bytes, and tuples and dictionaries of these, compressed
-(cores/debugging/value_file.py); which of them are to be what, only the types of our dataclasses say
+The file is a line of magic, then compressed numbers, text, bytes, and tuples and dictionaries of these
+(cores/debugging/value_file.py). Their types follow from our dataclasses
 (cores/debugging/plain_values.py).
 
-What is in a file may be anything: ``_checked`` holds it against what a session can be before a machine
-is made. And no file of the user's is written to for it: the guests' disk is read, and what they have
-written, and will write, stays in memory.
+A file may hold anything, so ``_checked`` verifies the values before a machine is made. A reopened
+session writes to no file of the user's: the image of the guests' disk is only read, and all that guests
+have written, or will write, stays in memory.
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ _LONGEST_REASON = 200
 
 @dataclass(frozen=True, slots=True)
 class SavedMachine:
-    """core: its resolved name. ram: the chunks (``RamImage``) in which its RAM differs from the first
-    machine's, b"" for one that is zero; the first machine's own differ from zero."""
+    """One machine of a saved session. core: its resolved name. ram: the chunks (``RamImage``) in which
+    its RAM differs from the first machine's, or from zeros for the first; b"" for a chunk of zeros."""
 
     core: str
     state: MachineState
@@ -48,7 +48,7 @@ class SavedMachine:
 
 @dataclass(frozen=True, slots=True)
 class SavedSession:
-    """typed: (instruction, text) of what had been typed in the future of a session gone back in."""
+    """A whole session. typed: (instruction, text) that lies ahead where the session had gone back."""
 
     program: Program
     options: Options
@@ -58,8 +58,8 @@ class SavedSession:
 
 
 def save(session: LiveSession, path: str) -> None:
-    """Write a session to a file; it goes on as before. Raises InputError when that fails, and what
-    was in the file before is still there."""
+    """Write a session to a file; the session goes on. Raises InputError when that fails; the file then
+    keeps its old contents."""
     values = plain(_collect(session))
     try:
         with replacing(path, KIND) as file:
@@ -75,7 +75,7 @@ def is_saved(path: str) -> bool:
 
 
 def reopen(path: str) -> LiveSession:
-    """A session as it was when it was saved. Its past before that moment is not in the file.
+    """Open a session as it was when it was saved. Its past before that moment is not in the file.
 
     Cores that cannot run here are left out. Raises InputError for a file that is no session."""
     with _damage_told(path):
@@ -86,7 +86,7 @@ def reopen(path: str) -> LiveSession:
             for machine in session.machines:
                 _put_back(machine, by_core[machine.core], saved.machines[0].ram)
             session.begin_here(saved.mode, saved.typed)
-            session.snapshot()  # what cannot be looked at is not whole
+            session.snapshot()  # fails where something does not fit together
         except BaseException:
             session.close()
             raise
@@ -95,7 +95,7 @@ def reopen(path: str) -> LiveSession:
 
 @contextlib.contextmanager
 def _damage_told(path: str) -> Iterator[None]:
-    """What is in a file may make anything fail: then it is damaged."""
+    """Turn any exception in the block into InputError: the file is damaged."""
     try:
         yield
     except RingscopeError:
@@ -149,7 +149,7 @@ def _read(path: str) -> SavedSession:
 
 
 def _checked(saved: SavedSession) -> SavedSession:
-    """A session that can be made; never one that writes to a disk. Raises ValueError."""
+    """Verify that the session can exist, and let it write to no disk. Raises ValueError."""
     ram, cores = saved.options.ram, tuple(machine.core for machine in saved.machines)
     if ram % (2 * MIB) or not SMALLEST_RAM <= ram <= LARGEST_RAM:
         raise ValueError("no machine has so much RAM")

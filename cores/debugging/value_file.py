@@ -1,4 +1,4 @@
-"""Plain values as bytes, compressed, and back: the whole of what stands in the file of a session.
+"""Value file: plain values as compressed bytes, the format of a saved session.
 
 A value is a tag of one byte and what follows it:
 
@@ -6,9 +6,9 @@ A value is a tag of one byte and what follows it:
     f       8 bytes, IEEE 754            s  length (8), UTF-8      b  length (8), the bytes
     t       count (4), the values        d  count (4), keys and values in turn
 
-A file may come from anybody. There is nothing in the format that names code, and none of what a file
-claims is believed: a value is made when its bytes are there, and there may be only so many values, so
-many bytes of them, and so many inside each other. A few kilobytes compressed can be billions of values.
+A file may come from anyone. The format names no code, and no length in a file is trusted: a value is
+made when its bytes are there, and the number of values, their bytes and their nesting are limited. A
+few compressed kilobytes could otherwise become billions of values.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from typing import BinaryIO
 Plain = None | bool | int | float | str | bytes | tuple["Plain", ...] | dict["Plain", "Plain"]
 
 MOST_VALUES = 4_000_000
-"""Three machines may each have changed 524,288 sectors of their disk, a number and its bytes."""
+"""Limit of values: three machines may each have changed 524,288 disk sectors, two values each."""
 LARGEST = 2 << 30
-"""Bytes: 1 GiB of RAM that machines share, where they differ, and what they remember."""
+"""Limit of unpacked bytes: 1 GiB of RAM that machines share, their differences, and their state."""
 DEEPEST = 32
 _LONGEST_INT = 9  # 64 bits and a sign
 _BLOCK = 1 << 20
@@ -76,7 +76,7 @@ def _encoded(value: Plain) -> Iterator[bytes]:
 
 
 class _Source:
-    """The file's bytes, unpacked as far as they are asked for."""
+    """The file's bytes, unpacked on demand."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
@@ -86,7 +86,7 @@ class _Source:
         self._left = LARGEST
 
     def take(self, length: int) -> bytes:
-        """So many bytes. Raises ValueError where there are not so many."""
+        """The next ``length`` bytes. Raises ValueError where there are fewer."""
         end = self._at + length
         if end > len(self._block):
             return self._take_more(length)
@@ -109,7 +109,7 @@ class _Source:
         return b"".join(parts)
 
     def _unpacked(self) -> bytes:
-        """The next bytes, at most a block; none at the end."""
+        """The next unpacked bytes, at most a block; empty at the end."""
         while not self._unzip.eof:
             packed = self._packed or self._file.read(_BLOCK)
             try:
@@ -127,7 +127,7 @@ class _Source:
         return b""
 
     def demand_end(self) -> None:
-        """Raises ValueError where anything follows, or the end is missing."""
+        """Raises ValueError where more bytes follow, or the end is missing."""
         if self._at < len(self._block) or self._unpacked() or self._unzip.unused_data:
             raise ValueError("more follows than belongs to a session")
 
@@ -173,7 +173,8 @@ class _Decoder:
             raise ValueError("it has text that is none") from None
 
     def _count(self, depth: int, values: int) -> int:
-        """Of a container's members. values: of each member; all of them have to be left."""
+        """Number of a container's members, of ``values`` values each. Raises ValueError past the
+        limits."""
         count = int.from_bytes(self._take(4), "little")
         if depth == DEEPEST or count * values > self._left:
             raise ValueError("it has more values than a session can have")
@@ -183,7 +184,8 @@ class _Decoder:
         return tuple([self.value(depth + 1) for _ in range(self._count(depth, 1))])
 
     def _dict(self, depth: int) -> dict[Plain, Plain]:
-        """Keys are numbers and text: of others somebody could choose any number with equal hashes."""
+        """Keys may only be numbers and text: others could be chosen to have equal hashes in any
+        number."""
         made: dict[Plain, Plain] = {}
         for _ in range(self._count(depth, 2)):
             key = self.value(depth + 1)
