@@ -22,7 +22,7 @@ from cores.vmm.state import GuestContext
 from cores.x86.faults import GuestFault
 from cores.x86.isa.accesses import accesses
 from cores.x86.isa.instruction import Instruction
-from cores.x86.isa.prefixes import respelled
+from cores.x86.isa.prefixes import normalized
 from cores.x86.isa.undefined_results import keeps_memory, settle
 from cores.x86.mmu.paging import PAGE
 from cores.x86.registers import MASK64
@@ -80,7 +80,7 @@ def bridge(
 ) -> None:
     """Complete an ordinary instruction that the engine would not execute as a CPU does: by its handler,
     or, where only its prefixes mislead a translator, by the engine after all. step: the VMM's."""
-    code = respelled(insn.code) if guest.engine.traits.translates else None
+    code = normalized(insn.code) if guest.engine.traits.translates else None
     if code is None or find(insn) is not None:
         completion.bridge(insn)
         return

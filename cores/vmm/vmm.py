@@ -52,14 +52,14 @@ from cores.vmm.state import GuestContext
 from cores.vmm.trap_flag import SINGLE_STEP, single_step
 from cores.vmm.world_switch import WorldSwitch
 from cores.x86.faults import GuestFault, Unsupported, undefined_opcode
-from cores.x86.isa.accesses import touched
+from cores.x86.isa.accesses import written_ranges
 from cores.x86.isa.decoder import Truncated, decode, known
 from cores.x86.isa.instruction import Instruction, Sensitivity
 from cores.x86.isa.operand_checks import address_fault, beyond_canonical, check_call
 from cores.x86.isa.rep_step import iterations_left
 from cores.x86.mmu.code_fetch import demand_ram
 from cores.x86.registers import VECTOR_NAMES, Flag, Vector
-from cores.x86.system.fpu_enabled import check_floating
+from cores.x86.system.fpu_enabled import check_fpu_enabled
 from cores.x86.virtual_cpu import VirtualCpu
 
 ORDINARY, PRIVILEGED, ABSENT = Sensitivity.ORDINARY, Sensitivity.PRIVILEGED, Sensitivity.ABSENT
@@ -174,7 +174,7 @@ class Vmm(GuestContext):
 
     def _execute_watched(self, insn: Instruction) -> None:
         """Execute, and remember what it stores to."""
-        ranges = touched(insn, self.cpu)
+        ranges = written_ranges(insn, self.cpu)
         self.execute(insn)
         if self.stop is None:
             self.stored = ranges_in_ram(self, ranges)
@@ -202,7 +202,7 @@ class Vmm(GuestContext):
         if insn.sensitivity is ORDINARY:
             if not (self.pure and self.trap):
                 if insn.floating:
-                    check_floating(insn, self.cpu)  # on a trap core CR0.TS and EM are virtual
+                    check_fpu_enabled(insn, self.cpu)  # on a trap core CR0.TS and EM are virtual
                 if insn.varies or insn.undefined_rule == "approximation":
                     return False
             if insn.implicit == "call":

@@ -13,7 +13,7 @@ _PARTS: tuple[tuple[str, int, int], ...] = (
 are left out: CPUs differ in when they keep them (SDM vol. 1, 8.1.8)."""
 
 
-_UNTOLD = {"fsw": 0x0202, "mxcsr": 0x0002}
+_UNCOMPUTED = {"fsw": 0x0202, "mxcsr": 0x0002}
 """Bits that Unicorn's floating point does not compute: C1 (the result was rounded up) of the x87 status
 word, and DE (an operand was denormal) of the status word and of MXCSR."""
 _MMX_EXPONENT = 0xFFFF << 64
@@ -43,8 +43,8 @@ def differences(images: dict[str, bytes]) -> Values:
 
 
 def _differ(name: str, values: list[int]) -> bool:
-    if name in _UNTOLD:
-        values = [value & ~_UNTOLD[name] for value in values]
+    if name in _UNCOMPUTED:
+        values = [value & ~_UNCOMPUTED[name] for value in values]
     elif name.startswith("st") and any(value & _MMX_EXPONENT == _MMX_EXPONENT for value in values):
         values = [value & ~_MMX_EXPONENT for value in values]
     return len(set(values)) > 1

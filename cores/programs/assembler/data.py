@@ -46,7 +46,7 @@ class Padding:
     most: int = 0
 
 
-def said(content: bytes) -> str:
+def render(content: bytes) -> str:
     """The bytes as directives, in lines short enough for Keystone."""
     return "\n".join(
         ".byte " + ",".join(map(str, content[i : i + 256])) for i in range(0, len(content), 256)

@@ -293,7 +293,7 @@ def _placed(expression: Expression, addresses: Sequence[int]) -> Expression:
             return expression
 
 
-def said(expression: Expression) -> str:
+def render(expression: Expression) -> str:
     """The expression in Keystone's syntax."""
     match expression:
         case Number(value):
@@ -303,9 +303,9 @@ def said(expression: Expression) -> str:
         case Name(name):
             return name
         case Unary(operator, operand):
-            return f"({operator}{said(operand)})"
+            return f"({operator}{render(operand)})"
         case Binary(operator, left, right):
-            return f"({said(left)} {operator} {said(right)})"
+            return f"({render(left)} {operator} {render(right)})"
 
 
 def labels(expression: Expression) -> int:

@@ -66,9 +66,9 @@ class Translator:
                 operands.check(operand, self.mode)
         _check_prefixes(prefixes, word, found)
         asked = Asked(self.mode, prefixes, word, tuple(found), short)
-        return self._said(asked), asked
+        return self._render(asked), asked
 
-    def _said(self, asked: Asked) -> str:
+    def _render(self, asked: Asked) -> str:
         word, found = asked.word, list(asked.operands)
         if word in dialect.ENCODED and not found:
             return f".byte {dialect.ENCODED[word]}"
@@ -101,7 +101,7 @@ class Translator:
         if word in ("lar", "lsl") and len(found) == 2:
             found[1] = _selector(word, found[0], found[1])
         word = _renamed(word, found)
-        return f"{lead}{word} {', '.join(operands.said(o, self.define) for o in found)}"
+        return f"{lead}{word} {', '.join(operands.render(o, self.define) for o in found)}"
 
     def _push(self, value: Expression, size: int) -> str:
         """PUSH of a number, 6A or 68 (SDM vol. 2, PUSH). Keystone ignores the size of `push word 5`,
@@ -121,7 +121,7 @@ class Translator:
             if -128 <= signed < 128:
                 return f".byte {prefix}0x6a, {signed & 0xFF:#x}"
             value = Number(signed)
-        text = expressions.said(value)
+        text = expressions.render(value)
         return f".byte {prefix}0x68\n{'.short' if wide == 2 else '.long'} {text}"
 
     def _far_move(self, word: str, register: str, memory: Memory, opcode: int) -> str | None:
@@ -139,13 +139,13 @@ class Translator:
             raise Unclear("only al, ax, eax and rax reach a 64-bit address")
         segment = {"fs": "0x64, ", "gs": "0x65, "}.get(memory.segment, "")
         prefix = {2: "0x66, ", 8: "0x48, "}.get(size, "")
-        return f".byte {segment}{prefix}{opcode | (size > 1):#x}\n.quad {expressions.said(value)}"
+        return f".byte {segment}{prefix}{opcode | (size > 1):#x}\n.quad {expressions.render(value)}"
 
     def _far_pointer(self, word: str, memory: Memory) -> str:
         """m16:32, and m16:64 (tbyte), which Keystone accepts only without a size."""
         wide = "rex64\n" if memory.size == 10 else ""
         bare = self._absolute(replace(memory, size=0))
-        return f"{wide}l{word.removeprefix('l')} {operands.said(bare, self.define)}"
+        return f"{wide}l{word.removeprefix('l')} {operands.render(bare, self.define)}"
 
     def _far_target(self, word: str, text: str, resolve: Resolve) -> tuple[str, Asked] | None:
         """`jmp 0x10:label`, which does not exist in 64-bit mode (SDM vol. 2, JMP)."""
@@ -162,8 +162,8 @@ class Translator:
             raise Unclear("a far target is selector:offset")
         opcode = "0xea" if word.endswith("jmp") else "0x9a"
         offset, number = (".short", ".short") if self.mode == 16 else (".long", ".short")
-        text = f".byte {opcode}\n{offset} {expressions.said(target.value)}\n"
-        text += f"{number} {expressions.said(selector.value)}"
+        text = f".byte {opcode}\n{offset} {expressions.render(target.value)}\n"
+        text += f"{number} {expressions.render(selector.value)}"
         return text, Asked(self.mode, (), f"l{word.removeprefix('l')}", (selector, target))
 
     def _absolute(self, operand: Memory) -> Memory:

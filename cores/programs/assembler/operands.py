@@ -344,7 +344,7 @@ def check(operand: Memory, mode: int) -> None:
             raise Unclear(f"an address or displacement here has {width % 64 or 32} bits, with its sign")
 
 
-def said(operand: Operand, define: Callable[[str], str]) -> str:
+def render(operand: Operand, define: Callable[[str], str]) -> str:
     """The operand in Keystone's syntax. define: gives an expression a name of its own."""
     match operand:
         case Register(name, decorations):
@@ -379,6 +379,6 @@ def _term(value: Expression, define: Callable[[str], str]) -> str:
         case Number(n):
             return f"{n:#x}"
         case expressions.Place():
-            return expressions.said(value)
+            return expressions.render(value)
         case _:
-            return define(expressions.said(value))
+            return define(expressions.render(value))

@@ -102,10 +102,10 @@ class _Parser:
         for self.index, (statement, text) in enumerate(zip(statements, bare, strict=True)):
             self.lead = ""
             try:
-                said, content = self._statement(text) if text else ("", None)
+                rendered, content = self._statement(text) if text else ("", None)
             except Unclear as reason:
                 raise mistake(str(reason), statement, self.path) from None
-            self.out.units.append(Unit(statement, self.lead + said, content))
+            self.out.units.append(Unit(statement, self.lead + rendered, content))
         return self.out
 
     # Names
@@ -240,10 +240,10 @@ class _Parser:
             raise Unclear("the statement ends too early")
         if word in dialect.TEXTS:
             content = b"".join(data.text(a) + dialect.TEXTS[word] for a in arguments)
-            return data.said(content), Bytes(content)
+            return data.render(content), Bytes(content)
         if word in dialect.FLOAT_SIZES:
             content = b"".join(data.floating(a, dialect.FLOAT_SIZES[word]) for a in arguments)
-            return data.said(content), Bytes(content)
+            return data.render(content), Bytes(content)
         if word in dialect.DATA_SIZES:
             return self._data(word, arguments)
         if word in dialect.SPACES:
@@ -269,13 +269,13 @@ class _Parser:
         content = Data(size, tuple(values))
         numbers = [v.value for v in values if isinstance(v, Number)]
         if len(numbers) == len(values):
-            return data.said(
+            return data.render(
                 b"".join((n % (1 << 8 * size)).to_bytes(size, "little") for n in numbers)
             ), content
         if size == 16:
             raise Unclear(".octa takes numbers")
         name = {1: ".byte", 2: ".short", 4: ".long", 8: ".quad"}[size]
-        return f"{name} {', '.join(map(expressions.said, values))}", content
+        return f"{name} {', '.join(map(expressions.render, values))}", content
 
     def _count(self, text: str) -> int | None:
         """The value of a size that is known now, or None if it depends on labels."""
@@ -304,7 +304,7 @@ class _Parser:
                 raise Unclear("a size made of labels can only be filled with zeros")
             size = expressions.Binary("*", self._expression(arguments[0]), Number(unit))
             end = expressions.Binary("+", Place(self.index), size)
-            return f". = {expressions.said(end)}", Gap(end)
+            return f". = {expressions.render(end)}", Gap(end)
         if count * unit > HUGE:
             raise Unclear("size out of range")
         content = (fill.value % (1 << 8 * unit)).to_bytes(unit, "little")
@@ -339,7 +339,7 @@ class _Parser:
                 raise Unclear("place out of range")
             if place.value < 1 << 20:
                 place = expressions.Binary("+", Place(0), place)
-        return f". = {expressions.said(place)}", Gap(place)
+        return f". = {expressions.render(place)}", Gap(place)
 
 
 def _no_statement(text: str) -> str:

@@ -71,7 +71,7 @@ class Misread(Exception):
         self.unit = unit
 
 
-def mended(units: Sequence[Unit], code: bytes, addresses: Sequence[int]) -> bytes:
+def with_documented_nops(units: Sequence[Unit], code: bytes, addresses: Sequence[int]) -> bytes:
     """The image with Keystone's `nop dword ptr [rax]`, 0F 18 /4, as 0F 1F /0 (SDM vol. 2, NOP)."""
     changed = bytearray(code)
     for i, unit in enumerate(units):

@@ -33,12 +33,12 @@ from cores.x86.isa.encoding import parse
 from cores.x86.isa.instruction import Instruction, MemoryOperand, Reason, Sensitivity
 from cores.x86.isa.opcodes import is_x87
 from cores.x86.isa.operand_checks import address_fault, check_operands
-from cores.x86.isa.prefixes import respelled
-from cores.x86.isa.relocate import moved
+from cores.x86.isa.prefixes import normalized
+from cores.x86.isa.relocate import relocated
 from cores.x86.mmu.code_fetch import demand_ram
 from cores.x86.mmu.paging import PAGE
 from cores.x86.registers import MASK64, RDI, Vector, canonical
-from cores.x86.system.fpu_enabled import check_floating
+from cores.x86.system.fpu_enabled import check_fpu_enabled
 
 CODE, OPERAND = OUT_OF_LINE.start, OUT_OF_LINE.start + PAGE
 """Address of the relocated instruction, and of the two pages that its operand may lie in."""
@@ -76,10 +76,10 @@ class OutOfLine:
             return
         demand_ram(insn, cpu, guest.mmu)
         if insn.floating and not guest.pure:
-            check_floating(insn, cpu)
+            check_fpu_enabled(insn, cpu)
         translates = self.engine.traits.translates
         if translates:  # it would obey prefixes that a CPU does not
-            insn = decode(respelled(insn.code) or insn.code)
+            insn = decode(normalized(insn.code) or insn.code)
         handler = _handler(insn)
         if handler is None and (insn.mnemonic == "nop" or translates):
             handler = unicorn_gaps.HANDLERS.get(insn.mnemonic)  # 0F 0D of a register is none on AMD
@@ -101,7 +101,7 @@ class OutOfLine:
             self._write_code(insn.code)
             cpu.gpr[RDI] = operand.place
         else:
-            self._write_code(moved(insn, cpu, CODE, operand.place) if operand else insn.code)
+            self._write_code(relocated(insn, cpu, CODE, operand.place) if operand else insn.code)
         completed = False
         try:
             if operand:

@@ -30,7 +30,7 @@ from cores.x86.isa.operand_checks import address_fault, beyond_canonical
 from cores.x86.mmu.code_fetch import no_code
 from cores.x86.mmu.paging import PAGE
 from cores.x86.registers import FS, MASK64, Vector
-from cores.x86.system.fpu_enabled import check_floating
+from cores.x86.system.fpu_enabled import check_fpu_enabled
 
 FOUND, PATCHED = "found before it ran", "patched: it would have run unseen"
 
@@ -190,7 +190,7 @@ class PageFaults:
             self.completion.emulate(insn, FOUND if silent else PATCHED)
             return True
         if insn.floating:
-            check_floating(insn, self.cpu)
+            check_fpu_enabled(insn, self.cpu)
         if patcher.catch_branches and is_indirect(insn):
             self._miss(insn)
             self.completion.bridge(insn)

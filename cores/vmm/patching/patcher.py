@@ -32,7 +32,7 @@ from contextlib import suppress
 from cores.pc.physical_memory import PhysicalMemory
 from cores.vmm.patching.code_page import CodePage, differing
 from cores.x86.faults import GuestFault
-from cores.x86.isa.branches import direct_target, is_indirect, words_made
+from cores.x86.isa.branches import direct_target, is_indirect, words_pushed
 from cores.x86.isa.decoder import Truncated, decode
 from cores.x86.isa.instruction import Instruction, Reason, Sensitivity
 from cores.x86.mmu.paging import PAGE, Mmu
@@ -130,7 +130,7 @@ class Patcher:
             while (insn := self._reveal(at, words)) is not None:
                 found = True
                 following = at + insn.length
-                words = words_made(insn, words)
+                words = words_pushed(insn, words)
                 target = direct_target(insn, following)
                 if target is not None:
                     if (target ^ rip) & -PAGE == 0:

@@ -78,7 +78,7 @@ def bus_accesses(insn: Instruction, cpu: VirtualCpu) -> tuple[Access, ...]:
     return ((address, length, False), *found)
 
 
-def touched(insn: Instruction, cpu: VirtualCpu) -> tuple[tuple[int, int], ...]:
+def written_ranges(insn: Instruction, cpu: VirtualCpu) -> tuple[tuple[int, int], ...]:
     """The ranges (linear address, bytes) that ``insn`` may write."""
     if not insn.implicit:
         if insn.access in ("", "r"):

@@ -29,7 +29,7 @@ def is_indirect(insn: Instruction) -> bool:
     return insn.mnemonic == "ret"
 
 
-def words_made(insn: Instruction, words: int) -> int:
+def words_pushed(insn: Instruction, words: int) -> int:
     """The number of words on top of the stack that this code pushed itself, after ``insn``, given the
     number before it (``words``). A RET with any left is a jump; compiled code leaves none."""
     mnemonic, operands = insn.mnemonic, insn.operands

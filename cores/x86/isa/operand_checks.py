@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from cores.x86.faults import GuestFault, general_protection, stack_fault
 from cores.x86.isa.accesses import accesses, effective_address
 from cores.x86.isa.instruction import Immediate, Instruction, MemoryOperand, Register
-from cores.x86.isa.prefixes import respelled
+from cores.x86.isa.prefixes import normalized
 from cores.x86.registers import MASK64, RBP, RSP, Cr0, Flag, Vector, canonical, register_number
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ def mistranslated(insn: Instruction) -> bool:
     SAHF use SPL for AH; it sign-extends the number of bytes that RET releases; before the immediate of
     SHLD and SHRD its RIP is a byte too low. LOCK NEG's flags are those of another value, 16-bit ENTER
     subtracts all of RBP from RSP, and it obeys prefixes that others overrule."""
-    if respelled(insn.code) is not None:
+    if normalized(insn.code) is not None:
         return True
     if insn.mnemonic in ("lahf", "sahf"):
         return insn.length > 1 and insn.code[-2] & 0xF0 == 0x40

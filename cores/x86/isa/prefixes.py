@@ -19,17 +19,17 @@ _FIRST = frozenset((0x66, 0xF2, 0xF3))
 _OTHERS = frozenset((0x26, 0x2E, 0x36, 0x3E, 0x64, 0x65, 0x67, 0xF0, *range(0x40, 0x50)))
 
 
-def respelled(code: bytes) -> bytes | None:
+def normalized(code: bytes) -> bytes | None:
     """The same instruction, of the same length, with overruled prefixes replaced by ``IGNORED``; None
     if it has no overruled prefix, which costs 0.1 us for most."""
     first = code[0]
     if first not in _FIRST and first not in _OTHERS:
         return None
-    return _respelled(code)
+    return _normalized(code)
 
 
 @lru_cache(maxsize=1 << 12)
-def _respelled(code: bytes) -> bytes | None:
+def _normalized(code: bytes) -> bytes | None:
     e = parse(code)
     if e.map == VECTOR or not e.rep or (e.map == ONE_BYTE and e.opcode not in _OBEYING):
         return None

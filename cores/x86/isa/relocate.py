@@ -19,7 +19,7 @@ _BIT_TESTS = {0xA3: 4, 0xAB: 5, 0xB3: 6, 0xBB: 7}
 """Opcodes of BT, BTS, BTR, BTC with a register -> ModRM.reg of their form with an immediate (0F BA)."""
 
 
-def moved(insn: Instruction, cpu: VirtualCpu, at: int, operand: int) -> bytes:
+def relocated(insn: Instruction, cpu: VirtualCpu, at: int, operand: int) -> bytes:
     """The code of ``insn`` for the address ``at``, with its explicit memory operand at ``operand``, at
     most 2 GiB away. The registers must not change before it is executed."""
     code, e = insn.code, parse(insn.code)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 _UNUSUAL = Cr0.EM | Cr0.TS
 
 
-def check_floating(insn: Instruction, cpu: VirtualCpu) -> None:
+def check_fpu_enabled(insn: Instruction, cpu: VirtualCpu) -> None:
     """Raises GuestFault #NM or #UD where the CPU would; ``insn.floating`` is true."""
     cr0 = cpu.cr0
     if not cr0 & _UNUSUAL and cpu.cr4 & Cr4.OSFXSR:

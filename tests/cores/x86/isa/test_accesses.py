@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from cores.x86.isa.accesses import accesses, effective_address, touched
+from cores.x86.isa.accesses import accesses, effective_address, written_ranges
 from cores.x86.isa.decoder import decode
 from cores.x86.isa.instruction import MemoryOperand
 from cores.x86.registers import DS, FS, GS, MASK64, RAX, RBP, RBX, RCX, RDI, RSI, RSP, Flag
@@ -49,7 +49,7 @@ def test_accesses(code: str, expected: tuple[tuple[int, int, bool], ...]) -> Non
     insn, cpu = decode(bytes.fromhex(code)), machine(rax=0x1120)
     before = cpu.copy()
     assert accesses(insn, cpu) == expected
-    assert touched(insn, cpu) == tuple((a, n) for a, n, write in expected if write)
+    assert written_ranges(insn, cpu) == tuple((a, n) for a, n, write in expected if write)
     assert cpu == before
 
 
@@ -84,7 +84,7 @@ def test_repeated_strings(
 def test_bit_strings_reach_beyond_their_operand(code: str, bit: int, address: int) -> None:
     """BTS with a register counts bits from the operand on, backwards too, as a signed number."""
     insn = decode(bytes.fromhex(code))
-    assert touched(insn, machine(rax=bit & MASK64)) == ((address, insn.operand_size),)
+    assert written_ranges(insn, machine(rax=bit & MASK64)) == ((address, insn.operand_size),)
 
 
 @pytest.mark.parametrize(

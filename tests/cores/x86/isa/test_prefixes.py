@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from cores.x86.isa.decoder import decode
-from cores.x86.isa.prefixes import respelled
+from cores.x86.isa.prefixes import normalized
 
 
 @pytest.mark.parametrize(
@@ -19,7 +19,7 @@ from cores.x86.isa.prefixes import respelled
 )  # fmt: skip
 def test_respelled(code: str, spelled: str | None) -> None:
     """As long as before, and the same instruction to the decoder."""
-    found = respelled(bytes.fromhex(code))
+    found = normalized(bytes.fromhex(code))
     assert found == (bytes.fromhex(spelled) if spelled else None)
     if found:
         one, other = decode(bytes.fromhex(code)), decode(found)

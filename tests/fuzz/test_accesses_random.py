@@ -1,4 +1,4 @@
-"""touched.py against Unicorn: what random instructions really read and write was foretold."""
+"""accesses.py against Unicorn: every access of random instructions is among the computed ones."""
 
 from __future__ import annotations
 
