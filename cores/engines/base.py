@@ -315,6 +315,10 @@ class Engine(ABC):
         itself holds it). Between entries only; less than a tenth of a millisecond."""
         return None
 
+    def leaves_behind(self, exit: PortRead | PortWrite | MmioRead | MmioWrite) -> bool:
+        """Does RIP stand behind the instruction that made this device access, and not at it?"""
+        return False
+
     def caveat(self) -> str:
         """What is to be said beside this engine's results here, in a sentence; "" for nothing."""
         return ""

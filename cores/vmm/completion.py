@@ -14,6 +14,7 @@ from cores.engines.base import Fault, MmioRead, MmioWrite, PortRead, PortWrite
 from cores.vmm.emulate.emulator import Handler
 from cores.vmm.emulate.ports import mmio_access, string_access
 from cores.vmm.emulate.table import HANDLERS, find
+from cores.vmm.exit_site import DeviceExit, ExitSites, Site
 from cores.vmm.state import GuestContext
 from cores.x86.faults import GuestFault, undefined_opcode
 from cores.x86.isa.instruction import Instruction, Reason
@@ -23,6 +24,7 @@ from cores.x86.registers import CS, MASK64, Flag, Vector
 IO, MMIO, HLT = Reason.IO, Reason.MMIO, Reason.HLT
 """Compared at each exit; in Python 3.11 an enum's member costs 75 ns to look up."""
 _RF = Flag.RF
+_REASONS = {PortRead: IO, PortWrite: IO, MmioRead: MMIO, MmioWrite: MMIO}
 ASKED, TOLD, LEFT = "asked the device", "told the device", "left by the CPU itself"
 
 
@@ -31,6 +33,7 @@ class Completion:
 
     def __init__(self, guest: GuestContext) -> None:
         self.guest = guest
+        self._sites = ExitSites(guest.engine, guest.cpu, guest.mmu)
 
     def emulate(self, insn: Instruction, why: str, *, lacking: bool = False) -> None:
         """Emulate a sensitive instruction and record the exit.
@@ -94,6 +97,7 @@ class Completion:
         """OUT or OUTS: pass the written data to the device."""
         guest, board = self.guest, self.guest.board
         port, size, data = exit
+        site = self._site(exit, None)
         board.advance(guest.ticks)
         if len(data) == size:
             value = int.from_bytes(data, "little")
@@ -102,12 +106,13 @@ class Completion:
         else:
             board.write_string(port, size, data)
             detail = string_access(board, port, size, len(data) // size, is_write=True)
-        self._record(IO, detail, TOLD)
+        self._record(IO, detail, TOLD, site)
 
     def port_read(self, exit: PortRead) -> None:
         """IN or INS: read from the device and complete the instruction with its data."""
         guest, board = self.guest, self.guest.board
         port, size, count = exit.port, exit.size, exit.count
+        site = self._site(exit, None)
         board.advance(guest.ticks)
         data = board.read_string(port, size, count)
         guest.engine.complete(data)
@@ -115,29 +120,36 @@ class Completion:
             detail = board.describe(port, size, int.from_bytes(data, "little"), False)
         else:
             detail = string_access(board, port, size, count, is_write=False)
-        self._record(IO, detail, ASKED)
+        self._record(IO, detail, ASKED, site)
 
     def mmio_read(self, exit: MmioRead, insn: Instruction | None) -> None:
         """A load from an address without RAM."""
         guest = self.guest
+        site = self._site(exit, insn)
         guest.engine.complete(guest.memory.device_read(exit.gpa, exit.size))
-        self._record(MMIO, mmio_access(exit.gpa, exit.size, is_write=False), ASKED, insn)
+        self._record(MMIO, mmio_access(exit.gpa, exit.size, is_write=False), ASKED, site)
 
     def mmio_write(self, exit: MmioWrite, insn: Instruction | None) -> None:
         """A store to an address without RAM."""
+        site = self._site(exit, insn)
         self.guest.memory.device_write(exit.gpa, exit.data)
-        self._record(MMIO, mmio_access(exit.gpa, len(exit.data), is_write=True), TOLD, insn)
+        self._record(MMIO, mmio_access(exit.gpa, len(exit.data), is_write=True), TOLD, site)
 
     def halted(self) -> None:
         """HLT, completed by the engine itself."""
         self.guest.emulator.halted = True
-        self._record(HLT, "the virtual CPU sleeps", LEFT)
+        self._record(HLT, "the virtual CPU sleeps", LEFT, Site(self.guest.cpu.rip, b""))
 
-    def _record(
-        self, reason: Reason, detail: str, handled: str, insn: Instruction | None = None
-    ) -> None:
-        cpu, code = self.guest.cpu, insn.code if insn else b""
-        self.guest.record(reason, detail, handled, cpu.rip, code, cpu.cpl)
+    def _site(self, exit: DeviceExit, insn: Instruction | None) -> Site:
+        guest = self.guest
+        if insn is not None:
+            return Site(guest.cpu.rip, insn.code)
+        if _REASONS[exit.__class__] not in guest.exits_for:
+            return Site(guest.cpu.rip, b"")  # nobody is going to read it
+        return self._sites.of(exit)
+
+    def _record(self, reason: Reason, detail: str, handled: str, site: Site) -> None:
+        self.guest.record(reason, detail, handled, *site, self.guest.cpu.cpl)
 
 
 def guest_fault(fault: Fault) -> GuestFault:

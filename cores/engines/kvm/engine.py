@@ -239,6 +239,13 @@ class KvmEngine(Engine):
 
     # Devices
 
+    def leaves_behind(self, exit: PortRead | PortWrite | MmioRead | MmioWrite) -> bool:
+        """KVM's emulator writes RIP back before a store to a device returns (arch/x86/kvm/x86.c,
+        x86_emulate_instruction). An OUT that hardware traps is left at (kvm_fast_pio_out)."""
+        if isinstance(exit, PortWrite):
+            return self.traits.ring_zero is RingZero.INTERPRETED
+        return isinstance(exit, MmioWrite)
+
     def _port(self, cpu: VirtualCpu) -> Exit:
         run = self._run
         direction, size, port, count, at = api.IO.unpack_from(run, api.UNION)
