@@ -167,15 +167,10 @@ class Board:
             raise self._flooded()
         self._plan()
 
-    def name_of(self, port: int) -> str:
-        """The name of the device that answers ``port``; "nobody" if none does."""
-        device = self.bus.owners.get(port)
-        return "nobody" if device is None else device.name
-
     def describe(self, port: int, size: int, value: int, is_write: bool) -> str:
         """An access in a few words, for the log of exits."""
         device = self.bus.owners.get(port)
-        return "nobody" if device is None else device.describe(port, value, is_write)
+        return "no device" if device is None else device.describe(port, value, is_write)
 
     # Time and interrupts.
 

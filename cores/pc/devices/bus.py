@@ -36,7 +36,7 @@ class PortBus:
         device = self.whole.get(port << 3 | size)
         if device is not None:
             return device.read(port, size)
-        if size == 1 or self._nobody(port, size):
+        if size == 1 or self._unclaimed(port, size):
             self._note(port)
             return (1 << 8 * size) - 1
         half = size >> 1
@@ -48,7 +48,7 @@ class PortBus:
         device = self.whole.get(port << 3 | size)
         if device is not None:
             device.write(port, size, value)
-        elif size == 1 or self._nobody(port, size):
+        elif size == 1 or self._unclaimed(port, size):
             self._note(port)
         else:
             half = size >> 1
@@ -85,7 +85,7 @@ class PortBus:
             runs = [*runs[:MOST_NOTES], more]
         return runs
 
-    def _nobody(self, port: int, size: int) -> bool:
+    def _unclaimed(self, port: int, size: int) -> bool:
         return not any(port + i & 0xFFFF in self.owners for i in range(size))
 
     def _note(self, port: int) -> None:

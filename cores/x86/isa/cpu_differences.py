@@ -11,7 +11,7 @@ place once, with the reference and the means by which every core arrives at that
                 running freely, executes it in guest mode.
     LACKING     some CPUs raise #UD. The VMM then completes the instruction; no patch is needed.
     SETTLED     executed, then set to the platform's value in exact mode (undefined_results.py).
-    LEFT        as the host's CPU, or Unicorn, has it.
+    LEFT        the result of the host's CPU, or of Unicorn.
 
 The VMM does not ask which CPU executes: all means depend on the instruction alone, or on what a stop
 reports.

@@ -259,6 +259,6 @@ def _immediate_sizes(
         return (1 if opcode == 0xF6 else short,)
     if 0xA0 <= opcode <= 0xA3:
         return (address_size,)
-    # Near branches ignore the operand size prefix in 64-bit mode, as Intel has it (SDM vol. 2, JMP).
+    # Near branches ignore the operand size prefix in 64-bit mode, as on Intel CPUs (SDM vol. 2, JMP).
     fixed = {0xE8: (4,), 0xE9: (4,), 0xC2: (2,), 0xCA: (2,), 0xC8: (2, 1)}
     return fixed.get(opcode, ())

@@ -95,7 +95,7 @@ class Entry:
 
     @property
     def cores(self) -> dict[str, str]:
-        """What each core does when the guest executes it."""
+        """The action of each core when the guest executes it, in words."""
         exact = _ABSENT_EXACT if self.sensitivity is ABSENT else self.kvm_exact
         return {**_CORES[self.sensitivity], "kvm, exact": exact, "kvm, free": self.kvm}
 

@@ -77,18 +77,18 @@ def test_power_off(board: Board) -> None:
 
 def owner(board: Board, port: int) -> str:
     device = board.bus.owners.get(port)
-    return "nobody" if device is None else device.name
+    return "no device" if device is None else device.name
 
 
 def test_names(board: Board) -> None:
-    """The log can name the device of every port of the platform, and says nobody elsewhere."""
+    """The log can name the device of every port of the platform, and says "no device" elsewhere."""
     names = {
         0x20: "PIC", 0xA1: "PIC", 0x43: "PIT", 0x64: "keyboard", 0x71: "CMOS", 0x1F7: "ATA disk",
         0x3F6: "ATA disk", 0x3FF: "UART", 0x5E4: "paravirtual", 0xE9: "console", 0xF4: "exit port",
-        0x604: "power", 0x61: "nobody",
+        0x604: "power", 0x61: "no device",
     }  # fmt: skip
     assert {port: owner(board, port) for port in names} == names
     assert board.describe(0xE9, 1, 0x48, True) == "console 'H'"
     assert board.describe(0x3F8, 1, 0x0A, True) == "UART 0x0a"
     assert board.describe(0xF4, 1, 3, True) == "exit with 3"
-    assert board.describe(0x61, 1, 3, True) == "nobody"
+    assert board.describe(0x61, 1, 3, True) == "no device"
