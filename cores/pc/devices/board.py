@@ -167,6 +167,11 @@ class Board:
             raise self._flooded()
         self._plan()
 
+    def name_of(self, port: int) -> str:
+        """The name of the device that answers ``port``, for a string of accesses."""
+        device = self.bus.owners.get(port)
+        return "no device" if device is None else device.name
+
     def describe(self, port: int, size: int, value: int, is_write: bool) -> str:
         """An access in a few words, for the log of exits."""
         device = self.bus.owners.get(port)
