@@ -79,7 +79,8 @@ def bridge(
     guest: GuestContext, completion: Completion, insn: Instruction, step: Callable[[Instruction], None]
 ) -> None:
     """Complete an ordinary instruction that the engine would not execute as a CPU does: by its handler,
-    or, where only its prefixes mislead a translator, by the engine after all. step: the VMM's."""
+    or, where a translator only misreads its prefixes, by the engine without them. step: enters the
+    guest until the instruction is complete."""
     code = normalized(insn.code) if guest.engine.traits.translates else None
     if code is None or find(insn) is not None:
         completion.bridge(insn)

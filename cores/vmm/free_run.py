@@ -1,8 +1,8 @@
-"""Free mode: the guest at full speed, until something must leave.
+"""Free mode: the guest runs at full speed from one exit to the next.
 
-Nothing is decoded ahead, and nothing is counted where the CPU runs on its own. Devices keep the
-host's time: an alarm thread interrupts the engine when one is due, for else a guest that never
-traps would never hear of its timer, nor give the machine back.
+The VMM decodes no instruction before it runs, and counts none where the CPU runs on its own. Devices
+keep the host's time: an alarm thread interrupts the engine when one is due, since a guest that never
+traps would otherwise receive no timer interrupt and never return to the VMM.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from cores.x86.faults import GuestFault, Unsupported
 from cores.x86.registers import Flag
 
 BURST = 5_000_000
-"""Instructions after which a counting engine comes back by itself: some 5 ms."""
+"""Instructions after which an engine that counts returns: some 5 ms."""
 ASK_AGAIN = 1_000_000
-"""Nanoseconds after which an interrupt that a CPU could not take is offered again."""
+"""Nanoseconds after which injection of an interrupt that the guest could not take is tried again."""
 UNPATCHED = (
     "running freely, this core cannot take instructions from the CPU that the platform's lacks "
     "(RDRAND, BMI, AES and the like run), RDTSC gives the host's time, and CPUID tells of SMEP, SMAP, "
@@ -29,9 +29,9 @@ UNPATCHED = (
 
 
 class Alarm:
-    """Interrupts an engine when the time set has come, from a thread of its own.
+    """Interrupts an engine at a set time, from a thread of its own.
 
-    rang: it has done so since the time was set. Raises EngineError where no thread can be had."""
+    rang: it has done so since the time was set. Raises EngineError where the host gives no thread."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
@@ -46,7 +46,7 @@ class Alarm:
             raise EngineError(f"this host gives no thread to keep the time: {error}") from None
 
     def set(self, at: int | None) -> None:
-        """Ring when ``perf_counter_ns()`` reaches ``at``; None: not at all."""
+        """Interrupt the engine when ``perf_counter_ns()`` reaches ``at``; None: never."""
         if at == self._at:
             return
         self.rang = False
@@ -76,17 +76,17 @@ class Alarm:
 
 
 class FreeRunner:
-    """Runs one VMM's guest freely, in slices of host time."""
+    """Runs one VMM's guest in free mode, in slices of host time."""
 
     def __init__(self, vmm: Vmm) -> None:
         self.vmm = vmm
         self.alarm = Alarm(vmm.engine)
 
     def run(self, seconds: float) -> None:
-        """At most for so long, or until the machine stops. Virtual time stands still in between."""
+        """Run for at most ``seconds``, or until the machine stops. Virtual time stops between calls."""
         vmm, board = self.vmm, self.vmm.board
         if vmm.patched is None or vmm.patched.patcher is None:
-            vmm.memory.writes = None  # stores are compared no more
+            vmm.memory.writes = None  # stores are no longer compared
         if vmm.patched is not None:
             vmm.patched.go_free()
         if vmm.engine.traits.delivers:
@@ -103,7 +103,7 @@ class FreeRunner:
                     continue
                 due = min(end, origin + board.deadline * 1000)
                 if board.interrupt_pending and vmm.engine.traits.delivers:
-                    due = min(due, now + ASK_AGAIN)  # some hosts' KVM misses the window asked for
+                    due = min(due, now + ASK_AGAIN)  # some hosts' KVM misses the interrupt window
                 self.alarm.set(due)
                 self._once()
         finally:
@@ -114,7 +114,7 @@ class FreeRunner:
         self.alarm.close()
 
     def _once(self) -> None:
-        """Enter the guest once, and deal with what it comes back for."""
+        """Enter the guest once, and handle its exit."""
         vmm = self.vmm
         try:
             waiting = self._interrupts()
@@ -130,7 +130,7 @@ class FreeRunner:
             vmm.fail(str(limit))
 
     def _interrupts(self) -> bool:
-        """Deliver a pending interrupt if the guest takes it now; True while one has to wait."""
+        """Deliver a pending interrupt if the guest can take it; True while one has to wait."""
         vmm = self.vmm
         if not vmm.board.interrupt_pending:
             return False
@@ -142,9 +142,9 @@ class FreeRunner:
         return vmm.board.interrupt_pending
 
     def _sleep(self, origin: int, end: int) -> None:
-        """HLT: wait for the next device event in host time; without one the guest sleeps for ever."""
+        """HLT: wait for the next device event in host time; without one the machine has halted."""
         vmm, board = self.vmm, self.vmm.board
-        vmm.trace.close()  # what follows is the guest's sleep, and no part of an exit
+        vmm.trace.close()  # the guest's sleep is no part of an exit's time
         if not vmm.cpu.rflags & Flag.IF:
             vmm.stop = Stop.HALTED
         elif board.interrupt_pending:

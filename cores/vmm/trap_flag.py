@@ -1,7 +1,7 @@
-"""The guest's own TF: a #DB after each instruction (SDM vol. 3, 17.3.1.4).
+"""The guest's trap flag (TF): a #DB after each instruction (SDM vol. 3, 17.3.1.4).
 
-TF belongs to whoever steps, and on the trap cores that is the VMM. So the instruction runs with the
-flag put aside; those that show or change flags are emulated.
+On the trap cores the VMM uses the real TF for its own steps. So an instruction runs with the guest's TF
+cleared, and the VMM delivers the #DB; instructions that read or change flags are emulated.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ def single_step(
 ) -> None:
     """Complete one instruction with TF set, and deliver the #DB that follows it, if one does.
 
-    execute, completed: the VMM's, for an instruction without TF. The instruction is counted by the
-    caller. Raises GuestFault between two iterations of a REP, and for the guest's own faults."""
+    execute, completed: the VMM's methods for an instruction without TF. The caller counts the
+    instruction. Raises GuestFault between two iterations of a REP, and for the guest's own faults."""
     cpu = guest.cpu
     if insn.reason in SHOW_TF:
         guest.trace.left()
@@ -48,7 +48,7 @@ def single_step(
             cpu.debug[6] |= SINGLE_STEP
             cpu.rflags |= Flag.RF  # what a trap between two iterations pushes (17.3.1.1)
             raise GuestFault(Vector.DB)
-    # Loads of SS hold #DB back as well as interrupts; STI holds back interrupts alone (6.8.3).
+    # Loads of SS block #DB and interrupts for one instruction; STI blocks interrupts alone (6.8.3).
     held_back = cpu.interrupt_shadow and insn.mnemonic != "sti"
     if insn.reason in (Reason.INT, Reason.SYSCALL) or held_back or guest.stop:
         return

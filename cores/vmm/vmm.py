@@ -1,19 +1,19 @@
-"""The virtual machine monitor: it lets the guest run, and decides what each exit means.
+"""The virtual machine monitor (VMM): it enters the guest and handles each exit.
 
-Begin to read at ``step``. One instruction of the guest goes through four questions:
+Begin to read at ``step``. Four questions are asked for each instruction of the guest:
 
     1. Is an interrupt due?             then the guest's handler comes first
     2. What is the next instruction?    fetched and decoded through the guest's page tables
-    3. May the engine execute it?       a sensitive one that would not trap is emulated at once,
-                                        everything else is entered: the CPU itself says no
-    4. Why did the engine come back?    ``handle_exit``: emulate it, ask a device, fill a shadow
+    3. May the engine execute it?       a sensitive one that would not trap is emulated at once;
+                                        any other is entered, and a privileged one traps in the CPU
+    4. Why did the engine come back?    ``handle_exit``: emulate it, access a device, fill a shadow
                                         page, or reflect the fault into the guest
 
 In free mode (cores/vmm/free_run.py) the second and the third are not asked: the guest runs until
-something must leave. The way in, ``enter``, and the fourth question are the same.
+the next exit. The entry, ``enter``, and the fourth question are the same.
 
-The guest's mistakes are GuestFault, and end in the guest's own handlers. A guest that has none
-shuts its machine down; it can never raise anything through here.
+The guest's mistakes raise GuestFault inside the VMM, and are delivered to the guest's own handlers.
+A guest without a handler shuts its machine down; none can raise an exception out of the VMM.
 """
 
 from __future__ import annotations
@@ -63,19 +63,19 @@ from cores.x86.system.fpu_enabled import check_fpu_enabled
 from cores.x86.virtual_cpu import VirtualCpu
 
 ORDINARY, PRIVILEGED, ABSENT = Sensitivity.ORDINARY, Sensitivity.PRIVILEGED, Sensitivity.ABSENT
-"""Asked at each instruction, and in Python 3.11 an enum's member costs 75 ns to look up."""
+"""Compared at each instruction; in Python 3.11 an enum's member costs 75 ns to look up."""
 _IF, _TF, _RF = Flag.IF, Flag.TF, Flag.RF
 _UD, _GP, _PF = Vector.UD, Vector.GP, Vector.PF
 REFUSALS = {vector: f"the CPU refused it: {name}" for vector, name in VECTOR_NAMES.items()}
 
 
 class Vmm(GuestContext):
-    """One guest on one engine, and what is decided about it. Its state: see ``GuestContext``.
+    """Runs one guest on one engine. Its state: see ``GuestContext``.
 
-    completion, delivery: what is done in the guest's place, and to it. switch: the way in.
-    patched, page_faults: a deprivileged guest's code and memory, None on other engines.
-    last, last_rip: the instruction that ``step`` completed, None when it stopped without one.
-    watching: keep in ``stored`` which physical ranges (gpa, length) ``last`` wrote.
+    completion: completes instructions in software. delivery: delivers faults and interrupts. switch:
+    enters the guest. patched, page_faults: a deprivileged guest's code and memory, None on other
+    engines. last, last_rip: the instruction that ``step`` completed, None when it stopped without one.
+    watching: keep in ``stored`` the physical ranges (gpa, length) that ``last`` wrote.
     """
 
     def __init__(
@@ -109,7 +109,7 @@ class Vmm(GuestContext):
     # One instruction
 
     def step(self) -> None:
-        """Complete one more instruction, with the deliveries that come before it, or stop."""
+        """Complete one more instruction, after the deliveries that are due before it, or stop."""
         self.last = None
         board, cpu, trace = self.board, self.cpu, self.trace
         try:
@@ -153,7 +153,7 @@ class Vmm(GuestContext):
     def fetch(self) -> Instruction:
         """Question 2: decode the instruction at RIP, through the guest's own page tables."""
         if self._delivers and self.mmu.outdated(self.cpu.rip):
-            self.flush(None)  # such a CPU walks the tables itself, and may have seen the new entry
+            self.flush(None)  # such a CPU walks the tables itself, and may have cached the new entry
         code = self.mmu.fetch(self.cpu.rip)
         try:
             return known(code) or decode(code)
@@ -162,7 +162,8 @@ class Vmm(GuestContext):
             raise undefined_opcode() from None
 
     def execute(self, insn: Instruction) -> None:
-        """Complete it, and give what the architecture leaves undefined the platform's value."""
+        """Complete an instruction; results that the architecture leaves undefined get the platform's
+        value."""
         if self.cpu.rflags & _TF:
             single_step(self, self.completion, self.delivery, insn, self.execute, self._completed)
         elif insn.undefined_rule:
@@ -173,7 +174,7 @@ class Vmm(GuestContext):
             self._complete(insn)
 
     def _execute_watched(self, insn: Instruction) -> None:
-        """Execute, and remember what it stores to."""
+        """Execute an instruction and keep the ranges that it stores to."""
         ranges = written_ranges(insn, self.cpu)
         self.execute(insn)
         if self.stop is None:
@@ -182,7 +183,7 @@ class Vmm(GuestContext):
             self.stored.clear()
 
     def _complete(self, insn: Instruction) -> None:
-        """Question 3: let the engine execute it, or do so in its place."""
+        """Question 3: let the engine execute the instruction, or complete it in software."""
         if insn.repeat and (handler := overwriting_itself(insn, self.cpu)):
             self.completion.bridge(insn, handler)
         elif self._may_run(insn):
@@ -229,14 +230,14 @@ class Vmm(GuestContext):
         if exit.__class__ is Stepped and self.trap:
             self.cpu.interrupt_shadow = False
 
-    # Why the guest was left
+    # Exits
 
     def handle_exit(self, exit: Exit, insn: Instruction | None = None) -> bool:
-        """Question 4: why did the engine come back? insn: the instruction at RIP, where it is decoded.
+        """Question 4: handle an exit. insn: the instruction at RIP, where it has been decoded.
 
         True: that instruction is now complete, or the machine has stopped; False: enter again. Raises
         GuestFault for the guest's own fault."""
-        match exit:  # the frequent ones first: each case is a question
+        match exit:  # the frequent ones first: the cases are tried in turn
             case Fault():
                 return self._faulted(exit, insn or self.fetch())
             case Stepped():
@@ -273,7 +274,7 @@ class Vmm(GuestContext):
                 self.shut_down("the CPU met a fault while delivering a double fault", lost=lost)
                 return True
             case Failed(reason, limit):
-                if self._delivers:  # KVM tells only that it could not emulate this
+                if self._delivers:  # KVM reports only that it could not emulate this
                     with suppress(GuestFault):
                         demand_ram(insn or self.fetch(), self.cpu, self.mmu)
                 self.fail(reason, limit)
@@ -282,7 +283,7 @@ class Vmm(GuestContext):
                 assert_never(exit)
 
     def _faulted(self, fault: Fault, insn: Instruction) -> bool:
-        """The executing CPU refused ``insn``: whose fault is it? See ``handle_exit``."""
+        """Handle a fault that the executing CPU raised at ``insn``; returns as ``handle_exit`` does."""
         faults, patched = self.page_faults, self.patched
         if self._translates:
             fault = self.engine.corrected(fault, insn, self.cpu, self.mmu)
@@ -311,10 +312,10 @@ class Vmm(GuestContext):
         return True
 
     def _completed(self, insn: Instruction) -> None:
-        """Count it, and see what it has brought about."""
+        """Count a completed instruction, and act on a stop or a HLT that it caused."""
         self.instructions += 1
         self.ticks += 1
-        if self.cpu.rflags & _RF and insn.mnemonic != "iret":  # what IRET loads lasts for one more
+        if self.cpu.rflags & _RF and insn.mnemonic != "iret":  # RF loaded by IRET lasts for one more
             self.cpu.rflags &= ~_RF
         self._end_if_asked()
         if self.emulator.halted:
@@ -323,8 +324,8 @@ class Vmm(GuestContext):
     # Free mode
 
     def run(self, budget: int) -> None:
-        """Enter the guest freely, and deal with what it comes back for. budget: instructions after
-        which an engine that counts comes back by itself."""
+        """Enter the guest once in free mode, and handle the exit. budget: instructions after which an
+        engine that counts returns."""
         exit = self.enter(self.engine.run, budget)
         if self.engine.executed is None:
             self.uncounted = True
@@ -336,12 +337,12 @@ class Vmm(GuestContext):
         self._end_if_asked()
 
     def step_freely(self) -> None:
-        """One instruction by itself, where running freely would be wrong (TF, interrupt shadow)."""
+        """Execute one instruction by itself, where a free run would be wrong (TF, interrupt shadow)."""
         self.execute(self.fetch())
         self.instructions += 1
         self._end_if_asked()
 
     def _end_if_asked(self) -> None:
-        """Stop the machine if the guest has told a device to."""
+        """Stop the machine if the guest has requested it from a device."""
         if self.board.stop is not None and self.stop is None:
             self.stop, self.exit_status = self.board.stop.stop, self.board.stop.status
