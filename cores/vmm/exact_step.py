@@ -3,7 +3,7 @@
     undefined results   the SDM leaves flags and a few destinations to each CPU, the platform does not
     stores              which ranges of RAM the instruction wrote, for the comparison of machines
     REP over itself     a string instruction that overwrites its own bytes
-    respelling          prefixes that a translator would obey and a CPU does not
+    normalizing         prefixes that a translator would obey and a CPU does not
 
 Free mode does none of this: there each CPU gives its own results.
 """
@@ -59,7 +59,7 @@ class Before:
 
 
 @contextlib.contextmanager
-def respelling(guest: GuestContext, insn: Instruction, code: bytes) -> Iterator[None]:
+def normalizing(guest: GuestContext, insn: Instruction, code: bytes) -> Iterator[None]:
     """Replace ``insn`` in memory by ``code`` while a translator executes it: of the same length,
     without the prefixes that a CPU does not obey (cores/x86/isa/prefixes.py)."""
     rip, view = guest.cpu.rip, guest.memory.view
@@ -85,7 +85,7 @@ def bridge(
     if code is None or find(insn) is not None:
         completion.bridge(insn)
         return
-    with respelling(guest, insn, code):
+    with normalizing(guest, insn, code):
         step(insn)
     guest.trace.bridged += 1
 
