@@ -101,7 +101,7 @@ def parse(text: str, symbols: Mapping[str, int]) -> Poke:
         if value is None or not 0 <= value <= MASK64:
             raise InputError(f"{right!r} is no number of 64 bits (they are hexadecimal)")
         if name in FLAGS and not 1 << FLAGS[name] & CHANGEABLE_FLAGS:
-            raise InputError(f"{name} is the CPU's own business")
+            raise InputError(f"{name} cannot be changed by hand")
         return RegisterPoke(name, value)
     if match := re.fullmatch(r"\[(\w+)\]", name):
         if match[1] not in GPR_NAMES:

@@ -114,7 +114,7 @@ def _put_back(machine: Machine, saved: SavedMachine, first: dict[int, bytes]) ->
     devices = tuple(map(shaped, machine.board.shapes(), board.devices))
     machine.restore(replace(saved.state, board=replace(board, devices=devices)))
     if not machine.board.is_lawful():
-        raise ValueError("no guest leaves its devices so")
+        raise ValueError("its devices are in a state that no guest can bring about")
 
 
 def _collect(session: LiveSession) -> SavedSession:
@@ -154,9 +154,9 @@ def _checked(saved: SavedSession) -> SavedSession:
     if ram % (2 * MIB) or not SMALLEST_RAM <= ram <= LARGEST_RAM:
         raise ValueError("no machine has so much RAM")
     if not cores or len(set(cores)) < len(cores) or not set(cores) <= set(CORE_NAMES):
-        raise ValueError("its machines are not of different cores")
+        raise ValueError("its machines are not each of another core")
     if saved.mode not in ("exact", "free"):
-        raise ValueError("neither exact nor free")
+        raise ValueError("its mode is neither exact nor free")
     parts = saved.program.segments
     inside = all(p.gpa >= 0 and len(p.data) <= p.size and p.gpa + p.size <= ram for p in parts)
     if not (parts and inside and 0 <= saved.program.entry < 1 << 64):
@@ -170,7 +170,7 @@ def _checked(saved: SavedSession) -> SavedSession:
             raise ValueError("its RAM is not what its options say")
         whole = len(state.fpu) == len(INITIAL_FPU) and state.cpu.is_lawful()
         if not whole or any(root < 0 for root in state.roots):
-            raise ValueError("its registers are none")
+            raise ValueError("its registers have values that no CPU can have")
         if any(lba < 0 or len(sector) != SECTOR for lba, sector in disk.items()):
-            raise ValueError("its disk's sectors are none")
+            raise ValueError("its disk has sectors of a wrong number or size")
     return replace(saved, options=replace(saved.options, cores=cores, disk_write=False))

@@ -147,13 +147,13 @@ class _Decoder:
             raise ValueError("it has more values than a session can have")
         make = self._made.get(self._take(1))
         if make is None:
-            raise ValueError("it has a value of no kind that there is")
+            raise ValueError("it has a value of an unknown kind")
         return make(depth)
 
     def _int(self, _: int) -> int:
         length = self._take(1)[0]
         if not 0 < length <= _LONGEST_INT:
-            raise ValueError("it has a number that no register has")
+            raise ValueError("it has a number of more than 64 bits")
         return int.from_bytes(self._take(length), "little", signed=True)
 
     def _float(self, _: int) -> float:
@@ -170,7 +170,7 @@ class _Decoder:
         try:
             return self._take(self._length()).decode("utf-8", "surrogatepass")
         except UnicodeDecodeError:
-            raise ValueError("it has text that is none") from None
+            raise ValueError("it has text that is not UTF-8") from None
 
     def _count(self, depth: int, values: int) -> int:
         """Number of a container's members, of ``values`` values each. Raises ValueError past the

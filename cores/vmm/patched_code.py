@@ -13,12 +13,12 @@ from cores.vmm.shadow_tlb import ShadowPages
 from cores.vmm.state import GuestContext
 
 TRUSTED = (
-    f"running freely, a branch that has led to known code {TRUST} times is caught no longer: what it "
-    "leads to then is not looked at (a CPU with protection keys needs no such trust)"
+    f"running freely, an indirect branch is no longer caught after it has led to known code {TRUST} "
+    "times: other code that it leads to later may run unpatched (not on a CPU with protection keys)"
 )
 CHANGED = (
-    "running freely, code was changed in a page that holds data too: what ran of it until the guest "
-    "left was not looked at"
+    "running freely, code was changed in a page that holds data too: until the next exit it may have "
+    "run unpatched"
 )
 
 
