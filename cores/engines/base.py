@@ -1,27 +1,27 @@
-"""What every engine promises: enter the guest, come back, say why.
+"""The engine contract: an engine enters the guest, and returns with the reason of the exit.
 
-An engine is a mechanism. It owns no device, knows no lesson and decides nothing: it runs the
-guest's instructions until one of them cannot go on without the host, and returns one ``Exit``.
-The policy, what to do about it, is the VMM's (cores/vmm/vmm.py), and is the same for every engine;
-so what differs between two panes on the screen differs by mechanism alone.
+An engine is a mechanism. It owns no device, knows no lesson and holds no policy: it executes the
+guest's instructions until one of them cannot continue without the host, and returns one ``Exit``.
+The policy, how an exit is handled, is the VMM's (cores/vmm/vmm.py) and the same for every engine, so
+that all differences between two panes on the screen are differences of mechanism.
 
     cpu in, cpu out     ``step`` and ``run`` take the guest's ``VirtualCpu``: the engine enters the
                         guest in exactly that state, and on return the object holds the state at
-                        the exit. Whoever changes it in between (the VMM, a restored checkpoint,
-                        a user poking a register) need not tell the engine.
+                        the exit. In between it may be changed (by the VMM, a restored checkpoint,
+                        an edited register) without a call of the engine.
     restartable         At every exit but Stepped, RIP is *at* the instruction that did not
-                        complete, and nothing of that instruction has happened. PortRead ...
-                        MmioWrite are the exception: see ``complete``.
+                        complete, and that instruction has had no effect. PortRead ... MmioWrite
+                        are the exception: see ``complete``.
     one thread          Every call comes from the thread that called ``load`` (ptrace demands it);
                         only ``interrupt`` may come from another.
-    spurious returns    ``Interrupted`` may come back without anybody having asked.
+    spurious returns    ``Interrupted`` may be returned without a call of ``interrupt``.
 
-Where the guest's registers live is the whole subject: for the interpreter they are data in
-Unicorn's memory; for the trap cores the general ones are the real CPU's and the privileged ones
-exist only in ``VirtualCpu``; for KVM all are the CPU's own.
+Engines differ in the place of the guest's registers: for the interpreter they are data in Unicorn's
+memory; for the trap cores the general ones are the real CPU's and the privileged ones exist only in
+``VirtualCpu``; for KVM all are the CPU's own.
 
-The frequent exits that carry something are NamedTuples: a frozen dataclass takes a microsecond to
-make, and those without content are made once.
+The frequent exits with fields are NamedTuples, since a frozen dataclass takes a microsecond to make;
+those without fields are made once.
 """
 
 from __future__ import annotations
@@ -51,14 +51,14 @@ class BudgetSpent:
 
 @dataclass(frozen=True, slots=True)
 class Interrupted:
-    """Back without a reason of the guest's: ``interrupt`` was called, or nothing at all happened."""
+    """An exit that the guest did not cause: ``interrupt`` was called, or the return is spurious."""
 
 
 @dataclass(frozen=True, slots=True)
 class PortRead:
     """Hardware stopped inside an IN or INS (KVM): answer with ``complete``.
 
-    count: iterations of a repeated instruction that are asked for at once, ``size`` bytes each.
+    count: iterations of a repeated instruction that are read at once, ``size`` bytes each.
     """
 
     port: int
@@ -100,9 +100,9 @@ class Fault(NamedTuple):
         instruction.
     error: the error code, None where the vector has none or the engine cannot know it.
     address: the linear address (#PF, else None).
-    On a deprivileged engine this is what the *real* CPU said to ring 3: whether it is the guest's
-    own doing, a privileged instruction to emulate or a page that the VMM has not mapped yet, only
-    the VMM can tell.
+    On a deprivileged engine this is the exception that the *real* CPU raised in ring 3. The VMM decides
+    whether it is the guest's own fault, a privileged instruction to emulate, or a page that the VMM has
+    not mapped yet.
     """
 
     vector: int
@@ -120,7 +120,7 @@ class SystemCall:
 class Intercept:
     """The engine does not execute the instruction at RIP: the VMM must complete it.
 
-    lacking: the CPU should have executed it, and this host's does not (counted as bridged)."""
+    lacking: hardware support would have executed it, and this host lacks that (counted as bridged)."""
 
     lacking: bool = False
 
@@ -129,16 +129,16 @@ class Intercept:
 class Shutdown:
     """The engine delivered exceptions itself and they ended in a triple fault (KVM).
 
-    lost: the CPU has left nothing of the guest's registers (AMD-V resets a vCPU that shuts down), and
-    ``cpu`` is as at the last exit before."""
+    lost: the guest's registers are gone (AMD-V resets a vCPU that shuts down), and ``cpu`` holds the
+    state of the exit before."""
 
     lost: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """The host cannot go on, through no fault of the guest's. reason: a sentence for the user.
-    limit: the ability whose lack on this host is the cause, by its name in `doctor`; "" for none."""
+    """The host cannot continue, and the guest is not the cause. reason: a sentence for the user.
+    limit: the ability that this host lacks, by its name in `doctor`; "" where that is not the cause."""
 
     reason: str
     limit: str = ""
@@ -148,7 +148,7 @@ Exit = (
     Stepped | BudgetSpent | Interrupted | PortRead | PortWrite | MmioRead | MmioWrite | Halted
     | Fault | SystemCall | Intercept | Shutdown | Failed
 )  # fmt: skip
-"""Why the guest was left: a closed union; the VMM matches it exhaustively."""
+"""The reason of an exit: a closed union, which the VMM matches exhaustively."""
 
 STEPPED = Stepped()
 BUDGET_SPENT = BudgetSpent()
@@ -161,38 +161,38 @@ SHUTDOWN, SHUTDOWN_LOST = Shutdown(), Shutdown(lost=True)
 
 
 class RingZero(StrEnum):
-    """How the guest's ring 0 is brought about; what the interface says of rings follows from it."""
+    """How the guest's ring 0 is implemented; the interface describes rings accordingly."""
 
     SIMULATED = "simulated"
     """Software executes every ring; the ring is a number in a data structure."""
     DEPRIVILEGED = "deprivileged"
-    """The guest's kernel executes at ring 3; the VMM keeps the ring that the guest believes in."""
+    """The guest's kernel executes at ring 3; the VMM keeps the guest's virtual privilege level."""
     GUEST_MODE = "guest mode"
     """The CPU executes it: VMX non-root operation (SDM vol. 3, 24), SVM guest mode (APM vol. 2, 15)."""
     INTERPRETED = "interpreted"
     """KVM without hardware support: the host's kernel interprets ring 0, the CPU executes ring 3."""
     UNKNOWN = "unknown"
-    """KVM on a host that does not say which of the two it does."""
+    """KVM on a host that does not report which of the two it is."""
 
 
 @dataclass(frozen=True, slots=True)
 class Traits:
-    """What an engine is and can do.
+    """The properties and abilities of an engine.
 
     core: the resolved core name, "trap:native". label: one line for people.
-    engine: what executes, "Unicorn 2.1.4", "ptrace", "KVM".
+    engine: the executing software or interface, "Unicorn 2.1.4", "ptrace", "KVM".
     deprivileged: the guest's kernel runs at real ring 3 and the VMM keeps its privileged state.
-    exact: steps one instruction at a time with correct state (KVM: where probed good).
+    exact: steps one instruction at a time with correct state (KVM: where the probe succeeds).
     counts: ``run`` honours an instruction budget.
     native: the guest's instructions are executed by this host's CPU.
     leads, follows: it has ``lead``, it has ``reach`` or counts (cores/lockstep/leader.py).
     delivers: exceptions go to the guest's handlers without the VMM (KVM).
-    intercepts: mnemonics that the engine does not execute as the platform demands; in exact mode
+    intercepts: mnemonics that the engine does not execute as the platform defines them; in exact mode
         the VMM completes them instead of stepping.
-    translates: a binary translator, which forgets some of a CPU's checks: ``admits`` is to be asked
-        before each step, and ``corrected`` after each fault.
+    translates: a binary translator, which omits some of a CPU's checks: the VMM calls ``admits`` before
+        each step, and ``corrected`` after each fault.
     exits_for: the reasons for which the guest leaves this engine, and which count as exits.
-    registers: where the guest's registers live, for the pane's headline.
+    registers: the place of the guest's registers, for the pane's headline.
     ring_zero: see ``RingZero``.
     nested_paging: the CPU walks the guest's own page tables, then the host's; None: not known.
     """
@@ -216,43 +216,43 @@ class Traits:
 
 
 class Engine(ABC):
-    """Enters the guest and comes back. See the module's text for what holds at every exit."""
+    """Enters the guest and returns at an exit. The module's docstring says what holds at every exit."""
 
     traits: Traits
 
     @abstractmethod
     def load(self, memory: PhysicalMemory) -> None:
-        """Take the guest's physical address space. RAM is shared, not copied: what the guest
-        stores is seen in ``memory.ram`` at once. Physical addresses that are not RAM come back as
-        MmioRead and MmioWrite, or, where the engine cannot leave in the middle of an instruction
-        (Unicorn), are asked of ``memory.device_read`` and ``device_write``.
+        """Attach the guest's physical address space. RAM is shared, not copied: the guest's stores are
+        visible in ``memory.ram`` at once. Accesses to physical addresses that are not RAM exit as
+        MmioRead and MmioWrite, or, where the engine cannot exit in the middle of an instruction
+        (Unicorn), are passed to ``memory.device_read`` and ``device_write``.
 
         Raises UnavailableError when this host cannot run the engine after all."""
 
     @abstractmethod
     def step(self, cpu: VirtualCpu) -> Exit:
-        """Execute one instruction: Stepped, or why not."""
+        """Execute one instruction. Returns Stepped, or the exit that prevented it."""
 
     @abstractmethod
     def run(self, cpu: VirtualCpu, budget: int | None = None) -> Exit:
-        """Execute freely until something must leave, or ``budget`` instructions are completed
-        (None: no limit; engines whose ``traits.counts`` is false ignore it).
+        """Execute freely until an exit, or until ``budget`` instructions are completed (None: no limit;
+        engines whose ``traits.counts`` is false ignore it).
 
-        ``executed`` says afterwards how many were completed."""
+        Sets ``executed`` to the number of completed instructions."""
 
     def lead(self, cpu: VirtualCpu, budget: int) -> Exit:
-        """``run``, but come back with Intercept before every instruction that is sensitive."""
+        """``run``, but return Intercept before every sensitive instruction."""
         raise TypeError(f"{type(self).__name__} cannot lead")
 
     def reach(self, cpu: VirtualCpu, rip: int, gpr: list[int], passes: int) -> Exit:
-        """``run``, but come back with Stepped when the guest, having gone on, comes to ``rip`` with
-        these general registers; with BudgetSpent when it has come by so often with others. Where the
-        engine cannot execute at ``rip`` it comes back with the fault of the fetch, as ``run`` does."""
+        """``run``, but return Stepped when the guest, after at least one instruction, reaches ``rip``
+        with the general registers ``gpr``, and BudgetSpent when it has reached ``rip`` ``passes`` times
+        with others. Where ``rip`` cannot be executed, the fetch faults, as in ``run``."""
         raise TypeError(f"{type(self).__name__} has no breakpoints")
 
     def admits(self, insn: Instruction, cpu: VirtualCpu, mmu: Mmu) -> bool:
         """Would ``step`` execute this ordinary instruction as the platform's CPU does? False: the VMM
-        completes it. Raises the GuestFault that the engine would forget. mmu: the guest's own."""
+        completes it. Raises the GuestFault that the engine would omit. mmu: the guest's own."""
         return True
 
     def corrected(self, fault: Fault, insn: Instruction, cpu: VirtualCpu, mmu: Mmu) -> Fault:
@@ -261,31 +261,33 @@ class Engine(ABC):
         return fault
 
     window_wanted: bool = False
-    """An interrupt waits for the guest to set IF: ``run`` comes back with Intercept before each
-    instruction that may do so. Set by the VMM before ``run``. Engines that leave the guest at all of
-    these, or that deliver by themselves, need not look."""
+    """An interrupt waits for the guest to set IF: ``run`` returns Intercept before each instruction
+    that may do so. Set by the VMM before ``run``. Engines that exit at all of these instructions, or
+    that deliver interrupts by themselves, ignore it."""
 
     executed: int | None = 0
-    """Instructions completed by the last ``run``; None where nobody counted (real CPUs)."""
+    """Instructions completed by the last ``run``; None where they are not counted (real CPUs)."""
 
     def complete(self, data: bytes) -> None:
-        """Answer a pending PortRead or MmioRead, and finish the instruction that asked. After any
-        pending port or MMIO exit the cpu's state is that of a half-done instruction: the engine
-        finishes it at the next ``step`` or ``run``; ``settle`` does so at once."""
+        """Supply the data of a pending PortRead or MmioRead. After any port or MMIO exit the
+        instruction is incomplete: the engine finishes it at the next ``step`` or ``run``; ``settle``
+        does so at once."""
         raise TypeError(f"{type(self).__name__} never has a pending access")
 
     def settle(self, cpu: VirtualCpu) -> Exit | None:
-        """Finish a half-done instruction, so that ``cpu`` may be shown or saved. Usually nothing to do.
+        """Finish an incomplete instruction, so that ``cpu`` may be shown or saved.
 
-        None: done. An exit: the same instruction wants one access more; answer it and settle again."""
+        None: it is finished. An exit: the same instruction makes one more access; complete it and call
+        ``settle`` again."""
         return None
 
     def inject(self, cpu: VirtualCpu, acknowledge: Callable[[], int]) -> bool:
-        """Hand a device's interrupt to an engine that ``delivers``, before the next ``run``.
-        acknowledge: asks the interrupt controller for the vector; called only if it is taken.
+        """Inject a device's interrupt, before the next ``run``, into an engine that ``delivers``.
+        acknowledge: returns the vector from the interrupt controller; called only if it is taken.
 
         True: the guest takes it before its next instruction. False: it cannot take one now (IF clear,
-        an interrupt shadow): ``run`` returns Interrupted as soon as it can; then ask again."""
+        an interrupt shadow): ``run`` returns Interrupted as soon as it can; then call ``inject``
+        again."""
         raise TypeError(f"{type(self).__name__} delivers nothing by itself")
 
     @abstractmethod
@@ -297,12 +299,12 @@ class Engine(ABC):
         """Set what ``read_fpu`` reads."""
 
     def memory_changed(self) -> None:  # noqa: B027 - most engines translate nothing
-        """RAM was replaced behind the engine's back (a restored checkpoint, a poked byte): forget
-        translated code and cached page walks."""
+        """RAM was changed by neither guest nor VMM emulation (a restored checkpoint, an edited byte):
+        discard translated code and cached page walks."""
 
     def flush(self, gva: int | None = None) -> None:  # noqa: B027
-        """The VMM changed or emulated what the TLB depends on (CR0, CR3, CR4, EFER, or INVLPG of
-        ``gva``): forget those translations. None: all."""
+        """The VMM changed or emulated state that the TLB depends on (CR0, CR3, CR4, EFER, or INVLPG of
+        ``gva``): discard those translations. None: all."""
 
     @abstractmethod
     def interrupt(self) -> None:
@@ -310,9 +312,9 @@ class Engine(ABC):
         when nothing runs, the next ``run`` may return Interrupted at once."""
 
     def escapes(self) -> tuple[str, ...] | None:
-        """What the guest has got hold of beyond its own, in words: () when the host was asked and
-        there is nothing. None: no part of this engine can be asked (the guest is data, or the CPU
-        itself holds it). Between entries only; less than a tenth of a millisecond."""
+        """Isolation audit: the host resources that the guest holds beyond its own, in words; () when
+        the host reports none. None: this engine has no process to audit (the guest is data, or the CPU
+        itself isolates it). Between entries only; takes less than a tenth of a millisecond."""
         return None
 
     def leaves_behind(self, exit: PortRead | PortWrite | MmioRead | MmioWrite) -> bool:
@@ -320,62 +322,63 @@ class Engine(ABC):
         return False
 
     def caveat(self) -> str:
-        """What is to be said beside this engine's results here, in a sentence; "" for nothing."""
+        """A remark that is shown beside this engine's results on this host; "" for none."""
         return ""
 
     def kernel_exits(self) -> dict[str, int] | None:
-        """Counts that the host's kernel keeps for this guest ("exits", "pf_fixed", ...); None where
-        it keeps none."""
+        """The host kernel's counters for this guest ("exits", "pf_fixed", ...); None where it has
+        none."""
         return None
 
     @abstractmethod
     def where(self) -> str:
-        """Where the guest's registers live, in a few words: "process 4711, CPU 1"."""
+        """The place of the guest's registers in a few words: "process 4711, CPU 1"."""
 
     @abstractmethod
     def close(self) -> None:
-        """Release everything: processes, descriptors, mappings. Twice does no harm."""
+        """Release all processes, descriptors and mappings. A second call has no effect."""
 
 
 ALL_REASONS = frozenset(Reason)
-"""``exits_for`` of a trap core: whatever is sensitive leaves the guest."""
+"""``exits_for`` of a trap core: every sensitive instruction exits."""
 
 KERNEL_SPACE, USER_SPACE = 0, 1
-"""The two address spaces of a deprivileged guest: one for each virtual privilege level, since at
-real ring 3 the page tables' U/S bit can tell nothing apart."""
+"""The two address spaces of a deprivileged guest, one for each virtual privilege level: both run at
+real ring 3, where the page tables' U/S bit cannot separate them."""
 
 
 _OUT_OF_LINE = 0x5000_0000_0000 + 4096 * secrets.randbelow(1 << 31)
 OUT_OF_LINE = range(_OUT_OF_LINE, _OUT_OF_LINE + 3 * 4096)
-"""Addresses in both spaces that the VMM keeps for itself (cores/vmm/faults/out_of_line.py), drawn anew
+"""Addresses in both spaces that are reserved for the VMM (cores/vmm/faults/out_of_line.py), drawn anew
 in each run: the guest's pages are never mapped there."""
 
 
 class DeprivilegedEngine(Engine):
     """An engine that executes guest kernel and guest user alike at ring 3 (trap-and-emulate).
 
-    It has no page tables of the guest's: its address spaces are empty until the VMM maps into
-    them, and an access to anything unmapped comes back as Fault(#PF). That makes the host's own
-    mappings a virtual TLB, which the VMM fills and drops (cores/vmm/shadow_tlb.py).
+    It does not walk the guest's page tables: its address spaces are empty until the VMM maps into
+    them, and an access to an unmapped page exits as Fault(#PF). The host's own mappings thus form a
+    virtual TLB, which the VMM fills and drops (cores/vmm/shadow_tlb.py).
 
     Before entering, the engine loads general registers, RIP, FS and GS base, and of RFLAGS only
-    ``native_flags(cpu)``; after, it copies back the same. The rest of ``cpu`` it never touches.
+    ``native_flags(cpu)``; after the exit it copies the same back. It never changes the rest of ``cpu``.
     """
 
     space: int = KERNEL_SPACE
     """The address space that ``step`` and ``run`` execute in. The VMM sets it before entering."""
 
     pure: bool = False
-    """Textbook trap-and-emulate: ``run`` lets pass whatever does not trap. The VMM sets it."""
+    """Textbook trap-and-emulate: ``run`` executes every instruction that does not trap. Set by the
+    VMM."""
 
     def patched_twin(self) -> memoryview | None:
-        """A second memory as large as RAM, which free mode executes patched code from
-        (cores/vmm/patching/patcher.py); None: this engine finds sensitive instructions by itself, and
+        """A second memory as large as RAM, from which free mode executes patched code
+        (cores/vmm/patching/patcher.py); None: this engine detects sensitive instructions by itself, and
         returns Intercept at them."""
         return None
 
     hides_code: bool = False
-    """Does ``map`` with readable=False really make pages that cannot be read?"""
+    """Does ``map`` with readable=False make pages that cannot be read?"""
 
     @abstractmethod
     def reaches(self, gva: int, length: int) -> bool:
@@ -395,14 +398,14 @@ class DeprivilegedEngine(Engine):
         readable: bool = True,
     ) -> bool:
         """Map RAM at ``gpa`` (page aligned, may be in ``Ram.scratch``) to ``gva`` in ``space``,
-        replacing what was there. twin: map ``patched_twin`` at that offset instead. readable: False
-        asks for an execute-only page, which hosts without protection keys make readable.
+        replacing earlier mappings. twin: map ``patched_twin`` at that offset instead. readable: False
+        requests an execute-only page, which hosts without protection keys make readable.
 
         False where ``reaches`` is false."""
 
     @abstractmethod
     def unmap(self, space: int, gva: int, length: int) -> None:
-        """Remove whatever of the range is mapped."""
+        """Remove all mappings in the range."""
 
     @abstractmethod
     def drop_all(self) -> None:
@@ -410,5 +413,5 @@ class DeprivilegedEngine(Engine):
 
     @abstractmethod
     def fault_was_write(self, cpu: VirtualCpu) -> bool:
-        """Was the access of the last Fault(#PF) a store? Costs something on a host that does not
-        say so by itself; asked only when the guest's page tables make the answer matter."""
+        """Was the access of the last Fault(#PF) a store? The VMM calls it only when the guest's page
+        tables make the answer matter, since it is costly on a host that does not report it."""

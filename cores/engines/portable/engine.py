@@ -1,10 +1,10 @@
-"""The portable trap engine: Unicorn at ring 3 stands in for the CPU where that cannot be had.
+"""The portable trap engine: Unicorn at ring 3 replaces the CPU on hosts without trap:native.
 
-The VMM above it is the one of the native trap core, and meets the same exits: a deprivileged guest
-is executed at real ring 3 (real within the emulated CPU), under page tables that are this engine's
-own, and whatever ring 3 may not do faults. Unicorn departs from a CPU in a few things there, which
-are put right before an instruction is entered: IN and OUT never fault in it, SYSCALL does nothing
-without a hook, and INT and INT3 do not look at the guest's descriptor tables.
+The VMM is the same as on the native trap core, and handles the same exits: a deprivileged guest is
+executed at ring 3 of the emulated CPU, under page tables of this engine, and an instruction that ring 3
+may not execute faults. Unicorn differs from a CPU in some instructions, which are recognised before
+they are executed: IN and OUT never fault, SYSCALL has no effect without a hook, and INT and INT3 ignore
+the guest's descriptor tables.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from cores.x86.registers import CS, FS, GS, SS, USER_FLAGS, Cr0, Cr4, Efer, Flag
 from cores.x86.virtual_cpu import Segment, TableRegister, VirtualCpu
 
 _TABLES_AT = 1 << 36
-"""Physical address of the engine's own page tables, far behind any guest's RAM."""
+"""Physical address of the engine's own page tables, far above any guest's RAM."""
 
 _PAGE = 4096
 _CR0 = Cr0.PG | Cr0.AM | Cr0.WP | Cr0.NE | Cr0.ET | Cr0.MP | Cr0.PE
@@ -49,7 +49,8 @@ _LINUX_GATE = 0x80
 
 
 class PortableTrapEngine(DeprivilegedEngine):
-    """See the module's text. Raises UnavailableError when Unicorn is missing or unknown."""
+    """The engine; see the module's docstring. Raises UnavailableError when Unicorn is missing or
+    unknown."""
 
     def __init__(self) -> None:
         if reason := self.probe():
@@ -74,7 +75,7 @@ class PortableTrapEngine(DeprivilegedEngine):
 
     @staticmethod
     def probe() -> str | None:
-        """Why it cannot run here; None: it can."""
+        """The reason why it cannot run on this host; None when it can."""
         return unicorn_native.probe()
 
     def load(self, memory: PhysicalMemory) -> None:
@@ -109,7 +110,7 @@ class PortableTrapEngine(DeprivilegedEngine):
         core.announce(self._memory)
         real = self._real
         _enter(real, cpu, self._hidden().roots[self.space])
-        # Nobody looks ahead here for x87 and SSE that the guest has disabled: let them fault.
+        # x87 and SSE that the guest has disabled are not recognised beforehand here: let them fault.
         real.cr0, real.cr4 = (
             real.cr0 & ~_DISABLED | cpu.cr0 & _DISABLED,
             real.cr4 & ~Cr4.OSFXSR | cpu.cr4 & Cr4.OSFXSR,
@@ -123,7 +124,8 @@ class PortableTrapEngine(DeprivilegedEngine):
         return exit
 
     def _refused(self, cpu: VirtualCpu) -> Exit | None:
-        """What a CPU would say to the instruction at RIP in ring 3, where Unicorn says nothing."""
+        """The exit that a CPU would give at the instruction at RIP in ring 3, where Unicorn gives
+        none."""
         try:
             insn = decode(self._fetch(cpu, cpu.rip))
         except (GuestFault, Truncated):
@@ -134,8 +136,8 @@ class PortableTrapEngine(DeprivilegedEngine):
         return checks.admits(insn, cpu, mmu, self.read_fpu)
 
     def corrected(self, fault: Fault, insn: Instruction, cpu: VirtualCpu, mmu: Mmu) -> Fault:
-        """Sensitive instructions fault here because they are refused, and pages because they are not
-        mapped: only the rest is a matter of the guest's own."""
+        """Faults of sensitive instructions are traps to the VMM, and page faults may be shadow misses:
+        neither is corrected, except for the address."""
         if fault.vector == Vector.PF and fault.address is not None:
             return Fault(Vector.PF, fault.error, checks.first_address(insn, cpu, fault.address))
         if insn.sensitivity is not Sensitivity.ORDINARY:
@@ -155,7 +157,7 @@ class PortableTrapEngine(DeprivilegedEngine):
         free.forget()
 
     def where(self) -> str:
-        """Where the guest's registers live, for the pane's headline."""
+        """The place of the guest's registers, for the pane's headline."""
         return f"host memory at {self._core.unicorn.address:#x}" if self._core else "host memory"
 
     def interrupt(self) -> None:
@@ -203,7 +205,8 @@ class PortableTrapEngine(DeprivilegedEngine):
         free.forget()
 
     def _fetch(self, cpu: VirtualCpu, rip: int) -> bytes:
-        """The code at ``rip`` in the present space, as far as it is mapped executable."""
+        """Up to 15 bytes of code at ``rip`` in the current space, as far as they are mapped
+        executable."""
         code = b""
         while len(code) < LONGEST:
             at = rip + len(code)
@@ -222,7 +225,8 @@ class PortableTrapEngine(DeprivilegedEngine):
         return self._hidden().translate(self.space, page, execute=True)
 
     def _must_leave(self, insn: Instruction) -> bool:
-        """In free mode: would Unicorn do otherwise than a CPU in ring 3, or than the guest's CPU?"""
+        """Must a free run stop before ``insn``, because Unicorn's result would differ from that of a
+        CPU in ring 3, or of the guest's CPU?"""
         if insn.sensitivity in (Sensitivity.SILENT, Sensitivity.ABSENT):
             return not self.pure
         if insn.sensitivity is Sensitivity.PRIVILEGED:
@@ -241,7 +245,7 @@ class PortableTrapEngine(DeprivilegedEngine):
 
 
 def _ring_3() -> VirtualCpu:
-    """A CPU as Linux has set it up for a process: what a deprivileged guest really runs on."""
+    """A CPU as Linux sets it up for a process: the CPU that executes a deprivileged guest."""
     real = VirtualCpu(
         rflags=_HOST_FLAGS,
         cr0=_CR0,
@@ -275,7 +279,7 @@ def _leave(real: VirtualCpu, cpu: VirtualCpu) -> None:
 
 
 def _ring_3_verdict(insn: Instruction) -> Exit | None:
-    """The exit of an instruction that Unicorn lets pass at ring 3 or answers otherwise."""
+    """The exit that a CPU gives at ring 3 for an instruction with which Unicorn differs; else None."""
     mnemonic = insn.mnemonic
     if mnemonic in _REFUSED:
         return Fault(Vector.GP, 0)

@@ -1,7 +1,7 @@
-"""The page tables of the portable trap engine: real ones, in memory that no guest can reach.
+"""The page tables of the portable trap engine, in physical memory that no guest can reach.
 
-Where the native engine asks Linux to map and unmap, this one writes page table entries. They lie
-behind the guest's RAM in physical memory of their own. All guest pages are user pages: the whole
+Where the native engine calls mmap and munmap, this one writes page table entries. The tables have
+physical memory of their own, above the guest's RAM. All guest pages are user pages, since the whole
 guest runs in ring 3.
 """
 
@@ -16,12 +16,14 @@ _TABLE = _PRESENT | _WRITABLE | _USER | _MARKED
 _FRAME = 0x000F_FFFF_FFFF_F000
 _LARGE_BYTES = 2 << 20
 _TABLES = 1024
-"""4 MiB of them. When they run out, all mappings are dropped: they only cache the guest's own."""
+"""The number of table pages, 4 MiB. When they run out, all mappings are dropped: they are a cache of
+the guest's own."""
 
 _SUPERVISOR = 0xFFFFFE0000000000
-"""Where Linux keeps descriptor tables; one page of ours for GDT, IDT and TSS, out of ring 3's reach."""
+"""Linux's address of descriptor tables; here one page for GDT, IDT and TSS, which ring 3 cannot
+access."""
 
-# As in a Linux process: what LAR and LSL show, and what may be loaded.
+# The descriptors of a Linux process: LAR and LSL show them, and selectors of them can be loaded.
 _GDT = (
     0, 0x00CF9B000000FFFF, 0x00AF9B000000FFFF, 0x00CF93000000FFFF, 0x00CFFB000000FFFF,
     0x00CFF3000000FFFF, 0x00AFFB000000FFFF, 0, 0x00008B0000002087 | 0x2000 << 16, 0xFFFFFE00,
@@ -29,10 +31,10 @@ _GDT = (
 
 
 class HiddenTables:
-    """Two address spaces, each with a root of its own.
+    """Two address spaces, each with its own root table.
 
-    base: the physical address at which ``ram`` is to be mapped. roots: for CR3, by space.
-    gdt: (base, limit) of the descriptor table in it, a linear address mapped in both spaces.
+    base: the physical address at which ``ram`` is to be mapped. roots: values for CR3, by space.
+    gdt: (base, limit) of the descriptor table, a linear address mapped in both spaces.
     """
 
     def __init__(self, base: int) -> None:
@@ -44,7 +46,7 @@ class HiddenTables:
         self.drop_all()
 
     def drop_all(self) -> None:
-        """Empty both spaces but for the page of the descriptor tables."""
+        """Empty both spaces, except the page of the descriptor tables."""
         self.ram.view[: self._free] = bytes(self._free)
         self._free = 3 * PAGE
         gdt = self.base + 2 * PAGE
@@ -89,7 +91,7 @@ class HiddenTables:
             gva = start + size
 
     def translate(self, space: int, gva: int, *, execute: bool = False) -> int | None:
-        """The physical address behind a guest address; None where nothing is mapped."""
+        """The physical address to which a guest address is mapped; None where it is not."""
         if gva >> 47:
             return None
         at, level = self._walk(self.roots[space], gva)
@@ -102,7 +104,8 @@ class HiddenTables:
         self.ram.close()
 
     def _walk(self, root: int, gva: int) -> tuple[int, int]:
-        """(address of the entry that decides, its level): 1 a page, 2 2 MiB, 3 and 4 nothing there."""
+        """(address, level) of the entry that ends the walk. Level 1: a page or none, 2: 2 MiB or none,
+        3 and 4: none."""
         table = root
         for level in (4, 3, 2, 1):
             at = table + (gva >> 12 + 9 * (level - 1) & 0x1FF) * 8
@@ -113,7 +116,7 @@ class HiddenTables:
         raise AssertionError("a walk has four levels")
 
     def _entry(self, root: int, gva: int, wanted: int) -> int:
-        """The address of the level ``wanted`` entry for ``gva``, with the tables above it made."""
+        """The address of the entry of level ``wanted`` for ``gva``. Creates the tables above it."""
         table = root
         for level in range(4, wanted, -1):
             at = table + (gva >> 12 + 9 * (level - 1) & 0x1FF) * 8
@@ -125,7 +128,7 @@ class HiddenTables:
         return table + (gva >> 12 + 9 * (wanted - 1) & 0x1FF) * 8
 
     def _new_table(self, large: int) -> int:
-        """An entry that leads to a new table: empty, or 512 small pages for a large one."""
+        """An entry for a new table. The table is empty, or splits a large page into 512 small ones."""
         at = self._free
         self._free += PAGE
         if large & _LARGE:

@@ -1,1 +1,1 @@
-"""The software engine."""
+"""The interpreter engine, on Unicorn."""

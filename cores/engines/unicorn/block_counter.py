@@ -1,13 +1,13 @@
-"""The block hook of free runs, in machine code: it counts without asking Python.
+"""The block hook of free runs, in machine code: it counts instructions without calling Python.
 
 Unicorn calls a hook before each translated block. In Python that call costs 0.3 us, more than most
 blocks. Here it is 25 instructions for x86-64, which look the block up in a table, subtract its
-instructions from a budget, and return. Whatever is out of the ordinary goes on to Python: a block
-not in the table, a budget that does not suffice, somebody who wants the guest to stop, a block of
-one instruction in the middle of the last one (a store that has changed its own block).
+instructions from a budget, and return. The hook calls Python for a block that is not in the table, a
+budget that does not suffice, a request to stop, and a block of one instruction in the middle of the
+last one (a store that has changed its own block).
 
-One of the few files that may use ctypes. Elsewhere than on x86-64, and where the host lets no
-memory be written and executed, Python is asked each time, and the same is counted.
+One of the few files that may use ctypes. On hosts other than x86-64, and where the host allows no
+memory that is writable and executable, Python is called for each block, with the same counts.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ _CODE = bytes.fromhex(
     "483b4118"          # cmp  rax, [rcx + 24]       one instruction, inside the last block?
     "721f"              # jb   slow
     "48837908 00"       # several: cmp qword [rcx + 8], 0
-    "7518"              # jne  slow                  somebody wants to stop
+    "7518"              # jne  slow                  a stop is requested
     "488b01"            # mov  rax, [rcx]
     "4c29c8"            # sub  rax, r9
     "7c10"              # jl   slow                  more than is left
@@ -60,7 +60,7 @@ _CODE = bytes.fromhex(
 
 
 class BlockCounter:
-    """A budget of instructions, and the blocks that may be subtracted from it unseen.
+    """A budget of instructions, and the table of blocks that the machine code subtracts from it.
 
     slow: called with address and length of every other block, before it runs.
     """
@@ -88,21 +88,22 @@ class BlockCounter:
         self._words[_LEFT] = value
 
     def stop(self, bit: int, wanted: bool) -> None:
-        """Send every block to ``slow`` while any of 8 bits is wanted. From any thread: a byte each."""
+        """Request, or withdraw, a call of ``slow`` for every block; there are 8 independent requests.
+        May be called from any thread: each is a byte of its own."""
         self._bytes[8 * _STOP + bit] = wanted
 
     def stopping(self, bit: int) -> bool:
         return bool(self._bytes[8 * _STOP + bit])
 
     def remember(self, address: int, length: int, instructions: int) -> None:
-        """From now on this block is counted without asking."""
+        """From now on count this block without calling ``slow``."""
         at = _place(address)
         self._bytes[at : at + 8] = address.to_bytes(8, "little")
         self._bytes[at + 8 : at + 12] = length.to_bytes(4, "little")
         self._bytes[at + 12 : at + _ENTRY] = instructions.to_bytes(4, "little")
 
     def forget(self, address: int) -> None:
-        """Ask again about the block at ``address``."""
+        """Call ``slow`` again for the block at ``address``."""
         at = _place(address)
         self._bytes[at + 8 : at + 12] = b"\xff\xff\xff\xff"  # no block has this length
 
@@ -110,12 +111,12 @@ class BlockCounter:
         ctypes.memset(self.data + _TABLE, 0xFF, _ENTRIES * _ENTRY)
 
     def entered(self, address: int, length: int) -> None:
-        """The block that is being entered now, or 0, 0 for none: set by ``slow``."""
+        """Set the block that is being entered now, 0, 0 for none. Called by ``slow``."""
         self._words[_AT], self._words[_LENGTH], self._words[_FRESH] = _signed(address), length, 0
 
     def last(self) -> tuple[int, int] | None:
-        """Address and length of the block counted last without asking, if there was one since the last
-        call or ``entered``."""
+        """Address and length of the block that the machine code counted last; None if it has counted
+        none since the last call of this or ``entered``."""
         words = self._words
         if not words[_FRESH]:
             return None
@@ -132,7 +133,7 @@ def _signed(address: int) -> int:
 
 
 def _executable(code: bytes) -> mmap.mmap | None:
-    """A page with ``code``; None where it cannot be executed."""
+    """A page with ``code``; None where the host cannot execute it."""
     if os.name != "posix" or platform.machine() != "x86_64":
         return None
     try:

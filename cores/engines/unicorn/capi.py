@@ -1,7 +1,8 @@
-"""Unicorn's C interface, called through ctypes: the one file of the Unicorn engines that may.
+"""Unicorn's C API through ctypes. Of the Unicorn engines, only this file and block_counter.py may use
+it.
 
-The binding that ships with Unicorn spends 5 us of Python on each entry; called directly one
-instruction costs about 2 us (count=1), and the whole register file can be taken in one copy.
+The binding that ships with Unicorn spends 5 us of Python on each entry; called directly, one
+instruction costs about 2 us (count=1), and the whole register file is read with one copy.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ _CTL_FLUSH_TB, _CTL_FLUSH_TLB, _CTL_BUFFER = 10, 11, 13
 _CTL_WRITE = 1 << 30
 
 _CODE_BUFFER = 32 << 20
-"""Bytes for translated code. Left alone, each engine reserves 1 GiB of address space."""
+"""Bytes for translated code. By default each engine reserves 1 GiB of address space."""
 
 PROT_ALL = 7
 
@@ -55,15 +56,15 @@ _WRITE = ctypes.CFUNCTYPE(
 
 
 class _TranslationBlock(ctypes.Structure):
-    """uc_tb: what an edge hook is told of a block."""
+    """uc_tb: the argument of an edge hook that describes a block."""
 
     _fields_ = (("pc", ctypes.c_uint64), ("icount", ctypes.c_uint16), ("size", ctypes.c_uint16))
 
 
 @lru_cache(maxsize=1)
 def _libraries() -> tuple[ctypes.CDLL, ctypes.PyDLL]:
-    """The shared library twice: calls through the second keep the interpreter lock, which is
-    cheaper for those that return at once."""
+    """The shared library, loaded twice: calls through the second handle keep the interpreter lock,
+    which is cheaper for calls that return at once."""
     try:
         from unicorn.unicorn_py3.unicorn import uclib
     except ImportError as error:
@@ -81,7 +82,7 @@ def version() -> str:
 
 
 def probe() -> str | None:
-    """Why Unicorn cannot be used here; None: it can."""
+    """The reason why Unicorn cannot be used on this host; None when it can."""
     try:
         version()
     except (UnavailableError, OSError) as error:
@@ -90,15 +91,14 @@ def probe() -> str | None:
 
 
 class Unicorn:
-    """One Unicorn engine, with its register file in a buffer that Python can read. An x86-64 CPU
-    unless something else is asked for.
+    """One Unicorn engine, by default an x86-64 CPU, with its register file in a buffer for Python.
 
     registers: the whole CPU state as ``save`` copied it; ``restore`` copies it back.
     """
 
     def __init__(self, arch: int = ARCH_X86, mode: int = MODE_64, model: int = CPU_NEHALEM) -> None:
         self._lib, self._quick = _libraries()
-        self._keep: list[object] = []  # ctypes frees a callback that Python has lost sight of
+        self._keep: list[object] = []  # ctypes frees a callback without references
         self._hooks: dict[int, object] = {}
         self._raised: BaseException | None = None
         self._uc = ctypes.c_void_p()
@@ -125,13 +125,14 @@ class Unicorn:
 
     @property
     def address(self) -> int:
-        """The host address of Unicorn's own structure, in which the guest's registers lie."""
+        """The host address of Unicorn's own structure, which contains the guest's registers."""
         return self._uc.value or 0
 
     def start(self, rip: int, count: int = 0) -> int:
         """Execute from ``rip``: ``count`` instructions, 0 for no limit. Returns an error code.
 
-        Raises what a callback raised, a Ctrl-C that fell into one included: C cannot pass it on."""
+        Raises an exception that a callback has raised, KeyboardInterrupt included: C cannot pass it
+        on."""
         code = int(self._start(self._uc, rip, 0, 0, count))
         if self._raised is not None:
             error, self._raised = self._raised, None
@@ -139,11 +140,11 @@ class Unicorn:
         return code
 
     def end_at(self, address: int) -> None:
-        """Code translated from now on ends before ``address``, and so does a run that gets there."""
+        """End blocks translated from now on before ``address``, and runs that reach it."""
         self._ctl(_CTL_EXITS, 2, (ctypes.c_uint64 * 1)(address), ctypes.c_size_t(1))
 
     def stop(self) -> None:
-        """End the running ``start`` soon; harmless when none runs. From any thread."""
+        """End the running ``start`` soon; no effect when none runs. May be called from any thread."""
         if self._uc:
             self._stop(self._uc)
 
@@ -154,17 +155,17 @@ class Unicorn:
         self._restore(self._uc, self._context)
 
     def write_register(self, number: int, value: bytes) -> None:
-        """Set a register by Unicorn's own number (UC_X86_REG_*), with all that depends on it."""
+        """Set a register by Unicorn's own number (UC_X86_REG_*), with the state derived from it."""
         self._check(self._quick.uc_reg_write(self._uc, number, ctypes.c_char_p(value)))
 
     def read_address(self, number: int) -> int:
-        """A register of 64 bits by Unicorn's own number."""
+        """The value of a 64-bit register by Unicorn's own number."""
         value = ctypes.c_uint64()
         self._check(self._quick.uc_reg_read(self._uc, number, ctypes.byref(value)))
         return value.value
 
     def map_ram(self, address: int, size: int, host: int) -> None:
-        """Let ``size`` bytes of host memory stand at the physical ``address``."""
+        """Map ``size`` bytes of host memory at ``host`` as RAM at the physical ``address``."""
         self._check(
             self._lib.uc_mem_map_ptr(
                 self._uc,
@@ -176,7 +177,7 @@ class Unicorn:
         )
 
     def map_device(self, address: int, size: int, read: ReadCallback, write: WriteCallback) -> None:
-        """Ask ``read(offset, size)`` and tell ``write(offset, size, value)`` of every access."""
+        """Call ``read(offset, size)`` or ``write(offset, size, value)`` for every access."""
         on_read = _READ(lambda _uc, offset, width, _data: read(offset, width))
         on_write = _WRITE(lambda _uc, offset, width, value, _data: write(offset, width, value))
         self._keep += (on_read, on_write)
@@ -198,8 +199,8 @@ class Unicorn:
         self._hook(_HOOK_INTR, _INTR(interrupted))
 
     def block_counter(self, slow: BlockCallback) -> BlockCounter:
-        """Counts blocks for ``count_blocks``; calls ``slow(address, bytes)`` about those that it must
-        not count by itself."""
+        """A counter for ``count_blocks``. It calls ``slow(address, bytes)`` for blocks that it must not
+        count by itself."""
 
         def entered(address: int, size: int) -> None:
             try:
@@ -210,11 +211,11 @@ class Unicorn:
         return BlockCounter(entered)
 
     def count_blocks(self, counter: BlockCounter) -> int:
-        """Have ``counter`` called before each translated block runs."""
+        """Call ``counter`` before each translated block runs. Returns the hook's handle."""
         return self._hook(_HOOK_BLOCK, ctypes.c_void_p(counter.callback), data=counter.data)
 
     def on_translation(self, callback: BlockCallback) -> int:
-        """Call ``callback(address, bytes)`` when a block has been translated anew."""
+        """Call ``callback(address, bytes)`` whenever a block has been translated."""
 
         def translated(_uc: int, block: int, _previous: int, _data: int) -> None:
             tb = _TranslationBlock.from_address(block)
@@ -226,7 +227,7 @@ class Unicorn:
         return self._hook(_HOOK_EDGE_GENERATED, _EDGE(translated))
 
     def on_access(self, callback: AccessCallback) -> int:
-        """Call ``callback(is_write, address, bytes)`` before each access to data."""
+        """Call ``callback(is_write, address, bytes)`` before each data access."""
         return self._hook(
             _HOOK_READ | _HOOK_WRITE,
             _ACCESS(
@@ -235,7 +236,7 @@ class Unicorn:
         )
 
     def _caught(self, error: BaseException) -> None:
-        """Keep what a callback raised for ``start`` to raise, and end the run."""
+        """Keep a callback's exception, which ``start`` raises, and end the run."""
         if self._raised is None:
             self._raised = error
         self.stop()
@@ -280,7 +281,7 @@ class Unicorn:
         )
 
     def words(self, code: int) -> str:
-        """What an error code means."""
+        """The text of an error code (uc_strerror)."""
         strerror = self._lib.uc_strerror
         strerror.restype = ctypes.c_char_p
         return bytes(strerror(code)).decode()

@@ -1,9 +1,9 @@
-"""Checks that a binary translator forgets, and faults that it reports wrongly, made a CPU's.
+"""Checks that Unicorn omits, and corrections of faults that it reports wrongly.
 
-QEMU translates what programs do, and takes their checks lightly: no #AC, no #GP for a misaligned SSE
-operand, #GP in place of #SS, a page fault at the wrong half of a store. Both engines on Unicorn answer
-the contract's ``admits`` and ``corrected`` (cores/engines/base.py) with what stands here. A real CPU
-needs none of it.
+QEMU's translator omits some of a CPU's checks: it raises no #AC, no #GP for a misaligned SSE operand,
+#GP in place of #SS, and a page fault at the wrong half of a store. Both engines on Unicorn implement
+``Engine.admits`` and ``Engine.corrected`` (cores/engines/base.py) with the functions of this module.
+Engines on a real CPU need none of it.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from cores.x86.virtual_cpu import VirtualCpu
 
 
 def admits(insn: Instruction, cpu: VirtualCpu, mmu: Mmu, read_fpu: Callable[[], bytes]) -> bool:
-    """Would Unicorn execute it as the SDM says? Raises the GuestFault that Unicorn would forget."""
+    """Would Unicorn execute ``insn`` as the SDM says? Raises the GuestFault that Unicorn would omit."""
     if insn.access or insn.implicit:
         check_operands(insn, cpu, mmu.translate)
     if mistranslated(insn):
@@ -73,7 +73,7 @@ def corrected(fault: Fault, insn: Instruction, cpu: VirtualCpu, mmu: Mmu) -> Fau
     elif vector == Vector.GP and not error:
         ends = (at for gva, length, _ in accesses(insn, cpu) for at in (gva, gva + length - 1))
         if all(canonical(at & MASK64) for at in ends):
-            return Fault(Vector.GP, 0)  # not for its operand: a branch to no canonical address
+            return Fault(Vector.GP, 0)  # its operand is good: a branch to a non-canonical address
         return _as_exit(address_fault(insn, cpu))  # #SS, or #GP
     elif vector == Vector.PF and address is not None:
         address = first_address(insn, cpu, address)
@@ -86,8 +86,8 @@ def corrected(fault: Fault, insn: Instruction, cpu: VirtualCpu, mmu: Mmu) -> Fau
 
 
 def first_address(insn: Instruction, cpu: VirtualCpu, address: int) -> int:
-    """What a CPU reports for a page fault at ``address``: of an x87 operand of 10 bytes Unicorn takes
-    the last two first."""
+    """The address that a CPU reports for a page fault at ``address``: Unicorn accesses the last two
+    bytes of a 10-byte x87 operand first."""
     for gva, length, _ in next_accesses(insn, cpu):
         if length == 10 and gva <= address < gva + length and (gva ^ address) & -PAGE == 0:
             return gva
@@ -95,8 +95,9 @@ def first_address(insn: Instruction, cpu: VirtualCpu, address: int) -> int:
 
 
 def _page_fault(insn: Instruction, cpu: VirtualCpu, mmu: Mmu, error: int, address: int) -> Fault:
-    """A CPU asks for the right to write before it reads what it will write back (ADD [m], r), and
-    for the first of two pages first; a translator faults on the read, or on the second page."""
+    """The page fault that a CPU raises. It checks for write access before it reads an operand that it
+    will write back (ADD [m], r), and the first of two pages first; Unicorn faults on the read, or on
+    the second page."""
     for gva, length, store in next_accesses(insn, cpu):
         if store and gva <= address < gva + length:
             error |= PageFault.W

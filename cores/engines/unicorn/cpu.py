@@ -1,18 +1,18 @@
 """One x86 CPU in Unicorn: exact steps and free runs, for both engines built on it.
 
-What Unicorn does not do by itself, and is arranged here:
+The module corrects four properties of Unicorn:
 
 - *one instruction*: ``count=1`` executes one iteration of a REP, abandons a store that changes its
-  own block, and cannot be told from a jump to itself by RIP alone (``_finish``);
-- *faults*: the vector comes to a hook, the error code stands in the saved registers, and Unicorn
-  has to be made to forget the fault, else it sees a double fault next (unicorn issue 1883);
+  own block, and RIP alone does not tell these from a jump to itself (``_finish``);
+- *faults*: a hook receives the vector, the saved registers hold the error code, and Unicorn's record of
+  the fault has to be cleared, else it raises a double fault next (unicorn issue 1883);
 - *fetch faults*: a block is translated as a whole, so a page missing at its end is reported at its
-  beginning, before the instructions in front of it (``_alone``); and the block that comes next is
-  translated before the count is looked at, so its fault comes with a step that is complete;
-- *changed code*: a store through a page that is not executable makes Unicorn forget what it has
-  translated of that frame, and is then no longer looked at, even when the frame is translated anew
-  through another page (cputlb.c, notdirty_write). Flushing the TLB at each translation (some 2 us)
-  has all stores looked at again.
+  beginning, before the instructions in front of it (``_alone``); and the next block is translated
+  before the count is checked, so that its fault is reported with a step that is complete;
+- *changed code*: a store through a page that is not executable makes Unicorn discard its
+  translations of that frame. Later stores through that page are no longer checked, even when the frame
+  is translated anew through another page (cputlb.c, notdirty_write). Flushing the TLB at each
+  translation (some 2 us) makes Unicorn check all stores again.
 """
 
 from __future__ import annotations
@@ -35,15 +35,15 @@ from cores.x86.registers import ARITHMETIC_FLAGS, MASK64, Flag, PageFault, Vecto
 from cores.x86.virtual_cpu import VirtualCpu
 
 Fetch = Callable[[VirtualCpu, int], bytes]
-"""The up to 15 bytes of code at a linear address; raises GuestFault when there are none."""
+"""Returns up to 15 bytes of code at a linear address; raises GuestFault when there are none."""
 
 Locate = Callable[[VirtualCpu, int], int | None]
-"""The physical address of a page of code, by its linear address."""
+"""Returns the physical address of a page of code, given its linear address; None where unmapped."""
 
 PAGE, LINE = 4096, 64
 FEW_ITERATIONS, MOST_ITERATIONS = 1 << 10, 1 << 20
-"""Iterations of a REP that Unicorn makes before the time limit is checked: at first, some 5 ms on a
-device, and twice as many each time up to the second, some 20 ms in RAM."""
+"""Iterations of a REP between two checks of the time limit: the first number at first (some 5 ms on a
+device), then twice as many each time, up to the second (some 20 ms in RAM)."""
 
 _ERROR_VECTORS = frozenset(
     (Vector.DF, Vector.TS, Vector.NP, Vector.SS, Vector.GP, Vector.PF, Vector.AC)
@@ -53,9 +53,9 @@ _ERROR_VECTORS = frozenset(
 class UnicornCpu:
     """Executes a ``VirtualCpu`` in exactly its state, privileged registers included.
 
-    unicorn: to map memory into. last_error: the error code of the last exception, 0 when it has none.
-    on_translation: called with address and length of each block that Unicorn translates.
-    on_forgotten: called when it shall translate all of them anew.
+    unicorn: the instance into which memory is mapped. last_error: the error code of the last exception,
+    0 when it has none. on_translation: called with address and length of each block that Unicorn
+    translates. on_forgotten: called when all translations have been discarded.
     """
 
     def __init__(self, fetch: Fetch, locate: Locate) -> None:
@@ -66,12 +66,12 @@ class UnicornCpu:
         self._cpu = VirtualCpu()
         self._translated: set[int] = set()
         self._begun = False
-        self._counted = False  # has Unicorn its hook in place, with which it counts?
+        self._counted = False  # has Unicorn installed the hook with which it counts instructions?
         self.on_translation: Callable[[int, int], None] = lambda address, size: None
         self.on_forgotten: Callable[[], None] = lambda: None
         self.last_error = 0
         self._vector = -1
-        self._no_code = False  # what ended the last run was a fetch from where no RAM is
+        self._no_code = False  # a fetch from an address without RAM ended the last run
         self._transfer = RegisterTransfer(self.unicorn, self.layout)
         self.unicorn.on_interrupt(self._on_interrupt)
         self.unicorn.on_translation(self._on_translation)
@@ -95,14 +95,14 @@ class UnicornCpu:
         elif self.translation_failed(cpu, exit):
             exit = self._alone(cpu)
         if exit is not STEPPED:
-            # RF would else have lasted its one instruction (vol. 3, 17.3.1.1). Of a REPE CMPS that
-            # faults midway the flags are as before it (vol. 2, REP); Unicorn's: the last iteration's.
+            # A completed instruction clears RF (vol. 3, 17.3.1.1). When a REPE CMPS faults midway, the
+            # flags are as before it (vol. 2, REP); Unicorn leaves those of the last iteration.
             kept = Flag.RF | ARITHMETIC_FLAGS
             cpu.rflags = cpu.rflags & ~kept | flags & kept
         return exit
 
     def instruction(self, cpu: VirtualCpu, at: int | None = None) -> Instruction | None:
-        """What stands at RIP, or elsewhere; None where no instruction can be fetched."""
+        """The instruction at ``at``, by default RIP; None where none can be fetched."""
         try:
             return decode(self.fetch(cpu, cpu.rip if at is None else at))
         except (GuestFault, Truncated):
@@ -115,8 +115,8 @@ class UnicornCpu:
         unicorn_fpu.write_image(self.unicorn, self.layout, image)
 
     def announce(self, memory: PhysicalMemory) -> None:
-        """The VMM may have stored to RAM since the guest was last left. Unicorn translates code anew
-        when the guest changes it, but does not see this."""
+        """Discard translations of code to which the VMM has stored since the last exit. Unicorn notices
+        the guest's own stores to code, but not these."""
         if memory.unseen:
             stored = {
                 line
@@ -128,18 +128,18 @@ class UnicornCpu:
                 self.forget_code()
 
     def forget_code(self) -> None:
-        """Translate everything anew when it runs again."""
+        """Discard all translations."""
         self._translated.clear()
         self._begun = False
         self.unicorn.flush_code()
-        self._transfer.forget()  # where a page is gone, that sets CR2
+        self._transfer.forget()  # flushing faults where a page is no longer mapped, and sets CR2
         self.on_forgotten()
 
     def stop_counting(self, cpu: VirtualCpu) -> None:
-        """Begin a run without a count, in which a hook lets no block pass. Unicorn takes its own hook
-        away at the next such, and looks up all code that knew of it: where a page is not the guest's to
-        fetch from, as the kernel's in ring 3, that is a fault, and sets CR2. ``forget_code`` has to
-        follow."""
+        """Begin a run without a count, in which the caller's hook stops at the first block. Unicorn
+        removes its counting hook at the next such run, and looks up all code translated with it: a page
+        from which the guest may not fetch, as the kernel's in ring 3, faults there and sets CR2. The
+        caller has to call ``forget_code`` afterwards."""
         if self._counted:
             self._counted = False
             self._cpu = cpu
@@ -148,7 +148,7 @@ class UnicornCpu:
             self._vector = -1
 
     def _begin(self, cpu: VirtualCpu) -> None:
-        """Of its very first block Unicorn tells nobody: take all that it can be for code."""
+        """Record a page at RIP as code: Unicorn calls no hook for the very first block."""
         self._begun = True
         self._on_translation(cpu.rip, PAGE)
 
@@ -156,13 +156,13 @@ class UnicornCpu:
         self.unicorn.close()
 
     def _on_translation(self, address: int, size: int) -> None:
-        """Remember where translated code lies in physical memory."""
+        """Record the physical addresses of translated code."""
         for page in range(address & -PAGE, address + size, PAGE):
             gpa = self._locate(self._cpu, page)
             if gpa is not None:
                 start, end = max(address, page) - page, min(address + size, page + PAGE) - page
                 self._translated.update(range((gpa + start) // LINE, (gpa + end - 1) // LINE + 1))
-        self.unicorn.flush_tlb()  # else a store through a no-execute page might go unseen, see above
+        self.unicorn.flush_tlb()  # else a store through a no-execute page may be missed, see above
         self.on_translation(address, size)
 
     def _on_interrupt(self, vector: int) -> None:
@@ -175,7 +175,7 @@ class UnicornCpu:
             unicorn_fpu.settle_exceptions(self.unicorn, self.layout)
 
     def execute(self, cpu: VirtualCpu) -> Exit | None:
-        """Enter and run until something stops Unicorn: None, or the exception at RIP. No count."""
+        """Run without a count until Unicorn stops. Returns None, or the exception raised at RIP."""
         self._cpu = cpu
         if not self._begun:
             self._begin(cpu)
@@ -184,14 +184,14 @@ class UnicornCpu:
         return self._outcome(cpu, code)
 
     def _once(self, cpu: VirtualCpu, rip: int, count: int) -> Exit:
-        """Let Unicorn execute ``count`` instructions of its own counting."""
+        """Execute ``count`` instructions as Unicorn counts them."""
         self._counted = True
         exit = self._outcome(cpu, self.unicorn.start(rip, count))
-        # If RIP has moved, this one is complete; it is the next whose code cannot be fetched.
+        # If RIP has moved, this instruction is complete, and the fault is the next one's fetch.
         return STEPPED if exit is None or cpu.rip != rip else exit
 
     def _outcome(self, cpu: VirtualCpu, code: int) -> Exit | None:
-        """Take the registers back, and the exception if one ended the run."""
+        """Read the registers back. Returns the exception that ended the run, None if none did."""
         self._no_code = code == FETCH_PROT
         if self._vector < 0 and not code:
             self._leave(cpu)
@@ -199,7 +199,7 @@ class UnicornCpu:
         vector, self._vector = self._vector, -1
         self.last_error, address = self._transfer.fault_details()
         self._leave(cpu)
-        if code in (INSN_INVALID, FETCH_PROT):  # what is no RAM reads all ones: FF FF, no instruction
+        if code in (INSN_INVALID, FETCH_PROT):  # where no RAM is, all ones are read: FF FF is #UD
             return Fault(Vector.UD)
         if code:
             return Failed(f"Unicorn: {self.unicorn.words(code)} (at guest address {cpu.rip:#x})")
@@ -210,10 +210,10 @@ class UnicornCpu:
         )
 
     def _finish(self, cpu: VirtualCpu) -> Exit:
-        """RIP has not moved: go on until the instruction is complete.
+        """RIP has not moved: continue until the instruction is complete.
 
-        Three have this look: a REP after one iteration; a store that changes the block that it is
-        part of, which Unicorn counts, abandons and begins anew; and a jump to itself, complete."""
+        There are three such cases: a REP after one iteration; a store that changes its own block, which
+        Unicorn counts, abandons and restarts; and a jump to itself, which is complete."""
         insn = self.instruction(cpu)
         if insn is None or (insn.ends_block and not insn.repeat):
             return STEPPED
@@ -227,13 +227,13 @@ class UnicornCpu:
             elif insn.mnemonic in ("cmps", "scas"):
                 count = 1  # may end early, and then must not go on
             else:
-                count = min(iterations_left(insn, cpu) + 1, most)  # with the last look at RCX
+                count = min(iterations_left(insn, cpu) + 1, most)  # one more: the final check of RCX
                 most = min(2 * most, MOST_ITERATIONS)
             exit = self._once(cpu, rip, count)
         return exit
 
     def translation_failed(self, cpu: VirtualCpu, exit: Exit) -> bool:
-        """Is this the failing fetch of an instruction behind the one at RIP?"""
+        """Is ``exit`` the fetch fault of an instruction behind the one at RIP?"""
         if self._no_code:
             return self.instruction(cpu) is not None
         if not isinstance(exit, Fault) or exit.address is None or not self.last_error & PageFault.I:
@@ -242,8 +242,9 @@ class UnicornCpu:
         return insn is not None and not 0 <= exit.address - cpu.rip < insn.length
 
     def _alone(self, cpu: VirtualCpu) -> Exit:
-        """Execute the instruction at RIP in a block of its own, because what follows cannot be
-        translated. After sti, blocks have one instruction: so for Unicorn this stands after sti."""
+        """Execute the instruction at RIP in a block of its own, because the code behind it cannot be
+        translated. In an interrupt shadow (as after STI) Unicorn's blocks have one instruction, so the
+        shadow is set."""
         shadow, cpu.interrupt_shadow = cpu.interrupt_shadow, True
         self._transfer.enter(cpu)
         exit = self._once(cpu, cpu.rip, 1)
@@ -251,14 +252,14 @@ class UnicornCpu:
         return exit
 
     def _settle_shadow(self, cpu: VirtualCpu, rip: int, flags: int) -> None:
-        """Unicorn's STI holds interrupts off also when IF was set already, and nothing does that stands
-        itself in the shadow of the instruction before."""
+        """Correct the interrupt shadow: Unicorn's STI opens one even when IF was set already, and no
+        instruction opens one within the shadow of the instruction before."""
         insn = self.instruction(cpu, rip)
         cpu.interrupt_shadow = insn is not None and opens_shadow(insn, flags)
 
     def arrived_high(self, cpu: VirtualCpu, rip: int) -> Exit:
-        """RIP has come to the upper half. Near jumps, calls and returns to no canonical address
-        fault before they jump (SDM vol. 2, RET, JMP, CALL); Unicorn jumps."""
+        """RIP has reached the upper half. Near jumps, calls and returns to a non-canonical address
+        fault before they jump (SDM vol. 2, RET, JMP, CALL); Unicorn jumps first, which is undone."""
         if canonical(cpu.rip) or (cpu.rip - rip) & MASK64 <= LONGEST:
             return STEPPED
         self._transfer.undo(cpu)
@@ -267,8 +268,8 @@ class UnicornCpu:
 
 
 def opens_shadow(insn: Instruction, flags: int) -> bool:
-    """Does it hold interrupts off for the next instruction? STI if it has set IF, and loads of SS
-    (SDM vol. 3, 6.8.3). flags: RFLAGS before it."""
+    """Does ``insn`` block interrupts for the next instruction? STI does if it has set IF, and loads of
+    SS do (SDM vol. 3, 6.8.3). flags: RFLAGS before it."""
     if insn.mnemonic == "sti":
         return not flags & Flag.IF
     target = insn.operands[0] if insn.operands else None

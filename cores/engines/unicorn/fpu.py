@@ -1,4 +1,5 @@
-"""x87 and SSE as FXSAVE64 lays them out (SDM vol. 1, 10.5.1), from and to Unicorn's registers."""
+"""x87 and SSE state: conversion between FXSAVE64 images (SDM vol. 1, 10.5.1) and Unicorn's
+registers."""
 
 from __future__ import annotations
 
@@ -19,8 +20,9 @@ _STATUS_SUMMARY = 0x8080
 
 
 def read_image(unicorn: Unicorn, layout: Layout) -> bytes:
-    """The 512-byte image. The last instruction's address and its operand's are there while an unmasked
-    exception is pending, as on AMD's CPUs, else 0; its opcode, which Unicorn does not keep, is 0."""
+    """The 512-byte image. The addresses of the last instruction and of its operand are filled in while
+    an unmasked exception is pending, as on AMD's CPUs, else 0; FOP, which Unicorn does not keep, is
+    0."""
     settle_exceptions(unicorn, layout)
     saved = unicorn.registers
     top, status, control, tags = _TOP.unpack_from(saved, layout.x87_top)
@@ -63,16 +65,16 @@ def write_image(unicorn: Unicorn, layout: Layout, image: bytes) -> None:
 
 
 def exceptions_waiting(unicorn: Unicorn, layout: Layout) -> bool:
-    """Has an instruction raised (masked) exceptions that its status register does not show yet?
-    Asked of the registers as last saved."""
+    """Has an instruction raised (masked) exceptions that its status register does not show yet? Reads
+    the registers as last saved."""
     saved = unicorn.registers
     return bool(saved[layout.sse_exceptions] | saved[layout.x87_exceptions])
 
 
 def settle_exceptions(unicorn: Unicorn, layout: Layout) -> None:
-    """Make the sticky flags of MXCSR and of the x87 status word what a CPU would show.
+    """Set the sticky flags of MXCSR and of the x87 status word as a CPU would.
 
-    QEMU collects them beside the registers and never writes them there."""
+    QEMU collects them in separate fields and never copies them to these registers."""
     unicorn.save()
     if not exceptions_waiting(unicorn, layout):
         return

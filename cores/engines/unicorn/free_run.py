@@ -1,18 +1,18 @@
-"""Free runs on Unicorn: full blocks of translated code, and still an exact count.
+"""Free runs on Unicorn: full blocks of translated code with an exact instruction count.
 
 Unicorn can count by itself, with a hook before each instruction; that costs a factor of 18, counts
-the iterations of a REP and counts twice a store that modifies its own block. So here a hook stands
-before each *block*. What a block holds is found out once, by decoding it, and remembered by place
-and length until Unicorn translates it anew. Then entering it costs one look-up, in machine code
-(unicorn_count.py) but for the last three kinds:
+the iterations of a REP and counts twice a store that modifies its own block. So here a hook is called
+before each *block*. A block is decoded once, and its description is kept by address and length until
+Unicorn translates it anew. Entering it then costs one look-up, in machine code (block_counter.py)
+except for the last three kinds:
 
     count      its instructions are counted when it is entered; a fault gives back the rest
-    REP        always ends its block, and comes back as a block of its own: the same instruction
-    a store    that changes its own block is begun anew, in a block with nothing else in it
+    REP        always ends its block; each further iteration is a block of that one instruction
+    a store    that changes its own block is restarted, in a block with no other instruction
     special    a block with an instruction for the VMM in it is walked step by step up to there
 
-A single step needs no counting either: after sti, which holds interrupts off for one instruction,
-Unicorn makes blocks of one instruction. So each stepped instruction stands, for Unicorn, after sti.
+A single step needs no counting either: in an interrupt shadow, as after STI, Unicorn's blocks have one
+instruction. So the shadow is set for each stepped instruction.
 """
 
 from __future__ import annotations
@@ -40,25 +40,25 @@ from cores.x86.virtual_cpu import VirtualCpu
 UNLIMITED = 1 << 62
 READS_EXCEPTIONS = frozenset({"stmxcsr", "fnstsw"})
 _ASKED, _STEPPING, _WINDOW = range(3)
-"""Why every block has to be asked about: somebody wants the run to stop; it is a single step; an
-interrupt waits for IF."""
+"""Requests to call Python for every block (``BlockCounter.stop``): the run shall stop; it is a single
+step; an interrupt waits for IF."""
 OPENS_WINDOW = frozenset({"sti", "popf"})
 """Instructions that may set IF, besides those which the VMM completes anyway (IRET, SYSRET). A pending
-interrupt comes behind them, or behind STI's shadow (SDM vol. 2, STI), although a later instruction of
-the same block may clear IF again."""
+interrupt is delivered after them, or after STI's shadow (SDM vol. 2, STI), although a later instruction
+of the same block may clear IF again."""
 STEPS_BETWEEN_RUNS = 32
-"""So many single steps cost less than translating all code anew, twice."""
+"""The most single steps for which the hook stays: they cost less than translating all code twice."""
 
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """What a translated block holds.
+    """The description of a translated block.
 
-    offsets: of its instructions, from its first byte. special: which of them is the first for the
-    VMM, -1 for none. rep: offset of the REP instruction that it ends with, -1 for none.
-    opens: which of them may be the first to set IF, -1 for none.
+    offsets: of its instructions, from its first byte. special: the index of the first one that the VMM
+    completes, -1 for none. rep: the offset of the REP instruction that ends it, -1 for none.
+    opens: the index of the first one that may set IF, -1 for none.
     straight: its last instruction does not jump. alone: it has to be walked, since one of them reads
-    the exception flags of x87 or SSE, which Unicorn shows only after it has been left.
+    the exception flags of x87 or SSE, which Unicorn shows only after an exit.
     """
 
     offsets: tuple[int, ...]
@@ -72,7 +72,7 @@ class Block:
 class FreeRunner:
     """Runs one ``UnicornCpu`` freely.
 
-    special: says which instructions the VMM must complete; ``run`` stops before them.
+    special: is it an instruction that the VMM must complete? ``run`` stops before these.
     executed: instructions completed by the last ``run``.
     """
 
@@ -101,20 +101,20 @@ class FreeRunner:
         return self._hook is not None
 
     def stop_before(self, special: Callable[[Instruction], bool]) -> None:
-        """From now on these are the instructions that ``run`` stops before."""
+        """Set the instructions before which ``run`` stops."""
         if special is not self._special:
             self._special = special
             self.forget()
 
     def want_window(self, wanted: bool) -> None:
-        """From now on ``run`` stops before instructions that may set IF, or does so no longer."""
+        """Set whether ``run`` stops before instructions that may set IF."""
         if wanted != self._counter.stopping(_WINDOW):
             self._counter.stop(_WINDOW, wanted)
 
     def start(self, cpu: VirtualCpu) -> None:
-        """Put the block hook in place; code translated so far does not know of it."""
+        """Install the block hook, and discard code that was translated without it."""
         self._hook = self._core.unicorn.count_blocks(self._counter)
-        self._single, self._entered, self._again = -1, True, False  # no block is let pass
+        self._single, self._entered, self._again = -1, True, False  # stop before the first block
         self._counter.stop(_STEPPING, True)
         try:
             self._core.stop_counting(cpu)
@@ -124,22 +124,22 @@ class FreeRunner:
         self._core.forget_code()
 
     def may_step(self) -> bool:
-        """Shall ``single`` do the next step? A few between two runs, yes; but exact stepping is
-        faster when Unicorn counts, and then the hook is taken away."""
+        """Shall ``single`` do the next step? Yes for a few steps between two runs. Many are faster
+        when Unicorn counts, so the hook is then removed."""
         self._steps += 1
         if self._steps > STEPS_BETWEEN_RUNS:
             self.stop()
         return self.active
 
     def stop(self) -> None:
-        """Take it away again, for exact steps that Unicorn counts."""
+        """Remove the block hook, for exact steps that Unicorn counts."""
         if self._hook is not None:
             self._core.unicorn.unhook(self._hook)
             self._hook = None
             self._core.forget_code()
 
     def interrupt(self) -> None:
-        """From any thread. The next block hook sees it, before it counts its block."""
+        """Stop the run before the next block is counted. May be called from any thread."""
         self._counter.stop(_ASKED, True)
 
     @property
@@ -148,7 +148,7 @@ class FreeRunner:
 
     @property
     def _left(self) -> int:
-        """What is left of the budget."""
+        """Instructions left of the budget."""
         return self._counter.left
 
     @_left.setter
@@ -156,7 +156,7 @@ class FreeRunner:
         self._counter.left = value
 
     def forget(self) -> None:
-        """Linear addresses may lead elsewhere now."""
+        """Discard all block descriptions: linear addresses may be mapped to other code now."""
         self._catch_up()
         self._blocks.clear()
         self._counter.forget_all()
@@ -201,16 +201,16 @@ class FreeRunner:
                 return exit
         self._counter.stop(_ASKED, False)
         if cpu.rip == self._rep:
-            self._left += 1  # in the middle of it
+            self._left += 1  # the REP is not complete
         return INTERRUPTED
 
     def _undo_branch(self, cpu: VirtualCpu) -> None:
-        """The last block's branch has led to no canonical address. On a CPU it faults instead, with
-        nothing changed (SDM vol. 2, JMP, CALL, RET); Unicorn jumps, and faults there. The word that
-        CALL has pushed cannot be taken back: what was there before is not known (exact mode looks
-        ahead: operand_checks.check_call)."""
+        """Undo the last block's branch to a non-canonical address. On a CPU it faults without any
+        effect (SDM vol. 2, JMP, CALL, RET); Unicorn jumps, and faults there. The word that CALL has
+        pushed cannot be restored, since the old one is not known (exact mode checks before it executes:
+        operand_checks.check_call)."""
         if self._block is None:
-            return  # a single step, which sees to it itself
+            return  # a single step, which handles it itself
         at = self._at + self._block.offsets[-1]
         insn = self._core.instruction(cpu, at)
         if insn is None or not insn.ends_block or (at + insn.length) & MASK64 == cpu.rip:
@@ -226,8 +226,8 @@ class FreeRunner:
         cpu.rip = at
 
     def _single_stepped(self, cpu: VirtualCpu) -> Exit:
-        """Unicorn has met the guest's TF, which POPF set in this run. After a load of SS it traps, too,
-        where a CPU waits for the instruction behind (SDM vol. 3, 6.8.3)."""
+        """Unicorn has raised #DB for the guest's TF, which POPF set in this run. It does so after a
+        load of SS, too, where a CPU waits for the next instruction (SDM vol. 3, 6.8.3)."""
         insn = self._core.instruction(cpu, self._at) if self._block is not None else None
         if insn is None or insn.mnemonic != "mov" or not opens_shadow(insn, 0):
             return Fault(Vector.DB)
@@ -235,13 +235,13 @@ class FreeRunner:
         return INTERRUPTED
 
     def _examine(self, cpu: VirtualCpu) -> Exit | None:
-        """Unicorn stands before a block that the hook would not let pass."""
+        """Handle the block before which the hook has stopped the run. None: continue the run."""
         address, size = self._held
         block = self._blocks.get(self._held)
         if block is None:
             block = self._blocks[self._held] = self._learn(cpu, address, size)
             if len(block.offsets) == 1 and (rest := self._abandoned(address)):
-                # From here Unicorn would begin a full block again: for ever, if the store hits itself.
+                # Unicorn would restart a full block here, for ever if the store changes itself.
                 self._left += rest
                 return self._walk(cpu, 1)
         special = self._special_in(block)
@@ -257,20 +257,20 @@ class FreeRunner:
         return exit
 
     def _special_in(self, block: Block) -> int:
-        """Which instruction of the block is the first to stop before, -1 for none."""
+        """The index of the block's first instruction to stop before, -1 for none."""
         if block.opens < 0 or not self._counter.stopping(_WINDOW):
             return block.special
         return block.opens if block.special < 0 else min(block.opens, block.special)
 
     def _learn(self, cpu: VirtualCpu, address: int, size: int) -> Block:
-        """Decode a block. RIP is at its first instruction."""
+        """Decode a block, at whose first instruction RIP is."""
         offsets, special, opens, offset, alone = [], -1, -1, 0, False
         insn = None
         while offset < size:
             offsets.append(offset)
             try:
                 insn = decode(self._core.fetch(cpu, address + offset))
-            except GuestFault:  # for the VMM to say so: some of these Unicorn would execute
+            except GuestFault:  # the VMM reports it: Unicorn would execute some of these
                 special = len(offsets) - 1 if special < 0 else special
                 break
             except Truncated:
@@ -286,7 +286,7 @@ class FreeRunner:
         return Block(tuple(offsets), special, opens, rep, straight, alone)
 
     def _walk(self, cpu: VirtualCpu, steps: int) -> Exit | None:
-        """Execute so many instructions one by one, all in a row but for the last."""
+        """Execute ``steps`` consecutive instructions one by one; only the last may jump."""
         for _ in range(steps):
             exit = self.single(cpu)
             if exit is not STEPPED:
@@ -321,7 +321,8 @@ class FreeRunner:
         return STEPPED
 
     def _on_block(self, address: int, size: int) -> None:
-        """Called before each block that is not counted by itself: count it, or stop before it."""
+        """Called before each block that the machine code does not count: count it, or stop before
+        it."""
         if self._single is not None:
             self._on_single(address)
             return
@@ -353,27 +354,27 @@ class FreeRunner:
         self._counter.forget(address)
 
     def _nowhere(self) -> None:
-        """The next block follows upon none."""
+        """Forget the block entered last: the next one does not continue it."""
         self._block, self._rep = None, -1
         self._counter.entered(0, 0)
 
     def _catch_up(self) -> None:
-        """Which block was entered last, if it was counted by itself?"""
+        """Update ``_block``, ``_at`` and ``_rep`` if the machine code counted the last block."""
         last = self._counter.last()
         if last is not None:
             self._block, self._at, self._rep = self._blocks.get(last), last[0], -1
 
     def _cost(self, address: int, block: Block) -> int:
-        """The instructions that entering the block adds."""
+        """The number of instructions to count when the block is entered."""
         cost = len(block.offsets)
         if address == self._rep:
             return cost - 1  # its next iteration
         return cost - self._abandoned(address) if cost == 1 else cost
 
     def _abandoned(self, address: int) -> int:
-        """How many instructions of the last block have not been executed, if ``address`` is a store in
-        it that changed it. A block of one instruction that lies inside another comes from nothing
-        else; only a jump at the end can lead to itself."""
+        """The number of instructions of the last block that have not been executed, if ``address`` is a
+        store in it that has changed it; else 0. Nothing else causes a block of one instruction inside
+        the last one, except a jump at its end that leads to itself."""
         block = self._block
         if block is None or address == self._rep:
             return 0
@@ -385,6 +386,6 @@ class FreeRunner:
         return rest if rest > 1 or block.straight else 0
 
     def _give_back(self, rip: int) -> None:
-        """The block entered last faulted at ``rip``: what follows there was counted too early."""
+        """The block entered last has faulted at ``rip``: uncount its instructions from there on."""
         if self._block is not None and rip - self._at in self._block.offsets:
             self._left += len(self._block.offsets) - self._block.offsets.index(rip - self._at)

@@ -1,9 +1,9 @@
-"""The interpreter: Unicorn executes the guest at ring 0, under the guest's own page tables.
+"""The interpreter engine: Unicorn executes the guest at ring 0, under the guest's own page tables.
 
-Here the guest's registers are data in host memory and nothing ever has to leave: privileged
-instructions are executed like any other. Some are left to the VMM all the same (``INTERCEPTS``):
-because they ask the platform (ports, CPUID, time), or because Unicorn, made for running fragments
-of programs, departs from the SDM there. Each is a measured difference, not a matter of principle.
+The guest's registers are data in host memory, and no instruction has to exit: privileged ones are
+executed like any other. Some are left to the VMM all the same (``INTERCEPTS``), because they depend on
+the platform (ports, CPUID, time), or because Unicorn, made for running fragments of programs, differs
+from the SDM there. Each of these differences was measured.
 """
 
 from __future__ import annotations
@@ -45,7 +45,8 @@ INTERCEPTS = frozenset((
 
 
 class InterpreterEngine(Engine):
-    """See the module's text. Raises UnavailableError when Unicorn is missing or unknown."""
+    """The engine; see the module's docstring. Raises UnavailableError when Unicorn is missing or
+    unknown."""
 
     def __init__(self) -> None:
         if reason := self.probe():
@@ -65,7 +66,7 @@ class InterpreterEngine(Engine):
 
     @staticmethod
     def probe() -> str | None:
-        """Why it cannot run here; None: it can."""
+        """The reason why it cannot run on this host; None when it can."""
         return unicorn_native.probe()
 
     def load(self, memory: PhysicalMemory) -> None:
@@ -84,7 +85,7 @@ class InterpreterEngine(Engine):
         self._map_devices(max(HOLE.stop, ram.size), PHYSICAL_END)
 
     def _map_devices(self, start: int, end: int) -> None:
-        """Ask the VMM's devices about the physical addresses from ``start`` to ``end``."""
+        """Direct accesses to physical addresses from ``start`` to ``end`` to the VMM's devices."""
         devices, (core, _) = self._devices, self._loaded()
 
         def read(offset: int, size: int) -> int:
@@ -96,7 +97,7 @@ class InterpreterEngine(Engine):
         core.unicorn.map_device(start, end - start, read, write)
 
     def _made(self, cpu: VirtualCpu, *, completed: bool) -> None:
-        """Devices were touched: let them see it, and report what went wrong in one."""
+        """Make the recorded device accesses, or raise the error that a device has raised."""
         devices = self._devices
         if devices.error is None:
             devices.make(cpu, Mmu(self._memory, cpu), completed=completed)
@@ -162,7 +163,7 @@ class InterpreterEngine(Engine):
         free.forget()
 
     def where(self) -> str:
-        """Where the guest's registers live, for the pane's headline."""
+        """The place of the guest's registers, for the pane's headline."""
         return f"host memory at {self._core.unicorn.address:#x}" if self._core else "host memory"
 
     def interrupt(self) -> None:
@@ -190,11 +191,12 @@ class InterpreterEngine(Engine):
 
 
 def _left_to_a_vmm(insn: Instruction) -> bool:
-    """On any core."""
+    """Is it left to the VMM on some core? A leader stops before these."""
     return insn.sensitivity is not Sensitivity.ORDINARY or _not_as_the_platform(insn)
 
 
 def _left_to_the_vmm(insn: Instruction) -> bool:
+    """Is it left to the VMM on this core?"""
     if insn.mnemonic == "mov":
         return insn.sensitivity is Sensitivity.PRIVILEGED  # to and from control and debug registers
     absent = insn.sensitivity is Sensitivity.ABSENT

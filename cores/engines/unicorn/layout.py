@@ -1,10 +1,10 @@
-"""Where things stand in Unicorn's saved register file: found out by known values, never assumed.
+"""The layout of Unicorn's saved register file, found by calibration with known values.
 
 Unicorn has no interface for the hidden parts of segment registers, the privilege level, an
-exception's error code or the SSE exception flags; but they all stand in what it saves as a
-context. Registers that it does let one set are set to values that occur nowhere else, a fault
-with a known error code is raised, and the places where these turn up are the layout. What lies
-between two such anchors follows from their distance; a layout that does not fit is refused.
+exception's error code or the SSE exception flags; but its saved context contains them all. Registers
+that can be set are set to values that occur nowhere else, and a fault with a known error code is
+raised; the offsets at which these values are found are the layout. Fields between two such anchors
+follow from the distance of the anchors; a layout that does not fit is refused.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class Layout:
 
     @property
     def x87_top(self) -> int:
-        """TOP u32, status u16, control u16, 8 bytes of tags (1: empty)."""
+        """Offset of TOP u32, status u16, control u16, 8 bytes of tags (1: empty)."""
         return self.x87 - 20
 
     @property
@@ -69,7 +69,7 @@ class Layout:
 
 @lru_cache(maxsize=1)
 def find_layout() -> Layout:
-    """Calibrate, once a process. Raises UnavailableError where this build's layout is another one."""
+    """Calibrate, once per process. Raises UnavailableError where this build's layout is unknown."""
     unicorn = Unicorn()
     ram = Ram(4096)
     try:

@@ -1,8 +1,9 @@
-"""Accesses of the interpreted guest to physical addresses without RAM.
+"""MMIO of the interpreted guest: its accesses to physical addresses without RAM.
 
-Unicorn asks in pieces of at most 4 bytes, bytewise where unaligned, and for more than was wanted. A
-stepped instruction's accesses are therefore noted first, and made when it is complete, each as wide
-as the instruction makes it, in its order. A freely running guest's are made as Unicorn asks.
+Unicorn splits accesses into pieces of at most 4 bytes, into bytes where unaligned, and reads more than
+the instruction does. A stepped instruction's accesses are therefore recorded first and made when it is
+complete, in its order and each with its own width. In a free run each access is made as Unicorn makes
+it.
 """
 
 from __future__ import annotations
@@ -21,10 +22,10 @@ from cores.x86.virtual_cpu import VirtualCpu
 
 
 class DeviceAccesses:
-    """Answers Unicorn, and keeps what a stepped instruction does.
+    """Answers Unicorn's device accesses, and records those of a stepped instruction.
 
-    noted: a stepped instruction has touched a device; ``make`` its accesses.
-    error: what a device raised; nothing may be raised through Unicorn.
+    noted: a stepped instruction has accessed a device; call ``make``.
+    error: an exception that a device raised; none may be raised through Unicorn's C frames.
     """
 
     def __init__(self, memory: PhysicalMemory) -> None:
@@ -39,11 +40,11 @@ class DeviceAccesses:
         self._count = 0
 
     def stepping(self, cpu: VirtualCpu, decode: Callable[[VirtualCpu], Instruction | None]) -> None:
-        """One instruction of ``cpu`` is about to be executed."""
+        """Record from now on: one instruction of ``cpu`` is about to be executed."""
         self._cpu, self._decode = cpu, decode
 
     def running(self) -> None:
-        """Instructions without number are about to be executed."""
+        """Pass accesses through from now on: a free run is about to begin."""
         self._cpu = None
 
     def read(self, gpa: int, size: int) -> int:
@@ -71,7 +72,7 @@ class DeviceAccesses:
             self.error = error
 
     def _note(self, cpu: VirtualCpu) -> None:
-        """The first touch: the registers are still those from before the instruction."""
+        """At the first access, decode the instruction: ``cpu`` still holds the state before it."""
         if not self.noted:
             self.noted = True
             self._insn = self._decode(cpu)
@@ -79,7 +80,7 @@ class DeviceAccesses:
             self._touching = bus_accesses(self._insn, cpu) if self._insn else ()
 
     def make(self, cpu: VirtualCpu, mmu: Mmu, *, completed: bool) -> None:
-        """The instruction has been left; let the devices see what it did to them."""
+        """Make the recorded accesses, after the instruction. completed: it has not faulted."""
         insn, stored, self._stored, self.noted = self._insn, self._stored, {}, False
         if insn is None:
             return

@@ -1,6 +1,6 @@
-"""Carries the guest's registers between ``VirtualCpu`` and Unicorn's register file.
+"""Register transfer between ``VirtualCpu`` and Unicorn's register file.
 
-Only what differs is carried. Between two steps usually nothing does: then nothing is written, and
+Only registers that differ are copied. Between two steps usually none do: then nothing is written, and
 reading back is one copy of the register file, 18 numbers and two comparisons of bytes.
 """
 
@@ -18,9 +18,9 @@ _SEGMENT = struct.Struct("<I4xQII")
 _MSRS = struct.Struct("<QQQQQQ")
 _U32, _U64 = struct.Struct("<I"), struct.Struct("<Q")
 _NOTHING = 0xFFFF_FFFF
-"""In flight, where no exception is being delivered."""
+"""The value of ``Layout.in_flight`` when no exception is being delivered."""
 
-# Bits of QEMU's hflags: what the translator must know.
+# Bits of QEMU's hflags: state on which translated code depends.
 _H_SHADOW, _H_CS32, _H_SS32, _H_ADDSEG, _H_PE = 1 << 3, 1 << 4, 1 << 5, 1 << 6, 1 << 7
 _H_LMA, _H_CS64, _H_OSFXSR, _H_SMAP = 1 << 14, 1 << 15, 1 << 22, 1 << 23
 
@@ -32,9 +32,9 @@ _PAGING = slice(0, 4)
 
 
 class RegisterTransfer:
-    """The one place that knows which field of ``VirtualCpu`` stands where in Unicorn.
+    """Copies the registers of a ``VirtualCpu`` to and from one Unicorn.
 
-    CR8, the debug registers and interrupts are the VMM's alone, and never reach Unicorn.
+    CR8, the debug registers and interrupts are handled by the VMM, and never reach Unicorn.
     """
 
     def __init__(self, unicorn: Unicorn, layout: Layout) -> None:
@@ -50,7 +50,7 @@ class RegisterTransfer:
         self._hidden = self._msrs = b""
 
     def enter(self, cpu: VirtualCpu) -> None:
-        """Make Unicorn's registers those of ``cpu``. RIP is given to ``Unicorn.start``."""
+        """Write the registers of ``cpu`` to Unicorn. RIP is an argument of ``Unicorn.start``."""
         self._entered = general = (*cpu.gpr, cpu.rip, cpu.rflags)
         privileged = _privileged(cpu)
         if privileged != self._privileged:
@@ -65,7 +65,7 @@ class RegisterTransfer:
         self._unicorn.restore()
 
     def leave(self, cpu: VirtualCpu) -> None:
-        """Make ``cpu`` what Unicorn's registers are now."""
+        """Read Unicorn's registers into ``cpu``."""
         self._unicorn.save()
         buffer = self._buffer
         self._general = general = _GENERAL.unpack_from(buffer, self._layout.gpr)
@@ -78,22 +78,22 @@ class RegisterTransfer:
             self._privileged = _privileged(cpu)
 
     def forget(self) -> None:
-        """Unicorn may have met faults of its own: it is to forget them, and all its registers are
-        written at the next ``enter``."""
+        """Clear a fault that Unicorn may have raised by itself, and write all registers at the next
+        ``enter``."""
         self._unicorn.save()
         _U32.pack_into(self._buffer, self._layout.in_flight, _NOTHING)
         self._unicorn.restore()
         self._privileged = ()
 
     def undo(self, cpu: VirtualCpu) -> None:
-        """Give ``cpu`` the general registers and flags back that it had at the last ``enter``."""
+        """Restore the general registers, RIP and flags that ``cpu`` had at the last ``enter``."""
         cpu.gpr[:] = self._entered[:16]
         cpu.rip, cpu.rflags = self._entered[16:]
 
     def fault_details(self) -> tuple[int, int]:
-        """(error code, CR2) of the exception just raised, from what ``leave`` would read. Unicorn
-        forgets that it delivers an exception (else it would soon see double faults), and CR2 has
-        its old value again: it is the VMM that delivers, and sets it."""
+        """(error code, CR2) of the exception just raised. Clears Unicorn's record of the exception,
+        since it would turn the next one into a double fault, and restores CR2: the VMM, which delivers
+        the exception, sets it."""
         self._unicorn.save()
         buffer, layout = self._buffer, self._layout
         error = _U32.unpack_from(buffer, layout.error)[0]
@@ -147,7 +147,7 @@ def _read_segment(segment: Segment, buffer: memoryview, at: int) -> None:
 
 
 def _privileged(cpu: VirtualCpu) -> tuple[object, ...]:
-    """All that ``_write_privileged`` writes, to be compared."""
+    """A fingerprint of all fields that ``_write_privileged`` writes."""
     es, cs, ss, ds, fs, gs = cpu.segments
     ldtr, tr, gdtr, idtr = cpu.ldtr, cpu.tr, cpu.gdtr, cpu.idtr
     return (
@@ -163,7 +163,7 @@ def _privileged(cpu: VirtualCpu) -> tuple[object, ...]:
 
 
 def _hflags(cpu: VirtualCpu) -> int:
-    """What QEMU derives from the registers when instructions load them, and depends on ever after."""
+    """QEMU's hflags, which it derives from these registers when instructions load them."""
     cs, ss = cpu.segments[CS], cpu.segments[SS]
     flags = cpu.cpl | (cpu.cr0 & (Cr0.MP | Cr0.EM | Cr0.TS)) << 8  # HF_MP is bit 9, as MP is bit 1
     if cpu.cr0 & Cr0.PE:
