@@ -13,7 +13,7 @@ _BRANCH_TO_SUBROUTINE = 1
 
 
 def jump(cpu: M68kCpu, bus: Bus, insn: M68kInstruction) -> Stored:
-    """Complete it: PC is where it leads. Raises M68kException, with nothing changed."""
+    """Complete a jump and set PC to its target. Raises M68kException, with nothing changed."""
     opcode = insn.opcode
     after = cpu.pc + insn.length
     if insn.mnemonic == "rts":
@@ -34,7 +34,7 @@ def _branch(cpu: M68kCpu, bus: Bus, insn: M68kInstruction, after: int) -> Stored
     number = insn.opcode >> 8 & 0xF
     distance = _extension(insn) if insn.length > 2 else _signed(insn.opcode, 8)
     target = (cpu.pc + 2 + distance) & MASK24
-    if number == _BRANCH_TO_SUBROUTINE:  # in the place of "never"
+    if number == _BRANCH_TO_SUBROUTINE:  # BSR has the number of the condition "false"
         stored = _push_return(cpu, bus, after)
         cpu.pc = target
         return stored
@@ -43,7 +43,7 @@ def _branch(cpu: M68kCpu, bus: Bus, insn: M68kInstruction, after: int) -> Stored
 
 
 def _decrement_and_branch(cpu: M68kCpu, insn: M68kInstruction, after: int) -> None:
-    """Until the condition is true, or the counter, a word, goes below zero."""
+    """DBcc: branch unless the condition is true, or the counter, a word, goes below zero."""
     target, cpu.pc = cpu.pc + 2 + _extension(insn), after & MASK24
     if condition(insn.opcode >> 8 & 0xF, cpu.sr):
         return
@@ -62,14 +62,14 @@ def _push_return(cpu: M68kCpu, bus: Bus, after: int) -> Stored:
 
 
 def condition(number: int, sr: int) -> bool:
-    """Is it true of the flags? (M68000PM/AD, table 3-19.) Odd numbers say the opposite of even ones."""
+    """Is condition ``number`` true? (M68000PM/AD, table 3-19.) Odd numbers negate the even ones."""
     c, v, z, n = bool(sr & C), bool(sr & V), bool(sr & Z), bool(sr & N)
     holds = (True, not (c or z), not c, not z, not v, not n, n == v, n == v and not z)
     return holds[number >> 1] is not bool(number & 1)
 
 
 def _effective_address(cpu: M68kCpu, insn: M68kInstruction) -> int:
-    """Of JMP and JSR, which have control addressing modes only (M68000PM/AD, 2.2)."""
+    """The target of JMP or JSR, which have control addressing modes only (M68000PM/AD, 2.2)."""
     mode, register = insn.opcode >> 3 & 7, insn.opcode & 7
     if mode == 2:
         return cpu.a[register]

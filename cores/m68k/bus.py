@@ -1,9 +1,9 @@
 """The foreign machine's bus: RAM from 0, and two devices of one byte each at the top.
 
-    0xFF0000    console: the byte written appears
+    0xFF0000    console: the byte written is printed
     0xFF0002    power-off: any write turns the machine off
 
-Nothing else answers. On a 68000 that is a bus error, and ends in a handler of the guest's.
+An access to any other address is a bus error, which is delivered to the guest's handler.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ DEVICES = range(M68K_DEVICES, M68K_DEVICES + 4)
 
 @dataclass(frozen=True, slots=True)
 class BusState:
-    """All but RAM, at one moment."""
+    """The saved state of the bus, without RAM."""
 
     console: bytes
     off: bool
@@ -33,8 +33,8 @@ class Bus:
     """Reads and writes of 24-bit addresses, big-endian.
 
     view, size: RAM. console: every byte written there. off: the power switch was used.
-    accesses: to devices. unseen: ranges that were written here, and not by the engine: it takes
-    them out when it has forgotten the code that stood there.
+    accesses: the number of device accesses. unseen: ranges of RAM that the monitor has written; the
+    engine discards its translations of them and removes them from the list.
     """
 
     def __init__(self, ram: Ram) -> None:
@@ -50,19 +50,19 @@ class Bus:
         return address + length <= self.size
 
     def peek(self, address: int, length: int) -> bytes:
-        """RAM as far as it goes, without it being an access."""
+        """Up to ``length`` bytes of RAM, without counting as an access."""
         address &= MASK24
         return bytes(self.view[min(address, self.size) : min(address + length, self.size)])
 
     def read(self, address: int, length: int, *, fetch: bool = False) -> int:
-        """A word or a long word. Raises M68kException."""
+        """Read a word or a long word from RAM. Raises M68kException."""
         address = self._aligned(address, write=False, fetch=fetch)
         if not self.is_ram(address, length):
             raise M68kException(Vector.BUS_ERROR, address, fetch=fetch)
         return int.from_bytes(self.view[address : address + length], "big")
 
     def write(self, address: int, length: int, value: int) -> None:
-        """A word or a long word, to RAM. Raises M68kException."""
+        """Write a word or a long word to RAM. Raises M68kException."""
         address = self._aligned(address, write=True)
         if not self.is_ram(address, length):
             raise M68kException(Vector.BUS_ERROR, address, write=True)
@@ -70,7 +70,7 @@ class Bus:
         self.unseen.append((address, length))
 
     def device_write(self, address: int, data: bytes) -> None:
-        """The CPU writes to a device, high byte first."""
+        """Write to a device, high byte first."""
         self.accesses += 1
         for at, byte in enumerate(data, address):
             if at == CONSOLE:
@@ -79,7 +79,7 @@ class Bus:
                 self.off = True
 
     def device_read(self, length: int) -> int:
-        """Neither device has anything to say: all ones."""
+        """Read from a device: all ones, since both are write-only."""
         self.accesses += 1
         return (1 << 8 * length) - 1
 
@@ -92,7 +92,7 @@ class Bus:
 
     @staticmethod
     def _aligned(address: int, *, write: bool, fetch: bool = False) -> int:
-        """Words stand at even addresses (M68000UM/AD, 6.3.10)."""
+        """The address in 24 bits. Raises M68kException if it is odd (M68000UM/AD, 6.3.10)."""
         address &= MASK24
         if address & 1:
             raise M68kException(Vector.ADDRESS_ERROR, address, write=write, fetch=fetch)

@@ -1,4 +1,4 @@
-"""From words to instructions. Capstone knows the 68000's; this is the only file here that asks it."""
+"""The 68000's instruction decoder, on Capstone. No other file of this package uses Capstone."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _INDEXED = frozenset((
     m68k_const.M68K_AM_PC_MEMI_POST_INDEX, m68k_const.M68K_AM_PC_MEMI_PRE_INDEX,
 ))  # fmt: skip
 _NOT_BRIEF = 0x0700
-"""Bits of an extension word that give it a longer format, or a scale, from the 68020 on."""
+"""Bits of an extension word that select a longer format, or a scale, from the 68020 on."""
 
 PRIVILEGED = frozenset({"stop", "reset", "rte"})
 JUMPS = frozenset({"jmp", "jsr", "rts"})
@@ -29,9 +29,9 @@ JUMPS = frozenset({"jmp", "jsr", "rts"})
 
 @dataclass(frozen=True, slots=True)
 class M68kInstruction:
-    """code: its bytes. mnemonic: without the size, "move"; "" for what is no instruction of a
-    68000's. privileged: a user's program may not. jumps: it may go
-    somewhere else than to the next instruction (exceptions and returns from them aside)."""
+    """One instruction. code: its bytes. mnemonic: without the size, "move"; "" where the 68000 has no
+    such instruction. privileged: it is not allowed in user mode. jumps: its successor may be another
+    than the next instruction (exceptions and returns from them aside)."""
 
     code: bytes
     mnemonic: str
@@ -49,8 +49,8 @@ class M68kInstruction:
 
 @lru_cache(maxsize=1 << 16)
 def decode(code: bytes) -> M68kInstruction:
-    """The instruction at the start of ``code``, which is at least one word; where it ends before the
-    instruction does, the instruction is longer than it."""
+    """The instruction at the start of ``code``, which is at least one word. The instruction is longer
+    than ``code`` where ``code`` ends before it does."""
     window = code.ljust(LONGEST, b"\0")
     found = _ask_capstone(window, 0)
     if found is None:
@@ -64,7 +64,7 @@ def decode(code: bytes) -> M68kInstruction:
 
 @lru_cache(maxsize=1 << 12)
 def text(insn: M68kInstruction, address: int) -> str:
-    """Motorola's syntax, with targets absolute as seen from ``address``."""
+    """The instruction in Motorola's syntax; jump targets are absolute, for ``address``."""
     found = _ask_capstone(insn.code.ljust(LONGEST, b"\0"), address) if insn.mnemonic else None
     if found is None:
         return f"dc.w ${insn.code.hex()}"
@@ -73,7 +73,7 @@ def text(insn: M68kInstruction, address: int) -> str:
 
 
 def _ask_capstone(window: bytes, address: int) -> tuple[str, str, int] | None:
-    """Name, operands and bytes; None for what is no instruction of a 68000's."""
+    """(name, operands, length in bytes); None where the 68000 has no such instruction."""
     found = next(_capstone.disasm(window, address, 1), None)
     if found is None or not found.id or _later_index(found, window):
         return None
@@ -87,8 +87,8 @@ def _ask_capstone(window: bytes, address: int) -> tuple[str, str, int] | None:
 
 
 def _later_index(found: capstone.CsInsn, window: bytes) -> bool:
-    """Has it an indexed operand in a form that came with the 68020? A real 68000 reads the word as
-    if it had the old form; no assembler makes such a word for it, and here it is no instruction."""
+    """Does it have an indexed operand in a form of the 68020? A real 68000 interprets that extension
+    word as the old form; no assembler makes one for it, and here it is not an instruction."""
     indexed = [operand.address_mode in _INDEXED for operand in found.operands]
     if not any(indexed):
         return False
@@ -100,6 +100,7 @@ def _later_index(found: capstone.CsInsn, window: bytes) -> bool:
 
 
 def _touches_system(mnemonic: str, operands: str) -> bool:
-    """To SR, and to and from USP. Reading SR is no privilege on a 68000 (M68000PM/AD, MOVE from SR)."""
+    """Does it write SR, or access USP? Reading SR is not privileged on a 68000 (M68000PM/AD, MOVE from
+    SR)."""
     target = operands.rpartition(", ")[2]
     return target == "sr" or (mnemonic == "move" and "usp" in operands)

@@ -1,7 +1,7 @@
 """Delivery of a 68000's exception to the guest's handler (M68000UM/AD, 6).
 
-The handler's address stands in the vector table at 0, four bytes a vector. SR and PC go to the
-supervisor's stack; bus and address errors put there also what was being done:
+The vector table at 0 holds the handlers' addresses, four bytes each. SR and PC are pushed on the
+supervisor's stack; bus and address errors also push the access that failed:
 
     short frame            long frame
     +0  SR                 +0  status: read/write, instruction or not, function code
@@ -19,8 +19,8 @@ from .registers import SUPERVISOR, TRACE, M68kCpu
 
 
 def deliver(cpu: M68kCpu, bus: Bus, exception: M68kException, opcode: int) -> str:
-    """Enter the handler. cpu.pc: the address that shall be stacked. opcode: the first word of the
-    instruction. Returns "", or in words why the machine shuts down instead."""
+    """Enter the handler. cpu.pc: the address to push. opcode: the first word of the instruction.
+    Returns "", or the reason why the machine shuts down instead."""
     vector, sr, pc = exception.vector, cpu.sr, cpu.pc
     handler = bus.read(4 * vector, 4)
     if not handler:

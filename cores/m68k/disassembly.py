@@ -8,12 +8,12 @@ from cores.machine.report import CodeLine
 
 LINES_BEFORE, LINES_AFTER = 12, 28
 WHOLE, LOOK_BACK = 1024, 48
-"""Bytes before PC: decoding begins with the program if that is so near, else at the first place
-from where it meets PC."""
+"""Bytes before PC. Decoding begins at the program's start if that is at most ``WHOLE`` before PC, else
+at the first of the last ``LOOK_BACK`` bytes from which it arrives at PC."""
 
 
 def code(bus: Bus, pc: int, start: int) -> tuple[CodeLine, ...]:
-    """The instructions before and from ``pc`` on. start: of the program; none lies before it."""
+    """The instructions before and from ``pc`` on. start: the program's; no code lies before it."""
     return (*_before(bus, pc, start)[-LINES_BEFORE:], *_lines(bus, pc, bus.size, LINES_AFTER))
 
 
@@ -39,6 +39,6 @@ def _lines(bus: Bus, at: int, end: int, most: int = WHOLE) -> list[CodeLine]:
 
 
 def instruction_at(bus: Bus, at: int) -> M68kInstruction | None:
-    """What stands there; None where no RAM is."""
+    """The instruction at ``at``; None where no RAM is."""
     window = bus.peek(at, LONGEST)
     return decode(window) if len(window) > 1 else None

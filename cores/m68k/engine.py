@@ -1,18 +1,18 @@
-"""Unicorn executes one instruction of the 68000's, with all its registers in a buffer of ours.
+"""The 68000 engine: executes one instruction in Unicorn as a transaction.
 
-Unicorn, made for running fragments of programs, leaves some of the 68000's rules out; so each
-instruction runs as a transaction. What it loads and stores is watched, and
+Unicorn, made for running fragments of programs, omits some of the 68000's rules. The engine therefore
+monitors the loads and stores of each instruction, and
 
-- a word at an odd address is an address error, an address where nothing answers a bus error:
-  whatever the instruction stored by then is put back, and its registers are never taken;
-- devices hear of a write only when the instruction is complete;
-- an address has 24 bits; Unicorn's has 32, and what lies above is led back into RAM;
-- translation ends with the instruction: of what stands behind it, and may be data, some words make
-  Unicorn's translator abort the whole process (F200, F2E4: a coprocessor's). Since it also looks
-  ahead to where a jump leads, jumps are not for Unicorn at all (branches.py);
-- the condition codes stand in Unicorn as operands and an operation, "as they would come out of
-  subtracting these two": read through Unicorn's interface they are wrong (unicorn issue 2380), so
-  they are worked out here (``_condition_codes``).
+- a word at an odd address is an address error, an address without RAM or device a bus error: the
+  instruction's stores are then undone, and its registers are not copied back;
+- devices receive a write only when the instruction is complete;
+- an address has 24 bits; Unicorn's has 32, and accesses above 24 bits are redirected to RAM;
+- translation ends with the instruction: some words behind it, which may be data, make Unicorn's
+  translator abort the whole process (F200, F2E4: a coprocessor's). Since it also translates ahead
+  to the target of a jump, Unicorn executes no jumps at all (branches.py);
+- Unicorn keeps the condition codes as operands and an operation, "as they would come out of
+  subtracting these two": its interface returns them wrongly (unicorn issue 2380), so they are
+  computed here (``_condition_codes``).
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ ADDRESS_SPACE = 1 << 32
 LINE = 64
 
 _FILE = struct.Struct("<28I")
-"""D0-D7, A0-A7, PC, SR, which stack pointer A7 is, the three that are not in use, then the
-condition codes: the operation, and X N V C Z as it left them."""
+"""Unicorn's register file: D0-D7, A0-A7, PC, SR, which stack pointer A7 is, the three stack pointers,
+then the condition codes: the operation, and X N V C Z as it left them."""
 _PC, _SR, _STACKS, _CC = 16, 17, 19, 22
 _USER_STACK, _SUPERVISOR_STACK = 1, 2
 _CC_AS_FLAGS = 1
@@ -53,7 +53,7 @@ class M68kEngine:
     """A 68000 in Unicorn. Raises UnavailableError when Unicorn is missing or unknown."""
 
     def __init__(self, bus: Bus, ram_address: int) -> None:
-        """ram_address: of the bus's RAM in this process."""
+        """ram_address: the address of the bus's RAM in this process."""
         if reason := unicorn_native.probe():
             raise UnavailableError(reason)
         self.traits = Traits(
@@ -77,14 +77,14 @@ class M68kEngine:
         unicorn.on_access(self._on_access)
 
     def step(self, cpu: M68kCpu, length: int) -> Completed | Failed:
-        """Execute the instruction at PC, of so many bytes, which is no jump.
+        """Execute the instruction at PC, which is ``length`` bytes long and not a jump.
 
-        Raises M68kException where it must not be completed; then ``cpu`` and RAM are as before, but
+        Raises M68kException where it raises an exception; ``cpu`` and RAM are then as before, except
         that CHK and DIVU have set the condition codes."""
         self._announce()
         code, values = self._once(cpu, length)
         if not code and values[_PC] == cpu.pc and self._vector < 0 and self._fault is None:
-            # Meeting a device with its very first instruction, Unicorn comes back without a word.
+            # Unicorn returns without executing its very first instruction if that accesses a device.
             self._undo()
             code, values = self._once(cpu, length)
         if self._fault is not None:
@@ -104,20 +104,20 @@ class M68kEngine:
         return Completed(tuple((address, len(old)) for address, old in self._stored))
 
     def memory_changed(self) -> None:
-        """RAM is another: forget all translated code."""
+        """RAM has been replaced: discard all translated code."""
         self._bus.unseen.clear()
         self._translated.clear()
         self._unicorn.flush_code()
 
     def where(self) -> str:
-        """Where the guest's registers live, for the pane's headline."""
+        """The place of the guest's registers, for the pane's headline."""
         return f"host memory at {self._unicorn.address:#x}"
 
     def close(self) -> None:
         self._unicorn.close()
 
     def _once(self, cpu: M68kCpu, length: int) -> tuple[int, tuple[int, ...]]:
-        """Let Unicorn do it. Gives its error code, and the registers afterwards."""
+        """Execute one instruction in Unicorn. Returns its error code and the registers afterwards."""
         self._stored.clear()
         self._told.clear()
         self._fault, self._vector = None, -1
@@ -132,7 +132,7 @@ class M68kEngine:
     # Registers
 
     def _find_register_file(self) -> int:
-        """Where D0 stands in what Unicorn saves: found by values that occur nowhere else."""
+        """The offset of D0 in Unicorn's saved context, found by values that occur nowhere else."""
         unicorn = self._unicorn
         known = [0xD0C0FFE0 + i for i in range(16)]
         for number, value in zip(_NUMBERS, known, strict=True):
@@ -168,21 +168,21 @@ class M68kEngine:
         other = _USER_STACK if cpu.sr & SUPERVISOR else _SUPERVISOR_STACK
         cpu.other_stack = values[_STACKS + other]
 
-    # What the instruction does to memory
+    # Memory accesses of the instruction
 
     def _on_access(self, write: bool, address: int, size: int) -> None:
         address &= MASK24
-        if write and self._bus.is_ram(address, size):  # Unicorn will store, even if we object
+        if write and self._bus.is_ram(address, size):  # Unicorn stores in spite of a fault
             self._stored.append((address, bytes(self._bus.view[address : address + size])))
         if address & 1 and size > 1 and self._fault is None:
             self._fault = M68kException(Vector.ADDRESS_ERROR, address, write=write)
 
     def _read(self, offset: int, size: int) -> int:
-        """Unicorn asks what stands at an address that is no RAM of its own."""
+        """Called by Unicorn for a load from an address without RAM in its own mapping."""
         address = (self._bus.size + offset) & MASK24
         if self._fault is not None:
             return 0
-        if self._bus.is_ram(address, size):  # by an address whose upper bits lead nowhere
+        if self._bus.is_ram(address, size):  # the address has bits above 24, which are ignored
             return int.from_bytes(self._bus.view[address : address + size], "big")
         if address in DEVICES and address + size <= DEVICES.stop:
             return self._bus.device_read(size)
@@ -203,14 +203,14 @@ class M68kEngine:
             self._fault = M68kException(Vector.BUS_ERROR, address, write=True)
 
     def _undo(self) -> None:
-        """Put back what was stored. Of code, Unicorn has forgotten the old when it stored the new."""
+        """Restore the stored ranges of RAM. Unicorn's stores have discarded translations of them."""
         for address, old in reversed(self._stored):
             self._bus.view[address : address + len(old)] = old
 
     # Translated code
 
     def _announce(self) -> None:
-        """What has been stored behind Unicorn's back may have been code."""
+        """Discard translations of code to which the monitor has stored."""
         unseen = self._bus.unseen
         if unseen:
             lines = {
@@ -228,12 +228,12 @@ class M68kEngine:
 
 
 _ADD, _SUBTRACT, _COMPARE, _LOGIC = range(2, 5), range(5, 8), range(8, 11), 11
-"""Unicorn's names of the last operation that set the condition codes, for bytes, words and longs."""
+"""Unicorn's numbers of the operation that set the condition codes, for bytes, words and longs."""
 
 
 def _condition_codes(operation: int, x: int, n: int, v: int, c: int, z: int) -> int:
-    """XNZVC, out of what Unicorn remembers: the result in n and an operand in v, or both operands of
-    a comparison, or the flags themselves (N and V in bit 31; Z where z is 0)."""
+    """XNZVC from Unicorn's fields: the result in n and an operand in v, or both operands of a
+    comparison, or the flags themselves (N and V in bit 31; Z where z is 0)."""
     if operation in _ADD:
         size = operation - _ADD.start
         other = _extend(n - v, size)

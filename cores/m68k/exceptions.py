@@ -1,4 +1,4 @@
-"""Exceptions of a 68000: their vectors and what they carry (M68000UM/AD, 6)."""
+"""Exceptions of a 68000: their vectors and parameters (M68000UM/AD, 6)."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from enum import IntEnum
 
 
 class Vector(IntEnum):
-    """M68000UM/AD, table 6-2."""
+    """Vector numbers (M68000UM/AD, table 6-2)."""
 
     INITIAL_SSP = 0
     INITIAL_PC = 1
@@ -26,13 +26,14 @@ class Vector(IntEnum):
 LAST_TRAP = Vector.TRAP + 15
 LONG_FRAME = (Vector.BUS_ERROR, Vector.ADDRESS_ERROR)
 AFTER_INSTRUCTION = frozenset({Vector.ZERO_DIVIDE, Vector.CHK, Vector.TRAPV, *range(32, 48)})
-"""These stack the address of the next instruction; faults that of their own."""
+"""Exceptions that push the address of the next instruction; the others push that of their own."""
 
 
 class M68kException(Exception):
-    """An exception of the guest's CPU. It ends in a handler of the guest's, never in ours.
+    """An exception of the guest's CPU, which the monitor delivers to the guest's handler.
 
-    address: what was accessed, by bus and address errors. write: it was a write. fetch: of code.
+    address: the accessed address, for bus and address errors. write: the access was a write. fetch: it
+    was an instruction fetch.
     """
 
     def __init__(
@@ -42,7 +43,7 @@ class M68kException(Exception):
         self.vector, self.address, self.write, self.fetch = vector, address, write, fetch
 
     def words(self) -> str:
-        """ "divide by zero", "address error at 0x1001", "trap #3"."""
+        """The exception in words: "divide by zero", "address error (read of 0x1001)", "trap #3"."""
         if self.vector in LONG_FRAME:
             access = "fetch" if self.fetch else "write" if self.write else "read"
             return f"{_NAMES[self.vector]} ({access} of {self.address:#x})"

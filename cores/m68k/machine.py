@@ -1,4 +1,4 @@
-"""A 68000 with its program. From outside it looks like ``cores.machine.machine.Machine``."""
+"""A 68000 machine with its program. It has the interface of ``cores.machine.machine.Machine``."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ CORE = "interpreter"
 REFUSAL = "this CPU executes x86-64; only an emulator can run Motorola 68000 code"
 """Why every other core refuses such a program."""
 BURST = 256
-"""Instructions of a free run between two looks at the clock."""
+"""Instructions of a free run between two checks of the clock."""
 
 
 @dataclass(frozen=True, slots=True)
 class M68kState:
-    """All of a machine's state but RAM."""
+    """A machine's saved state, without RAM."""
 
     cpu: M68kCpu
     bus: BusState
@@ -40,7 +40,7 @@ class M68kState:
 
 class M68kMachine:
     """A 68000 after its reset: RAM from 0 with SSP and PC in the first two vectors, the program at
-    0x1000. ram: bytes; a 68000 reaches 0xFF0000 of them at most. notes: for the report."""
+    0x1000. ram: bytes; at most 0xFF0000 of them are used. notes: for the report."""
 
     state_names = STATE_NAMES
 
@@ -76,8 +76,8 @@ class M68kMachine:
         self.seconds += perf_counter() - began
 
     def run_free(self, seconds: float) -> None:
-        """Run for at most so long, or until it stops. Still instruction by instruction: the rules
-        that the engine adds to Unicorn's want to be asked each time."""
+        """Run for at most ``seconds``, or until it stops. It still executes instruction by instruction,
+        since the engine checks the rules that Unicorn omits at each one."""
         began = perf_counter()
         vmm, end = self.vmm, began + seconds
         while vmm.stop is None and perf_counter() < end:
@@ -97,7 +97,7 @@ class M68kMachine:
         return self.bus.console.decode("latin-1")
 
     def type_text(self, text: bytes) -> None:
-        """It has no keyboard."""
+        """Ignored: it has no keyboard."""
 
     def save(self) -> M68kState:
         """The state of everything but RAM, unaffected by what happens later."""
@@ -110,7 +110,7 @@ class M68kMachine:
         self.vmm.restore(state.vmm)
 
     def report(self) -> CoreReport:
-        """How it stands, or how it ended."""
+        """The machine's present state, or its ending, as a report."""
         vmm = self.vmm
         return CoreReport(
             core=self.core, engine=self.engine.traits.engine, available=True,
@@ -135,7 +135,7 @@ class M68kMachine:
         )  # fmt: skip
 
     def notes(self) -> tuple[str, ...]:
-        """What the user should know beside the figures."""
+        """Remarks for the user that are shown beside the figures."""
         return self._notes
 
     def close(self) -> None:

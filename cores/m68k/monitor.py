@@ -1,9 +1,8 @@
-"""What becomes of each instruction of the foreign machine. Begin to read at ``step``.
+"""The monitor of the foreign machine, which completes each instruction. Begin to read at ``step``.
 
-An interpreter's guest never leaves it, so there are no exits here: what Unicorn cannot complete is
-either an exception, delivered through the guest's vector table, or one of a few instructions that
-it does not execute as a 68000 does, which are completed by ``_SYSTEM``'s functions; and jumps are
-made by branches.py.
+An interpreter's guest never leaves it, so there are no exits here. Unicorn executes most instructions,
+branches.py the jumps, and the functions of ``_SYSTEM`` a few that Unicorn does not execute as a 68000
+does. Exceptions are delivered through the guest's vector table.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ NEVER = 1 << 63
 
 @dataclass(frozen=True, slots=True)
 class MonitorState:
-    """What the monitor itself remembers, for checkpoints."""
+    """The monitor's own state, for checkpoints."""
 
     instructions: int
     deliveries: int
@@ -38,16 +37,16 @@ class MonitorState:
 
 
 class Monitor:
-    """One 68000 at work.
+    """Runs one 68000.
 
     instructions: completed ones. budget: instructions and deliveries after which it stops.
-    stop: why the machine has come to its end, None while it can go on; reason: in words.
+    stop: the reason for the machine's end, None while it can continue; reason: the same in words.
     last, last_pc: the instruction that ``step`` completed. stored: the ranges of RAM it wrote.
-    trace: has no events, since nothing leaves an interpreter; it is there for who looks for them.
+    trace: always without events, since an interpreter has no exits.
     """
 
     exit_status: None = None
-    """There is no exit port on this machine."""
+    """Always None: this machine has no exit port."""
 
     def __init__(self, engine: M68kEngine, bus: Bus, cpu: M68kCpu) -> None:
         self.engine, self.bus, self.cpu = engine, bus, cpu
@@ -90,8 +89,7 @@ class Monitor:
         return insn
 
     def _execute(self, insn: M68kInstruction) -> bool:
-        """Complete it; False if the host could not. Raises M68kException, with PC as it shall be
-        stacked."""
+        """Complete ``insn``; False if the host could not. Raises M68kException, with the PC to push."""
         cpu = self.cpu
         if not insn.mnemonic:
             raise M68kException(_NO_INSTRUCTION.get(insn.opcode >> 12, Vector.ILLEGAL_INSTRUCTION))
@@ -123,24 +121,24 @@ class Monitor:
             self.stop, self.reason = Stop.SHUTDOWN, reason
 
     def _completed(self, traced: int) -> None:
-        """Count it, and see what it has brought about."""
+        """Count the instruction, and handle a power-off and tracing."""
         self.instructions += 1
         if self.bus.off:
             self.stop = Stop.POWEROFF
-        elif traced:  # T was set before it: trace exception after it (M68000UM/AD, 6.3.8)
+        elif traced:  # T was set before it: a trace exception follows it (M68000UM/AD, 6.3.8)
             self.stop = None
             self._enter_handler(M68kException(Vector.TRACE))
 
     # Instructions that Unicorn does not execute as a 68000 does (M68000PM/AD, 4 and 6)
 
     def _stop(self, insn: M68kInstruction) -> None:
-        """Wait for an interrupt. This machine has no device that raises one."""
+        """STOP waits for an interrupt. No device of this machine raises one, so that the guest ends."""
         self.cpu.pc += insn.length
         self.cpu.set_sr(int.from_bytes(insn.code[2:], "big"))
         self.stop = Stop.HALTED
 
     def _reset(self, insn: M68kInstruction) -> None:
-        """Reset the devices: theirs is no state to lose."""
+        """RESET resets the devices, which have no state to reset."""
         self.cpu.pc += insn.length
 
     def _rte(self, insn: M68kInstruction) -> None:
@@ -169,7 +167,7 @@ class Monitor:
     def _illegal(self, insn: M68kInstruction) -> None:
         raise M68kException(Vector.ILLEGAL_INSTRUCTION)
 
-    # Going back (cores/time_travel/history.py)
+    # Checkpoints (cores/time_travel/history.py)
 
     def save(self) -> MonitorState:
         return MonitorState(self.instructions, self.deliveries, self._opcode, self.stop, self.reason)
@@ -181,7 +179,7 @@ class Monitor:
 
 
 _NO_INSTRUCTION = {0xA: Vector.LINE_A, 0xF: Vector.LINE_F}
-"""What is no instruction, by its first four bits: two sixteenths are left to emulators."""
+"""Vectors of undefined opcodes by their first four bits; Motorola reserves these two for emulators."""
 
 _SYSTEM: dict[str, Callable[[Monitor, M68kInstruction], None]] = {
     "stop": Monitor._stop, "reset": Monitor._reset, "rte": Monitor._rte, "rtr": Monitor._rtr,

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 MASK32 = 0xFFFF_FFFF
 MASK24 = 0xFF_FFFF
-"""A 68000 has 24 address lines: the upper eight bits of an address lead nowhere."""
+"""A 68000 has 24 address lines: it ignores the upper eight bits of an address."""
 
 STATE_NAMES = (
     "d0", "d1", "d2", "d3", "d4", "d5", "d6", "d7",
@@ -18,13 +18,13 @@ X, N, Z, V, C = 1 << 4, 1 << 3, 1 << 2, 1 << 1, 1 << 0
 SR_BITS = 0xA71F
 """The bits of SR that exist: T, S, the interrupt mask, XNZVC. The others read zero."""
 RESET_SR = 0x2700
-"""After a reset: supervisor, no tracing, every interrupt masked."""
+"""SR after a reset: supervisor, no tracing, every interrupt masked."""
 
 
 @dataclass(slots=True)
 class M68kCpu:
-    """d, a: eight data and eight address registers; a[7] is the stack pointer in use.
-    other_stack: the one not in use: USP in supervisor mode, SSP in user mode."""
+    """The registers. d, a: eight data and eight address registers; a[7] is the active stack pointer.
+    other_stack: the inactive one, USP in supervisor mode, SSP in user mode."""
 
     d: list[int] = field(default_factory=lambda: [0] * 8)
     a: list[int] = field(default_factory=lambda: [0] * 8)

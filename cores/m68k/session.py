@@ -1,4 +1,4 @@
-"""A session with the foreign machine: one core runs it, so there is nothing to compare.
+"""A session with the foreign machine. Only one core runs it, so that nothing is compared.
 
 ``run`` is for `compare`, ``trace`` for `trace`, ``ForeignSession`` for the interface
 (app/session_thread.py).
@@ -31,7 +31,7 @@ NOWHERE: frozenset[Breakpoint] = frozenset()
 
 
 def refusals(options: Options) -> tuple[Absent, ...]:
-    """The cores asked for that cannot run a 68000 program, and why not."""
+    """The requested cores that cannot run a 68000 program, each with the reason."""
     asked = dict.fromkeys(map(registry.resolve, options.asked))
     here = map(registry.availability, asked)
     return tuple(
@@ -42,7 +42,7 @@ def refusals(options: Options) -> tuple[Absent, ...]:
 
 
 def start(program: Program, core: str, options: Options) -> M68kMachine:
-    """A machine after its reset. Raises UnavailableError for every core but the interpreter."""
+    """A machine after its reset. Raises UnavailableError for every core except the interpreter."""
     if registry.resolve(core) != CORE:
         raise UnavailableError(f"{core}: {REFUSAL}")
     ignored = [name for name, given in (("disk", options.disk), ("keyboard", options.input)) if given]
@@ -51,7 +51,7 @@ def start(program: Program, core: str, options: Options) -> M68kMachine:
 
 
 def run(program: Program, options: Options) -> CoreReport:
-    """Run it to its end, or until the budget is spent."""
+    """Run the program to its end, or until the budget is used up."""
     with contextlib.closing(start(program, CORE, options)) as machine:
         if options.free:
             machine.run_free(DEFAULT_SECONDS if options.budget is None else options.budget)
@@ -66,8 +66,8 @@ def run(program: Program, options: Options) -> CoreReport:
 def trace(
     program: Program, core: str, options: Options, steps: bool
 ) -> Iterator[ExitLine | StepLine | CoreReport]:
-    """Run it and yield what happens; nothing exits an interpreter, so that is the instructions, if
-    they are wanted, and the report at the end. Raises UnavailableError for every other core."""
+    """Run the program and yield its instructions, if ``steps``, and the report at the end; there are no
+    exits. Raises UnavailableError for every core except the interpreter."""
     if options.free or not steps:
         start(program, core, options).close()
         yield run(program, options)
@@ -94,7 +94,8 @@ def _changes(machine: M68kMachine, before: tuple[int, ...]) -> dict[str, int | b
 
 
 class ForeignSession:
-    """The foreign machine under a user's hands; see ``cores.debugging.live_session.LiveSession``."""
+    """An interactive session with the foreign machine; see
+    ``cores.debugging.live_session.LiveSession``."""
 
     def __init__(self, program: Program, options: Options) -> None:
         self._program = program
@@ -118,7 +119,7 @@ class ForeignSession:
 
     @property
     def machine(self) -> M68kMachine:
-        """The present one; ``restart`` makes another."""
+        """The current machine; ``restart`` creates another."""
         return self._machine
 
     @property
@@ -131,8 +132,8 @@ class ForeignSession:
         return self._machine.vmm.instructions
 
     def advance(self, seconds: float, reached: Callable[[], bool]) -> bool | None:
-        """Step, and ask ``reached`` after each: True when it says so, False when so many seconds have
-        passed, None when the machine has stopped."""
+        """Step until ``reached`` returns True: True. False after ``seconds``, None when the machine has
+        stopped."""
         self._set_out(None)
         end = perf_counter() + seconds
         while self._machine.stop is None and perf_counter() < end:
@@ -149,8 +150,8 @@ class ForeignSession:
     def run(
         self, seconds: float, breakpoints: frozenset[Breakpoint] = NOWHERE, steps: int | None = None
     ) -> bool:
-        """Go on for so long, and so many steps at most; False when the machine has stopped, or stands
-        at an address of ``breakpoints``: no other condition is kept here."""
+        """Run for at most ``seconds`` and ``steps``. False when the machine has stopped, or has reached
+        an address of ``breakpoints``; their other conditions are ignored here."""
         self._set_out(None)
         self._interrupted, self._reached = False, ""
         stops = {point.address: point for point in breakpoints if isinstance(point, AtAddress)}
@@ -164,7 +165,7 @@ class ForeignSession:
         return self._machine.stop is None
 
     def run_free(self, seconds: float) -> bool:
-        """An interpreter that asks the 68000's rules at each instruction has no faster way."""
+        """``run``: there is no faster way, since the 68000's rules are checked at each instruction."""
         return self.run(seconds)
 
     def next_exit(
@@ -173,30 +174,30 @@ class ForeignSession:
         limit: float = 0.05,
         breakpoints: frozenset[Breakpoint] = NOWHERE,
     ) -> bool:
-        """Nothing exits: this comes to the end. False when the time was up before."""
+        """Run to the end, since there are no exits. False when ``limit`` seconds were over before."""
         return not self.run(limit, breakpoints)
 
     @property
     def here(self) -> int:
-        """Instructions completed, or that will be when it has got where it is on the way to."""
+        """Instructions completed; during a ``seek``, the position that it is to reach."""
         return self._machine.vmm.instructions if self._heading is None else self._heading
 
     def exit_before(self) -> int:
-        """There was none: the beginning."""
+        """0, the beginning: there are no exits."""
         return 0
 
     def step_back(self) -> None:
-        """To the state before the last instruction."""
+        """Go to the state before the last instruction."""
         self.go_to(max(0, self.here - 1))
 
     def go_to(self, instruction: int) -> None:
-        """To where so many instructions are completed."""
+        """Go to the state after ``instruction`` completed instructions."""
         while not self.seek(instruction, 3600.0):
             pass
 
     def seek(self, instruction: int, seconds: float) -> bool:
-        """Be on the way there for so long; False when it takes more time: call again. Raises InputError
-        when it lies before all that is kept of the past."""
+        """Work towards ``instruction`` for ``seconds``; False when it takes more time: call again.
+        Raises InputError when it lies before the oldest checkpoint."""
         if self._heading != instruction:
             if instruction < self._history.begins:
                 raise InputError(
@@ -213,16 +214,16 @@ class ForeignSession:
         return True
 
     def _set_out(self, instruction: int | None) -> None:
-        """What is on the screen now will be compared with what comes next."""
+        """Begin to move: keep the registers, to mark those that change."""
         self._before = self._machine.state()
         self._heading = instruction
 
     def poke(self, poke: Poke, core: str | None = None) -> None:
-        """Raises InputError: this machine is not to be changed by hand."""
+        """Raises InputError: this machine's state cannot be edited."""
         raise InputError("the state of a 68000 cannot be changed by hand")
 
     def look(self, what: Look) -> Sight | None:
-        """Its code and its memory, by physical addresses: it has no others."""
+        """Show its code or its memory, by physical addresses: it has no others."""
         if isinstance(what, CodeLook):
             start = self._program.start
             return CodeSight(code(self._machine.bus, what.address, start))
@@ -236,16 +237,16 @@ class ForeignSession:
         return MemorySight(start, target, data, frozenset())
 
     def around(self, core: str, number: int) -> None:
-        """There are no exits."""
+        """None: there are no exits."""
 
     def restart(self) -> None:
-        """Everything from the beginning."""
-        machine = self._made()  # where there can be none, the old one remains
+        """Start again with a new machine."""
+        machine = self._made()  # if this raises, the old one remains
         self.close()
         self._begin(machine)
 
     def key(self, text: str) -> None:
-        """This machine has no keyboard."""
+        """Ignored: this machine has no keyboard."""
 
     def snapshot(self) -> SessionSnapshot:
         """The machine at this moment."""
@@ -264,7 +265,7 @@ class ForeignSession:
         )
 
     def interrupt(self) -> None:
-        """From any thread: end the slice under way."""
+        """End the current slice. May be called from any thread."""
         self._interrupted = True
 
     def close(self) -> None:
