@@ -1,4 +1,4 @@
-"""The guest's page tables as ranges and as a walk, and the shadow's mappings beside them."""
+"""A view of the guest's page tables, as ranges and as a walk, with the shadow's mappings."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from cores.x86.mmu.paging import (
 from cores.x86.registers import canonical
 
 MOST_TABLES = 128
-"""Tables read for one picture; a guest may have built millions of them, even in circles."""
+"""Tables read for one view; a guest may have built millions of them, even in circles."""
 MOST_RANGES = 512
 LEVELS = (("PML4", 39), ("PDPT", 30), ("page directory", 21), ("page table", 12))
 _RIGHTS = WRITABLE | USER | NO_EXECUTE
@@ -28,8 +28,8 @@ _RIGHTS = WRITABLE | USER | NO_EXECUTE
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One level of a walk. table: its name. index: of the entry. gpa: where the entry stands.
-    value: what it holds. verdict: "" when the walk goes on, else how it ends there."""
+    """One level of a walk. table: its name. index: the entry's. gpa: the entry's address.
+    value: the entry. verdict: "" when the walk continues, else how it ends there."""
 
     table: str
     index: int
@@ -40,9 +40,9 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Range:
-    """Guest virtual addresses that are mapped in one piece, with the same rights.
+    """A range of guest virtual addresses that is mapped contiguously, with the same rights.
 
-    shadowed: bytes of it that the shadow has mapped for the guest's kernel, and for its user."""
+    shadowed: bytes of it that the shadow has mapped for the guest's kernel, and for its user code."""
 
     start: int
     length: int
@@ -56,10 +56,10 @@ class Range:
 
 @dataclass(frozen=True, slots=True)
 class PagingSight:
-    """root: CR3. address: what was walked. walk: its levels. gpa: where it leads, None nowhere.
-    ranges: what is mapped, by address; complete: are these all? shadow: (user space?, GVA, GPA,
-    length) of the host's mappings, None on a machine that needs none. stale: those that the
-    guest's tables no longer have, like a TLB's entries before the guest says INVLPG."""
+    """root: CR3. address: the address walked. walk: its levels. gpa: its translation, None if unmapped.
+    ranges: all mapped ranges, by address; complete: are these all? shadow: (user space?, GVA, GPA,
+    length) of the host's mappings, None on a machine that needs none. stale: those that the guest's
+    tables no longer contain, like TLB entries before the guest executes INVLPG."""
 
     root: int
     address: int
@@ -90,7 +90,7 @@ def paging_sight(machine: Machine, address: int) -> PagingSight:
 
 
 def _walk(machine: Machine, address: int) -> tuple[tuple[Entry, ...], int | None]:
-    """Level by level, for people: rights are shown, not judged (SDM vol. 3, 4.5)."""
+    """The walk level by level, for display: rights are not checked (SDM vol. 3, 4.5)."""
     if not canonical(address):
         return (), None
     memory, table, steps = machine.memory, machine.cpu.cr3 & ADDRESS, []
@@ -123,14 +123,14 @@ def _words(size: int) -> str:
 
 
 def _ranges(machine: Machine) -> tuple[list[Range], bool]:
-    """All that the guest's tables map, neighbours joined."""
+    """(all ranges that the guest's tables map, adjacent ones joined; are these all?)."""
     walker = _Walker(machine)
     walker.visit(machine.cpu.cr3 & ADDRESS, 0, 0, WRITABLE | USER)
     return walker.ranges, walker.complete
 
 
 class _Walker:
-    """Reads tables depth first, which is in the order of addresses."""
+    """Reads tables depth first, which yields ranges in the order of addresses."""
 
     def __init__(self, machine: Machine) -> None:
         self.memory = machine.memory
@@ -152,7 +152,7 @@ class _Walker:
             gva = base + (index << shift)
             if gva >> 47 & 1:
                 gva |= -1 << 48 & (1 << 64) - 1
-            # R/W and U/S must be set at every level; XD counts wherever it is.
+            # R/W and U/S must be set at every level; XD applies if it is set at any.
             both = rights & value & (WRITABLE | USER) | (rights | value) & NO_EXECUTE
             if shift == 12 or (value & LARGE and level):
                 self._add(gva, value & ADDRESS & -(1 << shift), 1 << shift, both)
@@ -182,7 +182,7 @@ class _Walker:
 def _beside(
     ranges: list[Range], mappings: tuple[tuple[bool, int, int, int], ...]
 ) -> tuple[tuple[Range, ...], tuple[tuple[bool, int, int, int], ...]]:
-    """How much of each range the shadow has, and what the shadow has besides."""
+    """The ranges with the number of bytes that the shadow maps, and the shadow's stale mappings."""
     starts = [r.start for r in ranges]
     covered = [[0, 0] for _ in ranges]
     stale = []

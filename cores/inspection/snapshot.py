@@ -1,4 +1,4 @@
-"""A machine at one moment, as a frozen value for the screen."""
+"""Snapshots: a machine's state at one moment, as a frozen value for the screen."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ _KINDS = {
     Sensitivity.ABSENT: "absent",
 }
 _LAID_DOWN = re.compile(r"""(?:[\w.$]+:\s*)*(?P<what>\.[a-z]\w*(?:[^#"']|"(?:\\.|[^"\\])*"|'.'?)*)""")
-"""A line of data: after its labels comes a directive, not a mnemonic."""
+"""A source line of data: its labels are followed by a directive, not a mnemonic."""
 _MOST_DATA = 4096
 _ONLY_WRITE = frozenset({"mov", "lea", "movzx", "movsx", "movsxd", "movabs", "pop", "in"})
 
 
 class Marks:
-    """The instructions at which a session's guests were left, for a line of a few hundred cells.
+    """The instruction numbers of all exits of a session, for a line of a few hundred cells.
 
-    Kept up to date with what is new in the traces, and thinned out by powers of two, so that a
-    million exits cost no more than a thousand. taken: in no order; the future that going back has
-    left behind stays among them.
+    Updated from the traces' new events, and thinned out by powers of two, so that a million exits cost
+    no more than a thousand. taken: in no order; exits after the present instruction, to which the user
+    has gone back, remain in it.
     """
 
     def __init__(self) -> None:
@@ -45,7 +45,7 @@ class Marks:
         self._seen: dict[int, int] = {}
 
     def update(self, traces: Iterable[Trace]) -> None:
-        """Take in what the machines' traces have more than last time."""
+        """Add the events that the machines' traces have gained since the last call."""
         before = len(self._found)
         for number, trace in enumerate(traces):
             end = trace.dropped + len(trace.events)
@@ -62,13 +62,13 @@ class Marks:
             self.taken = tuple(at * self._width for at in self._found)
 
     def forget_after(self, instruction: int) -> None:
-        """The guest has been changed: what was to come will not."""
+        """Remove exits after ``instruction``: the guest has been edited, so that they may not recur."""
         self._found = {at: None for at in self._found if at * self._width <= instruction}
         self.taken = tuple(at * self._width for at in self._found)
 
 
 def take(machine: Machine, changed: frozenset[str]) -> MachineSnapshot:
-    """Picture a machine; it must not be running. changed: the registers to mark."""
+    """Take a snapshot of a machine, which must not be running. changed: the registers to mark."""
     vmm, traits, board = machine.vmm, machine.engine.traits, machine.board
     trace = vmm.trace
     next_insn = _at(machine, machine.cpu.rip)
@@ -92,7 +92,7 @@ def take(machine: Machine, changed: frozenset[str]) -> MachineSnapshot:
 
 
 def _real_ring(machine: Machine) -> int | None:
-    """The ring of this CPU, or of its guest mode, that executes the guest now; None: software does."""
+    """The ring of this CPU, or of its guest mode, that executes the guest now; None for software."""
     traits, ring = machine.engine.traits, machine.cpu.cpl
     if not traits.native:
         return None
@@ -115,12 +115,12 @@ def _at(machine: Machine, gva: int) -> Instruction | None:
 
 
 def code_around(machine: Machine, address: int) -> tuple[CodeLine, ...]:
-    """Disassembly around an instruction, with the source's data as it stands there."""
+    """Disassembly around an instruction. Data of the source are shown as the source's directives."""
     start = _start(machine, address)
     lines: list[CodeLine] = []
     at, after = start, 0
     end = machine.program.end
-    while after < LINES_AFTER and not address < end <= at:  # what follows the program is no part of it
+    while after < LINES_AFTER and not address < end <= at:  # nothing after the program's end
         size = _size(machine, at)
         if not size:
             break
@@ -132,7 +132,7 @@ def code_around(machine: Machine, address: int) -> tuple[CodeLine, ...]:
 
 
 def _start(machine: Machine, rip: int) -> int:
-    """An address before RIP from which decoding meets RIP: a source line's, if there is one."""
+    """An address before RIP from which decoding arrives at RIP: a source line's, if there is one."""
     program = machine.program
     anchors = sorted(a for a in {*program.lines, *program.symbols.values()} if rip - 96 <= a < rip)
     for anchor in anchors or range(max(program.start, rip - 48), rip):
@@ -151,8 +151,8 @@ def _meets(machine: Machine, at: int, rip: int) -> bool:
 
 
 def _data(machine: Machine, at: int) -> int:
-    """How many bytes a line of the source has laid down here that are no instruction. 0: there is no
-    such line, or RIP is among them, and then they are one after all."""
+    """The number of data bytes that a source line defines at ``at``. 0: there is no such line, or RIP
+    is within them, and they are then shown as instructions."""
     lines = machine.program.lines
     if not _LAID_DOWN.match(source_line(machine.program, at)):
         return 0
@@ -161,7 +161,7 @@ def _data(machine: Machine, at: int) -> int:
 
 
 def _size(machine: Machine, at: int) -> int:
-    """Of what is shown in the line for this address; 0 where nothing can be read."""
+    """The number of bytes shown in the line for this address; 0 where nothing can be read."""
     insn = _at(machine, at)
     return _data(machine, at) or (insn.length if insn else 0)
 
@@ -180,13 +180,13 @@ def _line(machine: Machine, at: int) -> CodeLine:
 
 
 def source_line(program: Program, address: int) -> str:
-    """The program's own line for an address, "" when there is none."""
+    """The source line for an address, "" when there is none."""
     number = program.lines.get(address)
     return program.source[number - 1].strip() if number and number <= len(program.source) else ""
 
 
 def _reads(insn: Instruction) -> frozenset[str]:
-    """The general registers that an instruction reads, as far as its operands tell."""
+    """The general registers that an instruction reads through its explicit operands."""
     names: set[str] = set()
     for position, operand in enumerate(insn.operands):
         match operand:
@@ -200,5 +200,5 @@ def _reads(insn: Instruction) -> frozenset[str]:
 
 
 def _whole(name: str) -> str:
-    """The 64-bit register that a part belongs to."""
+    """The 64-bit register of which ``name`` is a part."""
     return GPR_NAMES[REGISTER_FILE[name][0]] if name in REGISTER_FILE else name

@@ -1,4 +1,4 @@
-"""Descriptor tables and devices of a machine, decoded for people (SDM vol. 3, ch. 3, 6 and 7)."""
+"""Views of a machine's descriptor tables and devices, decoded (SDM vol. 3, ch. 3, 6 and 7)."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from cores.x86.system.descriptors import (
 )
 
 MOST_ENTRIES = 256
-"""Of a GDT, which may have 8192."""
+"""Entries shown of a GDT, which may have 8192."""
 VECTORS = 256
 GATE = 16
 _SYSTEM_TYPES = {
@@ -29,7 +29,7 @@ _SYSTEM_TYPES = {
 
 @dataclass(frozen=True, slots=True)
 class SegmentEntry:
-    """One descriptor of the GDT. used: the segment registers that were loaded from it."""
+    """One descriptor of the GDT. used: the names of the segment registers loaded from it."""
 
     selector: int
     kind: str
@@ -42,7 +42,7 @@ class SegmentEntry:
 
 @dataclass(frozen=True, slots=True)
 class Gate:
-    """One gate of the IDT. name: of the exception, "" for others. stack: the IST's number, 0 none."""
+    """One gate of the IDT. name: the exception's, "" for others. stack: the IST number, 0 for none."""
 
     vector: int
     name: str
@@ -68,7 +68,7 @@ class TablesSight:
 
 @dataclass(frozen=True, slots=True)
 class DeviceState:
-    """One device: its name, and what it holds, in words."""
+    """One device: its name, and its state as (name, value in words)."""
 
     name: str
     facts: tuple[tuple[str, str], ...]
@@ -89,7 +89,7 @@ def tables_sight(machine: Machine) -> TablesSight:
 
 
 def _quadwords(machine: Machine, base: int, count: int) -> list[int] | None:
-    """As many as can be read."""
+    """``count`` quadwords at ``base``; None where they cannot be read."""
     try:
         data = machine.vmm.mmu.peek(base, 8 * count) if count else b""
     except GuestFault:
@@ -153,7 +153,7 @@ def _gates(machine: Machine) -> list[Gate]:
 
 
 def _stacks(machine: Machine) -> tuple[tuple[str, int], ...]:
-    """The stack pointers in the TSS (SDM vol. 3, figure 8-11)."""
+    """(name, value) of the stack pointers in the TSS (SDM vol. 3, figure 8-11)."""
     try:
         data = machine.vmm.mmu.peek(machine.cpu.tr.base, 0x68)
     except GuestFault:
@@ -170,7 +170,7 @@ def _stacks(machine: Machine) -> tuple[tuple[str, int], ...]:
 
 
 def devices_sight(machine: Machine) -> DevicesSight:
-    """The time, and each device that has something to say of itself."""
+    """The time, and the state of each device that reports one."""
     board, now = machine.board, machine.vmm.ticks
     tsc = now * 1000 + machine.cpu.tsc_offset & MASK64
     time = DeviceState("Time", (("ticks", f"{now:,} of 1 µs"), ("TSC", f"{tsc:,}")))

@@ -1,7 +1,7 @@
-"""Looking inside a machine: memory, page tables, descriptor tables, devices, an exit's registers.
+"""Views of a machine: memory, page tables, descriptor tables, devices, an exit's registers.
 
-A ``Look`` says what is wanted; a ``Sight`` is the answer, frozen, as of one moment. To look changes
-nothing: no accessed bit is set, and no device hears of it.
+A ``Look`` is a query; a ``Sight`` is its result, frozen, of one moment. A query changes nothing: it
+sets no accessed bit, and no device notices it.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ Where = int | str
 
 @dataclass(frozen=True, slots=True)
 class MemoryLook:
-    """``length`` bytes around ``where``: from ``offset`` bytes after the 16-byte line it is in."""
+    """``length`` bytes around ``where``, starting ``offset`` bytes after its 16-byte line's start."""
 
     core: str
     where: Where
@@ -83,8 +83,8 @@ Look = MemoryLook | PagingLook | TablesLook | DevicesLook | EventsLook | CodeLoo
 
 @dataclass(frozen=True, slots=True)
 class MemorySight:
-    """start: address of the first byte, a multiple of 16. target: what was asked for. data: the
-    bytes, None where nothing is mapped. changed: addresses whose bytes are not what they were."""
+    """start: address of the first byte, a multiple of 16. target: the queried address. data: the bytes,
+    None where nothing is mapped. changed: addresses whose bytes have changed since ``remember``."""
 
     start: int
     target: int
@@ -94,7 +94,7 @@ class MemorySight:
 
 @dataclass(frozen=True, slots=True)
 class EventsSight:
-    """total: all events so far. first: the number of ``events[0]``; the oldest may be forgotten."""
+    """total: all events so far. first: the number of ``events[0]``; the oldest may be discarded."""
 
     first: int
     total: int
@@ -103,8 +103,8 @@ class EventsSight:
 
 @dataclass(frozen=True, slots=True)
 class CodeSight:
-    """lines: in the order of their addresses; those before are missing where it is not known at
-    which bytes instructions begin. None at all where no instruction can be read."""
+    """lines: in the order of their addresses; those before are missing where the instructions'
+    boundaries are not known. Empty where no instruction can be read."""
 
     lines: tuple[CodeLine, ...]
 
@@ -114,13 +114,13 @@ Sight = MemorySight | PagingSight | TablesSight | DevicesSight | EventsSight | C
 
 @dataclass(frozen=True, slots=True)
 class Around:
-    """What an exit changed: (register, before, after)."""
+    """The registers that an exit changed: (register, before, after)."""
 
     changes: tuple[tuple[str, int, int], ...]
 
 
 class Looks:
-    """Answers looks at some machines. Remembers memory that was looked at, to mark what changes."""
+    """Answers queries about some machines. Keeps the memory last shown, to mark changed bytes."""
 
     def __init__(self, machines: list[Machine]) -> None:
         self._machines = machines
@@ -128,7 +128,7 @@ class Looks:
         self._before: dict[str, dict[int, int | None]] = {}
 
     def look(self, what: Look) -> Sight | None:
-        """None when there is no such machine, or it has nothing of the kind."""
+        """The view; None when there is no such machine, or it has no such view."""
         machine = next((m for m in self._machines if m.core == what.core), None)
         if not isinstance(machine, Machine):
             return None
@@ -147,7 +147,7 @@ class Looks:
                 return CodeSight(code_around(machine, address))
 
     def remember(self) -> None:
-        """Changes are marked against the memory as it is now."""
+        """Mark changes from now on relative to the present memory."""
         for machine in self._machines:
             if isinstance(machine, Machine) and machine.core in self._watched:
                 start, length = self._watched[machine.core]
@@ -167,14 +167,14 @@ class Looks:
 
 
 def resolve(machine: Machine, where: Where) -> int:
-    """The address that is meant now."""
+    """The address that ``where`` means at present."""
     if isinstance(where, int):
         return where & MASK64
     return machine.cpu.state()[STATE_NAMES.index(where)] if where in STATE_NAMES else 0
 
 
 def peek(machine: Machine, start: int, length: int) -> tuple[int | None, ...]:
-    """Bytes of the guest's memory as its page tables have it, None where they lead nowhere."""
+    """Bytes of the guest's virtual memory, None where its page tables map nothing."""
     found: list[int | None] = []
     while len(found) < length:
         at = start + len(found) & MASK64
@@ -193,18 +193,18 @@ def peek(machine: Machine, start: int, length: int) -> tuple[int | None, ...]:
 
 
 def events_sight(trace: Trace, first: int, count: int) -> EventsSight:
-    """A stretch of the log."""
+    """``count`` events of the log from number ``first``."""
     total = trace.dropped + len(trace.events)
     first = max(trace.dropped, min(first, total))
     at = first - trace.dropped
     return EventsSight(first, total, tuple(trace.events[at : at + count]))
 
 
-# An exit, once more
+# An exit, executed again
 
 
 class _Witness(Trace):
-    """A trace that notes the CPU's state as each event is recorded."""
+    """A trace that copies the CPU's state at each event."""
 
     __slots__ = ("cpu", "states")
     cpu: VirtualCpu
@@ -218,8 +218,8 @@ class _Witness(Trace):
 
 
 def around(history: History, number: int) -> Around | None:
-    """Go to the instruction that event ``number`` belongs to, execute it again, and see what each of
-    its events did. The machine is left there: the caller brings it back."""
+    """Seek to the instruction of event ``number``, execute it again, and return the registers that the
+    event changed. The machine stays there: the caller restores it."""
     machine = history.machine
     trace = machine.vmm.trace
     at = number - trace.dropped
@@ -232,7 +232,7 @@ def around(history: History, number: int) -> Around | None:
     trace = machine.vmm.trace
     skipped = number - trace.dropped - len(trace.events)
     states = _witnessed(history)
-    if machine.engine.traits.delivers:  # between two accesses the CPU holds a half-done instruction
+    if machine.engine.traits.delivers:  # between two accesses the instruction is incomplete
         states = [states[0], machine.cpu.copy()]
         skipped = 0
     if not 0 <= skipped < len(states) - 1:
@@ -244,7 +244,7 @@ def around(history: History, number: int) -> Around | None:
 
 
 def _witnessed(history: History) -> list[VirtualCpu]:
-    """One step: the state before it, and after each of its events."""
+    """Step once; the state before the step, and after each of its events."""
     vmm = history.machine.vmm
     trace, states = vmm.trace, [vmm.cpu.copy()]
     witness = _Witness(**{field.name: getattr(trace, field.name) for field in fields(Trace)})
@@ -260,7 +260,7 @@ def _witnessed(history: History) -> list[VirtualCpu]:
 
 
 def _flat(cpu: VirtualCpu) -> dict[str, int]:
-    """Every register that a program can change, by its name."""
+    """All registers that a program can change, by name."""
     values = dict(zip(STATE_NAMES, cpu.state(), strict=True))
     for name in ("gdtr", "idtr"):
         table = getattr(cpu, name)
