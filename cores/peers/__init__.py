@@ -1,7 +1,7 @@
-"""The same guest on other people's machines: QEMU and Bochs, from the bootable disk.
+"""Peers: QEMU and Bochs, which boot the same guest from the bootable disk.
 
-They are oracles that nobody here wrote. Nothing is compared step by step; what a guest says in the
-end must be the same: its console, its screen, its exit status.
+They are independent oracles. Nothing is compared step by step; only the guest's outcome must be the
+same: its console, its screen, its exit status.
 """
 
 from __future__ import annotations
@@ -25,18 +25,18 @@ PEERS: dict[str, type[Peer]] = {"qemu": Qemu, "bochs": Bochs}
 
 _ENDINGS = {Stop.EXIT, Stop.POWEROFF, Stop.HALTED, Stop.SHUTDOWN}
 _SHOWN = 32
-"""Characters of a difference."""
+"""Characters that are shown of a difference."""
 
 
 def join(
     report: CompareReport, names: Sequence[str], program: Program, *,
     ram: int, disk: str | None, input: bytes, seconds: float,
 ) -> CompareReport:  # fmt: skip
-    """``report`` with the peers' outcomes, one run after the other; where one is not that of the
-    first core that ran, a note of the peer's says so.
+    """``report`` with the peers' outcomes, which run one after the other. A peer whose outcome differs
+    from that of the first core that ran has a note that says so.
 
-    seconds: the limit for each, its firmware's start not included. A peer that cannot run here has
-    its reason in its report. Raises InputError for a disk that cannot be read."""
+    seconds: the limit for each, its firmware's start not included. The report of a peer that cannot run
+    on this host has the reason. Raises InputError for a disk that cannot be read."""
     reference = next((core for core in report.cores if core.available), None)
     peers = []
     for name in dict.fromkeys(names):
@@ -72,8 +72,9 @@ def _report(peer: Peer, engine: str, outcome: Outcome) -> CoreReport:
 
 
 def differences(reference: CoreReport, peer: CoreReport) -> dict[str, str]:
-    """Where a peer's outcome is not the reference core's: "console", "screen" or "ending", and how in
-    words. What is not known is left out; what a limit cut off is compared as far as it goes."""
+    """The differences between a peer's outcome and the reference core's, in words, by "console",
+    "screen" or "ending". Unknown parts are not compared; of a console that a limit has cut off, only
+    the common part is."""
     if not peer.available or Stop.ERROR in (reference.stop, peer.stop):
         return {}
     found = {}
@@ -94,8 +95,8 @@ def differences(reference: CoreReport, peer: CoreReport) -> dict[str, str]:
 
 
 def _ended_alike(reference: CoreReport, peer: CoreReport) -> bool:
-    """Bochs knows neither the exit port nor the power-off: there both come to the final HLT. QEMU
-    shows the low byte of the exit status."""
+    """Are the endings equivalent? Bochs has neither the exit port nor the power-off: on it both lead to
+    the final HLT. QEMU shows the low byte of the exit status."""
     if peer.core == "bochs" and peer.stop is Stop.HALTED:
         return reference.stop is not Stop.SHUTDOWN
     if reference.exit_status is None or peer.exit_status is None:

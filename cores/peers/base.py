@@ -1,4 +1,5 @@
-"""What a peer is: a real system that boots the guest's disk, unseen and for a limited time."""
+"""The peer interface: another PC emulator that boots the guest's disk, windowless, with a time
+limit."""
 
 from __future__ import annotations
 
@@ -15,21 +16,21 @@ from cores.pc.devices.vga import SIZE, Vga
 from cores.pc.stop import Stop
 
 POLL = 0.02
-"""Seconds between two looks at a peer."""
+"""Seconds between two polls of a peer."""
 
 FIRMWARE = 5.0
-"""Seconds that a peer may take beyond the limit, for its firmware to start the guest."""
+"""Seconds beyond the limit that a peer's firmware may take to start the guest."""
 
 SCREEN_SIZE = SIZE
 UNREAD = "its screen could not be read"
-"""The note that tells an unknown screen from an empty one."""
+"""The note that distinguishes an unknown screen from an empty one."""
 _QUESTION_LIMIT = 10.0
 
 
 @dataclass(frozen=True, slots=True)
 class Guest:
-    """image: the bootable disk, in a folder where a peer may put its files. ram: bytes. input: to
-    be typed. seconds: the limit."""
+    """A guest to boot. image: the bootable disk, in a folder where a peer may put its files. ram:
+    bytes. input: text to type. seconds: the limit."""
 
     image: Path
     cylinders: int
@@ -43,8 +44,8 @@ class Guest:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How a run ended. exit_status: its low byte, None where the peer cannot tell. screen: as
-    ``Vga.text``, None where never written, or unknown (``UNREAD`` is noted). reason: the host's
+    """The outcome of a run. exit_status: its low byte, None where the peer does not show it. screen: as
+    ``Vga.text``, None where never written, or unknown (with the note ``UNREAD``). reason: the host's
     failure, in words. seconds: wall time, the firmware's part included."""
 
     stop: Stop
@@ -57,7 +58,7 @@ class Outcome:
 
 
 class Peer(Protocol):
-    """One kind of real system."""
+    """One kind of peer."""
 
     name: str
 
@@ -66,12 +67,12 @@ class Peer(Protocol):
         ...
 
     def run(self, guest: Guest) -> Outcome:
-        """Boot the guest and wait for its end, or for the time limit."""
+        """Boot the guest and wait until it ends, or until the time limit."""
         ...
 
 
 def read(path: Path) -> bytes:
-    """A file's contents so far; nothing if it is not there yet."""
+    """A file's present contents; b"" if it does not exist yet."""
     try:
         return path.read_bytes()
     except FileNotFoundError:
@@ -79,8 +80,9 @@ def read(path: Path) -> bytes:
 
 
 def read_screen(path: Path) -> tuple[str | None, tuple[str, ...]]:
-    """The screen as text from a file with the 4000 bytes of 0xB8000, and a note if it is not there.
-    None if they are blank: the loader has cleared the screen, so the guest has not written to it."""
+    """(text, notes) of the screen, from a file with the 4000 bytes at 0xB8000; the note is ``UNREAD``
+    if there is no such file. The text is None if all cells are blank: the loader has cleared the
+    screen, and the guest has not written to it."""
     cells = read(path)
     if len(cells) != SCREEN_SIZE:
         return None, (UNREAD,)
@@ -92,7 +94,7 @@ def read_screen(path: Path) -> tuple[str | None, tuple[str, ...]]:
 
 
 def ask(command: Sequence[str], input: bytes = b"") -> str:
-    """What a program prints, on either stream; "" if it cannot be started or does not end."""
+    """A program's output on both streams; "" if it cannot be started or does not end."""
     try:
         done = subprocess.run(
             command, input=input, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
@@ -111,8 +113,8 @@ def started(
     stderr: IO[bytes],
     env: dict[str, str] | None = None,
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """A process in a session of its own, where the terminal's Ctrl-C does not reach it; killed, with
-    whatever it has started, in the end."""
+    """A process in a session of its own, where the terminal's Ctrl-C does not reach it. On exit it is
+    killed, with all processes that it has started."""
     process = subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=stdout, stderr=stderr, start_new_session=True, env=env
     )
@@ -124,5 +126,5 @@ def started(
         process.wait()
         for pipe in (process.stdin, process.stdout):
             if pipe is not None:
-                with contextlib.suppress(OSError):  # it has gone with unsent bytes
+                with contextlib.suppress(OSError):  # the process has ended with unsent bytes
                     pipe.close()

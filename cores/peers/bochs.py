@@ -1,8 +1,8 @@
-"""Bochs: an interpreter of x86, older than any of the others, and exact where it was thought about.
+"""The peer Bochs, an interpreter of x86.
 
-It is told everything in a configuration file (bochsrc(5)) and has no exit port: a portable guest
-ends with HLT while interrupts are off, which Bochs notes in its log. Debian's Bochs is built with
-the debugger; stopped by SIGINT, it writes the screen's memory to a file.
+A configuration file (bochsrc(5)) describes its machine. It has no exit port: a portable guest ends with
+HLT while interrupts are off, which Bochs writes to its log. Debian's Bochs is built with the debugger;
+stopped by SIGINT, it writes the screen's memory to a file.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ from .bochs_input import Typist
 PROGRAM = "bochs"
 VNC = "rfb"
 DISPLAYS = ("nogui", "sdl2", "sdl", VNC)
-"""Display libraries that need no window, best first. SDL draws into nothing when it is told to; rfb
-waits for a viewer (VNC) at a network port, and is kept off the network where that is possible. It
-alone can be typed to."""
+"""Display libraries that need no window, best first. SDL has a driver that draws nothing
+(``NO_WINDOW``); rfb listens for a viewer (VNC) at a network port, and is isolated from the network
+where the host allows it. Only rfb accepts typed keys."""
 NO_WINDOW = {"SDL_VIDEODRIVER": "dummy", "SDL_AUDIODRIVER": "dummy"}
 
 FIRMWARES = (
-    # Bochs' own, and SeaBIOS, whose VGA part wants the screen on the PCI bus.
+    # Bochs' own, and SeaBIOS, whose VGA BIOS needs the display adapter on the PCI bus.
     ("/usr/share/bochs/BIOS-bochs-latest", "/usr/share/vgabios/vgabios.bin", ""),
     ("/usr/share/bochs/BIOS-bochs-latest", "/usr/share/bochs/VGABIOS-lgpl-latest", ""),
     ("/usr/share/seabios/bios.bin", "/usr/share/seabios/vgabios-stdvga.bin", ", slot1=pcivga"),
@@ -62,7 +62,7 @@ error: action=report
 info: action=report
 debug: action=ignore
 """
-"""An instruction is a tick of 1 MHz, as in exact mode; the clock starts on 2000-01-01."""
+"""One instruction takes one tick of 1 MHz, as in exact mode; the clock starts on 2000-01-01."""
 
 _HALTED = b"HLT instruction with IF=0"
 _TRIPLE_FAULT = b"exception with no resolution"
@@ -123,7 +123,7 @@ class Bochs:
             if _has_debugger() and stop is not Stop.SHUTDOWN:
                 _save_screen(process, guest.file("screen"))
         if typist is not None:
-            typist.look(b"")
+            typist.poll(b"")
         serial = read(guest.file("serial")) if typist is None else typist.sent
         screen, notes = read_screen(guest.file("screen"))
         if typist is not None and display != VNC:
@@ -155,13 +155,13 @@ def _firmware() -> tuple[str, str, str] | None:
 
 @cache
 def _has_display(library: str) -> bool:
-    """Is a display library installed? Without a BIOS, Bochs soon gives up trying."""
+    """Is a display library installed? Without a BIOS, Bochs ends soon after loading it."""
     said = ask([PROGRAM, "-q", "-n", f"display_library: {library}", "romimage: file=/nonexistent"])
     return bool(said) and "not available" not in said
 
 
 def can_type() -> bool:
-    """Can the keyboard of this Bochs be reached?"""
+    """Can keys be sent to this Bochs?"""
     return _has_display(VNC)
 
 
@@ -173,7 +173,8 @@ def _display(typing: bool) -> str | None:
 
 @cache
 def _isolation() -> tuple[str, ...]:
-    """A network of its own for a Bochs that opens a port (unshare(1)), if this host allows it."""
+    """The command prefix that gives Bochs a network namespace of its own (unshare(1)), since it opens a
+    port; () where this host does not allow it."""
     command = ("unshare", "--map-root-user", "--net")
     try:
         alone = subprocess.run([*command, "true"], capture_output=True, check=False).returncode == 0
@@ -197,7 +198,7 @@ def _configuration(guest: Guest, display: str | None, typist: Typist | None, log
 
 
 def _wait(process: subprocess.Popen[bytes], log: Path, typist: Typist | None, deadline: float) -> Stop:
-    """Until the log tells of the guest's end, or its time is over; its input is typed meanwhile."""
+    """Wait until the log shows the guest's end, or its time is over; its input is typed meanwhile."""
     while True:
         alive = process.poll() is None
         written = read(log)
@@ -210,7 +211,7 @@ def _wait(process: subprocess.Popen[bytes], log: Path, typist: Typist | None, de
         if monotonic() > deadline:
             return Stop.BUDGET
         if typist is not None:
-            typist.look(written)
+            typist.poll(written)
         sleep(POLL)
 
 
@@ -227,8 +228,8 @@ def _save_screen(process: subprocess.Popen[bytes], file: Path) -> None:
 
 
 def _console(output: bytes) -> bytes:
-    """What went to port 0xE9: it comes on standard output, after the debugger's first words and
-    before its last."""
+    """The bytes written to port 0xE9: Bochs prints them on standard output, between the first and the
+    last messages of its debugger."""
     start = _STARTED.search(output)
     text = output[start.end() :] if start else b""
     end = _STOPPED.search(text)

@@ -1,5 +1,5 @@
-"""Typing for Bochs, which offers no way to a program: as a viewer of its VNC display, where keys are
-messages (RFC 6143), and as the far end of its serial line, a pseudo terminal."""
+"""Keyboard and serial input for Bochs, which has no interface for it. Keys are sent as a viewer of its
+VNC display (RFC 6143); the serial line is a pseudo terminal."""
 
 from __future__ import annotations
 
@@ -14,42 +14,43 @@ from cores.pc.devices.scancodes import Event, stroke
 
 KEYSYMS = {"shift": 0xFFE1, "ctrl": 0xFFE3, "enter": 0xFF0D, "backspace": 0xFF08, "tab": 0xFF09,
            "escape": 0xFF1B}  # fmt: skip
-"""X11's numbers for the keys that stand for no character (keysymdef.h)."""
+"""X11's numbers of the keys without a character (keysymdef.h)."""
 
 GUEST_BEGINS = b"to MSR_TSC"
-"""What the log has when the loader clears the clock, the last thing that it does."""
+"""The log's text when the loader clears the TSC, its last action before the guest."""
 _PORT = re.compile(rb"listening for connections on port (\d+)")
 _VERSION = b"RFB 003.003\n"
 _TIMEOUT = 3.0
-_PATIENCE = 10
-"""Looks between the guest's begin and the first key: it sets up its devices first."""
+_FIRST_POLL = 10
+"""Polls between the guest's start and the first key, while the guest sets up its devices."""
 
 
 class Typist:
-    """line: the path of the terminal for the serial line. sent: what the guest has sent along it.
+    """Types a guest's input. line: the path of the terminal for the serial line. sent: the bytes that
+    the guest has sent along it.
 
-    Give it a ``look`` every now and then."""
+    Call ``poll`` regularly."""
 
     def __init__(self, text: bytes) -> None:
         self._keys = [event for byte in text for event in stroke(byte)]
         self._text = text
-        self._looks = 0
+        self._polls = 0
         self._viewer: socket.socket | None = None
         self._far_end, self._near_end = os.openpty()
-        import tty  # POSIX alone has it; Bochs's own reason is told elsewhere
+        import tty  # exists only on POSIX; elsewhere Bochs has been refused before
 
         tty.setraw(self._near_end)
         os.set_blocking(self._far_end, False)
         self.line = os.ttyname(self._near_end)
         self.sent = b""
 
-    def look(self, log: bytes) -> None:
-        """Type the next key, if the guest has begun; log: Bochs' own, so far."""
+    def poll(self, log: bytes) -> None:
+        """Type the next key, if the guest has started. log: Bochs' log up to now."""
         self._listen()
         if GUEST_BEGINS not in log:
             return
-        self._looks += 1
-        if self._looks < _PATIENCE:
+        self._polls += 1
+        if self._polls < _FIRST_POLL:
             return
         if self._text:
             with contextlib.suppress(BlockingIOError):
@@ -58,7 +59,7 @@ class Typist:
             try:
                 self._press(log, self._keys.pop(0))
             except (OSError, EOFError):
-                self._keys.clear()  # the display has gone, and Bochs with it
+                self._keys.clear()  # the display has closed: Bochs has ended
 
     def _listen(self) -> None:
         while select.select([self._far_end], [], [], 0)[0]:
@@ -79,7 +80,7 @@ class Typist:
 
     @staticmethod
     def _shake_hands(viewer: socket.socket) -> None:
-        """RFC 6143, 7.1 to 7.3, as version 3.3 has it: no authentication, the display is shared."""
+        """RFC 6143, 7.1 to 7.3, in version 3.3: no authentication, the display is shared."""
         _receive(viewer, len(_VERSION))
         viewer.sendall(_VERSION)
         _receive(viewer, 4)

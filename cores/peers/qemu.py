@@ -1,9 +1,9 @@
-"""QEMU, without acceleration: its translator is an implementation of x86 of its own.
+"""The peer QEMU, without acceleration: its translator (TCG) is an independent implementation of x86.
 
-Its monitor protocol (QMP, docs/interop/qmp-spec) says how the guest stands, types on the keyboard
-and reads the screen. The exit port is watched by a second debug console at 0xF4: isa-debug-exit,
-the usual device there, ends QEMU within the `out`, before its screen could be read, and tells 7
-bits of the status where this tells 8.
+Its monitor protocol (QMP, docs/interop/qmp-spec) reports the guest's state, types on the keyboard and
+reads the screen. A second debug console at 0xF4 receives the exit status: isa-debug-exit, the usual
+device there, ends QEMU within the `out`, before its screen could be read, and passes 7 bits of the
+status instead of 8.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ FEATURES = (
     "pni", "ssse3", "sse4.1", "sse4.2", "popcnt", "cx16", "hypervisor",
     "syscall", "nx", "lm", "pdpe1gb", "lahf-lm", "rdtscp", "smep", "smap",
 )  # fmt: skip
-"""The platform's CPU, and what it has without telling (DE, SMEP, SMAP); the APIC, without which
-QEMU's CPU has no CR8."""
+"""The features of the platform's CPU, including those that it does not report (DE, SMEP, SMAP), and the
+APIC, without which QEMU's CPU has no CR8."""
 CPU = (
     "base,vendor=RingscopeCPU,family=6,model=26,stepping=5,level=1,xlevel=0x80000001,"
     + ",".join(f"{feature}=on" for feature in FEATURES)
@@ -40,14 +40,15 @@ CPU = (
 
 MIB = 1 << 20
 LEAST_RAM = 4 * MIB
-"""SeaBIOS does not start in less. A guest with 2 MiB gets 4 and is told of 2."""
+"""The least RAM with which SeaBIOS starts. A guest with 2 MiB gets 4; its memory map lists 2."""
 
 _REGISTER = re.compile(r"\b(EFER|EFL|RFL|HLT|CR3)\s*=\s*([0-9a-f]+)")
 _IF, _LMA = 0x200, 0x400
-_KEYS_A_LOOK = 2
-"""Key events sent at each look: the controller's queue has 16 places."""
-_PATIENCE = 10
-"""Looks before the first: a byte that comes before a guest has set up its devices may be lost."""
+_KEYS_PER_POLL = 2
+"""Key events sent at each poll: the controller's queue has 16 places."""
+_FIRST_POLL = 10
+"""Polls before the first key: a byte that arrives before the guest has set up its devices may be
+lost."""
 
 
 class Qemu:
@@ -110,7 +111,7 @@ def _command(guest: Guest) -> list[str]:
 
 
 def _wait(monitor: _Monitor, guest: Guest, typist: Typist, deadline: float) -> Stop:
-    """Until the guest has ended or its time is over; its input is typed meanwhile."""
+    """Wait until the guest has ended or its time is over; its input is typed meanwhile."""
     while True:
         registers = monitor.registers()
         in_guest = bool(registers.get("EFER", 0) & _LMA)
@@ -120,7 +121,7 @@ def _wait(monitor: _Monitor, guest: Guest, typist: Typist, deadline: float) -> S
         if monotonic() > deadline:
             return Stop.BUDGET
         if in_guest:
-            typist.look(monitor)
+            typist.poll(monitor)
         sleep(POLL)
 
 
@@ -134,23 +135,23 @@ class Typist:
         self._far_end: socket.socket | None = None
         self._keys = [event for byte in guest.input for event in stroke(byte)]
         self._text = guest.input
-        self._looks = 0
+        self._polls = 0
 
-    def look(self, monitor: _Monitor) -> None:
-        """Called every now and then while the guest runs; it is given a moment to set up first."""
-        self._looks += 1
-        if self._looks < _PATIENCE:
+    def poll(self, monitor: _Monitor) -> None:
+        """Called regularly while the guest runs. The first calls type nothing, while it sets up."""
+        self._polls += 1
+        if self._polls < _FIRST_POLL:
             return
-        for event in self._keys[:_KEYS_A_LOOK]:
+        for event in self._keys[:_KEYS_PER_POLL]:
             (code,) = encode(event._replace(down=True), 1)
             monitor.press(code, event.down)
-        del self._keys[:_KEYS_A_LOOK]
+        del self._keys[:_KEYS_PER_POLL]
         if self._far_end is None:
-            self._far_end, _ = self._line.accept()  # QEMU called when it started
+            self._far_end, _ = self._line.accept()  # QEMU has connected at its start
             self._far_end.setblocking(False)
         with contextlib.suppress(BlockingIOError):
             self._text = self._text[self._far_end.send(self._text) :] if self._text else b""
-            self._far_end.recv(1 << 16)  # it stands in the log file too
+            self._far_end.recv(1 << 16)  # discarded: the log file has it, too
 
     def close(self) -> None:
         for end in (self._far_end, self._line):
@@ -159,10 +160,10 @@ class Typist:
 
 
 class _Monitor:
-    """A conversation in QMP. ending: how the guest has stopped the machine, None while it has not.
+    """A QMP connection. ending: how the guest has stopped the machine, None while it has not.
 
-    While it is open a timer kills a QEMU that has ceased to answer after ``limit`` seconds. Raises
-    EngineError when QEMU is gone."""
+    While it is open, a timer kills QEMU after ``limit`` seconds, in case it no longer answers. Raises
+    EngineError when QEMU has ended."""
 
     def __init__(self, process: subprocess.Popen[bytes], limit: float) -> None:
         assert process.stdin is not None
@@ -179,7 +180,7 @@ class _Monitor:
         self._alarm.cancel()
 
     def ask(self, command: str, **arguments: object) -> object:
-        """Give a command and wait for the answer; events that come before it are taken note of."""
+        """Send a command and return its answer. A SHUTDOWN event before the answer sets ``ending``."""
         question = {"execute": command, "arguments": arguments}
         try:
             self._in.write(json.dumps(question).encode() + b"\n")
@@ -198,11 +199,11 @@ class _Monitor:
         raise EngineError("QEMU has ended before the guest has")
 
     def registers(self) -> dict[str, int]:
-        """Some of the CPU's registers: HLT is 1 while it sleeps."""
+        """The values of EFER, RFLAGS, CR3 and HLT (1 while the CPU is halted), by name."""
         text = self.ask("human-monitor-command", **{"command-line": "info registers"})
         return {name: int(value, 16) for name, value in _REGISTER.findall(str(text))}
 
     def press(self, code: int, down: bool) -> None:
-        """A key goes down or comes up; code: its make code in set 1."""
+        """Press or release a key. code: its make code in set 1."""
         key = {"type": "number", "data": code}
         self.ask("input-send-event", events=[{"type": "key", "data": {"down": down, "key": key}}])
