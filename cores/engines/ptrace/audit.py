@@ -1,8 +1,8 @@
-"""Does the VMM still hold a vCPU process? Asked of the kernel, which knows what the process really has.
+"""Isolation audit of a vCPU process, by what the kernel reports of it.
 
-Popek and Goldberg's resource control is kept by ptrace, seccomp and an empty address space; here it is
-looked at whether these walls stand, and whether anything but guest RAM stands within them. All of it is
-in /proc (proc_pid_maps(5), proc_pid_status(5), proc_pid_fd(5)); a look takes 0.06 ms.
+Popek and Goldberg's resource control is enforced by ptrace, seccomp and an empty address space; the
+audit checks that these are in force, and that the process has no memory or descriptor but guest RAM. It
+reads /proc (proc_pid_maps(5), proc_pid_status(5), proc_pid_fd(5)); an audit takes 0.06 ms.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ _WALLS = {
     "CapEff": (_NONE, "it uses capabilities"),
     "CapAmb": (_NONE, "it has ambient capabilities"),
 }
-"""Field of /proc/PID/status -> (what it must say, what it means when it does not)."""
+"""Field of /proc/PID/status -> (the required value, the finding when it differs)."""
 
 
 def escapes(pid: int, ram_fd: int, twin_fd: int) -> Iterator[str]:
-    """What a vCPU process has, or lacks, that it should not, in words: nothing, while all is well.
+    """The findings of an audit, in words; none if the process is isolated.
 
-    To be asked by its tracer. Raises OSError when the process is gone."""
+    Must be called by its tracer. Raises OSError when the process is gone."""
     yield from _fallen_walls(pid)
     if any(resource.prlimit(pid, limit) != (0, 0) for limit in LIMITS):
         yield "its limits have been raised"

@@ -1,8 +1,8 @@
-"""Where a thread runs while it steps its vCPU processes: a matter of speed only.
+"""CPU affinity of a thread that steps vCPU processes; it affects speed only.
 
-A tracer and its tracee never run at once, so they do best on one CPU. Where another one is idle, Linux
-wakes the waiting tracer there, away from its tracee, and a step costs 90 us in place of 30. So for as
-long as it steps, or is called back often, the thread is kept where it is.
+A tracer and its tracee never run at once, so they are fastest on one CPU. Where another one is idle,
+Linux wakes the waiting tracer there, away from its tracee, and a step costs 90 us instead of 30. So the
+thread is bound to its CPU for as long as it steps, or exits often.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import threading
 
 
 class _Own(threading.local):
-    """cpus: what this thread may use when it is not held; None: it is not held."""
+    """cpus: the CPUs that this thread may use when it is not bound; None: it is not bound."""
 
     cpus: set[int] | None = None
 
@@ -22,12 +22,12 @@ _own = _Own()
 
 
 def cpus() -> set[int]:
-    """The CPUs that this thread may use when it is not held."""
+    """The CPUs that this thread may use when it is not bound."""
     return _own.cpus or os.sched_getaffinity(0)
 
 
 def hold(cpu: int) -> None:
-    """Keep this thread on that CPU."""
+    """Bind this thread to ``cpu``."""
     with contextlib.suppress(OSError):
         if _own.cpus is None:
             _own.cpus = os.sched_getaffinity(0)

@@ -1,12 +1,12 @@
-"""The native trap engine: enters the guest on this CPU in ring 3, and says why it came back.
+"""The native trap engine: enters the guest on this CPU in ring 3.
 
-A deprivileged guest runs here as it runs on bare metal, as fast and with the same results, until it
-does something that ring 3 may not do. Then the CPU faults, Linux turns the fault into a signal,
-ptrace stops the process, and this file turns the signal back into the fault.
+A deprivileged guest runs as on bare metal, as fast and with the same results, until it executes an
+instruction that ring 3 may not execute. Then the CPU faults, Linux turns the fault into a signal,
+ptrace stops the process, and the engine turns the signal back into the fault.
 
 Of the guest's state only the general registers, RIP, the status flags, the FS and GS bases and the
-extended state are ever in the real CPU. Between entries the extended state stays there; everything
-else waits in ``VirtualCpu``.
+extended state are ever in the real CPU. Between entries the extended state stays in the process;
+everything else is in ``VirtualCpu``.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class PtraceEngine(DeprivilegedEngine):
     """The guest's kernel and user code in two host processes, entered one at a time.
 
     An FS or GS base that the host cannot load (from ``TASK_END`` up) stays virtual, and the real one
-    points out of reach: what uses it faults, and the VMM has to look at the virtual one.
+    points to unmapped addresses: an access through it faults, and the VMM uses the virtual one.
     """
 
     traits = Traits(
@@ -66,15 +66,15 @@ class PtraceEngine(DeprivilegedEngine):
         self._twin: Ram | None = None
         self._vcpus: dict[int, Vcpu] = {}
         self._kick = Kick()
-        self._extents: dict[int, range] = {}  # of each space, all that may be mapped
-        self._unpatched = False  # is code mapped that no patch is in?
+        self._extents: dict[int, range] = {}  # by space: a range that covers all mappings
+        self._unpatched = False  # is unpatched code mapped?
         self._failure = ""
         self._active: Vcpu | None = None  # entered last: holds the extended state
         self._active_space = KERNEL_SPACE
 
     @staticmethod
     def probe() -> str | None:
-        """Why this engine cannot run here, None when it can. Tried once, in a few milliseconds."""
+        """The reason why this host cannot run it, None when it can. Probed once, in a few ms."""
         return host.obstacle()
 
     def load(self, memory: PhysicalMemory) -> None:
@@ -97,10 +97,10 @@ class PtraceEngine(DeprivilegedEngine):
     # Entering and leaving
 
     def step(self, cpu: VirtualCpu) -> Exit:
-        """At any exit but Stepped ``cpu`` is as it was: a fault changes nothing. Only a REP
+        """Execute one instruction. At any exit except Stepped ``cpu`` is unchanged; only a REP
         instruction that faults midway has advanced its registers, as on the CPU itself.
 
-        `mov ss` and `pop ss` run the next instruction too (SDM vol. 3, 6.8.3), and an instruction
+        `mov ss` and `pop ss` execute the next instruction, too (SDM vol. 3, 6.8.3), and an instruction
         that stores RFLAGS (pushf, syscall's R11) shows the TF that steps it.
         """
         try:
@@ -128,10 +128,10 @@ class PtraceEngine(DeprivilegedEngine):
         return STEPPED if cpu.rip == behind else exit
 
     def run(self, cpu: VirtualCpu, budget: int | None = None) -> Exit:
-        """Nothing is counted: ``budget`` is ignored, and ``executed`` stays None.
+        """Run freely. Instructions are not counted: ``budget`` is ignored, and ``executed`` stays None.
 
-        At SystemCall RIP is back at the instruction, and RAX is restored (its lower half, of INT 0x80);
-        RCX and R11 are what the SYSCALL instruction has made of them."""
+        At SystemCall RIP is back at the instruction, and RAX is restored (for INT 0x80 its lower half);
+        RCX and R11 have the values that the SYSCALL instruction has set."""
         try:
             return self._current().run(cpu, patched=not self._unpatched)
         except (EngineError, OSError) as error:
@@ -156,13 +156,13 @@ class PtraceEngine(DeprivilegedEngine):
         return tuple(found)
 
     def interrupt(self) -> None:
-        self._kick.due = True  # before we look which process it is: no kick falls in between
+        self._kick.due = True  # set before the process is chosen, so that no kick is lost
         active = self._active
         if active is not None:
             active.process.kick()
 
     def read_fpu(self) -> bytes:
-        """Reserved bytes are 0, and MXCSR_MASK is 0xFFFF whatever this CPU's."""
+        """The FXSAVE64 image. Reserved bytes are 0, and MXCSR_MASK is 0xFFFF on every CPU."""
         try:
             image = self._current().process.read_fpu()
         except OSError as error:
@@ -210,7 +210,7 @@ class PtraceEngine(DeprivilegedEngine):
         twin: bool = False,
         readable: bool = True,
     ) -> bool:
-        """As the contract says. Execute-only pages rest on protection keys, which Linux uses by itself.
+        """See ``DeprivilegedEngine.map``. Linux makes execute-only pages with protection keys.
 
         Raises MappingsFullError when the process has all the mappings that Linux allows: after
         ``drop_all`` it works again. Raises EngineError when the process is gone.
@@ -243,12 +243,12 @@ class PtraceEngine(DeprivilegedEngine):
         self._unpatched = False
 
     def fault_was_write(self, cpu: VirtualCpu) -> bool:
-        """Must be asked before anything is mapped or entered. About 25 us."""
+        """Must be called before the next mapping or entry. About 25 us."""
         return bool(self.fault_error_code() & 2)
 
     def fault_error_code(self) -> int:
-        """The error code that the CPU pushed at the last Fault: of #PF all bits (SDM vol. 3, 4.7),
-        U always set. To be asked before anything is mapped or entered."""
+        """The error code that the CPU pushed at the last Fault. For #PF it has all bits (SDM vol. 3,
+        4.7), with U always set. Must be called before the next mapping or entry."""
         try:
             return self._current().error_code()
         except OSError as error:
@@ -277,7 +277,7 @@ class PtraceEngine(DeprivilegedEngine):
         return active
 
     def _activate(self, space: int) -> Vcpu:
-        """Make another space the one that is entered: the extended state moves to its process."""
+        """Switch to another space: the extended state is moved to its process."""
         if self._failure:
             raise EngineError(self._failure)
         vcpu, old = self._vcpu(space), self._active
@@ -296,7 +296,8 @@ class PtraceEngine(DeprivilegedEngine):
         return vcpu
 
     def _fail(self, error: Exception) -> str:
-        """The engine is done for: whatever state the guest has, it must not run on. Returns why."""
+        """Disable the engine after an error and kill its processes, since the guest's state may be
+        lost. Returns the reason."""
         if not self._failure:
             self._failure = str(error)
             if isinstance(error, OSError) and error.errno is not None:
@@ -308,6 +309,6 @@ class PtraceEngine(DeprivilegedEngine):
 
 
 def _around_stub(start: int, end: int) -> list[tuple[int, int]]:
-    """The parts of a range that are not the stub's."""
+    """The parts of a range that do not belong to the stub."""
     parts = ((start, min(end, stub.REGION.start)), (max(start, stub.REGION.stop), end))
     return [(low, high) for low, high in parts if low < high]

@@ -1,4 +1,4 @@
-"""What this host can do for the native trap engine, asked once."""
+"""Probes of this host for the native trap engine; each is made once."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from cores.pc.ram import PAGE, Ram
 
 @cache
 def obstacle() -> str | None:
-    """Why the engine cannot run here, as a sentence; None when it can. Really tried: about 3 ms."""
+    """The reason why the engine cannot run on this host, as a sentence; None when it can. Starts a vCPU
+    process and steps it: about 3 ms."""
     if sys.platform != "linux" or os.uname().machine != "x86_64" or sys.maxsize < 1 << 32:
         return f"it needs Linux on x86-64 (here: {sys.platform}, {os.uname().machine})"
     ram = Ram(PAGE)
@@ -33,7 +34,7 @@ def obstacle() -> str | None:
 
 
 def _trial(process: VcpuProcess, ram: Ram) -> str | None:
-    """One single step, and a run to a hardware breakpoint, which repeated instructions need."""
+    """Try a single step, and a run to a hardware breakpoint, which REP instructions need."""
     code, tracee = 0x100000, process.tracee
     ram.view[:3] = b"\x90\x90\x90"
     try:
@@ -59,7 +60,8 @@ def _trial(process: VcpuProcess, ram: Ram) -> str | None:
 
 @cache
 def lowest_address() -> int:
-    """Nothing is mapped below, not for root either: a null pointer must fault alike for everyone."""
+    """The lowest address that is mapped for a guest. It applies to root, too: a null pointer must fault
+    for every user alike."""
     try:
         with open("/proc/sys/vm/mmap_min_addr") as file:
             return max(int(file.read()), PAGE)
@@ -69,7 +71,7 @@ def lowest_address() -> int:
 
 @cache
 def has_protection_keys() -> bool:
-    """Can this CPU, under this kernel, have pages that are executed but not read (pkeys(7))?"""
+    """Do this CPU and kernel support execute-only pages (pkeys(7))?"""
     try:
         with open("/proc/cpuinfo") as file:
             flags = next((line for line in file if line.startswith("flags")), "")

@@ -1,10 +1,10 @@
-"""Linux through ctypes: ptrace(2), waitpid(2) and the constants of the vCPU process's life.
+"""Linux through ctypes: ptrace(2), waitpid(2) and the constants for the vCPU process.
 
-The only file of this engine that may use ctypes. Nothing here knows what a guest is.
+The only file of this engine that may use ctypes. It has no knowledge of guests.
 
-Calls come in two kinds. Those of a ``PyDLL`` keep Python's lock while they run: for calls that
-return within microseconds, since giving the lock up and begging for it back costs more than they
-do. Those of a ``CDLL`` release it: for waits that may last.
+There are two kinds of calls. Those of a ``PyDLL`` keep Python's lock: they return within microseconds,
+and releasing and acquiring the lock costs more than they do. Those of a ``CDLL`` release it: waits that
+may last.
 """
 
 from __future__ import annotations
@@ -120,7 +120,7 @@ def ptrace(request: int, pid: int, address: int = 0, data: int = 0) -> None:
 
 
 class Tracee:
-    """One process held by ptrace, seen from the one thread that may touch it.
+    """One process held by ptrace; only the thread that seized it may use this object.
 
     registers: struct user_regs_struct, as the last ``get`` read it or the next ``put`` writes it.
     """
@@ -135,18 +135,18 @@ class Tracee:
         self._status_at = ctypes.addressof(self._status)
 
     def seize(self) -> None:
-        """Hold the process, so that it dies with this thread. Raises OSError."""
+        """Seize and stop the process; it is killed when this thread ends. Raises OSError."""
         ptrace(PTRACE_SEIZE, self.pid, 0, PTRACE_O_EXITKILL | PTRACE_O_TRACESYSGOOD)
         ptrace(PTRACE_INTERRUPT, self.pid)
 
     def resume(self, request: int, signal: int = 0) -> None:
-        """Let it go on: ``request`` is PTRACE_CONT, SYSEMU, SINGLESTEP or SYSEMU_SINGLESTEP."""
+        """Resume it: ``request`` is PTRACE_CONT, SYSEMU, SINGLESTEP or SYSEMU_SINGLESTEP."""
         if _ptrace(request, self.pid, 0, signal) == -1:
             self._gone()
 
     def step(self, *, put: bool) -> tuple[int, tuple[int, ...], int, int]:
-        """One PTRACE_SYSEMU_SINGLESTEP to its stop: wait status, registers, si_code and si_addr. No
-        registers where it was a system call, or the process's end. put: write ``registers`` first.
+        """One PTRACE_SYSEMU_SINGLESTEP to its stop: wait status, registers, si_code and si_addr. The
+        registers are () at a system call and at the process's end. put: write ``registers`` first.
 
         The five system calls of a step in one Python call: that saves some 2 us."""
         pid, registers = self.pid, self._registers
@@ -168,11 +168,11 @@ class Tracee:
         return status, USER_REGS.unpack(self.registers), code, address
 
     def wait_briefly(self) -> int:
-        """The next wait status, Python's lock kept."""
+        """Wait for the next wait status, keeping Python's lock."""
         return self._wait(_wait_held)
 
     def wait(self) -> int:
-        """The next wait status, Python's lock released meanwhile."""
+        """Wait for the next wait status, with Python's lock released."""
         return self._wait(_wait_free)
 
     def get(self) -> tuple[int, ...]:
@@ -187,7 +187,7 @@ class Tracee:
             self._gone()
 
     def signal_info(self) -> tuple[int, int]:
-        """(si_code, si_addr) of the signal that it stopped for; (0, 0) where there is none."""
+        """(si_code, si_addr) of the signal that stopped it; (0, 0) where there is none."""
         if _ptrace(PTRACE_GETSIGINFO, self.pid, 0, self._siginfo_at) == -1:
             return 0, 0
         _, _, code, address = _SIGINFO.unpack_from(self._siginfo)
@@ -237,7 +237,7 @@ class Tracee:
         return area
 
     def set_xstate(self, area: bytearray) -> None:
-        """Set what ``get_xstate`` reads; the length must be the same."""
+        """Set the extended state; ``area`` must have the length that ``get_xstate`` returns."""
         iovec = _Iovec(_address(area), len(area))
         ptrace(PTRACE_SETREGSET, self.pid, NT_X86_XSTATE, ctypes.addressof(iovec))
 
@@ -258,5 +258,5 @@ def duplicate_above(fd: int, lowest: int) -> int:
 
 
 def _address(buffer: bytearray) -> int:
-    """Where a bytearray's bytes lie; valid while its length does not change."""
+    """The address of a bytearray's bytes; valid while its length does not change."""
     return ctypes.addressof(ctypes.c_char.from_buffer(buffer))

@@ -1,14 +1,14 @@
-"""One vCPU host process: an ordinary Linux process that has nothing but guest RAM, and no way out.
+"""One vCPU host process: a Linux process whose only resource is guest RAM.
 
-    born      posix_spawn of the stub (stub.py), seized by ptrace so that it dies with its tracer
+    started   posix_spawn of the stub (stub.py), seized by ptrace so that it dies with its tracer
     stripped  stack, vdso and descriptors removed, rdtsc made to fault, resources limited, and last of
               all a seccomp filter
-    driven    guest registers in; PTRACE_SYSEMU or SYSEMU_SINGLESTEP; stop; guest registers out.
-              SYSEMU stops each system call *before* the kernel acts, so none of the guest's happens
+    entered   guest registers in; PTRACE_SYSEMU or SYSEMU_SINGLESTEP; stop; guest registers out.
+              SYSEMU stops each system call *before* the kernel executes it
     killed    on close, at the interpreter's exit, and by the kernel when the tracer dies
 
-Between two entries the VMM itself makes system calls in there, to map and unmap guest RAM: with all
-registers pointing at the stub, never with the guest's.
+Between two entries the VMM itself makes system calls in the process, to map and unmap guest RAM, with
+the stub's registers and never with the guest's.
 """
 
 from __future__ import annotations
@@ -29,17 +29,17 @@ from ...errors import UnavailableError
 STOPPED_STEP = (signal.SIGTRAP << 8) | 0x7F
 """Wait status after a single step (and after any other SIGTRAP)."""
 KICK = signal.SIGUSR1
-"""What interrupts a running guest. Not a real-time signal: those queue, and one kick is enough."""
+"""The signal that interrupts a running guest. Not a real-time one: those queue, and one is enough."""
 
 USER_CS, USER_SS = 0x33, 0x2B
 TASK_END = 0x7FFF_FFFF_F000
 """End of what a process can map with 48-bit addresses (TASK_SIZE_MAX)."""
 
 SYSCALL_NONE = 0xFFFF_FFFF_FFFF_FFFF
-"""orig_rax of a process that is in no system call: keeps the kernel from restarting one."""
+"""orig_rax of a process that is in no system call, so that the kernel does not restart one."""
 
 LIMITS = (resource.RLIMIT_CORE, resource.RLIMIT_NPROC, resource.RLIMIT_FSIZE)
-"""Zero for every vCPU process: it dumps no core, starts no process, and lengthens no file."""
+"""Resource limits set to zero: the process dumps no core, starts no process, and extends no file."""
 
 _RAX, _RIP = 10, 16  # places in USER_REGS
 _ERROR_CODE, _TRAP_NUMBER, _CR2 = 200, 208, 224  # in a signal frame, from rsp (struct sigcontext_64)
@@ -58,7 +58,7 @@ class VcpuProcess:
         self._finalizer = weakref.finalize(self, _end, self.pid, self._pidfd, os.getpid())
         self._lock = threading.Lock()  # so that kick never meets a closed or recycled pidfd
         self.tracee = linux.Tracee(self.pid)
-        self.near = -1  # the only CPU that it may use now; -1: any
+        self.near = -1  # the CPU to which it is bound; -1: none
         self._cpus = placement.cpus()
         try:
             self._hold()
@@ -68,10 +68,10 @@ class VcpuProcess:
             raise
 
     def syscall(self, number: int, *arguments: int) -> int:
-        """Have the process make one system call; its result, negative errno on failure.
+        """Make one system call in the process; returns its result, negative errno on failure.
 
-        Leaves all registers changed: the guest's must be loaded anew. Raises OSError when the
-        process is gone.
+        Overwrites all registers: the guest's must be loaded anew. Raises OSError when the process is
+        gone.
         """
         a = (*arguments, 0, 0, 0, 0, 0, 0)
         tracee = self.tracee
@@ -94,12 +94,12 @@ class VcpuProcess:
         return result - (1 << 64) if result >> 63 else result
 
     def last_trap(self) -> tuple[int, int, int]:
-        """(error code, vector, CR2) of the exception that it has just stopped for.
+        """(error code, vector, CR2) of the exception that has just stopped it.
 
-        ptrace does not tell these, but the kernel writes them into the frame of a signal handler:
-        so the signal is let through, with RSP at a page of the stub's, and stopped before the
-        handler's first instruction. Afterwards registers must be loaded anew; extended state,
-        which the kernel resets for a handler, is put back here. About 20 us.
+        ptrace does not report these, but the kernel writes them into the frame of a signal handler. So
+        the signal is delivered, with RSP at a page of the stub, and the process stopped before the
+        handler's first instruction. Afterwards registers must be loaded anew; extended state, which the
+        kernel resets for a handler, is restored here. About 20 us.
         """
         tracee = self.tracee
         xstate = tracee.get_xstate()
@@ -118,11 +118,11 @@ class VcpuProcess:
         return words[0], words[1], words[2]
 
     def read_fpu(self) -> bytearray:
-        """The FXSAVE image as the CPU has it."""
+        """The FXSAVE image of the CPU's state."""
         return self.tracee.get_fxsave()
 
     def write_fpu(self, image: bytes) -> None:
-        """Load an FXSAVE image; AVX and later state goes to its initial value."""
+        """Load an FXSAVE image; AVX and later state gets its initial value."""
         area = self.tracee.get_xstate()
         features = int.from_bytes(area[_XFEATURES : _XFEATURES + 8], "little")
         area[: linux.FXSAVE_SIZE - 48] = image[: linux.FXSAVE_SIZE - 48]  # the rest is the kernel's
@@ -132,8 +132,8 @@ class VcpuProcess:
         self.tracee.set_xstate(area)
 
     def stay_near(self) -> None:
-        """Keep it on the CPU of this thread, whichever that is now, and the thread there too. While one
-        of the two runs the other waits; on two CPUs each stop would wake a sleeping one."""
+        """Bind the process and this thread to the thread's present CPU. While one of the two runs, the
+        other waits; on two CPUs each stop would wake a sleeping CPU."""
         here = linux.sched_getcpu()
         if here != self.near:
             self._bind({here})
@@ -141,7 +141,7 @@ class VcpuProcess:
             placement.hold(here)
 
     def roam(self) -> None:
-        """Let the scheduler place it, and this thread."""
+        """Let the scheduler place the process and this thread."""
         if self.near >= 0:
             self._bind(self._cpus)
             self.near = -1
@@ -152,13 +152,13 @@ class VcpuProcess:
             os.sched_setaffinity(self.pid, cpus)
 
     def kick(self) -> None:
-        """Stop it if it runs, or as soon as it does. From any thread."""
+        """Stop it if it runs, or as soon as it does. May be called from any thread."""
         with self._lock, contextlib.suppress(ProcessLookupError):
             if self._finalizer.alive:
                 signal.pidfd_send_signal(self._pidfd, KICK)
 
     def kill(self) -> None:
-        """End and reap it. From any thread; twice does no harm."""
+        """Kill and reap it. May be called from any thread; a second call has no effect."""
         with self._lock:
             self._finalizer()
 
@@ -172,10 +172,10 @@ class VcpuProcess:
             raise UnavailableError(f"the vCPU process did not stop: wait status {status:#x}")
 
     def _strip(self) -> None:
-        """Take away everything that is not the guest's; the filter comes last."""
+        """Remove everything that is not the guest's; the filter comes last."""
         # lesson: no-memory-but-its-own
-        # What is below the stub and what is above it is unmapped; every descriptor but the guest's two
-        # memories is closed. There is nothing left to read, and nothing to write to.
+        # Everything below the stub and above it is unmapped; every descriptor except the guest's two
+        # memories is closed. Nothing is left to read or to write.
         self._demand("munmap", linux.SYS_MUNMAP, 0, stub.REGION.start)
         self._demand("munmap", linux.SYS_MUNMAP, stub.REGION.stop, TASK_END - stub.REGION.stop)
         self._demand("close_range", linux.SYS_CLOSE_RANGE, stub.TWIN_FD + 1, 0xFFFFFFFF, 0)
@@ -187,14 +187,14 @@ class VcpuProcess:
         self._demand(
             "rt_sigaction", linux.SYS_RT_SIGACTION, signal.SIGSEGV, stub.ACTION, 0, 8
         )  # fmt: skip
-        # CPUID is not made to fault (ARCH_SET_CPUID): the VMM finds it by itself, and Linux would write
-        # an MSR at each switch between the two processes, which in a virtual machine makes an exit take
-        # 42 us in place of 20.
+        # CPUID is not made to fault (ARCH_SET_CPUID): the VMM detects it by itself, and Linux would
+        # write an MSR at each switch between the two processes, so that in a virtual machine an exit
+        # takes 42 us instead of 20.
         for limit in LIMITS:
             _forbid(self.pid, limit)
         self._drop_capabilities()
         # lesson: the-filter
-        # Last of all a filter in the kernel: should ptrace ever fail, it refuses what the guest calls.
+        # Last of all a filter in the kernel: if ptrace ever fails, it refuses the guest's system calls.
         self._demand("prctl", linux.SYS_PRCTL, linux.PR_SET_NO_NEW_PRIVS, 1)
         self._demand(
             "seccomp", linux.SYS_SECCOMP, linux.SECCOMP_SET_MODE_FILTER,
@@ -202,11 +202,12 @@ class VcpuProcess:
         )  # fmt: skip
 
     def _drop_capabilities(self) -> None:
-        """Of a process that root has started: the bounding set first, as only CAP_SETPCAP may empty it,
-        then all that it has. What is in no permitted set is in no ambient one (capabilities(7))."""
+        """Drop the capabilities of a process that root has started: the bounding set first, as only
+        CAP_SETPCAP may empty it, then the process's own sets. The ambient set is a subset of the
+        permitted one, so it is then empty, too (capabilities(7))."""
         for capability in range(linux.MOST_CAPABILITIES):
             if self.syscall(linux.SYS_PRCTL, linux.PR_CAPBSET_DROP, capability) < 0:
-                break  # EPERM: it never had CAP_SETPCAP; EINVAL: that was the kernel's last
+                break  # EPERM: it never had CAP_SETPCAP; EINVAL: the kernel has no more
         self._demand("capset", linux.SYS_CAPSET, stub.CAPABILITIES, stub.CAPABILITIES + 8)
 
     def _demand(self, name: str, number: int, *arguments: int) -> None:
@@ -229,7 +230,7 @@ def describe_end(status: int) -> str:
 
 
 def _refusal(error: OSError) -> str:
-    """Why the host would not give us a process to hold, and what would help."""
+    """The reason why the host refuses ptrace, with the remedy."""
     scope = ""
     with contextlib.suppress(OSError), open("/proc/sys/kernel/yama/ptrace_scope") as file:
         scope = file.read().strip()
@@ -250,13 +251,14 @@ def _forbid(pid: int, limit: int) -> None:
 
 
 def _spawn(ram_fd: int, twin_fd: int) -> tuple[int, int]:
-    """Start the stub from memory: (pid, pidfd). A process group of its own: Ctrl-C is not for it."""
+    """Start the stub from memory: (pid, pidfd). It has a process group of its own, so that Ctrl-C does
+    not reach it."""
     held: list[int] = []
     try:
         image = _executable_memfd()
         held.append(image)
         os.write(image, stub.elf())
-        for fd in (image, ram_fd, twin_fd):  # out of the way of the two descriptors it will have
+        for fd in (image, ram_fd, twin_fd):  # above the numbers of the two that it will have
             held.append(linux.duplicate_above(fd, stub.TWIN_FD))
         _, program, ram, twin = held
         pid = os.posix_spawn(

@@ -1,7 +1,8 @@
-"""What a signal stop says about the guest: from the kernel's words back to the CPU's exception.
+"""Signal stops, decoded to the CPU's exceptions.
 
-Linux turns exceptions of ring 3 into signals (arch/x86/kernel/traps.c). Most can be turned back; for
-the few pairs that look alike the kernel has to be asked for the vector (``VcpuProcess.last_trap``).
+Linux turns exceptions of ring 3 into signals (arch/x86/kernel/traps.c). Signal and si_code identify
+most of them; for the few pairs that look alike the vector is read from a signal frame
+(``VcpuProcess.last_trap``).
 """
 
 from __future__ import annotations
@@ -14,16 +15,16 @@ from ...x86.registers import VECTOR_NAMES, Vector, canonical
 from ..base import Fault
 
 STOPPED = 0x7F
-"""The low byte of a wait status that is a stop; the signal stands above it."""
+"""The low byte of a wait status that is a stop; the next byte is the signal."""
 
 RIP = 16
-"""Place of RIP in ``linux.USER_REGS``."""
+"""Index of RIP in ``linux.USER_REGS``."""
 
 FOREIGN = -1
-"""A signal that no exception made: a kick, or somebody's kill(1). To be ignored."""
+"""A signal without an exception: a kick, or one sent by kill(1). It is ignored."""
 
 UNCLEAR = -2
-"""An exception whose vector only the kernel can tell."""
+"""An exception whose vector signal and si_code do not determine."""
 
 NO_MEMORY = -3
 """The host has no page left for the guest's RAM (SIGBUS, BUS_ADRERR)."""
@@ -50,7 +51,7 @@ _VECTORS: dict[tuple[int, int], int] = {
 def vector(stop: int, code: int) -> int:
     """The exception behind signal number ``stop`` with this si_code; or FOREIGN, UNCLEAR, NO_MEMORY.
 
-    #DB by TRAP_TRACE or TRAP_HWBKPT is what the engine's own stepping makes, too.
+    #DB by TRAP_TRACE or TRAP_HWBKPT may also come from the engine's own stepping.
     """
     return _VECTORS.get((stop, code), FOREIGN)
 
@@ -58,26 +59,26 @@ def vector(stop: int, code: int) -> int:
 _WITH_ERROR_CODE = (Vector.TS, Vector.NP, Vector.SS, Vector.GP, Vector.AC)
 _PLAIN = {v: Fault(v, 0 if v in _WITH_ERROR_CODE else None) for v in VECTOR_NAMES}
 GENERAL_PROTECTION = _PLAIN[Vector.GP]
-"""What a privileged instruction gives."""
+"""The fault of a privileged instruction."""
 
 
 def fault(vector: int, error: int | None, address: int) -> Fault:
-    """The exit for an exception. error: None where the kernel was not asked.
+    """The exit for an exception. error: None where ``last_trap`` was not called.
 
-    Of #GP the error code is 0 unless asked for: an instruction that has another, a selector's or a
-    gate's, is one that the VMM completes by itself.
+    The error code of #GP is then 0: the VMM itself completes the instructions that give another, a
+    selector's or a gate's.
     """
     if vector == Vector.PF:
         return Fault(Vector.PF, error, address)
     if error:
         return Fault(vector, error)
-    return _PLAIN[vector]  # made ahead: a frozen dataclass costs a microsecond
+    return _PLAIN[vector]  # made in advance: that saves a microsecond
 
 
 def refused_branch(rip: int) -> Fault | None:
-    """A step has ended at ``rip``. Where that is no canonical address it was a branch, which the
-    platform's CPU refuses with #GP(0) before it leaves (SDM vol. 2, JMP, CALL, RET). A CPU with 5-level
-    paging arrives, since it has 57 linear bits; so do some others, and fault there."""
+    """The #GP(0) of a step that ended at a non-canonical ``rip``, else None. Such a step was a branch,
+    which faults on the platform's CPU before it jumps (SDM vol. 2, JMP, CALL, RET). A CPU with 5-level
+    paging does jump, since it has 57 linear bits; some others jump, too, and fault at the target."""
     return None if canonical(rip) else GENERAL_PROTECTION
 
 
@@ -91,12 +92,12 @@ _STRING_OPCODES = frozenset(bytes.fromhex("6c 6d 6e 6f a4 a5 a6 a7 aa ab ac ad a
 
 
 def trap_starts(vector: int, rip: int, before: bytes, behind: bytes) -> tuple[int, ...]:
-    """Where the instruction may begin that has trapped in a run: #BP, #OF, or #DB by INT1.
+    """Possible addresses of the instruction that has trapped in a run: #BP, #OF, or #DB by INT1.
 
     rip: as the stop reports it. before, behind: the bytes that end and begin there.
     INT3, INT 3 and INT 4 are reported with RIP behind them. So is INT1 by a CPU itself (SDM vol. 3,
     6.4.4), but with RIP at it where a hypervisor on AMD has intercepted #DB, which it does as a fault
-    (APM vol. 2, 15.12.2): the bytes tell which. Two places where they fit both: INT1 after INT1."""
+    (APM vol. 2, 15.12.2): the bytes tell which. Two addresses where both fit: INT1 after INT1."""
     if vector == Vector.DB:
         at = _behind_prefixes(behind)
         places = (rip - 1,) if before.endswith(b"\xf1") else ()
@@ -107,7 +108,7 @@ def trap_starts(vector: int, rip: int, before: bytes, behind: bytes) -> tuple[in
 def repeated_string_length(code: bytes) -> int:
     """The length of the instruction when it is a string instruction with a REP prefix, else 0.
 
-    Asked when a step left RIP where it was: was that one iteration, or a jump to itself?
+    Called when a step has left RIP unchanged, to tell one iteration from a jump to itself.
     """
     at = _behind_prefixes(code)
     repeated = b"\xf2" in code[:at] or b"\xf3" in code[:at]
@@ -115,7 +116,7 @@ def repeated_string_length(code: bytes) -> int:
 
 
 def _behind_prefixes(code: bytes) -> int:
-    """Offset of the first byte that is no prefix, neither a legacy one nor REX."""
+    """Offset of the first byte that is neither a legacy prefix nor REX."""
     at = 0
     while at < len(code) and (code[at] in _PREFIXES or code[at] & 0xF0 == 0x40):
         at += 1

@@ -1,8 +1,9 @@
-"""The program that a vCPU process is born as: two system calls, a pause, and a place to be driven from.
+"""The stub: the program that a vCPU process starts as. It makes two system calls and pauses; later the
+VMM makes system calls in the process through its ``syscall`` instruction.
 
-Written down as bytes, since the engine needs neither compiler nor assembler. Once the VMM holds the
-process, of all this only the region stays; everything else that a Linux process has (stack, vdso,
-descriptors) is removed, and a seccomp filter lets nothing through but the VMM's own mmap and munmap.
+It is given as bytes, so that the engine needs neither compiler nor assembler. When the VMM has seized
+the process, only the stub's region stays; everything else that a Linux process has (stack, vdso,
+descriptors) is removed, and a seccomp filter allows only the VMM's own mmap and munmap.
 """
 
 from __future__ import annotations
@@ -16,13 +17,13 @@ from cores.engines.ptrace import linux
 PAGE = 4096
 
 CODE = 0x6000_0000_0000 + PAGE * secrets.randbelow(1 << 32)
-"""Where the stub's code page lies: drawn anew in each run, so that no guest comes upon it; far below
-the host's stack and vdso, so that these never stand there while the process is born."""
+"""Address of the stub's code page. It is drawn anew in each run, so that no guest uses it by accident,
+and far below the host's stack and vdso, so that these cannot overlap it when the process starts."""
 
 DATA = CODE + PAGE
 FRAME_SIZE = 4 * PAGE  # holds a signal frame with the largest extended state
 REGION = range(CODE, DATA + PAGE + FRAME_SIZE)
-"""All that the stub occupies. A guest that maps these addresses is told that it cannot."""
+"""All addresses of the stub. The VMM refuses to map a guest's pages there (``reaches``)."""
 
 FRAME_TOP = REGION.stop - 64
 """A stack for the kernel to write a signal frame to; see ``VcpuProcess.last_trap``."""
@@ -65,10 +66,10 @@ _NUMBER, _ARCH, _POINTER, _ARGUMENTS = 0, 4, 8, 16  # offsets in struct seccomp_
 
 
 def seccomp_program() -> list[tuple[int, int, int, int]]:
-    """The filter, as (code, jump if true, jump if false, k): everything is refused with SIGSYS but
-    munmap, and mmap of guest RAM at a fixed address, made by the instruction at ``GATE``."""
+    """The filter, as (code, jump if true, jump if false, k). It allows munmap, and mmap of guest RAM at
+    a fixed address, from the instruction at ``GATE``, and refuses everything else with SIGSYS."""
     after = GATE + 2  # seccomp sees RIP behind the syscall instruction
-    low = _ARGUMENTS  # the arguments are 64 bits; the upper halves of these are never looked at
+    low = _ARGUMENTS  # the arguments are 64 bits; only the lower halves of these are checked
     checks: list[tuple[int, int, str]] = [
         (_ARCH, _AUDIT_ARCH_X86_64, "equal"),
         (_POINTER, after & 0xFFFFFFFF, "equal"),
@@ -94,7 +95,7 @@ def seccomp_program() -> list[tuple[int, int, int, int]]:
 
 
 HEARTBEAT = 100_000
-"""Microseconds of the guest's running after which SIGVTALRM stops it: no wait lasts for ever."""
+"""Microseconds of the guest's CPU time after which SIGVTALRM stops it, so that no wait is unlimited."""
 
 
 def _data() -> tuple[bytes, int, int, int, int]:
@@ -113,8 +114,8 @@ def _data() -> tuple[bytes, int, int, int, int]:
 
 
 _DATA, FILTER, ACTION, TIMER, CAPABILITIES = _data()
-"""FILTER, ACTION, TIMER, CAPABILITIES: addresses in the stub of what seccomp(2), rt_sigaction(2),
-setitimer(2) and capset(2) are handed."""
+"""FILTER, ACTION, TIMER, CAPABILITIES: addresses in the stub of the arguments of seccomp(2),
+rt_sigaction(2), setitimer(2) and capset(2)."""
 
 
 def _program_header(kind: int, flags: int, offset: int, address: int, size: int, room: int) -> bytes:
@@ -124,8 +125,8 @@ def _program_header(kind: int, flags: int, offset: int, address: int, size: int,
 def elf() -> bytes:
     """The stub as a static ELF64 executable.
 
-    Its code segment is executable and not readable: where the CPU has protection keys, Linux then
-    keeps the guest from reading it. Elsewhere a guest may read that page, which holds no secret.
+    Its code segment is executable and not readable: where the CPU has protection keys, a guest cannot
+    read it. Elsewhere a guest may read that page, which holds no secret.
     """
     executable, read_write = 1, 6
     load, stack = 1, 0x6474E551  # PT_LOAD, PT_GNU_STACK: no executable memory by default

@@ -1,8 +1,8 @@
-"""Steps of textbook trap-and-emulate (``--pure``): an instruction that does not trap runs untouched.
+"""Steps of textbook trap-and-emulate (``--pure``), in which the CPU executes what does not trap.
 
-Two kinds cannot simply be stepped. On a CPU with UMIP Linux completes SGDT, SIDT, SLDT, STR and SMSW
-for ring 3, with invented values; there the CPU's single-step trap, and a breakpoint too, come one
-instruction late (RF is set on the way back). And PUSHF shows the TF by which it was stepped.
+Two kinds of instructions need more than a single step. On a CPU with UMIP Linux completes SGDT, SIDT,
+SLDT, STR and SMSW for ring 3, with invented values; the CPU's single-step trap, and a breakpoint too,
+then come one instruction late (RF is set on the return). And PUSHF pushes the TF that steps it.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _TF_BYTE = 1
 
 
 def instruction(vcpu: Vcpu, rip: int) -> Instruction | None:
-    """What stands at ``rip`` in the process; None where nothing is mapped, or can be decoded."""
+    """The instruction at ``rip`` in the process; None where nothing is mapped, or can be decoded."""
     try:
         return decode(vcpu.process.tracee.peek(rip, LONGEST))
     except (GuestFault, Truncated):
@@ -31,14 +31,14 @@ def instruction(vcpu: Vcpu, rip: int) -> Instruction | None:
 
 
 def copy_with_breakpoint(vcpu: Vcpu, page: int, length: int, behind: int) -> bytes:
-    """The bytes of a page of code, with an INT3 at ``behind`` in it."""
+    """The bytes of a page of code, with an INT3 at the address ``behind``."""
     code = bytearray(vcpu.process.tracee.peek(page, length))
     code[behind - page] = INT3
     return bytes(code)
 
 
 def step(vcpu: Vcpu, cpu: VirtualCpu, insn: Instruction | None) -> Exit:
-    """Step it, and hide TF from what PUSHF has pushed."""
+    """Step ``insn``, and clear TF in the flags that PUSHF has pushed."""
     exit = vcpu.step(cpu)
     if exit is STEPPED and insn is not None and insn.mnemonic == "pushf":
         vcpu.process.tracee.clear_bit(cpu.gpr[RSP] + _TF_BYTE, 0)

@@ -1,7 +1,7 @@
-"""One vCPU: the guest's registers into a vCPU process, and at its stop what the CPU meant by it.
+"""One vCPU: enters the guest in a vCPU process, and decodes the stop into an exit.
 
-Registers are written only when they differ from what the last stop left in the process: a guest that
-is stepped through ordinary code costs one system call to resume, one to wait, and two to look.
+Registers are written only when they differ from those that the last stop left in the process: a step
+through ordinary code costs one system call to resume, one to wait, and two to read the state.
 """
 
 from __future__ import annotations
@@ -29,30 +29,30 @@ from .process import (
     describe_end,
 )
 
-# Places in linux.USER_REGS
+# Indices in linux.USER_REGS
 _ORIG_RAX, _RIP, _CS, _FLAGS, _FS_BASE, _GS_BASE = 15, stops.RIP, 17, 18, 21, 22
 _GENERAL = itemgetter(10, 11, 12, 5, 19, 4, 13, 14, 9, 8, 7, 6, 3, 2, 1, 0)  # in encoding order
 _SELECTORS = slice(23 * 8, 27 * 8)  # ds es fs gs in the packed registers
 _NO_SELECTORS = bytes(32)
 _RESUME = Struct("<3Q")  # rip, cs, eflags: neighbours
 
-# Plain numbers: comparing enums is slow.
+# Plain numbers, since comparing enums is slow.
 _AC, _AM, _RF = Flag.AC, Cr0.AM, Flag.RF
 _SIGSEGV, _SIGSYS = int(signal.SIGSEGV), int(signal.SIGSYS)
 _SEGMENTATION_FAULT = _SIGSEGV << 8 | stops.STOPPED
 _SI_KERNEL = linux.SI_KERNEL
 OUT_OF_REACH = TASK_END - 0x1000
-"""A base in the topmost page, which Linux never maps: what is accessed near it faults."""
-_HOST_FLAGS = Flag.IF | Flag.FIXED  # what ring 3 cannot change
+"""A base in the topmost page, which Linux never maps: accesses near it fault."""
+_HOST_FLAGS = Flag.IF | Flag.FIXED  # ring 3 cannot change these
 _FOREIGN_FLAGS = ~(USER_FLAGS | _AC | _HOST_FLAGS)
 
 _LONG_NS = 1_000_000
-"""A guest that ran so long is left to the scheduler next time, instead of held to our own CPU."""
+"""After a run this long, the next one is placed by the scheduler instead of bound to our own CPU."""
 
 
 def native_flags(cpu: VirtualCpu) -> int:
-    """The bits of RFLAGS that the guest is given for its own: status flags, DF, and AC where the
-    guest's user code really asked for alignment checks (SDM vol. 3, 6.15, #AC)."""
+    """The bits of RFLAGS that are loaded for the guest: status flags, DF, and AC where the guest's user
+    code has enabled alignment checks (SDM vol. 3, 6.15, #AC)."""
     flags = cpu.rflags & USER_FLAGS
     if cpu.rflags & _AC and cpu.cr0 & _AM and cpu.cpl == 3:
         flags |= _AC
@@ -61,14 +61,14 @@ def native_flags(cpu: VirtualCpu) -> int:
 
 @dataclass(slots=True)
 class Kick:
-    """Is an interruption due? Shared by an engine's vCPUs; set from any thread, and only then is the
-    process kicked that was entered last."""
+    """due: an interruption has been requested. Shared by an engine's vCPUs; set from any thread, before
+    the process that was entered last is kicked."""
 
     due: bool = False
 
 
 def _held(base: int) -> int:
-    """What stands in the real FS or GS base for a virtual one that the host's kernel refuses."""
+    """The real FS or GS base for a virtual one, which the host's kernel may refuse."""
     return base if base < TASK_END else OUT_OF_REACH
 
 
@@ -79,19 +79,19 @@ class Vcpu:
         self.process = process
         self._kick = kick
         self._tracee = process.tracee
-        self._lasted = True  # did the last run last?
+        self._lasted = True  # was the last run long?
         self._at_fault = False
         self._trap: tuple[int, int] | None = None
-        self._until: int | None = None  # where the hardware breakpoint is
-        # What the process holds, if anything known. loaded: the next entry finds everything as it
-        # would set it. ordinary: the last stop's registers need but RIP and flags changed for that.
+        self._until: int | None = None  # the address of the hardware breakpoint
+        # The process's registers. loaded: they are those of ``_general`` and ``_rest``, and need not be
+        # written if the guest's are the same. ordinary: all but RIP and flags need not be written.
         self._loaded = self._ordinary = False
-        self._stale = True  # has the process yet to be given what was laid out for it?
+        self._stale = True  # do the prepared registers have to be written to the process?
         self._general: list[int] = []
         self._rest: tuple[int, int, int, int] = (0, 0, 0, 0)  # rip, flags, fs base, gs base
 
     def step(self, cpu: VirtualCpu) -> Exit:
-        """One instruction; see ``PtraceEngine.step``."""
+        """Execute one instruction; see ``PtraceEngine.step``."""
         if self._until is not None:
             self._break_at(None)
         refused = self._prepare(cpu)
@@ -112,7 +112,7 @@ class Vcpu:
                 return Fault(Vector.GP, 0)
             if status == _SEGMENTATION_FAULT and code == _SI_KERNEL and registers[_RIP] == start:
                 self._at_fault = True
-                return stops.GENERAL_PROTECTION  # what a privileged instruction gives
+                return stops.GENERAL_PROTECTION  # a privileged instruction
             refused = stops.refused_branch(registers[_RIP])
             if refused is not None:
                 return refused
@@ -130,8 +130,8 @@ class Vcpu:
     def reach(self, cpu: VirtualCpu, rip: int, gpr: list[int], passes: int) -> Exit:
         """Run to a hardware breakpoint; see ``Engine.reach``. Each pass costs 23 us here.
 
-        No breakpoint can stand where the process can execute nothing: Linux refuses addresses from
-        TASK_SIZE_MAX up in DR0 (arch_check_bp_in_kernelspace). A guest that arrives there faults."""
+        Linux refuses breakpoints from TASK_SIZE_MAX up, where the process can execute nothing
+        (arch_check_bp_in_kernelspace). A guest that arrives there faults."""
         if _out_of_process(rip):
             return self.run(cpu)
         if rip != self._until:
@@ -146,7 +146,7 @@ class Vcpu:
         tracee, wanted = self._tracee, tuple(gpr)
         self._loaded = self._ordinary = False
         while True:
-            tracee.resume(linux.PTRACE_SYSEMU)  # the kernel has set RF: the breakpoint lets it go
+            tracee.resume(linux.PTRACE_SYSEMU)  # the kernel has set RF: it passes the breakpoint
             status = tracee.wait()
             if status != STOPPED_STEP:
                 break
@@ -160,7 +160,7 @@ class Vcpu:
         return self._left(cpu, status, patched=False)
 
     def run(self, cpu: VirtualCpu, *, patched: bool = False) -> Exit:
-        """Until something must leave; see ``PtraceEngine.run``. patched: `int 4` cannot be met."""
+        """Run freely; see ``PtraceEngine.run``. patched: the code contains no `int 4`."""
         if self._until is not None:
             self._break_at(None)
         refused = self._enter(cpu)
@@ -170,7 +170,7 @@ class Vcpu:
             self.process.roam()
         else:
             self.process.stay_near()
-        if self._kick.due:  # asked as late as this: a later kick finds the process running
+        if self._kick.due:  # checked as late as possible: a later kick finds the process running
             self._kick.due = False
             return INTERRUPTED
         tracee = self._tracee
@@ -182,7 +182,7 @@ class Vcpu:
         return self._left(cpu, status, patched=patched)
 
     def _left(self, cpu: VirtualCpu, status: int, *, patched: bool) -> Exit:
-        """A run has ended: the registers back, and why it ended."""
+        """The exit of a run that has ended. Reads the registers back."""
         registers, code, address = self._stopped(status)
         if registers[_CS] != USER_CS:
             raise EngineError("the guest left 64-bit mode by a far transfer that nothing intercepted")
@@ -199,26 +199,26 @@ class Vcpu:
         return self._run_fault(cpu, status, code, address)
 
     def syscall(self, number: int, *arguments: int) -> int:
-        """The VMM's own system call in the process: its result, or negative errno."""
+        """Make a system call of the VMM in the process; returns its result, or negative errno."""
         self._loaded = self._ordinary = self._at_fault = False
         return self.process.syscall(number, *arguments)
 
     def error_code(self) -> int:
-        """What the CPU pushed at the last Fault. RuntimeError when the process has moved on since."""
+        """The error code of the last Fault. Raises RuntimeError when the process has run since."""
         if not self._at_fault:
             raise RuntimeError("no fault is pending in the vCPU process")
         return self._ask_kernel()[0]
 
     def _enter(self, cpu: VirtualCpu) -> Exit | None:
-        """Make the real registers the guest's; or say why that cannot be."""
+        """Load the guest's registers into the process. Returns a fault if RIP cannot be executed."""
         refused = self._prepare(cpu)
         if refused is None and self._stale:
             self._tracee.put()
         return refused
 
     def _prepare(self, cpu: VirtualCpu) -> Exit | None:
-        """Lay the guest's registers out for the process, which has to be given them if ``_stale``; or
-        say why it cannot have them."""
+        """Prepare the guest's registers, which have to be written to the process if ``_stale``. Returns
+        a fault if RIP cannot be executed in the process."""
         self._at_fault = False
         self._trap = None
         rip = cpu.rip
@@ -227,7 +227,7 @@ class Vcpu:
         segments = cpu.segments
         flags = cpu.rflags & USER_FLAGS if not cpu.rflags & _AC else native_flags(cpu)
         if rip == self._until:
-            flags |= _RF  # the breakpoint is for the next time (SDM vol. 3, 17.3.1.1)
+            flags |= _RF  # pass the breakpoint this time (SDM vol. 3, 17.3.1.1)
         fs_base, gs_base = segments[FS].base, segments[GS].base
         if (fs_base | gs_base) >= TASK_END:
             fs_base, gs_base = _held(fs_base), _held(gs_base)
@@ -237,7 +237,7 @@ class Vcpu:
         if not self._stale:
             return None
         if self._ordinary and same and rest[2:] == self._rest[2:]:
-            # the rest of ``registers`` is what the last stop left
+            # the rest of ``registers`` is as the last stop left it
             _RESUME.pack_into(self._tracee.registers, 8 * _RIP, rip, USER_CS, flags | _HOST_FLAGS)
             return None
         rax, rcx, rdx, rbx, rsp, rbp, rsi, rdi, r8, r9, r10, r11, r12, r13, r14, r15 = gpr
@@ -268,7 +268,7 @@ class Vcpu:
         self._loaded = self._ordinary and not native & _FOREIGN_FLAGS
 
     def _stopped(self, status: int) -> tuple[tuple[int, ...], int, int]:
-        """Registers, si_code and si_addr of a stop; EngineError when it is the process's end."""
+        """Registers, si_code and si_addr of a stop. Raises EngineError when the process has ended."""
         if status & 0xFF != stops.STOPPED:
             raise EngineError(describe_end(status))
         return self._tracee.get(), *self._tracee.signal_info()
@@ -276,7 +276,7 @@ class Vcpu:
     def _step_fault(
         self, cpu: VirtualCpu, status: int, registers: tuple[int, ...], code: int, address: int
     ) -> Exit | None:
-        """A step that ended in anything but its trap; None when it has not happened at all."""
+        """The exit of a step that did not end in its trap; None when the step has to be repeated."""
         if status >> 8 == _SIGSYS and code == linux.SIGSYS_BY_FILTER:
             return Fault(Vector.PF, None, cpu.rip)
         vector = _vector(status, code)
@@ -284,18 +284,18 @@ class Vcpu:
             return None
         if vector == stops.UNCLEAR and status >> 8 == _SIGSEGV:
             moved = registers[_RIP] != cpu.rip
-            if moved and registers[_RIP] >= TASK_END:  # CPUs that jump first and fault there
+            if moved and registers[_RIP] >= TASK_END:  # a CPU that jumps first, then faults there
                 self._leave(cpu, registers)
                 return STEPPED
             vector = Vector.OF if moved else Vector.GP
         return self._exception(vector, address)
 
     def _finish_string(self, cpu: VirtualCpu, behind: int) -> Exit:
-        """A REP instruction has done its first iteration: run to the breakpoint behind it.
+        """A REP instruction has made its first iteration: run to a breakpoint behind it.
 
-        Stepping would take a stop an iteration; so 100,000 take half a millisecond."""
+        Stepping would stop at each iteration; with the breakpoint 100,000 take half a millisecond."""
         tracee = self._tracee
-        trapping = behind < TASK_END  # there nobody can arrive: it faults by itself
+        trapping = behind < TASK_END  # code beyond cannot be executed: it faults by itself
         self._break_at(behind if trapping else None)
         while True:
             tracee.resume(linux.PTRACE_SYSEMU)
@@ -307,7 +307,7 @@ class Vcpu:
                 self._leave(cpu, registers)
             else:
                 exit = self._step_fault(cpu, status, registers, code, address)
-                if exit is None and registers[_RIP] != behind:  # long enough to be asked about
+                if exit is None and registers[_RIP] != behind:  # the VMM checks its time limit
                     exit = INTERRUPTED
                 if exit is not None:  # SDM vol. 2, REP: flags are those from before
                     self._leave(cpu, registers, cpu.rflags)
@@ -317,7 +317,7 @@ class Vcpu:
                 return exit
 
     def _break_at(self, address: int | None) -> None:
-        """Have a hardware breakpoint on execution there, or none: DR0, local (SDM vol. 3, 17.2)."""
+        """Set or clear the hardware breakpoint on execution: DR0, local (SDM vol. 3, 17.2)."""
         self._tracee.set_debug_register(7, 0)
         if address is not None:
             self._tracee.set_debug_register(0, address)
@@ -327,7 +327,7 @@ class Vcpu:
     def _run_fault(self, cpu: VirtualCpu, status: int, code: int, address: int) -> Exit:
         if (
             status >> 8 == _SIGSYS and code == linux.SIGSYS_BY_FILTER
-        ):  # the vsyscall page: the call went there, and came back
+        ):  # the vsyscall page: Linux has emulated the call's return
             cpu.gpr[4] -= 8
             cpu.rip = address
             return _unreachable(address)
@@ -345,11 +345,11 @@ class Vcpu:
         return self._exception(vector, address)
 
     def _trap_start(self, vector: int, rip: int) -> int:
-        """Where the instruction begins whose trap has ended a run."""
+        """The address of the instruction whose trap has ended a run."""
         tracee = self._tracee
         before, behind = tracee.peek(rip - 1, 1), tracee.peek(rip, stops.LONGEST)
         first, *others = stops.trap_starts(vector, rip, before, behind)
-        if others:  # INT1 after INT1: where RIP is reported, the one there tells of itself
+        if others:  # INT1 after INT1: a step tells whether RIP is reported at the instruction
             self._loaded = self._ordinary = False
             tracee.resume(linux.PTRACE_SYSEMU_SINGLESTEP)
             registers, _, _ = self._stopped(tracee.wait_briefly())
@@ -364,7 +364,7 @@ class Vcpu:
         return stops.fault(vector, error, address)
 
     def _ask_kernel(self) -> tuple[int, int]:
-        """(error code, vector) of the exception that the process stands at; asked once."""
+        """(error code, vector) of the exception that has stopped the process; read once."""
         if self._trap is None:
             self._loaded = self._ordinary = False
             error, vector, _ = self.process.last_trap()
@@ -381,10 +381,10 @@ def _vector(status: int, code: int) -> int:
 
 
 def _out_of_process(rip: int) -> bool:
-    """Does the host's address space end below ``rip``, or has the stub its pages there?"""
+    """Is ``rip`` beyond the host process's address space, or in the stub's pages?"""
     return rip >= TASK_END or rip in stub.REGION
 
 
 def _unreachable(rip: int) -> Fault:
-    """A fetch from where this process has, and can have, nothing of the guest's."""
+    """The fault of a fetch from an address at which the process cannot map the guest's pages."""
     return Fault(Vector.PF, None, rip) if canonical(rip) else Fault(Vector.GP, 0)
