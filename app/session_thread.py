@@ -24,7 +24,7 @@ from typing import Protocol, TypeVar
 from cores.debugging.breakpoints import Breakpoint
 from cores.debugging.edits import Poke
 from cores.errors import RingscopeError
-from cores.inspection.views import Around, Look, Sight
+from cores.inspection.views import Around, Query, View
 from cores.machine.report import SessionSnapshot
 from cores.x86.isa.instruction import Reason
 
@@ -49,7 +49,7 @@ class AnySession(Protocol):
     def restart(self) -> None: ...
     def key(self, text: str) -> None: ...
     def poke(self, poke: Poke, core: str | None = None) -> None: ...
-    def look(self, what: Look) -> Sight | None: ...
+    def query(self, query: Query) -> View | None: ...
     def around(self, core: str, number: int) -> Around | None: ...
     def snapshot(self) -> SessionSnapshot: ...
     def interrupt(self) -> None: ...
@@ -77,7 +77,7 @@ COURTESY = 0.04
 """Seconds for which the machines stand still after a key, so that the interface has the interpreter
 lock to itself while it answers: a key then takes 30 ms to show, where it took 80 in lockstep."""
 
-LOOK_INTERVAL = 0.1
+QUERY_INTERVAL = 0.1
 """Seconds between two looks inside a running machine: page tables may take milliseconds to read."""
 
 RATE_WINDOW = 0.5
@@ -95,8 +95,8 @@ class Worker:
     snapshot: the newest picture, None until the session is open. failure: why there is no session
     or why the last command failed, "" when all is well. rates: core -> instructions a second over
     the last half second, while something goes on. busy: since when (time.monotonic) the present
-    command has been going on, None while idle. breakpoints: where runs stop. sights: the answers to
-    ``look_at``, as fresh as the snapshot.
+    command has been going on, None while idle. breakpoints: where runs stop. views: the answers to
+    ``watch``, as fresh as the snapshot.
     """
 
     def __init__(self, opener: Opener) -> None:
@@ -105,9 +105,9 @@ class Worker:
         self.rates: dict[str, float] = {}
         self.busy: float | None = None
         self.breakpoints: frozenset[Breakpoint] = frozenset()
-        self.sights: dict[Look, Sight | None] = {}
-        self._looks: frozenset[Look] = frozenset()
-        self._looked = 0.0
+        self.views: dict[Query, View | None] = {}
+        self._queries: frozenset[Query] = frozenset()
+        self._queried = 0.0
         self._opener = opener
         self._queue: queue.SimpleQueue[tuple[Obey, Refuse] | None] = queue.SimpleQueue()
         self._pending = 0
@@ -183,11 +183,11 @@ class Worker:
         """Change all machines alike, or one."""
         return self._halting(lambda s: s.poke(poke, core))
 
-    def look_at(self, looks: frozenset[Look]) -> None:
-        """Set the queries that ``sights`` answers from now on."""
-        if looks != self._looks:
-            self._looks = looks
-            if looks:
+    def watch(self, queries: frozenset[Query]) -> None:
+        """Set the queries that ``views`` answers from now on."""
+        if queries != self._queries:
+            self._queries = queries
+            if queries:
                 self.submit(lambda s: None)
 
     def pause(self) -> Future[None]:
@@ -333,9 +333,9 @@ class Worker:
         running = self._goal is not None and alive(snapshot)
         self._measure(snapshot, running)
         now = time.monotonic()
-        if not running or now - self._looked >= LOOK_INTERVAL:
-            self._looked = now
-            self.sights = {look: self._session.look(look) for look in self._looks}
+        if not running or now - self._queried >= QUERY_INTERVAL:
+            self._queried = now
+            self.views = {query: self._session.query(query) for query in self._queries}
         self.snapshot = replace(snapshot, running=running) if running != snapshot.running else snapshot
 
     def _measure(self, snapshot: SessionSnapshot, running: bool) -> None:

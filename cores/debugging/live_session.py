@@ -52,13 +52,13 @@ class LiveSession:
         self._ahead = FastForward(self._histories, self._session.lockstep)
         self._marks = snapshots.Marks()
         self._control = Control()
-        self._looks = inside.Looks(self._session.machines)
+        self._inspector = inside.Inspector(self._session.machines)
         self._remember()
 
     def _remember(self) -> None:
         """Keep the present state, for the next snapshot to show what has changed."""
         self._before = self._states()
-        self._looks.remember()
+        self._inspector.remember()
 
     # Saving and reopening (cores/debugging/saved_session.py)
 
@@ -389,9 +389,9 @@ class LiveSession:
         """Instructions completed by the machine that is furthest behind."""
         return min((m.vmm.instructions for m in self._session.machines if m.stop is None), default=0)
 
-    def look(self, what: inside.Look) -> inside.Sight | None:
+    def query(self, query: inside.Query) -> inside.View | None:
         """Inspect one machine; None when it has nothing of the kind asked for."""
-        return self._looks.look(what)
+        return self._inspector.query(query)
 
     def around(self, core: str, number: int) -> inside.Around | None:
         """The registers just before and after the event ``number`` (0: the first) of a machine, found

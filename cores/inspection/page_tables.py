@@ -55,7 +55,7 @@ class Range:
 
 
 @dataclass(frozen=True, slots=True)
-class PagingSight:
+class PagingView:
     """root: CR3. address: the address walked. walk: its levels. gpa: its translation, None if unmapped.
     ranges: all mapped ranges, by address; complete: are these all? shadow: (user space?, GVA, GPA,
     length) of the host's mappings, None on a machine that needs none. stale: those that the guest's
@@ -72,7 +72,7 @@ class PagingSight:
     fills: int
 
 
-def paging_sight(machine: Machine, address: int) -> PagingSight:
+def paging_view(machine: Machine, address: int) -> PagingView:
     steps, gpa = _walk(machine, address)
     found, complete = _ranges(machine)
     shadow = machine.vmm.shadow
@@ -82,7 +82,7 @@ def paging_sight(machine: Machine, address: int) -> PagingSight:
             (space != KERNEL_SPACE, gva, frame, size) for space, gva, frame, size in shadow.mappings()
         )
     ranges, stale = _beside(found, mappings)
-    return PagingSight(
+    return PagingView(
         machine.cpu.cr3, address, steps, gpa, ranges, complete,
         None if shadow is None else mappings, stale if complete else (),
         0 if shadow is None else shadow.fills,

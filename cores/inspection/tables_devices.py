@@ -55,7 +55,7 @@ class Gate:
 
 
 @dataclass(frozen=True, slots=True)
-class TablesSight:
+class TablesView:
     """gdtr, idtr: (base, limit). tss: (name, value) of its stack pointers. symbols: address -> name."""
 
     gdtr: tuple[int, int]
@@ -75,13 +75,13 @@ class DeviceState:
 
 
 @dataclass(frozen=True, slots=True)
-class DevicesSight:
+class DevicesView:
     devices: tuple[DeviceState, ...]
 
 
-def tables_sight(machine: Machine) -> TablesSight:
+def tables_view(machine: Machine) -> TablesView:
     cpu = machine.cpu
-    return TablesSight(
+    return TablesView(
         (cpu.gdtr.base, cpu.gdtr.limit), (cpu.idtr.base, cpu.idtr.limit),
         tuple(_segments(machine)), tuple(_gates(machine)), _stacks(machine),
         {address: name for name, address in machine.program.symbols.items()},
@@ -169,11 +169,11 @@ def _stacks(machine: Machine) -> tuple[tuple[str, int], ...]:
 # Devices
 
 
-def devices_sight(machine: Machine) -> DevicesSight:
+def devices_view(machine: Machine) -> DevicesView:
     """The time, and the state of each device that reports one."""
     board, now = machine.board, machine.vmm.ticks
     tsc = now * 1000 + machine.cpu.tsc_offset & MASK64
     time = DeviceState("Time", (("ticks", f"{now:,} of 1 µs"), ("TSC", f"{tsc:,}")))
     told = (DeviceState(device.title, device.facts(now)) for device in board.devices)
     screen = DeviceState("VGA", board.vga.facts())
-    return DevicesSight((time, *(state for state in told if state.facts), screen))
+    return DevicesView((time, *(state for state in told if state.facts), screen))

@@ -1,7 +1,7 @@
 """Views of a machine: memory, page tables, descriptor tables, devices, an exit's registers.
 
-A ``Look`` is a query; a ``Sight`` is its result, frozen, of one moment. A query changes nothing: it
-sets no accessed bit, and no device notices it.
+A ``Query`` names what to show; its result is a ``View``, frozen, of one moment. A query changes
+nothing: it sets no accessed bit, and no device notices it.
 """
 
 from __future__ import annotations
@@ -9,10 +9,10 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING
 
-from cores.inspection import tables_devices as look_tables
-from cores.inspection.page_tables import PagingSight, paging_sight
+from cores.inspection import tables_devices
+from cores.inspection.page_tables import PagingView, paging_view
 from cores.inspection.snapshot import code_around
-from cores.inspection.tables_devices import DevicesSight, TablesSight
+from cores.inspection.tables_devices import DevicesView, TablesView
 from cores.machine.machine import Machine
 from cores.machine.report import CodeLine
 from cores.vmm.trace import ExitEvent, Trace
@@ -30,7 +30,7 @@ Where = int | str
 
 
 @dataclass(frozen=True, slots=True)
-class MemoryLook:
+class MemoryQuery:
     """``length`` bytes around ``where``, starting ``offset`` bytes after its 16-byte line's start."""
 
     core: str
@@ -40,7 +40,7 @@ class MemoryLook:
 
 
 @dataclass(frozen=True, slots=True)
-class PagingLook:
+class PagingQuery:
     """The page tables, with the walk of ``where``."""
 
     core: str
@@ -48,21 +48,21 @@ class PagingLook:
 
 
 @dataclass(frozen=True, slots=True)
-class TablesLook:
+class TablesQuery:
     """GDT, IDT and TSS."""
 
     core: str
 
 
 @dataclass(frozen=True, slots=True)
-class DevicesLook:
+class DevicesQuery:
     """The devices' registers."""
 
     core: str
 
 
 @dataclass(frozen=True, slots=True)
-class EventsLook:
+class EventsQuery:
     """``count`` exits from the one numbered ``first`` (0: the machine's first)."""
 
     core: str
@@ -71,18 +71,18 @@ class EventsLook:
 
 
 @dataclass(frozen=True, slots=True)
-class CodeLook:
+class CodeQuery:
     """The instructions before and after the one at ``address``."""
 
     core: str
     address: int
 
 
-Look = MemoryLook | PagingLook | TablesLook | DevicesLook | EventsLook | CodeLook
+Query = MemoryQuery | PagingQuery | TablesQuery | DevicesQuery | EventsQuery | CodeQuery
 
 
 @dataclass(frozen=True, slots=True)
-class MemorySight:
+class MemoryView:
     """start: address of the first byte, a multiple of 16. target: the queried address. data: the bytes,
     None where nothing is mapped. changed: addresses whose bytes have changed since ``remember``."""
 
@@ -93,7 +93,7 @@ class MemorySight:
 
 
 @dataclass(frozen=True, slots=True)
-class EventsSight:
+class EventsView:
     """total: all events so far. first: the number of ``events[0]``; the oldest may be discarded."""
 
     first: int
@@ -102,14 +102,14 @@ class EventsSight:
 
 
 @dataclass(frozen=True, slots=True)
-class CodeSight:
+class CodeView:
     """lines: in the order of their addresses; those before are missing where the instructions'
     boundaries are not known. Empty where no instruction can be read."""
 
     lines: tuple[CodeLine, ...]
 
 
-Sight = MemorySight | PagingSight | TablesSight | DevicesSight | EventsSight | CodeSight
+View = MemoryView | PagingView | TablesView | DevicesView | EventsView | CodeView
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +119,7 @@ class Around:
     changes: tuple[tuple[str, int, int], ...]
 
 
-class Looks:
+class Inspector:
     """Answers queries about some machines. Keeps the memory last shown, to mark changed bytes."""
 
     def __init__(self, machines: list[Machine]) -> None:
@@ -127,24 +127,24 @@ class Looks:
         self._watched: dict[str, tuple[int, int]] = {}  # core -> address and length, as last seen
         self._before: dict[str, dict[int, int | None]] = {}
 
-    def look(self, what: Look) -> Sight | None:
+    def query(self, query: Query) -> View | None:
         """The view; None when there is no such machine, or it has no such view."""
-        machine = next((m for m in self._machines if m.core == what.core), None)
+        machine = next((m for m in self._machines if m.core == query.core), None)
         if not isinstance(machine, Machine):
             return None
-        match what:
-            case MemoryLook(where=where, length=length, offset=offset):
+        match query:
+            case MemoryQuery(where=where, length=length, offset=offset):
                 return self._memory(machine, where, length, offset)
-            case PagingLook(where=where):
-                return paging_sight(machine, resolve(machine, where))
-            case TablesLook():
-                return look_tables.tables_sight(machine)
-            case DevicesLook():
-                return look_tables.devices_sight(machine)
-            case EventsLook(first=first, count=count):
-                return events_sight(machine.vmm.trace, first, count)
-            case CodeLook(address=address):
-                return CodeSight(code_around(machine, address))
+            case PagingQuery(where=where):
+                return paging_view(machine, resolve(machine, where))
+            case TablesQuery():
+                return tables_devices.tables_view(machine)
+            case DevicesQuery():
+                return tables_devices.devices_view(machine)
+            case EventsQuery(first=first, count=count):
+                return events_view(machine.vmm.trace, first, count)
+            case CodeQuery(address=address):
+                return CodeView(code_around(machine, address))
 
     def remember(self) -> None:
         """Mark changes from now on relative to the present memory."""
@@ -154,7 +154,7 @@ class Looks:
                 data = peek(machine, start, length)
                 self._before[machine.core] = dict(enumerate(data, start))
 
-    def _memory(self, machine: Machine, where: Where, length: int, offset: int) -> MemorySight:
+    def _memory(self, machine: Machine, where: Where, length: int, offset: int) -> MemoryView:
         target = resolve(machine, where)
         start = (target & -16) + offset & MASK64
         data = peek(machine, start, length)
@@ -163,7 +163,7 @@ class Looks:
         changed = frozenset(
             at for at, byte in enumerate(data, start) if at in before and before[at] != byte
         )
-        return MemorySight(start, target, data, changed)
+        return MemoryView(start, target, data, changed)
 
 
 def resolve(machine: Machine, where: Where) -> int:
@@ -192,12 +192,12 @@ def peek(machine: Machine, start: int, length: int) -> tuple[int | None, ...]:
     return tuple(found)
 
 
-def events_sight(trace: Trace, first: int, count: int) -> EventsSight:
+def events_view(trace: Trace, first: int, count: int) -> EventsView:
     """``count`` events of the log from number ``first``."""
     total = trace.dropped + len(trace.events)
     first = max(trace.dropped, min(first, total))
     at = first - trace.dropped
-    return EventsSight(first, total, tuple(trace.events[at : at + count]))
+    return EventsView(first, total, tuple(trace.events[at : at + count]))
 
 
 # An exit, executed again

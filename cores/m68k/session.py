@@ -13,7 +13,7 @@ from time import perf_counter
 from cores.debugging.breakpoints import AtAddress, Breakpoint
 from cores.debugging.edits import Poke
 from cores.engines import registry
-from cores.inspection.views import CodeLook, CodeSight, Look, MemoryLook, MemorySight, Sight
+from cores.inspection.views import CodeQuery, CodeView, MemoryQuery, MemoryView, Query, View
 from cores.lockstep.options import DEFAULT_SECONDS, DEFAULT_STEPS, Absent, Options
 from cores.m68k.disassembly import code
 from cores.machine.report import CoreReport, ExitLine, MachineSnapshot, SessionSnapshot, StepLine
@@ -222,19 +222,19 @@ class ForeignSession:
         """Raises InputError: this machine's state cannot be edited."""
         raise InputError("the state of a 68000 cannot be changed by hand")
 
-    def look(self, what: Look) -> Sight | None:
+    def query(self, query: Query) -> View | None:
         """Show its code or its memory, by physical addresses: it has no others."""
-        if isinstance(what, CodeLook):
+        if isinstance(query, CodeQuery):
             start = self._program.start
-            return CodeSight(code(self._machine.bus, what.address, start))
-        if not isinstance(what, MemoryLook):
+            return CodeView(code(self._machine.bus, query.address, start))
+        if not isinstance(query, MemoryQuery):
             return None
         names = dict(zip(self._machine.state_names, self._machine.state(), strict=True))
-        target = what.where if isinstance(what.where, int) else names.get(what.where, names["a7"])
-        start = max(0, (target & -16) + what.offset)
-        known = self._machine.bus.view[start : min(start + what.length, self._machine.bus.size)]
-        data = (*known, *[None] * (what.length - len(known)))
-        return MemorySight(start, target, data, frozenset())
+        target = query.where if isinstance(query.where, int) else names.get(query.where, names["a7"])
+        start = max(0, (target & -16) + query.offset)
+        known = self._machine.bus.view[start : min(start + query.length, self._machine.bus.size)]
+        data = (*known, *[None] * (query.length - len(known)))
+        return MemoryView(start, target, data, frozenset())
 
     def around(self, core: str, number: int) -> None:
         """None: there are no exits."""

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from app.tui.rows.glyphs import Glyphs
 from app.tui.rows.rows import EMPTY, Row, beside, fit, printable, row
-from cores.inspection.page_tables import Entry, PagingSight, Range
-from cores.inspection.tables_devices import DevicesSight, Gate, SegmentEntry, TablesSight
-from cores.inspection.views import MemorySight
+from cores.inspection.page_tables import Entry, PagingView, Range
+from cores.inspection.tables_devices import DevicesView, Gate, SegmentEntry, TablesView
+from cores.inspection.views import MemoryView
 from cores.machine.report import MachineSnapshot
 
 BYTES = 16
@@ -15,18 +15,18 @@ WIDE = 130
 """From so many cells on, two parts stand side by side."""
 
 
-def memory_rows(sight: MemorySight, width: int, glyphs: Glyphs) -> list[Row]:
+def memory_rows(view: MemoryView, width: int, glyphs: Glyphs) -> list[Row]:
     """Address, bytes, characters. A changed byte has a mark behind it."""
-    digits = 16 if sight.start >> 32 else 8
+    digits = 16 if view.start >> 32 else 8
     rows: list[Row] = []
-    for at in range(0, len(sight.data) - BYTES + 1, BYTES):
-        line = sight.data[at : at + BYTES]
-        parts: list[tuple[str, str]] = [(f"{sight.start + at & (1 << 64) - 1:0{digits}x}  ", "dim")]
+    for at in range(0, len(view.data) - BYTES + 1, BYTES):
+        line = view.data[at : at + BYTES]
+        parts: list[tuple[str, str]] = [(f"{view.start + at & (1 << 64) - 1:0{digits}x}  ", "dim")]
         text: list[tuple[str, str]] = [(" ", "text")]
         for i, byte in enumerate(line):
-            address = sight.start + at + i
-            changed = address in sight.changed
-            role = "changed" if changed else "read" if address == sight.target else "text"
+            address = view.start + at + i
+            changed = address in view.changed
+            role = "changed" if changed else "read" if address == view.target else "text"
             if not byte and (byte is None or role == "text"):
                 role = "dim"
             parts.append(("--" if byte is None else f"{byte:02x}", role))
@@ -55,26 +55,24 @@ def size_words(size: int) -> str:
     return f"{size}"
 
 
-def paging_rows(sight: PagingSight, m: MachineSnapshot, width: int, glyphs: Glyphs) -> list[Row]:
+def paging_rows(view: PagingView, m: MachineSnapshot, width: int, glyphs: Glyphs) -> list[Row]:
     """The walk of an address, and all that is mapped beside what the host has mapped for it."""
-    walk = _walk_rows(sight, glyphs)
-    ranges = _range_rows(sight, m, glyphs)
+    walk = _walk_rows(view, glyphs)
+    ranges = _range_rows(view, m, glyphs)
     if width >= WIDE:
         return beside(walk, ranges, 68)
     return [*walk, EMPTY, *ranges]
 
 
-def _walk_rows(sight: PagingSight, glyphs: Glyphs) -> list[Row]:
-    rows = [
-        row(("Walk of ", "dim"), (f"{sight.address:x}", "strong"), (f"   CR3 {sight.root:x}", "dim"))
-    ]
-    if not sight.walk:
+def _walk_rows(view: PagingView, glyphs: Glyphs) -> list[Row]:
+    rows = [row(("Walk of ", "dim"), (f"{view.address:x}", "strong"), (f"   CR3 {view.root:x}", "dim"))]
+    if not view.walk:
         rows.append(row(("not a canonical address", "bad")))
-    for entry in sight.walk:
+    for entry in view.walk:
         rows.append(_entry_row(entry))
-    if sight.gpa is not None:
+    if view.gpa is not None:
         rows.append(
-            row((fit("", 16), "dim"), ("physical address ", "dim"), (f"{sight.gpa:x}", "strong"))
+            row((fit("", 16), "dim"), ("physical address ", "dim"), (f"{view.gpa:x}", "strong"))
         )
     return rows
 
@@ -90,11 +88,11 @@ def _entry_row(entry: Entry) -> Row:
     )  # fmt: skip
 
 
-def _range_rows(sight: PagingSight, m: MachineSnapshot, glyphs: Glyphs) -> list[Row]:
-    shadow = sight.shadow is not None
+def _range_rows(view: PagingView, m: MachineSnapshot, glyphs: Glyphs) -> list[Row]:
+    shadow = view.shadow is not None
     head = f"{'guest virtual':<27}{'physical':>11}  {'rights':<12}{'pages':>6}"
     rows = [row((head, "dim"), ("   shadow: kernel, user" if shadow else "", "dim"))]
-    for r in sight.ranges:
+    for r in view.ranges:
         where = f"{r.start:x}-{r.start + r.length - 1:x}"
         parts = [
             (fit(where, 27), "text"), (f"{r.gpa:>11x}  ", "text"),
@@ -104,21 +102,21 @@ def _range_rows(sight: PagingSight, m: MachineSnapshot, glyphs: Glyphs) -> list[
         if shadow:
             parts.append(("   " + ", ".join(_share(r, part, glyphs) for part in r.shadowed), "strong"))
         rows.append(tuple(parts))
-    if not sight.ranges:
+    if not view.ranges:
         rows.append(row(("nothing is mapped at all", "bad")))
-    if not sight.complete:
+    if not view.complete:
         rows.append(row(("... and more: these tables are too many to list", "dim")))
     rows.append(EMPTY)
-    if sight.shadow is None:
+    if view.shadow is None:
         rows.append(row((_without_shadow(m), "comment")))
         return rows
-    count, fills = len(sight.shadow), sight.fills
+    count, fills = len(view.shadow), view.fills
     words = (
         f"The host has {count:,} mapping{'s' * (count != 1)} for them;"
         f" {fills:,} {'fault has' if fills == 1 else 'faults have'} filled some so far."
     )
     rows.append(row((words, "comment")))
-    for user, gva, gpa, length in sight.stale[:32]:
+    for user, gva, gpa, length in view.stale[:32]:
         space = "user" if user else "kernel"
         words = f"stale in {space}: {gva:x}-{gva + length - 1:x} to {gpa:x}; not so in the tables now"
         rows.append(row((f"{glyphs.unequal} ", "bad"), words))
@@ -144,20 +142,20 @@ def _share(r: Range, part: int, glyphs: Glyphs) -> str:
     return "all" if part >= r.length else size_words(part)
 
 
-def tables_rows(sight: TablesSight, width: int, glyphs: Glyphs) -> list[Row]:
+def tables_rows(view: TablesView, width: int, glyphs: Glyphs) -> list[Row]:
     """GDT and TSS, and the IDT."""
-    left = _gdt_rows(sight)
-    right = _idt_rows(sight)
+    left = _gdt_rows(view)
+    right = _idt_rows(view)
     return beside(left, right, 72) if width >= WIDE else [*left, EMPTY, *right]
 
 
-def _gdt_rows(sight: TablesSight) -> list[Row]:
-    base, limit = sight.gdtr
+def _gdt_rows(view: TablesView) -> list[Row]:
+    base, limit = view.gdtr
     rows = [row(("GDT", "strong"), (f" at {base:x}, limit {limit:x}", "dim"))]
-    rows += [_segment_row(entry) for entry in sight.segments]
-    if not sight.segments:
+    rows += [_segment_row(entry) for entry in view.segments]
+    if not view.segments:
         rows.append(row(("no descriptor can be read", "bad")))
-    stacks = [(name, value) for name, value in sight.tss if value]
+    stacks = [(name, value) for name, value in view.tss if value]
     words = ", ".join(f"{name} {value:x}" for name, value in stacks)
     return [*rows, EMPTY, row(("TSS", "strong"), (" " + (words or "all stack pointers 0"), "text"))]
 
@@ -170,16 +168,16 @@ def _segment_row(e: SegmentEntry) -> Row:
     )  # fmt: skip
 
 
-def _idt_rows(sight: TablesSight) -> list[Row]:
-    base, limit = sight.idtr
+def _idt_rows(view: TablesView) -> list[Row]:
+    base, limit = view.idtr
     rows = [row(("IDT", "strong"), (f" at {base:x}, limit {limit:x}", "dim"))]
-    if not sight.gates:
+    if not view.gates:
         rows.append(row(("no gate: any exception or interrupt shuts the machine down", "comment")))
     last: Gate | None = None
-    for gate in sight.gates:
+    for gate in view.gates:
         like = last is not None and gate.vector == last.vector + 1 and gate.offset == last.offset
         if not like or gate.name:
-            rows.append(_gate_row(gate, sight.symbols))
+            rows.append(_gate_row(gate, view.symbols))
         elif not rows[-1][0][0].endswith("... "):
             rows.append(row((f"{'':>3} ... ", "dim"), ("and on, to the same handler", "dim")))
         last = gate
@@ -200,12 +198,12 @@ DEVICE = 44
 """Cells that a device's column takes at least."""
 
 
-def devices_rows(sight: DevicesSight, width: int, glyphs: Glyphs) -> list[Row]:
+def devices_rows(view: DevicesView, width: int, glyphs: Glyphs) -> list[Row]:
     """Blocks in as many columns as fit, each block under the shortest column."""
     count = max(1, width // DEVICE)
     room = width // count
     columns: list[list[Row]] = [[] for _ in range(count)]
-    for device in sight.devices:
+    for device in view.devices:
         column = min(columns, key=len)
         column.append(row((device.name, "strong")))
         for name, value in device.facts:

@@ -1,6 +1,6 @@
 """The inside of one machine, in place of its world switches: a tab for each thing to see.
 
-Draws what the worker has seen of the ``look`` that this widget asks for; see cores/inspection/views.py.
+Draws the views that answer this widget's queries; see cores/inspection/views.py.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ from app.tui.rows.inspection import (
 from app.tui.rows.machine_parts import kind
 from app.tui.rows.rings import ring_rows
 from app.tui.rows.rows import EMPTY, Row, boxed, row, row_width
-from cores.inspection.page_tables import PagingSight
-from cores.inspection.tables_devices import DevicesSight, TablesSight
+from cores.inspection.page_tables import PagingView
+from cores.inspection.tables_devices import DevicesView, TablesView
 from cores.inspection.views import (
-    DevicesLook,
-    Look,
-    MemoryLook,
-    MemorySight,
-    PagingLook,
-    Sight,
-    TablesLook,
+    DevicesQuery,
+    MemoryQuery,
+    MemoryView,
+    PagingQuery,
+    Query,
+    TablesQuery,
+    View,
     Where,
 )
 from cores.machine.report import SessionSnapshot
@@ -68,27 +68,27 @@ class Inside(LineView):
         self.where: Where = "rsp"
         self.core = ""
         self.first = 0
-        self._sight: Sight | None = None
+        self._view: View | None = None
         self._snapshot: SessionSnapshot | None = None
         self._most = 0
 
     @property
-    def looks(self) -> frozenset[Look]:
+    def queries(self) -> frozenset[Query]:
         """The queries to the worker that the open tab needs."""
-        look: Look
+        query: Query
         match self.tab:
             case "memory":
                 rows = max(1, self.size.height - 2) * memory_columns(self.size.width - 4)
-                look = MemoryLook(self.core, self.where, BYTES * rows, BYTES * (self.first - ABOVE))
+                query = MemoryQuery(self.core, self.where, BYTES * rows, BYTES * (self.first - ABOVE))
             case "pages":
-                look = PagingLook(self.core, self.where)
+                query = PagingQuery(self.core, self.where)
             case "tables":
-                look = TablesLook(self.core)
+                query = TablesQuery(self.core)
             case "devices":
-                look = DevicesLook(self.core)
+                query = DevicesQuery(self.core)
             case _:
                 return frozenset()
-        return frozenset({look})
+        return frozenset({query})
 
     def open(self, tab: str) -> None:
         self.tab, self.first = tab, 0
@@ -103,8 +103,8 @@ class Inside(LineView):
             self.first = max(0, min(self.first, self._most))
         self.redraw()
 
-    def show(self, core: str, sight: Sight | None, snapshot: SessionSnapshot) -> None:
-        self.core, self._sight, self._snapshot = core, sight, snapshot
+    def show(self, core: str, view: View | None, snapshot: SessionSnapshot) -> None:
+        self.core, self._view, self._snapshot = core, view, snapshot
         self.redraw()
 
     def _title(self) -> Row:
@@ -119,20 +119,20 @@ class Inside(LineView):
         return (*parts, (" ", "text"))
 
     def _body(self, width: int) -> list[Row]:
-        sight, s = self._sight, self._snapshot
+        view, s = self._view, self._snapshot
         if self.tab == "rings" and s is not None:
             return ring_rows(s.machines, self.core, s.symbols, width, self.glyphs)
         machines = s.machines if s is not None else ()
         machine = next((m for m in machines if m.core == self.core), None)
-        match sight:
-            case MemorySight():
-                return memory_rows(sight, width, self.glyphs)
-            case PagingSight() if machine is not None:
-                return paging_rows(sight, machine, width, self.glyphs)
-            case TablesSight():
-                return tables_rows(sight, width, self.glyphs)
-            case DevicesSight():
-                return devices_rows(sight, width, self.glyphs)
+        match view:
+            case MemoryView():
+                return memory_rows(view, width, self.glyphs)
+            case PagingView() if machine is not None:
+                return paging_rows(view, machine, width, self.glyphs)
+            case TablesView():
+                return tables_rows(view, width, self.glyphs)
+            case DevicesView():
+                return devices_rows(view, width, self.glyphs)
         return [row((NOTHING, "dim"))]
 
     def compose_rows(self, width: int, height: int) -> list[Row]:

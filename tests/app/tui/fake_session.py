@@ -9,12 +9,12 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
-from fake_sights import look
+from fake_views import answer
 
 from cores.debugging.breakpoints import AtAddress, Breakpoint
 from cores.debugging.edits import Poke
 from cores.engines.base import RingZero
-from cores.inspection.views import Around, Look, Sight
+from cores.inspection.views import Around, Query, View
 from cores.machine.report import CodeLine, Divergence, MachineSnapshot, SessionSnapshot
 from cores.pc.stop import Stop
 from cores.vmm.trace import ExitEvent
@@ -224,8 +224,8 @@ class FakeSession:
         self._called("poke")
         self.poked.append((poke, core))
 
-    def look(self, what: Look) -> Sight | None:
-        return look(self, what)
+    def query(self, query: Query) -> View | None:
+        return answer(self, query)
 
     def around(self, core: str, number: int) -> Around | None:
         self._called("around")

@@ -14,15 +14,15 @@ from cores.debugging import live_session as live
 from cores.debugging.live_session import LiveSession
 from cores.engines import registry
 from cores.errors import InputError
-from cores.inspection.page_tables import PagingSight
-from cores.inspection.tables_devices import TablesSight
+from cores.inspection.page_tables import PagingView
+from cores.inspection.tables_devices import TablesView
 from cores.inspection.views import (
-    EventsLook,
-    EventsSight,
-    MemoryLook,
-    MemorySight,
-    PagingLook,
-    TablesLook,
+    EventsQuery,
+    EventsView,
+    MemoryQuery,
+    MemoryView,
+    PagingQuery,
+    TablesQuery,
 )
 from cores.lockstep.options import Options
 from cores.pc.stop import Stop
@@ -69,10 +69,10 @@ def test_every_event_can_be_had_again(session: LiveSession) -> None:
     """Around an exit: what it changed; afterwards the machines stand where they stood."""
     session.run(30)
     before = states(session)
-    sight = session.look(EventsLook(TRAP, 0, 1000))
-    assert isinstance(sight, EventsSight)
-    assert len(sight.events) == sight.total > 20
-    for number, event in enumerate(sight.events):
+    view = session.query(EventsQuery(TRAP, 0, 1000))
+    assert isinstance(view, EventsView)
+    assert len(view.events) == view.total > 20
+    for number, event in enumerate(view.events):
         around = session.around(TRAP, number)
         assert around is not None
         changes = {name: (old, new) for name, old, new in around.changes}
@@ -97,8 +97,8 @@ def test_a_poke_belongs_to_the_past(session: LiveSession) -> None:
     session.go_to(15)
     assert states(session) == then
     assert session.snapshot().divergence is None
-    memory = session.look(MemoryLook(TRAP, 0x20000, 16))
-    assert isinstance(memory, MemorySight)
+    memory = session.query(MemoryQuery(TRAP, 0x20000, 16))
+    assert isinstance(memory, MemoryView)
     assert bytes(b or 0 for b in memory.data[:2]) == b"hi"
 
 
@@ -223,17 +223,17 @@ def test_page_tables_beside_the_shadow() -> None:
     try:
         for _ in range(25):
             session.next_exit(limit=5)
-        sight = session.look(PagingLook(TRAP, "rip"))
-        assert isinstance(sight, PagingSight)
-        assert sight.complete
-        assert sight.gpa is not None
-        assert any(sum(r.shadowed) for r in sight.ranges)
-        tables = session.look(TablesLook(TRAP))
-        assert isinstance(tables, TablesSight)
+        view = session.query(PagingQuery(TRAP, "rip"))
+        assert isinstance(view, PagingView)
+        assert view.complete
+        assert view.gpa is not None
+        assert any(sum(r.shadowed) for r in view.ranges)
+        tables = session.query(TablesQuery(TRAP))
+        assert isinstance(tables, TablesView)
         assert any("cs" in entry.used for entry in tables.segments)
         assert tables.gates
-        alone = session.look(PagingLook("interpreter", "rip"))
-        assert isinstance(alone, PagingSight)
+        alone = session.query(PagingQuery("interpreter", "rip"))
+        assert isinstance(alone, PagingView)
         assert alone.shadow is None
     finally:
         session.close()

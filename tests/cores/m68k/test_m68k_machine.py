@@ -10,7 +10,7 @@ from m68k_lab import RAM, STOP, machine, program, put, run
 
 from app.main import main
 from cores.debugging.breakpoints import AtAddress
-from cores.inspection.views import MemoryLook, MemorySight, TablesLook
+from cores.inspection.views import MemoryQuery, MemoryView, TablesQuery
 from cores.lockstep.options import Options
 from cores.m68k.machine import REFUSAL, M68kState
 from cores.m68k.session import ForeignSession
@@ -103,10 +103,10 @@ def test_breakpoints_and_memory() -> None:
         assert session.run(10, frozenset({AtAddress(0x1004)})) is False
         assert session.snapshot().reached == "1004"
         assert session.snapshot().machines[0].registers["pc"] == 0x1004
-        sight = session.look(MemoryLook("interpreter", "pc", 16))
-        assert isinstance(sight, MemorySight)
-        assert (sight.start, sight.target, sight.data[:4]) == (0x1000, 0x1004, (0x52, 0x80) * 2)
-        assert session.look(TablesLook("interpreter")) is None
+        view = session.query(MemoryQuery("interpreter", "pc", 16))
+        assert isinstance(view, MemoryView)
+        assert (view.start, view.target, view.data[:4]) == (0x1000, 0x1004, (0x52, 0x80) * 2)
+        assert session.query(TablesQuery("interpreter")) is None
     finally:
         session.close()
 

@@ -10,7 +10,7 @@ from app.tui.rows.machine_parts import cursor_line
 from app.tui.rows.registers import program_counter
 from app.tui.rows.rows import Row, printable, row
 from cores.debugging import breakpoints
-from cores.inspection.views import CodeLook, CodeSight, EventsLook, EventsSight, Look
+from cores.inspection.views import CodeQuery, CodeView, EventsQuery, EventsView, Query
 from cores.machine.report import CodeLine, MachineSnapshot
 from cores.x86.registers import STATE_NAMES
 
@@ -149,16 +149,16 @@ class LookingController:
         self.selected = number
         self._host.stale()
 
-    def events(self, m: MachineSnapshot) -> tuple[Events, frozenset[Look]]:
+    def events(self, m: MachineSnapshot) -> tuple[Events, frozenset[Query]]:
         """The exits to be shown, and what must be asked of the worker for them."""
         shown = Events(m, self.selected)
         if shown.here:
             return shown, frozenset()
         first = max(0, (shown.current or 0) // FETCH - 1) * FETCH
-        fetch = EventsLook(m.core, first, 3 * FETCH)
-        sight = self._host.worker.sights.get(fetch)
-        if isinstance(sight, EventsSight):
-            shown = Events(m, self.selected, sight.events, sight.first)
+        fetch = EventsQuery(m.core, first, 3 * FETCH)
+        view = self._host.worker.views.get(fetch)
+        if isinstance(view, EventsView):
+            shown = Events(m, self.selected, view.events, view.first)
         return shown, frozenset({fetch})
 
     def card(self) -> None:
@@ -202,18 +202,18 @@ class LookingController:
         self.point_at(self._around if self.cursor is None else None)
 
     @property
-    def code_look(self) -> CodeLook | None:
+    def code_query(self) -> CodeQuery | None:
         """The query to the worker that the cursor needs."""
         m = self.machine
-        return None if m is None or self.cursor is None else CodeLook(m.core, self._around)
+        return None if m is None or self.cursor is None else CodeQuery(m.core, self._around)
 
     def with_cursor(self, m: MachineSnapshot) -> MachineSnapshot:
         """The chosen machine with the code that the cursor moves in, once the worker has seen it."""
         if self.cursor is None:
             return m
-        sight = self._host.worker.sights.get(CodeLook(m.core, self._around))
-        if isinstance(sight, CodeSight) and any(self.cursor == line.address for line in sight.lines):
-            self._lines = sight.lines
+        view = self._host.worker.views.get(CodeQuery(m.core, self._around))
+        if isinstance(view, CodeView) and any(self.cursor == line.address for line in view.lines):
+            self._lines = view.lines
         return replace(m, code=self._lines) if self._lines else m
 
     def _move_cursor(self, by: int) -> None:

@@ -192,12 +192,12 @@ class MachinesScreen(Screen[None]):
     def _draw_changes(self) -> None:
         snapshot, rates, activity = self.snapshot, self.worker.rates, self.activity()
         failure = self.worker.failure
-        sights = self.worker.sights
-        state = (id(snapshot), id(rates), id(sights), activity, failure, self.looking.state)
+        views = self.worker.views
+        state = (id(snapshot), id(rates), id(views), activity, failure, self.looking.state)
         if state == self._drawn:
             return
         self._drawn = state
-        self._kept = snapshot, rates, sights  # so that none of these ids is given to another
+        self._kept = snapshot, rates, views  # so that none of these ids is given to another
         self.query_one(Properties).show(snapshot, rates, activity)
         error = failure or (snapshot.error if snapshot else "")
         self.query_one(Banner).show(
@@ -245,15 +245,15 @@ class MachinesScreen(Screen[None]):
     def _draw_lower(self, s: SessionSnapshot, m: MachineSnapshot) -> None:
         """The world switches, or the inside of the chosen machine in their place."""
         self.inside.core = m.core
-        code = self.looking.code_look
-        wanted = self.inside.looks if code is None else frozenset({code})
+        code = self.looking.code_query
+        wanted = self.inside.queries if code is None else frozenset({code})
         shown, fetches = self.looking.events(m)
         if self.inside.tab:
-            look = next(iter(self.inside.looks), None)
-            self.inside.show(m.core, self.worker.sights.get(look) if look is not None else None, s)
+            query = next(iter(self.inside.queries), None)
+            self.inside.show(m.core, self.worker.views.get(query) if query is not None else None, s)
         else:
             self.switches.show(VIEWS[self.looking.mode], shown)
-        self.worker.look_at(wanted | fetches)
+        self.worker.watch(wanted | fetches)
 
     def _view(self, s: SessionSnapshot, number: int, rate: float | None) -> View:
         first, m, looking = s.machines[0], s.machines[number - 1], self.looking

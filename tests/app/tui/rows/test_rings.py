@@ -16,7 +16,7 @@ from app.tui.rows.rings import ring_rows
 from app.tui.rows.rows import Row
 from app.tui.rows.tooltips import gutter_tip, ring_tip
 from cores.engines.base import RingZero
-from cores.inspection.page_tables import PagingSight
+from cores.inspection.page_tables import PagingView
 from cores.machine.report import CodeLine, MachineSnapshot, SessionSnapshot, direct_share
 from cores.vmm.trace import ExitEvent
 from cores.x86.isa.instruction import Reason
@@ -105,8 +105,8 @@ def test_kvms_shadow_is_counted_or_not_claimed(
 ) -> None:
     """The page tables' view tells of KVM's shadow what the host's kernel counts, and no zero."""
     m = machine(RingZero.INTERPRETED)
-    sight = PagingSight(0x12000, 0, (), None, (), True, None, (), 0)
-    rows = paging_rows(sight, replace(m, nested_paging=nested, kernel_exits=counts), 150, UNICODE)
+    view = PagingView(0x12000, 0, (), None, (), True, None, (), 0)
+    rows = paging_rows(view, replace(m, nested_paging=nested, kernel_exits=counts), 150, UNICODE)
     assert words in text(rows)
 
 

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from cores.inspection.page_tables import Entry, PagingSight, Range
-from cores.inspection.tables_devices import DevicesSight, DeviceState, Gate, SegmentEntry, TablesSight
+from cores.inspection.page_tables import Entry, PagingView, Range
+from cores.inspection.tables_devices import DeviceState, DevicesView, Gate, SegmentEntry, TablesView
 from cores.inspection.views import (
-    CodeLook,
-    CodeSight,
-    DevicesLook,
-    EventsLook,
-    EventsSight,
-    Look,
-    MemoryLook,
-    MemorySight,
-    PagingLook,
-    Sight,
-    TablesLook,
+    CodeQuery,
+    CodeView,
+    DevicesQuery,
+    EventsQuery,
+    EventsView,
+    MemoryQuery,
+    MemoryView,
+    PagingQuery,
+    Query,
+    TablesQuery,
+    View,
 )
 
 if TYPE_CHECKING:
@@ -27,9 +27,9 @@ TEXT = b"Hello, ring 0!\n\0"
 TEXT_AT = 0x100100
 
 
-def look(session: FakeSession, what: Look) -> Sight | None:
+def answer(session: FakeSession, what: Query) -> View | None:
     match what:
-        case MemoryLook(where=where, length=length, offset=offset):
+        case MemoryQuery(where=where, length=length, offset=offset):
             registers = session.moments[session.n].registers
             target = where if isinstance(where, int) else registers[where]
             start = (target & -16) + offset
@@ -37,21 +37,21 @@ def look(session: FakeSession, what: Look) -> Sight | None:
                 TEXT[a - TEXT_AT] if 0 <= a - TEXT_AT < len(TEXT) else 0
                 for a in range(start, start + length)
             ]
-            return MemorySight(start, target, tuple(data), frozenset({TEXT_AT + 1}))
-        case PagingLook():
+            return MemoryView(start, target, tuple(data), frozenset({TEXT_AT + 1}))
+        case PagingQuery():
             return PAGING
-        case TablesLook():
+        case TablesQuery():
             return TABLES
-        case DevicesLook():
+        case DevicesQuery():
             return DEVICES
-        case CodeLook():
-            return CodeSight(())  # all of its program is in the snapshot
-        case EventsLook(core=core, first=first, count=count):
+        case CodeQuery():
+            return CodeView(())  # all of its program is in the snapshot
+        case EventsQuery(core=core, first=first, count=count):
             events = session.events(core)
-            return EventsSight(first, len(events), tuple(events[first : first + count]))
+            return EventsView(first, len(events), tuple(events[first : first + count]))
 
 
-PAGING = PagingSight(
+PAGING = PagingView(
     0x12000, 0x100000,
     (
         Entry("PML4", 0, 0x12000, 0x13023, ""), Entry("PDPT", 0, 0x13000, 0x14023, ""),
@@ -67,7 +67,7 @@ PAGING = PagingSight(
     ((True, 0x400000, 0x7000, 0x1000),), 3,
 )  # fmt: skip
 
-TABLES = TablesSight(
+TABLES = TablesView(
     (0x11000, 0x4F), (0x16000, 0xFFF),
     (
         SegmentEntry(0x10, "64-bit code", 0, 0xFFFFFFFF, 0, True, ("cs",)),
@@ -80,7 +80,7 @@ TABLES = TablesSight(
     (("rsp0", 0x9000), ("ist1", 0)), {0x100016: "done"},
 )  # fmt: skip
 
-DEVICES = DevicesSight((
+DEVICES = DevicesView((
     DeviceState("PIC, master", (("lets through", "IRQ 0"), ("in service", "none"))),
     DeviceState("UART", (("speed", "9,600 baud"),)),
 ))  # fmt: skip
