@@ -20,7 +20,7 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass
 
-from cores.engines.unicorn import capi as unicorn_native
+from cores.engines.unicorn import capi
 from cores.engines.unicorn.capi import ARCH_M68K, CPU_M68000, MODE_BIG_ENDIAN, Unicorn
 
 from ..engines.base import Failed, Traits
@@ -54,12 +54,12 @@ class M68kEngine:
 
     def __init__(self, bus: Bus, ram_address: int) -> None:
         """ram_address: the address of the bus's RAM in this process."""
-        if reason := unicorn_native.probe():
+        if reason := capi.probe():
             raise UnavailableError(reason)
         self.traits = Traits(
             core="interpreter",
             label="software executes every instruction",
-            engine=f"Unicorn {unicorn_native.version()}",
+            engine=f"Unicorn {capi.version()}",
             registers="host memory",
         )
         self._bus = bus

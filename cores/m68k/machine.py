@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from time import perf_counter
 
-from cores.m68k import disassembly as picture
+from cores.m68k import disassembly
 from cores.machine.report import CoreReport, MachineSnapshot
 from cores.pc.ram import Ram
 from cores.pc.ram_image import RamImage
@@ -121,7 +121,7 @@ class M68kMachine:
             notes=self.notes(), seconds=self.seconds,
         )  # fmt: skip
 
-    def picture(self, changed: frozenset[str]) -> MachineSnapshot:
+    def snapshot(self, changed: frozenset[str]) -> MachineSnapshot:
         """The machine at this moment. changed: the registers to mark."""
         vmm, traits = self.vmm, self.engine.traits
         return MachineSnapshot(
@@ -130,7 +130,7 @@ class M68kMachine:
             ring=0 if self.cpu.supervisor else 3, real_ring=None, instructions=vmm.instructions,
             exits=0, exits_by_reason={}, device_accesses=self.bus.accesses, bridged=0,
             console=self.console(), screen=None, stop=vmm.stop, reason=vmm.reason, exit_status=None,
-            code=picture.code(self.bus, self.cpu.pc, self.program.start), events=(),
+            code=disassembly.code(self.bus, self.cpu.pc, self.program.start), events=(),
             notes=self.notes(),
         )  # fmt: skip
 

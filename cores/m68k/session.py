@@ -253,14 +253,14 @@ class ForeignSession:
         self._serial += 1
         return SessionSnapshot(
             serial=self._serial, path=self._program.path, mode="exact", running=False, compared=0,
-            divergence=None, machines=(self._picture(),), unavailable=self._absent,
+            divergence=None, machines=(self._machine_snapshot(),), unavailable=self._absent,
             reached=self._reached,
         )  # fmt: skip
 
-    def _picture(self) -> MachineSnapshot:
+    def _machine_snapshot(self) -> MachineSnapshot:
         machine = self._machine
         columns = zip(machine.state_names, self._before, machine.state(), strict=True)
-        return machine.picture(
+        return machine.snapshot(
             frozenset(name for name, old, new in columns if old != new and name != "pc")
         )
 

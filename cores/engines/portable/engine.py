@@ -20,8 +20,7 @@ from cores.engines.base import (
     Traits,
 )
 from cores.engines.portable.page_tables import HiddenTables
-from cores.engines.unicorn import capi as unicorn_native
-from cores.engines.unicorn import checks
+from cores.engines.unicorn import capi, checks
 from cores.engines.unicorn.cpu import UnicornCpu
 from cores.engines.unicorn.free_run import FreeRunner
 from cores.engines.unicorn.layout import find_layout
@@ -59,7 +58,7 @@ class PortableTrapEngine(DeprivilegedEngine):
         self.traits = Traits(
             core="trap:portable",
             label="Unicorn at ring 3 stands in for it",
-            engine=f"Unicorn {unicorn_native.version()}",
+            engine=f"Unicorn {capi.version()}",
             deprivileged=True,
             ring_zero=RingZero.DEPRIVILEGED,
             follows=True,
@@ -76,7 +75,7 @@ class PortableTrapEngine(DeprivilegedEngine):
     @staticmethod
     def probe() -> str | None:
         """The reason why it cannot run on this host; None when it can."""
-        return unicorn_native.probe()
+        return capi.probe()
 
     def load(self, memory: PhysicalMemory) -> None:
         self.close()

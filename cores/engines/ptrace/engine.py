@@ -15,8 +15,7 @@ import errno
 import os
 import signal
 
-from cores.engines.ptrace import audit, linux, stub, textbook
-from cores.engines.ptrace import cpu_affinity as placement
+from cores.engines.ptrace import audit, cpu_affinity, linux, stub, textbook
 from cores.engines.ptrace import host_support as host
 from cores.pc.physical_memory import PhysicalMemory
 from cores.pc.ram import PAGE, Ram
@@ -180,7 +179,7 @@ class PtraceEngine(DeprivilegedEngine):
     def close(self) -> None:
         for vcpu in self._vcpus.values():
             vcpu.process.kill()
-        placement.release()
+        cpu_affinity.release()
         self._vcpus.clear()
         self._active = None
         self._failure = self._failure or "the engine is closed"

@@ -21,8 +21,7 @@ import signal
 import threading
 import weakref
 
-from cores.engines.ptrace import cpu_affinity as placement
-from cores.engines.ptrace import linux, stub
+from cores.engines.ptrace import cpu_affinity, linux, stub
 
 from ...errors import UnavailableError
 
@@ -59,7 +58,7 @@ class VcpuProcess:
         self._lock = threading.Lock()  # so that kick never meets a closed or recycled pidfd
         self.tracee = linux.Tracee(self.pid)
         self.near = -1  # the CPU to which it is bound; -1: none
-        self._cpus = placement.cpus()
+        self._cpus = cpu_affinity.cpus()
         try:
             self._hold()
             self._strip()
@@ -138,14 +137,14 @@ class VcpuProcess:
         if here != self.near:
             self._bind({here})
             self.near = here
-            placement.hold(here)
+            cpu_affinity.hold(here)
 
     def roam(self) -> None:
         """Let the scheduler place the process and this thread."""
         if self.near >= 0:
             self._bind(self._cpus)
             self.near = -1
-            placement.release()
+            cpu_affinity.release()
 
     def _bind(self, cpus: set[int]) -> None:
         with contextlib.suppress(OSError):  # a matter of speed only

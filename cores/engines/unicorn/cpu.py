@@ -21,7 +21,7 @@ from collections.abc import Callable
 
 from cores.deadline import Deadline
 from cores.engines.base import STEPPED, Exit, Failed, Fault
-from cores.engines.unicorn import fpu as unicorn_fpu
+from cores.engines.unicorn import fpu
 from cores.engines.unicorn.capi import FETCH_PROT, INSN_INVALID, Unicorn
 from cores.engines.unicorn.layout import find_layout
 from cores.engines.unicorn.registers import RegisterTransfer
@@ -109,10 +109,10 @@ class UnicornCpu:
             return None
 
     def read_fpu(self) -> bytes:
-        return unicorn_fpu.read_image(self.unicorn, self.layout)
+        return fpu.read_image(self.unicorn, self.layout)
 
     def write_fpu(self, image: bytes) -> None:
-        unicorn_fpu.write_image(self.unicorn, self.layout, image)
+        fpu.write_image(self.unicorn, self.layout, image)
 
     def announce(self, memory: PhysicalMemory) -> None:
         """Discard translations of code to which the VMM has stored since the last exit. Unicorn notices
@@ -171,8 +171,8 @@ class UnicornCpu:
 
     def _leave(self, cpu: VirtualCpu) -> None:
         self._transfer.leave(cpu)
-        if unicorn_fpu.exceptions_waiting(self.unicorn, self.layout):
-            unicorn_fpu.settle_exceptions(self.unicorn, self.layout)
+        if fpu.exceptions_waiting(self.unicorn, self.layout):
+            fpu.settle_exceptions(self.unicorn, self.layout)
 
     def execute(self, cpu: VirtualCpu) -> Exit | None:
         """Run without a count until Unicorn stops. Returns None, or the exception raised at RIP."""

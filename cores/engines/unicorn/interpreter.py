@@ -11,8 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from cores.engines.base import STEPPED, Engine, Exit, Fault, Traits
-from cores.engines.unicorn import capi as unicorn_native
-from cores.engines.unicorn import checks
+from cores.engines.unicorn import capi, checks
 from cores.engines.unicorn.cpu import UnicornCpu
 from cores.engines.unicorn.free_run import FreeRunner
 from cores.engines.unicorn.layout import find_layout
@@ -55,7 +54,7 @@ class InterpreterEngine(Engine):
         self.traits = Traits(
             core="interpreter",
             label="software executes every instruction",
-            engine=f"Unicorn {unicorn_native.version()}",
+            engine=f"Unicorn {capi.version()}",
             leads=True,
             intercepts=INTERCEPTS,
             translates=True,
@@ -67,7 +66,7 @@ class InterpreterEngine(Engine):
     @staticmethod
     def probe() -> str | None:
         """The reason why it cannot run on this host; None when it can."""
-        return unicorn_native.probe()
+        return capi.probe()
 
     def load(self, memory: PhysicalMemory) -> None:
         self.close()

@@ -115,7 +115,7 @@ def test_disassembly_before_pc_meets_it() -> None:
     """The lines before PC begin with the program, also in the middle of long instructions."""
     with machine(HELLO) as m:
         run(m)
-        lines = m.picture(frozenset()).code
+        lines = m.snapshot(frozenset()).code
         assert [line.address for line in lines][:4] == [0x1000, 0x1008, 0x1010, 0x1018]
 
 

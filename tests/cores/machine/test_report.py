@@ -9,7 +9,7 @@ from machine_lab import booted, needs_assembler, run
 
 from app.tui.widgets.properties import efficiency
 from cores.engines.base import RingZero
-from cores.inspection import snapshot as picture
+from cores.inspection.snapshot import take
 from cores.machine.report import CoreReport, direct_share, percent
 from cores.time_travel.history import History
 from lessons.play.values import machine_value
@@ -62,7 +62,7 @@ def test_compare_header_and_lessons_agree(core: str, away: int) -> None:
     though that is counted as no exit. Where KVM interprets ring 0, none of them has one."""
     with booted(core, MOSTLY_THE_VMM) as machine:
         run(machine)
-        report, snapshot = machine.report(), picture.take(machine, frozenset())
+        report, snapshot = machine.report(), take(machine, frozenset())
         assert report.instructions == 71
         share = direct_share(report)
         assert efficiency((snapshot,)) == share

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from cores.engines.base import INTERCEPT, Fault
-from cores.engines.unicorn import capi as unicorn_native
+from cores.engines.unicorn import capi
 
-if reason := unicorn_native.probe():
+if reason := capi.probe():
     pytest.skip(reason, allow_module_level=True)
 
 from cores.engines.portable.engine import PortableTrapEngine

@@ -8,7 +8,7 @@ from contextlib import closing
 import pytest
 
 from app.bench import guests
-from cores.engines.ptrace import cpu_affinity as placement
+from cores.engines.ptrace import cpu_affinity
 from cores.engines.registry import availability
 from cores.lockstep.options import Options
 from cores.lockstep.session import start
@@ -19,11 +19,11 @@ def test_held_and_released() -> None:
     if not hasattr(os, "sched_setaffinity"):
         pytest.skip("this host has no sched_setaffinity")
     before = os.sched_getaffinity(0)
-    placement.hold(min(before))
+    cpu_affinity.hold(min(before))
     assert os.sched_getaffinity(0) == {min(before)}
-    assert placement.cpus() == before
-    placement.release()
-    placement.release()
+    assert cpu_affinity.cpus() == before
+    cpu_affinity.release()
+    cpu_affinity.release()
     assert os.sched_getaffinity(0) == before
 
 

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 import pytest
 
 from cores.engines.base import BUDGET_SPENT, INTERCEPT, STEPPED, Fault
-from cores.engines.unicorn import capi as unicorn_native
+from cores.engines.unicorn import capi
 
-if reason := unicorn_native.probe():
+if reason := capi.probe():
     pytest.skip(reason, allow_module_level=True)
 
 from cores.engines.unicorn.interpreter import INTERCEPTS, InterpreterEngine
@@ -294,7 +294,7 @@ def test_says_why_it_cannot_run(monkeypatch: pytest.MonkeyPatch) -> None:
     def missing() -> None:
         raise UnavailableError("Unicorn is not installed: pip install unicorn")
 
-    monkeypatch.setattr(unicorn_native, "version", missing)
+    monkeypatch.setattr(capi, "version", missing)
     assert InterpreterEngine.probe() == "Unicorn is not installed: pip install unicorn"
     with pytest.raises(UnavailableError, match="pip install unicorn"):
         InterpreterEngine()
