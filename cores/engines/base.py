@@ -161,7 +161,7 @@ SHUTDOWN, SHUTDOWN_LOST = Shutdown(), Shutdown(lost=True)
 
 
 class RingZero(StrEnum):
-    """How the guest's ring 0 is implemented; the interface describes rings accordingly."""
+    """The implementation of the guest's ring 0; the interface describes rings accordingly."""
 
     SIMULATED = "simulated"
     """Software executes every ring; the ring is a number in a data structure."""

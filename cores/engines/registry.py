@@ -32,7 +32,7 @@ _ABILITIES = {"kvm": "cores.engines.kvm.capabilities"}
 
 @dataclass(frozen=True, slots=True)
 class Availability:
-    """Whether a core can run on this host. core: its resolved name. engine: the engine's name.
+    """A core's availability on this host. core: its resolved name. engine: the engine's name.
     reason: why it cannot run; None when it can. abilities: (name, present, consequence) each."""
 
     core: str

@@ -96,7 +96,7 @@ class M68kEngine:
             cpu.sr = (cpu.sr & ~0x1F) | _condition_codes(*values[_CC:])
             raise M68kException(self._vector)
         if code or values[_PC] != cpu.pc + length:
-            words = self._unicorn.words(code) if code else "it went astray"
+            words = self._unicorn.words(code) if code else "it did not end at the instruction's end"
             return Failed(f"Unicorn: {words} (at guest address {cpu.pc:#x})")
         self._leave(cpu, values)
         for address, data in self._told:

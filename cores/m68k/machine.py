@@ -20,7 +20,7 @@ from .registers import STATE_NAMES, M68kCpu
 
 CORE = "interpreter"
 REFUSAL = "this CPU executes x86-64; only an emulator can run Motorola 68000 code"
-"""Why every other core refuses such a program."""
+"""The reason with which every other core refuses such a program."""
 BURST = 256
 """Instructions of a free run between two checks of the clock."""
 

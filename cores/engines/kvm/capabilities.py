@@ -127,7 +127,7 @@ def calls_by_int() -> bool:
 
 
 def manner() -> Manner:
-    """How this host steps and runs vCPUs, as probed."""
+    """The properties of this host's KVM, probed at first use."""
     calls = calls_by_syscall() and calls_by_int()
     return Manner(steps_kernel(), steps_user(), truthful(), calls, interprets_kernel())
 
@@ -198,7 +198,7 @@ SYS_MODULE = Path("/sys/module")
 
 @cache
 def ring_zero() -> RingZero:
-    """How this host's KVM executes the guest's ring 0, by the kernel's statistics; before Linux 5.14,
+    """This KVM's way to execute the guest's ring 0, by the kernel's statistics; before Linux 5.14,
     which has none, by the loaded module."""
     if interprets_kernel():
         return RingZero.INTERPRETED

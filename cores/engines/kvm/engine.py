@@ -371,7 +371,7 @@ class KvmEngine(Engine):
             return ""
 
     def where(self) -> str:
-        """Where the guest runs, for the pane's headline."""
+        """The vCPU and its descriptor, for the pane's headline."""
         return f"vCPU 0 of {api.DEVICE}, descriptor {self.fd}"
 
     def close(self) -> None:

@@ -61,7 +61,7 @@ NOTHING = decode(b"\x90")
 
 @dataclass(frozen=True, slots=True)
 class Manner:
-    """How this host steps, as probed.
+    """The probed properties of this host's KVM that stepping depends on.
 
     kernel, user: KVM's single step works at CPL0, at CPL3. truthful: what ring 3 reads of the
     privileged state (SGDT, SMSW, STR ...) is the guest's and not the host's. calls: SYSCALL and INT n

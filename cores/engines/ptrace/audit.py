@@ -53,7 +53,7 @@ def _foreign_mappings(pid: int, own: set[tuple[int, int]]) -> Iterator[str]:
             mine = start >= stub.REGION.start and end <= stub.REGION.stop
             if mine or (os.makedev(major, minor), int(inode)) in own or name == ["[vsyscall]\n"]:
                 continue  # the vsyscall page cannot be unmapped; calls into it are refused
-            what = name[0].strip() if name else "memory of nobody's"
+            what = name[0].strip() if name else "foreign memory"
             yield f"{what} is mapped at {start:x}"
 
 

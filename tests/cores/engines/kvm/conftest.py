@@ -1,4 +1,4 @@
-"""Where /dev/kvm cannot be used the tests are skipped with the reason."""
+"""The tests are skipped, with the reason, on hosts where /dev/kvm cannot be used."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the engine says about hosts where it cannot run, or not everything."""
+"""Reasons and abilities that the engine reports for hosts where it cannot run, or lacks something."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def test_an_ordinary_user_is_told_of_the_group(guest: MakeGuest) -> None:
 
 
 def test_every_ability_has_a_name_and_a_lack_a_consequence(guest: MakeGuest) -> None:
-    """What is missing says what follows."""
+    """Each missing ability names its consequence."""
     guest("hlt")
     abilities = KvmEngine.abilities()
     assert len({name for name, _, _ in abilities}) == len(abilities)
@@ -145,7 +145,7 @@ def test_without_a_module_or_a_count_nothing_is_claimed(
 
 
 def test_what_is_measured_is_what_the_modules_say(guest: MakeGuest) -> None:
-    """Who executes ring 0 and who walks the tables, as measured, are those of the module in use."""
+    """The measured execution of ring 0 and nested paging agree with the module in use."""
     guest("hlt")
     if not capabilities.counts():
         pytest.skip("this host's kernel does not count")

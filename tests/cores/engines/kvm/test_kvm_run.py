@@ -72,7 +72,7 @@ def test_settling_finishes_the_instruction_and_no_more(guest: MakeGuest) -> None
 
 
 def test_all_of_the_cpu_goes_in_and_comes_out(guest: MakeGuest) -> None:
-    """What the VMM writes the guest reads, what the guest writes the VMM reads."""
+    """The guest reads what the VMM writes, and the VMM reads what the guest writes."""
     g = guest(
         "mov rax, cr8; mov rbx, cr2; swapgs; str cx; sidt [rdi]; mov dr0, rsi; mov ax, 0x28;"
         "mov fs, ax; cli; clts; stc; hlt"
@@ -179,7 +179,7 @@ handler:
 
 
 def test_an_interrupt_waits_for_its_window(guest: MakeGuest) -> None:
-    """With IF clear it is refused; ``run`` comes back when the guest could take it."""
+    """With IF clear an interrupt is refused; ``run`` returns when the guest can take it."""
     g = guest(INTERRUPTIBLE)
     g.cpu.gpr[3], g.cpu.idtr.base, g.cpu.idtr.limit = 0x20000, 0x20000, 0xFFF
     assert g.run() == Halted()
@@ -360,7 +360,7 @@ def test_ring_3_calls_its_kernel(guest: MakeGuest, call: str) -> None:
 
 
 def test_syscall_in_ring_0_goes_to_lstar(guest: MakeGuest) -> None:
-    """It does so on the CPU, or comes back whole, to be completed by the VMM; it goes nowhere else."""
+    """A system call is made by the CPU, or left whole to the VMM; it leads nowhere else."""
     g = guest("syscall; hlt; handler: mov ebx, 7; hlt")
     g.cpu.star, g.cpu.lstar = 0x0020001000000000, ENTRY + 3
     exit = g.run_on()

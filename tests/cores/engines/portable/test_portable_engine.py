@@ -43,7 +43,7 @@ def test_small_pages_over_a_large_one() -> None:
 
 
 def test_spaces_are_apart() -> None:
-    """What one space maps, the other does not; dropping empties both."""
+    """A mapping in one space is not in the other; dropping empties both."""
     tables = HiddenTables(BASE)
     tables.map(1, PAGE, PAGE, PAGE, writable=True, executable=True)
     assert tables.translate(0, PAGE) is None

@@ -1,4 +1,4 @@
-"""What the native trap engine says of a host that will not have it, and on which it must run."""
+"""Reasons that the native trap engine gives on hosts where it cannot run, and where it must run."""
 
 from __future__ import annotations
 

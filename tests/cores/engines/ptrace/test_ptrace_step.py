@@ -238,7 +238,7 @@ def test_what_cannot_be_mapped(guest: Guest) -> None:
 
 
 def test_unmap_and_drop_all(guest: Guest) -> None:
-    """What is unmapped faults; drop_all spares the stub, so that the engine goes on."""
+    """An access to unmapped memory faults; drop_all spares the stub, so that the engine goes on."""
     low, high = NOWHERE, TASK_END - PAGE
     for gva in (low, high):
         guest.engine.map(KERNEL_SPACE, gva, DATA, PAGE, writable=True, executable=False)

@@ -41,7 +41,7 @@ def test_repeated_string_instructions(code: str, length: int) -> None:
 
 
 def test_every_exception_of_ring_3_has_its_signal() -> None:
-    """What kill(1) sends is foreign, whatever its number."""
+    """A signal from kill(1) is foreign, whatever its number."""
     for number in range(1, 65):
         assert stops.vector(number, 0) == stops.vector(number, -6) == stops.FOREIGN
     assert stops.vector(11, 1) == 14

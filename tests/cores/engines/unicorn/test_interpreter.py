@@ -221,7 +221,7 @@ def test_devices_see_whole_accesses(machine: Machine) -> None:
 
 
 def test_a_devices_error_is_not_lost(machine: Machine) -> None:
-    """What a device raises comes out of the step, not out of Unicorn's depths."""
+    """An exception that a device raises is raised by ``step``."""
 
     class Broken(Recorder):
         def mmio_write(self, offset: int, data: bytes) -> None:
