@@ -18,7 +18,6 @@ A guest without a handler shuts its machine down; none can raise an exception ou
 
 from __future__ import annotations
 
-from contextlib import suppress
 from typing import assert_never
 
 from cores.deadline import MANY_ITERATIONS, Deadline, interrupted_late
@@ -57,7 +56,6 @@ from cores.x86.isa.decoder import Truncated, decode, known
 from cores.x86.isa.instruction import Instruction, Sensitivity
 from cores.x86.isa.operand_checks import address_fault, beyond_canonical, check_call
 from cores.x86.isa.rep_step import iterations_left
-from cores.x86.mmu.code_fetch import demand_ram
 from cores.x86.registers import VECTOR_NAMES, Flag, Vector
 from cores.x86.system.fpu_enabled import check_fpu_enabled
 from cores.x86.virtual_cpu import VirtualCpu
@@ -274,9 +272,6 @@ class Vmm(GuestContext):
                 self.shut_down("the CPU met a fault while delivering a double fault", lost=lost)
                 return True
             case Failed(reason, limit):
-                if self._delivers:  # KVM reports only that it could not emulate this
-                    with suppress(GuestFault):
-                        demand_ram(insn or self.fetch(), self.cpu, self.mmu)
                 self.fail(reason, limit)
                 return True
             case _:

@@ -207,7 +207,7 @@ class KvmEngine(Engine):
                 return SHUTDOWN
             case api.EXIT_INTERNAL_ERROR if is_sensitive(failed_instruction(self._run)):
                 return LACKING
-        return failure(self._run, reason, cpu, self._manner.interprets)
+        return failure(self._run, reason, cpu, self._memory, self._manner.interprets)
 
     def _fixup_exit(self, cpu: VirtualCpu, reason: int) -> Exit | None:
         """Handle the exits that only a host without hardware support has; None for the others."""

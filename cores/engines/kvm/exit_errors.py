@@ -5,9 +5,12 @@ from __future__ import annotations
 
 from cores.engines.base import Failed
 from cores.engines.kvm import api
-from cores.x86.faults import GuestFault
+from cores.pc.physical_memory import PhysicalMemory
+from cores.x86.faults import GuestFault, Unsupported
 from cores.x86.isa.decoder import Truncated, decode, text
 from cores.x86.isa.instruction import Instruction, Sensitivity
+from cores.x86.mmu.code_fetch import demand_ram
+from cores.x86.mmu.paging import Mmu
 from cores.x86.virtual_cpu import VirtualCpu
 
 RING_0_DIRECT = "ring 0 runs on the CPU"
@@ -45,7 +48,22 @@ def in_words(code: bytes, rip: int) -> str:
     return f"'{text(insn, rip)}'" if insn is not None else "the instruction"
 
 
-def failure(run: api.RunPage, reason: int, cpu: VirtualCpu, interprets: bool) -> Failed:
+def _outside_ram(cpu: VirtualCpu, memory: PhysicalMemory) -> str:
+    """The error for an instruction at RIP that is not in RAM, "" where it is: KVM fetches nothing from
+    other addresses, and reports that it cannot emulate the instruction."""
+    mmu = Mmu(memory, cpu)
+    try:
+        demand_ram(decode(mmu.fetch(cpu.rip)), cpu, mmu)
+    except Unsupported as limit:
+        return str(limit)
+    except (GuestFault, Truncated):
+        return ""
+    return ""
+
+
+def failure(
+    run: api.RunPage, reason: int, cpu: VirtualCpu, memory: PhysicalMemory, interprets: bool
+) -> Failed:
     """The exit as ``Failed``, with a sentence for the user. interprets: this KVM executes ring 0 in
     software, which is the cause when its instruction emulator fails in ring 0."""
     if reason == api.EXIT_FAIL_ENTRY:
@@ -57,6 +75,8 @@ def failure(run: api.RunPage, reason: int, cpu: VirtualCpu, interprets: bool) ->
     suberror = api.INTERNAL.unpack_from(run, api.UNION)[0]
     if suberror != api.ERROR_EMULATION:
         return Failed(f"KVM gave up with its internal error {suberror} at RIP {cpu.rip:#x}")
+    if outside := _outside_ram(cpu, memory):
+        return Failed(outside)
     shown = in_words(failed_instruction(run), cpu.rip)
     return Failed(
         f"this host's KVM cannot emulate {shown} at RIP {cpu.rip:#x} in ring {cpu.cpl}: "

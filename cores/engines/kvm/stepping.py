@@ -268,7 +268,7 @@ class Stepper:
                 return self._take_back()
             case reason:
                 self._registers.forget()
-                return failure(self._run, reason, cpu, self._manner.interprets)
+                return failure(self._run, reason, cpu, self._memory, self._manner.interprets)
 
     def _read(self, cpu: VirtualCpu) -> None:
         self._registers.read(cpu)
