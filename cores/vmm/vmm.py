@@ -62,7 +62,7 @@ from cores.x86.virtual_cpu import VirtualCpu
 
 ORDINARY, PRIVILEGED, ABSENT = Sensitivity.ORDINARY, Sensitivity.PRIVILEGED, Sensitivity.ABSENT
 """Compared at each instruction; in Python 3.11 an enum's member costs 75 ns to look up."""
-_IF, _TF, _RF = Flag.IF, Flag.TF, Flag.RF
+_IF, _TF, _RF, _AC = Flag.IF, Flag.TF, Flag.RF, Flag.AC
 _UD, _GP, _PF = Vector.UD, Vector.GP, Vector.PF
 REFUSALS = {vector: f"the CPU refused it: {name}" for vector, name in VECTOR_NAMES.items()}
 
@@ -164,6 +164,9 @@ class Vmm(GuestContext):
         value."""
         if self.cpu.rflags & _TF:
             single_step(self, self.completion, self.delivery, insn, self.execute, self._completed)
+        elif insn.undefined_rule == "fixed":  # the most frequent: flags alone, and always the same
+            self._complete(insn)
+            self.cpu.rflags &= ~insn.undefined
         elif insn.undefined_rule:
             before = Before(self, insn)
             self._complete(insn)
@@ -182,7 +185,9 @@ class Vmm(GuestContext):
 
     def _complete(self, insn: Instruction) -> None:
         """Question 3: let the engine execute the instruction, or complete it in software."""
-        if insn.repeat and (handler := overwriting_itself(insn, self.cpu)):
+        if insn.plain and not self.cpu.rflags & _AC:
+            self._step_until_complete(insn)
+        elif insn.repeat and (handler := overwriting_itself(insn, self.cpu)):
             self.completion.bridge(insn, handler)
         elif self._may_run(insn):
             if insn.repeat and iterations_left(insn, self.cpu) > MANY_ITERATIONS:

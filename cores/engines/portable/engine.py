@@ -30,7 +30,6 @@ from cores.x86.faults import GuestFault
 from cores.x86.isa.decoder import Truncated, decode
 from cores.x86.isa.encoding import LONGEST
 from cores.x86.isa.instruction import Immediate, Instruction, Sensitivity
-from cores.x86.isa.operand_checks import mistranslated
 from cores.x86.mmu.paging import Mmu
 from cores.x86.registers import CS, FS, GS, SS, USER_FLAGS, Cr0, Cr4, Efer, Flag, PageFault, Vector
 from cores.x86.virtual_cpu import Segment, TableRegister, VirtualCpu
@@ -230,7 +229,7 @@ class PortableTrapEngine(DeprivilegedEngine):
             return not self.pure
         if insn.sensitivity is Sensitivity.PRIVILEGED:
             return _ring_3_verdict(insn) is not None
-        return mistranslated(insn) or (insn.varies and not self.pure)
+        return insn.mistranslated or (insn.varies and not self.pure)
 
     def _loaded(self) -> tuple[UnicornCpu, FreeRunner]:
         if self._core is None or self._free is None:

@@ -21,7 +21,6 @@ from cores.x86.isa.operand_checks import (
     address_fault,
     beyond_canonical,
     check_operands,
-    mistranslated,
 )
 from cores.x86.mmu.code_fetch import demand_ram
 from cores.x86.mmu.paging import PAGE, Mmu
@@ -35,7 +34,7 @@ def admits(insn: Instruction, cpu: VirtualCpu, mmu: Mmu, read_fpu: Callable[[], 
     """Would Unicorn execute ``insn`` as the SDM says? Raises the GuestFault that Unicorn would omit."""
     if insn.access or insn.implicit:
         check_operands(insn, cpu, mmu.translate)
-    if mistranslated(insn):
+    if insn.mistranslated:
         return False
     return not insn.floating or _x87_as_a_cpu(insn, cpu, mmu, read_fpu)
 

@@ -20,7 +20,6 @@ from cores.errors import UnavailableError
 from cores.pc.physical_memory import HOLE, PhysicalMemory
 from cores.x86.faults import GuestFault
 from cores.x86.isa.instruction import Instruction, Sensitivity
-from cores.x86.isa.operand_checks import mistranslated
 from cores.x86.mmu.paging import Mmu
 from cores.x86.registers import SS, Vector
 from cores.x86.virtual_cpu import VirtualCpu
@@ -203,4 +202,4 @@ def _left_to_the_vmm(insn: Instruction) -> bool:
 
 
 def _not_as_the_platform(insn: Instruction) -> bool:
-    return insn.varies or mistranslated(insn)
+    return insn.varies or insn.mistranslated

@@ -10,7 +10,7 @@ follow from the distance of the anchors; a layout that does not fit is refused.
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 
 from cores.engines.unicorn.capi import Unicorn
@@ -36,7 +36,8 @@ class Layout:
     GDTR IDTR. cr: u64 each, CR0 to CR8. efer: u64. star: STAR, one unused, LSTAR, CSTAR, FMASK,
     KERNEL_GS_BASE. error: the last exception's error code, u32. in_flight: the exception that
     Unicorn believes to be in delivery, i32, -1 for none. x87: the eight x87 registers, 16 bytes
-    each. mxcsr: u32. xmm: 64 bytes each.
+    each. mxcsr: u32. xmm: 64 bytes each. x87_exceptions, sse_exceptions: u8 each, exceptions that have
+    not reached x87's status word, and MXCSR.
     """
 
     gpr: int
@@ -50,21 +51,17 @@ class Layout:
     x87: int
     mxcsr: int
     xmm: int
+    x87_exceptions: int = field(init=False)
+    sse_exceptions: int = field(init=False)
 
     @property
     def x87_top(self) -> int:
         """Offset of TOP u32, status u16, control u16, 8 bytes of tags (1: empty)."""
         return self.x87 - 20
 
-    @property
-    def x87_exceptions(self) -> int:
-        """Exceptions of the x87 unit that have not reached its status word, u8."""
-        return self.mxcsr - 38
-
-    @property
-    def sse_exceptions(self) -> int:
-        """Exceptions of the SSE unit that have not reached MXCSR, u8."""
-        return self.mxcsr - 6
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "x87_exceptions", self.mxcsr - 38)
+        object.__setattr__(self, "sse_exceptions", self.mxcsr - 6)
 
 
 @lru_cache(maxsize=1)

@@ -3,7 +3,7 @@
 It raises #UD at F6 /1 and F7 /1, which are TEST (SDM vol. 2, appendix A.3 leaves them blank, but every
 CPU takes them), and to 0F 0D and 0F 18 with a register operand, which are NOPs (vol. 2, PREFETCHW,
 PREFETCHh). It executes wrongly LAHF and SAHF with a REX prefix, RET of 32 KiB and more, LOCK NEG, and
-SHLD and SHRD of a RIP-relative operand (``operand_checks.mistranslated``).
+SHLD and SHRD of a RIP-relative operand (``Instruction.mistranslated``).
 """
 
 from __future__ import annotations

@@ -8,6 +8,7 @@ Capstone.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import NamedTuple
 
 import capstone
@@ -34,6 +35,7 @@ from cores.x86.isa.instruction import (
     Register,
     Sensitivity,
 )
+from cores.x86.isa.operand_checks import mistranslated
 from cores.x86.isa.validity import exists, is_sse
 from cores.x86.registers import DS, ES, FS, GS, MASK64, RBX, RDI, RSI, SEGMENT_NAMES
 
@@ -202,7 +204,7 @@ def _decode(code: bytes) -> Instruction:
     string = e.map == ONE_BYTE and e.opcode in _STRINGS
     repeat = {0: "", 0xF2: "repne", 0xF3: "rep"}[e.rep] if string else ""
     operand_text = "$" if opcodes.is_relative_branch(e) else _operand_text(named, mnemonic, operands)
-    return Instruction(
+    insn = Instruction(
         code=own,
         mnemonic=mnemonic,
         operands=operands,
@@ -221,6 +223,7 @@ def _decode(code: bytes) -> Instruction:
         varies=cpu_differences.varies(e),
         text_parts=(named.mnemonic, operand_text),
     )
+    return replace(insn, mistranslated=True) if mistranslated(insn) else insn
 
 
 def _vector(code: bytes) -> Instruction:

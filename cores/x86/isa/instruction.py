@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum, StrEnum
 
 
@@ -113,6 +113,9 @@ class Instruction:
     floating: uses x87, MMX or SSE state (compare it, and #NM/#UD by CR0.TS, CR0.EM, CR4.OSFXSR).
     ends_block: control may not go on at the next instruction (branches, ret, int, hlt, ud2...).
     varies: CPUs differ in it, and the VMM completes it on every core (cpu_differences.py).
+    mistranslated: Unicorn executes it wrongly (``operand_checks.mistranslated``).
+    plain: nothing has to be checked before any engine executes it, unless EFLAGS.AC is set. Most
+        instructions are plain, and the VMM asks this one bit before each step.
     """
 
     code: bytes
@@ -133,6 +136,13 @@ class Instruction:
     varies: bool
     text_parts: tuple[str, str]
     """Mnemonic with prefixes, and the operand string for a position-independent reading."""
+    mistranslated: bool = False
+    plain: bool = field(init=False)
+
+    def __post_init__(self) -> None:
+        checked = self.repeat or self.floating or self.varies or self.mistranslated
+        plain = self.sensitivity is Sensitivity.ORDINARY and self.implicit != "call" and not checked
+        object.__setattr__(self, "plain", plain)
 
     @property
     def length(self) -> int:

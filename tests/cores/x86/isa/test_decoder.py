@@ -234,3 +234,19 @@ def test_cache_is_bounded_and_shares_instructions(monkeypatch: pytest.MonkeyPatc
     for n in range(64):
         decode(bytes((0xB0, n)))
     assert len(module._windows) <= 16
+
+
+@pytest.mark.parametrize(
+    ("code", "plain"),
+    [
+        ("48 01 d8", True), ("48 89 03", True), ("c3", True), ("ff 30", True), ("75 fe", True),
+        ("f3 a4", False), ("e8 00 00 00 00", False), ("ff 13", False),  # repeated; a CALL's target
+        ("0f 28 03", False), ("d9 c0", False), ("0f 53 c1", False),  # SSE, x87, an approximation
+        ("0f 02 03", False), ("9c", False), ("f4", False), ("66 0f 38 dc c1", False),  # not ordinary
+        ("48 9f", False), ("c2 00 90", False), ("f0 f7 1b", False), ("66 c8 00 00 00", False),
+    ],
+)  # fmt: skip
+def test_plain_instructions_need_no_check(code: str, plain: bool) -> None:
+    """No check before the step concerns a plain instruction, and every instruction that one concerns,
+    those that Unicorn mistranslates included, is not plain."""
+    assert one(code).plain is plain
