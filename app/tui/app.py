@@ -286,9 +286,9 @@ def interface(path: str | None, options: Options, program: Program | None = None
 
     def open_program(chosen: str, disk: str | None, known: Program | None = None) -> Opener:
         from app.programs import load
-        from cores.debugging.live_session import LiveSession
         from cores.debugging.saved_session import is_saved, reopen
         from cores.pc.devices.storage.disk import Disk
+        from cores.runs.open import open_session
 
         if is_saved(chosen):
             return lambda: reopen(chosen)
@@ -298,11 +298,7 @@ def interface(path: str | None, options: Options, program: Program | None = None
         mine = options if disk is None else replace(options, disk=disk or None, disk_write=False)
         if disk:
             Disk(disk).close()  # a mistake is said now, with the old session still on the screen
-        if program.format == "m68k":
-            from cores.m68k.session import ForeignSession
-
-            return lambda: ForeignSession(program, mine)
-        return lambda: LiveSession(program, mine)
+        return lambda: open_session(program, mine)
 
     if path is not None:
         asked = None if options.disk else ""  # the command line alone says what disk its program has

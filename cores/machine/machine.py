@@ -10,7 +10,7 @@ from time import perf_counter
 from cores.engines.base import Engine
 from cores.errors import EngineError
 from cores.machine.report import CoreReport
-from cores.pc.boot.protocols import PROTOCOLS
+from cores.pc.boot.protocols import protocol_of
 from cores.pc.devices.board import Board, BoardState
 from cores.pc.devices.storage.disk import Disk
 from cores.pc.physical_memory import HOLE, PhysicalMemory
@@ -84,7 +84,7 @@ class Machine:
             unless_made.callback(engine.close)
             self.memory = PhysicalMemory(self.ram)
             self.board = Board(self.memory, disk=disk, input=input)
-            boot = PROTOCOLS[program.format]
+            boot = protocol_of(program)
             boot(program, self.memory, self.cpu, disk_sectors=disk.sectors if disk else 0)
             engine.load(self.memory)
             engine.write_fpu(INITIAL_FPU)

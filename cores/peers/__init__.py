@@ -13,10 +13,11 @@ from pathlib import Path
 
 from cores.machine.report import CompareReport, CoreReport
 from cores.pc.boot.disk_image import CYLINDER, write_image
+from cores.pc.boot.protocols import protocol_of
 from cores.pc.stop import Stop
 from cores.programs.program import Program
 
-from ..errors import UnavailableError
+from ..errors import InputError, UnavailableError
 from .base import UNREAD, Guest, Outcome, Peer
 from .bochs import Bochs
 from .qemu import Qemu
@@ -54,8 +55,10 @@ def run(
         engine = peer.find()
     except UnavailableError as error:
         return CoreReport(peer.name, peer.name, available=False, reason=str(error))
-    if program.format == "m68k":
-        return CoreReport(peer.name, engine, available=False, reason="a PC runs no 68000 program")
+    try:
+        protocol_of(program)
+    except InputError as error:
+        return CoreReport(peer.name, engine, available=False, reason=error.reason)
     with tempfile.TemporaryDirectory(prefix="ringscope-") as folder:
         image = Path(folder, "disk.img")
         layout = write_image(program, str(image), ram=ram, disk=disk)

@@ -2,24 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Iterator
 
 from cores.engines import registry
-from cores.lockstep.options import DEFAULT_SECONDS, DEFAULT_STEPS, Options
-from cores.lockstep.session import start
-from cores.m68k import session as foreign
-from cores.machine.machine import Machine
-from cores.machine.report import CoreReport, ExitLine, StepLine, TraceLine
-from cores.pc.stop import Stop
+from cores.lockstep.options import Options
+from cores.machine.report import CoreReport, TraceLine
 from cores.programs.program import Program
-from cores.vmm.trace import ExitEvent
-from cores.x86.faults import GuestFault
-from cores.x86.isa.decoder import Truncated, decode, text
-from cores.x86.registers import STATE_NAMES
-
-SLICE = 0.05
-"""Seconds of a free run between two reads of its exits."""
+from cores.runs.open import platform_of
 
 
 def trace(
@@ -30,70 +19,4 @@ def trace(
     steps: also yield each completed instruction (exact mode only). Raises UnavailableError when the
     core cannot run here. Closing the iterator early releases the machine."""
     registry.resolve(core)
-    if program.format == "m68k":
-        yield from foreign.trace(program, core, options, steps)
-        return
-    with contextlib.closing(start(program, core, options)) as machine:
-        yield from _free(machine, options) if options.free else _exact(machine, options, steps)
-        yield machine.report()
-
-
-def _exact(machine: Machine, options: Options, steps: bool) -> Iterator[TraceLine]:
-    vmm, events = machine.vmm, _Events(machine)
-    vmm.budget = int(DEFAULT_STEPS if options.budget is None else options.budget)
-    vmm.watching = steps
-    while machine.stop is None:
-        before = machine.cpu.state() if steps else ()
-        machine.step()
-        yield from events.new()
-        if steps and vmm.last is not None:
-            rip, insn = vmm.last_rip, vmm.last
-            yield StepLine(
-                vmm.instructions - 1, rip, insn.code, text(insn, rip), _changes(machine, before)
-            )
-
-
-def _free(machine: Machine, options: Options) -> Iterator[TraceLine]:
-    events = _Events(machine)
-    left = DEFAULT_SECONDS if options.budget is None else options.budget
-    while machine.stop is None and left > 0:
-        machine.run_free(min(SLICE, left))
-        left -= SLICE
-        yield from events.new()
-    if machine.stop is None:
-        machine.vmm.stop = Stop.BUDGET
-
-
-def _changes(machine: Machine, before: tuple[int, ...]) -> dict[str, int | bytes]:
-    after = machine.cpu.state()
-    changed: dict[str, int | bytes] = {
-        name: int(new) for name, old, new in zip(STATE_NAMES, before, after, strict=True) if old != new
-    }
-    for gpa, length in machine.vmm.stored:
-        changed[f"mem:{gpa:#x}"] = bytes(machine.memory.view[gpa : gpa + length])
-    return changed
-
-
-class _Events:
-    """Reads the machine's log of exits as it grows, and empties it: a long run needs no more memory."""
-
-    def __init__(self, machine: Machine) -> None:
-        self._machine = machine
-
-    def new(self) -> Iterator[ExitLine]:
-        log = self._machine.vmm.trace.events
-        events = log.copy()
-        log.clear()
-        for event in events:
-            yield self._line(event)
-
-    def _line(self, event: ExitEvent) -> ExitLine:
-        code = event.code
-        asm = ""
-        if code:
-            with contextlib.suppress(Truncated, GuestFault):
-                asm = text(decode(code), event.rip)
-        return ExitLine(
-            event.n, event.rip, code, asm, str(event.reason), event.detail, event.handled, event.ring,
-            event.ns, event.vmm_ns,
-        )  # fmt: skip
+    yield from platform_of(program).trace(program, core, options, steps)

@@ -8,16 +8,15 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import NamedTuple, assert_never
 
-from cores.debugging.live_session import LiveSession
 from cores.errors import InputError
 from cores.lockstep.options import Options
-from cores.m68k.session import ForeignSession
 from cores.machine.machine import Machine
 from cores.machine.report import SessionSnapshot
 from cores.programs.loader import load_program
 from cores.programs.program import Program
+from cores.runs.open import ForeignSession, LiveSession, open_session
 from cores.x86.faults import GuestFault
 from cores.x86.isa.instruction import Reason
 from lessons.format.expressions import ExpressionError
@@ -37,21 +36,15 @@ class Stage:
     """The PC's machines. session: the same one for as long as the stage lives; ``load`` gives it other
     machines. setup: how the present ones were made. moves: see ``Moves``."""
 
-    def __init__(self, setup: Setup, program: Program | None = None) -> None:
-        """program: what ``setup.guest`` is, where that is known already. Raises InputError."""
-        program = program or load_program(setup.guest, setup.ram)
-        if program.format == "m68k":
-            raise InputError("this needs a ForeignStage", setup.guest)
+    def __init__(self, setup: Setup, session: LiveSession) -> None:
         self.setup = setup
-        self.session = LiveSession(program, _options(setup))
+        self.session = session
         self.moves = Moves(self)
 
     def load(self, setup: Setup) -> None:
-        """Other machines instead of these. Raises InputError for a guest that cannot be loaded."""
-        program = load_program(setup.guest, setup.ram)
-        if program.format == "m68k":
-            raise InputError("a foreign machine needs a lesson of its own", setup.guest)
-        self.session.begin_with(program, _options(setup))
+        """Other machines instead of these. Raises InputError for a guest that cannot be loaded, and for
+        one that no PC can boot: a foreign machine needs a lesson of its own."""
+        self.session.begin_with(load_program(setup.guest, setup.ram), _options(setup))
         self.setup = setup
 
     @property
@@ -131,9 +124,9 @@ class ForeignStage:
 
     cores = frozenset({"interpreter"})
 
-    def __init__(self, setup: Setup, program: Program) -> None:
+    def __init__(self, setup: Setup, session: ForeignSession) -> None:
         self.setup = setup
-        self.session = ForeignSession(program, _options(setup))
+        self.session = session
         self.moves = Moves(self)
 
     def load(self, setup: Setup) -> None:
@@ -191,10 +184,14 @@ AnyStage = Stage | ForeignStage
 
 def open_stage(setup: Setup) -> AnyStage:
     """The machines that a lesson begins with. Raises InputError, UnavailableError."""
-    program = load_program(setup.guest, setup.ram)
-    if program.format == "m68k":
-        return ForeignStage(setup, program)
-    return Stage(setup, program)
+    session = open_session(load_program(setup.guest, setup.ram), _options(setup))
+    match session:
+        case LiveSession():
+            return Stage(setup, session)
+        case ForeignSession():
+            return ForeignStage(setup, session)
+        case _:
+            assert_never(session)
 
 
 def _address(program: Program, where: str) -> int:

@@ -23,6 +23,7 @@ from cores.atomic_file import Kind, replacing
 from cores.errors import InputError
 from cores.pc.boot import disk_bootcode as boot_code
 from cores.pc.boot.long_mode import boot
+from cores.pc.boot.protocols import protocol_of
 from cores.pc.devices.storage.disk import SECTOR, Disk, DiskError
 from cores.pc.physical_memory import PhysicalMemory
 from cores.pc.platform import (
@@ -99,8 +100,7 @@ def write_image(
     image. overwrite: write over any file, see ``replacing``. Raises InputError when the program cannot
     boot on a PC, or a file cannot be used.
     """
-    if program.format == "m68k":
-        raise InputError("a Motorola 68000 program: a PC cannot boot it", program.path)
+    protocol_of(program)
     with ExitStack() as stack:
         data = stack.enter_context(closing(Disk(disk))) if disk is not None else None
         for source in (disk, program.path):

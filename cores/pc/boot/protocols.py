@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from cores.errors import InputError
 from cores.pc.boot import long_mode
 from cores.pc.physical_memory import PhysicalMemory
 from cores.programs.program import Program
@@ -28,3 +29,13 @@ PROTOCOLS: dict[str, Boot] = {
     "flat": long_mode.boot,
 }
 """The protocol of each ``Program.format``."""
+
+_OTHER_MACHINES = {"m68k": "a Motorola 68000 program"}
+"""Formats of programs for other machines (cores/runs/open.py)."""
+
+
+def protocol_of(program: Program) -> Boot:
+    """The protocol by which a PC boots ``program``. Raises InputError for another machine's program."""
+    if program.format in PROTOCOLS:
+        return PROTOCOLS[program.format]
+    raise InputError(f"{_OTHER_MACHINES[program.format]}: a PC cannot boot it", program.path)

@@ -11,7 +11,6 @@ from cores.engines.registry import availability
 from cores.engines.scripted import ScriptedEngine
 from cores.errors import EngineError, UnavailableError
 from cores.machine.machine import Machine
-from cores.pc.boot.protocols import PROTOCOLS
 from cores.pc.ram import Ram
 from cores.pc.stop import Stop
 
@@ -113,7 +112,7 @@ class Held:
         monkeypatch.setattr(kind, "close", closed)
 
 
-@pytest.mark.parametrize("part", ["Ram", "PhysicalMemory", "Board", "PROTOCOLS", "Vmm"])
+@pytest.mark.parametrize("part", ["Ram", "PhysicalMemory", "Board", "protocol_of", "Vmm"])
 def test_what_cannot_be_made_leaves_nothing(part: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whichever part fails: RAM is given back, and the engine closed before it."""
     held = Held(monkeypatch)
@@ -121,7 +120,7 @@ def test_what_cannot_be_made_leaves_nothing(part: str, monkeypatch: pytest.Monke
     def fails(*arguments: object, **named: object) -> None:
         raise UnavailableError("not here")
 
-    fake = dict.fromkeys(PROTOCOLS, fails) if part == "PROTOCOLS" else fails
+    fake = (lambda _: fails) if part == "protocol_of" else fails
     monkeypatch.setattr(f"cores.machine.machine.{part}", fake)
     with pytest.raises(UnavailableError):
         Machine(program("nop"), ScriptedEngine(), ram=RAM)

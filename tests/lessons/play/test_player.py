@@ -31,7 +31,7 @@ from lessons.play.events import (
 )
 from lessons.play.measure import KINDS, nanoseconds
 from lessons.play.player import Player
-from lessons.play.stage import Stage
+from lessons.play.stage import open_stage
 from lessons.play.values import Scene
 
 HEAD = """+++
@@ -66,7 +66,7 @@ After {trap.exits}.
 @contextlib.contextmanager
 def playing(body: str, seed: int | None = None, head: str = HEAD) -> Iterator[Player]:
     lesson = parse_text(head + body, "x.md")
-    with contextlib.closing(Stage(lesson.setup)) as stage:
+    with contextlib.closing(open_stage(lesson.setup)) as stage:
         yield Player(lesson, stage, seed)
 
 
@@ -247,7 +247,7 @@ def test_another_guest(tmp_path: Path) -> None:
     (tmp_path / "two.bin").write_bytes(bytes.fromhex("b001 e6f4"))  # mov al, 1; out 0xf4, al
     body = 'One.\n```load\nguest = "two.bin"\n```\n```run\nend = true\n```\nStatus {trap.status}.\n'
     lesson = parse_text(HEAD + body, str(tmp_path / "l.md"))
-    with contextlib.closing(Stage(lesson.setup)) as stage:
+    with contextlib.closing(open_stage(lesson.setup)) as stage:
         player = Player(lesson, stage)
         assert Said("Status 1.") in to_the_end(player)
         player.jump("1")
@@ -257,7 +257,7 @@ def test_another_guest(tmp_path: Path) -> None:
 def test_another_guest_that_cannot_be(tmp_path: Path) -> None:
     """A `load` that fails leaves the machines that there are."""
     lesson = parse_text(HEAD + "One.\n", str(tmp_path / "l.md"))
-    with contextlib.closing(Stage(lesson.setup)) as stage:
+    with contextlib.closing(open_stage(lesson.setup)) as stage:
         stage.session.step()
         with pytest.raises(InputError, match="no such disk"):
             stage.load(replace(stage.setup, disk=str(tmp_path / "none.img")))
@@ -349,7 +349,7 @@ def test_the_simulation_prints_what_the_guest_does() -> None:
     head = HEAD.replace('"hello"', '"guests/fibonacci.s"')
     body = '```run\nend = true\n```\n```expect\nthat = ["each.console == simulation"]\n```\n'
     lesson = parse_text(head + body, str(COURSE / "x.md"))
-    with contextlib.closing(Stage(lesson.setup)) as stage:
+    with contextlib.closing(open_stage(lesson.setup)) as stage:
         assert Kept(1) in to_the_end(Player(lesson, stage))
 
 
@@ -371,7 +371,7 @@ def test_a_paragraph_on_condition(when: str, said: list[str]) -> None:
 def seen(ring_zero: RingZero, nested: bool | None, counts: dict[str, int] | None) -> Scene:
     """A session's snapshot as it would be on a host with such a KVM."""
     lesson = parse_text(HEAD, "x.md")
-    with contextlib.closing(Stage(lesson.setup)) as stage:
+    with contextlib.closing(open_stage(lesson.setup)) as stage:
         now = stage.snapshot()
     kvm = replace(
         now.machines[1], core="kvm", ring_zero=ring_zero, nested_paging=nested, kernel_exits=counts
