@@ -17,10 +17,10 @@ from cores.deadline import Deadline
 from cores.vmm.completion import Completion
 from cores.vmm.emulate.emulator import Handler
 from cores.vmm.emulate.strings import HANDLERS as STRINGS
-from cores.vmm.emulate.table import find
 from cores.vmm.state import GuestContext
 from cores.x86.faults import GuestFault
 from cores.x86.isa.accesses import accesses
+from cores.x86.isa.decoder import decode
 from cores.x86.isa.instruction import Instruction
 from cores.x86.isa.prefixes import normalized
 from cores.x86.isa.undefined_results import keeps_memory, settle
@@ -82,7 +82,7 @@ def bridge(
     or, where a translator only misreads its prefixes, by the engine without them. step: enters the
     guest until the instruction is complete."""
     code = normalized(insn.code) if guest.engine.traits.translates else None
-    if code is None or find(insn) is not None:
+    if code is None or insn.varies or not guest.engine.admits(decode(code), guest.cpu, guest.mmu):
         completion.bridge(insn)
         return
     with normalizing(guest, insn, code):

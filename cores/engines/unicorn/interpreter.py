@@ -196,7 +196,8 @@ def _left_to_a_vmm(insn: Instruction) -> bool:
 def _left_to_the_vmm(insn: Instruction) -> bool:
     """Is it left to the VMM on this core?"""
     if insn.mnemonic == "mov":
-        return insn.sensitivity is Sensitivity.PRIVILEGED  # to and from control and debug registers
+        # To and from control and debug registers:
+        return insn.sensitivity is Sensitivity.PRIVILEGED or insn.mistranslated
     absent = insn.sensitivity is Sensitivity.ABSENT
     return absent or insn.mnemonic in INTERCEPTS or _not_as_the_platform(insn)
 

@@ -15,6 +15,9 @@ from cores.x86.isa.prefixes import normalized
         ("f366480f2ac1", "f33e480f2ac1"), ("f2f3af", "3ef3af"), ("f3f266a5", "3ef266a5"),
         ("f2f2f3a4", "3e3ef3a4"), ("66f3a5", None), ("660f58c1", None), ("f30f58c1", None),
         ("66f20f38f1c1", None), ("66f30fb8c1", None), ("f2f3d8c1", None), ("90", None),
+        ("642e8b03", "2e648b03"), ("48653e268b03", "48263e658b03"), ("64f2f3a4", "3e64f3a4"),
+        ("2e648b03", None), ("4fc643087f", "4bc643087f"), ("4bc643087f", None), ("36658b03", None),
+        ("643e658b03", None),
     ],
 )  # fmt: skip
 def test_respelled(code: str, spelled: str | None) -> None:
