@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from random import Random
 
 from cores.engines import registry
@@ -29,9 +28,11 @@ from . import straightline
 from .known import known
 from .paging import paging
 from .privileged import RandomGuest, privileged
+from .rare import rare
 
-REGRESSIONS = Path(__file__).parent / "regressions"
-LEVELS = (1, 2, 3)
+LEVELS = (1, 2, 3, 4)
+NATIVE_LEVEL = 5
+"""For cores that Unicorn has no part in."""
 BUDGET = 3_000
 OPTIONS = Options(ram=4 << 20)
 
@@ -62,6 +63,8 @@ def make(level: int, seed: int) -> RandomGuest:
         return privileged(seed)
     if level == 3:
         return paging(seed)
+    if level in (4, NATIVE_LEVEL):
+        return rare(seed, native=level == NATIVE_LEVEL)
     random = Random(seed)
     source = random.choice((straightline.integer, straightline.floating))(random, 60)
     return RandomGuest(1, seed, tuple(source.split("\n")))
@@ -217,11 +220,3 @@ def still_fails(
         return found is not None and found.key[0] == failure.key[0]
 
     return fails
-
-
-def save(guest: RandomGuest, failure: Failure) -> Path:
-    """Keep it as a regression; the test replays every file of that folder."""
-    REGRESSIONS.mkdir(exist_ok=True)
-    path = REGRESSIONS / f"level{guest.level}-{guest.seed}.s"
-    path.write_text(f"# Level {guest.level}, seed {guest.seed}: {failure.words}\n{guest.source()}\n")
-    return path

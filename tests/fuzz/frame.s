@@ -5,6 +5,7 @@
 _start:
     lidt [rip + idtr]
     mov qword ptr [0x110a4], 0x98000    # IST 1
+    mov qword ptr [0x110ac], 0x95000    # IST 2, for devices: they nest in the handlers of faults
     mov qword ptr [0x11084], 0x97000    # RSP 0
 {setup}
     jmp slots
@@ -25,6 +26,15 @@ skip:                                   # RIP to the next slot; out of all slots
     ja outside
     mov [rsp + 16], rax
     pop rbx
+    pop rax
+    iretq
+trapped:                                # #DB: TF is for one instruction
+    and dword ptr [rsp + 16], 0xfffffeff
+    iretq
+reload:                                 # INT 0x82: ring 3 has changed a table
+    push rax
+    mov rax, cr3
+    mov cr3, rax
     pop rax
     iretq
 outside:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from random import Random
 
-from .privileged import BASE, Privileged, RandomGuest
+from .privileged import Privileged, RandomGuest, Setup
 
 PLAYGROUND = range(0x60, 0x70)
 """Pages whose entries level 3 changes: nothing else is in them."""
@@ -80,33 +80,10 @@ class Paging(Privileged):
         return "mov rax, cr3\nmov cr3, rax"
 
 
-_OWN_TABLES = """
-    mov edi, 0x80000
-    xor eax, eax
-    mov ecx, 0x600
-    rep stosq
-    mov qword ptr [0x80000], 0x81007
-    mov qword ptr [0x81000], 0x82007
-    lea rax, [rip + pages + 3]
-    mov [0x82000], rax
-    mov qword ptr [0x82008], 0x200083
-    mov edi, 0x80000
-    mov cr3, rdi
-"""
-
-
-def _timer(random: Random) -> str:
-    """The PICs and the PIT; the line stays masked until a step opens it."""
-    period = random.choice((20, 50, 200, 1000))
-    writes = [(0x20, 0x11), (0xA0, 0x11), (0x21, 0x20), (0xA1, 0x28), (0x21, 4), (0xA1, 2), (0x21, 1),
-              (0xA1, 1), (0x21, random.choice((0xFE, 0xFF))), (0xA1, 0xFF), (0x43, 0x34),
-              (0x40, period & 0xFF), (0x40, period >> 8)]  # fmt: skip
-    return "\n".join(f"mov al, {value:#x}\nout {port:#x}, al" for port, value in writes)
-
-
 def paging(seed: int, length: int = 50) -> RandomGuest:
     """Level 3, in ring 0."""
     random = Random(seed)
-    setup = BASE + _OWN_TABLES + _timer(random)
+    timer = random.choice((20, 50, 200, 1000)), random.choice((0xFE, 0xFF))
     generator = Paging(random)
-    return RandomGuest(3, seed, tuple(generator.step() for _ in range(length)), False, setup)
+    steps = tuple(generator.step() for _ in range(length))
+    return RandomGuest(3, seed, steps, Setup(tables=True, timer=timer))

@@ -73,6 +73,40 @@ EXTENSIONS = (
 )  # fmt: skip
 
 
+BASE = "mov rbx, 0x300000\nmov rsp, 0x3f0000\n"
+OWN_TABLES = """
+    mov edi, 0x80000
+    xor eax, eax
+    mov ecx, 0x600
+    rep stosq
+    mov qword ptr [0x80000], 0x81007
+    mov qword ptr [0x81000], 0x82007
+    lea rax, [rip + pages + 7]
+    mov [0x82000], rax
+    mov qword ptr [0x82008], 0x200083
+    mov edi, 0x80000
+    mov cr3, rdi
+"""
+LDT = """
+    mov esi, 0x11000
+    mov edi, 0x8f000
+    mov ecx, 10
+    rep movsq
+    mov rax, 0x00008208f100003f
+    stosq
+    xor eax, eax
+    stosq
+    mov esi, 0x11000
+    mov edi, 0x8f100
+    mov ecx, 8
+    rep movsq
+    mov word ptr [0x8f200], 0x5f
+    mov qword ptr [0x8f202], 0x8f000
+    lgdt [0x8f200]
+    mov eax, 0x50
+    lldt ax
+"""
+
 STRINGS = range(0xA4, 0xB0)
 """String instructions: with a random RCX they overwrite everything. After 0F, AE is FXSAVE."""
 BRANCHES = frozenset({*range(0x70, 0x90), 0xC2, 0xC3, 0xC8, *range(0xE0, 0xEC), 0xFF})
@@ -80,14 +114,52 @@ BRANCHES = frozenset({*range(0x70, 0x90), 0xC2, 0xC3, 0xC8, *range(0xE0, 0xEC), 
 
 
 @dataclass(frozen=True)
+class Setup:
+    """What stands before the slots. user: they run in ring 3. tables: with page tables of the guest's
+    own, in which level 3 changes pages. timer: period and mask of IRQ 0. ldt: with a local table of the
+    GDT's first descriptors. nested: interrupts may come while a fault is handled."""
+
+    user: bool = False
+    tables: bool = False
+    timer: tuple[int, int] | None = None
+    ldt: bool = False
+    nested: bool = False
+
+    def code(self) -> str:
+        """For the frame."""
+        code = BASE
+        if self.ldt:
+            code += LDT
+        if self.tables:
+            code += OWN_TABLES
+        if self.timer:
+            code += _timer(*self.timer)
+        if self.user:
+            code += _enter_user(tables=self.tables)
+        return code
+
+    def words(self) -> str:
+        """As ``parsed`` reads them."""
+        given = [name for name in ("user", "tables", "ldt", "nested") if getattr(self, name)]
+        return " ".join(given + ([f"timer={self.timer[0]}/{self.timer[1]:#x}"] if self.timer else []))
+
+    @staticmethod
+    def parsed(words: str) -> Setup:
+        """From a heading of regressions.s."""
+        given = dict((*word.partition("="),)[::2] for word in words.split())
+        period, _, mask = given.pop("timer", "").partition("/")
+        timer = (int(period), int(mask, 0)) if period else None
+        return Setup(timer=timer, **dict.fromkeys(given, True))
+
+
+@dataclass(frozen=True)
 class RandomGuest:
-    """A guest to run, and to shrink. user: its slots run in ring 3."""
+    """A guest to run, and to shrink."""
 
     level: int
     seed: int
     steps: tuple[str, ...]
-    user: bool = False
-    setup: str = ""
+    setup: Setup = Setup()
 
     def without(self, keep: tuple[str, ...]) -> RandomGuest:
         """The same guest with these steps only."""
@@ -98,9 +170,9 @@ class RandomGuest:
         if self.level == 1:
             return "\n".join(self.steps)
         parts = {
-            "setup": self.setup + (_enter_user() if self.user else ""),
+            "setup": self.setup.code(),
             "slots": "\n".join(_slot(step) for step in self.steps),
-            "gates": _gates(),
+            "gates": _gates(nested=self.setup.nested),
             "pages": ".quad "
             + ", ".join(f"{page << 12 | 3:#x}" if page > 15 else "0" for page in range(512)),
         }
@@ -113,30 +185,42 @@ def _slot(step: str) -> str:
     return "\n".join([*before, ".align 16", last, ".align 16"])
 
 
-def _gates() -> str:
-    def gate(label: str, attributes: int = 0x8E) -> str:
-        return (
-            f".short {label} - _start; .short 0x10; .byte 1; .byte {attributes}; .short 0x10; .quad 0"
-        )
+def _gates(*, nested: bool) -> str:
+    def gate(label: str, attributes: int = 0x8E, ist: int = 1) -> str:
+        at = f".short {label} - _start; .short 0x10; .byte {ist}; .byte {attributes}"
+        return f"{at}; .short 0x10; .quad 0"
 
-    gates = [gate("skip_with_code" if v in ERROR_CODES else "skip", 0xEE if v == 3 else 0x8E)
+    faults = 0x8F if nested else 0x8E  # a trap gate leaves IF as it is
+    gates = [gate("skip_with_code" if v in ERROR_CODES else "skip", 0xEE if v == 3 else faults)
              for v in range(32)]  # fmt: skip
-    gates += [gate("device")] * 16
+    gates[1] = gate("trapped")
+    gates += [gate("device", ist=2)] * 16
     gates += [
         gate("skip", (0xEE, 0x8E, 0xEF, 0x8F, 0x6E, 0xEC, 0x0E)[v % 7]) for v in range(0x30, 0x80)
     ]
-    gates += [gate("skip", 0xEE), gate("finish", 0xEE)]
+    gates += [gate("skip", 0xEE), gate("finish", 0xEE), gate("reload", 0xEE)]
     return "\n".join([*gates, *[".quad 0, 0"] * (256 - len(gates))])
 
 
-def _enter_user() -> str:
+def _timer(period: int, mask: int) -> str:
+    """The PICs and the PIT; a masked line stays so until a step opens it."""
+    writes = [(0x20, 0x11), (0xA0, 0x11), (0x21, 0x20), (0xA1, 0x28), (0x21, 4), (0xA1, 2), (0x21, 1),
+              (0xA1, 1), (0x21, mask), (0xA1, 0xFF), (0x43, 0x34),
+              (0x40, period & 0xFF), (0x40, period >> 8)]  # fmt: skip
+    return "\n".join(f"mov al, {value:#x}\nout {port:#x}, al" for port, value in writes) + "\n"
+
+
+def _enter_user(*, tables: bool) -> str:
     """Open code and data to ring 3, and go there."""
-    code = "\n".join(f"or byte ptr [0x15000 + 8 * {page:#x}], 4" for page in range(0x100, 0x108))
+    if tables:
+        opened = "mov qword ptr [0x82008], 0x200087\nlea rcx, [rip + pages]\n"
+        entry = "rcx"
+    else:
+        opened = "\n".join(f"or byte ptr [{at:#x}], 4" for at in (0x12000, 0x13000, 0x14000, 0x14008))
+        entry = "0x15000"
+    code = "\n".join(f"or byte ptr [{entry} + 8 * {page:#x}], 4" for page in range(0x100, 0x108))
     return f"""
-    or byte ptr [0x12000], 4
-    or byte ptr [0x13000], 4
-    or byte ptr [0x14000], 4
-    or byte ptr [0x14008], 4
+    {opened}
     {code}
     mov rax, cr3
     mov cr3, rax
@@ -152,6 +236,9 @@ def _enter_user() -> str:
 
 class Privileged:
     """Draws steps of level 2."""
+
+    unused_flags = 0x40100
+    """AC, and TF but now and then."""
 
     def __init__(self, random: Random) -> None:
         self.random = random
@@ -278,7 +365,9 @@ class Privileged:
         return f"int {self.random.choice((*range(0x30, 0x37), 0x80, 0x90, 3, 4, 1)):#x}"
 
     def flags(self) -> str:
-        value = self.random.getrandbits(22) & ~0x40100 | (0x100 if self.random.random() < 0.1 else 0)
+        value = self.random.getrandbits(22) & ~self.unused_flags | (
+            0x100 if self.random.random() < 0.1 else 0
+        )
         form = self.random.choice(("popfq", ".byte 0x66, 0x9d"))
         return f"push {value & 0x7FFFFFFF:#x}\n{form}"
 
@@ -346,13 +435,10 @@ class Privileged:
                                    "mov rbx, 0x300000", "mov rsp, 0x3e0000"))  # fmt: skip
 
 
-BASE = "mov rbx, 0x300000\nmov rsp, 0x3f0000\n"
-
-
 def privileged(seed: int, length: int = 40) -> RandomGuest:
     """Level 2, in ring 0 or in ring 3."""
     random = Random(seed)
     generator = Privileged(random)
     user = random.random() < 0.4
     steps = tuple(generator.step() for _ in range(length))
-    return RandomGuest(2, seed, steps, user, BASE)
+    return RandomGuest(2, seed, steps, Setup(user=user))

@@ -6,23 +6,25 @@ from pathlib import Path
 
 import pytest
 
+from cores.engines import registry
 from cores.programs.assembler import keystone as assembler
 from tests.fuzz.campaign import (
     LEVELS,
-    REGRESSIONS,
+    NATIVE_LEVEL,
     Failure,
     cores_here,
     make,
     run,
     run_free,
-    save,
     shrink,
 )
+from tests.fuzz.cases import append, load
 from tests.fuzz.known import TABLE
 from tests.fuzz.privileged import RandomGuest
 
 pytestmark = pytest.mark.skipif(not assembler.installed(), reason="Keystone is not installed")
 
+CASES = load()
 FEW, MANY = range(4), range(100, 220)
 
 
@@ -48,10 +50,20 @@ def test_many_random_guests_agree(level: int) -> None:
     assert not {seed: failure for seed, failure in failures.items() if failure}
 
 
-@pytest.mark.parametrize("path", sorted(REGRESSIONS.glob("*.s")), ids=lambda path: path.stem)
-def test_what_once_failed(path: Path) -> None:
+@pytest.mark.parametrize("name", CASES)
+def test_what_once_failed(name: str) -> None:
     """A guest on which cores once differed does so no more."""
-    assert run(path.read_text(), cores_here()) is None
+    assert run(CASES[name].source(), cores_here()) is None
+
+
+@pytest.mark.parametrize("seed", FEW)
+def test_cores_without_unicorn_agree(seed: int) -> None:
+    """Ring 3 with unmasked exceptions, MMX and all else that Unicorn lacks, on this CPU alone."""
+    cores = ("trap:native", "kvm")
+    for core in cores:
+        if reason := registry.availability(core).reason:
+            pytest.skip(f"{core}: {reason}")
+    assert run(make(NATIVE_LEVEL, seed).source(), list(cores)) is None
 
 
 @pytest.mark.parametrize("level", LEVELS)
@@ -67,19 +79,27 @@ def test_shrinking_keeps_what_fails() -> None:
     assert small.steps == ("step 17", "step 63")
 
 
+@pytest.mark.parametrize("level", LEVELS)
+def test_a_case_is_kept_whole(level: int, tmp_path: Path) -> None:
+    """What is added to the file of regressions is read from it as the same program."""
+    guest = make(level, 3)
+    name = append(guest, "words", tmp_path / "cases.s")
+    assert load(tmp_path / "cases.s")[name].source().strip() == guest.source().strip()
+
+
 def test_failures_are_found_and_saved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A core that differs is named with the instruction: here by --pure, and saved with its reason."""
     from tests.fuzz import campaign
 
     source = "_start:\nnop\nmov eax, cs\nmov al, 0\nout 0xf4, al\n"
     guest = RandomGuest(1, 99, tuple(source.split("\n")))
-    monkeypatch.setattr(campaign, "REGRESSIONS", tmp_path / "regressions")
     monkeypatch.setattr(campaign, "OPTIONS", campaign.Options(ram=2 << 20, pure=True))
     failure = run(guest.source(), ["interpreter", "trap:portable"])
     assert isinstance(failure, Failure)
     assert failure.key == ("mov", "rax")
-    text = save(guest, failure).read_text()
-    assert text.startswith("# Level 1, seed 99: after 1 instructions, mov eax, cs")
+    append(guest, failure.words, tmp_path / "cases.s")
+    text = (tmp_path / "cases.s").read_text()
+    assert "## level1-99 [source]: after 1 instructions, mov eax, cs" in text
     assert source.strip() in text
 
 
