@@ -10,6 +10,7 @@ from functools import partial
 from time import perf_counter
 from typing import Any
 
+from cores.engines.registry import availability
 from cores.lockstep.options import Options
 from cores.lockstep.session import start
 from cores.programs.program import LOAD_ADDRESS, Program
@@ -94,8 +95,6 @@ def unicorn_stops(count: int) -> float:
 
 def counts() -> list[Result]:
     """Exact counts in a free run: what they cost."""
-    from cores.engines.registry import availability
-
     here = availability("interpreter")
     if not here.available:
         return [Skipped("counts", here.reason or "it cannot run here")]

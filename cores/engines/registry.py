@@ -26,8 +26,9 @@ _ENGINES = {
     "trap:portable": ("cores.engines.portable.engine", "PortableTrapEngine", "Unicorn at ring 3"),
     "kvm": ("cores.engines.kvm.engine", "KvmEngine", "KVM"),
 }
-_ABILITIES = {"kvm": "cores.engines.kvm.capabilities"}
-"""Modules with ``abilities()``, which lists what an engine can and cannot do on this host."""
+_CAPABILITIES = {"kvm": "cores.engines.kvm.capabilities"}
+"""Modules that probe how a host differs from others, by guests on the engine itself: ``abilities()``
+lists it for `doctor`, ``host()`` is the argument with which the engine is made."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,8 +72,8 @@ def availability(name: str, *, detailed: bool = False) -> Availability:
     _, _, engine = _ENGINES[core]
     reason = _probe(core)
     abilities: tuple[tuple[str, bool, str], ...] = ()
-    if detailed and reason is None and core in _ABILITIES:
-        abilities = tuple(map(tuple, importlib.import_module(_ABILITIES[core]).abilities()))
+    if detailed and reason is None and core in _CAPABILITIES:
+        abilities = tuple(map(tuple, importlib.import_module(_CAPABILITIES[core]).abilities()))
     return Availability(core, engine, reason is None, reason, abilities)
 
 
@@ -83,4 +84,7 @@ def create(name: str) -> Engine:
     if reason is not None:
         raise UnavailableError(f"{core}: {reason}")
     module, class_name, _ = _ENGINES[core]
-    return cast(Engine, getattr(importlib.import_module(module), class_name)())
+    engine = getattr(importlib.import_module(module), class_name)
+    if core in _CAPABILITIES:
+        return cast(Engine, engine(importlib.import_module(_CAPABILITIES[core]).host()))
+    return cast(Engine, engine())

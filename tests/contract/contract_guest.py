@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import pytest
 
+from cores.engines import registry
 from cores.engines.base import STEPPED, DeprivilegedEngine, Engine, Exit, Failed
 from cores.pc.boot.long_mode import boot
 from cores.pc.physical_memory import HOLE, PhysicalMemory
@@ -64,7 +65,7 @@ def open_guest(name: str) -> Guest:
         pytest.skip(f"{name}: {error}")
     if reason := cls.probe():
         pytest.skip(f"{name}: {reason}")
-    engine: Engine = cls()
+    engine = registry.create(name)
     memory, cpu = PhysicalMemory(Ram(RAM_BYTES)), VirtualCpu()
     boot(Program("-", "flat", CODE, (Segment(CODE, b"\x90", 1),), ""), memory, cpu)
     engine.load(memory)

@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 from cores.engines.base import Fault, Halted, Interrupted, PortWrite, RingZero, Stepped
 from cores.engines.kvm.exit_errors import RING_0_DIRECT, STEPS_KERNEL, STEPS_USER
+from cores.engines.kvm.host import Host
 from cores.engines.kvm.stepping import Manner
 from cores.engines.kvm.trial import BY_TF, ENTRY, HANDLER, HLT, IDT, SCRATCH, Trial, attempt
 from cores.pc.cpuid import CPUID_LEAVES
@@ -236,6 +237,12 @@ def why_not_exact() -> str:
     if not (steps_user() or steps_user_by_tf()):
         return "this host's KVM does not stop after each instruction and at each fault of ring 3"
     return ""
+
+
+def host() -> Host:
+    """This host's KVM as ``KvmEngine`` has to know it. Raises UnavailableError where no thread can be
+    started to probe it."""
+    return Host(manner(), why_not_exact(), ring_zero(), nested_paging(), caveat())
 
 
 _SSE = "0f58c1 0f1107 f4"  # addps xmm0, xmm1; movups [rdi], xmm0; hlt

@@ -44,7 +44,8 @@ from ..base import (
 from . import api, state
 from .access import explain, in_words
 from .cpuid_leaves import LEAVES
-from .stepping import INTERCEPTS, Manner, Stepper
+from .host import Host
+from .stepping import INTERCEPTS, Stepper
 
 _EXITS = frozenset({Reason.IO, Reason.MMIO, Reason.HLT})
 """Reasons for which a guest in free mode exits to user space. In exact mode the VMM completes more
@@ -67,37 +68,27 @@ class KvmEngine(Engine):
 
     executed = None
 
-    def __init__(self, manner: Manner | None = None) -> None:
-        """manner: how to step; None: as probed on this host."""
-        from cores.engines.kvm import capabilities as probe  # its guests run on this engine
-
-        self.exact_reason = probe.why_not_exact() if manner is None else ""
-        self._manner = manner or probe.manner()
+    def __init__(self, host: Host) -> None:
+        """host: as probed (``capabilities.host``)."""
+        self._host = host
+        self.exact_reason = host.why_not_exact
+        self._manner = host.manner
         self._resources = contextlib.ExitStack()
         self.fd = -1
         self._pending = self._stepping = False
         self._fixup: SyscallFixup | None = None
-        # Only for guests: the probe passes a manner to its own engines.
-        ring_zero = probe.ring_zero() if manner is None else RingZero.UNKNOWN
         self.traits = Traits(
-            core="kvm", engine="KVM", label=_LABELS[ring_zero],
+            core="kvm", engine="KVM", label=_LABELS[host.ring_zero],
             exact=not self.exact_reason, counts=False, native=True, follows=True, delivers=True,
             intercepts=INTERCEPTS, exits_for=_EXITS,
             registers="in the CPU while it executes the guest, else in the host's kernel",
-            ring_zero=ring_zero, nested_paging=probe.nested_paging() if manner is None else None,
+            ring_zero=host.ring_zero, nested_paging=host.nested_paging,
         )  # fmt: skip
 
     @staticmethod
     def probe() -> str | None:
         """The reason why this host cannot run it, in a sentence with the remedy; None when it can."""
         return explain()
-
-    @staticmethod
-    def abilities() -> tuple[tuple[str, bool, str], ...]:
-        """(name, present, consequence) of each ability that a host's KVM may lack."""
-        from cores.engines.kvm import capabilities as probe
-
-        return probe.abilities()
 
     def load(self, memory: PhysicalMemory) -> None:
         if (reason := explain()) is not None:
@@ -363,12 +354,7 @@ class KvmEngine(Engine):
         return self._vcpu.statistics()
 
     def caveat(self) -> str:
-        from cores.engines.kvm import capabilities as probe
-
-        try:
-            return probe.caveat()
-        except UnavailableError:  # no thread for the probe: no remark
-            return ""
+        return self._host.caveat
 
     def where(self) -> str:
         """The vCPU and its descriptor, for the pane's headline."""

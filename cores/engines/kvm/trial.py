@@ -9,6 +9,7 @@ from struct import pack
 
 from cores.engines.base import Exit
 from cores.engines.kvm.engine import KvmEngine
+from cores.engines.kvm.host import Host
 from cores.engines.kvm.stepping import Manner
 from cores.errors import UnavailableError
 from cores.pc.boot.long_mode import boot
@@ -42,7 +43,7 @@ class Trial:
     def __init__(self, code: bytes, *, user: bool = False, manner: Manner = BY_KVM) -> None:
         self.memory = PhysicalMemory(Ram(_RAM))
         self.cpu = VirtualCpu()
-        self.engine = KvmEngine(manner)
+        self.engine = KvmEngine(Host(manner))
         program = Program("probe", "flat", ENTRY, (Segment(ENTRY, code, len(code)),), "")
         boot(program, self.memory, self.cpu)
         self._handlers()

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import pytest
 
 from cores.engines.base import Exit, Interrupted
-from cores.engines.kvm import KvmEngine
+from cores.engines.kvm import KvmEngine, capabilities
 from cores.pc.boot.long_mode import boot
 from cores.pc.physical_memory import PhysicalMemory
 from cores.pc.platform import INITIAL_FPU
@@ -53,7 +53,7 @@ def start(source: str) -> Guest:
     keystone = pytest.importorskip("keystone", reason="Keystone assembles these guests")
     assembler = keystone.Ks(keystone.KS_ARCH_X86, keystone.KS_MODE_64)
     code = bytes(assembler.asm(source, ENTRY)[0])
-    memory, cpu, engine = PhysicalMemory(Ram(RAM)), VirtualCpu(), KvmEngine()
+    memory, cpu, engine = PhysicalMemory(Ram(RAM)), VirtualCpu(), KvmEngine(capabilities.host())
     boot(Program("test", "asm", ENTRY, (Segment(ENTRY, code, len(code)),), ""), memory, cpu)
     try:
         engine.load(memory)

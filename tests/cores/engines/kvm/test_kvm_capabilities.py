@@ -56,7 +56,7 @@ def test_an_ordinary_user_is_told_of_the_group(guest: MakeGuest) -> None:
 def test_every_ability_has_a_name_and_a_lack_a_consequence(guest: MakeGuest) -> None:
     """Each missing ability names its consequence."""
     guest("hlt")
-    abilities = KvmEngine.abilities()
+    abilities = capabilities.abilities()
     assert len({name for name, _, _ in abilities}) == len(abilities)
     assert all(consequence for _, present, consequence in abilities if not present)
 
@@ -65,7 +65,7 @@ def test_sse_in_ring_0_runs_or_says_whose_fault_it_is(guest: MakeGuest) -> None:
     """Where the host's KVM lacks it the reason names the instruction and blames the host."""
     g = guest("addps xmm0, xmm1; hlt")
     exit = g.run()
-    if {name: present for name, present, _ in KvmEngine.abilities()}["SSE in ring 0"]:
+    if {name: present for name, present, _ in capabilities.abilities()}["SSE in ring 0"]:
         assert exit == Halted()
     else:
         assert isinstance(exit, Failed)
@@ -90,7 +90,7 @@ def test_who_executes_ring_0_is_said_as_the_kernel_counts_it(guest: MakeGuest) -
     assert after is not None
     interpreted = after["insn_emulation"] - before["insn_emulation"] > 5000
     assert bool(g.engine.caveat()) == interpreted
-    abilities = {name: present for name, present, _ in KvmEngine.abilities()}
+    abilities = {name: present for name, present, _ in capabilities.abilities()}
     assert abilities["ring 0 runs on the CPU"] != interpreted
 
 
@@ -101,7 +101,7 @@ def test_ring_0_is_interpreted_or_in_guest_mode_as_the_kernel_counts(guest: Make
         pytest.skip("this host's kernel does not count")
     interpreted = capabilities.interprets_kernel()
     assert capabilities.ring_zero() is (RingZero.INTERPRETED if interpreted else RingZero.GUEST_MODE)
-    assert KvmEngine().traits.ring_zero is capabilities.ring_zero()
+    assert KvmEngine(capabilities.host()).traits.ring_zero is capabilities.ring_zero()
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ from cores.engines.base import (
     PortWrite,
     Shutdown,
 )  # fmt: skip
-from cores.engines.kvm import KvmEngine
+from cores.engines.kvm import KvmEngine, capabilities
 from cores.pc.platform import INITIAL_FPU, PML4
 from cores.x86.registers import CS, RCX, RSP, Efer, Flag
 
@@ -112,7 +112,7 @@ ABSENT_LEAVES = (2, 4, 0xB, 0x14, 0x1F, 0x40000001, 0x80000002, 0x80000005, 0x80
 @pytest.mark.parametrize("leaf", ABSENT_LEAVES, ids=hex)
 def test_leaves_that_the_platform_lacks_are_zero(guest: MakeGuest, leaf: int) -> None:
     """KVM left to itself answers leaf 1 for them."""
-    if not {name: present for name, present, _ in KvmEngine.abilities()}[RING_0_CPUID]:
+    if not {name: present for name, present, _ in capabilities.abilities()}[RING_0_CPUID]:
         pytest.skip("this host's KVM answers CPUID in ring 0 as it likes")
     g = guest(f"mov eax, {leaf:#x}; cpuid; or eax, ebx; or eax, ecx; or eax, edx; hlt")
     assert g.run_on() == Halted()

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 from guest_lab import CODE, Lab
 
+from cores.engines import registry
 from cores.engines.base import Halted, Interrupted
 from cores.pc import platform
 from cores.x86.faults import GuestFault
@@ -30,7 +33,7 @@ def kvm():
     engine = pytest.importorskip("cores.engines.kvm.engine").KvmEngine
     if (reason := engine.probe()) is not None:
         pytest.skip(reason)
-    return engine
+    return partial(registry.create, "kvm")
 
 
 def prepared(code: str, user: bool) -> Lab:
