@@ -1,4 +1,4 @@
-"""A host that lacks ptrace, KVM and the assembler, brought about on one that has them.
+"""Makes ptrace, KVM and the assembler absent on a host that has them, for ``--portable``.
 
 ``--portable`` begins it, so that the tests of ARM Linux, macOS and Windows can be tried anywhere.
 """
@@ -19,7 +19,7 @@ REASON = "left out by --portable"
 
 
 class _Without(MetaPathFinder):
-    """Finds what another finder finds, but for the absent packages."""
+    """An import finder that hides the absent packages and asks another finder for all others."""
 
     def __init__(self, finder: MetaPathFinder) -> None:
         self._finder = finder
@@ -36,7 +36,8 @@ class _Without(MetaPathFinder):
 
 
 def begin() -> None:
-    """For the rest of this process. Engines are probed as ever, but for the absent ones."""
+    """Make them absent for the rest of this process. Engines are probed as usual, except the absent
+    ones."""
     from cores.engines import registry
 
     sys.meta_path[:] = [_Without(finder) for finder in sys.meta_path]  # type: ignore[arg-type]

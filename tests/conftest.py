@@ -58,7 +58,7 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
-    """With ``--portable`` nothing else is even imported."""
+    """With ``--portable`` the other test files are not even imported."""
     if not config.getoption("--portable") or collection_path.is_dir():
         return None
     path = collection_path.relative_to(HERE).as_posix()
@@ -66,7 +66,7 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out what was not asked for, and say how many slow ones there are."""
+    """Deselect the tests not asked for, and report the number of slow ones."""
     wanted = items
     if config.getoption("--quick"):
         wanted = [item for item in wanted if crc32(item.nodeid.encode()) % QUICK == 0]
@@ -83,7 +83,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_testnodedown(node: Any) -> None:
-    """A worker has ended: all of them have left out the same."""
+    """Report the deselected tests once: every worker has deselected the same."""
     output = getattr(node, "workeroutput", {})
     if "left_out" in output:
         node.config.stash[LEFT_OUT] = output["left_out"]
@@ -96,5 +96,5 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
 
 
 def pytest_assertrepr_compare(op: str, left: object, right: object) -> list[str] | None:
-    """Tell registers that differ by name, and a divergence by what differs on which core."""
+    """Explain a failed comparison: registers by name, a divergence by its cores and difference."""
     return compared_in_words(left, right) if op in ("==", "is") else None

@@ -60,7 +60,7 @@ SECONDS = 120.0
 
 @dataclass(frozen=True)
 class Guest:
-    """One guest, as its file tells it."""
+    """One guest, as its file describes it."""
 
     name: str
     proves: str
@@ -77,7 +77,7 @@ class Guest:
 
 @dataclass
 class Outcome:
-    """How one machine ended. events: its exits, without what only the host's mapping brings about."""
+    """The end of one machine. events: its exits, without those that only the host's mappings cause."""
 
     core: str
     stop: Stop | None
@@ -91,7 +91,7 @@ class Outcome:
 
     @property
     def told(self) -> dict[str, object]:
-        """What free mode compares, by name, so that a failing test names what differs."""
+        """The values that free mode compares, by name, so that a failing test names the difference."""
         told: dict[str, object] = {"stop": self.stop, "exit status": self.status, "screen": self.screen}
         if len(self.console) >= REGISTERS:
             words = struct.unpack_from(f"<{len(PRINTED)}Q", self.console)
@@ -107,7 +107,7 @@ class Outcome:
 
 
 def load() -> dict[str, Guest]:
-    """All guests, by name."""
+    """Read all guests, by name."""
     guests: dict[str, Guest] = {}
     for file in sorted((HERE / "guests").glob("*.s")):
         text = file.read_text()
@@ -139,13 +139,13 @@ def _guest(heading: re.Match[str], body: str) -> Guest:
 
 
 def _fault(text: str) -> str:
-    """An expected fault as ``noted_faults`` writes it."""
+    """Write an expected fault as ``noted_faults`` writes it."""
     name, _, error = text.rstrip(")").partition("(")
     return f"{name}({int(error, 0):#x})" if error else name
 
 
 def _going_on(line: str, label: str) -> str:
-    """``! instruction``: R13 tells the kernel where to go on if it faults."""
+    """Translate ``! instruction``: R13 holds the address at which the kernel goes on if it faults."""
     stripped = line.strip()
     if not stripped.startswith("!"):
         return line
@@ -153,7 +153,7 @@ def _going_on(line: str, label: str) -> str:
 
 
 def framed(kernel: str, user: str = "", more: str = "") -> str:
-    """The whole source of a guest: kernel.s around it."""
+    """The whole source of a guest, with kernel.s around it."""
     parts = {"kernel": kernel, "user": user, "more": more, "stubs": _stubs(), "gates": _gates()}
     parts["pages"] = ".quad " + ", ".join(f"{page << 12 | 3:#x}" for page in range(512))
     return re.sub(r"^\{(\w+)\}$", lambda m: parts[m[1]], KERNEL, flags=re.MULTILINE)
@@ -190,7 +190,7 @@ def _gates() -> str:
 
 @cache
 def program(guest: str) -> Program:
-    """Assembled once for each guest."""
+    """Assemble a guest, once for each."""
     return assemble_program(GUESTS[guest].source.encode(), f"{guest}.s")
 
 
@@ -210,7 +210,7 @@ def named(*, free: bool) -> list[ParameterSet]:
 
 
 def cores(guest: Guest | None = None, *, exact: bool = True) -> list[str]:
-    """The cores that run here, the interpreter first: all that can be held to this guest."""
+    """The cores that run here and can run this guest, the interpreter first."""
     here = [core for core in registry.CORE_NAMES if registry.availability(core).available]
     needs = guest.options.get("hardware") if guest else None
     demanding = needs is not None and (not exact or needs == "always")
@@ -226,8 +226,8 @@ def cores(guest: Guest | None = None, *, exact: bool = True) -> list[str]:
 def lockstep(
     loaded: Program, options: Options, names: list[str], budget: int = BUDGET
 ) -> list[Outcome]:
-    """Step for step on all of these cores; fails at the first divergence. A KVM that its host limits
-    leaves."""
+    """Run step for step on all of these cores; fail at the first divergence. A KVM whose host lacks
+    abilities leaves the comparison."""
     machines = [start(loaded, name, options) for name in names]
     try:
         for machine in machines:
@@ -259,7 +259,7 @@ def _step(machine: Machine) -> None:
 
 
 def free(loaded: Program, options: Options, name: str, seconds: float = SECONDS) -> Outcome:
-    """At full speed on one core."""
+    """Run at full speed on one core."""
     machine = start(loaded, name, options)
     try:
         machine.run_free(seconds)
@@ -278,14 +278,14 @@ def _outcome(machine: Machine) -> Outcome:
 
 
 def exits(outcome: Outcome, guest: Guest) -> list[tuple[int, int, Reason, str, int]]:
-    """What two trap cores must have in common."""
+    """The part of the exits that two trap cores must have in common."""
     differing = {Reason.SHADOW} if "bridged" in guest.options else set()
     events = (e for e in outcome.events if e.reason not in differing)
     return [(e.n, e.rip, e.reason, e.detail, e.ring) for e in events]
 
 
 def noted_faults(console: bytes) -> list[str]:
-    """The faults that a guest's kernel noted down: "#PF(2)"."""
+    """The faults that a guest's kernel noted, as "#PF(2)"."""
     found = []
     for at in range(REGISTERS, len(console), 16):
         vector, error = console[at], int.from_bytes(console[at + 2 : at + 4], "little")
@@ -301,13 +301,13 @@ def noted_faults(console: bytes) -> list[str]:
 
 @cache
 def kvm_is_whole() -> bool:
-    """Has this host's KVM all that hardware support gives? Probed by KVM's own probe."""
+    """Has this host's KVM all abilities of hardware support? KVM's own probe answers."""
     return all(present for _, present, _ in registry.availability("kvm", detailed=True).abilities)
 
 
 @cache
 def native_hides_code() -> bool:
-    """Has this CPU execute-only pages, by protection keys? Else the guest can read the patches."""
+    """Has this CPU execute-only pages (protection keys)? Otherwise a guest can read the patches."""
     if not registry.availability("trap:native").available:
         return True
     engine = registry.create("trap:native")

@@ -60,14 +60,14 @@ _TAIL = struct.pack("<Q", _POINTED | 3)
 
 @dataclass(frozen=True)
 class Form:
-    """One encoding. code: prefixes, opcode, ModRM; the tail comes behind it. relative: the displacement
-    of a RIP-relative operand is put behind it, whatever the form's place."""
+    """One encoding. code: prefixes, opcode, ModRM; the tail follows it. relative: the displacement of a
+    RIP-relative operand is added behind it, whatever the form's place."""
 
     code: bytes
     relative: bool = False
 
     def at(self, rip: int) -> bytes:
-        """All 16 bytes of its slot."""
+        """All 16 bytes of a form's slot."""
         if not self.relative:
             return (self.code + _TAIL).ljust(_SLOT, b"\x90")[:_SLOT]
         guess = self.code + bytes(4) + _TAIL
@@ -81,7 +81,7 @@ class Form:
 
 @dataclass(frozen=True)
 class Difference:
-    """A form on which cores differ. what: register names and the like. told: the same in words."""
+    """A form on which cores differ. what: names of registers and the like. told: the same in words."""
 
     form: Form
     asm: str
@@ -168,7 +168,7 @@ def x87_forms() -> list[Form]:
 
 
 def sample(forms: list[Form], count: int) -> list[Form]:
-    """The same ones each time."""
+    """A sample of forms, the same each time."""
     return random.Random(20_000_101).sample(forms, min(count, len(forms)))
 
 
@@ -214,7 +214,7 @@ class Sweep:
         self._states = [self._prepared(machine) for machine in self.machines]
 
     def _prepared(self, machine: Machine) -> VirtualCpu:
-        """The state that every form begins in."""
+        """Make the state in which every form begins."""
         cpu = machine.cpu
         cpu.idtr.base, cpu.idtr.limit = _IDT, 0xFFF
         cpu.gpr[:] = [
@@ -224,7 +224,7 @@ class Sweep:
         return cpu.copy()
 
     def run(self, forms: Iterable[Form]) -> Iterator[Difference]:
-        """What differs, form by form."""
+        """Step all forms; yield the differences, form by form."""
         forms = list(forms)
         for begin in range(0, len(forms), _AT_ONCE):
             batch = forms[begin : begin + _AT_ONCE]

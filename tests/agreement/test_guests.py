@@ -1,4 +1,5 @@
-"""Every guest of assets/guests on every core: equal at each step, and ending alike when let free."""
+"""Every guest of assets/guests on every core: equal at each step in exact mode, and with equal ends in
+free mode."""
 
 from __future__ import annotations
 
@@ -55,7 +56,7 @@ README = contents()["readme"].decode()
 
 @dataclass(frozen=True)
 class Case:
-    """A guest, how it is run, and what is known of its end. screen: words that stand on it."""
+    """A guest, the options it runs with, and its known end. screen: words that the screen must show."""
 
     guest: str
     console: str
@@ -102,7 +103,7 @@ SLOW = {"primes.s"}
 
 
 def run(case: Case, core: str, *, free: bool) -> CompareReport:
-    """The guest on the interpreter and on ``core``; skips where that core cannot run it."""
+    """Run the guest on the interpreter and on ``core``; skip where that core cannot run it."""
     here = availability(core)
     if not here.available:
         pytest.skip(f"{core}: {here.reason}")
@@ -128,7 +129,7 @@ def ends_as_told(case: Case, report: CoreReport) -> None:
 @pytest.mark.parametrize("core", CORE_NAMES)
 @pytest.mark.parametrize("guest", CASES)
 def test_exact(guest: str, core: str) -> None:
-    """Instruction by instruction the core does what the interpreter does, to the known end."""
+    """Instruction by instruction the core has the interpreter's state, up to the known end."""
     case = CASES[guest]
     report = run(case, core, free=False)
     assert report.divergence is None
@@ -139,7 +140,7 @@ def test_exact(guest: str, core: str) -> None:
 @pytest.mark.parametrize("core", CORE_NAMES)
 @pytest.mark.parametrize("guest", CASES)
 def test_free(guest: str, core: str) -> None:
-    """At full speed the guest ends alike: the same console, screen and exit status."""
+    """In free mode the guest ends with the same console, screen and exit status."""
     case = CASES[guest]
     if core == "kvm" and guest.startswith("tinyos") and not kvm_is_whole():
         pytest.skip("this host's KVM may miss interrupts in free mode (ringscope doctor)")
@@ -155,12 +156,12 @@ def test_every_guest_is_here() -> None:
 
 
 def test_disk_image_is_of_its_files() -> None:
-    """The image in the tree is what its script makes of the folder."""
+    """The disk image in the tree is what its script makes of the folder."""
     assert IMAGE.read_bytes() == image(contents())
 
 
 def test_file_without_a_disk() -> None:
-    """Without a disk the guest says so, and ends with status 1."""
+    """Without a disk the guest reports that there is none, and ends with status 1."""
     program = load_program(str(ASSETS / "guests" / "file.s"))
     (report,) = compare(program, Options(cores=("interpreter",))).cores
     assert (report.console, report.exit_status) == ("There is no disk with files here.\n", 1)
@@ -168,7 +169,8 @@ def test_file_without_a_disk() -> None:
 
 @pytest.mark.parametrize("core", [core for core in CORE_NAMES if core.startswith("trap")])
 def test_driver_exits(core: str) -> None:
-    """A sector costs more than 256 exits by words, fewer than 12 by a string, one paravirtual."""
+    """A sector costs more than 256 exits by words, fewer than 12 by a string, one by the paravirtual
+    disk."""
     if reason := availability(core).reason:
         pytest.skip(f"{core}: {reason}")
     program = load_program(str(ASSETS / "guests" / "driver.s"))
@@ -182,7 +184,7 @@ def test_driver_exits(core: str) -> None:
 
 
 def test_pure_holes() -> None:
-    """With --pure the lines that differ are exactly those of the instructions that lie here."""
+    """With --pure the output differs in exactly the lines of the instructions that do not trap here."""
     if reason := availability("trap:native").reason:
         pytest.skip(f"trap:native: {reason}")
     lies = {finding.entry.name for finding in ring3.probe() if finding.lies}
@@ -208,7 +210,7 @@ def test_c_guest_from_source(tmp_path: Path) -> None:
 
 
 def test_genesis_is_its_listing() -> None:
-    """The 68000 program is what its listing says, and each word means what the listing says."""
+    """The 68000 program is the one of its listing, and each word disassembles to the listing's text."""
     capstone = pytest.importorskip("capstone")
     code = genesis.image(genesis.LISTING.read_text())
     assert genesis.IMAGE.read_bytes() == code
@@ -237,7 +239,7 @@ def test_genesis_is_its_listing() -> None:
     ],
 )
 def test_tinyos_shell(typed: bytes, shown: str) -> None:
-    """The shell's keys, words and mistakes; more lines than the screen has."""
+    """The shell handles its keys, commands and mistakes, and scrolls past the end of the screen."""
     program = load_program(str(ASSETS / "guests" / "tinyos.s"))
     options = Options(cores=("interpreter",), disk=str(IMAGE), input=typed + b"exit\r")
     (report,) = compare(program, options).cores
@@ -246,7 +248,7 @@ def test_tinyos_shell(typed: bytes, shown: str) -> None:
 
 
 def test_tinyos_without_a_disk() -> None:
-    """What needs the disk says that there is none, and the shell lives."""
+    """Without a disk, commands that need one say so, and the shell goes on."""
     program = load_program(str(ASSETS / "guests" / "tinyos.s"))
     options = Options(cores=("interpreter",), input=b"ls\rload\rrun\rexit\r")
     (report,) = compare(program, options).cores

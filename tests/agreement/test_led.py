@@ -1,4 +1,5 @@
-"""Guests that are led end as they do when they are stepped: the same verdict, counts and exits."""
+"""Guests that are led (run at full speed between rendezvous) have the verdict, counts and exits of
+stepped ones."""
 
 from __future__ import annotations
 
@@ -22,7 +23,7 @@ cannot."""
 
 
 def compared(guest: str, names: list[str]) -> list[CoreReport]:
-    """How each core's machine ended; fails at a divergence."""
+    """The report of each core's machine; fails at a divergence."""
     options = replace(GUESTS[guest].run_options, cores=tuple(names), budget=BUDGET)
     with closing(Session(program(guest), options)) as session:
         session.run_to_end()
@@ -31,7 +32,7 @@ def compared(guest: str, names: list[str]) -> list[CoreReport]:
 
 
 def told(report: CoreReport) -> tuple[object, ...]:
-    """What a run says of itself. Flags that are undefined may differ, in registers and in RAM."""
+    """The parts of a report that must agree. Undefined flags may differ, in registers and in RAM."""
     return (
         report.stop, report.exit_status, report.instructions, report.exits, report.exits_by_reason,
         report.device_accesses, report.console, report.screen,
@@ -42,7 +43,8 @@ def told(report: CoreReport) -> tuple[object, ...]:
     "guest", sampled((g for g in named(free=False) if g.values[0] != UNDEFINED), 8)
 )
 def test_led_as_stepped(guest: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Led from the first instruction on, however short the way to the next exit."""
+    """A run that is led from its first instruction equals the stepped run, however short the
+    stretches."""
     names = [core for core in cores(GUESTS[guest]) if core != "kvm"]
     monkeypatch.setattr(lead, "WARM_UP", 0)
     monkeypatch.setattr(lead, "SHORTEST", 1)

@@ -1,4 +1,4 @@
-"""Every mechanism of the machine, each in a guest of its own, on all cores: they must agree."""
+"""Every mechanism of the machine, each in a guest of its own, agrees on all cores."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ pytestmark = skip_unless_assembled()
 
 @pytest.mark.parametrize("name", named(free=False))
 def test_exact(name: str) -> None:
-    """Step for step all cores are in one state, meet the faults that the SDM demands, and the trap
-    cores leave the guest for the same reasons at the same places."""
+    """Step for step all cores have one state and meet the faults of the SDM; the trap cores exit for
+    the same reasons at the same places."""
     guest = GUESTS[name]
     outcomes = {o.core: o for o in lockstep(program(name), guest.run_options, cores(guest))}
     reference = outcomes["interpreter"]
@@ -38,7 +38,7 @@ def test_exact(name: str) -> None:
 
 @pytest.mark.parametrize("name", named(free=True))
 def test_free(name: str) -> None:
-    """At full speed every core ends alike: stop, exit status, console and screen."""
+    """In free mode every core ends with the same stop, exit status, console and screen."""
     guest = GUESTS[name]
     ran = [free(program(name), guest.run_options, core) for core in cores(guest, exact=False)]
     outcomes = [o for o in ran if not (o.core == "kvm" and o.stop is Stop.ERROR)]

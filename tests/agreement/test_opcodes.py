@@ -1,4 +1,5 @@
-"""Every opcode does the same on every core: the sweep of opcode_sweep.py, a sample of it daily.
+"""Every opcode has the same result on every core: the sweep of opcode_sweep.py, of which a sample runs
+daily.
 
 A form that fails names itself and says in words what differs.
 """
@@ -46,7 +47,7 @@ def unexplained(found: Difference, core: str) -> bool:
 
 
 def differences(core: str, forms: list[Form]) -> list[str]:
-    """What is unexplained, in words."""
+    """The unexplained differences, in words."""
     if reason := registry.availability(core).reason:
         pytest.skip(f"{core}: {reason}")
     sweep = Sweep(("interpreter", core))
@@ -64,8 +65,8 @@ def told(found: list[str]) -> str:
 @pytest.mark.parametrize("core", ["trap:native", "trap:portable", "kvm"])
 @pytest.mark.parametrize("kind", KINDS)
 def test_sample(kind: str, core: str) -> None:
-    """The same forms each day: 2,000 of the plain ones and some hundreds of the others on the real CPU,
-    a quarter of that on the other cores."""
+    """A fixed sample agrees: 2,000 plain forms and some hundreds of the others on the real CPU, a
+    quarter of that on the other cores."""
     count = DAILY[kind] if core == "trap:native" else DAILY[kind] // 4
     found = differences(core, sample(KINDS[kind](), count))
     assert not found, told(found)
@@ -75,12 +76,12 @@ def test_sample(kind: str, core: str) -> None:
 @pytest.mark.parametrize("core", ["trap:native", "trap:portable", "kvm"])
 @pytest.mark.parametrize("kind", KINDS)
 def test_all(kind: str, core: str) -> None:
-    """All 52,128 plain forms, and all others: no unexplained class of differences."""
+    """All 52,128 plain forms and all others have no unexplained differences."""
     found = differences(core, KINDS[kind]())
     assert not found, told(found)
 
 
 def test_there_are_as_many_as_told() -> None:
-    """The sweep is as exhaustive as it says."""
+    """The sweep contains as many forms as its docstrings state."""
     assert len(plain_forms()) == 52_128
     assert len({form.code for form in plain_forms()}) == 52_128

@@ -1,4 +1,5 @@
-"""Cores whose host maps nothing at all: every instruction is bridged, and still they agree."""
+"""Trap cores on a host that can map nothing: every instruction runs out of line, with the same
+results."""
 
 from __future__ import annotations
 
@@ -16,7 +17,7 @@ FREE = ("instructions_up_high", "loops", "strings", "page_zero", "higher_half", 
 
 @pytest.fixture
 def nothing_mapped(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No page of the guest's can be mapped; the VMM's own can."""
+    """Make every page of the guest's unmappable; the VMM's own pages stay mappable."""
     for core in CORES:
         if registry.availability(core).available:
             engine = registry.create(core)
@@ -33,7 +34,7 @@ def pair(core: str) -> list[str]:
 @pytest.mark.parametrize("core", CORES)
 @pytest.mark.parametrize("name", sampled(named(free=False), 4))
 def test_exact(name: str, core: str) -> None:
-    """Step for step the bridge does what the interpreter does: registers, memory, devices, faults."""
+    """Out of line, each step gives the interpreter's registers, memory, device accesses and faults."""
     reference, bridged = lockstep(program(name), GUESTS[name].run_options, pair(core))
     assert bridged.told == reference.told
     assert bridged.device_accesses == reference.device_accesses
@@ -42,6 +43,6 @@ def test_exact(name: str, core: str) -> None:
 @pytest.mark.parametrize("core", CORES)
 @pytest.mark.parametrize("name", FREE)
 def test_free(name: str, core: str) -> None:
-    """Running freely it ends alike."""
+    """In free mode the guest ends alike, too."""
     reference, bridged = (free(program(name), GUESTS[name].run_options, c) for c in pair(core))
     assert bridged.told == reference.told

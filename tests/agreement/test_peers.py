@@ -1,4 +1,4 @@
-"""The cores against QEMU and Bochs, whose makers knew nothing of them."""
+"""The cores against QEMU and Bochs, which were developed independently."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def source(text: str) -> Program:
 @pytest.mark.parametrize("peer", PEERS)
 @pytest.mark.parametrize("guest", sampled((guest for guest in CASES if guest not in BESIDE_PORTS), 3))
 def test_guest(guest: str, peer: str) -> None:
-    """A portable guest says there what it says here: console, screen, and its end where known."""
+    """A portable guest has the same console, screen and (where known) end on the peer."""
     case = CASES[guest]
     ours, theirs = run(load_program(str(ASSETS / "guests" / guest)), peer, case.disk, case.input)
     assert differences(ours, theirs) == {}
@@ -105,8 +105,8 @@ def test_guest(guest: str, peer: str) -> None:
 
 @pytest.mark.parametrize("peer", PEERS)
 def test_boot_state(peer: str) -> None:
-    """The boot disk leaves registers, MSRs, tables, RAM, x87, SSE, PICs and PIT as every core has
-    them."""
+    """The boot disk leaves registers, MSRs, tables, RAM, x87, SSE, PICs and PIT in the platform's boot
+    state."""
     program = load_program(str(Path(__file__).with_name("boot_state.s")))
     ours, theirs = run(program, peer)
     assert len(ours.console.splitlines()) == 63
@@ -115,7 +115,7 @@ def test_boot_state(peer: str) -> None:
 
 @pytest.mark.parametrize("peer", PEERS)
 def test_screen(peer: str) -> None:
-    """The peer's screen is read when it has ended; QEMU knows a power-off."""
+    """The peer's screen is read after its end, and QEMU's power-off is recognized."""
     ours, theirs = run(source(SCREEN), peer)
     assert theirs.screen == ours.screen == "\nOn the screen!"
     assert theirs.stop is (Stop.POWEROFF if peer == "qemu" else Stop.HALTED)
@@ -124,7 +124,7 @@ def test_screen(peer: str) -> None:
 @pytest.mark.parametrize("peer", PEERS)
 @pytest.mark.parametrize("guest", [KEYBOARD, SERIAL], ids=["keyboard", "serial"])
 def test_input(guest: str, peer: str) -> None:
-    """What is typed arrives there as it does here, by the keyboard and by the serial line."""
+    """Typed text arrives on the peer by the keyboard and by the serial line, as it does here."""
     if peer == "bochs" and guest is KEYBOARD and not peers.bochs.can_type():
         pytest.skip("bochs: no VNC display to type through")
     ours, theirs = run(source(guest), peer, input=b"Ab!\r")
@@ -135,14 +135,14 @@ def test_input(guest: str, peer: str) -> None:
 
 @pytest.mark.parametrize("peer", PEERS)
 def test_triple_fault(peer: str) -> None:
-    """A guest that dies without an IDT is shut down there too, after what it has said."""
+    """A guest without an IDT is shut down on the peer, too, after the same output."""
     ours, theirs = run(source("mov al, '7'\nout 0xe9, al\nud2"), peer)
     assert (ours.stop, theirs.stop) == (Stop.SHUTDOWN, Stop.SHUTDOWN)
     assert theirs.console == ours.console == "7"
 
 
 def test_time_limit(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A guest without end is ended, and what it has said until then is kept."""
+    """A guest that does not end is stopped, and its output up to then is kept."""
     monkeypatch.setattr(qemu, "FIRMWARE", 1.0)
     peer = qemu.Qemu()
     try:
@@ -156,7 +156,7 @@ def test_time_limit(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("peer", PEERS)
 def test_not_installed(peer: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A peer that is not installed is named with what would help; the comparison goes on."""
+    """A peer that is not installed is reported with the package to install; the comparison goes on."""
     monkeypatch.setenv("PATH", "")
     report = compare(source("cli\nhlt"), Options(cores=("interpreter",), peers=(peer,)))
     assert report.cores[0].stop is Stop.HALTED

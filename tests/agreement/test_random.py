@@ -1,4 +1,4 @@
-"""Straight-line programs that Hypothesis makes: interpreter and trap cores agree at every step."""
+"""Straight-line programs from Hypothesis: the interpreter and the trap cores agree at every step."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def test_floating_programs(source: str) -> None:
 @many
 @given(programs(60))
 def test_many_integer_programs(source: str) -> None:
-    """The same, for long."""
+    """Integer programs agree in a long run."""
     assert run(source, cores_here()) is None
 
 
@@ -45,5 +45,5 @@ def test_many_integer_programs(source: str) -> None:
 @many
 @given(floating_programs(60))
 def test_many_floating_programs(source: str) -> None:
-    """The same, for long."""
+    """SSE, MMX and x87 programs agree in a long run."""
     assert run(source, cores_here()) is None

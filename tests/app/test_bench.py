@@ -1,4 +1,4 @@
-"""`ringscope bench`: what it prints and how its figures are made; never how fast anything is."""
+"""`ringscope bench`: its output and the computation of its figures; never how fast anything is."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from cores.x86.isa.decoder import decode, text
 
 
 def test_each_measurement_is_where_the_catalogue_says() -> None:
-    """No name leads to a function that is not there."""
+    """Every name of the catalogue leads to a function that exists."""
     import importlib
 
     for measurement in catalogue.MEASUREMENTS.values():
@@ -23,7 +23,7 @@ def test_each_measurement_is_where_the_catalogue_says() -> None:
 
 
 def test_json_has_machine_figures_and_their_baselines(capsys: pytest.CaptureFixture[str]) -> None:
-    """`bench --json NAME` measures that alone: value, baseline, ratio, each as median and spread."""
+    """`bench --json NAME` measures NAME only: value, baseline and ratio, each as median and spread."""
     assert main(["bench", "--json", "snapshot"]) == 0
     answer = json.loads(capsys.readouterr().out)
     assert answer["schema"] == 1
@@ -38,7 +38,7 @@ def test_json_has_machine_figures_and_their_baselines(capsys: pytest.CaptureFixt
 def test_a_group_and_a_wrong_name(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """ "exit" stands for exit:native and its like; a name that is none is bad usage."""
+    """The group "exit" stands for all measurements exit:...; an unknown name is bad usage."""
     made: list[str] = []
 
     def measure(self: catalogue.Measurement, name: str) -> list[figures.Result]:
@@ -54,7 +54,8 @@ def test_a_group_and_a_wrong_name(
 
 
 def test_pairs_are_taken_in_turn_and_the_first_is_thrown_away() -> None:
-    """The ratio is that of each pair, so that a host that slows down halfway changes it little."""
+    """The ratio is the median of the pairs' ratios, so that a host that slows down halfway changes it
+    little."""
     order: list[str] = []
     ours, base = iter([99.0, 2.0, 30.0, 4.0]), iter([1.0, 1.0, 10.0, 1.0])
 
@@ -76,7 +77,7 @@ def test_pairs_are_taken_in_turn_and_the_first_is_thrown_away() -> None:
 
 
 def test_the_table_says_what_was_missed() -> None:
-    """One line for each figure, with its target and whether it is met."""
+    """The table has a line for each figure, with its target and whether it is met."""
     slow = Figure("x", "a thing", "ms", Spread(12.0, 11.0, 13.5), limit=Limit("value", 10))
     shown = table.text({"cpu": "C", "cpus": 2, "kernel": "K", "python": "3"}, [slow])
     assert "12.0 ms (11.0-13.5)" in shown
@@ -84,7 +85,8 @@ def test_the_table_says_what_was_missed() -> None:
 
 
 def test_the_guests_are_what_their_text_says() -> None:
-    """Decoded again, and run: the loop's jump goes to its beginning, and the counts add up."""
+    """The benchmark guests decode to their text, the loop jumps to its beginning, and the counts add
+    up."""
     for program, body in ((guests.spin(3), 2), (guests.speak(3), 10), (guests.compute(3), 5)):
         code, at, lines = program.segments[0].data, program.entry, []
         while code:
@@ -101,7 +103,8 @@ def test_the_guests_are_what_their_text_says() -> None:
     reason=str(registry.availability("trap:native").reason),
 )
 def test_the_bare_loops_really_trap() -> None:
-    """The baseline is a process that stops at each `out`: so many rounds end, in Python and in C."""
+    """The baseline loops stop the process at each `out`, in Python and in C, for the given number of
+    rounds."""
     from app.bench import bare
 
     with bare.ptrace_exits() as loop:

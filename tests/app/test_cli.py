@@ -1,4 +1,4 @@
-"""The command line: what it accepts, how it refuses, and what it ends with."""
+"""The command line: accepted input, refusals, and exit codes."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def test_compare_json(guest: str, capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_compare_plain(guest: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """The plain comparison fits 80 columns and says what happened."""
+    """The plain comparison fits 80 columns and contains the result."""
     assert main(["compare", guest, "--cores", "interpreter,trap:portable"]) == 0
     text = capsys.readouterr().out
     assert all(len(line) <= 80 for line in text.splitlines())
@@ -80,13 +80,13 @@ def test_compare_plain(guest: str, capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_one_core_has_nothing_to_compare(guest: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """With one core `equivalent` is null and that is no error."""
+    """With one core `equivalent` is null, and the exit code is 0."""
     assert main(["compare", guest, "--cores", "interpreter", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["equivalent"] is None
 
 
 def test_divergence_ends_with_1(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """--pure: the pushf that lies is named by plain and JSON output, exit code 1."""
+    """With --pure, plain and JSON output name the divergent pushf, and the exit code is 1."""
     path = tmp_path / "p.bin"
     path.write_bytes(bytes.fromhex("fa 9c 58 e6f4"))  # cli; pushfq; pop rax; out 0xf4, al
     arguments = ["compare", str(path), "--cores", "interpreter,trap", "--pure"]
@@ -160,7 +160,7 @@ def test_explain(capsys: pytest.CaptureFixture[str]) -> None:
 def test_explain_guesses_nothing(
     words: list[str], reason: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A word that is no instruction gets one honest line, and near names only if they are near."""
+    """A word that is no instruction gets one line, and suggestions only if similar names exist."""
     assert main(["explain", *words]) == 2
     out, err = capsys.readouterr()
     assert (out, err.count("\n")) == ("", 1)
@@ -244,7 +244,7 @@ def test_probe(capsys: pytest.CaptureFixture[str]) -> None:
 def test_bad_usage_is_one_line(
     arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Bad usage and bad input: exit code 2, one line on standard error, nothing else."""
+    """Bad usage and bad input give exit code 2 and one line on standard error, nothing else."""
     assert main(arguments) == 2
     out, err = capsys.readouterr()
     assert out == ""
@@ -255,7 +255,8 @@ def test_bad_usage_is_one_line(
 def test_a_saved_session_without_a_terminal(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whoever types the command that opens it is not told to type that command."""
+    """Without a terminal the message for a saved session does not recommend the command that was
+    typed."""
     path = tmp_path / "a.ringscope"
     path.write_bytes(b"Ringscope session 2\n")
     monkeypatch.setenv("TERM", "dumb")
@@ -280,14 +281,14 @@ def test_bad_source_names_the_line(tmp_path: Path, capsys: pytest.CaptureFixture
 
 @pytest.mark.parametrize("size", ["2M", "33554432", "0x2000000", "32MiB", "32768k"])
 def test_sizes(size: str, guest: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """RAM sizes in bytes, hexadecimal and with units."""
+    """RAM sizes are accepted in bytes, in hexadecimal and with units."""
     assert main(["compare", guest, "--cores", "interpreter", "--ram", size, "--json"]) == 0
     stack = json.loads(capsys.readouterr().out)["cores"][0]["registers"]["rsp"]
     assert int(stack, 16) == (2 << 20 if size == "2M" else 32 << 20) - 8
 
 
 def test_a_guest_by_name(capsys: pytest.CaptureFixture[str]) -> None:
-    """A shipped guest needs no path."""
+    """A shipped guest is found by its name."""
     assert main(["compare", "hello", "--cores", "interpreter", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["cores"][0]["console"] == GREETING
 
@@ -295,7 +296,8 @@ def test_a_guest_by_name(capsys: pytest.CaptureFixture[str]) -> None:
 def test_an_unavailable_core_ends_with_3(
     guest: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A core asked for by name that cannot run: exit code 3, its reason, and the JSON all the same."""
+    """A core asked for by name that cannot run gives exit code 3 and its reason; the JSON is still
+    printed."""
     monkeypatch.setattr(registry, "_probe", lambda core: "there is none" if core == "kvm" else None)
     assert main(["compare", guest, "--cores", "interpreter,kvm", "--json"]) == 3
     out, err = capsys.readouterr()
@@ -308,7 +310,7 @@ def test_an_unavailable_core_ends_with_3(
 
 
 def test_without_a_terminal_the_first_guest_is_compared() -> None:
-    """`ringscope` alone, through pipes, prints the plain comparison and does not wait for keys."""
+    """`ringscope` alone, in a pipe, prints the plain comparison and does not wait for keys."""
     done = ringscope()
     assert (done.returncode, done.stderr) == (0, "")
     assert GREETING in done.stdout
@@ -325,7 +327,8 @@ def test_without_a_terminal_the_first_guest_is_compared() -> None:
     ],
 )
 def test_no_room_for_words(words: list[str], stream: str, code: int, said: str) -> None:
-    """A full disk as standard output is told in one line; as standard error it changes no exit code."""
+    """A full disk as standard output is reported in one line; as standard error it changes no exit
+    code."""
     with open("/dev/full", "w") as full:
         streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | {stream: full}
         done = subprocess.run(again(*words), text=True, check=False, timeout=50, **streams)  # type: ignore[call-overload]
@@ -336,7 +339,8 @@ def test_no_room_for_words(words: list[str], stream: str, code: int, said: str) 
 
 @pytest.mark.skipif(os.name != "posix", reason="a working directory cannot be removed here")
 def test_a_working_directory_that_is_gone(tmp_path: Path) -> None:
-    """What needs no directory runs; a file in it is one that cannot be, by its name."""
+    """In a deleted working directory commands that need none run; a relative file is reported as
+    missing."""
     for words, code, said in (
         (["compare", "hello", "--cores", "interpreter"], 0, ""),
         (["compare", "a.s"], 2, "ringscope compare: a.s: no such file\n"),
@@ -355,7 +359,7 @@ def test_a_working_directory_that_is_gone(tmp_path: Path) -> None:
 
 
 def test_a_reader_that_leaves_is_no_error(tmp_path: Path) -> None:
-    """`ringscope trace ... | head -1` ends quietly."""
+    """`ringscope trace ... | head -1` ends without an error message."""
     command = shlex.join(again("trace", spin(tmp_path), "--core", "interpreter", "--steps"))
     done = subprocess.run(
         ["sh", "-c", f"{command} --budget 100000 | head -1"],
@@ -367,7 +371,7 @@ def test_a_reader_that_leaves_is_no_error(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("mode", [[], ["--free", "--budget", "600"]])
 def test_ctrl_c_ends_with_130(mode: list[str], tmp_path: Path) -> None:
-    """An interrupt ends a spinning guest: exit code 130, no words, no process left."""
+    """Ctrl-C ends a spinning guest with exit code 130, no output, and no process left."""
     arguments = ["compare", spin(tmp_path), "--cores", "trap", "--budget", "100000000", *mode]
     process = subprocess.Popen(
         [sys.executable, "-P", "-c", _INTERRUPT_ITSELF, *arguments],
@@ -390,7 +394,7 @@ raise SystemExit(main(sys.argv[1:]))
 
 
 def test_help_and_version(capsys: pytest.CaptureFixture[str]) -> None:
-    """--help lists every command; --version is the package's."""
+    """--help lists every command; --version prints the package's version."""
     assert main(["--help"]) == 0
     text = capsys.readouterr().out
     assert all(name in text for name in COMMANDS)
@@ -403,7 +407,7 @@ def test_help_and_version(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_help_imports_nothing_heavy() -> None:
-    """--help, and a core's native engines, load neither Unicorn nor Keystone nor Textual."""
+    """--help, and a core's native engines, import neither Unicorn nor Keystone nor Textual."""
     probe = (
         "import sys; from app.main import main; main(['--help']);"
         "heavy = {'unicorn', 'capstone', 'keystone', 'textual', 'cores'} & set(sys.modules);"

@@ -1,4 +1,4 @@
-"""The commands of the course: listing, playing as text, recording, notes, checking, beginning one."""
+"""The commands of the course: list, play as text, record, teacher's notes, check, new lesson."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def out(capsys: pytest.CaptureFixture[str]) -> str:
 
 
 def test_lessons_lists_the_course(capsys: pytest.CaptureFixture[str]) -> None:
-    """Each lesson is listed by number, name and title, with the state that is remembered."""
+    """Each lesson is listed by number, name and title, with its remembered state."""
     progress.save("first-call", progress.Record(2, False, {"q": ("a", True)}))
     assert main(["lessons"]) == 0
     text = out(capsys)
@@ -40,7 +40,8 @@ def test_lessons_lists_the_course(capsys: pytest.CaptureFixture[str]) -> None:
 def test_the_list_at_every_width(
     columns: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """No name runs into a title, and no line over the edge, but where a word alone is as long."""
+    """At every width names and titles stay apart, and only a single word that is too long exceeds the
+    width."""
     monkeypatch.setenv("COLUMNS", str(columns))
     assert main(["lessons"]) == 0
     text = out(capsys)
@@ -50,7 +51,8 @@ def test_the_list_at_every_width(
 
 
 def test_playing_without_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
-    """The whole lesson is printed, each question with its answer; nothing is remembered."""
+    """Without a terminal the whole lesson is printed, each question with its answer; no progress is
+    stored."""
     assert main(["play", "two-ways", "--plain"]) == 0
     text = out(capsys)
     assert "? So who computed the sum on the trap core?" in text
@@ -69,13 +71,14 @@ def test_the_teachers_notes(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_an_unknown_lesson(capsys: pytest.CaptureFixture[str]) -> None:
-    """A wrong name is bad input, with what may have been meant."""
+    """An unknown name is bad input, with a suggestion."""
     assert main(["play", "tow-ways"]) == 2
     assert "no lesson is called 'tow-ways'; did you mean 'two-ways'?" in capsys.readouterr().err
 
 
 def test_new_lesson_and_check(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """What new-lesson writes is true; nothing is overwritten; mistakes give line and exit code."""
+    """The lesson that new-lesson writes passes check; no file is overwritten; mistakes give a line and
+    an exit code."""
     there = tmp_path / "mine"
     lesson = there / "lesson.md"
     assert main(["new-lesson", str(there)]) == 0
@@ -104,7 +107,8 @@ def terminal() -> Iterator[pexpect.spawn]:
 
 
 def test_playing_at_a_terminal(terminal: pexpect.spawn) -> None:
-    """Keys go on, back and jump; the machines can be taken over; answers are judged and remembered."""
+    """Keys go forward, back and jump; the machines can be taken over; answers are judged and progress
+    is stored."""
     terminal.expect("> $")
     terminal.sendline("? exit")
     terminal.expect("exit, VM exit: ")
@@ -130,7 +134,7 @@ def test_playing_at_a_terminal(terminal: pexpect.spawn) -> None:
 
 
 def test_notes_follow_another_terminal(terminal: pexpect.spawn) -> None:
-    """The second terminal shows the notes of the step that the first one is in."""
+    """The second terminal shows the notes of the first one's current step."""
     terminal.expect("> $")
     notes = pexpect.spawn(
         sys.executable, again("play", "two-ways", "--notes")[1:], encoding="utf-8",

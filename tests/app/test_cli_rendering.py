@@ -1,4 +1,4 @@
-"""Reports as text and JSON, from values made by hand: every kind of ending and difference."""
+"""Reports as text and JSON, from values made by hand, for every kind of end and difference."""
 
 from __future__ import annotations
 
@@ -48,8 +48,8 @@ def test_the_table() -> None:
 
 
 def test_what_text_alone_says() -> None:
-    """What the VMM completed without an exit, and what a core is worth on this host, are in the text;
-    JSON keeps the keys that it has."""
+    """The text tells which instructions the VMM completed without an exit, and a core's caveat on this
+    host; the JSON keys stay."""
     kvm = replace(TRAP, core="kvm", emulated=30, caveat="here it is slow")
     text = reports.compare_report(replace(REPORT, cores=(RAN, kvm)))
     rows = {line[:18].strip(): line[18:].split() for line in text.splitlines()}
@@ -69,7 +69,7 @@ def test_what_text_alone_says() -> None:
     ],
 )  # fmt: skip
 def test_who_executes_on_kvm_is_said_of_this_host(ring_zero: RingZero, words: str, share: str) -> None:
-    """Guest mode and a share run directly are claimed only where the CPU executes ring 0."""
+    """Guest mode and a direct share are claimed only where the CPU executes ring 0."""
     kvm = replace(TRAP, core="kvm", engine="KVM", ring_zero=ring_zero)
     text = reports.compare_report(replace(REPORT, cores=(RAN, kvm)))
     rows = {line[:18].strip(): line for line in text.splitlines()}
@@ -90,13 +90,13 @@ def test_four_columns_fit() -> None:
 
 
 def test_what_was_led_is_no_step() -> None:
-    """The verdict says how much was compared step by step, and how much only where the machines met."""
+    """The verdict says how much was compared step by step, and how much only at rendezvous."""
     words = " ".join(reports.compare_report(replace(REPORT, stretches=3, led=900)).split())
     assert "at each of 100 steps, after 3 stretches at full speed (900 instructions), and" in words
 
 
 def test_a_divergence_in_words_and_json() -> None:
-    """The instruction, where it stands, what differs and each core's value."""
+    """A divergence is reported with its instruction, address, difference and each core's value."""
     report = replace(REPORT, equivalent=False, divergence=DIVERGENCE)
     text = reports.compare_report(report)
     assert "instruction 42, `pushfq` at 0x100123" in " ".join(text.split())
@@ -112,7 +112,7 @@ def test_a_divergence_in_words_and_json() -> None:
 
 
 def test_stop_and_exit_status_are_no_hex() -> None:
-    """An exit status is a number, a stop a word."""
+    """An exit status is printed as a decimal number, a stop as a word."""
     values = {"a": {"exit_status": 5, "stop": Stop.EXIT}, "b": {"exit_status": None, "stop": "budget"}}
     divergence = Divergence(0, 0, None, ("exit_status", "stop"), values)
     report = reports_json.compare_report(replace(REPORT, equivalent=False, divergence=divergence))
@@ -123,7 +123,7 @@ def test_stop_and_exit_status_are_no_hex() -> None:
 
 
 def test_an_absent_core_in_json() -> None:
-    """What cannot run has a reason, and null, 0 or nothing elsewhere."""
+    """An absent core has a reason, and null, 0 or an empty value in all other keys."""
     fields = reports_json.core_report(ABSENT)
     assert (fields["available"], fields["reason"]) == (False, "/dev/kvm does not exist")
     nulls = ("stop", "exit_status", "instructions", "screen", "registers", "memory_sha256")
@@ -132,7 +132,8 @@ def test_an_absent_core_in_json() -> None:
 
 
 def test_exit_codes() -> None:
-    """0 agree or nothing to compare, 1 diverge, 3 a core asked for is missing or none runs."""
+    """Exit codes: 0 equal or nothing to compare, 1 divergence, 3 a named core is missing or none
+    runs."""
     assert exit_code(REPORT) == 0
     assert exit_code(replace(REPORT, equivalent=None)) == 0
     assert exit_code(replace(REPORT, equivalent=False)) == 1
@@ -150,14 +151,14 @@ def test_a_guest_cannot_drive_the_terminal() -> None:
 
 
 def test_different_consoles_are_all_shown() -> None:
-    """Consoles are printed once where they are equal, else one for each core."""
+    """Consoles are printed once where they are equal, otherwise one for each core."""
     report = replace(REPORT, cores=(RAN, replace(TRAP, console="ho\n")))
     assert "console of trap:native:\n  ho" in reports.compare_report(report)
     assert reports.compare_report(REPORT).count("\nconsole:\n") == 1
 
 
 def test_free_running_counts_nothing() -> None:
-    """Where the CPU ran on its own, the count is said to be missing, not zero."""
+    """Where the CPU ran on its own, the count is reported as missing, not as zero."""
     report = replace(REPORT, mode="free", cores=(RAN, replace(TRAP, instructions=None)))
     text = reports.compare_report(report)
     assert "not counted" in text
@@ -165,7 +166,7 @@ def test_free_running_counts_nothing() -> None:
 
 
 def test_trace_lines() -> None:
-    """Exits and steps as text and as JSON."""
+    """Exits and steps are rendered as text and as JSON."""
     exit = ExitLine(
         5, 0x100000, b"\xe6\xe9", "out 0xe9, al", "io", "console '\x1b'", "emulated", 0, 21000, 9000
     )
@@ -177,6 +178,6 @@ def test_trace_lines() -> None:
 
 
 def test_abilities() -> None:
-    """`doctor` says what a core lacks, and what follows from it."""
+    """`doctor` lists the abilities that a core lacks, and the consequence of each."""
     kvm = Availability("kvm", "KVM", True, None, (("int n in ring 0", False, "bridged"),))
     assert "lacks int n in ring 0: bridged" in reports.availabilities([kvm])

@@ -1,5 +1,5 @@
-"""The exit code of `compare` when a core stops with an error (contract.md, Exit codes): by engines that
-fail on purpose, by a vCPU process that is killed, and by guests that this host's KVM cannot run."""
+"""The exit code of `compare` when a core stops with an error (contract.md, Exit codes), with engines
+that fail on purpose, a killed vCPU process, and guests that this host's KVM cannot run."""
 
 from __future__ import annotations
 
@@ -42,7 +42,8 @@ THREE = ("interpreter", "trap:portable", "trap:native")
 
 
 class Failing(PortableTrapEngine):
-    """Stops at its third step, by what ``limit`` names, and at each free run."""
+    """An engine that fails at its third step, by the limit that ``limit`` names, and at each free
+    run."""
 
     limit = ""
 
@@ -73,7 +74,7 @@ def guest(tmp_path: Path) -> Callable[[str], str]:
 
 
 def failing(monkeypatch: pytest.MonkeyPatch, engine: type[Failing]) -> None:
-    """trap:portable is ``engine``, and the default cores are three that run anywhere."""
+    """Replaces trap:portable by ``engine``, and makes the default cores three that run anywhere."""
     create = registry.create
     monkeypatch.setattr(
         session.registry, "create", lambda name: engine() if name == "trap:portable" else create(name)
@@ -95,7 +96,7 @@ def test_an_error_that_doctor_does_not_list(
     mode: list[str], guest: Callable[[str], str], monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
-    """Exit code 3, though nobody named the core; "Equivalent" is said without it, in the same line."""
+    """An unnamed core that fails gives exit code 3; the line "Equivalent" names it as left out."""
     failing(monkeypatch, Failing)
     assert main(["compare", guest(EXIT_3), *mode]) == 3
     out, err = capsys.readouterr()
@@ -112,7 +113,8 @@ def test_a_limit_that_doctor_lists(
     mode: list[str], guest: Callable[[str], str], monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
-    """Exit code 0, for nobody named the core; but it is named in the line that says "Equivalent"."""
+    """An unnamed core that meets a limit known to doctor gives exit code 0; the line "Equivalent" names
+    it as left out."""
     failing(monkeypatch, Limited)
     assert main(["compare", guest(EXIT_3), *mode]) == 0
     out, err = capsys.readouterr()
@@ -125,7 +127,7 @@ def test_a_named_core_that_fails(
     engine: type[Failing], guest: Callable[[str], str], monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
-    """Exit code 3 whatever stopped it, and no word of equivalence."""
+    """A named core that fails gives exit code 3 for every cause, and no claim of equivalence."""
     failing(monkeypatch, engine)
     assert main(["compare", guest(EXIT_3), "--cores", "interpreter,trap:portable"]) == 3
     out, err = capsys.readouterr()
@@ -139,7 +141,8 @@ def test_every_core_refuses_the_guest(
     mode: list[str], named: list[str], guest: Callable[[str], str], monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
-    """Exit code 3 and equivalent null: errors are not compared, even where they are the same."""
+    """Where every core fails, the exit code is 3 and equivalent is null: equal errors are not
+    compared."""
     create = registry.create
 
     def broken(name: str) -> Engine:
@@ -160,7 +163,7 @@ def test_every_core_refuses_the_guest(
 def test_a_platform_that_refuses(
     guest: Callable[[str], str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A guest that asks for what the platform has not: equivalent null, and each core says why."""
+    """A guest that uses what the platform lacks: equivalent is null, and each core gives the reason."""
     cores = ["--cores", "interpreter,trap:portable"]
     code = main(["compare", guest(IN_32_BIT_CODE), *cores, "--free", "--budget", "5", "--json"])
     report = json.loads(capsys.readouterr().out)
@@ -176,7 +179,7 @@ def test_a_killed_vcpu_process(
     mode: list[str], guest: Callable[[str], str], monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
-    """The host ends the process of an unnamed core: exit code 3, said in the same line."""
+    """A killed process of an unnamed core gives exit code 3, reported in the same line."""
     require("trap:native")
     start = session.start
 
@@ -200,8 +203,8 @@ def test_a_killed_vcpu_process(
 def test_a_guest_beyond_this_kvm(
     mode: list[str], guest: Callable[[str], str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """SSE in ring 0, where the host's KVM has it not: doctor says so, and so the code is 0 when kvm was
-    not named, and 3 when it was."""
+    """SSE in ring 0 where KVM lacks it: exit code 0 if kvm was not named, 3 if it was; doctor lists the
+    limit."""
     require("kvm")
     from cores.engines.kvm.capabilities import interprets_kernel
 
@@ -225,8 +228,8 @@ def test_limits_are_doctors() -> None:
 
 def test_no_exact_mode(guest: Callable[[str], str], monkeypatch: pytest.MonkeyPatch,
                        capsys: pytest.CaptureFixture[str]) -> None:  # fmt: skip
-    """On a KVM that does not step, exact mode stops kvm before its first instruction and says why; that
-    is a limit doctor lists."""
+    """On a KVM that cannot single-step, exact mode stops kvm before its first instruction with a reason
+    that doctor lists."""
     require("kvm")
     from cores.engines.kvm import capabilities
 

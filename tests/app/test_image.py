@@ -1,4 +1,4 @@
-"""``ringscope image`` and ``compare --peers``, as a user gives them."""
+"""``ringscope image`` and ``compare --peers`` on the command line."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from app.main import BAD_INPUT, OK, main
 
 
 def test_image(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """The disk is written, and where its data disk begins is told."""
+    """The disk is written, and the message says where its data disk begins."""
     data, target = tmp_path / "data.img", tmp_path / "boot.img"
     data.write_bytes(b"sector" * 100)
     assert main(["image", "hello", "-o", str(target), "--disk", str(data), "--ram", "32M"]) == OK
@@ -22,7 +22,7 @@ def test_image(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_image_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """A program for another machine is bad input, told in one line; nothing is written."""
+    """A program for another machine is refused in one line; no file is written."""
     foreign, target = tmp_path / "guest.m68k", tmp_path / "boot.img"
     foreign.write_bytes(b"\x4e\x71")
     assert main(["image", str(foreign), "-o", str(target)]) == BAD_INPUT
@@ -33,13 +33,14 @@ def test_image_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> No
 
 
 def test_unknown_peer(capsys: pytest.CaptureFixture[str]) -> None:
-    """A peer that there is not is bad usage."""
+    """An unknown peer is bad usage."""
     assert main(["compare", "hello", "--peers", "qemu,vmware"]) == BAD_INPUT
     assert "no peer is called 'vmware'" in capsys.readouterr().err
 
 
 def test_absent_peers(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    """Peers that are not installed say so, in text and in JSON; the cores' verdict stands."""
+    """Peers that are not installed are reported in text and in JSON; the cores' verdict is
+    unchanged."""
     monkeypatch.setenv("PATH", "")
     arguments = ["compare", "hello", "--cores", "interpreter", "--free", "--peers", "qemu,bochs"]
     assert main(arguments) == OK

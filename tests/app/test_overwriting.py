@@ -1,4 +1,4 @@
-"""Commands that write a file: one of the user's that is of another kind is not lost."""
+"""Commands that write a file do not overwrite a user's file of another kind."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ def own_directories(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_the_users_file_stays(command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Refused in one line that names --overwrite, before anything is played or written; what the
-    command itself wrote is written over without a word."""
+    """Another kind of file is refused in one line that names --overwrite, before any work; the
+    command's own kind is overwritten."""
     words, kind = COMMANDS[command]
     notes = tmp_path / "notes.md"
     notes.write_text("# mine\n")
@@ -44,7 +44,7 @@ def test_the_users_file_stays(command: str, tmp_path: Path, capsys: pytest.Captu
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_a_full_disk(command: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """One line, whichever of its writes the disk refuses."""
+    """A full disk gives one line, at whichever write it occurs."""
     words, _ = COMMANDS[command]
     assert main([*words, "/dev/full"]) == 2
     err = capsys.readouterr().err
@@ -52,7 +52,7 @@ def test_a_full_disk(command: str, capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_a_new_lesson_replaces_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Not even one of its two files."""
+    """new-lesson overwrites neither of its two files."""
     (tmp_path / "guest.s").write_text("nop\n")
     assert main(["new-lesson", str(tmp_path)]) == 2
     assert "already there; nothing was written" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""The thread that owns the session."""
+"""The thread that owns the machines of a session."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ PATIENCE = 120.0
 
 
 class Broken(FakeSession):
-    """Fails at a step, as a host that kills the vCPU process would make it."""
+    """A session that fails at a step, as after a killed vCPU process."""
 
     def step(self) -> None:
         raise EngineError("the vCPU process was killed")
@@ -34,7 +34,8 @@ def opened(kind: type[FakeSession] = FakeSession, **fields: object) -> tuple[Wor
 
 
 def test_commands_run_in_the_session_s_own_thread() -> None:
-    """The fake asserts its thread; the picture shows each command's outcome."""
+    """Commands run in the session's thread (the fake asserts it), and the snapshot shows their
+    results."""
     worker, sessions = opened()
     worker.step().result(PATIENCE)
     assert worker.snapshot is not None
@@ -44,7 +45,7 @@ def test_commands_run_in_the_session_s_own_thread() -> None:
 
 
 def test_a_run_is_answered_between_slices() -> None:
-    """A guest that spins does not keep a command waiting, and is interrupted for it."""
+    """A spinning guest does not delay a command; the run is interrupted for it."""
     worker, sessions = opened(spin=True)
     worker.run().result(PATIENCE)
     worker.type("x").result(PATIENCE)
@@ -57,7 +58,7 @@ def test_a_run_is_answered_between_slices() -> None:
 
 
 def test_an_error_stops_the_run_and_is_said() -> None:
-    """The host's failure becomes words; the session stays open for another try."""
+    """A failure of the host becomes a message; the session stays open."""
     worker, sessions = opened(Broken)
     with pytest.raises(EngineError):
         worker.step().result(PATIENCE)
@@ -69,7 +70,7 @@ def test_an_error_stops_the_run_and_is_said() -> None:
 
 
 def test_closing_twice_leaves_no_thread() -> None:
-    """close ends the thread; commands after it are cancelled, not lost in silence."""
+    """close ends the thread, also when called twice; later commands are cancelled."""
     before = threading.active_count()
     worker, _ = opened(spin=True)
     worker.run()
@@ -80,7 +81,7 @@ def test_closing_twice_leaves_no_thread() -> None:
 
 
 def test_a_session_that_cannot_be_opened() -> None:
-    """Its reason is kept, and waiting commands are cancelled."""
+    """A session that cannot be opened keeps its reason and cancels waiting commands."""
 
     def fails() -> AnySession:
         raise EngineError("no memory")
@@ -93,7 +94,7 @@ def test_a_session_that_cannot_be_opened() -> None:
 
 
 def test_a_key_comes_before_the_machines() -> None:
-    """make_way cuts a slice short; pressed without end, keys leave the machines half of the time."""
+    """make_way cuts a slice short; with keys pressed all the time the machines still get half of it."""
     worker, sessions = opened(spin=True)
     worker.run().result(PATIENCE)
     before = sessions[0].calls.count("interrupt")

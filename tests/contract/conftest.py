@@ -32,7 +32,7 @@ def stepping(request: pytest.FixtureRequest) -> Iterator[Guest]:
 
 @pytest.fixture(params=[name for name in ENGINES if name != "kvm"])
 def faulting(request: pytest.FixtureRequest) -> Iterator[Guest]:
-    """A guest on every engine that leaves the delivery of exceptions to the VMM."""
+    """A guest on every engine that leaves exception delivery to the VMM."""
     yield from _opened(request.param)
 
 

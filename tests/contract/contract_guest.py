@@ -1,4 +1,4 @@
-"""One guest on each engine that runs here; the suite in this folder holds them all to one contract."""
+"""One guest on each engine that runs here; this directory's tests hold all engines to one contract."""
 
 from __future__ import annotations
 
@@ -29,19 +29,19 @@ RAM_BYTES = 4 << 20
 
 @dataclass
 class Guest:
-    """The platform's boot state, on one engine. CODE and DATA are where its code and data go."""
+    """The platform's boot state, on one engine. CODE and DATA: addresses of its code and data."""
 
     engine: Engine
     memory: PhysicalMemory
     cpu: VirtualCpu
 
     def code(self, code: bytes, at: int = CODE) -> None:
-        """Put code there, and RIP on it."""
+        """Write code there, and set RIP to it."""
         self.memory.write(at, code)
         self.cpu.rip = at
 
     def steps(self, count: int = 1) -> None:
-        """So many completed instructions; on a CPU that executes for real, the VMM maps ahead."""
+        """Complete so many instructions; for an engine at ring 3, map the pages first."""
         for _ in range(count):
             exit = self.engine.step(self.cpu)
             if isinstance(exit, Failed) and self.engine.traits.core == "kvm":
@@ -49,7 +49,7 @@ class Guest:
             assert exit == STEPPED, exit
 
     def refused(self) -> Exit:
-        """A step that must not be completed; nothing may have changed."""
+        """A step that must fault and change nothing."""
         before = self.cpu.copy()
         exit = self.engine.step(self.cpu)
         assert exit != STEPPED

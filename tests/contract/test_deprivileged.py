@@ -1,4 +1,4 @@
-"""What the VMM relies on in an engine that runs the guest's kernel at ring 3."""
+"""The contract of an engine that runs the guest's kernel at ring 3."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_privileged_instructions_fault(deprivileged: Guest, name: str) -> None:
 
 @pytest.mark.parametrize(("code", "vector"), [(b"\xcc", Vector.BP), (b"\x0f\x0b", Vector.UD)])
 def test_traps_are_faults(deprivileged: Guest, code: bytes, vector: int) -> None:
-    """int3 and ud2 come back at the instruction."""
+    """int3 and ud2 are reported with RIP at the instruction."""
     deprivileged.code(code)
     exit = deprivileged.refused()
     assert isinstance(exit, Fault)
@@ -51,14 +51,14 @@ def test_traps_are_faults(deprivileged: Guest, code: bytes, vector: int) -> None
 
 @pytest.mark.parametrize("code", [b"\x0f\x05", b"\xcd\x80"])
 def test_system_calls_reach_nobody(deprivileged: Guest, code: bytes) -> None:
-    """SYSCALL and INT 0x80 are stopped, and all registers are as before."""
+    """SYSCALL and INT 0x80 are stopped before the host's kernel acts, with all registers unchanged."""
     deprivileged.code(code)
     deprivileged.cpu.gpr[RAX] = 60
     assert deprivileged.refused() == SYSTEM_CALL
 
 
 def test_virtual_flags_stay_virtual(deprivileged: Guest) -> None:
-    """IF, IOPL and the like of the virtual RFLAGS are kept, whatever ring 3 really has."""
+    """IF, IOPL and the like keep their virtual values, whatever ring 3's real flags are."""
     flags = 2 | Flag.IF | Flag.IOPL | Flag.NT | Flag.CF
     deprivileged.code(b"\x48\x85\xc0")  # test rax, rax: ZF and PF
     deprivileged.cpu.rflags = int(flags)
@@ -67,7 +67,7 @@ def test_virtual_flags_stay_virtual(deprivileged: Guest) -> None:
 
 
 def test_unmapped_then_mapped(deprivileged: Guest) -> None:
-    """A page comes into being by ``map`` and goes by ``unmap``; the access between just works."""
+    """``map`` makes a page accessible, ``unmap`` makes it fault again."""
     engine, cpu = engine_of(deprivileged), deprivileged.cpu
     deprivileged.code(b"\x48\x8b\x06\xeb\xfb")  # mov rax, [rsi]; jmp back
     deprivileged.memory.write(DATA + 8, b"\x99")
@@ -84,7 +84,7 @@ def test_unmapped_then_mapped(deprivileged: Guest) -> None:
 
 
 def test_read_only(deprivileged: Guest) -> None:
-    """A store to a page mapped read-only faults, and is known as a store."""
+    """A store to a read-only page faults, and is recognized as a store."""
     engine, cpu = engine_of(deprivileged), deprivileged.cpu
     assert engine.map(KERNEL_SPACE, HIGH, DATA, PAGE, writable=False, executable=False)
     deprivileged.code(b"\x48\x8b\x06\x48\x89\x06")  # mov rax, [rsi]; mov [rsi], rax
@@ -108,7 +108,7 @@ def test_no_execute(deprivileged: Guest) -> None:
 
 
 def test_two_spaces(deprivileged: Guest) -> None:
-    """The same address leads elsewhere in the guest's user space."""
+    """The same address maps to different memory in the kernel's and the user's space."""
     engine, cpu = engine_of(deprivileged), deprivileged.cpu
     code, user = 0x300000, 0x301000
     deprivileged.memory.write(user, b"\x55")
@@ -125,7 +125,7 @@ def test_two_spaces(deprivileged: Guest) -> None:
 
 
 def test_drop_all(deprivileged: Guest) -> None:
-    """Afterwards even the code is gone, and mapping begins anew."""
+    """After drop_all the code faults, too, and pages can be mapped anew."""
     engine = engine_of(deprivileged)
     deprivileged.code(b"\x90")
     engine.drop_all()
@@ -137,7 +137,7 @@ def test_drop_all(deprivileged: Guest) -> None:
 
 
 def test_remapped_code(deprivileged: Guest) -> None:
-    """Another page mapped at the same address is what is executed."""
+    """After another page is mapped at an address, its code is executed."""
     engine, cpu = engine_of(deprivileged), deprivileged.cpu
     for frame, value in ((0x300000, 1), (0x301000, 2), (0x300000, 1)):
         deprivileged.memory.write(frame, b"\xb8" + value.to_bytes(4, "little"))
@@ -148,7 +148,7 @@ def test_remapped_code(deprivileged: Guest) -> None:
 
 
 def test_the_upper_half_is_refused(deprivileged: Guest) -> None:
-    """No host process has mappings there; the engine says so."""
+    """The engine refuses mappings in the upper half, which no host process can have."""
     engine = engine_of(deprivileged)
     assert not engine.map(
         KERNEL_SPACE, 0xFFFF_8000_0000_0000, DATA, PAGE, writable=True, executable=True

@@ -1,4 +1,4 @@
-"""Free running, on every engine."""
+"""The contract of free running, on every engine."""
 
 from __future__ import annotations
 
@@ -34,7 +34,8 @@ def needs_counts(guest: Guest) -> None:
 
 
 def test_runs_up_to_the_halt(guest: Guest) -> None:
-    """A loop runs to its end, and the engine leaves at the first thing it must not do."""
+    """A loop runs to its end, and the engine returns at the first instruction that it must not
+    execute."""
     guest.code(b"\xb9\xe8\x03\x00\x00" + b"\x48\xff\xc0" + b"\xff\xc9" + b"\x75\xf9" + HLT)
     until_halt(guest)
     assert (guest.cpu.gpr[RAX], guest.cpu.gpr[RCX], guest.cpu.rip) == (1000, 0, CODE + 12)
@@ -42,7 +43,7 @@ def test_runs_up_to_the_halt(guest: Guest) -> None:
 
 
 def test_goes_on_after_the_exit(guest: Guest) -> None:
-    """What the VMM completed by moving RIP on is not met again."""
+    """After the VMM moves RIP past an instruction, the run continues behind it."""
     guest.code(HLT + b"\x48\xff\xc0" + HLT)
     until_halt(guest)
     guest.cpu.rip += 1
@@ -51,7 +52,7 @@ def test_goes_on_after_the_exit(guest: Guest) -> None:
 
 
 def test_interrupted_from_another_thread(guest: Guest) -> None:
-    """A guest that never leaves is left when another thread says so."""
+    """A spinning guest is interrupted from another thread."""
     guest.code(b"\xeb\xfe")
     for _ in range(3):
         stop = threading.Thread(target=guest.engine.interrupt)
@@ -62,7 +63,8 @@ def test_interrupted_from_another_thread(guest: Guest) -> None:
 
 
 def test_faults_end_a_run(faulting: Guest) -> None:
-    """A fault in the middle of a block is reported at its instruction; those before are complete."""
+    """A fault in the middle of a block is reported at its instruction, with the earlier ones
+    complete."""
     faulting.code(b"\x48\xff\xc0" * 3 + b"\x48\x8b\x1e" + b"\x48\xff\xc0" + HLT)
     faulting.cpu.gpr[RSI] = 0x7000_0000
     exit = faulting.engine.run(faulting.cpu)
@@ -76,7 +78,7 @@ def test_faults_end_a_run(faulting: Guest) -> None:
 
 
 def test_budgets_are_exact(guest: Guest) -> None:
-    """Whatever the budget, exactly so many instructions are completed, and a REP is one."""
+    """Exactly the budget's number of instructions is completed, a REP counting as one."""
     needs_counts(guest)
     cpu = guest.cpu
     loop = b"\x48\xff\xc0\xb9\x07\x00\x00\x00\xbf" + DATA.to_bytes(4, "little") + b"\xf3\xaa\xeb\xef"
@@ -93,7 +95,7 @@ def test_budgets_are_exact(guest: Guest) -> None:
 
 
 def test_an_empty_budget_does_nothing(guest: Guest) -> None:
-    """A budget of nothing is spent at once."""
+    """A budget of 0 executes nothing."""
     needs_counts(guest)
     guest.code(b"\x48\xff\xc0")
     assert guest.engine.run(guest.cpu, 0) == BUDGET_SPENT
@@ -101,7 +103,7 @@ def test_an_empty_budget_does_nothing(guest: Guest) -> None:
 
 
 def test_self_modifying_code_is_counted_once(guest: Guest) -> None:
-    """A store that changes the block that it stands in happens once and counts once."""
+    """A store that changes its own block happens once and counts once."""
     needs_counts(guest)
     # again: add byte [rip+1], 1; mov al, 5; inc rbx; cmp rbx, 100; jne again; hlt
     guest.code(b"\x80\x05\x01\x00\x00\x00\x01\xb0\x05\x48\xff\xc3\x48\x83\xfb\x64\x75\xee" + HLT)
@@ -111,7 +113,7 @@ def test_self_modifying_code_is_counted_once(guest: Guest) -> None:
 
 
 def test_rep_that_faults_is_counted_when_complete(guest: Guest) -> None:
-    """A REP interrupted by a fault counts when it has gone on to its end."""
+    """A REP interrupted by a fault is counted once, when it is complete."""
     needs_counts(guest)
     cpu, end = guest.cpu, 4 << 20
     guest.code(b"\x90\xf3\xaa\x90" + HLT)
@@ -140,8 +142,8 @@ PIECES = (
 
 @pytest.mark.parametrize("seed", range(12))
 def test_running_equals_stepping(stepping: Guest, seed: int) -> None:
-    """Random programs, REPs, self-modification and jumps into instructions among them, reach the same
-    state after the same count, run in random bursts or stepped."""
+    """Random programs, with REPs, self-modification and jumps into instructions, reach the same state
+    after the same count in random bursts and stepped."""
     needs_counts(stepping)
     guest, engine = stepping, stepping.engine
     choose = random.Random(seed)

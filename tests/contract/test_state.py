@@ -1,4 +1,4 @@
-"""State that steps carry along, and the engine's life."""
+"""State that an engine carries from step to step, and its closing."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from cores.x86.registers import FS, RAX
 
 
 def test_fpu_round_trip(guest: Guest) -> None:
-    """A full x87 and SSE state comes back as it was written."""
+    """x87 and SSE state is read back as it was written."""
     image = bytearray(512)
     struct.pack_into("<HHB", image, 0, 0x27F, 0x3800 | 0x4100, 0xFF)
     struct.pack_into("<II", image, 24, 0x1FA0, 0xFFFF)
@@ -24,7 +24,7 @@ def test_fpu_round_trip(guest: Guest) -> None:
 
 
 def test_sse_is_the_guests(stepping: Guest) -> None:
-    """SSE instructions work on the state that was written, and what they do is read back."""
+    """SSE instructions use the written state, and their results are read back."""
     image = bytearray(INITIAL_FPU)
     struct.pack_into("<2d", image, 160, 1.5, 0.0)
     struct.pack_into("<2d", image, 176, 2.25, 0.0)
@@ -37,7 +37,7 @@ def test_sse_is_the_guests(stepping: Guest) -> None:
 
 
 def test_sticky_exception_flags(stepping: Guest) -> None:
-    """An inexact result sets PE in MXCSR, and it stays."""
+    """An inexact result sets PE in MXCSR, and PE stays set."""
     image = bytearray(INITIAL_FPU)
     struct.pack_into("<d", image, 160, 1.0)
     struct.pack_into("<d", image, 176, 3.0)
@@ -61,7 +61,7 @@ def test_x87(stepping: Guest) -> None:
 
 
 def test_segment_bases(stepping: Guest) -> None:
-    """FS base takes part in addresses."""
+    """The FS base is added to addresses."""
     stepping.memory.write(DATA + 8, b"\x77")
     stepping.cpu.segments[FS].base = DATA
     stepping.code(b"\x64\x48\x8b\x04\x25\x08\x00\x00\x00")  # mov rax, fs:[8]
@@ -71,7 +71,7 @@ def test_segment_bases(stepping: Guest) -> None:
 
 
 def test_two_engines_do_not_meet(guest: Guest) -> None:
-    """Two machines of one kind at once have each their own state."""
+    """Two machines of one kind have separate states."""
     name = guest.engine.traits.core
     other = open_guest(name)
     try:
@@ -89,6 +89,6 @@ def test_two_engines_do_not_meet(guest: Guest) -> None:
 
 
 def test_closed_twice(guest: Guest) -> None:
-    """A second close does no harm."""
+    """A second close has no effect."""
     guest.engine.close()
     guest.engine.close()

@@ -1,4 +1,4 @@
-"""One instruction at a time, on every engine."""
+"""The contract of single steps, on every engine."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def test_a_step_is_one_instruction(stepping: Guest) -> None:
 
 
 def test_what_goes_in_comes_out(stepping: Guest) -> None:
-    """Every general register and status flag is entered and comes back."""
+    """Every general register and status flag is passed in and out."""
     cpu = stepping.cpu
     stepping.code(b"\x90")
     cpu.gpr[:] = [0x0123456789ABCD00 + i for i in range(16)]
@@ -31,7 +31,7 @@ def test_what_goes_in_comes_out(stepping: Guest) -> None:
 
 
 def test_changes_between_steps_count(stepping: Guest) -> None:
-    """What the VMM changes between two steps is the state of the next one."""
+    """State that the VMM changes between two steps is used by the next one."""
     cpu = stepping.cpu
     stepping.code(b"\x48\xff\xc0\x48\xff\xc0")
     stepping.steps()
@@ -41,7 +41,7 @@ def test_changes_between_steps_count(stepping: Guest) -> None:
 
 
 def test_rep_is_one_step(stepping: Guest) -> None:
-    """A REP is complete after one step, whatever its count; what it stored is in the RAM."""
+    """A REP is complete after one step, whatever its count, and its stores are in RAM."""
     cpu = stepping.cpu
     stepping.code(b"\xf3\xaa\x90")  # rep stosb
     for count in (0, 1, 2, 5000):
@@ -52,7 +52,7 @@ def test_rep_is_one_step(stepping: Guest) -> None:
 
 
 def test_rep_ends_early(stepping: Guest) -> None:
-    """REPNE SCAS ends where it finds its byte, and no instruction later."""
+    """REPNE SCAS ends at the byte that it searches."""
     cpu = stepping.cpu
     stepping.memory.write(DATA, b"abcdefg")
     stepping.code(b"\xf2\xae\x48\xff\xc3")  # repne scasb; inc rbx
@@ -70,7 +70,7 @@ def test_a_jump_to_itself_is_complete(stepping: Guest) -> None:
 
 
 def test_code_may_change_itself(stepping: Guest) -> None:
-    """A store into the instruction that follows is obeyed by it."""
+    """A store into the next instruction takes effect at once."""
     stepping.code(b"\xc6\x05\x02\x00\x00\x00\x2a\xb0\x01\x00\x90")  # mov byte [rip+2], 42; mov al, 1
     stepping.memory.write(CODE + 7, b"\x90\xb0\x01")  # nop; mov al, 1 -> its operand becomes 42
     stepping.steps(3)
@@ -78,7 +78,7 @@ def test_code_may_change_itself(stepping: Guest) -> None:
 
 
 def test_the_vmm_may_change_code(stepping: Guest) -> None:
-    """Code that the VMM stores over executed code (a disk's DMA) is what runs next."""
+    """Code that the VMM stores over executed code (as a disk's DMA does) is executed next."""
     for value in (1, 2, 3):
         stepping.code(b"\xb8" + value.to_bytes(4, "little"))  # mov eax, value
         stepping.steps()
@@ -86,7 +86,7 @@ def test_the_vmm_may_change_code(stepping: Guest) -> None:
 
 
 def test_memory_replaced(stepping: Guest) -> None:
-    """After ``memory_changed`` nothing of the old contents is left in any cache."""
+    """After ``memory_changed`` no cache holds old contents."""
     stepping.code(b"\xb8\x01\x00\x00\x00")
     stepping.steps()
     stepping.memory.view[CODE + 1] = 9
@@ -97,19 +97,19 @@ def test_memory_replaced(stepping: Guest) -> None:
 
 
 def test_undefined_opcode(faulting: Guest) -> None:
-    """UD2 is #UD at RIP, and nothing has happened."""
+    """UD2 is #UD at RIP, and changes nothing."""
     faulting.code(b"\x0f\x0b")
     assert faulting.refused() == Fault(Vector.UD)
 
 
 def test_divide_error(faulting: Guest) -> None:
-    """A division by zero is #DE at RIP, and nothing has happened."""
+    """A division by zero is #DE at RIP, and changes nothing."""
     faulting.code(b"\x48\xf7\xf1")  # div rcx
     assert faulting.refused() == Fault(Vector.DE)
 
 
 def test_page_fault_and_restart(faulting: Guest) -> None:
-    """A missing page is #PF with its address; with another address the same instruction goes on."""
+    """A missing page is #PF with its address; with another address the same instruction completes."""
     cpu = faulting.cpu
     faulting.code(b"\x48\x8b\x06")  # mov rax, [rsi]
     cpu.gpr[RSI] = 0x7000_0000
@@ -124,7 +124,7 @@ def test_page_fault_and_restart(faulting: Guest) -> None:
 
 
 def test_no_canonical_address(faulting: Guest) -> None:
-    """An access to no canonical address is #GP(0)."""
+    """An access to a non-canonical address is #GP(0)."""
     faulting.code(b"\x48\x8b\x06")
     faulting.cpu.gpr[RSI] = 1 << 47
     exit = faulting.refused()
@@ -134,7 +134,7 @@ def test_no_canonical_address(faulting: Guest) -> None:
 
 
 def test_rep_faults_in_the_middle(faulting: Guest) -> None:
-    """A REP that meets a missing page keeps the iterations done, and goes on from there."""
+    """A REP that meets a missing page keeps its finished iterations, and continues there."""
     cpu = faulting.cpu
     faulting.code(b"\xf3\xaa")
     end = len(faulting.memory.view[: 4 << 20])  # RAM ends, and with it what is mapped
@@ -149,14 +149,14 @@ def test_rep_faults_in_the_middle(faulting: Guest) -> None:
 
 
 def test_faults_do_not_pile_up(faulting: Guest) -> None:
-    """Fault after fault, none of which is delivered, never becomes a double fault."""
+    """Faults in a row, none of them delivered, never become a double fault."""
     faulting.code(b"\x48\xf7\xf1")
     for _ in range(500):
         assert faulting.engine.step(faulting.cpu) == Fault(Vector.DE)
 
 
 def test_the_page_behind_may_be_missing(faulting: Guest) -> None:
-    """An instruction at the end of a page runs though the next page is missing; then that faults."""
+    """The last instruction of a page runs though the next page is missing; then its fetch faults."""
     cpu, end = faulting.cpu, 4 << 20
     faulting.code(b"\x90\x48\xff\xc0", at=end - 4)
     faulting.steps(2)
@@ -167,7 +167,7 @@ def test_the_page_behind_may_be_missing(faulting: Guest) -> None:
 
 
 def test_jumps_to_nowhere_are_complete(faulting: Guest) -> None:
-    """A jump to a missing page is complete; the fetch there is what faults."""
+    """A jump to a missing page completes; the fetch there faults."""
     faulting.code(b"\xff\xe0")  # jmp rax
     faulting.cpu.gpr[RAX] = 0x7000_0000
     faulting.steps()
@@ -178,7 +178,7 @@ def test_jumps_to_nowhere_are_complete(faulting: Guest) -> None:
 
 
 def test_push_and_pop(stepping: Guest) -> None:
-    """The stack is the guest's own memory."""
+    """PUSH and POP access the guest's own memory."""
     cpu = stepping.cpu
     stepping.code(b"\x50\x5b")  # push rax; pop rbx
     cpu.gpr[RAX], cpu.gpr[RSP] = 0x1122334455667788, DATA

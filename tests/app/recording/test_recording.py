@@ -1,4 +1,4 @@
-"""Recordings: the format to the letter, and what a player would show of them."""
+"""Recordings follow the asciicast format, and a player shows the same screens."""
 
 from __future__ import annotations
 
@@ -58,7 +58,8 @@ def titles(lesson: str) -> list[str]:
 def test_every_lesson_can_be_recorded_as_text(
     path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The cast holds what was printed, a marker for each step, and lasts as long as its reader."""
+    """A text recording holds all that was printed, a marker for each step, and lasts as long as reading
+    takes."""
     cast = tmp_path / "l.cast"
     assert main(["play", str(path), "--plain", "--record", str(cast)]) == 0
     header, events = read(cast.read_text())
@@ -71,8 +72,8 @@ def test_every_lesson_can_be_recorded_as_text(
 
 
 def test_the_interface_is_recorded(tmp_path: Path) -> None:
-    """At a terminal the interface itself is recorded as it plays; a player shows the same screens,
-    step by step, and gets back a terminal as it was."""
+    """At a terminal the interface is recorded as it plays; a player shows the same screens step by step
+    and restores its terminal."""
     cast = tmp_path / "l.cast"
     own = {f"RINGSCOPE_{name}": str(tmp_path / name) for name in ("DATA", "RUNTIME", "CONFIG")}
     child = pexpect.spawn(
@@ -103,7 +104,7 @@ def test_the_interface_is_recorded(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 def test_a_recording_ended_by_a_signal(number: signal.Signals, tmp_path: Path) -> None:
-    """The terminal is as it was before, and the cast whole as far as it goes."""
+    """After a signal the terminal is restored, and the cast is valid up to that moment."""
     cast = tmp_path / "l.cast"
     own = {f"RINGSCOPE_{name}": str(tmp_path / name) for name in ("DATA", "RUNTIME", "CONFIG")}
     child = pexpect.spawn(
@@ -125,7 +126,8 @@ def test_a_recording_ended_by_a_signal(number: signal.Signals, tmp_path: Path) -
 
 
 def test_what_is_not_for_players_is_left_out() -> None:
-    """Mouse and keyboard modes and questions to the terminal, wherever the output is cut."""
+    """Mouse modes, keyboard modes and queries to the terminal are left out, wherever the output is
+    split."""
     modes, questions = "\x1b[?1000h\x1b[?1006h\x1b[>1u\x1b[?2048h", "\x1b[?2026$p\x1b[c"
     text = f"\x1b[?1000;1h\x1b[1mö{modes}\x1b[31mred{questions}\x1b[0m"
     wanted = "\x1b[?1000;1h\x1b[1mö\x1b[31mred\x1b[0m"
@@ -140,7 +142,7 @@ def test_what_is_not_for_players_is_left_out() -> None:
 
 
 def test_a_recording_that_cannot_be_written(capsys: pytest.CaptureFixture[str]) -> None:
-    """It is bad input, said in one line before anything is played."""
+    """A file that cannot be written is reported in one line before anything is played."""
     assert main(["play", "two-ways", "--plain", "--record", "/nowhere/l.cast"]) == 2
     out, err = capsys.readouterr()
     reason = "cannot be written: No such file or directory"

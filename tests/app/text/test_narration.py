@@ -1,4 +1,4 @@
-"""What is said about an exit is said of that exit."""
+"""The narration of an exit says only what holds for that exit."""
 
 from __future__ import annotations
 
@@ -35,7 +35,8 @@ KINDS = {
 
 
 def machine(kind: str) -> MachineSnapshot:
-    """A machine of which narration needs the core's name and how it brings about ring 0."""
+    """A machine with the two values that narration reads: the core's name and the way ring 0 is
+    executed."""
     return MachineSnapshot(
         core=kind.partition(" ")[0], engine="", label="", where="", registers={}, changed=frozenset(),
         ring=0, real_ring=None, instructions=None, exits=0, exits_by_reason={}, device_accesses=0,
@@ -47,7 +48,8 @@ def machine(kind: str) -> MachineSnapshot:
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("reason", Reason)
 def test_every_reason_has_its_words(reason: Reason, kind: str) -> None:
-    """On every core the CPU and the host speak; the guest too, where it gave an instruction."""
+    """Every reason has text for the CPU and the host on every core, and for the guest where it gave an
+    instruction."""
     lines = dialogue(event(reason, EXAMPLES[reason]), machine(kind))
     speakers = [line.speaker for line in lines]
     assert speakers[-2:] == [CPU, HOST]
@@ -59,14 +61,15 @@ def test_every_reason_has_its_words(reason: Reason, kind: str) -> None:
 
 
 def test_the_cpu_did_not_speak_of_what_it_was_not_asked() -> None:
-    """A silent instruction never trapped: the line is in brackets, and the host says it read ahead."""
+    """For a silent instruction, which never trapped, the CPU's line is in brackets and the host's line
+    says that it read ahead."""
     lines = dialogue(event(Reason.FLAGS, "9c", SEEN_COMING[0]), machine("trap:native"))
     assert lines[1].text.startswith("(was not asked")
     assert "read ahead" in lines[2].text
 
 
 def test_costs(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Microseconds with their unit; instructions to two digits, never more than the clock allows."""
+    """Costs have units: microseconds, and instructions with two digits, as precise as the clock."""
     assert microseconds(21_000) == "21.0 µs"
     assert microseconds(1_234_567) == "1,235 µs"
     monkeypatch.setattr(narration, "cycles_per_nanosecond", lambda: 2.4)
@@ -76,7 +79,7 @@ def test_costs(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_an_unknown_clock_is_not_guessed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where the host does not tell its clock, no number of instructions is made of a time."""
+    """Where the host does not tell its clock rate, a time is not converted to instructions."""
     monkeypatch.setattr(narration, "cycles_per_nanosecond", lambda: None)
     assert meanwhile(21_000) is None
     facts = dict(card(event(Reason.IO, "e6e9"), machine("trap:native"), 1).facts)
@@ -89,7 +92,8 @@ def seen(kind: str, handled: str = "the CPU refused it: #GP") -> tuple[ExitEvent
 
 
 def test_the_whole_exit_is_told_with_the_vmms_part() -> None:
-    """An exit's cost is from leaving the guest to entering it again, the VMM's part beside it."""
+    """The cost of an exit is the time from leaving to entering the guest, with the VMM's part beside
+    it."""
     told = dict(card(*seen("trap:native"), 1).facts)["cost"]
     assert "21.0 µs from leaving the guest to entering it again" in told
     assert "9.0 µs" in told
@@ -97,14 +101,15 @@ def test_the_whole_exit_is_told_with_the_vmms_part() -> None:
 
 
 def test_an_uncounted_exit_says_so() -> None:
-    """Where nothing counted the instructions, the card gives no figure for them, and says so."""
+    """Where instructions were not counted, the card says so and gives no figure."""
     uncounted = event(Reason.IO, "e6e9")._replace(n=None)
     where = dict(card(uncounted, machine("kvm"), 5).facts)["where"]
     assert where.endswith("instructions not counted")
 
 
 def test_guest_mode_is_spoken_of_only_where_there_is_one() -> None:
-    """On a KVM without hardware support, or in exact mode, the CPU has left no guest mode."""
+    """On a KVM without hardware support, and in exact mode, the narration does not mention guest
+    mode."""
     assert "left guest mode" in dialogue(*seen("kvm", "left to the VMM"))[1].text
     for kind in ("kvm without hardware", "kvm of an unknown kind"):
         assert "guest mode" not in dialogue(*seen(kind, "left to the VMM"))[1].text
@@ -112,7 +117,7 @@ def test_guest_mode_is_spoken_of_only_where_there_is_one() -> None:
 
 
 def test_the_rule_of_a_kvm_exit_is_kvms() -> None:
-    """OUT is left to the VMM by KVM, not refused in ring 3."""
+    """For KVM, OUT is described as left to the VMM, not as refused in ring 3."""
     rule = dict(card(*seen("kvm", "left to the VMM"), 1).facts)["rule"]
     assert "An exit to the VMM" in rule
     assert "#GP" not in rule

@@ -61,7 +61,7 @@ RING_ZERO = {
 
 @dataclass(frozen=True)
 class Moment:
-    """The machine before its next instruction. at: index into PROGRAM, None at the end."""
+    """The machine before one instruction. at: index into PROGRAM, None at the end."""
 
     at: int | None
     registers: dict[str, int]
@@ -80,7 +80,7 @@ def boot() -> dict[str, int]:
 
 
 def history(text: str) -> list[Moment]:
-    """Every moment of the program's life."""
+    """All states of the program, in order."""
     registers = boot()
     moments = [Moment(0, registers)]
     console = ""
@@ -130,7 +130,8 @@ def _sums(events: list[ExitEvent], of: Callable[[ExitEvent], int]) -> dict[str, 
 
 @dataclass
 class FakeSession:
-    """See the module. calls: what was asked of it, in order. spin: it never reaches an end."""
+    """A session without engines; see the module. calls: the requests made, in order. spin: the program
+    never ends."""
 
     text: str = TEXT
     cores: tuple[str, ...] = ("interpreter", "trap:native", "kvm")

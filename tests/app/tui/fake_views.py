@@ -1,4 +1,4 @@
-"""What the fake session's machines look like inside."""
+"""Views of the inside of the fake session's machines."""
 
 from __future__ import annotations
 

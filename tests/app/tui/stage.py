@@ -50,7 +50,7 @@ class Stage:
         return screenshot_svg.text(self.app)
 
     async def until(self, condition: Callable[[], bool], what: str) -> None:
-        """Wait for what another thread brings about."""
+        """Wait until another thread has made the condition true."""
         for _ in range(4_000):  # turns of the loop, not seconds: a busy computer has as many
             if condition():
                 await self.pilot.pause()
@@ -62,7 +62,7 @@ class Stage:
         await self.until(lambda: words in self.text(), f"{words!r} on the screen")
 
     async def press(self, *keys: str) -> None:
-        """Press keys, each when the screen has caught up with the one before."""
+        """Press keys, each after the screen has processed the one before."""
         for key in keys:
             await self.pilot.press(key)
             worker = self.app.worker
@@ -77,7 +77,7 @@ class Stage:
 async def stage(
     size: tuple[int, int] = (120, 40), home: bool = False, theme: str = "", **session: object
 ) -> AsyncIterator[Stage]:
-    """The app in a terminal of that size, over ``FakeSession(**session)``, its first picture drawn."""
+    """The app in a terminal of that size, over ``FakeSession(**session)``, after its first frame."""
     sessions: list[FakeSession] = []
     os.environ["RINGSCOPE_CONFIG"] = os.devnull  # neither read nor written
 
@@ -98,7 +98,7 @@ async def stage(
 
 
 def check_golden(name: str, text: str) -> None:
-    """Does the screen look as it did when a person last looked at it?"""
+    """Compare the screen with its golden file."""
     path = GOLDEN / f"{name}.txt"
     if os.environ.get("RINGSCOPE_GOLDEN") == "write":
         path.write_text(text, encoding="utf-8")

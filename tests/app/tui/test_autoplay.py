@@ -1,4 +1,4 @@
-"""A lesson that plays by itself waits as long as its reader needs, and can be paused."""
+"""A lesson that plays by itself waits for its reader, and can be paused."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ WORDS = "seven words take two seconds and more"
 
 
 def test_a_page_is_left_when_it_has_been_read() -> None:
-    """The time counts from when the words came into sight; twice the speed is half the time."""
+    """The reading time counts from when the text appears; twice the speed halves it."""
     for speed in (1.0, 2.0):
         auto = Autoplay(speed)
         due = 100 + reading_time(WORDS) / speed
@@ -19,7 +19,7 @@ def test_a_page_is_left_when_it_has_been_read() -> None:
 
 
 def test_a_pause_is_added() -> None:
-    """What the lesson wants to sink in takes longer."""
+    """The lesson's own pauses are added to the reading time."""
     auto = Autoplay(1.0)
     assert not auto.has_been_read(WORDS, 3, 100)
     assert not auto.has_been_read(WORDS, 3, 100 + reading_time(WORDS))
@@ -27,7 +27,7 @@ def test_a_pause_is_added() -> None:
 
 
 def test_new_words_begin_anew() -> None:
-    """Whoever turns back or on has the whole time again, for the same words too."""
+    """After a page turn the full reading time begins again, for the same text too."""
     auto = Autoplay(1.0)
     assert not auto.has_been_read(WORDS, 0, 100)
     assert not auto.has_been_read("others", 0, 200)
@@ -37,6 +37,6 @@ def test_new_words_begin_anew() -> None:
 
 
 def test_by_key_unless_a_speed_is_given() -> None:
-    """Without a speed nothing goes on by itself until it is switched on, at a reader's speed."""
+    """Without a speed a lesson waits for keys until autoplay is switched on, at a reader's speed."""
     assert (Autoplay().on, Autoplay().speed, Autoplay().alone) == (False, 1.0, False)
     assert (Autoplay(3.0).on, Autoplay(3.0).alone) == (True, True)

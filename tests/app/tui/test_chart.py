@@ -1,4 +1,4 @@
-"""The chart says something of every reason, however few its rows are."""
+"""The chart accounts for every reason, however few rows it has."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from cores.x86.isa.instruction import Reason
 
 @pytest.mark.parametrize(("width", "height"), [(76, 3), (96, 6), (56, 3), (196, 8), (36, 2)])
 async def test_every_reason_is_shown_or_counted(width: int, height: int) -> None:
-    """Each reason stands in the chart, or is among those that it says it has left out."""
+    """Each reason has a row, or is counted among those left out."""
     async with stage() as s:
         assert s.screen.looking.machine is not None
         counts = {reason.value: 100 * n + 1 for n, reason in enumerate(Reason)}

@@ -1,4 +1,4 @@
-"""The cursor in the code: breakpoints and runs by keys alone."""
+"""The cursor in the code: breakpoints and runs by key."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from cores.programs.shipped import ASSETS
 
 
 async def test_a_breakpoint_at_the_cursor() -> None:
-    """c and down point at a line, which is marked; x sets a breakpoint there, and clears it again."""
+    """c and down mark a line; x sets a breakpoint there, and clears it again."""
     async with stage(size=(160, 48)) as s:
         await s.press("c", "down", "down", "up", "x")
         assert s.screen.time.addresses == {s.screen.looking.cursor} == {0x100001}
@@ -28,7 +28,7 @@ async def test_a_breakpoint_at_the_cursor() -> None:
 
 
 async def test_a_run_to_the_cursor() -> None:
-    """Enter, or h, runs until the machines stand there; no breakpoint stays behind."""
+    """Enter and h run the machines to the cursor; no breakpoint remains."""
     for key in ("enter", "h"):
         async with stage() as s:
             await s.press("c", "end", "up", "up", "up", key)
@@ -39,7 +39,7 @@ async def test_a_run_to_the_cursor() -> None:
 
 
 async def test_the_cursor_stays_inside_the_code() -> None:
-    """Home and end are its ends; Esc takes the cursor away before it leaves the screen."""
+    """Home and end are its limits; Esc removes the cursor before it leaves the screen."""
     async with stage(size=(80, 24)) as s:
         await s.press("c", "home", "up")
         assert s.screen.looking.cursor == 0x100000
@@ -53,7 +53,7 @@ async def test_the_cursor_stays_inside_the_code() -> None:
 
 
 async def test_memory_at_the_cursor() -> None:
-    """a proposes the cursor's address; opening the inside of a machine takes the cursor away."""
+    """a proposes the cursor's address; opening the inside of a machine removes the cursor."""
     async with stage() as s:
         await s.press("c", "down", "a", "enter")
         await s.see("at 100001")
@@ -65,8 +65,8 @@ async def test_memory_at_the_cursor() -> None:
 
 @pytest.mark.parametrize("name", ["tasks.s", "genesis.m68k"])
 async def test_the_cursor_goes_beyond_the_snapshot(name: str) -> None:
-    """Over a real machine: down goes on where the snapshot's code ends, up comes back over the same
-    lines, and the machines run to a place that only the cursor has been at."""
+    """On a real machine, down goes past the end of the snapshot's code, up returns over the same lines,
+    and machines run to a place beyond the snapshot."""
     os.environ["RINGSCOPE_CONFIG"] = os.devnull
     app = interface(str(ASSETS / "guests" / name), Options(cores=("interpreter",)))
     async with app.run_test(size=(80, 24)) as pilot:
@@ -104,7 +104,7 @@ async def test_the_cursor_goes_beyond_the_snapshot(name: str) -> None:
 
 
 async def test_data_of_the_source_is_no_code() -> None:
-    """What a directive has laid down is shown as it stands in the source, without a sign beside it."""
+    """Data of a directive is shown as its source line, without a gutter sign."""
     os.environ["RINGSCOPE_CONFIG"] = os.devnull
     options = Options(cores=("trap:portable",))
     app = interface(str(ASSETS / "guests" / "hello.s"), options)

@@ -1,4 +1,4 @@
-"""Writing a guest in the interface, and what is remembered."""
+"""Writing a guest in the interface, and the settings that are kept."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ needs_assembler = pytest.mark.skipif(not keystone.installed(), reason="Keystone 
 
 @needs_assembler
 async def test_a_guest_is_written_assembled_and_run(tmp_path: Path) -> None:
-    """A mistake is named with its line and the cursor goes there; put right, it is saved and run."""
+    """A mistake is reported with its line and the cursor moves there; corrected, the guest is saved and
+    run."""
     async with stage(home=True) as s:
         await s.press("c")
         editor = s.app.screen
@@ -39,7 +40,7 @@ async def test_a_guest_is_written_assembled_and_run(tmp_path: Path) -> None:
 
 
 async def test_nothing_written_is_lost() -> None:
-    """Esc warns once over unsaved text, and a template does not replace it."""
+    """Esc warns once about unsaved text, and a template does not replace it."""
     async with stage(home=True) as s:
         await s.press("c", "f3")
         editor = s.app.screen
@@ -54,7 +55,7 @@ async def test_nothing_written_is_lost() -> None:
 
 
 async def test_a_shipped_guest_is_edited_as_a_copy() -> None:
-    """i on a guest opens its text without its path, so that saving asks for one."""
+    """i on a guest opens its text without its path, so that saving asks for a path."""
     async with stage(home=True) as s:
         await s.press("i")
         await s.see("new guest")
@@ -66,12 +67,13 @@ async def test_a_shipped_guest_is_edited_as_a_copy() -> None:
 @needs_assembler
 @pytest.mark.parametrize("name", TEMPLATES)
 def test_templates_assemble(name: str) -> None:
-    """What a person begins from is right."""
+    """Every template assembles."""
     assert assemble_program(TEMPLATES[name].encode(), name).size > 4
 
 
 def test_settings_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Saved and read again; a broken file begins anew, and one that cannot be written is no error."""
+    """Settings are saved and read again; a damaged file gives defaults, and an unwritable one is no
+    error."""
     monkeypatch.setenv("RINGSCOPE_CONFIG", str(tmp_path / "new"))
     assert settings.load() == settings.Settings()
     settings.Settings(theme="ringscope-day", speed=5).save()

@@ -1,4 +1,4 @@
-"""Every key and every palette entry, in any order and at any size, leaves the interface alive."""
+"""Every key and every palette entry, in any order and at any size, leaves the interface running."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ LEAVE = {"leave", "edit", "state('disk')", "app.quit", "quit", "interrupt"}
 
 
 async def back(s: Stage, chance: random.Random) -> None:
-    """Answer what is asked, close what was opened, until the machines are in front again."""
+    """Answer prompts and close sheets until the machines' screen is in front."""
     while not isinstance(s.app.screen, MachinesScreen):
         assert len(s.app.screen_stack) > 1
         if isinstance(s.app.screen, Ask) and chance.random() < 0.7:
@@ -43,7 +43,7 @@ async def back(s: Stage, chance: random.Random) -> None:
 
 @pytest.mark.parametrize("seed", all_but(range(4), 0, 2, 3))
 async def test_every_key(seed: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """All keys of the machines' screen, shuffled, while the terminal changes its size."""
+    """All keys of the machines' screen work in random order while the terminal changes its size."""
     monkeypatch.chdir(tmp_path)
     chance = random.Random(seed)
     async with stage(spin=seed % 2 == 1, size=SIZES[seed]) as s:
@@ -62,7 +62,7 @@ async def test_every_key(seed: int, tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 
 async def test_every_entry_of_the_palette(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each does what its key does, or opens what it is named for."""
+    """Each palette entry does what its key does, or opens the sheet of its name."""
     monkeypatch.chdir(tmp_path)
     chance = random.Random(1974)
     async with stage() as s:

@@ -16,7 +16,7 @@ GENESIS = Path(__file__).resolve().parents[3] / "assets" / "guests" / "genesis.m
 
 @pytest.mark.parametrize("size", [(80, 24), (120, 40), (200, 60)], ids=lambda s: f"{s[0]}x{s[1]}")
 async def test_a_68000_program_opens_with_its_own_registers(size: tuple[int, int]) -> None:
-    """Its registers and code stand in the pane; steps, seeks, sheets and a run to the end work."""
+    """The pane shows a 68000's registers and code; steps, seeks, sheets and a run to the end work."""
     os.environ["RINGSCOPE_CONFIG"] = os.devnull
     app = interface(str(GENESIS), Options())
     async with app.run_test(size=size) as pilot:

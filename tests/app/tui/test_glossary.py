@@ -1,4 +1,4 @@
-"""The glossary inside the interface, and the choice of a lesson's step."""
+"""The glossary in the interface, and the choice of a lesson's step."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def glossary_screen(s: object) -> GlossaryScreen:
 
 
 async def test_every_word_can_be_opened() -> None:
-    """Typing any term of the glossary marks it, and its explanation stands below."""
+    """Typing any term of the glossary selects it and shows its explanation."""
     async with stage() as s:
         await s.press("G")
         screen = glossary_screen(s)
@@ -28,7 +28,7 @@ async def test_every_word_can_be_opened() -> None:
 
 
 async def test_a_search_looks_into_explanations_too() -> None:
-    """Words in a name come first, then those in a text; nothing found marks nothing."""
+    """Matches in names come first, then those in explanations; without a match nothing is selected."""
     async with stage(home=True) as s:
         await s.press("G", *"trap")
         screen = glossary_screen(s)
@@ -44,7 +44,8 @@ async def test_a_search_looks_into_explanations_too() -> None:
 
 
 def test_words_that_a_text_uses() -> None:
-    """In the text's order, in the plural and by their other names too; parts of words are none."""
+    """The terms of a text are found in its order, in the plural and by other names; parts of words are
+    not."""
     text = "The VMMs hold a guest in ring 3; its entrapment ends in page-faults."
     assert glossary.occurring(text) == [
         "virtual machine monitor, VMM", "guest", "ring", "page fault", "page", "exception, fault",

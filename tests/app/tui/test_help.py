@@ -1,4 +1,4 @@
-"""Help is for what one looks at, and fits where it stands."""
+"""Help describes the pane in front, and fits its sheet."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from app.tui.screens.machines.screen import MachinesScreen
 @pytest.mark.parametrize("glyphs", [UNICODE, ASCII], ids=["unicode", "ascii"])
 @pytest.mark.parametrize("topic", help_topics.TOPICS, ids=lambda topic: topic.title)
 def test_help_fits_its_sheet(topic: help_topics.Topic, glyphs: Glyphs) -> None:
-    """No line of the help is cut off, and no key runs into what it does."""
+    """No line of the help is cut off, and no key overlaps its description."""
     room = help.WIDTH - 4
     assert all(row_width(line) <= room for line in help.topic_rows(topic, glyphs, room))
     for _, keys in (("", topic.keys), ("", help_topics.marks(glyphs)), *help_topics.KEYS):
@@ -41,7 +41,8 @@ def test_help_fits_its_sheet(topic: help_topics.Topic, glyphs: Glyphs) -> None:
     ids=lambda value: getattr(value, "title", None),
 )
 async def test_help_is_for_what_has_the_keys(keys: list[str], topic: help_topics.Topic) -> None:
-    """? and F1 begin with the pane or view in front, its words above its keys; both close it."""
+    """? and F1 open the help of the pane or view in front, with its explanation above its keys; both
+    close it."""
     async with stage(size=(80, 24)) as s:
         for key in ("question_mark", "f1"):
             await s.press(*(keys if key == "question_mark" else []), key)
@@ -52,7 +53,7 @@ async def test_help_is_for_what_has_the_keys(keys: list[str], topic: help_topics
 
 
 async def test_general_keys_follow_and_pages_turn() -> None:
-    """Scrolling shows the keys that work everywhere; right and left go through the other panes."""
+    """Scrolling shows the general keys; right and left turn to the other panes' help."""
     async with stage(size=(80, 24)) as s:
         await s.press("question_mark", *["pagedown"] * 9)
         await s.see("ctrl+c does as well")
@@ -65,7 +66,7 @@ async def test_general_keys_follow_and_pages_turn() -> None:
 
 
 async def test_home_editor_and_glossary_have_help() -> None:
-    """F1 everywhere, over what it is about."""
+    """F1 opens help on the home screen, in the editor and in the glossary."""
     async with stage(size=(80, 24), home=True) as s:
         await s.press("f1")
         await s.see("Help: Guests and lessons ")

@@ -1,4 +1,4 @@
-"""The home screen: every shipped guest is listed, told about, and opened as it is meant to be."""
+"""The home screen lists and describes every shipped guest, and opens it with the options it needs."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from cores.programs.shipped import ASSETS
 
 
 def test_every_program_of_the_assets_is_listed() -> None:
-    """No source, executable or image is left out; each has its own words."""
+    """Every source, executable and image is listed with a summary of its own."""
     listed = {guest.path.name: guest for guest in shipped()}
     there = (ASSETS / "guests").iterdir()
     assert set(listed) == {path.name for path in there if path.suffix in (".s", ".elf", ".m68k")}
@@ -26,7 +26,7 @@ def test_every_program_of_the_assets_is_listed() -> None:
 
 @pytest.mark.parametrize("size", [(80, 24), (120, 40), (200, 60)], ids=lambda s: f"{s[0]}x{s[1]}")
 async def test_no_summary_is_cut(size: tuple[int, int]) -> None:
-    """Each guest's line is there as a whole, and the first one to try is marked."""
+    """Each guest's summary is shown whole, and the first guest to try is marked."""
     async with stage(size=size, home=True) as s:
         options = s.app.screen.query_one(OptionList)
         marked = options.get_option_at_index(options.highlighted or 0)
@@ -37,7 +37,8 @@ async def test_no_summary_is_cut(size: tuple[int, int]) -> None:
 
 
 async def test_what_is_marked_is_told_about() -> None:
-    """Beside the list stands what a guest's source says of it, or a lesson's summary."""
+    """Beside the list the screen shows the comment of the selected guest's source, or a lesson's
+    summary."""
     async with stage(size=(120, 40), home=True) as s:
         await s.see("nothing ever leaves.")
         options = s.app.screen.query_one(OptionList)
@@ -49,7 +50,7 @@ async def test_what_is_marked_is_told_about() -> None:
 
 
 async def test_a_guest_that_needs_a_disk_has_it() -> None:
-    """Chosen on the home screen, over real machines, it finds its file; by its path alone as well."""
+    """A guest that needs a disk gets it, chosen on the home screen or by its path."""
     os.environ["RINGSCOPE_CONFIG"] = os.devnull
     path = str(ASSETS / "guests" / "file.s")
     disk = disk_of(os.path.relpath(path))

@@ -1,4 +1,4 @@
-"""Breakpoints, pokes, the log in full, and the inside of a machine."""
+"""Breakpoints, edits of state, the whole log, and the views inside a machine."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from cores.debugging.edits import RegisterPoke
 
 
 async def answer(s: object, key: str, text: str) -> None:
-    """Press a key, and answer what it asks."""
+    """Press a key, and type the answer to its prompt."""
     await s.press(key)  # type: ignore[attr-defined]
     screen = s.app.screen  # type: ignore[attr-defined]
     assert isinstance(screen, Ask)
@@ -38,7 +38,7 @@ async def test_a_run_stops_at_a_breakpoint() -> None:
 
 
 async def test_a_breakpoint_at_the_next_instruction_and_by_a_click() -> None:
-    """Enter takes the proposed address; a click on an instruction sets and clears one."""
+    """Enter accepts the proposed address; a click on an instruction sets and clears a breakpoint."""
     async with stage(size=(160, 48)) as s:
         await s.press("n", "x", "enter")
         assert s.screen.time.addresses == {0x100001}
@@ -52,7 +52,7 @@ async def test_a_breakpoint_at_the_next_instruction_and_by_a_click() -> None:
 
 
 async def test_a_register_is_poked_on_all_machines_or_one() -> None:
-    """p changes all alike; @core one alone; nonsense is refused in words."""
+    """p changes a register on all machines, @core on one; invalid input is refused in words."""
     async with stage() as s:
         await answer(s, "p", "rax = 48")
         await answer(s, "p", "rbx=1 @trap")
@@ -76,7 +76,7 @@ async def test_a_register_is_poked_on_all_machines_or_one() -> None:
 )
 @pytest.mark.parametrize("size", [(80, 24), (160, 48)], ids=lambda s: f"{s[0]}x{s[1]}")
 async def test_the_inside(size: tuple[int, int], key: str, words: list[str]) -> None:
-    """Each key opens its tab, stepping goes on beside it, the same key closes it."""
+    """Each key opens its tab, stepping goes on beside it, and the same key closes it."""
     async with stage(size=size) as s:
         await s.press("n", key)
         text = ""
@@ -94,7 +94,7 @@ async def test_the_inside(size: tuple[int, int], key: str, words: list[str]) -> 
 
 
 async def test_memory_follows_and_marks() -> None:
-    """a takes a symbol, an address or a register; a changed byte has a mark, not colour alone."""
+    """a takes a symbol, an address or a register; a changed byte has a mark besides its colour."""
     async with stage(size=(120, 40)) as s:
         await s.press("m")
         await answer(s, "a", "100100")
@@ -110,7 +110,7 @@ async def test_memory_follows_and_marks() -> None:
 
 @pytest.mark.parametrize("key", ["m", "t"])
 async def test_the_inside_looks_so(key: str) -> None:
-    """The lower half of the screen, as a person last looked at it."""
+    """The views match their golden screens."""
     async with stage(size=(160, 48)) as s:
         await s.press("e", "e", key)
         await s.press("a", *"100100", "enter")
@@ -118,7 +118,7 @@ async def test_the_inside_looks_so(key: str) -> None:
 
 
 async def test_the_log_goes_back_to_the_first_event() -> None:
-    """Events that the snapshot no longer has are fetched."""
+    """Events older than the snapshot's are fetched from the session."""
     long = "x" * 300
     async with stage(text=long) as s:
         await s.press("space", "home")
@@ -129,7 +129,7 @@ async def test_the_log_goes_back_to_the_first_event() -> None:
 
 
 def test_the_log_shows_the_chosen_event() -> None:
-    """Whichever of a thousand is chosen, it is among the rows."""
+    """The chosen event is visible, whichever of a thousand it is."""
     session = FakeSession(text="x" * 300)
     session.n = session.last
     machine = session.snapshot().machines[1]
@@ -141,7 +141,7 @@ def test_the_log_shows_the_chosen_event() -> None:
 
 
 async def test_the_card_says_what_the_exit_changed() -> None:
-    """The registers before and after, found by executing it again."""
+    """The card shows the registers before and after an exit, found by executing it again."""
     async with stage(size=(120, 40)) as s:
         await s.press("e", "e", "e", "enter")
         await s.see("rip 10000f to 100011")
@@ -149,7 +149,7 @@ async def test_the_card_says_what_the_exit_changed() -> None:
 
 
 async def test_the_way_to_an_instruction_is_a_bar() -> None:
-    """What takes long shows how far it is."""
+    """A long seek shows a progress bar."""
     async with stage(size=(80, 24)) as s:
         s.screen.query_one(Timeline).show(400, (), (400, 1000))
         await s.see("on the way to 1,000")
@@ -172,7 +172,7 @@ async def test_a_disk_is_loaded() -> None:
 
 
 def test_assembly_is_cut_into_its_parts() -> None:
-    """A comment sign in a string begins no comment; operands are no mnemonics."""
+    """A comment sign in a string begins no comment, and operands are not taken for mnemonics."""
     line = "next:   rep movsb ; mov al, '#'  # 0x48"
     found = [(line[a:b], kind) for a, b, kind in tokens(line)]
     assert found == [

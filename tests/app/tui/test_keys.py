@@ -26,7 +26,7 @@ from app.tui.widgets.switches import Switches
     ],
 )
 async def test_a_key_moves_all_machines(keys: list[str], call: str, instruction: int) -> None:
-    """n b e E r space f reach the session, and the screen shows where it then is."""
+    """n b e E r space f reach the session, and the screen shows the new position."""
     async with stage() as s:
         await s.press(*keys)
         assert call in s.session.calls
@@ -36,7 +36,7 @@ async def test_a_key_moves_all_machines(keys: list[str], call: str, instruction:
 
 
 async def test_go_to(capsys: pytest.CaptureFixture[str]) -> None:
-    """g asks for a number, and refuses what is none."""
+    """g asks for a number, and refuses anything else."""
     async with stage() as s:
         await s.press("g")
         assert isinstance(s.app.screen, Ask)
@@ -49,7 +49,7 @@ async def test_go_to(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 async def test_space_pauses_a_guest_that_spins() -> None:
-    """A guest without an end runs on, the screen answers, and space stops it."""
+    """While a guest spins the screen answers, and space pauses it."""
     async with stage(spin=True) as s:
         await s.pilot.press("space")
         await s.until(lambda: s.session.spun > 3, "slices of the run")
@@ -84,7 +84,7 @@ async def test_slower_and_faster() -> None:
 
 
 async def test_views_of_the_world_switches() -> None:
-    """w goes round log, dialogue, chart."""
+    """w cycles through log, dialogue and chart."""
     async with stage() as s:
         await s.press("e", "e", "e")
         await s.see("[log]")
@@ -139,14 +139,14 @@ async def test_a_narrow_screen_shows_one_machine() -> None:
 
 
 async def test_the_interpreter_has_no_exits_and_says_so() -> None:
-    """Its events are not missing: there are none."""
+    """The interpreter's pane says that it has no exits."""
     async with stage() as s:
         await s.press("e", "e", "left")
         await s.see("no world to switch")
 
 
 async def test_help_and_guest_screen_and_typing() -> None:
-    """? v and t open their sheets; what is typed reaches the guests."""
+    """? v and t open their sheets; typed text reaches the guests."""
     async with stage(screen="From the VGA screen") as s:
         await s.press("question_mark")
         await s.see("Help: The machines")
@@ -157,7 +157,7 @@ async def test_help_and_guest_screen_and_typing() -> None:
 
 
 async def test_escape_leaves_for_the_home_screen() -> None:
-    """The session is closed, and the first page is back."""
+    """Esc closes the session and returns to the home screen."""
     async with stage() as s:
         await s.press("escape")
         assert isinstance(s.app.screen, HomeScreen)
@@ -165,7 +165,7 @@ async def test_escape_leaves_for_the_home_screen() -> None:
 
 
 async def test_every_key_is_in_the_palette() -> None:
-    """ctrl+p knows each action of the screen by its name."""
+    """ctrl+p lists each action of the screen by its name."""
     async with stage() as s:
         titles = {command.title for command in s.app.get_system_commands(s.app.screen)}
         wanted = {"Step", "Run or pause", "Next exit", "Go to instruction", "Restart", "Help", "Theme"}
@@ -174,7 +174,7 @@ async def test_every_key_is_in_the_palette() -> None:
 
 
 async def test_clicks() -> None:
-    """A tab, a key hint, a pane and the timeline take the mouse."""
+    """Tabs, key hints, panes and the timeline react to clicks."""
     async with stage(size=(160, 48)) as s:
         await s.press("e", "e", "e")
         tabs = s.screen.query_one(Switches)
@@ -189,7 +189,7 @@ async def test_clicks() -> None:
 
 
 async def test_pictures_are_saved(tmp_path: object, monkeypatch: pytest.MonkeyPatch) -> None:
-    """s writes the screen as SVG and as text, where the program was started."""
+    """s saves the screen as SVG and as text in the working directory."""
     monkeypatch.chdir(str(tmp_path))
     async with stage() as s:
         await s.press("s")
@@ -202,7 +202,8 @@ async def test_pictures_are_saved(tmp_path: object, monkeypatch: pytest.MonkeyPa
 
 
 async def test_a_divergence_is_named() -> None:
-    """Which instruction, what differs and on whom; the register is marked; d goes there."""
+    """A divergence is shown with its instruction, difference and cores; the register is marked; d goes
+    there."""
     async with stage(size=(160, 48), diverges=True) as s:
         await s.press("n", "n")
         await s.see("The machines part after 1 instruction, by `pushfq` at 100001: rflags differs")
@@ -213,14 +214,14 @@ async def test_a_divergence_is_named() -> None:
 
 
 async def test_a_machine_that_the_host_stopped_says_why() -> None:
-    """Words, not a blank pane."""
+    """A machine that the host stopped shows the reason in its pane."""
     async with stage(error="the vCPU process was killed by signal 9") as s:
         await s.see("the vCPU process was killed")
         await s.see("the host could not go on")
 
 
 async def test_a_guest_that_has_got_out_is_named() -> None:
-    """The header says that control is lost, and what the guest has."""
+    """The header says that control is lost, and what the guest holds."""
     async with stage(size=(160, 48), escaped=("trap:native: [stack] is mapped at 7ffe0000",)) as s:
         await s.see("control LOST: trap:native: [stack] is mapped at 7ffe0000")
     async with stage(size=(80, 24), escaped=("trap:native: descriptor 3 is open",)) as s:
@@ -228,14 +229,14 @@ async def test_a_guest_that_has_got_out_is_named() -> None:
 
 
 async def test_a_missing_core_has_its_reason_in_a_line() -> None:
-    """Two machines run; the third says why it does not."""
+    """With one core absent two machines run, and a line gives the reason."""
     why = (("kvm", "/dev/kvm does not exist"),)
     async with stage(cores=("interpreter", "trap:native"), unavailable=why) as s:
         await s.see("kvm  cannot run here: /dev/kvm does not exist")
 
 
 async def test_the_end_is_told_in_words() -> None:
-    """A guest that has ended shows how."""
+    """The pane of a guest that has ended shows how it ended."""
     async with stage() as s:
         await s.press("space")
         await s.see("exited with status 0")
@@ -244,7 +245,7 @@ async def test_the_end_is_told_in_words() -> None:
 
 
 async def test_only_changed_rows_are_painted(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A step that changes one register repaints a few rows of a pane, not the pane."""
+    """A step that changes one register repaints a few rows of a pane only."""
     async with stage(size=(160, 48)) as s:
         await s.press(*["n"] * 5)
         pane = s.screen.query_one("#machine-1")
@@ -263,7 +264,7 @@ async def test_only_changed_rows_are_painted(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_the_fake_has_a_life() -> None:
-    """The fake session prints its text and ends: the other tests stand on that."""
+    """The fake session prints its text and ends, as the other tests assume."""
     session = FakeSession()
     session.run(1)
     assert session.moments[-1].console == "Hello, ring 0!\n"

@@ -1,4 +1,4 @@
-"""A lesson in the interface: its words, its questions, and the machines taken over and given back."""
+"""A lesson in the interface: its text, its questions, and the machines taken over and given back."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def own_directories(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class Reader:
-    """Presses keys, and waits for what the lesson says."""
+    """Presses keys, and waits for the lesson's text."""
 
     def __init__(self, app: RingscopeApp, pilot: Pilot[int]) -> None:
         self.app, self.pilot = app, pilot
@@ -47,7 +47,7 @@ class Reader:
         await self.until(lambda: words in " ".join(screenshot_svg.text(self.app).split()))
 
     async def goes_on_to(self, words: str) -> None:
-        """Reads on until that is in sight."""
+        """Read on until that text is visible."""
         for _ in range(40):
             await self.until(lambda: self.app.worker is not None and self.app.worker.idle)
             if words in " ".join(screenshot_svg.text(self.app).split()):
@@ -95,13 +95,14 @@ async def test_a_lesson_in_the_interface() -> None:
 
 @pytest.mark.parametrize("size", [(80, 24), (160, 48)])
 async def test_it_fits(size: tuple[int, int]) -> None:
-    """The words are there at every size of terminal, down to 80x24."""
+    """The text is visible at every size of terminal, down to 80x24."""
     async with reading("first-call", size) as reader:
         await reader.sees("This guest prints a line.")
 
 
 async def test_a_step_is_jumped_to_by_its_title() -> None:
-    """j lists the steps; the machines are where that step finds them, and the lesson goes on there."""
+    """j lists the steps; after a jump the machines are in that step's state, and the lesson continues
+    there."""
     async with reading("first-call", (120, 50)) as reader:
         await reader.sees("This guest prints a line.")
         await reader.press("j", *"conversation", "enter")
@@ -116,7 +117,7 @@ async def test_a_step_is_jumped_to_by_its_title() -> None:
 
 
 async def test_the_home_screen_lists_the_course() -> None:
-    """A lesson is chosen like a guest."""
+    """A lesson is chosen on the home screen like a guest."""
     app = interface(None, Options())
     async with app.run_test(size=(120, 60)) as pilot:
         reader = Reader(app, pilot)
@@ -126,7 +127,7 @@ async def test_the_home_screen_lists_the_course() -> None:
 
 
 async def test_a_lesson_plays_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
-    """At a speed the lesson turns its own pages, answers its questions, and ends the program."""
+    """With a speed the lesson turns its pages, answers its questions, and ends the program."""
     app = interface(None, Options())
     app.begin_with = lambda: app.show_lesson(library.find("first-call"), speed=1000)
     async with app.run_test(size=(120, 50)) as pilot:
@@ -136,7 +137,7 @@ async def test_a_lesson_plays_by_itself(monkeypatch: pytest.MonkeyPatch) -> None
 
 @pytest.mark.parametrize("path", sampled(library.course_files(), 5), ids=lambda path: path.stem)
 def test_no_turn_is_empty(path: Path) -> None:
-    """Wherever a lesson of the course waits for its reader, there is something to be read."""
+    """Every stop of every lesson has text to read."""
     lesson = library.find(str(path))
     with closing(open_stage(lesson.setup)) as stage:
         player = Player(lesson, stage)
@@ -149,7 +150,7 @@ def test_no_turn_is_empty(path: Path) -> None:
 
 
 async def test_what_a_lesson_shows_is_seen() -> None:
-    """A dialogue stands in the lesson's text; the machine that it is about becomes the chosen one."""
+    """A dialogue appears in the lesson's text, and the machine that it concerns is selected."""
     async with reading("first-call", (120, 40)) as reader:
         await reader.goes_on_to("a b c: answer")
         await reader.press("b")
@@ -161,7 +162,7 @@ async def test_what_a_lesson_shows_is_seen() -> None:
 
 
 async def test_playing_by_itself_can_be_paused() -> None:
-    """P stops it, and the reader goes on by key; P again and it plays on."""
+    """P pauses autoplay, and the reader goes on by key; P again resumes it."""
     app = interface(None, Options())
     app.begin_with = lambda: app.show_lesson(library.find("first-call"), speed=0.01)
     async with app.run_test(size=(120, 50)) as pilot:
@@ -174,7 +175,7 @@ async def test_playing_by_itself_can_be_paused() -> None:
 
 
 async def test_what_a_lesson_looks_at_is_marked() -> None:
-    """The register of a focus is pointed at in the panes while its turn lasts."""
+    """The register of a focus is marked in the panes during its turn."""
     async with reading("two-ways", (120, 50)) as reader:
         await reader.goes_on_to("The values are equal. The places are not.")
         await reader.sees("›rbx")

@@ -1,4 +1,4 @@
-"""A session saved by a key and opened again, over real machines."""
+"""Sessions saved by a key and opened again, over real machines."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ OPTIONS = Options(cores=("interpreter", "trap:portable"), ram=4 << 20)
 
 
 class Desk:
-    """An app, and what is done at it."""
+    """An app, with helpers to operate it."""
 
     def __init__(self, app: RingscopeApp, pilot: Pilot[int]) -> None:
         self.app, self.pilot = app, pilot
@@ -32,7 +32,7 @@ class Desk:
         raise AssertionError(f"{words!r} is not on the screen:\n{screenshot_svg.text(self.app)}")
 
     async def answer(self, key: str, text: str) -> None:
-        """Press a key, and answer what it asks."""
+        """Press a key, and type the answer to its prompt."""
         await self.pilot.press(key)
         assert isinstance(self.app.screen, Ask)
         self.app.screen.query_one("#answer").value = text  # type: ignore[attr-defined]
@@ -52,8 +52,8 @@ def _own_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def test_a_session_is_gone_on_with_from_the_first_page(tmp_path: Path) -> None:
-    """S writes it; in another run of the program, continue stands where it was left. What came before
-    is not there, and whoever wants it is told."""
+    """S saves a session; in another run of the program "continue" restores it, and says that the past
+    before it is gone."""
     path = tmp_path / "later.ringscope"
     async with desk(GUESTS / "hello.s") as d:
         await d.see("100000")
@@ -75,7 +75,7 @@ async def test_a_session_is_gone_on_with_from_the_first_page(tmp_path: Path) -> 
 
 
 async def test_a_session_is_opened_as_a_file(tmp_path: Path) -> None:
-    """o takes the file of a session as it does a program's."""
+    """o opens a session's file as it opens a program's."""
     path = tmp_path / "later.ringscope"
     async with desk(GUESTS / "hello.s") as d:
         await d.see("100000")
@@ -88,7 +88,7 @@ async def test_a_session_is_opened_as_a_file(tmp_path: Path) -> None:
 
 
 async def test_what_cannot_be_saved_is_said_in_a_line(tmp_path: Path) -> None:
-    """A place that cannot be written, and a machine that has no such file; the session goes on."""
+    """An unwritable place, or a machine without saved sessions, gives one line; the session goes on."""
     async with desk(GUESTS / "hello.s") as d:
         await d.see("100000")
         await d.answer("S", str(tmp_path / "nowhere" / "x"))
@@ -102,7 +102,7 @@ async def test_what_cannot_be_saved_is_said_in_a_line(tmp_path: Path) -> None:
 
 
 async def test_a_damaged_session_is_refused_in_a_line(tmp_path: Path) -> None:
-    """The reason is on the screen, and Esc leads back to the first page."""
+    """The reason is shown, and Esc leads back to the home screen."""
     path = tmp_path / "bad.ringscope"
     path.write_bytes(b"Ringscope session 2\njunk")
     async with desk(None) as d:
@@ -114,7 +114,7 @@ async def test_a_damaged_session_is_refused_in_a_line(tmp_path: Path) -> None:
 
 
 async def test_a_file_of_another_kind_stays(tmp_path: Path) -> None:
-    """S does not write a session over a file that is none; one of its own it replaces."""
+    """S overwrites a saved session, but no file of another kind."""
     path = tmp_path / "notes.md"
     path.write_text("mine\n")
     async with desk(GUESTS / "hello.s") as d:

@@ -1,4 +1,4 @@
-"""What the main screens look like, as text."""
+"""Golden screens: the main screens as text."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ SIZES = [(80, 24), (120, 40), (160, 48), (200, 60)]
 
 @pytest.mark.parametrize("size", SIZES, ids=lambda s: f"{s[0]}x{s[1]}")
 async def test_machines(size: tuple[int, int]) -> None:
-    """The machines after eight exits and three steps."""
+    """The machines' screen after eight exits and three steps."""
     async with stage(size=size) as s:
         await s.press(*"eeeeeeeennn")
         check_golden(f"machines-{size[0]}x{size[1]}", s.text())
@@ -23,7 +23,7 @@ async def test_machines(size: tuple[int, int]) -> None:
 
 @pytest.mark.parametrize("size", [(80, 24), (160, 48)], ids=lambda s: f"{s[0]}x{s[1]}")
 async def test_dialogue_of_a_divergence(size: tuple[int, int]) -> None:
-    """The dialogue's view, and the banner of a divergence above the machines."""
+    """The dialogue view, and the banner of a divergence above the machines."""
     async with stage(size=size, diverges=True) as s:
         await s.press(*"eew")
         check_golden(f"diverged-{size[0]}x{size[1]}", s.text())
@@ -38,7 +38,7 @@ async def test_chart() -> None:
 
 @pytest.mark.parametrize("size", [(80, 24), (160, 48)], ids=lambda s: f"{s[0]}x{s[1]}")
 async def test_no_color(size: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Under NO_COLOR the same words and marks stand there, and no strip has a colour."""
+    """With NO_COLOR the same words and marks are shown, without any colour."""
     monkeypatch.setenv("NO_COLOR", "1")
     async with stage(size=size) as s:
         await s.press(*"eeeeeeeennn")
@@ -53,7 +53,7 @@ async def test_no_color(size: tuple[int, int], monkeypatch: pytest.MonkeyPatch) 
 
 
 async def test_ascii(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where the terminal has no Unicode, not one character of it is sent."""
+    """Where the terminal has no Unicode, only ASCII is sent."""
     monkeypatch.setattr("app.tui.app.for_this_terminal", lambda: ASCII)
     async with stage(size=(80, 24)) as s:
         await s.press(*"eee", "w")
@@ -61,7 +61,7 @@ async def test_ascii(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def test_home() -> None:
-    """The home screen lists the shipped guests and says what this machine can do."""
+    """The home screen lists the shipped guests and the abilities of this host."""
     async with stage(size=(120, 40), home=True) as s:
         await s.see("not here")
         for words in ("hello", "tour", "/dev/kvm does not exist", "a stand-in", "open a file"):
@@ -69,7 +69,7 @@ async def test_home() -> None:
 
 
 async def test_home_opens_a_guest_and_names_what_it_cannot_open() -> None:
-    """Enter runs the guest under the cursor; a path that is no program is a notice, not an end."""
+    """Enter runs the selected guest; a path that is no program gives a notice."""
     from cores.errors import InputError
 
     async with stage(size=(120, 40), home=True) as s:
@@ -88,7 +88,7 @@ async def test_home_opens_a_guest_and_names_what_it_cannot_open() -> None:
 @pytest.mark.parametrize("theme", all_but(PALETTES, *list(PALETTES)[1:]))
 @pytest.mark.parametrize("size", [(40, 10), (80, 24), (300, 80)], ids=lambda s: f"{s[0]}x{s[1]}")
 async def test_any_size_and_theme(size: tuple[int, int], theme: str) -> None:
-    """No size and no theme makes it fail; all views and sheets are opened."""
+    """All views and sheets open at every size and in every theme."""
     async with stage_of(size, theme) as s:
         await s.press(*"eeewew", "question_mark", "escape", "v", "escape", "up", "enter", "escape")
         assert len(s.text().splitlines()) == size[1]

@@ -1,4 +1,4 @@
-"""Signals from outside, at the times when nobody expects one."""
+"""Signals that arrive while the interface starts or ends."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ print("went on")
 
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP"])
 def test_one_after_the_end(name: str) -> None:
-    """The interface has ended and its process not yet: it dies of the signal, and says nothing."""
+    """A signal between the interface's end and the process's end ends the process without output."""
     ours, terminal = os.openpty()
     try:
         end = subprocess.run(

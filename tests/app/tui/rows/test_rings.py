@@ -1,4 +1,4 @@
-"""What is said of rings follows from how the machine brings about the guest's ring 0."""
+"""The texts about rings follow the way in which the machine executes the guest's ring 0."""
 
 from __future__ import annotations
 
@@ -44,7 +44,8 @@ def text(rows: list[Row] | tuple[Row, ...]) -> str:
 @pytest.mark.parametrize("ring", [0, 3])
 @pytest.mark.parametrize("ring_zero", [RingZero.INTERPRETED, RingZero.UNKNOWN])
 def test_guest_mode_is_claimed_only_where_there_is_one(ring_zero: RingZero, ring: int) -> None:
-    """No title, ring, tooltip, view or mark of another KVM speaks of hardware's guest mode."""
+    """On a KVM without hardware support no title, ring, tooltip, view or mark mentions hardware guest
+    mode."""
     m = machine(ring_zero, ring)
     snapshot = SessionSnapshot(0, "", "exact", False, 0, None, (m,), ())
     told = [
@@ -56,7 +57,7 @@ def test_guest_mode_is_claimed_only_where_there_is_one(ring_zero: RingZero, ring
 
 
 def test_hardware_is_called_by_its_name() -> None:
-    """Where the CPU executes ring 0 in guest mode, each place says so."""
+    """Where the CPU executes ring 0 in guest mode, each of these texts says so."""
     m = machine(RingZero.GUEST_MODE)
     assert title("kvm", m.ring_zero) == "HARDWARE"
     assert text([ring_words(m)]) == "ring 0, guest mode"
@@ -66,7 +67,8 @@ def test_hardware_is_called_by_its_name() -> None:
 
 
 def test_the_interpreted_kernel_is_in_the_hosts_ring_0() -> None:
-    """Without hardware support the mark stands at the host's kernel, or, in ring 3, at the CPU."""
+    """Without hardware support the mark is at the host's kernel for ring 0, and at the CPU for ring
+    3."""
     kernel = text(ring_rows((machine(RingZero.INTERPRETED),), "kvm", {}, 80, UNICODE))
     assert f"{UNICODE.next} KVM, interpreting ring 0" in kernel
     user = text(ring_rows((machine(RingZero.INTERPRETED, 3),), "kvm", {}, 80, UNICODE))
@@ -84,7 +86,7 @@ def test_the_interpreted_kernel_is_in_the_hosts_ring_0() -> None:
 def test_direct_execution_is_claimed_only_of_the_cpu(
     ring_zero: RingZero, ring: int, expected: Mark
 ) -> None:
-    """What the host's kernel interprets has another mark, another tooltip and no share."""
+    """Code that the host's kernel interprets has another mark, another tooltip and no share."""
     m = machine(ring_zero, ring)
     assert mark(m, NOP) is mark(m, CLI) is expected
     assert [mark(m, line) for line in (OUT, HLT)] == [Mark.LEAVES] * 2
@@ -103,7 +105,8 @@ def test_direct_execution_is_claimed_only_of_the_cpu(
 def test_kvms_shadow_is_counted_or_not_claimed(
     nested: bool | None, counts: dict[str, int] | None, words: str
 ) -> None:
-    """The page tables' view tells of KVM's shadow what the host's kernel counts, and no zero."""
+    """The page tables' view shows the host kernel's count for KVM's shadow, and never a zero of its
+    own."""
     m = machine(RingZero.INTERPRETED)
     view = PagingView(0x12000, 0, (), None, (), True, None, (), 0)
     rows = paging_rows(view, replace(m, nested_paging=nested, kernel_exits=counts), 150, UNICODE)
@@ -112,7 +115,7 @@ def test_kvms_shadow_is_counted_or_not_claimed(
 
 @pytest.mark.parametrize("width", [76, 156])
 def test_an_uncounted_exit_has_no_number_on_the_screen(width: int) -> None:
-    """A machine that ran freely shows in its log and its dialogue that nothing was counted."""
+    """After a free run, log and dialogue show that instructions were not counted."""
     event = ExitEvent(None, 0x100002, b"\xe6\xe9", Reason.IO, "console", "left to the VMM", 0, 9, 5)
     m = replace(
         machine(RingZero.GUEST_MODE), instructions=None, exits_by_reason={"io": 1}, events=(event,)

@@ -1,4 +1,4 @@
-"""Whoever rests the mouse on something is told what it is."""
+"""Tooltips for every part of the screen."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from app.tui.widgets.line_view import LineView
 
 
 def tip_at(s: Stage, row: str, word: str) -> str:
-    """The words for the first cell of ``word`` in the first row with ``row``."""
+    """The tooltip of the first cell of ``word`` in the first row that contains ``row``."""
     y, line = next((y, line) for y, line in enumerate(s.text().splitlines()) if row in line)
     widget, region = s.app.screen.get_widget_at(line.index(word), y)
     assert isinstance(widget, LineView)
@@ -52,14 +52,15 @@ def tip_at(s: Stage, row: str, word: str) -> str:
     ],
 )
 async def test_what_is_told(row: str, word: str, told: str) -> None:
-    """Headline, registers, flags, signs of the gutter, counters, properties, log, timeline, keys."""
+    """Headline, registers, flags, gutter signs, counters, properties, log, timeline and keys have
+    tooltips."""
     async with stage(size=(160, 48)) as s:
         await s.press("n", "n")
         assert told in tip_at(s, row, word)
 
 
 async def test_a_resting_mouse_is_answered_on_the_screen() -> None:
-    """Textual asks the widget, and shows the words beside the mouse."""
+    """When the mouse rests, Textual asks the widget and shows the tooltip beside it."""
     async with stage(size=(120, 40)) as s:
         await s.pilot.hover("#properties", offset=(1, 0))
         widget = s.screen.query_one("#properties")
@@ -68,7 +69,7 @@ async def test_a_resting_mouse_is_answered_on_the_screen() -> None:
 
 @pytest.mark.parametrize("size", [(80, 13), (80, 10), (38, 30), (60, 40), (80, 60), (110, 25)])
 def test_a_pane_s_parts_are_where_they_are_said_to_be(size: tuple[int, int]) -> None:
-    """Whatever a pane's size, each row has its part, and flags and counters stand in theirs."""
+    """At every size of a pane each row belongs to its part, and flags and counters to theirs."""
     width, height = size
     session = FakeSession()
     session.step()
