@@ -1,4 +1,4 @@
-"""Machines for the tests of the VMM's parts: a little source, a core that runs here, real engines."""
+"""Machines for tests of the VMM's parts, from a short source, on real engines."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def booted(
 
 
 def run(machine: Machine, steps: int = 20_000) -> Machine:
-    """To the end, or for so many steps."""
+    """Run to the end, or for so many steps."""
     for _ in range(steps):
         if machine.stop is not None:
             break

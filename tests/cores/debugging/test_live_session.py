@@ -1,4 +1,4 @@
-"""A session under a user's hands, on real engines: breakpoints, pokes, ways back, looks inside."""
+"""A live session on real engines: breakpoints, edits, seeks, views."""
 
 from __future__ import annotations
 
@@ -54,7 +54,8 @@ def states(session: LiveSession) -> list[tuple[int, ...]]:
 
 @pytest.mark.parametrize("words", ["100061", "on msr", "rsi = 11050", "on exit", "zf = 1"])
 def test_a_run_stops_where_it_was_told(session: LiveSession, words: str) -> None:
-    """At the condition, on all machines alike, before the end; and not again at once."""
+    """A run stops at its breakpoint on all machines before the end, and does not stop there again at
+    once."""
     point = frozenset({breakpoints.parse(words, session.program.symbols)})
     assert not session.run(30, point)
     snapshot = session.snapshot()
@@ -66,7 +67,7 @@ def test_a_run_stops_where_it_was_told(session: LiveSession, words: str) -> None
 
 
 def test_every_event_can_be_had_again(session: LiveSession) -> None:
-    """Around an exit: what it changed; afterwards the machines stand where they stood."""
+    """The view of an exit shows what it changed; afterwards the machines are where they were."""
     session.run(30)
     before = states(session)
     view = session.query(EventsQuery(TRAP, 0, 1000))
@@ -83,7 +84,7 @@ def test_every_event_can_be_had_again(session: LiveSession) -> None:
 
 
 def test_a_poke_belongs_to_the_past(session: LiveSession) -> None:
-    """Poked alike, the machines agree; going back and forth meets the same poke again."""
+    """Edited alike, the machines agree; going back and forth applies the same edit again."""
     for _ in range(5):
         session.step()
     session.poke(poke.parse("r15 = 1234", {}))
@@ -103,7 +104,7 @@ def test_a_poke_belongs_to_the_past(session: LiveSession) -> None:
 
 
 def test_one_machine_poked_alone_parts_from_the_others(session: LiveSession) -> None:
-    """Lockstep notices at the next step."""
+    """An edit of one machine is a divergence at the next step."""
     session.step()
     session.poke(poke.parse("r15 = 1", {}), TRAP)
     session.step()
@@ -114,7 +115,7 @@ def test_one_machine_poked_alone_parts_from_the_others(session: LiveSession) -> 
 
 @pytest.mark.parametrize("words", ["cr3 = 0", "rax", "rax = zz", "[cr3] = 00", "0 = 00", "20000 = 1"])
 def test_a_poke_that_cannot_be(session: LiveSession, words: str) -> None:
-    """Refused in words, and nothing is changed."""
+    """An impossible edit is refused in words, and changes nothing."""
     before = states(session)
     with pytest.raises(InputError):
         session.poke(poke.parse(words, session.program.symbols))
@@ -122,7 +123,7 @@ def test_a_poke_that_cannot_be(session: LiveSession, words: str) -> None:
 
 
 def test_a_way_back_may_be_broken_off() -> None:
-    """All machines then stand at the same instruction, and go on equal."""
+    """A seek that is cut short leaves all machines at one instruction, and they go on equal."""
     session = opened("primes")
     try:
         session.run(30, steps=12_000)
@@ -141,7 +142,7 @@ def test_a_way_back_may_be_broken_off() -> None:
 
 
 def test_back_again_before_it_has_got_there() -> None:
-    """One back, and the exit before, are counted from where the machines are going."""
+    """One step back, and the exit before, are counted from the target of a seek under way."""
     session = opened("primes")
     try:
         session.run(30, steps=12_000)
@@ -157,8 +158,8 @@ def test_back_again_before_it_has_got_there() -> None:
 
 
 def test_looking_around_an_exit_changes_nothing() -> None:
-    """Machines that stopped at an instruction they did not complete stay stopped, and the log of what
-    came after the exit is whole."""
+    """After the view of an exit, stopped machines are still stopped, and the log of later exits is
+    whole."""
     source = b"a: mov ecx, 30\nw: loop w\nmov al, 65\nout 0xe9, al\ninc ebx\ncmp ebx, 400\njne a\nud2"
     session = LiveSession(assemble_program(source, "ends.s", 16 << 20), Options(cores=CORES))
     try:
@@ -177,7 +178,7 @@ def test_looking_around_an_exit_changes_nothing() -> None:
 
 
 def test_a_restart_that_cannot_be(tmp_path: Path) -> None:
-    """With the disk gone it is refused, and the session is as it was."""
+    """A restart without the disk's file is refused, and the session is unchanged."""
     disk = tmp_path / "disk.img"
     disk.write_bytes(bytes(4096))
     path = next(path for path in guests() if path.stem == "hello")
@@ -197,7 +198,7 @@ def test_a_restart_that_cannot_be(tmp_path: Path) -> None:
 
 
 def test_what_has_changed_on_the_way_to_an_exit(monkeypatch: pytest.MonkeyPatch) -> None:
-    """However many slices the search takes, it is all that changed since it began."""
+    """A search for an exit shows all changes since it began, however many slices it takes."""
     session = opened("hello")
     try:
         session.next_exit(limit=30)
@@ -218,7 +219,7 @@ def test_what_has_changed_on_the_way_to_an_exit(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_page_tables_beside_the_shadow() -> None:
-    """Two tasks with tables of their own: what the guest maps, and what the host has of it."""
+    """For two tasks with tables of their own the view shows the guest's mappings and the host's."""
     session = opened("tasks")
     try:
         for _ in range(25):

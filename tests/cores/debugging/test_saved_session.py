@@ -1,4 +1,4 @@
-"""Sessions in files."""
+"""Saved sessions: written, read back, and refused when damaged."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def consoles(session: LiveSession) -> set[str]:
 
 
 def content(session: LiveSession, path: Path) -> Any:
-    """The plain values of its file: tuples in the order of the dataclasses' fields."""
+    """The plain values of the session's file: tuples in the order of the dataclasses' fields."""
     save(session, str(path))
     return value_file.read(io.BytesIO(path.read_bytes()[len(MAGIC) :]))
 
@@ -96,7 +96,7 @@ def rewrite(path: Path, values: object) -> str:
 
 
 def put(values: Any, at: tuple[object, ...], new: Callable[[Any], object]) -> Any:
-    """The same values, but for the one at this path: of numbers for tuples, keys for dictionaries."""
+    """The same values with one replaced, at this path: numbers index tuples, keys dictionaries."""
     if not at:
         return new(values)
     if isinstance(values, dict):
@@ -105,7 +105,7 @@ def put(values: Any, at: tuple[object, ...], new: Callable[[Any], object]) -> An
 
 
 def places(values: Any) -> list[tuple[object, ...]]:
-    """The paths to all values, and to what they are in."""
+    """The paths to all values and containers."""
     parts: Any = ()
     if isinstance(values, dict):
         parts = values.items()
@@ -123,7 +123,7 @@ def ends(session: LiveSession) -> list[object]:
 
 
 def test_a_session_goes_on_where_it_was_saved(tmp_path: Path) -> None:
-    """Saved in the middle and opened again, it ends as the one that was never interrupted."""
+    """A session saved in the middle and reopened ends as the uninterrupted one."""
     path = str(tmp_path / "counter.ringscope")
     with closing(opened()) as session:
         session.go_to(61)
@@ -137,7 +137,7 @@ def test_a_session_goes_on_where_it_was_saved(tmp_path: Path) -> None:
 
 
 def test_a_session_is_no_program(tmp_path: Path) -> None:
-    """Whoever compares the file of a session is told what it is, and its bytes are not run."""
+    """compare refuses the file of a session by its kind, and does not run its bytes."""
     path = tmp_path / "later.ringscope"
     path.write_bytes(MAGIC + b"x")
     with pytest.raises(InputError, match="a saved session, not a program"):
@@ -163,7 +163,7 @@ def test_a_session_is_no_program(tmp_path: Path) -> None:
     ],
 )
 def test_a_damaged_file_is_refused(tmp_path: Path, damaged: bytes) -> None:
-    """Whatever is not a session is one sentence, never a traceback."""
+    """A file that is no session gives one sentence, never a traceback."""
     path = tmp_path / "bad.ringscope"
     path.write_bytes(damaged)
     with pytest.raises(InputError, match="session") as caught:
@@ -173,7 +173,7 @@ def test_a_damaged_file_is_refused(tmp_path: Path, damaged: bytes) -> None:
 
 
 def test_a_file_cannot_run_code(tmp_path: Path) -> None:
-    """There is nothing in the format that names code; the pickles of version 1 are refused unread."""
+    """The format names no code; the pickles of version 1 are refused unread."""
 
     class Evil:
         def __reduce__(self) -> tuple[object, tuple[str]]:
@@ -203,7 +203,7 @@ BOMBS = {
 
 @pytest.mark.parametrize("bomb", BOMBS)
 def test_a_small_file_of_many_values(bomb: str, tmp_path: Path) -> None:
-    """Values, containers and depth are bounded, not only bytes: 1.5 MB once took 4.4 GB."""
+    """Values, containers and nesting are bounded, not only bytes: 1.5 MB once took 4.4 GB."""
     path = tmp_path / "bomb.ringscope"
     content, reason = BOMBS[bomb]
     path.write_bytes(MAGIC + zlib.compress(content))
@@ -218,7 +218,7 @@ def test_a_small_file_of_many_values(bomb: str, tmp_path: Path) -> None:
 
 
 def test_as_many_values_as_there_may_be(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The bound counts the values that are really made, in all containers together."""
+    """The bound counts the values in all containers together."""
     monkeypatch.setattr(value_file, "MOST_VALUES", 7)
     for value, lawful in (((1, (2, 3), {"a": 4}), False), ((1, (2,), {"a": 4}), True)):
         file = io.BytesIO()
@@ -232,8 +232,8 @@ def test_as_many_values_as_there_may_be(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_typed_text_comes_once(tmp_path: Path) -> None:
-    """What had been typed by then is in the machine: it does not come again when that instruction does.
-    What was still to come, since the user had gone back before it, comes."""
+    """Text typed before the save is part of the state and is not typed again; text still to come, after
+    going back, is typed."""
     path = str(tmp_path / "typed.ringscope")
     with closing(opened(TYPING)) as session:
         session.go_to(61)
@@ -252,7 +252,7 @@ def test_typed_text_comes_once(tmp_path: Path) -> None:
 
 
 def test_the_past_begins_where_it_was_saved(tmp_path: Path) -> None:
-    """Whoever wants to go further back is told so, and the machines stay where they are."""
+    """Going back beyond the save is refused in words, and the machines stay where they are."""
     path = str(tmp_path / "counter.ringscope")
     with closing(opened()) as session:
         session.go_to(61)
@@ -268,7 +268,7 @@ def test_the_past_begins_where_it_was_saved(tmp_path: Path) -> None:
 
 
 def test_a_session_on_the_way_is_saved_at_one_instruction(tmp_path: Path) -> None:
-    """A way back that is cut short leaves its machines apart; in the file they stand together."""
+    """During a seek that is cut short the file has all machines at one instruction."""
     path = str(tmp_path / "spin.ringscope")
     with closing(opened(SPIN)) as session:
         session.run(60, steps=12_000)
@@ -282,7 +282,7 @@ def test_a_session_on_the_way_is_saved_at_one_instruction(tmp_path: Path) -> Non
 
 
 def test_a_free_session_stays_uncounted(tmp_path: Path) -> None:
-    """What the CPU has run by itself has no count, before and after."""
+    """A free run that has no count has none after saving and reopening."""
     require("trap:native")
     path = str(tmp_path / "free.ringscope")
     with closing(opened(SPIN, Options(cores=("trap:native",), ram=4 << 20))) as session:
@@ -297,8 +297,8 @@ def test_a_free_session_stays_uncounted(tmp_path: Path) -> None:
 
 
 def test_a_disk_is_never_written_to(tmp_path: Path) -> None:
-    """Neither by opening a file that says so nor by the guest afterwards; what the guest had written
-    it still finds."""
+    """A reopened session writes to no disk image, whatever the file says; what the guest had written is
+    still there for it."""
     disk, path = tmp_path / "disk.img", tmp_path / "disk.ringscope"
     blank = bytes(4 * SECTOR)
     disk.write_bytes(blank)
@@ -374,7 +374,7 @@ DEVICES = (*BOARD, 6)
     ids=str,
 )
 def test_a_changed_file_is_refused(tmp_path: Path, at: tuple[object, ...], new: object) -> None:
-    """Whatever stands where something else should, is one sentence that names the file."""
+    """A value of a wrong type or range gives one sentence that names the file."""
     path = tmp_path / "changed.ringscope"
     with closing(opened()) as session:
         values = content(session, path)
@@ -383,7 +383,7 @@ def test_a_changed_file_is_refused(tmp_path: Path, at: tuple[object, ...], new: 
 
 
 def test_a_file_is_as_large_as_what_was_touched(tmp_path: Path) -> None:
-    """Two machines of 1 GiB that agree are less than 1 MiB before compression, and whole again."""
+    """Two equal machines of 1 GiB take less than 1 MiB before compression, and are restored whole."""
     path = tmp_path / "large.ringscope"
     options = Options(cores=("interpreter", "trap:portable"), ram=1 << 30)
     with closing(LiveSession(assemble_program(COUNTER, "counter.s", options.ram), options)) as session:
@@ -396,7 +396,7 @@ def test_a_file_is_as_large_as_what_was_touched(tmp_path: Path) -> None:
 
 
 def test_any_change_is_refused_or_runs(tmp_path: Path) -> None:
-    """Values changed at random: what opens can be stepped, run, looked at and saved again."""
+    """A file with random changes is refused, or can be stepped, run, viewed and saved again."""
     path = tmp_path / "changed.ringscope"
     random = Random(11)
     with closing(opened(TYPING)) as session:
@@ -421,7 +421,7 @@ def test_any_change_is_refused_or_runs(tmp_path: Path) -> None:
 
 
 def test_every_state_is_as_it_was_in_the_file(tmp_path: Path) -> None:
-    """Nothing is lost or changed by writing it and reading it."""
+    """Every state is equal after it is written and read."""
     path = str(tmp_path / "whole.ringscope")
     with closing(opened(TYPING)) as session:
         session.go_to(61)

@@ -1,4 +1,4 @@
-"""The fake does as it is told."""
+"""The scripted engine plays its script."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from cores.x86.virtual_cpu import VirtualCpu
 
 
 def test_plays_its_script() -> None:
-    """Exits, register changes and stores come in order; then the guest is one of NOPs."""
+    """Exits, register changes and stores come in the script's order; after it the guest executes
+    NOPs."""
     memory, cpu = PhysicalMemory(Ram(4096)), VirtualCpu(rip=0x100)
     fault = Fault(14, 2, 0x500)
     engine = ScriptedEngine([Turn(changes={"rbx": 7, "rip": 0x105}, stores=((8, b"hi"),)), Turn(fault)])
@@ -26,7 +27,7 @@ def test_plays_its_script() -> None:
 
 
 def test_runs_and_is_interrupted() -> None:
-    """Runs count as scripted, spend budgets, and return when asked to."""
+    """Runs count as scripted, use up budgets, and return when interrupted."""
     engine, cpu = ScriptedEngine([Turn(Fault(6), executed=12)]), VirtualCpu()
     assert engine.run(cpu) == Fault(6)
     assert engine.executed == 12
@@ -37,7 +38,7 @@ def test_runs_and_is_interrupted() -> None:
 
 
 def test_remembers_mappings() -> None:
-    """The deprivileged fake shows what the VMM has mapped."""
+    """The deprivileged variant records the mappings that the VMM made."""
     engine = ScriptedTrapEngine()
     engine.unreachable = range(0x1000)
     assert not engine.map(KERNEL_SPACE, 0, 0, 4096, writable=True, executable=False)

@@ -1,4 +1,4 @@
-"""The first divergence is found, and named: which instruction, where, what differs, on which core."""
+"""The first divergence is found and named by instruction, place, difference and core."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def pair(request: pytest.FixtureRequest) -> Iterator[list[Machine]]:
 def go(
     pair: list[Machine], before: int = -1, poke: Callable[[Machine], None] = lambda machine: None
 ) -> Lockstep:
-    """In lockstep to the end; ``poke`` changes the second machine before that instruction."""
+    """Run in lockstep to the end; ``poke`` changes the second machine before that instruction."""
     compared = Lockstep(list(pair))
     while compared.divergence is None and any(m.stop is None for m in pair):
         if pair[0].vmm.instructions == before:
@@ -55,7 +55,7 @@ def go(
 
 
 def test_equal_machines(pair: list[Machine]) -> None:
-    """Nothing differs: every step is compared, and none diverges."""
+    """Every step of equal machines is compared, without a divergence."""
     compared = go(pair)
     assert compared.divergence is None
     assert compared.compared == pair[0].vmm.instructions
@@ -76,7 +76,7 @@ def test_a_register(pair: list[Machine]) -> None:
 
 
 def test_stored_memory(pair: list[Machine]) -> None:
-    """A store that leaves another byte behind is found at the store."""
+    """A store that writes another byte is found at the store."""
     compared = Lockstep(list(pair))
     for _ in range(STORE + 1):
         for machine in pair:
@@ -90,7 +90,8 @@ def test_stored_memory(pair: list[Machine]) -> None:
 
 
 def test_a_page_written_before(pair: list[Machine]) -> None:
-    """A byte beside what was stored is found at the next exit: the pages written since are compared."""
+    """A byte that differs beside the stored ones is found at the next exit, where written pages are
+    compared."""
 
     def poke(machine: Machine) -> None:
         machine.memory.view[DATA + 0xFF0] = 1
@@ -102,7 +103,7 @@ def test_a_page_written_before(pair: list[Machine]) -> None:
 
 
 def test_a_byte_that_nobody_touched(pair: list[Machine]) -> None:
-    """All of RAM is compared at the end."""
+    """A byte that differs in untouched RAM is found at the end."""
 
     def poke(machine: Machine) -> None:
         machine.memory.view[0x90007] = 1
@@ -114,7 +115,7 @@ def test_a_byte_that_nobody_touched(pair: list[Machine]) -> None:
 
 
 def test_memory_behind_the_hole(pair: list[Machine]) -> None:
-    """Addresses are physical ones, though the hole is left out of the comparison."""
+    """Reported addresses are physical, though the hole is left out of the comparison."""
 
     def poke(machine: Machine) -> None:
         machine.memory.view[0x180000] = 1
@@ -125,7 +126,7 @@ def test_memory_behind_the_hole(pair: list[Machine]) -> None:
 
 
 def test_an_xmm_register(pair: list[Machine]) -> None:
-    """x87 and SSE are compared after the instructions that use them."""
+    """x87 and SSE state is compared after the instructions that use it."""
 
     def poke(machine: Machine) -> None:
         image = bytearray(machine.engine.read_fpu())
@@ -138,7 +139,7 @@ def test_an_xmm_register(pair: list[Machine]) -> None:
 
 
 def test_the_console(pair: list[Machine]) -> None:
-    """What one machine has said and the other has not is a divergence of the OUT."""
+    """Different console output is a divergence at the OUT."""
 
     def poke(machine: Machine) -> None:
         machine.board.console += b"?"
@@ -149,7 +150,7 @@ def test_the_console(pair: list[Machine]) -> None:
 
 
 def test_accessed_and_dirty_bits_are_the_cpus_own(pair: list[Machine]) -> None:
-    """In page-table entries they may differ; everywhere else the same bits are a divergence."""
+    """A and D bits of page-table entries may differ; the same bits elsewhere are a divergence."""
 
     def poke(machine: Machine) -> None:
         machine.memory.view[0x15000 + 8 * 0x60] ^= 0x60
@@ -158,7 +159,7 @@ def test_accessed_and_dirty_bits_are_the_cpus_own(pair: list[Machine]) -> None:
 
 
 def test_nothing_is_compared_after_a_divergence(pair: list[Machine]) -> None:
-    """The first divergence stands; the machines are no longer watched."""
+    """After the first divergence nothing more is compared."""
 
     def poke(machine: Machine) -> None:
         machine.cpu.gpr[3] ^= 8
@@ -170,7 +171,7 @@ def test_nothing_is_compared_after_a_divergence(pair: list[Machine]) -> None:
 
 
 def test_leaving(pair: list[Machine]) -> None:
-    """A machine that leaves is compared no more; the others go on."""
+    """A machine that leaves is no longer compared; the others go on."""
     compared = Lockstep(list(pair))
     pair[1].cpu.gpr[3] ^= 8
     compared.leave([pair[1]])

@@ -1,4 +1,4 @@
-"""A vCPU process is killed: whatever is being done, its machine alone stops."""
+"""A killed vCPU process stops its own machine only, whatever is being done."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def kill(machine: Machine) -> None:
 
 
 def kill_after(monkeypatch: pytest.MonkeyPatch, machine: Machine, method: str) -> None:
-    """Once its engine has done that for the first time."""
+    """Kill the process after its engine's first call of that method."""
     does = getattr(machine.engine, method)
 
     def done_and_killed(*arguments: Any, **named: Any) -> Any:
@@ -62,7 +62,7 @@ def kill_after(monkeypatch: pytest.MonkeyPatch, machine: Machine, method: str) -
 
 @pytest.fixture(params=[None, ("interpreter", "trap")], ids=["all", "named"])
 def live(request: pytest.FixtureRequest) -> Iterator[LiveSession]:
-    """Machines at ``HERE``; the process of one has just been killed, and nobody knows."""
+    """Machines at ``HERE``, one of whose processes has just been killed, unnoticed so far."""
     with closing(LiveSession(program(COUNTS), Options(cores=request.param))) as session:
         session.go_to(HERE)
         kill(native(session))
@@ -80,8 +80,8 @@ WAYS: dict[str, tuple[Callable[[LiveSession], object], int]] = {
 
 @pytest.mark.parametrize("way", WAYS)
 def test_others_arrive(way: str, live: LiveSession) -> None:
-    """Wherever the machines were to go, the others get there, and going on finds no divergence but,
-    where it was asked for by name, that this one has stopped."""
+    """The other machines reach their target, and going on finds no divergence, except that a machine
+    asked for by name has stopped."""
     go, there = WAYS[way]
     go(live)
     live.step()
@@ -92,7 +92,7 @@ def test_others_arrive(way: str, live: LiveSession) -> None:
 
 
 def test_a_session_can_still_be_saved(live: LiveSession, tmp_path: Path) -> None:
-    """The others' states are saved whole, and reopened beside the one that has failed."""
+    """The session is saved, and reopened with the other machines' states whole."""
     saved.save(live, str(tmp_path / "file"))
     with closing(saved.reopen(str(tmp_path / "file"))) as again:
         assert native(again).stop is Stop.ERROR
@@ -101,7 +101,7 @@ def test_a_session_can_still_be_saved(live: LiveSession, tmp_path: Path) -> None
 
 
 def test_over_again(live: LiveSession) -> None:
-    """To restart gives the machine a new process."""
+    """A restart gives the machine a new process."""
     live.step()
     live.restart()
     live.go_to(100)
@@ -109,7 +109,7 @@ def test_over_again(live: LiveSession) -> None:
 
 
 def test_killed_while_it_is_led(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The comparison goes back, and on without it."""
+    """A process killed while led makes the comparison go back, and on without it."""
     with closing(Session(program(COUNTS), Options(budget=20_000))) as session:
         kill_after(monkeypatch, native(session), "run")
         session.run_to_end()
@@ -122,7 +122,7 @@ def test_killed_while_it_is_led(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_killed_between_a_step_and_its_comparison(
     cores: tuple[str, ...] | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What it had in its registers cannot be compared: that is no divergence in them."""
+    """Lost x87 and SSE registers are not reported as a divergence."""
     with closing(Session(program(COMPUTES), Options(cores=cores, budget=1_000))) as session:
         for _ in range(2):
             session.step()
@@ -139,7 +139,7 @@ def test_killed_between_a_step_and_its_comparison(
 )
 @pytest.mark.parametrize("way", [Machine.step, Machine.fpu, Machine.save, lambda m: m.run_free(0.1)])
 def test_kvm_revoked(way: Callable[[Machine], object]) -> None:
-    """Whichever of its calls the kernel refuses, the machine stops with a reason, and can be closed."""
+    """Whichever call the kernel refuses, the KVM machine stops with a reason, and can be closed."""
     with closing(Session(program(COUNTS), Options(cores=("kvm",)))) as session:
         session.step()
         (machine,) = session.machines

@@ -1,4 +1,4 @@
-"""Lead and follow: few stops in place of many steps, and the same verdicts."""
+"""Leader and followers: few stops in place of many steps, with the same verdicts."""
 
 from __future__ import annotations
 
@@ -43,14 +43,14 @@ def follower(request: pytest.FixtureRequest) -> str:
 
 
 def unspoilt(machine: Machine) -> None:
-    """Leave it as it is."""
+    """Change nothing."""
 
 
 def compared(
     source: str, follower: str, *, budget: int | None = None,
     spoil: Callable[[Machine], None] = unspoilt,
 ) -> tuple[Divergence | None, list[CoreReport]]:  # fmt: skip
-    """The interpreter and a follower, which is spoilt before it begins, compared to the end."""
+    """Compare the interpreter and a follower, changed by ``spoil`` first, to the end."""
     options = Options(cores=("interpreter", follower), budget=budget, ram=RAM)
     with closing(Session(program(source), options)) as session:
         spoil(session.machines[-1])
@@ -59,7 +59,7 @@ def compared(
 
 
 def test_a_loop_is_led(follower: str, led: list[int]) -> None:
-    """All of a long loop but its warm-up is one stretch, and counted to the instruction."""
+    """A long loop is one stretch but for its warm-up, and is counted exactly."""
     divergence, reports = compared(LOOP + "out 0xe9, al\n" + EXIT, follower)
     assert divergence is None
     assert [r.instructions for r in reports] == [LOOPED + 3] * 2
@@ -68,7 +68,7 @@ def test_a_loop_is_led(follower: str, led: list[int]) -> None:
 
 
 def test_it_stops_at_the_budget(follower: str, led: list[int]) -> None:
-    """A breakpoint passed many times: all machines stop at the same turn of the loop."""
+    """At a breakpoint that is passed many times, all machines stop in the same turn of the loop."""
     divergence, reports = compared(LOOP + EXIT, follower, budget=3_003)
     assert divergence is None
     assert led
@@ -104,7 +104,7 @@ COUNT_IN_MEMORY = f"""
 
 @pytest.mark.parametrize("source", [FIBONACCI, COUNT_IN_MEMORY], ids=["recursion", "counter"])
 def test_registers_alone_do_not_tell(source: str, follower: str, led: list[int]) -> None:
-    """Where only memory tells one pass from another, machines that met too early are led again."""
+    """Machines that met too early, with equal registers and different memory, are led again."""
     divergence, reports = compared(source, follower, budget=12_002)
     assert divergence is None
     assert led
@@ -130,7 +130,7 @@ OWN_TABLES = """
 
 
 def test_accessed_bits_do_not_tell(follower: str, led: list[int]) -> None:
-    """Page tables that differ in A and D bits alone are not what tells one pass from another."""
+    """Pages that differ in A and D bits alone do not become discriminating pages."""
     divergence, reports = compared(OWN_TABLES + COUNT_IN_MEMORY, follower, budget=12_002)
     assert divergence is None
     assert led[-1] > 7_000  # the last stretch has arrived: nothing was stepped in its place
@@ -141,7 +141,7 @@ def test_accessed_bits_do_not_tell(follower: str, led: list[int]) -> None:
     "follower", all_but(["trap:native", "kvm"], "kvm"), indirect=True
 )  # who do not count
 def test_a_page_misleads_once(follower: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A page that can never be equal, taken for what tells two passes apart, costs one stretch."""
+    """A discriminating page that can never be equal costs one stretch only."""
     misled = []
     go = Lead._go
 
@@ -158,7 +158,7 @@ def test_a_page_misleads_once(follower: str, monkeypatch: pytest.MonkeyPatch) ->
 
 @pytest.mark.parametrize("follower", TRAPS, indirect=True)
 def test_ring_3_is_led(follower: str, led: list[int]) -> None:
-    """Where the kernel's pages are not the guest's to fetch from, Unicorn must not look them up."""
+    """In ring 3 Unicorn does not look up the kernel's pages, which the guest cannot fetch from."""
     source = f"""
         or qword ptr [0x12000], 4
         or qword ptr [0x13000], 4
@@ -185,7 +185,7 @@ def test_ring_3_is_led(follower: str, led: list[int]) -> None:
 
 
 def test_a_timer_is_on_time(follower: str, led: list[int]) -> None:
-    """An interrupt comes before the same instruction as when every step is compared."""
+    """A timer interrupt comes before the same instruction as in stepped runs."""
     source = f"""
         lidt [rip + idtr]
         mov al, 0x11
@@ -232,7 +232,7 @@ def test_a_timer_is_on_time(follower: str, led: list[int]) -> None:
 
 
 def test_what_differs_at_an_exit_is_named(follower: str, led: list[int]) -> None:
-    """A device that answers otherwise on one machine: the IN that asked it, after a long stretch."""
+    """A device that answers differently on one machine is found at the IN, after a long stretch."""
 
     def spoil(machine: Machine) -> None:
         machine.board.read = lambda port, size: 7  # type: ignore[method-assign]
@@ -245,7 +245,7 @@ def test_what_differs_at_an_exit_is_named(follower: str, led: list[int]) -> None
 
 
 def test_what_differs_in_a_stretch_is_named(follower: str, led: list[int]) -> None:
-    """A byte of RAM that is another's on one machine: the load that first sees it, by stepping."""
+    """A byte of RAM that differs is found at the first load of it, by stepping."""
 
     def spoil(machine: Machine) -> None:
         machine.memory.view[DATA] = 1
@@ -258,7 +258,7 @@ def test_what_differs_in_a_stretch_is_named(follower: str, led: list[int]) -> No
 
 
 def test_what_nothing_reads_is_found_at_the_end(follower: str) -> None:
-    """Such a byte in a page that nothing touches: all of RAM is compared, and its address said."""
+    """A byte that differs and is never read is found at the end, with its address."""
 
     def spoil(machine: Machine) -> None:
         machine.memory.view[FAR] = 1
@@ -270,7 +270,7 @@ def test_what_nothing_reads_is_found_at_the_end(follower: str) -> None:
 
 
 def test_a_device_in_memory_is_stepped(follower: str) -> None:
-    """Stores to the screen in the middle of a long run: counted, and the screens are equal."""
+    """Stores to the screen within a long run are counted, and the screens are equal."""
     source = LOOP + "mov byte ptr [0xb8000], 'S'\nmov ecx, 9000\n2: loop 2b\n" + EXIT
     divergence, reports = compared(source, follower)
     assert divergence is None
@@ -280,7 +280,7 @@ def test_a_device_in_memory_is_stepped(follower: str) -> None:
 
 @pytest.fixture
 def stepped(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """Instructions completed before each step that a session has made."""
+    """Instruction counts before each step that a session has made."""
     made: list[int] = []
     step = Session.step
 
@@ -293,7 +293,7 @@ def stepped(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 
 def test_trouble_is_come_near_to(follower: str, stepped: list[int]) -> None:
-    """After a long way to something that has to be stepped, few steps are made in front of it."""
+    """Before an instruction that has to be stepped, few steps are made."""
     source = LOOP + "mov byte ptr [0xb8000], 'S'\n" + LOOP + EXIT
     divergence, reports = compared(source, follower)
     assert divergence is None
@@ -305,7 +305,7 @@ def test_trouble_is_come_near_to(follower: str, stepped: list[int]) -> None:
 
 
 def test_what_is_taken_back_is_not_counted(follower: str, led: list[int]) -> None:
-    """Stretches that were gone back from are not among those reported."""
+    """Stretches that were rolled back are not reported."""
     options = Options(cores=("interpreter", follower), ram=RAM, budget=12_002)
     with closing(Session(program(FIBONACCI), options)) as session:
         session.run_to_end()
@@ -316,7 +316,7 @@ def test_what_is_taken_back_is_not_counted(follower: str, led: list[int]) -> Non
 
 @pytest.mark.parametrize("distance", all_but((300, 30_000), 30_000))
 def test_a_step_names_what_differs_far_away(follower: str, distance: int, led: list[int]) -> None:
-    """A register that comes to differ within a stretch, each time that the follower gets there."""
+    """A register that differs in each attempt of a stretch is named by a step."""
     at = lead.WARM_UP + distance
     options = Options(cores=("interpreter", follower), ram=RAM)
     with closing(Session(program(LOOP + EXIT), options)) as session:

@@ -1,4 +1,4 @@
-"""Lead and follow at addresses where the host's process executes nothing, and takes no breakpoint."""
+"""Leader and followers at addresses where the host process can neither execute nor set a breakpoint."""
 
 from __future__ import annotations
 
@@ -32,7 +32,8 @@ ENDS = {
 
 
 def mapped(place: int) -> str:
-    """The page at the label ``far``, mapped at ``place`` as well; RDI becomes its address there."""
+    """A guest that maps the page at the label ``far`` at ``place`` as well; RDI becomes its address
+    there."""
     if place < 1 << 21:
         entry = BOOT_PT + place // 512
         return f"lea rax, [rip + far + 3]\nmov [{entry:#x}], rax\nmov edi, {place:#x}\n"

@@ -1,4 +1,4 @@
-"""Several machines in one session: who takes part, who leaves, and how it ends."""
+"""Sessions of several machines: absent cores, cores that leave, and the result."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def failing(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_a_core_that_the_host_stops_leaves(failing: type[Failing]) -> None:
-    """Nobody named it: it leaves with its reason, and what remains is one core, not a divergence."""
+    """An unnamed core that fails leaves with its reason, and the remaining core is no divergence."""
     report = compare(program(HELLO), Options(ram=RAM))
     stopped = next(core for core in report.cores if core.core == "trap:portable")
     assert stopped.stop is Stop.ERROR
@@ -69,7 +69,7 @@ def test_a_core_that_the_host_stops_leaves(failing: type[Failing]) -> None:
 
 
 def test_a_core_that_was_named_stays(failing: type[Failing]) -> None:
-    """Named by the user, its end is a divergence, and the demand is unmet."""
+    """A named core that fails is a divergence, and the session reports a missing core."""
     report = compare(program(HELLO), Options(cores=TWO, ram=RAM))
     assert report.equivalent is False
     assert report.divergence is not None
@@ -104,7 +104,7 @@ def test_absent_cores(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_equivalent_machines() -> None:
-    """Exact and free: equal, and each core's own ends are told."""
+    """Exact and free sessions of equal machines are equivalent, with each core's own end."""
     for free in (False, True):
         report = compare(program(HELLO), Options(cores=TWO, ram=RAM, free=free))
         assert (report.equivalent, report.mode) == (True, "free" if free else "exact")
@@ -112,7 +112,7 @@ def test_equivalent_machines() -> None:
 
 
 def test_after_a_divergence_they_run_on() -> None:
-    """--pure: the divergence names the instruction, and both machines reach their own ends."""
+    """With --pure the divergence names the instruction, and both machines run to their ends."""
     source = "mov eax, cs\ncmp eax, 0x10\nje fine\nmov al, 1\nout 0xf4, al\nfine:\n" + EXIT
     report = compare(program(source), Options(cores=TWO, ram=RAM, pure=True))
     assert report.divergence is not None
@@ -121,7 +121,7 @@ def test_after_a_divergence_they_run_on() -> None:
 
 
 def test_a_budget_in_free_mode_compares_prefixes() -> None:
-    """Cut off by time, one core has said more than the other: no divergence."""
+    """In a free run cut off by time, a shorter console is no divergence."""
     source = "turn: mov al, 'x'\nout 0xe9, al\njmp turn\n"
     report = compare(program(source), Options(cores=TWO, ram=RAM, free=True, budget=0.05))
     assert report.equivalent is True
@@ -130,7 +130,7 @@ def test_a_budget_in_free_mode_compares_prefixes() -> None:
 
 
 def test_free_mode_compares_what_was_said() -> None:
-    """Console, status and stop: in free mode a divergence has no instruction."""
+    """In free mode console, status and stop are compared, and a divergence has no instruction."""
     require("trap:native")
     source = "mov eax, cs\nout 0xe9, al\nout 0xf4, al\n"
     cores = ("interpreter", "trap:native")
@@ -141,7 +141,7 @@ def test_free_mode_compares_what_was_said() -> None:
 
 
 def test_a_failed_start_leaves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    """When a machine cannot be made, those made before are closed."""
+    """If a machine cannot be made, those made before are closed."""
     closed: list[str] = []
     start = session.start
 

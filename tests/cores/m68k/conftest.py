@@ -1,4 +1,4 @@
-"""The 68000's tests need Unicorn."""
+"""Skips the 68000's tests without Unicorn."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ def program(words: str) -> Program:
 
 @contextmanager
 def machine(words: str, **registers: int) -> Iterator[M68kMachine]:
-    """After its reset. registers: d0=..., a1=..., sr=... ; handlers: vector5=address."""
+    """A machine after its reset. registers: d0=..., a1=..., sr=... ; handlers: vector5=address."""
     m = M68kMachine(program(words), ram=RAM)
     try:
         for name, value in registers.items():
@@ -50,7 +50,7 @@ def words_at(m: M68kMachine, address: int, count: int) -> list[int]:
 
 
 def run(m: M68kMachine, budget: int = 10_000) -> M68kMachine:
-    """To its end."""
+    """Run to the end."""
     m.vmm.budget = budget
     while m.stop is None:
         m.step()

@@ -1,4 +1,4 @@
-"""Exceptions of the 68000 enter the guest's handlers, with the frames of the User's Manual."""
+"""Exceptions of the 68000 enter the guest's handlers, with the User's Manual's frames."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ SHORT = [
 
 @pytest.mark.parametrize(("words", "vector", "after"), SHORT, ids=lambda v: str(v))
 def test_short_frames(words: str, vector: int, after: int) -> None:
-    """SR and PC are pushed: of the next instruction for traps, of its own for faults."""
+    """SR and PC are pushed: the next instruction's PC for traps, its own for faults."""
     with machine(f"{words} 4e71", sr=0x2702, d0=5, **{f"vector{vector}": HANDLER}) as m:
         put(m, HANDLER, STOP)
         run(m)
@@ -39,7 +39,8 @@ def test_short_frames(words: str, vector: int, after: int) -> None:
     "words", ["4e72 2000", "4e73", "4e70", "46c0", "027c 0000", "007c 0700", "4e60", "4e68"]
 )
 def test_privilege(words: str) -> None:
-    """What a user may not do enters vector 8, in supervisor mode, on the supervisor's stack."""
+    """A privileged instruction in user mode enters vector 8 in supervisor mode, on the supervisor's
+    stack."""
     with machine(words, vector8=HANDLER, sr=0, a7=0x8000) as m:
         put(m, HANDLER, STOP)
         m.step()
@@ -67,7 +68,7 @@ def test_reading_sr_is_no_privilege() -> None:
     ],
 )
 def test_address_errors(words: str, address: int, status: int) -> None:
-    """A word at an odd address: a long frame, and memory is as before."""
+    """A word at an odd address pushes a long frame, and memory is unchanged."""
     with machine(words, a1=address, d0=0x12345678, vector3=HANDLER) as m:
         put(m, HANDLER, STOP)
         run(m)
@@ -82,7 +83,7 @@ def test_address_errors(words: str, address: int, status: int) -> None:
 
 @pytest.mark.parametrize("words", ["3011", "3280", "4ed1"])
 def test_bus_errors(words: str) -> None:
-    """Where neither RAM nor a device answers: vector 2, with the address in the frame."""
+    """An access outside RAM and devices enters vector 2, with the address in the frame."""
     with machine(words, a1=0x800000, vector2=HANDLER) as m:
         put(m, HANDLER, STOP)
         run(m)
@@ -91,7 +92,7 @@ def test_bus_errors(words: str) -> None:
 
 
 def test_an_instruction_that_faults_has_stored_nothing() -> None:
-    """MOVEM that runs out of RAM: what it stored before the bus error is put back."""
+    """The stores that MOVEM made before its bus error are undone."""
     with machine("48d1 00ff", a1=RAM - 8, vector2=HANDLER, a7=0x8000, d0=1, d1=2, d2=3) as m:
         put(m, HANDLER, STOP)
         run(m)
@@ -100,7 +101,7 @@ def test_an_instruction_that_faults_has_stored_nothing() -> None:
 
 
 def test_return_from_exception() -> None:
-    """TRAP to a handler and RTE: the user's mode, flags and stack come back; RTR takes only flags."""
+    """RTE restores the user's mode, flags and stack after TRAP; RTR restores only flags."""
     with machine(f"4e40 4e40 {STOP}", vector32=HANDLER, sr=0x0015, a7=0x8000, vector8=0x2100) as m:
         put(m, HANDLER, "5280 4e73")
         put(m, 0x2100, STOP)
@@ -116,7 +117,7 @@ def test_return_from_exception() -> None:
 
 
 def test_trace() -> None:
-    """With T set, a trace exception follows each instruction; its handler runs untraced."""
+    """With T set a trace exception follows each instruction; its handler runs untraced."""
     with machine(f"7001 7002 {STOP}", sr=SUPERVISOR | TRACE, vector9=HANDLER) as m:
         put(m, HANDLER, "5281 0c81 0000 0002 6604 4e72 2700 4e73")
         run(m)
@@ -125,7 +126,7 @@ def test_trace() -> None:
 
 
 def test_no_handler_is_a_shutdown_in_words() -> None:
-    """An exception whose vector is 0 ends the machine, and says which and where."""
+    """An exception whose vector is 0 stops the machine with a reason that names it."""
     with machine("80c1") as m:
         run(m)
         assert m.stop is Stop.SHUTDOWN
@@ -134,7 +135,7 @@ def test_no_handler_is_a_shutdown_in_words() -> None:
 
 
 def test_double_bus_fault() -> None:
-    """A bus error while its own frame is pushed halts a 68000."""
+    """A bus error while its frame is pushed halts a 68000."""
     with machine("3011", a1=0x3001, a7=0x800001, vector2=HANDLER, vector3=HANDLER) as m:
         run(m)
         assert m.stop is Stop.SHUTDOWN

@@ -1,4 +1,4 @@
-"""Instructions on the 68000, held against arithmetic done here."""
+"""Instructions of the 68000 against arithmetic in Python."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def flags(op: str, size: int, source: int, target: int, before: int) -> tuple[in
     ("op", "code"), [("add", 0xD001), ("sub", 0x9001), ("cmp", 0xB001), ("and", 0xC001)]
 )
 def test_condition_codes(op: str, code: int, size: int) -> None:
-    """Result and flags of d1 into d0, for pairs of edge values, whatever the flags were before."""
+    """Result and flags are right for pairs of edge values, whatever the flags were before."""
     with machine(f"{code | size << 6:04x}") as m:
         for source, target in itertools.product(VALUES, VALUES):
             for before in (0, 0x1F):
@@ -51,7 +51,7 @@ def test_condition_codes(op: str, code: int, size: int) -> None:
 
 
 def test_a_chain_of_flags() -> None:
-    """ADDX takes the X that the ADD before it left, one step later."""
+    """ADDX adds the X that ADD set one step before."""
     with machine("d081 d583", d0=0xFFFFFFFF, d1=1, d2=0, d3=0) as m:
         m.step()
         m.step()
@@ -60,7 +60,7 @@ def test_a_chain_of_flags() -> None:
 
 @pytest.mark.parametrize("number", range(16))
 def test_conditions(number: int) -> None:
-    """Bcc (done here) and Scc (done by Unicorn) agree on each condition, for all flags."""
+    """Bcc (our code) and Scc (Unicorn's) agree on each condition, for all flags."""
     with machine(f"5{number:x}c0 6{number:x}10") as m:
         for codes in range(16):
             m.cpu.pc = 0x1000
@@ -83,7 +83,8 @@ JUMPS = {
 
 @pytest.mark.parametrize("words", JUMPS)
 def test_jumps(words: str) -> None:
-    """Every addressing mode of JMP; BRA, BSR, JSR with the return address pushed; RTS."""
+    """JMP works in every addressing mode, as do BRA, BSR, JSR (with the return address pushed) and
+    RTS."""
     with machine(words, a0=0x3000, d1=0x20, a7=0x8000) as m:
         put(m, 0x8000, "0000 5678")
         m.step()
@@ -94,14 +95,14 @@ def test_jumps(words: str) -> None:
 
 
 def test_dbcc_counts_a_word() -> None:
-    """DBRA runs one turn more than its counter says, and leaves the upper half alone."""
+    """DBRA runs one turn more than its counter, and keeps the upper half."""
     with machine(f"5280 51c9 fffc {STOP}", d1=0xABCD0003) as m:
         run(m)
         assert (m.cpu.d[0], m.cpu.d[1]) == (4, 0xABCDFFFF)
 
 
 def test_addresses_have_24_bits() -> None:
-    """The upper eight lead nowhere: data, devices and code are found all the same."""
+    """The upper eight address bits are ignored for data, devices and code."""
     words = "3228 0000 3080 13fc 0041 7fff 0000 4ef9 7f00 2000"
     with machine(words, a0=0xAB003000, d0=0x1234) as m:
         put(m, 0x3000, "5555")
@@ -114,7 +115,7 @@ def test_addresses_have_24_bits() -> None:
 
 
 def test_code_that_changes_itself() -> None:
-    """What the guest, or an exception's frame, stores over code runs as it then stands."""
+    """Stores over code, by the guest or by an exception's frame, take effect."""
     with machine(f"31fc 7007 1006 7001 {STOP}") as m:
         run(m)
         assert m.cpu.d[0] == 7
@@ -122,7 +123,7 @@ def test_code_that_changes_itself() -> None:
 
 @pytest.mark.parametrize("words", ["f200", "f2e4", "f2ad", "fd27"])
 def test_words_that_break_unicorns_translator(words: str) -> None:
-    """Data behind an instruction, or where a jump leads, is not translated."""
+    """Data behind an instruction, or at the target of a jump, is not translated."""
     with machine(f"4e71 60fe {words}") as m:
         run(m, budget=5)
         assert m.stop is Stop.BUDGET
@@ -133,7 +134,7 @@ def test_words_that_break_unicorns_translator(words: str) -> None:
 
 
 def test_a_stepped_sample_of_all_opcodes() -> None:
-    """No word makes the host fail: each is executed, or is the guest's own exception."""
+    """No opcode makes the host fail: each is executed, or raises the guest's exception."""
     with machine("4e71", **{f"vector{v}": 0x2000 for v in range(2, 48)}) as m:
         put(m, 0x2000, STOP)
         start = m.save()
@@ -160,6 +161,7 @@ def test_a_stepped_sample_of_all_opcodes() -> None:
     ],
 )
 def test_disassembly(words: str, shown: str, length: int) -> None:
-    """Motorola's syntax with absolute targets; what no 68000 has is data."""
+    """The disassembly has Motorola's syntax with absolute targets; opcodes that no 68000 has are
+    data."""
     insn = decode(bytes.fromhex(words).ljust(10, b"\0"))
     assert (text(insn, 0x1000), insn.length) == (shown, length)

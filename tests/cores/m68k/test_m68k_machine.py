@@ -1,4 +1,4 @@
-"""The foreign machine in whole: its platform, its session, and the commands."""
+"""The 68000 machine as a whole: its platform, its session, and the commands."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ HELLO = "13fc 0048 00ff 0000 13fc 0069 00ff 0000 33fc 0000 00ff 0002 60fe"
 
 
 def test_reset_state() -> None:
-    """SSP at 0, PC at 4, as a reset loads them; supervisor, interrupts masked."""
+    """A reset loads SSP from 0 and PC from 4, in supervisor mode with interrupts masked."""
     with machine("4e71") as m:
         assert (m.bus.read(0, 4), m.bus.read(4, 4)) == (RAM, 0x1000)
         assert dict(zip(m.state_names, m.state(), strict=True)) == {
@@ -32,7 +32,7 @@ def test_reset_state() -> None:
 
 
 def test_console_and_power_off() -> None:
-    """Bytes appear in order; a write to the switch ends it, and counts."""
+    """Console bytes appear in order; a write to the power switch ends the machine, and counts."""
     with machine(HELLO) as m:
         run(m)
         assert (m.console(), m.stop, m.vmm.instructions) == ("Hi", Stop.POWEROFF, 3)
@@ -40,14 +40,14 @@ def test_console_and_power_off() -> None:
 
 
 def test_stop_halts() -> None:
-    """STOP loads SR and waits for what never comes."""
+    """STOP loads SR and halts, since no interrupt can come."""
     with machine("4e72 2015 4e71") as m:
         run(m)
         assert (m.stop, m.cpu.sr, m.cpu.pc, m.vmm.instructions) == (Stop.HALTED, 0x2015, 0x1004, 1)
 
 
 def test_going_back() -> None:
-    """Any past instruction has the registers, the RAM and the console that it had."""
+    """A seek restores registers, RAM and console of any past instruction."""
     with machine("5280 33c0 0000 3000 13c0 00ff 0000 60f0") as m:
         past: Past[M68kState] = Past(m)
         seen = {}
@@ -61,7 +61,8 @@ def test_going_back() -> None:
 
 
 def test_session_of_the_interface() -> None:
-    """Steps, steps back, runs to the end and starts anew; changes are marked; refusals are listed."""
+    """The session steps, steps back, runs to the end and restarts; changes are marked, and impossible
+    requests refused."""
     session = ForeignSession(program(HELLO + STOP), Options(ram=RAM))
     try:
         session.step()
@@ -80,7 +81,7 @@ def test_session_of_the_interface() -> None:
 
 
 def test_back_again_before_it_has_got_there() -> None:
-    """One back is counted from where the machine is going, however far it has come."""
+    """One step back is counted from the target of a seek under way."""
     session = ForeignSession(program("5280 60fc"), Options(ram=RAM))
     try:
         session.run(60, steps=3000)
@@ -96,8 +97,8 @@ def test_back_again_before_it_has_got_there() -> None:
 
 
 def test_breakpoints_and_memory() -> None:
-    """A run ends before an address that was asked for; memory can be looked at by a register's name;
-    what only a PC has is answered with nothing."""
+    """A run stops at its breakpoint; memory can be viewed at a register's address; views that only a PC
+    has are empty."""
     session = ForeignSession(program("5280 5280 5280" + STOP), Options(ram=RAM))
     try:
         assert session.run(10, frozenset({AtAddress(0x1004)})) is False
@@ -112,7 +113,7 @@ def test_breakpoints_and_memory() -> None:
 
 
 def test_disassembly_before_pc_meets_it() -> None:
-    """The lines before PC begin with the program, also in the middle of long instructions."""
+    """The lines before PC are aligned with the program, also inside long instructions."""
     with machine(HELLO) as m:
         run(m)
         lines = m.snapshot(frozenset()).code
@@ -120,7 +121,7 @@ def test_disassembly_before_pc_meets_it() -> None:
 
 
 def test_compare_json(capsys: pytest.CaptureFixture[str]) -> None:
-    """The shipped guest: one core runs it, with a 68000's registers; the others say why not."""
+    """The shipped guest runs on one core, with a 68000's registers; the others give a reason."""
     assert main(["compare", str(GENESIS), "--json"]) == 0
     report = json.loads(capsys.readouterr().out)
     first, *others = report["cores"]
@@ -137,7 +138,7 @@ def test_compare_json(capsys: pytest.CaptureFixture[str]) -> None:
 
 @pytest.mark.parametrize("core", ["trap:native", "trap:portable", "kvm"])
 def test_named_cores_refuse(core: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """A core asked for by name that cannot run it: exit code 3, by compare and by trace."""
+    """A named core that cannot run it gives exit code 3, by compare and by trace."""
     assert main(["compare", str(GENESIS), "--cores", f"interpreter,{core}"]) == 3
     assert main(["trace", str(GENESIS), "--core", core]) == 3
     captured = capsys.readouterr()
@@ -145,14 +146,14 @@ def test_named_cores_refuse(core: str, capsys: pytest.CaptureFixture[str]) -> No
 
 
 def test_free_mode_ends_alike(capsys: pytest.CaptureFixture[str]) -> None:
-    """Without lockstep the same console, stop and count."""
+    """In free mode console, stop and count are those of exact mode."""
     assert main(["compare", str(GENESIS), "--json", "--free", "--cores", "interpreter"]) == 0
     (core,) = json.loads(capsys.readouterr().out)["cores"]
     assert (core["stop"], core["instructions"]) == ("poweroff", 954)
 
 
 def test_trace_steps(capsys: pytest.CaptureFixture[str]) -> None:
-    """Each instruction with its bytes, its text, and what it changed."""
+    """Each step has its bytes, its text, and its changes."""
     arguments = ["trace", str(GENESIS), "--core", "interpreter", "--steps", "--json", "--budget", "200"]
     assert main(arguments) == 0
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
@@ -171,7 +172,7 @@ def test_trace_steps(capsys: pytest.CaptureFixture[str]) -> None:
 def test_bad_files(
     content: bytes, words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """One line that names the file and the reason, and exit code 2."""
+    """A bad file gives one line with its name and the reason, and exit code 2."""
     path = tmp_path / "bad.m68k"
     path.write_bytes(content)
     assert main(["compare", str(path)]) == 2
@@ -181,7 +182,7 @@ def test_bad_files(
 
 
 def test_an_odd_number_of_bytes_and_garbage(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """A file of one byte, and one of all ones: the guest's own exceptions, told in words."""
+    """A file of one byte, and one of all ones, end in the guest's exceptions, reported in words."""
     for name, content, words in (
         ("one.m68k", b"\x4e", "illegal instruction"), ("ones.m68k", b"\xff" * 64, "line F instruction"),
     ):  # fmt: skip
@@ -201,7 +202,7 @@ def test_an_odd_pc() -> None:
 
 
 def test_ram_may_be_large() -> None:
-    """A 68000 reaches 0xFF0000 bytes at most; more RAM than that is not there."""
+    """RAM beyond the 0xFF0000 bytes that a 68000 can address is absent."""
     from cores.m68k.machine import M68kMachine
 
     m = M68kMachine(program("4e71"), ram=64 << 20)

@@ -1,4 +1,4 @@
-"""Resource control is measured: what a vCPU process has too much, or lacks, is found and said."""
+"""The isolation audit finds what a vCPU process has too much, or lacks."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def opened(ram: Ram) -> PtraceEngine:
 
 
 def without(monkeypatch: pytest.MonkeyPatch, wall: str) -> None:
-    """Processes are born from now on without one of the things that strip them."""
+    """Start processes without one of the measures that strip them."""
     demand = VcpuProcess._demand
 
     def all_but(process: VcpuProcess, name: str, number: int, *arguments: int) -> None:
@@ -61,13 +61,13 @@ def without(monkeypatch: pytest.MonkeyPatch, wall: str) -> None:
 
 
 def test_nothing_is_found_where_all_stands(ram: Ram) -> None:
-    """Both processes of a healthy engine have guest RAM, its twin, and nothing else."""
+    """The audit finds nothing in a healthy engine: both processes have guest RAM and its twin only."""
     with closing(opened(ram)) as engine:
         assert engine.escapes() == ()
 
 
 def test_limits_that_are_raised_are_found(ram: Ram, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each of the limits is asked for."""
+    """Each raised limit is found."""
     for limit in LIMITS:
         monkeypatch.setattr(process, "LIMITS", tuple(one for one in LIMITS if one != limit))
         with closing(opened(ram)) as engine:
@@ -75,8 +75,8 @@ def test_limits_that_are_raised_are_found(ram: Ram, monkeypatch: pytest.MonkeyPa
 
 
 def test_no_filter_without_no_new_privs(ram: Ram, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A process that has no capabilities and may still gain privileges gets no filter from the kernel,
-    and does not become a vCPU (seccomp(2), EACCES)."""
+    """Without no_new_privs and capabilities the kernel refuses the filter (seccomp(2), EACCES), and the
+    process does not become a vCPU."""
     without(monkeypatch, "prctl")
     with pytest.raises(UnavailableError, match="refused seccomp"):
         opened(ram)
@@ -91,7 +91,7 @@ def test_no_filter_without_no_new_privs(ram: Ram, monkeypatch: pytest.MonkeyPatc
 def test_what_was_not_taken_away_is_found(
     ram: Ram, monkeypatch: pytest.MonkeyPatch, wall: str, words: str
 ) -> None:
-    """A stack, a missing filter, capabilities: each is said of each process."""
+    """A stack, a missing filter and capabilities are reported for each process."""
     without(monkeypatch, wall)
     with closing(opened(ram)) as engine:
         found = engine.escapes()
@@ -100,7 +100,7 @@ def test_what_was_not_taken_away_is_found(
 
 
 def test_a_descriptor_too_many_is_found(ram: Ram, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A file of the host's that was inherited and not closed."""
+    """An inherited descriptor of a host file is found."""
     without(monkeypatch, "close_range")
     fd = os.open(__file__, os.O_RDONLY)
     os.set_inheritable(fd, True)
@@ -114,7 +114,7 @@ def test_a_descriptor_too_many_is_found(ram: Ram, monkeypatch: pytest.MonkeyPatc
 
 
 def test_memory_of_another_s_is_found(ram: Ram) -> None:
-    """RAM of another machine, though its name is the same, is none of this guest's."""
+    """A mapping of another machine's RAM is found, though it has the same name."""
     other = Ram(4 << 20)
     try:
         with closing(opened(ram)) as engine:
@@ -127,7 +127,7 @@ def test_memory_of_another_s_is_found(ram: Ram) -> None:
 
 
 def test_a_guest_that_has_got_out_is_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The session says what it has, stops its machine, and ends its processes."""
+    """A finding stops the machine, ends its processes, and is reported by the session."""
     without(monkeypatch, "munmap")
     guest = Path(__file__).resolve().parents[3] / "assets" / "guests" / "hello.s"
     with closing(LiveSession(load_program(str(guest), NATIVE.ram), NATIVE)) as session:
@@ -141,7 +141,7 @@ def test_a_guest_that_has_got_out_is_stopped(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_a_session_is_audited_now_and_then_and_at_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Once in the interval while it runs, and once more when all machines have ended."""
+    """A running session is audited once in each interval, and once more at its end."""
     monkeypatch.setattr(control, "INTERVAL", 3600.0)
     guest = Path(__file__).resolve().parents[3] / "assets" / "guests" / "hello.s"
     with closing(LiveSession(load_program(str(guest), NATIVE.ram), NATIVE)) as session:
@@ -156,7 +156,7 @@ def test_a_session_is_audited_now_and_then_and_at_its_end(monkeypatch: pytest.Mo
 
 
 def test_emulators_cannot_be_asked() -> None:
-    """Their guests are data: no audit is made, and none is claimed."""
+    """For emulators no audit is made, and none is claimed."""
     options = Options(cores=("interpreter", "trap:portable"), ram=4 << 20)
     guest = Path(__file__).resolve().parents[3] / "assets" / "guests" / "hello.s"
     with closing(LiveSession(load_program(str(guest), options.ram), options)) as session:

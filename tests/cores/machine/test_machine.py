@@ -1,4 +1,4 @@
-"""A machine as a whole: its state saved and restored, its memory hashed, its report."""
+"""A machine as a whole: saved and restored, its memory image, its report, its release."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ turn:
 
 @pytest.mark.parametrize("core", CORES)
 def test_save_and_restore(core: str) -> None:
-    """Back to a saved state, with RAM put back, the same future comes again."""
+    """After a restore the same future follows, RAM included."""
     with booted(core, COUNTING) as machine:
         run(machine, 50)
         state, ram = machine.save(), bytes(machine.memory.view)
@@ -51,7 +51,7 @@ def test_save_and_restore(core: str) -> None:
 
 
 def test_cores_report_alike() -> None:
-    """Instructions, console, registers and memory are one for all cores; names and exits differ."""
+    """Instructions, console, registers and memory are equal on all cores; names and exits differ."""
     reports = []
     for core in CORES:
         if availability(core).available:
@@ -63,7 +63,7 @@ def test_cores_report_alike() -> None:
 
 
 def test_memory_image() -> None:
-    """The hole is left out, and the A and D bits of page tables are masked, elsewhere not."""
+    """The image leaves out the hole and masks A and D bits of page tables, and of nothing else."""
     with booted("interpreter", EXIT) as machine:
         before = machine.memory_image()
         assert not {0xA0000, 0xB0000} & before.chunks.keys()
@@ -75,7 +75,7 @@ def test_memory_image() -> None:
 
 @pytest.mark.parametrize("core", CORES)
 def test_closing_twice(core: str) -> None:
-    """No harm, whether it ever ran or not."""
+    """A machine can be closed twice, run or not."""
     with booted(core, EXIT) as machine:
         machine.step()
         machine.close()
@@ -83,7 +83,7 @@ def test_closing_twice(core: str) -> None:
 
 
 def test_unbacked_memory_is_noted() -> None:
-    """The user is told of an address with nothing behind it."""
+    """An access to unbacked memory is noted with its address."""
     source = "mov qword ptr [0x14080], 0x40000083\nmov eax, [0x2000000]\n" + EXIT
     with booted("interpreter", source) as machine:
         assert any("0x40000000" in note for note in run(machine).notes())
@@ -114,7 +114,7 @@ class Held:
 
 @pytest.mark.parametrize("part", ["Ram", "PhysicalMemory", "Board", "protocol_of", "Vmm"])
 def test_what_cannot_be_made_leaves_nothing(part: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whichever part fails: RAM is given back, and the engine closed before it."""
+    """If a part of a machine cannot be made, RAM is released and the engine closed before it."""
     held = Held(monkeypatch)
 
     def fails(*arguments: object, **named: object) -> None:
@@ -128,7 +128,7 @@ def test_what_cannot_be_made_leaves_nothing(part: str, monkeypatch: pytest.Monke
 
 
 def test_an_engine_that_fails_at_the_end_keeps_no_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    """RAM is given back whatever the engine says as it is closed."""
+    """RAM is released even if closing the engine fails."""
     held = Held(monkeypatch)
     machine = Machine(program("nop"), ScriptedEngine(), ram=RAM)
 

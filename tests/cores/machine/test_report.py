@@ -1,4 +1,4 @@
-"""Efficiency, from a report or from a picture: the same number, and nothing of the VMM's in it."""
+"""The direct share: the same number in report and snapshot, without the VMM's part."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ turn:
 
 
 def test_what_counts_as_run_directly() -> None:
-    """All but what exits complete, what is bridged and what the VMM completes unasked; a delivered
-    exception or interrupt is no instruction."""
+    """All instructions count but those completed by exits, bridged, or emulated; deliveries are no
+    instructions."""
     assert direct_share(REPORT) == 0.9
     assert direct_share(replace(REPORT, delivered=40)) == pytest.approx(0.94)
     assert direct_share(replace(REPORT, bridged=200, emulated=300)) == pytest.approx(0.4)
@@ -44,22 +44,22 @@ def test_what_counts_as_run_directly() -> None:
 
 
 def test_nobody_knows() -> None:
-    """An emulator has no such share, a machine that has done nothing or was not counted neither."""
+    """An emulator, an unstarted machine and an uncounted one have no direct share."""
     assert direct_share(replace(REPORT, core="interpreter")) is None
     assert direct_share(replace(REPORT, instructions=0)) is None
     assert direct_share(replace(REPORT, instructions=None)) is None
 
 
 def test_a_share_in_words() -> None:
-    """A hundred is all, and nothing less is called so."""
+    """Only a whole hundred percent is called all."""
     assert [percent(s) for s in (0, 0.8333, 0.9996, 1)] == ["0.0 %", "83.3 %", "99.960 %", "100 %"]
 
 
 @needs_assembler
 @pytest.mark.parametrize(("core", "away"), [("trap:native", 9), ("trap:portable", 9), ("kvm", 7)])
 def test_compare_header_and_lessons_agree(core: str, away: int) -> None:
-    """On each core the three places show one number; on KVM it leaves out what the VMM completed,
-    though that is counted as no exit. Where KVM interprets ring 0, none of them has one."""
+    """compare, header and lessons show one number on each core; on KVM it leaves out what the VMM
+    emulated without an exit."""
     with booted(core, MOSTLY_THE_VMM) as machine:
         run(machine)
         report, snapshot = machine.report(), take(machine, frozenset())
@@ -77,7 +77,8 @@ def test_compare_header_and_lessons_agree(core: str, away: int) -> None:
 
 @needs_assembler
 def test_going_back_takes_it_back() -> None:
-    """What the VMM completed on KVM is counted once, however often it is executed again."""
+    """An instruction that the VMM emulated on KVM is counted once, however often it is executed
+    again."""
     with booted("kvm", MOSTLY_THE_VMM) as machine:
         history = History(machine)
         while machine.stop is None:
@@ -109,7 +110,7 @@ handler:
 @needs_assembler
 @pytest.mark.parametrize("core", ["trap:native", "trap:portable"])
 def test_a_breakpoint_is_an_instruction_and_a_fault_is_none(core: str) -> None:
-    """Both are exits for an exception; only the first has completed anything."""
+    """Both are exits for an exception; only the breakpoint has completed an instruction."""
     with booted(core, BREAKPOINTS) as machine:
         run(machine)
         report = machine.report()

@@ -30,12 +30,12 @@ _ROOT = Path(__file__).resolve().parents[4]
     ],
 )
 def test_each_refusal_is_a_sentence_of_its_own(number: int, help: str) -> None:
-    """Every errno of /dev/kvm says what would help."""
+    """Every errno of /dev/kvm gives a sentence with a remedy."""
     assert help in access.in_words(OSError(number, os.strerror(number)))
 
 
 def test_an_ordinary_user_is_told_of_the_group(guest: MakeGuest) -> None:
-    """Without the right to open the device, ``probe`` says how to get it."""
+    """Without permission to open the device, ``probe`` names the group to join."""
     guest("hlt")
     if os.geteuid() != 0:
         pytest.skip("only root can become somebody without the right")
@@ -62,7 +62,7 @@ def test_every_ability_has_a_name_and_a_lack_a_consequence(guest: MakeGuest) -> 
 
 
 def test_sse_in_ring_0_runs_or_says_whose_fault_it_is(guest: MakeGuest) -> None:
-    """Where the host's KVM lacks it the reason names the instruction and blames the host."""
+    """SSE in ring 0 runs, or the error names the instruction and the host's KVM."""
     g = guest("addps xmm0, xmm1; hlt")
     exit = g.run()
     if {name: present for name, present, _ in capabilities.abilities()}["SSE in ring 0"]:
@@ -74,13 +74,13 @@ def test_sse_in_ring_0_runs_or_says_whose_fault_it_is(guest: MakeGuest) -> None:
 
 
 def test_a_gap_that_the_vmm_can_fill_is_handed_to_it(guest: MakeGuest) -> None:
-    """LAR in ring 0 runs on the CPU, or comes back untouched and is counted as bridged."""
+    """LAR in ring 0 runs on the CPU, or is left to the VMM untouched and counted as bridged."""
     g = guest("mov ebx, 0x10; lar eax, ebx; hlt")
     assert g.run() in (Halted(), LACKING)
 
 
 def test_who_executes_ring_0_is_said_as_the_kernel_counts_it(guest: MakeGuest) -> None:
-    """The caveat stands beside this core's results just where the kernel interprets ring 0."""
+    """The caveat appears exactly where the kernel's counters show that it interprets ring 0."""
     g = guest("mov ecx, 5000; again: dec ecx; jnz again; hlt")
     before = g.engine.kernel_exits()
     if before is None:
@@ -95,7 +95,7 @@ def test_who_executes_ring_0_is_said_as_the_kernel_counts_it(guest: MakeGuest) -
 
 
 def test_ring_0_is_interpreted_or_in_guest_mode_as_the_kernel_counts(guest: MakeGuest) -> None:
-    """The engine's traits say what the kernel's count of interpreted instructions says."""
+    """The engine's traits agree with the kernel's count of interpreted instructions."""
     g = guest("hlt")
     if g.engine.kernel_exits() is None:
         pytest.skip("this host's kernel does not count")
@@ -119,8 +119,8 @@ def test_nested_paging_is_what_the_module_says(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
-    """Where nothing is counted, each vendor's module tells by a parameter of its own, in two spellings
-    of yes and no."""
+    """Without counters, nested paging is read from each vendor's module parameter, in both spellings of
+    yes and no."""
     folder = tmp_path / module / "parameters"
     folder.mkdir(parents=True)
     (folder / parameter).write_text(f"{word}\n")
@@ -132,7 +132,7 @@ def test_nested_paging_is_what_the_module_says(
 def test_without_a_module_or_a_count_nothing_is_claimed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A kernel that neither counts nor names its module leaves both questions open."""
+    """Without counters and module, both abilities are unknown."""
     monkeypatch.setattr(capabilities, "SYS_MODULE", tmp_path)
     monkeypatch.setattr(capabilities, "counts", lambda: False)
     monkeypatch.setattr(capabilities, "interprets_kernel", lambda: False)
@@ -156,7 +156,7 @@ def test_what_is_measured_is_what_the_modules_say(guest: MakeGuest) -> None:
 
 
 def test_pages_that_the_kernel_fills_are_counted(guest: MakeGuest) -> None:
-    """The first use of a page reaches the kernel, not the VMM, and its count tells."""
+    """The first use of a page is counted by the kernel, and does not exit to the VMM."""
     g = guest("mov al, [0x30000]; mov al, [0x31000]; hlt")
     if not capabilities.counts():
         pytest.skip("this host's kernel does not count")

@@ -1,4 +1,4 @@
-"""ioctl numbers, struct sizes and offsets, held against the C headers."""
+"""KVM's ioctl numbers, struct sizes and offsets against the C headers."""
 
 from __future__ import annotations
 

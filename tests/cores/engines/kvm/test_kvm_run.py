@@ -1,4 +1,4 @@
-"""Running freely: what comes back, and with which state."""
+"""Free running on KVM: the exits, and the state at each."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ RING_0_CPUID = "cpuid in ring 0 is the platform's"
 
 
 def test_ports_come_back_with_their_data(guest: MakeGuest) -> None:
-    """OUT brings its bytes, IN gets its answer."""
+    """OUT exits with its bytes, and IN completes with the answer."""
     g = guest("mov eax, 0x1234; out 0xe9, ax; in eax, 0x60; mov rbx, rax; hlt")
     assert g.run() == PortWrite(0xE9, 2, b"\x34\x12")
     assert g.run() == PortRead(0x60, 4, 1)
@@ -38,7 +38,7 @@ def test_ports_come_back_with_their_data(guest: MakeGuest) -> None:
 
 
 def test_string_input_moves_a_block(guest: MakeGuest) -> None:
-    """REP INSW asks for many words at once, and they land in RAM."""
+    """REP INSW exits for many words at once, and they are stored in RAM."""
     g = guest("mov edx, 0x1f0; mov edi, 0x30000; mov ecx, 256; cld; rep insw; hlt")
     sector, got, exits = os.urandom(512), 0, 0
     while isinstance(exit := g.run(), PortRead):
@@ -51,7 +51,7 @@ def test_string_input_moves_a_block(guest: MakeGuest) -> None:
 
 
 def test_device_memory_comes_back(guest: MakeGuest) -> None:
-    """Loads and stores without RAM leave the guest, in the hole and behind RAM."""
+    """Loads and stores outside RAM exit, in the hole and behind RAM."""
     g = guest("mov edi, 0xb8000; mov word ptr [rdi], 0x741; mov ax, [rdi+2]; hlt")
     assert g.run() == MmioWrite(0xB8000, b"\x41\x07")
     assert g.run() == MmioRead(0xB8002, 2)
@@ -61,7 +61,7 @@ def test_device_memory_comes_back(guest: MakeGuest) -> None:
 
 
 def test_settling_finishes_the_instruction_and_no_more(guest: MakeGuest) -> None:
-    """After ``settle`` the state is the one between IN and the next instruction."""
+    """After ``settle`` the state is that between IN and the next instruction."""
     g = guest("in al, 0x60; mov ebx, 7; hlt")
     assert isinstance(g.run(), PortRead)
     g.engine.complete(b"\x55")
@@ -95,7 +95,8 @@ def test_all_of_the_cpu_goes_in_and_comes_out(guest: MakeGuest) -> None:
 
 
 def test_the_platforms_cpuid_and_msrs(guest: MakeGuest) -> None:
-    """CPUID says what the platform says; an MSR that it lacks is #GP, here without a handler."""
+    """CPUID has the platform's values; an MSR that the platform lacks is #GP, here a shutdown without a
+    handler."""
     g = guest(
         "xor eax, eax; cpuid; mov esi, eax; mov ecx, 0xc0000080; rdmsr; hlt; mov ecx, 0x1b; rdmsr; hlt"
     )
@@ -120,8 +121,8 @@ def test_leaves_that_the_platform_lacks_are_zero(guest: MakeGuest, leaf: int) ->
 
 
 def test_a_triple_fault_is_a_shutdown(guest: MakeGuest) -> None:
-    """Without an IDT a null pointer ends the machine. The registers are the guest's at the fault, or
-    said to be lost, and then those of the last exit; never those of a CPU after INIT."""
+    """A null pointer without an IDT is a shutdown, with the registers at the fault, or those of the
+    last exit and a note that they are lost."""
     g = guest("mov eax, 5; out 0xe9, al; mov eax, 7; xor edi, edi; mov [rdi], eax")
     assert isinstance(g.run(), PortWrite)
     g.engine.settle(g.cpu)
@@ -136,7 +137,7 @@ def test_a_triple_fault_is_a_shutdown(guest: MakeGuest) -> None:
 
 
 def test_a_machine_that_was_shut_down_can_be_gone_back_with(guest: MakeGuest) -> None:
-    """The state before it counts again, whatever the CPU has become."""
+    """After a shutdown an earlier state can be restored and runs."""
     g = guest("mov ebx, 5; xor edi, edi; cmp esi, 1; je on; mov [rdi], eax; on: hlt")
     before = g.cpu.copy()
     assert isinstance(g.run(), Shutdown)
@@ -148,7 +149,7 @@ def test_a_machine_that_was_shut_down_can_be_gone_back_with(guest: MakeGuest) ->
 
 
 def test_floating_point_state_is_carried(guest: MakeGuest) -> None:
-    """x87, XMM and MXCSR come back as they were written."""
+    """x87, XMM and MXCSR are read back as they were written."""
     g = guest("hlt")
     assert g.engine.read_fpu() == INITIAL_FPU
     image = bytearray(INITIAL_FPU)
@@ -193,7 +194,7 @@ def test_an_interrupt_waits_for_its_window(guest: MakeGuest) -> None:
 
 
 def test_an_interrupt_that_is_withdrawn_asks_for_no_window(guest: MakeGuest) -> None:
-    """After a refused ``inject`` the guest sets IF and goes on, though nothing is injected any more."""
+    """After a refused ``inject`` whose interrupt is withdrawn, the guest sets IF and runs on."""
     g = guest("cli; mov ecx, 1000; sti; again: dec ecx; jnz again; out 0xe9, al; hlt")
     assert not g.engine.inject(g.cpu, lambda: 0x20)
     exits = [g.run() for _ in range(3)]
@@ -201,7 +202,7 @@ def test_an_interrupt_that_is_withdrawn_asks_for_no_window(guest: MakeGuest) -> 
 
 
 def test_a_spinning_guest_can_be_interrupted_from_another_thread(guest: MakeGuest) -> None:
-    """`cli; jmp $` gives the CPU back, again and again, to a worker thread as well."""
+    """`cli; jmp $` is interrupted repeatedly, also when a worker thread runs it."""
     spun: list[object] = []
 
     def work() -> None:
@@ -223,14 +224,14 @@ def test_a_spinning_guest_can_be_interrupted_from_another_thread(guest: MakeGues
 
 
 def test_an_interrupt_before_the_run_is_not_lost(guest: MakeGuest) -> None:
-    """``interrupt`` while nothing runs ends the next run at once."""
+    """``interrupt`` outside a run ends the next run at once."""
     g = guest("spin: jmp spin")
     g.engine.interrupt()
     assert g.run() == Interrupted()
 
 
 def test_replaced_memory_is_seen(guest: MakeGuest) -> None:
-    """After ``memory_changed`` the guest runs other code behind other page tables."""
+    """After ``memory_changed`` the guest uses the new code and page tables."""
     g = guest("mov rax, [0x30000]; hlt")
     g.memory.view[0x30000] = 1
     assert g.run() == Halted()
@@ -244,7 +245,7 @@ def test_replaced_memory_is_seen(guest: MakeGuest) -> None:
 
 
 def test_a_state_restored_over_a_pending_access_counts(guest: MakeGuest) -> None:
-    """A checkpoint taken before an IN can be gone back to from inside it."""
+    """A checkpoint before an IN can be restored while the IN is pending."""
     g = guest("nop; in al, 0x60; hlt")
     before = g.cpu.copy()
     assert isinstance(g.run(), PortRead)
@@ -257,7 +258,7 @@ def test_a_state_restored_over_a_pending_access_counts(guest: MakeGuest) -> None
 
 
 def test_exits_that_the_kernel_handled_are_counted(guest: MakeGuest) -> None:
-    """The kernel counts at least the exits that reached us, where it counts at all."""
+    """The kernel's exit count, where it exists, is at least the number of exits to user space."""
     g = guest("out 0xe9, al; out 0xe9, al; hlt")
     for _ in range(3):
         g.run()
@@ -266,7 +267,7 @@ def test_exits_that_the_kernel_handled_are_counted(guest: MakeGuest) -> None:
 
 
 def test_two_hundred_machines_leak_nothing(guest: MakeGuest) -> None:
-    """Descriptors and mappings are given back; closing twice does no harm."""
+    """Descriptors and mappings are released, also when a machine is closed twice."""
     guest("hlt").run()
 
     def open_things() -> tuple[int, int]:
@@ -332,7 +333,7 @@ syscalled:
 
 @pytest.mark.parametrize("call", ["int 0x80", "syscall"])
 def test_ring_3_calls_its_kernel(guest: MakeGuest, call: str) -> None:
-    """SYSCALL and INT n reach the guest's kernel, or come back whole, to be completed by the VMM."""
+    """SYSCALL and INT n reach the guest's kernel, or exit with state unchanged for the VMM."""
     g = guest(CALLS.replace("CALL", call))
     for table in range(PML4, PML4 + 0x4000, 0x1000):  # all pages are open to ring 3
         count = 512 if table == PML4 + 0x3000 else 1
@@ -374,7 +375,7 @@ def test_syscall_in_ring_0_goes_to_lstar(guest: MakeGuest) -> None:
 
 
 def test_efer_is_what_the_guest_wrote(guest: MakeGuest) -> None:
-    """SCE can be cleared and set, and read back; a reserved bit is #GP, here the end."""
+    """EFER.SCE can be cleared and set, and is read back; a reserved bit is #GP, here a shutdown."""
     g = guest(
         "mov ecx, 0xc0000080; rdmsr; mov esi, eax; btr eax, 0; wrmsr; rdmsr; mov ebx, eax; hlt;"
         "bts eax, 0; wrmsr; rdmsr; hlt; bts eax, 2; wrmsr; hlt"

@@ -1,4 +1,4 @@
-"""Exact stepping: one instruction, or a fault with nothing done, at both rings."""
+"""Exact stepping on KVM: one instruction, or a fault without effects, in both rings."""
 
 from __future__ import annotations
 
@@ -33,7 +33,8 @@ def install(g: Guest, spacing: int = 16, ist: int = 0) -> None:
 
 
 def to_ring_3(g: Guest) -> None:
-    """The same program as a user's, on pages open to it; the handlers' and the IDT's are not."""
+    """Enter the same program in ring 3, on pages open to it; the handlers' pages and the IDT's are
+    not."""
     for table in (PML4, PML4 + 0x1000, PML4 + 0x2000):
         g.memory.view[table] |= 4
     for page in range(512):
@@ -45,7 +46,7 @@ def to_ring_3(g: Guest) -> None:
 
 @pytest.fixture(params=[0, 3], ids=["ring 0", "ring 3"])
 def stepping(request: pytest.FixtureRequest, guest: MakeGuest) -> MakeGuest:
-    """Makes guests with handlers, in either ring; skips where the engine says that it is not exact."""
+    """Makes guests with handlers, in either ring; skips where the engine cannot step exactly."""
 
     def make(source: str) -> Guest:
         g = guest(source)
@@ -60,7 +61,7 @@ def stepping(request: pytest.FixtureRequest, guest: MakeGuest) -> MakeGuest:
 
 
 def test_each_step_is_one_instruction(stepping: MakeGuest) -> None:
-    """Straight code, a call and a return, a jump to itself: one at a time."""
+    """Straight code, a call, a return and a jump to itself take one step each."""
     g = stepping("mov eax, 3; push rax; pop rbx; call next; spin: jmp spin; next: ret")
     seen = []
     for _ in range(7):
@@ -85,7 +86,7 @@ FAULTS = {
 @pytest.mark.parametrize("shared", [False, True], ids=["handlers", "one handler"])
 @pytest.mark.parametrize("name", FAULTS)
 def test_a_fault_is_taken_back(stepping: MakeGuest, name: str, shared: bool) -> None:
-    """Vector, error code and address are right, and no register but CR2 has changed."""
+    """Vector, error code and address are right, and CR2 alone has changed."""
     source, vector, error, address = FAULTS[name]
     g = stepping(source)
     stack = 1 if name == "push" else 0  # delivery needs one that exists
@@ -105,7 +106,7 @@ def test_a_fault_is_taken_back(stepping: MakeGuest, name: str, shared: bool) -> 
 
 
 def test_a_rep_is_one_step(stepping: MakeGuest) -> None:
-    """All iterations at once, and only they."""
+    """One step executes all iterations of a REP, and only these."""
     g = stepping("rep stosb; nop")
     g.cpu.gpr[RDI], g.cpu.gpr[RCX], g.cpu.gpr[0] = 0x30000, 300, 0x5A
     assert g.step() == Stepped()
@@ -114,7 +115,7 @@ def test_a_rep_is_one_step(stepping: MakeGuest) -> None:
 
 
 def test_a_rep_that_faults_has_come_some_way(stepping: MakeGuest) -> None:
-    """The finished iterations stay done, as on the CPU."""
+    """A REP that faults keeps its finished iterations, as on the CPU."""
     g = stepping("rep stosb; nop")
     g.cpu.gpr[RDI], g.cpu.gpr[RCX] = (2 << 20) - 10, 100
     fault = g.step()
@@ -124,7 +125,7 @@ def test_a_rep_that_faults_has_come_some_way(stepping: MakeGuest) -> None:
 
 
 def test_a_step_onto_a_device_asks_it_first(stepping: MakeGuest) -> None:
-    """A load and a store without RAM are answered, then the same instruction completes alone."""
+    """A load or store outside RAM exits to the device, then completes alone."""
     g = stepping("mov ebx, [rdi]; mov [rdi+4], ebx; nop; nop")
     g.cpu.gpr[RDI] = 0xB8000
     assert g.step() == MmioRead(0xB8000, 4)
@@ -138,7 +139,7 @@ def test_a_step_onto_a_device_asks_it_first(stepping: MakeGuest) -> None:
 
 
 def test_a_rep_onto_a_device(stepping: MakeGuest) -> None:
-    """Each iteration reaches the device, then the one step is done."""
+    """Each iteration of a REP accesses the device, then the one step is complete."""
     g = stepping("rep stosw; nop")
     g.cpu.gpr[RDI], g.cpu.gpr[RCX], g.cpu.gpr[0] = 0xB8000, 3, 0x741
     for cell in range(3):
@@ -148,7 +149,7 @@ def test_a_rep_onto_a_device(stepping: MakeGuest) -> None:
 
 
 def test_what_the_vmm_completes_is_not_stepped(stepping: MakeGuest) -> None:
-    """Instructions whose result a host may choose, or that show the stepper, come back untouched."""
+    """Instructions whose result a host may choose, or that would show the stepping, exit unexecuted."""
     for source in (
         "cpuid",
         "rdtsc",
@@ -176,7 +177,7 @@ def test_ring_3_is_refused_by_the_cpu(guest: MakeGuest) -> None:
 
 
 def test_a_step_leaves_no_trace_in_memory(stepping: MakeGuest) -> None:
-    """Neither the IDT nor the kernel's stack shows that the guest was stepped."""
+    """A step changes neither the IDT nor the kernel's stack."""
     g = stepping("add eax, ebx; nop")
     before = g.memory.read(IDT, 0x200), g.memory.read(KERNEL_STACK - 0x200, 0x200)
     assert g.step() == Stepped()
@@ -185,8 +186,8 @@ def test_a_step_leaves_no_trace_in_memory(stepping: MakeGuest) -> None:
 
 @pytest.mark.parametrize("name", [name for name in FAULTS if name != "push"])
 def test_without_an_idt_the_fault_itself_is_told(guest: MakeGuest, name: str) -> None:
-    """The CPU meets a triple fault; the engine tells its cause, with the state before it, on CPUs that
-    keep the registers (VT-x) and on those that reset them (AMD-V)."""
+    """A triple fault is reported by its cause with the state before it, on CPUs that keep the registers
+    (VT-x) and on those that reset them (AMD-V)."""
     source, vector, error, address = FAULTS[name]
     g = guest(source)
     if g.engine.exact_reason:
@@ -199,7 +200,7 @@ def test_without_an_idt_the_fault_itself_is_told(guest: MakeGuest, name: str) ->
 
 
 def test_a_stack_that_cannot_take_the_frame(guest: MakeGuest) -> None:
-    """A push to a missing page, for whose handler the same stack serves: #PF, #DF, the end."""
+    """A push to a missing page, whose handler uses the same stack, is #PF, #DF and shutdown."""
     g = guest("push rax")
     if g.engine.exact_reason:
         pytest.skip(g.engine.exact_reason)
@@ -210,7 +211,7 @@ def test_a_stack_that_cannot_take_the_frame(guest: MakeGuest) -> None:
 
 
 def test_a_rep_has_come_some_way_before_the_end(guest: MakeGuest) -> None:
-    """The iterations before a triple fault are done, and the registers count them."""
+    """At a triple fault in a REP the registers count the finished iterations."""
     g = guest("rep movsb")
     if g.engine.exact_reason:
         pytest.skip(g.engine.exact_reason)
@@ -227,7 +228,7 @@ def test_a_rep_has_come_some_way_before_the_end(guest: MakeGuest) -> None:
 
 
 def test_a_window_asked_for_before_does_not_end_steps(guest: MakeGuest) -> None:
-    """An interrupt that could not be injected while the guest ran freely is no matter to a step."""
+    """An interrupt window requested in free mode does not end a step."""
     g = guest("nop; nop; nop")
     if g.engine.exact_reason:
         pytest.skip(g.engine.exact_reason)
@@ -237,8 +238,8 @@ def test_a_window_asked_for_before_does_not_end_steps(guest: MakeGuest) -> None:
 
 
 def test_an_instruction_that_is_never_stepped_is_taken_back(guest: MakeGuest) -> None:
-    """Where the CPU goes by another translation than the engine, and meets OUT in place of NOP, nothing
-    has happened; and with the page tables looked at again the OUT is the VMM's."""
+    """Where the CPU's stale translation leads to OUT in place of NOP, the step has no effect; after the
+    page tables are read again, the VMM completes the OUT."""
     g = guest("jmp rsi")
     if g.engine.exact_reason:
         pytest.skip(g.engine.exact_reason)
@@ -258,7 +259,7 @@ def test_an_instruction_that_is_never_stepped_is_taken_back(guest: MakeGuest) ->
 
 
 def test_steps_and_runs_alternate(guest: MakeGuest) -> None:
-    """After stepping the guest runs freely, and can be stepped again."""
+    """Steps and free runs can alternate."""
     g = guest("inc eax; inc eax; hlt; inc eax; inc eax; hlt")
     if g.engine.exact_reason:
         pytest.skip(g.engine.exact_reason)
@@ -269,7 +270,7 @@ def test_steps_and_runs_alternate(guest: MakeGuest) -> None:
 
 
 def test_a_state_restored_over_a_half_done_step_counts(stepping: MakeGuest) -> None:
-    """A checkpoint can be gone back to while a step waits for a device."""
+    """A checkpoint can be restored while a step waits for a device."""
     g = stepping("nop; mov ebx, [rdi]; nop")
     g.cpu.gpr[RDI] = 0xB8000
     before = g.cpu.copy()
@@ -287,7 +288,7 @@ THE_PLATFORMS = [e for e in TABLE if e.forms and e.sensitivity is not Sensitivit
 
 @pytest.mark.parametrize("entry", THE_PLATFORMS, ids=lambda e: e.name)
 def test_explain_knows_what_is_stepped(entry: Entry) -> None:
-    """What `explain` says of KVM in exact mode is what the VMM and this engine do there."""
+    """The text of `explain` for KVM in exact mode agrees with what VMM and engine do."""
     insn = decode(entry.sample)
     moves = insn.mnemonic == "mov" and insn.sensitivity is Sensitivity.PRIVILEGED
     taken = moves or insn.mnemonic in INTERCEPTS or insn.reason in BY_REASON

@@ -1,4 +1,4 @@
-"""Translations that the CPU keeps, and those that the VMM keeps, while it steps a KVM guest."""
+"""Stale translations of a stepped KVM guest, in the CPU's TLB and in the VMM's."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ FLUSHES = {"invlpg": "invlpg [rsi]", "cr3": "mov rdi, cr3\n mov cr3, rdi"}
 
 @pytest.fixture
 def program() -> Callable[[str], Program]:
-    """Assembles; skips where there is no KVM, or none that steps."""
+    """Assemble; skip where there is no KVM, or none that steps."""
     here = availability("kvm", detailed=True)
     if not here.available:
         pytest.skip(str(here.reason))
@@ -99,8 +99,8 @@ def program() -> Callable[[str], Program]:
 
 @pytest.mark.parametrize("name", NEVER_STEPPED)
 def test_code_moved_without_invlpg(program: Callable[[str], Program], name: str) -> None:
-    """Old code or new may run until INVLPG, then the new; nothing else, and no error. What the VMM has
-    to complete it completes, whichever of the translations led there."""
+    """Until INVLPG the old or the new code runs, then the new, without an error; the VMM completes its
+    instructions by either translation."""
     code = int(NEVER_STEPPED[name], 16)
     machine = start(program(MOVED.replace("CODE", f"{code:#x}")), "kvm", Options())
     seen = []
@@ -124,8 +124,8 @@ def test_code_moved_without_invlpg(program: Callable[[str], Program], name: str)
 def test_a_flush_that_the_vmm_completes_reaches_the_cpu(
     program: Callable[[str], Program], flush: str
 ) -> None:
-    """INVLPG and MOV CR3 of ring 0 are the VMM's in exact mode; ring 3, which the CPU executes, reads
-    by the new entry afterwards."""
+    """INVLPG and MOV CR3 in ring 0, completed by the VMM in exact mode, flush the CPU's TLB for ring
+    3."""
     options = Options(cores=("interpreter", "kvm"))
     report = compare(program(USER.replace("FLUSH", FLUSHES[flush])), options)
     assert report.divergence is None

@@ -1,4 +1,4 @@
-"""The portable trap engine's own page tables, and what its ring 3 looks like."""
+"""The portable trap engine: its page tables, and its ring 3."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ PAGE, LARGE, BASE = 4096, 2 << 20, 1 << 36
 
 
 def test_large_pages_come_apart() -> None:
-    """Unmapping a page in the middle of a large one leaves the rest."""
+    """Unmapping a page inside a large one keeps the rest mapped."""
     tables = HiddenTables(BASE)
     tables.map(0, LARGE, 2 * LARGE, LARGE, writable=True, executable=True)
     tables.unmap(0, LARGE + PAGE, PAGE)
@@ -32,7 +32,7 @@ def test_large_pages_come_apart() -> None:
 
 
 def test_small_pages_over_a_large_one() -> None:
-    """A page mapped into a large one replaces that page alone."""
+    """A page mapped into a large one replaces that page only."""
     tables = HiddenTables(BASE)
     tables.map(0, LARGE, 2 * LARGE, LARGE, writable=True, executable=True)
     tables.map(0, LARGE + PAGE, 0x5000, PAGE, writable=True, executable=False)
@@ -54,7 +54,7 @@ def test_spaces_are_apart() -> None:
 
 
 def test_tables_never_run_out() -> None:
-    """When the memory for tables is full everything is dropped, but the newest mapping is there."""
+    """When the memory for tables is full, all mappings but the newest are dropped."""
     tables = HiddenTables(BASE)
     for i in range(3000):
         gva = i << 30
@@ -76,7 +76,7 @@ def guest(code: bytes) -> tuple[PortableTrapEngine, PhysicalMemory, VirtualCpu]:
     ("code", "value"), [(b"\x8c\xc8", 0x33), (b"\x8c\xd0", 0x2B), (b"\x0f\x01\xe0", 0x80050033)]
 )
 def test_sensitive_instructions_give_the_host_away(code: bytes, value: int) -> None:
-    """Stepped as they are (--pure), they tell of the ring 3 that they really run in."""
+    """With --pure, sensitive instructions show the real ring 3."""
     engine, memory, cpu = guest(code)
     engine.step(cpu)
     assert cpu.gpr[RAX] == value
@@ -86,7 +86,7 @@ def test_sensitive_instructions_give_the_host_away(code: bytes, value: int) -> N
 
 @pytest.mark.parametrize("code", [b"\x8c\xc8", b"\x9c", b"\x0f\xa2", b"\x0f\x01\x06", b"\x48\xcf"])
 def test_free_runs_find_what_does_not_trap(code: bytes) -> None:
-    """Running freely, the engine stops before each of them."""
+    """A free run stops before each sensitive instruction."""
     engine, memory, cpu = guest(b"\x90\x90" + code)
     assert engine.run(cpu) == INTERCEPT
     assert (engine.executed, cpu.rip) == (2, 0x10002)
@@ -95,7 +95,7 @@ def test_free_runs_find_what_does_not_trap(code: bytes) -> None:
 
 
 def test_disabled_sse_faults_in_free_runs() -> None:
-    """CR0.TS and CR4.OSFXSR exist only in the virtual CPU, and are obeyed all the same."""
+    """CR0.TS and CR4.OSFXSR of the virtual CPU are obeyed."""
     engine, memory, cpu = guest(b"\x0f\x57\xc0")  # xorps xmm0, xmm0
     cpu.cr0 |= Cr0.TS
     assert engine.run(cpu) == Fault(Vector.NM)

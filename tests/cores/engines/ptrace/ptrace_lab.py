@@ -28,7 +28,7 @@ class Guest:
             assert self.engine.map(space, page, page, PAGE, writable=writable, executable=page == CODE)
 
     def code(self, code: str | bytes, **registers: int) -> None:
-        """Put code (bytes, or hex) at CODE, go there, and set registers ("rcx", "r9", ...)."""
+        """Write code (bytes, or hex) to CODE, set RIP to it, and set registers ("rcx", "r9", ...)."""
         data = bytes.fromhex(code) if isinstance(code, str) else code
         self.ram.view[CODE : CODE + PAGE] = data.ljust(PAGE, b"\xf4")
         self.cpu.rip = CODE

@@ -1,4 +1,4 @@
-"""The CPU that a stepping thread is kept on, and let go of."""
+"""The CPU affinity of a thread that steps a vCPU process."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from cores.lockstep.session import start
 
 
 def test_held_and_released() -> None:
-    """A thread that is held may use one CPU; released, all that it might before."""
+    """A held thread may use one CPU; released, all that it might before."""
     if not hasattr(os, "sched_setaffinity"):
         pytest.skip("this host has no sched_setaffinity")
     before = os.sched_getaffinity(0)
@@ -28,7 +28,7 @@ def test_held_and_released() -> None:
 
 
 def test_a_session_leaves_no_trace() -> None:
-    """After a machine has been stepped, run and closed its thread may run anywhere again."""
+    """After a machine has been stepped, run and closed, its thread may use all CPUs again."""
     here = availability("trap:native")
     if not here.available:
         pytest.skip(f"trap:native: {here.reason}")

@@ -1,4 +1,4 @@
-"""Constants and layouts against the C headers of this machine."""
+"""The ptrace engine's constants and layouts against this machine's C headers."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ int main(void) {
 
 
 def test_constants_and_layouts_agree_with_the_headers(tmp_path: Path) -> None:
-    """Each number written down in the engine is what a C compiler sees in this machine's headers."""
+    """Each constant of the engine has the value that a C compiler gives it."""
     compiler = shutil.which("gcc") or shutil.which("cc")
     if compiler is None:
         pytest.skip("no C compiler here")

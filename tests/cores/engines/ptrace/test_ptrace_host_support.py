@@ -26,7 +26,7 @@ def refuse(number, error):
 
 
 def probe_after(preparation: str) -> str:
-    """The probe's answer in a process of its own that has first done something to itself."""
+    """The probe's answer in a process of its own that has first run this code."""
     script = PROBE + preparation + "\nsys.stderr.write(str(PtraceEngine.probe()))"
     return subprocess.run([sys.executable, "-c", script], capture_output=True, text=True).stderr
 
@@ -34,7 +34,7 @@ def probe_after(preparation: str) -> str:
 @pytest.mark.skipif(sys.platform != "linux", reason="the filter is Linux's")
 @pytest.mark.parametrize(("error", "words"), [(1, "not permitted"), (38, "not implemented")])
 def test_forbidden_ptrace_is_said_in_one_sentence(error: int, words: str) -> None:
-    """A container's seccomp filter on ptrace: no traceback, but what is forbidden and what helps."""
+    """A seccomp filter on ptrace (a container's) gives a sentence with cause and remedy."""
     answer = probe_after(f"refuse(101, {error})")
     assert "ptrace" in answer
     assert words in answer
@@ -42,7 +42,7 @@ def test_forbidden_ptrace_is_said_in_one_sentence(error: int, words: str) -> Non
 
 
 def test_a_missing_system_call_is_said_too() -> None:
-    """An older kernel, without pidfd_open: the reason is a sentence."""
+    """A kernel without pidfd_open gives a sentence, too."""
     assert "cannot be started (Function not implemented)" in probe_after("refuse(434, 38)")
 
 
@@ -58,7 +58,8 @@ def test_a_missing_system_call_is_said_too() -> None:
     ],
 )
 def test_it_runs_whatever_the_parent_looks_like(preparation: str) -> None:
-    """Closed standard descriptors, blocked signals and an empty environment do not disturb it."""
+    """Closed standard descriptors, blocked signals and an empty environment do not prevent it from
+    running."""
     assert probe_after(preparation) == "None"
 
 
@@ -67,5 +68,5 @@ def test_it_runs_whatever_the_parent_looks_like(preparation: str) -> None:
 )
 @pytest.mark.skipif(PtraceEngine.probe() is not None, reason=f"trap:native: {PtraceEngine.probe()}")
 def test_an_ordinary_user_may_run_it() -> None:
-    """No privilege is needed, and nothing is mapped that a user could not map."""
+    """It needs no privilege, and maps nothing that an ordinary user could not."""
     assert probe_after("os.setgroups([]); os.setgid(65534); os.setuid(65534)") == "None"

@@ -1,4 +1,4 @@
-"""Free running on the real CPU: until it traps, until it is interrupted, until it is killed."""
+"""Free running on the real CPU, up to a trap, an interruption or a kill."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from cores.x86.registers import Flag, Vector
 
 
 def test_runs_to_the_first_trap(guest: Guest) -> None:
-    """A loop of a million rounds runs by itself; the guest comes back at its HLT."""
+    """A loop of a million rounds runs without an exit, up to its HLT."""
     exit = guest.run("31c0 ffc0 ffc9 75fa f4", rcx=1_000_000)
     assert exit == Fault(Vector.GP, 0)
     assert guest.cpu.gpr[0] == 1_000_000
@@ -22,7 +22,7 @@ def test_runs_to_the_first_trap(guest: Guest) -> None:
 
 
 def test_a_spinning_guest_is_interrupted(guest: Guest) -> None:
-    """interrupt() from another thread ends a run that never would, every time, wherever it strikes."""
+    """interrupt() from another thread ends an endless run each time, wherever it arrives."""
     guest.code("48ffc0 ebfb")
     for _ in range(200):
         caller = threading.Thread(target=guest.engine.interrupt)
@@ -36,7 +36,7 @@ def test_a_spinning_guest_is_interrupted(guest: Guest) -> None:
 
 
 def test_interrupts_are_lost_on_no_step(guest: Guest) -> None:
-    """Kicks that arrive while stepping cost no instruction, and the next run hears of them."""
+    """Interrupts during steps lose no instruction, and end the next run."""
     guest.code("48ffc0 ebfb", rax=0)
     caller = threading.Thread(target=lambda: [guest.engine.interrupt() for _ in range(300)])
     caller.start()
@@ -49,7 +49,7 @@ def test_interrupts_are_lost_on_no_step(guest: Guest) -> None:
 
 
 def test_signals_from_outside_do_not_reach_the_guest(guest: Guest) -> None:
-    """SIGSEGV, SIGTRAP, SIGSTOP, SIGTERM sent by somebody are no exceptions of the guest's."""
+    """SIGSEGV, SIGTRAP, SIGSTOP and SIGTERM from outside are not taken for the guest's exceptions."""
     guest.code("48ffc0 ebfb", rax=0)
     pid = int(guest.engine.where().split()[1].rstrip(","))
     for number in (signal.SIGSEGV, signal.SIGTRAP, signal.SIGSTOP, signal.SIGTERM, signal.SIGCHLD):
@@ -62,7 +62,7 @@ def test_signals_from_outside_do_not_reach_the_guest(guest: Guest) -> None:
 
 
 def test_a_killed_process_is_said_in_words(guest: Guest) -> None:
-    """SIGKILL from outside, while it spins and while it is stopped, ends in Failed, not in a hang."""
+    """A process killed from outside, spinning or stopped, gives Failed, and no hang."""
     guest.code("ebfe")
     assert guest.engine.step(guest.cpu) == STEPPED
     os.kill(int(guest.engine.where().split()[1].rstrip(",")), signal.SIGKILL)
@@ -80,7 +80,8 @@ def test_a_killed_process_is_said_in_words(guest: Guest) -> None:
 
 
 def test_system_calls_at_full_speed(guest: Guest) -> None:
-    """SYSCALL and INT 0x80 stop at the instruction with RAX whole; SYSCALL has used RCX and R11."""
+    """SYSCALL and INT 0x80 stop at the instruction with RAX unchanged; SYSCALL has overwritten RCX and
+    R11."""
     guest.code("48ffc3 0f05", rax=0x1_0000_0027, rbx=1)
     guest.cpu.rflags = 2 | Flag.CF
     assert guest.engine.run(guest.cpu) == SYSTEM_CALL
@@ -93,7 +94,7 @@ def test_system_calls_at_full_speed(guest: Guest) -> None:
 
 
 def test_leaving_64_bit_mode_ends_the_machine(guest: Guest) -> None:
-    """A far return to the host's 32-bit selector is noticed at the stop; the process is ended."""
+    """A far return to the host's 32-bit selector ends the machine at the next stop."""
     guest.ram.view[STACK : STACK + 16] = CODE.to_bytes(8, "little") + (0x23).to_bytes(8, "little")
     exit = guest.run("48cb f4", rsp=STACK)
     assert isinstance(exit, Failed)
@@ -102,7 +103,7 @@ def test_leaving_64_bit_mode_ends_the_machine(guest: Guest) -> None:
 
 
 def test_spaces_alternate_at_full_speed(guest: Guest) -> None:
-    """SSE state follows the guest between its two processes in free running too."""
+    """SSE state follows the guest between its two processes."""
     guest.map_all(USER_SPACE)
     guest.cpu.gpr[7] = DATA
     for n in range(20):

@@ -1,4 +1,4 @@
-"""Exact stepping on the real CPU: one instruction, its result or its fault, and nothing else."""
+"""Exact stepping on the real CPU: one instruction, and its result or its fault."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from cores.x86.registers import CS, FS, GS, Cr0, Flag, Vector
 
 
 def test_every_general_register_goes_in_and_comes_back(guest: Guest) -> None:
-    """Each register is loaded into, and read from, its own place in the CPU."""
+    """Each general register is loaded into, and read from, its own place."""
     values = [0x1111_0000_0000_0000 * (n % 7 + 1) + n for n in range(16)]
     for n in range(16):
         guest.cpu.gpr[:] = values
@@ -31,7 +31,7 @@ def test_every_general_register_goes_in_and_comes_back(guest: Guest) -> None:
 
 
 def test_flags_that_ring_3_owns_come_back_and_no_others(guest: Guest) -> None:
-    """Status flags and DF are the CPU's; IF, IOPL, NT, TF and AC stay as the guest believes them."""
+    """Status flags and DF are the CPU's; IF, IOPL, NT, TF and AC keep their virtual values."""
     kept = Flag.IOPL | Flag.NT | Flag.FIXED
     guest.cpu.rflags = kept
     assert guest.step("f9") == STEPPED  # stc
@@ -40,7 +40,7 @@ def test_flags_that_ring_3_owns_come_back_and_no_others(guest: Guest) -> None:
 
 
 def test_popf_gives_the_guest_no_flag_of_the_cpu(guest: Guest) -> None:
-    """TF, AC, NT and ID set natively by popf neither show in RFLAGS nor disturb the next step."""
+    """TF, AC, NT and ID set natively by popf neither show in RFLAGS nor affect the next step."""
     guest.ram.view[STACK : STACK + 8] = (0x254DD5).to_bytes(8, "little")
     assert guest.step("9d90", rsp=STACK) == STEPPED
     assert guest.cpu.rflags & ~0xCD5 == 0x202
@@ -49,7 +49,7 @@ def test_popf_gives_the_guest_no_flag_of_the_cpu(guest: Guest) -> None:
 
 
 def test_alignment_is_checked_where_the_guest_asked_for_it(guest: Guest) -> None:
-    """#AC happens on the real CPU at virtual CPL 3 under CR0.AM and AC, and nowhere else."""
+    """#AC occurs at virtual CPL 3 with CR0.AM and AC, and nowhere else."""
     guest.cpu.cr0, guest.cpu.rflags = Cr0.AM, 0x2 | Flag.AC
     load = "8b0425 01002000"
     assert guest.step(load) == STEPPED
@@ -67,7 +67,7 @@ def test_alignment_is_checked_where_the_guest_asked_for_it(guest: Guest) -> None
 def test_faults_and_traps_leave_the_guest_at_the_instruction(
     guest: Guest, code: str, vector: int
 ) -> None:
-    """Stepped or run: the vector is the CPU's, RIP is at the instruction, no register has changed."""
+    """Stepped or run, a fault has the CPU's vector, RIP at the instruction, and no register changed."""
     guest.code(code, rcx=0)
     guest.cpu.gpr[1] = 0 if vector == 0 else 8
     before = guest.cpu.copy()
@@ -79,7 +79,7 @@ def test_faults_and_traps_leave_the_guest_at_the_instruction(
 
 
 def test_fpu_exceptions_are_told_apart(guest: Guest) -> None:
-    """#MF and #XM reach Linux as the same signal; the engine finds out which it was."""
+    """#MF and #XM, which Linux reports by one signal, are distinguished."""
     image = bytearray(guest.engine.read_fpu())
     image[0:2] = (0x37B).to_bytes(2, "little")  # x87: zero divide unmasked
     image[24:28] = (0x1D80).to_bytes(4, "little")  # SSE: the same
@@ -95,7 +95,8 @@ def test_fpu_exceptions_are_told_apart(guest: Guest) -> None:
 
 
 def test_page_faults_carry_their_address_and_on_asking_their_kind(guest: Guest) -> None:
-    """Reads, writes, read-modify-writes and fetches of missing and protected pages, and CR2."""
+    """Reads, writes, read-modify-writes and fetches of missing and protected pages report CR2 and, on
+    request, the error code."""
     cases = [
         ("488b03", NOWHERE + 5, False), ("488903", NOWHERE + 5, True), ("480fb10b", NOWHERE, True),
         ("488903", CODE + 0x800, True), ("0fae03", NOWHERE, True), ("0fae0b", NOWHERE, False),
@@ -115,7 +116,7 @@ def test_page_faults_carry_their_address_and_on_asking_their_kind(guest: Guest) 
 
 
 def test_asking_for_the_kind_changes_nothing(guest: Guest) -> None:
-    """The signal frame that tells a write from a read leaves x87, SSE and all registers alone."""
+    """The signal frame that gives the error code leaves x87, SSE and all registers unchanged."""
     guest.code("660f76c0 d9eb 488903 f4", rbx=NOWHERE)  # pcmpeqd xmm0, xmm0; fldpi; mov [rbx], rax
     assert [guest.engine.step(guest.cpu) for _ in range(2)] == [STEPPED] * 2
     fpu, cpu = guest.engine.read_fpu(), guest.cpu.copy()
@@ -125,7 +126,7 @@ def test_asking_for_the_kind_changes_nothing(guest: Guest) -> None:
 
 
 def test_non_canonical_addresses(guest: Guest) -> None:
-    """Non-canonical data is #GP, through RSP #SS; a kernel address is #PF with the right address."""
+    """Non-canonical data is #GP, through RSP #SS; a kernel address is #PF with its address."""
     hole, kernel = 0x8000_0000_0000, 0xFFFF_8000_0000_1000
     assert guest.step("488b03", rbx=hole) == Fault(Vector.GP, 0)
     assert guest.step("58", rsp=hole) == Fault(Vector.SS, 0)
@@ -138,7 +139,7 @@ def test_non_canonical_addresses(guest: Guest) -> None:
 
 @pytest.mark.parametrize("code", ["0f05", "cd80", "0f34"])
 def test_system_calls_are_stopped_with_every_register_as_before(guest: Guest, code: str) -> None:
-    """RCX, R11 and RAX survive SYSCALL and INT 0x80; SYSENTER leads nowhere either."""
+    """RCX, R11 and RAX survive SYSCALL and INT 0x80; SYSENTER does not reach the kernel either."""
     guest.code(code, rax=0xFFFF_0000_0000_0027, rcx=1, r11=2)
     before = guest.cpu.copy()
     exit = guest.engine.step(guest.cpu)
@@ -148,7 +149,7 @@ def test_system_calls_are_stopped_with_every_register_as_before(guest: Guest, co
 
 
 def test_rep_is_one_instruction(guest: Guest) -> None:
-    """A REP instruction is completed in one step; REP with RCX = 0 too."""
+    """A REP instruction is completed in one step, also with RCX = 0."""
     assert guest.step("f3aa", rcx=PAGE, rdi=DATA, rax=0x5A) == STEPPED
     assert bytes(guest.ram.view[DATA : DATA + PAGE]) == b"\x5a" * PAGE
     assert (guest.cpu.gpr[1], guest.cpu.gpr[7], guest.cpu.rip) == (0, DATA + PAGE, CODE + 2)
@@ -157,7 +158,8 @@ def test_rep_is_one_instruction(guest: Guest) -> None:
 
 
 def test_rep_that_faults_midway_goes_on_where_it_was(guest: Guest) -> None:
-    """The registers have advanced, the flags are those from before, and it can be finished."""
+    """After a fault in a REP the registers have advanced, the flags are the old ones, and it can be
+    finished."""
     guest.cpu.rflags = 0x2 | Flag.CF
     exit = guest.step("f3ae", rcx=PAGE, rdi=DATA + PAGE - 16)  # repe scasb
     assert exit == Fault(Vector.PF, None, DATA + PAGE)
@@ -171,14 +173,14 @@ def test_rep_that_faults_midway_goes_on_where_it_was(guest: Guest) -> None:
 
 @pytest.mark.parametrize("code", ["ebfe", "e2fe", "f3ebfd", "ffe0"])
 def test_a_jump_to_itself_is_a_completed_instruction(guest: Guest, code: str) -> None:
-    """RIP unchanged does not mean that nothing happened."""
+    """A jump to itself is completed, though RIP is unchanged."""
     assert guest.step(code, rcx=5, rax=CODE) == STEPPED
     assert guest.cpu.rip == CODE
     assert guest.cpu.gpr[1] == (4 if code == "e2fe" else 5)
 
 
 def test_wrong_turns_out_of_64_bit_mode_are_refused(guest: Guest) -> None:
-    """A far return to the host's 32-bit code selector is #GP, and the next step is unharmed."""
+    """A far return to the host's 32-bit code selector is #GP, and the next step works."""
     guest.ram.view[STACK : STACK + 16] = CODE.to_bytes(8, "little") + (0x23).to_bytes(8, "little")
     assert guest.step("48cb", rsp=STACK) == Fault(Vector.GP, 0)
     assert (guest.cpu.rip, guest.cpu.gpr[4]) == (CODE, STACK)
@@ -187,7 +189,7 @@ def test_wrong_turns_out_of_64_bit_mode_are_refused(guest: Guest) -> None:
 
 
 def test_segment_bases(guest: Guest) -> None:
-    """FS and GS bases are the guest's; one that the host cannot load stays virtual: its use faults."""
+    """FS and GS bases are the guest's; an access by a base that the host cannot load faults."""
     guest.cpu.segments[FS].base, guest.cpu.segments[GS].base = DATA, DATA + 8
     guest.ram.view[DATA : DATA + 16] = bytes(range(16))
     assert guest.step("64488b042500000000") == STEPPED
@@ -203,7 +205,7 @@ def test_segment_bases(guest: Guest) -> None:
 
 
 def test_the_two_spaces_differ_and_share_the_fpu(guest: Guest) -> None:
-    """Each privilege level has mappings of its own; x87 and SSE state follows the guest."""
+    """Each privilege level has its own mappings; x87 and SSE state follows the guest."""
     assert guest.step("660f76c0") == STEPPED
     guest.engine.space = USER_SPACE
     assert guest.step("90") == Fault(Vector.PF, None, CODE)
@@ -217,7 +219,7 @@ def test_the_two_spaces_differ_and_share_the_fpu(guest: Guest) -> None:
 
 
 def test_boot_fpu_state_and_its_round_trip(guest: Guest) -> None:
-    """A new guest finds FCW 0x37F and MXCSR 0x1F80, and what is written is read back."""
+    """A new guest has FCW 0x37F and MXCSR 0x1F80, and written state is read back."""
     image = bytearray(guest.engine.read_fpu())
     assert image == bytearray(512)[:0] + b"\x7f\x03" + bytes(22) + b"\x80\x1f\0\0\xff\xff\0\0" + bytes(
         480
@@ -228,7 +230,7 @@ def test_boot_fpu_state_and_its_round_trip(guest: Guest) -> None:
 
 
 def test_what_cannot_be_mapped(guest: Guest) -> None:
-    """The null page, the stub and the upper half are refused; memory that is mapped is shared."""
+    """The null page, the stub and the upper half cannot be mapped; mapped memory is shared."""
     for gva in (0, stub.CODE, stub.REGION.stop - PAGE, TASK_END - PAGE + PAGE, 0xFFFF_8000_0000_0000):
         assert not guest.engine.map(KERNEL_SPACE, gva, DATA, PAGE, writable=True, executable=False)
     top = TASK_END - PAGE
@@ -254,7 +256,7 @@ def test_unmap_and_drop_all(guest: Guest) -> None:
 
 
 def test_code_runs_from_the_twin(guest: Guest) -> None:
-    """The twin is memory of its own: executed from there, while RAM keeps the guest's bytes."""
+    """Code runs from the twin, a separate memory, while RAM keeps the guest's bytes."""
     guest.code("f4")
     twin = guest.engine.patched_twin()
     assert twin is not None
@@ -267,7 +269,7 @@ def test_code_runs_from_the_twin(guest: Guest) -> None:
 
 
 def test_after_close_everything_fails_in_words(guest: Guest) -> None:
-    """A closed engine neither enters nor hangs."""
+    """A closed engine reports Failed, and does not hang."""
     guest.engine.close()
     guest.engine.close()
     assert guest.step("90") == Failed("the engine is closed")

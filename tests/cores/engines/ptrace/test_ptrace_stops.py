@@ -1,4 +1,4 @@
-"""Pure parts of the native trap engine: string instructions, the filter, the stub."""
+"""Pure functions of the native trap engine: string instructions, signals, the seccomp filter."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from cores.engines.ptrace import stops, stub
 def test_where_a_trap_began(
     vector: int, rip: int, before: str, behind: str, starts: tuple[int, ...]
 ) -> None:
-    """Stops recorded on CPUs of both vendors: where RIP is reported tells where INT1 stands."""
+    """From stops recorded on CPUs of both vendors, the position of INT1 is found."""
     assert stops.trap_starts(vector, rip, bytes.fromhex(before), bytes.fromhex(behind)) == starts
 
 
@@ -36,7 +36,8 @@ def test_where_a_trap_began(
     ],
 )  # fmt: skip
 def test_repeated_string_instructions(code: str, length: int) -> None:
-    """Prefixes in any order, a string opcode behind them; a REX that is not the last is ignored."""
+    """Repeated string instructions are recognized behind prefixes in any order; a REX that is not last
+    is ignored."""
     assert stops.repeated_string_length(bytes.fromhex(code)) == length
 
 
@@ -49,7 +50,7 @@ def test_every_exception_of_ring_3_has_its_signal() -> None:
 
 
 def test_filter_jumps_stay_inside_and_its_default_is_refusal() -> None:
-    """The seccomp program is well formed: forward jumps only, and the last statement refuses."""
+    """The seccomp program has forward jumps only, and its last statement refuses."""
     program = stub.seccomp_program()
     assert program[-1] == (0x06, 0, 0, 0x00030000)
     for at, (_, yes, no, _) in enumerate(program):

@@ -1,4 +1,4 @@
-"""Free runs of the interpreter count the same, in machine code or asking Python at each block."""
+"""The interpreter counts free runs equally by machine code and by a Python hook at each block."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def outcome(guest: Program, *, free: bool) -> tuple[Stop | None, int, tuple[int,
 
 @pytest.mark.usefixtures("counter")
 def test_a_loop_of_many_turns_is_counted_exactly() -> None:
-    """One more than the blocks of half a million turns add up to is one too many."""
+    """Half a million turns are counted exactly."""
     stop, instructions, _ = outcome(guests.compute(500_000), free=True)
     assert (stop, instructions) == (Stop.EXIT, 5 * 500_000 + 2)
 
@@ -47,8 +47,8 @@ def test_a_loop_of_many_turns_is_counted_exactly() -> None:
 @pytest.mark.usefixtures("counter")
 @pytest.mark.parametrize("seed", range(12))
 def test_code_that_changes_itself(seed: int) -> None:
-    """Stores into the code behind, before and under themselves, REP among them: counts and registers
-    are those of single steps."""
+    """Stores into the code behind, before and under themselves, also by REP, give the counts and
+    registers of single steps."""
     rng = random.Random(seed)
     body = b""
     for _ in range(rng.randrange(3, 14)):
@@ -68,6 +68,6 @@ def test_code_that_changes_itself(seed: int) -> None:
 
 @pytest.mark.usefixtures("counter")
 def test_a_store_that_overwrites_itself_goes_on() -> None:
-    """`mov byte [rip - 7], 0x90` ends, though its translation is thrown away each time it runs."""
+    """`mov byte [rip - 7], 0x90` completes, though its translation is discarded each time it runs."""
     code = bytes.fromhex("c605f9ffffff90 e6f4")
     assert outcome(program(code), free=True)[:2] == (Stop.EXIT, 2)

@@ -1,4 +1,4 @@
-"""The interpreter: the guest at ring 0, and where Unicorn had to be brought to obey the SDM."""
+"""The interpreter: a guest at ring 0, and the corrections of Unicorn towards the SDM."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def machine() -> Iterator[Machine]:
 
 
 def test_nothing_is_where_there_is_no_ram(machine: Machine) -> None:
-    """Behind the RAM, and in the hole, loads give all ones and stores are lost; each is counted."""
+    """Behind RAM and in the hole loads give all ones and stores are lost; each is counted."""
     accesses: list[None] = []
     machine.memory.on_access = lambda: accesses.append(None)
     for gpa in (0xA0000, 4 << 20, 0x40_0000_0000, (1 << 40) - 0x1000):
@@ -79,7 +79,7 @@ def test_nothing_is_where_there_is_no_ram(machine: Machine) -> None:
 
 
 def test_no_code_is_where_there_is_no_ram(machine: Machine) -> None:
-    """FF FF is no instruction."""
+    """Outside RAM code reads FF FF, which is #UD."""
     machine.map(0x20000, 0x40_0000_0000)
     machine.cpu.rip = 0x20000
     assert machine.engine.step(machine.cpu) == Fault(Vector.UD)
@@ -87,7 +87,7 @@ def test_no_code_is_where_there_is_no_ram(machine: Machine) -> None:
 
 @pytest.mark.parametrize("cr3", [0xA0000, 0x3FF000, 0x400000, 0x80_0000_0000, (1 << 40) - 0x1000])
 def test_page_tables_anywhere(machine: Machine, cr3: int) -> None:
-    """Page tables in the hole or behind the RAM read all ones: reserved bits. None of it crashes."""
+    """Page tables outside RAM read all ones, so reserved bits are set, and nothing crashes."""
     machine.cpu.cr3, machine.cpu.rip = cr3, CODE
     exit = machine.engine.step(machine.cpu)
     assert isinstance(exit, Fault)
@@ -96,7 +96,7 @@ def test_page_tables_anywhere(machine: Machine, cr3: int) -> None:
 
 
 def test_physical_addresses_have_40_bits(machine: Machine) -> None:
-    """Bit 40 of an entry is a reserved bit."""
+    """Bit 40 of a page-table entry is reserved."""
     machine.map(0x20000, 1 << 40)
     machine.cpu.gpr[RSI] = 0x20000
     assert machine.step(b"\x48\x8b\x06") == Fault(Vector.PF, 9, 0x20000)
@@ -109,7 +109,8 @@ def user_mode(machine: Machine) -> None:
 
 
 def test_the_privilege_level_is_the_guests(machine: Machine) -> None:
-    """At CPL 3 supervisor pages and privileged instructions fault; the hidden parts come back."""
+    """At CPL 3 supervisor pages and privileged instructions fault, and hidden segment parts are read
+    back."""
     for table in (0x12000, 0x13000, 0x14000):
         machine.memory.view[table] |= USER
     machine.map(CODE, CODE, 7)
@@ -126,7 +127,7 @@ def test_the_privilege_level_is_the_guests(machine: Machine) -> None:
 
 
 def test_the_vmm_may_change_everything(machine: Machine) -> None:
-    """Privileged state changed between steps is the guest's state, and survives a step."""
+    """Privileged state changed between steps is used, and survives a step."""
     cpu = machine.cpu
     machine.step(b"\x90")
     cpu.star, cpu.lstar, cpu.cstar, cpu.fmask, cpu.kernel_gs_base = (
@@ -146,7 +147,7 @@ def test_the_vmm_may_change_everything(machine: Machine) -> None:
 
 
 def test_the_shadow_of_sti(machine: Machine) -> None:
-    """STI holds interrupts off for one instruction, and only if it has set IF."""
+    """STI delays interrupts by one instruction, and only if it has set IF."""
     assert machine.step(b"\xfb") == STEPPED
     assert machine.cpu.interrupt_shadow
     assert machine.step(b"\xfb") == STEPPED
@@ -159,7 +160,7 @@ def test_the_shadow_of_sti(machine: Machine) -> None:
 
 
 def test_a_null_stack_segment_has_its_privilege(machine: Machine) -> None:
-    """At CPL 0 SS takes the null selector 0, but not 3, which Unicorn takes."""
+    """At CPL 0 SS takes null selector 0, but not 3, which Unicorn would take."""
     before = machine.cpu.segments[SS].copy()
     machine.cpu.gpr[RAX] = 3
     assert machine.step(b"\x8e\xd0") == Fault(Vector.GP, 0)
@@ -171,7 +172,7 @@ def test_a_null_stack_segment_has_its_privilege(machine: Machine) -> None:
 
 
 def test_the_resume_flag_lasts_one_instruction(machine: Machine) -> None:
-    """RF is gone after an instruction, is not pushed by PUSHF, and stays over a fault."""
+    """RF is cleared by an instruction, not pushed by PUSHF, and kept over a fault."""
     machine.cpu.rflags = 2 | Flag.RF
     machine.cpu.gpr[RSP] = DATA
     assert machine.step(b"\x9c") == STEPPED
@@ -183,7 +184,7 @@ def test_the_resume_flag_lasts_one_instruction(machine: Machine) -> None:
 
 
 def test_returns_to_no_canonical_address(machine: Machine) -> None:
-    """A near return to one is #GP(0), and the stack pointer has not moved."""
+    """A near return to a non-canonical address is #GP(0), with RSP unchanged."""
     machine.cpu.gpr[RSP] = DATA
     machine.memory.write_u64(DATA, 1 << 47)
     assert machine.step(b"\xc3") == Fault(Vector.GP, 0)
@@ -191,7 +192,7 @@ def test_returns_to_no_canonical_address(machine: Machine) -> None:
 
 
 class Recorder:
-    """A device that remembers what it was told."""
+    """A device that records its accesses."""
 
     def __init__(self) -> None:
         self.stores: list[tuple[int, bytes]] = []
@@ -204,7 +205,7 @@ class Recorder:
 
 
 def test_devices_see_whole_accesses(machine: Machine) -> None:
-    """A store of 8 or 16 bytes is one access, an unaligned one too; of REP each iteration is one."""
+    """A store of 8 or 16 bytes is one access, also unaligned; a REP makes one for each iteration."""
     device, accesses = Recorder(), []
     machine.memory.attach(range(0xB8000, 0xB8FA0), device)
     machine.memory.on_access = lambda: accesses.append(None)
@@ -248,7 +249,8 @@ INTERCEPTED = (
 @pytest.mark.parametrize("code", INTERCEPTED)
 @pytest.mark.parametrize("ahead", [0, 3])
 def test_free_runs_stop_before_what_is_the_vmms(machine: Machine, code: bytes, ahead: int) -> None:
-    """In the middle of a block or at its beginning, and nothing of the instruction has happened."""
+    """A free run stops before an intercepted instruction, in a block or at its beginning, without
+    effects of it."""
     machine.memory.write(CODE, b"\x90" * ahead + code)
     before = machine.cpu.copy()
     for _ in range(2):
@@ -261,7 +263,7 @@ def test_free_runs_stop_before_what_is_the_vmms(machine: Machine, code: bytes, a
 
 
 def test_free_runs_follow_remapped_code(machine: Machine) -> None:
-    """Other code at the same address, by another page table entry, is counted as what it is."""
+    """After a remap, the new code at the same address is executed and counted."""
     machine.memory.write(0x20000, b"\x48\xff\xc0" * 4 + b"\xeb\xf2")  # inc rax, four times; jmp back
     machine.memory.write(0x21000, b"\x48\x83\xc0\x01" * 3 + b"\xeb\xf2")  # add rax, 1, three times
     for page, block in ((0x20000, 5), (0x21000, 4), (0x20000, 5)):
@@ -272,7 +274,7 @@ def test_free_runs_follow_remapped_code(machine: Machine) -> None:
 
 
 def test_steps_and_runs_mix(machine: Machine) -> None:
-    """Steps between free runs, few or many, neither lose nor repeat an instruction."""
+    """Steps and free runs in any order neither lose nor repeat an instruction."""
     machine.memory.write(CODE, b"\x48\xff\xc0\xeb\xfb")
     done = 0
     for steps in (1, 3, 40, 2):
@@ -289,7 +291,7 @@ def test_says_where_the_registers_are(machine: Machine) -> None:
 
 
 def test_says_why_it_cannot_run(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without Unicorn the engine names what to install, in its probe and when made."""
+    """Without Unicorn the probe and the constructor name the package to install."""
 
     def missing() -> None:
         raise UnavailableError("Unicorn is not installed: pip install unicorn")
@@ -301,6 +303,6 @@ def test_says_why_it_cannot_run(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_intercepts_are_sensitive() -> None:
-    """A misspelt mnemonic would intercept nothing."""
+    """Every intercepted mnemonic is in the table of sensitive instructions."""
     unknown = [name for name in INTERCEPTS - {"mov cr"} if sensitive.find(name) is None]
     assert not unknown
