@@ -1,4 +1,4 @@
-"""What was in a file stays there until all of what replaces it is on the disk."""
+"""A file's old content stays until all of the new content is on the disk."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from cores.errors import InputError
 
 
 def test_it_takes_the_place(tmp_path: Path) -> None:
-    """The new content, the old permissions; a link still leads there."""
+    """The file has the new content and the old permissions; a symbolic link still leads to it."""
     old, link = tmp_path / "old", tmp_path / "link"
     old.write_bytes(b"before")
     old.chmod(0o640)
@@ -32,7 +32,7 @@ def test_it_takes_the_place(tmp_path: Path) -> None:
 
 
 def test_no_room(tmp_path: Path) -> None:
-    """The old content is still there, and nothing else."""
+    """On a full disk the old content remains, and no other file."""
     path, room = tmp_path / "file", resource.getrlimit(resource.RLIMIT_FSIZE)
     path.write_bytes(b"before")
     resource.setrlimit(resource.RLIMIT_FSIZE, (100, room[1]))
@@ -46,14 +46,14 @@ def test_no_room(tmp_path: Path) -> None:
 
 
 def test_a_device_stays_a_device() -> None:
-    """It is written, not replaced by a file of its name."""
+    """A device is written to, not replaced by a file."""
     with pytest.raises(OSError, match="No space left"), replacing("/dev/full") as file:
         file.write(b"anything")
     assert Path("/dev/full").is_char_device()
 
 
 def test_a_long_name(tmp_path: Path) -> None:
-    """What is beside it for a while has a name of its own, whatever the length of this one."""
+    """The temporary file has a short name, whatever the length of the file's own."""
     path = tmp_path / ("n" * 255)
     for content in (b"before", b"after"):
         with replacing(path) as file:
@@ -63,7 +63,7 @@ def test_a_long_name(tmp_path: Path) -> None:
 
 
 def test_a_link_in_the_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Somebody guessed the name of what is beside it: the link is not followed, and stays."""
+    """A symbolic link with the temporary file's name is not followed, and stays."""
     monkeypatch.setattr(secrets, "token_hex", lambda _: "guessed")
     victim, link, path = tmp_path / "victim", tmp_path / ".guessed", tmp_path / "file"
     victim.write_bytes(b"precious")
@@ -77,7 +77,7 @@ def test_a_link_in_the_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
 
 @pytest.mark.parametrize("error", [EACCES, EROFS])
 def test_a_closed_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: int) -> None:
-    """Nothing can be put beside a file that can be written itself: then it is."""
+    """In a directory that is not writable, a writable file is written in place."""
     path = tmp_path / "file"
     path.write_bytes(b"before, and longer")
 
@@ -95,7 +95,7 @@ def test_a_closed_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, err
 
 @pytest.mark.parametrize("error", [EBUSY, EPERM, EXDEV])
 def test_a_mount_in_the_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: int) -> None:
-    """A file that something is mounted on cannot be replaced, but it can be written."""
+    """A file that is a mount point is written in place."""
     path = tmp_path / "file"
     path.write_bytes(b"before, and longer")
     path.chmod(0o640)
@@ -112,7 +112,7 @@ def test_a_mount_in_the_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, err
 
 
 def test_a_new_file_is_like_any_other(tmp_path: Path) -> None:
-    """Its permissions are those that the user's umask leaves."""
+    """A new file has the permissions of the user's umask."""
     before = os.umask(0o022)
     try:
         with replacing(tmp_path / "file"):
@@ -127,7 +127,8 @@ CAST = Kind("a recording", lambda head: head.startswith(b"{"))
 
 @pytest.mark.parametrize("content", [b"notes", b"\0" * 10 + b"x", b"{"])
 def test_a_file_of_another_kind_stays(content: bytes, tmp_path: Path) -> None:
-    """Whatever is in it; one of the same kind, and an empty one, is replaced, and so is any by wish."""
+    """A file of another kind is refused; one of the same kind, an empty one, and any by --overwrite are
+    replaced."""
     path = tmp_path / "file"
     path.write_bytes(content)
     if content != b"{":
@@ -148,7 +149,8 @@ def test_a_file_of_another_kind_stays(content: bytes, tmp_path: Path) -> None:
 
 
 def test_what_is_no_file(tmp_path: Path) -> None:
-    """A directory, a pipe that nothing reads, an impossible name: a sentence each, and no waiting."""
+    """A directory, a pipe without a reader and an impossible name each give a sentence, without
+    waiting."""
     os.mkfifo(tmp_path / "pipe")
     for path, reason in (
         (tmp_path, "this is a directory"),
@@ -161,7 +163,7 @@ def test_what_is_no_file(tmp_path: Path) -> None:
 
 
 def test_a_pipe_behind_a_link() -> None:
-    """/dev/stdout and its like lead to what has no name of its own."""
+    """A pipe is written to through /dev/stdout and other links."""
     reading, writing = os.pipe()
     with open(reading, "rb") as file:
         with replacing(f"/proc/self/fd/{writing}", CAST) as other:

@@ -1,4 +1,4 @@
-"""The time limit of one instruction: whatever the host does for it, it comes to an end."""
+"""The time limit of one instruction."""
 
 from __future__ import annotations
 
@@ -49,8 +49,8 @@ LEAVES = {"RAM": "0x83", "the screen": "0x83003"}
 def test_an_endless_string_ends(
     core: str, leaf: str, string: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A REP over all of the lower half, which is 2 MiB of RAM or one page of a device again and again,
-    is given up with a reason; no core waits for its 2**47 iterations."""
+    """A REP of 2**47 iterations, over RAM or a device that repeats, ends with a reason on every
+    core."""
     monkeypatch.setattr(deadline, "LONGEST", 0.2)
     with booted(core, CIRCLE.format(leaf=LEAVES[leaf]) + STRINGS[string]) as machine:
         while machine.stop is None:

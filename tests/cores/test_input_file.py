@@ -1,4 +1,4 @@
-"""Files to be read: pipes to their end, everything else that is no file refused, and nothing waits."""
+"""Input files: pipes are read to their end, other special files refused, and nothing waits for ever."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def refusal(path: str) -> str:
 
 
 def test_a_file_and_its_limit(tmp_path: Path) -> None:
-    """All of a file, or one byte more than the limit."""
+    """A file is read whole, or one byte more than the limit."""
     (tmp_path / "a").write_bytes(bytes(2000))
     assert len(input_file.read(str(tmp_path / "a"), 2000)) == 2000
     assert len(input_file.read(str(tmp_path / "a"), 1000)) == 1001
@@ -33,7 +33,7 @@ def test_a_file_and_its_limit(tmp_path: Path) -> None:
 @posix
 @pytest.mark.parametrize("late", [False, True], ids=["before", "after"])
 def test_a_pipe(late: bool, tmp_path: Path) -> None:
-    """Whichever end is opened first, and however slowly it is written to, a pipe is read to its end."""
+    """A pipe is read to its end, whichever end opens first, and however slowly it is written."""
     os.mkfifo(tmp_path / "pipe")
     writes = (
         "import sys; f = open(sys.argv[1], 'wb', 0); f.write(b'x'); sys.stdin.read(1); f.write(b'y')"
@@ -50,7 +50,7 @@ def test_a_pipe(late: bool, tmp_path: Path) -> None:
 
 @posix
 def test_pipes_without_a_writer(tmp_path: Path) -> None:
-    """What will never come is not waited for; a pipe that was closed unwritten is empty."""
+    """A pipe without a writer is not waited for; one closed unwritten is empty."""
     os.mkfifo(tmp_path / "pipe")
     assert refusal(str(tmp_path / "pipe")) == "a pipe that nothing writes to"
     assert not input_file.begins_with(str(tmp_path / "pipe"), b"x")
@@ -64,7 +64,7 @@ def test_pipes_without_a_writer(tmp_path: Path) -> None:
 
 @posix
 def test_what_is_no_file(tmp_path: Path) -> None:
-    """Directories, devices, sockets, links to nothing: a sentence each."""
+    """Directories, devices, sockets and dangling links each give a sentence."""
     with socket.socket(socket.AF_UNIX) as listening:
         listening.bind(str(tmp_path / "socket"))
     (tmp_path / "link").symlink_to("nowhere")
@@ -82,5 +82,5 @@ def test_what_is_no_file(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(not os.path.exists("/proc/self/mem"), reason="no /proc here")
 def test_files_that_cannot_be_read() -> None:
-    """/proc has files that are none."""
+    """Files of /proc that cannot be read are refused."""
     assert refusal("/proc/self/mem") == "cannot be read: Input/output error"

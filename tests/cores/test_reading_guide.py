@@ -1,4 +1,4 @@
-"""cores/README.md, the way through the source, leads to every file, and to none that is not there."""
+"""cores/README.md names every file of cores/, and no other."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ CORES = Path(__file__).parents[2] / "cores"
 
 
 def named() -> set[str]:
-    """Paths below cores/: a bare name belongs to the directory that its list item has named last."""
+    """Paths below cores/: a bare name belongs to the directory named last in its list item."""
     found = set()
     for part in re.split(r"\n(?=- |\n|\|)", (CORES / "README.md").read_text()):
         directory = ""
@@ -26,7 +26,7 @@ def named() -> set[str]:
 
 
 def test_every_file_has_its_place() -> None:
-    """Whoever adds a file says when to read it; a device stands in the board's list instead."""
+    """Every file has its place in the guide; a device has it in the board's list instead."""
     there = {str(path.relative_to(CORES)) for path in CORES.rglob("*.py") if path.stem[:2] != "__"}
     listed = {"/".join(kind.__module__.split(".")[1:]) + ".py" for kind in PLUGGED}
     assert named() <= there

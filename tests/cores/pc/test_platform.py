@@ -31,7 +31,7 @@ def booted(ram: int = 16 * MIB, **disk: int) -> tuple[PhysicalMemory, VirtualCpu
 
 @pytest.mark.parametrize("size", [2, 4, 16, 512])
 def test_page_tables_cover_ram_and_nothing_else(size):
-    """Mapped: RAM from 0x10000 and the hole. Not mapped: below, and beyond RAM."""
+    """RAM from 0x10000 and the hole are mapped; addresses below and beyond RAM are not."""
     memory, cpu = booted(size * MIB)
     edges = [0x10000, HOLE.start, HOLE.stop - 1, 2 * MIB - 1, size * MIB // 2, size * MIB - 1]
     for gva in edges:
@@ -55,7 +55,7 @@ def test_running_on_the_boot_tables_changes_no_byte_of_them():
 
 
 def test_gdt_and_tss():
-    """The descriptors decode to exactly the hidden parts that the boot state has."""
+    """The descriptors decode to the hidden parts of the boot state."""
     memory, cpu = booted()
     mmu = Mmu(memory, cpu)
     assert (cpu.gdtr.base, cpu.gdtr.limit) == (0x11000, 0x4F)
@@ -75,7 +75,7 @@ def test_gdt_and_tss():
 
 
 def test_program_information_and_stack():
-    """Segments lie in RAM, .bss is zero, the boot information and the return address are there."""
+    """RAM holds the segments, a zeroed .bss, the boot information and the return address."""
     memory, _ = booted(disk_sectors=7, first_lba=3)
     assert memory.read(0x100000, 8) == b"code" + bytes(4)
     assert memory.read(0x180000, 4) == b"more"
@@ -100,7 +100,7 @@ def test_registers():
 
 
 def test_boot_replaces_whatever_the_cpu_held():
-    """Booting twice gives the same state: a restart leaves nothing behind."""
+    """Booting twice gives the same state."""
     memory, cpu = booted()
     first = cpu.copy()
     cpu.gpr[0], cpu.cr2, cpu.interrupt_shadow, cpu.tsc_offset = 5, 6, True, 7
@@ -109,7 +109,7 @@ def test_boot_replaces_whatever_the_cpu_held():
 
 
 def test_initial_fpu():
-    """FCW, MXCSR and its mask stand where FXSAVE puts them; all else is empty."""
+    """FCW, MXCSR and its mask are at FXSAVE's offsets; all else is zero."""
     image = platform.INITIAL_FPU
     assert len(image) == 512
     assert struct.unpack_from("<HHB", image) == (0x37F, 0, 0)

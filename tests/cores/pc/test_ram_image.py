@@ -16,7 +16,7 @@ HOLE = range(2 * CHUNK, 4 * CHUNK)
 
 @pytest.fixture
 def ram() -> Iterator[Ram]:
-    """1 GiB of RAM, of which nothing was touched."""
+    """1 GiB of RAM, untouched."""
     ram = Ram(1024 * MIB)
     yield ram
     ram.close()
@@ -24,7 +24,7 @@ def ram() -> Iterator[Ram]:
 
 @pytest.mark.skipif(not hasattr(os, "memfd_create"), reason="this host has no memfd: RAM has no holes")
 def test_untouched_ram_stays_untouched(ram: Ram) -> None:
-    """An image of 1 GiB reads and keeps the one chunk that was written, and makes no other exist."""
+    """An image of 1 GiB reads and keeps only the chunk that was written, and allocates no other."""
     ram.view[700 * MIB] = 1
     assert list(ram.touched()) == [700 * MIB]
     assert list(RamImage.of(ram).chunks) == [700 * MIB]
@@ -34,7 +34,7 @@ def test_untouched_ram_stays_untouched(ram: Ram) -> None:
 
 
 def test_an_image_is_canonical(ram: Ram) -> None:
-    """Zeros that were written are the same as zeros that were not."""
+    """Written zeros are equal to untouched memory."""
     before = RamImage.of(ram)
     ram.view[5] = 1
     ram.view[5] = 0
@@ -42,7 +42,7 @@ def test_an_image_is_canonical(ram: Ram) -> None:
 
 
 def test_putting_back_undoes_everything(ram: Ram) -> None:
-    """What changed, what appeared and what was cleared since are as they were."""
+    """Changed, new and cleared chunks are restored."""
     ram.view[:3], ram.view[MIB : MIB + 3] = b"abc", b"def"
     before = RamImage.of(ram)
     ram.view[:3], ram.view[MIB : MIB + 3], ram.view[9 * MIB] = b"abC", bytes(3), 7
@@ -52,7 +52,7 @@ def test_putting_back_undoes_everything(ram: Ram) -> None:
 
 
 def test_equal_chunks_are_shared(ram: Ram) -> None:
-    """An image of a machine in the same state costs no second copy."""
+    """The image of a machine in the same state shares all chunks."""
     ram.view[0] = ram.view[MIB] = 1
     first = RamImage.of(ram)
     ram.view[MIB] = 2
@@ -62,7 +62,7 @@ def test_equal_chunks_are_shared(ram: Ram) -> None:
 
 
 def test_the_pages_that_differ(ram: Ram) -> None:
-    """They are named in order, wherever one of the two images has no chunk at all."""
+    """Differing pages are listed in order, also where one image has no chunk."""
     first = RamImage.of(ram)
     ram.view[MIB + PAGE] = ram.view[5 * MIB + 3 * PAGE + 9] = 1
     second = RamImage.of(ram)
@@ -71,7 +71,7 @@ def test_the_pages_that_differ(ram: Ram) -> None:
 
 
 def test_the_hash_is_that_of_all_bytes() -> None:
-    """What was left out of the image is hashed as zeros, and the hole not at all."""
+    """Chunks left out of the image are hashed as zeros; the hole is not hashed."""
     ram = Ram(2 * MIB)
     try:
         ram.view[HOLE.start], ram.view[MIB] = 1, 2

@@ -1,4 +1,4 @@
-"""ELF executables: what is loaded, what is refused, and that nothing hostile gets further."""
+"""ELF executables: segments, refusals, and hostile files."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def image(*segments: bytes, **fields: int) -> bytes:
 
 
 def test_segments_by_physical_address() -> None:
-    """PT_LOAD segments lie where their physical address says, .bss included, in order."""
+    """PT_LOAD segments are loaded at their physical addresses, .bss included, in order."""
     found = parse(image(segment(0x200000, in_memory=0x500), segment()), "x", FIRST, RAM)
     assert [(s.gpa, s.data, s.size) for s in found.segments] == [
         (FIRST, CODE, 2),
@@ -85,8 +85,8 @@ def test_refusals(content: bytes, reason: str) -> None:
 
 
 def test_many_segments_of_the_same_bytes() -> None:
-    """65,534 headers that name the same MiB are refused before anything is copied (5.99 GB and a
-    minute, once): the file alone is in memory."""
+    """65,534 headers for the same MiB are refused before anything is copied (once 5.99 GB and a
+    minute): only the file is in memory."""
     count = 0xFFFE
     headers = segment(offset=0x400000, in_file=1 << 20, in_memory=1 << 20) * count
     content = (header(segments=count) + headers).ljust(0x500000, b"\0")
@@ -101,7 +101,7 @@ def test_many_segments_of_the_same_bytes() -> None:
 
 
 def test_many_notes_of_the_same_bytes() -> None:
-    """As many headers that name the same notes are not read for ever."""
+    """As many headers for the same notes take bounded time."""
     count = 0xFFFE
     headers = segment(kind=4, offset=0x400000, in_file=1 << 20) * (count - 1) + segment(offset=0x400000)
     content = (header(segments=count) + headers).ljust(0x500000, b"\0")
@@ -136,7 +136,7 @@ def _only_input_errors(content: bytes) -> None:
 
 @pytest.mark.skipif(shutil.which("gcc") is None, reason="no C compiler here")
 def test_a_linked_program(tmp_path: Path) -> None:
-    """What gcc and ld make is loaded with its entry, its .bss and its symbols.
+    """A program of gcc and ld is loaded with its entry, its .bss and its symbols.
 
     -Ttext lays the file's headers below the text; nobody needs them in the guest."""
     (tmp_path / "p.c").write_text(

@@ -1,4 +1,4 @@
-"""Files that are no guests: each is called what it is, and nothing is said of it that is not so.
+"""Files that are no guests are refused by their kind, with a reason that is true of them.
 
 Made by gcc and ld where they are installed, else by hand from the formats' headers."""
 
@@ -32,7 +32,7 @@ def refusal(path: Path) -> str:
 
 
 def build(folder: Path, source: str, *options: str, suffix: str = ".c") -> Path:
-    """A file made by gcc; skips where this gcc cannot (no static libc, no 32-bit code)."""
+    """A file made by gcc; skips where this gcc cannot make it (no static libc, no 32-bit code)."""
     (folder / f"in{suffix}").write_text(source)
     target = folder / "out"
     done = subprocess.run(
@@ -100,19 +100,19 @@ UPPER = "-Wl,-Ttext=0xffffffff80100000"
 def test_what_compilers_make(
     source: str, options: tuple[str, ...], suffix: str, reason: str, tmp_path: Path
 ) -> None:
-    """Each kind of ELF file is called by its kind, not by the first property that it lacks."""
+    """Each kind of ELF file is named by its kind, not by the first property that it lacks."""
     assert refusal(build(tmp_path, source, *options, suffix=suffix)).startswith(reason)
 
 
 @needs_gcc
 def test_a_loader_is_named(tmp_path: Path) -> None:
-    """What a dynamic program asks for is in the refusal."""
+    """The refusal of a dynamic program names its loader."""
     assert "(it asks for the loader /" in refusal(build(tmp_path, MAIN, "-no-pie"))
 
 
 @needs_gcc
 def test_a_freestanding_program_runs(tmp_path: Path) -> None:
-    """The options that the refusals name make a guest of it."""
+    """The compiler options that the refusals name make a guest of the same source."""
     program = load_program(str(build(tmp_path, START, *BARE, "-Wl,-Ttext=0x100000")))
     assert (program.format, program.entry) == ("elf", FIRST)
 
@@ -166,7 +166,7 @@ ELF = {
 
 @pytest.mark.parametrize("kind", ELF)
 def test_elf_by_hand(kind: str, tmp_path: Path) -> None:
-    """Kinds that no compiler here makes."""
+    """Kinds of ELF file that no compiler here makes are named, too."""
     content, reason = ELF[kind]
     (tmp_path / "a").write_bytes(content)
     assert refusal(tmp_path / "a").startswith(reason)
@@ -226,14 +226,14 @@ FILES: dict[str, tuple[Callable[[], bytes], str]] = {
 
 @pytest.mark.parametrize("kind", FILES)
 def test_other_files(kind: str, tmp_path: Path) -> None:
-    """What has a magic number, or is text, is not run as a flat image."""
+    """A file with a known magic number, and a text, are not run as a flat image."""
     made, reason = FILES[kind]
     (tmp_path / "a.bin").write_bytes(made())
     assert refusal(tmp_path / "a.bin").startswith(reason)
 
 
 def test_disks(tmp_path: Path) -> None:
-    """A bootable disk is one by its name and its signature; ours is, too."""
+    """A bootable disk is recognized by its name and its signature; Ringscope's is, too."""
     from cores.pc.boot.disk_image import write_image
 
     (tmp_path / "guest.bin").write_bytes(b"\xf4")
@@ -253,6 +253,6 @@ FLAT = {
 
 @pytest.mark.parametrize("kind", FLAT)
 def test_flat_images(kind: str, tmp_path: Path) -> None:
-    """Code that begins like something else is run as what it is."""
+    """Code that begins like another format runs as a flat image."""
     (tmp_path / "a.bin").write_bytes(FLAT[kind])
     assert load_program(str(tmp_path / "a.bin")).format == "flat"

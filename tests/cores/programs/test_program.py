@@ -1,4 +1,4 @@
-"""Programs from files: told apart by content and ending, refused in one sentence."""
+"""Programs from files are recognized by content and ending, or refused in one sentence."""
 
 from __future__ import annotations
 
@@ -58,7 +58,8 @@ def test_elf_whatever_its_name(tmp_path: Path) -> None:
 
 
 def test_refusals(tmp_path: Path) -> None:
-    """No file, a directory, an empty file, too large a file: each its own sentence."""
+    """A missing file, a directory, an empty file and one that is too large each give their own
+    sentence."""
     path = tmp_path / "a.bin"
     assert refusal(str(path)) == "no such file"
     assert refusal(str(tmp_path)) == "this is a directory, not a program"
@@ -77,7 +78,7 @@ def test_refusals(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
 def test_no_permission(tmp_path: Path) -> None:
-    """A file that may not be read has its sentence too."""
+    """An unreadable file gives its own sentence."""
     path = tmp_path / "a.bin"
     path.write_bytes(b"\xf4")
     path.chmod(0)
@@ -85,7 +86,7 @@ def test_no_permission(tmp_path: Path) -> None:
 
 
 def test_shipped_guests_without_an_assembler(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Where Keystone is not installed a shipped guest runs from its image, others are refused."""
+    """Without Keystone a shipped guest runs from its image, and other sources are refused."""
     monkeypatch.setattr(assembler, "installed", lambda: False)
     guest = next(path for path in shipped.guests() if path.stem == "hello")
     program = load_program(str(guest))

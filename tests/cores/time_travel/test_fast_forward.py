@@ -1,4 +1,4 @@
-"""A live session that hurries: led to where steps would have come, its past as dense as ever."""
+"""Fast forward: led sessions reach the states of stepped ones, with checkpoints as dense."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def session(request: pytest.FixtureRequest) -> Iterator[LiveSession]:
 
 
 def run(live: LiveSession) -> None:
-    """To the end."""
+    """Run to the end."""
     while live.run(0.5):
         assert live.snapshot().divergence is None
 
@@ -49,7 +49,7 @@ def states(live: LiveSession) -> list[tuple[int, ...]]:
 
 
 def test_it_comes_where_steps_come(session: LiveSession, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The same registers, counts and exits, at the end and in the middle, as without leading."""
+    """Registers, counts and exits are those of stepping, at the end and in the middle."""
     run(session)
     ends = states(session), [machine.vmm.trace.by_reason for machine in session.machines]
     session.go_to(20_001)
@@ -63,7 +63,7 @@ def test_it_comes_where_steps_come(session: LiveSession, monkeypatch: pytest.Mon
 
 
 def test_it_hurries(session: LiveSession, led: list[int]) -> None:
-    """Most of a long way is led, and a checkpoint is due every 5,000 instructions all the same."""
+    """Most of a long run is led, with a checkpoint every 5,000 instructions."""
     session.go_to(AT_OUT)
     assert sum(led) > 0.8 * AT_OUT
     assert max(led) <= fast_forward.INTERVAL
@@ -71,7 +71,7 @@ def test_it_hurries(session: LiveSession, led: list[int]) -> None:
 
 
 def test_the_next_exit_is_not_passed(session: LiveSession) -> None:
-    """Far away, and all machines stand behind it and nothing else."""
+    """A run to the next exit stops all machines behind it and no further."""
     while not session.next_exit(Reason.IO):
         pass
     assert [machine.vmm.instructions for machine in session.machines] == [AT_OUT + 1] * 2
@@ -79,7 +79,7 @@ def test_the_next_exit_is_not_passed(session: LiveSession) -> None:
 
 
 def test_what_was_typed_comes_at_its_time(session: LiveSession) -> None:
-    """A key struck in the middle of a long way, gone back before, and led past again."""
+    """Text typed in the middle of a led run comes at the same instruction after going back."""
     session.go_to(15_000)
     session.key("a")
     run(session)
@@ -90,7 +90,7 @@ def test_what_was_typed_comes_at_its_time(session: LiveSession) -> None:
 
 
 def test_going_back_is_exact(session: LiveSession) -> None:
-    """Every instruction that was led past can be had again, one before the other."""
+    """Every instruction of a led stretch can be reached, one by one."""
     session.go_to(AT_OUT)
     session.step_back()
     before = states(session)
@@ -100,7 +100,7 @@ def test_going_back_is_exact(session: LiveSession) -> None:
 
 
 def test_ram_is_compared(session: LiveSession, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A byte that differs after a stretch is noticed: that way is gone again, by steps."""
+    """A byte that differs after a stretch is noticed, and the stretch is repeated by steps."""
     spoilt = lambda: session.machines[1].memory.view[0x70000]  # noqa: E731
     go = Lead._go
 
@@ -116,7 +116,7 @@ def test_ram_is_compared(session: LiveSession, monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_ram_is_compared_at_the_end(session: LiveSession, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What differs in RAM alone when all have ended is a divergence here, too."""
+    """RAM that differs at the end of all machines is a divergence."""
     monkeypatch.setattr(Lead, "may_lead", lambda machines: False)
     session.go_to(AT_OUT)
     session.machines[1].memory.view[0x70000] = 1
@@ -128,8 +128,8 @@ def test_ram_is_compared_at_the_end(session: LiveSession, monkeypatch: pytest.Mo
 
 
 def test_a_step_doubts_what_was_led(led: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
-    """A byte that a stretch leaves different, as an undefined flag may be, is read by a step before RAM
-    has been compared: no divergence, for no step has made it. The step has been made all the same."""
+    """A step that reads a byte left different by a stretch, before RAM was compared, reports no
+    divergence and is still made."""
     require("trap:native")
     follow = Lead._follow
 
@@ -150,7 +150,7 @@ def test_a_step_doubts_what_was_led(led: list[int], monkeypatch: pytest.MonkeyPa
 
 
 def test_nothing_is_noted_for_nobody() -> None:
-    """Stores are noted where they are compared: not for one machine, nor where all run freely."""
+    """Stores are recorded only where they are compared: not for one machine, nor in free mode."""
     for names in (("interpreter",), ("interpreter", "trap:portable")):
         with closing(LiveSession(program("1: jmp 1b"), Options(cores=names, ram=2 << 20))) as live:
             live.run_free(0.01)

@@ -1,4 +1,4 @@
-"""Going back: any past instruction again, with the same registers, memory, devices and console."""
+"""History: any past instruction again, with its registers, memory, devices and console."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ wait:
 
 
 def seen(machine: Machine) -> tuple[object, ...]:
-    """All that a machine shows."""
+    """All visible state of a machine."""
     return (
         machine.vmm.instructions, machine.cpu.state(), machine.engine.read_fpu(), machine.console(),
         machine.board.screen(), machine.stop, machine.memory_image(),
@@ -66,7 +66,7 @@ def dense(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def floating(core: str) -> str:
-    """The source; where KVM has no SSE in ring 0, without it."""
+    """The source, without SSE where KVM lacks it in ring 0."""
     if core != "kvm":
         return SOURCE
     return "\n".join(line for line in SOURCE.splitlines() if "xmm" not in line and "fninit" not in line)
@@ -74,7 +74,7 @@ def floating(core: str) -> str:
 
 @pytest.mark.parametrize("core", CORES)
 def test_seek_to_and_fro(core: str) -> None:
-    """Wherever one goes, in whatever order, it is as it was the first time."""
+    """Seeks in any order restore each state as it was the first time."""
     with booted(core, floating(core)) as machine:
         past, first = History(machine), {}
         while machine.stop is None:
@@ -91,7 +91,7 @@ def test_seek_to_and_fro(core: str) -> None:
 
 @pytest.mark.parametrize("core", ["interpreter", "trap:native"])
 def test_old_checkpoints_are_merged(core: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With few checkpoints allowed the past is as true, only farther away."""
+    """With few checkpoints the past is as exact, and takes longer to reach."""
     monkeypatch.setattr(history, "MAX_CHECKPOINTS", 6)
     monkeypatch.setattr(history, "MAX_UNDO", 8 << 12)
     with booted(core, SOURCE) as machine:
@@ -106,7 +106,7 @@ def test_old_checkpoints_are_merged(core: str, monkeypatch: pytest.MonkeyPatch) 
 
 @pytest.mark.parametrize("core", ["interpreter", "trap:portable"])
 def test_typed_text_comes_again(core: str) -> None:
-    """What was typed, and when, belongs to the past; typing in the past begins another future."""
+    """Typed text is repeated at its instruction; typing in the past begins another future."""
     with booted(core, TYPING) as machine:
         past = History(machine)
         past.seek(120)
@@ -126,7 +126,7 @@ def test_typed_text_comes_again(core: str) -> None:
 
 
 def test_a_poke_comes_again() -> None:
-    """A register changed by hand is changed again whenever that moment comes again."""
+    """An edited register is edited again whenever that moment is passed."""
     with booted("interpreter", SOURCE) as machine:
         past = History(machine)
         past.seek(100)
@@ -141,7 +141,7 @@ def test_a_poke_comes_again() -> None:
 
 
 class Writer:
-    """A machine whose guest writes to so many pages, one after the other, between two checkpoints."""
+    """A machine whose guest writes to so many pages, in turn, between two checkpoints."""
 
     def __init__(self, pages: int, at_once: int) -> None:
         self.memory = Block(pages)
@@ -184,8 +184,8 @@ class Count:
 def test_the_past_is_bounded_and_stays_dense(
     pages: int, at_once: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """However much a guest writes, the bound holds, the newest checkpoints stand close together, and
-    each that there is can be gone back to and is true."""
+    """The bound on memory holds, the newest checkpoints stay close together, and each checkpoint can be
+    restored exactly."""
     monkeypatch.setattr(history, "MAX_UNDO", 100 * PAGE)
     writer = Writer(pages, at_once)
     past: Past[Count] = Past(writer)
@@ -217,8 +217,8 @@ def test_memory_that_was_empty_costs_nothing(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_an_excursion_ends_where_it_began() -> None:
-    """Wherever it leads: all is as before, and a machine that has stopped without completing anything
-    is stopped."""
+    """After an excursion all state is as before; a machine that had stopped without completing an
+    instruction is still stopped."""
     with booted("interpreter", "inc eax\nmov [0x50000], eax\nud2") as machine:
         past = History(machine)
         past.seek(1000)
@@ -233,8 +233,8 @@ def test_an_excursion_ends_where_it_began() -> None:
 @pytest.mark.parametrize("core", TRAPS)
 @pytest.mark.parametrize("changes", [True, False])
 def test_the_virtual_tlb_counts(core: str, changes: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each checkpoint with a TLB of its own costs memory, and the past is thinned for it; one that many
-    share costs it once."""
+    """A TLB held by one checkpoint counts towards the bound and thins the past; one shared by many
+    counts once."""
     monkeypatch.setattr(history, "INTERVAL", 50)
     monkeypatch.setattr(history, "ENTRY", history.MAX_UNDO // 4)
     turn = "mov cr3, rax\n" if changes else "nop\n"

@@ -1,4 +1,4 @@
-"""One exit is put on record in the same words in every mode."""
+"""An exit is recorded in the same words in every mode."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ Forms = dict[tuple[int, Reason], set[str]]
 
 
 def form(event: ExitEvent) -> str:
-    """What an event says but for its values, which depend on time and input."""
+    """An event's detail without the values that depend on time and input."""
     return _VALUE.sub("#", event.detail)
 
 
@@ -53,7 +53,7 @@ def ran(guest: Path, core: str, *, free: bool) -> list[ExitEvent]:
 @pytest.mark.parametrize("core", ["trap:native", "trap:portable"])
 @pytest.mark.parametrize("guest", GUESTS, ids=lambda path: path.stem)
 def test_exact_and_free_say_the_same(guest: Path, core: str) -> None:
-    """What is recorded of an exit at one place does not depend on the mode."""
+    """The record of an exit does not depend on the mode."""
     require(core)
     exact, free = (forms(ran(guest, core, free=free)) for free in (False, True))
     common = exact.keys() & free.keys()
@@ -63,8 +63,8 @@ def test_exact_and_free_say_the_same(guest: Path, core: str) -> None:
 
 @pytest.mark.parametrize("guest", GUESTS, ids=lambda path: path.stem)
 def test_kvm_says_what_a_trap_core_says(guest: Path) -> None:
-    """Where hardware has taken an access apart, the words are the emulator's all the same, and the
-    instruction is found. Strings of ports are not compared: KVM leaves once an iteration."""
+    """KVM's exits have the emulator's words and their instruction. Strings of ports are not compared:
+    KVM exits once an iteration."""
     require("kvm")
     said = {form(e) for e in ran(guest, "trap:portable", free=True) + ran(guest, "kvm", free=False)}
     free = ran(guest, "kvm", free=True)
@@ -86,7 +86,7 @@ def details(machine: Machine) -> list[tuple[Reason, str]]:
 
 @pytest.mark.parametrize("core", [core for core in CORES if core != "interpreter"])
 def test_device_accesses(core: str) -> None:
-    """Loads and stores of a device's memory, ports, and strings of ports: word for word."""
+    """The words for loads and stores of device memory, ports, and strings of ports."""
     with booted(core, DEVICES + EXIT) as machine:
         exact = details(run(machine))
     with booted(core, DEVICES + EXIT) as machine:
@@ -98,7 +98,7 @@ def test_device_accesses(core: str) -> None:
 
 @pytest.mark.parametrize("core", [core for core in CORES if core != "interpreter"])
 def test_strings_of_ports(core: str) -> None:
-    """REP OUTSB is one exit, told with its iterations, where the VMM completes it."""
+    """REP OUTSB is one exit with its iterations, where the VMM completes it."""
     with booted(core, STRING + EXIT) as machine:
         assert (Reason.IO, "3 x 1 bytes to console") in details(run(machine))
     if core != "kvm":

@@ -1,4 +1,4 @@
-"""Which instruction a device access of a KVM guest belongs to."""
+"""The instruction to which a device access of a KVM guest belongs."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ SOURCE = """
 
 
 class Leaves(ScriptedEngine):
-    """An engine that leaves the guest behind each store to a device, or at it."""
+    """An engine that exits with RIP behind each store to a device, or at it."""
 
     def __init__(self, behind: bool) -> None:
         super().__init__()
@@ -68,14 +68,15 @@ def sites(behind: bool, rip: int) -> Iterator[ExitSites]:
     ],
 )
 def test_the_instruction_is_found(behind: bool, rip: int, exit: DeviceExit, at: int, code: str) -> None:
-    """At RIP or before it, by the access it makes; no bytes where none there makes it."""
+    """The instruction is found at RIP or before it by its access; without a match the exit has no
+    bytes."""
     with sites(behind, rip) as found:
         assert found.of(exit) == Site(CODE + at, bytes.fromhex(code))
         assert found.of(exit) == Site(CODE + at, bytes.fromhex(code))
 
 
 def test_changed_code_is_looked_at_again() -> None:
-    """What was found is held against the bytes that stand there now."""
+    """A remembered instruction is checked against the bytes in memory."""
     with booted("interpreter", SOURCE) as machine:
         found = ExitSites(Leaves(False), machine.cpu, machine.vmm.mmu)
         machine.cpu.rip = CODE
@@ -85,7 +86,7 @@ def test_changed_code_is_looked_at_again() -> None:
 
 
 def test_kvm_names_the_instruction_in_free_mode() -> None:
-    """Each exit of hello, running freely in KVM, is the OUT that made it."""
+    """Each exit of hello, in free mode on KVM, has its OUT."""
     require("kvm")
     with closing(start(load_program(str(HELLO)), "kvm", Options(free=True))) as machine:
         while machine.stop is None:

@@ -1,4 +1,4 @@
-"""Trap cores on a CPU with 5-level paging: to its 57 linear bits 1 << 47 is an address like any other.
+"""Trap cores on a CPU with 5-level paging, which takes 1 << 47 for an ordinary address.
 
 What such a CPU reports is played by a script: a page fault where a CPU with 48 bits raises #GP or #SS
 (SDM vol. 1, 3.3.7.1, and vol. 3, 4.5).
@@ -50,13 +50,13 @@ def met(code: str, reported: Turn, **registers: int) -> str:
 def test_a_page_fault_there_is_the_platforms_fault(
     code: str, registers: dict[str, int], address: int, name: str
 ) -> None:
-    """#GP(0), or #SS(0) by way of RSP and RBP, as with 48 linear bits."""
+    """A page fault there becomes #GP(0), or #SS(0) by RSP and RBP, as with 48 linear bits."""
     reported = Turn(Fault(Vector.PF, None, address))
     assert met(code, reported, **registers).startswith(f"{name}(0x0) at RIP 0x100000")
 
 
 def test_a_call_there_pushes_nothing() -> None:
-    """The CPU would push and arrive: the VMM refuses the CALL before it is entered."""
+    """The VMM refuses a CALL to such an address before it is entered, since the CPU would push."""
     arrives = Turn(changes={"rip": BEYOND})
     assert met("ffd0", arrives, rax=BEYOND).startswith("#GP(0x0) at RIP 0x100000")
 
@@ -71,5 +71,5 @@ def test_a_call_there_pushes_nothing() -> None:
     ],
 )
 def test_a_branch_that_arrives_is_undone(rip: int, refused: bool) -> None:
-    """A step that ends at such a RIP was the branch's #GP(0)."""
+    """A step that ends at such a RIP is reported as the branch's #GP(0)."""
     assert stops.refused_branch(rip) == (Fault(Vector.GP, 0) if refused else None)

@@ -1,4 +1,4 @@
-"""Free running: slices of time, the alarm, interrupts, sleep, and what is counted."""
+"""Free running: time slices, the alarm, interrupts, sleep, and counts."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ LONG = 240.0
 
 @pytest.mark.parametrize("core", CORES)
 def test_slices(core: str) -> None:
-    """A spinning guest gives the machine back when its time is over, and goes on where it was."""
+    """A spinning guest is interrupted at the end of its slice, and continues there."""
     with booted(core, SPIN) as machine:
         while not (first := machine.cpu.gpr[3]):
             machine.run_free(0.02)
@@ -38,7 +38,7 @@ def test_slices(core: str) -> None:
 
 @pytest.mark.parametrize("core", CORES)
 def test_time_stands_still_between_slices(core: str) -> None:
-    """Virtual time passes while the guest runs, and only then."""
+    """Virtual time passes only while the guest runs."""
     with booted(core, SPIN) as machine:
         machine.run_free(0.02)
         before = machine.vmm.ticks
@@ -50,7 +50,8 @@ def test_time_stands_still_between_slices(core: str) -> None:
 
 @pytest.fixture
 def uninterrupted(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No engine comes back by itself: not after a burst, nor by the vCPU process's timer."""
+    """Engines that do not return by themselves, neither after a burst nor by the vCPU process's
+    timer."""
     demand = VcpuProcess._demand
 
     def without_timer(self: VcpuProcess, name: str, number: int, *arguments: int) -> None:
@@ -64,7 +65,7 @@ def uninterrupted(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("core", CORES)
 @pytest.mark.usefixtures("uninterrupted")
 def test_interrupt_from_another_thread(core: str) -> None:
-    """The engine's one call for other threads: the run comes back, and the runner lets it go on."""
+    """interrupt() from another thread makes the run return, and the runner continues it."""
     with booted(core, SPIN) as machine:
         returned = []
         run = machine.engine.run
@@ -93,7 +94,7 @@ def test_interrupt_from_another_thread(core: str) -> None:
 
 @pytest.mark.parametrize("core", CORES)
 def test_ends_in_free_mode(core: str) -> None:
-    """An exit write ends it at once; a HLT that nothing can end halts it."""
+    """A write to the exit port stops the guest at once; a HLT that nothing can end halts it."""
     with booted(core, "mov al, 7\nout 0xf4, al\n" + SPIN) as machine:
         machine.run_free(LONG)
         assert (machine.stop, machine.vmm.exit_status) == (Stop.EXIT, 7)
@@ -105,14 +106,14 @@ def test_ends_in_free_mode(core: str) -> None:
 
 @pytest.mark.parametrize("core", CORES)
 def test_a_fault_without_handlers(core: str) -> None:
-    """Shuts the machine down, and no exception comes through."""
+    """A fault without handlers shuts the machine down, and raises no exception."""
     with booted(core, "ud2\n") as machine:
         machine.run_free(LONG)
         assert machine.stop is Stop.SHUTDOWN
 
 
 def test_the_interpreter_counts() -> None:
-    """Unicorn's free runs have exact counts, REP and all; so has the portable trap core."""
+    """Free runs on Unicorn have exact counts, REPs included, also on the portable trap core."""
     source = (
         f"mov ecx, 1000\nturn: inc rbx\nloop turn\nmov edi, {DATA}\nmov ecx, 50\nrep stosb\n" + EXIT
     )
@@ -124,7 +125,7 @@ def test_the_interpreter_counts() -> None:
 
 @pytest.mark.parametrize("core", ["trap:native", "kvm"])
 def test_real_cpus_do_not_count(core: str) -> None:
-    """Where the CPU ran on its own the number is None, and not a guess."""
+    """Where the CPU ran on its own the count is None."""
     with booted(core, "nop\n" + EXIT) as machine:
         machine.run_free(LONG)
         assert machine.report().instructions is None
@@ -133,7 +134,7 @@ def test_real_cpus_do_not_count(core: str) -> None:
 
 @pytest.mark.parametrize("core", TRAPS)
 def test_pure_lets_them_pass(core: str) -> None:
-    """With --pure nothing catches them: the guest's kernel reads the selectors and flags of ring 3."""
+    """With --pure the guest's kernel reads the selectors and flags of ring 3."""
     source = "mov ebx, cs\npushfq\npop rcx\nstr edx\n" + EXIT
     with booted(core, source, pure=True) as machine:
         machine.run_free(LONG)
@@ -145,7 +146,7 @@ def test_pure_lets_them_pass(core: str) -> None:
 
 @pytest.mark.parametrize("core", TRAPS)
 def test_silent_instructions_are_caught(core: str) -> None:
-    """Full speed or not, the guest sees its own CS and flags."""
+    """In free mode the guest reads its own CS and flags."""
     with booted(core, "mov eax, cs\npushfq\npop rbx\nsti\npushfq\npop rcx\ncli\n" + EXIT) as machine:
         machine.run_free(LONG)
         assert machine.stop is Stop.EXIT
@@ -154,7 +155,8 @@ def test_silent_instructions_are_caught(core: str) -> None:
 
 
 def test_the_alarm_rings() -> None:
-    """At its time it interrupts the engine; set to None it does not; a sooner time counts."""
+    """The alarm interrupts the engine at its time, not after None, and at a sooner time if one is
+    set."""
     rung = threading.Event()
 
     class Bell:
@@ -171,7 +173,7 @@ def test_the_alarm_rings() -> None:
 
 
 def test_an_alarm_that_is_taken_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What was set and taken back before its time does not ring; the next time does, and once."""
+    """An alarm cancelled before its time does not ring; the next one rings once."""
     clock, rings, rung = [0], [], threading.Event()
     monkeypatch.setattr(freerun, "perf_counter_ns", lambda: clock[0])
 
@@ -195,7 +197,7 @@ def test_an_alarm_that_is_taken_back(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("core", CORES)
 def test_code_that_is_poked_runs(core: str) -> None:
-    """A byte of code changed by the user is what runs from then on, patched or not."""
+    """An edited byte of code runs from then on, patched or not."""
     source = "turn: mov al, 65\nout 0xe9, al\nmov ecx, 1000\n1: loop 1b\njmp turn"
     with booted(core, source) as machine:
         while b"A" not in machine.board.console:
@@ -208,8 +210,8 @@ def test_code_that_is_poked_runs(core: str) -> None:
 
 
 def maze(pages: int) -> str:
-    """A chain of calls through so many pages, five times; in each are eight branches into others, never
-    taken, and one silent instruction: CLI has been executed, and PUSHF has to say so."""
+    """A chain of calls through so many pages, five times; each has eight branches to others, never
+    taken, and one silent instruction: a PUSHF that must show the CLI before it."""
     source = "cli\nxor ebx, ebx\nmov ebp, 5\n1: call page0\ndec ebp\njnz 1b\n" + EXIT
     for page in range(pages):
         branches = "".join(f"jz at{(page + 2 + i) % pages}_{i}\n" for i in range(8))
@@ -224,8 +226,8 @@ def maze(pages: int) -> str:
 
 @pytest.mark.parametrize("hides", [True, False], ids=["hidden", "readable"])
 def test_more_branches_than_can_be_known(hides: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where there are too many branch targets, code is found anew, again and again: what is known
-    stays bounded, and no silent instruction runs unseen."""
+    """With too many branch targets the patcher starts anew: memory stays bounded, and no silent
+    instruction runs unseen."""
     monkeypatch.setattr(patch, "MOST_TARGETS", 64)
     begun = []
     go_exact = PatchedCode.go_exact

@@ -1,4 +1,4 @@
-"""The virtual TLB: filled on demand, dropped when the guest says so, and never without bound."""
+"""The virtual TLB is filled on demand, dropped on the guest's request, and bounded."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def shadow_of(machine: Machine) -> ShadowPages:
 
 @pytest.mark.parametrize("core", TRAPS)
 def test_mapped_ahead(core: str) -> None:
-    """The boot tables' mappings stand before the first instruction: no fill, whatever is touched."""
+    """The boot tables' mappings exist before the first instruction, so no access needs a fill."""
     touches = "".join(f"mov [{page << 12:#x}], rax\n" for page in (0x10, 0x20, 0x9F, 0x150))
     with booted(core, touches + EXIT) as machine:
         assert shadow_of(machine).ahead
@@ -37,7 +37,7 @@ def test_mapped_ahead(core: str) -> None:
 
 @pytest.mark.parametrize("core", TRAPS)
 def test_a_new_cr3_empties_it(core: str) -> None:
-    """After a CR3 load pages come back one by one: the code's, and each that is touched, once."""
+    """After a CR3 load each page that is executed or accessed is filled once."""
     touches = "".join(f"mov rbx, [{page << 12:#x}]\n" * 3 for page in (0x20, 0x21, 0x22))
     with booted(core, OWN_TABLES + touches + EXIT) as machine:
         run(machine)
@@ -48,7 +48,7 @@ def test_a_new_cr3_empties_it(core: str) -> None:
 
 @pytest.mark.parametrize("core", TRAPS)
 def test_a_clean_page_faults_once_more(core: str) -> None:
-    """Read first, then written: the second fill sets D in the guest's table, as a CPU does."""
+    """A page read first and then written is filled again, which sets D as a CPU does."""
     source = OWN_TABLES + "mov rbx, [0x20000]\nmov [0x20000], rbx\nmov [0x20008], rbx\n" + EXIT
     with booted(core, source) as machine:
         machine.memory.view[0x15000 + 8 * 0x20] &= ~0x60 & 0xFF
@@ -59,7 +59,7 @@ def test_a_clean_page_faults_once_more(core: str) -> None:
 
 @pytest.mark.parametrize("core", TRAPS)
 def test_invlpg_drops_one_page(core: str) -> None:
-    """The page invalidated is filled again, its neighbour is not."""
+    """INVLPG drops its page, not the neighbour."""
     source = OWN_TABLES + "mov rbx, [0x20000]\nmov rbx, [0x21000]\ninvlpg [0x20000]\n"
     source += "mov rbx, [0x21000]\nmov rbx, [0x20000]\n" + EXIT
     with booted(core, source) as machine:
@@ -69,7 +69,7 @@ def test_invlpg_drops_one_page(core: str) -> None:
 
 @pytest.mark.parametrize("core", TRAPS)
 def test_bounded(core: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """When there are too many mappings the old ones go; the guest notices nothing."""
+    """Beyond the limit old mappings are dropped, unnoticed by the guest."""
     monkeypatch.setattr(shadow, "MOST_ENTRIES", 8)
     loop = "mov edi, 0x20000\nturn: add [rdi], rdi\nadd rdi, 0x1000\ncmp edi, 0x60000\njb turn\n"
     with booted(core, OWN_TABLES + loop + EXIT) as machine:
@@ -85,7 +85,7 @@ def test_bounded(core: str, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("core", TRAPS)
 def test_a_space_for_each_ring(core: str) -> None:
-    """Guest kernel and guest user are mapped apart: what the kernel has touched is not the user's."""
+    """Guest kernel and guest user have separate mappings."""
     source = """
     or byte ptr [0x12000], 4
     or byte ptr [0x13000], 4
@@ -117,7 +117,7 @@ user:
 
 @pytest.mark.parametrize("core", TRAPS)
 def test_large_pages_are_one_mapping(core: str) -> None:
-    """A guest's 2 MiB page is mapped whole, and dropped whole."""
+    """A 2 MiB page is mapped and dropped as a whole."""
     source = OWN_TABLES + "mov rbx, [0x200000]\nmov rbx, [0x3ff000]\ninvlpg [0x300000]\n"
     source += "mov rbx, [0x200000]\n" + EXIT
     with booted(core, source, ram=4 << 20) as machine:

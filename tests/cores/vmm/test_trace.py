@@ -1,4 +1,4 @@
-"""The log of exits: its bound, and ways back in it."""
+"""The log of exits: its bound, and rewinding it."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ def go_on(trace: Trace, first: int, end: int) -> None:
 
 @pytest.mark.parametrize(("to", "log"), [(0, 0), (20, 0), (60, 21), (130, 91)])
 def test_back_and_on(to: int, log: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Counters, log and its numbers agree wherever one goes back to, before the log begins too; and
-    wherever one goes on to from there."""
+    """Counters, log and numbers agree after every rewind, also to before the log begins, and after
+    going on."""
     trace = Trace(limit=100, world_switch=3)
     monkeypatch.setattr("cores.vmm.trace.perf_counter_ns", lambda: 0)
     go_on(trace, 0, to)

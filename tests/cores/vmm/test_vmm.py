@@ -1,4 +1,4 @@
-"""The VMM's loop: what counts, what ends a machine, and what is written down of each exit."""
+"""The VMM's loop: counts, ends, and the record of each exit."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ idt:
 
 @pytest.mark.parametrize("core", CORES)
 def test_what_faults_does_not_count(core: str) -> None:
-    """LIDT, IRETQ and the end count, UD2 does not; its delivery is not an instruction."""
+    """LIDT, IRETQ and the end count, UD2 and its delivery do not."""
     with booted(core, WITH_IDT.format(body="ud2", handler="handler")) as machine:
         run(machine)
         assert machine.stop is Stop.EXIT
@@ -46,7 +46,7 @@ def test_what_faults_does_not_count(core: str) -> None:
 
 @pytest.mark.parametrize("core", CORES)
 def test_deliveries_count_against_the_budget(core: str) -> None:
-    """A guest that faults for ever, and completes almost nothing, ends with its budget."""
+    """A guest that faults for ever is stopped by its budget."""
     with booted(core, WITH_IDT.format(body="ud2", handler="stuck")) as machine:
         machine.vmm.budget = 51
         run(machine)
@@ -65,7 +65,7 @@ def test_rep_counts_once(core: str) -> None:
 
 @pytest.mark.parametrize("core", CORES)
 def test_hlt_jumps_to_the_next_event(core: str) -> None:
-    """Asleep until the timer: virtual time jumps there, and the interrupt comes first."""
+    """HLT advances virtual time to the timer, whose interrupt comes first."""
     timer = "mov al, 0x34\nout 0x43, al\nmov al, 0\nout 0x40, al\nmov al, 0x10\nout 0x40, al\n"
     pic = "".join(
         f"mov al, {value}\nout {port:#x}, al\n"
@@ -88,14 +88,14 @@ def test_hlt_jumps_to_the_next_event(core: str) -> None:
     ("ud2\n", Stop.SHUTDOWN),
 ])  # fmt: skip
 def test_ends(core: str, source: str, stop: Stop) -> None:
-    """Each way to end, told apart."""
+    """Each way to end is reported as its own."""
     with booted(core, source) as machine:
         assert run(machine).stop is stop
 
 
 @pytest.mark.parametrize("core", CORES)
 def test_shutdown_in_words(core: str) -> None:
-    """A program that returns to nowhere is told what it has done."""
+    """The reason of a shutdown after a return to address 0 names that return."""
     with booted(core, "ret\n") as machine:
         run(machine)
         assert machine.stop is Stop.SHUTDOWN
@@ -106,7 +106,7 @@ def test_shutdown_in_words(core: str) -> None:
 
 @pytest.mark.parametrize("core", TRAPS)
 def test_exits_are_written_down(core: str) -> None:
-    """Each with its place, bytes, reason, what happened, and the ring that the guest believed in."""
+    """Each exit is recorded with its place, bytes, reason, words, and the guest's ring."""
     with booted(core, "mov al, 72\nout 0xe9, al\npushfq\n" + EXIT) as machine:
         run(machine)
         first, second, third = machine.vmm.trace.events
@@ -120,7 +120,7 @@ def test_exits_are_written_down(core: str) -> None:
 
 
 def test_the_interpreter_never_exits() -> None:
-    """Whatever the guest does, nothing leaves the interpreter: its exits are 0, devices or not."""
+    """The interpreter has 0 exits, with devices and without."""
     with booted(
         "interpreter", "mov al, 72\nout 0xe9, al\npushfq\nmov [0xb8000], al\n" + EXIT
     ) as machine:
@@ -131,7 +131,7 @@ def test_the_interpreter_never_exits() -> None:
 
 @pytest.mark.parametrize("core", TRAPS)
 def test_computing_has_no_exits(core: str) -> None:
-    """A guest that only computes is left only for its last word: nothing filled in or emulated."""
+    """A guest that only computes exits once, at its end, without fills or emulation."""
     source = f"mov ecx, 50\nturn: add rax, rcx\nmov [{DATA}], rax\nloop turn\n" + EXIT
     with booted(core, source) as machine:
         assert run(machine).vmm.trace.by_reason == {Reason.IO: 1}
@@ -139,7 +139,7 @@ def test_computing_has_no_exits(core: str) -> None:
 
 @pytest.mark.parametrize("core", CORES)
 def test_stores_are_known(core: str) -> None:
-    """While watching, the VMM knows which bytes of RAM the last instruction stored to."""
+    """While watching, the VMM knows which bytes of RAM the last instruction stored."""
     with booted(core, f"mov edi, {DATA + 0xFFE}\nmov ecx, 4\nrep stosb\npush rax\nnop\n") as machine:
         machine.vmm.watching = True
         run(machine, 3)
@@ -153,7 +153,8 @@ def test_stores_are_known(core: str) -> None:
 
 @pytest.mark.parametrize("core", TRAPS)
 def test_pure_lets_silent_instructions_run(core: str) -> None:
-    """--pure: the guest's MOV from CS gives the host's selector; its own TF stays hidden in PUSHF."""
+    """With --pure the guest's MOV from CS gives the host's selector; PUSHF does not show the TF that
+    steps it."""
     with booted(core, "mov eax, cs\npushfq\npop rbx\n" + EXIT, pure=True) as machine:
         run(machine)
         assert machine.cpu.gpr[0] & ~0xFF == 0
@@ -164,7 +165,8 @@ def test_pure_lets_silent_instructions_run(core: str) -> None:
 
 @pytest.mark.parametrize("core", ["interpreter", "trap:portable"])
 def test_what_a_translator_refuses(core: str) -> None:
-    """TEST by its other encoding, NOP with an operand, LAHF with REX: completed, and called bridged."""
+    """TEST by its other encoding, NOP with an operand and LAHF with REX are completed, and counted as
+    bridged."""
     source = ".byte 0xf6, 0xc8, 0x80\n.byte 0x0f, 0x0d, 0xc0\nstc\n.byte 0x48, 0x9f\n" + EXIT
     with booted(core, source) as machine:
         report = run(machine).report()
@@ -176,7 +178,7 @@ def test_what_a_translator_refuses(core: str) -> None:
 @pytest.mark.parametrize("core", TRAPS)
 @pytest.mark.parametrize("source", ["ud2", ".byte 0x0f, 0xff", "xor eax, eax\njmp rax"])
 def test_no_exit_lasts_longer_than_the_run(core: str, source: str) -> None:
-    """The host's time of an exit begins with it, also when it is the fetch that faults."""
+    """The time of an exit begins with it, also when the fetch faults."""
     began = perf_counter_ns()
     with booted(core, source) as machine:
         run(machine)

@@ -1,4 +1,4 @@
-"""The way into the guest and out of it: short, and the same for all."""
+"""The way into the guest and out of it: its length, and its time."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ MOST_CALLS, MOST_FILES = 30, 12
 
 
 def test_an_exit_passes_few_hands() -> None:
-    """From the step of a machine to the device and back, one OUT on trap:native is at most 30 Python
-    calls in 12 files: that is what a reader has to follow, and most of what an exit costs."""
+    """One OUT on trap:native, from the machine's step to the device and back, is at most 30 Python
+    calls in 12 files, which a reader has to follow and which are most of an exit's cost."""
     with booted("trap:native", "1: out 0xe9, al\njmp 1b\n") as machine:
         run(machine, 40)
         calls: list[str] = []
@@ -42,8 +42,8 @@ SILENT_AND_NOT = "mov al, 65\nout 0xe9, al\npushfq\nmov eax, [0xb8000]\nud2\n"
 @pytest.mark.parametrize("free", [False, True], ids=["exact", "free"])
 @pytest.mark.parametrize("core", CORES)
 def test_the_time_of_an_exit(core: str, free: bool) -> None:
-    """In both modes it is the VMM's part and the world switch of this machine's engine, measured before
-    the guest begins; and the VMM's parts are no more than all the time that there was."""
+    """In both modes the time of an exit is the VMM's part plus the calibrated world switch, and the
+    VMM's parts fit into the time of the run."""
     began = perf_counter_ns()
     with booted(core, SILENT_AND_NOT) as machine:
         if free:
@@ -61,8 +61,7 @@ def test_the_time_of_an_exit(core: str, free: bool) -> None:
 
 @pytest.mark.parametrize("core", CORES)
 def test_calibration_leaves_nothing_behind(core: str) -> None:
-    """The empty guest has been there before the guest begins, and neither RAM, CPU, devices nor the
-    log of exits tell of it."""
+    """Calibration before the guest begins changes neither RAM, CPU, devices nor the log of exits."""
     with booted(core, f"mov rax, [0x16000]\nmov [{DATA}], rax\n" + EXIT) as machine:
         trace = machine.vmm.trace
         assert (trace.exits, trace.events, machine.board.accesses, machine.vmm.instructions) == (

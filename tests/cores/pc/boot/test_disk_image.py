@@ -1,4 +1,4 @@
-"""The bootable disk: what lies where, and what is refused. tests/agreement/test_peers.py boots it."""
+"""The bootable disk: its layout, and refusals. tests/agreement/test_peers.py boots it."""
 
 from __future__ import annotations
 
@@ -56,7 +56,8 @@ def test_boot_code_fits() -> None:
 
 
 def test_boot_sector(tmp_path: Path) -> None:
-    """A BIOS finds its signature and one active partition; the size is whole cylinders."""
+    """The boot sector has a BIOS's signature and one active partition, and the size is whole
+    cylinders."""
     disk = image(tmp_path, program(Segment(MIB, b"\xf4", 1)))
     assert disk[510:512] == b"\x55\xaa"
     assert disk[446] == 0x80
@@ -65,7 +66,8 @@ def test_boot_sector(tmp_path: Path) -> None:
 
 
 def test_low_memory_is_the_platform(tmp_path: Path) -> None:
-    """The stored tables are those that every core boots with, but for the TSS that LTR makes busy."""
+    """The stored tables are those that every core boots with, except for the TSS that LTR makes
+    busy."""
     guest = program(Segment(MIB, b"\xf4", 1))
     stored = bytearray(image(tmp_path, guest)[SECTOR : PROGRAM_LBA * SECTOR])
     stored[GDT - BOOT_INFORMATION + 0x45] |= 2
@@ -79,7 +81,7 @@ def test_low_memory_is_the_platform(tmp_path: Path) -> None:
 
 
 def test_program_and_disk(tmp_path: Path) -> None:
-    """The program lies in its run, the data disk at the LBA that the boot information tells."""
+    """The program is stored in its run, the data disk at the LBA of the boot information."""
     code, data = bytes(range(256)) * 40, b"data" * 1000
     disk = image(tmp_path, program(Segment(MIB, code, len(code) + 5 * MIB)), disk=data)
     assert disk[PROGRAM_LBA * SECTOR :].startswith(code)
@@ -91,13 +93,13 @@ def test_program_and_disk(tmp_path: Path) -> None:
 
 
 def test_end_of_ram(tmp_path: Path) -> None:
-    """A program may reach to the end of RAM, where the first stack slot is."""
+    """A program may extend to the end of RAM, where the first stack slot is."""
     code = b"\x90" * (MIB - 9)
     assert code in image(tmp_path, program(Segment(MIB, code, MIB)), ram=2 * MIB)
 
 
 def test_many_segments() -> None:
-    """However scattered a program is, the list of its runs fits, and no byte of it is left out."""
+    """A program of many scattered segments fits the list of runs, with every byte."""
     segments = [Segment(MIB + n * 0x5000 + n % 7, b"x" * (n * 31 % 9000), 9000) for n in range(400)]
     runs = plan(program(*segments), 0).runs
     assert len(runs) <= MOST_RUNS
@@ -122,7 +124,7 @@ def test_many_segments() -> None:
     ],
 )
 def test_refused(tmp_path: Path, target: str, disk: str | None, kind: str, reason: str) -> None:
-    """What cannot be done is told in a sentence, and an existing file is left as it was."""
+    """An impossible image is refused in a sentence, and an existing file is unchanged."""
     (tmp_path / "a.img").write_bytes(b"precious")
     guest = program(Segment(MIB, b"\xf4", 1), kind=kind)
     with pytest.raises(InputError, match=reason):

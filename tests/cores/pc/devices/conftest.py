@@ -1,4 +1,4 @@
-"""A board of real devices over real RAM, driven by port-level scripts."""
+"""Fixtures: a board of real devices over real RAM, driven by port accesses."""
 
 from __future__ import annotations
 

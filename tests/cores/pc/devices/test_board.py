@@ -1,4 +1,4 @@
-"""The board as a whole: time, interrupts, input, and states that can be gone back to."""
+"""The board as a whole: time, interrupts, input, and saved states."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from cores.x86.faults import Unsupported
 
 
 def start_pics(board: Board, master: int, slave: int = 0xFF) -> None:
-    """Both PICs at 0x20 and 0x28, with these masks."""
+    """Initialize both PICs at 0x20 and 0x28, with these masks."""
     for port, base, cascade, mask in ((0x20, 0x20, 4, master), (0xA0, 0x28, 2, slave)):
         board.write(port, 1, 0x11)
         for value in (base, cascade, 1, mask):
@@ -30,13 +30,14 @@ def start_pics(board: Board, master: int, slave: int = 0xFF) -> None:
 
 
 def test_masked_clocks_wake_nobody(board: Board) -> None:
-    """At boot everything is masked: no deadline, no event, so HLT is for ever."""
+    """At boot everything is masked: there is no deadline and no event, so HLT is for ever."""
     assert board.next_event() is None
     assert board.deadline > 1 << 60
 
 
 def test_timer_interrupt(board: Board) -> None:
-    """HLT's jump to the timer's tick brings its vector; while it is served nothing else comes."""
+    """HLT jumps to the timer's tick, which brings its vector; during its service no other interrupt
+    comes."""
     start_pics(board, 0xFE)
     for port, value in ((0x43, 0x34), (0x40, 0x9C), (0x40, 0x2E)):
         board.write(port, 1, value)
@@ -55,7 +56,7 @@ def test_timer_interrupt(board: Board) -> None:
 
 
 def test_masked_ticks_are_remembered(board: Board) -> None:
-    """A beat that passed while its line was masked is a request when the mask goes."""
+    """A tick on a masked line becomes a request when the mask is cleared."""
     start_pics(board, 0xFF)
     board.advance(200_000)
     assert board.read(0x20, 1) & 1
@@ -64,7 +65,7 @@ def test_masked_ticks_are_remembered(board: Board) -> None:
 
 
 def test_clock_interrupt(board: Board) -> None:
-    """The CMOS clock's update interrupt comes as IRQ 8."""
+    """The CMOS clock's update interrupt is IRQ 8."""
     start_pics(board, 0xFB, 0xFE)
     board.write(0x70, 1, 0x0B)
     board.write(0x71, 1, 0x12)
@@ -74,7 +75,7 @@ def test_clock_interrupt(board: Board) -> None:
 
 
 def test_accesses_see_the_present(board: Board) -> None:
-    """A counter read shows the time that the board was last told."""
+    """A counter read uses the time last passed to the board."""
     board.advance(1000)
     board.write(0x43, 1, 0x00)
     assert board.read_string(0x40, 1, 2) == (65536 - 1193).to_bytes(2, "little")
@@ -90,7 +91,7 @@ def test_input_goes_both_ways(memory: PhysicalMemory) -> None:
 
 
 def test_input_interrupts_after_initialisation(memory: PhysicalMemory) -> None:
-    """Text given at the start still interrupts a guest that sets up its PICs later."""
+    """Text given at the start interrupts a guest that sets up its PICs later."""
     board = Board(memory, input=b"a")
     start_pics(board, 0xFD)
     seen = []
@@ -102,7 +103,8 @@ def test_input_interrupts_after_initialisation(memory: PhysicalMemory) -> None:
 
 
 def test_keys_of_the_interface(board: Board) -> None:
-    """Named keys and characters; the serial line gets what a terminal would send."""
+    """Named keys and characters reach the keyboard; the serial line gets a terminal's bytes for
+    them."""
     for key in ("up", "enter", "A", "f1", "no such key", "é"):
         board.press(key)
     assert board.read_string(0x60, 1, 6) == bytes((0xE0, 0x48, 0xE0, 0xC8, 0x1C, 0x9C))
@@ -110,7 +112,7 @@ def test_keys_of_the_interface(board: Board) -> None:
 
 
 def test_going_back(disk_board: Board, memory: PhysicalMemory) -> None:
-    """Every device's state is in the saved one, and it can be written to a file."""
+    """A saved state holds every device's state, and can be written to a file."""
     board = disk_board
     start_pics(board, 0x00, 0x00)
     board.type_text(b"hello")
@@ -137,7 +139,7 @@ def test_going_back(disk_board: Board, memory: PhysicalMemory) -> None:
 
 
 def test_saving_shares(disk_board: Board, memory: PhysicalMemory) -> None:
-    """States in a row share screen, console and overlay as long as these do not change."""
+    """Successive states share screen, console and overlay while these do not change."""
     memory.write(0xB8000, b"X")
     disk_board.write(0xE9, 1, 65)
     one, two = disk_board.save(), disk_board.save()
@@ -173,7 +175,7 @@ TRAFFIC = st.lists(
 
 
 def play(board: Board, memory: PhysicalMemory, traffic: list[Any]) -> list[object]:
-    """Do it, and say all that a guest could have seen."""
+    """Execute the traffic, and return all that a guest could have seen."""
     seen: list[object] = []
     for action, *details in traffic:
         match action:
@@ -217,8 +219,8 @@ def shared_image(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_any_traffic_and_back(
     shared_image: Path, before: list[Any], after: list[Any], with_disk: bool
 ) -> None:
-    """No traffic raises, foretold events come true, and a restored state, in the same board or by way
-    of a file in another, behaves as it did the first time."""
+    """No traffic raises, predicted events occur, and a restored state, also by way of a file, behaves
+    as it did the first time."""
     ram, second = Ram(2 * MIB), Ram(2 * MIB)
     disks = [Disk(str(shared_image)) if with_disk else None for _ in range(2)]
     memory, other_memory = PhysicalMemory(ram), PhysicalMemory(second)
@@ -263,7 +265,7 @@ def test_only_one_value_switches_off(board: Board) -> None:
 
 
 def test_the_console_has_an_end(board: Board) -> None:
-    """64 MiB are kept; the guest that writes a byte more is stopped, by string and by byte."""
+    """64 MiB of console are kept; a guest that writes a byte more is stopped."""
     block = bytes(MIB)
     for _ in range(64):
         board.write_string(0xE9, 1, block)

@@ -1,4 +1,4 @@
-"""The port bus, and the small devices that only need a port."""
+"""The port bus, and the small devices that only have a port."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from cores.pc.stop import Stop
 
 @pytest.mark.parametrize(("size", "ones"), [(1, 0xFF), (2, 0xFFFF), (4, 0xFFFFFFFF)])
 def test_port_without_device(board: Board, size: int, ones: int) -> None:
-    """A port without a device reads all ones, swallows writes, and is noted once."""
+    """A port without a device reads all ones, ignores writes, and is noted once."""
     assert board.read(0x1234, size) == ones
     board.write(0x1234, size, 0)
     assert board.read(0x1234, size) == ones
@@ -19,7 +19,7 @@ def test_port_without_device(board: Board, size: int, ones: int) -> None:
 
 
 def test_notes_are_bounded(board: Board) -> None:
-    """A guest that tries every port gets a few lines, not thousands."""
+    """A guest that tries every port causes a few notes, not thousands."""
     for port in range(0x1000, 0x2000):
         board.read(port, 1)
     for port in range(0x8000, 0x9000, 2):
@@ -30,7 +30,7 @@ def test_notes_are_bounded(board: Board) -> None:
 
 
 def test_wide_access_is_cut_into_bytes(board: Board) -> None:
-    """A 16-bit write to byte devices is two writes in port order, and so is a read."""
+    """A 16-bit access of byte devices is two accesses in port order."""
     board.write(0x3FA, 2, 0x83_00)  # FCR, LCR
     board.write(0x3F8, 2, 0x1234)  # the divisor, DLAB being set
     assert board.read(0x3F8, 2) == 0x1234
@@ -46,7 +46,7 @@ def test_ports_end_at_64k(board: Board) -> None:
 
 
 def test_debug_console(board: Board) -> None:
-    """0xE9 reads 0xE9 and its bytes appear in order with the UART's."""
+    """0xE9 reads 0xE9, and its bytes appear in order with the UART's."""
     assert board.read(0xE9, 1) == 0xE9
     board.write_string(0xE9, 1, b"Hel")
     board.write(0x3F8, 1, ord("l"))
@@ -57,7 +57,7 @@ def test_debug_console(board: Board) -> None:
 
 @pytest.mark.parametrize(("size", "value"), [(1, 0xFF), (2, 0xFFFF), (4, 0xFFFFFFFF), (4, 0)])
 def test_exit_status(board: Board, size: int, value: int) -> None:
-    """The exit status is the unsigned value, of any width; the first write counts."""
+    """The exit status is the unsigned value of any width; the first write counts."""
     board.write(0xF4, size, value)
     board.write(0xF4, 1, 77)
     assert board.stop is not None
@@ -81,7 +81,7 @@ def owner(board: Board, port: int) -> str:
 
 
 def test_names(board: Board) -> None:
-    """The log can name the device of every port of the platform, and says "no device" elsewhere."""
+    """The log names the device of every port of the platform, and none for other ports."""
     names = {
         0x20: "PIC", 0xA1: "PIC", 0x43: "PIT", 0x64: "keyboard", 0x71: "CMOS", 0x1F7: "ATA disk",
         0x3F6: "ATA disk", 0x3FF: "UART", 0x5E4: "paravirtual", 0xE9: "console", 0xF4: "exit port",

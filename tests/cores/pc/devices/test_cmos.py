@@ -1,4 +1,4 @@
-"""The clock: the time as the guest sees it, setting it, and its three interrupts."""
+"""The clock: its time, setting it, and its three interrupts."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Rig:
         self.cmos.write(0x71, 1, value)
 
     def sleep(self) -> int:
-        """Go to the next event, as HLT does."""
+        """Advance to the next event, as HLT does."""
         event = self.cmos.next_event()
         assert event is not None
         self.cmos.advance(event - 1)
@@ -46,7 +46,7 @@ CLOCK = (4, 2, 0)
 
 
 def test_starts_with_the_century() -> None:
-    """At tick 0 it is Saturday, 2000-01-01 00:00:00, in BCD, 24 hours."""
+    """At tick 0 it is Saturday, 2000-01-01 00:00:00, in BCD and 24 hours."""
     rig = Rig()
     assert rig.get(*DATE, *CLOCK) == [0x20, 0x00, 0x01, 0x01, 7, 0, 0, 0]
     assert rig.get(0x0B, 0x0D) == [0x02, 0x80]
@@ -54,7 +54,7 @@ def test_starts_with_the_century() -> None:
 
 
 def test_time_passes() -> None:
-    """60 days (a leap year), 13:45:59 later it is March the first."""
+    """60 days (of a leap year) and 13:45:59 later it is March the first."""
     rig = Rig()
     rig.cmos.advance((60 * 86400 + 13 * 3600 + 45 * 60 + 59) * SECOND)
     assert rig.get(*DATE, *CLOCK) == [0x20, 0x00, 0x03, 0x01, 4, 0x13, 0x45, 0x59]
@@ -74,7 +74,7 @@ def test_midnight_in_12_hours() -> None:
 
 
 def test_update_in_progress() -> None:
-    """Register A warns for the last 244 microseconds of a second."""
+    """Register A announces an update in the last 244 microseconds of a second."""
     rig = Rig()
     for tick, warned in (
         (0, 0),
@@ -88,7 +88,7 @@ def test_update_in_progress() -> None:
 
 
 def test_setting_the_time() -> None:
-    """With SET the clock stands; released, it goes on from what was written."""
+    """With SET the clock stops; with SET cleared it continues from the written time."""
     rig = Rig()
     rig.cmos.advance(5 * SECOND + 10)
     rig.set(0x0B, 0x82)
@@ -124,7 +124,8 @@ def test_nonsense_is_survived(index: int, value: int) -> None:
 
 
 def test_update_interrupt() -> None:
-    """Once a second, held until register C is read; reading it clears the flags."""
+    """The update interrupt comes once a second and is held until register C is read, which clears the
+    flags."""
     rig = Rig()
     rig.set(0x0B, 0x12)
     assert rig.sleep() == SECOND
@@ -137,7 +138,7 @@ def test_update_interrupt() -> None:
 
 @pytest.mark.parametrize(("rate", "first"), [(6, 977), (3, 123), (1, 3907), (15, 500_000)])
 def test_periodic_interrupt(rate: int, first: int) -> None:
-    """Register A's rate: 1024 Hz, 8192 Hz, 256 Hz, 2 Hz."""
+    """The periodic interrupt has register A's rate: 1024 Hz, 8192 Hz, 256 Hz, 2 Hz."""
     rig = Rig()
     rig.set(0x0A, 0x20 | rate)
     rig.set(0x0B, 0x42)
@@ -154,7 +155,7 @@ def test_rate_zero_is_off() -> None:
 
 
 def test_alarm() -> None:
-    """At 00:01:05; then, with the hour open, at the next full match; impossible ones never."""
+    """The alarm comes at 00:01:05; with any hour, at the next full match; an impossible one never."""
     rig = Rig()
     for index, value in ((1, 0x05), (3, 0x01), (5, 0x00)):
         rig.set(index, value)
@@ -175,7 +176,7 @@ def test_alarm() -> None:
 
 
 def test_flags_without_enables() -> None:
-    """Flags rise in register C without an interrupt; enabling one that stands interrupts."""
+    """Flags rise in register C without an interrupt; enabling a raised one interrupts."""
     rig = Rig()
     rig.cmos.advance(SECOND)
     assert not rig.level
@@ -185,7 +186,7 @@ def test_flags_without_enables() -> None:
 
 
 def test_memory() -> None:
-    """The other bytes are RAM, in which firmware has written how much memory there is."""
+    """The other bytes are RAM, which holds the size of memory as firmware writes it."""
     rig = Rig(ram=64 << 20)
     assert rig.get(0x15, 0x16) == [0x80, 0x02]
     assert rig.get(0x34, 0x35) == [0x00, 0x03]

@@ -1,4 +1,4 @@
-"""Keyboard and controller: what drivers ask them, and what arrives when somebody types."""
+"""Keyboard and controller: a driver's commands, and typed text."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Rig:
         return self.keyboard.read(0x64, 1)
 
     def all(self) -> list[int]:
-        """Everything that can be read now."""
+        """All bytes that can be read now."""
         seen = []
         while self.status() & 1:
             seen.append(self.keyboard.read(0x60, 1))
@@ -40,7 +40,7 @@ class Rig:
 
 
 def test_nothing_typed() -> None:
-    """Without input the output buffer is empty and reads what it last held."""
+    """Without input the output buffer is empty and reads its last byte."""
     rig = Rig()
     assert not rig.status() & 3
     assert rig.status() & 4
@@ -49,7 +49,7 @@ def test_nothing_typed() -> None:
 
 
 def test_text_as_set_1() -> None:
-    """Characters are make and break codes, capitals and signs with shift, controls as keys."""
+    """Characters are make and break codes; capitals and signs have shift, controls are keys."""
     assert Rig(b"a").all() == [0x1E, 0x9E]
     assert Rig(b"Z").all() == [0x2A, 0x2C, 0xAC, 0xAA]
     assert Rig(b"!").all() == [0x2A, 0x02, 0x82, 0xAA]
@@ -77,7 +77,7 @@ def test_arrows(key: str, make: int) -> None:
 
 
 def test_set_1_positions() -> None:
-    """The table's order is that of set 1: the last keys of each row have their known codes."""
+    """The last keys of each row have their codes of scan code set 1."""
     known = {"backspace": 0x0E, "enter": 0x1C, "`": 0x29, "right shift": 0x36, " ": 0x39, "f1": 0x3B,
              "f10": 0x44, "f11": 0x57, "f12": 0x58}  # fmt: skip
     for key, code in known.items():
@@ -85,7 +85,7 @@ def test_set_1_positions() -> None:
 
 
 def test_an_edge_for_each_byte() -> None:
-    """Every byte raises IRQ 1 anew, and the line is low when there is no more."""
+    """Every byte raises IRQ 1 anew, and the line is low without a byte."""
     rig = Rig(b"ab")
     assert rig.level
     rig.all()
@@ -94,7 +94,7 @@ def test_an_edge_for_each_byte() -> None:
 
 
 def test_driver_initialisation() -> None:
-    """A driver's usual way in, with text already waiting: nothing of the text is lost."""
+    """A driver's usual initialization loses none of the text that waits already."""
     rig = Rig(b"a")
     rig.command(0xAD)
     assert rig.all() == []
@@ -113,7 +113,7 @@ def test_driver_initialisation() -> None:
 
 
 def test_answers_come_before_text() -> None:
-    """A command's ACK is the next byte even when a scan code stood in the buffer."""
+    """A command's ACK is the next byte even when a scan code was in the buffer."""
     rig = Rig(b"x")
     rig.data(0xED)
     assert rig.keyboard.read(0x60, 1) == 0xFA
@@ -122,7 +122,8 @@ def test_answers_come_before_text() -> None:
 
 
 def test_keyboard_commands() -> None:
-    """Echo, identify (translated), scan set, enable and disable, resend, nonsense."""
+    """Echo, identify (translated), scan set, enable, disable, resend and invalid commands are
+    answered."""
     rig = Rig()
     for byte, answer in ((0xEE, [0xEE]), (0xF2, [0xFA, 0xAB, 0x41]), (0xF5, [0xFA])):
         rig.data(byte)
@@ -140,7 +141,7 @@ def test_keyboard_commands() -> None:
 
 
 def test_scan_code_set_2() -> None:
-    """Without translation the guest sees set 2, and can ask for set 1."""
+    """Without translation the guest reads set 2, and can select set 1."""
     rig = Rig()
     rig.command(0x60)
     rig.data(0x01)
@@ -160,7 +161,7 @@ def test_scan_code_set_2() -> None:
 
 
 def test_interrupt_can_be_disabled() -> None:
-    """The config byte's bit 0 gates the line, not the data."""
+    """Bit 0 of the configuration byte disables the interrupt, not the data."""
     rig = Rig()
     rig.command(0x60)
     rig.data(0x64)
@@ -170,7 +171,7 @@ def test_interrupt_can_be_disabled() -> None:
 
 
 def test_no_mouse_and_no_reset() -> None:
-    """There is no second port, and pulsing the reset line is noted instead of done."""
+    """There is no second port, and a pulse of the reset line is noted, not executed."""
     rig = Rig()
     rig.command(0xA9)
     assert rig.all() == [0xFF]

@@ -1,4 +1,4 @@
-"""The interrupt controllers, by the datasheet's own list of modes."""
+"""The interrupt controllers, by the data sheet's list of modes."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from cores.pc.devices.pic import Pics
 
 
 class Rig:
-    """Two PICs whose INTR pin can be looked at, set up as every PC's system does."""
+    """Two PICs with a readable INTR pin, initialized as on every PC."""
 
     def __init__(self, icw4: int = 0x01, icw1: int = 0x11) -> None:
         self.intr = False
@@ -84,7 +84,7 @@ def test_initialisation_resets() -> None:
 
 
 def test_short_initialisations() -> None:
-    """Without cascade (SNGL) there is no ICW3, without IC4 no ICW4."""
+    """With SNGL there is no ICW3, without IC4 no ICW4."""
     rig = Rig()
     rig.program(0x20, 0x12, 0x50)
     rig.write(0x21, 0xFB)
@@ -95,7 +95,7 @@ def test_short_initialisations() -> None:
 
 
 def test_masks() -> None:
-    """A masked request is kept, and comes when the mask goes."""
+    """A masked request is kept, and comes when the mask is cleared."""
     rig = Rig()
     rig.write(0x21, 0x02)
     rig.pulse(1)
@@ -106,7 +106,7 @@ def test_masks() -> None:
 
 
 def test_fully_nested_priority() -> None:
-    """In service, a line holds back itself and all below until its EOI, but nothing above."""
+    """A line in service holds back itself and all lower ones until its EOI, but none above."""
     rig = Rig()
     rig.pulse(3, 5)
     assert rig.pics.acknowledge() == 0x23
@@ -125,7 +125,8 @@ def test_fully_nested_priority() -> None:
 
 
 def test_edges() -> None:
-    """In edge mode a line that stays high asks once; one that falls before INTA no longer asks."""
+    """In edge mode a line that stays high requests once; one that falls before INTA no longer
+    requests."""
     rig = Rig()
     rig.pics.set_irq(4, True)
     rig.pics.set_irq(4, True)
@@ -141,7 +142,7 @@ def test_edges() -> None:
 
 
 def test_levels() -> None:
-    """In level mode (LTIM) a line asks as long as it is high."""
+    """In level mode (LTIM) a line requests as long as it is high."""
     rig = Rig(icw1=0x19)
     rig.pics.set_irq(4, True)
     rig.pics.acknowledge()
@@ -229,7 +230,7 @@ def test_rotation(command: int) -> None:
 
 
 def test_set_priority() -> None:
-    """OCW2 can name the lowest line directly."""
+    """OCW2 can set the lowest line directly."""
     rig = Rig()
     rig.write(0x20, 0xC4)
     rig.pulse(0, 5)
@@ -237,7 +238,7 @@ def test_set_priority() -> None:
 
 
 def test_poll() -> None:
-    """A poll tells the highest request and acknowledges it; without one, bit 7 is clear."""
+    """A poll returns and acknowledges the highest request; without one, bit 7 is clear."""
     rig = Rig()
     rig.write(0x20, 0x0C)
     assert rig.read(0x20) == 0
@@ -249,7 +250,7 @@ def test_poll() -> None:
 
 
 def test_accepts_foretells() -> None:
-    """``accepts`` says whether a rising line would interrupt: masks, service and cascade."""
+    """``accepts`` predicts whether a rising line would interrupt, from masks, service and cascade."""
     rig = Rig()
     assert all(rig.pics.accepts(irq) for irq in range(16) if irq != 2)
     rig.write(0x21, 0x04)

@@ -1,4 +1,4 @@
-"""The interval timer against the clock's arithmetic: floor(ticks x 1.193182)."""
+"""The interval timer against its clock: floor(ticks x 1.193182)."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Rig:
 
 @pytest.mark.parametrize("clock", [0, 1, 2, 1193, 65536, 1_193_182, 10**12 + 7])
 def test_tick_of_is_the_first(clock: int) -> None:
-    """``tick_of`` is the first tick at which so many clocks are over."""
+    """``tick_of`` is the first tick at which so many clocks have passed."""
     tick = tick_of(clock)
     assert clock_at(tick) >= clock
     assert tick == 0 or clock_at(tick - 1) < clock
@@ -57,7 +57,7 @@ def test_runs_from_the_start() -> None:
 
 
 def test_mode_2_beats() -> None:
-    """Rate generator: an edge each period, the count running from N to 1."""
+    """Mode 2, rate generator: an edge each period, and a count from N to 1."""
     rig = Rig()
     rig.pit.advance(500)
     rig.load(0x34, 0x9C, 0x2E)  # 11932: 100 Hz
@@ -76,7 +76,7 @@ def test_mode_2_beats() -> None:
 
 
 def test_mode_3_counts_by_two() -> None:
-    """Square wave: the count falls by two and OUT is high for the first half."""
+    """Mode 3, square wave: the count falls by two, and OUT is high for the first half."""
     rig = Rig()
     rig.load(0x36, 0xE8, 0x03)  # 1000
     assert rig.status() & 0x80
@@ -90,7 +90,8 @@ def test_mode_3_counts_by_two() -> None:
 
 
 def test_mode_0_fires_once() -> None:
-    """Terminal count: OUT is low until the count is over, then high; one edge; it counts on."""
+    """Mode 0, terminal count: OUT is low until the count is over, then high, with one edge; counting
+    goes on."""
     rig = Rig()
     rig.load(0x30, 100, 0)
     assert not rig.status() & 0x80
@@ -108,7 +109,7 @@ def test_mode_0_fires_once() -> None:
 
 
 def test_mode_4_strobes() -> None:
-    """Software strobe: one low clock at the end, hence one edge."""
+    """Mode 4, software strobe: one low clock at the end, hence one edge."""
     rig = Rig()
     rig.load(0x38, 10, 0)
     assert rig.pit.next_event() == tick_of(11)
@@ -128,7 +129,7 @@ def test_gated_modes_wait(mode: int) -> None:
 
 
 def test_nothing_before_the_count_is_whole() -> None:
-    """After a control word nothing counts, and "null count" says so, until both bytes are there."""
+    """After a control word the counter stands, with "null count" set, until both bytes are written."""
     rig = Rig()
     rig.load(0x34, 0x10)
     assert rig.pit.next_event() is None
@@ -138,8 +139,8 @@ def test_nothing_before_the_count_is_whole() -> None:
 
 
 def test_null_count_until_it_is_loaded() -> None:
-    """A new count for mode 2 is taken at the end of the period: until then the old one counts down and
-    "null count" is set (8254 data sheet, Read-Back Command)."""
+    """Mode 2 takes a new count at the end of the period; until then the old one counts down, with "null
+    count" set (8254 data sheet, Read-Back Command)."""
     rig = Rig()
     rig.load(0x34, 0x00, 0x10)
     rig.pit.advance(tick_of(0x0800))
@@ -156,7 +157,7 @@ def test_null_count_until_it_is_loaded() -> None:
 
 @pytest.mark.parametrize(("written", "rise"), [(0x0400, 0x1400), (0x0C00, 0x1000)])
 def test_a_new_square_wave_waits_for_half_a_period(written: int, rise: int) -> None:
-    """Mode 3 takes a new count when OUT changes: in its high half the low one is of the new length."""
+    """Mode 3 takes a new count when OUT changes: in its high half, the low half has the new length."""
     rig = Rig()
     rig.load(0x36, 0x00, 0x10)
     rig.pit.advance(tick_of(written))
@@ -166,7 +167,7 @@ def test_a_new_square_wave_waits_for_half_a_period(written: int, rise: int) -> N
 
 
 def test_latch_holds() -> None:
-    """A latched count stands still until read; a second latch before that is ignored."""
+    """A latched count is constant until it is read; a second latch before that is ignored."""
     rig = Rig()
     rig.load(0x34, 0, 0)
     rig.pit.advance(tick_of(0x1234))
@@ -178,7 +179,7 @@ def test_latch_holds() -> None:
 
 
 def test_read_back() -> None:
-    """Read back latches status and count of several counters; the status is read first."""
+    """Read-back latches status and count of several counters; the status is read first."""
     rig = Rig()
     rig.load(0x76, 0x00, 0x10)  # counter 1, mode 3
     rig.load(0x94, 0x40)  # counter 2, low byte only, mode 2
@@ -188,7 +189,7 @@ def test_read_back() -> None:
 
 
 def test_single_bytes() -> None:
-    """Low-only and high-only access move one byte, the other being zero."""
+    """Low-only and high-only access transfer one byte; the other is zero."""
     rig = Rig()
     rig.load(0x24, 0x12)
     assert rig.pit.read(0x40, 1) == 0x12
@@ -209,7 +210,7 @@ def test_bcd() -> None:
 
 
 def test_missed_beats_are_one() -> None:
-    """A jump over many periods is one edge: there is one line."""
+    """A jump over many periods is one edge, since there is one line."""
     rig = Rig()
     rig.load(0x34, 100, 0)
     rig.pit.advance(10**6)

@@ -1,4 +1,4 @@
-"""The paravirtual device: descriptors, good and hostile."""
+"""The paravirtual device with valid and hostile descriptors."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ AT = 0x20003  # unaligned on purpose
 
 
 def request(board: Board, memory: PhysicalMemory, *fields: int, at: int = AT) -> int:
-    """Hand over (operation, buffer, length, lba); the status that comes back."""
+    """Submit (operation, buffer, length, lba); gives the resulting status."""
     operation, buffer, length, lba = (*fields, 0, 0, 0)[:4]
     memory.write(at, pack("<IIQQQ", operation, 0xEEEE, buffer, length, lba))
     board.write(0x5E4, 4, at)
@@ -24,7 +24,7 @@ def request(board: Board, memory: PhysicalMemory, *fields: int, at: int = AT) ->
 
 
 def test_identity(board: Board) -> None:
-    """A 32-bit read of 0x5E0 finds it; other ports and widths of the range answer nothing."""
+    """A 32-bit read of 0x5E0 identifies it; other ports and widths of the range do not respond."""
     assert board.read(0x5E0, 4) == 0x31435052
     assert board.read(0x5E0, 1) == 0xFF
     assert board.read(0x5E4, 4) == 0xFFFFFFFF
@@ -35,7 +35,7 @@ def test_identity(board: Board) -> None:
 
 
 def test_console(board: Board, memory: PhysicalMemory) -> None:
-    """A console write appears between the bytes of the other consoles."""
+    """A console write appears in order with the bytes of the other consoles."""
     memory.write(0x30000, b"hello")
     board.write(0xE9, 1, ord("<"))
     assert request(board, memory, 1, 0x30000, 5) == 0
@@ -46,7 +46,7 @@ def test_console(board: Board, memory: PhysicalMemory) -> None:
 
 
 def test_disk(disk_board: Board, memory: PhysicalMemory) -> None:
-    """Size, read and write; what is written is what ATA reads."""
+    """Size, read and write work; written sectors are those that ATA reads."""
     assert request(disk_board, memory, 4) == 0
     assert memory.read_u64(AT + 16) == 40
     assert request(disk_board, memory, 2, 0x30001, 3, 7) == 0
@@ -64,7 +64,7 @@ def test_one_access_a_request(disk_board: Board, memory: PhysicalMemory) -> None
 
 
 def test_stores_are_recorded(disk_board: Board, memory: PhysicalMemory) -> None:
-    """Sessions see what the device stored: the sectors, and the status."""
+    """The device's stores, sectors and status, are recorded for the session."""
     memory.write(AT, pack("<IIQQQ", 2, 9, 0x30000, 1, 1))
     memory.writes = []
     disk_board.write(0x5E4, 4, AT)
@@ -99,7 +99,7 @@ HUGE = (1 << 64) - 1
 def test_out_of_range(
     disk_board: Board, memory: PhysicalMemory, operation: int, buffer: int, length: int, lba: int
 ) -> None:
-    """Buffers that leave RAM and sectors off the disk do nothing but say so."""
+    """Buffers outside RAM and sectors beyond the disk give an error status and have no effect."""
     ram = bytes(memory.view[0x30000:])
     assert request(disk_board, memory, operation, buffer, length, lba) == 2
     assert bytes(memory.view[0x30000:]) == ram
@@ -124,6 +124,6 @@ def test_no_disk(board: Board, memory: PhysicalMemory) -> None:
 
 
 def test_host_errors_are_refusals(disk_board: Board, memory: PhysicalMemory, image: Path) -> None:
-    """What the host cannot read is refused."""
+    """A sector that the host cannot read is refused."""
     os.truncate(image, 512)
     assert request(disk_board, memory, 2, 0x30000, 1, 3) == 3

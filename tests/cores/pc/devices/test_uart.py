@@ -1,4 +1,4 @@
-"""The UART by the 16550's register description."""
+"""The UART, by the 16550's register description."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Rig:
 
 
 def test_transmits() -> None:
-    """The usual initialisation, then polling the line status and sending."""
+    """The usual initialization, line-status polling and sending work."""
     rig = Rig()
     for port, value in ((IER, 0), (LCR, 0x80), (DATA, 3), (IER, 0), (LCR, 3), (IIR, 0xC7), (MCR, 0x0B)):
         rig.write(port, value)
@@ -43,7 +43,7 @@ def test_transmits() -> None:
 
 
 def test_divisor_and_registers() -> None:
-    """DLAB shows the divisor instead of data and IER; the others read back what they keep."""
+    """DLAB shows the divisor in place of data and IER; the other registers read back their values."""
     rig = Rig()
     rig.write(LCR, 0x80)
     assert (rig.read(DATA), rig.read(IER)) == (12, 0)
@@ -59,7 +59,7 @@ def test_divisor_and_registers() -> None:
 
 
 def test_receives_as_it_is_read() -> None:
-    """The first byte is there at once, the next when the last was read, then none."""
+    """The first byte is available at once, each next one when the last was read."""
     rig = Rig(b"ab")
     seen = []
     while rig.read(LSR) & 1:
@@ -71,14 +71,14 @@ def test_receives_as_it_is_read() -> None:
 
 
 def test_clearing_the_fifo_loses_no_input() -> None:
-    """What the user types waits outside the FIFO that the guest's initialisation clears."""
+    """Typed input waits outside the FIFO that a guest's initialization clears."""
     rig = Rig(b"x")
     rig.write(IIR, 0xC7)
     assert rig.read(DATA) == ord("x")
 
 
 def test_receive_interrupts() -> None:
-    """Each byte is an edge of its own; IIR names it until the byte is read."""
+    """Each byte is an edge of its own, and IIR reports it until it is read."""
     rig = Rig(b"ab")
     assert not rig.level
     rig.write(IER, 0x01)
@@ -93,7 +93,7 @@ def test_receive_interrupts() -> None:
 
 
 def test_time_out_below_the_trigger() -> None:
-    """In FIFO mode fewer bytes than the trigger level are told by the time-out interrupt."""
+    """In FIFO mode fewer bytes than the trigger level cause the time-out interrupt."""
     rig = Rig(b"a")
     rig.write(IER, 0x01)
     rig.write(IIR, 0xC1)
@@ -103,7 +103,8 @@ def test_time_out_below_the_trigger() -> None:
 
 
 def test_transmitter_empty_interrupts() -> None:
-    """Enabling it interrupts at once, reading IIR settles it, each byte sent raises it again."""
+    """Enabling this interrupt raises it at once, reading IIR clears it, each sent byte raises it
+    again."""
     rig = Rig()
     rig.write(IER, 0x02)
     assert rig.level
@@ -116,7 +117,8 @@ def test_transmitter_empty_interrupts() -> None:
 
 
 def test_priorities() -> None:
-    """Overrun before data before transmitter before modem, each visible when the last is settled."""
+    """IIR shows overrun before data before transmitter before modem, each when the previous one is
+    cleared."""
     rig = Rig()
     rig.write(MCR, 0x10)
     rig.write(DATA, 1)
@@ -136,7 +138,7 @@ def test_priorities() -> None:
 
 
 def test_loopback() -> None:
-    """In loopback bytes come back, nothing goes out, and the modem lines are its own outputs."""
+    """In loopback bytes come back, none is sent, and the modem lines are the UART's own outputs."""
     rig = Rig(b"typed")
     rig.write(IIR, 0x01)
     rig.write(MCR, 0x1E)

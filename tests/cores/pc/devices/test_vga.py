@@ -10,12 +10,12 @@ SCREEN = 0xB8000
 
 
 def test_never_written(board: Board) -> None:
-    """A screen that the guest has not written to is None, not empty."""
+    """A screen that was never written is None, not empty."""
     assert board.screen() is None
 
 
 def test_text(board: Board, memory: PhysicalMemory) -> None:
-    """Lines are joined, trailing blanks and the blank lines at the end are cut."""
+    """Lines are joined; trailing blanks and blank lines at the end are removed."""
     for at, byte in enumerate(b"Hi\0 there  "):
         memory.write(SCREEN + 160 + at * 2, bytes((byte, 0x07)))
     assert board.screen() == "\nHi  there"
@@ -36,7 +36,7 @@ def test_glyphs(board: Board, memory: PhysicalMemory) -> None:
 
 
 def test_memory_of_the_screen(board: Board, memory: PhysicalMemory) -> None:
-    """It reads back what was written, in any width; the hole around it is all ones."""
+    """The screen's memory is read back in any width; the hole around it is all ones."""
     memory.write(SCREEN + 3998, b"ABCD")
     assert memory.read(SCREEN + 3996, 6) == b" \x07AB\xff\xff"
     assert memory.read(SCREEN - 2, 3) == b"\xff\xff "

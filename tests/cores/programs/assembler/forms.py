@@ -1,4 +1,4 @@
-"""Statement forms to hold against the GNU assembler, and the GNU assembler itself.
+"""Statement forms for comparison with the GNU assembler, and the call of the GNU assembler.
 
 ``python -m tests.cores.programs.assembler.forms`` records a sample with its bytes in gnu_bytes.txt, for
 hosts without binutils.
@@ -32,7 +32,7 @@ BORDERS = sorted(
 
 
 def every_operand(mnemonic: str) -> Iterator[str]:
-    """The mnemonic alone, with each operand and with each pair."""
+    """The mnemonic alone, with each operand, and with each pair."""
     yield mnemonic
     yield from (f"{mnemonic} {a}" for a in _FIRST)
     yield from (
@@ -41,7 +41,7 @@ def every_operand(mnemonic: str) -> Iterator[str]:
 
 
 def sensitive_forms() -> Iterator[str]:
-    """All that the table of sensitive instructions names, with every operand."""
+    """All forms in the table of sensitive instructions, with every operand."""
     names = {
         word for entry in sensitive.TABLE for text in (entry.name, *entry.forms, *entry.aliases)
         for word in re.findall(r"[a-z][a-z0-9]+", text.lower())
@@ -92,7 +92,7 @@ def addresses() -> Iterator[str]:
 
 
 def immediates() -> Iterator[str]:
-    """Each border of each width, where a number may stand."""
+    """Each limit of each width, in every operand that takes a number."""
     places = ("al", "bh", "cx", "edx", "rsi", "byte ptr [rdi]", "word ptr [rdi]", "dword ptr [rdi]",
               "qword ptr [rdi]")  # fmt: skip
     for n in BORDERS:
@@ -135,7 +135,7 @@ def all_forms() -> list[str]:
 
 
 def gnu(statements: list[str]) -> list[tuple[bytes | None, str]]:
-    """Of each statement the bytes, None for an error; and what GNU as said, in its words."""
+    """The bytes of each statement, None for an error; and the messages of GNU as."""
     with tempfile.TemporaryDirectory() as folder:
         source = Path(folder, "a.s")
         source.write_text("\n".join((".intel_syntax noprefix", *statements, "")))

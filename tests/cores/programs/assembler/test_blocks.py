@@ -1,4 +1,5 @@
-"""Macros, repetitions, conditions: unrolled as the GNU assembler does; each mistake has its line."""
+"""Macros, repetitions and conditions are unrolled as the GNU assembler does, and each mistake has its
+line."""
 
 from __future__ import annotations
 
@@ -51,7 +52,7 @@ def refusal(source: str) -> str:
     ],
 )  # fmt: skip
 def test_unrolled(source: str, expected: str) -> None:
-    """What GNU as lays down for the same; `.asciz \\x` keeps quotation marks only here."""
+    """The bytes are those of GNU as; only `.asciz \\x` differs, which keeps quotation marks here."""
     assert assemble(source, "x.s", BASE).code.hex() == expected
 
 
@@ -89,11 +90,11 @@ def test_unrolled(source: str, expected: str) -> None:
     ],
 )  # fmt: skip
 def test_mistakes_inside(source: str, message: str) -> None:
-    """Nothing is dropped inside a block: the line is the statement's own, and the macro is named."""
+    """A mistake inside a block is reported with the statement's line and the macro's name."""
     assert refusal(source) == message
 
 
 def test_lines_of_blocks() -> None:
-    """A repeated statement has its own line; what a macro lays down has the line of its use."""
+    """A repeated statement has its own line; a macro's output has the line of its use."""
     image = assemble("nop\n.rept 2\nnop\nhlt\n.endr\n.macro m\nnop\nhlt\n.endm\nm\n", "x.s", BASE)
     assert list(image.lines.values()) == [1, 3, 4, 3, 4, 10, 10]

@@ -1,4 +1,4 @@
-"""The front end held against the GNU assembler, statement by statement."""
+"""The front end against the GNU assembler, statement by statement."""
 
 from __future__ import annotations
 
@@ -39,7 +39,8 @@ SHORT_NUMBERS = re.compile(r"(shl|rcr|bt|in|out|shld|pshufd|int|enter|ret)\b.*[ 
 
 
 def ours(statements: list[str]) -> list[bytes | str]:
-    """Of each statement the bytes, or the reason why not. Neighbours in a source share a process."""
+    """The bytes of each statement, or the reason for its refusal. All statements of a source share a
+    process."""
     found: list[bytes | str] = []
     while len(found) < len(statements):
         part = statements[len(found) : len(found) + CHUNK]
@@ -62,8 +63,8 @@ def ours(statements: list[str]) -> list[bytes | str]:
 
 
 def meaning(code: bytes) -> object:
-    """The instruction without the choices that an encoder has: the width of a number or displacement,
-    the order of prefixes, moffs or disp32, prefixes that change nothing."""
+    """The instruction without an encoder's choices: width of a number or displacement, order of
+    prefixes, moffs or disp32, prefixes without effect."""
     insn = decode(code)
     assert insn.length == len(code)
     names = [o.name for o in insn.operands if isinstance(o, Register)]
@@ -103,7 +104,7 @@ def same(mine: bytes, theirs: bytes) -> bool:
 
 
 def judge(form: str, mine: bytes | str, theirs: bytes | None, said: str) -> str:
-    """What is wrong, or ""."""
+    """The error in words, or ""."""
     if any(re.match(pattern, form) for pattern in NOT_HERE):
         return ""
     if isinstance(mine, bytes):
@@ -125,8 +126,8 @@ def recorded() -> list[tuple[str, bytes | None]]:
 
 
 def test_a_recorded_sample() -> None:
-    """Some 400 statements come to the bytes that GNU as has, or mean the same; what it refuses or warns
-    of is refused, or is one of a few forms that mean one thing only."""
+    """Some 400 statements have GNU as's bytes or meaning; those that it refuses or warns of are
+    refused, but for a few unambiguous forms."""
     sample = recorded()
     mine = ours([form for form, _ in sample])
     wrong = []
@@ -140,8 +141,8 @@ def test_a_recorded_sample() -> None:
 @pytest.mark.timeout(900)
 @pytest.mark.skipif(shutil.which("as") is None, reason="GNU as is not installed")
 def test_all_forms() -> None:
-    """Every sensitive instruction with every operand, every address, every border of a number, x87 and
-    SSE: equal bytes, or equal meaning; and a sample of what GNU as refuses is refused."""
+    """All forms (sensitive instructions, addresses, limits of numbers, x87 and SSE) have GNU as's bytes
+    or meaning, and a sample of its refusals is refused."""
     statements = forms.all_forms()
     answers = dict(zip(statements, forms.gnu(statements), strict=True))
     refused = Random(1).sample([s for s, (code, _) in answers.items() if code is None], 300)
@@ -153,7 +154,7 @@ def test_all_forms() -> None:
 
 
 def test_the_judge_is_strict() -> None:
-    """Another register, number, size, segment or address is another meaning."""
+    """Another register, number, size, segment or address counts as another meaning."""
     pairs = [
         ("b001", "b002"), ("89d8", "89d9"), ("8b03", "668b03"), ("8b03", "648b03"), ("8b03", "678b03"),
         ("8b4304", "8b4308"), ("8b0403", "8b0443"), ("f3a4", "a4"), ("f3a4", "f2a4"),

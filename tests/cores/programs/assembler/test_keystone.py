@@ -1,4 +1,4 @@
-"""The assembler: what it makes of source text, and how it refuses."""
+"""The assembler's output, and its refusals."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def test_comments_and_separators(source: str, expected: str) -> None:
     ],
 )
 def test_what_keystone_lacks(source: str, expected: str) -> None:
-    """Labels, operands, mnemonics and directives that Keystone refuses or misreads."""
+    """Labels, operands, mnemonics and directives that Keystone refuses or misreads are assembled."""
     assert code(source) == expected
 
 
@@ -161,12 +161,12 @@ def test_mistakes_have_a_line(source: str, message: str) -> None:
     ],
 )
 def test_nothing_is_dropped_in_silence(statement: str, reason: str) -> None:
-    """What Keystone leaves out without a word, where statements follow, is refused with its line."""
+    """A statement that Keystone would leave out silently is refused with its line."""
     assert refusal(f"a: nop\nb: nop\n{statement}\nnop\n") == f"x.s:3: {reason}: {statement}"
 
 
 def test_sizes_may_have_names() -> None:
-    """A size is any sum whose value is known, be it only later, and the distance of two labels."""
+    """A size may be any sum of known value, also one defined later, and a distance of two labels."""
     for size in ("A * 2 + 1", "b - a", "B"):
         source = f"a: nop\nnop\nnop\nb:\n.space {size}\nhlt\nA = 1\nB = b - a"
         assert assemble(source, "x.s", BASE).code.hex() == "909090000000f4"
@@ -177,7 +177,7 @@ def test_sizes_may_have_names() -> None:
 
 
 def test_the_page_for_users() -> None:
-    """docs/assembly.md: its example assembles, and every directive but a linker's stands on it."""
+    """The example of docs/assembly.md assembles, and the page has every directive except a linker's."""
     page = (Path(__file__).parents[4] / "docs" / "assembly.md").read_text()
     image = assemble(page.split("```")[1], "x.s", BASE)
     assert image.code.endswith(b"hello\n\0")
@@ -197,7 +197,7 @@ def test_the_page_for_users() -> None:
 
 
 def test_symbols_lines_and_entry() -> None:
-    """Addresses lead back to names and source lines; `_start` is entered before `start`."""
+    """Addresses map back to names and source lines; `_start` is preferred to `start`."""
     image = assemble("nop\nstart: nop\n_start:\n  mov eax, 1 ; x\ndata: .byte 1,2\n", "x.s", BASE)
     assert image.symbols == {"start": BASE + 1, "_start": BASE + 2, "data": BASE + 7}
     assert image.entry == BASE + 2
@@ -207,7 +207,7 @@ def test_symbols_lines_and_entry() -> None:
 
 
 def test_the_wrong_line_among_thousands() -> None:
-    """The culprit is found in a program of thousands of lines, wherever it stands."""
+    """The wrong line is found in a program of thousands of lines, wherever it is."""
     body = [f"l{i}: mov rax, [rbx+{i}]\n jnz l{i // 2}" for i in range(1000)]
     for at in (0, 500, 999):
         lines = "\n".join([*body[:at], "mov eax, rbx", *body[at:]])
@@ -217,7 +217,7 @@ def test_the_wrong_line_among_thousands() -> None:
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.text(alphabet="abmov rx19,[]+-.:;#'\"\\()\n\t%$@=*/", max_size=60))
 def test_no_text_does_harm(source: str) -> None:
-    """Whatever the text, it is an image or an InputError with one line."""
+    """Any text gives an image or an InputError of one line."""
     try:
         assemble(source, "x.s", BASE)
     except InputError as error:
@@ -238,7 +238,7 @@ def test_shipped_images_equal_their_sources(guest: Path) -> None:
 @pytest.mark.skipif(shutil.which("as") is None, reason="GNU as is not installed")
 @pytest.mark.parametrize("guest", shipped.guests(), ids=lambda path: path.stem)
 def test_the_line_map_is_the_gnu_assemblers(guest: Path, tmp_path: Path) -> None:
-    """Where the GNU assembler sees bytes laid down by a line of a shipped guest, so do we.
+    """The lines of a shipped guest that lay down bytes are those that the GNU assembler has.
 
     The addresses may differ: both choose among encodings of the same instruction."""
     (tmp_path / "guest.s").write_text(".intel_syntax noprefix\n.text\n" + guest.read_text())

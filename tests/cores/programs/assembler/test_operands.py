@@ -1,4 +1,4 @@
-"""Sums in operands: each form assembled, decoded again, and compared with what it means."""
+"""Sums in operands, assembled, decoded again, and compared with Python's arithmetic."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ TAIL = "\nafter: nop\nLENGTH = after - before\n"
 
 
 def assembled(form: str, expressions: list[str]) -> Iterator[tuple[str, Instruction, int, Image]]:
-    """The instructions of one source, decoded one behind the other, and where they stand."""
+    """The instructions of one source with their addresses, decoded in order."""
     image = assemble(HEAD + "\n".join(map(form.format, expressions)) + TAIL, "x.s", BASE)
     at = 1
     for expression in expressions:
@@ -33,14 +33,14 @@ def assembled(form: str, expressions: list[str]) -> Iterator[tuple[str, Instruct
 
 
 def meant(expression: str, image: Image) -> int:
-    """Python's arithmetic, a witness that knows nothing of assemblers."""
+    """The value by Python's arithmetic, which is independent of assemblers."""
     names = {**CONSTANTS, **image.symbols}
     names["LENGTH"] = names["after"] - names["before"]
     return int(eval(expression.replace("/", "//"), {}, names))
 
 
 def address(insn: Instruction, at: int) -> int:
-    """The displacement, and what RIP adds to it."""
+    """The displacement, plus RIP's part."""
     (operand,) = (o for o in insn.operands if isinstance(o, MemoryOperand))
     return operand.displacement + (at + insn.length if operand.relative else 0)
 
@@ -62,7 +62,7 @@ PLACES = [
     "form", ["mov eax, [r8 + {}]", "mov rbx, [{} + r8*4]", "lea rcx, [rdi + {} + rsi*2]"]
 )
 def test_displacements(form: str) -> None:
-    """Beside registers, every term of a sum is in the displacement, with its sign."""
+    """Beside registers, every term of a sum is added to the displacement, with its sign."""
     for expression, insn, _, image in assembled(form, SUMS + PLACES):
         assert address(insn, 0) == meant(expression, image), expression
 
@@ -71,7 +71,7 @@ def test_displacements(form: str) -> None:
     "form", ["mov rax, [rip + {}]", "lea rbx, [{} + rip]", "add dword ptr [rip + {}], 0x1234"]
 )
 def test_addresses_relative_to_rip(form: str) -> None:
-    """Relative to RIP, the label stays, whatever is added to it."""
+    """Relative to RIP, the label keeps its address, whatever is added to it."""
     for expression, insn, at, image in assembled(form, PLACES):
         assert address(insn, at) == meant(expression, image), expression
 
@@ -83,7 +83,7 @@ def test_addresses_relative_to_rip(form: str) -> None:
      "mov qword ptr fs:[{}], 5"],
 )  # fmt: skip
 def test_absolute_addresses(form: str) -> None:
-    """Without registers the operand is the address itself, however it is encoded."""
+    """Without registers the operand is the address itself, in every encoding."""
     absolute = ["0x5000", "ABSOLUTE", "ABSOLUTE + A", "8 + ABSOLUTE"]
     for expression, insn, at, image in assembled(form, absolute + PLACES):
         assert address(insn, at) == meant(expression, image), expression
@@ -93,7 +93,7 @@ def test_absolute_addresses(form: str) -> None:
     "form", ["mov eax, {}", "mov rcx, {}", "add rbx, {}", "cmp dword ptr [rax], {}", "push {}"]
 )
 def test_immediates(form: str) -> None:
-    """A number made of names is a number, and never memory."""
+    """A number made of names is an immediate, never memory."""
     for expression, insn, _, image in assembled(form, ["0x14000 + A + B", *SUMS, *PLACES]):
         value = next(o.value for o in insn.operands if isinstance(o, Immediate))
         assert (value - meant(expression, image)) % (1 << 32) == 0, expression
@@ -109,7 +109,7 @@ def test_branches(branch: str) -> None:
 
 
 def test_random_sums() -> None:
-    """Sums of up to five terms, a thousand of them in one source, decode to Python's result."""
+    """Random sums of up to five terms decode to Python's result."""
     random = Random(1)
     names = [*CONSTANTS, "7", "0x21"]
     expressions = []
@@ -143,7 +143,8 @@ def test_labels_named_like_sizes(word: str, statement: str) -> None:
     ],
 )
 def test_definitions(source: str, displacements: list[int]) -> None:
-    """What a name stands for: before and after its definition, anew, in blocks and in macros."""
+    """A name has its value before and after its definition, after a new one, in blocks and in
+    macros."""
     code = assemble(source, "x.s", BASE).code.removeprefix(b"\x90")
     for displacement in displacements:
         insn = decode(code[:15])
@@ -169,14 +170,14 @@ def test_definitions(source: str, displacements: list[int]) -> None:
     ],
 )  # fmt: skip
 def test_refusals(statement: str, reason: str) -> None:
-    """What cannot be encoded as it is written is refused, with the line and the reason."""
+    """An operand that cannot be encoded as written is refused, with line and reason."""
     with pytest.raises(InputError) as caught:
         assemble(HEAD + statement + TAIL, "x.s", BASE)
     assert str(caught.value) == f"x.s:{len(CONSTANTS) + 2}: {reason}: {statement}"
 
 
 def test_lines_stay() -> None:
-    """What is put before an instruction moves neither its line nor its label."""
+    """Prefixes before an instruction change neither its line nor its label."""
     statements = itertools.chain.from_iterable(
         (f"l{i}: mov eax, {i} + l0 - l1 + A", "lea rax, [rip + l0 + A]") for i in range(2, 5)
     )

@@ -1,4 +1,5 @@
-"""What Keystone cuts, drops or mistakes without a word: right, or refused with line and reason."""
+"""Statements that Keystone cuts, drops or misreads silently are right, or refused with line and
+reason."""
 
 from __future__ import annotations
 
@@ -57,7 +58,7 @@ BASE = 0x100000
     ],
 )  # fmt: skip
 def test_what_is_meant(statement: str, expected: str) -> None:
-    """The bytes are those of the statement as it is written (GNU as agrees with each)."""
+    """The bytes are those of the statement as written (GNU as agrees with each)."""
     assert assemble(statement, "x.s", BASE).code.hex() == expected
 
 
@@ -128,7 +129,7 @@ def test_what_is_meant(statement: str, expected: str) -> None:
     ],
 )  # fmt: skip
 def test_what_cannot_be_meant(statement: str, reason: str) -> None:
-    """One line with the statement's line and the reason; never bytes."""
+    """A statement without an encoding gives its line and the reason, never bytes."""
     with pytest.raises(InputError) as caught:
         assemble(f"nop\n{statement}\nafter: nop\n", "x.s", BASE)
     assert str(caught.value) == f"x.s:2: {reason}: {statement}"

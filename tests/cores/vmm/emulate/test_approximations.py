@@ -1,4 +1,4 @@
-"""The platform's reciprocals: within the SDM's bound, and its table of special values."""
+"""The platform's reciprocals are within the SDM's bound, and follow its table of special values."""
 
 from __future__ import annotations
 
@@ -21,7 +21,8 @@ def number(bits: int) -> float:
 
 
 def test_error_is_within_the_bound() -> None:
-    """Relative error, over all normal magnitudes whose reciprocal is normal, too."""
+    """The relative error is within the bound over all normal magnitudes whose reciprocal is normal,
+    too."""
     random_bits = random.Random(3)
     for _ in range(2000):
         x = random_bits.randrange(0x01000000, 0x7E800000)
@@ -40,5 +41,6 @@ def test_error_is_within_the_bound() -> None:
     ],
 )  # fmt: skip
 def test_special_values(x: int, inverse: int, root: int) -> None:
-    """Zeros, infinities, NaNs, denormals, negative numbers (SDM vol. 2, RCPPS and RSQRTPS)."""
+    """Zeros, infinities, NaNs, denormals and negative numbers give the SDM's results (vol. 2, RCPPS and
+    RSQRTPS)."""
     assert (reciprocal(x), reciprocal_root(x)) == (inverse, root)

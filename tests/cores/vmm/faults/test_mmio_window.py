@@ -1,4 +1,4 @@
-"""Devices under any instruction: they see each access once, of its size, in its order."""
+"""Devices in memory see each access of any instruction once, in its size and order."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ SCREEN = 0xB8000
 
 
 def accesses(machine: Machine) -> list[tuple[str, int, int]]:
-    """What the screen was asked and told: (read or write, offset, bytes)."""
+    """The accesses of the screen: (read or write, offset, bytes)."""
     seen: list[tuple[str, int, int]] = []
     read, write = machine.memory.device_read, machine.memory.device_write
 
@@ -52,14 +52,14 @@ CASES = {
 @pytest.mark.parametrize("core", TRAPS)
 @pytest.mark.parametrize("source", CASES)
 def test_accesses(core: str, source: str) -> None:
-    """The same accesses on the bus as a CPU makes."""
+    """The device sees the accesses that a CPU would make on the bus."""
     with booted(core, f"mov edi, {SCREEN}\n{source}\n{EXIT}") as machine:
         assert accesses(machine) == CASES[source]
 
 
 @pytest.mark.parametrize("core", TRAPS)
 def test_one_exit_an_instruction(core: str) -> None:
-    """A REP over the whole screen leaves the guest once, and shows."""
+    """A REP over the whole screen is one exit, and changes the screen."""
     source = f"mov edi, {SCREEN}\nmov ax, 0x0741\nmov ecx, 2000\nrep stosw\n{EXIT}"
     with booted(core, source) as machine:
         run(machine)
@@ -70,7 +70,7 @@ def test_one_exit_an_instruction(core: str) -> None:
 
 @pytest.mark.parametrize("core", TRAPS)
 def test_the_scratch_page_does_not_stay(core: str) -> None:
-    """What was stored through a window is in the device, not in RAM, and is read back from there."""
+    """A store through a window is in the device, not in RAM, and is read back from there."""
     source = f"mov qword ptr [{SCREEN}], 0x41\nmov rbx, [{SCREEN}]\n{EXIT}"
     with booted(core, source) as machine:
         run(machine)
@@ -80,7 +80,7 @@ def test_the_scratch_page_does_not_stay(core: str) -> None:
 
 @pytest.mark.parametrize("core", TRAPS)
 def test_a_fault_midway(core: str) -> None:
-    """A REP from the screen into a missing page: the device saw what was copied, no more."""
+    """A REP from the screen into a missing page reads only the bytes that were copied."""
     source = f"mov esi, {SCREEN}\nmov edi, {(2 << 20) - 4:#x}\nmov ecx, 4\nrep movsw\n"
     with booted(core, source) as machine:
         seen: list[int] = []

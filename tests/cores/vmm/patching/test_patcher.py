@@ -1,4 +1,4 @@
-"""The patched twin: what stands in it, what is decoded when, and what becomes of changed code."""
+"""The patched twin: its contents, the decoding of code, and changed code."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Twin:
 
 @pytest.fixture(params=[True, False], ids=["hidden", "readable"])
 def hidden(request: pytest.FixtureRequest) -> bool:
-    """Can the guest not read its twin (protection keys), or can it?"""
+    """With protection keys the guest cannot read its twin, without them it can: both."""
     return bool(request.param)
 
 
@@ -60,8 +60,8 @@ def twin_of(source: str, rams: list[Ram], *, hidden: bool) -> Twin:
 
 
 def test_what_stands_in_the_twin(hidden: bool, rams: list[Ram]) -> None:
-    """Harmless instructions stand there themselves, sensitive ones as HLT, privileged ones as they are;
-    what is not known yet is HLT where it can be hidden, else the guest's own bytes."""
+    """Harmless and privileged instructions are unchanged, sensitive ones are HLT; unknown bytes are HLT
+    where they can be hidden, else the guest's own."""
     twin = twin_of("nop\nin al, 0xe9\nnop\npushfq\nmov eax, 1\n", rams, hidden=hidden)
     assert twin.patcher.discover(CODE)
     assert twin.bytes(0, 3) == b"\x90\xe4\xe9"
@@ -73,7 +73,7 @@ def test_what_stands_in_the_twin(hidden: bool, rams: list[Ram]) -> None:
 
 
 def test_direct_branches_are_followed(hidden: bool, rams: list[Ram]) -> None:
-    """Both ways of a condition, calls and jumps, are decoded at once."""
+    """Both ways of a condition, calls and jumps are decoded at once."""
     source = "test al, al\njz there\npushfq\nthere: jmp far_away\nud2\nfar_away: sgdt [rdi]\n"
     twin = twin_of(source, rams, hidden=hidden)
     twin.patcher.discover(CODE)
@@ -82,7 +82,7 @@ def test_direct_branches_are_followed(hidden: bool, rams: list[Ram]) -> None:
 
 
 def test_indirect_branches(hidden: bool, rams: list[Ram]) -> None:
-    """Nobody knows where they lead: where no HLT waits there, they are patched themselves."""
+    """Indirect branches are patched where unknown bytes cannot be HLT."""
     for branch in ("call rax", "jmp [rax]"):
         twin = twin_of(branch, rams, hidden=hidden)
         twin.patcher.discover(CODE)
@@ -105,7 +105,7 @@ def test_indirect_branches(hidden: bool, rams: list[Ram]) -> None:
     ],
 )
 def test_returns_that_are_jumps(code: str, caught: bool, rams: list[Ram]) -> None:
-    """A RET to what the code itself put on the stack is an indirect branch; a function's is not."""
+    """A RET to a value that the code itself pushed is an indirect branch; a function's is not."""
     twin = twin_of(f"{code}\nret\n", rams, hidden=False)
     twin.patcher.discover(CODE)
     starts = twin.patcher.pages[CODE].starts
@@ -114,14 +114,14 @@ def test_returns_that_are_jumps(code: str, caught: bool, rams: list[Ram]) -> Non
 
 
 def test_an_instruction_across_pages(hidden: bool, rams: list[Ram]) -> None:
-    """Both halves are in the twin, each in its page."""
+    """The twin has both halves of an instruction, each in its page."""
     twin = twin_of(f".space {PAGE - 2}, 0x90\nmov eax, 0x11223344\npushfq\n", rams, hidden=hidden)
     twin.patcher.discover(CODE + PAGE - 3)
     assert twin.bytes(PAGE - 2, 5) == b"\xb8\x44\x33\x22\x11"
 
 
 def test_overlapping_code(rams: list[Ram]) -> None:
-    """Code inside an instruction: the sensitive one is patched, and so is the one around it."""
+    """A sensitive instruction inside another is patched, and so is the outer one."""
     twin = twin_of(".byte 0xb8, 0x9c, 0x90, 0x90, 0xeb\n.byte 0xfb\n", rams, hidden=True)
     twin.patcher.discover(CODE)
     assert twin.bytes(0, 1) == b"\xb8"
@@ -130,7 +130,8 @@ def test_overlapping_code(rams: list[Ram]) -> None:
 
 
 def test_no_instruction_inside_another(hidden: bool, rams: list[Ram]) -> None:
-    """What the platform has not, SERIALIZE say, stays patched when one around it is found."""
+    """An instruction that the platform lacks, such as SERIALIZE, stays patched when one around it is
+    found."""
     twin = twin_of(".byte 0xb8, 0x0f, 0x01, 0xe8, 0x90\nud2\n", rams, hidden=hidden)
     twin.patcher.discover(CODE + 1)
     twin.patcher.discover(CODE)
@@ -138,7 +139,8 @@ def test_no_instruction_inside_another(hidden: bool, rams: list[Ram]) -> None:
 
 
 def test_patches_in_a_chain_across_pages(hidden: bool, rams: list[Ram]) -> None:
-    """Each MOV holds the beginning of the next one, the last a PUSHF: all have to trap, if many."""
+    """In a chain of MOVs each of which holds the beginning of the next, the last one a PUSHF, all are
+    patched."""
     count = PAGE
     twin = twin_of(
         f".rept {count}\n.byte 0xb8, 0x90, 0x90\n.endr\npushfq\nnop\nret\n", rams, hidden=hidden
@@ -149,7 +151,7 @@ def test_patches_in_a_chain_across_pages(hidden: bool, rams: list[Ram]) -> None:
 
 
 def test_written_code_is_forgotten(hidden: bool, rams: list[Ram]) -> None:
-    """A store to known code begins the page anew; a store beside it changes nothing."""
+    """A store to known code discards the page's decoding; a store beside code does not."""
     twin = twin_of("nop\nnop\nret\n.space 64, 0xcc\n", rams, hidden=hidden)
     twin.patcher.discover(CODE)
     assert not twin.patcher.written(CODE + 40, 4)
@@ -161,7 +163,7 @@ def test_written_code_is_forgotten(hidden: bool, rams: list[Ram]) -> None:
 
 
 def test_disabled_floating_point_is_patched(hidden: bool, rams: list[Ram]) -> None:
-    """CR0.TS set: SSE must trap, in code already known too; cleared: it runs again."""
+    """With CR0.TS set SSE is patched, in known code too; with TS cleared it is not."""
     twin = twin_of("pxor xmm0, xmm0\nud2\n", rams, hidden=hidden)
     twin.patcher.discover(CODE)
     assert twin.bytes(0, 1) == b"\x66"
@@ -174,7 +176,8 @@ def test_disabled_floating_point_is_patched(hidden: bool, rams: list[Ram]) -> No
 
 
 def test_a_mixed_page_becomes_shared(rams: list[Ram]) -> None:
-    """After enough data accesses code and data lie in one page: stores go both ways, patches stay."""
+    """After enough data accesses a page of code and data is shared: stores reach RAM and twin, patches
+    stay."""
     twin = twin_of("nop\npushfq\nnop\nret\n.space 64\n", rams, hidden=True)
     patcher = twin.patcher
     patcher.discover(CODE)
@@ -198,7 +201,7 @@ def test_a_mixed_page_becomes_shared(rams: list[Ram]) -> None:
 
 
 def test_free_mode_scans_and_catches() -> None:
-    """On the real CPU: code is decoded before it runs, and what would run unseen is emulated."""
+    """On the real CPU code is decoded before it runs, and silent instructions are emulated."""
     with booted("trap:native", "mov eax, cs\nsmsw rbx\nstr cx\n" + EXIT) as machine:
         machine.run_free(30)
         reasons = machine.vmm.trace.by_reason
@@ -232,8 +235,8 @@ unseen:
 
 
 def test_a_branch_is_trusted_late(monkeypatch: pytest.MonkeyPatch) -> None:
-    """On the real CPU, where the guest could read its twin: an indirect branch that has led to known
-    code up to 15 times more is still caught, so what it leads to then is looked at before it runs."""
+    """On the real CPU, where the twin can be read, an indirect branch is still caught up to its 15th
+    branch to known code, and its target is scanned."""
     for turns in (3, 10, 17):  # one finds the known code, the last leads elsewhere
         with booted("trap:native", LED_ASTRAY.format(turns=turns, end=EXIT)) as machine:
             monkeypatch.setattr(machine.engine, "hides_code", False)
@@ -244,7 +247,7 @@ def test_a_branch_is_trusted_late(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_trusted_branch_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One that has led to known code 16 times more runs by itself, and the run's notes tell."""
+    """After 16 branches to known code a branch is no longer caught, and the notes say so."""
     with booted("trap:native", LED_ASTRAY.format(turns=30, end=EXIT)) as machine:
         monkeypatch.setattr(machine.engine, "hides_code", False)
         machine.run_free(30)
@@ -253,7 +256,7 @@ def test_a_trusted_branch_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_self_modifying_code_in_free_mode() -> None:
-    """On the real CPU: an instruction made sensitive by the guest itself is caught, each time."""
+    """On the real CPU an instruction that the guest makes sensitive is caught each time."""
     source = (
         """
     mov ecx, 10
@@ -276,15 +279,15 @@ turn:
 
 
 def test_the_guests_memory_is_never_patched() -> None:
-    """RAM, as the comparison and the VMM see it, holds the guest's own bytes."""
+    """RAM holds the guest's own bytes."""
     with booted("trap:native", "pushfq\npop rax\n" + EXIT) as machine:
         machine.run_free(30)
         assert machine.memory.view[CODE] == 0x9C
 
 
 def test_trust_is_earned_by_sixteen_leaps(rams: list[Ram]) -> None:
-    """An indirect branch is caught until it has led to known code sixteen times in a row; a leap to
-    unknown code begins that anew."""
+    """An indirect branch is caught until it has led to known code sixteen times in a row; unknown code
+    restarts the count."""
     twin = twin_of("jmp rax\nnear: nop\nnop\njmp near\nfar: pushf\n" + EXIT, rams, hidden=False)
     patcher, near, far = twin.patcher, CODE + 2, CODE + 6
     patcher.discover(CODE)

@@ -17,7 +17,8 @@ CONTROL = 0x3F6
 
 
 def command(board: Board, code: int, lba: int, count: int = 1, drive: int = 0xE0) -> int:
-    """Address by LBA, send the command; the alternate status, which leaves the interrupt alone."""
+    """Address by LBA and send the command; gives the alternate status, which leaves the interrupt
+    pending."""
     values = (DRIVE, drive | lba >> 24), (COUNT, count), (LOW, lba), (MID, lba >> 8), (HIGH, lba >> 16)
     for port, value in values:
         board.write(port, 1, value)
@@ -30,13 +31,13 @@ def sector(fill: int) -> bytes:
 
 
 def irq14(board: Board) -> bool:
-    """Does the slave PIC see a request of line 14?"""
+    """Does the slave PIC have a request of line 14?"""
     board.write(0xA0, 1, 0x0A)
     return bool(board.read(0xA0, 1) & 0x40)
 
 
 def test_identify(disk_board: Board) -> None:
-    """256 words: a fixed disk, its name, its size for LBA28 and in CHS."""
+    """IDENTIFY gives 256 words: a fixed disk, its name, its size for LBA28 and in CHS."""
     assert command(disk_board, 0xEC, 0) == 0x58
     data = disk_board.read_string(DATA, 2, 256)
     words = unpack_from("<256H", data)
@@ -51,7 +52,7 @@ def test_identify(disk_board: Board) -> None:
 
 @pytest.mark.parametrize("size", [2, 4])
 def test_read_word_by_word(disk_board: Board, size: int) -> None:
-    """A sector by IN, 16 or 32 bits; DRQ falls with the last."""
+    """A sector is read by IN of 16 or 32 bits; DRQ falls with the last."""
     assert command(disk_board, 0x20, 7) == 0x58
     for _ in range(512 // size):
         assert disk_board.read(STATUS, 1) == 0x58
@@ -61,7 +62,7 @@ def test_read_word_by_word(disk_board: Board, size: int) -> None:
 
 
 def test_read_by_rep_insw(disk_board: Board) -> None:
-    """Several sectors in one block, and no more bytes than the command has."""
+    """Several sectors are read in one block, and no byte more than the command has."""
     command(disk_board, 0x20, 10, count=3)
     before = disk_board.accesses
     data = disk_board.read_string(DATA, 2, 256 * 3 + 5)
@@ -71,7 +72,8 @@ def test_read_by_rep_insw(disk_board: Board) -> None:
 
 
 def test_interrupts_of_a_read(disk_board: Board) -> None:
-    """Each sector interrupts; the status register settles it, the alternate one does not."""
+    """Each sector interrupts; reading the status register acknowledges it, the alternate status does
+    not."""
     command(disk_board, 0x20, 1, count=2)
     assert irq14(disk_board)
     disk_board.read(CONTROL, 1)
@@ -86,7 +88,7 @@ def test_interrupts_of_a_read(disk_board: Board) -> None:
 
 
 def test_interrupt_reaches_the_cpu(disk_board: Board) -> None:
-    """Through slave and master, with the slave's vector."""
+    """The interrupt passes slave and master, with the slave's vector."""
     disk_board.write(0x21, 1, 0xFB)
     disk_board.write(0xA1, 1, 0xBF)
     command(disk_board, 0x20, 1)
@@ -95,8 +97,8 @@ def test_interrupt_reaches_the_cpu(disk_board: Board) -> None:
 
 
 def test_an_interrupt_taken_back(disk_board: Board) -> None:
-    """Where the status is read before the interrupt is acknowledged, none is pending any more; a CPU
-    that has begun to take it gets the master's spurious one."""
+    """Reading the status before the acknowledge withdraws the interrupt; a CPU that has begun to take
+    it gets the master's spurious one."""
     disk_board.write(0x21, 1, 0xFB)
     disk_board.write(0xA1, 1, 0xBF)
     command(disk_board, 0x20, 1)
@@ -107,7 +109,7 @@ def test_an_interrupt_taken_back(disk_board: Board) -> None:
 
 
 def test_nien(disk_board: Board) -> None:
-    """With nIEN the line stays low; releasing it shows the interrupt that waits."""
+    """With nIEN the line stays low; clearing nIEN shows the pending interrupt."""
     disk_board.write(CONTROL, 1, 0x02)
     command(disk_board, 0x20, 1)
     assert not irq14(disk_board)
@@ -116,7 +118,8 @@ def test_nien(disk_board: Board) -> None:
 
 
 def test_write(disk_board: Board) -> None:
-    """The first sector is asked for without, the others with an interrupt; all are read back."""
+    """The first sector of a write is requested without an interrupt, the others with one; all are read
+    back."""
     assert command(disk_board, 0x30, 20, count=2) == 0x58
     assert not irq14(disk_board)
     for _ in range(256):
@@ -131,7 +134,7 @@ def test_write(disk_board: Board) -> None:
 
 
 def test_multiple(disk_board: Board) -> None:
-    """READ and WRITE MULTIPLE interrupt once a block, and want a block size first."""
+    """READ and WRITE MULTIPLE interrupt once for each block, and need a block size first."""
     assert command(disk_board, 0xC4, 0, count=3) & 1
     assert command(disk_board, 0xC6, 0, count=3) & 1
     assert command(disk_board, 0xC6, 0, count=2) == 0x50
@@ -149,7 +152,7 @@ def test_multiple(disk_board: Board) -> None:
 
 
 def test_chs(disk_board: Board) -> None:
-    """Cylinder, head, sector from 1; other geometries by INITIALIZE DEVICE PARAMETERS."""
+    """CHS addressing counts sectors from 1; INITIALIZE DEVICE PARAMETERS sets other geometries."""
     command(disk_board, 0x91, 0, count=4, drive=0xA1)  # 2 heads of 4 sectors
     disk_board.write(DRIVE, 1, 0xA1)
     for port, value in ((COUNT, 1), (LOW, 3), (MID, 2), (HIGH, 0), (STATUS, 0x20)):
@@ -164,7 +167,7 @@ def test_chs(disk_board: Board) -> None:
 
 @pytest.mark.parametrize(("lba", "count"), [(40, 1), (39, 2), (0, 0), (0xFFFFFFF, 1)])
 def test_beyond_the_end(disk_board: Board, lba: int, count: int) -> None:
-    """Sectors that are not there (a count of 0 is 256) end in ERR, with the reason."""
+    """Sectors beyond the end (a count of 0 is 256) end in ERR, with the reason."""
     for code in (0x20, 0x30, 0x40):
         assert command(disk_board, code, lba, count) & 0x89 == 0x01
         assert disk_board.read(ERROR, 1)
@@ -172,7 +175,7 @@ def test_beyond_the_end(disk_board: Board, lba: int, count: int) -> None:
 
 @pytest.mark.parametrize("code", [0x00, 0x24, 0x25, 0xA1, 0xC8, 0xFF])
 def test_unknown_commands_abort(disk_board: Board, code: int) -> None:
-    """DMA, LBA48, packets and nonsense are aborted, with an interrupt."""
+    """DMA, LBA48, packet and invalid commands are aborted, with an interrupt."""
     assert command(disk_board, code, 0) == 0x41
     assert disk_board.read(ERROR, 1) == 0x04
     assert irq14(disk_board)
@@ -180,12 +183,12 @@ def test_unknown_commands_abort(disk_board: Board, code: int) -> None:
 
 @pytest.mark.parametrize(("code", "count"), [(0x10, 1), (0x40, 1), (0x70, 1), (0xE0, 1), (0xE5, 1)])
 def test_commands_without_data(disk_board: Board, code: int, count: int) -> None:
-    """Recalibrate, verify, seek, standby and power mode just succeed."""
+    """Recalibrate, verify, seek, standby and power mode succeed."""
     assert command(disk_board, code, 1, count) == 0x50
 
 
 def test_set_features(disk_board: Board) -> None:
-    """PIO modes and caches are taken, DMA modes are not."""
+    """SET FEATURES accepts PIO modes and caches, and refuses DMA modes."""
     for feature, count, status in (
         (0x02, 0, 0x50),
         (0x03, 0x0C, 0x50),
@@ -197,7 +200,7 @@ def test_set_features(disk_board: Board) -> None:
 
 
 def test_no_slave(disk_board: Board) -> None:
-    """The slave's status is 0, and commands to it do nothing."""
+    """The slave's status is 0, and commands to it have no effect."""
     assert command(disk_board, 0xEC, 0, drive=0xB0) == 0
     assert disk_board.read(STATUS, 1) == 0
     assert not irq14(disk_board)
@@ -206,7 +209,7 @@ def test_no_slave(disk_board: Board) -> None:
 
 
 def test_software_reset(disk_board: Board) -> None:
-    """SRST shows BSY while set, then the signature of a disk; a transfer is broken off."""
+    """SRST shows BSY while set, then a disk's signature; a transfer is cancelled."""
     command(disk_board, 0x20, 1)
     disk_board.write(CONTROL, 1, 0x04)
     assert disk_board.read(CONTROL, 1) == 0x80
@@ -227,7 +230,7 @@ def test_software_reset(disk_board: Board) -> None:
 
 
 def test_floating_bus(board: Board) -> None:
-    """Without a disk every register reads all ones, and the user is told why."""
+    """Without a disk every register reads all ones, and a note says why."""
     assert command(board, 0xEC, 0) == 0xFF
     assert board.read(DATA, 4) == 0xFFFFFFFF
     assert board.read_string(DATA, 2, 2) == b"\xff" * 4
@@ -236,7 +239,7 @@ def test_floating_bus(board: Board) -> None:
 
 
 def test_eight_bits_of_the_data_register(disk_board: Board) -> None:
-    """The data register is 16 bits wide: a byte access moves nothing."""
+    """A byte access of the 16-bit data register transfers nothing."""
     command(disk_board, 0x20, 3)
     assert disk_board.read(DATA, 1) == 0xFF
     disk_board.write(DATA, 1, 0)
@@ -244,7 +247,7 @@ def test_eight_bits_of_the_data_register(disk_board: Board) -> None:
 
 
 def test_host_errors_reach_the_guest(memory: PhysicalMemory, image: Path) -> None:
-    """A file cut short in use is an uncorrectable sector to the guest, and where it was."""
+    """A file cut short in use is an uncorrectable sector, with its address."""
     disk = Disk(str(image))
     board = Board(memory, disk=disk)
     os.truncate(image, 6 * 512)

@@ -1,4 +1,4 @@
-"""The disk image: its overlay, writing through, and files that cannot serve."""
+"""The disk image: its overlay, writing through, and files that cannot be used."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def sector(fill: int) -> bytes:
 
 
 def test_reads_the_image(image: Path) -> None:
-    """Sectors come as they are in the file."""
+    """Sectors have the file's content."""
     disk = Disk(str(image))
     assert disk.sectors == 40
     assert disk.read(3, 2) == sector(3) + sector(4)
@@ -26,7 +26,7 @@ def test_reads_the_image(image: Path) -> None:
 
 
 def test_copy_on_write(image: Path) -> None:
-    """What a machine writes, it alone sees; the file does not change."""
+    """A machine's writes are seen by itself only; the file does not change."""
     before = image.read_bytes()
     one, other = Disk(str(image)), Disk(str(image))
     one.write(5, sector(0xAA) + sector(0xBB))
@@ -53,7 +53,7 @@ def test_overlay_against_a_model(image: Path) -> None:
 
 
 def test_saved_states_stand_still(image: Path) -> None:
-    """Writes after a save do not reach it, and both directions can be gone."""
+    """Writes after a save do not change it, and states can be restored in both directions."""
     disk = Disk(str(image))
     disk.write(1, sector(0x11))
     early = disk.save()
@@ -69,7 +69,7 @@ def test_saved_states_stand_still(image: Path) -> None:
 
 
 def test_padding(tmp_path: Path) -> None:
-    """A size that is no multiple of 512 is padded with zeros; the padding is never in the file."""
+    """A size that is no multiple of 512 is padded with zeros, which never reach the file."""
     path = tmp_path / "odd"
     path.write_bytes(b"x" * 700)
     disk = Disk(str(path), write_through=True)
@@ -82,7 +82,7 @@ def test_padding(tmp_path: Path) -> None:
 
 
 def test_write_through_and_back(image: Path) -> None:
-    """Written sectors reach the file; going back takes them out again."""
+    """Written sectors reach the file; going back removes them again."""
     disk = Disk(str(image), write_through=True)
     before = disk.save()
     disk.write(7, sector(0x77))
@@ -97,7 +97,7 @@ def test_write_through_and_back(image: Path) -> None:
 
 
 def test_file_cut_while_in_use(image: Path) -> None:
-    """A file that becomes shorter gives read errors; what the machine wrote itself it still has."""
+    """A file that becomes shorter gives read errors, but not for sectors that the machine wrote."""
     disk = Disk(str(image))
     disk.write(30, sector(0x99))
     os.truncate(image, 5 * 512)
@@ -109,7 +109,7 @@ def test_file_cut_while_in_use(image: Path) -> None:
 
 
 def test_file_removed_while_in_use(image: Path) -> None:
-    """A removed file is still there for who has it open."""
+    """A removed file stays readable while it is open."""
     disk = Disk(str(image))
     image.unlink()
     assert disk.read(9, 1) == sector(9)
@@ -117,7 +117,7 @@ def test_file_removed_while_in_use(image: Path) -> None:
 
 
 def test_writing_has_a_bound(image: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A guest cannot fill the host's memory with written sectors; rewriting is free."""
+    """Written sectors are bounded; rewriting a sector takes no more of the bound."""
     monkeypatch.setattr(disk_module, "MOST_CHANGED", 4)
     disk = Disk(str(image))
     disk.write(0, sector(1) * 4)
@@ -129,7 +129,7 @@ def test_writing_has_a_bound(image: Path, monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_files_that_cannot_serve(tmp_path: Path) -> None:
-    """Missing, a directory, empty, not regular: each its own sentence, with the path before it."""
+    """A missing, empty or irregular file and a directory each give a sentence with the path."""
     empty = tmp_path / "empty"
     empty.touch()
     fifo = tmp_path / "fifo"
@@ -150,7 +150,7 @@ def test_files_that_cannot_serve(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read and write any file")
 def test_permissions(image: Path) -> None:
-    """Unreadable, and unwritable for writing through, are said as such."""
+    """Missing permission to read, or to write through, is reported as such."""
     image.chmod(0o400)
     Disk(str(image)).close()
     with pytest.raises(InputError, match="cannot be read and written: permission denied"):
