@@ -1,5 +1,5 @@
-"""Explains in words where two CPUs, register files, FXSAVE images or blocks of bytes differ, and what a
-divergence of cores is.
+"""Explains in words the differences of two CPUs, register files, FXSAVE images or blocks of bytes, and
+a divergence of cores.
 
 ``conftest.py`` gives each failed ``left == right`` of a test to ``compared_in_words``: a failing test
 then says "rflags: 0x246 is not 0x202 (PF ZF)" where pytest alone prints two lines of 600 characters.
@@ -75,7 +75,7 @@ def _line(name: str, a: int, b: int) -> str:
 
 
 def _fields(left: object, right: object, prefix: str) -> Iterator[str]:
-    """Walk two dataclasses of one type down to the integers that differ."""
+    """Compare two dataclasses of one type down to the integers that differ."""
     assert is_dataclass(left)
     for field in fields(left):
         a, b = getattr(left, field.name), getattr(right, field.name)

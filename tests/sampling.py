@@ -1,4 +1,4 @@
-"""A sample of many alike tests for the daily run: the others are marked ``full``."""
+"""Sampling of similar tests for the daily run: the others are marked ``full``."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def sampled(values: Iterable[object], share: int) -> list[ParameterSet]:
 
 
 def all_but(values: Iterable[object], *slow: object) -> list[ParameterSet]:
-    """Parameters of a test: all run daily but the slow ones."""
+    """Parameters of a test: all but the slow ones run daily."""
     return [pytest.param(value, marks=[pytest.mark.full] if value in slow else []) for value in values]
 
 

@@ -42,7 +42,7 @@ IMAGES = ("hello", "primes", "tasks", "tinyos", "swap", "file", "holes", "tour",
 
 
 class Usage(Counter[str]):
-    """What this process holds of the host."""
+    """The host resources that this process holds."""
 
     @classmethod
     def now(cls) -> Usage:
@@ -93,7 +93,7 @@ class Soak:
         return load_program(str(ASSETS / "images" / f"{name}.bin"))
 
     def act(self) -> None:
-        """Do one thing that a user might do."""
+        """Do one random action of a user."""
         session = self.session or self._open()
         weights = [weight for weight, _ in self.acts.values()]
         (name,) = self.source.choices(list(self.acts), weights)
@@ -128,7 +128,7 @@ class Soak:
 
 
 def soak(seconds: float, seed: int, tell: Callable[[str], None] = print) -> list[str]:
-    """Go on for so long; gives what grew, in words, nothing when all is well."""
+    """Run for so long; gives a description of what grew, or nothing."""
     end = monotonic() + seconds
     with tempfile.TemporaryDirectory() as folder:
         run = Soak(seed, folder)
@@ -160,7 +160,7 @@ def _grown(first: Usage, now: Usage) -> list[str]:
 
 
 def main() -> int:
-    """The command line; gives the exit code."""
+    """Run the command line; gives the exit code."""
     parser = argparse.ArgumentParser(prog="python -m tests.soak", description=__doc__)
     parser.add_argument("--seconds", type=float, default=3600.0)
     parser.add_argument("--seed", type=int, default=random.randrange(1 << 32))

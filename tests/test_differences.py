@@ -1,4 +1,4 @@
-"""The words in which a failing comparison is told."""
+"""The words in which a failing comparison is reported."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from tests.differences import MOST_LINES, compared_in_words
 
 
 def test_cpus_by_register() -> None:
-    """A general register, flags, a segment's hidden part and a table, each by name and in hex."""
+    """A general register, flags, a segment's hidden part and a table are each named, with values in
+    hex."""
     one, other = VirtualCpu(), VirtualCpu()
     other.gpr[3], other.rflags, other.segments[1].base, other.idtr.limit = 0x1F, 0x46, 16, 0xFFF
     other.debug[7] = 0x401
@@ -20,7 +21,7 @@ def test_cpus_by_register() -> None:
 
 
 def test_register_files_by_name() -> None:
-    """The tuples that cores are compared by."""
+    """The tuples by which cores are compared are reported by register name."""
     one = VirtualCpu().state()
     other = list(one)
     other[STATE_NAMES.index("cr2")] = 0xB8000
@@ -30,7 +31,7 @@ def test_register_files_by_name() -> None:
 
 
 def test_fxsave_images_by_part() -> None:
-    """A part's name; bytes of no part by their offset."""
+    """Parts of an FXSAVE image are named; other bytes have their offset."""
     one = bytes(512)
     other = bytearray(one)
     other[24], other[8], other[160] = 0x80, 1, 7
@@ -41,7 +42,7 @@ def test_fxsave_images_by_part() -> None:
 
 
 def test_bytes_by_offset() -> None:
-    """Where, and what; and no more lines than one reads."""
+    """Differing bytes have offset and values, in a bounded number of lines."""
     assert compared_in_words(b"0123456789abcdefgh", b"012xy56789abcdefghi") == [
         "two blocks of bytes differ:", "length: 18 is not 19", "at 0x3: 33 34 is not 78 79",
     ]  # fmt: skip
@@ -52,7 +53,7 @@ def test_bytes_by_offset() -> None:
 
 
 def test_divergences_by_core() -> None:
-    """Where it was, by which instruction, and what each core has."""
+    """A divergence has its place, instruction, and each core's value."""
     values = {"interpreter": {"rax": 1}, "trap:native": {"rax": 0x20}}
     divergence = Divergence(5, 0x100019, "inc eax", ("rax",), values)
     assert compared_in_words(divergence, None) == [
@@ -62,7 +63,7 @@ def test_divergences_by_core() -> None:
 
 
 def test_other_values_are_left_to_pytest() -> None:
-    """Short bytes, numbers, and two things of different kinds."""
+    """Short bytes, numbers, and values of different kinds are left to pytest."""
     assert compared_in_words(b"ab", b"ac") is None
     assert compared_in_words(1, 2) is None
     assert compared_in_words(VirtualCpu(), 5) is None

@@ -1,4 +1,4 @@
-"""docs/extending.md: what it says is done to a copy of the source tree, and works there."""
+"""docs/extending.md: its examples, applied to a copy of the source tree, work there."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Edit:
 
 
 def edits() -> list[Edit]:
-    """All of the page, each with the heading that it stands under."""
+    """All edits of the page, each with its heading."""
     found, section = [], ""
     for part in PART.finditer(PAGE.read_text()):
         if part["title"]:
@@ -78,7 +78,7 @@ def copied(tree: Path, *sections: str) -> Path:
 
 @pytest.fixture(scope="module")
 def extended(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The copy with all that the page adds."""
+    """The copy with all edits of the page."""
     return copied(tmp_path_factory.mktemp("extended"))
 
 
@@ -97,7 +97,7 @@ def python(tree: Path, *words: str) -> str:
 
 
 def test_every_section_has_an_example() -> None:
-    """Eight things can be added, and each section has a file to write."""
+    """There are eight sections, and each has a file to write."""
     new = {edit.section for edit in edits() if edit.how == "new"}
     assert new == {
         "A device", "An engine", "A guest", "A lesson", "A screen pane", "A command",
@@ -106,8 +106,8 @@ def test_every_section_has_an_example() -> None:
 
 
 def test_a_device_is_two_files(tmp_path: Path) -> None:
-    """The section alone touches a new file and the board's list, and the device is there: it answers,
-    is in the log, is saved and restored, and says its state."""
+    """The section touches a new file and the board's list only, and the device answers, is logged,
+    saved and restored, and describes its state."""
     assert len({edit.path for edit in edits() if edit.section == "A device"}) == 2
     told = python(copied(tmp_path, "A device"), "-c", DEVICE)
     assert told.split("\n") == ["42", "POST code 0x2a", "(('code', '2a'),)", "42", ""]
@@ -133,7 +133,7 @@ ram.close()
 
 @needs_assembler
 def test_an_engine_and_a_guest(extended: Path) -> None:
-    """The guest is found by its name, and the engine does what the interpreter does, exact and free."""
+    """The guest is found by its name, and the engine equals the interpreter, exact and free."""
     for mode in ([], ["--free"]):
         words = ("compare", "countdown", "--cores", "interpreter,stepped", "--json", *mode)
         report = json.loads(ringscope(extended, *words))
@@ -145,18 +145,19 @@ def test_an_engine_and_a_guest(extended: Path) -> None:
 @needs_assembler
 @pytest.mark.skipif(not registry.availability("trap").available, reason="the lesson needs a trap core")
 def test_a_lesson(extended: Path) -> None:
-    """Whatever it claims holds on the machines."""
+    """All claims of the lesson hold on the machines."""
     assert "16-countdown" in ringscope(extended, "check", "lessons/course/16-countdown.md")
 
 
 def test_a_command(extended: Path) -> None:
-    """It is listed by --help, and does what it says."""
+    """The command is listed by --help, and works."""
     assert "list the devices of the PC by their ports" in ringscope(extended, "--help")
     assert "0x0080  POST code" in ringscope(extended, "ports")
 
 
 def test_a_boot_protocol_and_a_mode(extended: Path) -> None:
-    """A file with that ending begins as the protocol says; the mode is read off the registers."""
+    """A file with that ending begins in the protocol's state, and the mode is read from the
+    registers."""
     (extended / "x.rsi").write_bytes(b"\xf4")
     assert python(extended, "-c", BOOT).split() == ["0x10000", "0x0", "long", "real", "compat"]
 

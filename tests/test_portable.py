@@ -1,4 +1,4 @@
-"""Where POSIX is not: the program is imported and runs without the modules that Windows lacks."""
+"""The program can be imported and run without the modules that Windows lacks."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ LINUX_ALONE = ("cores.engines.ptrace", "cores.engines.kvm")
 
 
 def test_without_the_modules_of_posix() -> None:
-    """Only the engines of Linux cannot be imported, and a guest runs."""
+    """Without POSIX modules only the engines of Linux cannot be imported, and a guest runs."""
     done = subprocess.run(
         [sys.executable, "-P", "-c", WITHOUT_POSIX, str(ROOT)], capture_output=True, text=True,
         check=False, stdin=subprocess.DEVNULL,

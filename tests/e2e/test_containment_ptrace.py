@@ -1,4 +1,4 @@
-"""The guest of the native trap core is hostile code on the real CPU: nothing of it reaches the host."""
+"""Containment of hostile native code in the vCPU process: nothing of it reaches the host."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ class Prison:
         return self.cpu
 
     def host_side(self) -> tuple[list[str], list[str]]:
-        """What the process has of the host: its mappings, and its descriptors."""
+        """The host resources of the process: its mappings and descriptors."""
         with open(f"/proc/{self.pid}/maps") as file:
             return file.read().splitlines(), sorted(os.listdir(f"/proc/{self.pid}/fd"))
 
@@ -83,7 +83,8 @@ def prison() -> Iterator[Prison]:
 
 
 def test_the_process_has_nothing_but_guest_ram(prison: Prison) -> None:
-    """Mappings: RAM, the stub, the vsyscall page. Descriptors: RAM and its twin. No environment."""
+    """The process has RAM, the stub and the vsyscall page mapped, descriptors of RAM and its twin, and
+    no environment."""
     maps, descriptors = prison.host_side()
     names = {line.split()[5] if len(line.split()) > 5 else "anonymous" for line in maps}
     assert names <= {"/memfd:guest-ram", "/memfd:ringscope-vcpu", "anonymous", "[vsyscall]"}
@@ -102,7 +103,7 @@ def test_the_process_has_nothing_but_guest_ram(prison: Prison) -> None:
 
 @pytest.mark.parametrize("limit", ["RLIMIT_CORE", "RLIMIT_NPROC", "RLIMIT_FSIZE"])
 def test_limits(prison: Prison, limit: str) -> None:
-    """No core dump, no process, no longer file: each limit is zero, and cannot be raised."""
+    """Core dumps, processes and file sizes have limits of zero that cannot be raised."""
     assert resource.prlimit(prison.pid, getattr(resource, limit)) == (0, 0)
 
 
@@ -112,7 +113,7 @@ def capabilities(pid: int) -> dict[str, int]:
 
 
 def test_no_capabilities(prison: Prison) -> None:
-    """Whoever starts it, it has none; where root does, there is none that it could gain, either."""
+    """The process has no capabilities, whoever starts it; started by root it cannot gain any either."""
     had, has = capabilities(os.getpid()), capabilities(prison.pid)
     assert (has["CapPrm"], has["CapEff"], has["CapInh"], has["CapAmb"]) == (0, 0, 0, 0)
     setpcap = 1 << 8
@@ -121,7 +122,7 @@ def test_no_capabilities(prison: Prison) -> None:
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root has capabilities to hand on")
 def test_no_ambient_capabilities() -> None:
-    """A capability that survives an exec, as a container may have it, does not reach the guest."""
+    """A capability that survives an exec (a container's) does not reach the guest."""
     program = """
 import ctypes, struct, sys
 from pathlib import Path
@@ -154,7 +155,7 @@ engine.close()
 
 @pytest.mark.parametrize("code", [SYSCALL, b"\xcd\x80"], ids=["syscall", "int 0x80"])
 def test_no_system_call_of_any_number_happens(prison: Prison, code: bytes) -> None:
-    """Each number, x32's and negative ones too, with plausible arguments: stopped, and nothing done."""
+    """Every number, x32's and negative ones too, with plausible arguments is stopped without effect."""
     before = prison.host_side()
     numbers = [*range(480), *range(0x4000_0000, 0x4000_0000 + 560), (1 << 64) - 1, 1 << 63, 1 << 32]
     for number in numbers:
@@ -166,7 +167,7 @@ def test_no_system_call_of_any_number_happens(prison: Prison, code: bytes) -> No
 
 
 def test_the_filter_alone_refuses_what_ptrace_would_let_through(prison: Prison) -> None:
-    """Without SYSEMU (as if ptrace had failed) the guest's system calls end in SIGSYS, mmap too."""
+    """Without SYSEMU (as if ptrace had failed) the guest's system calls, mmap too, end in SIGSYS."""
     with contextlib.closing(_Bare(prison)) as bare:
         before = bare.maps()
         for number in range(480):
@@ -181,7 +182,7 @@ def test_the_filter_alone_refuses_what_ptrace_would_let_through(prison: Prison) 
 
 
 def test_the_filter_lets_through_only_mapping_of_guest_ram(prison: Prison) -> None:
-    """At the stub's own gate: mmap of RAM and munmap pass, no other call and no other mmap."""
+    """At the stub's gate mmap of RAM and munmap pass, and no other call or mmap."""
     with contextlib.closing(_Bare(prison)) as bare:
         gate, fine = stub.GATE, (9, 0x500000, PAGE, 3, 0x11, 0, 0)
         assert bare.call(gate, *fine) == STOPPED_STEP
@@ -222,7 +223,7 @@ class _Bare:
 
 
 def test_sysenter_reaches_no_kernel(prison: Prison) -> None:
-    """SYSENTER faults, or is stopped, or ends the machine; the host's process table does not change."""
+    """SYSENTER faults, is stopped, or ends the machine; the host's process table does not change."""
     before = prison.host_side()
     for number in (1, 2, 20, 120, 252):
         exit = prison.engine.step(prison.load(b"\x0f\x34\xf4", number, DATA, 0, 1, DATA, DATA))
@@ -232,7 +233,7 @@ def test_sysenter_reaches_no_kernel(prison: Prison) -> None:
 
 
 def test_the_vsyscall_page_answers_nothing(prison: Prison) -> None:
-    """Calls and jumps to it with valid pointers are page faults there, the stack as after a call."""
+    """Calls and jumps to the vsyscall page with valid pointers are page faults there."""
     for page_offset in (0, 0x400, 0x800):
         target = 0xFFFF_FFFF_FF60_0000 + page_offset
         for code, pushed in ((b"\xff\xd0", 8), (b"\xff\xe0", 0)):
@@ -247,7 +248,7 @@ def test_the_vsyscall_page_answers_nothing(prison: Prison) -> None:
 
 
 def test_the_stub_serves_nobody_else(prison: Prison) -> None:
-    """Jumps to every byte of the stub, with the registers of a system call, are faults there."""
+    """Jumps to every byte of the stub, with a system call's registers, are faults there."""
     before = prison.host_side()
     for target in [*range(stub.CODE, stub.CODE + 64), stub.DATA, stub.DATA + PAGE]:
         cpu = prison.load(b"\xff\xe3\xf4", 9, 7, 0x1000, target, 0, 0, 0x1000, 0x600000)
@@ -260,7 +261,7 @@ def test_the_stub_serves_nobody_else(prison: Prison) -> None:
 
 
 def test_wild_code(prison: Prison) -> None:
-    """Random byte strings, run and stepped: the engine survives, or says that it failed."""
+    """Random code, run and stepped, leaves the engine working, or Failed."""
     source = random.Random(1974)
     before = prison.host_side()
     for _ in range(1500):
@@ -291,7 +292,8 @@ def _shape(maps: list[str]) -> list[str]:
 
 
 def test_storms(prison: Prison) -> None:
-    """int3 without end, TF, AC and NT by popf, a stack that points nowhere: all is the guest's own."""
+    """Endless int3, TF, AC and NT by popf, and a bad stack pointer cause only the guest's own
+    faults."""
     for _ in range(300):
         assert prison.engine.run(prison.load(b"\xcc")) == Fault(3)
     for flags in (0x100, 0x40000, 0x4000, 0x44100, 0x254DD5):
@@ -315,7 +317,7 @@ def _children() -> set[str]:
 
 
 def test_two_hundred_engines_leave_nothing() -> None:
-    """Opened, used in both spaces and closed: the same descriptors, threads, children and memory."""
+    """Engines used in both spaces and closed leave no descriptors, threads, children or memory."""
 
     def cycle() -> None:
         prison = Prison()
@@ -370,7 +372,8 @@ print(*(v.process.pid for v in engine._vcpus.values()), flush=True)
     ],
 )
 def test_no_process_survives_its_tracer(end: str, number: signal.Signals | None) -> None:
-    """Killed while the guest spins or stands, ended, crashed, gone: both its processes end."""
+    """Both processes end with a tracer that is killed, ends or crashes, while the guest spins or is
+    stopped."""
     tracer = subprocess.Popen(
         [sys.executable, "-c", TRACER.format(root=str(ROOT), end=end)],
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
@@ -405,7 +408,7 @@ one that spins."""
 
 
 def test_the_tracer_s_end_is_enough() -> None:
-    """Each wall stands alone: without PR_SET_PDEATHSIG, PTRACE_O_EXITKILL ends the processes."""
+    """Without PR_SET_PDEATHSIG, PTRACE_O_EXITKILL alone ends the processes."""
     end = "engine.run(VirtualCpu(rip=0x100000))"
     code = TRACER.replace("ram = Ram", ALONE.replace("{", "{{").replace("}", "}}") + "ram = Ram", 1)
     tracer = subprocess.Popen(
@@ -452,7 +455,7 @@ out 0xf4, al
 
 @pytest.mark.skipif(not assembler.installed(), reason="Keystone is not installed")
 def test_unicorn_is_never_loaded() -> None:
-    """Not even for addresses that the host's process cannot have: those are bridged without it."""
+    """Unicorn is not loaded, even for addresses that the host process cannot map."""
     code = assemble_program(HIGH.encode(), "high.s").segments[0].data.hex()
     command = [sys.executable, "-c", UNICORN.format(root=str(ROOT), code=code)]
     said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
@@ -460,5 +463,5 @@ def test_unicorn_is_never_loaded() -> None:
 
 
 def test_ctrl_c_is_not_for_the_guest(prison: Prison) -> None:
-    """The vCPU process has a process group of its own, where the terminal's SIGINT does not go."""
+    """The vCPU process has a process group of its own, which the terminal's SIGINT does not reach."""
     assert os.getpgid(prison.pid) != os.getpgid(0)

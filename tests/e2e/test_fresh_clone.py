@@ -16,7 +16,7 @@ TOOLS = ("sh", "dirname", "basename", "cksum", "mkdir", "cat", "rm", "sleep")
 
 @pytest.fixture
 def clone(tmp_path: Path) -> Path:
-    """The sources as a clone has them: without environment, caches and history."""
+    """The sources as a clone has them, without environment, caches and history."""
     target = tmp_path / "clone"
     ignored = shutil.ignore_patterns(".venv", ".git", "__pycache__", ".*_cache", ".hypothesis")
     shutil.copytree(ROOT, target, ignore=ignored)
@@ -32,7 +32,7 @@ def start(command: list[str], **more: str) -> subprocess.CompletedProcess[str]:
 
 
 def tools(tmp_path: Path, python: str = "") -> str:
-    """A PATH with what the scripts need of a system, and a python3 of our making."""
+    """A PATH with the scripts' tools, and a python3 of the test's."""
     folder = tmp_path / "bin"
     folder.mkdir()
     for tool in TOOLS:
@@ -57,7 +57,7 @@ def tools(tmp_path: Path, python: str = "") -> str:
     ],
 )
 def test_what_is_missing(python: str, complaint: str, clone: Path, tmp_path: Path) -> None:
-    """Without Python, with one too old, without venv: one line that names what is missing."""
+    """Without Python, with an old one, and without venv, one line names the missing part."""
     done = start([str(clone / "run")], PATH=tools(tmp_path, python))
     assert done.returncode == 2
     assert done.stderr.split("once ...\n")[-1] == complaint
@@ -66,7 +66,7 @@ def test_what_is_missing(python: str, complaint: str, clone: Path, tmp_path: Pat
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
 def test_a_folder_that_cannot_be_written(clone: Path, tmp_path: Path) -> None:
-    """In a read-only clone: one line that says so."""
+    """In a read-only clone one line says so."""
     clone.chmod(0o555)
     done = start([str(clone / "run")])
     clone.chmod(0o755)

@@ -1,5 +1,5 @@
-"""What happens when the host fails: one clear message, the right exit code, nothing lost and
-nobody left."""
+"""Failures of the host give one clear message and the right exit code, lose no data, and leave no
+process."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def ringscope(
 
 
 def ended(process: subprocess.Popen[str]) -> tuple[int, str, str]:
-    """(exit code, stdout, stderr); whatever went wrong, no traceback."""
+    """(exit code, stdout, stderr) of a process; fails at a traceback."""
     out, err = process.communicate(timeout=PATIENCE)
     assert "Traceback" not in err, err
     return process.returncode, out or "", err
@@ -83,7 +83,7 @@ def children(pid: int) -> list[int]:
 
 
 def is_running_vcpu(pid: int) -> bool:
-    """Has it used the CPU for 20 ms? The one that only tries what this host can never does."""
+    """Has the process used 20 ms of CPU? The one that only probes the host never does."""
     try:
         stat = Path(f"/proc/{pid}/stat").read_text()
     except OSError:
@@ -92,7 +92,7 @@ def is_running_vcpu(pid: int) -> bool:
 
 
 def is_vcpu(pid: int) -> bool:
-    """It has neither a command line nor a name any more; but it has the guest's RAM."""
+    """A vCPU process has neither a command line nor a name, but the guest's RAM."""
     try:
         return "guest-ram" in Path(f"/proc/{pid}/maps").read_text()
     except OSError:
@@ -129,7 +129,8 @@ def how(free: bool) -> list[str]:
 @needs_native
 @pytest.mark.parametrize("free", [False, True], ids=["exact", "free"])
 def test_vcpu_process_killed(free: bool, spin: str) -> None:
-    """Killed from outside: "error" with the reason, JSON all the same, exit code 3, nobody left."""
+    """A process killed from outside gives "error" with the reason, the JSON, and exit code 3, and
+    leaves no process."""
     with ringscope("compare", spin, "--cores", "trap:native", "--json", *how(free)) as process:
         (pid,) = vcpus(process)
         os.kill(pid, signal.SIGKILL)
@@ -142,7 +143,7 @@ def test_vcpu_process_killed(free: bool, spin: str) -> None:
 
 @needs_native
 def test_vcpu_process_killed_beside_others(spin: str) -> None:
-    """The other machines go on, and are compared; the core was not named, so that is no failure."""
+    """The other machines go on and are compared; the core was not named."""
     program = Program("-", "flat", 0x100000, (Segment(0x100000, SPIN, 2),), "")
     with contextlib.closing(Session(program, Options(budget=20_000))) as session:
         session.step()
@@ -159,7 +160,7 @@ def test_vcpu_process_killed_beside_others(spin: str) -> None:
 @needs_native
 @pytest.mark.parametrize("free", [False, True], ids=["exact", "free"])
 def test_a_storm_of_signals(free: bool, spin: str) -> None:
-    """Signals from outside, fatal and stopping ones too, are neither the guest's nor its end."""
+    """Signals from outside, also fatal and stopping ones, neither reach the guest nor end it."""
     budget = ["--free", "--budget", "3"] if free else ["--budget", "60000"]
     with ringscope("compare", spin, "--cores", "interpreter,trap:native", "--json", *budget) as process:
         storm = [signal.SIGSEGV, signal.SIGTRAP, signal.SIGTERM, signal.SIGSTOP, signal.SIGCONT,
@@ -179,7 +180,8 @@ def test_a_storm_of_signals(free: bool, spin: str) -> None:
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGKILL])
 @pytest.mark.parametrize("free", [False, True], ids=["exact", "free"])
 def test_ended_by_a_signal(number: signal.Signals, free: bool, spin: str) -> None:
-    """Ctrl-C is 130; SIGTERM, SIGHUP and SIGKILL end it as they end any program; no process is left."""
+    """Ctrl-C gives 130; SIGTERM, SIGHUP and SIGKILL end the program by the signal; no process is
+    left."""
     with ringscope("compare", spin, "--cores", "trap:native", *how(free)) as process:
         pids = vcpus(process)
         process.send_signal(number)
@@ -192,7 +194,7 @@ def test_ended_by_a_signal(number: signal.Signals, free: bool, spin: str) -> Non
 @needs_native
 @pytest.mark.parametrize("free", [False, True], ids=["exact", "free"])
 def test_stopped_and_continued(free: bool, spin: str) -> None:
-    """SIGSTOP and SIGCONT (Ctrl-Z, fg) lose nothing: the run goes on to its end. Time jumps, then."""
+    """After SIGSTOP and SIGCONT (Ctrl-Z, fg) the run goes on to its end."""
     budget = ["--free", "--budget", "3"] if free else ["--budget", "60000"]
     with ringscope("compare", spin, "--cores", "trap:native", *budget) as process:
         vcpus(process)
@@ -205,7 +207,7 @@ def test_stopped_and_continued(free: bool, spin: str) -> None:
 
 
 def test_nothing_looks_at_the_calendar() -> None:
-    """A changed wall clock changes nothing: guests and limits use the monotonic clock alone."""
+    """A changed wall clock has no effect: guests and limits use the monotonic clock."""
     wall = re.compile(r"time\.time\(|datetime\.now|datetime\.utcnow|date\.today|CLOCK_REALTIME")
     asking = {str(p) for p in (ROOT / "cores").rglob("*.py") if wall.search(p.read_text())}
     assert asking == set()
@@ -221,8 +223,8 @@ def at_most(limit: int, value: int) -> Callable[[], None]:
 @pytest.mark.parametrize("ram", all_but(("16M", "512M"), "512M"))
 @pytest.mark.parametrize("mebibytes", [120, 150, 300, 700])
 def test_memory_short(ram: str, mebibytes: int) -> None:
-    """Less and less address space, down to none for a thread: a core that cannot be says so, or one
-    line and exit code 3."""
+    """With ever less address space a core that cannot run says so, or one line and exit code 3
+    follow."""
     words = ("compare", HELLO, "--cores", "interpreter,trap,kvm", "--ram", ram)
     with ringscope(*words, limit=at_most(resource.RLIMIT_AS, mebibytes << 20)) as process:
         code, out, err = ended(process)
@@ -231,7 +233,8 @@ def test_memory_short(ram: str, mebibytes: int) -> None:
 
 @pytest.mark.parametrize("descriptors", [6, 9, 12, 15, 20])
 def test_descriptors_short(descriptors: int) -> None:
-    """Fewer and fewer descriptors: the same."""
+    """With ever fewer descriptors a core that cannot run says so, or one line and exit code 3
+    follow."""
     words = ("compare", HELLO, "--cores", "interpreter,trap:native,kvm")
     with ringscope(*words, limit=at_most(resource.RLIMIT_NOFILE, descriptors)) as process:
         code, _, err = ended(process)
@@ -246,7 +249,8 @@ needs_namespaces = pytest.mark.skipif(
 @needs_namespaces
 @pytest.mark.parametrize("instead", ["mount --bind /dev/null /dev/kvm", "mount -t tmpfs none /dev"])
 def test_no_kvm(instead: str) -> None:
-    """/dev/kvm replaced by something else, or absent: a reason and 3 when asked for, else no matter."""
+    """With /dev/kvm absent or replaced, kvm by name gives a reason and exit code 3, and no error
+    otherwise."""
     if "bind" in instead and not os.path.exists("/dev/kvm"):
         pytest.skip("there is no /dev/kvm to put something in the place of")
     run = shlex.join(again("compare", HELLO))
@@ -288,8 +292,7 @@ READ_FOR_EVER = bytes.fromhex(
 
 @pytest.mark.parametrize("loss", ["truncated", "removed", "replaced"])
 def test_disk_image_lost_in_use(loss: str, tmp_path: Path) -> None:
-    """Truncated: the guest is told of bad sectors (3: refused), alike on all cores. Removed or
-    replaced: the open file is still there."""
+    """A truncated image gives bad sectors, alike on all cores; a removed or replaced one stays open."""
     image = tmp_path / "disk.img"
     image.write_bytes(bytes(4 * 512))
     program = Program("-", "flat", 0x100000, (Segment(0x100000, READ_FOR_EVER, 99),), "")
@@ -312,7 +315,7 @@ def test_disk_image_lost_in_use(loss: str, tmp_path: Path) -> None:
 
 
 def test_output_has_no_room() -> None:
-    """/dev/full as output: one line, and not exit code 0."""
+    """/dev/full as output gives one line, and an exit code other than 0."""
     with open("/dev/full", "w") as full, ringscope("compare", HELLO, stdout=full.fileno()) as process:
         code, _, err = ended(process)
     assert code == 3
@@ -322,7 +325,7 @@ def test_output_has_no_room() -> None:
 @pytest.mark.parametrize("descriptors", all_but(((0,), (1,), (2,), (0, 1, 2)), (0,), (2,)))
 @pytest.mark.parametrize("words", [("compare", HELLO), (HELLO,), ("compare", "-")])
 def test_closed_before_the_start(words: tuple[str, ...], descriptors: tuple[int, ...]) -> None:
-    """`<&-`, `>&-`, `2>&-`: it runs as ever, what is closed is empty, and says nothing elsewhere."""
+    """With `<&-`, `>&-` or `2>&-` it runs, the closed file is empty, and no output goes elsewhere."""
 
     def close() -> None:
         for descriptor in descriptors:
@@ -338,7 +341,7 @@ def test_closed_before_the_start(words: tuple[str, ...], descriptors: tuple[int,
     "words", [("compare", HELLO), ("trace", HELLO, "--core", "interpreter", "--steps")]
 )
 def test_reader_gone(words: tuple[str, ...]) -> None:
-    """`| head -0`: no error, and nothing on stderr."""
+    """`| head -0` is no error, and prints nothing on stderr."""
     reader, writer = os.pipe()
     os.close(reader)
     try:
@@ -350,7 +353,7 @@ def test_reader_gone(words: tuple[str, ...]) -> None:
 
 
 def test_what_was_saved_stays(tmp_path: Path) -> None:
-    """No room to save a session: a reason, and the one saved before can still be opened."""
+    """Without room to save a session there is a reason, and the session saved before can be opened."""
     path, room = tmp_path / "saved.ringscope", resource.getrlimit(resource.RLIMIT_FSIZE)
     program = Program("-", "flat", 0x100000, (Segment(0x100000, SPIN, 2),), "")
     with contextlib.closing(LiveSession(program, Options(cores=("interpreter",)))) as session:
@@ -373,7 +376,7 @@ def test_what_was_saved_stays(tmp_path: Path) -> None:
 
 @needs_native
 def test_terminal_closed(spin: str) -> None:
-    """The window is closed while a guest spins: the interface ends, and its processes with it."""
+    """Closing the window while a guest spins ends the interface and its processes."""
     pexpect = pytest.importorskip("pexpect", reason="pexpect is not installed: no pseudo-terminal")
     process = pexpect.spawn(
         sys.executable, again(spin)[1:], dimensions=(30, 100), cwd=str(ROOT),

@@ -1,5 +1,5 @@
-"""Hostile guests, programs, disks and lessons, by the product's own ways: nothing reaches the host,
-nothing hangs, nothing leaks, and each ends in a way that has a word."""
+"""Hostile guests, programs, disks and lessons, by the commands: nothing reaches the host, hangs or
+leaks, and each end is reported."""
 
 from __future__ import annotations
 
@@ -47,14 +47,15 @@ needs_assembler = pytest.mark.skipif(not assembler.installed(), reason="Keystone
 
 @dataclass
 class Host:
-    """What a guest must not touch: a file, an open descriptor, another process, our own means."""
+    """The resources that a guest must not touch: a file, an open descriptor, another process, and this
+    process."""
 
     file: Path
     descriptor: int
     neighbour: subprocess.Popen[bytes]
 
     def means(self) -> tuple[list[str], int, set[str]]:
-        """Descriptors, threads and child processes of this one."""
+        """Descriptors, threads and child processes of this process."""
         children: set[str] = set()
         for task in Path("/proc/self/task").iterdir():
             with contextlib.suppress(OSError):  # a thread that has just ended
@@ -84,7 +85,7 @@ def canaries(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
 
 @pytest.fixture
 def host(canaries: Host, monkeypatch: pytest.MonkeyPatch) -> Iterator[Host]:
-    """Checks afterwards that all is as it was."""
+    """A Host that is checked for changes afterwards."""
     monkeypatch.setattr(cores.deadline, "LONGEST", 1.0)
     monkeypatch.setattr(cores.deadline, "perf_counter", thread_time)  # whatever else the host does
     gc.collect()  # what other tests have left
@@ -111,7 +112,7 @@ def run(
 @pytest.mark.parametrize("free", [False, True], ids=["exact", "free"])
 @pytest.mark.parametrize("name", sampled(all_but(GUESTS, *SLOW), 2))
 def test_hostile_guest(name: str, free: bool, host: Host) -> None:
-    """It ends as it must, within its time, and the host is as before."""
+    """A hostile guest ends by a permitted stop, in its time, with the host unchanged."""
     guest = GUESTS[name]
     budget = guest.seconds if free else guest.budget
     program = guest.program
@@ -128,7 +129,8 @@ def test_hostile_guest(name: str, free: bool, host: Host) -> None:
 @needs_assembler
 @pytest.mark.parametrize("name", ["patch-race", "patch-race-pages", "patch-race-alias"])
 def test_a_race_with_the_patcher_is_lost(name: str, host: Host) -> None:
-    """Code changed under way: free mode meets each instruction that exact mode meets, and no other."""
+    """With code changed during the run, free mode records each sensitive instruction of exact mode, and
+    no other."""
     told = []
     for free in (False, True):
         options = Options(
@@ -145,7 +147,7 @@ def test_a_race_with_the_patcher_is_lost(name: str, host: Host) -> None:
 @needs_native
 @pytest.mark.parametrize("seed", range(3))
 def test_wild_code(seed: int, host: Host) -> None:
-    """Random bytes as a program, exact and free: never an exception, never more than its time."""
+    """Random bytes as a program, exact and free, raise no exception and keep the time limit."""
     source = random.Random(seed)
     for _ in range(25):
         report = run(flat(source.randbytes(512)), free=bool(source.getrandbits(1)), budget=0.05)
@@ -159,7 +161,8 @@ SENSITIVE = tuple(map(bytes.fromhex, hostile.RACED))
 @needs_native
 @pytest.mark.parametrize("seed", range(3))
 def test_wild_sensitive_code(seed: int, host: Host) -> None:
-    """Sensitive instructions, stores over code and branches into the middle of it, at random."""
+    """Random sensitive instructions, stores over code and branches into instructions do no harm,
+    either."""
     source = random.Random(1000 + seed)
     for _ in range(25):
         code = b"".join(piece(source) for _ in range(60))
@@ -196,7 +199,7 @@ ELF = Path(__file__).parents[2] / "assets/guests/cguest.elf"
 
 @pytest.mark.parametrize("seed", range(4))
 def test_damaged_elf(seed: int, tmp_path: Path, host: Host) -> None:
-    """A good executable with a few bytes changed, or cut off: refused in one line, or it runs."""
+    """A damaged executable is refused in one line, or runs."""
     source, good = random.Random(seed), ELF.read_bytes()
     path = tmp_path / "damaged.elf"
     core = "trap:native" if registry.availability("trap:native").available else "interpreter"
@@ -210,7 +213,7 @@ def test_damaged_elf(seed: int, tmp_path: Path, host: Host) -> None:
 
 
 def loaded(path: Path) -> Program | None:
-    """The program, or None when it is refused as it should be."""
+    """The program, or None when it is refused properly."""
     try:
         return load_program(str(path), 4 * MIB)
     except InputError as error:
@@ -221,7 +224,8 @@ def loaded(path: Path) -> Program | None:
 
 
 def damaged(good: bytes, source: random.Random) -> bytes:
-    """Headers are hit more often than what they lead to; sometimes all but the magic."""
+    """A damaged copy: headers are hit more often than their contents; sometimes all but the magic
+    number."""
     bad = bytearray(good)
     for _ in range(source.randint(1, 6)):
         at = source.randrange(4, 64 + 56 * 4) if source.randrange(4) else source.randrange(4, len(bad))
@@ -269,7 +273,7 @@ READ_SECTORS = bytes.fromhex(
 
 @pytest.mark.parametrize("kind", ["directory", "fifo", "device", "missing", "name"])
 def test_no_disks(kind: str, tmp_path: Path, host: Host) -> None:
-    """What is no disk image is refused at once, in one line that names it."""
+    """A file that is no disk image is refused at once, in one line that names it."""
     path = tmp_path / "disk"
     if kind == "directory":
         path.mkdir()
@@ -285,7 +289,7 @@ LESSONS = Path(__file__).parents[2] / "lessons/course"
 
 
 def test_damaged_lessons(tmp_path: Path) -> None:
-    """Lessons with lines lost, doubled, moved or full of noise are refused in words, or read."""
+    """Lessons with lines lost, doubled, moved or overwritten are refused in words, or read."""
     from lessons.format import parser
 
     source = random.Random(7)

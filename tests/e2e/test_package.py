@@ -1,4 +1,4 @@
-"""The wheel: built from this tree, installed beside a package that is called ``app``, too."""
+"""The wheel, built from this tree and installed beside another package called ``app``."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ FOREIGN = "raise RuntimeError('the app of another project was imported')\n"
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Built once; it needs no network."""
+    """The wheel, built once, without a network."""
     folder = tmp_path_factory.mktemp("wheel")
     built = subprocess.run(
         [sys.executable, "-P", "-c", BUILD, str(folder)], cwd=ROOT, check=True, capture_output=True,
@@ -38,7 +38,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def python(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An environment with the wheel, its dependencies, and somebody's package called app."""
+    """An environment with the wheel, its dependencies, and another package called app."""
     folder = tmp_path_factory.mktemp("installed") / "venv"
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(folder)], check=True)
     python = folder / "bin" / "python"
@@ -55,7 +55,7 @@ def python(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def ringscope(python: Path, folder: Path, *words: str, text: str = "") -> str:
-    """What it prints, run in a project that has an app/ folder of its own on PYTHONPATH."""
+    """The output of the command, run in a project with an app/ folder of its own on PYTHONPATH."""
     (folder / "app").mkdir(exist_ok=True)
     (folder / "app" / "__init__.py").write_text(FOREIGN)
     done = subprocess.run(
@@ -67,7 +67,7 @@ def ringscope(python: Path, folder: Path, *words: str, text: str = "") -> str:
 
 
 def test_one_name_at_the_top(wheel: Path) -> None:
-    """All is under ``ringscope``; the command leads there; no caches, no tests."""
+    """All files are under ``ringscope``, the command leads there, and there are no caches or tests."""
     with zipfile.ZipFile(wheel) as archive:
         names = archive.namelist()
         entry = archive.read(next(n for n in names if n.endswith("entry_points.txt"))).decode()
@@ -78,7 +78,7 @@ def test_one_name_at_the_top(wheel: Path) -> None:
 
 
 def test_the_readme_on_a_package_index(wheel: Path) -> None:
-    """No link or picture in the metadata that leads nowhere without the repository."""
+    """The metadata has no link or picture that needs the repository."""
     metadata = _metadata(wheel)
     readme = str(metadata.get_payload())
     assert metadata["Description-Content-Type"] == "text/markdown"
@@ -93,7 +93,7 @@ def _metadata(wheel: Path) -> Message:
 
 
 def test_a_guest_on_every_core(python: Path, tmp_path: Path) -> None:
-    """`compare hello` from the wheel: shipped guests and images are found, the cores agree."""
+    """`compare hello` from the wheel finds shipped guests and images, and the cores agree."""
     report = json.loads(ringscope(python, tmp_path, "compare", "hello", "--json"))
     assert report["equivalent"] is True
     ran = [core for core in report["cores"] if core["available"]]
@@ -101,7 +101,7 @@ def test_a_guest_on_every_core(python: Path, tmp_path: Path) -> None:
 
 
 def test_what_needs_processes_of_its_own(python: Path, tmp_path: Path) -> None:
-    """The doctor's probes, a lesson, and the assembler's child, all from the wheel."""
+    """The doctor's probes, a lesson and the assembler's child process work from the wheel."""
     assert "interpreter" in ringscope(python, tmp_path, "doctor")
     assert "two-ways" in ringscope(python, tmp_path, "lessons")
     if importlib.util.find_spec("keystone") is not None:
@@ -127,7 +127,7 @@ def test_it_starts_itself_again(python: Path, tmp_path: Path) -> None:
 
 
 def untracked() -> str | None:
-    """Why pyroma cannot be asked here: check-manifest holds the tree against what git tracks."""
+    """The reason why pyroma cannot run here: check-manifest needs the files that git tracks."""
     if shutil.which("git") is None or not (ROOT / ".git").exists():
         return "this is no git checkout"
     status = ["git", "-C", str(ROOT), "status", "--porcelain", "--untracked-files=normal"]

@@ -1,4 +1,4 @@
-"""Half a minute of the soak (tests/soak.py): what is opened is closed."""
+"""A short soak (tests/soak.py): resources that are opened are closed."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 @pytest.mark.full
 def test_soak() -> None:
-    """Random sessions for 30 s: memory, descriptors, threads and processes stay flat."""
+    """In random sessions for 30 s memory, descriptors, threads and processes do not grow."""
     done = subprocess.run(
         [sys.executable, "-m", "tests.soak", "--seconds", "30", "--seed", "3"], cwd=ROOT, check=False,
         capture_output=True, text=True, env=os.environ | {"PYTHONPATH": str(ROOT)}, timeout=55,

@@ -1,4 +1,4 @@
-"""The interface in a real terminal: what a person's terminal shows and receives."""
+"""The interface in a real terminal."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Terminal:
         )
 
     def read(self) -> None:
-        """Take in what has been drawn."""
+        """Read the output so far."""
         try:
             sent = self.process.read_nonblocking(1 << 16, timeout=0.05)
             self.sent += sent
@@ -66,7 +66,7 @@ class Terminal:
 
     @property
     def restored(self) -> bool:
-        """Is the terminal back on the screen that it had before, and the mouse its own?"""
+        """Has the terminal its former screen and mouse mode?"""
         pairs = ((b"\x1b[?1049h", b"\x1b[?1049l"), (b"\x1b[?1000h", b"\x1b[?1000l"))
         return all(self.sent.rfind(off) > self.sent.rfind(on) for on, off in pairs)
 
@@ -93,7 +93,7 @@ def terminal(*arguments: str, **environment: str) -> Iterator[Terminal]:
 
 
 def children(pid: int) -> set[int]:
-    """The processes that this one has started, and they in turn (Linux)."""
+    """The processes that this process has started, and theirs (Linux)."""
     found: set[int] = set()
     for task in Path(f"/proc/{pid}/task").glob("*/children"):
         for child in map(int, task.read_text().split()):
@@ -102,7 +102,7 @@ def children(pid: int) -> set[int]:
 
 
 def gone(pids: set[int]) -> bool:
-    """None of them runs any more."""
+    """Does none of them run any more?"""
     for pid in pids:
         try:
             state = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
@@ -118,7 +118,7 @@ def state(pid: int) -> str:
 
 
 def stty(t: Terminal) -> list[object]:
-    """The terminal's modes, but for its control characters' bytes."""
+    """The terminal's modes, without its control characters."""
     return termios.tcgetattr(t.process.child_fd)[:6]
 
 
@@ -127,7 +127,7 @@ SPIN = "start: inc rax\n jmp start\n"
 
 
 def test_start_step_and_quit() -> None:
-    """The machines appear, n steps them all, q ends with code 0 and gives the terminal back."""
+    """The machines appear, n steps them all, q ends with code 0 and restores the terminal."""
     with terminal("assets/guests/hello.s") as t:
         t.see("TRAP AND EMULATE")
         t.see("0 instructions")
@@ -142,7 +142,8 @@ def test_start_step_and_quit() -> None:
 
 
 def test_the_home_screen() -> None:
-    """Without a program: the guests, and what this machine can do; Enter runs one, Esc comes back."""
+    """Without a program the guests and this host's abilities are shown; Enter runs a guest, Esc
+    returns."""
     with terminal() as t:
         t.see("hello ")
         t.see("runs here")
@@ -158,7 +159,7 @@ def test_the_home_screen() -> None:
     "how", all_but(("q", "\x03", "SIGTERM", "SIGHUP", "SIGKILL"), "\x03", "SIGTERM", "SIGHUP")
 )
 def test_nothing_is_left_behind_while_a_guest_spins(how: str, tmp_path: Path) -> None:
-    """q, Ctrl-C and being killed all end the vCPU processes, though the guest never stops."""
+    """q, Ctrl-C and a kill all end the vCPU processes of a spinning guest."""
     guest = tmp_path / "spin.s"
     guest.write_text(SPIN)
     with terminal(str(guest)) as t:
@@ -180,8 +181,8 @@ def test_nothing_is_left_behind_while_a_guest_spins(how: str, tmp_path: Path) ->
 
 @pytest.mark.parametrize("how", all_but(("SIGSTOP", "SIGTSTP"), "SIGSTOP"))
 def test_stopped_and_continued(how: str) -> None:
-    """Stopped and let go on, again and again: each time the terminal is taken anew, and at the
-    end it is as it was at first."""
+    """After each stop and continuation the interface takes the terminal again, and restores it at its
+    end."""
     with terminal("assets/guests/hello.s") as t:
         pid, before = t.process.pid, stty(t)
         t.see("0 instructions")
@@ -204,7 +205,7 @@ def test_stopped_and_continued(how: str) -> None:
 
 
 def test_bad_input_is_one_line() -> None:
-    """A program that is none is refused before the screen is touched: code 2."""
+    """A file that is no program is refused before the screen changes, with code 2."""
     with terminal("no/such/file.s") as t:
         assert t.end() == 2
         t.read()
@@ -213,7 +214,7 @@ def test_bad_input_is_one_line() -> None:
 
 
 def test_what_is_drawn_is_not_written_to_a_file(tmp_path: Path) -> None:
-    """`2>FILE`: the interface would draw there; the person is shown text."""
+    """With `2>FILE`, where the interface would draw, text is shown instead."""
     command = f"exec {shlex.join(again('hello'))} 2>{tmp_path / 'file'}"
     process = pexpect.spawn("sh", ["-c", command], cwd=str(ROOT), env=os.environ | {"TERM": "xterm"})
     process.expect("Equivalent", timeout=PATIENCE)
@@ -222,7 +223,7 @@ def test_what_is_drawn_is_not_written_to_a_file(tmp_path: Path) -> None:
 
 
 def test_a_dumb_terminal_gets_plain_text() -> None:
-    """TERM=dumb: the comparison as text, and not one escape sequence."""
+    """With TERM=dumb the comparison is text without any escape sequence."""
     with terminal("assets/guests/hello.s", TERM="dumb") as t:
         assert t.end() == 0
         for _ in range(5):

@@ -39,14 +39,14 @@ OPTIONS = Options(ram=4 << 20)
 
 @dataclass(frozen=True)
 class Failure:
-    """What a guest showed. words: for people. key: failures with the same one are the same."""
+    """The failure of one guest. words: for people. key: failures with the same key are the same."""
 
     words: str
     key: tuple[str, ...]
 
 
 def cores_here(names: tuple[str, ...] | None = None) -> list[str]:
-    """The cores asked for, or all that can be held to every guest: no KVM with gaps."""
+    """The cores asked for, or all that can run every guest: no KVM that lacks abilities."""
     if names is not None:
         return [registry.resolve(name) for name in names]
     here = [core for core in registry.CORE_NAMES if registry.availability(core).available]
@@ -58,7 +58,7 @@ def cores_here(names: tuple[str, ...] | None = None) -> list[str]:
 
 
 def make(level: int, seed: int) -> RandomGuest:
-    """The guest that a seed stands for."""
+    """The guest of a seed."""
     if level == 2:
         return privileged(seed)
     if level == 3:
@@ -71,7 +71,7 @@ def make(level: int, seed: int) -> RandomGuest:
 
 
 def run(source: str, cores: list[str], budget: int = BUDGET) -> Failure | None:
-    """The guest on these cores, step for step. None: they agree, or differ as known.py says."""
+    """Run the guest step for step on these cores. None: they agree, or differ as known.py says."""
     program = assemble_program(source.encode(), "random.s", OPTIONS.ram)
     failure, wild = _attempt(program, cores, budget, forgetful=False)
     if failure and wild and _attempt(program, cores, budget, forgetful=True)[0] is None:
@@ -82,8 +82,8 @@ def run(source: str, cores: list[str], budget: int = BUDGET) -> Failure | None:
 def _attempt(
     program: Program, cores: list[str], budget: int, *, forgetful: bool
 ) -> tuple[Failure | None, bool]:
-    """What it showed, and whether it stored to its page tables at random. forgetful: no TLB remembers
-    anything from one instruction to the next."""
+    """The failure, if any, and whether the guest stored to its page tables at random. forgetful: no TLB
+    keeps an entry from one instruction to the next."""
     machines: list[Machine] = []
     tables = _Tables()
     try:
@@ -98,8 +98,8 @@ def _attempt(
 
 
 class _Tables:
-    """Watches a machine's page tables. wild: another instruction stored to them than the generator's
-    own, behind which an INVLPG stands."""
+    """Watches a machine's page tables. wild: an instruction other than the generator's own, which are
+    followed by INVLPG, has stored to them."""
 
     def __init__(self) -> None:
         self.wild = False
@@ -107,7 +107,7 @@ class _Tables:
         self._pages: dict[int, bytes] = {}
 
     def look(self, machine: Machine) -> None:
-        """After a step."""
+        """Check the tables after a step."""
         if self.wild:
             return
         view, insn = machine.memory.view, machine.vmm.last
@@ -155,7 +155,7 @@ def _lockstep(machines: list[Machine], budget: int, tables: _Tables, forgetful: 
 
 
 def run_free(source: str, cores: list[str], seconds: float = 1.0) -> Failure | None:
-    """The guest at full speed on each core. None: those that came to an end ended alike."""
+    """Run the guest freely on each core. None: all that ended ended alike."""
     program = assemble_program(source.encode(), "random.s", OPTIONS.ram)
     ends: dict[str, tuple[Stop, int | None]] = {}
     for core in cores:
@@ -188,7 +188,7 @@ def _told(divergence: Divergence) -> Failure | None:
 
 
 def shrink(guest: RandomGuest, fails: Callable[[RandomGuest], bool]) -> RandomGuest:
-    """Leave out steps, in ever smaller groups, while it still fails."""
+    """Leave out steps, in ever smaller groups, while the guest still fails."""
     steps = guest.steps
     size = max(1, len(steps) // 2)
     while True:

@@ -1,4 +1,5 @@
-"""Bytes of all kinds into what reads files: ``python -m tests.fuzz.coverage TARGET --seconds N``.
+"""Coverage-guided fuzzing of all readers of files: ``python -m tests.fuzz.coverage TARGET --seconds
+N``.
 
 With atheris installed (`pip install .[fuzz]`) its coverage leads the way: bytes that reach new code
 are kept and changed further. Without it they are drawn at random, which finds less, and the first
@@ -43,7 +44,7 @@ def main(words: list[str] | None = None) -> int:
 
 
 def _in_a_process(name: str, seconds: int, seed: int, seeds: list[bytes]) -> int:
-    """libFuzzer ends its process when it has done, whatever it has found."""
+    """Run libFuzzer in a child process, since it ends its process when it is done."""
     CRASHES.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory() as corpus:
         for number, data in enumerate(seeds):
@@ -57,7 +58,7 @@ def _in_a_process(name: str, seconds: int, seed: int, seeds: list[bytes]) -> int
 
 
 def without_coverage(name: str, seconds: float, seed: int) -> int:
-    """Good inputs changed a little, and bytes that never were good."""
+    """Try good inputs with small changes, and random bytes."""
     from .targets import TARGETS
 
     target, generator, end, runs = TARGETS[name], random.Random(seed), monotonic() + seconds, 0
@@ -78,7 +79,7 @@ def without_coverage(name: str, seconds: float, seed: int) -> int:
 
 
 def changed(generator: random.Random, data: bytes) -> bytes:
-    """Some bytes other, some gone, some twice."""
+    """A copy with some bytes changed, some removed, some doubled."""
     result = bytearray(data[:LONGEST] or generator.randbytes(generator.randrange(200)))
     for _ in range(generator.randrange(1, 12)):
         at = generator.randrange(len(result) + 1)

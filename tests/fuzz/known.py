@@ -1,4 +1,4 @@
-"""The one table of divergences that stand: what differs, why, and what the architecture says.
+"""The table of accepted divergences: the difference, its cause, and the architecture's text.
 
 A failing guest whose divergence is listed here is no failure. Everything else is a bug.
 """
@@ -13,8 +13,8 @@ from cores.machine.report import Divergence
 
 @dataclass(frozen=True)
 class Known:
-    """what: the divergence. why: what causes it. reference: what the architecture says.
-    applies: recognises it; None: it shows where lockstep does not look (free mode, KVM, guests)."""
+    """what: the divergence. why: its cause. reference: the architecture's text. applies: recognizes it;
+    None: it shows only where lockstep does not compare (free mode, KVM, guests)."""
 
     what: str
     why: str
@@ -36,7 +36,7 @@ def _horizontal_with_itself(d: Divergence) -> bool:
 
 
 def _two_nans(d: Divergence) -> bool:
-    """Only XMM registers differ, after arithmetic, and only in 32- or 64-bit parts that are NaNs."""
+    """Do only XMM registers differ, after arithmetic, and only in 32- or 64-bit parts that are NaNs?"""
     mnemonic = (d.asm or "").partition(" ")[0]
     if not mnemonic.startswith(_ARITHMETIC) or not all(name.startswith("xmm") for name in d.differs):
         return False
@@ -62,7 +62,7 @@ def _x87(d: Divergence) -> bool:
 
 
 def _signalling_load(d: Divergence) -> bool:
-    """After FLD, st0 is a NaN that differs in its quiet bit alone; the status word in IE."""
+    """After FLD, is st0 a NaN that differs in its quiet bit alone, and the status word in IE?"""
     if not _after("fld")(d) or not {"st0"} <= set(d.differs) <= {"st0", "fsw"}:
         return False
     values = [int(str(row["st0"]), 0) for row in d.values.values()]

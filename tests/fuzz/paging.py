@@ -32,7 +32,7 @@ class Paging(Privileged):
         return self.random.choice(PLAYGROUND) << 12
 
     def entry(self) -> str:
-        """Change an entry, and invalidate."""
+        """Change an entry, and invalidate its page."""
         page = self.page()
         frame = self.random.choice((page, page ^ 0x1000, 0x62000, 0xB8000, 0x40000000))
         flags = self.random.choice((1, 3, 3, 3, 5, 7, 7, 0, 0x67, 0x1B))
@@ -81,7 +81,7 @@ class Paging(Privileged):
 
 
 def paging(seed: int, length: int = 50) -> RandomGuest:
-    """Level 3, in ring 0."""
+    """A guest of level 3, in ring 0."""
     random = Random(seed)
     timer = random.choice((20, 50, 200, 1000)), random.choice((0xFE, 0xFF))
     generator = Paging(random)

@@ -166,7 +166,7 @@ class RandomGuest:
         return replace(self, steps=keep)
 
     def source(self) -> str:
-        """For Keystone."""
+        """The source for Keystone."""
         if self.level == 1:
             return "\n".join(self.steps)
         parts = {
@@ -180,7 +180,7 @@ class RandomGuest:
 
 
 def _slot(step: str) -> str:
-    """What prepares comes first; the last line stands alone in a slot."""
+    """Put the preparation first and the last line alone in a slot."""
     *before, last = step.split("\n")
     return "\n".join([*before, ".align 16", last, ".align 16"])
 
@@ -260,7 +260,7 @@ class Privileged:
         return f"mov {register}, {self.value():#x}"
 
     def place(self, size: str = "") -> str:
-        """A memory operand, with what sets its base."""
+        """A memory operand, and the instruction that sets its base."""
         return f"{size} [rbx + {self.random.randrange(0x200) & ~3:#x}]".strip()
 
     def step(self) -> str:
@@ -414,8 +414,8 @@ class Privileged:
         return f"mov esi, {source:#x}\nmov edi, {target:#x}\nmov ecx, {count}\n{repeat}{name}"
 
     def bytes(self) -> str:
-        """Anything at all but what known.py lists: x87 with empty registers, branches and ENTER with an
-        operand-size prefix, and FXSAVE of missing pages."""
+        """Random bytes, but for what known.py lists: x87 with empty registers, branches and ENTER with
+        an operand-size prefix, and FXSAVE of missing pages."""
         code = [self.random.getrandbits(8) for _ in range(self.random.randrange(1, 9))]
         code[0] = self.random.choice((0x0F, 0x66, 0xF2, 0xF3, 0x48, code[0] & 0x3F))
         if 0x66 in code:
@@ -436,7 +436,7 @@ class Privileged:
 
 
 def privileged(seed: int, length: int = 40) -> RandomGuest:
-    """Level 2, in ring 0 or in ring 3."""
+    """A guest of level 2, in ring 0 or in ring 3."""
     random = Random(seed)
     generator = Privileged(random)
     user = random.random() < 0.4

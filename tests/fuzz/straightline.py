@@ -68,7 +68,7 @@ class Generator:
         return self.random.randrange(1 << size * 8)
 
     def immediate(self, size: int) -> int:
-        """What an instruction of that operand size can hold: up to 32 bits, sign-extended."""
+        """A number that an instruction of that operand size can hold: up to 32 bits, sign-extended."""
         width = min(size, self.size(1, 4)) * 8
         value = self.value(width // 8)
         return value - (1 << width) if value >> (width - 1) else value
@@ -113,7 +113,7 @@ class Generator:
         return f"imul {self.register(size)}, {self.register(size)}, {self.immediate(size)}"
 
     def divide(self) -> str:
-        """With a dividend that is small enough for its divisor, so that nothing faults."""
+        """A division whose dividend is small enough for its divisor, so that it does not fault."""
         size = self.size()
         divisor = self.random.choice(REGISTERS[size][3:])
         guard = f"or {divisor}, 1"
@@ -126,7 +126,8 @@ class Generator:
         return f"{guard}\nshr {quotient}, 1\n{extend}\nidiv {divisor}"
 
     def wild_divide(self) -> str:
-        """May raise #DE: a program with it may end in the guest's handler, or in a shutdown."""
+        """A division that may raise #DE: its program may end in the guest's handler, or in a
+        shutdown."""
         return f"{self.random.choice(('div', 'idiv'))} {self.either(self.size())}"
 
     def bits(self) -> str:

@@ -1,4 +1,4 @@
-"""What is fed bytes that nobody has checked, and the only errors that it may answer with.
+"""Fuzz targets: functions that read untrusted bytes, and the only errors that they may raise.
 
 Each target takes any bytes at all. ``coverage.py`` lets atheris or Hypothesis find such that raise
 anything else; ``seeds`` are good inputs to begin from.
@@ -32,7 +32,7 @@ TABLES = 0x4000
 
 
 def elf_loader(data: bytes) -> None:
-    """An executable: InputError, or segments that lie in RAM."""
+    """Load an executable: InputError, or segments inside RAM."""
     with contextlib.suppress(InputError):
         found = elf.parse(data, "fuzz.elf", LOAD_ADDRESS, DEFAULT_RAM)
         for segment in found.segments:
@@ -42,7 +42,7 @@ def elf_loader(data: bytes) -> None:
 
 
 def assembler_front(data: bytes) -> None:
-    """A source, up to what Keystone is asked."""
+    """Parse a source, up to the input of Keystone."""
     source = data.decode("utf-8", "replace")
     with contextlib.suppress(InputError):
         assembly.parse(source, "fuzz.s", str.isalpha, LOAD_ADDRESS)
@@ -52,14 +52,14 @@ def assembler_front(data: bytes) -> None:
 
 
 def lesson_parser(data: bytes) -> None:
-    """A lesson's text."""
+    """Parse a lesson's text."""
     with contextlib.suppress(RingscopeError):
         parse_text(data.decode("utf-8", "replace"), "fuzz.md")
 
 
 def paging_walk(data: bytes) -> None:
-    """Page tables, control registers and an address: a place of at most 52 bits, or #PF or #GP; the
-    same twice, and the same from the TLB."""
+    """Walk page tables: an address of at most 52 bits, or #PF or #GP; the same twice, and the same from
+    the TLB."""
     if len(data) < 40:
         return
     cr0, cr3, cr4, gva, kind = struct.unpack_from("<5Q", data)
@@ -88,7 +88,8 @@ def paging_walk(data: bytes) -> None:
 
 
 def decoder(data: bytes) -> None:
-    """Fifteen bytes: an instruction of at most so many, that has a text; or #UD, #GP, too few."""
+    """Decode fifteen bytes: an instruction of at most that length with a text; or #UD, #GP, too few
+    bytes."""
     try:
         insn = decode(data[:15])
     except (GuestFault, Truncated):
@@ -108,7 +109,7 @@ _kept: list[Ram] = []
 
 @dataclass(frozen=True)
 class Target:
-    """run: raises for a bug, and nothing else. seeds: where good inputs are."""
+    """run: raises for a bug, and for nothing else. seeds: the folder or function of good inputs."""
 
     run: Callable[[bytes], None]
     seeds: Callable[[], list[bytes]]

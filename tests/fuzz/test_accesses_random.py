@@ -32,8 +32,8 @@ def registers(uc: unicorn.Uc) -> VirtualCpu:
 @pytest.mark.parametrize("seed", range(6))
 @pytest.mark.parametrize("make", [integer, floating])
 def test_every_access_was_foretold(make, seed: int) -> None:
-    """Each byte that Unicorn reads or writes lies in the ranges worked out before the step; and
-    where nothing repeats, each byte said to be written is written."""
+    """Each byte that Unicorn reads or writes is in the computed ranges; without a repetition, each byte
+    computed as written is written."""
     code = assembler.assemble(make(Random(seed), 60), "random.s", ENTRY).code
     uc = unicorn.Uc(unicorn.UC_ARCH_X86, unicorn.UC_MODE_64)
     uc.ctl_set_tcg_buffer_size(32 << 20)

@@ -1,4 +1,5 @@
-"""Differential fuzzing in small: a few guests of each level, what once failed, and the machinery."""
+"""Differential fuzzing on a small scale: a few guests of each level, past failures, and the
+machinery."""
 
 from __future__ import annotations
 
@@ -38,14 +39,14 @@ def test_random_guests_agree(level: int, seed: int) -> None:
 @pytest.mark.parametrize("seed", FEW)
 @pytest.mark.parametrize("level", LEVELS)
 def test_random_guests_end_alike(level: int, seed: int) -> None:
-    """At full speed all cores come to the same end of a random guest."""
+    """In free mode all cores end a random guest alike."""
     assert run_free(make(level, seed).source(), cores_here()) is None
 
 
 @pytest.mark.full
 @pytest.mark.parametrize("level", LEVELS)
 def test_many_random_guests_agree(level: int) -> None:
-    """The same for many guests; `python -m tests.fuzz` runs for as long as one likes."""
+    """Many random guests agree; `python -m tests.fuzz` runs for any time."""
     failures = {seed: run(make(level, seed).source(), cores_here()) for seed in MANY}
     assert not {seed: failure for seed, failure in failures.items() if failure}
 
@@ -68,12 +69,12 @@ def test_cores_without_unicorn_agree(seed: int) -> None:
 
 @pytest.mark.parametrize("level", LEVELS)
 def test_a_seed_is_a_guest(level: int) -> None:
-    """A failure is reported by its seed, so a seed must mean one guest."""
+    """A seed, by which failures are reported, always gives the same guest."""
     assert make(level, 7) == make(level, 7) != make(level, 8)
 
 
 def test_shrinking_keeps_what_fails() -> None:
-    """Of a hundred steps the two remain that are needed to fail."""
+    """Shrinking a hundred steps leaves the two that are needed to fail."""
     guest = RandomGuest(2, 0, tuple(f"step {n}" for n in range(100)))
     small = shrink(guest, lambda g: {"step 17", "step 63"} <= set(g.steps))
     assert small.steps == ("step 17", "step 63")
@@ -88,7 +89,8 @@ def test_a_case_is_kept_whole(level: int, tmp_path: Path) -> None:
 
 
 def test_failures_are_found_and_saved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A core that differs is named with the instruction: here by --pure, and saved with its reason."""
+    """A core that differs (here by --pure) is named with the instruction, and the guest saved with the
+    reason."""
     from tests.fuzz import campaign
 
     source = "_start:\nnop\nmov eax, cs\nmov al, 0\nout 0xf4, al\n"
@@ -104,5 +106,5 @@ def test_failures_are_found_and_saved(tmp_path: Path, monkeypatch: pytest.Monkey
 
 
 def test_known_divergences_are_documented() -> None:
-    """Each says what differs, why, and where the architecture speaks of it."""
+    """Each accepted divergence has its difference, its cause and a reference."""
     assert all(entry.what and entry.why and entry.reference for entry in TABLE)

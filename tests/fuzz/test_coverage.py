@@ -1,4 +1,4 @@
-"""What reads files, fed bytes: in small, and without atheris."""
+"""The fuzz targets on a small scale, without atheris."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ RUNS = 60
 
 @pytest.mark.parametrize("name", TARGETS)
 def test_good_and_changed_bytes(name: str) -> None:
-    """Each target takes its good inputs, and what becomes of them, without any other error."""
+    """Each target takes its good inputs and changed ones without an unexpected error."""
     target, generator = TARGETS[name], Random(name)
     seeds = target.seeds()
     assert seeds
@@ -26,7 +26,7 @@ def test_good_and_changed_bytes(name: str) -> None:
 
 
 def test_what_raises_is_saved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A target with a bug is found out, the bytes are kept, and played again they raise."""
+    """The input of a failing target is saved, and raises again when replayed."""
 
     def fragile(data: bytes) -> None:
         if b"\xff" in data:

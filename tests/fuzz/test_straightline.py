@@ -1,4 +1,4 @@
-"""The random programs themselves: reproducible, assembled, and made of ordinary instructions."""
+"""The random programs are reproducible, assemble, and consist of ordinary instructions."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ def decoded(source: str) -> list[Instruction]:
 
 @pytest.mark.parametrize("make", [integer, floating])
 def test_the_same_seed_gives_the_same_program(make) -> None:
-    """A failure is reported by its seed, so a seed must mean one program."""
+    """A seed, by which failures are reported, always gives the same program."""
     assert make(Random(7)) == make(Random(7)) != make(Random(8))
 
 
 @pytest.mark.parametrize("seed", range(4))
 @pytest.mark.parametrize("make", [integer, floating])
 def test_everything_before_the_end_is_ordinary(make, seed: int) -> None:
-    """Only the exit write and what follows it leave the guest: all else may run directly."""
+    """Only the exit write and the code behind it are sensitive."""
     instructions = decoded(make(Random(seed), 150))
     assert [i.mnemonic for i in instructions[-4:]] == END
     assert all(i.sensitivity is Sensitivity.ORDINARY for i in instructions[:-4])
@@ -42,7 +42,7 @@ def test_everything_before_the_end_is_ordinary(make, seed: int) -> None:
 
 
 def test_the_generators_reach_all_their_kinds() -> None:
-    """Among a few long programs every kind of instruction appears that cores could disagree on."""
+    """A few long programs contain every kind of instruction on which cores could differ."""
     seen = {i.mnemonic for seed in range(3) for i in decoded(integer(Random(seed), 400))}
     assert seen >= {
         "add", "sbb", "shl", "sar", "rcl", "rcr", "shld", "mul", "imul", "div", "idiv", "bsf", "bsr",
@@ -54,12 +54,12 @@ def test_the_generators_reach_all_their_kinds() -> None:
 @settings(max_examples=10, deadline=None)
 @given(programs())
 def test_integer_strategy_assembles(source: str) -> None:
-    """What Hypothesis draws is a program."""
+    """Integer programs drawn by Hypothesis assemble."""
     assert decoded(source)[-1].mnemonic == "hlt"
 
 
 @settings(max_examples=10, deadline=None)
 @given(floating_programs())
 def test_floating_strategy_assembles(source: str) -> None:
-    """What Hypothesis draws is a program."""
+    """Floating-point programs drawn by Hypothesis assemble."""
     assert decoded(source)[-1].mnemonic == "hlt"

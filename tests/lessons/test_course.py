@@ -1,4 +1,4 @@
-"""The course: every lesson is true on every core here, and is what a lesson should be."""
+"""The course: every lesson is true on every core here, and has the form of a lesson."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ TEMPLATE = Path(glossary.FILE).parent / "template" / "lesson.md"
 
 @pytest.mark.parametrize("path", [*FILES, TEMPLATE], ids=lambda path: path.stem)
 def test_every_claim_holds(path: Path) -> None:
-    """Played to the end on all cores here, every expectation and question of the lesson holds."""
+    """On all cores here, every expectation and question of the lesson holds."""
     result = check(str(path))
     assert [str(problem) for problem in result.problems] == []
 
@@ -39,7 +39,8 @@ def test_claims_hold_whatever_the_seed(seed: int) -> None:
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 def test_what_a_lesson_has(path: Path) -> None:
-    """Five to ten minutes, two predictions, notes for the teacher, a closing of three sentences."""
+    """A lesson takes five to ten minutes, and has two predictions, notes for the teacher, and three
+    closing sentences."""
     lesson = parse_file(str(path))
     assert 5 <= lesson.minutes <= 10
     assert sum(isinstance(item, Ask) for item in lesson.items) >= 2
@@ -51,7 +52,8 @@ def test_what_a_lesson_has(path: Path) -> None:
 
 
 def test_the_course_without_native_cores(monkeypatch: pytest.MonkeyPatch) -> None:
-    """On a host without ptrace and KVM the lessons still hold, with the stand-in; on KVM's a word."""
+    """Without ptrace and KVM the lessons hold on trap:portable, and the KVM lesson says that KVM is
+    absent."""
     probe = registry._probe
     absent = {"trap:native", "kvm"}
     monkeypatch.setattr(registry, "_probe", lambda core: "not here" if core in absent else probe(core))
@@ -62,7 +64,8 @@ def test_the_course_without_native_cores(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_a_broken_lesson_is_told_by_line(tmp_path: Path) -> None:
-    """A false expectation, an unknown symbol, a word that the glossary lacks: each gives its line."""
+    """A false expectation, an unknown symbol and a word without a glossary entry are each reported with
+    their line."""
     text = TEMPLATE.read_text()
     (tmp_path / "guest.s").write_text((TEMPLATE.parent / "guest.s").read_text())
     lines = text.splitlines()
@@ -84,7 +87,7 @@ def test_a_broken_lesson_is_told_by_line(tmp_path: Path) -> None:
 
 
 def test_guests_have_images() -> None:
-    """Where there is no assembler, the lessons' guests run from images equal to their sources."""
+    """The lessons' guests have images equal to their sources, for hosts without an assembler."""
     for source in lesson_guests():
         content = source.read_bytes()
         image = shipped.image_of(content)
@@ -93,7 +96,7 @@ def test_guests_have_images() -> None:
 
 
 def test_the_glossary() -> None:
-    """Terms are found whatever their case, number and hyphens; each has an explanation."""
+    """Terms are found in any case, number and hyphenation, and each has an explanation."""
     assert all(text for text in glossary.terms().values())
     for word in ("World switches", "page fault", "shadow page table", "IF", "virtual machine monitor"):
         assert glossary.explain(word) is not None

@@ -1,4 +1,4 @@
-"""Lessons that are broken, by mistake or on purpose: each is told by its line, and none does harm."""
+"""Lessons broken by mistake or on purpose are reported by line, and do no harm."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ HEAD = '+++\ntitle = "T"\nsummary = "S"\nminutes = 5\nguest = "hello"\n+++\n## O
 
 
 def problem(tmp_path: Path, text: str | bytes) -> str:
-    """What `check` says of such a lesson, without its directory."""
+    """The message of `check` for such a lesson, without its directory."""
     path = tmp_path / "x.md"
     path.write_bytes(text if isinstance(text, bytes) else text.encode())
     (found,) = check(str(path)).problems
@@ -29,7 +29,8 @@ def problem(tmp_path: Path, text: str | bytes) -> str:
 
 @pytest.mark.parametrize("path", sampled(course_files(), 5), ids=lambda path: path.stem)
 def test_a_lost_line_is_told_by_a_line(path: Path) -> None:
-    """Whatever line a lesson loses, it can still be read, or a line of it is named; no other error."""
+    """A lesson without one of its lines can be read, or a line of it is reported; no other error
+    occurs."""
     lines = path.read_text().split("\n")
     told = [_line_of(lines[:lost] + lines[lost + 1 :], path) for lost in range(len(lines))]
     assert all(line is None or 1 <= line <= len(lines) for line in told)
@@ -37,7 +38,7 @@ def test_a_lost_line_is_told_by_a_line(path: Path) -> None:
 
 
 def _line_of(lines: list[str], path: Path) -> int | None:
-    """Of the mistake in these lines; None where they can still be read."""
+    """The line of the mistake; None if the lines can be read."""
     try:
         parse_text("\n".join(lines), str(path))
     except InputError as error:
@@ -74,7 +75,7 @@ def _line_of(lines: list[str], path: Path) -> int | None:
     ],
 )  # fmt: skip
 def test_what_is_wrong_has_its_line(tmp_path: Path, text: str | bytes, expected: str) -> None:
-    """Binary files, wrong encodings, depths, sizes and paths are bad input like any other."""
+    """Binary files, wrong encodings, nesting, sizes and paths are bad input with a line."""
     assert problem(tmp_path, text).startswith(expected)
 
 
@@ -92,20 +93,20 @@ def test_what_is_wrong_has_its_line(tmp_path: Path, text: str | bytes, expected:
     ],
 )
 def test_expressions_have_bounds(text: str) -> None:
-    """Too deep, too long, too large: refused when it is read, not when it is too late."""
+    """Expressions that are too deep, long or large are refused when they are read."""
     with pytest.raises(ExpressionError):
         parse(text)
 
 
 def test_numbers_have_bounds() -> None:
-    """What is computed does not grow without end either."""
+    """Computed numbers are bounded, too."""
     with pytest.raises(ExpressionError, match="too large"):
         parse("*".join(["99999999999999999999"] * 50)).value(lambda name: 0)
 
 
 @pytest.mark.skipif(os.name != "posix", reason="pipes and devices with names")
 def test_only_files_are_read(tmp_path: Path) -> None:
-    """A pipe is not waited for, and a device that never ends is not begun."""
+    """A pipe is not waited for, and an endless device is not read."""
     pipe = tmp_path / "pipe.md"
     os.mkfifo(pipe)
     for path in (str(pipe), "/dev/zero", str(tmp_path)):
@@ -115,7 +116,7 @@ def test_only_files_are_read(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(os.name != "posix", reason="links")
 def test_a_link_leads_no_further(tmp_path: Path) -> None:
-    """A guest beside the lesson that is a link to a file elsewhere is none."""
+    """A link beside the lesson to a file elsewhere is no guest."""
     secret = tmp_path / "secret.bin"
     secret.write_bytes(b"\x90")
     lesson = tmp_path / "lesson"

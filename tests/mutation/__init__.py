@@ -1,4 +1,4 @@
-"""Checks that can fail: one thing of the product is changed at a time, and its tests must turn red.
+"""Mutation tests: one thing of the product is changed at a time, and its tests must fail.
 
     python -m tests.mutation          a handful, as in CI
     python -m tests.mutation --all    all of them

@@ -41,7 +41,7 @@ def select(arguments: argparse.Namespace) -> list[Mutation]:
 
 
 def noticed(tree: Path, mutation: Mutation) -> bool:
-    """Do the tests turn red? The tree is as before afterwards."""
+    """Do the tests fail with the mutation? The tree is restored afterwards."""
     path = tree / mutation.file
     original = path.read_text()
     if original.count(mutation.old) != 1:

@@ -1,4 +1,4 @@
-"""What is changed, one at a time, and which tests must notice."""
+"""The mutations, and for each the tests that must notice it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ HOSTILE = "tests/e2e/test_hostile_guests.py::test_hostile_guest"
 
 @dataclass(frozen=True)
 class Mutation:
-    """In ``file`` the one place of ``old`` becomes ``new``. tests: what pytest is given."""
+    """Replaces the one occurrence of ``old`` in ``file`` by ``new``. tests: arguments for pytest."""
 
     what: str
     file: str

@@ -1,4 +1,4 @@
-"""The suite can turn red: a few mutations here, all of them by `python -m tests.mutation --all`."""
+"""A few mutations make their tests fail; `python -m tests.mutation --all` tries all of them."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def mutation(*words: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.mark.parametrize("change", MUTATIONS, ids=str)
 def test_every_mutation_applies(change: Mutation) -> None:
-    """The text that it changes stands in the file once, and the tests that it names are there."""
+    """The text to change occurs once in its file, and the named tests exist."""
     assert (ROOT / change.file).read_text().count(change.old) == 1
     assert change.old != change.new
     assert all((ROOT / test.partition("::")[0]).exists() for test in change.tests)
@@ -38,7 +38,7 @@ def test_every_mutation_applies(change: Mutation) -> None:
     all_but((("latched status",), ("trap gates", "user pages")), ("trap gates", "user pages")),
 )
 def test_some_are_noticed(changes: tuple[str, ...]) -> None:
-    """A device's value, a page-table bit and an expectation of delivery, changed: red each time."""
+    """A changed device value, page-table bit and expectation of delivery each make a test fail."""
     done = mutation(*changes)
     assert done.returncode == 0, done.stdout
     assert done.stdout.endswith(f"{len(changes)} of {len(changes)} mutations were noticed\n")
@@ -47,6 +47,6 @@ def test_some_are_noticed(changes: tuple[str, ...]) -> None:
 @pytest.mark.full
 @pytest.mark.timeout(600)
 def test_a_handful_is_noticed() -> None:
-    """Each eighth, as the command without words tries them."""
+    """Each eighth mutation is noticed, as by the command without arguments."""
     done = mutation()
     assert done.returncode == 0, done.stdout

@@ -30,7 +30,7 @@ Result = tuple[str, bool]
 
 
 def ringscope(*words: str) -> dict[str, object]:
-    """The JSON that a command prints."""
+    """The JSON output of a command."""
     command = [sys.executable, "-m", "app", *words, "--json"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     try:
@@ -43,7 +43,7 @@ def ringscope(*words: str) -> dict[str, object]:
 
 
 def doctor() -> Iterator[Result]:
-    """A KVM with hardware lacks nothing."""
+    """Check that a KVM with hardware support lacks no ability."""
     cores = ringscope("doctor").get("cores")
     if not isinstance(cores, list):
         yield "doctor", False
@@ -55,7 +55,7 @@ def doctor() -> Iterator[Result]:
 
 
 def comparisons() -> Iterator[Result]:
-    """Each guest on the interpreter and on KVM, step for step and free."""
+    """Compare each guest on the interpreter and on KVM, step for step and free."""
     left_out = deselected()
     for guest in GUESTS:
         for mode in ((), ("--free", "--budget", str(SLOW))):
@@ -72,7 +72,7 @@ def comparisons() -> Iterator[Result]:
 
 
 def deselected() -> list[str]:
-    """The checks that deselected.txt names for this machine."""
+    """The tests that deselected.txt names for this machine."""
     shadowed = NPT.exists() and NPT.read_text().strip() in ("N", "0")
     text = (HERE / "deselected.txt").read_text()
     lines = [line for line in text.splitlines() if line and not line.startswith("#")]
@@ -80,7 +80,7 @@ def deselected() -> list[str]:
 
 
 def tests(*words: str) -> tuple[int, int, int]:
-    """Run pytest. (passed, failed, skipped)."""
+    """Run pytest; gives (passed, failed, skipped)."""
     with tempfile.TemporaryDirectory() as folder:
         log = Path(folder, "log.xml")
         command = [sys.executable, "-m", "pytest", *PYTEST, f"--junitxml={log}", *words]

@@ -1,4 +1,4 @@
-"""tests/real_kvm/run is started by hand and by ``.ci/run --full``; this holds its parts together."""
+"""The parts of tests/real_kvm/run, which is started by hand and by ``.ci/run --full``, fit together."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ DESELECTED = [
 
 @pytest.mark.parametrize("script", ["run", "init"])
 def test_the_scripts_are_shell(script: str) -> None:
-    """A shell reads them to the end."""
+    """The scripts are valid shell."""
     subprocess.run(["sh", "-n", HERE / script], check=True)
 
 
 @pytest.mark.parametrize("name", DESELECTED)
 def test_what_is_deselected_exists(name: str) -> None:
-    """A test that is renamed would be run again, and its reason stand for nothing."""
+    """Every deselected test exists."""
     path, _, test = name.partition("::")
     function = re.escape(test.partition("[")[0])
     assert re.search(rf"^def {function}\(", (ROOT / path).read_text(), re.MULTILINE)
 
 
 def test_each_deselected_test_has_a_reason() -> None:
-    """Above each group stands a comment."""
+    """Every group of deselected tests has a comment above it."""
     text = (HERE / "deselected.txt").read_text()
     groups = text.strip().split("\n\n")[1:]
     assert groups

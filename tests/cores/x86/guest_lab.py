@@ -1,4 +1,5 @@
-"""A small guest to try the architecture on: booted RAM, and a Unicorn over the same bytes as oracle."""
+"""A small guest to test the architecture with: booted RAM, and a Unicorn over the same bytes as
+oracle."""
 
 from __future__ import annotations
 
@@ -64,7 +65,7 @@ class Lab:
         return selector
 
     def user(self) -> None:
-        """Go to ring 3, as iretq to the boot GDT's user segments would."""
+        """Enter ring 3, as iretq to the boot GDT's user segments would."""
         self.cpu.segments[CS].selector, self.cpu.segments[CS].attributes = 0x33, 0xA0FB
         self.cpu.segments[SS].selector, self.cpu.segments[SS].attributes = 0x2B, 0xC0F3
 
@@ -104,7 +105,7 @@ class Oracle:
         return False
 
     def reset(self) -> None:
-        """Back to the start state with the lab's control registers and tables, at CPL 0."""
+        """Restore the start state with the lab's control registers and tables, at CPL 0."""
         uc, cpu = self.uc, self.lab.cpu
         uc.context_restore(self._fresh)
         uc.reg_write(ux.UC_X86_REG_MSR, (0xC0000080, cpu.efer))

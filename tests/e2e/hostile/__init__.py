@@ -1,4 +1,5 @@
-"""Guests that try to get out, to hang the VMM, or to take the host's means: guests.s, inside kernel.s.
+"""Hostile guests, which try to escape, to hang the VMM, or to use up the host: guests.s, inside
+kernel.s.
 
     ## name [options]: what it tries
 
@@ -47,7 +48,7 @@ RACED = (
 
 @dataclass(frozen=True)
 class Guest:
-    """One hostile guest. ends: the stops that are no surprise."""
+    """One hostile guest. ends: the permitted stops."""
 
     name: str
     tries: str
@@ -64,7 +65,7 @@ class Guest:
 
 
 def load() -> dict[str, Guest]:
-    """All guests, by name."""
+    """Read all guests, by name."""
     kernel, text = (HERE / "kernel.s").read_text(), (HERE / "guests.s").read_text()
     headings = list(HEADING.finditer(text))
     guests: dict[str, Guest] = {}

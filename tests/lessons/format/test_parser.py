@@ -1,4 +1,4 @@
-"""The format: what is understood, and that each mistake names its line."""
+"""The lesson format: valid lessons are read, and each mistake is reported with its line."""
 
 from __future__ import annotations
 
@@ -41,20 +41,20 @@ def test_a_lesson_is_made_of_headings_paragraphs_and_blocks() -> None:
 
 
 def test_name_and_number_come_from_the_file() -> None:
-    """ "07-some-name.md" is lesson 7, called some-name."""
+    """The file "07-some-name.md" is lesson 7, named some-name."""
     parsed = parse_text(HEAD, "x/07-some-name.md")
     assert (parsed.number, parsed.name) == (7, "some-name")
 
 
 def test_claims_know_their_lines() -> None:
-    """A claim in a list is told by its own line, escapes included."""
+    """A claim in a list is reported with its own line, escapes included."""
     (_, expect) = lesson('```expect\nthat = [\n  "trap.exits == 1",\n  "a == \'\\n\'",\n]\n```\n')
     assert isinstance(expect, Expect)
     assert [claim.line for claim in expect.claims] == [10, 11]
 
 
 def test_a_question_with_choices() -> None:
-    """Choices, their conditions and the move that answers are read."""
+    """Choices, their conditions and the move after the answer are read."""
     body = (
         '```ask\nquestion = "?"\nthen = { step = 3 }\n[[choice]]\ntext = "a"\nwhen = "1 == 1"\n'
         '[[choice]]\ntext = "b"\nwhen = "1 == 2"\nwhy = "no"\n```\n'
@@ -91,7 +91,7 @@ def test_a_question_with_choices() -> None:
     ],
 )  # fmt: skip
 def test_a_mistake_names_its_line(body: str, expected: str) -> None:
-    """Every kind of mistake in a block is told as file:line: message."""
+    """Every kind of mistake in a block is reported as file:line: message."""
     assert mistake(body).startswith(expected)
 
 
@@ -109,12 +109,12 @@ def test_a_mistake_names_its_line(body: str, expected: str) -> None:
     ],
 )  # fmt: skip
 def test_a_mistake_in_the_head_names_its_line(head: str, expected: str) -> None:
-    """So does every kind of mistake in the front matter."""
+    """Every kind of mistake in the front matter is reported with its line."""
     assert mistake("", head).startswith(expected)
 
 
 def test_expressions_are_a_small_language() -> None:
-    """Arithmetic, comparisons and names are evaluated; anything else is refused when parsed."""
+    """Arithmetic, comparisons and names are evaluated; anything else is refused by the parser."""
     values = {("a", "b"): 4, ("m", "16"): 7}
     assert parse("a.b * 2 + m[0x10] == 15 and not a.b < 1").value(values.__getitem__) is True
     assert parse("'x' in 'xy'").value(values.__getitem__) is True
@@ -132,14 +132,14 @@ def test_expressions_are_a_small_language() -> None:
 
 
 def test_guests_beside_the_lesson_come_first(tmp_path: Path) -> None:
-    """A file beside the lesson is its guest, even with a shipped guest's name."""
+    """A file beside the lesson takes precedence over a shipped guest of that name."""
     (tmp_path / "hello").write_bytes(b"\x90")
     parsed = parse_text(HEAD, str(tmp_path / "l.md"))
     assert parsed.setup.guest == str(tmp_path / "hello")
 
 
 def test_the_documentation_tells_all_of_it() -> None:
-    """Every block, view, focus and reason that a lesson may name stands in docs/lessons.md."""
+    """docs/lessons.md has every block, view, focus and reason that a lesson may name."""
     page = (Path(__file__).resolve().parents[3] / "docs" / "lessons.md").read_text()
     words = set(re.findall(r"\w+", page))
     assert {*_BLOCKS, *VIEWS, *FOCUSES, *REASONS, *(until.value for until in Until)} <= words

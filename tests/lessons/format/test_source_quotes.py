@@ -1,4 +1,4 @@
-"""Quotes of the source: what a lesson shows is what stands there."""
+"""Quotes in lessons are taken from the present source."""
 
 from __future__ import annotations
 
@@ -58,12 +58,12 @@ def own_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ],
 )
 def test_a_tagged_comment_and_what_follows(tag: str, expected: str) -> None:
-    """A tag reaches to the next one, to a blank line, or to the end of its block."""
+    """A tag's quote ends at the next tag, a blank line, or the end of its block."""
     assert source_quotes.tagged("cores/loop.py", tag) == expected
 
 
 def test_a_definition() -> None:
-    """A class, a method with its decorator, a constant: whole, without tags and indentation."""
+    """A class, a decorated method and a constant are quoted whole, without tags and indentation."""
     assert source_quotes.definition("cores/loop.py", "LIMIT") == "LIMIT = 3"
     assert source_quotes.definition("cores/loop.py", "Loop.turns").startswith("@property\ndef turns")
     whole = source_quotes.definition("cores/loop.py", "Loop.go")
@@ -76,13 +76,13 @@ def test_a_definition() -> None:
     "file", ["secret.py", "cores/../secret.py", "/etc/passwd", "cores", "cores/none.py", "cores/\0.py"]
 )
 def test_only_our_source_is_quoted(file: str) -> None:
-    """No other file can be read by way of a quote."""
+    """A quote cannot read files outside the source."""
     with pytest.raises(source_quotes.NotThere):
         source_quotes.definition(file, "KEY")
 
 
 def test_a_source_that_is_being_worked_on(tmp_path: Path) -> None:
-    """Python that cannot be parsed is told with its line; a tag in it is found all the same."""
+    """Source that cannot be parsed is reported with its line; a tag in it is still found."""
     (tmp_path / "cores" / "half.py").write_text("# lesson: a\nx = 1\nif\n")
     assert source_quotes.tagged("cores/half.py", "a") == "x = 1\nif"
     with pytest.raises(source_quotes.NotThere, match="invalid syntax in line 3"):
@@ -90,7 +90,7 @@ def test_a_source_that_is_being_worked_on(tmp_path: Path) -> None:
 
 
 def test_what_is_not_there() -> None:
-    """A definition and a tag that the file lacks are told by name."""
+    """A missing definition and a missing tag are reported by name."""
     with pytest.raises(source_quotes.NotThere, match=r"defines no Loop\.stop"):
         source_quotes.definition("cores/loop.py", "Loop.stop")
     with pytest.raises(source_quotes.NotThere, match="no comment '# lesson: third'"):

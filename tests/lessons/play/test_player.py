@@ -1,4 +1,4 @@
-"""The player on real machines: moves, questions, values, and all ways through a lesson."""
+"""The player on real machines: moves, questions, values, and navigation."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def to_the_end(player: Player, answer: str | None = None) -> list[Event]:
 
 
 def test_a_lesson_is_played_in_order() -> None:
-    """Steps, filled paragraphs, moves and the verdict come out in the order of the script."""
+    """Steps, filled paragraphs, moves and the verdict come in the script's order."""
     with playing(ASK) as player:
         events = to_the_end(player, "2")
     assert [type(event).__name__ for event in events] == [
@@ -90,14 +90,14 @@ def test_a_lesson_is_played_in_order() -> None:
 
 
 def test_a_wrong_answer_is_explained() -> None:
-    """The explanation that fits the wrong number is said, then the general one."""
+    """A wrong number gets its own explanation, then the general one."""
     with playing(ASK) as player:
         verdict = next(e for e in to_the_end(player, "9") if isinstance(e, Verdict))
     assert (verdict.right, verdict.explanation) == (False, "Too many. One each.")
 
 
 def test_nonsense_is_no_answer() -> None:
-    """What is neither a number nor nothing is refused, and the question stays."""
+    """An answer that is no number is refused, and the question stays open."""
     with playing(ASK) as player:
         while player.question is None:
             player.proceed()
@@ -133,7 +133,7 @@ def test_a_seed_varies_the_numbers() -> None:
     ],
 )
 def test_where_a_move_ends(block: str, instructions: int, exits: int) -> None:
-    """Every kind of move ends at its place, on all machines."""
+    """Every kind of move stops all machines at its end."""
     with playing(block) as player:
         to_the_end(player)
         for machine in player.now.machines:
@@ -142,7 +142,7 @@ def test_where_a_move_ends(block: str, instructions: int, exits: int) -> None:
 
 
 def test_a_move_can_be_made_in_slices() -> None:
-    """Slices of a millisecond arrive, and the machines are where they should be."""
+    """A move made in slices of a millisecond arrives at the same place."""
     with playing('```run\nsymbol = "done"\n```\n') as player:
         slices = 0
         while not player.ended:
@@ -153,7 +153,8 @@ def test_a_move_can_be_made_in_slices() -> None:
 
 
 def test_a_place_never_reached_is_told() -> None:
-    """The machines stop or the limit is spent: the lesson is wrong at that line, and goes on."""
+    """A move that never arrives, or spends its limit, is reported as the lesson's mistake at its line,
+    and the lesson goes on."""
     with playing('```run\noutput = "Goodbye"\n```\nOn.\n') as player:
         broken = [e for e in to_the_end(player) if isinstance(e, Broken)]
     assert [(b.line, "never reached in 222" in b.message) for b in broken] == [(12, True)]
@@ -162,7 +163,7 @@ def test_a_place_never_reached_is_told() -> None:
 
 
 def test_an_unknown_symbol_has_its_line() -> None:
-    """A symbol that the guest lacks is the author's mistake, at the block's line."""
+    """An unknown symbol is reported as the author's mistake at the block's line."""
     with playing('\n```run\nsymbol = "nowhere"\n```\n') as player, pytest.raises(InputError) as error:
         to_the_end(player)
     assert str(error.value) == "x.md:13: the guest has no symbol 'nowhere'"
@@ -172,14 +173,14 @@ def test_an_unknown_symbol_has_its_line() -> None:
 
 
 def test_a_value_belongs_to_a_machine() -> None:
-    """A bare register is no value: the message says how to name it."""
+    """A register without a machine is refused, with the right spelling in the message."""
     with playing("\n{rbx}\n") as player, pytest.raises(InputError) as error:
         to_the_end(player)
     assert str(error.value) == "x.md:13: whose rbx? Say on which machine: trap.rbx"
 
 
 def test_expectations() -> None:
-    """What holds is counted; what does not is told with its line and the value found."""
+    """True expectations are counted; a false one is reported with its line and the value found."""
     body = (
         '```step\n```\n```expect\nthat = [\n  "each.instructions == 1",\n  "trap.exits == 5",\n]\n```\n'
     )
@@ -190,7 +191,8 @@ def test_expectations() -> None:
 
 
 def test_what_speaks_of_an_absent_core_is_left_out() -> None:
-    """Paragraphs, questions, views and claims about it are skipped; its moves are made all the same."""
+    """Paragraphs, questions, views and claims about an absent core are skipped; its moves are still
+    made."""
     body = (
         "On kvm {kvm.exits}.\n\n"
         '```ask\nquestion = "?"\nthen = { step = 3 }\nnumber = "kvm.exits"\n```\n'
@@ -204,7 +206,7 @@ def test_what_speaks_of_an_absent_core_is_left_out() -> None:
 
 
 def test_going_back_returns_the_machines() -> None:
-    """Back is the stop before, with the machines as they were there."""
+    """Going back leads to the stop before, with the machines' state of that stop."""
     with playing("```step\ntimes = 9\n```\nNow {trap.instructions}.\n```step\n```\nEnd.\n") as player:
         while not (player.at_stop and player.now.machines[0].instructions == 9):
             player.proceed()
@@ -217,7 +219,7 @@ def test_going_back_returns_the_machines() -> None:
 
 
 def test_jumping_to_a_step() -> None:
-    """A step is found by title or number; the machines are where its script has them."""
+    """A step is found by title or number, and the machines are in its state."""
     with playing(ASK) as player:
         player.jump("second")
         assert player.proceed() == [Begun("Second", 2, 2)]
@@ -230,7 +232,7 @@ def test_jumping_to_a_step() -> None:
 
 
 def test_taking_over_and_returning() -> None:
-    """Whatever the reader does to the machines, free runs included, the script finds them again."""
+    """After the reader has driven the machines, also freely, the script's state is restored."""
     with playing("```step\ntimes = 9\n```\nNow.\n") as player:
         while player.now.machines[0].instructions != 9:
             player.proceed()
@@ -243,7 +245,7 @@ def test_taking_over_and_returning() -> None:
 
 
 def test_another_guest(tmp_path: Path) -> None:
-    """`load` makes other machines; going back across it brings the first ones again."""
+    """`load` starts other machines; going back across it restores the first ones."""
     (tmp_path / "two.bin").write_bytes(bytes.fromhex("b001 e6f4"))  # mov al, 1; out 0xf4, al
     body = 'One.\n```load\nguest = "two.bin"\n```\n```run\nend = true\n```\nStatus {trap.status}.\n'
     lesson = parse_text(HEAD + body, str(tmp_path / "l.md"))
@@ -255,7 +257,7 @@ def test_another_guest(tmp_path: Path) -> None:
 
 
 def test_another_guest_that_cannot_be(tmp_path: Path) -> None:
-    """A `load` that fails leaves the machines that there are."""
+    """A `load` that fails keeps the present machines."""
     lesson = parse_text(HEAD + "One.\n", str(tmp_path / "l.md"))
     with contextlib.closing(open_stage(lesson.setup)) as stage:
         stage.session.step()
@@ -292,7 +294,7 @@ def looked(body: str) -> list[Event]:
     ],
 )  # fmt: skip
 def test_what_a_focus_shows(block: str, expected: Looked) -> None:
-    """A pane, a register, an address, a symbol, a source line, an event: each with its values."""
+    """A focus on a pane, register, address, symbol, source line or event shows its values."""
     assert looked(f"```step\ntimes = 5\n```\n```focus\n{block}\n```\n") == [expected]
 
 
@@ -307,14 +309,14 @@ def test_what_a_focus_shows(block: str, expected: Looked) -> None:
     ],
 )
 def test_a_focus_on_nothing_has_its_line(block: str, expected: str) -> None:
-    """What is not there to be looked at is the author's mistake, at the block's line."""
+    """A focus on something absent is reported as the author's mistake at the block's line."""
     with playing(f"\n```focus\n{block}\n```\n") as player, pytest.raises(InputError) as error:
         to_the_end(player)
     assert str(error.value).startswith(f"x.md:13: {expected}")
 
 
 def test_a_pause_is_a_stop() -> None:
-    """The reader is waited for before it; one who plays by itself is told how long it is."""
+    """A pause waits for the reader, and for its seconds in autoplay."""
     with playing("```pause\nseconds = 2.5\n```\nAfter it.\n```pause\n```\n") as player:
         while not player.at_stop:
             player.proceed()
@@ -327,7 +329,7 @@ def test_a_pause_is_a_stop() -> None:
 
 
 def test_quotes_of_the_source() -> None:
-    """A definition or a tagged comment of the cores comes as it stands there now."""
+    """A quote has the present text of the definition or tagged comment."""
     body = '```quote\nfile = "cores/vmm/vmm.py"\ntag = "interrupt-due"\n```\n'
     with playing(body) as player:
         (quoted,) = [event for event in to_the_end(player) if isinstance(event, Quoted)]
@@ -337,7 +339,8 @@ def test_quotes_of_the_source() -> None:
 
 
 def test_what_an_instruction_costs_is_measured() -> None:
-    """Stepping, translated blocks and the CPU itself, in this order; without a core it is left out."""
+    """The costs of stepping, translated code and direct execution are measured, in this order; an
+    absent core is left out."""
     with playing('```expect\nthat = ["speed.stepped > 20 * speed.translated"]\n```\n') as player:
         events = to_the_end(player)
     assert Kept(1) in events
@@ -362,14 +365,15 @@ text = "At {{trap.instructions}}."
 
 @pytest.mark.parametrize(("when", "said"), [("trap.exits == 0", ["At 0."]), ("trap.exits > 0", [])])
 def test_a_paragraph_on_condition(when: str, said: list[str]) -> None:
-    """It is said, its values filled in, where its condition is true, and passed over elsewhere."""
+    """A conditional paragraph is shown, with its values, where its condition is true, and left out
+    elsewhere."""
     with playing(SAY.format(when=when)) as player:
         events = to_the_end(player)
     assert [e.markdown for e in events if isinstance(e, Said)][1:] == said
 
 
 def seen(ring_zero: RingZero, nested: bool | None, counts: dict[str, int] | None) -> Scene:
-    """A session's snapshot as it would be on a host with such a KVM."""
+    """A session's snapshot as on a host with such a KVM."""
     lesson = parse_text(HEAD, "x.md")
     with contextlib.closing(open_stage(lesson.setup)) as stage:
         now = stage.snapshot()
@@ -391,7 +395,8 @@ def seen(ring_zero: RingZero, nested: bool | None, counts: dict[str, int] | None
 def test_what_lessons_know_of_the_hosts_kvm(
     ring_zero: RingZero, nested: bool | None, counts: dict[str, int] | None, expected: tuple[Value, ...]
 ) -> None:
-    """Hardware and nested paging as the engine probed them; the kernel's counts, and no shadow of 0."""
+    """Lessons know hardware support and nested paging as probed, the kernel's counts, and no shadow
+    count of 0."""
     scene = seen(ring_zero, nested, counts)
     names = ("here.kvm_hardware", "here.kvm_nested", "kvm.kernel.exits")
     assert tuple(scene.value(parse(name)) for name in names) == expected

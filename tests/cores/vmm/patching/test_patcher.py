@@ -235,8 +235,8 @@ unseen:
 
 
 def test_a_branch_is_trusted_late(monkeypatch: pytest.MonkeyPatch) -> None:
-    """On the real CPU, where the twin can be read, an indirect branch is still caught up to its 15th
-    branch to known code, and its target is scanned."""
+    """On the real CPU, where the twin can be read, an indirect branch that has led to known code 15
+    times is still caught, and its target is scanned."""
     for turns in (3, 10, 17):  # one finds the known code, the last leads elsewhere
         with booted("trap:native", LED_ASTRAY.format(turns=turns, end=EXIT)) as machine:
             monkeypatch.setattr(machine.engine, "hides_code", False)

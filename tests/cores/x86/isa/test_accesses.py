@@ -1,4 +1,4 @@
-"""Which memory an instruction is about to touch, from its registers alone."""
+"""The memory that an instruction is about to access, computed from its registers."""
 
 from __future__ import annotations
 
@@ -45,7 +45,8 @@ def machine(**registers: int) -> VirtualCpu:
     ],
 )  # fmt: skip
 def test_accesses(code: str, expected: tuple[tuple[int, int, bool], ...]) -> None:
-    """Explicit operands, the stack, and what string, table and FPU instructions touch by themselves."""
+    """Explicit operands, the stack, and implicit accesses of string, table and FPU instructions are
+    found."""
     insn, cpu = decode(bytes.fromhex(code)), machine(rax=0x1120)
     before = cpu.copy()
     assert accesses(insn, cpu) == expected
@@ -67,7 +68,7 @@ def test_accesses(code: str, expected: tuple[tuple[int, int, bool], ...]) -> Non
 def test_repeated_strings(
     code: str, rcx: int, flags: int, expected: tuple[tuple[int, int, bool], ...]
 ) -> None:
-    """The whole range, by count, direction and address size."""
+    """A repeated string accesses the whole range, by count, direction and address size."""
     cpu = machine(rcx=rcx)
     cpu.rflags |= flags
     assert accesses(decode(bytes.fromhex(code)), cpu) == expected
@@ -100,7 +101,7 @@ def test_bit_strings_reach_beyond_their_operand(code: str, bit: int, address: in
     ],
 )  # fmt: skip
 def test_effective_address(operand: MemoryOperand, address: int) -> None:
-    """Base, index, RIP, 32-bit addresses and the FS and GS bases; sums wrap."""
+    """Addresses sum base, index, RIP, and FS and GS bases, with 32-bit addresses too, and wrap."""
     cpu = machine(rax=0x10, rcx=MASK64)
     cpu.segments[FS].base, cpu.segments[GS].base = 0xF0000, MASK64 - 7
     assert effective_address(operand, cpu, 7) == address & MASK64

@@ -1,4 +1,4 @@
-"""The table of known differences between CPUs, and which instructions the VMM completes for it."""
+"""The table of differences between CPUs, and the instructions that the VMM completes because of it."""
 
 from __future__ import annotations
 
@@ -18,12 +18,13 @@ from cores.x86.isa.decoder import decode
     ],
 )  # fmt: skip
 def test_what_the_vmm_completes(code: str, varies: bool) -> None:
-    """66 on near branches, and the instructions that show or load x87's and SSE's state as a whole."""
+    """Near branches with 66, and instructions that store or load x87 and SSE state as a whole, are
+    completed by the VMM."""
     assert decode(bytes.fromhex(code)).varies is varies
 
 
 def test_every_difference_says_what_holds_where() -> None:
-    """Each row tells both vendors' answers and the platform's, with a reference; none stands twice."""
+    """Each row has both vendors' answers, the platform's, and a reference; none occurs twice."""
     assert len({row.instructions for row in TABLE}) == len(TABLE)
     for row in TABLE:
         assert all((row.intel, row.amd, row.platform))

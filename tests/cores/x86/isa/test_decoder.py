@@ -1,4 +1,4 @@
-"""Decoding: what is an instruction, where it ends, and what is told about it."""
+"""The decoder: valid instructions, their length, and their attributes."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def one(code: str) -> module.Instruction:
     ],
 )  # fmt: skip
 def test_what_no_cpu_has_is_undefined_opcode(code: str) -> None:
-    """Capstone accepts many of these, or they are gone in 64-bit mode; the CPU raises #UD."""
+    """Encodings that 64-bit CPUs lack are #UD, though Capstone accepts many of them."""
     with pytest.raises(GuestFault) as fault:
         decode(bytes.fromhex(code).ljust(15, b"\0"))
     assert (fault.value.vector, fault.value.error) == (Vector.UD, None)
@@ -49,7 +49,7 @@ def test_what_no_cpu_has_is_undefined_opcode(code: str) -> None:
     ],
 )  # fmt: skip
 def test_what_capstone_does_not_know(code: str, mnemonic: str) -> None:
-    """Twins, hint NOPs and prefixes without meaning are instructions on real CPUs."""
+    """Alternative encodings, hint NOPs and meaningless prefixes are instructions, as on real CPUs."""
     insn = one(code)
     assert (insn.mnemonic, insn.length) == (mnemonic, len(bytes.fromhex(code)))
 
@@ -59,7 +59,7 @@ def test_what_capstone_does_not_know(code: str, mnemonic: str) -> None:
              "0f 3a", "f0 48 0f c7 8c 88 00 01 00 00", "66 0f 3a 16 44 24 08 01"],
 )  # fmt: skip
 def test_truncated_at_every_length(code: str) -> None:
-    """A page may end anywhere inside an instruction: the fetch of the next page must then be tried."""
+    """An instruction cut at any length is Truncated, so that the next page is fetched."""
     whole = bytes.fromhex(code)
     for length in range(len(whole) if code != "0f 3a" else 3):
         with pytest.raises(Truncated):
@@ -67,7 +67,7 @@ def test_truncated_at_every_length(code: str) -> None:
 
 
 def test_more_than_fifteen_bytes_is_general_protection() -> None:
-    """SDM vol. 2, 2.3.11: the limit is 15 bytes, redundant prefixes included."""
+    """More than 15 bytes, redundant prefixes included, are #GP (SDM vol. 2, 2.3.11)."""
     assert decode(b"\x66" * 14 + b"\x90").length == 15
     with pytest.raises(GuestFault) as fault:
         decode(b"\x66" * 15 + b"\x90")
@@ -86,12 +86,12 @@ def test_more_than_fifteen_bytes_is_general_protection() -> None:
     ],
 )  # fmt: skip
 def test_text(code: str, shown: str) -> None:
-    """Intel syntax, branch targets absolute, wherever the instruction stands."""
+    """The text has Intel syntax, with absolute branch targets at every address."""
     assert text(one(code), 0x1000) == shown
 
 
 def test_branch_text_wraps() -> None:
-    """A branch over the end of the address space is shown as the CPU would take it."""
+    """The target of a branch past the end of the address space wraps, as on the CPU."""
     assert text(one("eb f0"), 0) == "jmp 0xfffffffffffffff2"
 
 
@@ -116,7 +116,7 @@ def test_branch_text_wraps() -> None:
     ],
 )  # fmt: skip
 def test_operands(code: str, operands: tuple[object, ...]) -> None:
-    """Registers by name; memory and immediates as the encoding has them, signs included."""
+    """Operands have register names, and memory and immediates as encoded, with their signs."""
     assert one(code).operands == operands
 
 
@@ -130,7 +130,8 @@ def test_operands(code: str, operands: tuple[object, ...]) -> None:
     ],
 )  # fmt: skip
 def test_memory_operand_sizes(code: str, size: int) -> None:
-    """Sizes that a disassembler gets wrong, or that depend on prefixes (checked on a real CPU)."""
+    """Sizes that a disassembler gets wrong, or that depend on prefixes, are right (checked on a real
+    CPU)."""
     found = [o.size for o in one(code).operands if isinstance(o, MemoryOperand)]
     assert found == ([size] if size else [])
 
@@ -147,7 +148,7 @@ def test_memory_operand_sizes(code: str, size: int) -> None:
     ],
 )  # fmt: skip
 def test_access(code: str, access: str) -> None:
-    """What an instruction does to its memory operand: which fault it takes, what to compare."""
+    """Reads and writes of a memory operand, which decide its fault and its comparison, are known."""
     assert one(code).access == access
 
 
@@ -171,7 +172,8 @@ def test_access(code: str, access: str) -> None:
 def test_classification(
     code: str, mnemonic: str, sensitivity: Sensitivity, reason: Reason | None
 ) -> None:
-    """Class and reason come from the table of sensitive instructions, by what the operands are."""
+    """Sensitivity and reason come from the table of sensitive instructions, by the kinds of the
+    operands."""
     insn = one(code)
     assert (insn.mnemonic, insn.sensitivity, insn.reason) == (mnemonic, sensitivity, reason)
 
@@ -183,7 +185,8 @@ def test_classification(
      ("ff 33", 8), ("66 ff 33", 2), ("0f 01 13", 8), ("84 c0", 1)],
 )  # fmt: skip
 def test_operand_size(code: str, size: int) -> None:
-    """64-bit mode has three defaults: 32 bits, 64 bits for the stack, and neither for ports."""
+    """The operand size has 64-bit mode's three defaults: 32 bits, 64 bits for the stack, and none of
+    these for ports."""
     assert one(code).operand_size == size
 
 
@@ -195,7 +198,7 @@ def test_operand_size(code: str, size: int) -> None:
      ("0f 05", False, True), ("ff e0", False, True), ("ff c0", False, False), ("0f a2", False, False)],
 )  # fmt: skip
 def test_floating_and_block_ends(code: str, floating: bool, ends: bool) -> None:
-    """Which instructions depend on CR0.TS, and behind which a scanner may not go on."""
+    """Instructions that depend on CR0.TS, and those behind which a scan must stop, are marked."""
     insn = one(code)
     assert (insn.floating, insn.ends_block) == (floating, ends)
 
@@ -210,7 +213,7 @@ def test_prefixes_count_only_where_they_mean_something() -> None:
 
 
 def test_random_bytes_never_break_the_decoder() -> None:
-    """Whatever a guest jumps to ends in an instruction or in one of the three answers."""
+    """Random bytes decode to an instruction or to one of the three errors."""
     random, vectors = Random(1), set()
     for _ in range(20_000):
         code = random.randbytes(15)
@@ -228,7 +231,8 @@ def test_random_bytes_never_break_the_decoder() -> None:
 
 
 def test_cache_is_bounded_and_shares_instructions(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Bytes behind an instruction do not make it another; a scan of RAM does not fill memory."""
+    """Bytes behind an instruction do not make another cache entry, and a scan of RAM does not fill
+    memory."""
     assert decode(bytes.fromhex("90 00")) is decode(bytes.fromhex("90 01"))
     monkeypatch.setattr(module, "CACHE_SIZE", 16)
     for n in range(64):

@@ -1,4 +1,4 @@
-"""Prefixes that others overrule are taken out, and nothing else is."""
+"""Prefixes that others overrule are removed, and nothing else."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from cores.x86.isa.prefixes import normalized
     ],
 )  # fmt: skip
 def test_respelled(code: str, spelled: str | None) -> None:
-    """As long as before, and the same instruction to the decoder."""
+    """The normalized instruction has the same length, and decodes to the same instruction."""
     found = normalized(bytes.fromhex(code))
     assert found == (bytes.fromhex(spelled) if spelled else None)
     if found:

@@ -1,4 +1,4 @@
-"""The reason under which each sensitive instruction is counted: lessons and scripts rely on it."""
+"""The exit reason of each sensitive instruction, on which lessons and scripts rely."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ REASONS = {
     ("code", "reason"), [(code, reason) for reason, codes in REASONS.items() for code in codes]
 )
 def test_reason(code: str, reason: Reason) -> None:
-    """An instruction of each form, and its word in exits_by_reason."""
+    """An instruction of each form has its word in exits_by_reason."""
     insn = decode(bytes.fromhex(code).ljust(15, b"\x90"))
     assert insn.reason is reason
     assert insn.sensitivity is not Sensitivity.ORDINARY

@@ -1,4 +1,4 @@
-"""The table of sensitive instructions agrees with the decoder, and is found by what people type."""
+"""The table of sensitive instructions agrees with the decoder, and is found by users' spellings."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from cores.x86.isa.sensitive import TABLE, Entry, explain, find, spelled, sugges
 
 @pytest.mark.parametrize("entry", TABLE, ids=lambda e: e.name)
 def test_sample_is_what_the_entry_says(entry: Entry) -> None:
-    """What probe runs is an instance of the entry, whole and alone."""
+    """The sample that probe runs is one whole instruction of its entry."""
     insn = decode(entry.sample)
     assert insn.code == entry.sample
     if entry.forms:
@@ -31,13 +31,13 @@ def test_entries_explain_themselves(entry: Entry) -> None:
 
 
 def test_no_form_stands_twice() -> None:
-    """One instruction, one entry."""
+    """Each instruction has one entry."""
     forms = [form for entry in TABLE for form in entry.forms]
     assert len(forms) == len(set(forms))
 
 
 def test_robin_and_irvine() -> None:
-    """Every name on the list of 2000 is in the table, and marked."""
+    """Every name of the list of 2000 is in the table, and marked."""
     listed = {form for entry in TABLE if entry.listed for form in entry.forms}
     assert listed >= {
         "sgdt", "sidt", "sldt", "smsw", "pushf", "popf", "lar", "lsl", "verr", "verw", "pop sreg",
@@ -58,7 +58,7 @@ def test_explain_finds_what_people_type(typed: str, form: str) -> None:
 
 
 def test_near_misses() -> None:
-    """A typing error gets suggestions; an ordinary instruction gets none that are wrong."""
+    """A typing error gives suggestions; an ordinary instruction gives no wrong ones."""
     assert explain("sgtd") is None
     assert suggestions("sgtd") == ["sgdt"]
     assert suggestions("hltt", ["halt", "hlt"]) == ["hlt"]
@@ -72,6 +72,6 @@ def test_near_misses() -> None:
     "typed", ["popf banana", "mov cr3, banana", "mov cr99", "int banana", "sti cli"]
 )
 def test_no_form_is_guessed(typed: str) -> None:
-    """What only begins like an instruction is not spelled as one."""
+    """A word that only begins like an instruction is not completed to it."""
     assert spelled(typed) is None
     assert spelled("mov cr3, rax") is spelled("mov cr3") is find("mov cr, r")

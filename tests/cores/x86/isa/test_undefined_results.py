@@ -1,4 +1,4 @@
-"""Undefined flags become 0 and undefined destinations stay; what is defined is left alone."""
+"""Undefined flags become 0, undefined destinations keep their value, and defined results stay."""
 
 from __future__ import annotations
 
@@ -36,7 +36,8 @@ def cleared(code: str, rcx: int = 0) -> int:
     ],
 )  # fmt: skip
 def test_flags(code: str, flags: int) -> None:
-    """By instruction, operand size and masked count, as each page of SDM vol. 2 has it."""
+    """The flags set to 0 follow instruction, operand size and masked count, as on each page of SDM vol.
+    2."""
     assert cleared(code) == flags
 
 
@@ -44,12 +45,12 @@ def test_flags(code: str, flags: int) -> None:
     ("rcx", "flags"), [(0, 0), (1, AF), (2, AF | OF), (32, 0), (33, AF), (0xFF00, 0)]
 )
 def test_count_in_cl_is_masked(rcx: int, flags: int) -> None:
-    """SHL EAX, CL: five bits of CL count, and a count of 0 changes no flag."""
+    """SHL EAX, CL uses five bits of CL, and a count of 0 changes no flag."""
     assert cleared("d3 e0", rcx) == flags
 
 
 def test_the_count_is_taken_from_before() -> None:
-    """SHL CL, CL destroys its own count."""
+    """SHL CL, CL uses the count from before the instruction."""
     cpu = VirtualCpu(rflags=ALL)
     before = [0, 3, *[0] * 14]
     settle(decode(bytes.fromhex("d2 e1")), before, 0, cpu)
@@ -58,7 +59,7 @@ def test_the_count_is_taken_from_before() -> None:
 
 @pytest.mark.parametrize("code", ["0f bc d9", "0f bd d9", "48 0f bc d9", "66 0f bd d9"])
 def test_bit_scan_of_zero_keeps_the_destination(code: str) -> None:
-    """All 64 bits of it, also where a 32-bit write would clear the upper half."""
+    """A bit scan of 0 keeps all 64 bits of the destination, also with 32-bit operands."""
     cpu = VirtualCpu(rflags=int(ZF))
     cpu.gpr[RBX] = 0
     before = list(cpu.gpr)
@@ -72,7 +73,7 @@ def test_bit_scan_of_zero_keeps_the_destination(code: str) -> None:
 
 
 def test_bswap_and_double_shift_of_sixteen_bits() -> None:
-    """BSWAP of 16 bits and SHLD by more than 16 leave an undefined destination."""
+    """BSWAP of 16 bits and SHLD by more than 16 keep the destination."""
     for code in ("66 0f c8", "66 0f a4 c8 11", "66 0f ac c8 1f"):
         cpu = VirtualCpu()
         cpu.gpr[RAX] = 0xDEAD
@@ -93,7 +94,7 @@ def test_memory_that_must_be_kept() -> None:
 
 @pytest.mark.parametrize("equal", [True, False])
 def test_cmpxchg_of_32_bits(equal: bool) -> None:
-    """The operand that keeps its value keeps its upper half too, whichever core executed it."""
+    """The operand that keeps its value keeps its upper half, too, on every core."""
     old = 0xAAAAAAAA00000007
     before = [old, 1, 0, old, *[0] * 12]
     cpu = VirtualCpu(gpr=[7, 1, 0, 7, *[0] * 12], rflags=int(ZF) if equal else 0)

@@ -1,4 +1,4 @@
-"""The rules of 4-level paging, one by one, and the TLB's promises."""
+"""The rules of 4-level paging, one by one, and the guarantees of the TLB."""
 
 from __future__ import annotations
 

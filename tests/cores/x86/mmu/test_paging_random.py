@@ -1,4 +1,4 @@
-"""Random page tables: ``walk`` against a reference written from the SDM's tables, and Unicorn's MMU."""
+"""Random page tables: ``walk`` against a reference written from the SDM, and against Unicorn's MMU."""
 
 from __future__ import annotations
 
@@ -101,7 +101,8 @@ def tables(draw):
     st.sampled_from(["read", "write", "fetch"]),
 )
 def test_walk_equals_reference(levels, mode, kind):
-    """Whatever the entries and the mode, walk refuses what the SDM's sentences refuse, by its code."""
+    """For any entries and mode, ``walk`` refuses exactly what the SDM's sentences refuse, with their
+    error code."""
     install(LAB, levels, mode)
     assert outcome(LAB, mode, kind) == reference(levels, mode, kind)
 
@@ -134,7 +135,7 @@ def map_user_code(lab: Lab) -> None:
 
 
 def in_unicorn(oracle: Oracle, mode, kind) -> int | None:
-    """The same access by a real instruction under Unicorn's MMU, at ring 0 or 3."""
+    """Make the same access by an instruction under Unicorn's MMU, at ring 0 or 3."""
     oracle.reset()
     at = {"read": READ, "write": WRITE, "fetch": JUMP}[kind]
     if "user" in mode:

@@ -1,4 +1,4 @@
-"""Control registers, debug registers and MSRs: what a guest may write, and what must be flushed."""
+"""Control registers, debug registers and MSRs: permitted values, and required flushes."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def cpu():
 
 
 def refused(cpu, call, *args):
-    """The write must fault, and change nothing."""
+    """A write that must fault and change nothing."""
     before = cpu.copy()
     with pytest.raises(GuestFault) as caught:
         call(cpu, *args)
@@ -46,7 +46,7 @@ def refused(cpu, call, *args):
     ],
 )
 def test_refused_control_values(cpu, number, value):
-    """Each is #GP(0), and the register keeps its value."""
+    """A reserved or contradictory value is #GP(0), and the register keeps its value."""
     assert refused(cpu, control.write_control, number, value) == (Vector.GP, 0)
 
 
@@ -64,14 +64,14 @@ def test_refused_control_values(cpu, number, value):
     ],
 )
 def test_accepted_control_values(cpu, number, value, flush):
-    """The value is read back, and the caller learns whether translations are stale."""
+    """A valid value is read back, and the caller learns whether translations are stale."""
     assert control.write_control(cpu, number, value) is flush
     assert control.read_control(cpu, number) == value
 
 
 @pytest.mark.parametrize("number", [1, 5, 6, 7, 9, 15])
 def test_control_registers_that_do_not_exist(cpu, number):
-    """CR1, CR5 ... are #UD to read and to write."""
+    """CR1, CR5 and the like are #UD to read and to write."""
     assert refused(cpu, control.write_control, number, 0) == (Vector.UD, None)
     assert refused(cpu, control.read_control, number) == (Vector.UD, None)
 
@@ -91,7 +91,7 @@ def test_lmsw_and_clts(cpu):
 
 
 def test_debug_registers(cpu):
-    """DR6 and DR7 keep their fixed bits; DR4 and DR5 are their aliases until CR4.DE."""
+    """DR6 and DR7 keep their fixed bits; DR4 and DR5 are aliases unless CR4.DE is set."""
     control.write_debug(cpu, 0, 1 << 63)
     control.write_debug(cpu, 6, 0)
     control.write_debug(cpu, 5, 0xFFFFFFFF)
@@ -106,7 +106,7 @@ def test_debug_registers(cpu):
 
 @pytest.mark.parametrize("msr", sorted(MSRS - {Msr.EFER}))
 def test_msrs_keep_what_is_written(cpu, msr):
-    """Every MSR of the platform is read back as written, by every core's software copy."""
+    """Every MSR of the platform is read back as written, in every core's software copy."""
     assert control.write_msr(cpu, msr, 0x12345678, ticks=5) is False
     assert control.read_msr(cpu, msr, ticks=5) == 0x12345678
 
@@ -138,7 +138,7 @@ def test_refused_msr_values(cpu, msr, value):
 
 
 def test_efer(cpu):
-    """LMA is not the guest's to write; NXE changes what page tables mean, so it flushes."""
+    """A write cannot set LMA; changing NXE flushes, since it changes the meaning of page tables."""
     assert control.write_msr(cpu, Msr.EFER, (Efer.LME | Efer.NXE), 0) is False
     assert cpu.efer == EFER & ~Efer.SCE
     assert control.write_msr(cpu, Msr.EFER, (Efer.LME | Efer.SCE), 0) is True
@@ -146,7 +146,7 @@ def test_efer(cpu):
 
 
 def test_time_stamp_counter(cpu):
-    """1000 a tick; after a write it goes on from the value written, modulo 2**64."""
+    """The TSC counts 1000 a tick, from the written value on, modulo 2**64."""
     assert control.read_tsc(cpu, 7) == 7000
     control.write_msr(cpu, Msr.TSC, 100, ticks=7)
     assert control.read_msr(cpu, Msr.TSC, ticks=8) == 1100
@@ -154,6 +154,6 @@ def test_time_stamp_counter(cpu):
 
 
 def test_segment_bases_are_the_segments_own(cpu):
-    """FS_BASE is the hidden base of FS."""
+    """The MSR FS_BASE is the hidden base of FS."""
     control.write_msr(cpu, Msr.FS_BASE, 0x7FFF00000000, 0)
     assert cpu.segments[FS].base == 0x7FFF00000000

@@ -1,4 +1,4 @@
-"""Loading segments and asking about descriptors: every rule, and Unicorn as the oracle."""
+"""Segment loads and descriptor queries, rule by rule, and against Unicorn."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def lab():
 
 
 def load(lab: Lab, index: int, selector: int) -> tuple[int, int | None]:
-    """The load must fault, and change nothing."""
+    """A load that must fault and change nothing."""
     before = lab.cpu.copy()
     code = code_of(load_segment, lab.mmu, lab.cpu, index, selector)
     assert lab.cpu == before
@@ -45,7 +45,7 @@ def load(lab: Lab, index: int, selector: int) -> tuple[int, int | None]:
 
 
 def test_decoding():
-    """Base, limit with granularity, and the attribute bits come from their scattered places."""
+    """Base, limit (with granularity) and attributes are assembled from their fields."""
     descriptor = Descriptor(raw(0x3, dpl=3, base=0x12345678, limit=0xABCDE), 0, 0)
     assert (descriptor.base, descriptor.limit) == (0x12345678, 0xABCDEFFF)
     assert descriptor.attributes == 0xC0F3
@@ -66,7 +66,7 @@ def test_load_sets_hidden_part_and_accessed_bit(lab):
 @pytest.mark.parametrize("index", [DS, ES, FS, GS])
 @pytest.mark.parametrize("selector", [0, 3])
 def test_null_loads(lab, index, selector):
-    """A null selector is no error in a data register, and takes the base with it, as on Intel."""
+    """A null selector is valid in a data register, and clears the base, as on Intel."""
     lab.cpu.segments[index].base = 0x1234
     load_segment(lab.mmu, lab.cpu, index, selector)
     segment = lab.cpu.segments[index]
@@ -87,7 +87,8 @@ def test_null_loads(lab, index, selector):
     ],
 )
 def test_data_segment_checks(lab, descriptor, selector, expected):
-    """Type, privilege and presence, each with its exception and the selector as error code."""
+    """Type, privilege and presence are checked, each with its exception and the selector as error
+    code."""
     lab.gdt(NEW, descriptor)
     if expected is None:
         load_segment(lab.mmu, lab.cpu, DS, selector)
@@ -120,7 +121,7 @@ def test_stack_segment_checks(lab, descriptor, selector, expected):
 
 
 def test_user_mode_loads(lab):
-    """Ring 3 may load its own segments, not the kernel's, and no null SS. CS is #UD anywhere."""
+    """Ring 3 may load its own segments, not the kernel's, and no null SS. A load of CS is #UD."""
     lab.user()
     load_segment(lab.mmu, lab.cpu, DS, 0x2B)
     assert load(lab, DS, 0x18) == (Vector.GP, 0x18)
@@ -129,7 +130,7 @@ def test_user_mode_loads(lab):
 
 
 def test_ldt(lab):
-    """LLDT makes the LDT's selectors work; a null LLDT takes them away again."""
+    """LLDT makes the LDT's selectors valid; a null LLDT makes them invalid again."""
     lab.poke(0x30000 + 8, raw(0x3, base=0x77))
     lab.gdt(NEW, raw(0x2, s=0, flags=0, base=0x30000, limit=0xF), 0)
     load_ldtr(lab.mmu, lab.cpu, NEW)
@@ -152,7 +153,8 @@ def test_tr(lab):
 
 @pytest.mark.parametrize("loader", [load_ldtr, load_tr])
 def test_system_segment_checks(lab, loader):
-    """Wrong type, LDT selectors, half a descriptor, a bad upper half, absence: each its exception."""
+    """A wrong type, an LDT selector, half a descriptor, a bad upper half and absence each give their
+    exception."""
     kind = 0x2 if loader is load_ldtr else 0x9
     good = raw(kind, s=0, flags=0, base=0x30000, limit=0x67)
     for selector, low, high, expected in [
@@ -170,7 +172,7 @@ def test_system_segment_checks(lab, loader):
 
 
 def test_tables_are_read_as_supervisor(lab):
-    """A user's load reads the GDT although its page is the supervisor's; a bad base faults."""
+    """A user's load reads the GDT from a supervisor page; an unmapped base faults."""
     lab.user()
     load_segment(lab.mmu, lab.cpu, ES, 0x2B)
     lab.cpu.gdtr.base = 0x5000
@@ -180,7 +182,7 @@ def test_tables_are_read_as_supervisor(lab):
 
 
 def test_questions_have_no_side_effects(lab):
-    """LAR, LSL, VERR and VERW answer, and never set an accessed bit nor fault on selectors."""
+    """LAR, LSL, VERR and VERW never set an accessed bit nor fault on selectors."""
     lab.gdt(NEW, raw(0x0, limit=0xFF, flags=0))
     before = lab.ram.contents()
     ask = (lab.mmu, lab.cpu)

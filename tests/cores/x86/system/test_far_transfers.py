@@ -1,4 +1,4 @@
-"""Far transfers and returns: every rule, and Unicorn as the oracle for returns."""
+"""Far transfers and returns, rule by rule; returns also against Unicorn."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def dpl(raw: int, level: int) -> int:
 
 
 def refused(lab, call, *args, error=GuestFault):
-    """The transfer must raise, and leave the CPU as it was."""
+    """A transfer that must raise, and leave the CPU unchanged."""
     before = lab.cpu.copy()
     with pytest.raises(error) as caught:
         call(*args)
@@ -68,7 +68,7 @@ def at(cpu):
 
 
 class TestFarJumpAndCall:
-    """JMP FAR and CALL FAR share their checks."""
+    """Far JMP and far CALL, which share their checks."""
 
     def test_jump(self, lab):
         """CS takes the selector with RPL = CPL, and the descriptor's accessed bit is set."""
@@ -79,7 +79,7 @@ class TestFarJumpAndCall:
 
     @pytest.mark.parametrize("size", [2, 4, 8])
     def test_call_pushes_cs_and_rip(self, lab, size):
-        """The return address takes the operand size, CS above RIP."""
+        """The return address has the operand size, with CS above RIP."""
         transfers.far_call(lab.mmu, lab.cpu, 0x10, TARGET, CODE + 7, size)
         assert at(lab.cpu) == (0x10, TARGET)
         assert lab.cpu.gpr[RSP] == STACK - 2 * size
@@ -101,28 +101,28 @@ class TestFarJumpAndCall:
         ],
     )
     def test_checks(self, lab, raw, selector, expected):
-        """Null, limit, type, privilege, presence."""
+        """Null, limit, type, privilege and presence of the selector's segment are checked."""
         lab.gdt(NEW, raw)
         assert refused(lab, transfers.far_jump, lab.mmu, lab.cpu, selector, 0) == expected
         args = (lab.mmu, lab.cpu, selector, 0, CODE, 8)
         assert refused(lab, transfers.far_call, *args) == expected
 
     def test_targets(self, lab):
-        """A non-canonical target is #GP(0), 32-bit code is beyond the platform."""
+        """A non-canonical target is #GP(0); 32-bit code is unsupported."""
         assert refused(lab, transfers.far_jump, lab.mmu, lab.cpu, 0x10, 1 << 63) == (Vector.GP, 0)
         lab.gdt(NEW, CODE32)
         args = (lab.mmu, lab.cpu, NEW, 0)
         assert "compatibility mode" in refused(lab, transfers.far_jump, *args, error=Unsupported)
 
     def test_conforming_keeps_cpl(self, lab):
-        """A user may jump into conforming kernel code and stays a user."""
+        """A user may jump into conforming kernel code and keeps CPL 3."""
         lab.gdt(NEW, CONFORMING)
         lab.user()
         transfers.far_jump(lab.mmu, lab.cpu, NEW, TARGET)
         assert at(lab.cpu) == (NEW | 3, TARGET)
 
     def test_gate_at_the_same_level(self, lab):
-        """A gate has its own target; a call through it pushes 8-byte values whatever the size."""
+        """A gate has its own target; a call through it pushes 8-byte values for every operand size."""
         call_gate(lab)
         transfers.far_jump(lab.mmu, lab.cpu, NEW, 0xBAD)
         assert at(lab.cpu) == (0x10, TARGET)
@@ -130,7 +130,7 @@ class TestFarJumpAndCall:
         assert lab.mmu.pop(lab.cpu.gpr[RSP], 2) == [CODE, 0x10]
 
     def test_gate_to_the_kernel(self, lab):
-        """A user's call through a DPL 3 gate lands on RSP0 with SS null, and retf comes back."""
+        """A user's call through a gate of DPL 3 switches to RSP0 with SS null, and retf returns."""
         call_gate(lab, level=3)
         lab.poke(0x11084, 0x160000)
         lab.user()
@@ -154,14 +154,14 @@ class TestFarJumpAndCall:
         ],
     )
     def test_gate_checks(self, lab, changes, expected):
-        """The gate's privilege, presence and upper half, then its target."""
+        """The gate's privilege, presence and upper half are checked, then its target."""
         call_gate(lab, **changes)
         lab.poke(0x11084, 0x160000)
         lab.user()
         assert refused(lab, transfers.far_call, lab.mmu, lab.cpu, NEW | 3, 0, CODE, 8) == expected
 
     def test_gate_does_not_let_a_jump_change_rings(self, lab):
-        """Only a call may raise privilege through a gate."""
+        """A jump through a gate cannot raise privilege."""
         call_gate(lab, level=3)
         lab.user()
         args = (lab.mmu, lab.cpu, NEW | 3, 0)
@@ -176,7 +176,7 @@ class TestFarReturn:
         assert (at(lab.cpu), lab.cpu.gpr[RSP]) == ((0x10, TARGET), STACK + 0x30)
 
     def test_outwards(self, lab):
-        """To an outer level RSP and SS come from behind the released bytes, and are released too."""
+        """To an outer level, RSP and SS are popped from behind the released bytes."""
         lab.poke(STACK, TARGET, 0x33)
         lab.poke(STACK + 0x20, 0x150000, 0x2B)
         transfers.far_return(lab.mmu, lab.cpu, 8, 0x10)
@@ -205,12 +205,13 @@ class TestInterruptReturn:
         assert (lab.cpu.rflags, lab.cpu.interrupt_shadow) == (0x246, False)
 
     def test_nested_task_flag(self, lab):
-        """NT is #GP(0): there are no tasks to return to."""
+        """IRET with NT is #GP(0), since there are no tasks in 64-bit mode."""
         lab.cpu.rflags |= Flag.NT
         assert refused(lab, transfers.interrupt_return, lab.mmu, lab.cpu, 8) == (Vector.GP, 0)
 
     def test_privileged_data_segments_do_not_leave(self, lab):
-        """The kernel's DS and FS become null at ring 3, but keep their bases; the user's stay whole."""
+        """The kernel's DS and FS become null at ring 3 but keep their bases; the user's are
+        unchanged."""
         lab.cpu.segments[FS].base = 0x5555
         lab.cpu.segments[ES] = lab.cpu.segments[DS].copy()
         lab.cpu.segments[ES].selector, lab.cpu.segments[ES].attributes = 0x2B, 0xC0F3
@@ -244,7 +245,7 @@ class TestInterruptReturn:
 
     @pytest.mark.parametrize("size", [2, 4])
     def test_smaller_sizes(self, lab, size):
-        """IRETD and 16-bit IRET pop smaller values, and IRET leaves the upper flags."""
+        """IRETD and 16-bit IRET pop smaller values; IRET keeps the upper flags."""
         lab.cpu.rflags = Flag.FIXED | Flag.AC
         values = [0x3456, 0x10, 0x202, 0x8000, 0x18]
         lab.memory.write(STACK, b"".join(v.to_bytes(size, "little") for v in values))
@@ -272,13 +273,13 @@ class TestInterruptReturn:
         assert refused(lab, transfers.interrupt_return, lab.mmu, lab.cpu, 8) == expected
 
     def test_null_stack_below_ring_3(self, lab):
-        """A kernel interrupted with a null SS can be returned to."""
+        """A return to a kernel with a null SS is valid."""
         lab.poke(STACK, TARGET, 0x10, 2, 0x150000, 0)
         transfers.interrupt_return(lab.mmu, lab.cpu, 8)
         assert (lab.cpu.segments[SS].selector, lab.cpu.segments[SS].dpl) == (0, 0)
 
     def test_32_bit_code_is_beyond_the_platform(self, lab):
-        """Compatibility mode is refused in words."""
+        """A transfer to compatibility mode is Unsupported, with a reason."""
         lab.gdt(NEW, CODE32)
         lab.poke(STACK, TARGET, NEW, 2, 0x150000, 0x18)
         args = (lab.mmu, lab.cpu, 8)
@@ -287,7 +288,7 @@ class TestInterruptReturn:
 
 class TestSystemCalls:
     def test_there_and_back(self, lab):
-        """SYSCALL saves RIP and RFLAGS and masks; SYSRET restores them with user selectors."""
+        """SYSCALL saves RIP and RFLAGS and masks flags; SYSRET restores them with user selectors."""
         cpu = lab.cpu
         lab.user()
         cpu.star, cpu.lstar, cpu.fmask = 0x0020_0010_0000_0000, TARGET, (Flag.IF | Flag.DF)
@@ -303,13 +304,14 @@ class TestSystemCalls:
         assert (cpu.segments[CS].attributes, cpu.segments[SS].attributes) == (0xA0FB, 0xC0F3)
 
     def test_without_sce(self, lab):
-        """EFER.SCE = 0 makes both #UD."""
+        """With EFER.SCE = 0 both are #UD."""
         lab.cpu.efer &= ~Efer.SCE
         assert refused(lab, transfers.syscall, lab.cpu, 0) == (Vector.UD, None)
         assert refused(lab, transfers.sysret, lab.cpu, 8) == (Vector.UD, None)
 
     def test_sysret_checks(self, lab):
-        """#GP in ring 3 and for a non-canonical RCX; RF and VM never come back; no 32-bit return."""
+        """SYSRET is #GP in ring 3 and for a non-canonical RCX, never restores RF and VM, and does not
+        return to 32-bit code."""
         cpu = lab.cpu
         cpu.gpr[RCX] = 1 << 47
         assert refused(lab, transfers.sysret, cpu, 8) == (Vector.GP, 0)
@@ -345,7 +347,7 @@ def oracle():
 
 
 def after(result, lab_or_oracle) -> tuple:
-    """What both sides are compared by."""
+    """The values by which both sides are compared."""
     if result is not None:
         return (result,)
     if isinstance(lab_or_oracle, Oracle):
@@ -398,7 +400,7 @@ def test_random_returns_as_unicorn(oracle, stub):
 
 
 def ours(lab: Lab, stub: int, fs: int, size: int, target: tuple[int, int]):
-    """The same with this package: (vector, error), or None when it went through."""
+    """The same by Ringscope: (vector, error), or None without a fault."""
     from cores.x86.system.descriptors import load_segment
 
     load_segment(lab.mmu, lab.cpu, FS, fs)

@@ -1,4 +1,4 @@
-"""Delivery through the IDT: gates, stacks, flags, error codes, and what follows a failed delivery."""
+"""Delivery through the IDT: gates, stacks, flags, error codes, and failed deliveries."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ INTERRUPT, TRAP = 0xE, 0xF
 
 
 def gate(lab, vector, *, kind=INTERRUPT, selector=0x10, dpl=0, ist=0, present=1, offset=HANDLER):
-    """Write an IDT entry; the IDT grows to hold all 256."""
+    """Write an IDT entry; the IDT grows to hold 256."""
     low = (
         offset & 0xFFFF | selector << 16 | ist << 32 | (kind | dpl << 5 | present << 7) << 40
         | (offset >> 16 & 0xFFFF) << 48
@@ -29,12 +29,12 @@ def tss_stack(lab, *, rsp0=0, rsp1=0, ist1=0):
 
 
 def frame(lab, count=5):
-    """The qwords on the handler's stack, from RSP up."""
+    """The values on the handler's stack, from RSP up."""
     return [lab.peek(lab.cpu.gpr[RSP] + 8 * i) for i in range(count)]
 
 
 def refused(lab, *args, **kwargs):
-    """The delivery must fault and leave the CPU as it was."""
+    """A delivery that must fault and leave the CPU unchanged."""
     before = lab.cpu.copy()
     with pytest.raises(GuestFault) as caught:
         deliver(lab.mmu, lab.cpu, *args, **kwargs)
@@ -53,7 +53,7 @@ def lab():
 
 
 def test_frame_at_the_same_level(lab):
-    """RSP is aligned to 16, SS RSP RFLAGS CS RIP are pushed, SS stays."""
+    """RSP is aligned to 16, SS, RSP, RFLAGS, CS and RIP are pushed, and SS keeps its value."""
     gate(lab, 0x20)
     lab.cpu.gpr[RSP] = STACK + 5
     deliver(lab.mmu, lab.cpu, 0x20, external=True)
@@ -65,7 +65,7 @@ def test_frame_at_the_same_level(lab):
 
 
 def test_error_code_is_pushed_last(lab):
-    """Exceptions that have an error code push it, 0 when the caller knows none; others do not."""
+    """Exceptions with an error code push it, 0 if none is given; others push none."""
     for vector in (Vector.GP, Vector.DE):
         gate(lab, vector)
     deliver(lab.mmu, lab.cpu, Vector.GP, 0x18)
@@ -84,7 +84,8 @@ def test_software_vector_never_pushes_an_error_code(lab):
 
 
 def test_flags(lab):
-    """An interrupt gate clears IF, a trap gate not; both clear TF NT RF and leave AC and IOPL."""
+    """An interrupt gate clears IF, a trap gate does not; both clear TF, NT and RF and keep AC and
+    IOPL."""
     gate(lab, 0x20)
     gate(lab, 0x21, kind=TRAP)
     start = Flag.FIXED | Flag.IF | Flag.TF | Flag.NT | Flag.RF | Flag.AC | Flag.IOPL | Flag.DF
@@ -108,7 +109,7 @@ def test_flags(lab):
     ],
 )  # fmt: skip
 def test_rf_in_the_image_marks_faults(lab, vector, how, set_):
-    """RF is 1 in the pushed RFLAGS of faults, and as it was for traps, aborts and interrupts."""
+    """RF is 1 in the pushed RFLAGS of faults, and unchanged for traps, aborts and interrupts."""
     gate(lab, vector, dpl=3)
     deliver(lab.mmu, lab.cpu, vector, **how)
     image = frame(lab, 6)[3 if vector in (Vector.PF, Vector.DF) else 2]
@@ -117,7 +118,7 @@ def test_rf_in_the_image_marks_faults(lab, vector, how, set_):
 
 
 def test_from_user_to_kernel(lab):
-    """The stack comes from RSP0, SS becomes null with the new CPL, CS loses its RPL."""
+    """The stack is RSP0, SS is null with the new CPL, and CS loses its RPL."""
     gate(lab, 0x80, dpl=3)
     tss_stack(lab, rsp0=0x160008)
     lab.user()
@@ -141,7 +142,7 @@ def test_to_ring_1(lab):
 
 
 def test_ist(lab):
-    """IST switches the stack without a change of privilege too, and leaves SS."""
+    """IST switches the stack also without a change of privilege, and keeps SS."""
     gate(lab, 8, ist=1)
     tss_stack(lab, ist1=0x150000)
     deliver(lab.mmu, lab.cpu, 8, 0)
@@ -180,28 +181,28 @@ EXTERNAL, SOFTWARE = {"external": True}, {"software": True}
     ("how", "ext"), [(EXTERNAL, 1), (SOFTWARE, 0), ({}, 1)], ids=["external", "software", "fault"]
 )
 class TestGateChecks:
-    """Each check of the gate and its segment; EXT says whether the program itself asked."""
+    """Each check of the gate and its segment; EXT is clear for software interrupts."""
 
     def test_beyond_the_limit(self, lab, how, ext):
-        """No room for 16 bytes: #GP with the IDT's index."""
+        """A limit without 16 bytes for the gate is #GP with the IDT's index."""
         gate(lab, 0x20)
         lab.cpu.idtr.limit = 0x20 * 16 + 14
         assert refused(lab, 0x20, **how) == (Vector.GP, 0x102 + ext)
 
     def test_wrong_type(self, lab, how, ext):
-        """A call gate, or no gate at all, is #GP."""
+        """A call gate, or no gate, is #GP."""
         gate(lab, 0x20, kind=0xC)
         assert refused(lab, 0x20, **how) == (Vector.GP, 0x102 + ext)
         lab.poke(IDT + 0x200, 0, 0)
         assert refused(lab, 0x20, **how) == (Vector.GP, 0x102 + ext)
 
     def test_absent_gate(self, lab, how, ext):
-        """P = 0 in the gate is #NP."""
+        """A gate with P = 0 is #NP."""
         gate(lab, 0x20, present=0)
         assert refused(lab, 0x20, **how) == (Vector.NP, 0x102 + ext)
 
     def test_gate_dpl_binds_software_only(self, lab, how, ext):
-        """INT n needs a gate of its own privilege; hardware and exceptions do not."""
+        """INT n needs a gate of its privilege; hardware interrupts and exceptions do not."""
         gate(lab, 0x20)
         tss_stack(lab, rsp0=0x160000)
         lab.user()
@@ -234,7 +235,7 @@ class TestGateChecks:
         assert refused(lab, 0x20, **how) == (Vector.GP, 0x100 + ext)
 
     def test_non_canonical_handler_and_stack(self, lab, how, ext):
-        """#GP(EXT) for the handler's address, #SS(EXT) for the stack."""
+        """A non-canonical handler is #GP(EXT), a non-canonical stack #SS(EXT)."""
         gate(lab, 0x20, offset=1 << 47)
         assert refused(lab, 0x20, **how) == (Vector.GP, ext)
         gate(lab, 0x20)
@@ -256,7 +257,7 @@ def test_page_fault_sets_cr2_even_when_it_cannot_be_delivered(lab):
 
 
 def test_no_idt_is_a_shutdown_with_a_story(lab):
-    """Without an IDT any exception ends in a triple fault, told step by step."""
+    """Without an IDT any exception is a triple fault, described step by step."""
     lab.cpu.rip = 0
     end = deliver_event(lab.mmu, lab.cpu, GuestFault(Vector.PF, 16, 0))
     assert end.outcome is Outcome.SHUTDOWN
@@ -276,7 +277,7 @@ def test_no_idt_is_a_shutdown_with_a_story(lab):
     ],
 )
 def test_double_fault_table(lab, first, broken, arrives):
-    """Which pairs make a double fault (SDM vol. 3, table 6-5)."""
+    """The pairs of exceptions that make a double fault are those of SDM vol. 3, table 6-5."""
     for vector in (Vector.DF, Vector.NP, Vector.GP):
         gate(lab, vector, offset=HANDLER + 0x100 * vector)
     gate(lab, first, **broken)
@@ -288,14 +289,14 @@ def test_double_fault_table(lab, first, broken, arrives):
 
 
 def bad_stack(lab, vector):
-    """A user's exception whose kernel stack is not mapped."""
+    """An exception of the user's whose kernel stack is not mapped."""
     gate(lab, vector)
     tss_stack(lab, rsp0=0x9000)
     lab.user()
 
 
 def test_page_fault_while_delivering_a_contributory_one_is_served_alone(lab):
-    """#GP then #PF is no double fault; the #PF is delivered with its own address in CR2."""
+    """#PF during #GP is no double fault, and is delivered with its own address in CR2."""
     bad_stack(lab, Vector.GP)
     gate(lab, Vector.PF, ist=1)
     tss_stack(lab, rsp0=0x9000, ist1=STACK)
@@ -306,7 +307,7 @@ def test_page_fault_while_delivering_a_contributory_one_is_served_alone(lab):
 
 
 def test_page_fault_while_delivering_a_page_fault_is_a_double_fault(lab):
-    """#PF then #PF is #DF, and CR2 has the second address."""
+    """#PF during #PF is #DF, and CR2 has the second address."""
     bad_stack(lab, Vector.PF)
     gate(lab, Vector.DF, ist=1)
     tss_stack(lab, rsp0=0x9000, ist1=STACK)
@@ -317,7 +318,7 @@ def test_page_fault_while_delivering_a_page_fault_is_a_double_fault(lab):
 
 
 def test_failed_interrupts_are_benign(lab):
-    """A fault while a device's or a software interrupt is delivered is served by itself."""
+    """A fault during a device's or a software interrupt is delivered alone."""
     gate(lab, Vector.GP)
     for how in (EXTERNAL, SOFTWARE):
         lab.cpu.rip = CODE
@@ -327,7 +328,7 @@ def test_failed_interrupts_are_benign(lab):
 
 
 def test_names():
-    """Exceptions are told in the SDM's notation."""
+    """Exceptions are written in the SDM's notation."""
     assert describe(GuestFault(Vector.GP, 0x18)) == "#GP(0x18)"
     assert describe(GuestFault(Vector.UD)) == "#UD"
     assert describe(GuestFault(0x20)) == "interrupt 0x20"

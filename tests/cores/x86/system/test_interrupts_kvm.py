@@ -1,4 +1,4 @@
-"""Delivery against a CPU that does it itself: the same fault under KVM pushes the same frame."""
+"""Delivery against KVM: the same fault pushes the same frame."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def kvm():
 
 
 def prepared(code: str, user: bool) -> Lab:
-    """The faulting code, readable to the user too, and 32 gates to one HLT."""
+    """The faulting code, readable at ring 3 too, and 32 gates to one HLT."""
     lab = Lab(bytes.fromhex(code))
     lab.memory.write(HANDLER, b"\xf4")
     for table in (0x12000, 0x13000, 0x14000):
@@ -77,7 +77,7 @@ def by_kvm(kvm, lab: Lab) -> VirtualCpu:
 @pytest.mark.parametrize("user", [False, True], ids=["kernel", "user"])
 @pytest.mark.parametrize("case", CASES)
 def test_frame_is_the_hardwares(kvm, case, user):
-    """RFLAGS image with RF, error code, CR2, selectors and stack: ours equal the CPU's own."""
+    """RFLAGS image with RF, error code, CR2, selectors and stack are those of KVM."""
     code, fault = CASES[case]
     lab = prepared(code, user)
     theirs = by_kvm(kvm, lab)

@@ -1,4 +1,4 @@
-"""The x87 environment: stored and loaded as the platform's CPU does it, whatever this host's CPU."""
+"""The x87 environment is stored and loaded as by the platform's CPU, whatever this host's CPU."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ def image(head: bytes, *registers: bytes) -> bytes:
 
 
 def test_both_vendors_images_become_one() -> None:
-    """Pointers that only Intel keeps, and the bit of MXCSR that only AMD has, are gone."""
+    """Pointers that only Intel keeps, and the bit of MXCSR that only AMD has, are cleared."""
     assert x87.lawful(image(INTEL, ONE, ONE)) == x87.lawful(image(AMD, ONE, ONE))
 
 
 def test_pointers_are_kept_while_an_exception_is_pending() -> None:
-    """As both vendors have it: an #MF handler finds instruction, operand and opcode."""
+    """While an exception is pending, instruction, operand and opcode are kept for the #MF handler."""
     held = x87.lawful(image(PENDING, ONE))
     assert held[:28] == PENDING[:28]
     assert x87.pending(held)
@@ -40,14 +40,14 @@ def test_pointers_are_kept_while_an_exception_is_pending() -> None:
     ("loaded", "held"), [(0xFFFF, 0x1F7F), (0, 0x40), (0x37F, 0x37F), (0xE080, 0x40)]
 )
 def test_reserved_bits_of_the_control_word(loaded: int, held: int) -> None:
-    """Bit 6 reads 1; 7 and 13 to 15 read 0."""
+    """Bit 6 of FCW reads 1; bits 7 and 13 to 15 read 0."""
     control = x87.lawful(struct.pack("<H", loaded).ljust(512, b"\0"))[:2]
     assert int.from_bytes(control, "little") == held
 
 
 @pytest.mark.parametrize(("status", "held"), [(0x8080, 0), (0x0001, 0x8081), (0xFFFF, 0xFFFF)])
 def test_summary_follows_the_exceptions(status: int, held: int) -> None:
-    """ES and B are what unmasked flags make them, whatever was loaded."""
+    """ES and B follow the unmasked flags, whatever was loaded."""
     assert struct.unpack_from(
         "<H", x87.lawful(struct.pack("<HH", 0x340, status).ljust(512, b"\0")), 2
     ) == (held,)
@@ -55,8 +55,8 @@ def test_summary_follows_the_exceptions(status: int, held: int) -> None:
 
 @pytest.mark.parametrize("short", [False, True])
 def test_an_environment_comes_back(short: bool) -> None:
-    """Stored and loaded, nothing but the opcode of the short form is lost; FSW.TOP moves the names of
-    registers, not the registers."""
+    """Storing and loading keeps all but the opcode of the short form; FSW.TOP renames registers and
+    moves none."""
     held = x87.lawful(image(PENDING, ONE))
     fresh = image(INTEL, *(bytes([number]) * 10 for number in range(8)))
     back = x87.with_environment(fresh, x87.environment(held, short=short))
@@ -66,7 +66,8 @@ def test_an_environment_comes_back(short: bool) -> None:
 
 
 def test_tags_tell_what_the_registers_hold() -> None:
-    """Valid, zero, special (infinity, denormal, unnormal), empty."""
+    """Tags are valid, zero, special (infinity, denormal, unnormal) or empty by the registers'
+    contents."""
     values = (ONE, bytes(10), bytes(7) + b"\x80\xff\x7f", b"\1" + bytes(9), b"\1" + bytes(7) + b"\1\0")
     head = struct.pack("<HHBxHQQII", 0x37F, 0, 0x1F, 0, 0, 0, 0x1F80, 0xFFFF)
     tags = struct.unpack_from("<H", x87.environment(image(head, *values), short=False), 8)[0]

@@ -1,4 +1,4 @@
-"""x87 stack faults, from the tags alone: which instructions meet one, and the masked response."""
+"""x87 stack faults, from the tags: the instructions that meet one, and the masked response."""
 
 from __future__ import annotations
 
@@ -36,7 +36,8 @@ def faults(code: str, used: int) -> bool:
     ],
 )  # fmt: skip
 def test_who_meets_a_stack_fault(code: str, used: int, expected: bool) -> None:
-    """Who reads an empty register, or pushes upon one in use; not FNOP, FXAM, FFREE and FNINIT."""
+    """Reading an empty register or pushing onto a used one faults; FNOP, FXAM, FFREE and FNINIT do
+    not."""
     assert faults(code, used) is expected
 
 
@@ -50,7 +51,7 @@ def answered(code: str, used: int) -> Stack:
 
 
 def test_results_are_indefinite() -> None:
-    """The destination gets the QNaN, TOP and tags move as ever (SDM vol. 1, table 8-10)."""
+    """The destination is the QNaN; TOP and tags change as usual (SDM vol. 1, table 8-10)."""
     added = answered("dec1", 0b01)  # faddp st(1), st
     assert (added.get(0), added.top, added.tags) == (INDEFINITE, 1, 0b10)
     loaded = answered("d9e8", 0xFF)
@@ -67,7 +68,7 @@ def test_results_are_indefinite() -> None:
 
 
 def test_unmasked_nothing_but_the_status_changes() -> None:
-    """ES and B are set; no result is delivered."""
+    """Unmasked, ES and B are set, and no result is stored."""
     after = stack(0, control=0x37E)
     assert not after.invalid(overflow=False)
     assert (after.status, after.tags, after.image()[32:42]) == (0x80C1, 0, ONE)
@@ -82,5 +83,6 @@ def test_unmasked_nothing_but_the_status_changes() -> None:
     ],
 )  # fmt: skip
 def test_what_an_empty_register_stores(code: str, size: int, stored: str) -> None:
-    """The indefinite real, integer and packed decimal (SDM vol. 1, 4.2 and 4.7)."""
+    """An empty register stores the indefinite real, integer or packed decimal (SDM vol. 1, 4.2 and
+    4.7)."""
     assert stored_indefinite(parse(bytes.fromhex(code) + bytes(13)), size).hex() == stored
