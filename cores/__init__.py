@@ -1,1 +1,4 @@
-"""The machines: guest programs, the PC they see, and the engines that execute them."""
+"""The machines: guest programs, the PC that they see, and the engines that execute them.
+
+Imports nothing of app or lessons. README.md gives an order in which to read the source.
+"""

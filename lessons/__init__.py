@@ -1,1 +1,4 @@
-"""The lesson format, its player and its checker; course/ holds the lessons."""
+"""The course: the lesson format, its player and its checker; course/ holds the lessons.
+
+May import cores.
+"""

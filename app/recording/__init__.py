@@ -1,1 +1,4 @@
-"""Recording lessons and the interface as asciinema casts."""
+"""Recording lessons and the interface as asciinema casts.
+
+May import app/teacher, app/main.py, lessons and cores.
+"""

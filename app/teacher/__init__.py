@@ -1,1 +1,4 @@
-"""A second terminal that follows the first, and the reader that plays a lesson by itself."""
+"""The second terminal of a lesson, which follows the first, and the reader that plays by itself.
+
+May import lessons and cores, and nothing else of app.
+"""

@@ -1,1 +1,4 @@
-"""Interactive sessions: stepping, breakpoints, edits, saving."""
+"""Interactive sessions: stepping, breakpoints, edits, saving.
+
+May import inspection, time_travel, lockstep and all below them.
+"""

@@ -1,1 +1,4 @@
-"""Machine: one PC with its guest, engine and VMM."""
+"""A machine: one PC with its program, engine, VMM and devices.
+
+May import vmm, engines, pc, programs and x86.
+"""

@@ -1,1 +1,4 @@
-"""The guest's PC: memory, devices, and the state it boots in."""
+"""The guest's PC: memory, devices, and the state in which it boots.
+
+May import programs and x86.
+"""

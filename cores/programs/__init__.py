@@ -1,1 +1,4 @@
-"""Guest programs: assembly, ELF, flat images."""
+"""Guest programs: assembly, ELF and flat images, and the refusal of everything else by its name.
+
+May import x86 and the file modules of cores.
+"""

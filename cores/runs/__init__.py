@@ -1,1 +1,4 @@
-"""Entry points for app and lessons."""
+"""Entry points for app and lessons: compare, trace, open.
+
+May import everything in cores; only here is decided which platform a program is for.
+"""

@@ -1,1 +1,4 @@
-"""Checkpoints and re-execution."""
+"""Checkpoints of a machine, and deterministic re-execution from them.
+
+May import lockstep, machine, vmm, engines, pc, programs and x86.
+"""

@@ -1,1 +1,4 @@
-"""The hypervisor: it handles the exits of one guest."""
+"""The hypervisor: it enters one guest and handles its exits.
+
+May import engines/base.py, pc and x86. Begin with vmm.py.
+"""

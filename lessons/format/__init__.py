@@ -1,1 +1,4 @@
-"""The lesson format: text and TOML blocks to a script of typed steps."""
+"""The lesson format: text and TOML blocks to a script of typed steps.
+
+May import lessons/glossary.py and cores.
+"""

@@ -1,1 +1,4 @@
-"""Rows of text for the panes, as functions of frozen values; no widget is imported here."""
+"""Rows of text for the panes, as functions of frozen values.
+
+May import app/text, lessons and cores, and no screen or widget.
+"""

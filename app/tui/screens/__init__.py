@@ -1,1 +1,4 @@
-"""One screen a file."""
+"""Screens, one a file.
+
+May import app/tui/widgets and app/tui/rows, app/text, lessons and cores.
+"""

@@ -1,1 +1,4 @@
-"""The interpreter engine, on Unicorn."""
+"""The interpreter engine: Unicorn executes every instruction in software.
+
+May import what every engine may (cores/engines/base.py).
+"""

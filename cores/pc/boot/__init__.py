@@ -1,1 +1,4 @@
-"""Boot: boot protocols, and bootable disk images."""
+"""Boot protocols, which put a program and the CPU into their first state, and bootable disk images.
+
+May import the rest of pc, programs and x86.
+"""
