@@ -50,7 +50,7 @@ def test_traps_are_faults(deprivileged: Guest, code: bytes, vector: int) -> None
 
 
 @pytest.mark.parametrize("code", [b"\x0f\x05", b"\xcd\x80"])
-def test_system_calls_reach_nobody(deprivileged: Guest, code: bytes) -> None:
+def test_system_calls_do_not_reach_the_host_kernel(deprivileged: Guest, code: bytes) -> None:
     """SYSCALL and INT 0x80 are stopped before the host's kernel acts, with all registers unchanged."""
     deprivileged.code(code)
     deprivileged.cpu.gpr[RAX] = 60

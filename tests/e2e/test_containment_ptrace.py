@@ -247,7 +247,7 @@ def test_the_vsyscall_page_answers_nothing(prison: Prison) -> None:
             assert prison.engine.step(cpu) == Fault(14, None, target)
 
 
-def test_the_stub_serves_nobody_else(prison: Prison) -> None:
+def test_the_stub_cannot_be_entered(prison: Prison) -> None:
     """Jumps to every byte of the stub, with a system call's registers, are faults there."""
     before = prison.host_side()
     for target in [*range(stub.CODE, stub.CODE + 64), stub.DATA, stub.DATA + PAGE]:

@@ -190,7 +190,7 @@ self:
     mov edx, 0x60fff
     jmp rdx
 
-## onto_a_device: what is no RAM reads all ones, which is no instruction
+## onto_a_device: outside RAM code reads all ones, which is no instruction
 %faults #UD
     call own_tables
     mov qword ptr [PT + 8 * 0x61], 0x40000003

@@ -63,7 +63,7 @@ words: .ascii "abcdefgh"
     out dx, ax
     hlt
 
-## exit_status: what the guest writes to 0xF4
+## exit_status: the byte written to 0xF4 is the exit status
     mov eax, 0x2a
     out 0xf4, al
     hlt

@@ -212,7 +212,7 @@
 ! .byte 0x0f, 0x20, 0xc8
 ! .byte 0x0f, 0x20, 0xe8
 
-## absent_instructions [hardware]: what the platform's CPUID does not list is #UD
+## absent_instructions [hardware]: instructions that the platform's CPUID does not list are #UD
 %faults #UD #UD #UD #UD #UD #UD #UD #UD
 ! .byte 0xc5, 0xf0, 0x58, 0xc2
 ! rdrand eax

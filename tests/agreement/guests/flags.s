@@ -167,7 +167,7 @@ words_ac: .quad 1, 2
     pushfq
     pop rax
 
-## undefined_flags [exact]: what the SDM leaves undefined is 0 on every core
+## undefined_flags [exact]: flags that the SDM leaves undefined are 0 on every core
     mov eax, 5
     mov ecx, 3
     shl eax, cl

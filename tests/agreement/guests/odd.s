@@ -178,7 +178,7 @@ frame_of:
     jmp r14
 over_frames:
 
-## iret_of_flags [hardware]: what IRETQ takes from a frame, ring 0 and its bits
+## iret_of_flags [hardware]: IRETQ loads the permitted flags of a frame in ring 0
     mov r15, rsp
     mov rbx, 0xffffffff00254ad5
     and rbx, -0x40101                           # neither TF nor AC
@@ -408,7 +408,7 @@ latest:
     mov r8b, al
     mov rsi, [0x60000]
 
-## not_of_this_platform [hardware=always]: what the platform's CPU lacks, whatever the host's has
+## not_of_this_platform [hardware=always]: instructions that the platform's CPU lacks are #UD, whatever the host's CPU has
 %faults #UD #UD #UD #UD #UD #UD #UD #UD #UD #UD #UD #UD #UD #UD #UD #UD #UD #UD
 ! .byte 0xf3, 0x0f, 0xc7, 0xf8                  # rdpid rax
 ! .byte 0x0f, 0x01, 0xee                        # rdpkru
@@ -643,7 +643,7 @@ not_read:
     clac
     lea r13, [rip + finish]
 
-## page_of_the_host_kernel [bridged hardware=always]: where Linux keeps its vsyscalls
+## page_of_the_host_kernel [bridged hardware=always]: the address of Linux's vsyscall page is the guest's own
 %faults #PF(0x10) #PF
     mov rcx, 0xffffffffff600000
 ! call rcx

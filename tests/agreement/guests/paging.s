@@ -145,7 +145,7 @@
     mov ecx, 0x400000
 ! mov rax, [rcx]
 
-## smep_and_smap: what CR4 keeps ring 0 from doing on user pages
+## smep_and_smap: CR4 keeps ring 0 from executing and accessing user pages
 %faults #PF(1) #PF(3) #PF(1) #PF(0x11)
     mov esp, 0x9e000
     call own_tables
@@ -417,7 +417,7 @@ entries_of_it:
     invlpg [rsi]
     mov rdx, [rsi]
 
-## code_by_a_no_execute_alias: what a page that is never executed stores into another runs
+## code_by_a_no_execute_alias: code stored through a no-execute alias runs
     call own_tables
     lea rsi, [rip + routine]
     mov edi, 0x61000

@@ -119,7 +119,7 @@
     pushfq
     pop rcx
 
-## silent_in_user [hardware]: what does not fault shows the guest's own world
+## silent_in_user [hardware]: silent instructions show the guest's own state
     jmp enter_user
 %user
     pushfq
@@ -201,7 +201,7 @@
 ! int 13
     .byte 0xcd, 3
 
-## segments_in_user [hardware]: what ring 3 may load, and the null selector in SS
+## segments_in_user [hardware]: the selectors that ring 3 may load, and the null selector in SS
 %faults #GP(0x18) #GP(0x18) #GP(0x10) #GP #GP(0x30)
     jmp enter_user
 %user
@@ -309,7 +309,7 @@ u_second:
     fstp qword ptr [USER_DATA]
     mov rcx, [USER_DATA]
 
-## user_stack_fault [hardware]: the frame goes to RSP0, so a lost user stack harms nobody
+## user_stack_fault [hardware]: the frame goes to RSP0, so a bad user stack does no harm
 %faults #PF(6) #SS #PF(6)
     jmp enter_user
 %user

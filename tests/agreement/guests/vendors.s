@@ -81,7 +81,7 @@ far_callee:
 ! .byte 0x0f, 0x35
 ! .byte 0x48, 0x0f, 0x35
 
-## of_amd_alone [patched]: what only AMD's CPUs have is #UD
+## of_amd_alone [patched]: instructions that only AMD's CPUs have are #UD
 %faults #UD #UD #UD #UD #UD #UD #UD #UD #UD #UD #UD #UD #UD #UD #UD #UD #UD
     mov edi, 0x50000
     mov eax, edi

@@ -102,7 +102,7 @@ def test_a_page_written_before(pair: list[Machine]) -> None:
     assert divergence.instruction == OUT
 
 
-def test_a_byte_that_nobody_touched(pair: list[Machine]) -> None:
+def test_a_byte_in_untouched_ram(pair: list[Machine]) -> None:
     """A byte that differs in untouched RAM is found at the end."""
 
     def poke(machine: Machine) -> None:

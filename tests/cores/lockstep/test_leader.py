@@ -139,7 +139,7 @@ def test_accessed_bits_do_not_tell(follower: str, led: list[int]) -> None:
 
 @pytest.mark.parametrize(
     "follower", all_but(["trap:native", "kvm"], "kvm"), indirect=True
-)  # who do not count
+)  # these do not count
 def test_a_page_misleads_once(follower: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A discriminating page that can never be equal costs one stretch only."""
     misled = []

@@ -43,7 +43,7 @@ def test_what_counts_as_run_directly() -> None:
     assert direct_share(replace(REPORT, exits=2000)) == 0
 
 
-def test_nobody_knows() -> None:
+def test_machines_without_a_share() -> None:
     """An emulator, an unstarted machine and an uncounted one have no direct share."""
     assert direct_share(replace(REPORT, core="interpreter")) is None
     assert direct_share(replace(REPORT, instructions=0)) is None
@@ -101,7 +101,7 @@ BREAKPOINTS = """
     mov [rsp - 14], rbx
     lidt [rsp - 16]     # 1 of 11
     int3                # 2: completed, though its exit is an exception
-    mov [0], al         # not completed: a fault, which nobody can handle
+    mov [0], al         # not completed: a fault, for which there is no handler
 handler:
     iretq               # 3
 """

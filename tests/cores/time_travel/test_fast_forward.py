@@ -149,7 +149,7 @@ def test_a_step_doubts_what_was_led(led: list[int], monkeypatch: pytest.MonkeyPa
         assert [machine.vmm.instructions for machine in live.machines] == [there + 1] * 2
 
 
-def test_nothing_is_noted_for_nobody() -> None:
+def test_stores_are_recorded_only_where_compared() -> None:
     """Stores are recorded only where they are compared: not for one machine, nor in free mode."""
     for names in (("interpreter",), ("interpreter", "trap:portable")):
         with closing(LiveSession(program("1: jmp 1b"), Options(cores=names, ram=2 << 20))) as live:

@@ -1059,7 +1059,7 @@ d:  lea r15, [rip + e]
     rep movsq
 e:
 
-## rep-ports [seconds=10]: REP INS and OUTS with RCX = 2**63 at devices and at nobody
+## rep-ports [seconds=10]: REP INS and OUTS with RCX = 2**63 at ports with and without a device
     lea r12, [rip + table]
 each:
     movzx edx, word ptr [r12]

@@ -29,7 +29,7 @@ def start_pics(board: Board, master: int, slave: int = 0xFF) -> None:
             board.write(port + 1, 1, value)
 
 
-def test_masked_clocks_wake_nobody(board: Board) -> None:
+def test_masked_clocks_have_no_event(board: Board) -> None:
     """At boot everything is masked: there is no deadline and no event, so HLT is for ever."""
     assert board.next_event() is None
     assert board.deadline > 1 << 60
