@@ -19,7 +19,7 @@ from cores.vmm.emulate.emulator import Handler
 from cores.vmm.emulate.strings import HANDLERS as STRINGS
 from cores.vmm.state import GuestContext
 from cores.x86.faults import GuestFault
-from cores.x86.isa.accesses import accesses
+from cores.x86.isa.accesses import accesses, overwrites_itself
 from cores.x86.isa.decoder import decode
 from cores.x86.isa.instruction import Instruction
 from cores.x86.isa.prefixes import normalized
@@ -81,6 +81,9 @@ def bridge(
     """Complete an ordinary instruction that the engine would not execute as a CPU does: by its handler,
     or, where a translator only misreads its prefixes, by the engine without them. step: enters the
     guest until the instruction is complete."""
+    if handler := overwriting_itself(insn, guest.cpu):  # met by a free run
+        completion.bridge(insn, handler)
+        return
     code = normalized(insn.code) if guest.engine.traits.translates else None
     if code is None or insn.varies or not guest.engine.admits(decode(code), guest.cpu, guest.mmu):
         completion.bridge(insn)
@@ -91,13 +94,8 @@ def bridge(
 
 
 def overwriting_itself(insn: Instruction, cpu: VirtualCpu) -> Handler | None:
-    """The handler of a REP instruction that stores to its own bytes, None for any other. A CPU
-    finishes the instruction that it has begun; an engine that is stopped in the middle would continue
-    with the new bytes."""
-    begin, end = cpu.rip, cpu.rip + insn.length
-    stores = [(gva, length) for gva, length, store in accesses(insn, cpu) if store]
-    hits = any(gva < end and begin < gva + length for gva, length in stores)
-    return STRINGS.get(insn.mnemonic) if hits else None
+    """The handler of a REP instruction that stores to its own bytes, None for any other."""
+    return STRINGS.get(insn.mnemonic) if insn.repeat and overwrites_itself(insn, cpu) else None
 
 
 def ranges_in_ram(guest: GuestContext, ranges: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
-from agreement_lab import kvm_is_whole
 from opcode_sweep import (
     Difference,
     Form,
@@ -27,9 +26,6 @@ LAST_BITS = frozenset({"f2xm1", "fyl2x", "fyl2xp1", "fptan", "fpatan", "fsin", "
 """Transcendental functions, of which the last bits are each CPU's own (x86/isa/cpu_differences.py)."""
 PRECISION = frozenset({"fscale"})
 """Unicorn says of an exact result that it was rounded (PE)."""
-KVM_INTERPRETS = frozenset({"nop", "lfence", "mfence", "sfence", "sldt", "str"})
-"""A KVM that interprets ring 0 steps over the first four and the next instruction together, and stores
-8 bytes for SLDT and STR with REX.W, where a CPU stores 2 (SDM vol. 2)."""
 KINDS: dict[str, Callable[[], list[Form]]] = {
     "plain": plain_forms, "shaped": shaped_forms, "prefixed": prefixed_forms, "x87": x87_forms,
 }  # fmt: skip
@@ -37,13 +33,13 @@ DAILY = {"plain": 2000, "shaped": 300, "prefixed": 300, "x87": 300}
 SHOWN = 20
 
 
-def unexplained(found: Difference, core: str) -> bool:
+def unexplained(found: Difference) -> bool:
     mnemonic = found.asm.split()[-1] if found.asm.startswith("rep") else found.asm.split()[0]
     if mnemonic in LAST_BITS:
         return not set(found.what) <= {"fsw", "st0", "st1"}
     if mnemonic in PRECISION:
         return found.what != ("fsw",)
-    return not (core == "kvm" and mnemonic in KVM_INTERPRETS and not kvm_is_whole())
+    return True
 
 
 def differences(core: str, forms: list[Form]) -> list[str]:
@@ -52,7 +48,7 @@ def differences(core: str, forms: list[Form]) -> list[str]:
         pytest.skip(f"{core}: {reason}")
     sweep = Sweep(("interpreter", core))
     try:
-        return [str(found) for found in sweep.run(forms) if unexplained(found, core)]
+        return [str(found) for found in sweep.run(forms) if unexplained(found)]
     finally:
         sweep.close()
 

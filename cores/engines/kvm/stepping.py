@@ -54,6 +54,11 @@ that the platform defines."""
 BY_REASON = frozenset({Reason.SEGMENT, Reason.STATE})
 """Reasons of further such instructions, which have no mnemonic of their own: MOV to SS, MOV DR."""
 
+MISINTERPRETED = frozenset({"nop", "lfence", "mfence", "sfence", "sldt", "str"})
+"""Instructions that the kernel's emulator (arch/x86/kvm/emulate.c) executes unlike a CPU when it
+interprets ring 0: it steps over a fence, or over a NOP such as ENDBR64, and over the next instruction
+in one; of SLDT and STR it stores 8 bytes with REX.W, a CPU 2 (SDM vol. 2)."""
+
 _TF = Flag.TF
 NOTHING = decode(b"\x90")
 """A NOP: the placeholder where an entry executes many instructions."""
@@ -131,6 +136,8 @@ class Stepper:
             return Fault(Vector.UD)
         if insn.mnemonic in INTERCEPTS or insn.reason in BY_REASON:
             return INTERCEPT
+        if self._manner.interprets and cpu.cpl != 3 and _is_misinterpreted(insn):
+            return LACKING
         if cpu.cpl == 3 and not self._manner.truthful and insn.sensitivity is Sensitivity.SILENT:
             return LACKING
         return self._until_complete(cpu, insn)
@@ -272,7 +279,7 @@ class Stepper:
 
     def _read(self, cpu: VirtualCpu) -> None:
         self._registers.read(cpu)
-        cpu.rflags &= ~_TF
+        cpu.rflags &= ~(_TF | Flag.RF)  # the kernel's emulator leaves RF set in the middle of a REP
         cpu.interrupt_shadow = False  # only instructions that the VMM completes cause one
 
     def _arrived(self, cpu: VirtualCpu, insn: Instruction, at: int) -> Exit:
@@ -329,3 +336,11 @@ class Stepper:
         if left is not None:
             cpu.cr2 = left
         return SHUTDOWN
+
+
+def _is_misinterpreted(insn: Instruction) -> bool:
+    """Whether an emulating kernel would execute ``insn`` unlike a CPU, though it reports success. Its
+    16-bit ENTER pushes and writes all of RBP."""
+    if insn.mnemonic == "enter":
+        return insn.operand_size == 2
+    return insn.mnemonic in MISINTERPRETED and 0x0F in insn.code

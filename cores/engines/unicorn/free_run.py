@@ -7,7 +7,8 @@ Unicorn translates it anew. Entering it then costs one look-up, in machine code 
 except for the last three kinds:
 
     count      its instructions are counted when it is entered; a fault gives back the rest
-    REP        always ends its block; each further iteration is a block of that one instruction
+    REP        always ends its block; each further iteration is a block of that one instruction;
+               one that stores to its own bytes is left to the VMM
     a store    that changes its own block is restarted, in a block with no other instruction
     special    a block with an instruction for the VMM in it is walked step by step up to there
 
@@ -23,6 +24,7 @@ from dataclasses import dataclass
 from cores.engines.base import BUDGET_SPENT, INTERCEPT, INTERRUPTED, STEPPED, Exit, Fault
 from cores.engines.unicorn.cpu import UnicornCpu, opens_shadow
 from cores.x86.faults import GuestFault
+from cores.x86.isa.accesses import overwrites_itself
 from cores.x86.isa.decoder import Truncated, decode
 from cores.x86.isa.instruction import Immediate, Instruction
 from cores.x86.registers import (
@@ -240,6 +242,9 @@ class FreeRunner:
         block = self._blocks.get(self._held)
         if block is None:
             block = self._blocks[self._held] = self._learn(cpu, address, size)
+            if block.rep == 0 and self._overwrites_itself(cpu, address):
+                self._left += address == self._rep  # counted when it began
+                return INTERCEPT
             if len(block.offsets) == 1 and (rest := self._abandoned(address)):
                 # Unicorn would restart a full block here, for ever if the store changes itself.
                 self._left += rest
@@ -255,6 +260,12 @@ class FreeRunner:
         if exit is None and cpu.rip == address + block.offsets[special]:
             return INTERCEPT
         return exit
+
+    def _overwrites_itself(self, cpu: VirtualCpu, address: int) -> bool:
+        """Whether the REP at ``address`` stores to its own bytes. Unicorn would restart that iteration
+        for ever: it abandons the block that the store changes and translates it anew."""
+        insn = self._core.instruction(cpu, address)
+        return insn is not None and overwrites_itself(insn, cpu)
 
     def _special_in(self, block: Block) -> int:
         """The index of the block's first instruction to stop before, -1 for none."""

@@ -1,9 +1,11 @@
-"""Ordinary instructions that every CPU has and that Unicorn refuses or executes wrongly.
+"""Ordinary instructions that every CPU has and that an emulator refuses or executes wrongly.
 
-It raises #UD at F6 /1 and F7 /1, which are TEST (SDM vol. 2, appendix A.3 leaves them blank, but every
-CPU takes them), and to 0F 0D and 0F 18 with a register operand, which are NOPs (vol. 2, PREFETCHW,
-PREFETCHh). It executes wrongly LAHF and SAHF with a REX prefix, RET of 32 KiB and more, LOCK NEG, and
-SHLD and SHRD of a RIP-relative operand (``Instruction.mistranslated``).
+Unicorn raises #UD at F6 /1 and F7 /1, which are TEST (SDM vol. 2, appendix A.3 leaves them blank, but
+every CPU takes them), and to 0F 0D and 0F 18 with a register operand, which are NOPs (vol. 2,
+PREFETCHW, PREFETCHh). It executes wrongly LAHF and SAHF with a REX prefix, RET of 32 KiB and more,
+LOCK NEG, and SHLD and SHRD of a RIP-relative operand (``Instruction.mistranslated``). A kernel that
+interprets KVM's ring 0 executes wrongly NOP with ModRM and the fences (cores/engines/kvm/stepping.py):
+here they do nothing, since one virtual CPU sees its own stores in order.
 """
 
 from __future__ import annotations
@@ -78,5 +80,6 @@ def _result_flags(result: int, bits: int) -> int:
 HANDLERS: Handlers = {
     "test": test, "nop": nop, "lahf": lahf, "sahf": sahf, "ret": flow.ret,
     "shld": double_shift, "shrd": double_shift, "neg": neg, "enter": flow.enter,
+    "lfence": nop, "mfence": nop, "sfence": nop,
 }  # fmt: skip
-"""Handlers of instructions that a translating engine has refused or would execute wrongly."""
+"""Handlers of instructions that an engine has refused or would execute wrongly."""

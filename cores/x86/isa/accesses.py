@@ -159,3 +159,12 @@ def _enter(insn: Instruction, cpu: VirtualCpu, size: int, rsp: int) -> tuple[Acc
         return (written,)
     copied = (depth - 1) * size
     return (((cpu.gpr[RBP] - copied) & MASK64, copied, False), written)
+
+
+def overwrites_itself(insn: Instruction, cpu: VirtualCpu) -> bool:
+    """Whether a string instruction with REP stores to its own bytes, in this or a later iteration. A
+    CPU finishes the instruction that it has begun; an engine that stops in the middle would go on with
+    the new bytes."""
+    begin, end = cpu.rip, cpu.rip + insn.length
+    stores = ((gva, length) for gva, length, store in accesses(insn, cpu) if store)
+    return any(gva < end and begin < gva + length for gva, length in stores)

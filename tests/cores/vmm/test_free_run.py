@@ -245,3 +245,22 @@ def test_more_branches_than_can_be_known(hides: bool, monkeypatch: pytest.Monkey
         assert machine.cpu.gpr[3] == 5 * 40
         assert len(begun) > 5
         assert all(p is not None and sum(map(len, p._targets.values())) <= 64 + 2 * 9 for p in begun)
+
+
+@pytest.mark.parametrize(
+    ("source", "instructions"),
+    [
+        ("mov edi, 0x100000\nmov esi, edi\nmov ecx, 64\nrep movsb\n" + EXIT, 6),
+        ("lea rdi, [rip + self]\nmov al, 0xf3\nmov ecx, 1\nself: rep stosb\n" + EXIT, 6),
+        ("mov edi, 0xff000\nmov al, 0xf4\nmov ecx, 0x1100\nrep stosb\n", 5),
+    ],
+    ids=["the same bytes", "its first byte", "halts behind it"],
+)
+@pytest.mark.parametrize("core", ["interpreter", "trap:portable"])
+def test_a_rep_that_overwrites_itself_ends(core: str, source: str, instructions: int) -> None:
+    """Unicorn alone would begin its store to its own block for ever. It is completed as a whole, and
+    counts once."""
+    with booted(core, source) as machine:
+        machine.run_free(LONG)
+        assert machine.stop in (Stop.EXIT, Stop.HALTED)
+        assert machine.vmm.instructions == instructions

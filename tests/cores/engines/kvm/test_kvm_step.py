@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from struct import pack
 
 import pytest
@@ -13,7 +14,7 @@ from cores.pc.platform import PML4
 from cores.x86.isa.decoder import decode
 from cores.x86.isa.instruction import Sensitivity
 from cores.x86.isa.sensitive import TABLE, Entry
-from cores.x86.registers import CS, RBX, RCX, RDI, RSI, RSP, SS, Flag, Vector
+from cores.x86.registers import CS, RBP, RBX, RCX, RDI, RSI, RSP, SS, Flag, Vector
 from cores.x86.virtual_cpu import Segment
 
 IDT, HANDLERS, KERNEL_STACK = 0x20000, 0x40000, 0x90000
@@ -164,6 +165,48 @@ def test_what_the_vmm_completes_is_not_stepped(stepping: MakeGuest) -> None:
         before = g.cpu.state()
         assert g.step() == Intercept()
         assert g.cpu.state() == before
+
+
+@pytest.mark.parametrize("code", ["0faee8", "0faef0", "0faef8", "f30f1efa", "0f1fc0", "660f1f4000"])
+def test_fences_and_long_nops_are_one_step(stepping: MakeGuest, code: str) -> None:
+    """Or are left to the VMM: a kernel that interprets them goes on to the next instruction."""
+    g = stepping("nop; nop")
+    g.memory.write(ENTRY, bytes.fromhex(code) + b"\x90\x90")
+    exit = g.step()
+    assert isinstance(exit, Stepped | Intercept)
+    assert g.cpu.rip == ENTRY + (len(code) // 2 if exit == Stepped() else 0)
+
+
+def test_sixteen_bit_enter_keeps_the_upper_half_of_rbp(stepping: MakeGuest) -> None:
+    """It writes BP alone (SDM vol. 2, ENTER), or is left to the VMM."""
+    g = stepping(".byte 0x66, 0xc8, 16, 0, 0")
+    g.cpu.gpr[RBP], g.cpu.gpr[RSP] = 0x12345678, 0x38000
+    exit = g.step()
+    assert isinstance(exit, Stepped | Intercept)
+    if exit == Stepped():
+        assert (g.cpu.gpr[RBP], g.cpu.gpr[RSP]) == (0x12347FFE, 0x37FFE - 16)
+
+
+def test_an_interrupted_rep_shows_no_rf(stepping: MakeGuest) -> None:
+    """A kernel that interprets REP sets RF between its iterations; the guest's RFLAGS do not change."""
+    g = stepping("rep stosb; nop")
+    g.cpu.gpr[RDI], g.cpu.gpr[RCX] = 0x30000, 0xC0000
+    done = threading.Event()
+
+    def kick() -> None:
+        while not done.is_set():
+            g.engine.interrupt()
+
+    kicker = threading.Thread(target=kick)
+    kicker.start()
+    try:
+        while isinstance(g.step(), Interrupted) and g.cpu.gpr[RCX]:
+            assert not g.cpu.rflags & Flag.RF
+            if g.cpu.gpr[RCX] < 0xC0000:
+                break
+    finally:
+        done.set()
+        kicker.join()
 
 
 def test_ring_3_is_refused_by_the_cpu(guest: MakeGuest) -> None:
