@@ -35,7 +35,7 @@ _NUMERIC_REFERENCE = re.compile(r"(?<![\w.$@])(\d+)([bf])\b")
 _OURS = "__ks_"
 _AT_AND_T = re.compile(r"(?:^|[,(:*])\s*(?:%[A-Za-z]|\$-?[0-9])")
 HUGE = 1 << 29
-"""Size of the largest RAM in bytes."""
+"""Limit in bytes of an image, and of a size or a place in it."""
 _DEEPEST = 50
 """Deepest chain of names defined by names that are defined later, resolved by recursion."""
 
