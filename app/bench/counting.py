@@ -15,7 +15,7 @@ from cores.lockstep.options import Options
 from cores.lockstep.session import start
 from cores.programs.program import LOAD_ADDRESS, Program
 
-from . import guests
+from . import bare, guests
 from .figures import Limit, Result, Skipped, paired
 
 INSTRUCTIONS_A_TURN = 5
@@ -57,16 +57,14 @@ class BareUnicorn:
         self.engine.emu_start(LOAD_ADDRESS, self.end)
         return perf_counter() - began
 
-    def stop_often(self, count: int) -> float:
-        """Seconds to enter, stop after an instruction, and read and write RIP, ``count`` times."""
+    def stop_often(self, count: int) -> None:
+        """Enter, stop after an instruction, and read and write RIP, ``count`` times."""
         engine, rip_number = self.engine, self._registers.UC_X86_REG_RIP
         rip = LOAD_ADDRESS
-        began = perf_counter()
         for _ in range(count):
             engine.emu_start(rip, self.end, count=1)
             rip = engine.reg_read(rip_number)
             engine.reg_write(rip_number, rip)
-        return perf_counter() - began
 
 
 def uncounted(turns: int) -> float:
@@ -76,21 +74,21 @@ def uncounted(turns: int) -> float:
 
 def hooked(turns: int) -> float:
     """Run the guest on Unicorn with a hook in Python at each instruction."""
-    bare = BareUnicorn(guests.compute(turns))
+    unicorn = BareUnicorn(guests.compute(turns))
     count = 0
 
     def on_instruction(*_: object) -> None:
         nonlocal count
         count += 1
 
-    bare.hook(on_instruction)
-    seconds = bare.run()
+    unicorn.hook(on_instruction)
+    seconds = unicorn.run()
     return count / seconds / 1e6
 
 
 def unicorn_stops(count: int) -> float:
     """Microseconds for Unicorn's own binding to enter, stop at an instruction, and move RIP on."""
-    return BareUnicorn(guests.speak(count // 8)).stop_often(count) / count * 1e6
+    return bare.turn_cost(BareUnicorn(guests.speak(count // 8)).stop_often, count)
 
 
 def counts() -> list[Result]:

@@ -111,3 +111,19 @@ def test_the_bare_loops_really_trap() -> None:
         assert loop.python(10) > 0
         if bare.c_loops():
             assert loop.c(10) > 0
+
+
+def test_other_processes_do_not_change_what_a_turn_costs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The median of short batches counts: here a third of them is interrupted for 3 ms."""
+    from app.bench import bare
+
+    now, batches = 0.0, 0
+
+    def loop(turns: int) -> None:
+        nonlocal now, batches
+        batches += 1
+        now += turns * 40e-6 + (3e-3 if batches % 3 == 0 else 0)
+
+    monkeypatch.setattr(bare, "perf_counter", lambda: now)
+    assert bare.turn_cost(loop, 8_000) == pytest.approx(40)
+    assert batches * bare.BATCH == 8_000
