@@ -47,8 +47,10 @@ REGISTER = re.compile(
     re.IGNORECASE,
 )
 _STACK = re.compile(r"st\s*(?:\(\s*([0-7])\s*\))?$", re.IGNORECASE)
-_SIZED = re.compile(rf"({'|'.join(SIZES)})\b\s*(?:(ptr)\b\s*(?=\S)|(?=[\w.$@\[('\"]))", re.IGNORECASE)
-_FAR = re.compile(r"far\s+(?:ptr\s*)?(?=\[)", re.IGNORECASE)
+_SIZED = re.compile(
+    rf"({'|'.join(SIZES)})\b(?:\s*(?:(ptr)\b\s*(?=\S)|(?=[\w.$@\[('\"]))|\s+(?=-\w))", re.IGNORECASE
+)
+_FAR = re.compile(r"far\s+(?:ptr\s*)?(?=\[|[c-gs]s\s*:)", re.IGNORECASE)
 _DISTANCE = re.compile(r"(short|near)\s+(?:ptr\s+)?(?=\S)", re.IGNORECASE)
 _OFFSET = re.compile(r"offset\s+(?:flat\s*:\s*)?(?=\S)", re.IGNORECASE)
 _SEGMENT = re.compile(r"([c-gs]s)\s*:\s*", re.IGNORECASE)

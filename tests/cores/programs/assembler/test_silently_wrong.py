@@ -39,6 +39,8 @@ BASE = 0x100000
         ("push word 0x78", "666a78"),
         ("push word ptr 0x1234", "66683412"),
         ("pushw -1", "666aff"),
+        ("push word -128; push qword -1", "666a806aff"),
+        ("jmp far ptr gs:[r13*4+8]; call far fs:[rax]", "6542ff2cad0800000064ff18"),
         ("push 0xffff", "68ffff0000"),
         ("push -1", "6aff"),
         ("push -0x80000000", "6800000080"),
