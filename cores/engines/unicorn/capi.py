@@ -25,6 +25,7 @@ OK, INSN_INVALID, FETCH_PROT = 0, 10, 14
 
 _HOOK_INTR, _HOOK_BLOCK, _HOOK_EDGE_GENERATED = 1 << 0, 1 << 3, 1 << 15
 _HOOK_READ, _HOOK_WRITE = 1 << 10, 1 << 11
+_HOOK_WRITE_PROT = 1 << 8
 _WRITE_ACCESS = 17
 
 _CTL_USE_EXITS, _CTL_EXITS, _CTL_CPU_MODEL = 4, 6, 7
@@ -47,6 +48,10 @@ _EDGE = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p
 _ACCESS = ctypes.CFUNCTYPE(
     None, ctypes.c_void_p, ctypes.c_int, ctypes.c_uint64, ctypes.c_int, ctypes.c_int64, ctypes.c_void_p
 )
+_REFUSED = ctypes.CFUNCTYPE(
+    ctypes.c_bool, ctypes.c_void_p, ctypes.c_int, ctypes.c_uint64, ctypes.c_int, ctypes.c_int64,
+    ctypes.c_void_p,
+)  # fmt: skip
 _READ = ctypes.CFUNCTYPE(
     ctypes.c_uint64, ctypes.c_void_p, ctypes.c_uint64, ctypes.c_uint, ctypes.c_void_p
 )
@@ -225,6 +230,16 @@ class Unicorn:
                 self._caught(error)
 
         return self._hook(_HOOK_EDGE_GENERATED, _EDGE(translated))
+
+    def check_all_stores(self) -> None:
+        """Have Unicorn look for translated code at every store, whatever was stored before: an access
+        hook that covers a frame has this effect. This one is for stores to what is mapped read-only,
+        of which there is nothing: it is never called."""
+
+        def refused(_uc: int, _kind: int, _at: int, _size: int, _value: int, _data: int) -> bool:
+            return False
+
+        self._hook(_HOOK_WRITE_PROT, _REFUSED(refused))
 
     def on_access(self, callback: AccessCallback) -> int:
         """Call ``callback(is_write, address, bytes)`` before each data access."""

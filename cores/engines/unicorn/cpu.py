@@ -9,10 +9,11 @@ The module corrects four properties of Unicorn:
 - *fetch faults*: a block is translated as a whole, so a page missing at its end is reported at its
   beginning, before the instructions in front of it (``_alone``); and the next block is translated
   before the count is checked, so that its fault is reported with a step that is complete;
-- *changed code*: a store through a page that is not executable makes Unicorn discard its
-  translations of that frame. Later stores through that page are no longer checked, even when the frame
-  is translated anew through another page (cputlb.c, notdirty_write). Flushing the TLB at each
-  translation (some 2 us) makes Unicorn check all stores again.
+- *changed code*: after the first store to a frame Unicorn no longer checks stores through that
+  page, and only a translation at the same linear address makes it check again. So code changed
+  through another address, by two stores or by an unaligned one, would run as it was. Where a hook on
+  accesses covers the frame, Unicorn checks all of them (cputlb.c, notdirty_write):
+  ``Unicorn.check_all_stores``.
 """
 
 from __future__ import annotations
@@ -73,6 +74,7 @@ class UnicornCpu:
         self._vector = -1
         self._no_code = False  # a fetch from an address without RAM ended the last run
         self._transfer = RegisterTransfer(self.unicorn, self.layout)
+        self.unicorn.check_all_stores()
         self.unicorn.on_interrupt(self._on_interrupt)
         self.unicorn.on_translation(self._on_translation)
 
@@ -162,7 +164,6 @@ class UnicornCpu:
             if gpa is not None:
                 start, end = max(address, page) - page, min(address + size, page + PAGE) - page
                 self._translated.update(range((gpa + start) // LINE, (gpa + end - 1) // LINE + 1))
-        self.unicorn.flush_tlb()  # else a store through a no-execute page may be missed, see above
         self.on_translation(address, size)
 
     def _on_interrupt(self, vector: int) -> None:

@@ -527,6 +527,33 @@ again_by_name:
     dec ecx
     jnz again_by_name
 
+## code_by_a_no_execute_name: two functions of one frame, changed in a row and by stores that cover both
+    call own_tables
+    mov rax, 0x8000000000060003
+    mov [PT + 8 * 0x61], rax                    # 0x61000 is 0x60000, no-execute
+    mov rax, cr3
+    mov cr3, rax
+    mov edi, 0x60000
+    mov ebx, 0x61000
+    mov dword ptr [rdi], 0xc300c083             # add eax, imm8; ret
+    mov dword ptr [rdi + 0x100], 0xc300c083
+    mov dword ptr [rdi + 0x201], 0xc3c301b0     # mov al, 1; ret; ret
+    xor eax, eax
+    mov ecx, 5
+again_no_execute:
+    call rdi
+    lea rdx, [rdi + 0x100]
+    call rdx
+    inc byte ptr [rbx + 2]
+    inc byte ptr [rbx + 0x102]
+    lea rdx, [rdi + 0x201]
+    add r8, rax
+    call rdx
+    add r8, rax
+    mov word ptr [rbx + 0x202], 0x9002          # mov al, 2; nop; ret: one store, two instructions
+    dec ecx
+    jnz again_no_execute
+
 ## code_across_two_names: an instruction whose second half lies in another frame each time
     call own_tables
     mov edi, 0x60ffd
