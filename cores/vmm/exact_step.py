@@ -84,8 +84,9 @@ def bridge(
     if handler := overwriting_itself(insn, guest.cpu):  # met by a free run
         completion.bridge(insn, handler)
         return
-    code = normalized(insn.code) if guest.engine.traits.translates else None
-    if code is None or insn.varies or not guest.engine.admits(decode(code), guest.cpu, guest.mmu):
+    by_handler = insn.varies or insn.undefined_rule == "approximation"
+    code = normalized(insn.code) if guest.engine.traits.translates and not by_handler else None
+    if code is None or not guest.engine.admits(decode(code), guest.cpu, guest.mmu):
         completion.bridge(insn)
         return
     with normalizing(guest, insn, code):

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from _pytest.mark import ParameterSet
 from agreement_lab import kvm_is_whole
 
 from assets import genesis
@@ -126,8 +127,19 @@ def ends_as_told(case: Case, report: CoreReport) -> None:
         assert words in (report.screen or "")
 
 
-@pytest.mark.parametrize("core", CORE_NAMES)
-@pytest.mark.parametrize("guest", CASES)
+def daily(*slow: tuple[str, str]) -> list[ParameterSet]:
+    """(guest, core) of all cases; the slow ones are for the full run."""
+    return [
+        pytest.param(guest, core, marks=[pytest.mark.full] if (guest, core) in slow else [])
+        for guest in CASES
+        for core in CORE_NAMES
+    ]
+
+
+@pytest.mark.parametrize(
+    ("guest", "core"),
+    daily(("tinyos.s", "kvm"), ("tinyos.s", "trap:portable"), ("tasks.s", "kvm")),
+)
 def test_exact(guest: str, core: str) -> None:
     """Instruction by instruction the core has the interpreter's state, up to the known end."""
     case = CASES[guest]
@@ -137,8 +149,10 @@ def test_exact(guest: str, core: str) -> None:
         ends_as_told(case, report.cores[-1])
 
 
-@pytest.mark.parametrize("core", CORE_NAMES)
-@pytest.mark.parametrize("guest", CASES)
+@pytest.mark.parametrize(
+    ("guest", "core"),
+    daily(("swap.s", "kvm"), ("swap.s", "trap:portable"), ("tinyos.s", "trap:portable")),
+)
 def test_free(guest: str, core: str) -> None:
     """In free mode the guest ends with the same console, screen and exit status."""
     case = CASES[guest]

@@ -41,7 +41,7 @@ async def back(s: Stage, chance: random.Random) -> None:
         await s.pilot.pause()
 
 
-@pytest.mark.parametrize("seed", all_but(range(4), 0, 2, 3))
+@pytest.mark.parametrize("seed", all_but(range(4), 1, 2, 3))
 async def test_every_key(seed: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """All keys of the machines' screen work in random order while the terminal changes its size."""
     monkeypatch.chdir(tmp_path)

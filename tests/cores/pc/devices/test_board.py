@@ -214,7 +214,7 @@ def shared_image(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(before=TRAFFIC, after=TRAFFIC, with_disk=st.booleans())
 def test_any_traffic_and_back(
     shared_image: Path, before: list[Any], after: list[Any], with_disk: bool
