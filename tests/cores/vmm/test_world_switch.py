@@ -9,9 +9,27 @@ from types import FrameType
 import pytest
 from machine_lab import CORES, DATA, EXIT, booted, needs_assembler, run
 
+from cores.machine.machine import Machine
+
 pytestmark = needs_assembler
 
 MOST_CALLS, MOST_FILES = 30, 12
+
+
+def calls_of_a_step(machine: Machine) -> list[str]:
+    """The file of each Python function that one step calls."""
+    files: list[str] = []
+
+    def note(frame: FrameType, event: str, argument: object) -> None:
+        if event == "call":
+            files.append(frame.f_code.co_filename)
+
+    sys.setprofile(note)
+    try:
+        machine.step()
+    finally:
+        sys.setprofile(None)
+    return files
 
 
 def test_an_exit_passes_few_hands() -> None:
@@ -19,21 +37,15 @@ def test_an_exit_passes_few_hands() -> None:
     calls in 12 files, which a reader has to follow and which are most of an exit's cost."""
     with booted("trap:native", "1: out 0xe9, al\njmp 1b\n") as machine:
         run(machine, 40)
-        calls: list[str] = []
-
-        def note(frame: FrameType, event: str, argument: object) -> None:
-            if event == "call":
-                calls.append(frame.f_code.co_filename)
-
-        sys.setprofile(note)
-        try:
-            machine.step()
-        finally:
-            sys.setprofile(None)
-        assert machine.vmm.last is not None
-        assert machine.vmm.last.mnemonic == "out"
-        assert len(calls) <= MOST_CALLS
-        assert len(set(calls)) <= MOST_FILES
+        outs = []
+        for _ in range(10):  # the fewest: the vCPU's timer or the garbage collector may come between
+            calls = calls_of_a_step(machine)
+            assert machine.vmm.last is not None
+            if machine.vmm.last.mnemonic == "out":
+                outs.append(calls)
+        assert len(outs) == 5
+        assert min(map(len, outs)) <= MOST_CALLS
+        assert min(len(set(calls)) for calls in outs) <= MOST_FILES
 
 
 SILENT_AND_NOT = "mov al, 65\nout 0xe9, al\npushfq\nmov eax, [0xb8000]\nud2\n"
