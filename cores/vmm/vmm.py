@@ -187,7 +187,7 @@ class Vmm(GuestContext):
         """Question 3: let the engine execute the instruction, or complete it in software."""
         if insn.plain and not self.cpu.rflags & _AC:
             self._step_until_complete(insn)
-        elif handler := overwriting_itself(insn, self.cpu):
+        elif insn.repeat and (handler := overwriting_itself(insn, self.cpu)):
             self.completion.bridge(insn, handler)
         elif self._may_run(insn):
             if insn.repeat and iterations_left(insn, self.cpu) > MANY_ITERATIONS:
