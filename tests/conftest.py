@@ -6,6 +6,7 @@ with files or single tests named, one process does it all unless ``-n`` says oth
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from typing import Any
 from zlib import crc32
@@ -33,6 +34,17 @@ PORTABLE = (
 )  # fmt: skip
 """What ``--portable`` runs, below tests/: the tests of all that a host without ptrace, KVM and Keystone
 has. No other file is imported: many need modules that POSIX alone has."""
+
+
+SAMPLED = {
+    "tests/agreement/test_mechanisms.py": 2, "tests/agreement/test_out_of_line.py": 2,
+    "tests/app/recording": 2, "tests/app/tui/test_cursor.py": 2, "tests/app/tui/test_foreign.py": 3,
+    "tests/app/tui/test_help.py": 2, "tests/app/tui/test_inside.py": 2,
+    "tests/app/tui/test_screens.py": 2, "tests/cores/lockstep": 2, "tests/e2e/test_host_faults.py": 2,
+    "tests/e2e/test_hostile_guests.py": 2, "tests/fuzz/test_campaign.py": 2,
+}  # fmt: skip
+"""Of each parametrized test in these places one case in so many runs daily, so that the daily run takes
+less than 4 minutes on two CPUs; the first case always."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -68,6 +80,7 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Deselect the tests not asked for, and report the number of slow ones."""
     wanted = items
+    _leave_cases_to_the_full_run(items)
     if config.getoption("--quick"):
         wanted = [item for item in wanted if crc32(item.nodeid.encode()) % QUICK == 0]
     if not config.getoption("--full"):
@@ -98,3 +111,15 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
 def pytest_assertrepr_compare(op: str, left: object, right: object) -> list[str] | None:
     """Explain a failed comparison: registers by name, a divergence by its cores and difference."""
     return compared_in_words(left, right) if op in ("==", "is") else None
+
+
+def _leave_cases_to_the_full_run(items: list[pytest.Item]) -> None:
+    cases: Counter[str] = Counter()
+    for item in items:
+        share = next((SAMPLED[place] for place in SAMPLED if item.nodeid.startswith(place)), 1)
+        if share == 1 or "[" not in item.nodeid or "full" in item.keywords:
+            continue
+        test = item.nodeid.partition("[")[0]
+        if cases[test] % share:
+            item.add_marker(pytest.mark.full)
+        cases[test] += 1
