@@ -220,7 +220,7 @@ class Lead:
         began = perf_counter()
         alarm = self._alarm(leader)  # with some code Unicorn translates for ever
         alarm.set(perf_counter_ns() + self._wait_ns() + RUN_NS * limit)
-        exit = leader.engine.lead(leader.cpu, limit)
+        exit = vmm.enter(leader.engine.lead, limit)
         alarm.set(None)
         leader.seconds += perf_counter() - began
         done = leader.engine.executed or 0
