@@ -8,6 +8,7 @@ the exit has RIP and no bytes.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import NamedTuple
 
 from cores.engines.base import Engine, MmioRead, MmioWrite, PortRead, PortWrite
@@ -15,7 +16,7 @@ from cores.x86.faults import GuestFault
 from cores.x86.isa.accesses import accesses
 from cores.x86.isa.decoder import Truncated, decode
 from cores.x86.isa.instruction import Immediate, Instruction
-from cores.x86.mmu.paging import LONGEST_INSTRUCTION, PAGE, Mmu
+from cores.x86.mmu.paging import LONGEST_INSTRUCTION, PAGE, Mmu, walk
 from cores.x86.registers import MASK64, RDX
 from cores.x86.virtual_cpu import VirtualCpu
 
@@ -33,25 +34,30 @@ class Site(NamedTuple):
 
 
 class ExitSites:
-    """The instructions of one guest that access devices. Each is decoded once: 40 us, else 1 us."""
+    """The instructions of one guest that access devices. Each is decoded once."""
 
     def __init__(self, engine: Engine, cpu: VirtualCpu, mmu: Mmu) -> None:
         self._engine, self._cpu, self._mmu = engine, cpu, mmu
-        self._known: dict[tuple[int, int, type, int], Site] = {}
+        self._known: dict[tuple[int, int, type, int], tuple[Site, int]] = {}
 
     def of(self, exit: DeviceExit) -> Site:
         """Where the guest was when it left with ``exit``; RIP without bytes where that is not known."""
         cpu = self._cpu
         where = cpu.rip, cpu.cr3, exit.__class__, _size(exit)
         known = self._known.get(where)
-        if known is not None and self._bytes(known.rip, len(known.code)) == known.code:
-            return known
+        if known is not None:  # still there? A walk of the tables would cost 5 us at each exit
+            found, gpa = known
+            if self._mmu.memory.view[gpa : gpa + len(found.code)] == found.code:
+                return found
         site = self._find(exit)
         if site is None:
             return Site(cpu.rip, b"")
         if len(self._known) >= MOST_SITES:
             self._known.clear()
-        self._known[where] = site
+        if site.rip % PAGE + len(site.code) <= PAGE:
+            with suppress(GuestFault):
+                gpa = walk(self._mmu.memory, cpu, site.rip, user=cpu.cpl == 3, mark=False).gpa
+                self._known[where] = site, gpa
         return site
 
     def _find(self, exit: DeviceExit) -> Site | None:
