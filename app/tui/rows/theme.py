@@ -1,8 +1,9 @@
 """The palette: three themes, and what each kind of text looks like in them.
 
-Widgets name a *role* ("dim", "changed", "exit"); only this file knows colours. Every role that
-carries meaning has a weight or stands beside a symbol, so that the screen reads the same without
-colour (NO_COLOR, a printout, a colour-blind eye).
+Widgets name a *role* ("dim", "changed", "cpu"); only this file knows colours. Colour says who works,
+and nothing else: the CPU itself, software, or the host while the guest is left. Each of these has a
+sign, too, so that the screen reads the same without colour (NO_COLOR, a printout, a colour-blind
+eye).
 """
 
 from __future__ import annotations
@@ -25,31 +26,33 @@ class Palette:
     faint: str
     """Borders and rules."""
     title: str
-    interpreter: str
-    trap: str
-    kvm: str
+    soft: str
+    """Software works."""
+    cpu: str
+    """The CPU itself works."""
+    host: str
+    """The guest was left: the host works."""
     changed: str
     bad: str
-    good: str
     dark: bool
 
 
 NIGHT = Palette(
-    background="#10141a", raised="#1f2935", text="#cdd5de", dim="#8791a0", faint="#566273",
-    title="#eef2f6", interpreter="#86aed6", trap="#dfb077", kvm="#8cc0a4",
-    changed="#f0d9a0", bad="#ee8a84", good="#8cc0a4", dark=True,
+    background="#0f1318", raised="#1e2a38", text="#d3dae2", dim="#8c97a6", faint="#647080",
+    title="#f4f7fa", soft="#8ab4e8", cpu="#7fcf9f", host="#f0b35f",
+    changed="#f6e3a1", bad="#ff8f88", dark=True,
 )  # fmt: skip
 
 DAY = Palette(
-    background="#faf8f4", raised="#e9e6de", text="#2a3038", dim="#5b636e", faint="#929597",
-    title="#0c1016", interpreter="#205c95", trap="#8f540c", kvm="#21694a",
-    changed="#6f4600", bad="#b02a24", good="#21694a", dark=False,
+    background="#fbf9f5", raised="#e3e9f0", text="#262c33", dim="#58616c", faint="#8b8880",
+    title="#000000", soft="#1f5fae", cpu="#0f6b3f", host="#984e00",
+    changed="#6f4600", bad="#b3211b", dark=False,
 )  # fmt: skip
 
 CONTRAST = Palette(
     background="#000000", raised="#1c1c50", text="#ffffff", dim="#e0e0e0", faint="#b0b0b0",
-    title="#ffffff", interpreter="#80d0ff", trap="#ffd000", kvm="#60ffa0",
-    changed="#ffff60", bad="#ff9090", good="#60ffa0", dark=True,
+    title="#ffffff", soft="#80d0ff", cpu="#60ffa0", host="#ffd000",
+    changed="#ffff60", bad="#ff9090", dark=True,
 )  # fmt: skip
 
 PALETTES = {"ringscope-night": NIGHT, "ringscope-day": DAY, "ringscope-contrast": CONTRAST}
@@ -61,12 +64,12 @@ def themes() -> list[Theme]:
     return [
         Theme(
             name=name,
-            primary=p.interpreter,
-            secondary=p.trap,
-            accent=p.trap,
-            warning=p.trap,
+            primary=p.soft,
+            secondary=p.host,
+            accent=p.host,
+            warning=p.host,
             error=p.bad,
-            success=p.good,
+            success=p.cpu,
             foreground=p.text,
             background=p.background,
             surface=p.background,
@@ -75,7 +78,7 @@ def themes() -> list[Theme]:
             variables={
                 "border": p.faint,
                 "border-blurred": p.faint,
-                "footer-key-foreground": p.trap,
+                "footer-key-foreground": p.host,
                 "input-selection-background": p.raised,
             },
         )
@@ -93,16 +96,24 @@ def styles(theme: str) -> dict[str, Style]:
         "dim": Style(color=p.dim),
         "faint": Style(color=p.faint),
         "comment": Style(color=p.dim, italic=True),
-        "interpreter": Style(color=p.interpreter, bold=True),
-        "trap": Style(color=p.trap, bold=True),
-        "kvm": Style(color=p.kvm, bold=True),
+        "soft": Style(color=p.soft),
+        "soft-bold": Style(color=p.soft, bold=True),
+        "cpu": Style(color=p.cpu),
+        "cpu-bold": Style(color=p.cpu, bold=True),
+        "host": Style(color=p.host),
+        "host-bold": Style(color=p.host, bold=True),
+        "interpreter": Style(color=p.title, bold=True),
+        "trap": Style(color=p.title, bold=True),
+        "kvm": Style(color=p.title, bold=True),
         "changed": Style(color=p.changed, bold=True),
         "read": Style(color=p.text, underline=True),
-        "exit": Style(color=p.trap, bold=True),
+        "exit": Style(color=p.host, bold=True),
         "bad": Style(color=p.bad, bold=True),
-        "good": Style(color=p.good),
-        "key": Style(color=p.trap),
-        "bar": Style(color=p.trap),
+        "good": Style(color=p.cpu),
+        "key": Style(color=p.title, bold=True),
+        "bar": Style(color=p.host),
+        "running": Style(color=p.background, bgcolor=p.host, bold=True),
+        "cursor": Style(color=p.background, bgcolor=p.text),
         "screen": Style(color=p.text, bgcolor=p.raised),
     }
     ground = Style(bgcolor=p.background)

@@ -50,10 +50,10 @@ class AssemblyArea(TextArea):
         look = {
             "comment": Style(color=p.dim, italic=True),
             "label": Style(color=p.title, bold=True),
-            "mnemonic": Style(color=p.interpreter),
-            "directive": Style(color=p.kvm),
-            "number": Style(color=p.trap),
-            "string": Style(color=p.kvm),
+            "mnemonic": Style(color=p.soft),
+            "directive": Style(color=p.cpu),
+            "number": Style(color=p.host),
+            "string": Style(color=p.cpu),
         }
         self.register_theme(TextAreaTheme("assembly", syntax_styles=look))
         self.theme = "assembly"
