@@ -120,6 +120,7 @@ class PtraceExits:
 def ptrace_exits() -> Iterator[PtraceExits]:
     """Raises UnavailableError where ptrace is refused."""
     from cores.engines.ptrace import linux, stub
+    from cores.engines.ptrace.host_support import tsc_traps_cheaply
     from cores.engines.ptrace.process import SYSCALL_NONE, USER_CS, USER_SS, VcpuProcess
     from cores.pc.ram import PAGE, Ram
 
@@ -127,7 +128,7 @@ def ptrace_exits() -> Iterator[PtraceExits]:
     ram.view[: len(OUT_FOR_EVER)] = OUT_FOR_EVER
     process = None
     try:
-        process = VcpuProcess(ram.fd, twin.fd)
+        process = VcpuProcess(ram.fd, twin.fd, tsc_traps=tsc_traps_cheaply())
         rights, how = (
             linux.PROT_READ | linux.PROT_EXEC,
             linux.MAP_SHARED | linux.MAP_FIXED,

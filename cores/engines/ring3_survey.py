@@ -68,7 +68,9 @@ def _try(entry: Entry) -> Finding:
         code = entry.sample.ljust(PAGE, _NOP)
         segment = Segment(_CODE, code, len(code))
         boot(Program("probe", "flat", _CODE, (segment,), ""), memory, cpu)
+        engine.pure = True  # textbook trap-and-emulate asks the host to trap what it can: RDTSC
         engine.load(memory)
+        engine.pure = False
         for gva, end in ((BOOT_INFORMATION, HOLE.start), (_CODE, _RAM)):
             engine.map(KERNEL_SPACE, gva, gva, end - gva, writable=True, executable=True)
         _prepare(entry, memory, cpu)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from time import perf_counter
 
-from cores.engines.base import Engine
+from cores.engines.base import DeprivilegedEngine, Engine
 from cores.errors import EngineError
 from cores.machine.report import CoreReport
 from cores.pc.boot.protocols import protocol_of
@@ -86,6 +86,8 @@ class Machine:
             self.board = Board(self.memory, disk=disk, input=input)
             boot = protocol_of(program)
             boot(program, self.memory, self.cpu, disk_sectors=disk.sectors if disk else 0)
+            if isinstance(engine, DeprivilegedEngine):
+                engine.pure = pure
             engine.load(self.memory)
             engine.write_fpu(INITIAL_FPU)
             self.vmm = Vmm(engine, self.memory, self.cpu, self.board, pure=pure)

@@ -21,7 +21,7 @@ PRIVILEGED = {
     "ltr ax": b"\x0f\x00\xd8", "lmsw ax": b"\x0f\x01\xf0", "rdmsr": b"\x0f\x32", "wrmsr": b"\x0f\x30",
     "invlpg [rsi]": b"\x0f\x01\x3e", "wbinvd": b"\x0f\x09", "invd": b"\x0f\x08",
     "swapgs": b"\x0f\x01\xf8",
-    "sysretq": b"\x48\x0f\x07", "rdtsc": b"\x0f\x31", "rdpmc": b"\x0f\x33", "int 0x21": b"\xcd\x21",
+    "sysretq": b"\x48\x0f\x07", "rdpmc": b"\x0f\x33", "int 0x21": b"\xcd\x21",
 }  # fmt: skip
 
 

@@ -199,7 +199,7 @@ class _Bare:
     """A vCPU process resumed by PTRACE_CONT, which stops no system call by itself."""
 
     def __init__(self, prison: Prison) -> None:
-        self.process = VcpuProcess(prison.ram.fd, prison.ram.fd)
+        self.process = VcpuProcess(prison.ram.fd, prison.ram.fd, tsc_traps=True)
         prison.ram.view[CODE : CODE + 4] = b"\x0f\x05\xcc\xcc"
         self.process.syscall(linux.SYS_MMAP, CODE, PAGE, 7, 0x11, 0, CODE)
 

@@ -42,6 +42,9 @@ class PtraceEngine(DeprivilegedEngine):
 
     An FS or GS base that the host cannot load (from ``TASK_END`` up) stays virtual, and the real one
     points to unmapped addresses: an access through it faults, and the VMM uses the virtual one.
+
+    tsc_traps: RDTSC faults in these processes. It need not, since the VMM finds it before it runs or
+    patches it; only ``pure`` always needs it. To be set before ``load``.
     """
 
     traits = Traits(
@@ -61,6 +64,7 @@ class PtraceEngine(DeprivilegedEngine):
 
     def __init__(self) -> None:
         self.hides_code = host.has_protection_keys()
+        self.tsc_traps = host.tsc_traps_cheaply()
         self._memory: PhysicalMemory | None = None
         self._twin: Ram | None = None
         self._vcpus: dict[int, Vcpu] = {}
@@ -290,7 +294,9 @@ class PtraceEngine(DeprivilegedEngine):
         if vcpu is None:
             if self._memory is None or self._twin is None:
                 raise EngineError("the engine has no guest loaded")
-            vcpu = Vcpu(VcpuProcess(self._memory.ram.fd, self._twin.fd), self._kick)
+            tsc_traps = self.pure or self.tsc_traps
+            process = VcpuProcess(self._memory.ram.fd, self._twin.fd, tsc_traps=tsc_traps)
+            vcpu = Vcpu(process, self._kick)
             self._vcpus[space] = vcpu
         return vcpu
 

@@ -5,11 +5,17 @@ from __future__ import annotations
 import os
 import sys
 from functools import cache
+from time import perf_counter
 
 from cores.engines.ptrace import linux, stops
 from cores.engines.ptrace.process import SYSCALL_NONE, USER_CS, USER_SS, VcpuProcess
 from cores.errors import UnavailableError
 from cores.pc.ram import PAGE, Ram
+
+_CODE = 0x100000
+_ROUND_TRIPS, _CHEAP = 24, 1.1
+"""Exits timed, of which the fastest counts, and the most that they may take with RDTSC trapped in terms
+of those without."""
 
 
 @cache
@@ -22,7 +28,7 @@ def obstacle() -> str | None:
     try:
         if ram.fd < 0:
             return "this host has no memfd, which RAM and a process could share"
-        process = VcpuProcess(ram.fd, ram.fd)
+        process = VcpuProcess(ram.fd, ram.fd, tsc_traps=False)
         try:
             return _trial(process, ram)
         finally:
@@ -35,20 +41,14 @@ def obstacle() -> str | None:
 
 def _trial(process: VcpuProcess, ram: Ram) -> str | None:
     """Try a single step, and a run to a hardware breakpoint, which REP instructions need."""
-    code, tracee = 0x100000, process.tracee
+    tracee = process.tracee
     ram.view[:3] = b"\x90\x90\x90"
     try:
-        process.syscall(
-            linux.SYS_MMAP, code, PAGE, linux.PROT_EXEC, linux.MAP_SHARED | linux.MAP_FIXED, 0, 0
-        )
-        linux.USER_REGS.pack_into(
-            tracee.registers, 0, *[0] * 15,
-            SYSCALL_NONE, code, USER_CS, 0x202, 0, USER_SS, 0, 0, 0, 0, 0, 0,
-        )  # fmt: skip
-        tracee.put()
-        tracee.set_debug_register(0, code + 2)
+        _map_code(process)
+        tracee.set_debug_register(0, _CODE + 2)
         tracee.set_debug_register(7, 1)
-        for request, end in (linux.PTRACE_SYSEMU_SINGLESTEP, code + 1), (linux.PTRACE_SYSEMU, code + 2):
+        ends = (linux.PTRACE_SYSEMU_SINGLESTEP, _CODE + 1), (linux.PTRACE_SYSEMU, _CODE + 2)
+        for request, end in ends:
             tracee.resume(request)
             status = tracee.wait()
             if status & 0xFF != stops.STOPPED or tracee.get()[stops.RIP] != end:
@@ -56,6 +56,49 @@ def _trial(process: VcpuProcess, ram: Ram) -> str | None:
     except OSError as error:
         return f"stepping by ptrace does not work on this host ({error})"
     return None
+
+
+def _map_code(process: VcpuProcess) -> None:
+    """Map the first page of RAM as code, and set RIP to it."""
+    process.syscall(
+        linux.SYS_MMAP, _CODE, PAGE, linux.PROT_EXEC, linux.MAP_SHARED | linux.MAP_FIXED, 0, 0
+    )
+    linux.USER_REGS.pack_into(
+        process.tracee.registers, 0, *[0] * 15,
+        SYSCALL_NONE, _CODE, USER_CS, 0x202, 0, USER_SS, 0, 0, 0, 0, 0, 0,
+    )  # fmt: skip
+    process.tracee.put()
+
+
+@cache
+def tsc_traps_cheaply() -> bool:
+    """Do traps of RDTSC (PR_SET_TSC) leave the time of an exit as it is? Linux writes CR4.TSD at each
+    switch between a process that has asked for them and one that has not. Where the host is a virtual
+    machine whose hypervisor intercepts that write, it doubles the time of an exit. About 3 ms."""
+    ram = Ram(PAGE)
+    ram.view[:1] = b"\xf4"  # HLT: #GP at ring 3, with RIP unchanged
+    processes = []
+    try:
+        for tsc_traps in (False, True):
+            processes.append(VcpuProcess(ram.fd, ram.fd, tsc_traps=tsc_traps))
+            _map_code(processes[-1])
+        times: list[list[float]] = [[], []]
+        for _ in range(_ROUND_TRIPS):
+            for process, taken in zip(processes, times, strict=True):
+                process.stay_near()
+                began = perf_counter()
+                process.tracee.resume(linux.PTRACE_SYSEMU)
+                process.tracee.wait_briefly()
+                taken.append(perf_counter() - began)
+        without, with_traps = map(min, times)
+        return with_traps < _CHEAP * without
+    except (UnavailableError, OSError):
+        return True  # the guest's own process will say why
+    finally:
+        for process in processes:
+            process.roam()
+            process.kill()
+        ram.close()
 
 
 @cache

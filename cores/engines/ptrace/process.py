@@ -1,8 +1,8 @@
 """One vCPU host process: a Linux process whose only resource is guest RAM.
 
     started   posix_spawn of the stub (stub.py), seized by ptrace so that it dies with its tracer
-    stripped  stack, vdso and descriptors removed, rdtsc made to fault, resources limited, and last of
-              all a seccomp filter
+    stripped  stack, vdso and descriptors removed, resources limited, rdtsc made to fault where that is
+              cheap, and last of all a seccomp filter
     entered   guest registers in; PTRACE_SYSEMU or SYSEMU_SINGLESTEP; stop; guest registers out.
               SYSEMU stops each system call *before* the kernel executes it
     killed    on close, at the interpreter's exit, and by the kernel when the tracer dies
@@ -49,10 +49,12 @@ _X87_AND_SSE, _PKRU = 3, 1 << 9
 class VcpuProcess:
     """A stripped process with guest RAM as its only descriptor, stopped and ready for entry.
 
+    tsc_traps: RDTSC and RDTSCP fault in it (PR_SET_TSC).
+
     Raises UnavailableError when the host refuses, with the reason as a sentence.
     """
 
-    def __init__(self, ram_fd: int, twin_fd: int) -> None:
+    def __init__(self, ram_fd: int, twin_fd: int, *, tsc_traps: bool) -> None:
         self.pid, self._pidfd = _spawn(ram_fd, twin_fd)
         self._finalizer = weakref.finalize(self, _end, self.pid, self._pidfd, os.getpid())
         self._lock = threading.Lock()  # so that kick never meets a closed or recycled pidfd
@@ -61,7 +63,7 @@ class VcpuProcess:
         self._cpus = cpu_affinity.cpus()
         try:
             self._hold()
-            self._strip()
+            self._strip(tsc_traps=tsc_traps)
         except BaseException:
             self.kill()
             raise
@@ -170,7 +172,7 @@ class VcpuProcess:
         if status >> 16 != linux.PTRACE_EVENT_STOP:
             raise UnavailableError(f"the vCPU process did not stop: wait status {status:#x}")
 
-    def _strip(self) -> None:
+    def _strip(self, *, tsc_traps: bool) -> None:
         """Remove everything that is not the guest's; the filter comes last."""
         # lesson: no-memory-but-its-own
         # Everything below the stub and above it is unmapped; every descriptor except the guest's two
@@ -182,7 +184,8 @@ class VcpuProcess:
         self._demand("alarm", linux.SYS_ALARM, 0)
         self._demand("setitimer", linux.SYS_SETITIMER, linux.ITIMER_VIRTUAL, stub.TIMER, 0)
         self._demand("prctl", linux.SYS_PRCTL, linux.PR_SET_PDEATHSIG, signal.SIGKILL)
-        self._demand("prctl", linux.SYS_PRCTL, linux.PR_SET_TSC, linux.PR_TSC_SIGSEGV)
+        if tsc_traps:
+            self._demand("prctl", linux.SYS_PRCTL, linux.PR_SET_TSC, linux.PR_TSC_SIGSEGV)
         self._demand(
             "rt_sigaction", linux.SYS_RT_SIGACTION, signal.SIGSEGV, stub.ACTION, 0, 8
         )  # fmt: skip

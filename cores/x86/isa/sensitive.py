@@ -277,10 +277,11 @@ _IDENTITY_AND_TIME = (
           "Not privileged; some CPUs can be told to fault (SDM vol. 2, CPUID; MSR 140H).",
           "The host's kernel answers it, from the table that the VMM gave to KVM.",
           gives="rax"),
-    Entry("rdtsc, rdtscp", ("rdtsc", "rdtscp"), PRIVILEGED, Reason.TSC, _hex("0f 31"),
+    Entry("rdtsc, rdtscp", ("rdtsc", "rdtscp"), SILENT, Reason.TSC, _hex("0f 31"),
           "Shows real time, by which a guest can tell that it is being stopped.",
-          "Privileged while CR4.TSD is set (SDM vol. 3, 2.5); the vCPU process sets it by"
-          " prctl(PR_SET_TSC).", "The host's counter, as KVM gives it to the guest.",
+          "Privileged only while CR4.TSD is set (SDM vol. 3, 2.5), and at ring 3 the host's CR4 counts;"
+          " prctl(PR_SET_TSC) asks Linux to set it.",
+          "The host's counter, as KVM gives it to the guest.",
           "Found before it runs: the VMM gives virtual time, without an exit.", gives="rax"),
     Entry("rdpid", ("rdpid",), ABSENT, Reason.TSC, _hex("f3 0f c7 f8"),
           "Shows the number of the host's CPU.", _NOT_IN_CPUID, _ABSENT_KVM, gives="rax"),
