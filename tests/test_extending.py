@@ -97,11 +97,11 @@ def python(tree: Path, *words: str) -> str:
 
 
 def test_every_section_has_an_example() -> None:
-    """There are eight sections, and each has a file to write."""
+    """Seven sections have a file to write; the eighth says where a mode of the CPU is looked at."""
     new = {edit.section for edit in edits() if edit.how == "new"}
     assert new == {
         "A device", "An engine", "A guest", "A lesson", "A screen pane", "A command",
-        "A boot protocol", "A CPU mode",
+        "A boot protocol",
     }  # fmt: skip
 
 
@@ -155,26 +155,20 @@ def test_a_command(extended: Path) -> None:
     assert "0x0080  POST code" in ringscope(extended, "ports")
 
 
-def test_a_boot_protocol_and_a_mode(extended: Path) -> None:
-    """A file with that ending begins in the protocol's state, and the mode is read from the
-    registers."""
+def test_a_boot_protocol(extended: Path) -> None:
+    """A file with that ending begins in the protocol's state."""
     (extended / "x.rsi").write_bytes(b"\xf4")
-    assert python(extended, "-c", BOOT).split() == ["0x10000", "0x0", "long", "real", "compat"]
+    assert python(extended, "-c", BOOT).split() == ["0x10000", "0x0"]
 
 
 BOOT = """
 from cores.engines import registry
 from cores.machine.machine import Machine
 from cores.programs.loader import load_program
-from cores.x86.registers import CS, RDI, RSI
-from cores.x86.system.mode import CODE_64, mode
+from cores.x86.registers import RDI, RSI
 machine = Machine(load_program("x.rsi"), registry.create("interpreter"), ram=2 << 20)
 cpu = machine.cpu
-print(hex(cpu.gpr[RSI]), hex(cpu.gpr[RDI]), mode(cpu))
-real = cpu.copy()
-real.cr0 = 0
-cpu.segments[CS].attributes &= ~CODE_64
-print(mode(real), mode(cpu))
+print(hex(cpu.gpr[RSI]), hex(cpu.gpr[RDI]))
 machine.close()
 """
 

@@ -19,7 +19,7 @@ from cores.vmm.state import GuestContext
 from cores.x86.faults import GuestFault, undefined_opcode
 from cores.x86.isa.instruction import Instruction, Reason
 from cores.x86.mmu.code_fetch import demand_ram
-from cores.x86.registers import CS, MASK64, Flag, Vector
+from cores.x86.registers import MASK64, Flag, Vector
 
 IO, MMIO, HLT = Reason.IO, Reason.MMIO, Reason.HLT
 """Compared at each exit; in Python 3.11 an enum's member costs 75 ns to look up."""
@@ -42,7 +42,7 @@ class Completion:
         changed but the finished iterations of a REP."""
         guest, reason = self.guest, insn.reason
         cpu = guest.cpu
-        rip, ring = cpu.rip, cpu.segments[CS].selector & 3
+        rip, ring = cpu.rip, cpu.cpl
         handler = HANDLERS.get(insn.mnemonic)
         if handler is None:
             raise undefined_opcode()  # the platform's CPU has no such instruction

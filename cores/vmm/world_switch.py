@@ -14,8 +14,8 @@ from typing import TypeVarTuple
 from cores.engines.base import KERNEL_SPACE, STEPPED, USER_SPACE, Exit
 from cores.vmm.patched_code import PatchedCode
 from cores.vmm.state import GuestContext
-from cores.x86.registers import CS
-from cores.x86.virtual_cpu import VirtualCpu
+from cores.x86.registers import SS
+from cores.x86.virtual_cpu import DPL, VirtualCpu
 
 Arguments = TypeVarTuple("Arguments")
 
@@ -33,7 +33,7 @@ class WorldSwitch:
         """Enter the guest by ``go``, one of the engine's ``step``, ``run``, ``lead`` and ``reach``."""
         cpu, trap, patched, trace = self._cpu, self._trap, self._patched, self._guest.trace
         if trap is not None:
-            trap.space = USER_SPACE if cpu.segments[CS].selector & 3 == 3 else KERNEL_SPACE
+            trap.space = USER_SPACE if cpu.segments[SS].attributes & DPL == DPL else KERNEL_SPACE
         if patched is not None and patched.patcher is not None:
             patched.before_entry()
         if trace.pending is not None:

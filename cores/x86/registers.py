@@ -27,7 +27,7 @@ STATE_NAMES = (
 """The registers compared between cores after each instruction, in the order of
 ``VirtualCpu.state()``."""
 
-MASK64 = (1 << 64) - 1
+MASK16, MASK32, MASK64 = (1 << 16) - 1, (1 << 32) - 1, (1 << 64) - 1
 
 
 class Flag:

@@ -12,6 +12,9 @@ from dataclasses import dataclass, field
 
 from cores.x86.registers import CS, DS, ES, FS, GS, SS
 
+DPL = 3 << 5
+"""The privilege level in a segment's attributes. SS's is the CPL: hot paths compare it by itself."""
+
 
 @dataclass(slots=True)
 class Segment:
@@ -82,8 +85,11 @@ class VirtualCpu:
 
     @property
     def cpl(self) -> int:
-        """The guest's current privilege level (virtual: on a trap core the host's CPL is 3)."""
-        return self.segments[CS].selector & 3
+        """The guest's current privilege level (virtual: on a trap core the host's CPL is 3).
+
+        It is SS.DPL, as in VMX (SDM vol. 3, 24.4.1). CS.RPL is the same in protected mode, but any
+        number in real mode, and until the first far jump after it."""
+        return self.segments[SS].attributes >> 5 & 3
 
     def is_lawful(self) -> bool:
         """Whether every register's value fits its width; a state from a file may hold any."""

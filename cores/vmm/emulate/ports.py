@@ -6,7 +6,7 @@ from cores.deadline import Deadline
 from cores.vmm.emulate.emulator import Emulator, Handlers, Ports
 from cores.x86.faults import general_protection
 from cores.x86.isa.instruction import Immediate, Instruction, Operand, Register
-from cores.x86.registers import CS, RAX, RDX, Flag
+from cores.x86.registers import RAX, RDX, Flag
 from cores.x86.system.string_io import input_string, output_string
 
 
@@ -45,7 +45,7 @@ def out(e: Emulator, insn: Instruction) -> str:
     assert isinstance(source, Register)
     size = source.size
     port = destination.value & 0xFF if isinstance(destination, Immediate) else cpu.gpr[RDX] & 0xFFFF
-    if cpu.segments[CS].selector & 3 > cpu.rflags >> 12 & 3:
+    if cpu.cpl > cpu.rflags >> 12 & 3:
         may_use(e, port, size)
     value = cpu.gpr[RAX] & (1 << 8 * size) - 1
     e.ports.write(port, size, value)

@@ -51,8 +51,9 @@ known = _windows.get
 """The remembered result of ``decode`` for these bytes, else None: a look-up without a call, 0.1 us."""
 
 
-def decode(code: bytes) -> Instruction:
-    """Decode the instruction at the start of ``code``: the up to 15 bytes at RIP in 64-bit mode.
+def decode(code: bytes, bits: int = 64) -> Instruction:
+    """Decode the instruction at the start of ``code``: the up to 15 bytes at RIP, in code of that many
+    bits (``mode.code_bits``).
 
     Raises GuestFault(#UD) for an invalid encoding, GuestFault(#GP) for more than 15 bytes, and
     Truncated when ``code`` ends before the instruction does. A known window costs a dict look-up."""

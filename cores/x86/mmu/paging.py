@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from cores.x86.faults import GuestFault, general_protection, page_fault
-from cores.x86.registers import CS, MASK64, Cr0, Cr4, Efer, Flag, PageFault, Vector, canonical
+from cores.x86.registers import MASK64, SS, Cr0, Cr4, Efer, Flag, PageFault, Vector, canonical
+from cores.x86.virtual_cpu import DPL
 
 if TYPE_CHECKING:
     from cores.x86.virtual_cpu import VirtualCpu
@@ -252,7 +253,7 @@ class Mmu:
         When the instruction is longer than that, ``translate`` of the first missing byte with
         ``execute`` raises its fault. 0.3 us for a page fetched before.
         """
-        user = self.cpu.segments[CS].selector & 3 == 3
+        user = self.cpu.segments[SS].attributes & DPL == DPL
         page = (self._user_code if user else self._supervisor_code).get(rip >> 12)
         offset = rip & 0xFFF
         if page is not None and offset <= PAGE - LONGEST_INSTRUCTION:
@@ -262,7 +263,7 @@ class Mmu:
     def locate(self, rip: int) -> int:
         """The GPA of the instruction at ``rip``, fetched before; raises the faults of a fetch. 0.2
         us."""
-        user = self.cpu.segments[CS].selector & 3 == 3
+        user = self.cpu.segments[SS].attributes & DPL == DPL
         page = (self._user_code if user else self._supervisor_code).get(rip >> 12)
         return self.translate(rip, execute=True) if page is None else page | rip & 0xFFF
 
@@ -270,7 +271,7 @@ class Mmu:
         """Whether the guest has changed the tables for a page that ``fetch`` remembers, without INVLPG.
         A CPU may then use either translation (SDM vol. 3, 4.10.4.3). 4 us: a walk that sets no A or D
         bits."""
-        user = self.cpu.segments[CS].selector & 3 == 3
+        user = self.cpu.segments[SS].attributes & DPL == DPL
         page = (self._user_code if user else self._supervisor_code).get(rip >> 12)
         if page is None:
             return False
