@@ -15,6 +15,10 @@ import fcntl
 import os
 import signal
 import struct
+from functools import partial
+
+from cores.engines.ptrace import compound_call
+from cores.engines.ptrace.compound_call import Call
 
 # ptrace(2), linux/ptrace.h, asm/ptrace-abi.h
 PTRACE_PEEKDATA = 2
@@ -122,50 +126,76 @@ def ptrace(request: int, pid: int, address: int = 0, data: int = 0) -> None:
 class Tracee:
     """One process held by ptrace; only the thread that seized it may use this object.
 
-    registers: struct user_regs_struct, as the last ``get`` read it or the next ``put`` writes it.
+    registers: struct user_regs_struct, as the last stop was read or the next ``put`` writes it.
+    words: the block of the compound call, with these registers in it (compound_call.py).
     """
 
     def __init__(self, pid: int) -> None:
         self.pid = pid
-        self.registers = bytearray(USER_REGS.size)
-        self._registers = _address(self.registers)
-        self._siginfo = bytearray(_SIGINFO_SIZE)
-        self._siginfo_at = _address(self._siginfo)
+        block = bytearray(8 * compound_call.WORDS)
+        self.at = _address(block)
+        self.words = memoryview(block).cast("Q")
+        self.registers = memoryview(block)[8 * compound_call.REGISTERS : 8 * compound_call.SIGNAL]
+        self._siginfo = memoryview(block)[8 * compound_call.SIGNAL :]
+        self._registers = self.at + 8 * compound_call.REGISTERS
+        self._siginfo_at = self.at + 8 * compound_call.SIGNAL
         self._status = ctypes.c_int()
         self._status_at = ctypes.addressof(self._status)
+        self.words[compound_call.PID] = pid
+        self.call_briefly: Call = partial(self._one_by_one, _wait_held)
+        self.call: Call = partial(self._one_by_one, _wait_free)
+        if (calls := compound_call.calls()) is not None:
+            self.call_briefly, self.call = calls
 
     def seize(self) -> None:
         """Seize and stop the process; it is killed when this thread ends. Raises OSError."""
         ptrace(PTRACE_SEIZE, self.pid, 0, PTRACE_O_EXITKILL | PTRACE_O_TRACESYSGOOD)
         ptrace(PTRACE_INTERRUPT, self.pid)
 
+    def enter(
+        self, request: int, *, put: bool, briefly: bool = False
+    ) -> tuple[int, tuple[int, ...], int, int]:
+        """Resume it by ``request`` (PTRACE_SYSEMU or SYSEMU_SINGLESTEP), and wait for its stop: wait
+        status, registers, si_code and si_addr (0, 0 where no signal stopped it). put: write
+        ``registers`` first. briefly: keep Python's lock."""
+        words = self.words
+        words[compound_call.REQUEST] = request
+        words[compound_call.PUT] = put
+        words[compound_call.WANT_SIGNAL] = True
+        status = (self.call_briefly if briefly else self.call)(self.at)
+        if status < 0:
+            status = self.wait_again(-status, _wait_held if briefly else _wait_free)
+        _, _, code, address = _SIGINFO.unpack_from(self._siginfo)
+        return status, USER_REGS.unpack(self.registers), code, address
+
+    def wait_again(self, error: int, wait: ctypes._NamedFuncPointer = _wait_free) -> int:
+        """After an ``error`` of the compound call: wait for the stop, and read registers and signal.
+        Gives the wait status. Raises OSError where it was not a signal for this process."""
+        if error != errno.EINTR:
+            raise OSError(error, os.strerror(error))
+        status = self._wait(wait)
+        if status & 0xFF == 0x7F:
+            self.get()
+            self.signal_info()
+        return status
+
+    def _one_by_one(self, wait: ctypes._NamedFuncPointer, at: int) -> int:
+        """What the compound call does, by a call of Python's for each."""
+        words, pid = self.words, self.pid
+        request = words[compound_call.REQUEST]
+        if words[compound_call.PUT] and _ptrace(PTRACE_SETREGS, pid, 0, self._registers) == -1:
+            return -ctypes.get_errno()
+        if _ptrace(request, pid, 0, 0) == -1 or wait(pid, self._status_at, WALL) == -1:
+            return -ctypes.get_errno()
+        _ptrace(PTRACE_GETREGS, pid, 0, self._registers)
+        if words[compound_call.WANT_SIGNAL]:
+            self.signal_info()
+        return self._status.value
+
     def resume(self, request: int, signal: int = 0) -> None:
         """Resume it: ``request`` is PTRACE_CONT, SYSEMU, SINGLESTEP or SYSEMU_SINGLESTEP."""
         if _ptrace(request, self.pid, 0, signal) == -1:
             self._gone()
-
-    def step(self, *, put: bool) -> tuple[int, tuple[int, ...], int, int]:
-        """One PTRACE_SYSEMU_SINGLESTEP to its stop: wait status, registers, si_code and si_addr. The
-        registers are () at a system call and at the process's end. put: write ``registers`` first.
-
-        The five system calls of a step in one Python call: that saves some 2 us."""
-        pid, registers = self.pid, self._registers
-        if put and _ptrace(PTRACE_SETREGS, pid, 0, registers) == -1:
-            self._gone()
-        if _ptrace(PTRACE_SYSEMU_SINGLESTEP, pid, 0, 0) == -1:
-            self._gone()
-        while _wait_held(pid, self._status_at, WALL) == -1:
-            if ctypes.get_errno() != errno.EINTR:
-                self._gone()
-        status = self._status.value
-        if status & 0xFF != 0x7F or status == STOPPED_SYSCALL:
-            return status, (), 0, 0
-        if _ptrace(PTRACE_GETREGS, pid, 0, registers) == -1:
-            self._gone()
-        code = address = 0
-        if _ptrace(PTRACE_GETSIGINFO, pid, 0, self._siginfo_at) != -1:
-            _, _, code, address = _SIGINFO.unpack_from(self._siginfo)
-        return status, USER_REGS.unpack(self.registers), code, address
 
     def wait_briefly(self) -> int:
         """Wait for the next wait status, keeping Python's lock."""
@@ -189,7 +219,7 @@ class Tracee:
     def signal_info(self) -> tuple[int, int]:
         """(si_code, si_addr) of the signal that stopped it; (0, 0) where there is none."""
         if _ptrace(PTRACE_GETSIGINFO, self.pid, 0, self._siginfo_at) == -1:
-            return 0, 0
+            self._siginfo[:] = bytes(_SIGINFO_SIZE)
         _, _, code, address = _SIGINFO.unpack_from(self._siginfo)
         return code, address
 

@@ -102,11 +102,13 @@ class Vcpu:
         tracee, put, start = self._tracee, self._stale, cpu.rip
         while True:
             self._loaded = self._ordinary = False
-            status, registers, code, address = tracee.step(put=put)
+            status, registers, code, address = tracee.enter(
+                linux.PTRACE_SYSEMU_SINGLESTEP, put=put, briefly=True
+            )
             put = False
-            if not registers:
-                if status == linux.STOPPED_SYSCALL:
-                    return SYSTEM_CALL
+            if status == linux.STOPPED_SYSCALL:
+                return SYSTEM_CALL
+            if status & 0xFF != stops.STOPPED:
                 raise EngineError(describe_end(status))
             if registers[_CS] != USER_CS:
                 return Fault(Vector.GP, 0)
@@ -136,34 +138,32 @@ class Vcpu:
             return self.run(cpu)
         if rip != self._until:
             self._break_at(rip)
-        refused = self._enter(cpu)
+        refused = self._prepare(cpu)
         if refused is not None:
             return refused
         self.process.stay_near()
         if self._kick.due:
             self._kick.due = False
             return INTERRUPTED
-        tracee, wanted = self._tracee, tuple(gpr)
+        tracee, wanted, put = self._tracee, tuple(gpr), self._stale
         self._loaded = self._ordinary = False
         while True:
-            tracee.resume(linux.PTRACE_SYSEMU)  # the kernel has set RF: it passes the breakpoint
-            status = tracee.wait()
-            if status != STOPPED_STEP:
-                break
-            registers = tracee.get()
-            if registers[_RIP] != rip:
+            stop = tracee.enter(linux.PTRACE_SYSEMU, put=put)
+            put = False  # the kernel has set RF: the next entry passes the breakpoint
+            status, registers, _, _ = stop
+            if status != STOPPED_STEP or registers[_RIP] != rip:
                 break
             passes -= 1
             if _GENERAL(registers) == wanted or passes < 0 or self._kick.due:
                 self._leave(cpu, registers)
                 return STEPPED if _GENERAL(registers) == wanted else BUDGET_SPENT
-        return self._left(cpu, status, patched=False)
+        return self._left(cpu, stop, patched=False)
 
     def run(self, cpu: VirtualCpu, *, patched: bool = False) -> Exit:
         """Run freely; see ``PtraceEngine.run``. patched: the code contains no `int 4`."""
         if self._until is not None:
             self._break_at(None)
-        refused = self._enter(cpu)
+        refused = self._prepare(cpu)
         if refused is not None:
             return refused
         if self._lasted:
@@ -173,17 +173,19 @@ class Vcpu:
         if self._kick.due:  # checked as late as possible: a later kick finds the process running
             self._kick.due = False
             return INTERRUPTED
-        tracee = self._tracee
         self._loaded = self._ordinary = False
         begin = perf_counter_ns()
-        tracee.resume(linux.PTRACE_SYSEMU)
-        status = tracee.wait()
+        stop = self._tracee.enter(linux.PTRACE_SYSEMU, put=self._stale)
         self._lasted = perf_counter_ns() - begin > _LONG_NS
-        return self._left(cpu, status, patched=patched)
+        return self._left(cpu, stop, patched=patched)
 
-    def _left(self, cpu: VirtualCpu, status: int, *, patched: bool) -> Exit:
+    def _left(
+        self, cpu: VirtualCpu, stop: tuple[int, tuple[int, ...], int, int], *, patched: bool
+    ) -> Exit:
         """The exit of a run that has ended. Reads the registers back."""
-        registers, code, address = self._stopped(status)
+        status, registers, code, address = stop
+        if status & 0xFF != stops.STOPPED:
+            raise EngineError(describe_end(status))
         if registers[_CS] != USER_CS:
             raise EngineError("the guest left 64-bit mode by a far transfer that nothing intercepted")
         self._leave(cpu, registers)
@@ -208,13 +210,6 @@ class Vcpu:
         if not self._at_fault:
             raise RuntimeError("no fault is pending in the vCPU process")
         return self._ask_kernel()[0]
-
-    def _enter(self, cpu: VirtualCpu) -> Exit | None:
-        """Load the guest's registers into the process. Returns a fault if RIP cannot be executed."""
-        refused = self._prepare(cpu)
-        if refused is None and self._stale:
-            self._tracee.put()
-        return refused
 
     def _prepare(self, cpu: VirtualCpu) -> Exit | None:
         """Prepare the guest's registers, which have to be written to the process if ``_stale``. Returns

@@ -14,9 +14,9 @@ from __future__ import annotations
 
 import ctypes
 import mmap
-import os
-import platform
 from collections.abc import Callable
+
+from cores.engines import machine_code
 
 _HOOK = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_uint64, ctypes.c_uint32, ctypes.c_void_p)
 
@@ -74,8 +74,8 @@ class BlockCounter:
         self._python = _HOOK(lambda _engine, address, length, _data: slow(address, length))
         address = ctypes.cast(self._python, ctypes.c_void_p).value or 0
         self._words[_SLOW] = address
-        self._code = _executable(_CODE)
-        self.callback = address if self._code is None else _address(self._code)
+        self._code = machine_code.executable(_CODE)
+        self.callback = address if self._code is None else machine_code.address(self._code)
         self.forget_all()
 
     @property
@@ -130,19 +130,3 @@ def _place(address: int) -> int:
 
 def _signed(address: int) -> int:
     return address - (1 << 64) if address >> 63 else address
-
-
-def _executable(code: bytes) -> mmap.mmap | None:
-    """A page with ``code``; None where the host cannot execute it."""
-    if os.name != "posix" or platform.machine() != "x86_64":
-        return None
-    try:
-        page = mmap.mmap(-1, mmap.PAGESIZE, prot=mmap.PROT_READ | mmap.PROT_WRITE | mmap.PROT_EXEC)
-    except OSError:
-        return None
-    page.write(code)
-    return page
-
-
-def _address(page: mmap.mmap) -> int:
-    return ctypes.addressof(ctypes.c_char.from_buffer(page))

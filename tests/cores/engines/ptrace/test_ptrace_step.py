@@ -16,7 +16,7 @@ from cores.engines.base import (
 from cores.engines.ptrace import stub
 from cores.engines.ptrace.process import TASK_END
 from cores.pc.ram import PAGE
-from cores.x86.registers import CS, FS, GS, Cr0, Flag, Vector
+from cores.x86.registers import FS, GS, SS, Cr0, Flag, Vector
 
 
 def test_every_general_register_goes_in_and_comes_back(guest: Guest) -> None:
@@ -53,7 +53,7 @@ def test_alignment_is_checked_where_the_guest_asked_for_it(guest: Guest) -> None
     guest.cpu.cr0, guest.cpu.rflags = Cr0.AM, 0x2 | Flag.AC
     load = "8b0425 01002000"
     assert guest.step(load) == STEPPED
-    guest.cpu.segments[CS].selector = 0x33
+    guest.cpu.segments[SS].attributes = 3 << 5  # DPL 3
     assert guest.step(load) == Fault(Vector.AC, 0)
 
 

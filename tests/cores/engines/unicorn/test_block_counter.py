@@ -8,7 +8,7 @@ from contextlib import closing
 import pytest
 
 from app.bench import guests
-from cores.engines.unicorn import block_counter as unicorn_count
+from cores.engines import machine_code
 from cores.lockstep.options import Options
 from cores.lockstep.session import start
 from cores.pc.stop import Stop
@@ -19,7 +19,7 @@ from cores.programs.program import LOAD_ADDRESS, Program, Segment
 def counter(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Both ways to count blocks."""
     if request.param == "Python":
-        monkeypatch.setattr(unicorn_count, "_executable", lambda code: None)
+        monkeypatch.setattr(machine_code, "executable", lambda code: None)
 
 
 def program(code: bytes) -> Program:
