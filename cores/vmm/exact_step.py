@@ -85,8 +85,9 @@ def bridge(
         completion.bridge(insn, handler)
         return
     by_handler = insn.varies or insn.undefined_rule == "approximation"
-    code = normalized(insn.code) if guest.engine.traits.translates and not by_handler else None
-    if code is None or not guest.engine.admits(decode(code), guest.cpu, guest.mmu):
+    respells = guest.engine.traits.translates and not by_handler
+    code = normalized(insn.code, insn.bits) if respells else None
+    if code is None or not guest.engine.admits(decode(code, insn.bits), guest.cpu, guest.mmu):
         completion.bridge(insn)
         return
     with normalizing(guest, insn, code):

@@ -79,7 +79,7 @@ class OutOfLine:
             check_fpu_enabled(insn, cpu)
         translates = self.engine.traits.translates
         if translates:  # it would obey prefixes that a CPU does not
-            insn = decode(normalized(insn.code) or insn.code)
+            insn = decode(normalized(insn.code, insn.bits) or insn.code, insn.bits)
         handler = _handler(insn)
         if handler is None and (insn.mnemonic == "nop" or translates):
             handler = unicorn_gaps.HANDLERS.get(insn.mnemonic)  # 0F 0D of a register is none on AMD

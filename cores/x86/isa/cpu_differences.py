@@ -209,9 +209,14 @@ def varies(e: Encoding) -> bool:
         if e.opcode in (0xE0, 0xE1) and e.rep:
             return True
         near = e.opcode in opcodes.NEAR or (e.opcode == 0xFF and e.reg in (2, 4))
-        return near and e.operand_prefix and not e.wide
+        return near and _overlooked(e)
     if e.map == TWO_BYTE:
         if e.opcode == 0xAE:  # fxsave, fxrstor, ldmxcsr
             return e.address is not None and e.reg < 3 and e.mandatory == "np"
-        return 0x80 <= e.opcode <= 0x8F and e.operand_prefix and not e.wide
+        return 0x80 <= e.opcode <= 0x8F and _overlooked(e)
     return False
+
+
+def _overlooked(e: Encoding) -> bool:
+    """Whether it has a prefix 66 that some CPUs ignore, being a near branch in 64-bit code."""
+    return e.bits == 64 and e.operand_prefix and not e.wide

@@ -9,6 +9,7 @@ Capstone.
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import cache
 from typing import NamedTuple
 
 import capstone
@@ -37,18 +38,21 @@ from cores.x86.isa.instruction import (
 )
 from cores.x86.isa.operand_checks import mistranslated
 from cores.x86.isa.validity import exists, is_sse
-from cores.x86.registers import DS, ES, FS, GS, MASK64, RBX, RDI, RSI, SEGMENT_NAMES
+from cores.x86.registers import CS, DS, ES, FS, GS, MASK64, RBX, RDI, RSI, SEGMENT_NAMES, SS
 
 __all__ = ["Truncated", "decode", "text"]
 
 CACHE_SIZE = 1 << 16
 """Number of remembered windows of bytes; some 25 MiB when full of different instructions."""
 
-_windows: dict[bytes, Instruction] = {}
-_instructions: dict[bytes, Instruction] = {}
+_windows: dict[int, dict[bytes, Instruction]] = {64: {}, 32: {}, 16: {}}
+_instructions: dict[tuple[bytes, int], Instruction] = {}
 
-known = _windows.get
-"""The remembered result of ``decode`` for these bytes, else None: a look-up without a call, 0.1 us."""
+known = _windows[64].get
+"""The remembered result of ``decode`` for these bytes in 64-bit code, else None: a look-up without a
+call, 0.1 us."""
+KNOWN = {bits: windows.get for bits, windows in _windows.items()}
+"""``known`` by the width of the code: 16, 32 or 64."""
 
 
 def decode(code: bytes, bits: int = 64) -> Instruction:
@@ -57,26 +61,35 @@ def decode(code: bytes, bits: int = 64) -> Instruction:
 
     Raises GuestFault(#UD) for an invalid encoding, GuestFault(#GP) for more than 15 bytes, and
     Truncated when ``code`` ends before the instruction does. A known window costs a dict look-up."""
-    known = _windows.get(code)
+    windows = _windows[bits]
+    known = windows.get(code)
     if known is not None:
         return known
-    insn = _decode(code)
-    if len(_windows) >= CACHE_SIZE:
-        _windows.clear()
+    insn = _decode(code, bits)
+    if sum(map(len, _windows.values())) >= CACHE_SIZE:
+        for each in _windows.values():
+            each.clear()
         _instructions.clear()
-    insn = _instructions.setdefault(insn.code, insn)
-    _windows[code] = insn
+    insn = _instructions.setdefault((insn.code, bits), insn)
+    windows[code] = insn
     return insn
 
 
 def text(insn: Instruction, rip: int) -> str:
-    """The instruction in Intel syntax, with branch targets absolute as seen from ``rip``."""
+    """The instruction in Intel syntax, with branch targets absolute as seen from ``rip``, which is an
+    offset in the code segment."""
     mnemonic, operands = insn.text_parts
     if operands.startswith("$"):
         target = insn.operands[-1]
         assert isinstance(target, Immediate)
-        operands = f"{(rip + insn.length + target.value) & MASK64:#x}"
+        operands = f"{branch_target(insn, rip, target.value):#x}"
     return f"{mnemonic} {operands}" if operands else mnemonic
+
+
+def branch_target(insn: Instruction, rip: int, displacement: int) -> int:
+    """The offset to which a relative branch at ``rip`` leads: truncated to the operand size, which with
+    prefix 66 in 32-bit code is 16 bits (SDM vol. 2, JMP)."""
+    return (rip + insn.length + displacement) & ((1 << 8 * insn.operand_size) - 1)
 
 
 # --- Capstone -----------------------------------------------------------------------------------
@@ -92,12 +105,18 @@ class Named(NamedTuple):
     operands: tuple[tuple[str | None, int], ...]
 
 
-_capstone = capstone.Cs(capstone.CS_ARCH_X86, capstone.CS_MODE_64)
-_capstone.detail = True
+_MODES = {64: capstone.CS_MODE_64, 32: capstone.CS_MODE_32, 16: capstone.CS_MODE_16}
 
 
-def _ask_capstone(code: bytes) -> Named | None:
-    for insn in _capstone.disasm(code, 0, 1):
+@cache
+def _capstone(bits: int) -> capstone.Cs:
+    made = capstone.Cs(capstone.CS_ARCH_X86, _MODES[bits])
+    made.detail = True
+    return made
+
+
+def _ask_capstone(code: bytes, bits: int) -> Named | None:
+    for insn in _capstone(bits).disasm(code, 0, 1):
         operands = tuple(
             (
                 insn.reg_name(operand.reg) if operand.type == x86_const.X86_OP_REG
@@ -111,21 +130,31 @@ def _ask_capstone(code: bytes) -> Named | None:
     return None
 
 
-def _canonical(code: bytes, e: Encoding) -> bytes:
+def _better_in_32_bits(e: Encoding) -> bool:
+    """Whether Capstone shall read it as 32-bit code: in 16-bit code it does not know HADDPD, MOVQ and
+    other SSE instructions with prefix 66, which there as everywhere selects the instruction."""
+    return e.bits == 16 and (is_sse(e) or (e.map >= MAP_38 and e.opcode not in (0xF0, 0xF1)))
+
+
+def _canonical(code: bytes, e: Encoding, bits: int) -> bytes:
     """The same instruction in the encoding that Capstone knows: without prefixes that have no effect
-    here, and with undocumented aliases replaced by the documented encoding."""
+    here, and with undocumented aliases replaced by the documented encoding. bits: the width of code as
+    which Capstone reads it."""
     escapes = (0, 1, 2, 2)[e.map]
     body = bytearray(code[e.opcode_at - escapes :])
     rep = e.rep
     selects = e.map >= MAP_38 or is_sse(e)
     operand_prefix = e.operand_prefix and (selects or not e.wide)
+    long = e.bits == 64
     if e.map == ONE_BYTE:
         if e.opcode == 0x90 and rep == 0xF3:
             operand_prefix = False
         elif e.opcode not in _STRINGS:
             rep = 0
-        if e.opcode in opcodes.NEAR or (e.opcode == 0xFF and e.reg in (2, 4)):
+        if long and (e.opcode in opcodes.NEAR or (e.opcode == 0xFF and e.reg in (2, 4))):
             operand_prefix = False
+        if e.opcode == 0x82:
+            body[0] = 0x80
         if e.opcode in (0xF6, 0xF7) and e.reg == 1:
             body[1] &= ~0x08
         for first, modrm, opcode in _X87_TWINS.get(e.opcode, ()):
@@ -146,11 +175,20 @@ def _canonical(code: bytes, e: Encoding) -> bytes:
             operand_prefix = False
         elif e.opcode != 0xB8:
             rep = 0
-    prefixes = (0xF0 * e.lock, rep, 0x66 * operand_prefix, 0x67 * (e.address_size == 4),
-                {FS: 0x64, GS: 0x65}.get(e.segment, 0), e.rex)  # fmt: skip
+    address_prefix = e.address_size != bits // 8
+    segment = _OVERRIDES.get(e.segment, 0) if long or _has_memory(e) else 0
+    prefixes = 0xF0 * e.lock, rep, 0x66 * operand_prefix, 0x67 * address_prefix, segment, e.rex
     return bytes(prefix for prefix in prefixes if prefix) + bytes(body)
 
 
+def _has_memory(e: Encoding) -> bool:
+    """Whether a segment override concerns it: without memory it may be a hint for a branch."""
+    if e.address is not None or (e.map == TWO_BYTE and e.opcode == 0xF7):
+        return True
+    return e.map == ONE_BYTE and (e.opcode == 0xD7 or e.opcode in _STRINGS)
+
+
+_OVERRIDES = {ES: 0x26, CS: 0x2E, SS: 0x36, DS: 0x3E, FS: 0x64, GS: 0x65}
 _HINTS = range(0x19, 0x20)
 _PREFETCHES = {0x0D: 2, 0x18: 4}
 """Opcode -> lowest ModRM.reg that is a hint NOP; with a register operand all are."""
@@ -169,7 +207,8 @@ _X87_TWINS = {
 _ALIASES = {
     "sal": "shl", "movabs": "mov", "iretd": "iret", "iretq": "iret", "retfq": "retf",
     "pushfq": "pushf", "popfq": "popf", "sysretq": "sysret", "sysexitq": "sysexit",
-    "xlatb": "xlat",
+    "xlatb": "xlat", "pushal": "pusha", "pushaw": "pusha", "popal": "popa", "popaw": "popa",
+    "pushfd": "pushf", "popfd": "popf",
 }  # fmt: skip
 
 _STRINGS = {
@@ -187,12 +226,13 @@ _RDI_AT = {
 _AES_SHA = frozenset((0xC8, 0xC9, 0xCA, 0xCB, 0xCC, 0xCD, 0xDB, 0xDC, 0xDD, 0xDE, 0xDF))
 
 
-def _decode(code: bytes) -> Instruction:
-    e = parse(code)
+def _decode(code: bytes, bits: int) -> Instruction:
+    e = parse(code, bits)
     if e.map == VECTOR:
-        return _vector(code)
+        return _vector(code, bits)
     own = code[: e.length]
-    named = _ask_capstone(_canonical(own, e))
+    width = 32 if _better_in_32_bits(e) else bits
+    named = _ask_capstone(_canonical(own, e, width), width)
     if named is None:
         raise undefined_opcode()
     mnemonic = _mnemonic(named, e)
@@ -222,14 +262,15 @@ def _decode(code: bytes) -> Instruction:
         floating=opcodes.floating(e),
         ends_block=opcodes.ends_block(e),
         varies=cpu_differences.varies(e),
-        text_parts=(named.mnemonic, operand_text),
+        text_parts=(mnemonic if mnemonic in ("lcall", "ljmp") else named.mnemonic, operand_text),
+        bits=bits,
     )
     return replace(insn, mistranslated=True) if mistranslated(insn) else insn
 
 
-def _vector(code: bytes) -> Instruction:
+def _vector(code: bytes, bits: int) -> Instruction:
     """VEX, EVEX and XOP: the platform has none of them, so only the text is kept."""
-    named = _ask_capstone(code)
+    named = _ask_capstone(code, bits)
     if named is None:
         raise undefined_opcode()
     entry = sensitive.find("vector")
@@ -239,7 +280,7 @@ def _vector(code: bytes) -> Instruction:
         address_size=8, repeat="", lock=False, sensitivity=entry.sensitivity, reason=entry.reason,
         undefined=0, undefined_rule="", implicit="", access="", floating=True, ends_block=False,
         varies=False,
-        text_parts=(named.mnemonic, named.operand_text),
+        text_parts=(named.mnemonic, named.operand_text), bits=bits,
     )  # fmt: skip
 
 
@@ -249,6 +290,8 @@ def _mnemonic(named: Named, e: Encoding) -> str:
             return _STRINGS[e.opcode]
         if e.opcode == 0xFF and e.reg in (3, 5):
             return "lcall" if e.reg == 3 else "ljmp"
+        if opcodes.is_far_pointer(e):
+            return "lcall" if e.opcode == 0x9A else "ljmp"
     name = named.mnemonic.split()[-1]  # behind the prefixes
     return _ALIASES.get(name, name.removesuffix("64"))
 
@@ -261,6 +304,8 @@ def _form(mnemonic: str, operands: tuple[Operand, ...], e: Encoding) -> str:
         return "aes" if e.opcode > 0xCD else "sha"
     if e.map == MAP_3A and e.opcode in (0x44, 0xCC, 0xDF):
         return {0x44: "pclmulqdq", 0xCC: "sha", 0xDF: "aes"}[e.opcode]
+    if e.bits != 64 and mnemonic in ("syscall", "sysret"):
+        return f"{mnemonic} in 32-bit code"
     if mnemonic in ("mov", "push", "pop"):
         kinds = [_kind(operand) for operand in operands]
         if kinds != ["r"] * len(kinds):
@@ -281,6 +326,8 @@ def _operands(code: bytes, e: Encoding, named: Named) -> tuple[Operand, ...]:
     """Registers from Capstone; memory and immediates from the encoding itself."""
     if opcodes.is_relative_branch(e):
         return (_immediate(code, e, 0),)
+    if opcodes.is_far_pointer(e):
+        return (_immediate(code, e, 1), _immediate(code, e, 0))
     result: list[Operand] = []
     immediates = 0
     for name, size in named.operands:
@@ -294,11 +341,15 @@ def _operands(code: bytes, e: Encoding, named: Named) -> tuple[Operand, ...]:
         else:
             result.append(Immediate(1, 1))  # shifts by one
     if e.map == ONE_BYTE and e.opcode == 0xD7:  # xlat: accesses.py adds AL
-        result.append(MemoryOperand(e.segment or DS, RBX, None, 1, 0, False, 1, e.address_size))
+        result.append(_based(e, e.data_segment, RBX, 1))
     elif e.map == TWO_BYTE and e.opcode == 0xF7:  # maskmovq, maskmovdqu
-        size = 16 if e.operand_prefix else 8
-        result.append(MemoryOperand(e.segment or DS, RDI, None, 1, 0, False, size, e.address_size))
+        result.append(_based(e, e.data_segment, RDI, 16 if e.operand_prefix else 8))
     return tuple(result)
+
+
+def _based(e: Encoding, segment: int, base: int, size: int) -> MemoryOperand:
+    """[base], which the opcode names without a ModRM byte."""
+    return MemoryOperand(segment, base, None, 1, 0, False, size, e.address_size, e.bits)
 
 
 def _immediate(code: bytes, e: Encoding, which: int) -> Immediate:
@@ -313,18 +364,20 @@ def _memory(e: Encoding, size: int, position: int) -> MemoryOperand:
     a = e.address
     size = opcodes.memory_size(e, size)
     return MemoryOperand(
-        a.segment, a.base, a.index, a.scale, a.displacement, a.relative, size, e.address_size
+        a.segment, a.base, a.index, a.scale, a.displacement, a.relative, size, e.address_size, e.bits
     )
 
 
 def _string_operand(e: Encoding, size: int, position: int) -> MemoryOperand:
-    """[rdi] is always in ES; [rsi] in DS unless overridden by FS or GS."""
+    """[rdi] is always in ES; [rsi] in DS unless overridden."""
     if _RDI_AT.get(e.opcode) == position:
-        return MemoryOperand(ES, RDI, None, 1, 0, False, size, e.address_size)
-    return MemoryOperand(e.segment or DS, RSI, None, 1, 0, False, size, e.address_size)
+        return _based(e, ES, RDI, size)
+    return _based(e, e.data_segment, RSI, size)
 
 
 def _operand_text(named: Named, mnemonic: str, operands: tuple[Operand, ...]) -> str:
+    if mnemonic in ("lcall", "ljmp") and len(operands) == 2:  # Capstone has two spellings
+        return ":".join(hex(o.value) for o in operands if isinstance(o, Immediate))
     if mnemonic == "enter":  # Capstone signs the frame size
         return ", ".join(hex(o.value) for o in operands if isinstance(o, Immediate))
     return named.operand_text

@@ -73,9 +73,10 @@ class MemoryOperand:
 
     base, index: general register numbers in encoding order; None for none.
     relative: RIP-relative: add the address of the next instruction.
-    segment: 4 (fs) or 5 (gs) when that base applies, else the segment number that would be used.
-    address_size: 8, or 4 with prefix 0x67 (the sum is truncated to 32 bits before the segment base).
+    segment: the number of the segment register. In 64-bit code only the bases of FS and GS count.
+    address_size: 8, 4 or 2; the sum is truncated to so many bytes before the segment base is added.
     displacement: signed.
+    bits: the width of the code, as ``Instruction.bits``.
     """
 
     segment: int
@@ -86,6 +87,7 @@ class MemoryOperand:
     relative: bool
     size: int
     address_size: int
+    bits: int = 64
 
 
 Operand = Register | Immediate | MemoryOperand
@@ -93,13 +95,16 @@ Operand = Register | Immediate | MemoryOperand
 
 @dataclass(frozen=True, slots=True)
 class Instruction:
-    """A decoded instruction; position-independent and immutable, so that it is cached by its bytes.
+    """A decoded instruction; position-independent and immutable, so that it is cached by its bytes and
+    the width of the code.
 
     code: its bytes, ``length`` of them.
     mnemonic: lower case, without prefixes, Capstone's spelling with the aliases folded away
         ("insb" -> "ins", "outsw" -> "outs", "movsq" -> "movs", "iretq" -> "iret", "retfq" -> "retf",
-        "sal" -> "shl", "movabs" -> "mov", "pushfq" -> "pushf", "xlatb" -> "xlat"); far call and jmp
-        are "lcall" and "ljmp"; tzcnt and lzcnt, which the platform lacks, "bsf" and "bsr".
+        "sal" -> "shl", "movabs" -> "mov", "pushfq" -> "pushf", "xlatb" -> "xlat", "pushal" -> "pusha");
+        far call and jmp are "lcall" and "ljmp", with the operands (selector, offset) where the pointer
+        is an immediate; tzcnt and lzcnt, which the platform lacks, "bsf" and "bsr".
+    bits: 16, 32 or 64, the width of the code as the code segment gives it (``system.mode.code_bits``).
     operand_size: 1, 2, 4 or 8 bytes, as prefixes and opcode give it.
     repeat: "" | "rep" | "repne" (on string instructions only: elsewhere the prefix means otherwise).
     reason: its exit reason when it leaves the guest, None for ORDINARY ones.
@@ -107,8 +112,8 @@ class Instruction:
     undefined_rule: the rule in undefined_results.py, "fixed" when ``undefined`` is all, "" when nothing
         is undefined.
     implicit: memory that it accesses besides its explicit operands, by a rule of accesses.py: "" |
-        "push" | "pop" | "call" | "ret" | "enter" | "leave" | "string" | "bits" | "xlat" | "maskmov" |
-        "lcall" | "retf" | "iret".
+        "push" | "pop" | "pusha" | "popa" | "call" | "ret" | "enter" | "leave" | "string" | "bits" |
+        "xlat" | "maskmov" | "lcall" | "retf" | "iret".
     access: what it does to its explicit memory operand: "" | "r" | "w" | "rw".
     floating: uses x87, MMX or SSE state (compare it, and #NM/#UD by CR0.TS, CR0.EM, CR4.OSFXSR).
     ends_block: control may not go on at the next instruction (branches, ret, int, hlt, ud2...).
@@ -137,6 +142,7 @@ class Instruction:
     text_parts: tuple[str, str]
     """Mnemonic with prefixes, and the operand string for a position-independent reading."""
     mistranslated: bool = False
+    bits: int = 64
     plain: bool = field(init=False)
 
     def __post_init__(self) -> None:

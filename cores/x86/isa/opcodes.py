@@ -17,8 +17,9 @@ def _set(*ranges: int | range) -> frozenset[int]:
 
 _BYTE = _set(*(row + c for row in range(0, 0x40, 8) for c in (0, 2, 4)), 0x6C, 0x6E, 0x80, 0x84, 0x86,
              0x88, 0x8A, 0xA0, 0xA2, 0xA4, 0xA6, 0xA8, 0xAA, 0xAC, 0xAE, range(0xB0, 0xB8), 0xC0, 0xC6,
-             0xD0, 0xD2, 0xD7, 0xE4, 0xE6, 0xEC, 0xEE, 0xF6, 0xFE)  # fmt: skip
+             0x82, 0xD0, 0xD2, 0xD7, 0xE4, 0xE6, 0xEC, 0xEE, 0xF6, 0xFE)  # fmt: skip
 _BYTE_0F = _set(range(0x90, 0xA0), 0xB0, 0xC0)
+_BYTE_LEGACY = _set(0xD4, 0xD5, 0xD6)
 _STACK = _set(range(0x50, 0x60), 0x68, 0x6A, 0x8F, 0x9C, 0x9D, 0xC8, 0xC9)
 _STACK_0F = _set(0xA0, 0xA1, 0xA8, 0xA9)
 NEAR = _set(range(0x70, 0x80), 0xC2, 0xC3, range(0xE0, 0xE4), 0xE8, 0xE9, 0xEB)
@@ -27,6 +28,8 @@ _PORT = _set(0x6D, 0x6F, 0xE5, 0xE7, 0xED, 0xEF)
 
 def operand_size(e: Encoding) -> int:
     """Operand size: 1, 2, 4 or 8 bytes (SDM vol. 1, 3.6.1; vol. 2, 2.2.1.7 for the 64-bit defaults)."""
+    if e.bits != 64:
+        return _legacy_operand_size(e)
     usual = 8 if e.wide else 2 if e.operand_prefix else 4
     if e.map == ONE_BYTE:
         if e.opcode in _BYTE:
@@ -36,17 +39,35 @@ def operand_size(e: Encoding) -> int:
         if e.opcode in NEAR or (e.opcode == 0xFF and e.reg in (2, 4)):
             return 8
         if e.opcode in _STACK or (e.opcode == 0xFF and e.reg == 6):
-            return 2 if e.operand_prefix and not e.wide else 8
+            return 2 if e.short else 8
     elif e.map == TWO_BYTE:
         if e.opcode in _BYTE_0F:
             return 1
         if 0x20 <= e.opcode <= 0x23 or 0x80 <= e.opcode <= 0x8F:
             return 8
         if e.opcode in _STACK_0F:
-            return 2 if e.operand_prefix and not e.wide else 8
-        if e.opcode == 0x01 and e.reg < 4 and e.address is not None:
+            return 2 if e.short else 8
+        if _is_table_register(e):
             return 8
     return usual
+
+
+def _legacy_operand_size(e: Encoding) -> int:
+    """Operand size outside 64-bit code: no exceptions for branches and the stack."""
+    usual = 2 if e.short else 4
+    if e.map == ONE_BYTE:
+        return 1 if e.opcode in _BYTE or e.opcode in _BYTE_LEGACY else 2 if e.opcode == 0x63 else usual
+    if e.map == TWO_BYTE:
+        if e.opcode in _BYTE_0F:
+            return 1
+        if 0x20 <= e.opcode <= 0x23:
+            return 4
+    return usual
+
+
+def _is_table_register(e: Encoding) -> bool:
+    """SGDT, SIDT, LGDT and LIDT."""
+    return e.map == TWO_BYTE and e.opcode == 0x01 and e.reg < 4 and e.address is not None
 
 
 # --- access to the memory operand --------------------------------------------------------------
@@ -80,7 +101,7 @@ _X87: dict[int, str] = {
 def x87_memory(e: Encoding) -> tuple[str, int]:
     """(access, bytes) of an x87 instruction's memory operand; ("", 0) where it has none."""
     code = _X87[e.opcode].split()[e.reg]
-    short = e.operand_prefix and not e.wide
+    short = e.short
     if code == "--":
         return "", 0
     if code[1:] == "env":
@@ -95,14 +116,18 @@ def memory_size(e: Encoding, told: int) -> int:
     if e.map == ONE_BYTE:
         if is_x87(e):
             return x87_memory(e)[1]
-        if e.opcode == 0x63:  # movsxd reads 16 bits when it writes 16 (SDM vol. 2, MOVSXD)
+        if e.opcode == 0x63:  # movsxd reads 16 bits when it writes 16 (SDM vol. 2, MOVSXD); or arpl
             return 2 if operand_size(e) == 2 else 4
-        far_pointer = e.opcode == 0xFF and e.reg in (3, 5)
+        if e.opcode == 0x62:  # bound: two limits
+            return 2 * operand_size(e)
+        far_pointer = e.opcode in (0xC4, 0xC5) or (e.opcode == 0xFF and e.reg in (3, 5))
     elif e.map == TWO_BYTE:
         if e.opcode == 0xAE and e.reg < 2:
             return 512
         if e.opcode == 0x2F and e.operand_prefix:  # comisd
             return 8
+        if _is_table_register(e):
+            return 10 if e.bits == 64 else 6
         far_pointer = e.opcode in (0xB2, 0xB4, 0xB5)
     else:
         far_pointer = False
@@ -133,7 +158,9 @@ def _access_one_byte(e: Encoding) -> str:
         return "w"
     if e.opcode in _MODIFY:
         return "rw"
-    if e.opcode in (0x80, 0x81, 0x83):
+    if e.opcode == 0x63:
+        return "r" if e.bits == 64 else "rw"  # movsxd, arpl
+    if 0x80 <= e.opcode <= 0x83:
         return "r" if e.reg == 7 else "rw"
     if e.opcode in (0xF6, 0xF7):
         return "rw" if e.reg in (2, 3) else "r"
@@ -163,11 +190,14 @@ def _access_two_byte(e: Encoding) -> str:
 
 
 _IMPLICIT = {
+    **dict.fromkeys((0x06, 0x0E, 0x16, 0x1E), "push"),
+    **dict.fromkeys((0x07, 0x17, 0x1F), "pop"),
     **dict.fromkeys(range(0x50, 0x58), "push"),
     **dict.fromkeys(range(0x58, 0x60), "pop"),
     **dict.fromkeys((0x68, 0x6A, 0x9C), "push"),
     **dict.fromkeys((0x8F, 0x9D), "pop"),
     **dict.fromkeys((0x6C, 0x6D, 0x6E, 0x6F, *range(0xA4, 0xA8), *range(0xAA, 0xB0)), "string"),
+    0x60: "pusha", 0x61: "popa", 0x9A: "lcall",
     0xC2: "ret", 0xC3: "ret", 0xC8: "enter", 0xC9: "leave", 0xCA: "retf", 0xCB: "retf",
     0xCF: "iret", 0xD7: "xlat", 0xE8: "call",
 }  # fmt: skip
@@ -205,8 +235,8 @@ def floating(e: Encoding) -> bool:
     return e.map == MAP_3A
 
 
-_BLOCK_ENDS = _set(range(0x70, 0x80), 0xC2, 0xC3, 0xCA, 0xCB, 0xCC, 0xCD, 0xCF, range(0xE0, 0xE4),
-                   0xE8, 0xE9, 0xEB, 0xF1, 0xF4)  # fmt: skip
+_BLOCK_ENDS = _set(range(0x70, 0x80), 0x9A, 0xC2, 0xC3, 0xCA, 0xCB, 0xCC, 0xCD, 0xCE, 0xCF,
+                   range(0xE0, 0xE4), range(0xE8, 0xEC), 0xF1, 0xF4)  # fmt: skip
 _BLOCK_ENDS_0F = _set(0x05, 0x07, 0x0B, 0x34, 0x35, range(0x80, 0x90), 0xAA, 0xB9, 0xFF)
 
 
@@ -227,7 +257,15 @@ def is_relative_branch(e: Encoding) -> bool:
     return e.map == TWO_BYTE and 0x80 <= e.opcode <= 0x8F
 
 
-_UNSIGNED = _set(0xC0, 0xC1, 0xC2, 0xC8, 0xCA, 0xCD, range(0xE4, 0xE8))
+FAR_POINTERS = _set(0x9A, 0xEA)
+"""CALL and JMP with an immediate far pointer: offset and selector."""
+
+
+def is_far_pointer(e: Encoding) -> bool:
+    return e.map == ONE_BYTE and e.opcode in FAR_POINTERS
+
+
+_UNSIGNED = _set(0x9A, 0xC0, 0xC1, 0xC2, 0xC8, 0xCA, 0xCD, 0xD4, 0xD5, range(0xE4, 0xE8), 0xEA)
 
 
 def unsigned_immediate(e: Encoding) -> bool:

@@ -34,10 +34,10 @@ def mistranslated(insn: Instruction) -> bool:
     SAHF use SPL for AH; it sign-extends the number of bytes that RET releases; before the immediate of
     SHLD and SHRD its RIP is a byte too low. LOCK NEG's flags are those of another value, 16-bit ENTER
     subtracts all of RBP from RSP, and it obeys prefixes that others overrule."""
-    if normalized(insn.code) is not None:
+    if normalized(insn.code, insn.bits) is not None:
         return True
     if insn.mnemonic in ("lahf", "sahf"):
-        return insn.length > 1 and insn.code[-2] & 0xF0 == 0x40
+        return insn.bits == 64 and insn.length > 1 and insn.code[-2] & 0xF0 == 0x40
     if insn.mnemonic == "ret" and insn.operands:
         return insn.code[-1] >= 0x80
     if insn.mnemonic == "neg":

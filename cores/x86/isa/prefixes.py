@@ -2,7 +2,7 @@
 
 Of F2 and F3 a CPU obeys the last one; on the SSE part of the 0F map either overrules 66 (SDM vol. 2,
 2.1.1 and 2.1.2; the order is measured on CPUs). FS and GS overrides hold whatever CS, DS, ES and SS
-overrides follow, which 64-bit mode ignores (vol. 1, 3.3.7.1). REX.R means nothing to MOV r/m, imm, in
+overrides follow, which 64-bit code ignores (vol. 1, 3.3.7.1). REX.R means nothing to MOV r/m, imm, in
 which ModRM.reg is part of the opcode. Unicorn reads all of these otherwise.
 """
 
@@ -13,8 +13,6 @@ from functools import lru_cache
 from cores.x86.isa.encoding import ONE_BYTE, VECTOR, Encoding, parse
 from cores.x86.isa.validity import is_sse
 
-IGNORED = 0x3E
-"""A DS override, which has no effect in 64-bit mode."""
 _REX_R = 4
 _NULL_SEGMENTS = (0x26, 0x2E, 0x36, 0x3E)
 _OBEYING = frozenset((0x90, *range(0x6C, 0x70), *range(0xA4, 0xA8), *range(0xAA, 0xB0)))
@@ -23,23 +21,25 @@ _FIRST = frozenset((0x66, 0xF2, 0xF3))
 _OTHERS = frozenset((0x26, 0x2E, 0x36, 0x3E, 0x64, 0x65, 0x67, 0xF0, *range(0x40, 0x50)))
 
 
-def normalized(code: bytes) -> bytes | None:
-    """The same instruction, of the same length, with overruled prefixes replaced by ``IGNORED`` and the
-    others where Unicorn obeys them; None if it reads this one rightly, which costs 0.1 us for most."""
+def normalized(code: bytes, bits: int = 64) -> bytes | None:
+    """The same instruction, of the same length, with overruled prefixes replaced by those that hold;
+    None if Unicorn reads this one rightly, which costs 0.1 us for most. bits: the code's width."""
     first = code[0]
     if first not in _FIRST and first not in _OTHERS:
         return None
-    return _normalized(code)
+    return _normalized(code, bits)
 
 
 @lru_cache(maxsize=1 << 12)
-def _normalized(code: bytes) -> bytes | None:
-    e = parse(code)
+def _normalized(code: bytes, bits: int) -> bytes | None:
+    e = parse(code, bits)
     if e.map == VECTOR:
         return None
     result = bytearray(code)
     if e.rep and (e.map != ONE_BYTE or e.opcode in _OBEYING):
-        _ignore_overruled(e, result)
+        _replace_overruled(e, result)
+    if bits != 64:
+        return bytes(result) if result != code else None
     prefixes = result[: e.opcode_at]
     segment = max(prefixes.rfind(b"\x64"), prefixes.rfind(b"\x65"))
     behind = max(prefixes.rfind(bytes([null])) for null in _NULL_SEGMENTS)
@@ -51,14 +51,8 @@ def _normalized(code: bytes) -> bytes | None:
     return bytes(result) if result != code else None
 
 
-def _ignore_overruled(e: Encoding, result: bytearray) -> None:
-    last = True
-    for at in reversed(range(e.opcode_at)):
+def _replace_overruled(e: Encoding, result: bytearray) -> None:
+    for at in range(e.opcode_at):
         byte = result[at]
-        if byte in (0xF2, 0xF3):
-            overruled = not last
-            last = False
-        else:
-            overruled = byte == 0x66 and is_sse(e)
-        if overruled:
-            result[at] = IGNORED
+        if byte in (0xF2, 0xF3) or (byte == 0x66 and is_sse(e)):
+            result[at] = e.rep

@@ -65,9 +65,11 @@ class Entry:
     """One sensitive instruction, or one family that behaves alike.
 
     forms: what decoder.py looks up: mnemonics, or "mov cr, r" and the like. aliases: other spellings.
-    sample: one encoding, to be run at ring 3; registers, stack: the values with which its effect shows
-        (64-bit words from RSP up). gives: where its result is then: a register's name, "memory" (at
-        RSP - 16), "stack", "flags", or "" when it has none.
+    sample: one encoding in 64-bit code, to be run at ring 3, b"" for none; legacy: the same in 32-bit
+        code, where it is another one. registers, stack: the values with which its effect shows (words
+        from RSP up, of 64 bits; in 32-bit code of 32 bits where they fit).
+    gives: where its result is then: a register's name, "memory" (at RSP - 16), "stack", "flags", or ""
+        when it has none.
     why: why it is sensitive. rule: what the architecture says of its privilege.
     kvm: what happens on KVM in free mode. kvm_exact: in exact mode, for what the platform's CPU has.
     listed: it is on Robin and Irvine's list.
@@ -87,6 +89,12 @@ class Entry:
     stack: tuple[int, ...] = ()
     gives: str = ""
     listed: bool = False
+    legacy: bytes | None = None
+
+    @property
+    def legacy_sample(self) -> bytes:
+        """The sample in 32-bit code, b"" where there is none: the same bytes, but for REX.W."""
+        return self.sample.removeprefix(b"\x48") if self.legacy is None else self.legacy
 
     @property
     def privileged(self) -> bool:
@@ -155,6 +163,10 @@ _FLAGS_AND_INTERRUPTS = (
           "Raises #BP or #DB, which the host would take for a debugger's.",
           "Allowed everywhere: it is the host's debug trap that stops it (SDM vol. 3, 6.4.2).",
           aliases=("icebp",)),
+    Entry("into", ("into",), PRIVILEGED, Reason.EXCEPTION, b"",
+          "Raises #OF where OF is set, in 16- and 32-bit code: through the host's IDT.",
+          "#GP when the gate's DPL is below CPL (SDM vol. 2, INT n); without OF it does nothing.",
+          legacy=_hex("ce")),
     Entry("iret", ("iret",), SILENT, Reason.IRET, _hex("48 cf"),
           "Ends an interrupt and may change rings. To the selectors that the host itself uses for"
           " user code, 0x33 and 0x2b, it faults on no CPU: the guest changes rings unseen.",
@@ -184,7 +196,7 @@ _CONTROL = (
           "Model-specific registers say where system calls lead, and how the CPU works at all.",
           _RING0, registers={"rcx": 0xC0000080}, gives="rax"),
     Entry("swapgs", ("swapgs",), PRIVILEGED, Reason.MSR, _hex("0f 01 f8"),
-          "Exchanges GS's base with the kernel's hidden one.", _RING0),
+          "Exchanges GS's base with the kernel's hidden one.", _RING0, legacy=b""),
     Entry("rdpmc", ("rdpmc",), PRIVILEGED, Reason.STATE, _hex("0f 33"),
           "Reads a performance counter of the host's. The platform has none: #GP.",
           "#GP outside ring 0 unless CR4.PCE is set (SDM vol. 3, 5.9).", gives="rax"),
@@ -219,6 +231,11 @@ _TABLES = (
     Entry("verw", ("verw",), SILENT, Reason.DESCRIPTOR, _hex("0f 00 e9"),
           "Asks whether a segment may be written, of the host's GDT and at the host's CPL.",
           _ANYWHERE, registers={"rcx": 0x18}, gives="flags", listed=True),
+    Entry("arpl", ("arpl",), SILENT, Reason.DESCRIPTOR, b"",
+          "Raises a selector's RPL to another's, in 16- and 32-bit code; in real mode it is #UD. At"
+          " ring 3 the CPU is never in real mode.",
+          "Not privileged; #UD in real mode (SDM vol. 2, ARPL).",
+          legacy=_hex("63 c8"), gives="rax"),
 )  # fmt: skip
 
 _SEGMENTS = (
@@ -236,7 +253,8 @@ _SEGMENTS = (
     Entry("pop segment", ("pop sreg",), SILENT, Reason.SEGMENT, _hex("0f a1"),
           "Loads a segment register from the host's GDT.", _HOST_GDT,
           aliases=("pop fs", "pop gs"), stack=(0x2B,), listed=True),
-    Entry("lss, lfs, lgs", ("lss", "lfs", "lgs"), SILENT, Reason.SEGMENT, _hex("0f b4 04 24"),
+    Entry("lss, lfs, lgs", ("lss", "lfs", "lgs", "lds", "les"), SILENT, Reason.SEGMENT,
+          _hex("0f b4 04 24"),
           "Load a register and a segment register at once, from the host's GDT.",
           _HOST_GDT, stack=(0x2B00000000,)),
     Entry("far call", ("lcall",), SILENT, Reason.SEGMENT, _hex("ff 1c 24"),
@@ -257,9 +275,15 @@ _SYSTEM_CALLS = (
     Entry("syscall", ("syscall",), PRIVILEGED, Reason.SYSCALL, _hex("0f 05"),
           "Enters the kernel. On the trap core that would be the host's kernel, not the guest's.",
           "Not privileged; ptrace stops it before the host does anything (PTRACE_SYSEMU).",
-          registers={"rax": 0x1000}),
+          registers={"rax": 0x1000}, legacy=b""),
     Entry("sysret", ("sysret",), PRIVILEGED, Reason.SYSRET, _hex("48 0f 07"),
-          "Returns from the kernel to ring 3.", _RING0, aliases=("sysretq",)),
+          "Returns from the kernel to ring 3.", _RING0, aliases=("sysretq",), legacy=b""),
+    Entry("syscall in 32-bit code", ("syscall in 32-bit code", "sysret in 32-bit code"), ABSENT,
+          Reason.SYSCALL, b"",
+          "The platform has syscall and sysret in 64-bit code only, as Intel's CPUs do. An AMD CPU that"
+          " executes it in 32-bit code calls the host's kernel, which changes registers and the stack"
+          " before ptrace stops it.", "#UD outside 64-bit mode (SDM vol. 2, SYSCALL); AMD's CPUs have"
+          " it (APM vol. 3, SYSCALL).", _ABSENT_KVM, legacy=_hex("0f 05")),
     Entry("sysenter, sysexit", ("sysenter", "sysexit"), ABSENT, Reason.SYSCALL, _hex("0f 34"),
           "The older pair of syscall and sysret. The platform has no SEP bit.", _NOT_IN_CPUID,
           _ABSENT_KVM),
@@ -292,7 +316,7 @@ _IDENTITY_AND_TIME = (
           ("rdfsbase", "wrfsbase", "rdgsbase", "wrgsbase"), ABSENT, Reason.MSR,
           _hex("f3 48 0f ae c0"), "Reads and writes segment bases without the kernel.",
           "#UD unless CR4.FSGSBASE is set; at ring 3 the host's CR4 counts (SDM vol. 2).",
-          _ABSENT_KVM, gives="rax"),
+          _ABSENT_KVM, gives="rax", legacy=b""),
     Entry("xgetbv", ("xgetbv",), ABSENT, Reason.STATE, _hex("0f 01 d0"),
           "Shows which register state the host has enabled.",
           "#UD unless CR4.OSXSAVE is set; at ring 3 the host's CR4 counts.", _ABSENT_KVM,

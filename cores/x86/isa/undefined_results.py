@@ -34,6 +34,9 @@ _FLAGS = {
     **dict.fromkeys(("div", "idiv"), _ALL),
     **dict.fromkeys(("bsf", "bsr"), CF | OF | SF | AF | PF),
     **dict.fromkeys(("bt", "bts", "btr", "btc"), OF | SF | AF | PF),
+    **dict.fromkeys(("aaa", "aas"), OF | SF | ZF | PF),
+    **dict.fromkeys(("daa", "das"), OF),
+    **dict.fromkeys(("aam", "aad"), OF | AF | CF),
     **dict.fromkeys(("fcomi", "fcompi", "fucomi", "fucompi"), OF | SF | AF),  # cleared by CPUs
 }
 """Flags that are undefined after the instruction, whatever its operands."""

@@ -35,7 +35,8 @@ _LOCKABLE = _set(0x00, 0x01, 0x08, 0x09, 0x10, 0x11, 0x18, 0x19, 0x20, 0x21, 0x2
                  0x86, 0x87)  # fmt: skip
 _LOCKABLE_0F = _set(0xAB, 0xB3, 0xBB, 0xB0, 0xB1, 0xC0, 0xC1)
 _LOCKABLE_GROUPS = {
-    (ONE_BYTE, 0x80): range(7), (ONE_BYTE, 0x81): range(7), (ONE_BYTE, 0x83): range(7),
+    (ONE_BYTE, 0x80): range(7), (ONE_BYTE, 0x81): range(7), (ONE_BYTE, 0x82): range(7),
+    (ONE_BYTE, 0x83): range(7),
     (ONE_BYTE, 0xF6): range(2, 4), (ONE_BYTE, 0xF7): range(2, 4),
     (ONE_BYTE, 0xFE): range(2), (ONE_BYTE, 0xFF): range(2),
     (TWO_BYTE, 0xBA): range(5, 8), (TWO_BYTE, 0xC7): range(1, 2),
@@ -55,9 +56,9 @@ def _lockable(e: Encoding) -> bool:
 
 # --- one-byte opcodes -----------------------------------------------------------------------------
 
-_GONE = _set(0x06, 0x07, 0x0E, 0x16, 0x17, 0x1E, 0x1F, 0x27, 0x2F, 0x37, 0x3F, 0x60, 0x61, 0x82,
+_LEGACY = _set(0x06, 0x07, 0x0E, 0x16, 0x17, 0x1E, 0x1F, 0x27, 0x2F, 0x37, 0x3F, 0x60, 0x61, 0x82,
              0x9A, 0xCE, 0xD4, 0xD5, 0xD6, 0xEA)  # fmt: skip
-"""Not in 64-bit mode: push es ... pusha, aam, into, far calls and jumps with an immediate."""
+"""Not in 64-bit code: push es ... pusha, aam, into, far calls and jumps with an immediate."""
 
 _GROUPS = {
     0xC6: _set(0), 0xC7: _set(0), 0x8F: _set(0), 0x8C: _set(range(6)), 0x8E: _set(0, 2, 3, 4, 5),
@@ -82,7 +83,7 @@ _X87_REGISTER = {
 
 
 def _one_byte(e: Encoding) -> bool:
-    if e.opcode in _GONE:
+    if e.opcode in _LEGACY and e.bits == 64:
         return False
     if 0xD8 <= e.opcode <= 0xDF:
         if e.register_form:
@@ -146,7 +147,7 @@ _MAP_3A = {
                      *range(0x40, 0x43), *range(0x60, 0x64)), "66"),
 }  # fmt: skip
 _SYSTEM_REGISTER_FORMS = _set(0xCA, 0xCB, 0xF8, 0xF9)
-"""0F 01 with a register: clac, stac, swapgs, rdtscp."""
+"""0F 01 with a register: clac, stac, swapgs (in 64-bit code alone), rdtscp."""
 
 
 def _two_byte(e: Encoding) -> bool:
@@ -164,6 +165,8 @@ def _two_byte(e: Encoding) -> bool:
         return e.reg < 6
     if opcode == 0x01:
         if e.register_form:
+            if e.modrm == 0xF8 and e.bits != 64:
+                return False
             return e.reg in (4, 6) or e.modrm in _SYSTEM_REGISTER_FORMS
         return e.reg != 5
     if opcode == 0xAE:

@@ -11,11 +11,15 @@ from cores.x86.isa.sensitive import TABLE, Entry, explain, find, spelled, sugges
 
 @pytest.mark.parametrize("entry", TABLE, ids=lambda e: e.name)
 def test_sample_is_what_the_entry_says(entry: Entry) -> None:
-    """The sample that probe runs is one whole instruction of its entry."""
-    insn = decode(entry.sample)
-    assert insn.code == entry.sample
-    if entry.forms:
-        assert (insn.sensitivity, insn.reason) == (entry.sensitivity, entry.reason)
+    """The samples that probe runs, in 64- and in 32-bit code, are one instruction of its entry."""
+    samples = {64: entry.sample, 32: entry.legacy_sample}
+    assert any(samples.values())
+    for bits, sample in samples.items():
+        if sample:
+            insn = decode(sample, bits)
+            assert insn.code == sample
+            if entry.forms:
+                assert (insn.sensitivity, insn.reason) == (entry.sensitivity, entry.reason)
 
 
 @pytest.mark.parametrize("entry", TABLE, ids=lambda e: e.name)
