@@ -19,6 +19,7 @@ from cores.vmm.trace import ExitEvent, Trace
 from cores.x86.faults import GuestFault
 from cores.x86.isa.instruction import Reason
 from cores.x86.mmu.paging import PAGE, walk
+from cores.x86.mode import Mode
 from cores.x86.registers import MASK64, STATE_NAMES
 
 if TYPE_CHECKING:
@@ -211,9 +212,10 @@ class _Witness(Trace):
     states: list[VirtualCpu]
 
     def record(
-        self, n: int | None, rip: int, code: bytes, reason: Reason, detail: str, handled: str, ring: int
-    ) -> None:
-        Trace.record(self, n, rip, code, reason, detail, handled, ring)
+        self, n: int | None, rip: int, code: bytes, reason: Reason, detail: str, handled: str,
+        ring: int, mode: Mode,
+    ) -> None:  # fmt: skip
+        Trace.record(self, n, rip, code, reason, detail, handled, ring, mode)
         self.states.append(self.cpu.copy())
 
 

@@ -19,10 +19,12 @@ from cores.vmm.state import GuestContext
 from cores.x86.faults import GuestFault, undefined_opcode
 from cores.x86.isa.instruction import Instruction, Reason
 from cores.x86.mmu.code_fetch import demand_ram
+from cores.x86.mode import Mode, mode
 from cores.x86.registers import MASK64, Flag, Vector
 
 IO, MMIO, HLT = Reason.IO, Reason.MMIO, Reason.HLT
 """Compared at each exit; in Python 3.11 an enum's member costs 75 ns to look up."""
+LONG = Mode.LONG
 _RF = Flag.RF
 _REASONS = {PortRead: IO, PortWrite: IO, MmioRead: MMIO, MmioWrite: MMIO}
 ASKED, TOLD, LEFT = "asked the device", "told the device", "left by the CPU itself"
@@ -43,6 +45,7 @@ class Completion:
         guest, reason = self.guest, insn.reason
         cpu = guest.cpu
         rip, ring = cpu.rip, cpu.cpl
+        in_mode = LONG if insn.bits == 64 else mode(cpu)
         handler = HANDLERS.get(insn.mnemonic)
         if handler is None:
             raise undefined_opcode()  # the platform's CPU has no such instruction
@@ -58,7 +61,7 @@ class Completion:
                 guest.flush(None)
         if reason in guest.exits_for:
             n = None if guest.uncounted else guest.instructions
-            guest.trace.record(n, rip, insn.code, reason, detail, why, ring)
+            guest.trace.record(n, rip, insn.code, reason, detail, why, ring, in_mode)
         elif lacking:
             guest.trace.bridged += 1
         elif guest.engine.traits.native:
@@ -149,7 +152,8 @@ class Completion:
         return self._sites.of(exit)
 
     def _record(self, reason: Reason, detail: str, handled: str, site: Site) -> None:
-        self.guest.record(reason, detail, handled, *site, self.guest.cpu.cpl)
+        cpu = self.guest.cpu
+        self.guest.record(reason, detail, handled, *site, cpu.cpl, mode(cpu))
 
 
 def guest_fault(fault: Fault) -> GuestFault:

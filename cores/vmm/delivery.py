@@ -7,6 +7,7 @@ from cores.vmm.state import GuestContext
 from cores.x86.faults import GuestFault
 from cores.x86.isa.decoder import Truncated, decode
 from cores.x86.isa.instruction import Reason
+from cores.x86.mode import mode
 from cores.x86.registers import Flag
 from cores.x86.system import interrupts
 
@@ -22,22 +23,23 @@ class Delivery:
     def reflect(self, fault: GuestFault) -> None:
         """Deliver an exception, or shut the machine down where it has no handler for it."""
         guest = self.guest
-        rip, ring = guest.cpu.rip, guest.cpu.cpl
+        rip, ring, in_mode = guest.cpu.rip, guest.cpu.cpl, mode(guest.cpu)
         self._deliver(fault)
         if guest.trap:
             reason, handled = Reason.EXCEPTION, DELIVERED
             if guest.stop is Stop.SHUTDOWN:
                 reason, handled = Reason.SHUTDOWN, guest.reason
-            guest.record(reason, interrupts.describe(fault), handled, rip, self._code_at(rip), ring)
+            what, code = interrupts.describe(fault), self._code_at(rip)
+            guest.record(reason, what, handled, rip, code, ring, in_mode)
 
     def interrupt(self) -> None:
         """Deliver the interrupt that the PICs request."""
         guest = self.guest
         guest.trace.left()
-        rip, ring = guest.cpu.rip, guest.cpu.cpl
+        rip, ring, in_mode = guest.cpu.rip, guest.cpu.cpl, mode(guest.cpu)
         vector = guest.board.acknowledge()
         self._deliver(GuestFault(vector), external=True)
-        guest.record(Reason.IRQ, f"vector {vector:#x}", DELIVERED, rip, b"", ring)
+        guest.record(Reason.IRQ, f"vector {vector:#x}", DELIVERED, rip, b"", ring, in_mode)
 
     def inject(self) -> None:
         """KVM: inject the pending interrupt (KVM_INTERRUPT) if the guest can take it now."""

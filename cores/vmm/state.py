@@ -18,6 +18,7 @@ from cores.vmm.shadow_tlb import ShadowPages, ShadowState
 from cores.vmm.trace import Trace, TraceMark
 from cores.x86.isa.instruction import Reason
 from cores.x86.mmu.paging import Mmu
+from cores.x86.mode import Mode
 from cores.x86.virtual_cpu import VirtualCpu
 
 STATE_LOST = (
@@ -105,12 +106,12 @@ class GuestContext:
         return self.deliveries if self.trap else 0
 
     def record(
-        self, reason: Reason, detail: str, handled: str, rip: int, code: bytes, ring: int
+        self, reason: Reason, detail: str, handled: str, rip: int, code: bytes, ring: int, mode: Mode
     ) -> None:
         """Record an exit, if the guest leaves this engine for that reason."""
         if reason in self.exits_for:
             n = None if self.uncounted else self.instructions
-            self.trace.record(n, rip, code, reason, detail, handled, ring)
+            self.trace.record(n, rip, code, reason, detail, handled, ring, mode)
 
     def shut_down(self, reason: str, *, lost: bool = False) -> None:
         """Stop the machine after a triple fault. lost: see ``Shutdown``."""

@@ -15,6 +15,7 @@ from time import perf_counter_ns
 from typing import NamedTuple
 
 from cores.x86.isa.instruction import Reason
+from cores.x86.mode import Mode
 
 UNCOUNTED = frozenset({Reason.SHADOW, Reason.SCAN})
 """In ``exits_by_reason``, but not in ``exits`` (contract.md, Counting)."""
@@ -26,7 +27,7 @@ class ExitEvent(NamedTuple):
     n: instructions completed before it, None where the CPU ran on its own and they were not counted.
     rip: guest linear address. code: the instruction's bytes, empty for events that belong to none
     (irq). reason: the kind of exit. detail: the event ("out 0xe9, 0x48"). handled: what the VMM did
-    ("emulated: console"). ring: the virtual CPL it came from.
+    ("emulated: console"). ring, mode: the virtual CPL and the CPU's mode in which it began.
     ns: host time from leaving the guest to entering it again, world switches included, nanoseconds.
     vmm_ns: the VMM's part of ``ns``.
     """
@@ -38,11 +39,12 @@ class ExitEvent(NamedTuple):
     detail: str
     handled: str
     ring: int
+    mode: Mode
     ns: int
     vmm_ns: int
 
 
-Pending = tuple[int | None, int, bytes, Reason, str, str, int]
+Pending = tuple[int | None, int, bytes, Reason, str, str, int, Mode]
 """The fields of an ``ExitEvent`` but for its times."""
 
 
@@ -96,8 +98,9 @@ class Trace:
         self._left = perf_counter_ns()
 
     def record(
-        self, n: int | None, rip: int, code: bytes, reason: Reason, detail: str, handled: str, ring: int
-    ) -> None:
+        self, n: int | None, rip: int, code: bytes, reason: Reason, detail: str, handled: str,
+        ring: int, mode: Mode,
+    ) -> None:  # fmt: skip
         """Record an exit; its time ends with the next record or at ``close``."""
         if self.pending is not None:
             self.close()
@@ -105,7 +108,7 @@ class Trace:
         self.by_address[rip] += 1
         if reason not in UNCOUNTED:
             self.exits += 1
-        self.pending = n, rip, code, reason, detail, handled, ring
+        self.pending = n, rip, code, reason, detail, handled, ring, mode
 
     def close(self) -> None:
         """End the time of the pending exit. A record that follows without ``left`` begins here."""

@@ -37,6 +37,7 @@ from cores.x86.isa.prefixes import normalized
 from cores.x86.isa.relocate import relocated
 from cores.x86.mmu.code_fetch import demand_ram
 from cores.x86.mmu.paging import PAGE
+from cores.x86.mode import mode
 from cores.x86.registers import MASK64, RDI, Vector, canonical
 from cores.x86.system.fpu_enabled import check_fpu_enabled
 
@@ -118,7 +119,7 @@ class OutOfLine:
                     operand.take(completed=completed)
         if operand and operand.window.detail:
             detail, handled = operand.window.detail, "executed through a window"
-            guest.record(Reason.MMIO, detail, handled, rip, insn.code, ring)
+            guest.record(Reason.MMIO, detail, handled, rip, insn.code, ring, mode(cpu))
         if is_x87(parse(insn.code)):
             self._correct_pointers(rip, operand)
         cpu.rip = (rip + insn.length) & MASK64
