@@ -60,13 +60,15 @@ class CoreReport:
 @dataclass(frozen=True, slots=True)
 class Divergence:
     """The first difference between cores. instruction: count before it; asm: the instruction just
-    executed (None in free mode); values: {core: {name: value}}, value an int, a str or None."""
+    executed (None in free mode); values: {core: {name: value}}, value an int, a str or None. remark: a
+    sentence on why both results may be right, else ""."""
 
     instruction: int
     rip: int
     asm: str | None
     differs: tuple[str, ...]
     values: dict[str, dict[str, int | str | None]]
+    remark: str = ""
 
 
 @dataclass(frozen=True, slots=True)
