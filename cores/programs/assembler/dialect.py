@@ -42,6 +42,40 @@ ENCODED = {
 """Instructions without operands, as bytes. Keystone lacks them, or encodes the 16-bit form of `pushf`,
 `popf` and `iret`: the plain opcode has the mode's operand size, as in the GNU assembler."""
 
+_PUSHES = {
+    "pusha": "0x60", "popa": "0x61", "pushf": "0x9c", "popf": "0x9d", "iret": "0xcf", "ret": "0xc3",
+    "retn": "0xc3", "retf": "0xcb", "lret": "0xcb", "leave": "0xc9",
+}  # fmt: skip
+_LEGACY = {
+    **{word: (opcode, 0) for word, opcode in _PUSHES.items()},
+    **{f"{word}w": (opcode, 2) for word, opcode in _PUSHES.items()},
+    **{f"{word}{suffix}": (opcode, 4) for word, opcode in _PUSHES.items() for suffix in "dl"},
+    "movsd": ("0xa5", 4), "cmpsd": ("0xa7", 4), "sysret": ("0x0f, 0x07", 0),
+    "sysexit": ("0x0f, 0x35", 0),
+}  # fmt: skip
+"""Instructions without operands in 16- and 32-bit code: opcode, and the operand size in bytes, 0 for
+the mode's. Keystone has one size of most, whatever the mode."""
+SEGMENT_STACK = {
+    ("push", "es"): "0x06", ("pop", "es"): "0x07", ("push", "cs"): "0x0e", ("push", "ss"): "0x16",
+    ("pop", "ss"): "0x17", ("push", "ds"): "0x1e", ("pop", "ds"): "0x1f", ("push", "fs"): "0x0f, 0xa0",
+    ("pop", "fs"): "0x0f, 0xa1", ("push", "gs"): "0x0f, 0xa8", ("pop", "gs"): "0x0f, 0xa9",
+}  # fmt: skip
+"""PUSH and POP of a segment register in 16- and 32-bit code, to which Keystone adds a prefix 66."""
+RETURNS = {"ret": "0xc2", "retn": "0xc2", "retf": "0xca", "lret": "0xca"}
+"""Returns that release as many bytes as their operand says."""
+TABLE_REGISTERS = {"sgdt": 0, "sidt": 1, "lgdt": 2, "lidt": 3}
+"""ModRM.reg of the instructions with opcode 0F 01 to which Keystone adds a prefix 66 in 32-bit code:
+LGDT would then load 24 bits of the base (SDM vol. 2, LGDT)."""
+
+
+def encoded(word: str, mode: int) -> str | None:
+    """The bytes of an instruction without operands that Keystone does not encode rightly, else None."""
+    if mode == 64 or word not in _LEGACY:
+        return ENCODED.get(word)
+    opcode, size = _LEGACY[word]
+    return opcode if size in (0, mode // 8) else f"0x66, {opcode}"
+
+
 RENAMED = {
     "sysretq": "sysret", "xlat": "xlatb", "ud2a": "ud2", "lret": "retf", "lretq": "retfq",
     "loopnz": "loopne", "loopz": "loope", "fcmova": "fcmovnbe", "fcmovae": "fcmovnb",
@@ -93,12 +127,25 @@ PLACES = frozenset(
 )
 """Instructions that take an address: a size given for it has no effect."""
 ADDED = frozenset(
-    {*ENCODED, *RENAMED, *UNSIZED, "movabs", "movsd", "rdpid", "ljmp", "lcall", "pushw", "pushq"}
+    {
+        *ENCODED,
+        *_LEGACY,
+        *RENAMED,
+        *UNSIZED,
+        "movabs",
+        "rdpid",
+        "ljmp",
+        "lcall",
+        "pushw",
+        "pushq",
+        "pushd",
+        "pushl",
+    }
 )
 """Mnemonics in addition to those of Capstone."""
 PREFIXES = {
     "rep": 0xF3, "repe": 0xF3, "repz": 0xF3, "repne": 0xF2, "repnz": 0xF2, "lock": 0xF0,
-    "data16": 0x66, "rex64": 0x48,
+    "data16": 0x66, "data32": 0x66, "rex64": 0x48,
 }  # fmt: skip
 """Prefixes, with the byte of each."""
 LOCKABLE = frozenset({

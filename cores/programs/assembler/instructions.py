@@ -17,6 +17,7 @@ from cores.programs.assembler.operands import Immediate, Memory, Operand, Regist
 BRANCH = re.compile(r"(?:j\w+|call|loop\w*|xbegin)$")
 _SHORT = re.compile(r"\s*short\b", re.IGNORECASE)
 _NO_CONTROL_REGISTER = re.compile(r"cr(?:1|[5-7]|9|1[0-5])$")
+_NOWHERE = Number(0)
 _ACCUMULATORS = {"al": 1, "ax": 2, "eax": 4, "rax": 8}
 
 
@@ -37,17 +38,19 @@ class Translator:
     """Translates instructions; its methods raise Unclear.
 
     mode: 16, 32 or 64, set by the last `.code` directive. base: the image's address. define: inserts a
-    line `NAME = EXPRESSION` before the statement, and returns the name."""
+    line `NAME = EXPRESSION` before the statement, and returns the name. end: the address behind the
+    statement."""
 
     mode: int
     base: int
     define: Callable[[str], str]
+    end: Expression = _NOWHERE
 
     def translate(
         self, prefixes: tuple[str, ...], word: str, texts: list[str], resolve: Resolve
     ) -> tuple[str, Asked]:
         """The statement for Keystone, and the contents it must assemble to. word: lower case."""
-        if word in dialect.UNSIZED:
+        if word in dialect.UNSIZED and self.mode == 64:
             raise Unclear(f"write {dialect.UNSIZED[word]}")
         if word in dialect.FOREIGN:
             raise Unclear("no instruction of this CPU")
@@ -70,18 +73,22 @@ class Translator:
 
     def _render(self, asked: Asked) -> str:
         word, found = asked.word, list(asked.operands)
-        if word in dialect.ENCODED and not found:
-            return f".byte {dialect.ENCODED[word]}"
+        if not found and (code := dialect.encoded(word, self.mode)):
+            return f".byte {code}"
         names = tuple(o.name for o in found if isinstance(o, Register))
         if names and names in dialect.FIXED_REGISTERS.get(word, ()):
             return word
         if word == "movsd" and not found:
-            return "movs dword ptr [rdi], dword ptr [rsi]" if self.mode == 64 else ".byte 0xa5"
+            return "movs dword ptr [rdi], dword ptr [rsi]"
+        if self.mode != 64 and (text := self._legacy(word, found)):
+            return text
         match found:
             case [Register(name)] if word == "rdpid":
                 return _rdpid(name)
-            case [Immediate(value, size)] if word in ("push", "pushw", "pushq"):
-                return self._push(value, {"pushw": 2, "pushq": 8}.get(word, size))
+            case [Immediate(value, size)] if word in ("push", "pushw", "pushd", "pushl", "pushq"):
+                return self._push(
+                    value, {"pushw": 2, "pushd": 4, "pushl": 4, "pushq": 8}.get(word, size)
+                )
             case [Register(name), Memory() as memory] if word in ("mov", "movabs"):
                 if text := self._far_move(word, name, memory, 0xA0):
                     return text
@@ -103,15 +110,34 @@ class Translator:
         word = _renamed(word, found)
         return f"{lead}{word} {', '.join(operands.render(o, self.define) for o in found)}"
 
+    def _legacy(self, word: str, found: list[Operand]) -> str | None:
+        """A form of 16- and 32-bit code that Keystone encodes with another operand size, or None."""
+        match found:
+            case [Register(name)] if code := dialect.SEGMENT_STACK.get((word, name)):
+                return f".byte {code}"
+            case [Immediate(value)] if word in dialect.RETURNS:
+                return f".byte {dialect.RETURNS[word]}\n.short {expressions.render(value)}"
+            case [Immediate(value)] if word == "call" and self.mode == 16:
+                if isinstance(value, Number):
+                    from_base = Number(value.value - self.base)
+                    value = expressions.Binary("+", expressions.Place(0), from_base)
+                distance = expressions.Binary("-", value, self.end)
+                return f".byte 0xe8\n.short {expressions.render(distance)}"
+            case [Memory() as memory] if word in dialect.TABLE_REGISTERS and self.mode == 32:
+                place = replace(memory, size=1)  # ``readback.mended`` makes LGDT and the others of it
+                return f"invlpg {operands.render(place, self.define)}"
+        return None
+
     def _push(self, value: Expression, size: int) -> str:
         """PUSH of a number, 6A or 68 (SDM vol. 2, PUSH). Keystone ignores the size of `push word 5`,
         and encodes some numbers as 16 bits, or as 0xFF..FF. size: bytes; 0 and 1 for the default of the
         mode."""
         natural = self.mode // 8
-        if size not in (0, 1, 2, natural) or (self.mode == 16 and size == 4):
-            raise Unclear(f"a push here has 16 or {self.mode} bits")
-        wide = 2 if size == 2 or natural == 2 else 4
-        prefix = "0x66, " if size == 2 and natural != 2 else ""
+        other = 4 if natural == 2 else 2
+        if size not in (0, 1, other, natural):
+            raise Unclear(f"a push here has {other * 8} or {self.mode} bits")
+        wide = min(size if size > 1 else natural, 4)
+        prefix = "0x66, " if size == other else ""
         if isinstance(value, Number):
             signed = value.value - (1 << 64) if value.value >= 1 << 63 else value.value
             if wide == 4 and not (
@@ -144,6 +170,8 @@ class Translator:
     def _far_pointer(self, word: str, memory: Memory) -> str:
         """m16:32, and m16:64 (tbyte), which Keystone accepts only without a size."""
         wide = "rex64\n" if memory.size == 10 else ""
+        if memory.size == 6 and self.mode == 16:
+            wide = ".byte 0x66\n"
         bare = self._absolute(replace(memory, size=0))
         return f"{wide}l{word.removeprefix('l')} {operands.render(bare, self.define)}"
 
@@ -161,9 +189,13 @@ class Translator:
         if not (isinstance(selector, Immediate) and isinstance(target, Immediate)):
             raise Unclear("a far target is selector:offset")
         opcode = "0xea" if word.endswith("jmp") else "0x9a"
-        offset, number = (".short", ".short") if self.mode == 16 else (".long", ".short")
-        text = f".byte {opcode}\n{offset} {expressions.render(target.value)}\n"
-        text += f"{number} {expressions.render(selector.value)}"
+        size = selector.size or self.mode // 8
+        if size not in (2, 4):
+            raise Unclear("the offset of a far target has 16 or 32 bits")
+        prefix = "" if size == self.mode // 8 else "0x66, "
+        offset = ".short" if size == 2 else ".long"
+        text = f".byte {prefix}{opcode}\n{offset} {expressions.render(target.value)}\n"
+        text += f".short {expressions.render(selector.value)}"
         return text, Asked(self.mode, (), f"l{word.removeprefix('l')}", (selector, target))
 
     def _absolute(self, operand: Memory) -> Memory:

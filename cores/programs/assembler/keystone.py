@@ -69,7 +69,7 @@ def assemble(source: str, path: str, base: int) -> Image:
     if "errno" in answer:
         raise _error(answer, assembly, path)
     addresses: list[int] = answer["addresses"]
-    code = readback.with_documented_nops(units, code, addresses)
+    code = readback.mended(units, code, addresses)
     try:
         readback.check(units, code, addresses)
     except readback.Misread as found:

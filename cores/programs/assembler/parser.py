@@ -32,6 +32,10 @@ from cores.programs.assembler.source import (
 )
 
 _NUMERIC_REFERENCE = re.compile(r"(?<![\w.$@])(\d+)([bf])\b")
+_BITS = re.compile(r"bits\s+(16|32|64)$", re.IGNORECASE)
+"""NASM's spelling of `.code16`, `.code32` and `.code64`."""
+_PREFIX_LINES = {"data32": ".byte 0x66"}
+"""Prefixes that Keystone does not know."""
 _OURS = "__ks_"
 _AT_AND_T = re.compile(r"(?:^|[,(:*])\s*(?:%[A-Za-z]|\$-?[0-9])")
 HUGE = 1 << 29
@@ -197,6 +201,8 @@ class _Parser:
                 raise Unclear("the statement ends too early")
             self.values[match[1]] = self._expression(match[2])
             return "", None
+        if match := _BITS.match(text):
+            return self._directive(f".code{match[1]}", "")
         match = WORD.match(text)
         if match is None:
             raise Unclear(_no_statement(text))
@@ -213,6 +219,7 @@ class _Parser:
             prefixes.append(word)
             word, rest = match[0].lower(), rest[match.end() :].strip()
         texts = split(self._numeric_references(rest), ",") if rest else []
+        self.translator.end = Place(self.index + 1)
         if rest and not all(text.strip() for text in texts):
             raise Unclear("an operand is missing")
         try:
@@ -221,7 +228,7 @@ class _Parser:
             if word in dialect.ADDED or self.is_mnemonic(word):
                 raise
             raise Unclear(unknown(word)) from None
-        return "".join(f"{prefix}\n" for prefix in prefixes) + text, asked
+        return "".join(f"{_PREFIX_LINES.get(p, p)}\n" for p in prefixes) + text, asked
 
     def _directive(self, word: str, rest: str) -> tuple[str, Content]:
         arguments = [a.strip() for a in split(rest, ",")] if rest else []

@@ -71,16 +71,27 @@ class Misread(Exception):
         self.unit = unit
 
 
-def with_documented_nops(units: Sequence[Unit], code: bytes, addresses: Sequence[int]) -> bytes:
-    """The image with Keystone's `nop dword ptr [rax]`, 0F 18 /4, as 0F 1F /0 (SDM vol. 2, NOP)."""
+def mended(units: Sequence[Unit], code: bytes, addresses: Sequence[int]) -> bytes:
+    """The image with Keystone's `nop dword ptr [rax]`, 0F 18 /4, as 0F 1F /0 (SDM vol. 2, NOP), and
+    LGDT and its kin in 32-bit code made of the INVLPG with their operand, 0F 01 /7."""
     changed = bytearray(code)
     for i, unit in enumerate(units):
-        if isinstance(unit.content, Asked) and unit.content.word == "nop" and unit.content.operands:
-            start, end = addresses[i] - addresses[0], addresses[i + 1] - addresses[0]
+        if not isinstance(unit.content, Asked) or not unit.content.operands:
+            continue
+        word, start, end = (
+            unit.content.word,
+            addresses[i] - addresses[0],
+            addresses[i + 1] - addresses[0],
+        )
+        if word == "nop":
             at = changed.find(b"\x0f\x18", start, end)
             if at >= 0 and changed[at + 2] >> 3 & 7 == 4:
                 changed[at + 1] = 0x1F
                 changed[at + 2] &= ~0x38
+        elif word in dialect.TABLE_REGISTERS and unit.content.mode == 32:
+            at = changed.find(b"\x0f\x01", start, end)
+            if at >= 0 and changed[at + 2] >> 3 & 7 == 7:
+                changed[at + 2] = changed[at + 2] & ~0x38 | dialect.TABLE_REGISTERS[word] << 3
     return bytes(changed)
 
 
@@ -178,8 +189,8 @@ class _Comparison:
         """Whether its bytes are those of the dialect's table, or of an instruction that Capstone
         renames."""
         asked = self.asked
-        if asked.word in dialect.ENCODED and not asked.operands:
-            return self.code.endswith(bytes(int(b, 16) for b in dialect.ENCODED[asked.word].split(",")))
+        if not asked.operands and (encoded := dialect.encoded(asked.word, asked.mode)):
+            return self.code.endswith(bytes(int(b, 16) for b in encoded.split(",")))
         names = [o.name for o in asked.operands if isinstance(o, Register)]
         if asked.word == "xchg" and len(names) == 2 and names[0] == names[1]:
             return self.code == _EXCHANGED_WITH_ITSELF.get(names[0])
@@ -295,7 +306,8 @@ class _Comparison:
         if word == "enter":
             return 16 if found.imm == insn.operands[0].imm and found is insn.operands[0] else 8
         if word in ("ljmp", "lcall"):
-            return 16 if found is insn.operands[0] else self.asked.mode
+            wide = (self.asked.mode == 32) != (self.code[0] == 0x66)
+            return 16 if found is insn.operands[0] or not wide else 32
         if word not in _WIDE_NUMBERS:
             return 8
         if word in ("ret", "retf", "retq", "retn", "retfq", "lret", "lretq"):

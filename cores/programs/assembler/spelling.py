@@ -17,7 +17,8 @@ _PREDICATE = re.compile(r"(v?cmp)(?:eq|lt|le|unord|neq|nlt|nle|ord)([sp][sd])$")
 _PRODUCT = re.compile(r"(v?pclmul)[lh]q[lh]q(dq)$")
 _NAMES = {
     "sal": "shl", "retn": "ret", "retq": "ret", "wait": "fwait", "icebp": "int1", "movabs": "mov",
-    "pushw": "push", "pushq": "push", "fcompi": "fcomip", "fucompi": "fucomip",
+    "pushw": "push", "pushd": "push", "pushl": "push", "pushq": "push",
+    "fcompi": "fcomip", "fucompi": "fucomip",
 }  # fmt: skip
 
 _X87 = {

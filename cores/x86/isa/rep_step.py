@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
 
 def iterations_left(insn: Instruction, cpu: VirtualCpu) -> int:
-    """Iterations that a REP has left: RCX, with a 32-bit address size ECX (SDM vol. 2, REP); 1 without
-    REP."""
+    """Iterations that a REP has left: RCX, or by its address size ECX or CX (SDM vol. 2, REP); 1
+    without REP."""
     return cpu.gpr[RCX] & ((1 << 8 * insn.address_size) - 1) if insn.repeat else 1
 
 
@@ -49,6 +49,8 @@ def one_iteration(insn: Instruction, cpu: VirtualCpu) -> Iterator[Repeated]:
         cpu.gpr[RCX] = before
         raise
     cpu.gpr[RCX] = (before & mask) - 1
+    if insn.address_size == 2:  # CX: the rest of ECX is kept
+        cpu.gpr[RCX] |= before & ~mask
     ended = insn.mnemonic in ("cmps", "scas") and bool(cpu.rflags & Flag.ZF) != (insn.repeat == "rep")
     repeated.goes_on = not ended
     if repeated.goes_on:
