@@ -72,12 +72,12 @@ def microseconds(ns: int) -> str:
 
 
 @cache
-def instruction(code: bytes) -> Instruction | None:
+def instruction(code: bytes, bits: int = 64) -> Instruction | None:
     """The instruction of an event; None for events that belong to none."""
     if not code:
         return None
     try:
-        return decode(code)
+        return decode(code, bits)
     except (GuestFault, Truncated):
         return None
 
@@ -91,7 +91,7 @@ def progress(n: int | None) -> str:
 
 def instruction_text(event: ExitEvent) -> str:
     """ "out dx, al", "" where the event belongs to no instruction."""
-    insn = instruction(event.code)
+    insn = instruction(event.code, event.place.bits)
     return "" if insn is None else text(insn, event.rip)
 
 
@@ -180,7 +180,7 @@ def _cpu(event: ExitEvent, m: MachineSnapshot) -> str:
     if reason is Reason.MMIO:
         return "There is no memory at that address. Host?"
     if event.handled.startswith(SEEN_COMING):
-        insn = instruction(event.code)
+        insn = instruction(event.code, event.place.bits)
         if insn is not None and insn.sensitivity is Sensitivity.ABSENT:
             return "(was not asked: the guest's CPU has no such instruction)"
         return "(was not asked: in ring 3 it would go wrong, without a fault)"
@@ -234,7 +234,7 @@ def sentence(words: str) -> str:
 
 def why(event: ExitEvent, core: str) -> str:
     """The rule, of the architecture or of KVM, by which the guest was left here."""
-    insn = instruction(event.code)
+    insn = instruction(event.code, event.place.bits)
     match event.reason:
         case Reason.IRQ:
             return "An interrupt line of a device is raised, and the guest's interrupts are enabled."

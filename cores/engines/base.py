@@ -367,6 +367,9 @@ class DeprivilegedEngine(Engine):
     space: int = KERNEL_SPACE
     """The address space that ``step`` and ``run`` execute in. The VMM sets it before entering."""
 
+    executes_legacy_code: bool = False
+    """Whether it can enter 16- and 32-bit code."""
+
     pure: bool = False
     """Textbook trap-and-emulate: ``run`` executes every instruction that does not trap. Set by the
     VMM."""

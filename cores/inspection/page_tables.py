@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from cores.engines.base import KERNEL_SPACE
 from cores.machine.machine import Machine
-from cores.x86.mmu.paging import (
+from cores.x86.mmu.paging_formats import (
     ADDRESS,
     HIGH_RESERVED,
     LARGE,

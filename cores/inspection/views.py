@@ -15,11 +15,10 @@ from cores.inspection.snapshot import code_around
 from cores.inspection.tables_devices import DevicesView, TablesView
 from cores.machine.machine import Machine
 from cores.machine.report import CodeLine
-from cores.vmm.trace import ExitEvent, Trace
+from cores.vmm.trace import IN_LONG_MODE, ExitEvent, Place, Trace
 from cores.x86.faults import GuestFault
 from cores.x86.isa.instruction import Reason
 from cores.x86.mmu.paging import PAGE, walk
-from cores.x86.mode import Mode
 from cores.x86.registers import MASK64, STATE_NAMES
 
 if TYPE_CHECKING:
@@ -212,10 +211,17 @@ class _Witness(Trace):
     states: list[VirtualCpu]
 
     def record(
-        self, n: int | None, rip: int, code: bytes, reason: Reason, detail: str, handled: str,
-        ring: int, mode: Mode,
-    ) -> None:  # fmt: skip
-        Trace.record(self, n, rip, code, reason, detail, handled, ring, mode)
+        self,
+        n: int | None,
+        rip: int,
+        code: bytes,
+        reason: Reason,
+        detail: str,
+        handled: str,
+        ring: int,
+        place: Place = IN_LONG_MODE,
+    ) -> None:
+        Trace.record(self, n, rip, code, reason, detail, handled, ring, place)
         self.states.append(self.cpu.copy())
 
 

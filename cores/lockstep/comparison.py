@@ -21,22 +21,17 @@ from cores.x86.registers import STATE_NAMES
 
 Values = dict[str, dict[str, int | str | None]]
 
-_PACE = int.from_bytes(bytes((ACCESSED_AND_DIRTY, 0, 0, 0, 0, 0, 0, 0)) * (PAGE // 8), "little")
-"""The A and D bits of a page full of page-table entries."""
-STALE = (
-    "Before it the guest has changed its page tables, and has neither executed INVLPG nor loaded CR3"
-    " since. Until it does, the CPU may use the old translation or the new one (SDM vol. 3, 4.10.4.3):"
-    " if this instruction depends on it, all of these results are right."
-)
+_PACE = {
+    width: int.from_bytes(ACCESSED_AND_DIRTY.to_bytes(width, "little") * (PAGE // width), "little")
+    for width in (4, 8)
+}
+"""The A and D bits of a page full of page-table entries, by the bytes of an entry."""
 
 
 class Lockstep:
     """Compares machines that have completed equally many instructions; the first is the reference.
 
     compared: steps found equal. divergence: the first difference; nothing is compared after it.
-
-    _written: pages stored to since the last exit. _unflushed: the same since the reference's TLB was
-    last flushed (``_flushes`` times so far).
     """
 
     def __init__(self, machines: list[Machine]) -> None:
@@ -44,8 +39,6 @@ class Lockstep:
         self.compared = 0
         self.divergence: Divergence | None = None
         self._written: set[int] = set()
-        self._unflushed: set[int] = set()
-        self._flushes = 0
         self._ended = False  # all of RAM has been compared at the end
         self._exits = [0] * len(machines)
         self._watch()
@@ -106,9 +99,11 @@ class Lockstep:
         ours, theirs = (bytes(m.memory.view[page : page + PAGE]) for m in (one, other))
         if ours == theirs:
             return True
-        if (int.from_bytes(ours, "little") ^ int.from_bytes(theirs, "little")) & ~_PACE:
+        differing = int.from_bytes(ours, "little") ^ int.from_bytes(theirs, "little")
+        if differing & ~_PACE[4]:
             return False
-        return any(page in table_pages(m.memory, m.roots) for m in (one, other))
+        tables = (table_pages(m.memory, m.roots) for m in (one, other))
+        return any(page in found and not differing & ~_PACE[found[page]] for found in tables)
 
     # What is compared
 
@@ -135,14 +130,8 @@ class Lockstep:
                 log.clear()
             if machine.vmm.stored:
                 ranges.update(machine.vmm.stored)
-        flushes = self.machines[0].vmm.flushes
-        if flushes != self._flushes:
-            self._flushes = flushes
-            self._unflushed.clear()
         for gpa, length in ranges:
-            pages = range(gpa // PAGE, (gpa + length - 1) // PAGE + 1)
-            self._written.update(pages)
-            self._unflushed.update(pages)
+            self._written.update(range(gpa // PAGE, (gpa + length - 1) // PAGE + 1))
         return ranges
 
     def _memory(self, gpa: int, length: int) -> Values:
@@ -157,9 +146,10 @@ class Lockstep:
 
     def _only_accessed_or_dirty(self, gpa: int, values: set[int]) -> bool:
         """Do the values differ only in the A and D bits of a page-table entry?"""
-        if gpa % 8 or any((a ^ b) & ~ACCESSED_AND_DIRTY for a, b in pairwise(values)):
+        if gpa % 4 or any((a ^ b) & ~ACCESSED_AND_DIRTY for a, b in pairwise(values)):
             return False
-        return any(gpa & -PAGE in table_pages(m.memory, m.roots) for m in self.machines)
+        tables = (table_pages(m.memory, m.roots) for m in self.machines)
+        return any(gpa & -PAGE in found and gpa % found[gpa & -PAGE] == 0 for found in tables)
 
     def _byte(self, gpa: int) -> dict[str, int | str | None]:
         return {machine.core: machine.memory.view[gpa] for machine in self.machines}
@@ -209,15 +199,8 @@ class Lockstep:
             core: {name: columns[core] for name, columns in differs.items()} for core in self._names()
         }
         asm = text(insn, vmm.last_rip) if insn is not None else None
-        remark = STALE if self._translations_may_be_stale() else ""
-        self.divergence = Divergence(done, vmm.last_rip, asm, tuple(differs), values, remark)
+        self.divergence = Divergence(done, vmm.last_rip, asm, tuple(differs), values)
         self.pause()
-
-    def _translations_may_be_stale(self) -> bool:
-        """Has the guest stored to its page tables since it last flushed a TLB entry?"""
-        first = self.machines[0]
-        tables = table_pages(first.memory, first.roots)
-        return any(page * PAGE in tables for page in self._unflushed)
 
     def leave(self, failed: list[Machine]) -> None:
         """Compare without these machines from here on."""
@@ -241,7 +224,6 @@ class Lockstep:
         self.compared = instruction
         self._watch()
         self._written.clear()
-        self._unflushed.clear()
         self._exits = [machine.vmm.trace.exits for machine in self.machines]
 
     def _watch(self) -> None:

@@ -23,9 +23,9 @@ from cores.vmm.calibration import world_switch
 from cores.vmm.free_run import FreeRunner
 from cores.vmm.state import VmmState
 from cores.vmm.vmm import Vmm
+from cores.x86.mmu.paging import tables_in_use
 from cores.x86.mmu.table_pages import table_pages
-from cores.x86.mode import mode
-from cores.x86.registers import STATE_NAMES
+from cores.x86.registers import STATE_NAMES, Efer
 from cores.x86.virtual_cpu import VirtualCpu
 
 ACCESSED_AND_DIRTY = 0x60
@@ -96,7 +96,8 @@ class Machine:
             if self.vmm.shadow:
                 self.vmm.shadow.map_boot()
             unless_made.pop_all()
-        self.roots = {self.cpu.cr3}
+        self.roots: set[int] = set()
+        self._note_tables()
 
     def step(self) -> None:
         """Complete one more instruction, or stop the machine."""
@@ -106,7 +107,10 @@ class Machine:
         except (EngineError, OSError) as error:
             self.vmm.fail(_in_words(error))
         self.seconds += perf_counter() - began
-        self.roots.add(self.cpu.cr3)
+        if self.cpu.efer & Efer.LMA:  # without a call more
+            self.roots.add(self.cpu.cr3)
+        else:
+            self._note_tables()
 
     def run_free(self, seconds: float) -> None:
         """Run at full speed for at most ``seconds``, or until the machine stops."""
@@ -116,7 +120,13 @@ class Machine:
                 self._runner = FreeRunner(self.vmm)
             self._runner.run(seconds)
         self.seconds += perf_counter() - began
-        self.roots.add(self.cpu.cr3)
+        self._note_tables()
+
+    def _note_tables(self) -> None:
+        """Remember the root of the page tables in use."""
+        root = tables_in_use(self.cpu)
+        if root is not None:
+            self.roots.add(root)
 
     @contextlib.contextmanager
     def failing_alone(self) -> Iterator[None]:
@@ -163,15 +173,15 @@ class Machine:
             self.board.restore(state.board)
 
     def memory_image(self, like: RamImage | None = None) -> RamImage:
-        """RAM without the hole, with A and D bits masked in the page tables of every CR3 loaded so far.
+        """RAM without the hole, with A and D bits masked in the page tables of every root so far.
         Chunks equal to those of ``like`` are shared with it."""
         image = RamImage.of(self.ram, like)
         chunks = {at: chunk for at, chunk in image.chunks.items() if at not in HOLE}
-        for page in table_pages(self.memory, self.roots):
+        for page, width in table_pages(self.memory, self.roots).items():
             at = page % CHUNK
             if page - at in chunks:
                 masked = bytearray(chunks[page - at])
-                for entry in range(at, at + PAGE, 8):
+                for entry in range(at, at + PAGE, width):
                     masked[entry] &= ~ACCESSED_AND_DIRTY & 0xFF
                 chunks[page - at] = bytes(masked)
         filled = {at: chunk for at, chunk in chunks.items() if chunk != ZEROS}
@@ -189,7 +199,7 @@ class Machine:
             device_accesses=board.accesses, bridged=trace.bridged,
             console=self.console(), screen=board.screen(),
             registers=dict(zip(STATE_NAMES, self.cpu.state(), strict=True)),
-            cpu_mode=mode(self.cpu), memory=self.memory_image(),
+            memory=self.memory_image(),
             notes=self.notes(), seconds=self.seconds, emulated=vmm.emulated,
             delivered=vmm.delivered, caveat=self.engine.caveat(), ring_zero=traits.ring_zero,
             limit=vmm.limit,

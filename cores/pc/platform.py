@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 
-from cores.x86.mmu import paging
+from cores.x86.mmu import paging_formats as paging
 
 MIB = 1 << 20
 DEFAULT_RAM = 16 * MIB

@@ -126,8 +126,8 @@ class _Events:
         asm = ""
         if code:
             with contextlib.suppress(Truncated, GuestFault):
-                asm = text(decode(code), event.rip)
+                asm = text(decode(code, event.place.bits), event.rip)
         return ExitLine(
-            event.n, event.rip, code, asm, event.mode, str(event.reason), event.detail, event.handled,
-            event.ring, event.ns, event.vmm_ns, self._machine.program.source_of(event.rip),
+            event.n, event.rip, code, asm, str(event.reason), event.detail, event.handled, event.ring,
+            event.ns, event.vmm_ns,
         )  # fmt: skip

@@ -16,15 +16,16 @@ from cores.vmm.emulate.ports import mmio_access, string_access
 from cores.vmm.emulate.table import HANDLERS, find
 from cores.vmm.exit_site import DeviceExit, ExitSites, Site
 from cores.vmm.state import GuestContext
+from cores.vmm.trace import IN_LONG_MODE, place_of
 from cores.x86.faults import GuestFault, undefined_opcode
 from cores.x86.isa.instruction import Instruction, Reason
 from cores.x86.mmu.code_fetch import demand_ram
-from cores.x86.mode import Mode, mode
-from cores.x86.registers import MASK64, Flag, Vector
+from cores.x86.mmu.paging import NOWHERE
+from cores.x86.mmu.segmentation import code_address
+from cores.x86.registers import MASK32, MASK64, SS, Flag, Vector
 
 IO, MMIO, HLT = Reason.IO, Reason.MMIO, Reason.HLT
 """Compared at each exit; in Python 3.11 an enum's member costs 75 ns to look up."""
-LONG = Mode.LONG
 _RF = Flag.RF
 _REASONS = {PortRead: IO, PortWrite: IO, MmioRead: MMIO, MmioWrite: MMIO}
 ASKED, TOLD, LEFT = "asked the device", "told the device", "left by the CPU itself"
@@ -44,12 +45,12 @@ class Completion:
         changed but the finished iterations of a REP."""
         guest, reason = self.guest, insn.reason
         cpu = guest.cpu
-        rip, ring = cpu.rip, cpu.cpl
-        in_mode = LONG if insn.bits == 64 else mode(cpu)
+        rip, ring = cpu.rip, cpu.segments[SS].attributes >> 5 & 3
+        place = IN_LONG_MODE if insn.bits == 64 else place_of(cpu)
         handler = HANDLERS.get(insn.mnemonic)
         if handler is None:
             raise undefined_opcode()  # the platform's CPU has no such instruction
-        if rip == guest.mmu.beyond_ram:
+        if guest.mmu.beyond_ram != NOWHERE and code_address(cpu, rip) == guest.mmu.beyond_ram:
             demand_ram(insn, cpu, guest.mmu)
         if reason is IO:
             guest.board.advance(guest.ticks)
@@ -61,7 +62,7 @@ class Completion:
                 guest.flush(None)
         if reason in guest.exits_for:
             n = None if guest.uncounted else guest.instructions
-            guest.trace.record(n, rip, insn.code, reason, detail, why, ring, in_mode)
+            guest.trace.record(n, rip, insn.code, reason, detail, why, ring, place)
         elif lacking:
             guest.trace.bridged += 1
         elif guest.engine.traits.native:
@@ -78,7 +79,7 @@ class Completion:
     def complete(self, insn: Instruction, handler: Handler) -> str:
         """Complete an instruction by its handler and advance RIP. Returns what was done, in words."""
         emulator, cpu = self.guest.emulator, self.guest.cpu
-        emulator.next_rip = (cpu.rip + len(insn.code)) & MASK64
+        emulator.next_rip = (cpu.rip + len(insn.code)) & (MASK64 if insn.bits == 64 else MASK32)
         emulator.shadows_next = False
         detail = handler(emulator, insn)
         cpu.rip = emulator.next_rip
@@ -152,8 +153,7 @@ class Completion:
         return self._sites.of(exit)
 
     def _record(self, reason: Reason, detail: str, handled: str, site: Site) -> None:
-        cpu = self.guest.cpu
-        self.guest.record(reason, detail, handled, *site, cpu.cpl, mode(cpu))
+        self.guest.record(reason, detail, handled, *site, self.guest.cpu.cpl)
 
 
 def guest_fault(fault: Fault) -> GuestFault:

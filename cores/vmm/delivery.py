@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from cores.pc.stop import Stop
 from cores.vmm.state import GuestContext
+from cores.vmm.trace import place_of
 from cores.x86.faults import GuestFault
-from cores.x86.isa.decoder import Truncated, decode
 from cores.x86.isa.instruction import Reason
-from cores.x86.mode import mode
+from cores.x86.mmu.code_fetch import instruction_at
 from cores.x86.registers import Flag
 from cores.x86.system import interrupts
 
@@ -23,23 +23,23 @@ class Delivery:
     def reflect(self, fault: GuestFault) -> None:
         """Deliver an exception, or shut the machine down where it has no handler for it."""
         guest = self.guest
-        rip, ring, in_mode = guest.cpu.rip, guest.cpu.cpl, mode(guest.cpu)
+        rip, ring, place = guest.cpu.rip, guest.cpu.cpl, place_of(guest.cpu)
+        code = self._code_at(rip) if guest.trap else b""
         self._deliver(fault)
         if guest.trap:
             reason, handled = Reason.EXCEPTION, DELIVERED
             if guest.stop is Stop.SHUTDOWN:
                 reason, handled = Reason.SHUTDOWN, guest.reason
-            what, code = interrupts.describe(fault), self._code_at(rip)
-            guest.record(reason, what, handled, rip, code, ring, in_mode)
+            guest.record(reason, interrupts.describe(fault), handled, rip, code, ring, place)
 
     def interrupt(self) -> None:
         """Deliver the interrupt that the PICs request."""
         guest = self.guest
         guest.trace.left()
-        rip, ring, in_mode = guest.cpu.rip, guest.cpu.cpl, mode(guest.cpu)
+        rip, ring, place = guest.cpu.rip, guest.cpu.cpl, place_of(guest.cpu)
         vector = guest.board.acknowledge()
         self._deliver(GuestFault(vector), external=True)
-        guest.record(Reason.IRQ, f"vector {vector:#x}", DELIVERED, rip, b"", ring, in_mode)
+        guest.record(Reason.IRQ, f"vector {vector:#x}", DELIVERED, rip, b"", ring, place)
 
     def inject(self) -> None:
         """KVM: inject the pending interrupt (KVM_INTERRUPT) if the guest can take it now."""
@@ -73,6 +73,6 @@ class Delivery:
 
     def _code_at(self, rip: int) -> bytes:
         try:
-            return decode(self.guest.mmu.fetch(rip)).code
-        except (GuestFault, Truncated):
+            return instruction_at(self.guest.cpu, self.guest.mmu, rip).code
+        except GuestFault:
             return b""

@@ -25,6 +25,7 @@ from cores.x86.isa.instruction import Instruction
 from cores.x86.isa.prefixes import normalized
 from cores.x86.isa.undefined_results import keeps_memory, settle
 from cores.x86.mmu.paging import PAGE
+from cores.x86.mmu.segmentation import code_address
 from cores.x86.registers import MASK64
 from cores.x86.system.x87_environment import after_mmx
 from cores.x86.virtual_cpu import VirtualCpu
@@ -62,7 +63,7 @@ class Before:
 def normalizing(guest: GuestContext, insn: Instruction, code: bytes) -> Iterator[None]:
     """Replace ``insn`` in memory by ``code`` while a translator executes it: of the same length,
     without the prefixes that a CPU does not obey (cores/x86/isa/prefixes.py)."""
-    rip, view = guest.cpu.rip, guest.memory.view
+    rip, view = code_address(guest.cpu, guest.cpu.rip), guest.memory.view
     places = [guest.mmu.translate(rip + i & MASK64, execute=True) for i in range(len(code))]
     try:
         for place, byte in zip(places, code, strict=True):

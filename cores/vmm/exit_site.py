@@ -17,6 +17,8 @@ from cores.x86.isa.accesses import accesses
 from cores.x86.isa.decoder import Truncated, decode
 from cores.x86.isa.instruction import Immediate, Instruction
 from cores.x86.mmu.paging import LONGEST_INSTRUCTION, PAGE, Mmu, walk
+from cores.x86.mmu.segmentation import code_address
+from cores.x86.mode import code_bits
 from cores.x86.registers import MASK64, RDX
 from cores.x86.virtual_cpu import VirtualCpu
 
@@ -56,7 +58,8 @@ class ExitSites:
             self._known.clear()
         if site.rip % PAGE + len(site.code) <= PAGE:
             with suppress(GuestFault):
-                gpa = walk(self._mmu.memory, cpu, site.rip, user=cpu.cpl == 3, mark=False).gpa
+                gva = code_address(cpu, site.rip)
+                gpa = walk(self._mmu.memory, cpu, gva, user=cpu.cpl == 3, mark=False).gpa
                 self._known[where] = site, gpa
         return site
 
@@ -68,7 +71,8 @@ class ExitSites:
         for distance in order:
             rip = (self._cpu.rip + distance) & MASK64
             try:
-                insn = decode(self._bytes(rip, -distance or LONGEST_INSTRUCTION))
+                code = self._bytes(code_address(self._cpu, rip), -distance or LONGEST_INSTRUCTION)
+                insn = decode(code, code_bits(self._cpu))
             except (Truncated, GuestFault):
                 continue
             if distance in (0, -insn.length) and _makes(insn, exit, self._cpu):

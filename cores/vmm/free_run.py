@@ -127,7 +127,7 @@ class FreeRunner:
         except GuestFault as fault:
             vmm.delivery.reflect(fault)
         except Unsupported as limit:
-            vmm.fail(str(limit))
+            vmm.refuse(limit)
 
     def _interrupts(self) -> bool:
         """Deliver a pending interrupt if the guest can take it; True while one has to wait."""

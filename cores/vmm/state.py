@@ -7,6 +7,7 @@ the guest, page_faults.py and patched_code.py keep its address spaces; all of th
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 
 from cores.engines.base import DeprivilegedEngine, Engine
@@ -15,10 +16,13 @@ from cores.pc.physical_memory import PhysicalMemory
 from cores.pc.stop import Stop
 from cores.vmm.emulate.emulator import Emulator
 from cores.vmm.shadow_tlb import ShadowPages, ShadowState
-from cores.vmm.trace import Trace, TraceMark
+from cores.vmm.trace import Place, Trace, TraceMark, place_of
+from cores.x86.faults import GuestFault, Refused, Unsupported
+from cores.x86.isa.decoder import text
 from cores.x86.isa.instruction import Reason
+from cores.x86.mmu.code_fetch import instruction_at
 from cores.x86.mmu.paging import Mmu
-from cores.x86.mode import Mode
+from cores.x86.mmu.segmentation import in_segment
 from cores.x86.virtual_cpu import VirtualCpu
 
 STATE_LOST = (
@@ -62,7 +66,6 @@ class GuestContext:
         deliveries, and what HLT slept through.
     emulated: instructions that the VMM completed without an exit: those that exact mode takes from
         KVM, which would have executed them in guest mode.
-    flushes: how often ``flush`` was called.
     stop: why the machine stopped, None while it can go on; ``reason``: the same in words;
         ``limit``: see ``Failed``.
     """
@@ -95,7 +98,6 @@ class GuestContext:
         self.exit_status: int | None = None
         self.notes: dict[str, None] = {}
         self.uncounted = False
-        self.flushes = 0
 
     @property
     def counted(self) -> int | None:
@@ -108,12 +110,21 @@ class GuestContext:
         return self.deliveries if self.trap else 0
 
     def record(
-        self, reason: Reason, detail: str, handled: str, rip: int, code: bytes, ring: int, mode: Mode
+        self,
+        reason: Reason,
+        detail: str,
+        handled: str,
+        rip: int,
+        code: bytes,
+        ring: int,
+        place: Place | None = None,
     ) -> None:
-        """Record an exit, if the guest leaves this engine for that reason."""
+        """Record an exit, if the guest leaves this engine for that reason. place: of ``rip``, where the
+        CPU has gone on since."""
         if reason in self.exits_for:
             n = None if self.uncounted else self.instructions
-            self.trace.record(n, rip, code, reason, detail, handled, ring, mode)
+            place = place or place_of(self.cpu)
+            self.trace.record(n, rip, code, reason, detail, handled, ring, place)
 
     def shut_down(self, reason: str, *, lost: bool = False) -> None:
         """Stop the machine after a triple fault. lost: see ``Shutdown``."""
@@ -125,10 +136,19 @@ class GuestContext:
         """Stop the machine with an error. reason: a sentence for the user. limit: see ``Failed``."""
         self.stop, self.reason, self.limit = Stop.ERROR, reason, limit
 
+    def refuse(self, limit: Unsupported) -> None:
+        """Stop the machine, whose guest has asked for what the platform does not have."""
+        if not isinstance(limit, Refused):
+            self.fail(str(limit))
+            return
+        cpu, asm = self.cpu, ""
+        with contextlib.suppress(GuestFault):
+            asm = f"{text(instruction_at(cpu, self.mmu, cpu.rip), cpu.rip)} "
+        self.fail(f"{limit} ({asm}at {in_segment(cpu, cpu.rip)})")
+
     def flush(self, gva: int | None) -> None:
         """Invalidate the translation of ``gva``, or all (None): in the VMM's TLB, the engine's and the
         shadow."""
-        self.flushes += 1
         self.mmu.flush(gva)
         self.engine.flush(gva)
         if self.shadow:

@@ -15,19 +15,43 @@ from time import perf_counter_ns
 from typing import NamedTuple
 
 from cores.x86.isa.instruction import Reason
-from cores.x86.mode import Mode
+from cores.x86.mmu.segmentation import code_address
+from cores.x86.mode import Mode, code_bits, mode
+from cores.x86.registers import CS
+from cores.x86.virtual_cpu import VirtualCpu
 
 UNCOUNTED = frozenset({Reason.SHADOW, Reason.SCAN})
 """In ``exits_by_reason``, but not in ``exits`` (contract.md, Counting)."""
+
+
+class Place(NamedTuple):
+    """The mode of an instruction that left the guest, and where it is.
+
+    bits: the width of the code. linear: its linear address where that is not RIP, else None."""
+
+    mode: Mode
+    bits: int
+    linear: int | None
+
+
+IN_LONG_MODE = Place(Mode.LONG, 64, None)
+
+
+def place_of(cpu: VirtualCpu) -> Place:
+    """The place of the instruction at RIP."""
+    bits = code_bits(cpu)
+    if bits == 64:
+        return IN_LONG_MODE
+    return Place(mode(cpu), bits, code_address(cpu, cpu.rip) if cpu.segments[CS].base else None)
 
 
 class ExitEvent(NamedTuple):
     """One exit. A NamedTuple since it is made on the hot path (0.3 us; a frozen dataclass: 1.1 us).
 
     n: instructions completed before it, None where the CPU ran on its own and they were not counted.
-    rip: guest linear address. code: the instruction's bytes, empty for events that belong to none
-    (irq). reason: the kind of exit. detail: the event ("out 0xe9, 0x48"). handled: what the VMM did
-    ("emulated: console"). ring, mode: the virtual CPL and the CPU's mode in which it began.
+    rip: the offset in CS; ``place`` says the rest. code: the instruction's bytes, empty for events that
+    belong to none (irq). reason: the kind of exit. detail: the event ("out 0xe9, 0x48"). handled: what
+    the VMM did ("emulated: console"). ring: the virtual CPL it came from.
     ns: host time from leaving the guest to entering it again, world switches included, nanoseconds.
     vmm_ns: the VMM's part of ``ns``.
     """
@@ -39,13 +63,13 @@ class ExitEvent(NamedTuple):
     detail: str
     handled: str
     ring: int
-    mode: Mode
     ns: int
     vmm_ns: int
+    place: Place = IN_LONG_MODE
 
 
-Pending = tuple[int | None, int, bytes, Reason, str, str, int, Mode]
-"""The fields of an ``ExitEvent`` but for its times."""
+Pending = tuple[int | None, int, bytes, Reason, str, str, int]
+"""The fields of an ``ExitEvent`` but for its times and ``place``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +113,7 @@ class Trace:
     pending: Pending | None = None
     begun: bool = False
     _left: int = 0
+    _place: Place = IN_LONG_MODE
 
     def left(self) -> None:
         """An exit begins: the guest has been left."""
@@ -98,9 +123,16 @@ class Trace:
         self._left = perf_counter_ns()
 
     def record(
-        self, n: int | None, rip: int, code: bytes, reason: Reason, detail: str, handled: str,
-        ring: int, mode: Mode,
-    ) -> None:  # fmt: skip
+        self,
+        n: int | None,
+        rip: int,
+        code: bytes,
+        reason: Reason,
+        detail: str,
+        handled: str,
+        ring: int,
+        place: Place = IN_LONG_MODE,
+    ) -> None:
         """Record an exit; its time ends with the next record or at ``close``."""
         if self.pending is not None:
             self.close()
@@ -108,7 +140,8 @@ class Trace:
         self.by_address[rip] += 1
         if reason not in UNCOUNTED:
             self.exits += 1
-        self.pending = n, rip, code, reason, detail, handled, ring, mode
+        self.pending = n, rip, code, reason, detail, handled, ring
+        self._place = place
 
     def close(self) -> None:
         """End the time of the pending exit. A record that follows without ``left`` begins here."""
@@ -121,7 +154,7 @@ class Trace:
         self.ns_by_reason[pending[3]] += ns
         self.vmm_ns_by_reason[pending[3]] += vmm_ns
         events = self.events
-        events.append(tuple.__new__(ExitEvent, (*pending, ns, vmm_ns)))  # a third of the time
+        events.append(tuple.__new__(ExitEvent, (*pending, ns, vmm_ns, self._place)))  # 1/3 of the time
         if len(events) > self.limit + self.limit // 8:
             self.dropped += len(events) - self.limit
             del events[: len(events) - self.limit]

@@ -52,17 +52,21 @@ from cores.vmm.trap_flag import SINGLE_STEP, single_step
 from cores.vmm.world_switch import WorldSwitch
 from cores.x86.faults import GuestFault, Unsupported, undefined_opcode
 from cores.x86.isa.accesses import written_ranges
-from cores.x86.isa.decoder import Truncated, decode, known
+from cores.x86.isa.decoder import known
 from cores.x86.isa.instruction import Instruction, Sensitivity
 from cores.x86.isa.operand_checks import address_fault, beyond_canonical, check_call
 from cores.x86.isa.rep_step import iterations_left
-from cores.x86.registers import VECTOR_NAMES, Flag, Vector
+from cores.x86.mmu.code_fetch import instruction_at
+from cores.x86.mmu.segmentation import code_address
+from cores.x86.mode import CODE_64
+from cores.x86.registers import CS, VECTOR_NAMES, Efer, Flag, Vector
 from cores.x86.system.fpu_enabled import check_fpu_enabled
 from cores.x86.virtual_cpu import VirtualCpu
 
 ORDINARY, PRIVILEGED, ABSENT = Sensitivity.ORDINARY, Sensitivity.PRIVILEGED, Sensitivity.ABSENT
 """Compared at each instruction; in Python 3.11 an enum's member costs 75 ns to look up."""
 _IF, _TF, _RF, _AC = Flag.IF, Flag.TF, Flag.RF, Flag.AC
+_LMA = Efer.LMA
 _UD, _GP, _PF = Vector.UD, Vector.GP, Vector.PF
 REFUSALS = {vector: f"the CPU refused it: {name}" for vector, name in VECTOR_NAMES.items()}
 
@@ -138,7 +142,7 @@ class Vmm(GuestContext):
                         trace.left()
                     self.delivery.reflect(fault)
                 except Unsupported as limit:
-                    self.fail(str(limit))
+                    self.refuse(limit)
                 else:
                     if self.stop is None:
                         self.last = insn
@@ -150,14 +154,14 @@ class Vmm(GuestContext):
 
     def fetch(self) -> Instruction:
         """Question 2: decode the instruction at RIP, through the guest's own page tables."""
-        if self._delivers and self.mmu.outdated(self.cpu.rip):
+        cpu = self.cpu
+        if self._delivers and self.mmu.outdated(code_address(cpu, cpu.rip)):
             self.flush(None)  # such a CPU walks the tables itself, and may have cached the new entry
-        code = self.mmu.fetch(self.cpu.rip)
-        try:
-            return known(code) or decode(code)
-        except Truncated:
-            self.mmu.translate(self.cpu.rip + len(code), execute=True)  # raises its page fault
-            raise undefined_opcode() from None
+        if cpu.efer & _LMA and cpu.segments[CS].attributes & CODE_64:
+            insn = known(self.mmu.fetch(cpu.rip))  # the usual case, without a call more
+            if insn is not None:
+                return insn
+        return instruction_at(cpu, self.mmu, cpu.rip)
 
     def execute(self, insn: Instruction) -> None:
         """Complete an instruction; results that the architecture leaves undefined get the platform's

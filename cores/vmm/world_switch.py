@@ -11,10 +11,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TypeVarTuple
 
-from cores.engines.base import KERNEL_SPACE, STEPPED, USER_SPACE, Exit
+from cores.engines.base import KERNEL_SPACE, STEPPED, USER_SPACE, Exit, Failed
 from cores.vmm.patched_code import PatchedCode
 from cores.vmm.state import GuestContext
-from cores.x86.registers import SS
+from cores.x86.mode import CODE_64
+from cores.x86.registers import CS, SS
 from cores.x86.virtual_cpu import DPL, VirtualCpu
 
 Arguments = TypeVarTuple("Arguments")
@@ -33,6 +34,9 @@ class WorldSwitch:
         """Enter the guest by ``go``, one of the engine's ``step``, ``run``, ``lead`` and ``reach``."""
         cpu, trap, patched, trace = self._cpu, self._trap, self._patched, self._guest.trace
         if trap is not None:
+            if not (cpu.segments[CS].attributes & CODE_64 or trap.executes_legacy_code):
+                trace.left()
+                return Failed(f"{trap.traits.core} does not execute 16- and 32-bit code")
             trap.space = USER_SPACE if cpu.segments[SS].attributes & DPL == DPL else KERNEL_SPACE
         if patched is not None and patched.patcher is not None:
             patched.before_entry()

@@ -47,8 +47,12 @@ def stack_fault(error: int = 0) -> GuestFault:
 
 
 class Unsupported(Exception):
-    """The guest did something lawful that the platform does not support, such as entering 32-bit code.
+    """The guest did something lawful that the platform does not support, such as switching tasks.
 
     The machine stops and shows the text, a sentence for the user, rather than run on with wrong
     results.
     """
+
+
+class Refused(Unsupported):
+    """``Unsupported`` by an instruction of the guest: the VMM adds which one it is, and where."""

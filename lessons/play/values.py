@@ -277,7 +277,7 @@ def _event_value(machine: MachineSnapshot, part: str) -> Value:
 def event_text(event: ExitEvent) -> str:
     """The instruction of an exit, "" where it belongs to none."""
     try:
-        return text(decode(event.code), event.rip) if event.code else ""
+        return text(decode(event.code, event.place.bits), event.rip) if event.code else ""
     except (GuestFault, Truncated):
         return ""
 

@@ -203,8 +203,8 @@ MUTATIONS = (
     Mutation(
         "exits an instruction late",
         "cores/vmm/completion.py",
-        "            guest.trace.record(n, rip, insn.code, reason, detail, why, ring)",
-        "            guest.trace.record(n, cpu.rip, insn.code, reason, detail, why, ring)",
+        "            guest.trace.record(n, rip, insn.code, reason, detail, why, ring, place)",
+        "            guest.trace.record(n, cpu.rip, insn.code, reason, detail, why, ring, place)",
         ("tests/cores/vmm/test_vmm.py", "tests/app/test_cli.py"),
     ),
     Mutation(

@@ -42,7 +42,7 @@ def admits(insn: Instruction, cpu: VirtualCpu, mmu: Mmu, read_fpu: Callable[[], 
 def _x87_as_a_cpu(insn: Instruction, cpu: VirtualCpu, mmu: Mmu, read_fpu: Callable[[], bytes]) -> bool:
     """False for an x87 instruction that meets a stack fault, copies to an empty register, or loads
     reserved bits of FCW."""
-    encoding = parse(insn.code)
+    encoding = parse(insn.code, insn.bits)
     if not is_x87(encoding):
         return True
     if insn.mnemonic == "fldcw":
@@ -69,6 +69,8 @@ def corrected(fault: Fault, insn: Instruction, cpu: VirtualCpu, mmu: Mmu) -> Fau
     vector, error, address = fault
     if vector == Vector.UD:
         demand_ram(insn, cpu, mmu)
+    elif insn.bits != 64 and vector in (Vector.GP, Vector.SS):
+        return fault
     elif vector == Vector.GP and not error:
         ends = (at for gva, length, _ in accesses(insn, cpu) for at in (gva, gva + length - 1))
         if all(canonical(at & MASK64) for at in ends):
@@ -79,6 +81,8 @@ def corrected(fault: Fault, insn: Instruction, cpu: VirtualCpu, mmu: Mmu) -> Fau
         if beyond_canonical(insn, cpu, address):
             return _as_exit(address_fault(insn, cpu))
         if error is not None:
+            if error & PageFault.RSVD:
+                error |= PageFault.P  # which Unicorn forgets for a PDE (SDM vol. 3, 4.7)
             return _page_fault(insn, cpu, mmu, error, address)
         return Fault(vector, error, address)
     return fault

@@ -32,6 +32,8 @@ from cores.x86.isa.decoder import Truncated, decode
 from cores.x86.isa.encoding import LONGEST
 from cores.x86.isa.instruction import Instruction, Register
 from cores.x86.isa.rep_step import iterations_left
+from cores.x86.mmu.segmentation import code_address
+from cores.x86.mode import code_bits
 from cores.x86.registers import ARITHMETIC_FLAGS, MASK64, Flag, PageFault, Vector, canonical
 from cores.x86.virtual_cpu import VirtualCpu
 
@@ -104,9 +106,11 @@ class UnicornCpu:
         return exit
 
     def instruction(self, cpu: VirtualCpu, at: int | None = None) -> Instruction | None:
-        """The instruction at ``at``, by default RIP; None where none can be fetched."""
+        """The instruction at the linear address ``at``, by default that of RIP; None where none can be
+        fetched."""
         try:
-            return decode(self.fetch(cpu, cpu.rip if at is None else at))
+            at = code_address(cpu, cpu.rip) if at is None else at
+            return decode(self.fetch(cpu, at), code_bits(cpu))
         except (GuestFault, Truncated):
             return None
 
@@ -152,7 +156,7 @@ class UnicornCpu:
     def _begin(self, cpu: VirtualCpu) -> None:
         """Record a page at RIP as code: Unicorn calls no hook for the very first block."""
         self._begun = True
-        self._on_translation(cpu.rip, PAGE)
+        self._on_translation(code_address(cpu, cpu.rip), PAGE)
 
     def close(self) -> None:
         self.unicorn.close()
@@ -240,7 +244,7 @@ class UnicornCpu:
         if not isinstance(exit, Fault) or exit.address is None or not self.last_error & PageFault.I:
             return False
         insn = self.instruction(cpu)
-        return insn is not None and not 0 <= exit.address - cpu.rip < insn.length
+        return insn is not None and not 0 <= exit.address - code_address(cpu, cpu.rip) < insn.length
 
     def _alone(self, cpu: VirtualCpu) -> Exit:
         """Execute the instruction at RIP in a block of its own, because the code behind it cannot be
@@ -255,7 +259,7 @@ class UnicornCpu:
     def _settle_shadow(self, cpu: VirtualCpu, rip: int, flags: int) -> None:
         """Correct the interrupt shadow: Unicorn's STI opens one even when IF was set already, and no
         instruction opens one within the shadow of the instruction before."""
-        insn = self.instruction(cpu, rip)
+        insn = self.instruction(cpu, code_address(cpu, rip))
         cpu.interrupt_shadow = insn is not None and opens_shadow(insn, flags)
 
     def arrived_high(self, cpu: VirtualCpu, rip: int) -> Exit:
@@ -274,4 +278,4 @@ def opens_shadow(insn: Instruction, flags: int) -> bool:
     if insn.mnemonic == "sti":
         return not flags & Flag.IF
     target = insn.operands[0] if insn.operands else None
-    return insn.mnemonic == "mov" and isinstance(target, Register) and target.name == "ss"
+    return insn.mnemonic in ("mov", "pop") and isinstance(target, Register) and target.name == "ss"

@@ -27,6 +27,8 @@ from cores.x86.faults import GuestFault
 from cores.x86.isa.accesses import overwrites_itself
 from cores.x86.isa.decoder import Truncated, decode
 from cores.x86.isa.instruction import Immediate, Instruction
+from cores.x86.mmu.segmentation import code_address
+from cores.x86.mode import code_bits
 from cores.x86.registers import (
     ARITHMETIC_FLAGS,
     MASK64,
@@ -168,7 +170,7 @@ class FreeRunner:
         self._steps = 0
         if not self.active:
             self.start(cpu)
-        paging = (cpu.cr0 & Cr0.PG, cpu.cr3, cpu.cr4, cpu.efer)
+        paging = (cpu.cr0 & Cr0.PG, cpu.cr3, cpu.cr4, cpu.efer, code_bits(cpu))
         if paging != self._paging:
             self._paging = paging
             self.forget()
@@ -191,7 +193,7 @@ class FreeRunner:
             if exit is not None:
                 if cpu.rip >> 47 and not canonical(cpu.rip):
                     self._undo_branch(cpu)
-                self._give_back(cpu.rip)
+                self._give_back(code_address(cpu, cpu.rip))
                 if isinstance(exit, Fault) and exit.vector == Vector.DB:
                     return self._single_stepped(cpu)
                 if not core.translation_failed(cpu, exit):
@@ -202,7 +204,7 @@ class FreeRunner:
             if exit is not None:
                 return exit
         self._counter.stop(_ASKED, False)
-        if cpu.rip == self._rep:
+        if code_address(cpu, cpu.rip) == self._rep:
             self._left += 1  # the REP is not complete
         return INTERRUPTED
 
@@ -231,7 +233,7 @@ class FreeRunner:
         """Unicorn has raised #DB for the guest's TF, which POPF set in this run. It does so after a
         load of SS, too, where a CPU waits for the next instruction (SDM vol. 3, 6.8.3)."""
         insn = self._core.instruction(cpu, self._at) if self._block is not None else None
-        if insn is None or insn.mnemonic != "mov" or not opens_shadow(insn, 0):
+        if insn is None or insn.mnemonic == "sti" or not opens_shadow(insn, 0):
             return Fault(Vector.DB)
         cpu.interrupt_shadow = True
         return INTERRUPTED
@@ -257,7 +259,7 @@ class FreeRunner:
         if special < 0:
             return self._walk(cpu, min(len(block.offsets), self._left))
         exit = self._walk(cpu, min(special, self._left))
-        if exit is None and cpu.rip == address + block.offsets[special]:
+        if exit is None and code_address(cpu, cpu.rip) == address + block.offsets[special]:
             return INTERCEPT
         return exit
 
@@ -280,7 +282,7 @@ class FreeRunner:
         while offset < size:
             offsets.append(offset)
             try:
-                insn = decode(self._core.fetch(cpu, address + offset))
+                insn = decode(self._core.fetch(cpu, address + offset), code_bits(cpu))
             except GuestFault:  # the VMM reports it: Unicorn would execute some of these
                 special = len(offsets) - 1 if special < 0 else special
                 break
@@ -311,7 +313,7 @@ class FreeRunner:
         core = self._core
         rip, flags, shadow = cpu.rip, cpu.rflags, cpu.interrupt_shadow
         insn = core.instruction(cpu)
-        self._single, self._entered = rip, False
+        self._single, self._entered = code_address(cpu, rip), False
         self._again = insn is not None and (bool(insn.repeat) or not insn.ends_block)
         cpu.interrupt_shadow = True
         cpu.rflags &= ~Flag.RF

@@ -21,6 +21,7 @@ from cores.pc.physical_memory import HOLE, PhysicalMemory
 from cores.x86.faults import GuestFault
 from cores.x86.isa.instruction import Instruction, Sensitivity
 from cores.x86.mmu.paging import Mmu
+from cores.x86.mode import is_long
 from cores.x86.registers import SS, Vector
 from cores.x86.virtual_cpu import VirtualCpu
 
@@ -35,7 +36,8 @@ INTERCEPTS = frozenset((
     "int", "int3", "int1", "syscall",        # not delivered through the guest's tables
     "sysret", "iret", "retf", "lcall", "ljmp",  # no canonical check; SYSRET loads RF and VM
     "lgdt", "lidt", "lldt", "ltr",           # no canonical check of the base
-    "lss", "lfs", "lgs",                     # a 64-bit operand size is read as 32 bits
+    "lss", "lfs", "lgs", "lds", "les",       # a 64-bit operand size is read as 32 bits
+    "into", "sgdt", "sidt",                  # of a 16-bit operand size only 24 bits are stored
     "lar", "lsl",                            # descriptor types that long mode lacks are accepted
     "stac", "clac", "wbinvd", "invd",        # the nearest CPU model has no SMAP
     "vmcall", "vmmcall",
@@ -114,6 +116,8 @@ class InterpreterEngine(Engine):
             self._made(cpu, completed=exit is STEPPED)
         if stack.selector == before[0] or stack.selector & ~3 or stack.selector & 3 == cpu.cpl:
             return exit
+        if not is_long(cpu):
+            return exit  # elsewhere Unicorn refuses it, and in real mode it is lawful
         # MOV SS has taken a null selector whose RPL is not the CPL (SDM vol. 2, MOV): put it back.
         stack.selector, stack.base, stack.limit, stack.attributes = before
         cpu.rip, cpu.rflags, cpu.interrupt_shadow = rip, flags, shadow

@@ -10,8 +10,9 @@ import struct
 
 from cores.engines.unicorn.capi import Unicorn
 from cores.engines.unicorn.layout import SEGMENT_BYTES, Layout
-from cores.x86.registers import CS, SS, Cr0, Cr4, Efer
-from cores.x86.virtual_cpu import Segment, VirtualCpu
+from cores.x86.mode import CODE_64, DEFAULT_32
+from cores.x86.registers import CS, DS, ES, SS, Cr0, Cr4, Efer
+from cores.x86.virtual_cpu import DPL, Segment, VirtualCpu
 
 _GENERAL = struct.Struct("<18Q")
 _SEGMENT = struct.Struct("<I4xQII")
@@ -23,9 +24,6 @@ _NOTHING = 0xFFFF_FFFF
 # Bits of QEMU's hflags: state on which translated code depends.
 _H_SHADOW, _H_CS32, _H_SS32, _H_ADDSEG, _H_PE = 1 << 3, 1 << 4, 1 << 5, 1 << 6, 1 << 7
 _H_LMA, _H_CS64, _H_OSFXSR, _H_SMAP = 1 << 14, 1 << 15, 1 << 22, 1 << 23
-
-_LONG, _DEFAULT_32 = 0x2000, 0x4000
-"""L and D/B in ``Segment.attributes``."""
 
 _PAGING = slice(0, 4)
 """CR0, CR3, CR4 and EFER in what ``_privileged`` returns: the TLB depends on them."""
@@ -133,6 +131,9 @@ class RegisterTransfer:
         for table in (cpu.gdtr, cpu.idtr):
             _, table.base, table.limit, _ = _SEGMENT.unpack_from(buffer, at)
             at += SEGMENT_BYTES
+        # After MOV SS of a null selector Unicorn's SS has DPL 0 at every CPL.
+        stack = cpu.segments[SS]
+        stack.attributes = stack.attributes & ~DPL | (buffer[layout.hflags] & 3) << 5
         cpu.cr0, _, cpu.cr2, cpu.cr3, cpu.cr4 = struct.unpack_from("<5Q", buffer, layout.cr)
         cpu.efer = _U64.unpack_from(buffer, layout.efer)[0]
         cpu.star, _, cpu.lstar, cpu.cstar, cpu.fmask, cpu.kernel_gs_base = _MSRS.unpack_from(
@@ -170,11 +171,14 @@ def _hflags(cpu: VirtualCpu) -> int:
         flags |= _H_PE
     if cpu.efer & Efer.LMA:
         flags |= _H_LMA
-    if cpu.efer & Efer.LMA and cs.attributes & _LONG:
+    if cpu.efer & Efer.LMA and cs.attributes & CODE_64:
         flags |= _H_CS64 | _H_CS32 | _H_SS32
     else:
-        flags |= (_H_CS32 if cs.attributes & _DEFAULT_32 else 0) | _H_ADDSEG
-        flags |= _H_SS32 if ss.attributes & _DEFAULT_32 else 0
+        flags |= _H_SS32 if ss.attributes & DEFAULT_32 else 0
+        flags |= _H_CS32 if cs.attributes & DEFAULT_32 else 0
+        bases = any(cpu.segments[index].base for index in (ES, SS, DS))
+        if bases or not (flags & _H_PE and flags & _H_CS32):
+            flags |= _H_ADDSEG
     if cpu.cr4 & Cr4.OSFXSR:
         flags |= _H_OSFXSR
     if cpu.cr4 & Cr4.SMAP:

@@ -26,7 +26,7 @@ from cores.pc.platform import (
     TSS_LIMIT,
 )
 from cores.programs.program import Program
-from cores.x86.mmu import paging
+from cores.x86.mmu import paging_formats as paging
 from cores.x86.registers import CS, DS, ES, FS, GS, RDI, RSP, SS, Cr0, Cr4, Efer
 from cores.x86.virtual_cpu import Segment, TableRegister, VirtualCpu
 

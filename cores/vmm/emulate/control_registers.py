@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from cores.vmm.emulate.emulator import Emulator, Handlers
 from cores.vmm.emulate.segments import mov_segment
-from cores.x86.faults import undefined_opcode
+from cores.x86.faults import GuestFault, undefined_opcode
+from cores.x86.isa.accesses import effective_offset
 from cores.x86.isa.instruction import Instruction, Operand, Register
-from cores.x86.registers import SEGMENT_NAMES
+from cores.x86.mmu.segmentation import unchecked
+from cores.x86.registers import SEGMENT_NAMES, Efer
 from cores.x86.system import control_registers as control
 
 
@@ -31,8 +33,16 @@ def mov_control(e: Emulator, insn: Instruction, destination: Operand, source: Op
         value = control.read_control(e.cpu, int(source.name[2:]))
         e.write(insn, destination, value)
         return f"gave the virtual {source.name} {value:#x}"
-    value = e.read(insn, source)
-    if control.write_control(e.cpu, int(destination.name[2:]), value):
+    cpu, value = e.cpu, e.read(insn, source)
+    before = cpu.cr0, cpu.cr3, cpu.cr4, cpu.efer
+    flush = control.write_control(cpu, int(destination.name[2:]), value)
+    if not before[3] & Efer.LMA:
+        try:
+            control.check_pointers(e.mmu.memory, cpu)
+        except GuestFault:
+            cpu.cr0, cpu.cr3, cpu.cr4, cpu.efer = before
+            raise
+    if flush:
         e.flush(None)
     return f"virtual {destination.name} = {value:#x}"
 
@@ -68,7 +78,8 @@ def smsw(e: Emulator, insn: Instruction) -> str:
 
 def invlpg(e: Emulator, insn: Instruction) -> str:
     e.kernel_only()
-    gva = e.address(insn)
+    operand = e.memory_operand(insn)
+    gva = unchecked(e.cpu, operand.segment, effective_offset(operand, e.cpu, insn.length))
     e.flush(gva)
     return f"forgot the translation of {gva:#x}"
 

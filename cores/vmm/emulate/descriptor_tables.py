@@ -19,13 +19,21 @@ def lidt(e: Emulator, insn: Instruction) -> str:
 
 def load_table(e: Emulator, insn: Instruction, name: str) -> str:
     e.kernel_only()
-    image = e.mmu.read(e.address(insn), 10)
+    size = 2 + _base_bytes(insn)
+    image = e.mmu.read(e.place(insn, e.memory_operand(insn), size), size)
     limit, base = int.from_bytes(image[:2], "little"), int.from_bytes(image[2:], "little")
+    if insn.operand_size == 2:
+        base &= 0xFFFFFF  # of 16-bit operands three bytes of the base count (SDM vol. 2, LGDT)
     if not canonical(base):
         raise general_protection()
     table = e.cpu.gdtr if name == "gdtr" else e.cpu.idtr
     table.base, table.limit = base, limit
     return f"virtual {name} = {base:#x}, limit {limit:#x}"
+
+
+def _base_bytes(insn: Instruction) -> int:
+    """The bytes of a table's base in memory: 8 in 64-bit code, else 4."""
+    return 8 if insn.bits == 64 else 4
 
 
 def sgdt(e: Emulator, insn: Instruction) -> str:
@@ -38,12 +46,14 @@ def sidt(e: Emulator, insn: Instruction) -> str:
 
 def store_table(e: Emulator, insn: Instruction, name: str) -> str:
     table = e.cpu.gdtr if name == "gdtr" else e.cpu.idtr
-    image = table.limit.to_bytes(2, "little") + table.base.to_bytes(8, "little")
-    e.mmu.write(e.address(insn), image)
+    size = _base_bytes(insn)
+    image = table.limit.to_bytes(2, "little") + table.base.to_bytes(8, "little")[:size]
+    e.mmu.write(e.place(insn, e.memory_operand(insn), 2 + size, write=True), image)
     return f"gave the virtual {name} {table.base:#x}"
 
 
 def lldt(e: Emulator, insn: Instruction) -> str:
+    e.protected_only()
     e.kernel_only()
     selector = e.read(insn, insn.operands[0], 2) & 0xFFFF
     descriptors.load_ldtr(e.mmu, e.cpu, selector)
@@ -51,6 +61,7 @@ def lldt(e: Emulator, insn: Instruction) -> str:
 
 
 def ltr(e: Emulator, insn: Instruction) -> str:
+    e.protected_only()
     e.kernel_only()
     selector = e.read(insn, insn.operands[0], 2) & 0xFFFF
     descriptors.load_tr(e.mmu, e.cpu, selector)
@@ -58,11 +69,13 @@ def ltr(e: Emulator, insn: Instruction) -> str:
 
 
 def sldt(e: Emulator, insn: Instruction) -> str:
+    e.protected_only()
     e.store_word(insn, e.cpu.ldtr.selector)
     return f"gave the virtual ldtr {e.cpu.ldtr.selector:#x}"
 
 
 def str_(e: Emulator, insn: Instruction) -> str:
+    e.protected_only()
     e.store_word(insn, e.cpu.tr.selector)
     return f"gave the virtual tr {e.cpu.tr.selector:#x}"
 
@@ -75,7 +88,20 @@ def lsl(e: Emulator, insn: Instruction) -> str:
     return about_selector(e, insn, descriptors.segment_limit(e.mmu, e.cpu, selector(e, insn)))
 
 
+def arpl(e: Emulator, insn: Instruction) -> str:
+    """ARPL (SDM vol. 2): raises the RPL of the first selector to the second's."""
+    e.protected_only()
+    destination, source = insn.operands
+    mine, other = e.read(insn, destination, 2) & 0xFFFF, e.read(insn, source, 2) & 3
+    raised = mine & 3 < other
+    if raised:
+        e.write(insn, destination, mine & ~3 | other, 2)
+    e.set_zero_flag(raised)
+    return f"ZF = {raised:d}"
+
+
 def selector(e: Emulator, insn: Instruction) -> int:
+    e.protected_only()
     return e.read(insn, insn.operands[-1], 2) & 0xFFFF
 
 
@@ -112,4 +138,5 @@ HANDLERS: Handlers = {
     "lsl": lsl,
     "verr": verr,
     "verw": verw,
+    "arpl": arpl,
 }

@@ -15,11 +15,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
-from cores.x86.faults import general_protection
-from cores.x86.isa.accesses import effective_address
+from cores.x86.faults import general_protection, undefined_opcode
+from cores.x86.isa.accesses import effective_offset
 from cores.x86.isa.instruction import Immediate, Instruction, MemoryOperand, Operand, Register
 from cores.x86.mmu.paging import Mmu
-from cores.x86.registers import REGISTER_FILE, RSP, SEGMENT_NAMES, SS, Flag
+from cores.x86.mmu.segmentation import linear
+from cores.x86.mmu.stack import Stack
+from cores.x86.registers import REGISTER_FILE, SEGMENT_NAMES, SS, Cr0, Flag
 from cores.x86.system import descriptors
 from cores.x86.virtual_cpu import VirtualCpu
 
@@ -92,7 +94,7 @@ class Emulator:
                 return value
             case MemoryOperand():
                 length = size or operand.size
-                gva = effective_address(operand, self.cpu, insn.length)
+                gva = self.place(insn, operand, length)
                 return int.from_bytes(self.mmu.read(gva, length), "little")
 
     def write(self, insn: Instruction, operand: Operand, value: int, size: int | None = None) -> None:
@@ -107,21 +109,35 @@ class Emulator:
                     self.cpu.gpr[number] = (self.cpu.gpr[number] & ~mask) | (value << shift & mask)
             case MemoryOperand():
                 length = size or operand.size
-                gva = effective_address(operand, self.cpu, insn.length)
+                gva = self.place(insn, operand, length, write=True)
                 self.mmu.write(gva, (value & ((1 << 8 * length) - 1)).to_bytes(length, "little"))
             case Immediate():
                 raise TypeError("an immediate is no destination")
 
-    def address(self, insn: Instruction) -> int:
-        operand = next(o for o in insn.operands if isinstance(o, MemoryOperand))
-        return effective_address(operand, self.cpu, insn.length)
+    def place(
+        self, insn: Instruction, operand: MemoryOperand, size: int, *, write: bool = False
+    ) -> int:
+        """The linear address of ``size`` bytes at a memory operand, if its segment permits it."""
+        offset = effective_offset(operand, self.cpu, insn.length)
+        return linear(self.cpu, operand.segment, offset, size, write=write)
+
+    def memory_operand(self, insn: Instruction) -> MemoryOperand:
+        """The memory operand of an instruction that has one."""
+        return next(o for o in insn.operands if isinstance(o, MemoryOperand))
 
     def kernel_only(self) -> None:
         if self.cpu.cpl != 0:
             raise general_protection()
 
+    def protected_only(self) -> None:
+        """#UD in real mode, where there are no descriptors to ask about."""
+        if not self.cpu.cr0 & Cr0.PE:
+            raise undefined_opcode()
+
     def push(self, value: int, size: int) -> None:
-        self.cpu.gpr[RSP] = self.mmu.push(self.cpu.gpr[RSP], [value], size=size)
+        stack = Stack.current(self.mmu)
+        stack.push([value], size)
+        stack.commit()
 
     def store_word(self, insn: Instruction, value: int) -> None:
         """SMSW, SLDT, STR, MOV r/m, Sreg: 16 bits to memory, the operand size to a register."""
@@ -137,9 +153,10 @@ class Emulator:
         return f"to virtual ring {self.cpu.cpl} at {self.cpu.rip:#x}"
 
     def far_pointer(self, insn: Instruction, operand: Operand) -> tuple[int, int]:
+        """(offset, selector) of a far pointer in memory."""
         size = insn.operand_size
         assert isinstance(operand, MemoryOperand)
-        image = self.mmu.read(effective_address(operand, self.cpu, insn.length), size + 2)
+        image = self.mmu.read(self.place(insn, operand, size + 2), size + 2)
         return int.from_bytes(image[:size], "little"), int.from_bytes(image[size:], "little")
 
     def load_segment(self, index: int, selector: int) -> str:

@@ -5,20 +5,28 @@ from __future__ import annotations
 
 from cores.vmm.emulate import branches_stack as flow
 from cores.vmm.emulate.emulator import Emulator, Handlers
-from cores.x86.isa.instruction import Instruction
-from cores.x86.registers import Vector
+from cores.x86.isa.instruction import Immediate, Instruction
+from cores.x86.registers import MASK32, Flag, Vector
 from cores.x86.system import far_transfers as far
 from cores.x86.system import interrupts
 
 
+def far_target(e: Emulator, insn: Instruction) -> tuple[int, int]:
+    """(offset, selector): in the instruction itself, outside 64-bit code, or in memory."""
+    first = insn.operands[0]
+    if isinstance(first, Immediate):
+        return e.read(insn, insn.operands[1]) & MASK32, first.value & 0xFFFF
+    return e.far_pointer(insn, first)
+
+
 def far_call(e: Emulator, insn: Instruction) -> str:
-    offset, selector = e.far_pointer(insn, insn.operands[0])
+    offset, selector = far_target(e, insn)
     far.far_call(e.mmu, e.cpu, selector, offset, e.next_rip, insn.operand_size)
     return e.arrived()
 
 
 def far_jump(e: Emulator, insn: Instruction) -> str:
-    offset, selector = e.far_pointer(insn, insn.operands[0])
+    offset, selector = far_target(e, insn)
     far.far_jump(e.mmu, e.cpu, selector, offset)
     return e.arrived()
 
@@ -52,6 +60,12 @@ def int3(e: Emulator, insn: Instruction) -> str:
     return software_interrupt(e, Vector.BP, software=True)
 
 
+def into(e: Emulator, insn: Instruction) -> str:
+    if not e.cpu.rflags & Flag.OF:
+        return "nothing: OF is clear"
+    return software_interrupt(e, Vector.OF, software=True)
+
+
 def int1(e: Emulator, insn: Instruction) -> str:
     return software_interrupt(e, Vector.DB, software=False)
 
@@ -71,6 +85,7 @@ HANDLERS: Handlers = {
     "sysret": sysret,
     "int": int_,
     "int3": int3,
+    "into": into,
     "int1": int1,
     "swapgs": swapgs,
     "iret": iret,

@@ -5,7 +5,8 @@ from __future__ import annotations
 from cores.vmm.emulate.emulator import Emulator, Handlers
 from cores.x86.faults import general_protection, undefined_opcode
 from cores.x86.isa.instruction import Instruction
-from cores.x86.registers import MASK64, RSP, Flag
+from cores.x86.mmu.stack import Stack
+from cores.x86.registers import Flag
 from cores.x86.system import far_transfers as far
 
 
@@ -35,8 +36,9 @@ def pushf(e: Emulator, insn: Instruction) -> str:
 
 def popf(e: Emulator, insn: Instruction) -> str:
     cpu, size = e.cpu, insn.operand_size
-    image = int.from_bytes(e.mmu.read(cpu.gpr[RSP], size), "little")
-    cpu.gpr[RSP] = (cpu.gpr[RSP] + size) & MASK64
+    stack = Stack.current(e.mmu)
+    (image,) = stack.pop(1, size)
+    stack.commit()
     allowed = far.loadable_flags(cpu, size) & ~(Flag.RF | Flag.VIF | Flag.VIP)
     cpu.rflags = (cpu.rflags & ~allowed) | (image & allowed) | Flag.FIXED
     return f"virtual flags = {cpu.rflags:#x}"

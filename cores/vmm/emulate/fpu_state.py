@@ -25,14 +25,14 @@ _SHORT = (14, 94)
 
 def fxsave(e: Emulator, insn: Instruction) -> str:
     gva, _ = _operand(e, insn, aligned=16)
-    stored = x87.fxsave_image(_image(e), wide=parse(insn.code).wide)
+    stored = x87.fxsave_image(_image(e), wide=parse(insn.code, insn.bits).wide)
     e.mmu.write(gva, stored)
     return "the platform's image"
 
 
 def fxrstor(e: Emulator, insn: Instruction) -> str:
     gva, length = _operand(e, insn, aligned=16)
-    image = x87.fxrstor_image(e.mmu.read(gva, length), wide=parse(insn.code).wide)
+    image = x87.fxrstor_image(e.mmu.read(gva, length), wide=parse(insn.code, insn.bits).wide)
     if x87.mxcsr(image) & ~x87.MXCSR_MASK:
         raise general_protection()
     e.fpu.write_fpu(image)
@@ -88,7 +88,7 @@ def stack_fault(e: Emulator, insn: Instruction) -> str:
     image, operand = e.fpu.read_fpu(), None
     if x87.pending(image):
         raise GuestFault(Vector.MF)
-    encoding = parse(insn.code)
+    encoding = parse(insn.code, insn.bits)
     what, stack = effect(encoding), Stack(image)
     assert what is not None
     if insn.access:

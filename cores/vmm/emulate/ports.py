@@ -6,8 +6,9 @@ from cores.deadline import Deadline
 from cores.vmm.emulate.emulator import Emulator, Handlers, Ports
 from cores.x86.faults import general_protection
 from cores.x86.isa.instruction import Immediate, Instruction, Operand, Register
-from cores.x86.registers import RAX, RDX, Flag
+from cores.x86.registers import RAX, RDX, SS, Flag
 from cores.x86.system.string_io import input_string, output_string
+from cores.x86.system.task_state import permits_port
 
 
 def may_use(e: Emulator, port: int, size: int) -> None:
@@ -15,14 +16,7 @@ def may_use(e: Emulator, port: int, size: int) -> None:
     cpu = e.cpu
     if cpu.cpl <= (cpu.rflags & Flag.IOPL) >> 12:
         return
-    tss = cpu.tr
-    if tss.limit < 0x67:
-        raise general_protection()
-    at = int.from_bytes(e.mmu.read(tss.base + 0x66, 2, implicit=True), "little") + port // 8
-    if at + 1 > tss.limit:
-        raise general_protection()
-    bits = int.from_bytes(e.mmu.read(tss.base + at, 2, implicit=True), "little")
-    if bits >> (port & 7) & ((1 << size) - 1):
+    if not permits_port(e.mmu, cpu, port, size):
         raise general_protection()
 
 
@@ -45,7 +39,7 @@ def out(e: Emulator, insn: Instruction) -> str:
     assert isinstance(source, Register)
     size = source.size
     port = destination.value & 0xFF if isinstance(destination, Immediate) else cpu.gpr[RDX] & 0xFFFF
-    if cpu.cpl > cpu.rflags >> 12 & 3:
+    if cpu.segments[SS].attributes >> 5 & 3 > cpu.rflags >> 12 & 3:
         may_use(e, port, size)
     value = cpu.gpr[RAX] & (1 << 8 * size) - 1
     e.ports.write(port, size, value)

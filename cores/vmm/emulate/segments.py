@@ -5,7 +5,8 @@ from __future__ import annotations
 
 from cores.vmm.emulate.emulator import Emulator, Handlers
 from cores.x86.isa.instruction import Instruction, Operand, Register
-from cores.x86.registers import MASK64, RSP, SEGMENT_NAMES
+from cores.x86.mmu.stack import Stack
+from cores.x86.registers import RSP, SEGMENT_NAMES
 
 
 def mov_segment(e: Emulator, insn: Instruction, destination: Operand, source: Operand) -> str:
@@ -27,10 +28,10 @@ def push_segment(e: Emulator, insn: Instruction) -> str:
 def pop_segment(e: Emulator, insn: Instruction) -> str:
     operand = insn.operands[0]
     assert isinstance(operand, Register)
-    cpu = e.cpu
-    selector = int.from_bytes(e.mmu.read(cpu.gpr[RSP], insn.operand_size), "little") & 0xFFFF
-    handled = e.load_segment(SEGMENT_NAMES.index(operand.name), selector)
-    cpu.gpr[RSP] = (cpu.gpr[RSP] + insn.operand_size) & MASK64
+    stack = Stack.current(e.mmu)
+    (value,) = stack.pop(1, insn.operand_size)
+    handled = e.load_segment(SEGMENT_NAMES.index(operand.name), value & 0xFFFF)
+    e.cpu.gpr[RSP] = stack.pointer  # moved by the width that SS had before
     return handled
 
 
@@ -46,6 +47,8 @@ def load_far_pointer(e: Emulator, insn: Instruction) -> str:
 HANDLERS: Handlers = {
     "push": push_segment,
     "pop": pop_segment,
+    "lds": load_far_pointer,
+    "les": load_far_pointer,
     "lss": load_far_pointer,
     "lfs": load_far_pointer,
     "lgs": load_far_pointer,

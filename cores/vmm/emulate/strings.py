@@ -11,9 +11,11 @@ from collections.abc import Callable
 from cores.deadline import Deadline
 from cores.vmm.emulate.emulator import Emulator, Handlers
 from cores.x86.faults import GuestFault
-from cores.x86.isa.accesses import next_accesses
+from cores.x86.isa.accesses import next_accesses, segmented_accesses
 from cores.x86.isa.instruction import Instruction, MemoryOperand
+from cores.x86.isa.operand_checks import check_segments
 from cores.x86.mmu.paging import PAGE
+from cores.x86.mmu.segmentation import within_limit
 from cores.x86.registers import ARITHMETIC_FLAGS, MASK64, RAX, RCX, Flag
 
 
@@ -87,6 +89,8 @@ def _repeat(
     while remaining:
         deadline.check()
         addresses = [gva for gva, _, _ in next_accesses(insn, cpu)]
+        if insn.bits != 64:
+            check_segments(insn, cpu)
         count = 1 if compares else _together(e, insn, addresses, remaining)
         try:
             block(addresses, count * size)
@@ -95,11 +99,12 @@ def _repeat(
             raise
         step = -size if cpu.rflags & Flag.DF else size
         for index in indexes:
-            gpr[index] = ((gpr[index] & mask) + step * count) & mask
+            moved = ((gpr[index] & mask) + step * count) & mask
+            gpr[index] = moved if insn.address_size >= 4 else gpr[index] & ~mask | moved
         remaining -= count
         done += count
         if insn.repeat:
-            gpr[RCX] = remaining
+            gpr[RCX] = remaining if insn.address_size >= 4 else gpr[RCX] & ~mask | remaining
             if compares and bool(cpu.rflags & Flag.ZF) != (insn.repeat == "rep"):
                 break
     return f"{done} iterations"
@@ -112,6 +117,8 @@ def _together(e: Emulator, insn: Instruction, addresses: list[int], remaining: i
         return 1
     size = insn.operand_size
     room = min(PAGE - gva % PAGE for gva in addresses) // size
+    if insn.bits != 64 and not _within_segments(e, insn, size * min(room, remaining)):
+        return 1
     stores = insn.mnemonic != "lods"
     places = [
         e.mmu.translate(gva & MASK64, write=stores and position == 0)
@@ -122,6 +129,15 @@ def _together(e: Emulator, insn: Instruction, addresses: list[int], remaining: i
     if len(places) == 2 and 0 < places[0] - places[1] < size * room:
         return 1
     return min(room, remaining)
+
+
+def _within_segments(e: Emulator, insn: Instruction, length: int) -> bool:
+    """Whether so many bytes from the next iteration on are within the segments, and do not wrap."""
+    wraps = 1 << 8 * insn.address_size
+    return all(
+        offset + length <= wraps and within_limit(e.cpu.segments[segment], offset, length)
+        for (segment, offset), _, _ in segmented_accesses(insn, e.cpu)
+    )
 
 
 HANDLERS: Handlers = {"movs": movs, "stos": stos, "lods": lods, "scas": scas, "cmps": cmps}

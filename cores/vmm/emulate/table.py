@@ -39,6 +39,6 @@ def find(insn: Instruction) -> Handler | None:
     An x87 instruction without a handler comes here only at a stack fault, which Unicorn does not
     detect."""
     handler = (VARYING if insn.varies else HANDLERS).get(insn.mnemonic)
-    if handler is None and insn.floating and is_x87(parse(insn.code)):
+    if handler is None and insn.floating and is_x87(parse(insn.code, insn.bits)):
         return fpu_state.stack_fault
     return handler

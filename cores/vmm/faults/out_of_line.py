@@ -37,7 +37,6 @@ from cores.x86.isa.prefixes import normalized
 from cores.x86.isa.relocate import relocated
 from cores.x86.mmu.code_fetch import demand_ram
 from cores.x86.mmu.paging import PAGE
-from cores.x86.mode import mode
 from cores.x86.registers import MASK64, RDI, Vector, canonical
 from cores.x86.system.fpu_enabled import check_fpu_enabled
 
@@ -119,8 +118,8 @@ class OutOfLine:
                     operand.take(completed=completed)
         if operand and operand.window.detail:
             detail, handled = operand.window.detail, "executed through a window"
-            guest.record(Reason.MMIO, detail, handled, rip, insn.code, ring, mode(cpu))
-        if is_x87(parse(insn.code)):
+            guest.record(Reason.MMIO, detail, handled, rip, insn.code, ring)
+        if is_x87(parse(insn.code, insn.bits)):
             self._correct_pointers(rip, operand)
         cpu.rip = (rip + insn.length) & MASK64
         cpu.interrupt_shadow = False

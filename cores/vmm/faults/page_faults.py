@@ -29,7 +29,6 @@ from cores.x86.isa.instruction import Instruction, MemoryOperand, Reason, Sensit
 from cores.x86.isa.operand_checks import address_fault, beyond_canonical
 from cores.x86.mmu.code_fetch import no_code
 from cores.x86.mmu.paging import PAGE
-from cores.x86.mode import mode
 from cores.x86.registers import FS, MASK64, Vector
 from cores.x86.system.fpu_enabled import check_fpu_enabled
 
@@ -142,8 +141,7 @@ class PageFaults:
                 self._conceal(revealed, stores)
         if window.detail:
             handled = "executed through a window"
-            in_mode = mode(self.cpu)
-            self.guest.record(Reason.MMIO, window.detail, handled, at, insn.code, ring, in_mode)
+            self.guest.record(Reason.MMIO, window.detail, handled, at, insn.code, ring)
         if completed:
             self.cpu.interrupt_shadow = False
         else:
@@ -240,5 +238,4 @@ class PageFaults:
         self._record(Reason.SCAN, what, "decoded, and patched where it must trap", insn)
 
     def _record(self, reason: Reason, detail: str, handled: str, insn: Instruction) -> None:
-        cpu = self.cpu
-        self.guest.record(reason, detail, handled, cpu.rip, insn.code, cpu.cpl, mode(cpu))
+        self.guest.record(reason, detail, handled, self.cpu.rip, insn.code, self.cpu.cpl)

@@ -147,6 +147,8 @@ class Instruction:
 
     def __post_init__(self) -> None:
         checked = self.repeat or self.floating or self.varies or self.mistranslated
+        if self.bits != 64:  # segments have limits
+            checked = checked or self.access or self.implicit or self.ends_block
         plain = self.sensitivity is Sensitivity.ORDINARY and self.implicit != "call" and not checked
         object.__setattr__(self, "plain", plain)
 

@@ -10,9 +10,10 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from cores.x86.faults import GuestFault, general_protection, stack_fault
-from cores.x86.isa.accesses import accesses, effective_address
+from cores.x86.isa.accesses import accesses, effective_address, segmented_accesses
 from cores.x86.isa.instruction import Immediate, Instruction, MemoryOperand, Register
 from cores.x86.isa.prefixes import normalized
+from cores.x86.mmu.segmentation import linear
 from cores.x86.registers import MASK64, RBP, RSP, Cr0, Flag, Vector, canonical, register_number
 
 if TYPE_CHECKING:
@@ -50,11 +51,20 @@ def mistranslated(insn: Instruction) -> bool:
     return False
 
 
+def check_segments(insn: Instruction, cpu: VirtualCpu) -> None:
+    """Raises the #GP(0) or #SS(0) of an access that its segment does not permit by limit, type or
+    presence; for 16- and 32-bit code. Of a REP instruction the next iteration is checked."""
+    for (segment, offset), length, write in segmented_accesses(insn, cpu):
+        linear(cpu, segment, offset, length, write=write)
+
+
 def check_operands(insn: Instruction, cpu: VirtualCpu, translate: Callable[..., int]) -> None:
     """Raises GuestFault #GP(0) for a misaligned SSE operand, #AC(0) for any misaligned one of user code
     with alignment checks on (SDM vol. 3, 6.15), and the #PF of a 16-byte store across two pages, of
     which Unicorn would store the first half. translate: ``Mmu.translate``. Called for instructions with
     memory operands."""
+    if insn.bits != 64:
+        check_segments(insn, cpu)
     alignment_check = cpu.rflags & Flag.AC and cpu.cr0 & Cr0.AM and cpu.cpl == 3
     if not insn.floating and not alignment_check:
         return
@@ -105,6 +115,8 @@ def check_call(insn: Instruction, cpu: VirtualCpu, peek: Callable[[int, int], by
     vol. 2, CALL). Unicorn pushes, then jumps; so does a CPU with 5-level paging where the target has 57
     bits. peek: ``Mmu.peek``; a target that it cannot read is left to the engine that executes the
     CALL."""
+    if insn.bits != 64:
+        return  # it has a limit, which ``check_branch`` looks at
     operand = insn.operands[0]
     if isinstance(operand, Immediate):
         target = cpu.rip + insn.length + operand.value & MASK64

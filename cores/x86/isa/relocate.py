@@ -22,7 +22,7 @@ _BIT_TESTS = {0xA3: 4, 0xAB: 5, 0xB3: 6, 0xBB: 7}
 def relocated(insn: Instruction, cpu: VirtualCpu, at: int, operand: int) -> bytes:
     """The code of ``insn`` for the address ``at``, with its explicit memory operand at ``operand``, at
     most 2 GiB away. The registers must not change before it is executed."""
-    code, e = insn.code, parse(insn.code)
+    code, e = insn.code, parse(insn.code, insn.bits)
     prefixes = bytes([0xF0] * e.lock + [e.rep] * bool(e.rep) + [0x66] * e.operand_prefix)
     rex = bytes([e.rex] * bool(e.rex))
     opcode = _ESCAPES[e.map] + bytes([e.opcode])

@@ -1,50 +1,47 @@
-"""4-level paging and its TLB: from guest virtual addresses (GVA) to guest physical addresses (GPA).
+"""Paging and its TLB: from guest virtual addresses (GVA) to guest physical addresses (GPA).
 
-``walk`` is the architecture's page walk (SDM vol. 3, ch. 4). ``Mmu`` reads and writes the guest's
-memory for the VMM as the guest's own instructions would: same rights, same faults, same accessed and
-dirty bits.
+``walk`` is the architecture's page walk (SDM vol. 3, ch. 4), in the format of tables that CR0.PG,
+CR4.PAE and EFER.LMA choose (paging_formats.py). ``Mmu`` reads and writes the guest's memory for the VMM
+as the guest's own instructions would: same rights, same faults, same accessed and dirty bits.
+
+A GVA here is a linear address: segmentation.py has added the segment's base and checked its limit.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from cores.x86.faults import GuestFault, general_protection, page_fault
-from cores.x86.registers import MASK64, SS, Cr0, Cr4, Efer, Flag, PageFault, Vector, canonical
+from cores.x86.mmu.paging_formats import (
+    ACCESSED,
+    ADDRESS,
+    DIRTY,
+    FOUR_LEVEL,
+    LARGE,
+    NEVER_A_PAGE,
+    PAE,
+    PRESENT,
+    TWO_LEVEL,
+    USER,
+    WRITABLE,
+    Format,
+    root,
+)
+from cores.x86.mmu.paging_formats import PAGE as PAGE
+from cores.x86.registers import MASK32, MASK64, SS, Cr0, Cr4, Efer, Flag, PageFault, canonical
 from cores.x86.virtual_cpu import DPL
 
 if TYPE_CHECKING:
     from cores.x86.virtual_cpu import VirtualCpu
 
-PAGE = 4096
-MAXPHYADDR = 40
-"""Bits of a physical address. The bits above, up to 51, are reserved in CR3 and in every entry."""
-
-PRESENT = 1 << 0
-WRITABLE = 1 << 1
-USER = 1 << 2
-ACCESSED = 1 << 5
-DIRTY = 1 << 6
-LARGE = 1 << 7
-NO_EXECUTE = 1 << 63
-
 _P, _W, _U, _RSVD, _I = PageFault.P, PageFault.W, PageFault.U, PageFault.RSVD, PageFault.I
 _WP, _SMEP, _SMAP, _NXE, _AC = Cr0.WP, Cr4.SMEP, Cr4.SMAP, Efer.NXE, Flag.AC
+_PG, _PAE, _PSE, _LMA = Cr0.PG, Cr4.PAE, Cr4.PSE, Efer.LMA
+_UNPAGED = 2 << 20
+NOWHERE = -1
 
-ADDRESS = (1 << 52) - PAGE
-HIGH_RESERVED = (1 << 52) - (1 << MAXPHYADDR)
 LONGEST_INSTRUCTION = 15
-
-# Level by level: the shift of its nine address bits, and the bits reserved in a leaf of that level.
-# A PML4 entry is never a leaf: PS itself is reserved there. Bit 12 of a large leaf is PAT.
-_LEVELS = (
-    (39, LARGE),
-    (30, (1 << 30) - (1 << 13)),
-    (21, (1 << 21) - (1 << 13)),
-    (12, 0),
-)
 _TLB_ENTRIES = 8192
 
 
@@ -68,7 +65,7 @@ class Translation:
     """The translation of a guest virtual address, and its access rights.
 
     gpa: of the byte asked for. page: GVA of its page. frame: GPA of its page.
-    size: of the page: 4096, 2 MiB or 1 GiB.
+    size: of the page: 4096, 2 or 4 MiB, or 1 GiB; 2 MiB where paging is off.
     writable, user, executable: the R/W, U/S and XD bits of all levels combined. What they permit
         depends on CPL, CR0.WP, SMEP and SMAP as well: ask ``permits``.
     dirty: the leaf's D bit, after this walk.
@@ -101,9 +98,9 @@ def permits(
     if user:
         return page.user and (page.writable or not write) and (page.executable or not execute)
     if execute:
-        return page.executable and not (page.user and cpu.cr4 & _SMEP)
+        return page.executable and not (page.user and cpu.cr4 & _SMEP and cpu.cr0 & _PG)
     if page.user and cpu.cr4 & _SMAP and (implicit or cpu.cpl == 3 or not cpu.rflags & _AC):
-        return False
+        return not cpu.cr0 & _PG
     return page.writable or not write or not cpu.cr0 & _WP
 
 
@@ -118,42 +115,55 @@ def walk(
     implicit: bool = False,
     mark: bool = True,
 ) -> Translation:
-    """Translate ``gva`` through the tables of CR3 (SDM vol. 3, 4.5).
+    """Translate ``gva`` through the tables of CR3 (SDM vol. 3, 4.3 to 4.5).
 
     user: whether it is a user-mode access; None: if CPL is 3 and the access is not ``implicit``.
-    mark: set the A bits of the entries used, and D of the leaf when writing. As the SDM allows, and
-        as Unicorn does, upper entries keep their A bit when the walk fails further down.
+    mark: set the A bits of the entries used, and D of the leaf when writing. With 4 levels upper
+        entries keep their A bit when the walk fails further down, as the SDM allows and Unicorn does;
+        the other formats set bits only when it succeeds (contract.md, Modes).
     Raises GuestFault: #GP(0) for a non-canonical address (a stack access makes #SS of it), else #PF.
     """
     if user is None:
         user = not implicit and cpu.cpl == 3
-    if not canonical(gva):
-        raise general_protection(0)
-    no_execute_on = bool(cpu.efer & _NXE)
+    form = paging_format(cpu)
+    if form is FOUR_LEVEL:
+        if not canonical(gva):
+            raise general_protection(0)
+    else:
+        gva &= MASK32
+        if form is None:
+            return _identical(gva)
+    no_execute_on = form.no_execute and cpu.efer & _NXE
     code = (_W if write else 0) | (_U if user else 0)
     if execute and (no_execute_on or cpu.cr4 & _SMEP):
         code |= _I
-    reserved_always = HIGH_RESERVED if no_execute_on else HIGH_RESERVED | NO_EXECUTE
+    reserved_always = form.reserved if no_execute_on else form.reserved | form.no_execute
 
-    table = cpu.cr3 & ADDRESS
+    size, width, table = 0, form.entry, cpu.cr3 & form.root
     rights, no_execute = WRITABLE | USER, 0
-    for shift, reserved_in_leaf in _LEVELS:
-        at = table + (gva >> shift & 0x1FF) * 8
-        entry = _read_entry(memory, at)
+    pending: list[tuple[int, int]] = []
+    for shift, indexes, in_leaf, in_table, granted in form.levels:
+        at = table + (gva >> shift & indexes) * width
+        entry = read_entry(memory, at, width)
         if not entry & PRESENT:
             raise page_fault(code, gva)
-        leaf = shift == 12 or bool(entry & LARGE)
-        if entry & (reserved_always | (reserved_in_leaf if leaf else 0)):
+        leaf = shift == 12 or (entry & LARGE and in_leaf is not NEVER_A_PAGE)
+        if leaf and shift == 22 and not cpu.cr4 & _PSE:
+            leaf = 0  # without CR4.PSE the PS bit is ignored
+        if entry & (reserved_always | (in_leaf if leaf else in_table)):
             raise page_fault(code | _P | _RSVD, gva)
-        rights &= entry
-        no_execute |= entry & NO_EXECUTE
+        rights &= entry | granted
+        no_execute |= entry & form.no_execute
         if leaf:
+            size = 1 << shift
             break
-        if mark and not entry & ACCESSED:
-            _write_entry(memory, at, entry | ACCESSED)
+        if mark and not entry & ACCESSED and not granted:
+            if form.marks_early:
+                _write_entry(memory, at, entry | ACCESSED, width)
+            else:
+                pending.append((at, entry | ACCESSED))
         table = entry & ADDRESS
 
-    size = 1 << shift
     frame = entry & ADDRESS & -size
     found = Translation(
         gpa=frame | gva & (size - 1),
@@ -167,22 +177,49 @@ def walk(
     )
     if not permits(cpu, found, write=write, execute=execute, user=user, implicit=implicit):
         raise page_fault(code | _P, gva)
+    for upper, marked in pending:
+        _write_entry(memory, upper, marked, width)
     marks = ACCESSED | DIRTY if write else ACCESSED
     if mark and entry & marks != marks:
-        _write_entry(memory, at, entry | marks)
+        _write_entry(memory, at, entry | marks, width)
     return found
 
 
-def _read_entry(memory: PhysicalSpace, gpa: int) -> int:
-    """A paging-structure entry; an address without RAM reads all ones, as on the bus."""
-    if not memory.is_ram(gpa, 8):
-        return MASK64
-    return int.from_bytes(memory.view[gpa : gpa + 8], "little")
+def paging_format(cpu: VirtualCpu) -> Format | None:
+    """The format of the tables in use, None where paging is off (SDM vol. 3, 4.1.1)."""
+    if cpu.efer & _LMA:
+        return FOUR_LEVEL
+    if not cpu.cr0 & _PG:
+        return None
+    return PAE if cpu.cr4 & _PAE else TWO_LEVEL
 
 
-def _write_entry(memory: PhysicalSpace, gpa: int, entry: int) -> None:
+def tables_in_use(cpu: VirtualCpu) -> int | None:
+    """CR3 and the format of its tables, as ``paging_formats.root`` makes one number of them; None where
+    paging is off."""
+    if cpu.efer & _LMA:
+        return cpu.cr3
+    form = paging_format(cpu)
+    return None if form is None else root(cpu.cr3, form)
+
+
+def _identical(gva: int) -> Translation:
+    """The translation where paging is off: every access is permitted."""
+    page = gva & -_UNPAGED
+    return Translation(gva, page, page, _UNPAGED, True, True, True, True)
+
+
+def read_entry(memory: PhysicalSpace, gpa: int, width: int) -> int:
+    """A paging-structure entry of ``width`` bytes; an address without RAM reads all ones, as on the
+    bus."""
+    if not memory.is_ram(gpa, width):
+        return (1 << 8 * width) - 1
+    return int.from_bytes(memory.view[gpa : gpa + width], "little")
+
+
+def _write_entry(memory: PhysicalSpace, gpa: int, entry: int, width: int) -> None:
     """Store A and D bits: not through ``memory.write``, since they are not a store by the guest."""
-    memory.view[gpa : gpa + 8] = entry.to_bytes(8, "little")
+    memory.view[gpa : gpa + width] = entry.to_bytes(width, "little")
 
 
 class Mmu:
@@ -196,10 +233,10 @@ class Mmu:
     own accesses to system tables, always made as supervisor. Raises GuestFault, always before anything
     was written.
 
-    beyond_ram: RIP of the last fetch that met bytes of no RAM; -1: there was none.
+    beyond_ram: the address of the last fetch that met bytes of no RAM; NOWHERE: there was none.
     """
 
-    beyond_ram = -1
+    beyond_ram = NOWHERE
 
     def __init__(self, memory: PhysicalSpace, cpu: VirtualCpu) -> None:
         self.memory = memory
@@ -288,7 +325,7 @@ class Mmu:
         Ends early where nothing is mapped; raises GuestFault when the first byte is not.
         """
         found = b""
-        for at, size in _by_page(gva & MASK64, length):
+        for at, size in by_page(gva & MASK64, length):
             try:
                 page = self._look(at)
             except GuestFault:
@@ -341,7 +378,7 @@ class Mmu:
             return self.memory.read(self.translate(gva, user=user, implicit=implicit), length)
         pieces = [
             (self.translate(at, user=user, implicit=implicit), size)
-            for at, size in _by_page(gva, length)
+            for at, size in by_page(gva, length)
         ]
         return b"".join(self.memory.read(gpa, size) for gpa, size in pieces)
 
@@ -350,62 +387,24 @@ class Mmu:
         gva &= MASK64
         pieces = [
             (self.translate(at, write=True, user=user, implicit=implicit), size)
-            for at, size in _by_page(gva, len(data))
+            for at, size in by_page(gva, len(data))
         ]
         done = 0
         for gpa, size in pieces:
             self.memory.write(gpa, data[done : done + size])
             done += size
 
+    def read_number(self, gva: int, length: int, *, implicit: bool = False) -> int:
+        """A little-endian number of ``length`` bytes."""
+        return int.from_bytes(self.read(gva, length, implicit=implicit), "little")
+
     def read_u64(self, gva: int, *, user: bool | None = None, implicit: bool = False) -> int:
         return int.from_bytes(self.read(gva, 8, user=user, implicit=implicit), "little")
 
-    def push(
-        self,
-        rsp: int,
-        values: Sequence[int],
-        *,
-        size: int = 8,
-        user: bool | None = None,
-        error: int = 0,
-    ) -> int:
-        """Push ``values`` of ``size`` bytes, the first one first, below ``rsp``; the new RSP.
 
-        Does not touch the register. A page fault has the address of the first push that fails, as
-        on the CPU; a non-canonical address is #SS(``error``).
-        """
-        length = size * len(values)
-        bottom = (rsp - length) & MASK64
-        # Within a page, the check of the first push covers all.
-        checks = 1 if (bottom & 0xFFF) + length <= PAGE else len(values)
-        for pushed in range(1, checks + 1):
-            self.stack_address((rsp - size * pushed) & MASK64, size, write=True, user=user, error=error)
-        mask = (1 << size * 8) - 1
-        data = b"".join((v & mask).to_bytes(size, "little") for v in reversed(values))
-        self.write(bottom, data, user=user)
-        return bottom
-
-    def pop(self, rsp: int, count: int, *, size: int = 8) -> list[int]:
-        """The ``count`` values of ``size`` bytes from ``rsp`` up. Does not touch the register."""
-        length = size * count
-        checks = 1 if (rsp & 0xFFF) + length <= PAGE else count
-        for slot in range(checks):
-            self.stack_address((rsp + size * slot) & MASK64, size)
-        data = self.read(rsp, length)
-        return [int.from_bytes(data[at : at + size], "little") for at in range(0, length, size)]
-
-    def stack_address(
-        self, at: int, size: int, *, write: bool = False, user: bool | None = None, error: int = 0
-    ) -> None:
-        """Check one stack access: #SS(``error``) where it is not canonical, else as ``translate``."""
-        if not (canonical(at) and canonical((at + size - 1) & MASK64)):
-            raise GuestFault(Vector.SS, error)
-        for page, _ in _by_page(at, size):
-            self.translate(page, write=write, user=user)
-
-
-def _by_page(gva: int, length: int) -> list[tuple[int, int]]:
-    """Cut a range of guest virtual addresses at the page boundaries."""
+def by_page(gva: int, length: int) -> list[tuple[int, int]]:
+    """Cut a range of guest virtual addresses at the page boundaries. It wraps at 2**64; where addresses
+    have 32 bits, the walk ignores the bits above."""
     first = PAGE - (gva & 0xFFF)
     if length <= first:
         return [(gva, length)]

@@ -6,9 +6,9 @@ mode only the bases of FS and GS count, and an address has to be canonical inste
 
 from __future__ import annotations
 
-from cores.x86.faults import GuestFault, general_protection
+from cores.x86.faults import GuestFault, general_protection, stack_fault
 from cores.x86.mode import DEFAULT_32, is_long
-from cores.x86.registers import CS, FS, MASK16, MASK32, MASK64, SS, Cr0, Vector, canonical
+from cores.x86.registers import CS, FS, MASK16, MASK32, MASK64, SS, Cr0, canonical
 from cores.x86.virtual_cpu import Segment, VirtualCpu
 
 _PE = Cr0.PE
@@ -37,6 +37,18 @@ def linear(
     return register.base + offset & MASK32
 
 
+def on_stack(segment: Segment, offset: int, size: int, *, bits: int, error: int = 0) -> int:
+    """The linear address of ``size`` bytes at ``offset`` in a stack segment, which need not be in SS
+    yet. bits: of the stack pointer. Raises #SS(``error``)."""
+    if bits == 64:
+        if not (canonical(offset) and canonical(offset + size - 1 & MASK64)):
+            raise stack_fault(error)
+        return offset
+    if not within_limit(segment, offset, size):
+        raise stack_fault(error)
+    return segment.base + offset & MASK32
+
+
 def unchecked(cpu: VirtualCpu, segment: int, offset: int) -> int:
     """The linear address of ``segment:offset``, whether or not the CPU would let the guest have it."""
     if is_long(cpu):
@@ -47,6 +59,12 @@ def unchecked(cpu: VirtualCpu, segment: int, offset: int) -> int:
 def code_address(cpu: VirtualCpu, rip: int) -> int:
     """The linear address of the instruction at CS:``rip``, unchecked."""
     return rip if is_long(cpu) else cpu.segments[CS].base + rip & MASK32
+
+
+def in_segment(cpu: VirtualCpu, rip: int) -> str:
+    """CS:``rip`` in words: "0x100005", or "07c0:0005" where CS has a base."""
+    code = cpu.segments[CS]
+    return f"{code.selector:04x}:{rip:04x}" if code.base and not is_long(cpu) else f"{rip:#x}"
 
 
 def check_fetch(cpu: VirtualCpu, rip: int, length: int) -> None:
@@ -75,4 +93,4 @@ def _accessible(attributes: int, write: bool) -> bool:
 
 
 def _fault(segment: int, error: int) -> GuestFault:
-    return GuestFault(Vector.SS, error) if segment == SS else general_protection()
+    return stack_fault(error) if segment == SS else general_protection()

@@ -1,15 +1,19 @@
 """Control registers, debug registers and MSRs: reading and writing, with the checks of each write.
 
-All for 64-bit mode, which the platform's guests never leave. The caller has checked CPL 0. Each write
-raises #GP(0) with nothing changed, or returns whether translations must be flushed.
+The caller has checked CPL 0. Each write raises #GP(0) with nothing changed, or returns whether
+translations must be flushed. CR0.PG turns long mode on and off where EFER.LME is set (SDM vol. 3,
+9.8.5).
 Sources: SDM vol. 2 (MOV to control registers, WRMSR), vol. 3, 2.5 and 4.10.4.
 """
 
 from __future__ import annotations
 
 from cores.x86.faults import general_protection, undefined_opcode
-from cores.x86.mmu.paging import MAXPHYADDR
-from cores.x86.registers import FS, GS, MASK64, Cr0, Cr4, Efer, Msr, canonical
+from cores.x86.mmu.paging import PhysicalSpace, paging_format, read_entry
+from cores.x86.mmu.paging_formats import MAXPHYADDR, PAE, PRESENT
+from cores.x86.mode import CODE_64, is_long
+from cores.x86.registers import CS, FS, GS, MASK64, Cr0, Cr4, Efer, Msr, canonical
+from cores.x86.system.descriptors import TSS_16_AVAILABLE, TSS_16_BUSY
 from cores.x86.virtual_cpu import VirtualCpu
 
 CR0_BITS = int(
@@ -34,13 +38,29 @@ def write_cr0(cpu: VirtualCpu, value: int) -> bool:
     """MOV to CR0. Reserved bits are #GP (contract.md); ET stays 1."""
     if value & ~CR0_BITS:
         raise general_protection()
-    if not value & Cr0.PG or not value & Cr0.PE:  # PG cannot be cleared in 64-bit mode
+    if value & Cr0.PG and not value & Cr0.PE:
         raise general_protection()
     if value & Cr0.NW and not value & Cr0.CD:
         raise general_protection()
     changed = cpu.cr0 ^ value
+    if changed & Cr0.PG:
+        _turn_paging(cpu, on=bool(value & Cr0.PG))
     cpu.cr0 = value | Cr0.ET
     return bool(changed & _CR0_FLUSH)
+
+
+def _turn_paging(cpu: VirtualCpu, *, on: bool) -> None:
+    """Paging on or off, and with it, where EFER.LME is set, long mode (SDM vol. 2, MOV to CR0)."""
+    if not on:
+        if is_long(cpu):  # only compatibility mode can be left
+            raise general_protection()
+        cpu.efer &= ~Efer.LMA
+    elif cpu.efer & Efer.LME:
+        if not cpu.cr4 & Cr4.PAE or cpu.segments[CS].attributes & CODE_64:
+            raise general_protection()
+        if cpu.tr.present and cpu.tr.attributes & 0xF in (TSS_16_AVAILABLE, TSS_16_BUSY):
+            raise general_protection()
+        cpu.efer |= Efer.LMA
 
 
 def lmsw(cpu: VirtualCpu, value: int) -> bool:
@@ -63,7 +83,7 @@ def write_cr3(cpu: VirtualCpu, value: int) -> bool:
 
 def write_cr4(cpu: VirtualCpu, value: int) -> bool:
     """MOV to CR4: only the platform's bits, and PAE cannot be cleared in long mode."""
-    if value & ~CR4_BITS or not value & Cr4.PAE:
+    if value & ~CR4_BITS or (cpu.efer & Efer.LMA and not value & Cr4.PAE):
         raise general_protection()
     changed = cpu.cr4 ^ value
     cpu.cr4 = value
@@ -76,6 +96,17 @@ def write_cr8(cpu: VirtualCpu, value: int) -> bool:
         raise general_protection()
     cpu.cr8 = value
     return False
+
+
+def check_pointers(memory: PhysicalSpace, cpu: VirtualCpu) -> None:
+    """Raises #GP(0) where CR3 leads to page-directory-pointer entries with reserved bits, which a CPU
+    reads when it loads CR3 or turns PAE paging on (SDM vol. 3, 4.4.1)."""
+    if paging_format(cpu) is not PAE:
+        return
+    level, at = PAE.levels[0], cpu.cr3 & PAE.root
+    for entry in (read_entry(memory, at + 8 * i, 8) for i in range(4)):
+        if entry & PRESENT and entry & (level.in_table | PAE.reserved):
+            raise general_protection()
 
 
 def write_control(cpu: VirtualCpu, number: int, value: int) -> bool:
@@ -206,7 +237,7 @@ def write_msr(cpu: VirtualCpu, number: int, value: int, ticks: int) -> bool:
 
 def _write_efer(cpu: VirtualCpu, value: int) -> bool:
     """WRMSR to EFER: LME cannot change while paging is on; a write to LMA has no effect."""
-    if value & ~EFER_BITS or (value ^ cpu.efer) & Efer.LME:
+    if value & ~EFER_BITS or (cpu.cr0 & Cr0.PG and (value ^ cpu.efer) & Efer.LME):
         raise general_protection()
     changed = cpu.efer ^ value
     cpu.efer = value & ~Efer.LMA | cpu.efer & Efer.LMA

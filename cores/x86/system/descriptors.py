@@ -1,7 +1,8 @@
-"""Segment descriptors in 64-bit mode: decoding, loading, queries (SDM vol. 3, ch. 3, 5).
+"""Segment descriptors: decoding, loading, queries, in every mode (SDM vol. 3, ch. 3, 5).
 
 Every access to a descriptor table is an implicit supervisor access. Error codes are the selector
-without its RPL; ``ext`` adds the EXT bit while an event is being delivered.
+without its RPL; ``ext`` adds the EXT bit while an event is being delivered. In long mode, compatibility
+mode included, system descriptors have 16 bytes and 32-bit types; else they have 8.
 """
 
 from __future__ import annotations
@@ -10,17 +11,25 @@ from dataclasses import dataclass
 
 from cores.x86.faults import general_protection, segment_not_present, stack_fault, undefined_opcode
 from cores.x86.mmu.paging import Mmu
-from cores.x86.registers import CS, MASK64, SS, canonical
+from cores.x86.mode import is_long
+from cores.x86.registers import CS, MASK32, MASK64, SS, Cr0, Efer, canonical
 from cores.x86.virtual_cpu import Segment, VirtualCpu
 
-LDT = 0x2
+TSS_16_AVAILABLE, LDT, TSS_16_BUSY, CALL_GATE_16, TASK_GATE = range(1, 6)
+INTERRUPT_GATE_16, TRAP_GATE_16 = 6, 7
 TSS_AVAILABLE = 0x9
 TSS_BUSY = 0xB
 CALL_GATE = 0xC
 INTERRUPT_GATE = 0xE
 TRAP_GATE = 0xF
 
+_WIDE_TYPES = frozenset({LDT, TSS_AVAILABLE, TSS_BUSY, CALL_GATE})
+"""The system types that LAR reports in long mode; LSL those of them that have a limit."""
+_LEGACY_TYPES = _WIDE_TYPES | {TSS_16_AVAILABLE, TSS_16_BUSY, CALL_GATE_16, TASK_GATE}
+_GATES = frozenset({CALL_GATE, CALL_GATE_16, TASK_GATE})
+
 _BUSY = 1 << 41
+_BUSY_TYPE = 2
 _ACCESSED = 1 << 40
 _LAR_MASK = 0x00F0FF00
 
@@ -92,7 +101,7 @@ class Descriptor:
 
     @property
     def big(self) -> bool:
-        """The D/B bit, which must be clear in 64-bit code."""
+        """The D/B bit: 32-bit code, a 32-bit stack pointer. It must be clear in 64-bit code."""
         return bool(self.low >> 54 & 1)
 
     @property
@@ -107,7 +116,14 @@ class Descriptor:
         return self.low >> 16 & 0xFFFF
 
     @property
+    def gate_size(self) -> int:
+        """The bytes of each word that passing the gate pushes, outside long mode: 2 or 4."""
+        return 4 if self.type & 8 else 2
+
+    @property
     def gate_offset(self) -> int:
+        if not self.type & 8:
+            return self.low & 0xFFFF
         return self.low & 0xFFFF | self.low >> 32 & 0xFFFF0000 | (self.high & 0xFFFFFFFF) << 32
 
 
@@ -118,15 +134,18 @@ def is_null(selector: int) -> bool:
 def read_descriptor(
     mmu: Mmu, cpu: VirtualCpu, selector: int, *, wide: bool = False, ext: int = 0
 ) -> Descriptor:
-    """The descriptor that ``selector`` names; ``wide``: all 16 bytes of a system descriptor.
+    """The descriptor that ``selector`` names. wide: a system descriptor, of which all 16 bytes are read
+    in long mode.
 
     Raises #GP(selector) if it lies outside its table, or if there is no LDT.
     """
+    long = cpu.efer & Efer.LMA
+    wide = bool(wide and long)
     table = cpu.ldtr if selector & 4 else cpu.gdtr
     offset = selector & 0xFFF8
     if (selector & 4 and not cpu.ldtr.present) or offset + (15 if wide else 7) > table.limit:
         raise general_protection(selector & 0xFFFC | ext)
-    address = (table.base + offset) & MASK64
+    address = (table.base + offset) & (MASK64 if long else MASK32)
     low = mmu.read_u64(address, implicit=True)
     high = mmu.read_u64((address + 8) & MASK64, implicit=True) if wide else 0
     return Descriptor(low, high, address)
@@ -160,8 +179,11 @@ def load_segment(mmu: Mmu, cpu: VirtualCpu, index: int, selector: int) -> None:
     """
     if index == CS:
         raise undefined_opcode()
+    if not cpu.cr0 & Cr0.PE:
+        load_real(cpu, index, selector)
+        return
     if index == SS:
-        cpu.segments[SS] = load_stack_segment(mmu, cpu, selector, cpu.cpl)
+        cpu.segments[SS] = load_stack_segment(mmu, cpu, selector, cpu.cpl, null=is_long(cpu))
         return
     if is_null(selector):
         cpu.segments[index] = null_segment(selector)
@@ -178,14 +200,23 @@ def load_segment(mmu: Mmu, cpu: VirtualCpu, index: int, selector: int) -> None:
     cpu.segments[index] = to_segment(selector, descriptor)
 
 
-def load_stack_segment(mmu: Mmu, cpu: VirtualCpu, selector: int, cpl: int) -> Segment:
+def load_real(cpu: VirtualCpu, index: int, selector: int) -> None:
+    """Load a segment register in real mode (SDM vol. 3, 20.1.1). Limit and type stay as they are, so
+    that a limit of 4 GiB, loaded in protected mode, remains."""
+    segment = cpu.segments[index]
+    segment.selector, segment.base = selector, selector << 4
+
+
+def load_stack_segment(
+    mmu: Mmu, cpu: VirtualCpu, selector: int, cpl: int, *, null: bool = False
+) -> Segment:
     """The new contents of SS: for MOV and POP, and for returns to ``cpl``.
 
-    In 64-bit mode SS may be null, except at CPL 3.
+    null: SS may be null, as in 64-bit mode, except at CPL 3.
     """
     error = selector & 0xFFFC
     if is_null(selector):
-        if cpl == 3 or selector & 3 != cpl:
+        if not null or cpl == 3 or selector & 3 != cpl:
             raise general_protection(0)
         return null_segment(selector, cpl)
     descriptor = read_descriptor(mmu, cpu, selector)
@@ -202,27 +233,28 @@ def load_ldtr(mmu: Mmu, cpu: VirtualCpu, selector: int) -> None:
     if is_null(selector):
         cpu.ldtr = Segment(selector, 0, 0, 0)
         return
-    cpu.ldtr = _system_segment(selector, _system_descriptor(mmu, cpu, selector, LDT))
+    cpu.ldtr = _system_segment(selector, _system_descriptor(mmu, cpu, selector, (LDT,)))
 
 
 def load_tr(mmu: Mmu, cpu: VirtualCpu, selector: int) -> None:
     """LTR (SDM vol. 2): marks the TSS busy. The caller has checked CPL 0."""
     if is_null(selector):
         raise general_protection(0)
-    descriptor = _system_descriptor(mmu, cpu, selector, TSS_AVAILABLE)
+    kinds = (TSS_AVAILABLE,) if cpu.efer & Efer.LMA else (TSS_AVAILABLE, TSS_16_AVAILABLE)
+    descriptor = _system_descriptor(mmu, cpu, selector, kinds)
     busy = descriptor.low | _BUSY
     mmu.write(descriptor.address, busy.to_bytes(8, "little"), implicit=True)
     cpu.tr = _system_segment(selector, descriptor)
-    cpu.tr.attributes |= TSS_BUSY
+    cpu.tr.attributes |= _BUSY_TYPE
 
 
-def _system_descriptor(mmu: Mmu, cpu: VirtualCpu, selector: int, kind: int) -> Descriptor:
-    """A present 16-byte descriptor of this kind in the GDT."""
+def _system_descriptor(mmu: Mmu, cpu: VirtualCpu, selector: int, kinds: tuple[int, ...]) -> Descriptor:
+    """A present system descriptor of one of these kinds in the GDT."""
     error = selector & 0xFFFC
     if selector & 4:
         raise general_protection(error)
     descriptor = read_descriptor(mmu, cpu, selector, wide=True)
-    if not descriptor.system or descriptor.type != kind:
+    if not descriptor.system or descriptor.type not in kinds:
         raise general_protection(error)
     if descriptor.upper_type or not canonical(descriptor.base):
         raise general_protection(error)
@@ -240,30 +272,35 @@ def access_rights(mmu: Mmu, cpu: VirtualCpu, selector: int) -> int | None:
 
     The SDM leaves the limit's four bits undefined; here they are 0, as in Unicorn.
     """
-    descriptor = _visible(mmu, cpu, selector, (LDT, TSS_AVAILABLE, TSS_BUSY, CALL_GATE))
+    descriptor = _visible(mmu, cpu, selector, _system_types(cpu))
     return None if descriptor is None else descriptor.low >> 32 & _LAR_MASK
 
 
 def segment_limit(mmu: Mmu, cpu: VirtualCpu, selector: int) -> int | None:
     """LSL: the limit in bytes; None: ZF = 0."""
-    descriptor = _visible(mmu, cpu, selector, (LDT, TSS_AVAILABLE, TSS_BUSY))
+    descriptor = _visible(mmu, cpu, selector, _system_types(cpu) - _GATES)
     return None if descriptor is None else descriptor.limit
 
 
 def verify_read(mmu: Mmu, cpu: VirtualCpu, selector: int) -> bool:
     """VERR: the new ZF, whether the segment can be read at this CPL."""
-    descriptor = _visible(mmu, cpu, selector, ())
+    descriptor = _visible(mmu, cpu, selector, frozenset())
     return descriptor is not None and descriptor.readable
 
 
 def verify_write(mmu: Mmu, cpu: VirtualCpu, selector: int) -> bool:
     """VERW: the new ZF, whether the segment can be written at this CPL."""
-    descriptor = _visible(mmu, cpu, selector, ())
+    descriptor = _visible(mmu, cpu, selector, frozenset())
     return descriptor is not None and descriptor.writable
 
 
+def _system_types(cpu: VirtualCpu) -> frozenset[int]:
+    """The types of system descriptors that LAR reports."""
+    return _WIDE_TYPES if cpu.efer & Efer.LMA else _LEGACY_TYPES
+
+
 def _visible(
-    mmu: Mmu, cpu: VirtualCpu, selector: int, system_types: tuple[int, ...]
+    mmu: Mmu, cpu: VirtualCpu, selector: int, system_types: frozenset[int]
 ) -> Descriptor | None:
     """The descriptor, if CPL and RPL permit the query; of system segments these types alone."""
     table = cpu.ldtr if selector & 4 else cpu.gdtr

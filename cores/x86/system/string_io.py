@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from cores.x86.isa.instruction import Instruction
+from cores.x86.isa.instruction import Instruction, MemoryOperand
 from cores.x86.mmu.paging import Mmu
-from cores.x86.registers import FS, GS, MASK64, RCX, RDI, RSI, Flag
+from cores.x86.mmu.segmentation import linear, within_limit
+from cores.x86.registers import MASK64, RCX, RDI, RSI, Flag
 from cores.x86.virtual_cpu import VirtualCpu
 
 PAGE = 4096
@@ -22,7 +23,7 @@ def input_string(cpu: VirtualCpu, mmu: Mmu, insn: Instruction, fetch: Callable[[
     no byte has been taken from the device for it.
     """
     done = 0
-    for count, address in _blocks(cpu, insn, RDI, 0):
+    for count, address in _blocks(cpu, insn, RDI, write=True):
         mmu.translate(address, write=True)
         mmu.translate((address + insn.operand_size - 1) & MASK64, write=True)
         mmu.write(address, fetch(count))
@@ -37,44 +38,45 @@ def output_string(cpu: VirtualCpu, mmu: Mmu, insn: Instruction, store: Callable[
     Raises GuestFault between iterations, as ``input_string`` does.
     """
     done = 0
-    base = _source_base(cpu, insn)
-    for count, address in _blocks(cpu, insn, RSI, base):
+    for count, address in _blocks(cpu, insn, RSI):
         store(mmu.read(address, count * insn.operand_size))
         _advance(cpu, insn, RSI, count)
         done += count
     return done
 
 
-def _source_base(cpu: VirtualCpu, insn: Instruction) -> int:
-    for byte in insn.code:  # of the segment overrides, only FS and GS have an effect in 64-bit mode
-        if byte == 0x64:
-            return cpu.segments[FS].base
-        if byte == 0x65:
-            return cpu.segments[GS].base
-        if byte not in (0x26, 0x2E, 0x36, 0x3E, 0x66, 0x67, 0xF2, 0xF3):
-            break
-    return 0
-
-
-def _blocks(cpu: VirtualCpu, insn: Instruction, index: int, base: int) -> Iterator[tuple[int, int]]:
-    """(iterations, linear address) of each block that lies within one page; the caller advances."""
+def _blocks(
+    cpu: VirtualCpu, insn: Instruction, index: int, *, write: bool = False
+) -> Iterator[tuple[int, int]]:
+    """(iterations, linear address) of each block that lies within one page and within the segment; the
+    caller advances."""
     size = insn.operand_size
     mask = (1 << 8 * insn.address_size) - 1
+    segment = next(o.segment for o in insn.operands if isinstance(o, MemoryOperand))
     remaining = cpu.gpr[RCX] & mask if insn.repeat else 1
     while remaining:
         offset = cpu.gpr[index] & mask
-        address = (base + offset) & MASK64
+        address = linear(cpu, segment, offset, size, write=write)
         if cpu.rflags & Flag.DF:
             count = 1
         else:
             count = min(remaining, max(1, (PAGE - address % PAGE) // size))
+            inside = insn.bits == 64 or within_limit(cpu.segments[segment], offset, count * size)
+            if not inside or offset + count * size > mask + 1:
+                count = 1
         yield count, address
         remaining -= count
 
 
 def _advance(cpu: VirtualCpu, insn: Instruction, index: int, count: int) -> None:
-    mask = (1 << 8 * insn.address_size) - 1
     step = -insn.operand_size if cpu.rflags & Flag.DF else insn.operand_size
-    cpu.gpr[index] = ((cpu.gpr[index] & mask) + step * count) & mask
+    _add(cpu, insn, index, step * count)
     if insn.repeat:
-        cpu.gpr[RCX] = ((cpu.gpr[RCX] & mask) - count) & mask
+        _add(cpu, insn, RCX, -count)
+
+
+def _add(cpu: VirtualCpu, insn: Instruction, number: int, value: int) -> None:
+    """Add to the part of a register that the address size gives; SI, DI and CX leave the upper half."""
+    mask = (1 << 8 * insn.address_size) - 1
+    sum = cpu.gpr[number] + value & mask
+    cpu.gpr[number] = cpu.gpr[number] & ~mask | sum if insn.address_size == 2 else sum

@@ -10,6 +10,7 @@ from stage import stage
 
 from app.tui.app import interface
 from app.tui.rows import screenshot_svg
+from app.tui.screens.home import HomeScreen
 from app.tui.screens.machines.screen import MachinesScreen
 from cores.lockstep.options import Options
 from cores.programs.shipped import ASSETS
@@ -27,8 +28,8 @@ async def test_a_breakpoint_at_the_cursor() -> None:
 
 
 async def test_a_run_to_the_cursor() -> None:
-    """Enter and H run the machines to the cursor; no breakpoint remains."""
-    for key in ("enter", "H"):
+    """Enter and h run the machines to the cursor; no breakpoint remains."""
+    for key in ("enter", "h"):
         async with stage() as s:
             await s.press("c", "end", "up", "up", "up", key)
             here = s.session.moments[s.session.n].registers["rip"]
@@ -38,7 +39,7 @@ async def test_a_run_to_the_cursor() -> None:
 
 
 async def test_the_cursor_stays_inside_the_code() -> None:
-    """Home and end are its limits; Esc removes the cursor, and no more."""
+    """Home and end are its limits; Esc removes the cursor before it leaves the screen."""
     async with stage(size=(80, 24)) as s:
         await s.press("c", "home", "up")
         assert s.screen.looking.cursor == 0x100000
@@ -48,7 +49,7 @@ async def test_the_cursor_stays_inside_the_code() -> None:
         await s.press("escape")
         assert s.screen.looking.cursor is None
         await s.press("escape")
-        assert s.screen.is_current
+        assert isinstance(s.app.screen, HomeScreen)
 
 
 async def test_memory_at_the_cursor() -> None:

@@ -6,8 +6,10 @@ import pytest
 from guest_lab import CODE, Lab
 
 from cores.x86.faults import GuestFault
-from cores.x86.mmu.paging import ACCESSED, DIRTY, LARGE, NO_EXECUTE, PRESENT, USER, WRITABLE, Mmu, walk
-from cores.x86.registers import Cr0, Cr4, Efer, Flag, Vector
+from cores.x86.mmu.paging import Mmu, walk
+from cores.x86.mmu.paging_formats import ACCESSED, DIRTY, LARGE, NO_EXECUTE, PRESENT, USER, WRITABLE
+from cores.x86.mmu.stack import Stack
+from cores.x86.registers import RSP, Cr0, Cr4, Efer, Flag, Vector
 
 GVA = 0x8000123000
 P, W, U = PRESENT, WRITABLE, USER
@@ -23,6 +25,11 @@ def fault_of(call, *args, **kwargs) -> tuple[int, int | None, int | None]:
 @pytest.fixture
 def lab():
     return Lab()
+
+
+def stack(lab: Lab, rsp: int) -> Stack:
+    lab.cpu.gpr[RSP] = rsp
+    return Stack.current(lab.mmu)
 
 
 def mapped(lab: Lab, *entries: int) -> list[int]:
@@ -161,7 +168,7 @@ def test_tables_outside_ram_read_all_ones(lab):
 def test_non_canonical(lab, gva):
     """A non-canonical address is #GP(0) for data and #SS(0) for the stack."""
     assert fault_of(lab.mmu.read, gva, 1) == (Vector.GP, 0, None)
-    assert fault_of(lab.mmu.push, gva + 8, [1]) == (Vector.SS, 0, None)
+    assert fault_of(stack(lab, gva + 8).push, [1], 8) == (Vector.SS, 0, None)
 
 
 def test_write_across_pages_is_all_or_nothing(lab):
@@ -255,9 +262,11 @@ def test_tlb_is_bounded(lab, monkeypatch):
 def test_push_faults_at_the_first_push_that_fails(lab):
     """A frame over two pages faults where the CPU's pushes would, from the top down."""
     lab.poke(0x15000 + 0x50 * 8, 0)
-    assert fault_of(lab.mmu.push, 0x51010, [1, 2, 3, 4]) == (Vector.PF, 2, 0x50FF8)
-    assert lab.mmu.push(0x52010, [1, 2, 3, 4]) == 0x51FF0
-    assert lab.mmu.pop(0x51FF0, 4) == [4, 3, 2, 1]
+    assert fault_of(stack(lab, 0x51010).push, [1, 2, 3, 4], 8) == (Vector.PF, 2, 0x50FF8)
+    here = stack(lab, 0x52010)
+    here.push([1, 2, 3, 4], 8)
+    assert here.pointer == 0x51FF0
+    assert here.pop(4, 8) == [4, 3, 2, 1]
 
 
 def test_device_memory_is_reached_through_the_bus(lab):

@@ -7,7 +7,9 @@ import random
 import pytest
 from guest_lab import CODE, Lab, Oracle
 
-from cores.x86.faults import GuestFault, Unsupported
+from cores.x86.faults import GuestFault
+from cores.x86.mmu.stack import Stack
+from cores.x86.mode import Mode, mode
 from cores.x86.registers import (
     CS,
     DS,
@@ -40,18 +42,22 @@ def lab():
     return lab
 
 
+def stack(lab: Lab, rsp: int | None = None) -> Stack:
+    here = Stack.current(lab.mmu)
+    here.pointer = here.pointer if rsp is None else rsp
+    return here
+
+
 def dpl(raw: int, level: int) -> int:
     return raw & ~(3 << 45) | level << 45
 
 
-def refused(lab, call, *args, error=GuestFault):
+def refused(lab, call, *args):
     """A transfer that must raise, and leave the CPU unchanged."""
     before = lab.cpu.copy()
-    with pytest.raises(error) as caught:
+    with pytest.raises(GuestFault) as caught:
         call(*args)
     assert lab.cpu == before
-    if error is Unsupported:
-        return str(caught.value)
     return caught.value.vector, caught.value.error
 
 
@@ -84,7 +90,7 @@ class TestFarJumpAndCall:
         assert at(lab.cpu) == (0x10, TARGET)
         assert lab.cpu.gpr[RSP] == STACK - 2 * size
         expected = [(CODE + 7) & ((1 << 8 * size) - 1), 0x10]
-        assert lab.mmu.pop(STACK - 2 * size, 2, size=size) == expected
+        assert stack(lab, STACK - 2 * size).pop(2, size) == expected
 
     @pytest.mark.parametrize(
         ("raw", "selector", "expected"),
@@ -108,11 +114,13 @@ class TestFarJumpAndCall:
         assert refused(lab, transfers.far_call, *args) == expected
 
     def test_targets(self, lab):
-        """A non-canonical target is #GP(0); 32-bit code is unsupported."""
+        """A non-canonical target is #GP(0), in 32-bit code one beyond the limit; else that is
+        compatibility mode."""
         assert refused(lab, transfers.far_jump, lab.mmu, lab.cpu, 0x10, 1 << 63) == (Vector.GP, 0)
         lab.gdt(NEW, CODE32)
-        args = (lab.mmu, lab.cpu, NEW, 0)
-        assert "compatibility mode" in refused(lab, transfers.far_jump, *args, error=Unsupported)
+        assert refused(lab, transfers.far_jump, lab.mmu, lab.cpu, NEW, 1 << 32) == (Vector.GP, 0)
+        transfers.far_jump(lab.mmu, lab.cpu, NEW, TARGET)
+        assert (at(lab.cpu), mode(lab.cpu)) == ((NEW, TARGET), Mode.COMPATIBILITY)
 
     def test_conforming_keeps_cpl(self, lab):
         """A user may jump into conforming kernel code and keeps CPL 3."""
@@ -127,7 +135,7 @@ class TestFarJumpAndCall:
         transfers.far_jump(lab.mmu, lab.cpu, NEW, 0xBAD)
         assert at(lab.cpu) == (0x10, TARGET)
         transfers.far_call(lab.mmu, lab.cpu, NEW, 0xBAD, CODE, 4)
-        assert lab.mmu.pop(lab.cpu.gpr[RSP], 2) == [CODE, 0x10]
+        assert stack(lab).pop(2, 8) == [CODE, 0x10]
 
     def test_gate_to_the_kernel(self, lab):
         """A user's call through a gate of DPL 3 switches to RSP0 with SS null, and retf returns."""
@@ -137,7 +145,7 @@ class TestFarJumpAndCall:
         transfers.far_call(lab.mmu, lab.cpu, NEW | 3, 0, CODE + 7, 8)
         cpu = lab.cpu
         assert (at(cpu), cpu.cpl, cpu.segments[SS].selector) == ((0x10, TARGET), 0, 0)
-        assert lab.mmu.pop(cpu.gpr[RSP], 4) == [CODE + 7, 0x33, STACK, 0x2B]
+        assert stack(lab).pop(4, 8) == [CODE + 7, 0x33, STACK, 0x2B]
         transfers.far_return(lab.mmu, cpu, 8)
         assert (at(cpu), cpu.gpr[RSP]) == ((0x33, CODE + 7), STACK)
         assert cpu.segments[SS].selector == 0x2B
@@ -278,12 +286,18 @@ class TestInterruptReturn:
         transfers.interrupt_return(lab.mmu, lab.cpu, 8)
         assert (lab.cpu.segments[SS].selector, lab.cpu.segments[SS].dpl) == (0, 0)
 
-    def test_32_bit_code_is_beyond_the_platform(self, lab):
-        """A transfer to compatibility mode is Unsupported, with a reason."""
+    def test_to_32_bit_code_and_back(self, lab):
+        """64-bit code pops SS:RSP on the way to compatibility mode, too; IRET there pops three words."""
         lab.gdt(NEW, CODE32)
         lab.poke(STACK, TARGET, NEW, 2, 0x150000, 0x18)
-        args = (lab.mmu, lab.cpu, 8)
-        assert "32-bit" in refused(lab, transfers.interrupt_return, *args, error=Unsupported)
+        transfers.interrupt_return(lab.mmu, lab.cpu, 8)
+        assert (at(lab.cpu), lab.cpu.gpr[RSP]) == ((NEW, TARGET), 0x150000)
+        assert mode(lab.cpu) is Mode.COMPATIBILITY
+        stack(lab, 0x150000).push([2, 0x10, CODE], 4)
+        lab.cpu.gpr[RSP] = 0x150000 - 12
+        transfers.interrupt_return(lab.mmu, lab.cpu, 4)
+        assert (at(lab.cpu), lab.cpu.gpr[RSP]) == ((0x10, CODE), 0x150000)
+        assert mode(lab.cpu) is Mode.LONG
 
 
 class TestSystemCalls:
@@ -310,16 +324,21 @@ class TestSystemCalls:
         assert refused(lab, transfers.sysret, lab.cpu, 8) == (Vector.UD, None)
 
     def test_sysret_checks(self, lab):
-        """SYSRET is #GP in ring 3 and for a non-canonical RCX, never restores RF and VM, and does not
-        return to 32-bit code."""
+        """SYSRET is #GP in ring 3 and for a non-canonical RCX, and never restores RF and VM."""
         cpu = lab.cpu
         cpu.gpr[RCX] = 1 << 47
         assert refused(lab, transfers.sysret, cpu, 8) == (Vector.GP, 0)
-        assert "32-bit" in refused(lab, transfers.sysret, cpu, 4, error=Unsupported)
         cpu.gpr[RCX], cpu.gpr[R11] = TARGET, (1 << 64) - 1
         transfers.sysret(cpu, 8)
         assert cpu.rflags == 0x3C7FD7
         assert refused(lab, transfers.sysret, cpu, 8) == (Vector.GP, 0)
+
+    def test_sysret_to_32_bit_code(self, lab):
+        """Without REX.W it returns to the 32-bit code segment of STAR, at ECX."""
+        lab.cpu.star, lab.cpu.gpr[RCX] = 0x0020_0010_0000_0000, 0xFFFF_0000_0000_0000 | TARGET
+        transfers.sysret(lab.cpu, 4)
+        assert (at(lab.cpu), lab.cpu.cpl, mode(lab.cpu)) == ((0x23, TARGET), 3, Mode.COMPATIBILITY)
+        assert refused(lab, transfers.syscall, lab.cpu, CODE) == (Vector.UD, None)
 
     def test_swapgs(self, lab):
         """SWAPGS exchanges the two bases at ring 0, and is #GP elsewhere."""
