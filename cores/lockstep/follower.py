@@ -13,6 +13,7 @@ from cores.vmm.free_run import Alarm
 from cores.x86.faults import GuestFault
 from cores.x86.isa.instruction import Sensitivity
 from cores.x86.mmu.paging import PAGE
+from cores.x86.mmu.segmentation import code_address
 from cores.x86.registers import RSP, Vector
 
 WAIT_NS, RUN_NS, PASS_NS = 2_000_000_000, 100, 200_000
@@ -123,7 +124,9 @@ class Follower:
             return True
         try:
             insn = vmm.fetch()
-            reached = vmm.trap.reaches(self._cpu.rip, insn.length)  # else the VMM completes it at once
+            reached = vmm.trap.reaches(
+                code_address(self._cpu, self._cpu.rip), insn.length
+            )  # else the VMM completes it at once
             if insn.sensitivity is Sensitivity.ORDINARY or (_is_page_fault(exit) and reached):
                 self._completed = vmm.handle_exit(exit, insn)
                 return False

@@ -11,6 +11,7 @@ from cores.engines.base import DeprivilegedEngine
 from cores.vmm.patching.patcher import TRUST, Patcher
 from cores.vmm.shadow_tlb import ShadowPages
 from cores.vmm.state import GuestContext
+from cores.x86.mmu.segmentation import code_address
 
 TRUSTED = (
     f"running freely, an indirect branch is no longer caught after it has led to known code {TRUST} "
@@ -50,9 +51,10 @@ class PatchedCode:
         self.shadow.hide_all()
         memory.writes = []
         self.shadow.show_boot()
-        if self.shadow.holds(cpu.rip, execute=True):  # with the page that it is in
-            self.shadow.fill(cpu.rip, write=False, execute=True)
-            self.patcher.executed(cpu.rip)
+        here = code_address(cpu, cpu.rip)
+        if self.shadow.holds(here, execute=True):  # with the page that it is in
+            self.shadow.fill(here, write=False, execute=True)
+            self.patcher.executed(here)
 
     def go_exact(self) -> None:
         """Change to exact mode: each instruction is decoded before it runs, and runs from real
@@ -82,7 +84,7 @@ class PatchedCode:
             self.after_exit()
             patcher.enter()
         patcher.control_changed()
-        patcher.entering(self.guest.cpu.rip)
+        patcher.entering(self._here())
 
     def wrote(self, ranges: list[tuple[int, int]]) -> None:
         """Note ranges that the VMM or a device has written: (GPA, length) of each."""
@@ -103,8 +105,11 @@ class PatchedCode:
         """Did a HLT of the patcher stop the guest at RIP?"""
         if self.patcher is None:
             return False
-        return self._changed or self.patcher.is_patched(self.guest.mmu.locate(self.guest.cpu.rip))
+        return self._changed or self.patcher.is_patched(self.guest.mmu.locate(self._here()))
+
+    def _here(self) -> int:
+        return code_address(self.guest.cpu, self.guest.cpu.rip)
 
     def discover(self) -> bool:
         """Decode the code at RIP if that had not been done; True: it had not, and can run now."""
-        return self.patcher is not None and self.patcher.discover(self.guest.cpu.rip)
+        return self.patcher is not None and self.patcher.discover(self._here())

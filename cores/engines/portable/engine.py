@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from cores.engines.base import (
     ALL_REASONS,
+    INTERCEPT,
     SYSTEM_CALL,
     DeprivilegedEngine,
     Exit,
@@ -31,8 +32,10 @@ from cores.x86.isa.decoder import Truncated, decode
 from cores.x86.isa.encoding import LONGEST
 from cores.x86.isa.instruction import Immediate, Instruction, Sensitivity
 from cores.x86.mmu.paging import Mmu
-from cores.x86.registers import CS, FS, GS, SS, USER_FLAGS, Cr0, Cr4, Efer, Flag, PageFault, Vector
-from cores.x86.virtual_cpu import Segment, TableRegister, VirtualCpu
+from cores.x86.mmu.segmentation import code_address
+from cores.x86.mode import CODE_64, code_bits, is_long
+from cores.x86.registers import CS, FS, GS, USER_FLAGS, Cr0, Cr4, Efer, Flag, PageFault, Vector
+from cores.x86.virtual_cpu import DPL, Segment, TableRegister, VirtualCpu
 
 _TABLES_AT = 1 << 36
 """Physical address of the engine's own page tables, far above any guest's RAM."""
@@ -49,6 +52,8 @@ _LINUX_GATE = 0x80
 class PortableTrapEngine(DeprivilegedEngine):
     """The engine; see the module's docstring. Raises UnavailableError when Unicorn is missing or
     unknown."""
+
+    executes_legacy_code = True
 
     def __init__(self) -> None:
         if reason := self.probe():
@@ -125,7 +130,7 @@ class PortableTrapEngine(DeprivilegedEngine):
         """The exit that a CPU would give at the instruction at RIP in ring 3, where Unicorn gives
         none."""
         try:
-            insn = decode(self._fetch(cpu, cpu.rip))
+            insn = decode(self._fetch(cpu, code_address(cpu, cpu.rip)), code_bits(cpu))
         except (GuestFault, Truncated):
             return None  # let the fetch or the opcode fault
         return _ring_3_verdict(insn)
@@ -203,8 +208,8 @@ class PortableTrapEngine(DeprivilegedEngine):
         free.forget()
 
     def _fetch(self, cpu: VirtualCpu, rip: int) -> bytes:
-        """Up to 15 bytes of code at ``rip`` in the current space, as far as they are mapped
-        executable."""
+        """Up to 15 bytes of code at the linear address ``rip`` in the current space, as far as they are
+        mapped executable."""
         code = b""
         while len(code) < LONGEST:
             at = rip + len(code)
@@ -242,9 +247,16 @@ class PortableTrapEngine(DeprivilegedEngine):
         return self._tables
 
 
+_FLAT = 0xFFFFFFFF
+_CODE_32, _DATA = 0x23, 0x2B
+_PRESENT, _ACCESSED_DATA, _ACCESSED_CODE = 0x80, 0x13, 0x1B
+_LONG_SEGMENTS = ((0, 0), (0x33, 0xA0FB), (0x2B, 0xC0F3), (0, 0), (0, 0), (0, 0))
+"""Selector and attributes of ES, CS, SS, DS, FS and GS in a 64-bit process of Linux."""
+
+
 def _ring_3() -> VirtualCpu:
     """A CPU as Linux sets it up for a process: the CPU that executes a deprivileged guest."""
-    real = VirtualCpu(
+    return VirtualCpu(
         rflags=_HOST_FLAGS,
         cr0=_CR0,
         cr4=_CR4,
@@ -252,11 +264,8 @@ def _ring_3() -> VirtualCpu:
         idtr=TableRegister(0xFFFFFE0000000000, 0xFFF),
         ldtr=Segment(0, 0, 0, 0),
         tr=Segment(0x40, 0xFFFFFE0000002000, 0x2087, 0x8B),
-        segments=[Segment(0, 0, 0, 0) for _ in range(6)],
+        segments=[Segment(selector, 0, _FLAT, attributes) for selector, attributes in _LONG_SEGMENTS],
     )
-    real.segments[CS] = Segment(0x33, 0, 0xFFFFFFFF, 0xA0FB)
-    real.segments[SS] = Segment(0x2B, 0, 0xFFFFFFFF, 0xC0F3)
-    return real
 
 
 def _enter(real: VirtualCpu, cpu: VirtualCpu, root: int) -> None:
@@ -264,8 +273,28 @@ def _enter(real: VirtualCpu, cpu: VirtualCpu, root: int) -> None:
     real.rip = cpu.rip
     real.rflags = cpu.rflags & USER_FLAGS | _HOST_FLAGS
     real.cr3 = root
-    real.segments[FS].base = cpu.segments[FS].base
-    real.segments[GS].base = cpu.segments[GS].base
+    if is_long(cpu):
+        for segment, (selector, attributes) in zip(real.segments, _LONG_SEGMENTS, strict=True):
+            segment.selector, segment.attributes = selector, attributes
+            segment.base, segment.limit = 0, _FLAT
+        real.segments[FS].base = cpu.segments[FS].base
+        real.segments[GS].base = cpu.segments[GS].base
+    else:
+        _enter_segments(real, cpu)
+
+
+def _enter_segments(real: VirtualCpu, cpu: VirtualCpu) -> None:
+    """16- and 32-bit code runs in segments of ring 3 with the guest's bases and limits, as if they came
+    from a local descriptor table. Real mode's are data and code like the others'."""
+    for index, (segment, guests) in enumerate(zip(real.segments, cpu.segments, strict=True)):
+        segment.base, segment.limit = guests.base, guests.limit
+        attributes = guests.attributes | DPL
+        if not cpu.cr0 & Cr0.PE:
+            attributes = attributes & ~0xF | _ACCESSED_DATA | _PRESENT
+        if index == CS:
+            attributes = attributes & ~CODE_64 | _ACCESSED_CODE
+        segment.attributes = attributes
+        segment.selector = _CODE_32 if index == CS else _DATA if attributes & _PRESENT else 0
 
 
 def _leave(real: VirtualCpu, cpu: VirtualCpu) -> None:
@@ -283,6 +312,8 @@ def _ring_3_verdict(insn: Instruction) -> Exit | None:
         return Fault(Vector.GP, 0)
     if mnemonic in ("syscall", "sysenter"):
         return SYSTEM_CALL
+    if mnemonic == "into":
+        return INTERCEPT  # whether it traps depends on OF
     if mnemonic == "int3":
         return Fault(Vector.BP)
     if mnemonic == "int1":

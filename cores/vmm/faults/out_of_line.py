@@ -26,7 +26,7 @@ from cores.vmm.faults.mmio_window import MmioWindow
 from cores.vmm.shadow_tlb import ShadowPages
 from cores.vmm.state import GuestContext
 from cores.vmm.world_switch import WorldSwitch
-from cores.x86.faults import GuestFault, Unsupported
+from cores.x86.faults import GuestFault, Refused, Unsupported
 from cores.x86.isa.accesses import accesses
 from cores.x86.isa.decoder import decode
 from cores.x86.isa.encoding import parse
@@ -94,6 +94,8 @@ class OutOfLine:
 
     def _execute_relocated(self, insn: Instruction) -> None:
         """Let the CPU execute a relocated copy of the instruction."""
+        if insn.bits != 64:  # the copy's place is beyond its reach
+            raise Refused("this host's process cannot map an address that the guest's code uses")
         guest, cpu = self.guest, self.guest.cpu
         rip, rdi, ring = cpu.rip, cpu.gpr[RDI], cpu.cpl
         operand = _Operand(guest, self.shadow, insn) if insn.access or insn.implicit else None

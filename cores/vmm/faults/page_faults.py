@@ -21,6 +21,7 @@ from cores.vmm.faults.out_of_line import OutOfLine
 from cores.vmm.patched_code import TRUSTED, PatchedCode
 from cores.vmm.shadow_tlb import Filled, ShadowPages
 from cores.vmm.state import GuestContext
+from cores.vmm.trace import place_of
 from cores.vmm.world_switch import WorldSwitch
 from cores.x86.faults import GuestFault
 from cores.x86.isa.accesses import accesses, next_accesses
@@ -29,6 +30,7 @@ from cores.x86.isa.instruction import Instruction, MemoryOperand, Reason, Sensit
 from cores.x86.isa.operand_checks import address_fault, beyond_canonical
 from cores.x86.mmu.code_fetch import no_code
 from cores.x86.mmu.paging import PAGE
+from cores.x86.mmu.segmentation import code_address
 from cores.x86.registers import FS, MASK64, Vector
 from cores.x86.system.fpu_enabled import check_fpu_enabled
 
@@ -61,7 +63,7 @@ class PageFaults:
     def serve(self, insn: Instruction, address: int) -> bool:
         """Handle a page fault at ``address``. True: the instruction is now complete, or the machine has
         stopped; False: try again. Raises GuestFault when the guest's tables forbid the access."""
-        if self.by_virtual_base(insn) and (address - self.cpu.rip) & MASK64 >= insn.length:
+        if self.by_virtual_base(insn) and (address - self._here()) & MASK64 >= insn.length:
             self.out_of_line.complete(insn)
             return True
         met = self._fill(insn, address)
@@ -83,8 +85,12 @@ class PageFaults:
             for o in insn.operands
         )
 
+    def _here(self) -> int:
+        """The linear address of the instruction at RIP."""
+        return code_address(self.cpu, self.cpu.rip)
+
     def _fill(self, insn: Instruction, address: int) -> Filled:
-        fetching = (address - self.cpu.rip) & MASK64 < insn.length
+        fetching = (address - self._here()) & MASK64 < insn.length
         touching = next_accesses(insn, self.cpu)
         hits = [store for gva, length, store in touching if (address - gva) & MASK64 < length]
         if hits and fetching:  # it accesses its own bytes: the fault is for one of the two
@@ -109,7 +115,8 @@ class PageFaults:
     def _execute_alone(self, insn: Instruction, address: int, met: Filled) -> None:
         """Let the CPU execute one instruction with pages mapped for it alone: copies of a device's
         bytes, and unpatched code."""
-        at, ring = self.cpu.rip, self.cpu.cpl
+        rip, ring, place = self.cpu.rip, self.cpu.cpl, place_of(self.cpu)
+        at = self._here()
         window = MmioWindow(self.shadow, self.memory, self.mmu, self.cpu, insn)
         revealed: set[int] = set()
         stores = [(gva, length) for gva, length, store in accesses(insn, self.cpu) if store]
@@ -141,7 +148,7 @@ class PageFaults:
                 self._conceal(revealed, stores)
         if window.detail:
             handled = "executed through a window"
-            self.guest.record(Reason.MMIO, window.detail, handled, at, insn.code, ring)
+            self.guest.record(Reason.MMIO, window.detail, handled, rip, insn.code, ring, place)
         if completed:
             self.cpu.interrupt_shadow = False
         else:
@@ -155,7 +162,7 @@ class PageFaults:
             case Filled.MAPPED:
                 return True
             case Filled.DEVICE:
-                if (address - self.cpu.rip) & MASK64 < insn.length:
+                if (address - self._here()) & MASK64 < insn.length:
                     raise no_code(address)
                 return window.open(address)
             case Filled.CODE:
@@ -181,7 +188,7 @@ class PageFaults:
         an instruction that the CPU must not execute (True: completed)."""
         patcher, silent = self.patched_code.patcher, self.patched_code.silent
         assert patcher is not None
-        rip = self.cpu.rip
+        rip = self._here()
         if patcher.discover(rip):
             if not silent:
                 self._scanned(insn, f"code at {rip:#x}")
@@ -195,7 +202,7 @@ class PageFaults:
             self._miss(insn)
             self.completion.bridge(insn)
             self.guest.trace.bridged -= silent  # stepped, the CPU would have run it
-            patcher.branched(rip, self.cpu.rip)
+            patcher.branched(rip, self._here())
             if patcher.trusts and not silent:
                 self.guest.notes[TRUSTED] = None
         elif insn.varies:

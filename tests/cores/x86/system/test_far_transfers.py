@@ -287,7 +287,7 @@ class TestInterruptReturn:
         assert (lab.cpu.segments[SS].selector, lab.cpu.segments[SS].dpl) == (0, 0)
 
     def test_to_32_bit_code_and_back(self, lab):
-        """64-bit code pops SS:RSP on the way to compatibility mode, too; IRET there pops three words."""
+        """64-bit code pops SS:RSP on the way to compatibility mode, too; IRET there three words."""
         lab.gdt(NEW, CODE32)
         lab.poke(STACK, TARGET, NEW, 2, 0x150000, 0x18)
         transfers.interrupt_return(lab.mmu, lab.cpu, 8)
