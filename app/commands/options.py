@@ -74,6 +74,7 @@ def add_machine_options(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--free", action="store_true", help="run at full speed instead of instruction by instruction")
     add("--pure", action="store_true", help="textbook trap-and-emulate: what does not trap runs unseen")
+    add("--slow", action="store_true", help="with --free, handle every exit the long way")
     add("--budget", type=_Budget, metavar="N",
         help="stop after N instructions (default 1000000); with --free, seconds (10)")  # fmt: skip
     add_ram_option(parser)
@@ -130,7 +131,7 @@ def options_from(
         except argparse.ArgumentTypeError as error:
             parser.error(str(error))
     return Options(
-        cores=cores, free=arguments.free, pure=arguments.pure, budget=budget, ram=arguments.ram,
-        disk=arguments.disk, disk_write=arguments.disk_write, input=os.fsencode(arguments.input),
-        peers=getattr(arguments, "peers", ()),
+        cores=cores, free=arguments.free, pure=arguments.pure, slow=arguments.slow, budget=budget,
+        ram=arguments.ram, disk=arguments.disk, disk_write=arguments.disk_write,
+        input=os.fsencode(arguments.input), peers=getattr(arguments, "peers", ()),
     )  # fmt: skip

@@ -160,6 +160,28 @@ LACKING = Intercept(lacking=True)
 SHUTDOWN, SHUTDOWN_LOST = Shutdown(), Shutdown(lost=True)
 
 
+Handler = Callable[[], bool | None]
+"""Handles the exit at one known site, where the guest has just left, instead of the VMM.
+
+True: it is done, enter again. False: it is done, and ``run_known`` is to return Interrupted. None: it
+declines and has changed nothing: return the exit."""
+Handlers = dict[int, Handler]
+"""By the engine's key for an exit site. May be emptied while ``run_known`` runs."""
+
+
+@dataclass(frozen=True, slots=True)
+class RegisterWindow:
+    """The registers of a guest that has been left, where its engine has them.
+
+    words: 64 bits each; what is written there is entered with. general: the places of the general
+    registers, in encoding order. rip, rflags: theirs; of the flags only what the engine loads."""
+
+    words: memoryview
+    general: tuple[int, ...]
+    rip: int
+    rflags: int
+
+
 class RingZero(StrEnum):
     """The implementation of the guest's ring 0; the interface describes rings accordingly."""
 
@@ -239,6 +261,10 @@ class Engine(ABC):
         engines whose ``traits.counts`` is false ignore it).
 
         Sets ``executed`` to the number of completed instructions."""
+
+    def run_known(self, cpu: VirtualCpu, handlers: Handlers) -> Exit:
+        """``run``, but at exits that have a handler call it, and go on by what it returns."""
+        raise TypeError(f"{type(self).__name__} knows no exit sites")
 
     def lead(self, cpu: VirtualCpu, budget: int) -> Exit:
         """``run``, but return Intercept before every sensitive instruction."""
@@ -339,6 +365,20 @@ class Engine(ABC):
         """Release all processes, descriptors and mappings. A second call has no effect."""
 
 
+class PortEngine(Engine):
+    """An engine at whose exits the hardware has taken port accesses apart, for handlers of
+    ``run_known``. The key of a site is its own."""
+
+    @abstractmethod
+    def port_access(self) -> tuple[int, int, int, bool] | None:
+        """The access that the guest has been left for last: (key, port, size, is it an OUT); None where
+        it was another exit, or a string of accesses."""
+
+    @abstractmethod
+    def port_data(self, size: int) -> int:
+        """The value of an OUT that the guest has been left for."""
+
+
 ALL_REASONS = frozenset(Reason)
 """``exits_for`` of a trap core: every sensitive instruction exits."""
 
@@ -378,6 +418,11 @@ class DeprivilegedEngine(Engine):
         """A second memory as large as RAM, from which free mode executes patched code
         (cores/vmm/patching/patcher.py); None: this engine detects sensitive instructions by itself, and
         returns Intercept at them."""
+        return None
+
+    def window(self) -> RegisterWindow | None:
+        """The registers in ``space`` after an exit, for handlers whose key is RIP; None: this engine
+        has no ``run_known``."""
         return None
 
     hides_code: bool = False

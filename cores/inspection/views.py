@@ -6,7 +6,7 @@ nothing: it sets no accessed bit, and no device notices it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from cores.inspection import tables_devices
@@ -255,15 +255,15 @@ def _witnessed(history: History) -> list[VirtualCpu]:
     """Step once; the state before the step, and after each of its events."""
     vmm = history.machine.vmm
     trace, states = vmm.trace, [vmm.cpu.copy()]
-    witness = _Witness(**{field.name: getattr(trace, field.name) for field in fields(Trace)})
+    witness = _Witness()
+    witness.assign(trace)
     witness.cpu, witness.states = vmm.cpu, states
     vmm.trace = witness
     try:
         history.step()
     finally:
         vmm.trace = trace
-        for field in fields(Trace):
-            setattr(trace, field.name, getattr(witness, field.name))
+        trace.assign(witness)
     return states
 
 

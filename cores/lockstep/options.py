@@ -14,12 +14,14 @@ class Options:
     """Options of a run (contract.md, Commands).
 
     cores: as named by the user; None: all that can run here. budget: instructions in exact mode,
-    seconds in free. ram: bytes. input: for keyboard and UART. peers: other emulators to run it on too.
+    seconds in free. slow: free mode handles every exit the long way. ram: bytes. input: for keyboard
+    and UART. peers: other emulators to run it on too.
     """
 
     cores: tuple[str, ...] | None = None
     free: bool = False
     pure: bool = False
+    slow: bool = False
     budget: float | None = None
     ram: int = 16 << 20
     disk: str | None = None

@@ -26,7 +26,7 @@ def start(program: Program, core: str, options: Options) -> Machine:
     try:
         return Machine(
             program, registry.create(core), ram=options.ram, disk=disk, input=options.input,
-            pure=options.pure,
+            pure=options.pure, slow=options.slow,
         )  # fmt: skip
     except BaseException:
         if disk is not None:

@@ -54,6 +54,7 @@ class Machine:
     """A booted PC, ready to run its program on one engine.
 
     disk: the machine's own; an overlay on the image makes that cheap. input: for keyboard and UART.
+    slow: free mode handles every exit the long way (cores/vmm/known_exits.py).
     seconds: host time spent in running the guest so far, set-up not included.
 
     The machine owns the engine from the beginning, and closes it if ``__init__`` fails. Later failures
@@ -70,6 +71,7 @@ class Machine:
         disk: Disk | None = None,
         input: bytes = b"",
         pure: bool = False,
+        slow: bool = False,
     ) -> None:
         self.program = program
         self.engine = engine
@@ -91,7 +93,7 @@ class Machine:
                 engine.pure = pure
             engine.load(self.memory)
             engine.write_fpu(INITIAL_FPU)
-            self.vmm = Vmm(engine, self.memory, self.cpu, self.board, pure=pure)
+            self.vmm = Vmm(engine, self.memory, self.cpu, self.board, pure=pure, slow=slow)
             self.vmm.trace.world_switch = world_switch(engine, self.memory, self.cpu)
             if self.vmm.shadow:
                 self.vmm.shadow.map_boot()

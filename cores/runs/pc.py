@@ -115,10 +115,7 @@ class _Events:
         self._machine = machine
 
     def new(self) -> Iterator[ExitLine]:
-        log = self._machine.vmm.trace.events
-        events = log.copy()
-        log.clear()
-        for event in events:
+        for event in self._machine.vmm.trace.take():
             yield self._line(event)
 
     def _line(self, event: ExitEvent) -> ExitLine:

@@ -92,6 +92,8 @@ class FreeRunner:
         if vmm.engine.traits.delivers:
             vmm.notes[UNPATCHED] = None
         origin = perf_counter_ns() - vmm.ticks * 1000
+        if vmm.known is not None:
+            vmm.known.origin = origin
         end = perf_counter_ns() + int(seconds * 1e9)
         try:
             while vmm.stop is None and (now := perf_counter_ns()) < end:
@@ -104,11 +106,14 @@ class FreeRunner:
                 due = min(end, origin + board.deadline * 1000)
                 if board.interrupt_pending and vmm.engine.traits.delivers:
                     due = min(due, now + ASK_AGAIN)  # some hosts' KVM misses the interrupt window
+                if vmm.known is not None:
+                    vmm.known.due = due
                 self.alarm.set(due)
                 self._once()
         finally:
             self.alarm.set(None)
             vmm.trace.close()
+            vmm.trace.tally()
 
     def close(self) -> None:
         self.alarm.close()
@@ -118,7 +123,9 @@ class FreeRunner:
         vmm = self.vmm
         try:
             waiting = self._interrupts()
-            by_hand = vmm.cpu.rflags & Flag.TF or vmm.cpu.interrupt_shadow
+            # On a trap core an interrupt shadow matters only to an interrupt that waits.
+            shadow = vmm.cpu.interrupt_shadow and (waiting or vmm.trap is None)
+            by_hand = vmm.cpu.rflags & Flag.TF or shadow
             if by_hand and not vmm.engine.traits.delivers:
                 vmm.step_freely()
                 return

@@ -7,6 +7,8 @@ wrote to RAM; after each exit RAM takes over what the guest stored in pages that
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from cores.engines.base import DeprivilegedEngine
 from cores.vmm.patching.patcher import TRUST, Patcher
 from cores.vmm.shadow_tlb import ShadowPages
@@ -27,6 +29,7 @@ class PatchedCode:
     """The patched code of one guest.
 
     patcher: in free mode, where the engine cannot find sensitive instructions by itself; else None.
+    on_change: called when patches, or the code under them, may have changed.
     silent: exits that only the patches cause are not recorded (cores/lockstep/leader.py).
     """
 
@@ -36,6 +39,7 @@ class PatchedCode:
         self.shadow = shadow
         self.patcher: Patcher | None = None
         self.silent = False
+        self.on_change: Callable[[], None] = lambda: None
         self._changed = False  # the patch that stopped the guest may be gone
 
     def go_free(self, *, silent: bool = False) -> None:
@@ -45,7 +49,11 @@ class PatchedCode:
         if self.patcher is not None or twin is None or self.guest.pure:
             return
         memory, cpu = self.guest.memory, self.guest.cpu
-        self.patcher = Patcher(twin, memory, self.guest.mmu, cpu, hidden=self.engine.hides_code)
+        hidden = self.engine.hides_code
+        self.patcher = Patcher(
+            twin, memory, self.guest.mmu, cpu, hidden=hidden, on_change=self.on_change
+        )
+        self.on_change()
         self.patcher.control_changed()
         self.shadow.patcher = self.patcher
         self.shadow.hide_all()
@@ -64,6 +72,7 @@ class PatchedCode:
             return
         self.after_exit()
         self.patcher = self.shadow.patcher = None
+        self.on_change()
         self.shadow.hide_all()
         self.shadow.show_boot()
 

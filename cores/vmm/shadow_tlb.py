@@ -17,6 +17,7 @@ real ring 3, where the U/S bit could not keep them apart.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from enum import Enum
 from functools import partial
 from typing import NamedTuple
@@ -69,7 +70,7 @@ class ShadowPages:
 
     fills: entries made by a walk of the guest's tables. fresh: the last ``fill`` needed a walk.
     ahead: the boot tables' entries are still valid. drops: how often all of the engine's mappings were
-    dropped.
+    dropped. on_change: called when an entry is dropped.
     """
 
     def __init__(
@@ -84,6 +85,7 @@ class ShadowPages:
         self.ahead = False
         self.drops = 0
         self.patcher: Patcher | None = None
+        self.on_change: Callable[[], None] = lambda: None
         self._tlb: dict[tuple[int, int], Entry] = {}  # (space, GVA) -> entry
         self._executed: set[tuple[int, int]] = set()  # pages mapped from the twin
         self._pieces = False  # some guest page has entries smaller than itself
@@ -318,6 +320,7 @@ class ShadowPages:
                 self._forget(space, start, entry.length)
 
     def _forget(self, space: int, gva: int, length: int) -> None:
+        self.on_change()
         self._unmap(space, gva, length)
         for at in range(gva, gva + length, PAGE):
             self._tlb.pop((space, at), None)
@@ -326,6 +329,7 @@ class ShadowPages:
     def drop_all(self) -> None:
         """Invalidate everything, after a new CR3 or a control bit that changes the meaning of
         mappings."""
+        self.on_change()
         self.hide_all()
         self.ahead = False
         self._pieces = False

@@ -10,7 +10,8 @@ It is also the one place where exits are timed:
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
+from operator import itemgetter
 from time import perf_counter_ns
 from typing import NamedTuple
 
@@ -84,13 +85,20 @@ class TraceMark:
     vmm_ns_by_reason: Counter[Reason]
 
 
-@dataclass(slots=True)
+Repeated = tuple[ExitEvent, str, int]
+"""An exit at a known site (cores/vmm/known_exits.py), logged in the fewest steps: the record of an
+earlier exit there, its own detail, and its ``vmm_ns``. It becomes an ``ExitEvent`` when ``events`` is
+read, and is counted by ``tally``."""
+
+_RECORD = itemgetter(0)
+
+
 class Trace:
     """The log and the counters of one machine.
 
-    events: the newest ``limit`` exits, oldest first. dropped: how many older ones are gone.
     exits: how often the VMM intervened; by_reason: the same by reason, with shadow and scan added.
     bridged: instructions completed in software though the CPU should have run them.
+    dropped: how many events are gone that were older than the newest ``limit``.
     by_address: exits at each guest address; a rewind to before ``events`` begins these counts anew.
     ns_by_reason, vmm_ns_by_reason: ``ns`` and ``vmm_ns`` of all exits so far.
     world_switch: nanoseconds to enter the guest and leave it, calibrated once for a machine
@@ -98,22 +106,43 @@ class Trace:
         the moment at which the guest stops.
     pending: a recorded exit whose time is not yet known.
     begun: an exit has begun in this step (cores/vmm/vmm.py).
+    log: the newest exits. Known sites append to it; ``tally`` has to follow before counters are read.
     """
 
-    limit: int = 1_000_000
-    events: list[ExitEvent] = field(default_factory=list)
-    by_reason: Counter[Reason] = field(default_factory=Counter)
-    exits: int = 0
-    bridged: int = 0
-    dropped: int = 0
-    by_address: Counter[int] = field(default_factory=Counter)
-    ns_by_reason: Counter[Reason] = field(default_factory=Counter)
-    vmm_ns_by_reason: Counter[Reason] = field(default_factory=Counter)
-    world_switch: int = 0
-    pending: Pending | None = None
-    begun: bool = False
-    _left: int = 0
-    _place: Place = IN_LONG_MODE
+    __slots__ = (
+        "_left", "_place", "_plain", "_tallied", "begun", "bridged", "by_address", "by_reason",
+        "dropped", "exits", "limit", "log", "ns_by_reason", "pending", "vmm_ns_by_reason",
+        "world_switch",
+    )  # fmt: skip
+
+    def __init__(self, *, limit: int = 1_000_000, world_switch: int = 0) -> None:
+        self.limit, self.world_switch = limit, world_switch
+        self.log: list[ExitEvent | Repeated] = []
+        self._plain = self._tallied = 0  # so many from the first on are ExitEvents, are counted
+        self.by_reason: Counter[Reason] = Counter()
+        self.by_address: Counter[int] = Counter()
+        self.ns_by_reason: Counter[Reason] = Counter()
+        self.vmm_ns_by_reason: Counter[Reason] = Counter()
+        self.exits = self.bridged = self.dropped = 0
+        self.pending: Pending | None = None
+        self.begun = False
+        self._left = 0
+        self._place = IN_LONG_MODE
+
+    @property
+    def events(self) -> list[ExitEvent]:
+        """The newest exits, oldest first: at least ``limit`` where there were so many."""
+        log = self.log
+        if self._tallied < len(log):
+            self.tally()
+        for at in range(self._plain, len(log)):
+            event = log[at]
+            if not isinstance(event, ExitEvent):
+                record, detail, vmm_ns = event
+                ns = vmm_ns + self.world_switch
+                log[at] = record._replace(detail=detail, ns=ns, vmm_ns=vmm_ns)
+        self._plain = len(log)
+        return log  # type: ignore[return-value]
 
     def left(self) -> None:
         """An exit begins: the guest has been left."""
@@ -153,41 +182,81 @@ class Trace:
         ns = vmm_ns + self.world_switch
         self.ns_by_reason[pending[3]] += ns
         self.vmm_ns_by_reason[pending[3]] += vmm_ns
-        events = self.events
-        events.append(tuple.__new__(ExitEvent, (*pending, ns, vmm_ns, self._place)))  # 1/3 of the time
-        if len(events) > self.limit + self.limit // 8:
-            self.dropped += len(events) - self.limit
-            del events[: len(events) - self.limit]
+        log = self.log
+        log.append(tuple.__new__(ExitEvent, (*pending, ns, vmm_ns, self._place)))  # 1/3 of the time
+        if len(log) > self.limit + self.limit // 8:
+            self.trim()
+
+    @property
+    def newest(self) -> ExitEvent | None:
+        """The pending exit, without its times."""
+        return None if self.pending is None else ExitEvent(*self.pending, 0, 0, self._place)
+
+    def tally(self) -> None:
+        """Count the exits that known sites have logged."""
+        fresh = [event for event in self.log[self._tallied :] if not isinstance(event, ExitEvent)]
+        for record, count in Counter(map(_RECORD, fresh)).items():
+            self.by_reason[record.reason] += count
+            self.by_address[record.rip] += count
+            self.exits += count
+            self.ns_by_reason[record.reason] += count * self.world_switch
+        for record, _, vmm_ns in fresh:
+            self.ns_by_reason[record.reason] += vmm_ns
+            self.vmm_ns_by_reason[record.reason] += vmm_ns
+        self._tallied = len(self.log)
+
+    def trim(self) -> None:
+        """Count all events, and drop the oldest ones."""
+        self.tally()
+        gone = max(0, len(self.log) - self.limit)
+        self.dropped += gone
+        del self.log[:gone]
+        self._plain, self._tallied = max(0, self._plain - gone), len(self.log)
 
     def mark(self) -> TraceMark:
         """The present length and counters, to rewind to."""
         self.close()
+        self.tally()
         return TraceMark(
-            self.dropped + len(self.events), self.by_reason.copy(), self.exits, self.bridged,
+            self.dropped + len(self.log), self.by_reason.copy(), self.exits, self.bridged,
             self.ns_by_reason.copy(), self.vmm_ns_by_reason.copy(),
         )  # fmt: skip
 
+    def take(self) -> list[ExitEvent]:
+        """The newest exits, which are then gone from the log."""
+        events = self.events.copy()
+        self.log.clear()
+        self._plain = self._tallied = 0
+        return events
+
     def copy(self) -> Trace:
         """An independent copy."""
-        return replace(
-            self, events=self.events.copy(), by_reason=self.by_reason.copy(),
-            by_address=self.by_address.copy(), ns_by_reason=self.ns_by_reason.copy(),
-            vmm_ns_by_reason=self.vmm_ns_by_reason.copy(),
-        )  # fmt: skip
+        other = Trace()
+        other.assign(self)
+        for name in ("log", "by_reason", "by_address", "ns_by_reason", "vmm_ns_by_reason"):
+            setattr(other, name, getattr(self, name).copy())
+        return other
+
+    def assign(self, other: Trace) -> None:
+        """Share everything with ``other``."""
+        for name in Trace.__slots__:
+            setattr(self, name, getattr(other, name))
 
     def rewind(self, mark: TraceMark) -> None:
         """Forget what came after ``mark``. Where ``events`` does not reach back to it, all events
         go."""
         self.close()
+        events = self.events
         keep = mark.length - self.dropped
-        if 0 <= keep <= len(self.events):
-            for event in self.events[keep:]:
+        if 0 <= keep <= len(events):
+            for event in events[keep:]:
                 self.by_address[event.rip] -= 1
-            del self.events[keep:]
+            del events[keep:]
         else:
-            self.events.clear()
+            events.clear()
             self.by_address.clear()
             self.dropped = mark.length
+        self._plain = self._tallied = len(events)
         self.by_reason, self.ns_by_reason = mark.by_reason.copy(), mark.ns_by_reason.copy()
         self.vmm_ns_by_reason = mark.vmm_ns_by_reason.copy()
         self.exits, self.bridged = mark.exits, mark.bridged

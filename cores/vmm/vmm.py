@@ -32,6 +32,7 @@ from cores.engines.base import (
     Interrupted,
     MmioRead,
     MmioWrite,
+    PortEngine,
     PortRead,
     PortWrite,
     Shutdown,
@@ -46,6 +47,9 @@ from cores.vmm.delivery import Delivery
 from cores.vmm.emulate.table import LACKED
 from cores.vmm.exact_step import Before, bridge, overwriting_itself, ranges_in_ram
 from cores.vmm.faults.page_faults import PageFaults
+from cores.vmm.known_exits import KnownExits
+from cores.vmm.known_ports import PortMaker
+from cores.vmm.known_sites import SiteMaker
 from cores.vmm.patched_code import PatchedCode
 from cores.vmm.state import GuestContext
 from cores.vmm.trap_flag import SINGLE_STEP, single_step
@@ -68,6 +72,7 @@ ORDINARY, PRIVILEGED, ABSENT = Sensitivity.ORDINARY, Sensitivity.PRIVILEGED, Sen
 _IF, _TF, _RF, _AC = Flag.IF, Flag.TF, Flag.RF, Flag.AC
 _LMA = Efer.LMA
 _UD, _GP, _PF = Vector.UD, Vector.GP, Vector.PF
+_PORTS = (PortRead, PortWrite)
 REFUSALS = {vector: f"the CPU refused it: {name}" for vector, name in VECTOR_NAMES.items()}
 
 
@@ -88,6 +93,7 @@ class Vmm(GuestContext):
         board: Board,
         *,
         pure: bool = False,
+        slow: bool = False,
     ) -> None:
         super().__init__(engine, memory, cpu, board, pure=pure)
         self.completion = Completion(self)
@@ -102,11 +108,26 @@ class Vmm(GuestContext):
             self.page_faults = PageFaults(
                 self, self.trap, self.shadow, self.completion, self.patched, self.switch
             )
+        self.known: KnownExits | None = None if slow or pure else self._known_exits()
         self._translates, self._delivers = engine.traits.translates, engine.traits.delivers
         self.last: Instruction | None = None
         self.last_rip = 0
         self.watching = False
         self.stored: list[tuple[int, int]] = []
+
+    def _known_exits(self) -> KnownExits | None:
+        """Handlers for exits that come again, where the engine can call them."""
+        maker: SiteMaker | PortMaker
+        if self.trap and self.patched and self.trap.window() is not None:
+            maker = SiteMaker(self, self.trap, self.completion, self.patched)
+        elif isinstance(self.engine, PortEngine):
+            maker = PortMaker(self, self.engine)
+        else:
+            return None
+        known = maker.known = KnownExits(self, maker)
+        if self.shadow and self.patched:
+            self.shadow.on_change = self.patched.on_change = known.forget
+        return known
 
     # One instruction
 
@@ -330,14 +351,28 @@ class Vmm(GuestContext):
     def run(self, budget: int) -> None:
         """Enter the guest once in free mode, and handle the exit. budget: instructions after which an
         engine that counts returns."""
-        exit = self.enter(self.engine.run, budget)
+        known, trace, cpu = self.known, self.trace, self.cpu
+        patcher = self.patched.patcher if self.patched is not None else None
+        if known is None or (self.trap and (patcher is None or patcher.shared)):
+            known, shadow_at = None, cpu.rip
+            exit = self.enter(self.engine.run, budget)
+        else:
+            exit = self.enter(self.engine.run_known, known.entering())
+            shadow_at = known.shadow_at
+            if len(trace.log) > 2 * trace.limit:
+                trace.trim()
+        if self.trap and cpu.interrupt_shadow and cpu.rip != shadow_at:
+            cpu.interrupt_shadow = False  # the instruction under it has been executed
         if self.engine.executed is None:
             self.uncounted = True
         else:
             self.instructions += self.engine.executed
-        if self.handle_exit(exit) and self.stop is None:
+        completed = self.handle_exit(exit)
+        if completed and self.stop is None:
             self.instructions += 1
-            self.cpu.rflags &= ~_RF
+            cpu.rflags &= ~_RF
+        if known is not None and (completed or exit.__class__ in _PORTS):
+            known.learn(trace.newest)
         self._end_if_asked()
 
     def step_freely(self) -> None:

@@ -15,6 +15,7 @@ import os
 import signal
 import threading
 from collections.abc import Iterator
+from functools import partial
 from struct import Struct, pack, unpack_from
 from typing import Final
 
@@ -172,7 +173,10 @@ class Vm:
 
 
 class Vcpu:
-    """A virtual CPU. run: the page shared with the kernel, struct kvm_run."""
+    """A virtual CPU. run: the page shared with the kernel, struct kvm_run. words: its first 64-bit
+    words.
+    enter: KVM_RUN. Raises OSError: EINTR after a kick or with an immediate exit; others are the host's.
+        No third argument: with one, CPython's ioctl takes 1.2 us longer."""
 
     def __init__(self, fd: int, run_size: int) -> None:
         self.fd = fd
@@ -181,16 +185,12 @@ class Vcpu:
         except OSError:
             os.close(fd)
             raise
+        self.enter = partial(fcntl.ioctl, fd, RUN)
+        self.words = memoryview(self.run)[:RUN_SIZE].cast("Q")
         self.kicked = False
         self._thread = 0
         self._unblock = False
         self._stats: _Stats | None = None
-
-    def enter(self) -> None:
-        """KVM_RUN. Raises OSError: EINTR after a kick or with an immediate exit; others are the host's.
-
-        No third argument: with one, CPython's ioctl takes 1.2 us longer."""
-        fcntl.ioctl(self.fd, RUN)
 
     def adopt_thread(self) -> None:
         """Make the calling thread the one that enters the guest, and that ``kick`` interrupts.
@@ -297,6 +297,7 @@ class Vcpu:
     def close(self) -> None:
         if self._stats is not None:
             self._stats.close()
+        self.words.release()
         self.run.close()
         os.close(self.fd)
         if self._unblock and self._thread == threading.get_native_id() and KICK is not None:

@@ -31,11 +31,12 @@ from ..base import (
     LACKING,
     SHUTDOWN,
     SHUTDOWN_LOST,
-    Engine,
     Exit,
     Failed,
+    Handlers,
     MmioRead,
     MmioWrite,
+    PortEngine,
     PortRead,
     PortWrite,
     RingZero,
@@ -55,10 +56,18 @@ _LABELS = {
     RingZero.INTERPRETED: "this CPU executes ring 3, KVM ring 0",
     RingZero.UNKNOWN: "KVM executes",
 }
+_ACCESS, _DATA_AT = api.UNION // 8, api.UNION // 8 + 1
+"""Of the shared page's words, the one that holds direction, size, port and count, and the next."""
+_RIP = api.SYNC_REGS // 8 + 16
+_REASON, _IO, _SPECIAL = api.EXIT_REASON, api.EXIT_IO, state.SPECIAL
 _MXCSR_MASK = b"\xff\xff\0\0"
 
 
-class KvmEngine(Engine):
+def _key(words: memoryview) -> int:
+    return words[_RIP] << 64 | words[_ACCESS]
+
+
+class KvmEngine(PortEngine):
     """One VM with one vCPU.
 
     ``cpu`` is written and read through the page shared with the kernel. While an access to a device is
@@ -133,28 +142,73 @@ class KvmEngine(Engine):
     # Entering and leaving
 
     def run(self, cpu: VirtualCpu, budget: int | None = None) -> Exit:
-        run = self._run
-        if self._pending:
-            self._pending = False
-        else:
-            if self._stepping:
-                self._stepping = False
-                self._stepper.disarm()
-                if self._fixup is not None:
-                    self._fixup.forget()
-            self._registers.write(cpu)
+        self._load(cpu)
         if self._fixup is not None:
             self._fixup.arm(cpu)
         try:
             self._vcpu.enter()
         except OSError as error:
             return self._not_entered(cpu, error)
-        reason = run[api.EXIT_REASON]
+        return self._left(cpu)
+
+    def run_known(self, cpu: VirtualCpu, handlers: Handlers) -> Exit:
+        """See ``Engine.run_known``; the key: ``port_access``. An exit in other segments or with other
+        control registers than ``cpu`` has is returned."""
+        self._load(cpu)
+        run, words, special = self._run, self._vcpu.words, self._registers.special
+        fixup, find, enter = self._fixup, handlers.get, self._vcpu.enter
+        try:
+            while True:
+                if fixup is not None and not fixup.is_armed(cpu.rip):
+                    fixup.arm(cpu)
+                enter()
+                if run[_REASON] != _IO or run[_SPECIAL] != special:
+                    break
+                handler = find(words[_RIP] << 64 | words[_ACCESS])
+                if handler is None or (go_on := handler()) is None:
+                    break
+                if not go_on:
+                    self._taken(cpu)
+                    return INTERRUPTED
+                cpu.rip = words[_RIP]
+        except OSError as error:
+            return self._not_entered(cpu, error)
+        return self._left(cpu)
+
+    def _load(self, cpu: VirtualCpu) -> None:
+        """Write the guest's registers, unless the kernel has to finish an instruction first."""
+        if self._pending:
+            self._pending = False
+            return
+        if self._stepping:
+            self._stepping = False
+            self._stepper.disarm()
+            if self._fixup is not None:
+                self._fixup.forget()
+        self._registers.write(cpu)
+
+    def _left(self, cpu: VirtualCpu) -> Exit:
+        reason = self._run[api.EXIT_REASON]
         if reason == api.EXIT_IO:
             return self._port(cpu)
         if reason == api.EXIT_MMIO:
             return self._mmio(cpu)
         return self._leave(cpu, reason)
+
+    def port_access(self) -> tuple[int, int, int, bool] | None:
+        """The port access that the guest has been left for last: (key, port, size, is it an OUT). None
+        where it was another exit, or a string of accesses."""
+        if self._run[api.EXIT_REASON] != api.EXIT_IO:
+            return None
+        direction, size, port, count, _ = api.IO.unpack_from(self._run, api.UNION)
+        return (_key(self._vcpu.words), port, size, direction == api.IO_OUT) if count == 1 else None
+
+    def port_data(self, size: int) -> int:
+        """The value of a pending OUT."""
+        at = self._vcpu.words[_DATA_AT]
+        if size == 1:
+            return self._run[at]
+        return int.from_bytes(self._run[at : at + size], "little")
 
     def step(self, cpu: VirtualCpu) -> Exit:
         if self.exact_reason:
@@ -240,9 +294,7 @@ class KvmEngine(Engine):
     def _port(self, cpu: VirtualCpu) -> Exit:
         run = self._run
         direction, size, port, count, at = api.IO.unpack_from(run, api.UNION)
-        self._pending = True
-        self._registers.read(cpu)
-        cpu.interrupt_shadow = False  # the instruction that was under it is this one
+        self._taken(cpu)
         length = size * count
         if direction == api.IO_OUT:
             return PortWrite(port, size, run[at : at + length])
@@ -250,12 +302,16 @@ class KvmEngine(Engine):
 
     def _mmio(self, cpu: VirtualCpu) -> Exit:
         gpa, data, length, is_write = api.MMIO.unpack_from(self._run, api.UNION)
-        self._pending = True
-        self._registers.read(cpu)
-        cpu.interrupt_shadow = False  # the instruction that was under it is this one
+        self._taken(cpu)
         if is_write:
             return MmioWrite(gpa, data[:length])
         return MmioRead(gpa, length)
+
+    def _taken(self, cpu: VirtualCpu) -> None:
+        """The guest has been left in the middle of a device access."""
+        self._pending = True
+        self._registers.read(cpu)
+        cpu.interrupt_shadow = False  # the instruction that was under it is this one
 
     def complete(self, data: bytes) -> None:
         """Store the device's answer where the kernel reads it at the next entry."""

@@ -17,6 +17,9 @@ from . import api
 _ORDER = (CS, DS, ES, FS, GS, SS)
 """The segment registers in the order of struct kvm_sregs; TR and LDTR follow."""
 
+SPECIAL = slice(api.SYNC_SREGS, api.SYNC_EVENTS)
+"""Segments and control registers in the shared page."""
+
 _CR3_PAGE = api.CONTROLS_AT + 2 * 8 + 1
 """Offset in struct kvm_sregs of the byte with CR3's bits 8-15; the page number begins at bit 12."""
 
@@ -145,7 +148,7 @@ class Registers:
 
     def forget(self) -> None:
         """Drop the cache: the next entry writes all registers, and cancels pending events."""
-        self._special = b""  # the bytes last unpacked
+        self.special = b""  # the bytes last unpacked, b"" where ``cpu`` may differ from them
         self._fingerprint: tuple[object, ...] = ()
         self._msrs: tuple[int, ...] = ()
         self._debug: list[int] = []
@@ -165,7 +168,7 @@ class Registers:
 
     def forget_special(self) -> None:
         """The vCPU's segments and control registers are no longer those of the last ``cpu``."""
-        self._special = b""
+        self.special = b""
         self._fingerprint = ()
 
     def forget_debug(self) -> None:
@@ -190,7 +193,7 @@ class Registers:
                 self.syscall_enable, efer = efer & Efer.SCE, efer & ~Efer.SCE
             pack_special(run, cpu, efer, self._apic_base)
             self._fingerprint = fingerprint
-            self._special = b""
+            self.special = b""
             run[api.CR8] = cpu.cr8
             dirty |= api.DIRTY_SPECIAL
         if cpu.interrupt_shadow is not self._shadow:
@@ -222,11 +225,11 @@ class Registers:
         """Read the registers that every exit stores: all but ``MSRS`` and the debug registers."""
         run = self._run
         unpack_general(run, cpu)
-        special = run[api.SYNC_SREGS : api.SYNC_EVENTS]
-        if special != self._special:
+        special = run[SPECIAL]
+        if special != self.special:
             unpack_special(run, cpu)
             cpu.efer |= self.syscall_enable
-            self._special = special
+            self.special = special
             self._fingerprint = privileged(cpu)
         cpu.interrupt_shadow = self._shadow = bool(run[api.SYNC_EVENTS + api.EVENT_SHADOW])
 

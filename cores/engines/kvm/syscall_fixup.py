@@ -45,6 +45,7 @@ class SyscallFixup:
         self._registers = registers
         self._memory = memory
         self._armed: tuple[int, tuple[int, ...]] | None = None
+        self._at_handlers: tuple[int, tuple[int, ...]] | None = None
         self._places: tuple[int, ...] = ()
         self._idt_at: tuple[int, ...] = ()
         self._pieces: list[tuple[int, int]] = []
@@ -70,10 +71,22 @@ class SyscallFixup:
             wanted: tuple[int, tuple[int, ...]] = (api.DEBUG_ENABLE | api.DEBUG_STEP, ())
         else:
             hardware = api.DEBUG_HARDWARE if self._places else 0
-            wanted = (api.DEBUG_ENABLE | hardware, self._places)
+            wanted = self._at_handlers = (api.DEBUG_ENABLE | hardware, self._places)
         if wanted != self._armed:
             self._vcpu.guest_debug(*wanted)
             self._armed = wanted
+
+    def is_armed(self, rip: int) -> bool:
+        """Would ``arm`` change nothing for a guest at ``rip``, whose segments and control registers are
+        as they were? Only its IDT may have changed since."""
+        if self._armed != self._at_handlers or rip in self._places or self._over:
+            return False
+        view, at = self._memory.view, 0
+        for gpa, length in self._pieces:
+            if view[gpa : gpa + length] != self._idt[at : at + length]:
+                return False
+            at += length
+        return True
 
     def _stands_at_halt(self, cpu: VirtualCpu) -> bool:
         """Is the next instruction HLT? On such hosts a stepped HLT exits as a single step, not as

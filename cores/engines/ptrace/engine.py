@@ -30,6 +30,8 @@ from ..base import (
     DeprivilegedEngine,
     Exit,
     Failed,
+    Handlers,
+    RegisterWindow,
     RingZero,
     Traits,
 )
@@ -139,6 +141,15 @@ class PtraceEngine(DeprivilegedEngine):
             return self._current().run(cpu, patched=not self._unpatched)
         except (EngineError, OSError) as error:
             return Failed(self._fail(error))
+
+    def run_known(self, cpu: VirtualCpu, handlers: Handlers) -> Exit:
+        try:
+            return self._current().run_known(cpu, handlers, patched=not self._unpatched)
+        except (EngineError, OSError) as error:
+            return Failed(self._fail(error))
+
+    def window(self) -> RegisterWindow | None:
+        return self._current().window
 
     def reach(self, cpu: VirtualCpu, rip: int, gpr: list[int], passes: int) -> Exit:
         try:

@@ -168,6 +168,10 @@ class Tracee:
         _, _, code, address = _SIGINFO.unpack_from(self._siginfo)
         return status, USER_REGS.unpack(self.registers), code, address
 
+    def stopped(self) -> tuple[tuple[int, ...], int, int]:
+        """Registers, si_code and si_addr of a stop whose signal the compound call has not read."""
+        return USER_REGS.unpack(self.registers), *self.signal_info()
+
     def wait_again(self, error: int, wait: ctypes._NamedFuncPointer = _wait_free) -> int:
         """After an ``error`` of the compound call: wait for the stop, and read registers and signal.
         Gives the wait status. Raises OSError where it was not a signal for this process."""

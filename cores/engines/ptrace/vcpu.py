@@ -13,11 +13,21 @@ from struct import Struct
 from time import perf_counter_ns
 
 from cores.engines.ptrace import linux
+from cores.engines.ptrace.compound_call import PUT, REGISTERS, REQUEST, WANT_SIGNAL
 from cores.x86.virtual_cpu import VirtualCpu
 
 from ...errors import EngineError
 from ...x86.registers import FS, GS, USER_FLAGS, Cr0, Flag, Vector, canonical
-from ..base import BUDGET_SPENT, INTERRUPTED, STEPPED, SYSTEM_CALL, Exit, Fault
+from ..base import (
+    BUDGET_SPENT,
+    INTERRUPTED,
+    STEPPED,
+    SYSTEM_CALL,
+    Exit,
+    Fault,
+    Handlers,
+    RegisterWindow,
+)
 from . import stops, stub
 from .process import (
     STOPPED_STEP,
@@ -31,7 +41,8 @@ from .process import (
 
 # Indices in linux.USER_REGS
 _ORIG_RAX, _RIP, _CS, _FLAGS, _FS_BASE, _GS_BASE = 15, stops.RIP, 17, 18, 21, 22
-_GENERAL = itemgetter(10, 11, 12, 5, 19, 4, 13, 14, 9, 8, 7, 6, 3, 2, 1, 0)  # in encoding order
+_GENERAL_PLACES = (10, 11, 12, 5, 19, 4, 13, 14, 9, 8, 7, 6, 3, 2, 1, 0)  # in encoding order
+_GENERAL = itemgetter(*_GENERAL_PLACES)
 _SELECTORS = slice(23 * 8, 27 * 8)  # ds es fs gs in the packed registers
 _NO_SELECTORS = bytes(32)
 _RESUME = Struct("<3Q")  # rip, cs, eflags: neighbours
@@ -79,6 +90,10 @@ class Vcpu:
         self.process = process
         self._kick = kick
         self._tracee = process.tracee
+        self.window = RegisterWindow(
+            process.tracee.words, tuple(REGISTERS + place for place in _GENERAL_PLACES),
+            REGISTERS + _RIP, REGISTERS + _FLAGS,
+        )  # fmt: skip
         self._lasted = True  # was the last run long?
         self._at_fault = False
         self._trap: tuple[int, int] | None = None
@@ -179,6 +194,60 @@ class Vcpu:
         self._lasted = perf_counter_ns() - begin > _LONG_NS
         return self._left(cpu, stop, patched=patched)
 
+    def run_known(self, cpu: VirtualCpu, handlers: Handlers, *, patched: bool) -> Exit:
+        """See ``Engine.run_known``; the key is RIP. patched: as for ``run``.
+
+        A privileged or patched instruction at RIP can only be refused, so a SIGSEGV there needs no
+        siginfo: it is its #GP, or its page is not mapped at present, and has not changed."""
+        if self._until is not None:
+            self._break_at(None)
+        refused = self._prepare(cpu)
+        if refused is not None:
+            return refused
+        roams = self._lasted
+        if roams:
+            self.process.roam()
+        else:
+            self.process.stay_near()
+        if self._kick.due:  # checked as late as possible: a later kick finds the process running
+            self._kick.due = False
+            return INTERRUPTED
+        tracee, find = self._tracee, handlers.get
+        words, call, at = tracee.words, tracee.call, tracee.at
+        rip, cs = REGISTERS + _RIP, REGISTERS + _CS
+        self._loaded = self._ordinary = False
+        words[REQUEST], words[PUT], words[WANT_SIGNAL] = linux.PTRACE_SYSEMU, True, False
+        go_on: bool | None = True
+        try:
+            while go_on:
+                if roams:
+                    began = perf_counter_ns()
+                status = call(at)
+                if status != _SEGMENTATION_FAULT or words[cs] != USER_CS:
+                    break
+                handler = find(words[rip])
+                if handler is None:
+                    break
+                go_on = handler()
+                if roams and perf_counter_ns() - began < _LONG_NS:
+                    roams = False
+                    self.process.stay_near()
+        except BaseException:
+            self._take(cpu)
+            raise
+        self._lasted = status != _SEGMENTATION_FAULT  # it ran until something else stopped it
+        if go_on is False:
+            self._take(cpu)
+            return INTERRUPTED
+        if status < 0:
+            status = tracee.wait_again(-status)
+        return self._left(cpu, (status, *tracee.stopped()), patched=patched)
+
+    def _take(self, cpu: VirtualCpu) -> None:
+        """Copy the registers that a handler has changed, and that are not in the process yet."""
+        self._leave(cpu, linux.USER_REGS.unpack(self._tracee.registers))
+        self._loaded = self._ordinary = False
+
     def _left(
         self, cpu: VirtualCpu, stop: tuple[int, tuple[int, ...], int, int], *, patched: bool
     ) -> Exit:
@@ -217,7 +286,7 @@ class Vcpu:
         self._at_fault = False
         self._trap = None
         rip = cpu.rip
-        if _out_of_process(rip):
+        if rip >= TASK_END or rip in stub.REGION:  # ``_out_of_process``, without a call
             return _unreachable(rip)
         segments = cpu.segments
         flags = cpu.rflags & USER_FLAGS if not cpu.rflags & _AC else native_flags(cpu)

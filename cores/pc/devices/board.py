@@ -15,6 +15,7 @@ the same.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
@@ -149,6 +150,26 @@ class Board:
         self._catch_up()
         self.bus.write(port, size, value)
         self._plan()
+
+    def writer(self, port: int, size: int) -> Callable[[int], None]:
+        """``write`` to this port with this size, for values within it: the device is looked up once."""
+        device = self.bus.whole.get(port << 3 | size)
+        if device is None or port in self._timely:
+            return partial(self.write, port, size)
+        to_device, console = device.write, self.console
+
+        def write(value: int) -> None:
+            self.accesses += 1
+            to_device(port, size, value)
+            if len(console) > MOST_CONSOLE:
+                raise self._flooded()
+
+        return write
+
+    def describer(self, port: int) -> Callable[[int, int, bool], str]:
+        """``describe`` for accesses to this port: takes port, value and whether it is an OUT."""
+        device = self.bus.owners.get(port)
+        return device.describe if device is not None else lambda port, value, is_write: "no device"
 
     def read_string(self, port: int, size: int, count: int) -> bytes:
         """REP INS: ``count`` times ``size`` bytes; each counts as an access."""

@@ -27,6 +27,7 @@ patches, and is synchronized with RAM at each exit and entry.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import suppress
 
 from cores.pc.physical_memory import PhysicalMemory
@@ -58,17 +59,25 @@ class Patcher:
 
     hidden: the twin's pages are execute-only. floating: x87 and SSE instructions must trap too (the
     guest has set CR0.TS, say). catch_branches: indirect branches must trap too. trusts: some of these
-    are no longer caught (``TRUST``).
+    are no longer caught (``TRUST``). on_change: called when code or its patches change.
     """
 
     def __init__(
-        self, twin: memoryview, memory: PhysicalMemory, mmu: Mmu, cpu: VirtualCpu, *, hidden: bool
+        self,
+        twin: memoryview,
+        memory: PhysicalMemory,
+        mmu: Mmu,
+        cpu: VirtualCpu,
+        *,
+        hidden: bool,
+        on_change: Callable[[], None] = lambda: None,
     ) -> None:
         self.twin = twin
         self.memory = memory
         self.mmu = mmu
         self.cpu = cpu
         self.hidden = hidden
+        self._on_change = on_change
         self.pages: dict[int, CodePage] = {}
         self.shared: list[CodePage] = []
         self.floating = False
@@ -100,6 +109,7 @@ class Patcher:
     def _blank(self, page: CodePage) -> None:
         """Fill the twin's page as unknown code: HLT, or RAM's bytes where the twin can be read."""
         page.forget()
+        self._on_change()
         at = slice(page.gpa, page.gpa + PAGE)
         self.twin[at] = bytes([HLT]) * PAGE if self.hidden else self.memory.view[at]
         self._loosen_heads(page)
@@ -277,6 +287,7 @@ class Patcher:
                 # the guest's RAM keeps the guest's byte.
                 if self.twin[page.gpa + at] != HLT and self._has_to_trap(page, at):
                     self._show(page.gpa + at, bytes([HLT]))
+                    self._on_change()  # a privileged instruction there would be refused as itself
                     low = min(low, at - LONGEST + 1)
 
                 at -= 1
@@ -371,6 +382,7 @@ class Patcher:
 
     def _rescan(self, page: CodePage) -> None:
         """Build the twin's page anew from the decoded instructions."""
+        self._on_change()
         if page.shared or not self.hidden:
             self.twin[page.gpa : page.gpa + PAGE] = self.memory.view[page.gpa : page.gpa + PAGE]
         for offset, insn in page.starts.items():

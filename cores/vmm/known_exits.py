@@ -1,0 +1,115 @@
+"""Known exits: free mode's short way for an exit that the VMM has handled before.
+
+The way through vmm.py is the definition of what an exit means. It fetches and decodes the instruction,
+asks what it may be, emulates it, and goes back to the loop that enters the guest. A second exit at the
+same instruction asks the same questions. So after the first one a *handler* is made for its site
+(known_sites.py, known_ports.py) that does what is left: read and write the guest's registers where the
+engine has them, access the device, record the exit. The engine calls it without returning from ``run``.
+
+A handler declines whatever is out of the ordinary; then the engine returns the exit as usual, and
+vmm.py handles it. Handlers are kept by all that decoding and privilege depend on (``_context``), and
+dropped when code, patches or translations change (``forget``). ``--slow`` runs without any, and a test
+holds the two ways together, event by event (tests/agreement/test_slow.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable
+
+from cores.engines.base import Handler, Handlers
+from cores.vmm.state import GuestContext
+from cores.vmm.trace import ExitEvent, Repeated
+from cores.x86.mode import mode
+from cores.x86.registers import CS, SS, Flag
+
+MOST_SITES = 4096
+"""Limit of handlers, some 2 KiB each; past it all are made anew."""
+_IF = Flag.IF
+
+Maker = Callable[[ExitEvent], tuple[int, Handler] | None]
+"""Makes the handler of a site from the record of an exit there: the engine's key for the site, and the
+handler. None: exits there stay on the long way."""
+
+
+class KnownExits:
+    """The handlers of one guest.
+
+    origin, due: the ``perf_counter_ns()`` of tick 0, and of the next device event or the run's end.
+    log: appends to the log of exits, as ``Repeated`` says.
+    shadow_at: RIP behind the last STI that a handler completed; there interrupts wait.
+    """
+
+    def __init__(self, guest: GuestContext, maker: Maker) -> None:
+        self.guest = guest
+        self.origin = self.due = 0
+        self.shadow_at = 0
+        self.log: Callable[[Repeated], None] = guest.trace.log.append
+        self._maker = maker
+        self._places: dict[Hashable, tuple[Handlers, set[int]]] = {}
+        self._entered: Hashable = None  # the context that the guest was entered in last
+        self._here: Handlers = {}
+        self._refused: set[int] = set()
+        self._deadline = 0
+        self._stale = False
+        self._sites = 0
+
+    def entering(self) -> Handlers:
+        """The handlers for the guest's present state, before the engine runs with them."""
+        guest = self.guest
+        self._stale, self._deadline = False, guest.board.deadline
+        self.log = guest.trace.log.append
+        self.shadow_at = guest.cpu.rip
+        context = self._context()
+        if context != self._entered:
+            self._entered = context
+            self._here, self._refused = self._places.setdefault(context, ({}, set()))
+        return self._here
+
+    def _context(self) -> Hashable:
+        """All that decides what the instruction at an address is, and whether it may be executed."""
+        cpu = self.guest.cpu
+        code, stack = cpu.segments[CS], cpu.segments[SS]
+        return (
+            cpu.cr0, cpu.cr3, cpu.cr4, cpu.efer, cpu.cpl, mode(cpu), code.base, code.limit,
+            code.attributes, stack.attributes, stack.base, stack.limit,
+        )  # fmt: skip
+
+    def learn(self, record: ExitEvent | None) -> None:
+        """Make a handler for the exit that has just been handled the long way. record: of that exit,
+        None where it was not recorded."""
+        if record is None:
+            return
+        rip = record.rip
+        if self._stale or rip in self._refused:
+            return
+        if self._sites >= MOST_SITES:
+            self.forget()
+            return
+        self._sites += 1
+        made = self._maker(record)
+        if made is None:
+            self._refused.add(rip)
+        else:
+            key, handler = made
+            self._here[key] = handler
+
+    def forget(self) -> None:
+        """Drop all handlers: code, its patches or its translation have changed."""
+        self._stale = True
+        if self._sites:
+            for handlers, _ in self._places.values():
+                handlers.clear()
+            self._places.clear()
+            self._entered, self._sites = None, 0
+
+    def went_on(self) -> bool:
+        """After an access to a device: may the guest be entered again at once?"""
+        guest = self.guest
+        board = guest.board
+        return not (
+            guest.memory.writes
+            or board.stop is not None
+            or board.deadline != self._deadline
+            or (board.interrupt_pending and guest.cpu.rflags & _IF)
+            or self._stale
+        )

@@ -1,0 +1,339 @@
+"""Handlers of known exits on a trap core, where the engine has the guest's registers as plain words.
+
+Each maker takes a site, looks at its instruction once, and returns the function that completes it. What
+it does is what the emulation handler of the same name does (cores/vmm/emulate/), without the questions
+whose answers the site has settled; ``_any`` calls that very handler.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from operator import itemgetter
+from time import perf_counter_ns
+from typing import NamedTuple
+
+from cores.engines.base import DeprivilegedEngine, Handler, RegisterWindow
+from cores.pc import cpuid as platform_cpuid
+from cores.vmm.completion import Completion
+from cores.vmm.emulate.table import HANDLERS
+from cores.vmm.known_exits import KnownExits
+from cores.vmm.patched_code import PatchedCode
+from cores.vmm.state import GuestContext
+from cores.vmm.trace import ExitEvent
+from cores.x86.faults import GuestFault, Unsupported
+from cores.x86.isa.decoder import decode
+from cores.x86.isa.instruction import Immediate, Instruction, Register
+from cores.x86.mmu.paging import PAGE
+from cores.x86.mode import is_long
+from cores.x86.registers import RAX, RBX, RCX, RDX, REGISTER_FILE, RSP, USER_FLAGS, Flag
+from cores.x86.system.control_registers import read_control
+
+_IF, _LENT = int(Flag.IF), int(USER_FLAGS)
+"""_LENT: the flags that the real CPU has, while the others are virtual (SDM vol. 1, 3.4.3)."""
+_UNPUSHED = ~int(Flag.RF | Flag.VM)
+_POPPED = _IF | _LENT
+"""The flags that the short way of POPF changes; a change of any other takes the long way."""
+
+
+class Site(NamedTuple):
+    """An instruction at which the guest exits, and what its handler needs.
+
+    record: of an exit there. following: RIP after it. ring: the CPL."""
+
+    guest: GuestContext
+    known: KnownExits
+    completion: Completion
+    patched: PatchedCode
+    window: RegisterWindow
+    insn: Instruction
+    record: ExitEvent
+    following: int
+    ring: int
+
+
+class SiteMaker:
+    """Makes the handlers of one deprivileged guest. known: set when it exists."""
+
+    def __init__(
+        self,
+        guest: GuestContext,
+        engine: DeprivilegedEngine,
+        completion: Completion,
+        patched: PatchedCode,
+    ) -> None:
+        self._guest, self._engine = guest, engine
+        self._completion, self._patched = completion, patched
+        self.known: KnownExits | None = None
+
+    def __call__(self, record: ExitEvent) -> tuple[int, Handler] | None:
+        """See ``Maker``: the key is RIP."""
+        guest, cpu, rip = self._guest, self._guest.cpu, record.rip
+        window = self._engine.window()
+        insn = decode(record.code) if record.code else None
+        if insn is None or window is None or self.known is None or insn.reason is not record.reason:
+            return None
+        make = MAKERS.get(insn.mnemonic)
+        if make is None or not is_long(cpu):
+            return None
+        site = Site(
+            guest, self.known, self._completion, self._patched, window, insn, record,
+            rip + insn.length, cpu.cpl,
+        )  # fmt: skip
+        handler = make(site)
+        return None if handler is None else (rip, handler)
+
+
+def _out(site: Site) -> Handler | None:
+    words, rip, rax, rdx = _places(site)
+    guest, known, record, following = site.guest, site.known, site.record, site.following
+    board, went_on = guest.board, known.went_on
+    destination, source = site.insn.operands
+    if site.ring or not isinstance(source, Register):
+        return None
+    size, mask = source.size, (1 << 8 * source.size) - 1
+    fixed = destination.value & 0xFF if isinstance(destination, Immediate) else None
+    ways: dict[int, tuple[Callable[[int], None], Callable[[int, int, bool], str]]] = {}
+
+    def handle() -> bool | None:
+        began = perf_counter_ns()
+        if began >= known.due:
+            return None
+        guest.ticks = board.now = (began - known.origin) // 1000
+        port = words[rdx] & 0xFFFF if fixed is None else fixed
+        value = words[rax] & mask
+        way = ways.get(port)
+        if way is None:
+            way = ways[port] = board.writer(port, size), board.describer(port)
+        write, describe = way
+        try:
+            write(value)
+        except Unsupported:
+            return None
+        words[rip] = following
+        guest.instructions += 1
+        known.log((record, describe(port, value, True), perf_counter_ns() - began))
+        return went_on()
+
+    return handle
+
+
+def _in(site: Site) -> Handler | None:
+    words, rip, rax, rdx = _places(site)
+    guest, known, record, following = site.guest, site.known, site.record, site.following
+    board, went_on = guest.board, known.went_on
+    read = board.read
+    destination, source = site.insn.operands
+    if site.ring or not isinstance(destination, Register):
+        return None
+    size = destination.size
+    kept = 0 if size == 4 else ~((1 << 8 * size) - 1)
+    fixed = source.value & 0xFF if isinstance(source, Immediate) else None
+    ways: dict[int, Callable[[int, int, bool], str]] = {}
+
+    def handle() -> bool | None:
+        began = perf_counter_ns()
+        if began >= known.due:
+            return None
+        guest.ticks = board.now = (began - known.origin) // 1000
+        port = words[rdx] & 0xFFFF if fixed is None else fixed
+        value = read(port, size)
+        describe = ways.get(port)
+        if describe is None:
+            describe = ways[port] = board.describer(port)
+        words[rax] = words[rax] & kept | value
+        words[rip] = following
+        guest.instructions += 1
+        known.log((record, describe(port, value, False), perf_counter_ns() - began))
+        return went_on()
+
+    return handle
+
+
+def _cli(site: Site) -> Handler | None:
+    words, rip, _, _ = _places(site)
+    guest, known, record, following = site.guest, site.known, site.record, site.following
+    cpu = guest.cpu
+    if site.ring:
+        return None
+
+    def handle() -> bool | None:
+        began = perf_counter_ns()
+        cpu.rflags &= ~_IF
+        words[rip] = following
+        guest.instructions += 1
+        known.log((record, "virtual IF = 0", (now := perf_counter_ns()) - began))
+        return now < known.due
+
+    return handle
+
+
+def _sti(site: Site) -> Handler | None:
+    words, rip, _, _ = _places(site)
+    guest, known, record, following = site.guest, site.known, site.record, site.following
+    cpu, board = guest.cpu, guest.board
+    if site.ring:
+        return None
+
+    def handle() -> bool | None:
+        if board.interrupt_pending:
+            return None
+        began = perf_counter_ns()
+        cpu.interrupt_shadow = not cpu.rflags & _IF
+        known.shadow_at = following
+        cpu.rflags |= _IF
+        words[rip] = following
+        guest.instructions += 1
+        known.log((record, "virtual IF = 1", (now := perf_counter_ns()) - began))
+        return now < known.due
+
+    return handle
+
+
+def _pushf(site: Site) -> Handler | None:
+    words, rip, _, _ = _places(site)
+    rsp, rflags = site.window.general[RSP], site.window.rflags
+    guest, known, record, following = site.guest, site.known, site.record, site.following
+    cpu, translate, memory, patched = guest.cpu, guest.mmu.translate, guest.memory, site.patched
+    view, is_ram = memory.view, memory.is_ram
+    if site.insn.operand_size != 8:
+        return None
+
+    def handle() -> bool | None:
+        began = perf_counter_ns()
+        at = words[rsp] - 8
+        if at < 0 or at >> 47 or at & 7 or patched.patcher is None:
+            return None
+        try:
+            gpa = translate(at, write=True)
+        except GuestFault:
+            return None
+        if gpa & -PAGE in patched.patcher.pages or not is_ram(gpa, 8):
+            return None
+        image = (cpu.rflags & ~_LENT | words[rflags] & _LENT) & _UNPUSHED
+        view[gpa : gpa + 8] = image.to_bytes(8, "little")
+        words[rsp], words[rip] = at, following
+        guest.instructions += 1
+        detail = f"pushed the virtual flags {image:#x}"
+        known.log((record, detail, (now := perf_counter_ns()) - began))
+        return now < known.due and not memory.writes
+
+    return handle
+
+
+def _popf(site: Site) -> Handler | None:
+    words, rip, _, _ = _places(site)
+    rsp, rflags = site.window.general[RSP], site.window.rflags
+    guest, known, record, following = site.guest, site.known, site.record, site.following
+    cpu, translate, memory, board = guest.cpu, guest.mmu.translate, guest.memory, guest.board
+    view, is_ram = memory.view, memory.is_ram
+    if site.insn.operand_size != 8 or site.ring:
+        return None
+
+    def handle() -> bool | None:
+        began = perf_counter_ns()
+        at = words[rsp]
+        if at >> 47 or at & 7:
+            return None
+        try:
+            gpa = translate(at)
+        except GuestFault:
+            return None
+        if not is_ram(gpa, 8):
+            return None
+        image, old = int.from_bytes(view[gpa : gpa + 8], "little"), cpu.rflags
+        if (image ^ old) & ~_POPPED or (image & ~old & _IF and board.interrupt_pending):
+            return None
+        cpu.rflags = flags = old & ~_POPPED | image & _POPPED
+        words[rflags] = words[rflags] & ~_LENT | image & _LENT
+        words[rsp], words[rip] = at + 8, following
+        guest.instructions += 1
+        known.log((record, f"virtual flags = {flags:#x}", (now := perf_counter_ns()) - began))
+        return now < known.due and not memory.writes
+
+    return handle
+
+
+def _cpuid(site: Site) -> Handler | None:
+    words, rip, rax, rdx = _places(site)
+    rbx, rcx = site.window.general[RBX], site.window.general[RCX]
+    guest, known, record, following = site.guest, site.known, site.record, site.following
+    answer = platform_cpuid.cpuid
+
+    def handle() -> bool | None:
+        began = perf_counter_ns()
+        leaf = words[rax] & 0xFFFFFFFF
+        words[rax], words[rbx], words[rcx], words[rdx] = answer(leaf, words[rcx] & 0xFFFFFFFF)
+        words[rip] = following
+        guest.instructions += 1
+        detail = f"leaf {leaf:#x} of the platform's CPU"
+        known.log((record, detail, (now := perf_counter_ns()) - began))
+        return now < known.due
+
+    return handle
+
+
+def _any(site: Site) -> Handler | None:
+    """Whatever else changes general registers alone: by its emulation handler."""
+    window, words, rip, rflags = site.window, site.window.words, site.window.rip, site.window.rflags
+    guest, known, record, insn = site.guest, site.known, site.record, site.insn
+    cpu, went_on, complete = guest.cpu, known.went_on, site.completion.complete
+    handler, general, here = HANDLERS[insn.mnemonic], itemgetter(*window.general), record.rip
+
+    def handle() -> bool | None:
+        began = perf_counter_ns()
+        if began >= known.due:
+            return None
+        guest.ticks = (began - known.origin) // 1000
+        cpu.gpr[:] = general(words)
+        cpu.rip = here
+        cpu.rflags = cpu.rflags & ~_LENT | words[rflags] & _LENT
+        try:
+            detail = complete(insn, handler)
+        except (GuestFault, Unsupported):
+            return None
+        for place, value in zip(window.general, cpu.gpr, strict=True):
+            words[place] = value
+        words[rflags] = words[rflags] & ~_LENT | cpu.rflags & _LENT
+        words[rip] = cpu.rip
+        guest.instructions += 1
+        known.log((record, detail, perf_counter_ns() - began))
+        return went_on()
+
+    return handle
+
+
+def _mov(site: Site) -> Handler | None:
+    """MOV from a control register."""
+    words, rip, _, _ = _places(site)
+    guest, known, record, following = site.guest, site.known, site.record, site.following
+    cpu, (destination, source) = guest.cpu, site.insn.operands
+    if site.ring or not isinstance(destination, Register) or not isinstance(source, Register):
+        return None
+    if not source.name.startswith("cr"):
+        return None
+    place = site.window.general[REGISTER_FILE[destination.name][0]]
+    name, number = source.name, int(source.name[2:])
+
+    def handle() -> bool | None:
+        began = perf_counter_ns()
+        words[place] = value = read_control(cpu, number)
+        words[rip] = following
+        guest.instructions += 1
+        detail = f"gave the virtual {name} {value:#x}"
+        known.log((record, detail, (now := perf_counter_ns()) - began))
+        return now < known.due
+
+    return handle
+
+
+def _places(site: Site) -> tuple[memoryview, int, int, int]:
+    """The words of the window, and the places of RIP, RAX and RDX in them."""
+    window = site.window
+    return window.words, window.rip, window.general[RAX], window.general[RDX]
+
+
+MAKERS: dict[str, Callable[[Site], Handler | None]] = {
+    "out": _out, "in": _in, "cli": _cli, "sti": _sti, "pushf": _pushf, "popf": _popf, "cpuid": _cpuid,
+    "mov": _mov, **dict.fromkeys(("rdtsc", "rdtscp", "rdmsr", "lar", "lsl", "verr", "verw"), _any),
+}  # fmt: skip
+"""By mnemonic. Instructions without a maker always take the long way."""

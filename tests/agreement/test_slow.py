@@ -1,0 +1,191 @@
+"""The short way of known exits (cores/vmm/known_exits.py) against the long way, which defines it."""
+
+from __future__ import annotations
+
+import re
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from agreement_lab import GUESTS, program
+from test_guests import CASES, Case
+
+from assets.disks.build import IMAGE
+from cores.engines import registry
+from cores.engines.base import Handlers
+from cores.lockstep.options import Options
+from cores.lockstep.session import start
+from cores.machine.machine import Machine
+from cores.programs.assembler import keystone as assembler
+from cores.programs.loader import assemble_program, load_program
+from cores.programs.program import Program
+from cores.vmm.known_exits import KnownExits
+from cores.vmm.trace import UNCOUNTED, ExitEvent
+from cores.x86.isa.instruction import Reason
+from tests.sampling import sampled
+
+ASSETS = Path(__file__).parents[2] / "assets"
+CORES = ("trap:native", "kvm")
+TIMED = {Reason.TSC}
+VALUE = re.compile(r"0x[0-9a-f]+|\d+")
+SECONDS = 120.0
+ENDS = ("stop", "reason", "status")
+UNTIMED = [name for name, guest in GUESTS.items() if "exact" not in guest.options]
+"""Guests whose results do not depend on how fast they run."""
+QUICK = [case for case in CASES.values() if case.guest != "primes.s"]
+
+EXERCISE = """
+        mov     rsp, 0x90000
+        mov     r15d, 24
+next:   imul    rax, r15, 0x2f1b3d5
+        out     0xe9, al
+        mov     edx, 0xe9
+        out     dx, al
+        out     dx, eax
+        mov     edx, 0x5e0
+        out     dx, ax
+        in      al, dx
+        in      ax, dx
+        in      eax, dx
+        in      al, 0x64
+        in      al, 0x61
+        cli
+        pushfq
+        pop     rbx
+        sti
+        pushfq
+        xor     rbx, [rsp]
+        lea     rax, [rip + next]
+        and     eax, 0xad5
+        xor     [rsp], rax
+        test    r15d, 1
+        jz      even
+        and     qword ptr [rsp], 0xfffffffffffffdff
+even:   popfq
+        adc     rbx, rbx
+        pushfq
+        pop     r14
+        .byte   0x66, 0x9c
+        .byte   0x66, 0x9d
+        sub     rsp, 3
+        pushfq
+        popfq
+        add     rsp, 3
+        mov     eax, r15d
+        and     eax, 1
+        cpuid
+        add     r13, rbx
+        mov     rcx, cr0
+        mov     rsi, cr2
+        mov     rdi, cr3
+        mov     r8, cr4
+        mov     r9, cr8
+        mov     ecx, 0xc0000080
+        rdmsr
+        rdtsc
+        xor     edx, edx
+        mov     eax, 8
+        lar     rcx, rax
+        lsl     rdx, rax
+        verr    ax
+        verw    ax
+        smsw    ax
+        str     ax
+        mov     bx, cs
+        and     r15d, 0xff
+        dec     r15d
+        jnz     next
+        xor     eax, eax
+        out     0xf4, al
+"""
+"""Every instruction that has a handler, in several forms, with other flags and registers each time."""
+
+
+class Calls:
+    """How often handlers were called, and how often they declined."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.made = 0
+        learn = KnownExits.learn
+
+        def counting(known: KnownExits, record: tuple[object, ...]) -> None:
+            before: Handlers = dict(known._here)
+            learn(known, record)  # type: ignore[arg-type]
+            self.made += len(known._here) > len(before)
+
+        monkeypatch.setattr(KnownExits, "learn", counting)
+
+
+def told(event: ExitEvent) -> tuple[object, ...]:
+    detail = VALUE.sub("#", event.detail) if event.reason in TIMED else event.detail
+    return event.n, event.rip, event.code, event.reason, detail, event.handled, event.ring
+
+
+def outcome(machine: Machine) -> dict[str, object]:
+    """All that must not depend on the way. Hidden faults may: a page is mapped at another moment."""
+    trace = machine.vmm.trace
+    events = [event for event in trace.events if event.reason not in UNCOUNTED]
+    return {
+        "stop": machine.stop, "reason": machine.vmm.reason, "status": machine.vmm.exit_status,
+        "registers": machine.cpu.state(), "memory": machine.memory_image().sha256(),
+        "console": machine.console(), "screen": machine.board.screen(),
+        "events": [told(event) for event in events], "exits": trace.exits,
+        "reasons": {r: n for r, n in trace.by_reason.items() if r not in UNCOUNTED and n},
+        "accesses": machine.board.accesses, "instructions": machine.vmm.counted,
+        "emulated": machine.vmm.emulated,
+    }  # fmt: skip
+
+
+def one_way(loaded: Program, core: str, options: Options) -> tuple[dict[str, object], bool]:
+    """The outcome, and whether interrupts came."""
+    interrupts = []
+    with closing(start(loaded, core, options)) as machine:
+        assert (machine.vmm.known is None) is options.slow
+        acknowledge = machine.board.acknowledge
+
+        def counted() -> int:
+            interrupts.append(machine.cpu.rip)
+            return acknowledge()
+
+        machine.board.acknowledge = counted  # type: ignore[method-assign]
+        machine.run_free(SECONDS)
+        return outcome(machine), bool(interrupts)
+
+
+def equal(loaded: Program, core: str, options: Options) -> None:
+    """Hold both ways together; where interrupts came, at times of their own, only the end."""
+    here = registry.availability(core)
+    if not here.available:
+        pytest.skip(f"{core}: {here.reason}")
+    short, interrupted = one_way(loaded, core, options)
+    long, interrupted_too = one_way(loaded, core, replace(options, slow=True))
+    if interrupted or interrupted_too:
+        assert [short[n] for n in ENDS] == [long[n] for n in ENDS]
+    else:
+        assert short == long
+
+
+@pytest.mark.skipif(not assembler.installed(), reason="Keystone is not installed")
+@pytest.mark.parametrize("core", CORES)
+def test_every_handler(core: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Handlers of every kind, called with ever other values, leave the log, devices and guest as the
+    long way does."""
+    calls = Calls(monkeypatch)
+    equal(assemble_program(EXERCISE.encode(), "exercise.s", 2 << 20), core, Options(ram=2 << 20))
+    assert calls.made >= (25 if core == "trap:native" else 5)
+
+
+@pytest.mark.parametrize("core", CORES)
+@pytest.mark.parametrize("case", QUICK, ids=lambda case: case.guest)
+def test_shipped_guests(case: Case, core: str) -> None:
+    """The guests of the course have the same exits, in the same words, both ways."""
+    options = Options(disk=str(IMAGE) if case.disk else None, input=case.input)
+    equal(load_program(str(ASSETS / "guests" / case.guest)), core, options)
+
+
+@pytest.mark.parametrize("core", CORES)
+@pytest.mark.parametrize("guest", sampled(UNTIMED, 12))
+def test_mechanisms(guest: str, core: str) -> None:
+    """So have the guests of one mechanism each."""
+    equal(program(guest), core, GUESTS[guest].run_options)
