@@ -1,8 +1,8 @@
 """``ringscope``: finds the command, runs it, and turns every ending into an exit code.
 
-0 it ran and the cores agree, 1 they diverge, 2 bad usage or bad input, 3 a core asked for by name
-cannot run here or the host refused what was needed, 130 Ctrl-C. Whatever a command needs is
-imported by the command: ``--help`` waits for no engine.
+0 it ran and the cores agree, 1 they diverge, 2 bad usage, bad input, or an output that cannot be
+written, 3 a core asked for by name cannot run here or the host refused what was needed, 130 Ctrl-C.
+Whatever a command needs is imported by the command: ``--help`` waits for no engine.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import difflib
+import errno
 import importlib
 import io
 import os
@@ -60,6 +61,9 @@ options:
 
 
 _NEGATIVE = re.compile(r"-\d*\.?\d+$")
+
+_NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+"""Errors of write(2) at a full disk, a full quota, or a limit of the file's size."""
 
 _LONGEST = 1000
 """Characters of a complaint."""
@@ -142,6 +146,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _drop_output()
         return OK
     except OSError as error:
+        if error.errno in _NO_ROOM and _output_is_refused():
+            complain(f"ringscope: the output cannot be written: {error.strerror}")
+            _drop_output()
+            return BAD_INPUT
         file = "" if error.filename is None else f"{error.filename}: "
         complain(f"ringscope: the host refused: {file}{error.strerror or error}")
         _drop_output()
@@ -164,6 +172,15 @@ def _open_what_is_closed() -> None:
         if getattr(sys, name) is None:
             file = open(os.devnull, mode, encoding="utf-8")  # noqa: SIM115 - for as long as we live
             setattr(sys, name, file)
+
+
+def _output_is_refused() -> bool:
+    """Whether standard output takes nothing more, a line's end for instance."""
+    try:
+        print(flush=True)
+    except OSError:
+        return True
+    return False
 
 
 def _drop_output() -> None:

@@ -96,7 +96,8 @@ class Worker:
     or why the last command failed, "" when all is well. rates: core -> instructions a second over
     the last half second, while something goes on. busy: since when (time.monotonic) the present
     command has been going on, None while idle. breakpoints: where runs stop. views: the answers to
-    ``watch``, as fresh as the snapshot.
+    ``watch``, as fresh as the snapshot. saved: the ``place`` at which the session was saved last, None
+    before.
     """
 
     def __init__(self, opener: Opener) -> None:
@@ -106,6 +107,7 @@ class Worker:
         self.busy: float | None = None
         self.breakpoints: frozenset[Breakpoint] = frozenset()
         self.views: dict[Query, View | None] = {}
+        self.saved: tuple[int | None, ...] | None = None
         self._queries: frozenset[Query] = frozenset()
         self._queried = 0.0
         self._opener = opener
@@ -177,10 +179,12 @@ class Worker:
 
     def type(self, text: str) -> Future[None]:
         """Keys for the guests' keyboards; a run goes on."""
+        self.saved = None
         return self.submit(lambda s: s.key(text))
 
     def poke(self, poke: Poke, core: str | None = None) -> Future[None]:
         """Change all machines alike, or one."""
+        self.saved = None
         return self._halting(lambda s: s.poke(poke, core))
 
     def watch(self, queries: frozenset[Query]) -> None:
@@ -230,6 +234,12 @@ class Worker:
         if self._goal is not None and now >= self._quiet_until + COURTESY:
             self._quiet_until = now + COURTESY
             self._interrupt()
+
+    @property
+    def place(self) -> tuple[int | None, ...]:
+        """Where the machines stand: the instructions that each has completed."""
+        s = self.snapshot
+        return () if s is None else tuple(machine.instructions for machine in s.machines)
 
     @property
     def idle(self) -> bool:

@@ -22,6 +22,11 @@ def spin(turns: int) -> Program:
     return _program("spin", f"b9 {_count(turns)} ffc9 75fc e6f4")
 
 
+def forever() -> Program:
+    """`1: jmp 1b`."""
+    return _program("forever", "ebfe")
+
+
 def speak(turns: int) -> Program:
     """`out 0xe9, al` eight times in a loop: 8 * turns exits, and one more."""
     return _program("speak", f"b9 {_count(turns)} {'e6e9' * 8} ffc9 75ec e6f4")

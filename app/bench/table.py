@@ -20,12 +20,12 @@ def text(machine: dict[str, str | int], results: list[Result]) -> str:
         for row in rows
     ]
     lines.insert(1, "-" * max(map(len, lines)))
-    skipped = [f"{r.name}: not here: {r.reason}" for r in results if isinstance(r, Skipped)]
-    return "\n".join([_header(machine), "", *(lines if len(rows) > 1 else []), *skipped])
+    return "\n".join([_header(machine), "", *(lines if len(rows) > 1 else []), *_skipped(results)])
 
 
 def markdown(machine: dict[str, str | int], results: list[Result]) -> str:
-    """The table in Markdown for the README, without the spreads of the figures."""
+    """The table in Markdown for the README, without the spreads of the figures, and below it a line for
+    each measurement that is missing in it."""
     lines = [
         _header(machine), "",
         "| | measured | | baseline | | ratio | target |", "|---|---|--:|---|--:|--:|---|",
@@ -37,7 +37,13 @@ def markdown(machine: dict[str, str | int], results: list[Result]) -> str:
             value = _median(figure.value, figure.unit)
             cells = (figure.name, figure.what, value, figure.baseline, base, ratio, _target(figure))
             lines.append(f"| {' | '.join(cells)} |")
+    lines += ["", *(f"- {line}" for line in skipped)] if (skipped := _skipped(results)) else []
     return "\n".join(lines)
+
+
+def _skipped(results: list[Result]) -> list[str]:
+    """What could not be measured, and why."""
+    return [f"{r.name}: not here: {r.reason}" for r in results if isinstance(r, Skipped)]
 
 
 def _row(figure: Figure) -> tuple[str, ...]:

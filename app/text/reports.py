@@ -166,9 +166,11 @@ def verdict(report: CompareReport) -> str:
         return "Not equivalent."
     if divergence.asm is None:
         return "Not equivalent: they ended differently."
+    remark = f" {divergence.remark}" if divergence.remark else ""
     return (
         f"Not equivalent: the first difference is made by instruction {divergence.instruction + 1:,},"
         f" `{divergence.asm}` at {divergence.rip:#x}. After it the machines ran on by themselves."
+        f"{remark}"
     )
 
 

@@ -50,6 +50,7 @@ def core_report(core: CoreReport) -> dict[str, Value]:
         "console": core.console,
         "screen": core.screen,
         "registers": None if registers is None else {n: hex(v) for n, v in registers.items()},
+        "cpu_mode": core.cpu_mode,
         "memory_sha256": core.memory_sha256,
         "notes": list(core.notes),
         "seconds": core.seconds,
@@ -82,8 +83,9 @@ def trace_line(line: TraceLine) -> dict[str, Value]:
     }  # fmt: skip
     if isinstance(line, ExitLine):
         return start | {
-            "reason": line.reason, "detail": line.detail, "handled": line.handled,
-            "ring": line.ring, "ns": line.ns, "vmm_ns": line.vmm_ns,
+            "cpu_mode": line.cpu_mode, "reason": line.reason, "detail": line.detail,
+            "handled": line.handled, "ring": line.ring, "ns": line.ns, "vmm_ns": line.vmm_ns,
+            "source": line.source,
         }  # fmt: skip
     changed = {k: v.hex() if isinstance(v, bytes) else hex(v) for k, v in line.changed.items()}
     return {**start, "changed": {**changed}}

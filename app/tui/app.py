@@ -34,6 +34,7 @@ from cores.errors import RingscopeError
 
 from .screens.editor import EditorScreen
 from .screens.home import Ability, HomeScreen, Probe
+from .screens.leave import Leave
 from .screens.machines.screen import MachinesScreen
 from .screens.machines.state import StateController
 from .widgets.keys import bindings
@@ -58,6 +59,9 @@ KEY_NAMES = {
 }  # fmt: skip
 """Keys as people call them, where Textual does not."""
 
+SESSION = "session"
+"""Name under which Textual keeps the session's screen."""
+
 SWITCH_INTERVAL = 0.0005
 """Seconds after which a busy thread must let the other go on. Python's own 5 ms make keys lag while
 the worker steps in lockstep."""
@@ -78,7 +82,8 @@ class RingscopeApp(App[int]):
 
     def __init__(self, open_program: OpenProgram, probe: Probe, first: Opener | None = None) -> None:
         """first: the session to begin with, None for the home screen. has_terminal, an attribute:
-        it is a person's, with which signals must leave no mess."""
+        it is a person's, with which signals must leave no mess. session: the screen of the worker's
+        machines, which stays when the user goes home."""
         super().__init__()
         self.glyphs = for_this_terminal()
         self._open_program = open_program
@@ -87,6 +92,7 @@ class RingscopeApp(App[int]):
         self.begin_with: Callable[[], None] | None = None
         self.has_terminal = False
         self.worker: Worker | None = None
+        self.session: MachinesScreen | None = None
         self.settings = settings.load()
         for theme in themes():
             self.register_theme(theme)
@@ -114,10 +120,15 @@ class RingscopeApp(App[int]):
     def show_session(self, opener: Opener) -> None:
         """End the session that is on, start this one, and show it over the home screen."""
         self.close_session()
+        self.worker = Worker(opener)
+        self._show(MachinesScreen(self.worker, self.settings))
+
+    def _show(self, session: MachinesScreen) -> None:
         while len(self.screen_stack) > 1:
             self.pop_screen()
-        self.worker = Worker(opener)
-        self.push_screen(MachinesScreen(self.worker, self.settings))
+        self.session = session
+        self.install_screen(session, SESSION)  # else it would be removed when the user goes home
+        self.push_screen(session)
 
     def open_program(self, path: str, disk: str | None = None) -> None:
         """Run a program; say so when it is none."""
@@ -137,11 +148,9 @@ class RingscopeApp(App[int]):
         from .screens.machines.lesson import LessonController
 
         self.close_session()
-        while len(self.screen_stack) > 1:
-            self.pop_screen()
         controller = LessonController(lesson, seed, speed)
         self.worker = Worker(controller.open)
-        self.push_screen(LessonScreen(self.worker, self.settings, controller))
+        self._show(LessonScreen(self.worker, self.settings, controller))
 
     async def on_event(self, event: events.Event) -> None:
         """Keys and clicks come first; the machines wait."""
@@ -154,17 +163,45 @@ class RingscopeApp(App[int]):
         if self.worker is not None:
             self.worker.close()
             self.worker = None
+        session, self.session = self.session, None
+        if session is None or not self.is_running:
+            return
+        while session in self.screen_stack:
+            self.pop_screen()
+        self.uninstall_screen(session)
+        session.remove()
 
     def on_home_screen_opened(self, message: HomeScreen.Opened) -> None:
-        self.open_program(message.path)
+        self._ask_before_its_end(lambda: self.open_program(message.path))
 
     def on_home_screen_play(self, message: HomeScreen.Play) -> None:
+        self._ask_before_its_end(lambda: self._play(message.lesson))
+
+    def on_home_screen_returned(self) -> None:
+        if self.session is not None:
+            self.push_screen(self.session)
+
+    def _play(self, name: str) -> None:
         from lessons import library
 
         try:
-            self.show_lesson(library.find(message.lesson))
+            self.show_lesson(library.find(name))
         except RingscopeError as error:
             self.notify(words(error), severity="error", timeout=8)
+
+    def _ask_before_its_end(self, then: Callable[[], None]) -> None:
+        """Do what ends the session that is kept, once the user has agreed where it would be a loss."""
+
+        def answered(key: str | None) -> None:
+            if key:
+                then()
+
+        stake = "" if self.session is None else self.session.at_stake
+        if stake:
+            question = f"{stake} Another program ends that session."
+            self.push_screen(Leave(question, ("o", "open it")), answered)
+        else:
+            then()
 
     def on_home_screen_edit(self, message: HomeScreen.Edit) -> None:
         self.edit(message.path)
@@ -195,7 +232,6 @@ class RingscopeApp(App[int]):
         self.open_program(message.path)
 
     def on_machines_screen_left(self) -> None:
-        self.pop_screen()
         self.close_session()
 
     def on_unmount(self) -> None:
@@ -203,12 +239,48 @@ class RingscopeApp(App[int]):
         self.settings.theme = self.theme
         self.settings.save()
 
-    async def action_quit(self) -> None:
-        self.exit(0)
+    def action_home(self) -> None:
+        """To the first page. The session is paused and kept; "continue" returns to it."""
+        if self.worker is not None and self.worker.snapshot is not None and self.worker.snapshot.running:
+            self.worker.pause()
+        while len(self.screen_stack) > 1:
+            self.pop_screen()
 
-    def action_interrupt(self) -> None:
-        """Ctrl-C: nothing is left behind, and the exit code says so."""
-        self.exit(INTERRUPTED)
+    async def action_quit(self) -> None:
+        """Quit, after a question where something would be lost."""
+        stake = self._unsaved or ("" if self.session is None else self.session.at_stake)
+        if not stake or isinstance(self.screen, Leave):
+            self.exit(0)
+            return
+
+        def answered(key: str | None) -> None:
+            if key == "h":
+                self.action_home()
+            elif key:
+                self.exit(0)
+
+        home = () if self._unsaved or len(self.screen_stack) == 1 else (("h", "home, kept"),)
+        self.push_screen(Leave(f"{stake} Leave?", *home, ("q", "quit")), answered)
+
+    @property
+    def kept(self) -> str:
+        """The session that is kept while the user is at home, in words; "" where there is none."""
+        s = None if self.session is None or self.worker is None else self.worker.snapshot
+        return "" if s is None or self.session is None else f"{s.path}  {self.session.at_stake}"
+
+    @property
+    def _unsaved(self) -> str:
+        """An editor with text that is not saved, as a sentence; "" for none."""
+        editors = (screen for screen in self.screen_stack if isinstance(screen, EditorScreen))
+        return next((editor.at_stake for editor in editors if editor.at_stake), "")
+
+    async def action_interrupt(self) -> None:
+        """Ctrl-C: nothing is left behind, and the exit code says so. Pressed by habit, to copy, it must
+        not lose a text: then it asks, and the second one ends."""
+        if self._unsaved and not isinstance(self.screen, Leave):
+            await self.action_quit()
+        else:
+            self.exit(INTERRUPTED)
 
     def action_save_picture(self) -> None:
         stem = f"ringscope-{datetime.now():%Y%m%d-%H%M%S}"

@@ -69,7 +69,7 @@ CURSOR = Topic(
     (
         ("up down", "move it"),
         ("x", "set a breakpoint here, or clear it"),
-        ("h Enter", "run to here"),
+        ("H Enter", "run to here"),
         ("a", "look at the memory here"),
         ("c Esc", "no cursor any more"),
     ),
@@ -243,7 +243,7 @@ KEYS = (
         ("x", "set or clear a stop: an address, an exit, a value"),
         ("X", "clear all breakpoints"),
         ("c", "a cursor in the code; x then sets a breakpoint there"),
-        ("h", "run to the cursor; Enter does as well"),
+        ("H", "run to the cursor; Enter does as well"),
     )),
     ("Looking", (
         ("w", "world switches: log, dialogue, chart"),
@@ -276,7 +276,8 @@ KEYS = (
         ("? F1", "help for what you look at"),
         ("G", "the glossary: the words of the field, explained"),
         ("ctrl+p", "everything, by name; themes too"),
-        ("Esc", "back to the first page"),
+        ("Esc", "close what was opened last"),
+        ("h", "home; the session is kept"),
         ("q", "quit; ctrl+c does as well"),
     )),
 )  # fmt: skip

@@ -26,12 +26,20 @@ _PACE = {
     for width in (4, 8)
 }
 """The A and D bits of a page full of page-table entries, by the bytes of an entry."""
+STALE = (
+    "Before it the guest has changed its page tables, and has neither executed INVLPG nor loaded CR3"
+    " since. Until it does, the CPU may use the old translation or the new one (SDM vol. 3, 4.10.4.3):"
+    " if this instruction depends on it, all of these results are right."
+)
 
 
 class Lockstep:
     """Compares machines that have completed equally many instructions; the first is the reference.
 
     compared: steps found equal. divergence: the first difference; nothing is compared after it.
+
+    _written: pages stored to since the last exit. _unflushed: the same since the reference's TLB was
+    last flushed (``_flushes`` times so far).
     """
 
     def __init__(self, machines: list[Machine]) -> None:
@@ -39,6 +47,8 @@ class Lockstep:
         self.compared = 0
         self.divergence: Divergence | None = None
         self._written: set[int] = set()
+        self._unflushed: set[int] = set()
+        self._flushes = 0
         self._ended = False  # all of RAM has been compared at the end
         self._exits = [0] * len(machines)
         self._watch()
@@ -130,8 +140,14 @@ class Lockstep:
                 log.clear()
             if machine.vmm.stored:
                 ranges.update(machine.vmm.stored)
+        flushes = self.machines[0].vmm.flushes
+        if flushes != self._flushes:
+            self._flushes = flushes
+            self._unflushed.clear()
         for gpa, length in ranges:
-            self._written.update(range(gpa // PAGE, (gpa + length - 1) // PAGE + 1))
+            pages = range(gpa // PAGE, (gpa + length - 1) // PAGE + 1)
+            self._written.update(pages)
+            self._unflushed.update(pages)
         return ranges
 
     def _memory(self, gpa: int, length: int) -> Values:
@@ -199,8 +215,15 @@ class Lockstep:
             core: {name: columns[core] for name, columns in differs.items()} for core in self._names()
         }
         asm = text(insn, vmm.last_rip) if insn is not None else None
-        self.divergence = Divergence(done, vmm.last_rip, asm, tuple(differs), values)
+        remark = STALE if self._translations_may_be_stale() else ""
+        self.divergence = Divergence(done, vmm.last_rip, asm, tuple(differs), values, remark)
         self.pause()
+
+    def _translations_may_be_stale(self) -> bool:
+        """Has the guest stored to its page tables since it last flushed a TLB entry?"""
+        first = self.machines[0]
+        tables = table_pages(first.memory, first.roots)
+        return any(page * PAGE in tables for page in self._unflushed)
 
     def leave(self, failed: list[Machine]) -> None:
         """Compare without these machines from here on."""
@@ -224,6 +247,7 @@ class Lockstep:
         self.compared = instruction
         self._watch()
         self._written.clear()
+        self._unflushed.clear()
         self._exits = [machine.vmm.trace.exits for machine in self.machines]
 
     def _watch(self) -> None:

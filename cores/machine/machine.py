@@ -25,6 +25,7 @@ from cores.vmm.state import VmmState
 from cores.vmm.vmm import Vmm
 from cores.x86.mmu.paging import tables_in_use
 from cores.x86.mmu.table_pages import table_pages
+from cores.x86.mode import mode
 from cores.x86.registers import STATE_NAMES, Efer
 from cores.x86.virtual_cpu import VirtualCpu
 
@@ -201,7 +202,7 @@ class Machine:
             device_accesses=board.accesses, bridged=trace.bridged,
             console=self.console(), screen=board.screen(),
             registers=dict(zip(STATE_NAMES, self.cpu.state(), strict=True)),
-            memory=self.memory_image(),
+            cpu_mode=mode(self.cpu), memory=self.memory_image(),
             notes=self.notes(), seconds=self.seconds, emulated=vmm.emulated,
             delivered=vmm.delivered, caveat=self.engine.caveat(), ring_zero=traits.ring_zero,
             limit=vmm.limit,

@@ -12,13 +12,15 @@ from cores.engines.base import RingZero
 from cores.pc.ram_image import RamImage
 from cores.pc.stop import Stop
 from cores.vmm.trace import ExitEvent
+from cores.x86.mode import Mode
 
 
 @dataclass(frozen=True, slots=True)
 class CoreReport:
-    """One machine's end, as `compare` shows it. Fields as in contract.md; registers and memory are None
-    for a core that never ran. Only in the text report: emulated and delivered, see ``GuestContext``;
-    caveat, see ``Engine``; ring_zero, see ``RingZero``; limit, see ``Failed``."""
+    """One machine's end, as `compare` shows it. Fields as in contract.md; registers, cpu_mode and
+    memory are None for a core that never ran, and cpu_mode on the 68000 machine. Only in the text
+    report: emulated and delivered, see ``GuestContext``; caveat, see ``Engine``; ring_zero, see
+    ``RingZero``; limit, see ``Failed``."""
 
     core: str
     engine: str
@@ -34,6 +36,7 @@ class CoreReport:
     console: str = ""
     screen: str | None = None
     registers: dict[str, int] | None = None
+    cpu_mode: Mode | None = None
     memory: RamImage | None = None
     notes: tuple[str, ...] = ()
     seconds: float = 0.0
@@ -57,13 +60,15 @@ class CoreReport:
 @dataclass(frozen=True, slots=True)
 class Divergence:
     """The first difference between cores. instruction: count before it; asm: the instruction just
-    executed (None in free mode); values: {core: {name: value}}, value an int, a str or None."""
+    executed (None in free mode); values: {core: {name: value}}, value an int, a str or None. remark: a
+    sentence on why both results may be right, else ""."""
 
     instruction: int
     rip: int
     asm: str | None
     differs: tuple[str, ...]
     values: dict[str, dict[str, int | str | None]]
+    remark: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,18 +97,21 @@ class CompareReport:
 @dataclass(frozen=True, slots=True)
 class ExitLine:
     """One exit, as `trace` shows it. Fields as in contract.md; n is None where the CPU ran on its own
-    and instructions were not counted, asm "" where no instruction caused the exit (an interrupt)."""
+    and instructions were not counted, asm "" where no instruction caused the exit (an interrupt),
+    source None where no source line is known."""
 
     n: int | None
     rip: int
     code: bytes
     asm: str
+    cpu_mode: Mode
     reason: str
     detail: str
     handled: str
     ring: int
     ns: int
     vmm_ns: int
+    source: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

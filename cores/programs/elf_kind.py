@@ -186,21 +186,27 @@ def _is_program(image: bytes, header: _Header) -> bool:
             tags = dict(struct.iter_unpack(header.order + "qQ", content[: len(content) & -16]))
             if tags.get(_DT_FLAGS_1, 0) & _DF_1_PIE:
                 return True
-            return bool(_interpreter(image, header)) and _DT_SONAME not in tags
-    return bool(_interpreter(image, header))
+            return _interpreter(image, header) is not None and _DT_SONAME not in tags
+    return _interpreter(image, header) is not None
 
 
-def _interpreter(image: bytes, header: _Header) -> str:
+def _interpreter(image: bytes, header: _Header) -> str | None:
+    """The loader that PT_INTERP names, "" where it names none; None without PT_INTERP."""
     for segment in header.segments:
         if segment.kind == _PT_INTERP:
             name = image[segment.offset : segment.offset + min(segment.in_file, _LONGEST_NAME)]
-            return name.rstrip(b"\0").decode("latin-1") or "no loader"
-    return ""
+            return name.rstrip(b"\0").decode("latin-1")
+    return None
 
 
 def _for_whom(image: bytes, header: _Header) -> str:
-    loader = _interpreter(image, header)
-    return f" (it asks for the loader {loader})" if loader else ""
+    match _interpreter(image, header):
+        case None:
+            return ""
+        case "":
+            return " (it asks for a loader without a name)"
+        case loader:
+            return f" (it asks for the loader {loader})"
 
 
 def _of_a_system(image: bytes, header: _Header) -> str | None:

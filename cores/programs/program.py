@@ -42,6 +42,11 @@ class Program:
     lines: dict[int, int] = field(default_factory=dict)
     source: tuple[str, ...] = ()
 
+    def source_of(self, address: int) -> str | None:
+        """The "file:line" that an instruction was made from, None where that is not known."""
+        line = self.lines.get(address)
+        return None if line is None else f"{self.path}:{line}"
+
     @property
     def start(self) -> int:
         return min(s.gpa for s in self.segments)

@@ -66,6 +66,7 @@ class GuestContext:
         deliveries, and what HLT slept through.
     emulated: instructions that the VMM completed without an exit: those that exact mode takes from
         KVM, which would have executed them in guest mode.
+    flushes: how often ``flush`` was called.
     stop: why the machine stopped, None while it can go on; ``reason``: the same in words;
         ``limit``: see ``Failed``.
     """
@@ -98,6 +99,7 @@ class GuestContext:
         self.exit_status: int | None = None
         self.notes: dict[str, None] = {}
         self.uncounted = False
+        self.flushes = 0
 
     @property
     def counted(self) -> int | None:
@@ -149,6 +151,7 @@ class GuestContext:
     def flush(self, gva: int | None) -> None:
         """Invalidate the translation of ``gva``, or all (None): in the VMM's TLB, the engine's and the
         shadow."""
+        self.flushes += 1
         self.mmu.flush(gva)
         self.engine.flush(gva)
         if self.shadow:

@@ -84,6 +84,29 @@ def test_the_table_says_what_was_missed() -> None:
     assert "≤ 10 missed" in shown
 
 
+def test_every_table_says_what_could_not_be_measured() -> None:
+    """A measurement that was skipped has a line with its reason, in text and in Markdown."""
+    machine: dict[str, str | int] = {"cpu": "C", "cpus": 2, "kernel": "K", "python": "3"}
+    for form in (table.text, table.markdown):
+        lines = form(machine, [Skipped("exit:kvm", "there is no /dev/kvm")]).splitlines()
+        assert lines[-1].removeprefix("- ") == "exit:kvm: not here: there is no /dev/kvm"
+
+
+async def test_the_watched_interface_marks_machines_that_run_freely() -> None:
+    """F12 shows the words that `bench screen` waits for, and takes them away."""
+    from app.bench import watched
+
+    app = watched.app()
+    async with app.run_test() as pilot:
+        for shown in (True, False):
+            await pilot.press("f12")
+            while isinstance(app.screen, watched.Mark) is not shown:
+                await pilot.pause(0.01)
+        assert app.worker is not None
+        assert app.worker.snapshot is not None
+        assert app.worker.snapshot.mode == "free"
+
+
 def test_the_guests_are_what_their_text_says() -> None:
     """The benchmark guests decode to their text, the loop jumps to its beginning, and the counts add
     up."""

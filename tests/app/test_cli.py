@@ -59,11 +59,11 @@ def test_compare_json(guest: str, capsys: pytest.CaptureFixture[str]) -> None:
         assert set(core) == {
             "core", "engine", "available", "reason", "stop", "exit_status", "instructions", "exits",
             "exits_by_reason", "device_accesses", "bridged", "console", "screen", "registers",
-            "memory_sha256", "notes", "seconds",
+            "cpu_mode", "memory_sha256", "notes", "seconds",
         }  # fmt: skip
         assert (core["stop"], core["exit_status"], core["instructions"]) == ("exit", 65, 3)
         assert (core["console"], core["device_accesses"]) == ("A", 2)
-        assert core["registers"]["rax"] == "0x41"
+        assert (core["registers"]["rax"], core["cpu_mode"]) == ("0x41", "long")
         assert re.fullmatch("[0-9a-f]{64}", core["memory_sha256"])
     assert [core["exits"] for core in report["cores"]] == [0, 2]
     assert report["cores"][1]["exits_by_reason"]["io"] == 2
@@ -107,15 +107,31 @@ def test_trace_json(guest: str, capsys: pytest.CaptureFixture[str]) -> None:
     steps = [line for line in lines if "changed" in line]
     assert len(lines) == len(exits) + len(steps)
     assert set(exits[0]) == {
-        "n", "rip", "bytes", "asm", "reason", "detail", "handled", "ring", "ns", "vmm_ns"
+        "n", "rip", "bytes", "asm", "cpu_mode", "reason", "detail", "handled", "ring", "ns", "vmm_ns",
+        "source",
     }  # fmt: skip
     assert (exits[0]["n"], exits[0]["bytes"], exits[0]["reason"]) == (1, "e6e9", "io")
+    assert (exits[0]["cpu_mode"], exits[0]["source"]) == ("long", None)
     assert [(s["n"], s["rip"], s["bytes"]) for s in steps][:2] == [
         (0, "0x100000", "b041"),
         (1, "0x100002", "e6e9"),
     ]
     assert steps[0]["changed"] == {"rax": "0x41", "rip": "0x100002"}
     assert set(steps[0]) == {"n", "rip", "bytes", "asm", "changed"}
+
+
+@pytest.mark.parametrize("mode", [(), ("--free",)], ids=["exact", "free"])
+def test_an_exit_names_its_source_line(
+    mode: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`trace --json` has file and line of each instruction of an assembly program."""
+    assert main(["trace", "hello", "--core", "trap", "--json", *mode]) == 0
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    source = Path("assets/guests/hello.s").read_text().splitlines()
+    for line in lines:
+        if line["asm"].startswith("out "):
+            file, _, number = line["source"].rpartition(":")
+            assert (file, source[int(number) - 1].split()[0]) == ("hello", "out")
 
 
 def test_doctor(capsys: pytest.CaptureFixture[str]) -> None:
@@ -316,14 +332,18 @@ def test_without_a_terminal_the_first_guest_is_compared() -> None:
     assert GREETING in done.stdout
 
 
+FULL = "ringscope: the output cannot be written: No space left on device\n"
+
+
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
 @pytest.mark.parametrize(
     ("words", "stream", "code", "said"),
     [
         (["compare", "nosuch"], "stderr", 2, ""),
-        (["--help"], "stdout", 3, "ringscope: the host refused: No space left on device\n"),
-        (["compare", "--help"], "stdout", 3, "ringscope: the host refused: No space left on device\n"),
-        (["explain", "popf"], "stdout", 3, "ringscope: the host refused: No space left on device\n"),
+        (["--help"], "stdout", 2, FULL),
+        (["compare", "--help"], "stdout", 2, FULL),
+        (["explain", "popf"], "stdout", 2, FULL),
+        (["probe", "--json"], "stdout", 2, FULL),
     ],
 )
 def test_no_room_for_words(words: list[str], stream: str, code: int, said: str) -> None:

@@ -14,6 +14,7 @@ from cores.machine.report import CompareReport, CoreReport, Divergence, ExitLine
 from cores.pc.ram import MIB
 from cores.pc.ram_image import RamImage
 from cores.pc.stop import Stop
+from cores.x86.mode import Mode
 
 RAN = CoreReport(
     core="interpreter", engine="Unicorn 2.1.4", available=True, reason=None, stop=Stop.EXIT,
@@ -126,7 +127,7 @@ def test_an_absent_core_in_json() -> None:
     """An absent core has a reason, and null, 0 or an empty value in all other keys."""
     fields = reports_json.core_report(ABSENT)
     assert (fields["available"], fields["reason"]) == (False, "/dev/kvm does not exist")
-    nulls = ("stop", "exit_status", "instructions", "screen", "registers", "memory_sha256")
+    nulls = ("stop", "exit_status", "instructions", "screen", "registers", "cpu_mode", "memory_sha256")
     assert all(fields[name] is None for name in nulls)
     assert (fields["exits"], fields["exits_by_reason"], fields["console"]) == (0, {}, "")
 
@@ -168,10 +169,12 @@ def test_free_running_counts_nothing() -> None:
 def test_trace_lines() -> None:
     """Exits and steps are rendered as text and as JSON."""
     exit = ExitLine(
-        5, 0x100000, b"\xe6\xe9", "out 0xe9, al", "io", "console '\x1b'", "emulated", 0, 21000, 9000
-    )
+        5, 0x100000, b"\xe6\xe9", "out 0xe9, al", Mode.PROTECTED_16, "io", "console '\x1b'", "emulated",
+        0, 21000, 9000, "guest.s:3",
+    )  # fmt: skip
     assert "\x1b" not in reports.trace_line(exit)
-    assert reports_json.trace_line(exit)["bytes"] == "e6e9"
+    line = reports_json.trace_line(exit)
+    assert (line["bytes"], line["cpu_mode"], line["source"]) == ("e6e9", "prot16", "guest.s:3")
     step = StepLine(5, 0x100000, b"\x90", "nop", {"rip": 0x100001, "mem:0x5000": b"\1\2"})
     assert reports_json.trace_line(step)["changed"] == {"rip": "0x100001", "mem:0x5000": "0102"}
     assert "mem:0x5000=0102" in reports.trace_line(step)

@@ -138,18 +138,20 @@ def test_start_step_and_quit() -> None:
         t.press("w")
         t.see("Guest OS")
         t.press("q")
+        t.see("Leave?")
+        t.press("q")
         assert t.end() == 0
 
 
 def test_the_home_screen() -> None:
-    """Without a program the guests and this host's abilities are shown; Enter runs a guest, Esc
+    """Without a program the guests and this host's abilities are shown; Enter runs a guest, h
     returns."""
     with terminal() as t:
         t.see("hello ")
         t.see("runs here")
         t.press("\r")
         t.see("World switches")
-        t.press("\x1b")
+        t.press("h")
         t.see("This machine")
         t.press("q")
         assert t.end() == 0
@@ -175,6 +177,9 @@ def test_nothing_is_left_behind_while_a_guest_spins(how: str, tmp_path: Path) ->
                 t.until(lambda: t.restored, "the terminal's own screen")
         else:
             t.press(how)
+            if how == "q":
+                t.see("Leave?")
+                t.press("q")
             assert t.end() == (0 if how == "q" else 130)
         t.until(lambda: gone(started), f"the end of processes {started}")
 
@@ -198,7 +203,7 @@ def test_stopped_and_continued(how: str) -> None:
             t.until(lambda taken=taken: t.sent.count(TAKEN) > taken and stty(t) == raw, "its return")
         t.press("n")
         t.see("1 instruction ")
-        t.press("q")
+        t.press("qq")
         assert t.end() == 0
         assert t.restored
         assert stty(t) == before

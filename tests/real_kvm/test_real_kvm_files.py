@@ -31,9 +31,10 @@ def test_what_is_deselected_exists(name: str) -> None:
     assert re.search(rf"^def {function}\(", (ROOT / path).read_text(), re.MULTILINE)
 
 
-def test_each_deselected_test_has_a_reason() -> None:
-    """Every group of deselected tests has a comment above it."""
-    text = (HERE / "deselected.txt").read_text()
+@pytest.mark.parametrize("name", ["deselected.txt", "forms.txt"])
+def test_what_is_left_out_has_a_reason(name: str) -> None:
+    """Every group of deselected tests and of forms has a comment above it."""
+    text = (HERE / name).read_text()
     groups = text.strip().split("\n\n")[1:]
     assert groups
     assert all(group.startswith("# ") for group in groups)

@@ -21,6 +21,7 @@ from ..widgets.keys import Hint, Keys
 from ..widgets.line_view import LineView
 from .ask import Ask
 from .help import HelpSheet
+from .leave import Leave
 
 HINTS: list[Hint] = [
     ("F5", "run", "run"),
@@ -115,7 +116,6 @@ class EditorScreen(Screen[None]):
         self._path, self._text, self._assemble = path, text, assemble
         self._template = 0
         self._saved = text
-        self._warned = False
 
     def compose(self) -> ComposeResult:
         area = AssemblyArea(
@@ -195,9 +195,23 @@ class EditorScreen(Screen[None]):
     def action_help(self) -> None:
         self.app.push_screen(HelpSheet(help_topics.EDITOR, self.query_one(Verdict).glyphs))
 
+    @property
+    def at_stake(self) -> str:
+        """What would be lost with the editor, as a sentence; "" for nothing."""
+        return "" if self.area.text == self._saved else f"{self._path or 'The new guest'} is not saved."
+
     def action_leave(self) -> None:
-        if self.area.text != self._saved and not self._warned:
-            self._warned = True
-            self.query_one(Verdict).say("not saved: ctrl+s saves, Esc once more leaves", good=False)
-            return
-        self.app.pop_screen()
+        def answered(key: str | None) -> None:
+            if key == "ctrl+s":
+                self._save(self._close)
+            elif key:
+                self._close()
+
+        if self.at_stake:
+            self.app.push_screen(Leave(self.at_stake, ("ctrl+s", "save"), ("l", "leave it")), answered)
+        else:
+            self._close()
+
+    def _close(self) -> None:
+        if self.is_current:
+            self.app.pop_screen()

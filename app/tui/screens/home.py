@@ -46,6 +46,8 @@ HINTS: list[Hint] = [
     ("q", "quit", "app.quit"),
 ]
 
+KEPT = "kept"
+"""Id of the row that returns to the session that is kept."""
 GUEST, LESSON = "guest:", "lesson:"
 """Prefixes of the list's row ids; ids without one are paths."""
 
@@ -162,6 +164,9 @@ class HomeScreen(Screen[None]):
             super().__init__()
             self.lesson = lesson
 
+    class Returned(Message):
+        """Go back to the session that is kept."""
+
     class Edit(Message):
         """Edit this source; "" begins a new one."""
 
@@ -173,6 +178,7 @@ class HomeScreen(Screen[None]):
         """last: the program that was open last."""
         super().__init__()
         self._last = last
+        self._kept = ""
         self._probe = probe
         self._guests = shipped()
         self._course: dict[str, Lesson] = {}
@@ -238,6 +244,22 @@ class HomeScreen(Screen[None]):
         found = self._probe()
         self.app.call_from_thread(self.query_one(Abilities).show, found)
 
+    def on_screen_resume(self) -> None:
+        """The first row returns to the session that is kept, where there is one."""
+        options = self.query_one(OptionList)
+        words = getattr(self.app, "kept", "")
+        if words == self._kept:
+            return
+        self._kept = words
+        if options.option_count and options.get_option_at_index(0).id == KEPT:
+            options.remove_option_at_index(0)
+        if words:
+            row = Content.assemble(("continue   ", "bold"), (printable(words), "dim"))
+            others = list(options.options)
+            options.clear_options()
+            options.add_options([Option(row, id=KEPT), *others])
+            options.highlighted = 0
+
     def on_option_list_option_highlighted(self, event: OptionList.OptionHighlighted) -> None:
         chosen = event.option.id or ""
         if chosen.startswith(LESSON):
@@ -246,11 +268,13 @@ class HomeScreen(Screen[None]):
             path = Path(chosen.removeprefix(GUEST))
             self.query_one(About).show_guest(next(g for g in self._guests if g.path == path))
         else:
-            self.query_one(About).show_path(chosen)
+            self.query_one(About).show_path("the session that is kept" if chosen == KEPT else chosen)
 
     def on_option_list_option_selected(self, event: OptionList.OptionSelected) -> None:
         chosen = event.option.id or ""
-        if chosen.startswith(LESSON):
+        if chosen == KEPT:
+            self.post_message(self.Returned())
+        elif chosen.startswith(LESSON):
             self.post_message(self.Play(chosen.removeprefix(LESSON)))
         elif chosen:
             self.post_message(self.Opened(chosen.removeprefix(GUEST)))
@@ -263,7 +287,7 @@ class HomeScreen(Screen[None]):
         if options.highlighted is None:
             return
         chosen = options.get_option_at_index(options.highlighted).id or ""
-        if not chosen.startswith(LESSON):
+        if not chosen.startswith(LESSON) and chosen != KEPT:
             self.post_message(self.Edit(chosen.removeprefix(GUEST)))
 
     def action_create(self) -> None:

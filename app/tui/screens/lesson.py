@@ -42,7 +42,10 @@ class LessonScreen(MachinesScreen):
         self._lesson = lesson
 
     def action_proceed(self) -> None:
-        self._lesson.proceed(self.action_leave)
+        self._lesson.proceed(self._end)
+
+    def _end(self) -> None:
+        self.post_message(self.Left())
 
     def action_lesson_back(self) -> None:
         self._lesson.back()

@@ -70,10 +70,13 @@ def possible(insn: Instruction, cpu: VirtualCpu) -> list[int]:
 def choose(handlers: list[int | None], vectors: list[int], room: int) -> dict[int, list[int]]:
     """Up to ``room`` addresses to stop at, each with the vectors that are delivered there.
 
-    A vector without a handler ends as #DF, #NP or #GP instead, or in a shutdown."""
+    A vector without a handler ends as #DF, #NP or #GP instead, or in a shutdown. #UD comes last: this
+    CPU may lack any instruction that the platform's has (0F 0D with a register on AMD)."""
     wanted = list(vectors)
     if any(handlers[v] is None for v in vectors):
         wanted += [Vector.DF, Vector.NP]
+    if Vector.UD not in vectors:
+        wanted.append(Vector.UD)
     places: dict[int, list[int]] = {}
     for vector in wanted:
         entry = handlers[vector]

@@ -136,6 +136,8 @@ class Stepper:
             return Fault(Vector.UD)
         if insn.mnemonic in INTERCEPTS or insn.reason in BY_REASON:
             return INTERCEPT
+        if _may_be_refused(insn):
+            return LACKING
         if self._manner.interprets and cpu.cpl != 3 and _is_misinterpreted(insn):
             return LACKING
         if cpu.cpl == 3 and not self._manner.truthful and insn.sensitivity is Sensitivity.SILENT:
@@ -336,6 +338,13 @@ class Stepper:
         if left is not None:
             cpu.cr2 = left
         return SHUTDOWN
+
+
+def _may_be_refused(insn: Instruction) -> bool:
+    """Whether ``insn`` is 0F 0D with a register, a NOP that is #UD on AMD's CPUs
+    (cores/x86/isa/cpu_differences.py). The VMM would complete it then, too, but the frame of the #UD
+    would stay in the guest's memory below RSP."""
+    return insn.mnemonic == "nop" and b"\x0f\x0d" in insn.code
 
 
 def _is_misinterpreted(insn: Instruction) -> bool:

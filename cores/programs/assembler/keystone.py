@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -17,8 +18,13 @@ from cores.programs.assembler.instructions import Asked
 from cores.programs.assembler.operands import Immediate, Memory, Register
 from cores.programs.assembler.parser import Assembly, mistake, parse, unknown
 
-TIME_LIMIT = 10.0
-"""Seconds. 10,000 lines take 0.1 s; on some invalid sources Keystone never returns."""
+CPU_LIMIT = 10
+"""Seconds of CPU time. 10,000 lines take 0.1 s; on some invalid sources Keystone never returns."""
+PATIENCE = 300
+"""Seconds that may pass, however busy the computer is; and on hosts that limit no CPU time."""
+
+OUT_OF_TIME = -getattr(signal, "SIGXCPU", 0) or None
+"""Exit code of a process that has met its limit of CPU time (setrlimit(2))."""
 
 MESSAGES = {
     128: "unknown token in an expression", 129: "value out of range", 130: "bad directive",
@@ -57,7 +63,7 @@ def assemble(source: str, path: str, base: int) -> Image:
     assembly = parse(source, path, is_mnemonic, base)
     units = assembly.units
     try:
-        answer, code = _keystone(path, base, [u.text for u in units])
+        answer, code = run_once(path, base, [u.text for u in units])
     except BrokenDown as failure:
         raise _culprit(failure, assembly, path) from None
     if "errno" in answer:
@@ -89,27 +95,29 @@ def _culprit(failure: BrokenDown, assembly: Assembly, path: str) -> InputError:
     while bad - good > 1:
         middle = (good + bad) // 2
         try:
-            _keystone(path, 0x100000, [u.text for u in units[:middle]])
+            run_once(path, 0x100000, [u.text for u in units[:middle]])
             good = middle
         except BrokenDown:
             bad = middle
     return mistake(failure.reason, units[bad - 1].statement, path)
 
 
-def _keystone(path: str, base: int, units: list[str]) -> tuple[dict[str, Any], bytes]:
+def run_once(path: str, base: int, units: list[str]) -> tuple[dict[str, Any], bytes]:
     """Run a new Keystone process once: its answer and the image."""
     question = json.dumps({"base": base, "units": units}).encode()
     child = Path(__file__).with_name("keystone_child.py")
     # -P: this file's folder has modules with the names of standard ones.
-    command = [sys.executable, "-P", "-X", "utf8", str(child)]
+    command = [sys.executable, "-P", "-X", "utf8", str(child), str(CPU_LIMIT)]
     try:
         done = subprocess.run(
-            command, input=question, capture_output=True, timeout=TIME_LIMIT, check=False
+            command, input=question, capture_output=True, timeout=PATIENCE, check=False
         )
     except subprocess.TimeoutExpired:
-        raise InputError(f"Keystone, the assembler, found no end in {TIME_LIMIT:.0f} s", path) from None
+        raise InputError(f"Keystone, the assembler, found no end in {PATIENCE} s", path) from None
     except OSError as error:
         raise InputError(f"the assembler cannot be started: {error.strerror}", path) from None
+    if done.returncode == OUT_OF_TIME:
+        raise InputError(f"Keystone, the assembler, found no end in {CPU_LIMIT} s of CPU time", path)
     head, newline, code = done.stdout.partition(b"\n")
     if done.returncode or not newline:
         raise BrokenDown("Keystone, the assembler, broke down over this", path)

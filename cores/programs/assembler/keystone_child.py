@@ -123,8 +123,10 @@ if __name__ == "__main__":
     try:
         import resource
 
+        seconds = int(sys.argv[1])  # of CPU time; then SIGXCPU ends the process
+        resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds + 1))
         resource.setrlimit(resource.RLIMIT_AS, (MEMORY_LIMIT, MEMORY_LIMIT))
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     except (ImportError, ValueError, OSError):
-        pass  # this host has no such limits: the parent's time limit still holds
+        pass  # this host has no such limits: the parent's limit on elapsed time still holds
     serve(sys.stdin.buffer, sys.stdout.buffer)

@@ -19,6 +19,7 @@ from cores.machine.report import CodeLine, Divergence, MachineSnapshot, SessionS
 from cores.pc.stop import Stop
 from cores.vmm.trace import ExitEvent
 from cores.x86.isa.instruction import Reason
+from cores.x86.mode import Mode
 from cores.x86.registers import STATE_NAMES
 
 NOWHERE: frozenset[Breakpoint] = frozenset()
@@ -309,7 +310,8 @@ class FakeSession:
             events.append(
                 ExitEvent(
                     counted, address, bytes.fromhex(code), reason,
-                    detail.format(char), handled, 0, 21_000 if core != "kvm" else 9_400, 5_000,
+                    detail.format(char), handled, 0, Mode.LONG, 21_000 if core != "kvm" else 9_400,
+                    5_000,
                 )
             )  # fmt: skip
         return events

@@ -10,7 +10,6 @@ from stage import stage
 
 from app.tui.app import interface
 from app.tui.rows import screenshot_svg
-from app.tui.screens.home import HomeScreen
 from app.tui.screens.machines.screen import MachinesScreen
 from cores.lockstep.options import Options
 from cores.programs.shipped import ASSETS
@@ -28,8 +27,8 @@ async def test_a_breakpoint_at_the_cursor() -> None:
 
 
 async def test_a_run_to_the_cursor() -> None:
-    """Enter and h run the machines to the cursor; no breakpoint remains."""
-    for key in ("enter", "h"):
+    """Enter and H run the machines to the cursor; no breakpoint remains."""
+    for key in ("enter", "H"):
         async with stage() as s:
             await s.press("c", "end", "up", "up", "up", key)
             here = s.session.moments[s.session.n].registers["rip"]
@@ -39,7 +38,7 @@ async def test_a_run_to_the_cursor() -> None:
 
 
 async def test_the_cursor_stays_inside_the_code() -> None:
-    """Home and end are its limits; Esc removes the cursor before it leaves the screen."""
+    """Home and end are its limits; Esc removes the cursor, and no more."""
     async with stage(size=(80, 24)) as s:
         await s.press("c", "home", "up")
         assert s.screen.looking.cursor == 0x100000
@@ -49,7 +48,7 @@ async def test_the_cursor_stays_inside_the_code() -> None:
         await s.press("escape")
         assert s.screen.looking.cursor is None
         await s.press("escape")
-        assert isinstance(s.app.screen, HomeScreen)
+        assert s.screen.is_current
 
 
 async def test_memory_at_the_cursor() -> None:

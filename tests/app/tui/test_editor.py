@@ -40,7 +40,7 @@ async def test_a_guest_is_written_assembled_and_run(tmp_path: Path) -> None:
 
 
 async def test_nothing_written_is_lost() -> None:
-    """Esc warns once about unsaved text, and a template does not replace it."""
+    """Esc asks about unsaved text, as q's and Ctrl-C do; a template does not replace it."""
     async with stage(home=True) as s:
         await s.press("c", "f3")
         editor = s.app.screen
@@ -49,8 +49,12 @@ async def test_nothing_written_is_lost() -> None:
         await s.press("x", "f3")
         await s.see("save your text first")
         await s.press("escape")
-        await s.see("not saved")
-        await s.press("escape")
+        await s.see("The new guest is not saved.")
+        await s.press("enter")
+        assert s.app.screen is editor
+        await s.press("ctrl+c")
+        await s.see("The new guest is not saved. Leave?")
+        await s.press("escape", "escape", "l")
         await s.see("This machine")
 
 

@@ -26,7 +26,7 @@ ANSWERS = [
     "x" * 300,
     "漢字",
 ]
-LEAVE = {"leave", "edit", "state('disk')", "app.quit", "quit", "interrupt"}
+LEAVE = {"app.home", "edit", "state('disk')", "app.quit", "quit", "interrupt"}
 
 
 async def back(s: Stage, chance: random.Random) -> None:
@@ -69,7 +69,8 @@ async def test_every_entry_of_the_palette(tmp_path: Path, monkeypatch: pytest.Mo
         entries = [
             entry
             for entry in s.app.get_system_commands(s.screen)
-            if entry.title not in ("Quit", "Leave", "Edit the program", "Load a disk image")
+            if entry.title
+            not in ("Quit", "Home; the session is kept", "Edit the program", "Load a disk image")
         ]
         assert len(entries) > 30
         for entry in entries:

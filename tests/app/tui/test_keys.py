@@ -7,7 +7,6 @@ from fake_session import PROGRAM, FakeSession
 from stage import stage
 
 from app.tui.screens.ask import Ask
-from app.tui.screens.home import HomeScreen
 from app.tui.screens.sheet import Sheet
 from app.tui.widgets.switches import Switches
 
@@ -61,12 +60,12 @@ async def test_space_pauses_a_guest_that_spins() -> None:
 
 
 async def test_quitting_closes_the_session_while_a_guest_spins() -> None:
-    """q ends the app with code 0, Ctrl-C with 130; the session is closed either way."""
-    for key, code in (("q", 0), ("ctrl+c", 130)):
+    """q and q again end the app with code 0, Ctrl-C with 130; the session is closed either way."""
+    for keys, code in ((("q", "q"), 0), (("ctrl+c",), 130)):
         async with stage(spin=True) as s:
             await s.pilot.press("space")
             await s.until(lambda s=s: s.session.spun > 1, "the run")  # type: ignore[misc]
-            await s.pilot.press(key)
+            await s.pilot.press(*keys)
         assert s.app.return_value == code
         assert s.session.closed
 
@@ -156,12 +155,16 @@ async def test_help_and_guest_screen_and_typing() -> None:
         assert s.session.typed == "hi\n"
 
 
-async def test_escape_leaves_for_the_home_screen() -> None:
-    """Esc closes the session and returns to the home screen."""
+async def test_escape_closes_one_level_and_never_leaves() -> None:
+    """Esc closes the inside of a machine; with nothing open it does nothing at all."""
     async with stage() as s:
+        await s.press("m")
+        assert s.screen.inside.tab == "memory"
         await s.press("escape")
-        assert isinstance(s.app.screen, HomeScreen)
-        assert s.session.closed
+        assert s.screen.inside.tab == ""
+        await s.press("n", "escape", "escape")
+        await s.see(" 1 instr")
+        assert not s.session.closed
 
 
 async def test_every_key_is_in_the_palette() -> None:

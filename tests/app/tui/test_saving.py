@@ -82,7 +82,7 @@ async def test_a_session_is_opened_as_a_file(tmp_path: Path) -> None:
         await d.pilot.press("n")
         await d.answer("S", str(path))
         await d.see("Saved ")
-        await d.pilot.press("escape")
+        await d.pilot.press("h")
         await d.answer("o", str(path))
         await d.see(" 1 instr")
 
@@ -102,14 +102,14 @@ async def test_what_cannot_be_saved_is_said_in_a_line(tmp_path: Path) -> None:
 
 
 async def test_a_damaged_session_is_refused_in_a_line(tmp_path: Path) -> None:
-    """The reason is shown, and Esc leads back to the home screen."""
+    """The reason is shown, and h leads back to the home screen."""
     path = tmp_path / "bad.ringscope"
     path.write_bytes(b"Ringscope session 2\njunk")
     async with desk(None) as d:
         await d.see("This machine")
         await d.answer("o", str(path))
         await d.see("a damaged session")
-        await d.pilot.press("escape")
+        await d.pilot.press("h")
         await d.see("This machine")
 
 

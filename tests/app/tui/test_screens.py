@@ -75,7 +75,7 @@ async def test_home_opens_a_guest_and_names_what_it_cannot_open() -> None:
     async with stage(size=(120, 40), home=True) as s:
         await s.press("enter")
         await s.see("TRAP AND EMULATE  trap:native")
-        await s.press("escape")
+        await s.press("h")
 
         def refuse(path: str, disk: object) -> object:
             raise InputError("no such file", path)

@@ -8,7 +8,7 @@ from contextlib import ExitStack
 import pytest
 from machine_lab import DATA, EXIT, booted, needs_assembler
 
-from cores.lockstep.comparison import Lockstep
+from cores.lockstep.comparison import STALE, Lockstep
 from cores.machine.machine import Machine
 
 pytestmark = needs_assembler
@@ -181,3 +181,19 @@ def test_leaving(pair: list[Machine]) -> None:
         compared.after_step()
     assert compared.divergence is None
     assert compared.machines == [pair[0]]
+
+
+@pytest.mark.parametrize(("then", "lawful"), [("nop", True), ("invlpg [0x30000]", False)])
+def test_a_translation_that_may_be_old_is_remarked(then: str, lawful: bool) -> None:
+    """A difference after a store to a page table says that both results may be right, until the guest
+    has executed INVLPG."""
+    source = f"mov rax, 0x31003\nmov [0x15180], rax\n{then}\nmov ebx, 1\n" + EXIT
+    with ExitStack() as stack:
+        both = [stack.enter_context(booted(c, source)) for c in ("interpreter", "trap:portable")]
+
+        def poke(machine: Machine) -> None:
+            machine.cpu.gpr[6] ^= 1
+
+        divergence = go(both, 3, poke).divergence
+    assert divergence is not None
+    assert divergence.remark == (STALE if lawful else "")

@@ -110,6 +110,18 @@ def test_a_loader_is_named(tmp_path: Path) -> None:
     assert "(it asks for the loader /" in refusal(build(tmp_path, MAIN, "-no-pie"))
 
 
+@pytest.mark.parametrize("length", [0, 1, 200])
+def test_a_loader_without_a_name(length: int, tmp_path: Path) -> None:
+    """An empty PT_INTERP, or one of zeros alone, names no loader."""
+    path = tmp_path / "program"
+    content = image(segment(), segment(kind=3, offset=0x1002, in_file=length)) + bytes(200)
+    path.write_bytes(content)
+    assert refusal(path) == (
+        "not static: dynamically linked; link it with -static -nostdlib -no-pie"
+        " (it asks for a loader without a name)"
+    )
+
+
 @needs_gcc
 def test_a_freestanding_program_runs(tmp_path: Path) -> None:
     """The compiler options that the refusals name make a guest of the same source."""

@@ -32,9 +32,9 @@ FETCH = 200
 CURSOR_HINTS: list[Hint] = [
     ("up down", "move", "look('select', 1)"),
     ("x", "breakpoint here", "look('break_here')"),
-    ("h", "run to here", "look('run_here')"),
+    ("H", "run to here", "look('run_here')"),
     ("a", "look at it", "look('address')"),
-    ("Esc", "no cursor", "leave"),
+    ("Esc", "no cursor", "close"),
 ]
 
 
@@ -237,7 +237,7 @@ class LookingController:
     def run_here(self) -> None:
         """Run until the machines stand at the cursor."""
         if self.cursor is None:
-            self._host.say("c puts a cursor into the code, h runs to it")
+            self._host.say("c puts a cursor into the code, H runs to it")
         else:
             self._time.run_to(self.cursor)
 

@@ -37,6 +37,7 @@ from ...widgets.switches import Switches
 from ...widgets.timeline import Timeline
 from ..ask import Ask
 from ..help import HelpSheet
+from ..leave import stake_of
 from ..over import Over
 from .bindings import BINDINGS, HINTS
 from .lesson import LessonController
@@ -64,7 +65,7 @@ class MachinesScreen(Screen[None]):
     ]  # fmt: skip
 
     class Left(Message):
-        """The user goes back to the first page."""
+        """The lesson has ended: back to the first page, and nothing is kept."""
 
     class Edit(Message):
         """The user wants to change the program."""
@@ -336,16 +337,20 @@ class MachinesScreen(Screen[None]):
     def action_help(self) -> None:
         self.app.push_screen(HelpSheet(self.topic(), self.glyphs))
 
-    def action_leave(self) -> None:
-        """Close what was opened last; with nothing open, back to the first page."""
+    def action_close(self) -> None:
+        """Close what was opened last, one level; with nothing open do nothing: Esc leaves no session."""
         if self.looking.cursor is not None:
             self.looking.point_at(None)
         elif self.inside.tab:
             self.looking.inside(self.inside.tab)
         elif self.looking.selected is not None:
             self.looking.selected = None
-        else:
-            self.post_message(self.Left())
+
+    @property
+    def at_stake(self) -> str:
+        """What would be lost with the session, as a sentence; "" for nothing. A lesson's place is kept
+        with the learner's progress."""
+        return "" if self.lesson is not None else stake_of(self.worker)
 
 
 def _differs_on(values: dict[str, dict[str, int | str | None]], first: str, core: str) -> bool:

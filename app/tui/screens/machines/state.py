@@ -99,6 +99,7 @@ class StateController:
         if refusal := done.result():
             self._host.say(refusal, warning=True)
             return
+        self._host.worker.saved = self._host.worker.place
         self._host.settings.last = path
         self._host.settings.save()
         self._host.say(f"Saved {path}: the first page goes on there")

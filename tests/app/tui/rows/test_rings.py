@@ -20,6 +20,7 @@ from cores.inspection.page_tables import PagingView
 from cores.machine.report import CodeLine, MachineSnapshot, SessionSnapshot, direct_share
 from cores.vmm.trace import ExitEvent
 from cores.x86.isa.instruction import Reason
+from cores.x86.mode import Mode
 
 CLI = CodeLine(0x100000, b"\xfa", "cli", "", "privileged", 0)
 NOP = CodeLine(0x100001, b"\x90", "nop", "", "direct", 0)
@@ -116,7 +117,8 @@ def test_kvms_shadow_is_counted_or_not_claimed(
 @pytest.mark.parametrize("width", [76, 156])
 def test_an_uncounted_exit_has_no_number_on_the_screen(width: int) -> None:
     """After a free run, log and dialogue show that instructions were not counted."""
-    event = ExitEvent(None, 0x100002, b"\xe6\xe9", Reason.IO, "console", "left to the VMM", 0, 9, 5)
+    what, mode = ("console", "left to the VMM"), Mode.LONG
+    event = ExitEvent(None, 0x100002, b"\xe6\xe9", Reason.IO, *what, 0, mode, 9, 5)
     m = replace(
         machine(RingZero.GUEST_MODE), instructions=None, exits_by_reason={"io": 1}, events=(event,)
     )

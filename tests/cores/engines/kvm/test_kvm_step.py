@@ -167,6 +167,21 @@ def test_what_the_vmm_completes_is_not_stepped(stepping: MakeGuest) -> None:
         assert g.cpu.state() == before
 
 
+@pytest.mark.parametrize("code", ["0f0dc1", "f20f0dd5", "f6cb03"])
+def test_an_encoding_that_a_cpu_may_lack(stepping: MakeGuest, code: str) -> None:
+    """0F 0D with a register is #UD on AMD's CPUs and never stepped; QEMU's CPU lacks F6 /1 (TEST), of
+    which the #UD is reported before its handler has run."""
+    g = stepping("nop; nop; nop; nop")
+    g.memory.write(ENTRY, bytes.fromhex(code))
+    before = g.cpu.state()
+    exit = g.step()
+    assert exit in ((Stepped(), Fault(Vector.UD)) if code == "f6cb03" else (Intercept(lacking=True),))
+    if exit == Stepped():
+        assert g.cpu.rip == ENTRY + len(code) // 2
+    else:
+        assert g.cpu.state() == before
+
+
 @pytest.mark.parametrize("code", ["0faee8", "0faef0", "0faef8", "f30f1efa", "0f1fc0", "660f1f4000"])
 def test_fences_and_long_nops_are_one_step(stepping: MakeGuest, code: str) -> None:
     """Or are left to the VMM: a kernel that interprets them goes on to the next instruction."""

@@ -10,10 +10,8 @@ from cores.engines.ptrace import stops, stub
 @pytest.mark.parametrize(
     ("vector", "rip", "before", "behind", "starts"),
     [
-        pytest.param(
-            1, 0x100001, "f1", "9090", (0x100000,), id="int1: RIP behind it, as Intel reports"
-        ),
-        pytest.param(1, 0x100000, "90", "f190", (0x100000,), id="int1: RIP at it, as seen on AMD"),
+        pytest.param(1, 0x100001, "f1", "9090", (0x100000,), id="int1: RIP behind it, by the SDM"),
+        pytest.param(1, 0x100000, "90", "f190", (0x100000,), id="int1: RIP at it, seen on AMD"),
         pytest.param(1, 0x100000, "", "66f1", (0x100000,), id="int1 with a prefix, first of its page"),
         pytest.param(1, 0x100001, "f1", "48f1", (0x100000, 0x100001), id="int1 twice: both fit"),
         pytest.param(3, 0x100001, "cc", "f1", (0x100000,), id="int3"),
@@ -24,7 +22,8 @@ from cores.engines.ptrace import stops, stub
 def test_where_a_trap_began(
     vector: int, rip: int, before: str, behind: str, starts: tuple[int, ...]
 ) -> None:
-    """From stops recorded on CPUs of both vendors, the position of INT1 is found."""
+    """The position of INT1 is found from a stop as seen on an AMD CPU under a hypervisor, and from one
+    derived from SDM vol. 3, 6.4.4 and 6.5 (a trap: RIP behind it)."""
     assert stops.trap_starts(vector, rip, bytes.fromhex(before), bytes.fromhex(behind)) == starts
 
 

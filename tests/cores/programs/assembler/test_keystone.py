@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from cores.errors import InputError
 from cores.programs import shipped
-from cores.programs.assembler import dialect
+from cores.programs.assembler import dialect, keystone
 from cores.programs.assembler.keystone import assemble, installed
 
 pytestmark = pytest.mark.skipif(not installed(), reason="Keystone has no package for this machine")
@@ -29,6 +29,14 @@ def refusal(source: str) -> str:
     with pytest.raises(InputError) as caught:
         assemble(source, "x.s", BASE)
     return str(caught.value)
+
+
+@pytest.mark.skipif(keystone.OUT_OF_TIME is None, reason="this host limits no CPU time")
+def test_keystone_is_ended_by_its_cpu_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A source at which Keystone never returns is refused after a time of computing, not of waiting."""
+    monkeypatch.setattr(keystone, "CPU_LIMIT", 1)
+    with pytest.raises(InputError, match=r"x\.s: Keystone, .* found no end in 1 s of CPU time"):
+        keystone.run_once("x.s", BASE, ['.ascii "'])
 
 
 @pytest.mark.parametrize(

@@ -9,10 +9,12 @@ import pytest
 from cores.x86.system import x87_environment as x87
 
 PENDING = struct.pack("<HHBxHQQII", 0x37B, 0xB884, 0x80, 0xB5, 0x100018, 0x50100, 0x1F80, 0xFFFF)
-"""FLD1, then FDIV by 0 with ZE unmasked, as an AMD EPYC stores it; Intel's CPUs store the same."""
+"""FLD1, then FDIV by 0 with ZE unmasked, recorded on an AMD EPYC. Intel's CPUs store the same: derived
+from SDM vol. 1, 8.1.8."""
 INTEL = struct.pack("<HHBxHQQII", 0x37F, 0x3000, 0xC0, 0x545, 0x100009, 0x50100, 0x1F80, 0xFFFF)
 AMD = struct.pack("<HHBxHQQII", 0x37F, 0x3000, 0xC0, 0, 0, 0, 0x1F80, 0x2FFFF)
-"""FLD1 and FLD, nothing pending: what CPUs of the two vendors store."""
+"""FLD1 and FLD, nothing pending. INTEL is derived from SDM vol. 1, 8.1.8 and 10.5.1: pointers and
+opcode are always stored, MXCSR_MASK is 0xFFFF. AMD was recorded on an EPYC."""
 ONE = bytes.fromhex("00000000000000 80ff3f")
 
 
