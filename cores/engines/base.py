@@ -316,6 +316,15 @@ class Engine(ABC):
         again."""
         raise TypeError(f"{type(self).__name__} delivers nothing by itself")
 
+    def inject_nmi(self) -> None:
+        """The same for an NMI; the CPU takes it before its next instruction, or after the IRET of the
+        last one's handler."""
+        raise TypeError(f"{type(self).__name__} delivers nothing by itself")
+
+    def prioritized(self, cr8: int) -> None:  # noqa: B027 - most engines keep no CR8 of their own
+        """The guest has changed CR8 by a store to the local APIC, perhaps by an instruction that is not
+        complete yet; ``cpu`` has the new value."""
+
     @abstractmethod
     def read_fpu(self) -> bytes:
         """x87, MMX, XMM and MXCSR as a 512-byte FXSAVE64 image (SDM vol. 1, 10.5.1)."""

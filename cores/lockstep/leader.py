@@ -324,6 +324,6 @@ def _room(vmm: Vmm) -> int:
     cpu, board = vmm.cpu, vmm.board
     if vmm.stop is not None or cpu.rflags & (Flag.TF | Flag.RF) or cpu.interrupt_shadow:
         return 0
-    if board.interrupt_pending and cpu.rflags & Flag.IF:
+    if board.nmi_pending or (board.interrupt_pending and cpu.rflags & Flag.IF):
         return 0
     return min(vmm.budget - vmm.instructions - vmm.deliveries, board.deadline - vmm.ticks)

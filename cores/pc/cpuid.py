@@ -10,9 +10,12 @@ SIGNATURE = 0x000106A5
 """Family 6, model 26: the first Intel CPU with SSE4.2 and POPCNT, and like this platform without
 AVX."""
 
-# CPUID.1 (SDM vol. 2, CPUID): FPU PSE TSC MSR PAE CX8 PGE CMOV FXSR SSE SSE2,
+APIC = 9
+"""The bit of CPUID.1:EDX that says whether the local APIC is enabled (SDM vol. 3, 10.4.3)."""
+
+# CPUID.1 (SDM vol. 2, CPUID): FPU PSE TSC MSR PAE CX8 APIC PGE CMOV FXSR SSE SSE2,
 # and SSE3 SSSE3 CX16 SSE4.1 SSE4.2 POPCNT HYPERVISOR.
-_FEATURES_EDX = sum(1 << bit for bit in (0, 3, 4, 5, 6, 8, 13, 15, 24, 25, 26))
+_FEATURES_EDX = sum(1 << bit for bit in (0, 3, 4, 5, 6, 8, APIC, 13, 15, 24, 25, 26))
 _FEATURES_ECX = sum(1 << bit for bit in (0, 9, 13, 19, 20, 23, 31))
 # CPUID.80000001H: SYSCALL NX 1-GiB pages LM, and LAHF in 64-bit mode.
 _EXTENDED_EDX = sum(1 << bit for bit in (11, 20, 26, 29))

@@ -1,4 +1,4 @@
-"""The guest's physical address space: RAM, and the hole with the text screen."""
+"""The guest's physical address space: RAM, the hole with the text screen, and devices above RAM."""
 
 from __future__ import annotations
 
@@ -6,16 +6,20 @@ from collections.abc import Callable
 from itertools import pairwise
 from typing import Protocol
 
-from cores.pc.ram import Ram
+from cores.pc.ram import PAGE, Ram
 
 HOLE = range(0xA0000, 0xC0000)
 """The range without RAM (contract.md): the VGA text screen at 0xB8000, else all ones."""
 
 
 class MmioDevice(Protocol):
-    """A device that answers physical addresses."""
+    """A device that answers physical addresses. offset: from the beginning of its window; an access
+    stays inside the window."""
 
     def mmio_read(self, offset: int, size: int) -> bytes: ...
+
+    def mmio_peek(self, offset: int, size: int) -> bytes:
+        """The answer of ``mmio_read``, without any effect; of any size."""
 
     def mmio_write(self, offset: int, data: bytes) -> None: ...
 
@@ -39,12 +43,14 @@ class PhysicalMemory:
         self.unseen: list[tuple[int, int]] | None = None
         self.on_access: Callable[[], None] = lambda: None
         self.unbacked: dict[int, None] = {}
-        self._device: MmioDevice | None = None
-        self._window = range(0)
+        self._devices: dict[int, tuple[int, MmioDevice]] = {}  # page number -> its window's start
+        self._edges: tuple[int, ...] = (HOLE.start, HOLE.stop, ram.size)
 
     def attach(self, window: range, device: MmioDevice) -> None:
-        """Let ``device`` answer the physical addresses in ``window``."""
-        self._window, self._device = window, device
+        """Let ``device`` answer the physical addresses in ``window``, which consists of whole pages."""
+        for page in range(window.start // PAGE, window.stop // PAGE):
+            self._devices[page] = window.start, device
+        self._edges = tuple(sorted({*self._edges, window.start, window.stop}))
 
     def is_ram(self, gpa: int, length: int = 1) -> bool:
         """Whether all of these bytes are RAM."""
@@ -86,22 +92,23 @@ class PhysicalMemory:
     def device_read(self, gpa: int, length: int) -> bytes:
         """Read outside RAM: the device's answer, else all ones."""
         self.on_access()
-        if self._device is not None and gpa in self._window:
-            return self._device.mmio_read(gpa - self._window.start, length)
+        found = self._devices.get(gpa // PAGE)
+        if found is not None:
+            return found[1].mmio_read(gpa - found[0], length)
         self._note(gpa)
         return b"\xff" * length
 
     def device_peek(self, gpa: int, length: int) -> bytes:
         """The answer of ``device_read``, without counting as an access by the guest."""
-        if self._device is not None and gpa in self._window:
-            return self._device.mmio_read(gpa - self._window.start, length)
-        return b"\xff" * length
+        found = self._devices.get(gpa // PAGE)
+        return b"\xff" * length if found is None else found[1].mmio_peek(gpa - found[0], length)
 
     def device_write(self, gpa: int, data: bytes) -> None:
         """Write outside RAM: to the device, else ignored."""
         self.on_access()
-        if self._device is not None and gpa in self._window:
-            self._device.mmio_write(gpa - self._window.start, data)
+        found = self._devices.get(gpa // PAGE)
+        if found is not None:
+            found[1].mmio_write(gpa - found[0], data)
         else:
             self._note(gpa)
 
@@ -111,7 +118,6 @@ class PhysicalMemory:
 
     def _pieces(self, gpa: int, length: int) -> list[tuple[int, int]]:
         """Split a range at the borders of RAM, hole and devices."""
-        edges = (HOLE.start, self._window.start, self._window.stop, HOLE.stop, self.size)
         end = gpa + length
-        cuts = [gpa, *sorted(e for e in set(edges) if gpa < e < end), end]
+        cuts = [gpa, *(edge for edge in self._edges if gpa < edge < end), end]
         return [(a, b - a) for a, b in pairwise(cuts)]

@@ -24,7 +24,7 @@ from cores.x86.mmu.paging import NOWHERE
 from cores.x86.mmu.segmentation import code_address
 from cores.x86.registers import MASK32, MASK64, SS, Flag, Vector
 
-IO, MMIO, HLT = Reason.IO, Reason.MMIO, Reason.HLT
+IO, MMIO, HLT, CR, MSR = Reason.IO, Reason.MMIO, Reason.HLT, Reason.CR, Reason.MSR
 """Compared at each exit; in Python 3.11 an enum's member costs 75 ns to look up."""
 _RF = Flag.RF
 _REASONS = {PortRead: IO, PortWrite: IO, MmioRead: MMIO, MmioWrite: MMIO}
@@ -60,6 +60,8 @@ class Completion:
             detail = self.complete(insn, handler)
             if guest.shadow and guest.shadow.rights() != rights:
                 guest.flush(None)
+            if reason is CR or reason is MSR:
+                guest.tell_apic()
         if reason in guest.exits_for:
             n = None if guest.uncounted else guest.instructions
             guest.trace.record(n, rip, insn.code, reason, detail, why, ring, place)
@@ -86,6 +88,8 @@ class Completion:
         cpu.interrupt_shadow = emulator.shadows_next
         if insn.mnemonic != "iret":  # IRET alone may set RF
             cpu.rflags &= ~_RF
+        else:
+            cpu.nmi_blocked = False
         return detail
 
     def guests_own(self, fault: Fault, insn: Instruction) -> GuestFault:

@@ -8,7 +8,7 @@ from cores.vmm.trace import place_of
 from cores.x86.faults import GuestFault
 from cores.x86.isa.instruction import Reason
 from cores.x86.mmu.code_fetch import instruction_at
-from cores.x86.registers import Flag
+from cores.x86.registers import Flag, Vector
 from cores.x86.system import interrupts
 
 DELIVERED = "delivered to the guest"
@@ -41,6 +41,21 @@ class Delivery:
         self._deliver(GuestFault(vector), external=True)
         guest.record(Reason.IRQ, f"vector {vector:#x}", DELIVERED, rip, b"", ring, place)
 
+    def nmi(self) -> None:
+        """Deliver the NMI; further ones wait for an IRET (SDM vol. 3, 6.7)."""
+        guest = self.guest
+        guest.trace.left()
+        rip, ring, place = guest.cpu.rip, guest.cpu.cpl, place_of(guest.cpu)
+        guest.board.take_nmi()
+        guest.cpu.nmi_blocked = True
+        self._deliver(GuestFault(Vector.NMI), external=True)
+        guest.record(Reason.IRQ, "NMI", DELIVERED, rip, b"", ring, place)
+
+    def inject_nmi(self) -> None:
+        """KVM: inject the NMI (KVM_NMI); the CPU blocks further ones itself."""
+        self.guest.board.take_nmi()
+        self.guest.engine.inject_nmi()
+
     def inject(self) -> None:
         """KVM: inject the pending interrupt (KVM_INTERRUPT) if the guest can take it now."""
         guest = self.guest
@@ -51,14 +66,20 @@ class Delivery:
         has halted for good."""
         guest, board = self.guest, self.guest.board
         guest.emulator.halted = False
-        while not board.interrupt_pending and guest.cpu.rflags & Flag.IF:
+        while not self.wakes() and guest.cpu.rflags & Flag.IF:
             event = board.next_event()
             if event is None:
                 break
             guest.ticks = max(guest.ticks, event)
             board.advance(guest.ticks)
-        if not (board.interrupt_pending and guest.cpu.rflags & Flag.IF):
+        if not self.wakes():
             guest.stop = Stop.HALTED
+
+    def wakes(self) -> bool:
+        """Whether an interrupt is pending that wakes the CPU from HLT."""
+        board, cpu = self.guest.board, self.guest.cpu
+        nmi = board.nmi_pending and not cpu.nmi_blocked
+        return nmi or bool(board.interrupt_pending and cpu.rflags & Flag.IF)
 
     def _deliver(self, event: GuestFault, *, external: bool = False) -> None:
         guest = self.guest

@@ -95,6 +95,8 @@ class FreeRunner:
         if vmm.known is not None:
             vmm.known.origin = origin
         end = perf_counter_ns() + int(seconds * 1e9)
+        board.clock = lambda: (perf_counter_ns() - origin) // 1000
+        board.replanned = vmm.engine.interrupt  # a device in memory was set up in the middle of a run
         try:
             while vmm.stop is None and (now := perf_counter_ns()) < end:
                 vmm.ticks = (now - origin) // 1000
@@ -112,6 +114,7 @@ class FreeRunner:
                 self._once()
         finally:
             self.alarm.set(None)
+            board.clock, board.replanned = lambda: vmm.ticks, lambda: None
             vmm.trace.close()
             vmm.trace.tally()
 
@@ -139,6 +142,11 @@ class FreeRunner:
     def _interrupts(self) -> bool:
         """Deliver a pending interrupt if the guest can take it; True while one has to wait."""
         vmm = self.vmm
+        if vmm.board.nmi_pending and not vmm.cpu.nmi_blocked:
+            if vmm.engine.traits.delivers:
+                vmm.delivery.inject_nmi()
+            else:
+                vmm.delivery.nmi()
         if not vmm.board.interrupt_pending:
             return False
         if vmm.engine.traits.delivers:
@@ -152,11 +160,9 @@ class FreeRunner:
         """HLT: wait for the next device event in host time; without one the machine has halted."""
         vmm, board = self.vmm, self.vmm.board
         vmm.trace.close()  # the guest's sleep is no part of an exit's time
-        if not vmm.cpu.rflags & Flag.IF:
-            vmm.stop = Stop.HALTED
-        elif board.interrupt_pending:
+        if vmm.delivery.wakes():
             vmm.emulator.halted = False
-        elif (event := board.next_event()) is None:
+        elif not vmm.cpu.rflags & Flag.IF or (event := board.next_event()) is None:
             vmm.stop = Stop.HALTED
         else:
             wake = min(end, origin + event * 1000)

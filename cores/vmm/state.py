@@ -23,6 +23,7 @@ from cores.x86.isa.instruction import Reason
 from cores.x86.mmu.code_fetch import instruction_at
 from cores.x86.mmu.paging import Mmu
 from cores.x86.mmu.segmentation import in_segment
+from cores.x86.registers import ApicBase
 from cores.x86.virtual_cpu import VirtualCpu
 
 STATE_LOST = (
@@ -100,6 +101,8 @@ class GuestContext:
         self.notes: dict[str, None] = {}
         self.uncounted = False
         self.flushes = 0
+        board.clock = lambda: self.ticks
+        board.local_apic.prioritized = self._prioritized
 
     @property
     def counted(self) -> int | None:
@@ -110,6 +113,17 @@ class GuestContext:
     def delivered(self) -> int:
         """Exits that delivered a fault or an interrupt and completed no instruction."""
         return self.deliveries if self.trap else 0
+
+    def tell_apic(self) -> None:
+        """Tell the local APIC of CR8 and IA32_APIC_BASE, after the guest may have changed them."""
+        cpu, apic, enabled = self.cpu, self.board.local_apic, bool(self.cpu.apic_base & ApicBase.EN)
+        if cpu.cr8 != apic.tpr >> 4 or enabled is not apic.enabled:
+            self.board.advance(self.ticks)
+            self.board.follow_cpu(cpu.cr8, apic_enabled=enabled)
+
+    def _prioritized(self, cr8: int) -> None:
+        self.cpu.cr8 = cr8
+        self.engine.prioritized(cr8)
 
     def record(
         self,

@@ -146,7 +146,9 @@ class Vmm(GuestContext):
                 try:
                     # lesson: interrupt-due
                     # Is an interrupt due, and does the guest listen? Then its handler comes first.
-                    if board.interrupt_pending and cpu.rflags & _IF and not cpu.interrupt_shadow:
+                    if board.nmi_pending and not cpu.nmi_blocked:
+                        self.delivery.nmi()
+                    elif board.interrupt_pending and cpu.rflags & _IF and not cpu.interrupt_shadow:
                         self.delivery.interrupt()
                     # lesson: next-instruction
                     # What is the next instruction? It is looked up through the guest's own page tables.
@@ -367,6 +369,8 @@ class Vmm(GuestContext):
             self.uncounted = True
         else:
             self.instructions += self.engine.executed
+        if self._delivers:  # such a CPU executes MOV to CR8 and WRMSR without the VMM
+            self.tell_apic()
         completed = self.handle_exit(exit)
         if completed and self.stop is None:
             self.instructions += 1

@@ -103,6 +103,7 @@ class Msr:
     """The model-specific registers of the platform; any other number is #GP."""
 
     TSC = 0x10
+    APIC_BASE = 0x1B
     EFER = 0xC0000080
     STAR = 0xC0000081
     LSTAR = 0xC0000082
@@ -111,6 +112,15 @@ class Msr:
     FS_BASE = 0xC0000100
     GS_BASE = 0xC0000101
     KERNEL_GS_BASE = 0xC0000102
+
+
+class ApicBase:
+    """IA32_APIC_BASE (SDM vol. 3, 10.4.4). Its address is fixed on this platform."""
+
+    BSP = 1 << 8
+    EN = 1 << 11
+    ADDRESS = 0xFEE00000
+    INITIAL = ADDRESS | EN | BSP
 
 
 class Vector:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from cores.x86.registers import CS, DS, ES, FS, GS, SS
+from cores.x86.registers import CS, DS, ES, FS, GS, SS, ApicBase
 
 DPL = 3 << 5
 """The privilege level in a segment's attributes. SS's is the CPL: hot paths compare it by itself."""
@@ -57,6 +57,7 @@ class VirtualCpu:
     gpr: the 16 general registers in encoding order (rax rcx rdx rbx rsp rbp rsi rdi r8-r15).
     segments: es cs ss ds fs gs, in encoding order; fs.base and gs.base are FS_BASE and GS_BASE.
     interrupt_shadow: the next instruction runs before any interrupt (after sti, mov ss, pop ss).
+    nmi_blocked: an NMI was delivered, and no IRET was executed since (SDM vol. 3, 6.7.1).
     tsc_offset: what the guest's writes to the TSC have added to virtual time, modulo 2**64.
     """
 
@@ -79,8 +80,10 @@ class VirtualCpu:
     cstar: int = 0
     fmask: int = 0
     kernel_gs_base: int = 0
+    apic_base: int = ApicBase.INITIAL
     debug: list[int] = field(default_factory=lambda: [0, 0, 0, 0, 0, 0, 0xFFFF0FF0, 0x400])
     interrupt_shadow: bool = False
+    nmi_blocked: bool = False
     tsc_offset: int = 0
 
     @property
@@ -97,7 +100,8 @@ class VirtualCpu:
         long = (
             *self.gpr, self.rip, self.rflags, *(s.base for s in segments), *(t.base for t in tables),
             self.cr0, self.cr2, self.cr3, self.cr4, self.cr8, self.efer, self.star, self.lstar,
-            self.cstar, self.fmask, self.kernel_gs_base, *self.debug, self.tsc_offset,
+            self.cstar, self.fmask, self.kernel_gs_base, self.apic_base, *self.debug,
+            self.tsc_offset,
         )  # fmt: skip
         short = (*(s.selector for s in segments), *(s.attributes for s in segments))
         limits = (*(s.limit for s in segments), *(t.limit for t in tables))
@@ -135,6 +139,7 @@ class VirtualCpu:
             idtr=TableRegister(self.idtr.base, self.idtr.limit),
             cr0=self.cr0, cr2=self.cr2, cr3=self.cr3, cr4=self.cr4, cr8=self.cr8, efer=self.efer,
             star=self.star, lstar=self.lstar, cstar=self.cstar, fmask=self.fmask,
-            kernel_gs_base=self.kernel_gs_base, debug=list(self.debug),
-            interrupt_shadow=self.interrupt_shadow, tsc_offset=self.tsc_offset,
+            kernel_gs_base=self.kernel_gs_base, apic_base=self.apic_base, debug=list(self.debug),
+            interrupt_shadow=self.interrupt_shadow, nmi_blocked=self.nmi_blocked,
+            tsc_offset=self.tsc_offset,
         )  # fmt: skip

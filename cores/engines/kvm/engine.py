@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import errno
 from collections.abc import Callable
+from struct import pack
 
 from cores.engines.kvm.exit_errors import (
     STEPS_KERNEL,
@@ -24,7 +25,9 @@ from cores.x86.isa.instruction import Reason
 from cores.x86.virtual_cpu import VirtualCpu
 
 from ...errors import UnavailableError
-from ...x86.registers import MSRS, Flag
+from ...x86.faults import GuestFault
+from ...x86.registers import MSRS, Flag, Msr
+from ...x86.system.control_registers import read_msr, write_msr
 from ..base import (
     HALTED,
     INTERRUPTED,
@@ -51,6 +54,8 @@ from .stepping import INTERCEPTS, Stepper
 _EXITS = frozenset({Reason.IO, Reason.MMIO, Reason.HLT})
 """Reasons for which a guest in free mode exits to user space. In exact mode the VMM completes more
 instructions (``Traits.intercepts``), which are not counted as exits."""
+LEFT_TO_THE_VMM = frozenset({Msr.APIC_BASE})
+"""MSRs of the platform of which the VMM keeps the value: the kernel would let a guest move its APIC."""
 _LABELS = {
     RingZero.GUEST_MODE: "this CPU executes, in guest mode",
     RingZero.INTERPRETED: "this CPU executes ring 3, KVM ring 0",
@@ -124,10 +129,9 @@ class KvmEngine(PortEngine):
         self._resources.callback(self._vm.close)
         self._map()
         if self._kvm.extension(api.CAP_MSR_FILTER):
-            hidden = set() if self._manner.calls else WATCHED_MSRS
+            hidden = LEFT_TO_THE_VMM if self._manner.calls else LEFT_TO_THE_VMM | WATCHED_MSRS
             self._vm.allow_msrs(sorted(MSRS - hidden))
-            if hidden:
-                self._vm.watch_refused_msrs()
+            self._vm.watch_refused_msrs()
         self._vcpu = self._vm.create_vcpu()
         self._resources.callback(self._vcpu.close)
         self._vcpu.set_cpuid(LEAVES)
@@ -237,12 +241,15 @@ class KvmEngine(PortEngine):
             self._registers.forget()
             return SHUTDOWN_LOST
         self._registers.read_all(cpu)
+        if reason in (api.EXIT_RDMSR, api.EXIT_WRMSR):
+            self._msr_access(cpu, reason)
+            return INTERRUPTED
         if self._fixup is not None and (exit := self._fixup_exit(cpu, reason)) is not None:
             return exit
         match reason:
             case api.EXIT_HLT:
                 return HALTED
-            case api.EXIT_IRQ_WINDOW_OPEN | api.EXIT_INTR:
+            case api.EXIT_IRQ_WINDOW_OPEN | api.EXIT_INTR | api.EXIT_SET_TPR:
                 # ``inject`` requests the window again, unless the interrupt has been withdrawn: KVM
                 # would then exit at each entry before executing an instruction.
                 self._run[api.REQUEST_INTERRUPT_WINDOW] = 0
@@ -258,10 +265,6 @@ class KvmEngine(PortEngine):
         """Handle the exits that only a host without hardware support has; None for the others."""
         assert self._fixup is not None
         match reason:
-            case api.EXIT_RDMSR | api.EXIT_WRMSR:
-                self._fixup.msr_access(cpu, reason)
-                self._pending = True
-                return INTERRUPTED
             case api.EXIT_DEBUG if self._fixup.halting:
                 return HALTED
             case api.EXIT_DEBUG:
@@ -273,6 +276,24 @@ class KvmEngine(PortEngine):
         if system_call:
             return LACKING
         return INTERRUPTED if reason == api.EXIT_DEBUG else None
+
+    def _msr_access(self, cpu: VirtualCpu, reason: int) -> None:
+        """Answer RDMSR or WRMSR of an MSR that the kernel may not answer; the next entry completes the
+        instruction."""
+        at = api.UNION
+        _, _, index, value = api.MSR.unpack_from(self._run, at)
+        refused = index not in LEFT_TO_THE_VMM | WATCHED_MSRS
+        try:
+            if reason == api.EXIT_RDMSR:
+                value = read_msr(cpu, index, 0)
+            elif not refused:
+                write_msr(cpu, index, value, 0)
+                if self._fixup is not None and index in WATCHED_MSRS:
+                    self._registers.take_in(cpu)
+        except GuestFault:
+            refused = True
+        self._run[at : at + api.MSR.size] = pack("<B7xIIQ", refused, 0, index, value)
+        self._pending = True
 
     def _not_entered(self, cpu: VirtualCpu, error: OSError) -> Exit:
         """KVM_RUN has failed: by a kick, or by an error of the host."""
@@ -364,6 +385,12 @@ class KvmEngine(PortEngine):
             self._vcpu.interrupt(acknowledge())
         run[api.REQUEST_INTERRUPT_WINDOW] = not ready
         return ready
+
+    def inject_nmi(self) -> None:
+        self._vcpu.nmi()
+
+    def prioritized(self, cr8: int) -> None:
+        self._run[api.CR8] = cr8  # the kernel loads it at each entry, whatever else is written
 
     def interrupt(self) -> None:
         if self.fd >= 0:

@@ -34,7 +34,7 @@ def privileged(cpu: VirtualCpu) -> tuple[object, ...]:
     a, b, c, d, e, f = cpu.segments
     t, n, gdt, idt = cpu.tr, cpu.ldtr, cpu.gdtr, cpu.idtr
     return (
-        cpu.cr0, cpu.cr2, cpu.cr3, cpu.cr4, cpu.cr8, cpu.efer,
+        cpu.cr0, cpu.cr2, cpu.cr3, cpu.cr4, cpu.cr8, cpu.efer, cpu.apic_base,
         a.selector, a.base, a.limit, a.attributes, b.selector, b.base, b.limit, b.attributes,
         c.selector, c.base, c.limit, c.attributes, d.selector, d.base, d.limit, d.attributes,
         e.selector, e.base, e.limit, e.attributes, f.selector, f.base, f.limit, f.attributes,
@@ -80,7 +80,7 @@ def _word(run: api.RunPage, at: int) -> int:
     return int.from_bytes(run[at : at + 8], "little")
 
 
-def pack_special(run: api.RunPage, cpu: VirtualCpu, efer: int, apic_base: int) -> None:
+def pack_special(run: api.RunPage, cpu: VirtualCpu, efer: int) -> None:
     """Write segments, descriptor table registers and control registers into the shared page."""
     at = api.SYNC_SREGS
     for segment in (*(cpu.segments[n] for n in _ORDER), cpu.tr, cpu.ldtr):
@@ -90,7 +90,7 @@ def pack_special(run: api.RunPage, cpu: VirtualCpu, efer: int, apic_base: int) -
         api.TABLE.pack_into(run, at, table.base, table.limit)
         at += api.TABLE.size
     api.CONTROLS.pack_into(
-        run, at, cpu.cr0, cpu.cr2, cpu.cr3, cpu.cr4, cpu.cr8, efer, apic_base
+        run, at, cpu.cr0, cpu.cr2, cpu.cr3, cpu.cr4, cpu.cr8, efer, cpu.apic_base
     )  # fmt: skip
 
 
@@ -104,7 +104,9 @@ def unpack_special(run: api.RunPage, cpu: VirtualCpu) -> None:
     for table in (cpu.gdtr, cpu.idtr):
         table.base, table.limit = api.TABLE.unpack_from(run, at)
         at += api.TABLE.size
-    cpu.cr0, cpu.cr2, cpu.cr3, cpu.cr4, cpu.cr8, cpu.efer, _ = api.CONTROLS.unpack_from(run, at)
+    cpu.cr0, cpu.cr2, cpu.cr3, cpu.cr4, cpu.cr8, cpu.efer, cpu.apic_base = api.CONTROLS.unpack_from(
+        run, at
+    )
 
 
 def _hidden(segment: Segment) -> tuple[int, ...]:
@@ -143,7 +145,6 @@ class Registers:
         self.decoy: int | None = None  # what the vCPU's own LSTAR holds instead (syscall_fixup.py)
         self.syscall_enable = 0  # EFER.SCE as the guest has it, where there is a decoy
         self._translations_stale = False
-        self._apic_base: int = api.CONTROLS.unpack_from(vcpu.sregs(), api.CONTROLS_AT)[6]
         self.forget()
 
     def forget(self) -> None:
@@ -191,7 +192,7 @@ class Registers:
             efer = cpu.efer
             if self.decoy is not None:
                 self.syscall_enable, efer = efer & Efer.SCE, efer & ~Efer.SCE
-            pack_special(run, cpu, efer, self._apic_base)
+            pack_special(run, cpu, efer)
             self._fingerprint = fingerprint
             self.special = b""
             run[api.CR8] = cpu.cr8

@@ -11,7 +11,6 @@ kept here, and its accesses to these MSRs exit to user space (KVM_CAP_X86_USER_S
 from __future__ import annotations
 
 import secrets
-from struct import pack
 
 from cores.engines.kvm import api, state
 from cores.engines.kvm import guest_handlers as handlers
@@ -19,7 +18,6 @@ from cores.pc.physical_memory import PhysicalMemory
 from cores.x86.faults import GuestFault
 from cores.x86.mmu.paging import PAGE, Mmu
 from cores.x86.registers import CS, MASK64, R11, RCX, RSP, SS, Msr, Vector
-from cores.x86.system.control_registers import read_msr, write_msr
 from cores.x86.system.descriptors import read_descriptor, to_segment
 from cores.x86.virtual_cpu import VirtualCpu
 
@@ -173,18 +171,3 @@ class SyscallFixup:
         else:
             cpu.rip = rip
         self._registers.forget()
-
-    def msr_access(self, cpu: VirtualCpu, reason: int) -> None:
-        """Answer an MSR exit (RDMSR or WRMSR); the next entry completes the instruction."""
-        at = api.UNION
-        _, _, index, value = api.MSR.unpack_from(self._run, at)
-        refused = index not in WATCHED_MSRS
-        try:
-            if reason == api.EXIT_RDMSR:
-                value = read_msr(cpu, index, 0)
-            elif not refused:
-                write_msr(cpu, index, value, 0)
-                self._registers.take_in(cpu)
-        except GuestFault:
-            refused = True
-        self._run[at : at + api.MSR.size] = pack("<B7xIIQ", refused, 0, index, value)

@@ -8,7 +8,7 @@ from typing import Any, Self, get_type_hints
 
 from cores.pc.devices.slot import IrqLine, Slot
 
-__all__ = ["BYTE", "QUOTED", "Device", "IrqLine", "Slot"]
+__all__ = ["BYTE", "QUOTED", "Device", "IrqLine", "MemoryDevice", "Slot"]
 
 BYTE = frozenset({1})
 
@@ -116,6 +116,35 @@ class Device(ABC):
         any."""
         numbers = ((name, value) for name, value in self.save().items() if isinstance(value, int))
         return all(name in self.wide or 0 <= value < 256 for name, value in numbers)
+
+
+class MemoryDevice(Device):
+    """A device in physical memory, without ports (``cores.pc.physical_memory.MmioDevice``)."""
+
+    window: range = range(0)
+    """The physical addresses that it answers: whole pages."""
+
+    def is_timely(self, offset: int) -> bool:
+        """Whether a load there depends on the time; the board passes it the time before."""
+        return True
+
+    @abstractmethod
+    def mmio_read(self, offset: int, size: int) -> bytes:
+        """A load, ``offset`` bytes into the window."""
+
+    @abstractmethod
+    def mmio_peek(self, offset: int, size: int) -> bytes:
+        """The answer of ``mmio_read``, without its effects; of any size, up to the whole page."""
+
+    @abstractmethod
+    def mmio_write(self, offset: int, data: bytes) -> None:
+        """A store."""
+
+    def read(self, port: int, size: int) -> int:
+        raise TypeError(f"{self.name} has no ports")
+
+    def write(self, port: int, size: int, value: int) -> None:
+        raise TypeError(f"{self.name} has no ports")
 
 
 QUOTED = tuple(f"'{byte:c}'" if 0x20 <= byte < 0x7F else f"{byte:#04x}" for byte in range(256))

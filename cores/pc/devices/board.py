@@ -6,7 +6,8 @@ answers, which line it raises, when, and its state in words (docs/extending.md).
     ports        ``read`` and ``write`` find the device; so do their string forms for REP INS/OUTS
     time         the VMM passes the time with ``advance``; ``deadline`` says how long it may
                  leave that out without an interrupt coming late
-    interrupts   ``interrupt_pending`` is the CPU's INTR pin, ``acknowledge`` its INTA cycle
+    interrupts   ``interrupt_pending`` is the CPU's INTR pin, ``acknowledge`` its INTA cycle;
+                 ``nmi_pending`` and ``take_nmi`` the same for NMI
     the user     ``type_text`` and ``press`` in, ``console`` and ``screen`` out
 
 The board reads no clock and no CPU state; given the same accesses at the same ticks, two boards behave
@@ -21,12 +22,14 @@ from functools import partial
 from typing import Any, TypeVar
 
 from cores.pc.devices import scancodes
-from cores.pc.devices.base import Device
+from cores.pc.devices.base import Device, MemoryDevice
 from cores.pc.devices.bus import PortBus
 from cores.pc.devices.cmos import Cmos
 from cores.pc.devices.debug_console import DebugConsole
 from cores.pc.devices.exit_port import ExitPort
+from cores.pc.devices.io_apic import IoApic, input_of
 from cores.pc.devices.keyboard import Keyboard
+from cores.pc.devices.local_apic import LocalApic
 from cores.pc.devices.pic import Pics
 from cores.pc.devices.pit import Pit
 from cores.pc.devices.power import Power
@@ -60,7 +63,7 @@ PLUGGED: tuple[type[Device], ...] = (
     ExitPort,
     Power,
 )
-"""Every device on the port bus except the interrupt controllers, which the board wires itself."""
+"""Every device except the interrupt controllers, which the board wires itself."""
 
 TYPED = {"enter": b"\r", "backspace": b"\x7f", "tab": b"\t", "escape": b"\x1b",
          "up": b"\x1b[A", "down": b"\x1b[B", "right": b"\x1b[C", "left": b"\x1b[D"}  # fmt: skip
@@ -89,23 +92,34 @@ class Board:
     that clocks show the right time. accesses: their number, MMIO and REP iterations included. stop: how
     the guest ended its machine, None before it has. devices: all of them, in the order in which their
     states are saved and shown.
+
+    clock: the tick of an access to a device in memory, which a CPU may make in the middle of a run.
+    replanned: called when such an access has changed the deadline or an interrupt pin.
     """
 
     def __init__(self, memory: PhysicalMemory, *, disk: Disk | None = None, input: bytes = b"") -> None:
         self.now = 0
         self.deadline = NEVER
         self.accesses = 0
-        self.interrupt_pending = False
+        self.interrupt_pending = self.nmi_pending = False
+        self.clock: Callable[[], int] = lambda: self.now
+        self.replanned: Callable[[], None] = lambda: None
         self.stop: Ending | None = None
         self.console = bytearray()
         self.disk = disk
         self.vga = Vga()
         self._saved_console = b""
 
-        self.pics = Pics(self._set_intr)
+        self.local_apic = LocalApic()
+        self.io_apic = IoApic(self.local_apic)
+        self.pics = Pics(self.local_apic.set_external)
+        self.local_apic.pins = self._set_pins
+        self.local_apic.acknowledge_pics = self.pics.acknowledge
+        self.local_apic.end_of_interrupt = self.io_apic.end_of_interrupt
         slot = Slot(memory, self.console, disk, self._line, self._finish)
         plugged = tuple(kind.plug(slot) for kind in PLUGGED)
-        self.devices: tuple[Device, ...] = (self.pics.master, self.pics.slave, *plugged)
+        controllers = self.pics.master, self.pics.slave, self.local_apic, self.io_apic
+        self.devices: tuple[Device, ...] = (*controllers, *plugged)
         self.uart, self.keyboard = self._one(Uart), self._one(Keyboard)
         self._timed = tuple((device, device.irq) for device in self.devices if device.irq is not None
                             and type(device).next_event is not Device.next_event)  # fmt: skip
@@ -117,6 +131,9 @@ class Board:
         # An access may begin up to three ports below and still reach the device.
         self._timely = frozenset(p - back for d in timely for p in d.ports for back in range(4))
         memory.attach(WINDOW, self.vga)
+        for device in self.devices:
+            if isinstance(device, MemoryDevice):
+                memory.attach(device.window, _InTime(self, device))
         memory.on_access = self._count
         if input:
             self.type_text(input)
@@ -216,20 +233,40 @@ class Board:
 
     def acknowledge(self) -> int:
         """The CPU takes the interrupt: returns its vector (0-255)."""
-        vector = self.pics.acknowledge()
+        vector = self.local_apic.acknowledge()
         self._plan()
         return vector
+
+    def take_nmi(self) -> None:
+        """The CPU takes the NMI."""
+        self.local_apic.take_nmi()
+
+    def follow_cpu(self, cr8: int, *, apic_enabled: bool) -> None:
+        """Take over the CPU's registers that are the local APIC's too: CR8 and IA32_APIC_BASE.EN."""
+        apic = self.local_apic
+        self._catch_up()
+        if apic_enabled != apic.enabled:
+            apic.enable(apic_enabled)
+        apic.priority = cr8
+        self._plan()
+
+    def tell_time(self) -> None:
+        """Tell all devices the time of an access that a CPU makes in the middle of a run."""
+        self.now = max(self.now, self.clock())
+        self._catch_up()
 
     def _catch_up(self) -> None:
         for device, _ in self._timed:
             device.advance(self.now)
+        self.local_apic.advance(self.now)
 
     def _plan(self) -> None:
         """Compute the deadline. A device that cannot interrupt the CPU now is left out: it catches up
-        at the guest's next access to it or to the PICs."""
-        deadline = NEVER
+        at the guest's next access to it or to an interrupt controller."""
+        deadline = self.local_apic.next_event() or NEVER
+        external = self.local_apic.accepts_external()
         for device, irq in self._timed:
-            if self.pics.accepts(irq):
+            if (external and self.pics.accepts(irq)) or self.io_apic.accepts(input_of(irq)):
                 event = device.next_event()
                 if event is not None and event < deadline:
                     deadline = event
@@ -291,7 +328,7 @@ class Board:
         for device, saved in zip(self.devices, state.devices, strict=True):
             device.restore(saved)
         self.bus.strangers = set(state.strangers)
-        self.interrupt_pending = self.pics.master.requested() is not None
+        self.local_apic.refresh()
         self._plan()
 
     def shapes(self) -> tuple[dict[str, Any], ...]:
@@ -310,10 +347,14 @@ class Board:
         return next(device for device in self.devices if isinstance(device, kind))
 
     def _line(self, irq: int) -> partial[None]:
-        return partial(self.pics.set_irq, irq)
+        return partial(self._set_line, irq, input_of(irq))
 
-    def _set_intr(self, level: bool) -> None:
-        self.interrupt_pending = level
+    def _set_line(self, irq: int, input: int, level: bool) -> None:
+        self.pics.set_irq(irq, level)
+        self.io_apic.set_line(input, level)
+
+    def _set_pins(self, intr: bool, nmi: bool) -> None:
+        self.interrupt_pending, self.nmi_pending = intr, nmi
 
     def _flooded(self) -> Unsupported:
         return Unsupported(f"the guest has written more than {MOST_CONSOLE >> 20} MiB to its console")
@@ -324,3 +365,34 @@ class Board:
     def _finish(self, ending: Ending) -> None:
         if self.stop is None:
             self.stop = ending
+
+
+class _InTime:
+    """A device in memory (``MmioDevice``), which is told the time before each access. An access may
+    change what the CPU waits for in the middle of a run."""
+
+    def __init__(self, board: Board, device: MemoryDevice) -> None:
+        self._board, self._device = board, device
+
+    def mmio_read(self, offset: int, size: int) -> bytes:
+        return self._timed(offset, size, self._device.mmio_read)
+
+    def mmio_peek(self, offset: int, size: int) -> bytes:
+        return self._timed(offset, size, self._device.mmio_peek)
+
+    def _timed(self, offset: int, size: int, read: Callable[[int, int], bytes]) -> bytes:
+        if size <= 4 and not self._device.is_timely(offset):
+            return read(offset, size)
+        self._board.tell_time()
+        value = read(offset, size)
+        self._board._plan()
+        return value
+
+    def mmio_write(self, offset: int, data: bytes) -> None:
+        board = self._board
+        before = board.deadline, board.interrupt_pending, board.nmi_pending
+        board.tell_time()
+        self._device.mmio_write(offset, data)
+        board._plan()
+        if before != (board.deadline, board.interrupt_pending, board.nmi_pending):
+            board.replanned()

@@ -34,6 +34,8 @@ class Vga:
     def mmio_read(self, offset: int, size: int) -> bytes:
         return bytes(self._cells[offset : offset + size]).ljust(size, b"\xff")
 
+    mmio_peek = mmio_read
+
     def mmio_write(self, offset: int, data: bytes) -> None:
         data = data[: max(SIZE - offset, 0)]
         if data:

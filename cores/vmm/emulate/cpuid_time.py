@@ -6,7 +6,7 @@ from cores.pc import cpuid as platform_cpuid
 from cores.vmm.emulate.emulator import Emulator, Handlers
 from cores.x86.faults import general_protection
 from cores.x86.isa.instruction import Instruction
-from cores.x86.registers import ARITHMETIC_FLAGS, RAX, RBX, RCX, RDX, Cr4
+from cores.x86.registers import ARITHMETIC_FLAGS, RAX, RBX, RCX, RDX, ApicBase, Cr4
 from cores.x86.system import control_registers as control
 
 
@@ -47,6 +47,8 @@ def cpuid(e: Emulator, insn: Instruction) -> str:
     gpr = e.cpu.gpr
     leaf = gpr[RAX] & 0xFFFFFFFF
     gpr[RAX], gpr[RBX], gpr[RCX], gpr[RDX] = platform_cpuid.cpuid(leaf, gpr[RCX] & 0xFFFFFFFF)
+    if leaf == 1 and not e.cpu.apic_base & ApicBase.EN:
+        gpr[RDX] &= ~(1 << platform_cpuid.APIC)
     return f"leaf {leaf:#x} of the platform's CPU"
 
 

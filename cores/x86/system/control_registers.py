@@ -12,7 +12,7 @@ from cores.x86.faults import general_protection, undefined_opcode
 from cores.x86.mmu.paging import PhysicalSpace, paging_format, read_entry
 from cores.x86.mmu.paging_formats import MAXPHYADDR, PAE, PRESENT
 from cores.x86.mode import CODE_64, is_long
-from cores.x86.registers import CS, FS, GS, MASK64, Cr0, Cr4, Efer, Msr, canonical
+from cores.x86.registers import CS, FS, GS, MASK64, ApicBase, Cr0, Cr4, Efer, Msr, canonical
 from cores.x86.system.descriptors import TSS_16_AVAILABLE, TSS_16_BUSY
 from cores.x86.virtual_cpu import VirtualCpu
 
@@ -182,6 +182,8 @@ def read_msr(cpu: VirtualCpu, number: int, ticks: int) -> int:
     match number:
         case Msr.TSC:
             return read_tsc(cpu, ticks)
+        case Msr.APIC_BASE:
+            return cpu.apic_base
         case Msr.EFER:
             return cpu.efer
         case Msr.STAR:
@@ -212,6 +214,10 @@ def write_msr(cpu: VirtualCpu, number: int, value: int, ticks: int) -> bool:
     match number:
         case Msr.TSC:
             cpu.tsc_offset = (value - ticks * TSC_PER_TICK) & MASK64
+        case Msr.APIC_BASE:
+            if value & ~(ApicBase.EN | ApicBase.BSP) != ApicBase.ADDRESS:
+                raise general_protection()  # it cannot be moved, and there is no x2APIC
+            cpu.apic_base = value | ApicBase.BSP
         case Msr.EFER:
             return _write_efer(cpu, value)
         case Msr.STAR:

@@ -104,16 +104,16 @@ def test_debug_registers(cpu):
     assert refused(cpu, control.read_debug, 4) == (Vector.UD, None)
 
 
-@pytest.mark.parametrize("msr", sorted(MSRS - {Msr.EFER}))
+@pytest.mark.parametrize("msr", sorted(MSRS - {Msr.EFER, Msr.APIC_BASE}))
 def test_msrs_keep_what_is_written(cpu, msr):
     """Every MSR of the platform is read back as written, in every core's software copy."""
     assert control.write_msr(cpu, msr, 0x12345678, ticks=5) is False
     assert control.read_msr(cpu, msr, ticks=5) == 0x12345678
 
 
-@pytest.mark.parametrize("msr", [0x1B, 0x174, 0x277, 0xC0000103, 0xC0000104])
+@pytest.mark.parametrize("msr", [0x174, 0x277, 0xC0000103, 0xC0000104])
 def test_unknown_msrs(cpu, msr):
-    """APIC base, SYSENTER, PAT, TSC_AUX and the rest are #GP(0)."""
+    """SYSENTER, PAT, TSC_AUX and the rest are #GP(0)."""
     assert refused(cpu, control.read_msr, msr, 0) == (Vector.GP, 0)
     assert refused(cpu, control.write_msr, msr, 0, 0) == (Vector.GP, 0)
 
@@ -143,6 +143,16 @@ def test_efer(cpu):
     assert cpu.efer == EFER & ~Efer.SCE
     assert control.write_msr(cpu, Msr.EFER, (Efer.LME | Efer.SCE), 0) is True
     assert cpu.efer == EFER & ~Efer.NXE
+
+
+def test_apic_base(cpu):
+    """EN may be cleared and set; BSP stays; moving it, x2APIC and reserved bits are #GP(0)."""
+    assert control.read_msr(cpu, Msr.APIC_BASE, 0) == 0xFEE00900
+    for value, kept in ((0xFEE00000, 0xFEE00100), (0xFEE00900, 0xFEE00900)):
+        control.write_msr(cpu, Msr.APIC_BASE, value, 0)
+        assert control.read_msr(cpu, Msr.APIC_BASE, 0) == kept
+    for value in (0xFEE01900, 0x900, 0xFEE00D00, 0xFEE00901, 1 << 36 | 0xFEE00900):
+        assert refused(cpu, control.write_msr, Msr.APIC_BASE, value, 0) == (Vector.GP, 0)
 
 
 def test_time_stamp_counter(cpu):
