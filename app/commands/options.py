@@ -6,6 +6,7 @@ import argparse
 import difflib
 import os
 from dataclasses import dataclass
+from datetime import datetime
 
 from cores.engines.registry import ACCEPTED_NAMES
 from cores.lockstep.options import Options
@@ -25,6 +26,17 @@ def _ram(text: str) -> int:
     if value % (2 * MIB) or not SMALLEST_RAM <= value <= LARGEST_RAM:
         raise argparse.ArgumentTypeError(f"{text}: RAM is a multiple of 2 MiB, from 2M to 1G")
     return value
+
+
+def _clock(text: str) -> int:
+    """Type of ``--clock``: seconds since 2000-01-01 00:00:00."""
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        moment = None
+    if moment is None or moment.tzinfo is not None:
+        raise argparse.ArgumentTypeError(f"{_excerpt(text)} is no time; write 2026-01-01T00:00:00")
+    return int((moment - EPOCH).total_seconds())
 
 
 def seed(text: str) -> int:
@@ -50,6 +62,11 @@ def _core(name: str) -> str:
 
 def _cores(text: str) -> tuple[str, ...]:
     return tuple(_core(name.strip()) for name in text.split(","))
+
+
+MOST_DISKS = 2
+"""Master and slave of the ATA channel."""
+EPOCH = datetime(2000, 1, 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,8 +95,11 @@ def add_machine_options(parser: argparse.ArgumentParser) -> None:
     add("--budget", type=_Budget, metavar="N",
         help="stop after N instructions (default 1000000); with --free, seconds (10)")  # fmt: skip
     add_ram_option(parser)
-    add("--disk", metavar="FILE", help="the guest's disk; what it writes is forgotten afterwards")
+    add("--disk", metavar="FILE", action="append", default=[],
+        help="the guest's disk, unchanged by what it writes; twice: master and slave")  # fmt: skip
     add("--disk-write", action="store_true", help="let the guest's writes reach FILE (one core only)")
+    add("--clock", type=_clock, default=0, metavar="TIME",
+        help="the guest's time at its start, as 2026-01-01T00:00:00 (2000-01-01)")  # fmt: skip
     add("--input", default="", metavar="TEXT", help="typed on the guest's keyboard and serial line")
 
 
@@ -118,8 +138,10 @@ def options_from(
     parser: argparse.ArgumentParser, arguments: argparse.Namespace, cores: tuple[str, ...] | None
 ) -> Options:
     """The session's options. Ends with a usage error where they contradict each other."""
-    if arguments.disk == "":
+    if "" in arguments.disk:
         parser.error("argument --disk: no file is named")
+    if len(arguments.disk) > MOST_DISKS:
+        parser.error(f"argument --disk: the PC has room for {MOST_DISKS} disks")
     if arguments.disk_write and not arguments.disk:
         parser.error("--disk-write needs --disk FILE")
     if arguments.disk_write and (cores is None or len(set(cores)) != 1):
@@ -132,6 +154,7 @@ def options_from(
             parser.error(str(error))
     return Options(
         cores=cores, free=arguments.free, pure=arguments.pure, slow=arguments.slow, budget=budget,
-        ram=arguments.ram, disk=arguments.disk, disk_write=arguments.disk_write,
-        input=os.fsencode(arguments.input), peers=getattr(arguments, "peers", ()),
+        ram=arguments.ram, disks=tuple(arguments.disk), disk_write=arguments.disk_write,
+        input=os.fsencode(arguments.input), clock=arguments.clock,
+        peers=getattr(arguments, "peers", ()),
     )  # fmt: skip

@@ -241,7 +241,11 @@ class RingscopeApp(App[int]):
 
     def action_home(self) -> None:
         """To the first page. The session is paused and kept; "continue" returns to it."""
-        if self.worker is not None and self.worker.snapshot is not None and self.worker.snapshot.running:
+        if (
+            self.worker is not None
+            and self.worker.snapshot is not None
+            and self.worker.snapshot.running
+        ):
             self.worker.pause()
         while len(self.screen_stack) > 1:
             self.pop_screen()
@@ -365,15 +369,17 @@ def interface(path: str | None, options: Options, program: Program | None = None
         if is_saved(chosen):
             return lambda: reopen(chosen)
         program = known or load(chosen, options.ram)
-        if disk is None and not options.disk:
+        if disk is None and not options.disks:
             disk = disk_of(chosen)
-        mine = options if disk is None else replace(options, disk=disk or None, disk_write=False)
+        mine = options
+        if disk is not None:
+            mine = replace(options, disks=(disk,) if disk else (), disk_write=False)
         if disk:
             Disk(disk).close()  # a mistake is said now, with the old session still on the screen
         return lambda: open_session(program, mine)
 
     if path is not None:
-        asked = None if options.disk else ""  # the command line alone says what disk its program has
+        asked = None if options.disks else ""  # the command line alone says what disk its program has
         return RingscopeApp(open_program, probe_cores, open_program(path, asked, program))
     return RingscopeApp(open_program, probe_cores)
 

@@ -162,7 +162,7 @@ def _checked(saved: SavedSession) -> SavedSession:
     if not (parts and inside and 0 <= saved.program.entry < 1 << 64):
         raise ValueError("its program does not fit into its RAM")
     for machine in saved.machines:
-        state, disk = machine.state, machine.state.board.disk or {}
+        state, disks = machine.state, machine.state.board.disks
         if any(
             at % CHUNK or not 0 <= at < ram or len(chunk) not in (0, CHUNK)
             for at, chunk in machine.ram.items()
@@ -171,6 +171,9 @@ def _checked(saved: SavedSession) -> SavedSession:
         whole = len(state.fpu) == len(INITIAL_FPU) and state.cpu.is_lawful()
         if not whole or any(root < 0 for root in state.roots):
             raise ValueError("its registers have values that no CPU can have")
-        if any(lba < 0 or len(sector) != SECTOR for lba, sector in disk.items()):
+        written = [one for disk in disks for one in disk.items()]
+        if len(disks) != len(saved.options.disks):
+            raise ValueError("it has not the disks that its options say")
+        if any(lba < 0 or len(sector) != SECTOR for lba, sector in written):
             raise ValueError("its disk has sectors of a wrong number or size")
     return replace(saved, options=replace(saved.options, cores=cores, disk_write=False))

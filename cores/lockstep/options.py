@@ -14,8 +14,9 @@ class Options:
     """Options of a run (contract.md, Commands).
 
     cores: as named by the user; None: all that can run here. budget: instructions in exact mode,
-    seconds in free. slow: free mode handles every exit the long way. ram: bytes. input: for keyboard
-    and UART. peers: other emulators to run it on too.
+    seconds in free. slow: free mode handles every exit the long way. ram: bytes. disks: image files,
+    master and slave. input: for keyboard and UART. peers: other emulators to run it on too. clock:
+    where the guest's CMOS clock begins, in seconds since 2000-01-01 00:00:00.
     """
 
     cores: tuple[str, ...] | None = None
@@ -24,10 +25,16 @@ class Options:
     slow: bool = False
     budget: float | None = None
     ram: int = 16 << 20
-    disk: str | None = None
+    disks: tuple[str, ...] = ()
     disk_write: bool = False
     input: bytes = b""
     peers: tuple[str, ...] = ()
+    clock: int = 0
+
+    @property
+    def disk(self) -> str | None:
+        """The first disk's image."""
+        return self.disks[0] if self.disks else None
 
     @property
     def asked(self) -> tuple[str, ...]:

@@ -22,16 +22,17 @@ from cores.programs.program import Program
 
 def start(program: Program, core: str, options: Options) -> Machine:
     """Make and boot a machine. Raises UnavailableError when the core cannot run here."""
-    disk = Disk(options.disk, write_through=options.disk_write) if options.disk else None
-    try:
-        return Machine(
-            program, registry.create(core), ram=options.ram, disk=disk, input=options.input,
-            pure=options.pure, slow=options.slow,
+    with contextlib.ExitStack() as unless_made:
+        disks = []
+        for path in options.disks:
+            disks.append(Disk(path, write_through=options.disk_write))
+            unless_made.callback(disks[-1].close)
+        machine = Machine(
+            program, registry.create(core), ram=options.ram, disks=disks, input=options.input,
+            clock=options.clock, pure=options.pure, slow=options.slow,
         )  # fmt: skip
-    except BaseException:
-        if disk is not None:
-            disk.close()
-        raise
+        unless_made.pop_all()
+        return machine
 
 
 class Session:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from time import perf_counter
 
@@ -54,7 +54,7 @@ class MachineState:
 class Machine:
     """A booted PC, ready to run its program on one engine.
 
-    disk: the machine's own; an overlay on the image makes that cheap. input: for keyboard and UART.
+    disks: the machine's own; an overlay on the image makes that cheap. input: for keyboard and UART.
     slow: free mode handles every exit the long way (cores/vmm/known_exits.py).
     seconds: host time spent in running the guest so far, set-up not included.
 
@@ -69,8 +69,9 @@ class Machine:
         engine: Engine,
         *,
         ram: int,
-        disk: Disk | None = None,
+        disks: Sequence[Disk] = (),
         input: bytes = b"",
+        clock: int = 0,
         pure: bool = False,
         slow: bool = False,
     ) -> None:
@@ -87,9 +88,9 @@ class Machine:
             unless_made.callback(self.ram.close)
             unless_made.callback(engine.close)
             self.memory = PhysicalMemory(self.ram)
-            self.board = Board(self.memory, disk=disk, input=input)
+            self.board = Board(self.memory, disks=disks, input=input, clock=clock)
             boot = protocol_of(program)
-            boot(program, self.memory, self.cpu, disk_sectors=disk.sectors if disk else 0)
+            boot(program, self.memory, self.cpu, disk_sectors=disks[0].sectors if disks else 0)
             if isinstance(engine, DeprivilegedEngine):
                 engine.pure = pure
             engine.load(self.memory)
@@ -217,8 +218,8 @@ class Machine:
         """Close the engine, then the memory that it maps; each is closed even if another one raises."""
         with contextlib.ExitStack() as last:
             last.callback(self.ram.close)
-            if self.board.disk is not None:
-                last.callback(self.board.disk.close)
+            for disk in self.board.disks:
+                last.callback(disk.close)
             last.callback(self.engine.close)
             if self._runner is not None:
                 last.callback(self._runner.close)

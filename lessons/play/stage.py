@@ -211,6 +211,6 @@ def _address(program: Program, where: str) -> int:
 
 def _options(setup: Setup) -> Options:
     return Options(
-        cores=setup.cores, pure=setup.pure, disk=setup.disk, ram=setup.ram,
+        cores=setup.cores, pure=setup.pure, disks=(setup.disk,) if setup.disk else (), ram=setup.ram,
         input=setup.input.encode("latin-1", "replace"),
     )  # fmt: skip

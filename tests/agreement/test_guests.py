@@ -112,7 +112,9 @@ def run(case: Case, core: str, *, free: bool) -> CompareReport:
     budget = SECONDS if free else 5_000 if case.guest in SLOW else None
     cores = tuple(dict.fromkeys(("interpreter", core)))
     disk = str(IMAGE) if case.disk else None
-    options = Options(cores=cores, free=free, budget=budget, disk=disk, input=case.input)
+    options = Options(
+        cores=cores, free=free, budget=budget, disks=(disk,) if disk else (), input=case.input
+    )
     report = compare(program, options)
     for one in report.cores:
         if one.core == "kvm" and one.stop is Stop.ERROR:
@@ -189,7 +191,7 @@ def test_driver_exits(core: str) -> None:
         pytest.skip(f"{core}: {reason}")
     program = load_program(str(ASSETS / "guests" / "driver.s"))
     counts = [0]
-    for line in trace(program, core, Options(disk=str(IMAGE)), steps=False):
+    for line in trace(program, core, Options(disks=(str(IMAGE),)), steps=False):
         if isinstance(line, ExitLine) and line.asm.startswith("rep outsb"):
             counts.append(0)  # each part ends with two prints
         elif isinstance(line, ExitLine):
@@ -255,7 +257,7 @@ def test_genesis_is_its_listing() -> None:
 def test_tinyos_shell(typed: bytes, shown: str) -> None:
     """The shell handles its keys, commands and mistakes, and scrolls past the end of the screen."""
     program = load_program(str(ASSETS / "guests" / "tinyos.s"))
-    options = Options(cores=("interpreter",), disk=str(IMAGE), input=typed + b"exit\r")
+    options = Options(cores=("interpreter",), disks=(str(IMAGE),), input=typed + b"exit\r")
     (report,) = compare(program, options).cores
     assert (report.stop, report.exit_status) == (Stop.EXIT, 0)
     assert shown in (report.screen or "")

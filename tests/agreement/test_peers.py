@@ -78,7 +78,7 @@ def run(program: Program, peer: str, disk: bool = False, input: bytes = b"") -> 
     except UnavailableError as error:
         pytest.skip(f"{peer}: {error}")
     options = Options(
-        cores=("interpreter",), free=True, budget=SECONDS, disk=str(IMAGE) if disk else None,
+        cores=("interpreter",), free=True, budget=SECONDS, disks=(str(IMAGE),) if disk else (),
         input=input, peers=(peer,),
     )  # fmt: skip
     report = compare(program, options)

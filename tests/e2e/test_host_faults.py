@@ -296,7 +296,7 @@ def test_disk_image_lost_in_use(loss: str, tmp_path: Path) -> None:
     image = tmp_path / "disk.img"
     image.write_bytes(bytes(4 * 512))
     program = Program("-", "flat", 0x100000, (Segment(0x100000, READ_FOR_EVER, 99),), "")
-    with contextlib.closing(Session(program, Options(budget=600, disk=str(image)))) as session:
+    with contextlib.closing(Session(program, Options(budget=600, disks=(str(image),)))) as session:
         while not session.machines[0].console():
             session.step()
         if loss == "truncated":

@@ -103,7 +103,9 @@ def run(
 ) -> CoreReport:
     """`compare` on one core; with ``free``, ``budget`` is 0.3 s unless it is less."""
     allowed = min(budget, 0.3) if free else budget
-    options = Options(cores=(core,), free=free, ram=4 * MIB, budget=allowed, disk=disk or None)
+    options = Options(
+        cores=(core,), free=free, ram=4 * MIB, budget=allowed, disks=(disk,) if disk else ()
+    )
     return compare(program, options).cores[0]
 
 

@@ -44,6 +44,9 @@ class Device(ABC):
     """The number of its interrupt line (0-15). If it raises the line by itself, ``next_event`` says
     when."""
 
+    parts: tuple[Device, ...] = ()
+    """Devices that it consists of, which are saved and shown by themselves."""
+
     timely: bool = False
     """Whether reads depend on the time: the board passes it the time before each access."""
 

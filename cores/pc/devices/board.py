@@ -16,7 +16,7 @@ the same.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
@@ -25,6 +25,7 @@ from cores.pc.devices import scancodes
 from cores.pc.devices.base import Device, MemoryDevice
 from cores.pc.devices.bus import PortBus
 from cores.pc.devices.cmos import Cmos
+from cores.pc.devices.crtc import Crtc
 from cores.pc.devices.debug_console import DebugConsole
 from cores.pc.devices.exit_port import ExitPort
 from cores.pc.devices.io_apic import IoApic, input_of
@@ -57,6 +58,7 @@ PLUGGED: tuple[type[Device], ...] = (
     Cmos,
     Uart,
     Keyboard,
+    Crtc,
     Ata,
     Paravirtual,
     DebugConsole,
@@ -79,7 +81,7 @@ class BoardState:
     stop: Ending | None
     console: bytes
     screen: tuple[bytes, bool]
-    disk: dict[int, bytes] | None
+    disks: tuple[dict[int, bytes], ...]
     devices: tuple[dict[str, Any], ...]
     strangers: frozenset[int]
 
@@ -97,7 +99,9 @@ class Board:
     replanned: called when such an access has changed the deadline or an interrupt pin.
     """
 
-    def __init__(self, memory: PhysicalMemory, *, disk: Disk | None = None, input: bytes = b"") -> None:
+    def __init__(
+        self, memory: PhysicalMemory, *, disks: Sequence[Disk] = (), input: bytes = b"", clock: int = 0
+    ) -> None:
         self.now = 0
         self.deadline = NEVER
         self.accesses = 0
@@ -106,7 +110,7 @@ class Board:
         self.replanned: Callable[[], None] = lambda: None
         self.stop: Ending | None = None
         self.console = bytearray()
-        self.disk = disk
+        self.disks = tuple(disks)
         self.vga = Vga()
         self._saved_console = b""
 
@@ -116,8 +120,8 @@ class Board:
         self.local_apic.pins = self._set_pins
         self.local_apic.acknowledge_pics = self.pics.acknowledge
         self.local_apic.end_of_interrupt = self.io_apic.end_of_interrupt
-        slot = Slot(memory, self.console, disk, self._line, self._finish)
-        plugged = tuple(kind.plug(slot) for kind in PLUGGED)
+        slot = Slot(memory, self.console, self.disks, self._line, self._finish, clock)
+        plugged = tuple(one for kind in PLUGGED for one in _with_parts(kind.plug(slot)))
         controllers = self.pics.master, self.pics.slave, self.local_apic, self.io_apic
         self.devices: tuple[Device, ...] = (*controllers, *plugged)
         self.uart, self.keyboard = self._one(Uart), self._one(Keyboard)
@@ -295,11 +299,8 @@ class Board:
     def notes(self) -> list[str]:
         """Sentences for the user about the guest's use of the devices."""
         notes = self.bus.notes() + [note for device in self.devices for note in device.notes()]
-        if self.disk is not None and self.disk.trouble:
-            notes.append(
-                f"the guest was told of a bad sector, for the host has none: {self.disk.trouble}"
-            )
-        return notes
+        told = "the guest was told of a bad sector, for the host has none"
+        return notes + [f"{told}: {disk.trouble}" for disk in self.disks if disk.trouble]
 
     # State.
 
@@ -313,7 +314,7 @@ class Board:
             stop=self.stop,
             console=self._saved_console,
             screen=self.vga.save(),
-            disk=self.disk.save() if self.disk else None,
+            disks=tuple(disk.save() for disk in self.disks),
             devices=tuple(device.save() for device in self.devices),
             strangers=frozenset(self.bus.strangers),
         )
@@ -323,8 +324,8 @@ class Board:
         self.now, self.accesses, self.stop = state.now, state.accesses, state.stop
         self.console[:] = self._saved_console = state.console
         self.vga.restore(state.screen)
-        if self.disk and state.disk is not None:
-            self.disk.restore(state.disk)
+        for disk, written in zip(self.disks, state.disks, strict=True):
+            disk.restore(written)
         for device, saved in zip(self.devices, state.devices, strict=True):
             device.restore(saved)
         self.bus.strangers = set(state.strangers)
@@ -365,6 +366,10 @@ class Board:
     def _finish(self, ending: Ending) -> None:
         if self.stop is None:
             self.stop = ending
+
+
+def _with_parts(device: Device) -> tuple[Device, ...]:
+    return (*device.parts, device)
 
 
 class _InTime:

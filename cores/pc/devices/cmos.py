@@ -1,9 +1,9 @@
 """The clock and its CMOS RAM: an MC146818 at 0x70 (index) and 0x71 (data), IRQ 8.
 
 Source: Motorola, "MC146818A Real-Time Clock Plus RAM" (1984). At tick 0 it is 2000-01-01 00:00:00
-(contract.md). The time is computed from the ticks at each read; setting it moves the origin. Stopping
-the divider (register A) has no effect, and daylight saving is not modelled; the century is in byte
-0x32, as in PC firmware.
+unless the user sets another time (contract.md). The time is computed from the ticks at each read;
+setting it moves the origin. Stopping the divider (register A) has no effect, and daylight saving is not
+modelled; the century is in byte 0x32, as in PC firmware.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ UPDATE_WARNING = 244
 
 class Cmos(Device):
     """The MC146818. irq: high from the rising edge of an enabled flag until register C is read.
-    ram_bytes: the guest's RAM, whose size firmware stores in the CMOS RAM."""
+    ram_bytes: the guest's RAM, whose size firmware stores in the CMOS RAM. clock: see ``Slot``."""
 
     name = "CMOS"
     ports = (0x70, 0x71)
@@ -46,19 +46,19 @@ class Cmos(Device):
 
     stopped: tuple[int, ...] | None
 
-    def __init__(self, irq: IrqLine, ram_bytes: int) -> None:
+    def __init__(self, irq: IrqLine, ram_bytes: int, clock: int = 0) -> None:
         self._irq = irq
         self.now = 0
         self.index = 0
         self.flags = 0
-        self.origin = 0  # seconds since 2000-01-01 at tick 0
+        self.origin = clock  # seconds since 2000-01-01 at tick 0
         self.weekday_shift = 6  # that day was a Saturday, day 7 of a week that starts on Sunday
         self.stopped = None  # TIME's values while SET is 1
         self.cells = _firmware_cells(ram_bytes)
 
     @classmethod
     def plug(cls, slot: Slot) -> Self:
-        return cls(slot.line(cls.irq), slot.memory.size)
+        return cls(slot.line(cls.irq), slot.memory.size, slot.clock)
 
     def facts(self, now: int) -> tuple[tuple[str, str], ...]:
         return (("index", f"{self.index:02x}"),)

@@ -64,7 +64,7 @@ class Paravirtual(Device):
 
     @classmethod
     def plug(cls, slot: Slot) -> Self:
-        return cls(slot.memory, slot.console, slot.disk)
+        return cls(slot.memory, slot.console, slot.disks[0] if slot.disks else None)
 
     def widths(self, port: int) -> frozenset[int]:
         return frozenset({4}) if port in (IDENTITY_PORT, REQUEST_PORT) else frozenset()

@@ -16,11 +16,13 @@ IrqLine = Callable[[bool], None]
 @dataclass(frozen=True, slots=True)
 class Slot:
     """The mainboard's side of one device. memory: physical memory, for bus-master devices. console: the
-    output of the machine's consoles; append to it. disk: the data disk, None if there is none. line:
-    gives the interrupt line of a number (0-15). finish: ends the machine."""
+    output of the machine's consoles; append to it. disks: master and slave, as far as they are there.
+    line: gives the interrupt line of a number (0-15). finish: ends the machine. clock: where the CMOS
+    clock begins, in seconds since 2000-01-01 00:00:00."""
 
     memory: PhysicalMemory
     console: bytearray
-    disk: Disk | None
+    disks: tuple[Disk, ...]
     line: Callable[[int], IrqLine]
     finish: Finish
+    clock: int

@@ -182,7 +182,7 @@ def test_a_restart_that_cannot_be(tmp_path: Path) -> None:
     disk = tmp_path / "disk.img"
     disk.write_bytes(bytes(4096))
     path = next(path for path in guests() if path.stem == "hello")
-    options = Options(cores=CORES, disk=str(disk))
+    options = Options(cores=CORES, disks=(str(disk),))
     session = LiveSession(load_program(str(path), 16 << 20), options)
     try:
         session.go_to(5)

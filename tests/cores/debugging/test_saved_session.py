@@ -302,7 +302,7 @@ def test_a_disk_is_never_written_to(tmp_path: Path) -> None:
     disk, path = tmp_path / "disk.img", tmp_path / "disk.ringscope"
     blank = bytes(4 * SECTOR)
     disk.write_bytes(blank)
-    options = Options(cores=("interpreter",), ram=4 << 20, disk=str(disk), disk_write=True)
+    options = Options(cores=("interpreter",), ram=4 << 20, disks=(str(disk),), disk_write=True)
     with closing(opened(WRITES_SECTOR_2, options)) as session:
         values = content(session, path)
         while not session.machines[0].console():
@@ -312,10 +312,10 @@ def test_a_disk_is_never_written_to(tmp_path: Path) -> None:
     disk.write_bytes(blank)
     with closing(reopen(str(path))) as session:
         (machine,) = session.machines
-        assert machine.board.disk is not None
-        assert machine.board.disk.read(2, 1) == b"w" * SECTOR
+        assert machine.board.disks
+        assert machine.board.disks[0].read(2, 1) == b"w" * SECTOR
         assert disk.read_bytes() == blank
-    evil = put(values, (*BOARD, 5), lambda _: {0: b"e" * SECTOR})
+    evil = put(values, (*BOARD, 5), lambda _: ({0: b"e" * SECTOR},))
     with closing(reopen(rewrite(path, evil))) as session:
         while "d" not in session.machines[0].console():
             session.step()
@@ -356,13 +356,14 @@ DEVICES = (*BOARD, 6)
         ((*STATE, 1), b"too short"),
         ((*BOARD, 2), ("never", None)),
         ((*BOARD, 4), (b"", True)),
-        ((*BOARD, 5), {0: b"no sector"}),
+        ((*BOARD, 5), ({0: b"no sector"},)),
         (DEVICES, ()),
         ((*DEVICES, 0), {"read": 5}),
         ((*DEVICES, 0, "base"), 0x1234),
-        ((*DEVICES, 2, "counters"), ((2, 3, False, 0, 0, None, False, b"", None),) * 3),
-        ((*DEVICES, 5, "strokes"), ((("no such key", True),),)),
-        ((*DEVICES, 6, "status"), 0x58),
+        ((*DEVICES, 2, "irr"), (5,)),
+        ((*DEVICES, 4, "counters"), ((2, 3, False, 0, 0, None, False, b"", None),) * 3),
+        ((*DEVICES, 7, "strokes"), ((("no such key", True),),)),
+        ((*DEVICES, 6, "ier"), 0x158),
         ((2,), "exactly"),
         ((3,), 5),
         ((3,), ((1, "text"),)),

@@ -128,7 +128,7 @@ def test_cpuid():
     top, ebx, ecx, edx = cpuid.cpuid(0x40000000)
     assert (top, text(ebx, ecx, edx)) == (0x40000000, b"RingscopeVMM")
     _, _, ecx, edx = cpuid.cpuid(1)
-    assert edx == 0x0700A179
+    assert edx == 0x0700A379
     assert ecx == 0x80982201
     assert cpuid.cpuid(0x80000000) == (0x80000001, 0, 0, 0)
     assert cpuid.cpuid(0x80000001) == (0, 0, 1, 0x24100800)

@@ -1,9 +1,8 @@
-"""The disk controller: the primary ATA channel at 0x1F0-0x1F7 and 0x3F6, IRQ 14, by PIO.
+"""The disk controller: the primary ATA channel at 0x1F0-0x1F7 and 0x3F6, IRQ 14, with up to two disks.
 
-Source: T13, "AT Attachment with Packet Interface - 5" (ATA/ATAPI-5, 1321D). One disk, as the master; no
-slave answers. Commands take no time, so BSY is set only during a software reset. LBA28 and CHS
-addresses; no DMA and no LBA48, whose commands are aborted like unknown ones. Without a disk the bus
-floats: every register reads all ones.
+Source: T13, "AT Attachment with Packet Interface - 5" (ATA/ATAPI-5, 1321D). Without a slave the master
+answers in its place, with a status of 0 (9.16.1). Without any disk the bus floats: every register reads
+all ones.
 """
 
 from __future__ import annotations
@@ -11,329 +10,75 @@ from __future__ import annotations
 from typing import Self
 
 from cores.pc.devices.base import BYTE, Device, IrqLine, Slot
-from cores.pc.devices.storage.ata_identity import GEOMETRY, MOST_MULTIPLE, identity
-from cores.pc.devices.storage.disk import SECTOR, Disk, DiskError
+from cores.pc.devices.storage.ata_drive import AtaDrive
+from cores.pc.devices.storage.disk import Disk
 
-DATA, ERROR, COUNT, LBA_LOW, LBA_MID, LBA_HIGH, DRIVE, STATUS = range(8)
 DATA_PORT, CONTROL_PORT = 0x1F0, 0x3F6
-
-BUSY, READY, SEEK_DONE, DATA_REQUEST, FAILED = 0x80, 0x40, 0x10, 0x08, 0x01  # status
-IDLE = READY | SEEK_DONE
-UNCORRECTABLE, ABORTED = 0x40, 0x04  # error
-SLAVE, BY_LBA, ALWAYS = 0x10, 0x40, 0xA0  # drive register; two bits read as ones
-NO_INTERRUPT, RESET = 0x02, 0x04  # device control
-
-READS = {0x20: False, 0x21: False, 0xC4: True}
-WRITES = {0x30: False, 0x31: False, 0xC5: True}
-"""Commands that transfer sectors: True if several go in a block (READ and WRITE MULTIPLE)."""
-
-NOTHING_TO_DO = frozenset({0xE0, 0xE1, 0xE2, 0xE3, 0xE6, 0xE7, *range(0x10, 0x20), *range(0x70, 0x80)})
-"""Power modes, FLUSH CACHE, RECALIBRATE, SEEK."""
 
 
 class Ata(Device):
-    """The channel. disk: None when there is none. irq: INTRQ, cleared by reading the status register.
-
-    registers: ERROR to DRIVE as the guest reads them. buffer: the block being transferred, of which
-    ``at`` bytes are done; a read has it whole, a write gathers it. remaining: sectors of the command
-    that have not been transferred.
-    """
+    """The channel. parts: its drives, master first. asked_in_vain: there is none, and the guest has
+    looked for one."""
 
     name = "ATA disk"
     ports = (*range(DATA_PORT, DATA_PORT + 8), CONTROL_PORT)
     irq = 14
-    wiring = frozenset({"_irq", "disk"})
-    wide = frozenset({"at", "remaining", "lba"})
+    wiring = frozenset({"_irq", "parts"})
 
-    registers: tuple[int, ...]
-    geometry: tuple[int, int]
-    buffer: bytes
+    parts: tuple[AtaDrive, ...]
 
-    def __init__(self, disk: Disk | None, irq: IrqLine) -> None:
+    def __init__(self, disks: tuple[Disk, ...], irq: IrqLine) -> None:
         self._irq = irq
-        self.disk = disk
+        self.parts = ()
+        self.parts = tuple(AtaDrive(disk, n, self._interrupt) for n, disk in enumerate(disks[:2]))
         self.asked_in_vain = False
-        self.geometry = GEOMETRY
-        self.multiple = 0
-        self.control = 0
-        self.interrupt = False
-        self._sign()
 
     @classmethod
     def plug(cls, slot: Slot) -> Self:
-        return cls(slot.disk, slot.line(cls.irq))
+        return cls(slot.disks, slot.line(cls.irq))
 
     def widths(self, port: int) -> frozenset[int]:
         return frozenset({1, 2, 4}) if port == DATA_PORT else BYTE
 
-    def is_lawful(self) -> bool:
-        block = min(self.block, self.remaining) * SECTOR
-        done, whole = (len(self.buffer), block) if self.writing else (self.at, len(self.buffer))
-        moves = not self.status & DATA_REQUEST or 0 <= done < whole
-        steady = not self.remaining or (0 < self.remaining <= 256 and 0 < self.block <= MOST_MULTIPLE)
-        steady = steady and 0 <= self.lba <= 1 << 28
-        registers = len(self.registers) == 8 and all(0 <= value < 256 for value in self.registers)
-        return moves and steady and registers and all(self.geometry) and super().is_lawful()
-
     def facts(self, now: int) -> tuple[tuple[str, str], ...]:
-        if self.disk is None:
-            return (("state", "no disk"),)
-        return (
-            ("size", f"{self.disk.sectors:,} sectors"),
-            ("status", f"{self.status:02x}"),
-            ("sector", f"{self.lba:,}"),
-            ("moving", f"{self.remaining:,} sectors to go, byte {self.at} of {len(self.buffer)}"),
-            ("interrupt", "raised" if self.interrupt else "low"),
-        )
+        return () if self.parts else (("state", "no disk"),)
 
     def notes(self) -> list[str]:
         asked = "the guest asked for a disk, and there is none: give it one with --disk"
         return [asked] if self.asked_in_vain else []
 
-    # Registers.
-
     def read(self, port: int, size: int) -> int:
-        if self.disk is None:
+        drive = self._answering()
+        if drive is None:
             self.asked_in_vain = True
             return (1 << 8 * size) - 1
-        if port == DATA_PORT:
-            return self._read_data(size) if size > 1 else 0xFF  # the data register is 16 bits
-        if port == CONTROL_PORT:
-            return self._status()
-        if port & 7 == STATUS:
-            if not self._slave_selected():
-                self._interrupt(False)
-            return self._status()
-        if port & 7 == ERROR and self._slave_selected():
-            return 0
-        return self.registers[port & 7]
+        return drive.alternate_status() if port == CONTROL_PORT else drive.read(port & 7, size)
 
     def write(self, port: int, size: int, value: int) -> None:
-        if self.disk is None:
-            self.asked_in_vain = True
-        elif port == DATA_PORT:
-            if size > 1:
-                self._write_data(value.to_bytes(size, "little"))
-        elif port == CONTROL_PORT:
-            self._set_control(value)
-        elif port & 7 == STATUS:
-            self._command(value)
-        elif port & 7 == ERROR:
-            self.features = value
-        else:
-            self._set(port & 7, value | ALWAYS if port & 7 == DRIVE else value)
+        self.asked_in_vain = self.asked_in_vain or not self.parts
+        for drive in self.parts:
+            if port == CONTROL_PORT:
+                drive.set_control(value)
+            else:
+                drive.write(port & 7, size, value)
 
     def read_string(self, port: int, size: int, count: int) -> bytes:
-        if port != DATA_PORT or size == 1 or self.disk is None:
+        drive = self._answering()
+        if port != DATA_PORT or size == 1 or drive is None:
             return super().read_string(port, size, count)
-        wanted = size * count
-        parts = []
-        while wanted and self._reading():
-            part = self.buffer[self.at : self.at + wanted]
-            self._moved(len(part))
-            parts.append(part)
-            wanted -= len(part)
-        return b"".join(parts).ljust(size * count, b"\0")
+        return drive.read_block(size * count)
 
     def write_string(self, port: int, size: int, data: bytes) -> None:
-        if port != DATA_PORT or size == 1 or self.disk is None:
+        if port != DATA_PORT or size == 1:
             super().write_string(port, size, data)
-        else:
-            self._write_data(data)
-
-    def _status(self) -> int:
-        if self.control & RESET:
-            return BUSY
-        return 0 if self._slave_selected() else self.status
-
-    def _slave_selected(self) -> bool:
-        return bool(self.registers[DRIVE] & SLAVE)
-
-    def _set(self, register: int, value: int) -> None:
-        self.registers = (*self.registers[:register], value, *self.registers[register + 1 :])
-
-    def _set_control(self, value: int) -> None:
-        if self.control & RESET and not value & RESET:
-            self._sign()
-        self.control = value
-        self._interrupt(self.interrupt and not value & RESET)
-
-    def _sign(self) -> None:
-        """Set the registers to the signature after a reset or a diagnosis: "device 0 passed, an ATA
-        disk" (9.1)."""
-        self.registers = (0, 0x01, 1, 1, 0, 0, ALWAYS, 0)
-        self.status = IDLE
-        self.features = 0
-        self._stop_transfer()
-
-    def _stop_transfer(self) -> None:
-        self.buffer = b""
-        self.at = self.remaining = self.block = 0
-        self.lba = 0
-        self.writing = False
-
-    def _interrupt(self, level: bool) -> None:
-        self.interrupt = level
-        self._irq(level and not self.control & NO_INTERRUPT)
-
-    # Commands.
-
-    def _command(self, command: int) -> None:
-        if self.control & RESET or (self._slave_selected() and command != 0x90):
             return
-        self._interrupt(False)
-        self._set(ERROR, 0)
-        self.status = IDLE
-        self._stop_transfer()
-        if command in READS or command in WRITES:
-            self._start_transfer(command)
-        elif command == 0xEC:
-            self._identify()
-        elif command == 0x90:  # EXECUTE DEVICE DIAGNOSTIC
-            self._sign()
-            self._interrupt(True)
-        elif self._without_data(command):
-            self._interrupt(True)
-        else:
-            self._fail(ABORTED)
+        for drive in self.parts:
+            drive.write_block(data)
 
-    def _without_data(self, command: int) -> bool:
-        """Execute a command that transfers no data; whether it succeeded."""
-        count, drive = self.registers[COUNT], self.registers[DRIVE]
-        if command == 0x91:  # INITIALIZE DEVICE PARAMETERS
-            if count:
-                self.geometry = (drive & 0xF) + 1, count
-            return count > 0
-        if command == 0xC6:  # SET MULTIPLE MODE
-            known = count <= MOST_MULTIPLE and not count & count - 1
-            self.multiple = count if known else 0
-            return known
-        if command == 0xEF:  # SET FEATURES: PIO modes, write cache, read ahead
-            pio = self.features == 0x03 and count >> 3 <= 1
-            return pio or self.features in (0x02, 0x82, 0xAA, 0x55)
-        if command == 0xE5:  # CHECK POWER MODE
-            self._set(COUNT, 0xFF)
-            return True
-        if command in (0x40, 0x41):  # READ VERIFY
-            lba, sectors = self._address(), self.registers[COUNT] or 256
-            assert self.disk is not None
-            return lba is not None and lba + sectors <= self.disk.sectors
-        return command in NOTHING_TO_DO
+    def _answering(self) -> AtaDrive | None:
+        """The selected drive, else the master in its place; None without any drive."""
+        selected = (drive for drive in self.parts if drive.selected)
+        return next(selected, self.parts[0] if self.parts else None)
 
-    def _identify(self) -> None:
-        assert self.disk is not None
-        self.buffer = identity(self.disk.sectors, self.geometry, self.multiple)
-        self.status = IDLE | DATA_REQUEST
-        self._interrupt(True)
-
-    def _start_transfer(self, command: int) -> None:
-        self.writing = command in WRITES
-        in_blocks = WRITES[command] if self.writing else READS[command]
-        if in_blocks and not self.multiple:
-            return self._fail(ABORTED)
-        self.block = self.multiple if in_blocks else 1
-        self.remaining = self.registers[COUNT] or 256
-        lba = self._address()
-        assert self.disk is not None
-        if lba is None or lba + self.remaining > self.disk.sectors:
-            return self._fail(ABORTED)  # disks report "not found"; QEMU and Bochs report this
-        self.lba = lba
-        if self.writing:
-            self.status = IDLE | DATA_REQUEST  # asks for the first block without interrupting
-            return None
-        return self._next_block()
-
-    def _address(self) -> int | None:
-        """The sector that the registers address, None if it is invalid."""
-        _, _, _, low, mid, high, drive, _ = self.registers
-        if drive & BY_LBA:
-            return (drive & 0xF) << 24 | high << 16 | mid << 8 | low
-        heads, sectors = self.geometry
-        head = drive & 0xF
-        if head >= heads or not 1 <= low <= sectors:
-            return None
-        return ((high << 8 | mid) * heads + head) * sectors + low - 1
-
-    def _show_address(self, lba: int) -> None:
-        drive = self.registers[DRIVE]
-        if drive & BY_LBA:
-            low, middle, top = lba & 0xFF, lba >> 8, lba >> 24
-        else:
-            heads, sectors = self.geometry
-            low, middle = lba % sectors + 1, lba // sectors // heads
-            top = lba // sectors % heads
-        values = (low, middle & 0xFF, middle >> 8 & 0xFF, drive & 0xF0 | top & 0xF)
-        self.registers = (*self.registers[:LBA_LOW], *values, 0)
-
-    def _fail(self, error: int) -> None:
-        self._set(ERROR, error)
-        self.status = READY | FAILED
-        self._stop_transfer()
-        self._interrupt(True)
-
-    # The data register.
-
-    def _reading(self) -> bool:
-        return bool(self.status & DATA_REQUEST) and not self.writing and not self._unheard()
-
-    def _unheard(self) -> bool:
-        return self._slave_selected() or bool(self.control & RESET)
-
-    def _read_data(self, size: int) -> int:
-        if not self._reading():
-            return 0
-        value = int.from_bytes(self.buffer[self.at : self.at + size], "little")
-        self._moved(size)
-        return value
-
-    def _moved(self, count: int) -> None:
-        """``count`` bytes of a block have been read; at its end the next one is fetched."""
-        self.at += count
-        if self.at >= len(self.buffer):
-            if self.remaining:
-                self._next_block()
-            else:
-                self.status = IDLE
-
-    def _next_block(self) -> None:
-        """Fetch the sectors that the guest reads next, and raise the interrupt."""
-        assert self.disk is not None
-        count = min(self.block, self.remaining)
-        try:
-            self.buffer = self.disk.read(self.lba, count)
-        except DiskError:
-            self._show_address(self.lba)
-            return self._fail(UNCORRECTABLE)
-        self.at = 0
-        self._advance(count)
-        self.status = IDLE | DATA_REQUEST
-        return self._interrupt(True)
-
-    def _advance(self, count: int) -> None:
-        self.lba += count
-        self.remaining -= count
-        self._set(COUNT, self.remaining & 0xFF)
-        self._show_address(self.lba - 1)
-
-    def _write_data(self, data: bytes) -> None:
-        """Bytes for the block being written; those after the command's last are ignored."""
-        at = 0
-        while at < len(data) and self.writing and self.status & DATA_REQUEST and not self._unheard():
-            count = min(self.block, self.remaining)
-            room = count * SECTOR - len(self.buffer)
-            self.buffer += data[at : at + room]
-            at += room
-            if len(self.buffer) == count * SECTOR:
-                self._store_block(count)
-
-    def _store_block(self, count: int) -> None:
-        assert self.disk is not None
-        try:
-            self.disk.write(self.lba, self.buffer)
-        except DiskError:
-            self._show_address(self.lba)
-            return self._fail(ABORTED)
-        self.buffer = b""
-        self._advance(count)
-        self.status = IDLE | (DATA_REQUEST if self.remaining else 0)
-        return self._interrupt(True)
+    def _interrupt(self) -> None:
+        self._irq(any(drive.interrupts for drive in self.parts))

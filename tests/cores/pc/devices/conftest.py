@@ -41,5 +41,5 @@ def image(tmp_path: Path) -> Path:
 def disk_board(memory: PhysicalMemory, image: Path) -> Iterator[Board]:
     """A PC with the image as its disk."""
     disk = Disk(str(image))
-    yield Board(memory, disk=disk)
+    yield Board(memory, disks=(disk,))
     disk.close()

@@ -145,7 +145,7 @@ def test_saving_shares(disk_board: Board, memory: PhysicalMemory) -> None:
     one, two = disk_board.save(), disk_board.save()
     assert one.screen[0] is two.screen[0]
     assert one.console is two.console
-    assert one.disk is two.disk
+    assert one.disks == two.disks
 
 
 PORTS = [
@@ -157,6 +157,7 @@ PORTS = [
 BYTES = st.one_of(
     st.integers(0, 255), st.sampled_from([0x11, 0x20, 0x34, 0x36, 0x30, 0xEC, 0xC4, 0xC6])
 )
+APICS = (*range(0xFEE00000, 0xFEE00400, 16), *(0xFEC00000, 0xFEC00010) * 16)
 SIZES, COUNTS = st.sampled_from([1, 2, 4]), st.integers(0, 300)
 TRAFFIC = st.lists(
     st.one_of(
@@ -169,6 +170,7 @@ TRAFFIC = st.lists(
         st.tuples(st.just("sleep")),
         st.tuples(st.just("type"), st.binary(max_size=4)),
         st.tuples(st.just("screen"), st.integers(0xB7FFC, 0xB9004), st.binary(max_size=8)),
+        st.tuples(st.just("screen"), st.sampled_from(APICS), st.binary(min_size=4, max_size=4)),
     ),
     max_size=60,
 )  # fmt: skip
@@ -202,7 +204,7 @@ def play(board: Board, memory: PhysicalMemory, traffic: list[Any]) -> list[objec
             case "screen":
                 memory.write(*details)
                 seen.append(memory.read(details[0], 4))
-        seen.append((board.interrupt_pending, board.next_event(), board.stop))
+        seen.append((board.interrupt_pending, board.nmi_pending, board.next_event(), board.stop))
     return [*seen, bytes(board.console), board.screen(), board.accesses]
 
 
@@ -222,9 +224,9 @@ def test_any_traffic_and_back(
     """No traffic raises, predicted events occur, and a restored state, also by way of a file, behaves
     as it did the first time."""
     ram, second = Ram(2 * MIB), Ram(2 * MIB)
-    disks = [Disk(str(shared_image)) if with_disk else None for _ in range(2)]
+    disks = [[Disk(str(shared_image))] if with_disk else [] for _ in range(2)]
     memory, other_memory = PhysicalMemory(ram), PhysicalMemory(second)
-    board, other = Board(memory, disk=disks[0]), Board(other_memory, disk=disks[1])
+    board, other = Board(memory, disks=disks[0]), Board(other_memory, disks=disks[1])
     try:
         play(board, memory, before)
         state = board.save()
@@ -246,9 +248,8 @@ def test_any_traffic_and_back(
         assert other.is_lawful()
         assert play(other, other_memory, after) == first
     finally:
-        for disk in disks:
-            if disk:
-                disk.close()
+        for disk in (*disks[0], *disks[1]):
+            disk.close()
         ram.close()
         second.close()
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from cores.pc.devices.board import Board
 from cores.pc.devices.cmos import SECOND, Cmos
+from cores.pc.physical_memory import PhysicalMemory
 
 
 class Rig:
@@ -193,3 +195,11 @@ def test_memory() -> None:
     rig.set(0x40, 0x5A)
     rig.set(0x0D, 0x00)
     assert rig.get(0x40, 0xC0, 0x0D) == [0x5A, 0x5A, 0x80]
+
+
+def test_the_user_sets_where_it_begins(memory: PhysicalMemory) -> None:
+    """``--clock``: the clock begins there, before 2000, too."""
+    for clock, shown in ((26 * 365 * 86_400 + 7 * 86_400, 0x26), (-1, 0x99)):
+        board = Board(memory, clock=clock)
+        board.write(0x70, 1, 9)
+        assert board.read(0x71, 1) == shown

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from struct import unpack_from
 
@@ -249,7 +250,7 @@ def test_eight_bits_of_the_data_register(disk_board: Board) -> None:
 def test_host_errors_reach_the_guest(memory: PhysicalMemory, image: Path) -> None:
     """A file cut short in use is an uncorrectable sector, with its address."""
     disk = Disk(str(image))
-    board = Board(memory, disk=disk)
+    board = Board(memory, disks=(disk,))
     os.truncate(image, 6 * 512)
     command(board, 0x20, 5, count=2)
     assert board.read_string(DATA, 2, 256) == sector(5)
@@ -258,3 +259,57 @@ def test_host_errors_reach_the_guest(memory: PhysicalMemory, image: Path) -> Non
     assert board.read(LOW, 1) == 6
     disk.close()
     assert command(board, 0x20, 0) & 1
+
+
+@pytest.fixture
+def two_disks(memory: PhysicalMemory, image: Path, tmp_path: Path) -> Iterator[Board]:
+    """A PC with the image as master, and as slave one of 8 sectors that hold 100 and more."""
+    other = tmp_path / "other.img"
+    other.write_bytes(b"".join(sector(100 + n) for n in range(8)))
+    disks = Disk(str(image)), Disk(str(other))
+    yield Board(memory, disks=disks)
+    for disk in disks:
+        disk.close()
+
+
+def test_slave(two_disks: Board) -> None:
+    """The drive register selects which disk answers and has its own size, transfers and interrupt."""
+    assert command(two_disks, 0x20, 5, drive=0xF0) == 0x58
+    assert irq14(two_disks)
+    assert two_disks.read_string(DATA, 2, 256) == sector(105)
+    two_disks.read(STATUS, 1)
+    assert command(two_disks, 0x20, 5) == 0x58
+    assert two_disks.read_string(DATA, 4, 128) == sector(5)
+    assert command(two_disks, 0xEC, 0, drive=0xF0) == 0x58
+    words = unpack_from("<256H", two_disks.read_string(DATA, 2, 256))
+    assert words[60] == 8
+    assert command(two_disks, 0x20, 8, drive=0xF0) == 0x41, "beyond the slave's end"
+
+
+def test_slave_is_written_alone(two_disks: Board) -> None:
+    """A write to the slave changes no sector of the master."""
+    command(two_disks, 0x30, 3, drive=0xF0)
+    two_disks.write_string(DATA, 2, sector(0xEE))
+    assert [disk.read(3, 1) for disk in two_disks.disks] == [sector(3), sector(0xEE)]
+
+
+def test_only_the_selected_drive_interrupts(two_disks: Board) -> None:
+    """A drive that is deselected releases the line; selected again, its interrupt is still pending."""
+    command(two_disks, 0x20, 1)
+    assert irq14(two_disks)
+    two_disks.write(DRIVE, 1, 0xF0)
+    assert not irq14(two_disks)
+    assert two_disks.read(STATUS, 1) == 0x50, "the slave's"
+    two_disks.write(DRIVE, 1, 0xE0)
+    assert irq14(two_disks)
+
+
+def test_reset_of_both(two_disks: Board) -> None:
+    """A software reset signs both drives and selects the master."""
+    command(two_disks, 0x20, 1, drive=0xF0)
+    two_disks.write(CONTROL, 1, 0x04)
+    assert two_disks.read(STATUS, 1) == 0x80
+    two_disks.write(CONTROL, 1, 0)
+    assert [two_disks.read(port, 1) for port in (ERROR, COUNT, LOW, DRIVE)] == [1, 1, 1, 0xA0]
+    two_disks.write(DRIVE, 1, 0xF0)
+    assert [two_disks.read(port, 1) for port in (ERROR, STATUS)] == [1, 0x50]
