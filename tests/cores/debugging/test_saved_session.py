@@ -8,6 +8,7 @@ import tracemalloc
 import zlib
 from collections.abc import Callable
 from contextlib import closing
+from dataclasses import fields
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -327,6 +328,7 @@ def test_a_disk_is_never_written_to(tmp_path: Path) -> None:
 
 # Where things stand in a file: SavedSession, SavedMachine, MachineState, VirtualCpu, BoardState
 PROGRAM, OPTION, MACHINES = (0,), (1,), (4,)
+RAM_OPTION = [field.name for field in fields(Options)].index("ram")
 STATE, RAM = (4, 0, 1), (4, 0, 2)
 CPU, BOARD = (*STATE, 0), (*STATE, 2)
 DEVICES = (*BOARD, 6)
@@ -345,9 +347,9 @@ DEVICES = (*BOARD, 6)
         (RAM, {8: b""}),
         (RAM, {4 << 20: b""}),
         (RAM, {-CHUNK: b""}),
-        ((*OPTION, 4), 3 << 30),
-        ((*OPTION, 4), "x"),
-        ((*OPTION, 5), 5),
+        ((*OPTION, RAM_OPTION), 3 << 30),
+        ((*OPTION, RAM_OPTION), "x"),
+        ((*OPTION, RAM_OPTION + 1), 5),
         ((*CPU, 0), ("x",) * 16),
         ((*CPU, 0), (1, 2, 3)),
         ((*CPU, 0), (1 << 64,) * 16),
