@@ -88,6 +88,7 @@ def take(machine: Machine, changed: frozenset[str]) -> MachineSnapshot:
         emulated=vmm.emulated, delivered=vmm.delivered,
         ring_zero=traits.ring_zero, nested_paging=traits.nested_paging,
         kernel_exits=machine.engine.kernel_exits(),
+        awaits_key=machine.awaits_key,
     )  # fmt: skip
 
 

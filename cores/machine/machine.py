@@ -26,12 +26,16 @@ from cores.vmm.vmm import Vmm
 from cores.x86.mmu.paging import tables_in_use
 from cores.x86.mmu.table_pages import table_pages
 from cores.x86.mode import mode
-from cores.x86.registers import STATE_NAMES, Efer
+from cores.x86.registers import STATE_NAMES, Efer, Flag
 from cores.x86.virtual_cpu import VirtualCpu
 
 ACCESSED_AND_DIRTY = 0x60
 """The A and D bits of a page-table entry. CPUs set them at different times, so they are masked wherever
 two machines' memory is compared."""
+
+LIGHT_SLEEP = 300
+"""Microseconds of virtual time after a HLT for which a guest still counts as waiting: the timer wakes
+it for a moment, and it sleeps again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,8 +152,21 @@ class Machine:
         return bytes(self.board.console).decode("latin-1")
 
     def type_text(self, text: bytes) -> None:
-        """Send text to the guest's keyboard and serial line."""
+        """Type on the guest's keyboard or serial line; wakes a guest that sleeps for good otherwise."""
         self.board.type_text(text)
+        awake = self.board.interrupt_pending and self.cpu.rflags & Flag.IF
+        if awake and self.vmm.stop is Stop.HALTED:
+            self.vmm.stop = None
+
+    @property
+    def awaits_key(self) -> bool:
+        """Does the guest sleep, or has it just, with the interrupt of keyboard or serial port on and
+        nothing left to read?"""
+        vmm = self.vmm
+        if vmm.stop is not None and vmm.stop is not Stop.HALTED:
+            return False
+        just = vmm.slept >= 0 and 0 <= vmm.ticks - vmm.slept <= LIGHT_SLEEP
+        return just and self.board.listens and bool(self.cpu.rflags & Flag.IF or not vmm.stop)
 
     def fpu(self) -> bytes:
         """x87 and SSE state (SDM vol. 1, 10.5.1); the initial one where the host has lost it."""

@@ -156,6 +156,7 @@ class MachineSnapshot:
     ``vmm_ns`` of all exits so far (``ExitEvent``). emulated, delivered: see ``GuestContext``.
     ring_zero, nested_paging: see ``Traits``.
     kernel_exits: the host kernel's own counters since the machine began, None where it has none.
+    awaits_key: see ``Machine``.
     """
 
     core: str
@@ -187,6 +188,7 @@ class MachineSnapshot:
     ring_zero: RingZero = RingZero.SIMULATED
     nested_paging: bool | None = False
     kernel_exits: dict[str, int] | None = None
+    awaits_key: bool = False
 
 
 def direct_share(machine: CoreReport | MachineSnapshot) -> float | None:

@@ -72,6 +72,7 @@ class Delivery:
                 break
             guest.ticks = max(guest.ticks, event)
             board.advance(guest.ticks)
+        guest.slept = guest.ticks
         if not self.wakes():
             guest.stop = Stop.HALTED
 

@@ -159,6 +159,7 @@ class FreeRunner:
     def _sleep(self, origin: int, end: int) -> None:
         """HLT: wait for the next device event in host time; without one the machine has halted."""
         vmm, board = self.vmm, self.vmm.board
+        vmm.slept = vmm.ticks
         vmm.trace.close()  # the guest's sleep is no part of an exit's time
         if vmm.delivery.wakes():
             vmm.emulator.halted = False

@@ -68,6 +68,8 @@ class GuestContext:
     emulated: instructions that the VMM completed without an exit: those that exact mode takes from
         KVM, which would have executed them in guest mode.
     flushes: how often ``flush`` was called.
+    slept: the tick at which a HLT ended last, -1 before the first. Not part of the state: it tells the
+        user that the guest waits.
     stop: why the machine stopped, None while it can go on; ``reason``: the same in words;
         ``limit``: see ``Failed``.
     """
@@ -92,6 +94,7 @@ class GuestContext:
         self.instructions = 0
         self.deliveries = 0
         self.ticks = 0
+        self.slept = -1
         self.emulated = 0
         self.budget = NEVER
         self.stop: Stop | None = None

@@ -67,9 +67,8 @@ PLUGGED: tuple[type[Device], ...] = (
 )
 """Every device except the interrupt controllers, which the board wires itself."""
 
-TYPED = {"enter": b"\r", "backspace": b"\x7f", "tab": b"\t", "escape": b"\x1b",
-         "up": b"\x1b[A", "down": b"\x1b[B", "right": b"\x1b[C", "left": b"\x1b[D"}  # fmt: skip
-"""The bytes that a terminal at the serial port sends for a key."""
+TYPED = {"enter": b"\r", "backspace": b"\x7f", "tab": b"\t", "escape": b"\x1b"}
+"""The bytes that a terminal sends for keys with a control character; ``scancodes.SENT`` has others."""
 
 
 @dataclass(frozen=True)
@@ -279,18 +278,36 @@ class Board:
     # The user.
 
     def type_text(self, data: bytes) -> None:
-        """The user types: on the keyboard and on the terminal at the serial port."""
-        self.keyboard.type_text(data)
-        self.uart.receive(data)
+        """The user types: on the terminal at the serial port where the guest takes its interrupts, else
+        on the keyboard if it takes those; on both while it takes none. data: as a terminal sends it."""
+        listening = self._listening()
+        if self.uart in listening:
+            self.uart.receive(data)
+        if self.keyboard in listening:
+            self.keyboard.type_text(data)
+
+    def _listening(self) -> tuple[Uart | Keyboard, ...]:
+        both = (self.uart, self.keyboard)
+        chosen = next((d for d in both if d.interrupts and self._unmasked(d.irq)), None)
+        return both if chosen is None else (chosen,)
+
+    def _unmasked(self, irq: int) -> bool:
+        """Does the guest let the interrupt through, at either kind of controller?"""
+        return self.pics.master.unmasks(irq) or self.io_apic.unmasks(input_of(irq))
+
+    @property
+    def listens(self) -> bool:
+        """Does the guest take interrupts of a device that the user types on, with nothing unread?"""
+        listening = self._listening()
+        return len(listening) == 1 and not listening[0].unread
 
     def press(self, key: str) -> None:
         """The user presses a key by its name ("up", "f1", "enter") or character; an unknown name has no
         effect."""
         if len(key) == 1:
             self.type_text(key.encode("latin-1", "ignore"))
-        elif scancodes.is_key(key):
-            self.keyboard.press(scancodes.press(key))
-            self.uart.receive(TYPED.get(key, b""))
+        else:
+            self.type_text(TYPED.get(key) or scancodes.SENT.get(key, b""))
 
     def screen(self) -> str | None:
         """The VGA screen's text; None if it was never written."""

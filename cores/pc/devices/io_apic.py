@@ -51,6 +51,10 @@ class IoApic(MemoryDevice):
         if not entry & MASKED and (level if entry & LEVEL else rises):
             self._deliver(number)
 
+    def unmasks(self, number: int) -> bool:
+        """Has the guest let requests at input ``number`` through?"""
+        return not self.entries[number] & MASKED
+
     def accepts(self, number: int) -> bool:
         """Whether a request at input ``number`` would interrupt the CPU now."""
         entry = self.entries[number]

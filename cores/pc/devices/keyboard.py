@@ -15,7 +15,7 @@ from __future__ import annotations
 from typing import Self
 
 from cores.pc.devices.base import Device, IrqLine, Slot
-from cores.pc.devices.scancodes import Stroke, encode, is_key, stroke
+from cores.pc.devices.scancodes import Stroke, encode, is_key, strokes
 
 DATA, COMMAND = 0x60, 0x64
 
@@ -66,14 +66,24 @@ class Keyboard(Device):
         return cls(slot.line(cls.irq))
 
     def type_text(self, text: bytes) -> None:
-        """The user types these characters; those without a key are left out."""
-        self.press(*filter(None, map(stroke, text)))
+        """The user types this; see ``strokes``."""
+        self.press(*strokes(text))
 
     def press(self, *strokes: Stroke) -> None:
         """The user presses keys."""
         self.strokes = self.strokes[self.sent :] + strokes
         self.sent = 0
         self._offer()
+
+    @property
+    def unread(self) -> bool:
+        """Is there something that the guest has not read yet?"""
+        return self.output is not None or bool(self.coming) or self.sent < len(self.strokes)
+
+    @property
+    def interrupts(self) -> bool:
+        """Does a key raise the line?"""
+        return bool(self.config & INTERRUPT) and not self.config & CLOCK_OFF
 
     def facts(self, now: int) -> tuple[tuple[str, str], ...]:
         return (

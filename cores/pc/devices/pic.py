@@ -90,10 +90,14 @@ class Pic(Device):
             self.irr &= ~bit
         self._update()
 
+    def unmasks(self, line: int) -> bool:
+        """Has the guest let requests on ``line`` through?"""
+        return not self.awaited and not self.imr >> line & 1
+
     def accepts(self, line: int) -> bool:
         """Whether a request on ``line`` would reach the INT pin now: unmasked, initialised, and no
         input of higher priority in service."""
-        return not self.awaited and not self.imr >> line & 1 and self._rank(line) < self._ceiling()
+        return self.unmasks(line) and self._rank(line) < self._ceiling()
 
     def requested(self) -> int | None:
         """The input whose request drives the INT pin."""

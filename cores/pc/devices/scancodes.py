@@ -89,5 +89,36 @@ def stroke(character: int) -> Stroke:
     return ()
 
 
+SEQUENCES = {
+    **{b"\x1b[" + bytes((letter,)): key for letter, key in
+       zip(b"ABCDHF", ("up", "down", "right", "left", "home", "end"), strict=True)},
+    **{b"\x1bO" + bytes((letter,)): f"f{n}" for n, letter in enumerate(b"PQRS", 1)},
+    **{b"\x1b[%d~" % number: key for number, key in (
+        (2, "insert"), (3, "delete"), (5, "pageup"), (6, "pagedown"),
+        (15, "f5"), (17, "f6"), (18, "f7"), (19, "f8"), (20, "f9"), (21, "f10"), (23, "f11"),
+        (24, "f12"))},
+}  # fmt: skip
+"""What a terminal sends for a key that has no character (xterm's control sequences, PC style)."""
+
+SENT = {key: sequence for sequence, key in SEQUENCES.items()}
+"""Key -> what a terminal sends for it."""
+
+LONGEST = max(map(len, SEQUENCES))
+
+
+def strokes(text: bytes) -> tuple[Stroke, ...]:
+    """The key events for what a terminal sends: a byte for a character, a sequence for a key that has
+    none. Bytes without a key are left out."""
+    found: list[Stroke] = []
+    at = 0
+    while at < len(text):
+        sizes = range(LONGEST, 1, -1) if text[at] == 0x1B else ()
+        size = next((n for n in sizes if text[at : at + n] in SEQUENCES), 1)
+        key = SEQUENCES.get(text[at : at + size])
+        found.append(stroke(text[at]) if key is None else press(key))
+        at += size
+    return tuple(filter(None, found))
+
+
 def _held(modifier: str, key: str) -> Stroke:
     return Event(modifier, True), *press(key), Event(modifier, False)

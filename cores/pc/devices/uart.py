@@ -56,6 +56,16 @@ class Uart(Device):
         self.taken = 0
         self._update()
 
+    @property
+    def unread(self) -> bool:
+        """Is there something that the guest has not read yet?"""
+        return self._data_ready()
+
+    @property
+    def interrupts(self) -> bool:
+        """Does a received byte raise the line?"""
+        return bool(self.ier & ON_DATA)
+
     def facts(self, now: int) -> tuple[tuple[str, str], ...]:
         bits = ((1, "data"), (2, "empty"), (4, "error"), (8, "modem"))
         enabled = " ".join(name for bit, name in bits if self.ier & bit)

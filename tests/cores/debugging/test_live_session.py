@@ -238,3 +238,55 @@ def test_page_tables_beside_the_shadow() -> None:
         assert alone.shadow is None
     finally:
         session.close()
+
+
+WAITS = """
+start:  lea     rax, [rip + on_key]
+        mov     [idt + 0x210], ax
+        mov     word ptr [idt + 0x212], 0x10
+        mov     word ptr [idt + 0x214], 0x8e00
+        shr     rax, 16
+        mov     [idt + 0x216], ax
+        lidt    [rip + idtr]
+        mov     al, 0x11
+        out     0x20, al
+        mov     al, 0x20
+        out     0x21, al
+        mov     al, 4
+        out     0x21, al
+        mov     al, 1
+        out     0x21, al
+        mov     al, 0xfd
+        out     0x21, al
+wait:   sti
+        hlt
+        jmp     wait
+on_key: in      al, 0x60
+        out     0xe9, al
+        mov     al, 0x20
+        out     0x20, al
+        iretq
+idtr:   .word   0xfff
+        .quad   0x200000
+"""
+
+
+def test_a_guest_without_a_timer_waits_for_a_key() -> None:
+    """A guest that sleeps until a key comes has halted, says that it awaits one, and a key wakes it."""
+    source = WAITS.replace("idt +", "0x200000 +").encode()
+    session = LiveSession(assemble_program(source, "waits.s"), Options(cores=CORES, ram=4 << 20))
+    try:
+        assert session.run(30) is False
+        assert {m.stop for m in session.snapshot().machines} == {Stop.HALTED}
+        assert all(m.awaits_key for m in session.snapshot().machines)
+        session.key("a")
+        assert not any(m.awaits_key for m in session.snapshot().machines)
+        session.run(30)
+        snapshot = session.snapshot()
+        assert [m.console for m in snapshot.machines] == ["\x1e\x9e"] * len(CORES)
+        assert snapshot.divergence is None
+        assert all(m.awaits_key for m in snapshot.machines)
+        session.step_back()
+        assert session.instructions > 0
+    finally:
+        session.close()

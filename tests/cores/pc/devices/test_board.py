@@ -108,7 +108,26 @@ def test_keys_of_the_interface(board: Board) -> None:
     for key in ("up", "enter", "A", "f1", "no such key", "é"):
         board.press(key)
     assert board.read_string(0x60, 1, 6) == bytes((0xE0, 0x48, 0xE0, 0xC8, 0x1C, 0x9C))
-    assert board.read_string(0x3F8, 1, 6) == b"\x1b[A\rA\xe9"
+    assert board.read_string(0x3F8, 1, 9) == b"\x1b[A\rA\x1bOP\xe9"
+
+
+def test_keys_go_to_the_device_that_the_guest_listens_to(board: Board) -> None:
+    """Both get what is typed until the guest takes interrupts of one; of two the serial port has it."""
+    board.type_text(b"a")
+    assert not board.listens
+    assert (board.keyboard.unread, board.uart.unread) == (True, True)
+    board.read_string(0x60, 1, 2)
+    board.read(0x3F8, 1)
+    start_pics(board, 0xFD)  # IRQ 1 alone
+    assert board.listens
+    board.type_text(b"b")
+    assert not board.listens
+    assert (board.keyboard.unread, board.uart.unread) == (True, False)
+    board.read_string(0x60, 1, 2)
+    start_pics(board, 0xED)  # IRQ 4 too
+    board.write(0x3F9, 1, 1)
+    board.type_text(b"c")
+    assert (board.keyboard.unread, board.uart.unread) == (False, True)
 
 
 def test_going_back(disk_board: Board, memory: PhysicalMemory) -> None:

@@ -76,6 +76,17 @@ def test_arrows(key: str, make: int) -> None:
     assert rig.all() == [0xE0, make, 0xE0, make | 0x80]
 
 
+def test_a_terminals_sequences_are_keys() -> None:
+    """What xterm sends for arrows and function keys presses these keys; Esc alone is Esc."""
+    assert scancodes.strokes(b"\x1b[A") == (scancodes.press("up"),)
+    assert scancodes.strokes(b"\x1b") == (scancodes.press("escape"),)
+    assert scancodes.strokes(b"\x1b[Xa")[0] == scancodes.press("escape")
+    typed = b"".join(scancodes.SENT[key] for key in ("f1", "f5", "f12", "delete"))
+    assert scancodes.strokes(typed + b"\x03") == (
+        *map(scancodes.press, ("f1", "f5", "f12", "delete")), scancodes.stroke(3),
+    )  # fmt: skip
+
+
 def test_set_1_positions() -> None:
     """The last keys of each row have their codes of scan code set 1."""
     known = {"backspace": 0x0E, "enter": 0x1C, "`": 0x29, "right shift": 0x36, " ": 0x39, "f1": 0x3B,
