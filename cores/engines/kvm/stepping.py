@@ -24,7 +24,7 @@ from cores.x86.mmu.paging import Mmu
 from cores.x86.virtual_cpu import VirtualCpu
 
 from ...x86.faults import GuestFault
-from ...x86.registers import MASK64, RSP, Flag, Vector, canonical
+from ...x86.registers import ARITHMETIC_FLAGS, MASK64, RSP, Flag, Vector, canonical
 from ..base import (
     BUDGET_SPENT,
     INTERCEPT,
@@ -59,6 +59,7 @@ MISINTERPRETED = frozenset({"nop", "lfence", "mfence", "sfence", "sldt", "str"})
 interprets ring 0: it steps over a fence, or over a NOP such as ENDBR64, and over the next instruction
 in one; of SLDT and STR it stores 8 bytes with REX.W, a CPU 2 (SDM vol. 2)."""
 
+COMPARING = frozenset({"cmps", "scas"})
 _TF = Flag.TF
 NOTHING = decode(b"\x90")
 """A NOP: the placeholder where an entry executes many instructions."""
@@ -97,6 +98,7 @@ class Stepper:
         self._entries = handlers.entries(b"")
         self._places: dict[int, list[int]] = {}
         self._insn: Instruction | None = None  # in progress: it waits for a device
+        self._flags_before = 0
         self._taken_back = False  # the last entry was undone, or the next one cannot be
 
     def flush(self) -> None:
@@ -142,6 +144,7 @@ class Stepper:
             return LACKING
         if cpu.cpl == 3 and not self._manner.truthful and insn.sensitivity is Sensitivity.SILENT:
             return LACKING
+        self._flags_before = cpu.rflags
         return self._until_complete(cpu, insn)
 
     def reach(self, cpu: VirtualCpu, rip: int, gpr: list[int], passes: int) -> Exit:
@@ -165,8 +168,15 @@ class Stepper:
         while True:
             exit = self._enter(cpu, insn)
             self._taken_back = self._taken_back and exit is INTERRUPTED
+            if exit is not STEPPED and insn.repeat and insn.mnemonic in COMPARING:
+                self._restore_flags(cpu)
             if exit is not STEPPED or cpu.rip != start or not insn.repeat:
                 return exit
+
+    def _restore_flags(self, cpu: VirtualCpu) -> None:
+        """The flags before CMPS or SCAS with REP, which a fault in the middle leaves as they were (SDM
+        vol. 2, REP). Where TF steps ring 3, it has shown those of the last iteration."""
+        cpu.rflags = cpu.rflags & ~ARITHMETIC_FLAGS | self._flags_before & ARITHMETIC_FLAGS
 
     def _enter(self, cpu: VirtualCpu, insn: Instruction) -> Exit:
         """Arm the debug registers and enter the guest."""

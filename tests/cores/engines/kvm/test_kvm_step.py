@@ -125,6 +125,17 @@ def test_a_rep_that_faults_has_come_some_way(stepping: MakeGuest) -> None:
     assert (g.cpu.rip, g.cpu.gpr[RCX], g.cpu.gpr[RDI]) == (ENTRY, 90, 2 << 20)
 
 
+def test_a_comparison_that_faults_keeps_the_flags(stepping: MakeGuest) -> None:
+    """REPNE SCAS that faults in the middle leaves the flags as they were (SDM vol. 2, REP)."""
+    g = stepping("repne scasb; nop")
+    g.cpu.gpr[0], g.cpu.gpr[RDI], g.cpu.gpr[RCX] = 1, (2 << 20) - 10, 100
+    g.cpu.rflags |= Flag.ZF | Flag.PF
+    fault = g.step()
+    assert isinstance(fault, Fault)
+    assert (fault.vector, g.cpu.gpr[RCX]) == (Vector.PF, 90)
+    assert g.cpu.rflags & (Flag.ZF | Flag.PF | Flag.CF | Flag.SF) == Flag.ZF | Flag.PF
+
+
 def test_a_step_onto_a_device_asks_it_first(stepping: MakeGuest) -> None:
     """A load or store outside RAM exits to the device, then completes alone."""
     g = stepping("mov ebx, [rdi]; mov [rdi+4], ebx; nop; nop")
@@ -347,7 +358,7 @@ THE_PLATFORMS = [e for e in TABLE if e.forms and e.sensitivity is not Sensitivit
 @pytest.mark.parametrize("entry", THE_PLATFORMS, ids=lambda e: e.name)
 def test_explain_knows_what_is_stepped(entry: Entry) -> None:
     """The text of `explain` for KVM in exact mode agrees with what VMM and engine do."""
-    insn = decode(entry.sample)
+    insn = decode(entry.sample) if entry.sample else decode(entry.legacy_sample, 32)
     moves = insn.mnemonic == "mov" and insn.sensitivity is Sensitivity.PRIVILEGED
     taken = moves or insn.mnemonic in INTERCEPTS or insn.reason in BY_REASON
     assert entry.cores["kvm, exact"].startswith("Stepped") != taken
