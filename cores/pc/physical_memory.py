@@ -31,7 +31,8 @@ class PhysicalMemory:
         sessions compare these ranges between cores. None: not recorded.
     unseen: when a list, the same ranges for an engine that keeps translated code; it removes them when
         it has discarded its translations of them.
-    on_access: called once for each device access, for ``device_accesses``.
+    on_access: called once for each device access, for ``device_accesses``. last_access: the last of
+        them, as (GPA, bytes, whether it was a write).
     unbacked: the first few accessed physical addresses that have neither RAM nor device.
     """
 
@@ -42,6 +43,7 @@ class PhysicalMemory:
         self.writes: list[tuple[int, int]] | None = None
         self.unseen: list[tuple[int, int]] | None = None
         self.on_access: Callable[[], None] = lambda: None
+        self.last_access = 0, 0, False
         self.unbacked: dict[int, None] = {}
         self._devices: dict[int, tuple[int, MmioDevice]] = {}  # page number -> its window's start
         self._edges: tuple[int, ...] = (HOLE.start, HOLE.stop, ram.size)
@@ -92,6 +94,7 @@ class PhysicalMemory:
     def device_read(self, gpa: int, length: int) -> bytes:
         """Read outside RAM: the device's answer, else all ones."""
         self.on_access()
+        self.last_access = gpa, length, False
         found = self._devices.get(gpa // PAGE)
         if found is not None:
             return found[1].mmio_read(gpa - found[0], length)
@@ -106,6 +109,7 @@ class PhysicalMemory:
     def device_write(self, gpa: int, data: bytes) -> None:
         """Write outside RAM: to the device, else ignored."""
         self.on_access()
+        self.last_access = gpa, len(data), True
         found = self._devices.get(gpa // PAGE)
         if found is not None:
             found[1].mmio_write(gpa - found[0], data)

@@ -29,6 +29,7 @@ IO, MMIO, HLT, CR, MSR = Reason.IO, Reason.MMIO, Reason.HLT, Reason.CR, Reason.M
 _RF = Flag.RF
 _REASONS = {PortRead: IO, PortWrite: IO, MmioRead: MMIO, MmioWrite: MMIO}
 ASKED, TOLD, LEFT = "asked the device", "told the device", "left by the CPU itself"
+BRIDGED = "completed by the VMM"
 
 
 class Completion:
@@ -71,12 +72,22 @@ class Completion:
             guest.emulated += 1
 
     def bridge(self, insn: Instruction, handler: Handler | None = None) -> None:
-        """Complete an ordinary instruction that the engine should have executed and cannot."""
+        """Complete an ordinary instruction that the engine should have executed and cannot. One that
+        accesses a device leaves the guest, as it would if the CPU executed it."""
         handler = handler or find(insn)
         if handler is None:
             raise undefined_opcode()
+        guest, cpu = self.guest, self.guest.cpu
+        rip, accesses = cpu.rip, guest.board.accesses
+        place = IN_LONG_MODE if insn.bits == 64 else place_of(cpu)
+        if not guest.trace.begun:
+            guest.trace.left()
         self.complete(insn, handler)
-        self.guest.trace.bridged += 1
+        guest.trace.bridged += 1
+        if guest.board.accesses != accesses:
+            gpa, length, is_write = guest.memory.last_access
+            detail = mmio_access(gpa, length, is_write=is_write)
+            guest.record(MMIO, detail, BRIDGED, rip, insn.code, cpu.cpl, place)
 
     def complete(self, insn: Instruction, handler: Handler) -> str:
         """Complete an instruction by its handler and advance RIP. Returns what was done, in words."""

@@ -8,7 +8,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from machine_lab import CORES, EXIT, booted, require, run
+from machine_lab import CORES, EXIT, TRAPS, booted, require, run
 
 from cores.lockstep.options import Options
 from cores.lockstep.session import start
@@ -94,6 +94,28 @@ def test_device_accesses(core: str) -> None:
         assert details(machine) == exact, core
     assert (Reason.MMIO, "read 0xb8000, 4 bytes") in exact
     assert (Reason.MMIO, "write 0xb8000, 2 bytes") in exact
+
+
+SOFTWARE = {
+    "fldcw [rdi]": "read 0xb8000, 2 bytes",  # reserved bits: bridged where Unicorn executes
+    "fxsave [rdi]": "write 0xb8000, 416 bytes",  # CPUs differ: bridged everywhere
+    "fnstenv [rdi]": "write 0xb8000, 28 bytes",
+    "push 0x7f\nfldcw [rsp]\nstmxcsr [rdi]": "write 0xb8000, 4 bytes",
+}
+
+
+@pytest.mark.parametrize("core", TRAPS)
+@pytest.mark.parametrize("source", SOFTWARE)
+def test_a_bridged_instruction_on_a_device(source: str, core: str) -> None:
+    """An instruction that the VMM completes in the CPU's place leaves the guest where it accesses a
+    device, in either mode."""
+    source_with_end = f"mov edi, 0xb8000\n{source}\n" + EXIT
+    with booted(core, source_with_end) as machine:
+        assert (Reason.MMIO, SOFTWARE[source]) in details(run(machine))
+        assert machine.board.accesses == 2
+    with booted(core, source_with_end) as machine:
+        machine.run_free(30)
+        assert (Reason.MMIO, SOFTWARE[source]) in details(machine)
 
 
 @pytest.mark.parametrize("core", [core for core in CORES if core != "interpreter"])
