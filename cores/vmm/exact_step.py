@@ -21,6 +21,7 @@ from cores.vmm.state import GuestContext
 from cores.x86.faults import GuestFault
 from cores.x86.isa.accesses import accesses, overwrites_itself
 from cores.x86.isa.decoder import decode
+from cores.x86.isa.encoding import parse
 from cores.x86.isa.instruction import Instruction
 from cores.x86.isa.prefixes import normalized
 from cores.x86.isa.undefined_results import keeps_memory, settle
@@ -28,6 +29,7 @@ from cores.x86.mmu.paging import PAGE
 from cores.x86.mmu.segmentation import code_address
 from cores.x86.registers import MASK64
 from cores.x86.system.x87_environment import after_mmx
+from cores.x86.system.x87_stack import Effect, Stack, effect
 from cores.x86.virtual_cpu import VirtualCpu
 
 
@@ -88,12 +90,45 @@ def bridge(
     by_handler = insn.varies or insn.undefined_rule == "approximation"
     respells = guest.engine.traits.translates and not by_handler
     code = normalized(insn.code, insn.bits) if respells else None
-    if code is None or not guest.engine.admits(decode(code, insn.bits), guest.cpu, guest.mmu):
+    if code is not None and guest.engine.admits(decode(code, insn.bits), guest.cpu, guest.mmu):
+        with normalizing(guest, insn, code):
+            step(insn)
+        guest.trace.bridged += 1
+    elif respells and (what := effect(parse(insn.code, insn.bits))) is not None:
+        _x87(guest, completion, insn, what, step)
+    else:
+        completion.bridge(insn)
+
+
+def _x87(
+    guest: GuestContext, completion: Completion, insn: Instruction, what: Effect,
+    step: Callable[[Instruction], None],
+) -> None:  # fmt: skip
+    """Complete an x87 instruction for a translator: by the handler where it meets a stack fault, else
+    by the engine. A translator delivers a result whatever the masks; of an unmasked invalid operation
+    or division by zero a CPU delivers none (SDM vol. 1, 8.5.1 and 8.5.3)."""
+    engine, before = guest.engine, guest.engine.read_fpu()
+    stack = Stack(before)
+    if not stack.as_a_translator_has_it(what):
         completion.bridge(insn)
         return
-    with normalizing(guest, insn, code):
-        step(insn)
-    guest.trace.bridged += 1
+    flags, stored = guest.cpu.rflags, _stored(guest, insn)
+    step(insn)
+    if (image := stack.undelivered(engine.read_fpu())) is not None:
+        engine.write_fpu(image)
+        guest.cpu.rflags = flags
+        for gva, old in stored:
+            guest.mmu.write(gva, old)
+
+
+def _stored(guest: GuestContext, insn: Instruction) -> list[tuple[int, bytes]]:
+    """Linear addresses and contents of the RAM to which ``insn`` will store."""
+    found = []
+    for gva, length, store in accesses(insn, guest.cpu):
+        if store:
+            with contextlib.suppress(GuestFault):  # it will fault
+                found.append((gva, guest.mmu.peek(gva, length)))
+    return found
 
 
 def overwriting_itself(insn: Instruction, cpu: VirtualCpu) -> Handler | None:

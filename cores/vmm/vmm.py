@@ -58,7 +58,7 @@ from cores.x86.faults import GuestFault, Unsupported, undefined_opcode
 from cores.x86.isa.accesses import written_ranges
 from cores.x86.isa.decoder import known
 from cores.x86.isa.instruction import Instruction, Sensitivity
-from cores.x86.isa.operand_checks import address_fault, beyond_canonical, check_call
+from cores.x86.isa.operand_checks import address_fault, beyond_canonical, check_alignment, check_call
 from cores.x86.isa.rep_step import iterations_left
 from cores.x86.mmu.code_fetch import instruction_at
 from cores.x86.mmu.segmentation import code_address
@@ -234,6 +234,8 @@ class Vmm(GuestContext):
             if not (self.pure and self.trap):
                 if insn.floating:
                     check_fpu_enabled(insn, self.cpu)  # on a trap core CR0.TS and EM are virtual
+                if self.cpu.rflags & _AC:
+                    check_alignment(insn, self.cpu)  # CPUs differ in some of it
                 if insn.varies or insn.undefined_rule == "approximation":
                     return False
             if insn.implicit == "call":
@@ -293,6 +295,8 @@ class Vmm(GuestContext):
             case Intercept(lacking):
                 insn = insn or self.fetch()
                 if insn.sensitivity is ORDINARY:
+                    if insn.floating:
+                        check_fpu_enabled(insn, self.cpu)
                     bridge(self, self.completion, insn, self._step_until_complete)
                 else:
                     self.completion.emulate(insn, "left to the VMM", lacking=lacking)

@@ -78,7 +78,8 @@ TABLE: tuple[Known, ...] = (
         "SDM vol. 2, appendix A.2 (f64); APM vol. 3, 1.2.4: CPUs differ. No assembler writes it.",
     ),
     Known(
-        "x87: no stack faults, unmasked exceptions not raised, IE, ZE, DE, C0 to C3 not always right",
+        "x87: IE, ZE, DE, C0 to C3 not always right; in free mode no stack faults but in FCOMI and its "
+        "kin, and results after unmasked exceptions",
         "Unicorn's x87 does not look at the tags, nor tell which way it rounded.",
         "SDM vol. 1, 8.5.1.1 (stack), 8.1.3 (C0 to C3), 8.7 (#MF).",
         lambda d: d.differs == ("fsw",) and _x87(d),

@@ -153,7 +153,6 @@ class Rare(Paging):
         if self.native and self.random.random() < 0.5:
             form, load = ".byte 0x0f, 0xf7, 0xc1", "movq mm1, [rbx + 0x40]"
         mask = self.random.choice((0x8000000000000080, 0x8080808080808080, 0x80FF007F01800080))
-        load = f"push 0x202\npopfq\n{load}"  # under AC it is each CPU's own affair
         set_up = f"mov rax, {mask:#x}\nmov [rbx + 0x40], rax\nmov [rbx + 0x48], rax\n{load}"
         return f"{set_up}\nmov edi, {self.border():#x}\n{form}\nemms"
 

@@ -234,7 +234,8 @@ class PortableTrapEngine(DeprivilegedEngine):
             return not self.pure
         if insn.sensitivity is Sensitivity.PRIVILEGED:
             return _ring_3_verdict(insn) is not None
-        return insn.mistranslated or (insn.varies and not self.pure)
+        compares = insn.mnemonic in checks.COMPARING
+        return insn.mistranslated or compares or (insn.varies and not self.pure)
 
     def _loaded(self) -> tuple[UnicornCpu, FreeRunner]:
         if self._core is None or self._free is None:

@@ -29,6 +29,10 @@ from cores.x86.system.x87_environment import IMAGE, lawful
 from cores.x86.system.x87_stack import Stack, effect
 from cores.x86.virtual_cpu import VirtualCpu
 
+COMPARING = frozenset({"fcomi", "fcompi", "fucomi", "fucompi"})
+"""x87 comparisons whose result is in RFLAGS. In free mode, too, the VMM looks at the x87 stack before
+these: of empty registers the result is "unordered", and Unicorn says "equal"."""
+
 
 def admits(insn: Instruction, cpu: VirtualCpu, mmu: Mmu, read_fpu: Callable[[], bytes]) -> bool:
     """Would Unicorn execute ``insn`` as the SDM says? Raises the GuestFault that Unicorn would omit."""
@@ -40,8 +44,8 @@ def admits(insn: Instruction, cpu: VirtualCpu, mmu: Mmu, read_fpu: Callable[[], 
 
 
 def _x87_as_a_cpu(insn: Instruction, cpu: VirtualCpu, mmu: Mmu, read_fpu: Callable[[], bytes]) -> bool:
-    """False for an x87 instruction that meets a stack fault, copies to an empty register, or loads
-    reserved bits of FCW."""
+    """False for an x87 instruction that meets a stack fault, copies to an empty register, may raise an
+    exception after which nothing is delivered, or loads reserved bits of FCW."""
     encoding = parse(insn.code, insn.bits)
     if not is_x87(encoding):
         return True
@@ -51,7 +55,7 @@ def _x87_as_a_cpu(insn: Instruction, cpu: VirtualCpu, mmu: Mmu, read_fpu: Callab
     if what is None:
         return True
     stack = Stack(read_fpu())
-    return not stack.faults(what) and (what.kind != "copy" or stack.used(what.into[0]))
+    return stack.delivers_all and stack.as_a_translator_has_it(what)
 
 
 def _loads_reserved_bits(insn: Instruction, cpu: VirtualCpu, mmu: Mmu) -> bool:

@@ -203,7 +203,8 @@ def _left_to_the_vmm(insn: Instruction) -> bool:
         # To and from control and debug registers:
         return insn.sensitivity is Sensitivity.PRIVILEGED or insn.mistranslated
     absent = insn.sensitivity is Sensitivity.ABSENT
-    return absent or insn.mnemonic in INTERCEPTS or _not_as_the_platform(insn)
+    taken = absent or insn.mnemonic in INTERCEPTS or insn.mnemonic in checks.COMPARING
+    return taken or _not_as_the_platform(insn)
 
 
 def _not_as_the_platform(insn: Instruction) -> bool:

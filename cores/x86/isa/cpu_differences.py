@@ -11,6 +11,8 @@ place once, with the reference and the means by which every core arrives at that
                 running freely, executes it in guest mode.
     LACKING     some CPUs raise #UD. The VMM then completes the instruction; no patch is needed.
     SETTLED     executed, then set to the platform's value in exact mode (undefined_results.py).
+    CHECKED     executed, unless the VMM finds before it that the platform's CPU would fault; running
+                freely, the host's CPU decides.
     LEFT        the result of the host's CPU, or of Unicorn.
 
 The VMM does not ask which CPU executes: all means depend on the instruction alone, or on what a stop
@@ -33,6 +35,7 @@ class Means(Enum):
     EMULATED = "emulated, being sensitive"
     LACKING = "completed where the CPU refuses it"
     SETTLED = "set to the platform's value"
+    CHECKED = "checked by the VMM before it runs"
     LEFT = "as this CPU has it"
 
 
@@ -100,6 +103,14 @@ TABLE: tuple[Difference, ...] = (
         "SDM vol. 2, RCPPS, RSQRTPS; APM vol. 4, RCPPS, RSQRTPS",
     ),
     Difference(
+        "MOVUPS, MOVUPD, MOVDQU, LDDQU, PCMPxSTRx of user code with alignment checks on (EFLAGS.AC)",
+        "#AC or none at an address that is not aligned to 8 bytes, by the CPU's make; none at others.",
+        "#AC at an address that is not aligned to 16 bytes (measured); for MASKMOVDQU to 8.",
+        "As AMD's.",
+        Means.CHECKED,
+        "SDM vol. 3, 6.15, interrupt 17; APM vol. 4, the instructions' pages",
+    ),
+    Difference(
         "CVTPI2PS of memory: x87's tags and TOP",
         "As after any MMX instruction: TOP 0, all registers in use.",
         "Unchanged (measured).",
@@ -114,6 +125,14 @@ TABLE: tuple[Difference, ...] = (
         "As the core computes it, Unicorn with 53 bits: cores that differ are told as differing.",
         Means.LEFT,
         "SDM vol. 1, 8.3.10; APM vol. 1, 6.4.5",
+    ),
+    Difference(
+        "FCOM, FUCOM, FTST, FCOMI and their kin that raise an unmasked #IA: C3 C2 C0, or ZF PF CF",
+        "Not set.",
+        "Set to unordered (measured).",
+        "As the core executes it, Unicorn as Intel's CPUs: cores that differ are told as differing.",
+        Means.LEFT,
+        "SDM vol. 2, FCOM/FCOMP/FCOMPP and FCOMI/FCOMIP, notes to the tables of results",
     ),
     Difference(
         "0F 0D with a register operand",

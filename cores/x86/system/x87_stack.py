@@ -17,6 +17,9 @@ INDEFINITE = bytes.fromhex("000000000000 00c0ffff")
 _C3, _C2, _C1, _C0 = 1 << 14, 1 << 10, 1 << 9, 1 << 8
 UNORDERED = _C3 | _C2 | _C0
 _INVALID, _STACK_FAULT, _SUMMARY = 0x01, 0x40, 0x8080
+_UNDELIVERED = 0x05
+"""IE and ZE: while they are not masked, an instruction that raises one of them has no result (SDM vol.
+1, 8.5.1.2 and 8.5.3)."""
 _ARITHMETIC = (0, 1, 4, 5, 6, 7)
 
 
@@ -126,6 +129,29 @@ class Stack:
     def faults(self, what: Effect) -> bool:
         """Whether this instruction causes a stack fault."""
         return (what.pushes and self.used(7)) or not all(map(self.used, what.reads))
+
+    def as_a_translator_has_it(self, what: Effect) -> bool:
+        """Whether an engine that ignores the tags executes this instruction rightly: without a stack
+        fault, and without a copy to an empty register."""
+        return not self.faults(what) and (what.kind != "copy" or self.used(what.into[0]))
+
+    @property
+    def delivers_all(self) -> bool:
+        """Whether results are delivered whatever happens: #IA and #Z are masked."""
+        return int(self.control) & _UNDELIVERED == _UNDELIVERED
+
+    def undelivered(self, after: bytes) -> bytes | None:
+        """The image after an instruction that has raised an unmasked #IA or #Z: this one, with the
+        exception pending, and the pointers to the instruction. after: the image with the result that
+        an engine has delivered all the same. None: nothing of the kind was raised."""
+        status = int.from_bytes(after[2:4], "little")
+        raised = status & ~self.control & _UNDELIVERED
+        if not raised or self.status & raised:
+            return None
+        held = bytearray(self.image())
+        held[2:4] = (self.status | raised | _SUMMARY).to_bytes(2, "little")
+        held[6:24] = after[6:24]
+        return bytes(held)
 
     def get(self, i: int) -> bytes:
         return bytes(self._image[32 + 16 * i : 42 + 16 * i])

@@ -1,0 +1,85 @@
+"""x87 instructions that raise an exception have the CPU's results, whichever engine executes them."""
+
+from __future__ import annotations
+
+import pytest
+from machine_lab import CORES, DATA, EXIT, booted, needs_assembler, run
+
+from cores.machine.machine import Machine
+from cores.pc.stop import Stop
+from cores.x86.registers import RBX, Flag
+
+pytestmark = needs_assembler
+
+FPU = tuple(core for core in CORES if core != "kvm")  # a host that interprets ring 0 has no x87
+_UNMASK = f"mov word ptr [{DATA}], {{}}\nfldcw [{DATA}]\n"
+IE, ZE = "0x37e", "0x37b"
+"""FCW with all exceptions masked but #IA, or #Z."""
+_REPORT = f"\nfnclex\nfstp qword ptr [{DATA + 16}]\nmov rbx, [{DATA + 16}]\n"
+ONE, MINUS_ONE = 0x3FF0 << 48, 0xBFF0 << 48
+SUMMARY, ZERO_DIVIDE, INVALID = 0x8080, 4, 1
+LARGE = f"mov dword ptr [{DATA + 8}], 0x77777777\nfild dword ptr [{DATA + 8}]\nfmul st(0), st(0)\n"
+
+UNDELIVERED = {
+    "1 / 0": ("fldz\nfld1\n" + _UNMASK.format(ZE) + "fdiv st(0), st(1)", ZERO_DIVIDE, ONE),
+    "1 / 0, popped": ("fld1\nfldz\n" + _UNMASK.format(ZE) + "fdivp st(1), st(0)", ZERO_DIVIDE, 0),
+    "root of -1": ("fld1\nfchs\n" + _UNMASK.format(IE) + "fsqrt", INVALID, MINUS_ONE),
+}
+
+
+@pytest.mark.parametrize("core", FPU)
+@pytest.mark.parametrize("case", UNDELIVERED)
+def test_an_unmasked_exception_has_no_result(case: str, core: str) -> None:
+    """After an unmasked #IA or #Z the operands are as before, nothing is popped, and the exception is
+    pending (SDM vol. 1, 8.5.1.2 and 8.5.3)."""
+    source, flag, value = UNDELIVERED[case]
+    with booted(core, source + _REPORT + EXIT) as machine:
+        run(machine)
+        assert machine.cpu.gpr[RBX] == value
+    with booted(core, source + "\nfnstsw ax\nmov ebx, eax\n" + EXIT) as machine:
+        run(machine)
+        assert machine.cpu.gpr[RBX] & (SUMMARY | flag) == SUMMARY | flag
+
+
+@pytest.mark.parametrize("core", FPU)
+def test_a_store_that_raises_stores_nothing(core: str) -> None:
+    """FISTP of a number too large, with #IA unmasked, leaves memory and stack."""
+    source = LARGE + _UNMASK.format(IE) + f"fistp dword ptr [{DATA + 8}]\nmov ebx, [{DATA + 8}]\n"
+    with booted(core, source + EXIT) as machine:
+        run(machine)
+        assert machine.cpu.gpr[RBX] == 0x77777777
+        assert machine.fpu()[4] == 0x80  # one register in use
+
+
+def flags_of(machine: Machine) -> int:
+    return machine.cpu.gpr[RBX] & (Flag.ZF | Flag.PF | Flag.CF)
+
+
+@pytest.mark.parametrize("free", [False, True], ids=["exact", "free"])
+@pytest.mark.parametrize("core", FPU)
+@pytest.mark.parametrize("compare", ["fcomi", "fcompi", "fucomi", "fucompi"])
+def test_empty_registers_compare_unordered(compare: str, core: str, free: bool) -> None:
+    """FCOMI and its kin say "unordered" of empty registers, and "less" of 0 and 1, in either mode."""
+    for source, expected in (
+        ("fninit", Flag.ZF | Flag.PF | Flag.CF), ("fld1\nfldz", Flag.CF),
+    ):  # fmt: skip
+        source += f"\n{compare} st(0), st(1)\npushfq\npop rbx\n"
+        with booted(core, source + EXIT) as machine:
+            if free:
+                machine.run_free(30)
+            else:
+                run(machine)
+            assert flags_of(machine) == expected
+
+
+@pytest.mark.parametrize("free", [False, True], ids=["exact", "free"])
+@pytest.mark.parametrize("core", FPU)
+@pytest.mark.parametrize("source", [f"fxsave [{DATA}]", f"fnstenv [{DATA}]", "fcomi st(0), st(1)"])
+def test_what_the_vmm_completes_faults_while_ts_is_set(source: str, core: str, free: bool) -> None:
+    """With CR0.TS set, x87 instructions that the VMM completes raise #NM, in either mode."""
+    with booted(core, f"mov rax, cr0\nor eax, 8\nmov cr0, rax\n{source}\n" + EXIT) as machine:
+        if free:
+            machine.run_free(30)
+        else:
+            run(machine)
+        assert machine.stop is Stop.SHUTDOWN  # there is no IDT
