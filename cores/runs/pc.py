@@ -125,6 +125,7 @@ class _Events:
             with contextlib.suppress(Truncated, GuestFault):
                 asm = text(decode(code, event.place.bits), event.rip)
         return ExitLine(
-            event.n, event.rip, code, asm, event.place.mode, str(event.reason), event.detail, event.handled,
-            event.ring, event.ns, event.vmm_ns, self._machine.program.source_of(event.rip),
+            event.n, event.rip, code, asm, event.place.mode, str(event.reason), event.detail,
+            event.handled, event.ring, event.ns, event.vmm_ns,
+            self._machine.program.source_of(event.rip),
         )  # fmt: skip
