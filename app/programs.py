@@ -8,7 +8,7 @@ from pathlib import Path
 
 from cores.errors import InputError
 from cores.programs.loader import load_program
-from cores.programs.program import Program
+from cores.programs.program import PLAIN, Program, StartOptions
 from cores.programs.shipped import programs
 
 FIRST = "hello"
@@ -26,14 +26,14 @@ def path_of(name: str) -> str:
     return name if guest is None else str(guest)
 
 
-def load(name: str, ram: int) -> Program:
-    """Read a program. A shipped guest that was named is called by that name, in errors as well: where
-    it is installed is no concern of the user's. Raises InputError for what is no program."""
+def load(name: str, ram: int | None, options: StartOptions = PLAIN) -> Program:
+    """Read a program; see ``load_program``. A shipped guest that was named is called by that name, in
+    errors as well: where it is installed is no concern of the user's. Raises InputError."""
     guest = _shipped(name)
     if guest is None:
-        return load_program(name, ram)
+        return load_program(name, ram, options=options)
     try:
-        return replace(load_program(str(guest), ram), path=name)
+        return replace(load_program(str(guest), ram, options=options), path=name)
     except InputError as error:
         raise InputError(error.reason, name, error.line) from None
 

@@ -25,7 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     options = options_from(arguments.parser, arguments, arguments.cores)
-    report = compare(load(arguments.program, options.ram), options)
+    report = compare(load(arguments.program, options.ram, options.start), options)
     if arguments.json:
         print(json.dumps(reports_json.compare_report(report), indent=2))
     else:

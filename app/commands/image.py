@@ -9,6 +9,7 @@ from app.programs import load
 from cores.errors import InputError
 from cores.pc.boot.disk_image import write_image
 from cores.pc.devices.storage.disk import SECTOR
+from cores.pc.platform import DEFAULT_RAM
 
 from .options import add_ram_option
 
@@ -25,12 +26,13 @@ def run(arguments: argparse.Namespace) -> int:
     for option, file in (("--output", arguments.output), ("--disk", arguments.disk)):
         if file is not None and not file.strip():
             raise InputError(f"{option}: no file is named")
-    program = load(arguments.program, arguments.ram)
+    ram = arguments.ram or DEFAULT_RAM
+    program = load(arguments.program, ram)
     layout = write_image(
-        program, arguments.output, ram=arguments.ram, disk=arguments.disk, overwrite=arguments.overwrite
+        program, arguments.output, ram=ram, disk=arguments.disk, overwrite=arguments.overwrite
     )
     size = layout.sectors * SECTOR
     data = f"; its data disk begins at sector {layout.first_lba:,}" if layout.disk_sectors else ""
-    name, ram = printable(arguments.output), arguments.ram >> 20
-    print(f"{name}: {size:,} bytes, for a PC with {ram} MiB or more{data}")
+    name = printable(arguments.output)
+    print(f"{name}: {size:,} bytes, for a PC with {ram >> 20} MiB or more{data}")
     return OK

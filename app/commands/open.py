@@ -39,7 +39,9 @@ def run(arguments: argparse.Namespace) -> int:
     gc.disable()  # until the first picture: it would look 40 ms for garbage in what is imported
     with ThreadPoolExecutor(1) as pool:
         # The assembler is a process of its own: it works while the interface is imported.
-        loading = pool.submit(load, path, options.ram) if path and not is_saved(path) else None
+        loading = (
+            pool.submit(load, path, options.ram, options.start) if path and not is_saved(path) else None
+        )
         from app.tui.app import run_interface
 
         program = loading.result() if loading else None

@@ -10,8 +10,9 @@ from datetime import datetime
 
 from cores.engines.registry import ACCEPTED_NAMES
 from cores.lockstep.options import Options
-from cores.pc.platform import DEFAULT_RAM, LARGEST_RAM, MIB, SMALLEST_RAM
+from cores.pc.platform import LARGEST_RAM, MIB, SMALLEST_RAM
 from cores.peers import PEERS
+from cores.programs.program import StartOptions
 
 from .numbers import decimal, size, whole
 
@@ -98,14 +99,19 @@ def add_machine_options(parser: argparse.ArgumentParser) -> None:
     add("--disk", metavar="FILE", action="append", default=[],
         help="the guest's disk, unchanged by what it writes; twice: master and slave")  # fmt: skip
     add("--disk-write", action="store_true", help="let the guest's writes reach FILE (one core only)")
+    add("--boot", choices=("disk", "rom"), default="",
+        help="PROGRAM is a disk image, or a ROM of 64 or 128 KiB, and starts in real mode")  # fmt: skip
+    add("--append", default="", metavar="TEXT", help="the command line of a Multiboot kernel")
+    add("--module", action="append", default=[], metavar='"FILE ARGS"',
+        help="a module of a Multiboot kernel, with its string; may stand several times")  # fmt: skip
     add("--clock", type=_clock, default=0, metavar="TIME",
         help="the guest's time at its start, as 2026-01-01T00:00:00 (2000-01-01)")  # fmt: skip
     add("--input", default="", metavar="TEXT", help="typed on the guest's keyboard and serial line")
 
 
 def add_ram_option(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--ram", type=_ram, default=DEFAULT_RAM, metavar="SIZE",
-                        help="the guest's memory: 32M, 0x2000000 ... (default 16M)")  # fmt: skip
+    parser.add_argument("--ram", type=_ram, metavar="SIZE",
+                        help="the guest's memory: 32M, 0x2000000 ... (16M; kernels 256M)")  # fmt: skip
 
 
 def add_cores_option(parser: argparse.ArgumentParser) -> None:
@@ -157,4 +163,5 @@ def options_from(
         ram=arguments.ram, disks=tuple(arguments.disk), disk_write=arguments.disk_write,
         input=os.fsencode(arguments.input), clock=arguments.clock,
         peers=getattr(arguments, "peers", ()),
+        start=StartOptions(os.fsencode(arguments.append), tuple(arguments.module), arguments.boot),
     )  # fmt: skip

@@ -28,7 +28,7 @@ def run(arguments: argparse.Namespace) -> int:
     options = options_from(arguments.parser, arguments, (arguments.core,))
     if arguments.steps and arguments.free:
         arguments.parser.error("--steps and --free exclude each other")
-    program = load(arguments.program, options.ram)
+    program = load(arguments.program, options.ram, options.start)
     code = OK
     if not arguments.json:
         print(reports.trace_heading())

@@ -368,7 +368,7 @@ def interface(path: str | None, options: Options, program: Program | None = None
 
         if is_saved(chosen):
             return lambda: reopen(chosen)
-        program = known or load(chosen, options.ram)
+        program = known or load(chosen, options.ram, options.start)
         if disk is None and not options.disks:
             disk = disk_of(chosen)
         mine = options

@@ -150,7 +150,10 @@ def _read(path: str) -> SavedSession:
 
 def _checked(saved: SavedSession) -> SavedSession:
     """Verify that the session can exist, and let it write to no disk. Raises ValueError."""
-    ram, cores = saved.options.ram, tuple(machine.core for machine in saved.machines)
+    ram, cores = (
+        saved.options.ram or saved.program.ram,
+        tuple(machine.core for machine in saved.machines),
+    )
     if ram % (2 * MIB) or not SMALLEST_RAM <= ram <= LARGEST_RAM:
         raise ValueError("no machine has so much RAM")
     if not cores or len(set(cores)) < len(cores) or not set(cores) <= set(CORE_NAMES):
@@ -172,7 +175,7 @@ def _checked(saved: SavedSession) -> SavedSession:
         if not whole or any(root < 0 for root in state.roots):
             raise ValueError("its registers have values that no CPU can have")
         written = [one for disk in disks for one in disk.items()]
-        if len(disks) != len(saved.options.disks):
+        if len(disks) != len(saved.options.disks) + (saved.program.format == "disk"):
             raise ValueError("it has not the disks that its options say")
         if any(lba < 0 or len(sector) != SECTOR for lba, sector in written):
             raise ValueError("its disk has sectors of a wrong number or size")

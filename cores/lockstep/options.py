@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from cores.programs.program import PLAIN, StartOptions
+
 DEFAULT_CORES = ("interpreter", "trap", "kvm")
 DEFAULT_STEPS = 1_000_000
 DEFAULT_SECONDS = 10.0
@@ -14,9 +16,10 @@ class Options:
     """Options of a run (contract.md, Commands).
 
     cores: as named by the user; None: all that can run here. budget: instructions in exact mode,
-    seconds in free. slow: free mode handles every exit the long way. ram: bytes. disks: image files,
-    master and slave. input: for keyboard and UART. peers: other emulators to run it on too. clock:
-    where the guest's CMOS clock begins, in seconds since 2000-01-01 00:00:00.
+    seconds in free. slow: free mode handles every exit the long way. ram: bytes; None: as many as the
+    program has by default. disks: image files, master and slave. input: for keyboard and UART. peers:
+    other emulators to run it on too. clock: where the guest's CMOS clock begins, in seconds since
+    2000-01-01 00:00:00. start: how the program on the command line is started.
     """
 
     cores: tuple[str, ...] | None = None
@@ -24,12 +27,13 @@ class Options:
     pure: bool = False
     slow: bool = False
     budget: float | None = None
-    ram: int = 16 << 20
+    ram: int | None = None
     disks: tuple[str, ...] = ()
     disk_write: bool = False
     input: bytes = b""
     peers: tuple[str, ...] = ()
     clock: int = 0
+    start: StartOptions = PLAIN
 
     @property
     def disk(self) -> str | None:

@@ -24,12 +24,13 @@ def start(program: Program, core: str, options: Options) -> Machine:
     """Make and boot a machine. Raises UnavailableError when the core cannot run here."""
     with contextlib.ExitStack() as unless_made:
         disks = []
-        for path in options.disks:
+        image = (program.path,) if program.format == "disk" else ()
+        for path in (*image, *options.disks):
             disks.append(Disk(path, write_through=options.disk_write))
             unless_made.callback(disks[-1].close)
         machine = Machine(
-            program, registry.create(core), ram=options.ram, disks=disks, input=options.input,
-            clock=options.clock, pure=options.pure, slow=options.slow,
+            program, registry.create(core), ram=options.ram or program.ram, disks=disks,
+            input=options.input, clock=options.clock, pure=options.pure, slow=options.slow,
         )  # fmt: skip
         unless_made.pop_all()
         return machine

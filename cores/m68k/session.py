@@ -47,7 +47,7 @@ def start(program: Program, core: str, options: Options) -> M68kMachine:
         raise UnavailableError(f"{core}: {REFUSAL}")
     ignored = [name for name, given in (("disk", options.disks), ("keyboard", options.input)) if given]
     notes = tuple(f"this machine has no {name}" for name in ignored)
-    return M68kMachine(program, ram=options.ram, notes=notes)
+    return M68kMachine(program, ram=options.ram or program.ram, notes=notes)
 
 
 def run(program: Program, options: Options) -> CoreReport:

@@ -1,4 +1,4 @@
-"""Static x86-64 ELF executables (System V ABI, gABI ch. 4 and 5; psABI for x86-64).
+"""Static ELF executables (System V ABI, gABI ch. 4 and 5): x86-64 programs, and kernels of both widths.
 
 The file is untrusted: every offset and count is checked against the file's size before it is used, and
 nothing is allocated for a size that a header merely claims.
@@ -23,10 +23,48 @@ _SHT_SYMTAB = 2
 _SYMBOL_TYPES = (0, 1, 2)  # none, object, function; not sections and files
 _LONGEST_NAME = 256
 
-_HEADER = struct.Struct("<16xHHIQQQIHHHHHH")
-_PROGRAM = struct.Struct("<IIQQQQQQ")
-_SECTION = struct.Struct("<IIQQQQIIQQ")
-_SYMBOL = struct.Struct("<IBBHQQ")
+_KERNELS_BEGIN = 0x1000
+_ROM = range(0xA0000, 0x100000)
+"""The screen and the ROMs of a PC, where no kernel is loaded."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Layout:
+    """The records of one class of ELF file, and the order of their fields."""
+
+    header: struct.Struct
+    program: struct.Struct
+    section: struct.Struct
+    symbol: struct.Struct
+    program_fields: tuple[int, ...]
+    """The places of: type, flags, offset, linear, physical, size in the file, size in memory."""
+    symbol_fields: tuple[int, ...]
+    """The places of: name, info, section, value."""
+
+
+_LAYOUTS = {
+    1: _Layout(
+        struct.Struct("<16xHHIIIIIHHHHHH"), struct.Struct("<IIIIIIII"), struct.Struct("<10I"),
+        struct.Struct("<IIIBBH"), (0, 6, 1, 2, 3, 4, 5), (0, 3, 5, 1),
+    ),
+    2: _Layout(
+        struct.Struct("<16xHHIQQQIHHHHHH"), struct.Struct("<IIQQQQQQ"), struct.Struct("<IIQQQQIIQQ"),
+        struct.Struct("<IBBHQQ"), (0, 1, 2, 3, 4, 5, 6), (0, 1, 3, 4),
+    ),
+}  # fmt: skip
+"""By the class, the fifth byte of the file: 32 and 64 bits."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Load:
+    """A PT_LOAD segment."""
+
+    flags: int
+    offset: int
+    linear: int
+    physical: int
+    in_file: int
+    in_memory: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,76 +77,116 @@ class Executable:
 
 
 def parse(image: bytes, path: str, first: int, ram: int) -> Executable:
-    """Read an executable whose segments go to physical addresses from ``first`` up to ``ram``.
+    """Read an x86-64 executable whose segments go to physical addresses from ``first`` up to ``ram``.
 
     Raises InputError for any other file, and nothing else."""
+    _check_identification(image, path)
+    if (reason := elf_kind.refusal(image)) is not None:
+        raise InputError(reason, path)
+    loads, entry, symbols = _read(image, path)
+    segments = _segments(image, loads, path, range(first, ram))
+    if not any(s.gpa <= entry < s.gpa + s.size for s in segments):
+        raise InputError(f"the entry {entry:#x} lies in none of its segments", path)
+    return Executable(entry, segments, symbols)
+
+
+def parse_kernel(image: bytes, path: str, ram: int) -> Executable:
+    """Read a Multiboot kernel, 32 or 64 bits, which is loaded by its physical addresses and entered at
+    a physical address. e_entry may be one, or a linear one: GRUB wants a linear one, other loaders take
+    both. Raises InputError."""
+    _check_identification(image, path)
+    if (reason := elf_kind.kernel_refusal(image)) is not None:
+        raise InputError(reason, path)
+    loads, entry, symbols = _read(image, path)
+    segments = _segments(image, loads, path, range(_KERNELS_BEGIN, ram))
+    for load in loads:
+        if load.linear <= entry < load.linear + load.in_memory:
+            entry += load.physical - load.linear
+            break
+    if not any(s.gpa <= entry < s.gpa + s.size for s in segments):
+        raise InputError(f"the entry {entry:#x} lies in none of its segments", path)
+    return Executable(entry, segments, symbols)
+
+
+def check_place(start: int, end: int, what: str, path: str, room: range) -> None:
+    """Check that memory from ``start`` to ``end`` is in RAM at ``room``. Raises InputError."""
+    if start < room.start:
+        raise InputError(f"{what} lies below {room.start:#x}, where programs begin", path)
+    if end > room.stop:
+        raise InputError(f"{what} ends outside RAM ({room.stop:#x} bytes; --ram makes it larger)", path)
+    if start < _ROM.stop and end > _ROM.start:
+        raise InputError(f"{what} lies in 0xa0000-0xfffff, where a PC has its screen and ROM", path)
+
+
+def _check_identification(image: bytes, path: str) -> None:
     if len(image) < _IDENTIFICATION:
         raise InputError("truncated: shorter than an ELF header", path)
     if image[4] not in (1, 2) or image[5] not in (1, 2):
         raise InputError("damaged: neither a 32- nor a 64-bit ELF file of either byte order", path)
-    if (reason := elf_kind.refusal(image)) is not None:
-        raise InputError(reason, path)
-    if len(image) < _HEADER.size:
+
+
+def _read(image: bytes, path: str) -> tuple[list[_Load], int, dict[str, int]]:
+    """The segments to load, the entry, and the symbols, of a little-endian file."""
+    layout = _LAYOUTS[image[4]]
+    if len(image) < layout.header.size:
         raise InputError("truncated: shorter than an ELF header", path)
-    _, _, _, entry, ph_at, sh_at, _, _, ph_size, ph_count, sh_size, sh_count, _ = _HEADER.unpack_from(
-        image
-    )
-    if ph_count and ph_size != _PROGRAM.size:
-        raise InputError(f"damaged: program headers of {ph_size} bytes instead of 56", path)
-    if ph_at + ph_count * _PROGRAM.size > len(image):
+    fields = layout.header.unpack_from(image)
+    _, _, _, entry, ph_at, sh_at, _, _, ph_size, ph_count, sh_size, sh_count, _ = fields
+    if ph_count and ph_size != layout.program.size:
+        raise InputError(
+            f"damaged: program headers of {ph_size} bytes instead of {layout.program.size}", path
+        )
+    if ph_at + ph_count * ph_size > len(image):
         raise InputError("truncated: the program headers lie beyond the end of the file", path)
-    headers = [_PROGRAM.unpack_from(image, ph_at + i * _PROGRAM.size) for i in range(ph_count)]
-    segments = _segments(image, headers, path, first, ram)
-    if not any(s.gpa <= entry < s.gpa + s.size for s in segments):
-        raise InputError(f"the entry {entry:#x} lies in none of its segments", path)
-    return Executable(entry, segments, dict(_symbols(image, sh_at, sh_size, sh_count)))
+    headers = (layout.program.unpack_from(image, ph_at + i * ph_size) for i in range(ph_count))
+    ordered = (tuple(header[place] for place in layout.program_fields) for header in headers)
+    loads = [_Load(*fields[1:]) for fields in ordered if fields[0] == _PT_LOAD and fields[6]]
+    return loads, entry, dict(_symbols(image, layout, sh_at, sh_size, sh_count))
 
 
-def _segments(
-    image: bytes, headers: list[tuple[int, ...]], path: str, first: int, ram: int
-) -> tuple[Segment, ...]:
-    """The PT_LOAD segments by physical address, in order of address."""
-    found: list[tuple[int, int, int, int]] = []  # address, size, place in the file, size there
-    for kind, flags, offset, _, gpa, in_file, in_memory, _ in headers:
-        if kind != _PT_LOAD or in_memory == 0:
-            continue
-        if flags == _PF_R and offset == 0 and gpa + in_memory <= first:
+def _segments(image: bytes, loads: list[_Load], path: str, room: range) -> tuple[Segment, ...]:
+    """The segments by physical address, in order of address."""
+    found: list[_Load] = []
+    for load in loads:
+        gpa, end = load.physical, load.physical + load.in_memory
+        if load.flags == _PF_R and load.offset == 0 and end <= room.start:
             continue  # the file's own headers: `ld -Ttext=0x100000` puts them a page before the text
         where = f"the segment at {gpa:#x}"
-        if in_file > in_memory:
+        if load.in_file > load.in_memory:
             raise InputError(f"damaged: {where} is larger in the file than in memory", path)
-        if offset + in_file > len(image):
+        if load.offset + load.in_file > len(image):
             raise InputError(f"truncated: {where} lies beyond the end of the file", path)
-        if gpa < first:
-            raise InputError(f"{where} lies below {first:#x}, where programs begin", path)
-        if gpa + in_memory > ram:
-            raise InputError(f"{where} ends outside RAM ({ram:#x} bytes; --ram makes it larger)", path)
-        found.append((gpa, in_memory, offset, in_file))
+        check_place(gpa, end, where, path, room)
+        found.append(load)
     if not found:
         raise InputError("empty: nothing in it is to be loaded", path)
-    found.sort()
-    for (low, size, _, _), (high, _, _, _) in pairwise(found):
-        if low + size > high:
-            raise InputError(f"the segments at {low:#x} and {high:#x} overlap", path)
+    found.sort(key=lambda load: load.physical)
+    for low, high in pairwise(found):
+        if low.physical + low.in_memory > high.physical:
+            raise InputError(f"the segments at {low.physical:#x} and {high.physical:#x} overlap", path)
     # Copied last: 65,534 headers may name the same bytes, and only here are overlaps excluded.
     return tuple(
-        Segment(gpa, image[offset : offset + in_file], size) for gpa, size, offset, in_file in found
+        Segment(load.physical, image[load.offset : load.offset + load.in_file], load.in_memory)
+        for load in found
     )
 
 
-def _symbols(image: bytes, at: int, size: int, count: int) -> Iterator[tuple[str, int]]:
+def _symbols(
+    image: bytes, layout: _Layout, at: int, size: int, count: int
+) -> Iterator[tuple[str, int]]:
     """Names and addresses from .symtab. A program runs without them: damaged ones are left out."""
-    if size != _SECTION.size or at + count * size > len(image):
+    if size != layout.section.size or at + count * size > len(image):
         return
-    sections = [_SECTION.unpack_from(image, at + i * size) for i in range(count)]
+    sections = [layout.section.unpack_from(image, at + i * size) for i in range(count)]
     for _, kind, _, _, offset, length, link, _, _, entry_size in sections:
-        if kind != _SHT_SYMTAB or entry_size != _SYMBOL.size or link >= count:
+        if kind != _SHT_SYMTAB or entry_size != layout.symbol.size or link >= count:
             continue
         _, _, _, _, names, names_length, *_ = sections[link]
         end = min(names + names_length, len(image))
-        stop = min(offset + length, len(image)) - _SYMBOL.size
-        for place in range(offset, stop + 1, _SYMBOL.size):
-            name, info, _, section, value, _ = _SYMBOL.unpack_from(image, place)
+        stop = min(offset + length, len(image)) - layout.symbol.size
+        for place in range(offset, stop + 1, layout.symbol.size):
+            symbol = layout.symbol.unpack_from(image, place)
+            name, info, section, value = (symbol[field] for field in layout.symbol_fields)
             if name == 0 or section == 0 or info & 15 not in _SYMBOL_TYPES:
                 continue
             start = names + name

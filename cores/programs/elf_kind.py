@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
 
-from cores.programs.multiboot_header import multiboot_refusal, multiboot_version
+from cores.programs.multiboot_header import is_multiboot_2, multiboot_2_refusal
 
 _64_BIT, _BIG_ENDIAN = 2, 2
 _X86_64, _I386 = 62, 3
@@ -82,6 +82,17 @@ def refusal(image: bytes) -> str | None:
     )
 
 
+def kernel_refusal(image: bytes) -> str | None:
+    """The reason why an ELF file with a Multiboot header cannot be started, or None."""
+    header = _header(image)
+    if header is None:
+        return None
+    if (header.machine, header.bits, header.order) not in ((_I386, 32, "<"), (_X86_64, 64, "<")):
+        cpu = _CPUS.get(header.machine, f"machine {header.machine}")
+        return f"a Multiboot kernel in a {header.bits}-bit ELF file for {cpu}, not for x86"
+    return _unlinked(image, header)
+
+
 def _header(image: bytes) -> _Header | None:
     order = ">" if image[5:6] == bytes([_BIG_ENDIAN]) else "<"
     bits = 64 if image[4:5] == bytes([_64_BIT]) else 32
@@ -142,15 +153,14 @@ def _unikernel(image: bytes, header: _Header) -> str | None:
 
 
 def _multiboot(image: bytes, header: _Header) -> str | None:
-    version = multiboot_version(image)
-    return None if version is None else multiboot_refusal(version, f" ({header.bits}-bit ELF)")
+    return multiboot_2_refusal(f" ({header.bits}-bit ELF)") if is_multiboot_2(image) else None
 
 
 def _foreign(header: _Header) -> str | None:
     """The refusal of code for another CPU, or for 32-bit mode."""
     cpu = _CPUS.get(header.machine, f"machine {header.machine}")
     if header.machine == _I386:
-        return f"not x86-64: a 32-bit ELF file for {cpu}; this version starts 64-bit guests only"
+        return f"not x86-64: a 32-bit ELF file for {cpu}, without the Multiboot header of a kernel"
     if header.machine != _X86_64:
         return f"not x86-64: a {header.bits}-bit ELF file for {cpu}"
     if header.bits == 32:

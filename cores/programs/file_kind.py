@@ -9,10 +9,10 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable
 
-from cores.programs.multiboot_header import multiboot_refusal, multiboot_version
+from cores.programs.multiboot_header import is_multiboot_2, multiboot_2_refusal
 
 SECTOR = 512
-_SIGNATURE = b"\x55\xaa"
+SIGNATURE = b"\x55\xaa"
 
 _MAGICS = (
     (0, b"#!", "a script"),
@@ -53,22 +53,16 @@ def refusal(content: bytes, ending: str) -> str | None:
     for at, magic, what in _MAGICS:
         if content.startswith(magic, at):
             return f"{what}, not a guest" if ":" not in what else what
-    if ending == ".img" and content[SECTOR - 2 : SECTOR] == _SIGNATURE:
-        return (
-            "a bootable disk (its first sector ends in 55 AA): a PC's BIOS starts it in real mode, and"
-            " this version starts guests in 64-bit mode only"
-        )
     return _text(content)
 
 
 def _multiboot(content: bytes) -> str | None:
-    version = multiboot_version(content)
-    return None if version is None else multiboot_refusal(version)
+    return multiboot_2_refusal() if is_multiboot_2(content) else None
 
 
 def _linux(content: bytes) -> str | None:
     """A Linux kernel (Documentation/arch/x86/boot.rst), which may be a PE file as well."""
-    if content[0x202:0x206] == b"HdrS" and content[SECTOR - 2 : SECTOR] == _SIGNATURE:
+    if content[0x202:0x206] == b"HdrS" and content[SECTOR - 2 : SECTOR] == SIGNATURE:
         return "a Linux kernel (bzImage): this version does not start Linux"
     return None
 

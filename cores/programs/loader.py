@@ -8,31 +8,56 @@ import sys
 
 from cores import input_file
 from cores.errors import InputError
-from cores.programs import elf, file_kind, shipped
+from cores.programs import elf, file_kind, multiboot, shipped
 from cores.programs.assembler import keystone as assembler
+from cores.programs.multiboot_header import find_header, miswritten_header
 from cores.programs.program import (
     DEFAULT_RAM,
+    KERNEL_RAM,
     LARGEST_SOURCE,
     LOAD_ADDRESS,
     M68K_DEVICES,
     M68K_LOAD_ADDRESS,
+    PLAIN,
     Program,
     Segment,
+    StartOptions,
 )
 
 _READ_AT_ONCE = 1 << 20
+SECTOR = 512
+_BOOT_SECTOR = 0x7C00
+_ROM_SIZES = (64 << 10, 128 << 10)
 
 SAVED_SESSION = b"Ringscope session "
 """Magic of a saved session's file, whatever its version (cores/debugging/saved_session.py)."""
 
 
-def load_program(path: str, ram: int = DEFAULT_RAM, stdin: bytes | None = None) -> Program:
-    """Read the program that a user named, for a machine with ``ram`` bytes.
+def load_program(
+    path: str,
+    ram: int | None = None,
+    stdin: bytes | None = None,
+    options: StartOptions = PLAIN,
+) -> Program:
+    """Read the program that a user named, for a machine with ``ram`` bytes; None: as many as its kind
+    has by default.
 
-    Recognized by content and ending: ELF by its magic number; ``.s``, ``.asm`` and "-" assembly;
-    ``.m68k``; any other file is a flat x86 image. stdin: the content of "-"; None: read standard input.
+    Recognized by content and ending: a Multiboot header; ELF by its magic number; ``.s``, ``.asm`` and
+    "-" assembly; ``.m68k``; ``.img`` with a boot sector's signature; any other file is a flat x86 image.
+    stdin: the content of "-"; None: read standard input.
     Raises InputError with one sentence for any file that cannot be run."""
-    limit = max(ram, LARGEST_SOURCE)
+    program = _load(path, ram, stdin, options)
+    if program.format != "multiboot" and (options.append or options.modules):
+        given = "--append" if options.append else "--module"
+        raise InputError(f"{given} is for kernels that start by Multiboot", path)
+    return program
+
+
+def _load(path: str, wanted: int | None, stdin: bytes | None, options: StartOptions) -> Program:
+    if options.boot == "disk" or (not options.boot and _is_disk(path)):
+        return _load_disk(path, wanted or KERNEL_RAM)
+    ram = wanted or DEFAULT_RAM
+    limit = max(wanted or KERNEL_RAM, LARGEST_SOURCE)
     if path != "-":
         content = input_file.read(path, limit)
     else:
@@ -45,7 +70,14 @@ def load_program(path: str, ram: int = DEFAULT_RAM, stdin: bytes | None = None) 
         raise InputError(
             "a saved session, not a program: at a terminal `ringscope FILE` opens it", path
         )
+    if options.boot == "rom":
+        return _load_rom(content, path, ram)
     ending = os.path.splitext(path)[1].lower()
+    if path != "-" and ending not in (".s", ".asm", ".m68k"):
+        if (header := find_header(content)) is not None:
+            return multiboot.load(content, path, wanted or KERNEL_RAM, header, options)
+        if (at := miswritten_header(content)) is not None:
+            raise InputError(f"the Multiboot header at offset {at:#x} has a wrong checksum", path)
     if content.startswith(b"\x7fELF"):
         return _load_elf(content, path, ram)
     if path == "-" or ending in (".s", ".asm"):
@@ -79,17 +111,56 @@ def assemble_program(content: bytes, path: str, ram: int = DEFAULT_RAM) -> Progr
     segment = _fitting(image.code, path, LOAD_ADDRESS, ram)
     source = tuple(line.rstrip("\r") for line in text.split("\n"))
     return Program(
-        path, "asm", image.entry, (segment,), _sha256(content), image.symbols, image.lines, source
+        path, "asm", image.entry, (segment,), _sha256(content), image.symbols, image.lines, source, ram
     )
 
 
 def _load_elf(content: bytes, path: str, ram: int) -> Program:
     found = elf.parse(content, path, LOAD_ADDRESS, ram)
-    return Program(path, "elf", found.entry, found.segments, _sha256(content), found.symbols)
+    return Program(path, "elf", found.entry, found.segments, _sha256(content), found.symbols, ram=ram)
 
 
 def _load_flat(content: bytes, path: str, kind: str, address: int, ram: int) -> Program:
-    return Program(path, kind, address, (_fitting(content, path, address, ram),), _sha256(content))
+    segment = _fitting(content, path, address, ram)
+    return Program(path, kind, address, (segment,), _sha256(content), ram=ram)
+
+
+def _is_disk(path: str) -> bool:
+    """Is it named ``.img``, and does its first sector end in a boot sector's signature?"""
+    return path.lower().endswith(".img") and _boot_sector(path)[SECTOR - 2 :] == file_kind.SIGNATURE
+
+
+def _boot_sector(path: str) -> bytes:
+    """The first sector of an image, which may be larger than memory; less where there is none."""
+    try:
+        with open(path, "rb") as file:
+            return file.read(SECTOR)
+    except (OSError, ValueError):
+        return b""
+
+
+def _load_disk(path: str, ram: int) -> Program:
+    """The boot sector of a disk image; the machine has the whole image as its first disk."""
+    sector = _boot_sector(path)
+    if not sector:
+        input_file.read(path, SECTOR, "disk image")  # says why it cannot be read
+        raise InputError("the disk image is empty", path)
+    if sector[SECTOR - 2 :] != file_kind.SIGNATURE:
+        raise InputError("not bootable: the disk's first sector does not end in 55 AA", path)
+    segment = Segment(_BOOT_SECTOR, sector, SECTOR)
+    try:
+        with open(path, "rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise InputError(f"the disk image cannot be read: {error.strerror}", path) from None
+    return Program(path, "disk", _BOOT_SECTOR, (segment,), digest, ram=ram)
+
+
+def _load_rom(content: bytes, path: str, ram: int) -> Program:
+    if len(content) not in _ROM_SIZES:
+        raise InputError(f"a ROM has 64 or 128 KiB; this file has {len(content):,} bytes", path)
+    segment = Segment(LOAD_ADDRESS - len(content), content, len(content))
+    return Program(path, "rom", 0xFFFF0, (segment,), _sha256(content), ram=ram)
 
 
 def _fitting(image: bytes, path: str, address: int, ram: int) -> Segment:

@@ -3,29 +3,73 @@
 from __future__ import annotations
 
 import struct
+from dataclasses import dataclass
 
 _MAGIC_1, _MAGIC_2 = struct.pack("<I", 0x1BADB002), struct.pack("<I", 0xE85250D6)
 _SEARCHED_1, _SEARCHED_2 = 8192, 32768
 """Bytes from the file's beginning within which the header lies."""
 
+_VIDEO, _ADDRESSES = 1 << 2, 1 << 16
+_KNOWN_DEMANDS = 0b111
+"""Bits 0 to 15 of the flags demand something of the loader: modules on page boundaries, memory
+information, a video mode."""
 
-def multiboot_version(image: bytes) -> int | None:
-    """1 or 2 if there is a header with the right checksum (Multiboot 0.6.96, 3.1.1: aligned to 4 bytes;
-    Multiboot 2, 3.1.1: to 8), else None."""
+
+@dataclass(frozen=True, slots=True)
+class Addresses:
+    """The address fields (Multiboot 0.6.96, 3.1.3). load_end, bss_end: 0 for the file's end, and none."""
+
+    header: int
+    load: int
+    load_end: int
+    bss_end: int
+    entry: int
+
+
+@dataclass(frozen=True, slots=True)
+class MultibootHeader:
+    """A Multiboot 1 header with the right checksum. at: its place in the file. graphics: it demands a
+    graphics mode. addresses: None if the file's own format says where it is loaded."""
+
+    at: int
+    flags: int
+    graphics: bool
+    addresses: Addresses | None
+
+    @property
+    def unknown_demands(self) -> int:
+        """Flags that demand what no version of the specification knows."""
+        return self.flags & 0xFFFF & ~_KNOWN_DEMANDS
+
+
+def find_header(image: bytes) -> MultibootHeader | None:
+    """The Multiboot 1 header (0.6.96, 3.1): aligned to 4 bytes, with the right checksum."""
     for at in _places(image, _MAGIC_1, _SEARCHED_1, 4):
         if _sums_to_0(image[at : at + 12], 3):
-            return 1
-    for at in _places(image, _MAGIC_2, _SEARCHED_2, 8):
-        if _sums_to_0(image[at : at + 16], 4):
-            return 2
+            words = struct.unpack("<12I", image[at : at + 48].ljust(48, b"\0"))
+            flags = words[1]
+            whole = flags & _ADDRESSES and at + 32 <= len(image)
+            graphics = bool(flags & _VIDEO) and words[8] == 0
+            return MultibootHeader(at, flags, graphics, Addresses(*words[3:8]) if whole else None)
     return None
 
 
-def multiboot_refusal(version: int, file: str = "") -> str:
-    """The refusal of a Multiboot kernel, for the user. file: the kind of file that the header is in."""
+def miswritten_header(image: bytes) -> int | None:
+    """The place of a Multiboot 1 magic number whose checksum is wrong, where there is no right one."""
+    places = _places(image, _MAGIC_1, _SEARCHED_1, 4)
+    return places[0] if places and find_header(image) is None else None
+
+
+def is_multiboot_2(image: bytes) -> bool:
+    """Is there a Multiboot 2 header (3.1.1: aligned to 8 bytes) with the right checksum?"""
+    places = _places(image, _MAGIC_2, _SEARCHED_2, 8)
+    return any(_sums_to_0(image[at : at + 16], 4) for at in places)
+
+
+def multiboot_2_refusal(file: str = "") -> str:
+    """The refusal of a Multiboot 2 kernel, for the user. file: the kind of file that the header is in."""
     return (
-        f"a Multiboot {version} kernel{file}, which a boot loader starts in 32-bit protected mode: this"
-        " version starts guests in 64-bit mode only"
+        f"a Multiboot 2 kernel{file}: Ringscope starts kernels by Multiboot 1, which many have as well"
     )
 
 

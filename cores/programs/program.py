@@ -10,6 +10,8 @@ M68K_LOAD_ADDRESS = 0x1000
 M68K_DEVICES = 0xFF0000
 """The upper limit of the 68000 machine's RAM."""
 DEFAULT_RAM = 16 << 20
+KERNEL_RAM = 256 << 20
+"""RAM of a machine that starts a kernel by Multiboot or from a disk, unless the user says otherwise."""
 LARGEST_SOURCE = 16 << 20
 """Bytes of assembly source; more is refused."""
 
@@ -24,13 +26,36 @@ class Segment:
 
 
 @dataclass(frozen=True, slots=True)
+class StartOptions:
+    """Options of starting a program. append: its command line. modules: "FILE ARGS" of each Multiboot
+    module. boot: "disk" or "rom" where the user has said what kind of image it is, else ""."""
+
+    append: bytes = b""
+    modules: tuple[str, ...] = ()
+    boot: str = ""
+
+
+PLAIN = StartOptions()
+
+
+@dataclass(frozen=True, slots=True)
+class Module:
+    """A Multiboot module: a file that is loaded beside the kernel, and its string."""
+
+    data: bytes
+    text: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class Program:
     """A program to run, for `compare`, `trace` and the interface.
 
-    path: as the user named it ("-" for standard input). format: "asm" | "elf" | "flat" | "m68k".
+    path: as the user named it ("-" for standard input). format: "asm" | "elf" | "flat" | "multiboot" |
+    "disk" | "rom" | "m68k".
     entry: guest linear address. start, end: the bytes it occupies, end exclusive (.bss included).
     symbols: name -> address. lines: address -> 1-based source line. source: its lines, or ().
-    sha256: of the input file's bytes.
+    sha256: of the input file's bytes. ram: bytes of RAM of its machine, unless the options of the run
+    say otherwise. append, modules: see ``StartOptions``.
     """
 
     path: str
@@ -41,6 +66,9 @@ class Program:
     symbols: dict[str, int] = field(default_factory=dict)
     lines: dict[int, int] = field(default_factory=dict)
     source: tuple[str, ...] = ()
+    ram: int = DEFAULT_RAM
+    append: bytes = b""
+    modules: tuple[Module, ...] = ()
 
     def source_of(self, address: int) -> str | None:
         """The "file:line" that an instruction was made from, None where that is not known."""

@@ -19,7 +19,7 @@ def compare(program: Program, options: Options) -> CompareReport:
         return report
     seconds = options.budget if options.free and options.budget else DEFAULT_SECONDS
     return peers.join(
-        report, options.peers, program, ram=options.ram, disk=options.disk, input=options.input,
+        report, options.peers, program, ram=options.ram or program.ram, disk=options.disk, input=options.input,
         seconds=seconds,
     )  # fmt: skip
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from cores.errors import InputError
-from cores.pc.boot import long_mode
+from cores.pc.boot import long_mode, multiboot, real_mode
 from cores.pc.physical_memory import PhysicalMemory
 from cores.programs.program import Program
 from cores.x86.virtual_cpu import VirtualCpu
@@ -27,6 +27,9 @@ PROTOCOLS: dict[str, Boot] = {
     "asm": long_mode.boot,
     "elf": long_mode.boot,
     "flat": long_mode.boot,
+    "multiboot": multiboot.boot,
+    "disk": real_mode.boot_disk,
+    "rom": real_mode.boot_rom,
 }
 """The protocol of each ``Program.format``."""
 

@@ -13,7 +13,8 @@ from cores.pc.devices.local_apic import FIXED, LOWEST, LocalApic
 BASE = 0xFEC00000
 WINDOW = range(BASE, BASE + 0x1000)
 INPUTS = 24
-_VERSION = 0x11 | (INPUTS - 1) << 16
+VERSION_NUMBER = 0x11
+_VERSION = VERSION_NUMBER | (INPUTS - 1) << 16
 _SELECT, _DATA = 0x00, 0x10
 
 MASKED, LEVEL, REMOTE_IRR, LOGICAL = 1 << 16, 1 << 15, 1 << 14, 1 << 11

@@ -30,8 +30,9 @@ INITIAL_COUNT, CURRENT_COUNT, DIVIDE = 0x38, 0x39, 0x3E
 _ZERO = frozenset({0x09, EOI, 0x0C})
 """Arbitration priority, EOI and remote read: they exist, and read zero."""
 
-_VERSION = 0x00050014
-"""Version 14 (hex), six LVT entries, as QEMU's."""
+VERSION_NUMBER = 0x14
+_VERSION = VERSION_NUMBER | 5 << 16
+"""Six LVT entries, as QEMU's."""
 
 MASKED, PERIODIC, SOFTWARE_ENABLE = 1 << 16, 1 << 17, 1 << 8
 _LVT_BITS = {
