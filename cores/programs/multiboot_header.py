@@ -11,6 +11,7 @@ _SEARCHED_1, _SEARCHED_2 = 8192, 32768
 
 _VIDEO, _ADDRESSES = 1 << 2, 1 << 16
 _KNOWN_DEMANDS = 0b111
+_POSSIBLE = _KNOWN_DEMANDS | _ADDRESSES
 """Bits 0 to 15 of the flags demand something of the loader: modules on page boundaries, memory
 information, a video mode."""
 
@@ -55,9 +56,14 @@ def find_header(image: bytes) -> MultibootHeader | None:
 
 
 def miswritten_header(image: bytes) -> int | None:
-    """The place of a Multiboot 1 magic number whose checksum is wrong, where there is no right one."""
-    places = _places(image, _MAGIC_1, _SEARCHED_1, 4)
-    return places[0] if places and find_header(image) is None else None
+    """The place of a Multiboot 1 header with possible flags and a wrong checksum, where there is no
+    right one."""
+    if find_header(image) is not None:
+        return None
+    for at in _places(image, _MAGIC_1, _SEARCHED_1, 4):
+        if at + 12 <= len(image) and not int.from_bytes(image[at + 4 : at + 8], "little") & ~_POSSIBLE:
+            return at
+    return None
 
 
 def is_multiboot_2(image: bytes) -> bool:

@@ -2,8 +2,8 @@
 
 Source: Multiboot Specification 0.6.96, 3.2 and 3.3. Where it leaves a choice, this is QEMU's: CS 8 and
 data segments 0x10, in a GDT that stays valid (a kernel such as xv6 never loads CS anew), and memory
-information, command line, modules, memory map and the loader's name in the information structure. Kernel
-and modules come first; information, strings and GDT lie where neither does, from 0x10000 up.
+information, command line, modules, memory map and the loader's name in the information structure.
+Kernel and modules come first; information, strings and GDT lie where neither does, from 0x10000 up.
 """
 
 from __future__ import annotations
