@@ -6,9 +6,18 @@ from __future__ import annotations
 from contextlib import suppress
 from time import perf_counter_ns
 
-from cores.engines.base import BUDGET_SPENT, STEPPED, Exit, Fault, Intercept, Interrupted
+from cores.engines.base import (
+    BUDGET_SPENT,
+    INTERRUPTED,
+    STEPPED,
+    Exit,
+    Fault,
+    Intercept,
+    Interrupted,
+)
 from cores.lockstep.comparison import Lockstep
 from cores.machine.machine import Machine
+from cores.vmm.conditional_stop import ConditionalStop
 from cores.vmm.free_run import Alarm
 from cores.x86.faults import GuestFault
 from cores.x86.isa.instruction import Sensitivity
@@ -21,6 +30,10 @@ WAIT_NS, RUN_NS, PASS_NS = 2_000_000_000, 100, 200_000
 third where it may pass a breakpoint at each of them."""
 MOST_WAIT_NS = 60_000_000_000
 """Upper limit of the wait. After a timeout the run is retried in shorter stretches."""
+
+
+FEW_PASSES = 32
+"""Passes through the rendezvous that a breakpoint may stop at; then the stop is made conditional."""
 
 
 class LostError(Exception):
@@ -51,6 +64,8 @@ class Follower:
         self.unmet: set[int] = set()
         self._alarm = alarm
         self._trapped = trapped and machine.vmm.trap is not None
+        self._stop: ConditionalStop | None = None
+        self._may_plant = machine.vmm.patched is not None
 
     def go(self, count: int, gpr: list[int], wait_ns: int) -> None:
         """Complete ``count`` instructions and arrive with these general registers. Raises LostError
@@ -62,6 +77,8 @@ class Follower:
             self._go(count, gpr)
         finally:
             self._alarm.set(None)
+            if self._stop is not None:
+                self._stop.remove()
 
     def _go(self, count: int, gpr: list[int]) -> None:
         vmm, cpu, counts = self._vmm, self._cpu, self._engine.traits.counts
@@ -77,6 +94,10 @@ class Follower:
                 count -= 1  # each pass completes an instruction at least, so they come to an end
                 if count < 1:
                     break
+                continue
+            if exit is BUDGET_SPENT and count > FEW_PASSES:
+                count -= FEW_PASSES
+                self._plant(gpr)
                 continue
             if self._stays(exit):
                 if self._trapped and cpu.rip == self._rip:
@@ -111,7 +132,34 @@ class Follower:
             return enter(engine.run, count)
         if self._trapped:
             return enter(engine.run)
-        return enter(engine.reach, self._rip, gpr, count)
+        if self._stop is not None and self._stop.stands:
+            return self._enter_planted(self._stop)
+        return enter(engine.reach, self._rip, gpr, min(count, FEW_PASSES))
+
+    def _plant(self, gpr: list[int]) -> None:
+        """The rendezvous lies in a loop: let the guest's own process compare the registers."""
+        vmm = self._vmm
+        if self._may_plant and vmm.patched is not None and vmm.shadow is not None:
+            try:
+                stop = ConditionalStop(vmm, vmm.patched, vmm.shadow, self._rip, gpr)
+                stop.plant()
+                self._stop = stop
+            except ValueError:
+                self._may_plant = False
+
+    def _enter_planted(self, stop: ConditionalStop) -> Exit:
+        stop.enter_at()
+        exit = self._vmm.enter(self._engine.run)
+        if stop.left_at():
+            stop.passing = True
+            return STEPPED
+        if isinstance(exit, Fault) and exit.address is not None and exit.address in stop.room:
+            stop.remove()  # its page has been dropped with others
+        if not stop.stands:  # the guest has run into it, or its code has changed
+            self._stop, self._may_plant = None, False
+            stop.remove()
+            return INTERRUPTED
+        return exit
 
     def _stays(self, exit: Exit) -> bool:
         """Has the guest exited for a reason of its own? False: the exit has been handled, such as a

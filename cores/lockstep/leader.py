@@ -18,7 +18,9 @@ counts are those of exact mode. 1,000,000 instructions of a loop take 0.1 s in p
 After trouble (a difference, a lost follower, an unusual exit) all machines go back to the last
 checkpoint and advance half as far at a time, with all of RAM compared each time, until a few hundred
 instructions remain to the place of the trouble. These are stepped. So a divergence is always reported
-by a step; 20 million instructions are halved 15 times, where to step them takes half an hour.
+by a step; 4 billion instructions are halved 23 times, where to step them takes days. A stretch may end
+anywhere: where it ends inside a loop, a follower's own process finds the right pass
+(cores/vmm/conditional_stop.py).
 
 Limit: flags that the SDM leaves undefined keep each CPU's own value in a stretch, while a step sets
 them to the platform's. A guest that reads them differs, is stepped, and is found equal; or all machines
@@ -47,7 +49,9 @@ WARM_UP = 2_000
 """Instructions that are stepped first. Most guests are shorter, and are never led."""
 SHORTEST = 64
 """A stretch of fewer instructions is stepped: to lead costs as much as some ten steps."""
-LONGEST = 20_000_000
+LONGEST = 4_000_000_000
+SLICE = 50_000_000
+"""Instructions that the leader runs at once: some tenths of a second, in which Ctrl-C waits."""
 CHECKPOINT_SECONDS = 0.25
 """Least time between checkpoints: each copies all RAM that was touched, some 0.2 ms a MiB and
 machine."""
@@ -219,11 +223,16 @@ class Lead:
         vmm, accesses = leader.vmm, leader.board.accesses
         began = perf_counter()
         alarm = self._alarm(leader)  # with some code Unicorn translates for ever
-        alarm.set(perf_counter_ns() + self._wait_ns() + RUN_NS * limit)
-        exit = vmm.enter(leader.engine.lead, limit)
-        alarm.set(None)
+        done = 0
+        while True:
+            part = min(limit - done, SLICE)
+            alarm.set(perf_counter_ns() + self._wait_ns() + RUN_NS * part)
+            exit = vmm.enter(leader.engine.lead, part)
+            alarm.set(None)
+            done += leader.engine.executed or 0
+            if done == limit or not isinstance(exit, BudgetSpent):
+                break
         leader.seconds += perf_counter() - began
-        done = leader.engine.executed or 0
         vmm.instructions += done
         vmm.ticks += done
         self._met = isinstance(exit, Intercept | Fault)

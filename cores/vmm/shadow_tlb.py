@@ -85,6 +85,7 @@ class ShadowPages:
         self.ahead = False
         self.drops = 0
         self.patcher: Patcher | None = None
+        self._lent = KERNEL_SPACE
         self.on_change: Callable[[], None] = lambda: None
         self._tlb: dict[tuple[int, int], Entry] = {}  # (space, GVA) -> entry
         self._executed: set[tuple[int, int]] = set()  # pages mapped from the twin
@@ -303,6 +304,16 @@ class ShadowPages:
     def close(self, gva: int) -> None:
         """Unmap a scratch page."""
         self._unmap(self.space(), gva & -PAGE)
+
+    def lend(self, gva: int, offset: int, length: int) -> bool:
+        """Map pages of the twin that hold code and data of the VMM's
+        (cores/vmm/conditional_stop.py). False where the host process cannot have them."""
+        self._lent = self.space()
+        return self._reaches(gva, length) and self._map(gva, offset, length, True, True, twin=True)
+
+    def take_back(self, gva: int, length: int) -> None:
+        """Undo ``lend``."""
+        self._unmap(self._lent, gva, length)
 
     def drop(self, gva: int) -> None:
         """INVLPG: invalidate one page in both spaces: the whole entry of a large page, and all entries

@@ -393,6 +393,14 @@ class Patcher:
             page.image = bytearray(self.twin[page.gpa : page.gpa + PAGE])
         self._patch(page, 0, PAGE)
 
+    def restore(self, gpa: int, length: int) -> None:
+        """Build bytes of the twin's page anew that something else has been written over."""
+        at = slice(gpa, gpa + length)
+        self.twin[at] = bytes([HLT]) * length if self.hidden else self.memory.view[at]
+        page = self.pages.get(gpa & -PAGE)
+        if page is not None:
+            self._rescan(page)
+
     # Shared pages
 
     def left(self) -> list[int]:

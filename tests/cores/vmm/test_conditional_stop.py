@@ -1,0 +1,98 @@
+"""Conditional stops: a stretch that ends in the middle of a loop ends at the right pass."""
+
+from __future__ import annotations
+
+from contextlib import closing
+
+import pytest
+from machine_lab import DATA, RAM, needs_assembler, program, require
+
+from cores.lockstep import follower as following
+from cores.lockstep import leader as lead
+from cores.lockstep.options import Options
+from cores.lockstep.session import Session
+from cores.pc.stop import Stop
+from cores.vmm.conditional_stop import ConditionalStop
+
+pytestmark = needs_assembler
+
+START = "mov ecx, 1000000\nmov edi, 0x60000\nmov ebx, 0x50000\n"
+LOOPS = {
+    "two instructions, then a sensitive one": "1: dec ecx\njnz 1b\nout 0xf4, al\n",
+    "flags live through the check": "1: add rax, rcx\nadc rdx, rax\nrcl rsi, 1\ndec ecx\njnz 1b\nhlt\n",
+    "a far conditional branch": "1: imul rax, rcx, 3\nxor rdx, rax\ndec ecx\njz 2f\njmp 1b\n"
+    + "nop\n" * 140 + "2: hlt\n",
+    "an operand relative to RIP": "1: lea rax, [rip + 1b]\nadd rdx, rax\ndec ecx\njnz 1b\nhlt\n",
+    "calls and returns": "1: call 2f\ndec ecx\njnz 1b\nhlt\n2: push rcx\nadd rax, rcx\npop rdx\nret\n",
+    "a branch into the middle":
+    "1: test cl, 7\njz 3f\nnop\n2: inc rax\n3: inc rdx\ndec ecx\njnz 1b\nhlt\n",
+    "pages touched for the first time":
+    "1: inc rax\nmov [rdi], rax\ntest cl, 15\njnz 2f\nadd rdi, 4096\nand rdi, 0x7f000\n"
+    "or rdi, 0x60000\n2: dec ecx\njnz 1b\nhlt\n",
+    "registers that come again": f"1: inc qword ptr [{DATA}]\nadd al, 64\njmp 1b\n",
+    "the stack pointer":
+    "1: push rcx\nsub ecx, 1\njz 2f\ncmp rsp, 0x70000\nja 1b\nmov esp, 0x80000\njmp 1b\n2: hlt\n",
+}  # fmt: skip
+
+
+def planted(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The addresses at which stops are planted, after one pass; stretches begin at once."""
+    monkeypatch.setattr(following, "FEW_PASSES", 1)
+    monkeypatch.setattr(lead, "WARM_UP", 0)
+    found: list[int] = []
+    plant = ConditionalStop.plant
+
+    def counting(stop: ConditionalStop) -> None:
+        plant(stop)
+        found.append(stop.rip)
+
+    monkeypatch.setattr(ConditionalStop, "plant", counting)
+    return found
+
+
+@pytest.mark.parametrize("name", LOOPS)
+def test_every_place_in_a_loop(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever instruction of the loop the budget ends at, both machines end there, equal."""
+    require("trap:native")
+    found = planted(monkeypatch)
+    loaded, led = program(START + LOOPS[name]), 0
+    for budget in range(601, 613):
+        options = Options(cores=("interpreter", "trap:native"), budget=budget, ram=RAM)
+        with closing(Session(loaded, options)) as session:
+            session.run_to_end()
+            assert session.divergence is None, budget
+            led += session.led > 400
+            for machine in session.machines:
+                assert (machine.stop, machine.vmm.instructions) == (Stop.BUDGET, budget)
+            one, other = (machine.report() for machine in session.machines)
+            assert one.registers == other.registers
+            assert one.memory_sha256 == other.memory_sha256
+    assert found
+    assert led
+
+
+def test_a_budget_far_out_in_a_loop() -> None:
+    """A budget of ten million instructions in a loop of two ends there, without a stop at each pass."""
+    require("trap:native")
+    options = Options(cores=("interpreter", "trap:native"), budget=10_000_001, ram=RAM)
+    with closing(Session(program("mov ecx, 90000000\n1: dec ecx\njnz 1b\nhlt\n"), options)) as session:
+        session.run_to_end()
+        assert session.divergence is None
+        assert session.stretches == 1
+        assert {m.vmm.instructions for m in session.machines} == {10_000_001}
+        assert len({m.cpu.state() for m in session.machines}) == 1
+
+
+def test_the_twin_is_left_as_it_was() -> None:
+    """After the stop is gone the twin has the patcher's bytes, and its pages are unmapped."""
+    require("trap:native")
+    source = "mov ecx, 5000\n1: dec ecx\njnz 1b\nmov al, 65\nout 0xe9, al\ncli\nhlt\n"
+    with closing(
+        Session(program(source), Options(cores=("interpreter", "trap:native"), ram=RAM, budget=9_000))
+    ) as session:
+        session.run_to_end()
+        native = session.machines[-1]
+        native.vmm.budget = 1 << 60
+        native.vmm.stop = None
+        native.run_free(60)
+        assert (native.stop, native.console()) == (Stop.HALTED, "A")
