@@ -248,8 +248,10 @@ class ShadowPages:
 
     def reveal(self, gva: int) -> bool:
         """Map the real page at ``gva`` for one step of one instruction (free mode), writable where the
-        TLB permits that. False where the host process cannot have a mapping."""
+        TLB permits that. False where the host process cannot have a mapping, or no RAM is there."""
         frame = self.mmu.translate(gva & -PAGE, user=False) & -PAGE
+        if not self.memory.is_ram(frame, PAGE):
+            return False
         return self._map(gva & -PAGE, frame, PAGE, self.holds(gva, write=True), True)
 
     def conceal(self, gva: int) -> None:
