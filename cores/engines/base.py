@@ -437,6 +437,12 @@ class DeprivilegedEngine(Engine):
     hides_code: bool = False
     """Does ``map`` with readable=False make pages that cannot be read?"""
 
+    def origin(self, cpu: VirtualCpu) -> int:
+        """The host's address of the guest's linear address 0, which the VMM adds to addresses that it
+        maps, modulo 2**32 outside long mode. There it may be above the lowest pages, which Linux maps
+        for no one."""
+        return 0
+
     @abstractmethod
     def reaches(self, gva: int, length: int) -> bool:
         """Can the host map there (not below mmap_min_addr, in the upper half, at its own stub)?"""

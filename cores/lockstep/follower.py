@@ -22,8 +22,9 @@ from cores.vmm.free_run import Alarm
 from cores.x86.faults import GuestFault
 from cores.x86.isa.instruction import Sensitivity
 from cores.x86.mmu.paging import PAGE
-from cores.x86.mmu.segmentation import code_address
-from cores.x86.registers import RSP, Vector
+from cores.x86.mmu.segmentation import code_address, unchecked
+from cores.x86.mode import stack_bits
+from cores.x86.registers import RSP, SS, Vector
 
 WAIT_NS, RUN_NS, PASS_NS = 2_000_000_000, 100, 200_000
 """Nanoseconds after which a follower is lost: the first, and for each instruction the second, or the
@@ -120,14 +121,20 @@ class Follower:
         if self.unmet:
             return False
         with suppress(GuestFault):
-            return self._same(self._vmm.mmu.locate(self._cpu.gpr[RSP]) & -PAGE)
+            return self._same(self._vmm.mmu.locate(self._top_of_stack()) & -PAGE)
         return True
+
+    def _top_of_stack(self) -> int:
+        cpu = self._cpu
+        return unchecked(cpu, SS, cpu.gpr[RSP] & (1 << stack_bits(cpu)) - 1)
 
     def _same(self, page: int) -> bool:
         return Lockstep.same_page(page, self._machine, self._leader)
 
     def _enter(self, count: int, gpr: list[int]) -> Exit:
-        enter, engine = self._vmm.enter, self._engine
+        enter, engine, patched = self._vmm.enter, self._engine, self._vmm.patched
+        if patched is not None and not patched.suits():
+            raise LostError  # such code is stepped
         if engine.traits.counts:
             return enter(engine.run, count)
         if self._trapped:

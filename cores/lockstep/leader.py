@@ -195,6 +195,8 @@ class Lead:
             if left < FEW:
                 self._step_on(left)
                 return False
+        if any(m.vmm.patched is not None and not m.vmm.patched.suits() for m in self._followers):
+            return False
         try:
             began = perf_counter()
             self._leading = True

@@ -129,9 +129,14 @@ class FreeRunner:
             # On a trap core an interrupt shadow matters only to an interrupt that waits.
             shadow = vmm.cpu.interrupt_shadow and (waiting or vmm.trap is None)
             by_hand = vmm.cpu.rflags & Flag.TF or shadow
+            if vmm.patched is not None and not vmm.patched.suits():
+                vmm.patched.go_exact()
+                by_hand = True
             if by_hand and not vmm.engine.traits.delivers:
                 vmm.step_freely()
                 return
+            if vmm.patched is not None:
+                vmm.patched.go_free()
             vmm.engine.window_wanted = waiting
             vmm.run(BURST)
         except GuestFault as fault:

@@ -69,7 +69,7 @@ class SiteMaker:
         """See ``Maker``: the key is RIP."""
         guest, cpu, rip = self._guest, self._guest.cpu, record.rip
         window = self._engine.window()
-        insn = decode(record.code) if record.code else None
+        insn = decode(record.code, record.place.bits) if record.code else None
         if insn is None or window is None or self.known is None or insn.reason is not record.reason:
             return None
         make = MAKERS.get(insn.mnemonic)

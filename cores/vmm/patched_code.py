@@ -14,6 +14,8 @@ from cores.vmm.patching.patcher import TRUST, Patcher
 from cores.vmm.shadow_tlb import ShadowPages
 from cores.vmm.state import GuestContext
 from cores.x86.mmu.segmentation import code_address
+from cores.x86.mode import code_bits, is_long
+from cores.x86.registers import CS
 
 TRUSTED = (
     f"running freely, an indirect branch is no longer caught after it has led to known code {TRUST} "
@@ -46,13 +48,14 @@ class PatchedCode:
         """Change to free mode: the guest runs at full speed, from patched code."""
         self.silent = silent
         twin = self.engine.patched_twin()
-        if self.patcher is not None or twin is None or self.guest.pure:
+        if self.patcher is not None or twin is None or self.guest.pure or not self.suits():
             return
         memory, cpu = self.guest.memory, self.guest.cpu
         hidden = self.engine.hides_code
         self.patcher = Patcher(
-            twin, memory, self.guest.mmu, cpu, hidden=hidden, on_change=self.on_change
-        )
+            twin, memory, self.guest.mmu, cpu, bits=code_bits(cpu), hidden=hidden,
+            on_change=self.on_change,
+        )  # fmt: skip
         self.on_change()
         self.patcher.control_changed()
         self.shadow.patcher = self.patcher
@@ -63,6 +66,13 @@ class PatchedCode:
         if self.shadow.holds(here, execute=True):  # with the page that it is in
             self.shadow.fill(here, write=False, execute=True)
             self.patcher.executed(here)
+
+    def suits(self) -> bool:
+        """Can the code at RIP run patched? 16-bit code, and 32-bit code in a segment with a base, is
+        stepped instead: its branches wrap within the segment, and the same bytes may belong to
+        several."""
+        cpu = self.guest.cpu
+        return is_long(cpu) or (code_bits(cpu) == 32 and cpu.segments[CS].base == 0)
 
     def go_exact(self) -> None:
         """Change to exact mode: each instruction is decoded before it runs, and runs from real
@@ -78,7 +88,7 @@ class PatchedCode:
 
     def before_entry(self) -> None:
         """Bring the twin up to date with what the VMM and its devices wrote since the last exit."""
-        if self.patcher is not None and self.patcher.crowded:
+        if self.patcher is not None and (self.patcher.crowded or self._changed_width()):
             silent = self.silent
             self.go_exact()
             self.go_free(silent=silent)
@@ -94,6 +104,11 @@ class PatchedCode:
             patcher.enter()
         patcher.control_changed()
         patcher.entering(self._here())
+
+    def _changed_width(self) -> bool:
+        """Is the code at RIP of another width than that which is patched?"""
+        assert self.patcher is not None
+        return self.patcher.bits != code_bits(self.guest.cpu) or not self.suits()
 
     def wrote(self, ranges: list[tuple[int, int]]) -> None:
         """Note ranges that the VMM or a device has written: (GPA, length) of each."""

@@ -27,7 +27,7 @@ from cores.errors import MappingsFullError
 from cores.pc.physical_memory import HOLE, PhysicalMemory
 from cores.vmm.patching.patcher import Patcher
 from cores.x86.mmu.paging import PAGE, Mmu, Translation, permits, walk
-from cores.x86.registers import Cr0, Cr4, Flag
+from cores.x86.registers import MASK32, Cr0, Cr4, Flag
 from cores.x86.virtual_cpu import VirtualCpu
 
 LARGE = 2 << 20
@@ -100,8 +100,9 @@ class ShadowPages:
             return
         executable = self.patcher is None
         for start, stop in self._boot_ranges():
+            place = self._host(start)
             self.engine.map(
-                KERNEL_SPACE, start, start, stop - start, writable=True, executable=executable
+                KERNEL_SPACE, place, start, stop - start, writable=True, executable=executable
             )
 
     def _boot_ranges(self) -> tuple[tuple[int, int], ...]:
@@ -236,7 +237,7 @@ class ShadowPages:
 
     def _unmap(self, space: int, gva: int, length: int = PAGE) -> None:
         try:
-            self.engine.unmap(space, gva, length)
+            self.engine.unmap(space, self._host(gva), length)
         except MappingsFullError:
             self.hide_all()
         self._executed.difference_update((space, at) for at in range(gva, gva + length, PAGE))
@@ -270,7 +271,7 @@ class ShadowPages:
         readable: bool = True,
     ) -> bool:
         space = self.space()
-        arguments = space, gva, gpa, length
+        arguments = space, self._host(gva), gpa, length
         map = partial(
             self.engine.map, *arguments,
             writable=writable, executable=executable, twin=twin, readable=readable,
@@ -286,7 +287,16 @@ class ShadowPages:
         """Can the host process have this mapping? Not where the VMM has pages of its own."""
         if gva < OUT_OF_LINE.stop and gva + length > OUT_OF_LINE.start:
             return False
-        return self.engine.reaches(gva, length)
+        place = self._host(gva)
+        if place != gva and place + length > MASK32 + 1:
+            return False
+        return self.engine.reaches(place, length)
+
+    def _host(self, gva: int) -> int:
+        """The host's address of ``gva`` (``DeprivilegedEngine.origin``); the VMM's own pages lie above
+        4 GiB, and stay where they are."""
+        origin = self.engine.origin(self.cpu)
+        return gva + origin & MASK32 if origin and gva <= MASK32 else gva
 
     def _may_write(self, page: Translation) -> bool:
         if self.cpu.cpl == 3:

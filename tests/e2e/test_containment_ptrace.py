@@ -34,6 +34,7 @@ from cores.pc.ram import PAGE, Ram
 from cores.programs.assembler import keystone as assembler
 from cores.programs.loader import assemble_program
 from cores.x86.virtual_cpu import VirtualCpu
+from tests.flat_cpu import flat_cpu
 
 CODE, DATA = 0x100000, 0x200000
 SYSCALL = b"\x0f\x05"
@@ -55,7 +56,7 @@ class Prison:
         self.engine.load(PhysicalMemory(self.ram))
         for space in (KERNEL_SPACE, USER_SPACE):
             self.engine.map(space, CODE, CODE, 2 << 20, writable=True, executable=True)
-        self.cpu = VirtualCpu(rip=CODE)
+        self.cpu = flat_cpu(rip=CODE)
 
     @property
     def pid(self) -> int:
@@ -348,7 +349,7 @@ from cores.engines.ptrace.engine import PtraceEngine
 from cores.engines.base import USER_SPACE
 from cores.pc.physical_memory import PhysicalMemory
 from cores.pc.ram import Ram
-from cores.x86.virtual_cpu import VirtualCpu
+from tests.flat_cpu import flat_cpu
 ram = Ram(2 << 20)
 ram.view[0x100000:0x100002] = b"\\xeb\\xfe"
 engine = PtraceEngine()
@@ -363,8 +364,8 @@ print(*(v.process.pid for v in engine._vcpus.values()), flush=True)
 @pytest.mark.parametrize(
     ("end", "number"),
     [
-        ("engine.run(VirtualCpu(rip=0x100000))", signal.SIGKILL),
-        ("engine.run(VirtualCpu(rip=0x100000))", signal.SIGTERM),
+        ("engine.run(flat_cpu(rip=0x100000))", signal.SIGKILL),
+        ("engine.run(flat_cpu(rip=0x100000))", signal.SIGTERM),
         ("sys.stdin.read(1)", signal.SIGKILL),
         ("", None),
         ("raise RuntimeError", None),
@@ -409,7 +410,7 @@ one that spins."""
 
 def test_the_tracer_s_end_is_enough() -> None:
     """Without PR_SET_PDEATHSIG, PTRACE_O_EXITKILL alone ends the processes."""
-    end = "engine.run(VirtualCpu(rip=0x100000))"
+    end = "engine.run(flat_cpu(rip=0x100000))"
     code = TRACER.replace("ram = Ram", ALONE.replace("{", "{{").replace("}", "}}") + "ram = Ram", 1)
     tracer = subprocess.Popen(
         [sys.executable, "-c", code.format(root=str(ROOT), end=end)],

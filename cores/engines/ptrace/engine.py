@@ -19,6 +19,8 @@ from cores.engines.ptrace import audit, cpu_affinity, linux, stub, textbook
 from cores.engines.ptrace import host_support as host
 from cores.pc.physical_memory import PhysicalMemory
 from cores.pc.ram import PAGE, Ram
+from cores.x86.mode import CODE_64, is_long
+from cores.x86.registers import CS, Efer
 from cores.x86.virtual_cpu import VirtualCpu
 
 from ...errors import EngineError, MappingsFullError, RingscopeError, UnavailableError
@@ -35,8 +37,12 @@ from ..base import (
     RingZero,
     Traits,
 )
+from .legacy import LegacyVcpu
 from .process import TASK_END, VcpuProcess, describe_end
 from .vcpu import Kick, Vcpu
+
+
+_LMA = Efer.LMA
 
 
 class PtraceEngine(DeprivilegedEngine):
@@ -63,13 +69,15 @@ class PtraceEngine(DeprivilegedEngine):
         registers="in this CPU; the privileged ones in the VMM's memory",
     )
     executed: int | None = None
+    executes_legacy_code = True
 
     def __init__(self) -> None:
         self.hides_code = host.has_protection_keys()
         self.tsc_traps = host.tsc_traps_cheaply()
         self._memory: PhysicalMemory | None = None
         self._twin: Ram | None = None
-        self._vcpus: dict[int, Vcpu] = {}
+        self._vcpus: dict[int, Vcpu] = {}  # by space: that which has entered it last
+        self._other: dict[int, Vcpu] = {}  # by space: that for the other width of code
         self._kick = Kick()
         self._extents: dict[int, range] = {}  # by space: a range that covers all mappings
         self._unpatched = False  # is unpatched code mapped?
@@ -109,28 +117,31 @@ class PtraceEngine(DeprivilegedEngine):
         that stores RFLAGS (pushf, syscall's R11) shows the TF that steps it.
         """
         try:
-            if self.space != self._active_space or self._active is None or self.pure or self._failure:
-                return self._step_untouched(cpu) if self.pure else self._current().step(cpu)
+            if (
+                self.space != self._active_space or self._active is None or self.pure or self._failure
+                or self._active.long != (cpu.efer & _LMA and cpu.segments[CS].attributes & CODE_64)
+            ):  # fmt: skip
+                return self._step_untouched(cpu) if self.pure else self._ready(cpu).step(cpu)
             return self._active.step(cpu)
         except (EngineError, OSError) as error:
             return Failed(self._fail(error))
 
     def _step_untouched(self, cpu: VirtualCpu) -> Exit:
         """A step of textbook trap-and-emulate (cores/engines/ptrace/textbook.py)."""
-        vcpu = self._current()
-        insn = textbook.instruction(vcpu, cpu.rip)
-        behind = cpu.rip + insn.length if insn is not None else 0
+        vcpu = self._ready(cpu)
+        insn, place = textbook.instruction(vcpu, cpu), vcpu.host_address(cpu, cpu.rip)
+        behind = place + insn.length if insn is not None else 0
         answered = insn is not None and insn.mnemonic in textbook.KERNEL_ANSWERS
-        if not answered or (cpu.rip ^ behind) & -PAGE or cpu.rip in OUT_OF_LINE:
+        if not answered or (place ^ behind) & -PAGE or place in OUT_OF_LINE:
             return textbook.step(vcpu, cpu, insn)
         assert self._memory is not None
-        page, scratch = cpu.rip & -PAGE, self._memory.ram.scratch
+        page, scratch = place & -PAGE, self._memory.ram.scratch
         copy = textbook.copy_with_breakpoint(vcpu, page, PAGE, behind)
         self._memory.view[scratch : scratch + PAGE] = copy
         self.map(self.space, page, scratch, PAGE, writable=True, executable=True)
         exit = vcpu.run(cpu)
         self.unmap(self.space, page, PAGE)  # the VMM maps the real one at the next fetch
-        return STEPPED if cpu.rip == behind else exit
+        return STEPPED if vcpu.host_address(cpu, cpu.rip) == behind else exit
 
     def run(self, cpu: VirtualCpu, budget: int | None = None) -> Exit:
         """Run freely. Instructions are not counted: ``budget`` is ignored, and ``executed`` stays None.
@@ -138,13 +149,13 @@ class PtraceEngine(DeprivilegedEngine):
         At SystemCall RIP is back at the instruction, and RAX is restored (for INT 0x80 its lower half);
         RCX and R11 have the values that the SYSCALL instruction has set."""
         try:
-            return self._current().run(cpu, patched=not self._unpatched)
+            return self._ready(cpu).run(cpu, patched=not self._unpatched)
         except (EngineError, OSError) as error:
             return Failed(self._fail(error))
 
     def run_known(self, cpu: VirtualCpu, handlers: Handlers) -> Exit:
         try:
-            return self._current().run_known(cpu, handlers, patched=not self._unpatched)
+            return self._ready(cpu).run_known(cpu, handlers, patched=not self._unpatched)
         except (EngineError, OSError) as error:
             return Failed(self._fail(error))
 
@@ -153,7 +164,7 @@ class PtraceEngine(DeprivilegedEngine):
 
     def reach(self, cpu: VirtualCpu, rip: int, gpr: list[int], passes: int) -> Exit:
         try:
-            return self._current().reach(cpu, rip, gpr, passes)
+            return self._ready(cpu).reach(cpu, rip, gpr, passes)
         except (EngineError, OSError) as error:
             return Failed(self._fail(error))
 
@@ -196,6 +207,7 @@ class PtraceEngine(DeprivilegedEngine):
             vcpu.process.kill()
         cpu_affinity.release()
         self._vcpus.clear()
+        self._other.clear()
         self._active = None
         self._failure = self._failure or "the engine is closed"
         if self._twin is not None:
@@ -206,6 +218,9 @@ class PtraceEngine(DeprivilegedEngine):
 
     def patched_twin(self) -> memoryview | None:
         return self._twin.view if self._twin is not None else None
+
+    def origin(self, cpu: VirtualCpu) -> int:
+        return 0 if cpu.efer & Efer.LMA else host.lowest_address()
 
     def reaches(self, gva: int, length: int) -> bool:
         end = gva + length
@@ -290,12 +305,22 @@ class PtraceEngine(DeprivilegedEngine):
             return self._activate(self.space)
         return active
 
+    def _ready(self, cpu: VirtualCpu) -> Vcpu:
+        """The vCPU of ``space`` for the guest's present mode, ready to be entered."""
+        vcpu, space = self._current(), self.space
+        if bool(vcpu.long) == is_long(cpu):
+            return vcpu
+        other = self._other.get(space) or LegacyVcpu(vcpu, self._kick, host.lowest_address())
+        vcpu.release()
+        self._other[space], self._vcpus[space] = vcpu, other
+        return self._activate(space)
+
     def _activate(self, space: int) -> Vcpu:
         """Switch to another space: the extended state is moved to its process."""
         if self._failure:
             raise EngineError(self._failure)
         vcpu, old = self._vcpu(space), self._active
-        if old is not None and old is not vcpu:
+        if old is not None and old.process is not vcpu.process:
             vcpu.process.tracee.set_xstate(old.process.tracee.get_xstate())
         self._active, self._active_space = vcpu, space
         return vcpu

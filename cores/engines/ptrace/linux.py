@@ -50,6 +50,7 @@ SYS_RT_SIGACTION = 13
 SYS_ALARM = 37
 SYS_SETITIMER = 38
 SYS_CAPSET = 126
+SYS_MODIFY_LDT = 154
 SYS_PRCTL = 157
 SYS_SECCOMP = 317
 SYS_CLOSE_RANGE = 436
@@ -78,6 +79,8 @@ SIGSYS_BY_FILTER = 1
 USER_REGS = struct.Struct("<27Q")
 """struct user_regs_struct (sys/user.h), 216 bytes: r15 r14 r13 r12 rbp rbx r11 r10 r9 r8 rax rcx
 rdx rsi rdi orig_rax rip cs eflags rsp ss fs_base gs_base ds es fs gs."""
+ORIG_RAX, RIP, CS, FLAGS, RSP = 15, 16, 17, 18, 19
+"""Places in it."""
 
 DEBUG_REGISTERS = 848
 """offsetof(struct user, u_debugreg), for PTRACE_POKEUSER."""
@@ -245,6 +248,12 @@ class Tracee:
             return int.from_bytes(self.peek(address, 2).ljust(2, b"\xff"), "little")
         word: int = _ptrace(PTRACE_PEEKDATA, self.pid, address & ~7, 0)
         return word >> 8 * (address & 7) & 0xFFFF
+
+    def poke(self, address: int, data: bytes) -> None:
+        """Write whole words to its memory, protected or not. Raises OSError where there is none."""
+        for at in range(0, len(data), 8):
+            word = int.from_bytes(data[at : at + 8], "little")
+            ptrace(PTRACE_POKEDATA, self.pid, address + at, word)
 
     def clear_bit(self, address: int, bit: int) -> None:
         """Clear a bit of one byte of its writable memory. Raises OSError where there is none."""

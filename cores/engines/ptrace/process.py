@@ -18,6 +18,7 @@ import errno
 import os
 import resource
 import signal
+import struct
 import threading
 import weakref
 
@@ -93,6 +94,16 @@ class VcpuProcess:
                     break
         result = registers[_RAX]
         return result - (1 << 64) if result >> 63 else result
+
+    def set_descriptor(self, number: int, base: int, limit: int, flags: int) -> int:
+        """Enter a segment into the local descriptor table (modify_ldt(2)): 0, or negative errno.
+        limit: 20 bits. flags: the bits of struct user_desc behind it (asm/ldt.h). Overwrites all
+        registers, as ``syscall`` does."""
+        self.tracee.poke(stub.DESCRIPTOR, struct.pack("<4I", number, base, limit, flags))
+        result = self.syscall(
+            linux.SYS_MODIFY_LDT, stub.WRITE_DESCRIPTOR, stub.DESCRIPTOR, stub.DESCRIPTOR_SIZE
+        )
+        return (result & 0xFFFFFFFF ^ 1 << 31) - (1 << 31)  # the kernel gives an int
 
     def last_trap(self) -> tuple[int, int, int]:
         """(error code, vector, CR2) of the exception that has just stopped it.

@@ -115,6 +115,14 @@ def repeated_string_length(code: bytes) -> int:
     return at + 1 if repeated and at < len(code) and code[at] in _STRING_OPCODES else 0
 
 
+def is_bound(code: bytes) -> bool:
+    """Whether 16- or 32-bit code is BOUND, whose #BR Linux reports as it does a #GP."""
+    at = 0
+    while at < len(code) and code[at] in _PREFIXES:
+        at += 1
+    return code[at : at + 1] == b"\x62"
+
+
 def _behind_prefixes(code: bytes) -> int:
     """Offset of the first byte that is neither a legacy prefix nor REX."""
     at = 0

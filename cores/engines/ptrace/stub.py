@@ -25,6 +25,10 @@ FRAME_SIZE = 4 * PAGE  # holds a signal frame with the largest extended state
 REGION = range(CODE, DATA + PAGE + FRAME_SIZE)
 """All addresses of the stub. The VMM refuses to map a guest's pages there (``reaches``)."""
 
+DESCRIPTOR = DATA + PAGE - 64
+"""Room in the data page for struct user_desc, the argument of modify_ldt(2)."""
+DESCRIPTOR_SIZE, WRITE_DESCRIPTOR = 16, 0x11
+
 FRAME_TOP = REGION.stop - 64
 """A stack for the kernel to write a signal frame to; see ``VcpuProcess.last_trap``."""
 
@@ -66,8 +70,9 @@ _NUMBER, _ARCH, _POINTER, _ARGUMENTS = 0, 4, 8, 16  # offsets in struct seccomp_
 
 
 def seccomp_program() -> list[tuple[int, int, int, int]]:
-    """The filter, as (code, jump if true, jump if false, k). It allows munmap, and mmap of guest RAM at
-    a fixed address, from the instruction at ``GATE``, and refuses everything else with SIGSYS."""
+    """The filter, as (code, jump if true, jump if false, k). It allows munmap, mmap of guest RAM at a
+    fixed address, and modify_ldt of the descriptor at ``DESCRIPTOR``, all from the instruction at
+    ``GATE``, and refuses everything else with SIGSYS."""
     after = GATE + 2  # seccomp sees RIP behind the syscall instruction
     low = _ARGUMENTS  # the arguments are 64 bits; only the lower halves of these are checked
     checks: list[tuple[int, int, str]] = [
@@ -75,6 +80,11 @@ def seccomp_program() -> list[tuple[int, int, int, int]]:
         (_POINTER, after & 0xFFFFFFFF, "equal"),
         (_POINTER + 4, after >> 32, "equal"),
         (_NUMBER, linux.SYS_MUNMAP, "allow"),
+        (_NUMBER, linux.SYS_MODIFY_LDT, "unless"),  # the next four are for modify_ldt alone
+        (low, WRITE_DESCRIPTOR, "equal"),
+        (low + 8, DESCRIPTOR & 0xFFFFFFFF, "equal"),
+        (low + 12, DESCRIPTOR >> 32, "equal"),
+        (low + 16, DESCRIPTOR_SIZE, "allow"),
         (_NUMBER, linux.SYS_MMAP, "equal"),
         (low + 8 * 2, 0xFFFFFFF8, "clear"),  # prot
         (low + 8 * 3, linux.MAP_SHARED | linux.MAP_FIXED, "equal"),
@@ -89,10 +99,15 @@ def seccomp_program() -> list[tuple[int, int, int, int]]:
             program.append((_EQUAL, 0, onward, value))
         elif kind == "clear":
             program.append((_SET, onward, 0, value))
+        elif kind == "unless":
+            program.append((_EQUAL, 0, 2 * _FOR_ONE, value))
         else:
             program.append((_EQUAL, onward - 1, 0, value))
     return [*program, (_RETURN, 0, 0, _ALLOW), (_RETURN, 0, 0, _TRAP)]
 
+
+_FOR_ONE = 4
+"""Checks that a number other than modify_ldt's skips."""
 
 HEARTBEAT = 100_000
 """Microseconds of the guest's CPU time after which SIGVTALRM stops it, so that no wait is unlimited."""

@@ -13,7 +13,7 @@ from cores.x86.faults import GuestFault
 from cores.x86.isa.decoder import Truncated, decode
 from cores.x86.isa.encoding import LONGEST
 from cores.x86.isa.instruction import Instruction
-from cores.x86.registers import RSP
+from cores.x86.mode import code_bits
 from cores.x86.virtual_cpu import VirtualCpu
 
 KERNEL_ANSWERS = frozenset({"sgdt", "sidt", "sldt", "str", "smsw"})
@@ -22,10 +22,11 @@ _TF_BYTE = 1
 """TF is bit 8 of RFLAGS: bit 0 of the second byte."""
 
 
-def instruction(vcpu: Vcpu, rip: int) -> Instruction | None:
-    """The instruction at ``rip`` in the process; None where nothing is mapped, or can be decoded."""
+def instruction(vcpu: Vcpu, cpu: VirtualCpu) -> Instruction | None:
+    """The instruction at RIP in the process; None where nothing is mapped, or can be decoded."""
     try:
-        return decode(vcpu.process.tracee.peek(rip, LONGEST))
+        code = vcpu.process.tracee.peek(vcpu.host_address(cpu, cpu.rip), LONGEST)
+        return decode(code, code_bits(cpu))
     except (GuestFault, Truncated):
         return None
 
@@ -41,5 +42,5 @@ def step(vcpu: Vcpu, cpu: VirtualCpu, insn: Instruction | None) -> Exit:
     """Step ``insn``, and clear TF in the flags that PUSHF has pushed."""
     exit = vcpu.step(cpu)
     if exit is STEPPED and insn is not None and insn.mnemonic == "pushf":
-        vcpu.process.tracee.clear_bit(cpu.gpr[RSP] + _TF_BYTE, 0)
+        vcpu.process.tracee.clear_bit(vcpu.stack_top(cpu) + _TF_BYTE, 0)
     return exit

@@ -14,10 +14,11 @@ from time import perf_counter_ns
 
 from cores.engines.ptrace import linux
 from cores.engines.ptrace.compound_call import PUT, REGISTERS, REQUEST, WANT_SIGNAL
+from cores.x86.mode import CODE_64
 from cores.x86.virtual_cpu import VirtualCpu
 
 from ...errors import EngineError
-from ...x86.registers import FS, GS, USER_FLAGS, Cr0, Flag, Vector, canonical
+from ...x86.registers import FS, GS, RSP, USER_FLAGS, Cr0, Flag, Vector, canonical
 from ..base import (
     BUDGET_SPENT,
     INTERRUPTED,
@@ -41,8 +42,8 @@ from .process import (
 
 # Indices in linux.USER_REGS
 _ORIG_RAX, _RIP, _CS, _FLAGS, _FS_BASE, _GS_BASE = 15, stops.RIP, 17, 18, 21, 22
-_GENERAL_PLACES = (10, 11, 12, 5, 19, 4, 13, 14, 9, 8, 7, 6, 3, 2, 1, 0)  # in encoding order
-_GENERAL = itemgetter(*_GENERAL_PLACES)
+GENERAL_PLACES = (10, 11, 12, 5, 19, 4, 13, 14, 9, 8, 7, 6, 3, 2, 1, 0)  # in encoding order
+GENERAL = itemgetter(*GENERAL_PLACES)
 _SELECTORS = slice(23 * 8, 27 * 8)  # ds es fs gs in the packed registers
 _NO_SELECTORS = bytes(32)
 _RESUME = Struct("<3Q")  # rip, cs, eflags: neighbours
@@ -57,7 +58,7 @@ OUT_OF_REACH = TASK_END - 0x1000
 _HOST_FLAGS = Flag.IF | Flag.FIXED  # ring 3 cannot change these
 _FOREIGN_FLAGS = ~(USER_FLAGS | _AC | _HOST_FLAGS)
 
-_LONG_NS = 1_000_000
+LONG_NS = 1_000_000
 """After a run this long, the next one is placed by the scheduler instead of bound to our own CPU."""
 
 
@@ -84,14 +85,18 @@ def _held(base: int) -> int:
 
 
 class Vcpu:
-    """Enters the guest in one process. Raises EngineError, or OSError when the process is gone."""
+    """Enters the guest in one process. Raises EngineError, or OSError when the process is gone.
+
+    long: CS.L of the code that it enters, 0 for 16- and 32-bit code (cores/engines/ptrace/legacy.py)."""
+
+    long = CODE_64
 
     def __init__(self, process: VcpuProcess, kick: Kick) -> None:
         self.process = process
         self._kick = kick
         self._tracee = process.tracee
         self.window = RegisterWindow(
-            process.tracee.words, tuple(REGISTERS + place for place in _GENERAL_PLACES),
+            process.tracee.words, tuple(REGISTERS + place for place in GENERAL_PLACES),
             REGISTERS + _RIP, REGISTERS + _FLAGS,
         )  # fmt: skip
         self._lasted = True  # was the last run long?
@@ -104,6 +109,24 @@ class Vcpu:
         self._stale = True  # do the prepared registers have to be written to the process?
         self._general: list[int] = []
         self._rest: tuple[int, int, int, int] = (0, 0, 0, 0)  # rip, flags, fs base, gs base
+
+    def origin(self, cpu: VirtualCpu) -> int:
+        """The host's address of the guest's linear address 0."""
+        return 0
+
+    def host_address(self, cpu: VirtualCpu, rip: int) -> int:
+        """The host's address of the code at ``rip``."""
+        return rip
+
+    def stack_top(self, cpu: VirtualCpu) -> int:
+        """The host's address of the top of the stack."""
+        return cpu.gpr[RSP]
+
+    def release(self) -> None:
+        """Another object enters the same process next: registers and breakpoints are not kept."""
+        self._loaded = self._ordinary = False
+        if self._until is not None:
+            self._break_at(None)
 
     def step(self, cpu: VirtualCpu) -> Exit:
         """Execute one instruction; see ``PtraceEngine.step``."""
@@ -169,9 +192,9 @@ class Vcpu:
             if status != STOPPED_STEP or registers[_RIP] != rip:
                 break
             passes -= 1
-            if _GENERAL(registers) == wanted or passes < 0 or self._kick.due:
+            if GENERAL(registers) == wanted or passes < 0 or self._kick.due:
                 self._leave(cpu, registers)
-                return STEPPED if _GENERAL(registers) == wanted else BUDGET_SPENT
+                return STEPPED if GENERAL(registers) == wanted else BUDGET_SPENT
         return self._left(cpu, stop, patched=False)
 
     def run(self, cpu: VirtualCpu, *, patched: bool = False) -> Exit:
@@ -191,7 +214,7 @@ class Vcpu:
         self._loaded = self._ordinary = False
         begin = perf_counter_ns()
         stop = self._tracee.enter(linux.PTRACE_SYSEMU, put=self._stale)
-        self._lasted = perf_counter_ns() - begin > _LONG_NS
+        self._lasted = perf_counter_ns() - begin > LONG_NS
         return self._left(cpu, stop, patched=patched)
 
     def run_known(self, cpu: VirtualCpu, handlers: Handlers, *, patched: bool) -> Exit:
@@ -229,7 +252,7 @@ class Vcpu:
                 if handler is None:
                     break
                 go_on = handler()
-                if roams and perf_counter_ns() - began < _LONG_NS:
+                if roams and perf_counter_ns() - began < LONG_NS:
                     roams = False
                     self.process.stay_near()
         except BaseException:
@@ -314,7 +337,7 @@ class Vcpu:
 
     def _leave(self, cpu: VirtualCpu, registers: tuple[int, ...], flags: int | None = None) -> None:
         """Copy the real registers back. ``flags``: RFLAGS to keep instead of the real ones."""
-        cpu.gpr[:] = _GENERAL(registers)
+        cpu.gpr[:] = GENERAL(registers)
         cpu.rip = rip = registers[_RIP]
         native = registers[_FLAGS]
         cpu.rflags = cpu.rflags & ~USER_FLAGS | (native if flags is None else flags) & USER_FLAGS
@@ -343,7 +366,7 @@ class Vcpu:
         """The exit of a step that did not end in its trap; None when the step has to be repeated."""
         if status >> 8 == _SIGSYS and code == linux.SIGSYS_BY_FILTER:
             return Fault(Vector.PF, None, cpu.rip)
-        vector = _vector(status, code)
+        vector = vector_of(status, code)
         if vector == stops.FOREIGN:
             return None
         if vector == stops.UNCLEAR and status >> 8 == _SIGSEGV:
@@ -395,7 +418,7 @@ class Vcpu:
             cpu.gpr[4] -= 8
             cpu.rip = address
             return _unreachable(address)
-        vector = _vector(status, code)
+        vector = vector_of(status, code)
         if vector == stops.FOREIGN:
             self._kick.due = False
             return INTERRUPTED
@@ -436,7 +459,7 @@ class Vcpu:
         return self._trap
 
 
-def _vector(status: int, code: int) -> int:
+def vector_of(status: int, code: int) -> int:
     """``stops.vector`` of a wait status; FOREIGN for ptrace's own events too."""
     vector = stops.vector(status >> 8, code)
     if vector == stops.NO_MEMORY:

@@ -85,6 +85,11 @@ class OutOfLine:
             handler = unicorn_gaps.HANDLERS.get(insn.mnemonic)  # 0F 0D of a register is none on AMD
         if handler is None and translates and not self.engine.admits(insn, cpu, guest.mmu):
             handler = find(insn)
+        if handler is None and insn.bits != 64:  # it has no operands relative to RIP
+            raise Unsupported(
+                f"{insn.mnemonic} at {cpu.rip:#x} needs a page that the host cannot map: in 16- and"
+                " 32-bit code these are the last of 4 GiB, in compatibility mode the first"
+            )
         if handler is not None:
             check_operands(insn, cpu, guest.mmu.translate)
             self.completion.bridge(insn, handler)

@@ -57,6 +57,7 @@ LONGEST = 15
 class Patcher:
     """Decodes guest code and keeps the twin.
 
+    bits: the width of the code that is patched; the same bytes are other instructions in another.
     hidden: the twin's pages are execute-only. floating: x87 and SSE instructions must trap too (the
     guest has set CR0.TS, say). catch_branches: indirect branches must trap too. trusts: some of these
     are no longer caught (``TRUST``). on_change: called when code or its patches change.
@@ -69,6 +70,7 @@ class Patcher:
         mmu: Mmu,
         cpu: VirtualCpu,
         *,
+        bits: int = 64,
         hidden: bool,
         on_change: Callable[[], None] = lambda: None,
     ) -> None:
@@ -76,6 +78,7 @@ class Patcher:
         self.memory = memory
         self.mmu = mmu
         self.cpu = cpu
+        self.bits = bits
         self.hidden = hidden
         self._on_change = on_change
         self.pages: dict[int, CodePage] = {}
@@ -238,7 +241,7 @@ class Patcher:
         page = self.adopt(gpa & -PAGE)
         offset = gpa % PAGE
         try:
-            insn = decode(code)
+            insn = decode(code, self.bits)
         except Truncated:
             return None
         except GuestFault:  # the platform lacks it; this host's CPU may have it
@@ -443,7 +446,7 @@ class Patcher:
         for offset in starts:
             window = bytes(self.memory.view[page.gpa + offset : page.gpa + min(PAGE, offset + LONGEST)])
             try:
-                insn = decode(window)
+                insn = decode(window, self.bits)
             except (
                 Truncated,
                 GuestFault,

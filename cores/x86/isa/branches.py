@@ -4,12 +4,13 @@
 from __future__ import annotations
 
 from cores.x86.isa.instruction import Immediate, Instruction, MemoryOperand, Register, Sensitivity
-from cores.x86.registers import MASK64, RBP, RSP
+from cores.x86.registers import RBP, RSP
 
 NEAR = ("jmp", "call")
 NEW_STACK = 1 << 16
 """More words than any function pops: after RSP is reloaded, the contents of the stack are unknown."""
-RSP_ITSELF, RBP_ITSELF = Register("rsp", 8), Register("rbp", 8)
+RSP_ITSELF = Register("rsp", 8), Register("esp", 4)
+RBP_ITSELF = Register("rbp", 8), Register("ebp", 4)
 
 
 def direct_target(insn: Instruction, following: int) -> int | None:
@@ -18,7 +19,7 @@ def direct_target(insn: Instruction, following: int) -> int | None:
         return None
     operand = insn.operands[0]
     if isinstance(operand, Immediate) and insn.mnemonic not in ("ret", "enter"):
-        return (following + operand.value) & MASK64
+        return (following + operand.value) & ((1 << 8 * insn.operand_size) - 1)
     return None
 
 
@@ -36,17 +37,19 @@ def words_pushed(insn: Instruction, words: int) -> int:
     match mnemonic:
         case "push":
             return words + 1
+        case "pusha":
+            return words + 8
         case "leave":
             return 0
-        case "xchg" if RSP_ITSELF in operands:
+        case "xchg" if any(o in RSP_ITSELF for o in operands):
             return NEW_STACK
     first = operands[0] if operands else None
-    if first == RSP_ITSELF:
+    if first in RSP_ITSELF:
         match mnemonic:
             case "mov" | "lea":  # back to where RBP kept it, or somewhere else
                 source = operands[1]
                 kept = source.base if isinstance(source, MemoryOperand) and mnemonic == "lea" else None
-                return 0 if source == RBP_ITSELF or kept == RBP else NEW_STACK
+                return 0 if source in RBP_ITSELF or kept == RBP else NEW_STACK
             case "pop":
                 return NEW_STACK
             case "add":

@@ -6,7 +6,7 @@ from cores.engines.base import KERNEL_SPACE, Exit
 from cores.engines.ptrace.engine import PtraceEngine
 from cores.pc.physical_memory import PhysicalMemory
 from cores.pc.ram import PAGE, Ram
-from cores.x86.virtual_cpu import VirtualCpu
+from tests.flat_cpu import flat_cpu
 
 CODE, DATA, STACK = 0x100000, 0x200000, 0x300000
 NOWHERE = 0x5555_0000_0000
@@ -19,7 +19,7 @@ class Guest:
         self.ram = Ram(4 << 20)
         self.engine = PtraceEngine()
         self.engine.load(PhysicalMemory(self.ram))
-        self.cpu = VirtualCpu(rip=CODE, rflags=0x202)
+        self.cpu = flat_cpu(rip=CODE, rflags=0x202)
         self.cpu.gpr[4] = STACK + PAGE - 64
         self.map_all(KERNEL_SPACE)
 
