@@ -99,6 +99,16 @@ _MSR_ENTRY = Struct("<I4xQ")
 _MSR_RANGE = Struct("<3I4xQ")  # flags (1 read, 2 write), count, first, address of the bitmap
 _MSR_RANGES = 16
 
+
+class _Own(threading.local):
+    """The calling thread's vCPUs. The kick signal stays blocked for as long as there is one: the kernel
+    drops a signal that is ignored and not blocked, and RUN would not end."""
+
+    vcpus = 0
+    blocked_before = False
+
+
+_own = _Own()
 KICK = signal.SIGURG if hasattr(signal, "SIGURG") else None
 """The signal that makes a vCPU leave the guest. Its default action is to be ignored, so that a signal
 that arrives outside RUN does no harm."""
@@ -189,7 +199,7 @@ class Vcpu:
         self.words = memoryview(self.run)[:RUN_SIZE].cast("Q")
         self.kicked = False
         self._thread = 0
-        self._unblock = False
+        self._adopted = False
         self._stats: _Stats | None = None
 
     def adopt_thread(self) -> None:
@@ -199,7 +209,11 @@ class Vcpu:
         EINTR (KVM_SET_SIGNAL_MASK). No signal handler is needed, and so it works in any thread."""
         assert KICK is not None
         old = signal.pthread_sigmask(signal.SIG_BLOCK, {KICK})
-        self._unblock = KICK not in old
+        if not _own.vcpus:
+            _own.blocked_before = KICK in old
+        if not self._adopted:
+            self._adopted = True
+            _own.vcpus += 1
         inside = sum(1 << (number - 1) for number in old if number != KICK)
         _call(self.fd, SET_SIGNAL_MASK, pack("<IQ", _SIGNAL_BYTES, inside))
         self._thread = threading.get_native_id()
@@ -304,7 +318,11 @@ class Vcpu:
         self.words.release()
         self.run.close()
         os.close(self.fd)
-        if self._unblock and self._thread == threading.get_native_id() and KICK is not None:
+        if not self._adopted or self._thread != threading.get_native_id() or KICK is None:
+            return
+        self._adopted = False
+        _own.vcpus -= 1
+        if not _own.vcpus and not _own.blocked_before:
             with contextlib.suppress(OSError):
                 while signal.sigtimedwait({KICK}, 0) is not None:
                     pass

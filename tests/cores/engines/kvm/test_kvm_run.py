@@ -223,6 +223,19 @@ def test_a_spinning_guest_can_be_interrupted_from_another_thread(guest: MakeGues
     assert spun == [Interrupted()] * 20
 
 
+def test_a_closed_guest_leaves_the_others_interruptible(guest: MakeGuest) -> None:
+    """An engine that is closed on the same thread, whether older or younger, takes no kick from
+    another: lessons and the interface replace machines so."""
+    older, kept, younger = (guest("cli; spin: jmp spin") for _ in range(3))
+    older.engine.close()
+    younger.engine.close()
+    for _ in range(3):
+        kick = threading.Timer(0.001, kept.engine.interrupt)
+        kick.start()
+        assert kept.run() == Interrupted()
+        kick.join()
+
+
 def test_an_interrupt_before_the_run_is_not_lost(guest: MakeGuest) -> None:
     """``interrupt`` outside a run ends the next run at once."""
     g = guest("spin: jmp spin")
