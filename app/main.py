@@ -32,6 +32,7 @@ COMMANDS = {
     "compare": "run a program on each core and say whether they agree",
     "trace": "print each exit of a program on one core, and each instruction",
     "image": "write a bootable disk of a program, for QEMU, Bochs, VirtualBox or a PC",
+    "guests": "list the guests that come with it, and how each is run",
     "doctor": "say which cores run on this machine, and why others do not",
     "probe": "try each sensitive instruction at ring 3 on this CPU",
     "lessons": "list the course, and how far you are",

@@ -12,7 +12,7 @@ from cores.programs.program import LOAD_ADDRESS
 def lesson_guests() -> list[Path]:
     """The guests that lie beside the lessons."""
     lessons = shipped.ASSETS.parent / "lessons"
-    return sorted([*(lessons / "course" / "guests").glob("*.s"), lessons / "template" / "guest.s"])
+    return sorted([*(lessons / "course" / "guests").glob("*.s"), *(lessons / "template").glob("*.s")])
 
 
 def main() -> None:

@@ -1,4 +1,5 @@
-"""``ringscope new-lesson DIR``: a commented lesson and its guest, to begin from."""
+"""``ringscope new-lesson DIR``: a commented lesson and its guest, to begin from, and a second guest
+that takes interrupts."""
 
 from __future__ import annotations
 
@@ -12,7 +13,7 @@ from cores.errors import InputError
 from lessons.format.parser import parse_file
 
 TEMPLATE = Path(__file__).resolve().parents[2] / "lessons" / "template"
-FILES = ("lesson.md", "guest.s")
+FILES = ("lesson.md", "guest.s", "interrupts.s")
 NOTHING_BUT_NEW = Kind("ours to write", lambda _: False, ANOTHER_NAME)
 
 
@@ -39,6 +40,7 @@ def run(arguments: argparse.Namespace) -> int:
     lesson = directory / FILES[0]
     parse_file(str(lesson))
     name = printable(str(lesson))
-    print(f"{name} and {printable(str(directory / FILES[1]))} are written. Then:")
+    print(f"{name} and {printable(str(directory / FILES[1]))} are written; {FILES[2]} beside them")
+    print("is a guest that takes timer interrupts, should yours need that. Then:")
     print(f"  ringscope check {name}\n  ringscope play {name} --plain")
     return OK

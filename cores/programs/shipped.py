@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
@@ -59,3 +61,30 @@ def describe(source: bytes, image: Image) -> str:
 def _digest(source: bytes) -> str:
     """SHA-256 of the text with its line ends normalized: a checkout may have changed them."""
     return hashlib.sha256(source.replace(b"\r\n", b"\n")).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class Description:
+    """A shipped guest, from the comment at the beginning of its source. name: as a user gives it.
+    title: the comment's first sentence. disk: path of the disk image that it needs, or ""."""
+
+    name: str
+    path: Path
+    title: str
+    disk: str
+
+
+def descriptions() -> tuple[Description, ...]:
+    """All shipped programs, by name."""
+    return tuple(map(_described, programs()))
+
+
+def _described(path: Path) -> Description:
+    source = {".elf": ".c", ".m68k": ".lst"}.get(path.suffix, path.suffix)
+    text = path.with_suffix(source).read_text(encoding="utf-8")
+    first = text.split("\n\n" if source == ".lst" else "\n#\n", 1)[0]
+    comment = " ".join(line.strip(" #/*") for line in first.split("\n"))
+    title = re.split(r"(?<=\.)\s", comment.partition(": ")[2], maxsplit=1)[0]
+    needed = re.search(r"--disk assets/(\S+\.img)", comment)
+    disk = str(ASSETS / needed.group(1)) if needed else ""
+    return Description(path.stem, path, title[:1].upper() + title[1:], disk)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import sys
@@ -12,7 +13,9 @@ import pexpect
 import pytest
 
 from app.main import again, main
+from cores.programs.shipped import programs
 from lessons import library, progress
+from lessons.checker import Limits, check
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -149,3 +152,32 @@ def test_notes_follow_another_terminal(terminal: pexpect.spawn) -> None:
     terminal.sendline("q")
     notes.expect("The lesson has ended.")
     notes.close(force=True)
+
+
+def test_check_gives_an_endless_guest_up(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A guest that never ends is given up after the time allowed, and its line is reported."""
+    (tmp_path / "guest.s").write_text("_start: cli\nx: jmp x\n")
+    lesson = tmp_path / "lesson.md"
+    lesson.write_text(
+        '+++\ntitle = "T"\nsummary = "S"\nminutes = 5\nguest = "guest.s"\n'
+        'cores = ["interpreter"]\n+++\n## One\n'
+        "```run\nend = true\nlimit = 100_000_000\n```\n"
+    )
+    told: list[str] = []
+    (problem,) = check(str(lesson), None, Limits(1e-9, told.append)).problems
+    assert (problem.line, problem.syntax) == (9, True)
+    assert problem.message.startswith("given up after")
+    assert main(["check", str(lesson), "--timeout", "0.000001"]) == 2
+    assert "is the guest endless?" in capsys.readouterr().err
+    assert main(["check", str(lesson), "--timeout", "never"]) == 2
+
+
+def test_the_shipped_guests_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
+    """Each shipped program is listed with what it shows and a command that runs it."""
+    assert main(["guests", "--json"]) == 0
+    listed = json.loads(out(capsys))["guests"]
+    assert [guest["file"] for guest in listed] == [path.name for path in programs()]
+    assert all(guest["shows"].endswith((".", "!")) for guest in listed)
+    assert [guest["name"] for guest in listed if guest["disk"]] == ["driver", "file", "swap", "tinyos"]
+    assert main(["guests"]) == 0
+    assert "ringscope compare hello" in out(capsys)
