@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import contextlib
+import math
+from collections.abc import Callable
 from dataclasses import dataclass
+from time import monotonic
 
 from cores.errors import InputError
+from lessons.format.expressions import ExpressionError
 from lessons.format.parser import TERM, parse_file
-from lessons.format.script import Ask, Lesson, Note, Text
-from lessons.play.events import Broken, Kept, LeftOut
+from lessons.format.script import Ask, Lesson, Note, Quote, Text
+from lessons.play.events import Broken, Event, Kept, LeftOut, Verdict
 from lessons.play.player import Player
 from lessons.play.stage import open_stage
 
 from . import glossary
+
+TIMEOUT = 300.0
+"""Seconds of host time for one move of the machines: a guest may be endless."""
+_SLICE = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,12 +50,25 @@ class Result:
     absent: tuple[tuple[str, int], ...] = ()
 
 
-def check(path: str, seed: int | None = None) -> Result:
+def _silent(where: str) -> None:
+    pass
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """timeout: seconds for one move. tell: called some times a second while the machines move, with
+    the place in words."""
+
+    timeout: float = math.inf
+    tell: Callable[[str], None] = _silent
+
+
+def check(path: str, seed: int | None = None, limits: Limits | None = None) -> Result:
     """Check one lesson file, playing it through. seed: of its varied numbers."""
     try:
         lesson = parse_file(path)
         problems = [*_terms(lesson), *_explanations(lesson)]
-        return _play(lesson, problems, seed)
+        return _play(lesson, problems, seed, limits or Limits())
     except InputError as error:
         return Result(path, (Problem(error.path or path, error.line, error.reason, syntax=True),))
 
@@ -67,15 +88,25 @@ def _terms(lesson: Lesson) -> list[Problem]:
 
 
 def _explanations(lesson: Lesson) -> list[Problem]:
-    """A wrong answer deserves an explanation: at most one choice of a question may lack it."""
-    return [
-        Problem(lesson.path, ask.line, "each wrong choice needs a why")
-        for ask in lesson.items
-        if isinstance(ask, Ask) and sum(not choice.why for choice in ask.choices) > 1
-    ]
+    """Every answer is explained, right or wrong, and every quotation says what to look at."""
+    problems = []
+    for item in lesson.items:
+        match item:
+            case Ask(choices=choices) if sum(not choice.why for choice in choices) > 1:
+                problems.append(Problem(lesson.path, item.line, "each wrong choice needs a why"))
+            case Ask(why="", choices=choices) if not all(choice.why for choice in choices):
+                problems.append(Problem(lesson.path, item.line, "the right answer needs a why"))
+            case Ask(why="", number=number) if number is not None:
+                problems.append(Problem(lesson.path, item.line, "the right answer needs a why"))
+            case Quote(look=""):
+                message = 'say what to look at in this source: look = "..."'
+                problems.append(Problem(lesson.path, item.line, message))
+            case _:
+                pass
+    return problems
 
 
-def _play(lesson: Lesson, problems: list[Problem], seed: int | None) -> Result:
+def _play(lesson: Lesson, problems: list[Problem], seed: int | None, limits: Limits) -> Result:
     claims, absent = 0, dict[str, int]()
     with contextlib.closing(open_stage(lesson.setup)) as stage:
         cores = tuple(machine.core for machine in stage.snapshot().machines)
@@ -83,8 +114,10 @@ def _play(lesson: Lesson, problems: list[Problem], seed: int | None) -> Result:
         if missing:
             return Result(lesson.path, tuple(problems), 0, cores, tuple((c, 0) for c in missing))
         player = Player(lesson, stage, seed)
+        asked: Ask | None = None
         while not player.ended:
-            events = player.answer(None) if player.question else player.proceed()
+            asked = player.question or asked
+            events = player.answer(None) if player.question else _proceed(player, limits)
             for event in events:
                 match event:
                     case Broken(line, message):
@@ -93,11 +126,49 @@ def _play(lesson: Lesson, problems: list[Problem], seed: int | None) -> Result:
                         claims += kept
                     case LeftOut(core=core):
                         absent[core] = absent.get(core, 0) + 1
+                    case Verdict() if asked is not None:
+                        problems += _right_called_wrong(player, asked)
                     case _:
                         pass
     claims += sum(isinstance(item, Ask) for item in lesson.items)
     problems.sort(key=lambda problem: problem.line or 0)
     return Result(lesson.path, tuple(problems), claims, cores, tuple(absent.items()))
+
+
+def _proceed(player: Player, limits: Limits) -> list[Event]:
+    """One item, with the whole of its move. Raises InputError where that takes too long."""
+    events = player.proceed(_SLICE)
+    began = monotonic()
+    while (move := player.moving) is not None and not events:
+        spent = monotonic() - began
+        done = max((m.instructions or 0 for m in player.now.machines), default=0)
+        if spent > limits.timeout:
+            raise InputError(
+                f"given up after {spent:.0f} seconds and {done:,} instructions: is the guest endless?"
+                " (limit says how many instructions, check --timeout how many seconds)",
+                player.lesson.path, move.line,
+            )  # fmt: skip
+        number, title = player.step
+        limits.tell(f"step {number}, {title}: line {move.line}, {done:,} instructions, {spent:.0f} s")
+        events = player.proceed(_SLICE)
+    return events
+
+
+def _right_called_wrong(player: Player, ask: Ask) -> list[Problem]:
+    """A [[wrong]] that speaks of the right answer, too."""
+    if ask.number is None:
+        return []
+    truth = player.scene().value(ask.number)
+    scene = player.scene({"answer": truth})
+    try:
+        caught = [wrong for wrong in ask.wrong if scene.holds(wrong.when)[0]]
+    except ExpressionError:
+        return []
+    message = f"the right answer, {truth}, is called wrong by {{}}"
+    return [
+        Problem(player.lesson.path, ask.line, message.format(f"when = {wrong.when.text!r}"))
+        for wrong in caught
+    ]
 
 
 def notes(lesson: Lesson) -> int:

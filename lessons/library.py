@@ -5,18 +5,13 @@ from __future__ import annotations
 import difflib
 import os
 from functools import cache
-from pathlib import Path
 
 from cores.errors import InputError
+from lessons.format.numbering import COURSE, course_files, numbers
 from lessons.format.parser import parse_file
 from lessons.format.script import Lesson
 
-COURSE = Path(__file__).resolve().parent / "course"
-
-
-def course_files() -> list[Path]:
-    """The course, in its order."""
-    return sorted(COURSE.glob("[0-9]*.md"))
+__all__ = ["COURSE", "course", "course_files", "find", "is_lesson", "names"]
 
 
 @cache
@@ -26,8 +21,8 @@ def course() -> tuple[Lesson, ...]:
 
 
 def names() -> list[str]:
-    """Names of the course's lessons, by their files: "02-first-call" is "first-call"."""
-    return [path.stem.partition("-")[2] for path in course_files()]
+    """Names of the course's lessons, in its order."""
+    return list(numbers())
 
 
 def is_lesson(word: str) -> bool:

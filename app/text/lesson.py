@@ -27,6 +27,7 @@ from lessons.play.events import (
     Moved,
     Noted,
     Paused,
+    Pictured,
     Quoted,
     Said,
     Shown,
@@ -35,6 +36,7 @@ from lessons.play.events import (
 from lessons.play.values import Hex, find, next_address, short
 
 WIDTH = 78
+_LINK = re.compile(r"\[([^\]\n]+)\]\((https?://[^)\s]+)\)")
 _BOLD = re.compile(r"\*\*([^*]+)\*\*|(?<!\*)\*([^*\n]+)\*")
 _MARKS = {
     Mark.NONE: "", Mark.LEAVES: "<=>", Mark.SILENT: "~", Mark.DIRECT: "|", Mark.INTERPRETED: ".",
@@ -48,89 +50,113 @@ def heading(lesson: Lesson) -> str:
     return f"{title}\n{'=' * len(title)}\n\n{wrap(lesson.summary)}"
 
 
-def event(event: Event) -> str:
-    """The text of an event of the player; "" for none."""
+def event(event: Event, width: int = WIDTH) -> str:
+    """The text of an event of the player; "" for none. width: columns; sentences are wrapped here and
+    nowhere else. A question and its choices are one text, not to be divided between two pages."""
     match event:
         case Begun(title, number, total):
             return f"\n{number}/{total}  {title}\n{'-' * (len(title) + 5)}"
         case Said(markdown):
-            return paragraph(markdown)
+            return paragraph(markdown, width)
         case Moved(before, now):
             return _moved(before.machines, now.machines)
         case Loaded(guest, pure):
             how = ", with --pure: what does not trap by itself runs unseen" if pure else ""
-            return wrap(f"[Machines made anew for {guest.rsplit('/', 1)[-1]}{how}.]")
+            return wrap(f"[The machines begin anew, with {guest.rsplit('/', 1)[-1]}{how}.]", "", width)
         case Shown():
             return textwrap.indent("\n".join(map(_cut, _shown(event))), "    ")
         case Looked(kind, target, values):
-            told = "; ".join(f"{name} {value}" for name, value in values)
-            return wrap(f"[Look at {kind} {target}{': ' + told if told else ''}.]")
+            return wrap(_looked(kind, target, values), "", width)
         case Asked(question, choices):
-            lines = [wrap(f"? {question}", "  ")]
-            lines += [wrap(f"  {'abcdef'[i]}) {choice}", "     ") for i, choice in enumerate(choices)]
+            lines = [wrap(f"? {plain(question)}", "  ", width)]
+            lines += [
+                wrap(f"  {'abcdef'[i]}) {plain(choice)}", "     ", width)
+                for i, choice in enumerate(choices)
+            ]
             return "\n".join(lines)
         case Verdict(given=given, right=right, answer=answer, explanation=explanation):
             if given is None:
                 judged = "Answer:"
             else:
                 judged = "Right:" if right else f"You said {given}. It was"
-            return wrap(
-                f"{judged} {answer}{'' if answer[-1:] in ('.', '?', '!') else '.'} {plain(explanation)}"
-            )
-        case Quoted(place, code):
-            return f"{place}\n\n" + "\n".join(_source(code))
+            end = "" if answer[-1:] in (".", "?", "!") else "."
+            return wrap(f"{judged} {plain(answer)}{end} {plain(explanation)}", "", width)
+        case Quoted(place, code, look):
+            said = f"{wrap(plain(look), '', width)}\n\n" if look else ""
+            return f"{said}{place}\n\n" + "\n".join(_source(code, width))
+        case Pictured(alt=alt):
+            return wrap(f"[A picture: {plain(alt)}]", "", width)
         case LeftOut(core=core):
             return f"[A part about {core} is left out: it cannot run here.]"
         case Broken(line, message):
-            return wrap(f"[Line {line} of this lesson is not true here: {message}]")
+            return wrap(f"[Line {line} of this lesson is not true here: {message}]", "", width)
         case Noted() | Paused() | Kept() | Ended():
             return ""
 
 
-def paragraph(markdown: str) -> str:
-    """A paragraph, wrapped; code and lists keep their lines."""
+def _looked(kind: str, target: str, values: tuple[tuple[str, str], ...]) -> str:
+    """What stands where the lesson points; "" for a pane, which a text does not have."""
+    if not values:
+        return ""
+    told = dict(values)
+    place = told.pop("at", "")
+    what = {"register": target, "event": f"Exits for {target}", "line": f"Line {target}"}.get(
+        kind, f"At {target}"
+    )
+    if place and target != place:
+        what += f" ({place})"
+    if len(told) > 1 and len(set(told.values())) == 1:
+        return f"[{what}: {next(iter(told.values()))} on all machines]"
+    return f"[{what}{': ' if told else ''}{', '.join(f'{v} on {core}' for core, v in told.items())}]"
+
+
+def paragraph(markdown: str, width: int = WIDTH) -> str:
+    """A paragraph, wrapped; code keeps its lines, and each item of a list begins on one of its own."""
     lines = markdown.split("\n")
     if lines[0].startswith("```"):
         return textwrap.indent("\n".join(lines[1:-1]), "    ")
     if lines[0].startswith(("- ", "1. ")):
         items = re.split(r"\n(?=- |\d+\. )", markdown)
-        return "\n".join(wrap(plain(item), "   " if item[0].isdigit() else "  ") for item in items)
+        return "\n".join(
+            wrap(plain(item), "   " if item[0].isdigit() else "  ", width) for item in items
+        )
     if lines[0].startswith("|"):
         return plain(markdown)
-    return wrap(plain(markdown))
+    return wrap(plain(markdown), "", width)
 
 
 def plain(markdown: str) -> str:
-    """Remove the signs for emphasis and for words of the glossary."""
-    return TERM.sub(r"\1", _BOLD.sub(lambda found: found.group(1) or found.group(2), markdown))
+    """Remove the signs for emphasis and glossary words; a link's address stands behind it."""
+    text = _LINK.sub(r"\1 (\2)", markdown)
+    return TERM.sub(r"\1", _BOLD.sub(lambda found: found.group(1) or found.group(2), text))
 
 
-def wrap(text: str, indent: str = "") -> str:
+def wrap(text: str, indent: str = "", width: int = WIDTH) -> str:
     return textwrap.fill(
-        " ".join(text.split()) if not text.startswith(" ") else text, WIDTH,
+        " ".join(text.split()) if not text.startswith(" ") else text, width,
         subsequent_indent=indent, break_long_words=False, break_on_hyphens=False,
     )  # fmt: skip
 
 
-def _source(code: str) -> Iterator[str]:
+def _source(code: str, width: int) -> Iterator[str]:
     """Lines of code, indented; what is too long goes on below. Comments are filled anew."""
     lines = code.replace("  # fmt: skip", "").splitlines()
     for is_comment, group in itertools.groupby(lines, lambda line: line.lstrip().startswith("#")):
         if is_comment:
             comment = list(group)
             words = " ".join(line.lstrip(" #") for line in comment)
-            yield _folded(words, _indent(comment[0]) + "# ", _indent(comment[0]) + "# ")
+            yield _folded(words, _indent(comment[0]) + "# ", _indent(comment[0]) + "# ", width)
         else:
-            yield from (_folded(line, _indent(line), _indent(line) + " " * 8) for line in group)
+            yield from (_folded(line, _indent(line), _indent(line) + " " * 8, width) for line in group)
 
 
 def _indent(line: str) -> str:
     return " " * (4 + len(line) - len(line.lstrip()))
 
 
-def _folded(words: str, first: str, others: str) -> str:
+def _folded(words: str, first: str, others: str, width: int) -> str:
     return textwrap.fill(
-        words.lstrip(), WIDTH, initial_indent=first, subsequent_indent=others,
+        words.lstrip(), width, initial_indent=first, subsequent_indent=others,
         break_long_words=False, break_on_hyphens=False,
     )  # fmt: skip
 
@@ -171,11 +197,13 @@ def _stop(machine: MachineSnapshot) -> str:
 
 
 def _shown(shown: Shown) -> list[str]:
-    return _by_core(shown.lines) if shown.lines else view(shown.view, shown.snapshot, shown.core)
+    if shown.lines:
+        return _by_core(shown.lines)
+    return view(shown.view, shown.snapshot, shown.core, marks=shown.marks)
 
 
-def view(name: str, snapshot: SessionSnapshot, core: str = "") -> list[str]:
-    """The lines of a view. core: of that machine alone."""
+def view(name: str, snapshot: SessionSnapshot, core: str = "", *, marks: bool = True) -> list[str]:
+    """The lines of a view. core: of that machine alone. marks: code says what leaves the guest."""
     machines = list(snapshot.machines)
     if core:
         machines = [m for m in [find(snapshot, core)] if m is not None]
@@ -189,7 +217,7 @@ def view(name: str, snapshot: SessionSnapshot, core: str = "") -> list[str]:
         case "registers":
             return _registers(machines)
         case "code":
-            return _code(machines[0] if core else machines[min(1, len(machines) - 1)])
+            return _code(machines[0] if core else machines[min(1, len(machines) - 1)], marks=marks)
         case "console":
             said = {short(m.core): tuple(m.console.splitlines()) for m in machines}
             return _by_core({core: lines or ("(empty)",) for core, lines in said.items()})
@@ -253,20 +281,23 @@ def _registers(machines: list[MachineSnapshot]) -> list[str]:
             f"{str(Hex(m.registers[name])) + ('*' if name in m.changed else ' '):>20}" for m in machines
         )
         lines.append(f"{name:<8}{values}")
-    return [*lines, "* changed by the last move"]
+    return [*lines, "in hexadecimal; * changed by the last move"]
 
 
-def _code(machine: MachineSnapshot) -> list[str]:
+def _code(machine: MachineSnapshot, *, marks: bool) -> list[str]:
     rip = next_address(machine)
-    here = next((i for i, line in enumerate(machine.code) if line.address == rip), 0)
+    here = next(
+        (i for i, line in enumerate(machine.code) if line.address == rip),
+        len(machine.code) if machine.stop is not None else 0,
+    )
     signs = "> is next"
-    if machine.core != "interpreter":
+    if machine.core != "interpreter" and marks:
         known = (Mark.DIRECT, Mark.LEAVES, Mark.INTERPRETED if machine.core == "kvm" else Mark.SILENT)
         signs += "".join(f", {_MARKS[one]} {one.value}" for one in known)
     lines = [f"{short(machine.core)}: {signs}"]
     for line in machine.code[max(0, here - 3) : here + 6]:
         arrow = ">" if line.address == rip else " "
-        sign = _MARKS[mark(machine, line)]
+        sign = _MARKS[mark(machine, line)] if marks else ""
         comment = _comment(line.source)
         lines.append(f"{arrow} {line.address:x}  {sign:<4}{line.text:<30} {comment}".rstrip())
     return lines

@@ -170,10 +170,10 @@ class LiveSession:
         outcome = self._until(seconds, stop, remember, FAR if led else None)
         return None if self._reached else outcome
 
-    def advance(self, seconds: float, reached: Callable[[], bool]) -> bool | None:
+    def advance(self, seconds: float, reached: Callable[[], bool], *, led: bool = False) -> bool | None:
         """Step, and call ``reached`` after each step: True when it is true, False when ``seconds`` have
-        passed, None when all machines have stopped."""
-        return self._until(seconds, reached)
+        passed, None when all machines have stopped. led: several steps at a time, as in ``run``."""
+        return self._until(seconds, reached, until=FAR if led else None)
 
     def _until(
         self, seconds: float, reached: Callable[[], bool], remember: bool = True,

@@ -365,6 +365,11 @@ class Engine(ABC):
         none."""
         return None
 
+    def cpu_seconds(self) -> float | None:
+        """CPU time that the host's scheduler has given to this guest's own processes so far, in
+        seconds; None where the guest has none."""
+        return None
+
     @abstractmethod
     def where(self) -> str:
         """The place of the guest's registers in a few words: "process 4711, CPU 1"."""

@@ -89,6 +89,7 @@ def take(machine: Machine, changed: frozenset[str]) -> MachineSnapshot:
         ring_zero=traits.ring_zero, nested_paging=traits.nested_paging,
         kernel_exits=machine.engine.kernel_exits(),
         awaits_key=machine.awaits_key,
+        seconds=machine.seconds, cpu_seconds=machine.engine.cpu_seconds(),
     )  # fmt: skip
 
 
@@ -121,7 +122,8 @@ def code_around(machine: Machine, address: int) -> tuple[CodeLine, ...]:
     lines: list[CodeLine] = []
     at, after = start, 0
     end = machine.program.end
-    while after < LINES_AFTER and not address < end <= at:  # nothing after the program's end
+    within = address < end or (address == end and machine.vmm.stop is not None)
+    while after < LINES_AFTER and not (within and end <= at):  # nothing after the program's end
         size = _size(machine, at)
         if not size:
             break

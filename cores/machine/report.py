@@ -157,6 +157,7 @@ class MachineSnapshot:
     ring_zero, nested_paging: see ``Traits``.
     kernel_exits: the host kernel's own counters since the machine began, None where it has none.
     awaits_key: see ``Machine``.
+    seconds: host time spent in running the guest; cpu_seconds: see ``Engine``.
     """
 
     core: str
@@ -189,6 +190,8 @@ class MachineSnapshot:
     nested_paging: bool | None = False
     kernel_exits: dict[str, int] | None = None
     awaits_key: bool = False
+    seconds: float = 0.0
+    cpu_seconds: float | None = None
 
 
 def direct_share(machine: CoreReport | MachineSnapshot) -> float | None:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import ast
 import operator
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -54,6 +55,12 @@ LONGEST = 2000
 MOST_PARTS = 200
 """Nodes of its tree: a deeper one could not be walked."""
 LARGEST = 1 << 256
+_LITERAL = re.compile(r"""'[^']*'|"[^"]*\"""")
+_ASSIGNS = re.compile(r"(?<![=!<>])=(?!=)")
+MACHINES = frozenset(
+    {*CORE_NAMES, EACH, "new", "here", "compared", "diverged", "divergence", "speed", "simulation"}
+)
+"""First words of the names whose values the machines decide."""
 
 
 class ExpressionError(Exception):
@@ -79,6 +86,11 @@ class Expression:
         return frozenset(part for parts in told for part in parts if part in CORE_NAMES)
 
     @property
+    def is_about_machines(self) -> bool:
+        """May its value depend on what the machines do? Else it is known beforehand."""
+        return any(name[0] in MACHINES for name in self.names)
+
+    @property
     def for_each(self) -> bool:
         """Does the expression hold for each machine (``each.``)?"""
         return any(EACH in name[:2] for name in self.names)
@@ -91,16 +103,18 @@ class Expression:
 def parse(text: str) -> Expression:
     """Raises ExpressionError with what is wrong."""
     if len(text) > LONGEST:
-        raise ExpressionError(f"no expression: it has {len(text)} characters, {LONGEST} at most")
+        raise ExpressionError(f"not an expression: it has {len(text)} characters, {LONGEST} at most")
     try:
         tree = syntax_tree.expression(text.strip().replace("\n", "\\n"))
     except (RecursionError, MemoryError):
-        raise ExpressionError("no expression: nested too deeply") from None
+        raise ExpressionError("not an expression: nested too deeply") from None
     except (SyntaxError, ValueError) as error:
         reason = error.msg if isinstance(error, SyntaxError) else str(error)
-        raise ExpressionError(f"no expression: {text.strip()!r} ({reason})") from None
+        if _ASSIGNS.search(_LITERAL.sub("", text)):
+            reason = "write == to compare"
+        raise ExpressionError(f"not an expression: {text.strip()!r} ({reason})") from None
     if sum(1 for _ in ast.walk(tree)) > MOST_PARTS:
-        raise ExpressionError(f"no expression: it has more than {MOST_PARTS} parts")
+        raise ExpressionError(f"not an expression: it has more than {MOST_PARTS} parts")
     names: list[tuple[str, ...]] = []
     _check(tree, names)
     return Expression(text.strip(), tree, tuple(names))
@@ -140,7 +154,7 @@ def _dotted(node: ast.expr) -> tuple[str, ...]:
             return (*_dotted(value), attr)
         case ast.Subscript(value=value, slice=ast.Constant(value=int() | str() as key)):
             return (*_dotted(value), str(key))
-    raise ExpressionError(f"no name: {ast.unparse(node)!r}")
+    raise ExpressionError(f"not a name: {ast.unparse(node)!r}")
 
 
 def _evaluate(node: ast.expr, lookup: Lookup) -> Value:
@@ -174,7 +188,8 @@ def _number(node: ast.expr, lookup: Lookup) -> int | float:
     value = _evaluate(node, lookup)
     if isinstance(value, int | float):
         return value
-    raise ExpressionError(f"no number: {ast.unparse(node)} is {value!r}")
+    kind = "text" if isinstance(value, str) else "none here"
+    raise ExpressionError(f"{ast.unparse(node)} is {kind}; a number is needed")
 
 
 def _compare(left: ast.expr, ops: list[ast.cmpop], rights: list[ast.expr], lookup: Lookup) -> bool:

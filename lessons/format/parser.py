@@ -27,7 +27,14 @@ from cores.lockstep.options import DEFAULT_CORES
 from cores.pc.platform import DEFAULT_RAM, LARGEST_RAM, MIB, SMALLEST_RAM
 from cores.programs.shipped import ASSETS, guests
 from lessons.format import source_quotes
-from lessons.format.expressions import CORE_NAMES, LARGEST, REASONS, ExpressionError, parse
+from lessons.format.expressions import (
+    CORE_NAMES,
+    LARGEST,
+    REASONS,
+    Expression,
+    ExpressionError,
+    parse,
+)
 from lessons.format.script import (
     FOCUSES,
     VIEWS,
@@ -37,6 +44,7 @@ from lessons.format.script import (
     Expect,
     Focus,
     Heading,
+    Image,
     Item,
     Lesson,
     Load,
@@ -52,11 +60,15 @@ from lessons.format.script import (
 )
 from lessons.format.toml_table import Table
 
-PLACEHOLDER = re.compile(r"\{([^{}\n]+?)(:d)?\}")
-"""A value in a paragraph: {expression}, or {expression:d} to have a register in decimal."""
+PLACEHOLDER = re.compile(r"\{([^{}\n]+?)(?::(d|w|[a-z ]+\|[a-z ]+))?\}")
+"""A value in a paragraph: {expression}, {expression:d} for a register in decimal, {expression:w} for a
+number in words, {expression:exit|exits} for a count with its noun."""
 TERM = re.compile(r"(?<![\w`])_([^_\n`]+)_(?![\w`])")
 """A word of the glossary where it is first used: _world switch_."""
 LONGEST = 1 << 20
+LONGEST_RUN = 20.0
+"""Seconds of a free run."""
+PICTURES = (".svg", ".png", ".jpg", ".jpeg", ".gif", ".webp")
 _LINE_END = re.compile(r"\r?\n|\r")
 
 
@@ -68,7 +80,7 @@ def parse_file(path: str) -> Lesson:
         with open(path, "rb") as file:
             content = file.read(LONGEST + 1)
         if len(content) > LONGEST:
-            raise InputError("too long for a lesson", path)
+            raise InputError(f"too long for a lesson: {LONGEST >> 20} MiB at most", path)
         return parse_text(content.decode("utf-8-sig"), path)
     except OSError as error:
         raise InputError(error.strerror or str(error), path) from None
@@ -93,12 +105,25 @@ def parse_text(text: str, path: str) -> Lesson:
     vary = _varied(front)
     front.finish()
     items = _body(lines, body, path, setup)
+    _titles_differ(items, path)
     if not any(isinstance(item, Heading) for item in items):
         raise InputError("a lesson needs a step: a heading such as '## The first step'", path, body + 1)
     return Lesson(
         path, name or stem, int(number) if number.isdecimal() else 0, title, summary, minutes, setup,
         needs, items, vary,
     )  # fmt: skip
+
+
+def _titles_differ(items: tuple[Item, ...], path: str) -> None:
+    """Readers jump to a step by its title."""
+    known: dict[str, int] = {}
+    for item in items:
+        if isinstance(item, Heading):
+            before = known.setdefault(item.title.casefold(), item.line)
+            if before != item.line:
+                raise InputError(
+                    f"a step is called {item.title!r} already, in line {before}", path, item.line
+                )
 
 
 def _front_matter(lines: list[str], path: str) -> tuple[Table, int]:
@@ -214,10 +239,14 @@ def _body(lines: list[str], begin: int, path: str, setup: Setup) -> tuple[Item, 
 
 
 def _fence_end(lines: list[str], at: int, path: str) -> int:
+    kind = lines[at][3:].strip()
     for end in range(at + 1, len(lines)):
-        if lines[end].strip() == "```":
+        line = lines[end]
+        if line.strip() == "```":
             return end
-    raise InputError("this block is never closed: ``` is missing", path, at + 1)
+        if kind in _BLOCKS and line.startswith(("```", "## ")):
+            break
+    raise InputError(f"this block is never closed: ``` is missing after ```{kind}", path, at + 1)
 
 
 LANGUAGES = frozenset({"", "asm", "text", "python", "console", "c", "sh"})
@@ -254,15 +283,17 @@ def _text(paragraph: list[str], path: str, line: int) -> Text:
 
 
 def _run(table: Table, setup: Setup) -> Move:
-    """run: exactly one of exit, symbol, instructions, output, end; and times, limit."""
+    """run: exactly one of exit, symbol, instructions, output, end, seconds; and times, limit."""
     steps = (Until.STEP, Until.BACK)
     return _move(table, [u for u in Until if u not in steps and table.has(u.value)])
 
 
 def _move(table: Table, kinds: Sequence[Until]) -> Move:
     if len(kinds) != 1:
-        raise table.error("", "say where to stop with one of exit, symbol, instructions, output, end")
-    until, text, times = kinds[0], "", None
+        raise table.error(
+            "", "say where to stop with one of exit, symbol, instructions, output, end, seconds"
+        )
+    until, text, times, seconds = kinds[0], "", None, 0.0
     match until:
         case Until.EXIT:
             text = table.string("exit")
@@ -277,13 +308,21 @@ def _move(table: Table, kinds: Sequence[Until]) -> Move:
                 raise table.error("end", "write end = true")
         case Until.SYMBOL | Until.OUTPUT:
             text = table.string(until.value)
+        case Until.SECONDS:
+            seconds = table.number("seconds", LONGEST_RUN, 1.0)
+            if not seconds:
+                raise table.error("seconds", f"seconds is a number up to {LONGEST_RUN:g}, and not 0")
     if times is None and table.has("times"):
         times = table.expression("times")
     limit = table.integer("limit", 1, 100_000_000, 1_000_000)
     free = table.boolean("free")
-    if free and until is not Until.END:
-        raise table.error("free", "only a run to the end can be free: nothing is counted on the way")
-    return Move(table.line, until, text, times, limit, free)
+    if free and until not in (Until.END, Until.SECONDS):
+        raise table.error(
+            "free", "a free run ends with the guest or after seconds: nothing is counted on the way"
+        )
+    if until is Until.SECONDS and not free:
+        raise table.error("seconds", "write free = true, too: only a free run is timed")
+    return Move(table.line, until, text, times, limit, free, seconds)
 
 
 def _step(table: Table, setup: Setup) -> Move:
@@ -309,14 +348,16 @@ def _ask(table: Table, setup: Setup) -> Ask:
     then = _then(table, setup)
     choices = []
     for inner in table.tables("choice"):
-        choice = Choice(
-            inner.line, _words(inner, "text"), inner.expression("when"), _words(inner, "why", "")
-        )
+        choice = Choice(inner.line, _words(inner, "text"), _when(inner), _words(inner, "why", ""))
         inner.finish()
         choices.append(choice)
     number = table.expression("number") if table.has("number") else None
     if (number is None) == (not choices):
         raise table.error("", 'an ask needs either number = "..." or two or more [[choice]]')
+    if number is not None and not number.is_about_machines:
+        raise table.error(
+            "number", f"{number.text} is known beforehand; a machine answers, such as new.trap.exits"
+        )
     if choices and not 2 <= len(choices) <= 6:
         raise table.error("choice", "from two to six choices")
     wrong = []
@@ -326,6 +367,16 @@ def _ask(table: Table, setup: Setup) -> Ask:
     return Ask(
         table.line, question, then, tuple(choices), number, tuple(wrong), _words(table, "why", "")
     )
+
+
+def _when(table: Table) -> Expression:
+    """The condition of a choice: what the machines do, or plainly true or false."""
+    when = table.expression("when")
+    if not when.is_about_machines and when.text not in ("true", "false"):
+        raise table.error(
+            "when", f"{when.text} is known beforehand; write true or false where no machine answers"
+        )
+    return when
 
 
 def _expect(table: Table, setup: Setup) -> Expect:
@@ -386,10 +437,25 @@ def _quote(table: Table, setup: Setup) -> Quote:
         code = source_quotes.tagged(file, tag) if tag else source_quotes.definition(file, name)
     except source_quotes.NotThere as error:
         raise table.error("tag" if tag else "object", str(error)) from None
-    return Quote(table.line, f"{file}: {tag or name}", code)
+    look = _words(table, "look", "").strip()
+    for word in re.findall(r"`([^`]+)`", look):
+        if word not in code:
+            raise table.error("look", f"{word!r} does not stand in {file}: {tag or name}")
+    return Quote(table.line, f"{file}: {tag or name}", code, look)
+
+
+def _image(table: Table, setup: Setup) -> Image:
+    name = table.string("file")
+    file = _beside(table, name)
+    if file is None:
+        raise table.error("file", f"no picture {name!r} beside the lesson")
+    if file.suffix.lower() not in PICTURES:
+        raise table.error("file", f"a picture is one of {', '.join(PICTURES)}")
+    return Image(table.line, str(file), _words(table, "alt").strip())
 
 
 _BLOCKS: dict[str, Callable[[Table, Setup], Item]] = {
     "run": _run, "step": _step, "back": _back, "focus": _focus, "show": _show, "ask": _ask,
     "expect": _expect, "say": _say, "note": _note, "pause": _pause, "load": _load, "quote": _quote,
+    "image": _image,
 }  # fmt: skip

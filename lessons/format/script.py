@@ -44,13 +44,15 @@ class Until(Enum):
     """``times`` fewer instructions."""
     END = "end"
     """Every machine has stopped."""
+    SECONDS = "seconds"
+    """Each machine has run freely for so long (``Move.seconds``), or has stopped before."""
 
 
 @dataclass(frozen=True, slots=True)
 class Move:
     """Set the machines going. times: how often ``until`` must come true (an expression over the
     lesson's varied numbers). limit: instructions after which it counts as never reached. free: at
-    full speed, each machine by itself (only to the END)."""
+    full speed, each machine by itself (only to the END, or for SECONDS of host time)."""
 
     line: int
     until: Until
@@ -58,6 +60,7 @@ class Move:
     times: Expression | None = None
     limit: int = 1_000_000
     free: bool = False
+    seconds: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +146,12 @@ class Ask:
     wrong: tuple[Wrong, ...] = ()
     why: str = ""
 
+    @property
+    def is_prediction(self) -> bool:
+        """Do the machines answer it? Else the lesson does (``when = "true"``)."""
+        answers = [self.number] if self.number else [choice.when for choice in self.choices]
+        return any(expression.is_about_machines for expression in answers)
+
 
 @dataclass(frozen=True, slots=True)
 class Claim:
@@ -177,14 +186,26 @@ class Pause:
 
 @dataclass(frozen=True, slots=True)
 class Quote:
-    """A part of Ringscope's own source, as it is now. place: "cores/vmm/vmm.py: Vmm.step"."""
+    """A part of Ringscope's own source, as it is now. place: "cores/vmm/vmm.py: Vmm.step". look: what
+    to look at in it, said before it."""
 
     line: int
     place: str
     code: str
+    look: str = ""
 
 
-Item = Heading | Text | Move | Load | Focus | Show | Ask | Expect | Note | Pause | Quote
+@dataclass(frozen=True, slots=True)
+class Image:
+    """A picture. file: its path, beside the lesson. alt: what it shows, in words: a text has only
+    these."""
+
+    line: int
+    file: str
+    alt: str
+
+
+Item = Heading | Text | Move | Load | Focus | Show | Ask | Expect | Note | Pause | Quote | Image
 
 
 @dataclass(frozen=True, slots=True)

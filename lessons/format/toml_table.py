@@ -12,6 +12,15 @@ from lessons.format.expressions import LARGEST, Expression, ExpressionError, par
 
 _PLACE = re.compile(r" \(at line (\d+), column \d+\)$| \(at end of document\)$")
 
+_PLAIN = {
+    "Invalid value": "not a value: write a text in quotes, a number, true or false, or a [list]",
+    "Expected '=' after a key": "each line of a block is KEY = VALUE; or is a closing ``` missing?",
+    "Expected newline or end of document": "something stands behind the value; a text needs quotes",
+    "Cannot overwrite a value": "this key stands here twice",
+    "Unterminated string": 'a text is not closed: the second " is missing',
+    "Illegal character '\\n'": 'a text is not closed on its line: the second " is missing',
+}
+"""What tomllib says, and what an author needs to know."""
 _LONG_NUMBER = re.compile(r"[0-9_]{4000}")
 
 
@@ -36,7 +45,9 @@ class Table:
         except tomllib.TOMLDecodeError as error:
             place = _PLACE.search(str(error))
             offset = int(place.group(1)) if place and place.group(1) else len(lines)
-            raise InputError(_PLACE.sub("", str(error)), path, line + offset) from None
+            said = _PLACE.sub("", str(error))
+            reason = next((why for what, why in _PLAIN.items() if said.startswith(what)), said)
+            raise InputError(reason, path, line + offset) from None
         except ValueError:  # Python reads no number of thousands of digits
             offset = next((n for n, text in enumerate(lines, 1) if _LONG_NUMBER.search(text)), 1)
             raise InputError("too large a number", path, line + offset) from None

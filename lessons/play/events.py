@@ -42,12 +42,14 @@ class Loaded:
 @dataclass(frozen=True, slots=True)
 class Shown:
     """A view is to be shown. core: whose, "" for all. lines: core -> what it says, for the views that
-    only the machines themselves can give (pages, memory)."""
+    only the machines themselves can give (pages, memory). marks: may the code say which instructions
+    leave the guest? False while that would answer a question (``Player.conceals``)."""
 
     view: str
     core: str
     snapshot: SessionSnapshot
     lines: dict[str, tuple[str, ...]]
+    marks: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,8 +82,19 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True)
 class Quoted:
+    """Source of Ringscope's. look: what to look at in it; said before it."""
+
     place: str
     code: str
+    look: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Pictured:
+    """A picture: the path of its file, and in words what it shows."""
+
+    file: str
+    alt: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +136,6 @@ class Ended:
 
 
 Event = (
-    Begun | Said | Moved | Loaded | Shown | Looked | Asked | Verdict | Quoted | Noted | Paused | LeftOut
-    | Kept | Broken | Ended
+    Begun | Said | Moved | Loaded | Shown | Looked | Asked | Verdict | Quoted | Pictured | Noted
+    | Paused | LeftOut | Kept | Broken | Ended
 )  # fmt: skip

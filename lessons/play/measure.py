@@ -1,6 +1,7 @@
-"""Cost of an instruction on this host, for lessons to quote: one loop, executed in three ways.
+"""Cost of an instruction on this host, for lessons to quote: one loop, executed in four ways.
 
     speed.stepped       the interpreter stops after each instruction, as in exact mode
+    speed.watched       the trap core stops after each, as in exact mode
     speed.translated    the interpreter runs freely: blocks of code, translated once, run often
     speed.direct        the trap core runs freely: the CPU itself
 
@@ -25,7 +26,8 @@ TURNS = 1_000_000
 STEPS = 2_000
 TIMES = 3
 """The least of so many runs counts: whatever else the computer does can only add."""
-KINDS = ("stepped", "translated", "direct")
+KINDS = ("stepped", "watched", "translated", "direct")
+ON_THE_CPU = ("watched", "direct")
 
 
 @cache
@@ -37,11 +39,11 @@ def nanoseconds(kind: str) -> float | None:
 def _once(kind: str) -> float | None:
     """Nanoseconds an instruction in one run; None: it cannot run here, or came to no end."""
     try:
-        machine = start(_loop(), "trap:native" if kind == "direct" else "interpreter", Options())
+        machine = start(_loop(), "trap:native" if kind in ON_THE_CPU else "interpreter", Options())
     except UnavailableError:
         return None
     with contextlib.closing(machine):
-        done = _step(machine) if kind == "stepped" else _run(machine)
+        done = _step(machine) if kind in ("stepped", "watched") else _run(machine)
         return machine.seconds * 1e9 / done if done else None
 
 

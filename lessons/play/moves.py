@@ -41,11 +41,15 @@ class Ground(Protocol):
     def address(self, where: str) -> int:
         """Address of a symbol, or a number as text. Raises ExpressionError."""
 
-    def advance(self, seconds: float, reached: Callable[[], bool]) -> bool | None:
-        """Step until ``reached()``: True; the slice is over: False; all have stopped: None."""
+    def advance(self, seconds: float, reached: Callable[[], bool], *, led: bool = False) -> bool | None:
+        """Step until ``reached()``: True; the slice is over: False; all have stopped: None. led: the
+        machines may go further between two calls of ``reached`` than one instruction."""
 
     def run_free(self, seconds: float) -> bool:
-        """Run at full speed for so long; False when all machines have stopped."""
+        """Run at full speed, sharing so many seconds; False when all machines have stopped."""
+
+    def running(self) -> int:
+        """The number of machines that have not stopped."""
 
     def go_to(self, instruction: int) -> None:
         """Go to where so many instructions are completed."""
@@ -59,12 +63,16 @@ class Moves:
         self._goal: Callable[[], bool] = lambda: True
         self._backwards = 0
         self._free_left = 0.0
-        self._to_the_end = self._there_already = self._missed = False
+        self._to_the_end = self._there_already = self._missed = self._timed = False
+        self.observe: Callable[[], None] | None = None
+        """Called after each instruction of a move, for those who record it; not in free runs."""
 
     def begin(self, move: Move, times: int) -> None:
         """Prepare a move; ``work`` makes it. Raises ExpressionError for an unknown symbol."""
         self._backwards = times if move.until is Until.BACK else 0
-        self._free_left = LONGEST_FREE_RUN if move.free else 0.0
+        self._timed = move.until is Until.SECONDS
+        seconds = move.seconds * self._ground.running() if self._timed else LONGEST_FREE_RUN
+        self._free_left = seconds if move.free else 0.0
         self._to_the_end = move.until is Until.END
         self._there_already = move.until is Until.INSTRUCTIONS and self._ground.done() >= times
         self._missed = False
@@ -72,6 +80,8 @@ class Moves:
         end = self._ground.done() + move.limit
 
         def reached_or_too_far() -> bool:
+            if self.observe is not None:
+                self.observe()
             if reached():
                 return True
             self._missed = self._ground.done() >= end
@@ -88,7 +98,8 @@ class Moves:
             return Progress.ARRIVED
         if self._free_left:
             return self._run_freely(min(seconds, self._free_left))
-        arrived = self._ground.advance(seconds, self._goal)
+        led = self._to_the_end and self.observe is None
+        arrived = self._ground.advance(seconds, self._goal, led=led)
         if arrived is None:
             return Progress.ARRIVED if self._to_the_end or self._goal() else Progress.MISSED
         if not arrived:
@@ -99,7 +110,9 @@ class Moves:
         if not self._ground.run_free(seconds):
             return Progress.ARRIVED
         self._free_left = max(0.0, self._free_left - seconds)
-        return Progress.MOVING if self._free_left else Progress.MISSED
+        if self._free_left:
+            return Progress.MOVING
+        return Progress.ARRIVED if self._timed else Progress.MISSED
 
     def _condition(self, move: Move, times: int) -> Callable[[], bool]:
         """The question asked after each step: is the place reached?"""
@@ -119,7 +132,7 @@ class Moves:
                 begin = len(self._ground.printed())
                 wanted = move.text.encode("latin-1", "replace")
                 return lambda: self._ground.printed().count(wanted, begin) >= times
-            case Until.END | Until.BACK:
+            case Until.END | Until.BACK | Until.SECONDS:
                 return lambda: False
 
 

@@ -22,6 +22,7 @@ from lessons.format.script import (
     Expect,
     Focus,
     Heading,
+    Image,
     Item,
     Lesson,
     Load,
@@ -46,14 +47,15 @@ from lessons.play.events import (
     Moved,
     Noted,
     Paused,
+    Pictured,
     Quoted,
     Said,
     Shown,
     Verdict,
 )
-from lessons.play.moves import Progress
+from lessons.play.moves import LONGEST_FREE_RUN, Progress
 from lessons.play.stage import AnyStage, Place
-from lessons.play.values import Absent, Scene, find, written
+from lessons.play.values import Absent, Scene, find, formatted, written
 
 
 class Player:
@@ -104,6 +106,20 @@ class Player:
         item = self.lesson.items[self.position] if self.position < len(self.lesson.items) else None
         return item.seconds if isinstance(item, Pause) else 0.0
 
+    @property
+    def conceals(self) -> bool:
+        """Would marks in the code (leaves the guest, would not trap) answer a question? True until the
+        first question about the present guest has been answered, if the machines answer one."""
+        items = self.lesson.items
+        loads = [0, *(i for i, item in enumerate(items) if isinstance(item, Load)), len(items)]
+        here = bisect.bisect_left(loads, self.position, 1)
+        for index in range(loads[here - 1], loads[here]):
+            item = items[index]
+            if isinstance(item, Ask) and item.is_prediction:
+                waiting = self.question is not None or self._verdict_due is not None
+                return self.position <= index + int(waiting)
+        return False
+
     # Forwards
 
     def proceed(self, seconds: float = math.inf) -> list[Event]:
@@ -124,7 +140,7 @@ class Player:
         try:
             if isinstance(item, Text) and item.when is not None and not self.scene().value(item.when):
                 return []
-            self._said = isinstance(item, Text | Quote | Show) or (
+            self._said = isinstance(item, Text | Quote | Image | Show) or (
                 self._said and not isinstance(item, Heading | Move | Load | Pause)
             )
             return self._perform(item)
@@ -158,8 +174,10 @@ class Player:
                 return [Noted(self.fill(text))]
             case Pause(seconds=seconds):
                 return [Paused(seconds)]
-            case Quote(place=place, code=code):
-                return [Quoted(place, code)]
+            case Quote(place=place, code=code, look=look):
+                return [Quoted(place, code, self.fill(look))]
+            case Image(file=file, alt=alt):
+                return [Pictured(file, self.fill(alt))]
 
     def _show(self, item: Show) -> Shown:
         if item.core and item.core not in self.stage.cores:
@@ -170,7 +188,7 @@ class Player:
             tell = memory_text.walk if item.view == "pages" else memory_text.dump
             for core in [item.core] if item.core else self._cores():
                 lines[core] = tell(self.stage.machine(core), address)
-        return Shown(item.view, item.core, self.now, lines)
+        return Shown(item.view, item.core, self.now, lines, marks=not self.conceals)
 
     def _leave_out(self, item: Item, core: str) -> list[Event]:
         """Leave out a part for lack of a core; the machines still go where it would lead."""
@@ -196,11 +214,19 @@ class Player:
             return []
         move, self.moving = self.moving, None
         if progress is Progress.MISSED:
-            wanted = f"{move.until.value} {move.text}".strip()
-            done = max((m.instructions or 0 for m in self.now.machines), default=0)
-            missed = f"never reached in {done:,} instructions: {wanted}"
-            return [Broken(move.line, missed), *self._settle()]
+            return [Broken(move.line, self._missed(move)), *self._settle()]
         return [Moved(self.before, self.now), *self._settle()]
+
+    def _missed(self, move: Move) -> str:
+        """What was not reached, and how far the machines went."""
+        wanted = f"{move.until.value} {move.text}".strip()
+        if move.free:
+            return (
+                f"no end in {LONGEST_FREE_RUN:g} seconds at full speed; a guest that never ends is run"
+                " with seconds = 1 in place of end = true"
+            )
+        done = max((m.instructions or 0 for m in self.now.machines), default=0)
+        return f"never reached in {done:,} instructions: {wanted}"
 
     def _settle(self) -> list[Event]:
         ask, self._verdict_due = self._verdict_due, None
@@ -266,8 +292,7 @@ class Player:
         scene = self.scene()
 
         def value(found: re.Match[str]) -> str:
-            result = scene.value(parse(found.group(1)))
-            return written(int(result) if found.group(2) and isinstance(result, int) else result)
+            return formatted(scene.value(parse(found.group(1))), found.group(2) or "")
 
         return PLACEHOLDER.sub(value, markdown)
 

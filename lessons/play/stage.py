@@ -87,11 +87,14 @@ class Stage:
     def address(self, where: str) -> int:
         return _address(self.session.program, where)
 
-    def advance(self, seconds: float, reached: Callable[[], bool]) -> bool | None:
-        return self.session.advance(seconds, reached)
+    def advance(self, seconds: float, reached: Callable[[], bool], *, led: bool = False) -> bool | None:
+        return self.session.advance(seconds, reached, led=led)
 
     def run_free(self, seconds: float) -> bool:
         return self.session.run_free(seconds)
+
+    def running(self) -> int:
+        return sum(machine.stop is None for machine in self.session.machines)
 
     def go_to(self, instruction: int) -> None:
         self.session.go_to(instruction)
@@ -159,11 +162,14 @@ class ForeignStage:
     def address(self, where: str) -> int:
         return _address(self.session.program, where)
 
-    def advance(self, seconds: float, reached: Callable[[], bool]) -> bool | None:
+    def advance(self, seconds: float, reached: Callable[[], bool], *, led: bool = False) -> bool | None:
         return self.session.advance(seconds, reached)
 
     def run_free(self, seconds: float) -> bool:
         return self.session.run_free(seconds)
+
+    def running(self) -> int:
+        return 1
 
     def go_to(self, instruction: int) -> None:
         self.session.go_to(instruction)

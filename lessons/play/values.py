@@ -11,6 +11,8 @@
     CORE.stop, status     why it has ended, exit status     CORE.where, engine, label, core
     CORE.accesses         device accesses                   CORE.bridged       completed in software
     CORE.emulated         completed by the VMM without an exit (KVM in exact mode)
+    CORE.seconds          host time of its run              CORE.cpu_seconds   CPU time of its process,
+                                                            None where it has none of its own
     CORE.last.reason      its last exit (None before it); also detail, handled, asm, us, vmm_us, n, rip,
                           ring
     CORE.byte[A] word dword qword text    guest memory at a linear address or symbol
@@ -19,8 +21,11 @@
     here.CORE             is that core here?
     here.kvm_hardware     does the CPU execute KVM's ring 0 (else the host's kernel does)?
     here.kvm_nested       does the CPU walk KVM's page tables (else the host's kernel shadows them)?
+    machines              how many are here
     compared, diverged, divergence.asm, .instruction, .differs
-    speed.stepped, .translated, .direct   nanoseconds an instruction, measured (lessons/play/measure.py)
+    speed.stepped, .watched, .translated, .direct   nanoseconds an instruction, measured
+                          (lessons/play/measure.py)
+    lesson['memory']      the number of a lesson of the course, by its name
     simulation            what the model of lessons/play/simulation.py prints
     true, false           for questions that no machine can answer
 
@@ -39,6 +44,7 @@ from cores.vmm.trace import ExitEvent
 from cores.x86.faults import GuestFault
 from cores.x86.isa.decoder import Truncated, decode, text
 from cores.x86.registers import FLAG_BITS, GPR_NAMES, REGISTER_FILE, STATE_NAMES
+from lessons.format import numbering
 from lessons.format.expressions import CORE_NAMES, EACH, REASONS, Expression, ExpressionError, Value
 from lessons.play import measure, simulation
 
@@ -96,6 +102,14 @@ class Scene:
                 return "".join(simulation.guest())
             case ("speed", kind) if kind in measure.KINDS:
                 return _speed(kind)
+            case ("lesson", title):
+                if title not in numbering.numbers():
+                    raise ExpressionError(
+                        unknown(f"lesson['{title}']", title, list(numbering.numbers()))
+                    )
+                return numbering.numbers()[title]
+            case ("machines",):
+                return len(self.now.machines)
             case ("compared",):
                 return self.now.compared
             case ("diverged",):
@@ -156,14 +170,15 @@ class Scene:
 
 
 _OTHERS = (
-    "new", EACH, "here", "compared", "diverged", "divergence", "speed", "simulation", "true", "false",
+    "new", EACH, "here", "machines", "lesson", "compared", "diverged", "divergence", "speed",
+    "simulation", "true", "false",
 )  # fmt: skip
 
 
 def _speed(kind: str) -> float:
     found = measure.nanoseconds(kind)
     if found is None:
-        raise Absent(f"{'trap' if kind == 'direct' else 'interpreter'} is not here")
+        raise Absent(f"{'trap' if kind in measure.ON_THE_CPU else 'interpreter'} is not here")
     return found
 
 
@@ -254,6 +269,8 @@ _SIMPLE: dict[str, Callable[[MachineSnapshot], Value]] = {
     "accesses": lambda m: m.device_accesses,
     "bridged": lambda m: m.bridged,
     "emulated": lambda m: m.emulated,
+    "seconds": lambda m: m.seconds,
+    "cpu_seconds": lambda m: m.cpu_seconds,
     "direct": _direct,
     "next": lambda m: line.text if (line := _line(m)) else "",
     "source": lambda m: line.source if (line := _line(m)) else "",
@@ -293,6 +310,25 @@ def written(value: Value) -> str:
     if isinstance(value, float):
         return f"{value:,.0f}" if value >= 100 else f"{value:.1f}" if value >= 1 else f"{value:.2g}"
     return "none" if value is None else value.strip("\n")
+
+
+_WORDS = (
+    "no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven",
+    "twelve",
+)  # fmt: skip
+
+
+def formatted(value: Value, form: str) -> str:
+    """A value as a paragraph asks for it. form: "" as it is; "d" a register in decimal; "w" a small
+    number in words; "exit|exits" a count with its noun."""
+    if not form or isinstance(value, bool) or not isinstance(value, int):
+        return written(value)
+    if form == "d":
+        return f"{int(value):,}"
+    if form == "w":
+        return _WORDS[value] if 0 <= value < len(_WORDS) else f"{int(value):,}"
+    one, many = form.split("|")
+    return f"{int(value):,} {one if value == 1 else many}"
 
 
 def unknown(name: str, part: str, known: list[str]) -> str:

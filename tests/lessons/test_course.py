@@ -84,6 +84,8 @@ def test_a_broken_lesson_is_told_by_line(tmp_path: Path) -> None:
     assert problems('symbol = "done"', 'symbol = "gone"') == [(line("```ask"), True)]
     assert problems("_world switch_", "_word switch_") == [(line("_world switch_"), False)]
     assert problems("[[wrong]]", "[[wrong]") == [(line("[[wrong]]"), True)]
+    assert problems("answer > 2", "answer > 1") == [(line("```ask"), False)]
+    assert problems('why = "One for', '# why = "One for') == [(line("```ask"), False)]
 
 
 def test_guests_have_images() -> None:

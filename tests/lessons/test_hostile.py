@@ -64,14 +64,14 @@ def _line_of(lines: list[str], path: Path) -> int | None:
         (HEAD + f"```step\ntimes = 0x{'f' * 5000}\n```\n", "x.md:9: too large a number"),
         (HEAD.replace("+++\n##", f"vary={{n = [0x{'f' * 5000}]}}\n+++\n##"), "x.md:6: vary.n is a"),
         (HEAD.replace("+++\n##", "ram = 3000000\n+++\n##"), "x.md:6: ram is a multiple of 2 MiB"),
-        (HEAD + "a\u2028\fb\n\n{1 +}\n", "x.md:10: no expression"),
+        (HEAD + "a\u2028\fb\n\n{1 +}\n", "x.md:10: not an expression"),
         (HEAD + "```pause\nseconds = nan\n```\n", "x.md:9: seconds is a number from 0 to 60"),
         (HEAD + "```step\ntimes = -1\n```\n", "x.md:8: not so many times: -1"),
         (HEAD + '```show\nview = "pages"\naddress = -1\n```\n', "x.md:8: no address: -0x1"),
         (HEAD + '```quote\nfile = "cores/\\u0000"\ntag = "a"\n```\n', "x.md:10: no source file"),
-        (HEAD + '```ask\nquestion = "{1 +}"\nnumber = "1"\n```\n', "x.md:9: no expression"),
-        (HEAD + '```ask\nquestion = "?"\nwhy = "{b.c}"\nnumber = "1"\n```\n', "x.md:8: nothing is"),
-        (HEAD.replace("\n", "\r\n") + "{trap.}\r\n", "x.md:8: no expression"),
+        (HEAD + '```ask\nquestion = "{1 +}"\nnumber = "1"\n```\n', "x.md:9: not an expression"),
+        (HEAD + '```ask\nquestion = "?"\nwhy = "{b.c}"\nnumber = "trap.exits"\n```\n', "x.md:8: not"),
+        (HEAD.replace("\n", "\r\n") + "{trap.}\r\n", "x.md:8: not an expression"),
     ],
 )  # fmt: skip
 def test_what_is_wrong_has_its_line(tmp_path: Path, text: str | bytes, expected: str) -> None:
@@ -131,7 +131,7 @@ def test_a_lesson_does_not_drive_the_terminal(
 ) -> None:
     """Control characters in a lesson are shown, not sent."""
     path = tmp_path / "x.md"
-    ask = '```ask\nquestion = "\\u001b[2Jwhat?"\nnumber = "1"\n```\n'
+    ask = '```ask\nquestion = "\\u001b[2Jwhat?"\nnumber = "trap.exits"\n```\n'
     path.write_text(HEAD + f"\x1b]0;title\x07 and _no\x1bterm_.\n\n{ask}")
     assert main(["play", str(path), "--plain"]) == 0
     assert main(["check", str(path)]) == 1

@@ -107,6 +107,9 @@ class PtraceEngine(DeprivilegedEngine):
         pid = self._active.process.pid
         return f"process {pid}, CPU {host.cpu_of(pid)}"
 
+    def cpu_seconds(self) -> float | None:
+        return sum(host.cpu_seconds(vcpu.process.pid) for vcpu in self._vcpus.values())
+
     # Entering and leaving
 
     def step(self, cpu: VirtualCpu) -> Exit:

@@ -125,8 +125,21 @@ def has_protection_keys() -> bool:
 
 def cpu_of(pid: int) -> str:
     """The number of the CPU that a process ran on last, "" when it is gone (proc_pid_stat(5))."""
+    fields = _stat(pid)
+    return fields[36] if fields else ""
+
+
+def cpu_seconds(pid: int) -> float:
+    """CPU time of a process, its own and the kernel's for it, in steps of a clock tick (utime and
+    stime of proc_pid_stat(5)); 0 when it is gone."""
+    fields = _stat(pid)
+    return sum(map(int, fields[11:13])) / os.sysconf("SC_CLK_TCK") if fields else 0.0
+
+
+def _stat(pid: int) -> list[str]:
+    """The fields of /proc/PID/stat from the third on, none when the process is gone."""
     try:
         with open(f"/proc/{pid}/stat") as file:
-            return file.read().rpartition(")")[2].split()[36]
+            return file.read().rpartition(")")[2].split()
     except OSError:
-        return ""
+        return []

@@ -1,7 +1,8 @@
 # rights: first without protection, then with it.
 #
 # Part one: two programs in ring 0. Nothing keeps them apart, and nothing keeps them from the machine.
-# Part two: a kernel that gives ring 3 to its program, one page of memory, and no more.
+# Part two: a kernel that gives ring 3 to its program, one page of memory, and a gateway by which it may
+# ask for the rest.
 
 SECRET   = 0x300000                     # where the first program keeps a number
 USER_STACK = 0x102000                   # the top of the page that ring 3 may use, in part two
@@ -32,6 +33,10 @@ protect:
         lea     rdi, [rip + idt + 13*16]
         call    gate
         call    gate
+        lea     rax, [rip + gateway]    # and the one door that ring 3 may knock at: INT 0x30
+        lea     rdi, [rip + idt + 0x30*16]
+        call    gate
+        mov     byte ptr [rip + idt + 0x30*16 + 5], 0xee
         lidt    [rip + idtr]
         mov     [0x11084], rsp          # the TSS: the kernel's stack when ring 3 is interrupted
 
@@ -52,10 +57,29 @@ refused:
         out     0xe9, al
         mov     al, 10
         out     0xe9, al
-        cmp     r12, 0
-        je      end
         mov     [rsp], r12              # where IRETQ goes on
 leave:  iretq
+
+# The gateway: show the three letters at RDI, please. The kernel could read any memory for its program.
+# So it looks at the address first, and shows only what the program can see itself.
+gateway:
+        test    rdi, rdi
+        jz      end                     # no address: the program is done
+        lea     rax, [rip + user]
+        mov     rcx, rdi
+        sub     rcx, rax
+        cmp     rcx, 4096 - 3
+        jbe     show
+        lea     rdi, [rip + denied]
+show:   mov     ecx, 3
+letter: mov     al, [rdi]
+        out     0xe9, al
+        inc     rdi
+        dec     ecx
+        jnz     letter
+        iretq
+denied: .ascii  "no\n"
+
 end:    xor     eax, eax
         out     0xf4, al
 
@@ -68,10 +92,10 @@ gate:   mov     [rdi], ax
         add     rdi, 16
         ret
 
-idtr:   .short  511
+idtr:   .short  0x31 * 16 - 1
         .quad   idt
         .balign 16
-idt:    .space  512
+idt:    .space  0x31 * 16
 
         .balign 4096
 user:   mov     eax, 5                  # ordinary work: allowed to everybody
@@ -80,7 +104,14 @@ first:  lea     r12, [rip + second]
         cli                             # privileged
 second: lea     r12, [rip + third]
         out     0xe9, al                # the hardware
-third:  xor     r12, r12
+third:  lea     r12, [rip + asked]
         mov     rax, [SECRET]           # somebody else's memory
-        jmp     third
+asked:  lea     rdi, [rip + greeting]   # now it asks, and for something of its own
+        int     0x30
+        mov     edi, SECRET             # and for what it could not read itself
+        int     0x30
+        xor     edi, edi
+        int     0x30
+greeting:
+        .ascii  "hi\n"
         .balign 4096

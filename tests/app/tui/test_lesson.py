@@ -177,5 +177,5 @@ async def test_playing_by_itself_can_be_paused() -> None:
 async def test_what_a_lesson_looks_at_is_marked() -> None:
     """The register of a focus is marked in the panes during its turn."""
     async with reading("two-ways", (120, 50)) as reader:
-        await reader.goes_on_to("The values are equal. The places are not.")
+        await reader.goes_on_to("The values are the same.")
         await reader.sees("›rbx")

@@ -56,8 +56,8 @@ def test_claims_know_their_lines() -> None:
 def test_a_question_with_choices() -> None:
     """Choices, their conditions and the move after the answer are read."""
     body = (
-        '```ask\nquestion = "?"\nthen = { step = 3 }\n[[choice]]\ntext = "a"\nwhen = "1 == 1"\n'
-        '[[choice]]\ntext = "b"\nwhen = "1 == 2"\nwhy = "no"\n```\n'
+        '```ask\nquestion = "?"\nthen = { step = 3 }\n[[choice]]\ntext = "a"\nwhen = "true"\n'
+        '[[choice]]\ntext = "b"\nwhen = "false"\nwhy = "no"\n```\n'
     )
     (_, ask) = lesson(body)
     assert isinstance(ask, Ask)
@@ -72,11 +72,11 @@ def test_a_question_with_choices() -> None:
         ('```run\nexti = "io"\n```\n', "x.md:8: say where to stop"),
         ('```run\nexit = "io"\ntime = 2\n```\n', "x.md:10: nothing is called 'time' here; did you"),
         ('```run\nexit = "oi"\n```\n', "x.md:9: no exit reason 'oi'"),
-        ("```run\nexit = \n```\n", "x.md:9: Invalid value"),
+        ("```run\nexit = \n```\n", "x.md:9: not a value: write"),
         ("```rum\n```\n", "x.md:8: no block is called 'rum'"),
         ('```run\nexit = "io"\n', "x.md:8: this block is never closed"),
-        ("Text {trap.}.\n", "x.md:8: no expression"),
-        ('```expect\nthat = [\n  "1 == 1",\n  "1 ==",\n]\n```\n', "x.md:11: no expression"),
+        ("Text {trap.}.\n", "x.md:8: not an expression"),
+        ('```expect\nthat = [\n  "1 == 1",\n  "1 ==",\n]\n```\n', "x.md:11: not an expression"),
         ('```ask\nquestion = "?"\nnumber = "open(1)"\n```\n', "x.md:10: not part of the"),
         ('```ask\nquestion = "?"\n```\n', "x.md:8: an ask needs either"),
         ('```show\nview = "all"\n```\n', "x.md:9: no view is called 'all'"),
@@ -88,6 +88,24 @@ def test_a_question_with_choices() -> None:
         ),
         ('```quote\nfile = "app/main.py"\nobject = "main"\n```\n', "x.md:10: no source file of cores/"),
         ('```step\ntimes = "two"\nnext = 1\n```\n', "x.md:10: nothing is called 'next'"),
+        ('```ask\nquestion = "?"\nnumber = "3"\n```\n', "x.md:10: 3 is known beforehand"),
+        (
+            '```ask\nquestion = "?"\n[[choice]]\ntext = "a"\nwhen = "1 == 1"\nwhy = "b"\n```\n',
+            "x.md:12: 1 == 1 is known beforehand; write true or false",
+        ),
+        ('```expect\nthat = ["trap.exits = 3"]\n```\n', "x.md:9: not an expression: 'trap.ex"),
+        ('```run\nseconds = 1\n```\n', "x.md:9: write free = true, too"),
+        ('```run\nfree = true\nseconds = 0\n```\n', "x.md:10: seconds is a number up to 20"),
+        ('```run\nfree = true\nsymbol = "next"\n```\n', "x.md:9: a free run ends"),
+        ('```run\nend = true\n\n## Two\n', "x.md:8: this block is never closed: ```"),
+        ('```run\nend = true\n```step\n```\n', "x.md:8: this block is never closed"),
+        ('```load\npure = tru\n```\n', "x.md:9: not a value: write a text in quotes"),
+        ("## Two\n## one\n", "x.md:9: a step is called 'one' already, in line 7"),
+        (
+            '```quote\nfile = "cores/vmm/vmm.py"\nobject = "Vmm.step"\nlook = "See `reflct`."\n```\n',
+            "x.md:11: 'reflct' does not stand in cores/vmm/vmm.py: Vmm.step",
+        ),
+        ('```image\nfile = "x.svg"\nalt = "A"\n```\n', "x.md:9: no picture 'x.svg' beside the lesson"),
     ],
 )  # fmt: skip
 def test_a_mistake_names_its_line(body: str, expected: str) -> None:

@@ -24,6 +24,7 @@ from lessons.play.events import (
     Looked,
     Moved,
     Paused,
+    Pictured,
     Quoted,
     Said,
     Shown,
@@ -274,6 +275,61 @@ def test_a_free_run() -> None:
         events = to_the_end(player)
     assert any(isinstance(e, Moved) for e in events)
     assert Said("It said Hello from ring 0, or so I believe.") in events
+
+
+def test_an_endless_guest_runs_freely_for_a_time(tmp_path: Path) -> None:
+    """A guest that never ends runs freely for the seconds given to each machine; nothing has stopped
+    then. A free run to its end is reported as the lesson's mistake."""
+    (tmp_path / "spin.bin").write_bytes(bytes.fromhex("fa ebfe"))  # cli; jmp to itself
+    head = HEAD.replace('"hello"', '"spin.bin"')
+    body = "```run\nfree = true\nseconds = 0.1\n```\n"
+    claims = '```expect\nthat = ["each.stop == None", "each.seconds >= 0.1"]\n```\n'
+    lesson = parse_text(head + body + claims, str(tmp_path / "l.md"))
+    with contextlib.closing(open_stage(lesson.setup)) as stage:
+        player = Player(lesson, stage)
+        assert Kept(2) in to_the_end(player)
+        cpu = {machine.core: machine.cpu_seconds for machine in player.now.machines}
+        assert cpu.get("trap:native") is None or cpu["trap:native"] >= 0
+        assert cpu["interpreter"] is None
+
+
+def test_how_values_are_written() -> None:
+    """Counts are written with their noun, small numbers in words."""
+    body = (
+        "{trap.exits:exit|exits}, {trap.instructions:d}, {machines:w} machines.\n"
+        "```step\ntimes = 5\n```\n"
+        "{trap.exits:exit|exits} on {machines} machines.\n"
+    )
+    with playing(body) as player:
+        said = [event.markdown for event in to_the_end(player) if isinstance(event, Said)]
+    assert said[0].endswith("0 exits, 0, two machines.")
+    assert said[1] == "1 exit on 2 machines."
+
+
+def test_marks_are_concealed_until_the_first_answer() -> None:
+    """Marks in the code would answer the first question about a guest; they are shown after it, and
+    concealed again for another guest with a question."""
+    body = f'```show\nview = "code"\n```\n{ASK}```show\nview = "code"\n```\n'
+    again = body.replace("## Second", "## Fourth").replace("{n}", "{n} more")
+    with playing(f'{body}## Third\n```load\nguest = "hello"\n```\n{again}') as player:
+        shown: list[Shown] = []
+        while not player.ended:
+            conceals = player.conceals
+            asked = player.question is not None
+            assert conceals or not asked
+            events = player.answer(None) if asked else player.proceed()
+            shown += [event for event in events if isinstance(event, Shown)]
+    assert [event.marks for event in shown] == [False, True, False, True]
+
+
+def test_a_picture(tmp_path: Path) -> None:
+    """A picture beside the lesson is shown; a text has the words for it."""
+    (tmp_path / "x.svg").write_text("<svg xmlns='http://www.w3.org/2000/svg'/>")
+    block = '```image\nfile = "x.svg"\nalt = "Two rings."\n```\n'
+    lesson = parse_text(HEAD + block, str(tmp_path / "l.md"))
+    with contextlib.closing(open_stage(lesson.setup)) as stage:
+        events = to_the_end(Player(lesson, stage))
+    assert Pictured(str(tmp_path / "x.svg"), "Two rings.") in events
 
 
 def looked(body: str) -> list[Event]:

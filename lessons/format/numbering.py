@@ -1,0 +1,23 @@
+"""The numbers of the course's lessons, by their names, so that one can refer to another.
+
+A lesson's file is called NUMBER-NAME.md; only the names of the files are looked at.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+
+COURSE = Path(__file__).resolve().parents[1] / "course"
+
+
+def course_files() -> list[Path]:
+    """The course, in its order."""
+    return sorted(COURSE.glob("[0-9]*.md"))
+
+
+@cache
+def numbers() -> dict[str, int]:
+    """Name -> number: "02-first-call.md" is lesson 2, first-call."""
+    parts = (path.stem.partition("-") for path in course_files())
+    return {name: int(number) for number, _, name in parts}
