@@ -35,7 +35,7 @@ def test_lessons_lists_the_course(capsys: pytest.CaptureFixture[str]) -> None:
     progress.save("first-call", progress.Record(2, False, {"q": ("a", True)}))
     assert main(["lessons"]) == 0
     text = out(capsys)
-    assert " 1  two-ways           Two ways to run a program  (6 min)" in text
+    assert " 1  two-ways            Two ways to run a program  (7 min)" in text
     assert "step 2 of 5, 1 of 3 answers right" in " ".join(text.split())
 
 
@@ -60,7 +60,7 @@ def test_playing_without_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
     text = out(capsys)
     assert "? So who computed the sum on the trap core?" in text
     assert "Answer: b) The CPU itself." in text
-    assert "5/5  In three sentences" in text
+    assert "6/6  In three sentences" in text
     assert max(map(len, text.splitlines())) <= 80
     assert progress.load() == {}
 
@@ -69,7 +69,7 @@ def test_the_teachers_notes(capsys: pytest.CaptureFixture[str]) -> None:
     """Without a terminal to follow, all notes are printed, step by step."""
     assert main(["play", "two-ways", "--notes"]) == 0
     text = out(capsys)
-    assert "1/5  One program, several machines" in text
+    assert "1/6  One program, several machines" in text
     assert "- Let the class read" in text
 
 
@@ -122,7 +122,7 @@ def test_playing_at_a_terminal(terminal: pexpect.spawn) -> None:
     terminal.sendline("l")
     terminal.expect("> $")
     terminal.sendline("j One addition")
-    terminal.expect("2/5  One addition")
+    terminal.expect("2/6  One addition")
     terminal.expect("prediction .* > $")
     terminal.sendline("z")
     terminal.expect("The answer is one of a, b, c.")
@@ -148,7 +148,7 @@ def test_notes_follow_another_terminal(terminal: pexpect.spawn) -> None:
     terminal.expect("prediction .* > $")
     terminal.sendline("0")
     terminal.expect("> $")
-    notes.expect("the same loop runs at full speed")
+    notes.expect("Have the class vote")
     terminal.sendline("q")
     notes.expect("The lesson has ended.")
     notes.close(force=True)

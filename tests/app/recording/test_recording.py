@@ -95,7 +95,7 @@ def test_the_interface_is_recorded(tmp_path: Path) -> None:
             stream.feed(data)
             seen += "\n".join(screen.display)
     assert "TRAP AND EMULATE" in seen
-    steps = [f"step {n} of 5: {title}" for n, title in enumerate(titles("two-ways"), 1)]
+    steps = [f"step {n} of 6: {title}" for n, title in enumerate(titles("two-ways"), 1)]
     assert [step for step in steps if step not in seen] == []
     drawn = "".join(data for _, code, data in events if code == "o")
     assert drawn.count("\x1b[?1049h") == drawn.count("\x1b[?1049l") == 1
