@@ -479,6 +479,11 @@ class DeprivilegedEngine(Engine):
     def drop_all(self) -> None:
         """Empty both address spaces."""
 
+    def drop_all_but(self, space: int, gva: int) -> bool:
+        """``drop_all``, but keep the mapping of one page. False: it could not be kept."""
+        self.drop_all()
+        return False
+
     @abstractmethod
     def fault_was_write(self, cpu: VirtualCpu) -> bool:
         """Was the access of the last Fault(#PF) a store? The VMM calls it only when the guest's page

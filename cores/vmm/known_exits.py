@@ -19,6 +19,7 @@ from collections.abc import Callable, Hashable
 from cores.engines.base import Handler, Handlers
 from cores.vmm.state import GuestContext
 from cores.vmm.trace import ExitEvent, Repeated
+from cores.x86.mmu.paging import PAGE
 from cores.x86.mode import mode
 from cores.x86.registers import CS, SS, Flag
 
@@ -69,8 +70,9 @@ class KnownExits:
         """All that decides what the instruction at an address is, and whether it may be executed."""
         cpu = self.guest.cpu
         code, stack = cpu.segments[CS], cpu.segments[SS]
+        tables = cpu.cr3 if self.guest.trap is None else 0  # a trap core forgets at each load of CR3
         return (
-            cpu.cr0, cpu.cr3, cpu.cr4, cpu.efer, cpu.cpl, mode(cpu), code.base, code.limit,
+            cpu.cr0, tables, cpu.cr4, cpu.efer, cpu.cpl, mode(cpu), code.base, code.limit,
             code.attributes, stack.attributes, stack.base, stack.limit,
         )  # fmt: skip
 
@@ -101,6 +103,19 @@ class KnownExits:
                 handlers.clear()
             self._places.clear()
             self._entered, self._sites = None, 0
+
+    def forget_others(self, page: int) -> None:
+        """Drop all handlers but those for the code page at ``page``, whose translation has not changed,
+        in the guest's present state."""
+        here, refused, entered = self._here, self._refused, self._entered
+        kept = {key: handler for key, handler in here.items() if key & -PAGE == page}
+        stale = self._stale
+        self.forget()
+        self._stale = stale
+        here.update(kept)
+        self._places[entered] = here, {rip for rip in refused if rip & -PAGE == page}
+        self._here, self._refused = self._places[entered]
+        self._entered, self._sites = entered, len(here)
 
     def went_on(self) -> bool:
         """After an access to a device: may the guest be entered again at once?"""

@@ -273,7 +273,7 @@ def _cpuid(site: Site) -> Handler | None:
 
 
 def _any(site: Site) -> Handler | None:
-    """Whatever else changes general registers alone: by its emulation handler."""
+    """Whatever else changes general registers, or drops translations: by its emulation handler."""
     window, words, rip, rflags = site.window, site.window.words, site.window.rip, site.window.rflags
     guest, known, record, insn = site.guest, site.known, site.record, site.insn
     cpu, went_on, complete = guest.cpu, known.went_on, site.completion.complete
@@ -303,12 +303,14 @@ def _any(site: Site) -> Handler | None:
 
 
 def _mov(site: Site) -> Handler | None:
-    """MOV from a control register."""
+    """MOV from a control register, and to CR3."""
     words, rip, _, _ = _places(site)
     guest, known, record, following = site.guest, site.known, site.record, site.following
     cpu, (destination, source) = guest.cpu, site.insn.operands
     if site.ring or not isinstance(destination, Register) or not isinstance(source, Register):
         return None
+    if destination.name == "cr3":
+        return _any(site)
     if not source.name.startswith("cr"):
         return None
     place = site.window.general[REGISTER_FILE[destination.name][0]]

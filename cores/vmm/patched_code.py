@@ -47,6 +47,7 @@ class PatchedCode:
     def go_free(self, *, silent: bool = False) -> None:
         """Change to free mode: the guest runs at full speed, from patched code."""
         self.silent = silent
+        self.shadow.runs = not silent
         twin = self.engine.patched_twin()
         if self.patcher is not None or twin is None or self.guest.pure or not self.suits():
             return
@@ -77,7 +78,7 @@ class PatchedCode:
     def go_exact(self) -> None:
         """Change to exact mode: each instruction is decoded before it runs, and runs from real
         pages."""
-        self.silent = False
+        self.silent = self.shadow.runs = False
         if self.patcher is None:
             return
         self.after_exit()

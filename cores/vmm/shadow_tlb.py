@@ -26,13 +26,17 @@ from cores.engines.base import KERNEL_SPACE, OUT_OF_LINE, USER_SPACE, Deprivileg
 from cores.errors import MappingsFullError
 from cores.pc.physical_memory import HOLE, PhysicalMemory
 from cores.vmm.patching.patcher import Patcher
+from cores.x86.faults import GuestFault
+from cores.x86.mmu.neighbours import mark_accessed, run_around
 from cores.x86.mmu.paging import PAGE, Mmu, Translation, permits, walk
+from cores.x86.mode import is_long
 from cores.x86.registers import MASK32, Cr0, Cr4, Flag
 from cores.x86.virtual_cpu import VirtualCpu
 
 LARGE = 2 << 20
-MOST_ENTRIES = 30_000
-"""Linux allows a process 65,530 mappings (vm.max_map_count), and pages of code split larger ones."""
+MOST_ENTRIES = 300_000
+"""Enough for 1 GiB of single pages. Neighbours that lead to contiguous frames are one mapping of the
+host's, of which a process may have 65,530 (vm.max_map_count); where there are more, all are dropped."""
 
 
 class Filled(Enum):
@@ -69,8 +73,10 @@ class ShadowPages:
     """Fills and drops the virtual TLB, and the engine's mappings, according to the guest's page tables.
 
     fills: entries made by a walk of the guest's tables. fresh: the last ``fill`` needed a walk.
+    runs: pages are entered ahead of their first use, with their neighbours (free mode).
     ahead: the boot tables' entries are still valid. drops: how often all of the engine's mappings were
-    dropped. on_change: called when an entry is dropped.
+    dropped. on_change: called when an entry is dropped; on_keep: when all are but that of
+    one code page (GVA).
     """
 
     def __init__(
@@ -85,8 +91,10 @@ class ShadowPages:
         self.ahead = False
         self.drops = 0
         self.patcher: Patcher | None = None
+        self.runs = False
         self._lent = KERNEL_SPACE
         self.on_change: Callable[[], None] = lambda: None
+        self.on_keep: Callable[[int], None] = lambda page: None
         self._tlb: dict[tuple[int, int], Entry] = {}  # (space, GVA) -> entry
         self._executed: set[tuple[int, int]] = set()  # pages mapped from the twin
         self._pieces = False  # some guest page has entries smaller than itself
@@ -147,6 +155,8 @@ class ShadowPages:
             self.fills += 1
             self._enter(start, entry)
             self._pieces |= entry.length < page.size
+            if self.runs and page.size == PAGE and not execute:
+                start, entry = self._enter_neighbours(start, entry)
         return self._show(gva, start, entry, write=write, execute=execute)
 
     def holds(self, gva: int, *, write: bool = False, execute: bool = False) -> bool:
@@ -193,6 +203,43 @@ class ShadowPages:
             self._forget(space, start, entry.length)
         self._tlb[space, start] = entry
         self._saved = None
+
+    def _enter_neighbours(self, gva: int, entry: Entry) -> tuple[int, Entry]:
+        """Enter the pages around ``gva`` that one mapping of the host's can hold, too. Gives its start
+        and an entry for all of it."""
+        if self.patcher is None or entry.gpa in self.patcher.pages:
+            return gva, entry
+        space, tlb = self.space(), self._tlb
+        before, behind = (space, gva - PAGE) not in tlb, (space, gva + PAGE) not in tlb
+        if not (before or behind):
+            return gva, entry
+        run = run_around(self.memory, self.cpu, gva, before=before, behind=behind)
+        if run is None:
+            return gva, entry
+        low = self._free_pages(gva, entry, -1, run.before)
+        high = self._free_pages(gva, entry, 1, run.behind)
+        if low or high:
+            mark_accessed(self.memory, run._replace(before=low, behind=high))
+        for page in range(-low, high + 1):
+            tlb[space, gva + page * PAGE] = entry._replace(gpa=entry.gpa + page * PAGE)
+        self._saved = None
+        first = entry.gpa - low * PAGE
+        return gva - low * PAGE, entry._replace(gpa=first, length=(low + 1 + high) * PAGE)
+
+    def _free_pages(self, gva: int, entry: Entry, way: int, most: int) -> int:
+        """How many pages before (-1) or behind (1) a page can be entered with it: no code, no device,
+        and nothing that the virtual TLB holds already."""
+        assert self.patcher is not None
+        code, tlb, space, count = self.patcher.pages, self._tlb, self.space(), 0
+        while count < most and len(tlb) + count < MOST_ENTRIES:
+            step = way * (count + 1) * PAGE
+            page, frame = gva + step, entry.gpa + step
+            if frame in code or (space, page) in tlb or not self.memory.is_ram(frame, PAGE):
+                break
+            if not self._reaches(page, PAGE):
+                break
+            count += 1
+        return count
 
     def _show(self, gva: int, start: int, entry: Entry, *, write: bool, execute: bool) -> Filled:
         """Map the page of an entry with the rights that the CPU may have."""
@@ -351,13 +398,38 @@ class ShadowPages:
 
     def drop_all(self) -> None:
         """Invalidate everything, after a new CR3 or a control bit that changes the meaning of
-        mappings."""
-        self.on_change()
-        self.hide_all()
+        mappings. In free mode the page that the guest executes stays, if the new tables lead to it."""
+        kept = self._kept_code() if self.runs else None
         self.ahead = False
         self._pieces = False
         self._tlb.clear()
         self._saved = None
+        if kept is None:
+            self.on_change()
+            self.hide_all()
+            return
+        space, gva, entry = kept
+        self.on_keep(gva)
+        self.drops += 1
+        self._executed.clear()
+        if self.engine.drop_all_but(space, gva):
+            self._tlb[space, gva] = entry
+            self._executed.add((space, gva))
+
+    def _kept_code(self) -> tuple[int, int, Entry] | None:
+        """The space, the GVA and the new entry of the page at RIP, if it is mapped for execution, and
+        all that it was mapped by is the same."""
+        gva, space = self.cpu.rip & -PAGE, self.space()
+        old = self._tlb.get((space, gva))
+        if old is None or (space, gva) not in self._executed or not is_long(self.cpu):
+            return None
+        try:
+            page = walk(self.memory, self.cpu, self.cpu.rip, execute=True)
+        except GuestFault:
+            return None  # the guest will meet it at its next fetch
+        start, entry = self._remember(page, gva)
+        same = start == gva and entry == old and permits(self.cpu, page, user=self.cpu.cpl == 3)
+        return (space, gva, entry) if same else None
 
     def hide_all(self) -> None:
         """Drop the engine's mappings and keep the virtual TLB: each page is mapped at its next

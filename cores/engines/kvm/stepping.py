@@ -222,10 +222,10 @@ class Stepper:
 
     def _read_handlers(self, cpu: VirtualCpu) -> None:
         length = min(cpu.idtr.limit + 1, handlers.GATES * handlers.GATE_BYTES)
-        try:
-            idt = self._mmu.read(cpu.idtr.base, length, implicit=True)
-        except GuestFault:
-            idt = b""
+        idt = b""
+        if length >= handlers.GATE_BYTES:  # a guest without an IDT needs no walk at each step
+            with contextlib.suppress(GuestFault):
+                idt = self._mmu.read(cpu.idtr.base, length, implicit=True)
         if idt != self._idt:
             self._idt, self._entries = idt, handlers.entries(idt)
 

@@ -274,6 +274,21 @@ class PtraceEngine(DeprivilegedEngine):
             del self._extents[space]
         self._unpatched = False
 
+    def drop_all_but(self, space: int, gva: int) -> bool:
+        if space not in self._extents:
+            self.drop_all()
+            return False
+        for other, extent in list(self._extents.items()):
+            kept = range(gva, gva + PAGE) if other == space else range(extent.stop, extent.stop)
+            for start, end in ((extent.start, kept.start), (kept.stop, extent.stop)):
+                for low, high in _around_stub(start, end):
+                    self._call(other, linux.SYS_MUNMAP, low, high - low)
+            if other != space:
+                del self._extents[other]
+        self._extents[space] = range(gva, gva + PAGE)
+        self._unpatched = False
+        return True
+
     def fault_was_write(self, cpu: VirtualCpu) -> bool:
         """Must be called before the next mapping or entry. About 25 us."""
         return bool(self.fault_error_code() & 2)

@@ -158,8 +158,8 @@ class Tracee:
     def enter(
         self, request: int, *, put: bool, briefly: bool = False
     ) -> tuple[int, tuple[int, ...], int, int]:
-        """Resume it by ``request`` (PTRACE_SYSEMU or SYSEMU_SINGLESTEP), and wait for its stop: wait
-        status, registers, si_code and si_addr (0, 0 where no signal stopped it). put: write
+        """Resume it by ``request`` (PTRACE_SYSEMU, SYSEMU_SINGLESTEP or CONT), and wait for its stop:
+        wait status, registers, si_code and si_addr (0, 0 where no signal stopped it). put: write
         ``registers`` first. briefly: keep Python's lock."""
         words = self.words
         words[compound_call.REQUEST] = request

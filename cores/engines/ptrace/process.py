@@ -82,16 +82,14 @@ class VcpuProcess:
             0, 0, 0, 0, 0, 0, 0, a[3], a[5], a[4], number, 0, a[2], a[1], a[0],
             SYSCALL_NONE, stub.GATE, USER_CS, 0x202, stub.FRAME_TOP, USER_SS, 0, 0, 0, 0, 0, 0,
         )  # fmt: skip
-        tracee.put()
+        put = True
         while True:
-            tracee.resume(linux.PTRACE_CONT)
-            status = tracee.wait_briefly()
+            status, registers, _, _ = tracee.enter(linux.PTRACE_CONT, put=put, briefly=True)
+            put = False
             if status & 0xFF != 0x7F:
                 raise ProcessLookupError(describe_end(status))
-            if status == STOPPED_STEP:  # anything else is a kick, or a signal from outside
-                registers = tracee.get()
-                if registers[_RIP] == stub.GATE_DONE:
-                    break
+            if status == STOPPED_STEP and registers[_RIP] == stub.GATE_DONE:
+                break  # anything else is a kick, or a signal from outside
         result = registers[_RAX]
         return result - (1 << 64) if result >> 63 else result
 

@@ -1,0 +1,61 @@
+"""Neighbouring pages: a run of page-table entries that lead to contiguous frames with the same rights.
+
+A CPU may translate pages ahead of their first use (SDM vol. 3, 4.10.2.3). The VMM does so in free mode,
+within one page table, and sets A bits with it, never D (contract.md, Virtual time).
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import NamedTuple
+
+from cores.x86.mmu.paging import PhysicalSpace, paging_format, read_entry
+from cores.x86.mmu.paging_formats import ACCESSED, ADDRESS, LARGE, NEVER_A_PAGE, PAGE, PRESENT
+from cores.x86.virtual_cpu import VirtualCpu
+
+
+class Run(NamedTuple):
+    """How many pages before and behind one page are mapped as it is. entry_at: the GPA of its entry,
+    which has ``width`` bytes."""
+
+    before: int
+    behind: int
+    entry_at: int
+    width: int
+
+
+def run_around(
+    memory: PhysicalSpace, cpu: VirtualCpu, gva: int, *, before: bool, behind: bool
+) -> Run | None:
+    """The run around the 4 KiB page of ``gva``, which has been walked, in the directions asked for.
+    Neighbours have the same rights and D bit. None without paging, and where it is a large page."""
+    form = paging_format(cpu)
+    if form is None:
+        return None
+    table, width = cpu.cr3 & form.root, form.entry
+    for shift, indexes, in_leaf, _, _ in form.levels[:-1]:
+        entry = read_entry(memory, table + (gva >> shift & indexes) * width, width)
+        if not entry & PRESENT or (entry & LARGE and in_leaf is not NEVER_A_PAGE):
+            return None
+        table = entry & ADDRESS
+    if not memory.is_ram(table, PAGE):
+        return None
+    entries = struct.unpack("<512Q" if width == 8 else "<1024I", memory.view[table : table + PAGE])
+    place = gva >> 12 & form.levels[-1].indexes
+    wanted = entries[place] & ~ACCESSED
+    low = high = place
+    while before and low and entries[low - 1] & ~ACCESSED == wanted + (low - 1 - place) * PAGE:
+        low -= 1
+    last = len(entries) - 1 if behind else place
+    while high < last and entries[high + 1] & ~ACCESSED == wanted + (high + 1 - place) * PAGE:
+        high += 1
+    return Run(place - low, high - place, table + place * width, width)
+
+
+def mark_accessed(memory: PhysicalSpace, run: Run) -> None:
+    """Set the A bits of all pages of a run. Not through ``memory.write``: no store by the guest."""
+    first, count = run.entry_at - run.before * run.width, run.before + 1 + run.behind
+    letter = "Q" if run.width == 8 else "I"
+    at = slice(first, first + count * run.width)
+    entries = struct.unpack(f"<{count}{letter}", memory.view[at])
+    memory.view[at] = struct.pack(f"<{count}{letter}", *(entry | ACCESSED for entry in entries))
