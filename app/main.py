@@ -20,6 +20,8 @@ from collections.abc import Sequence
 from itertools import takewhile
 from typing import NoReturn
 
+from app import terminal
+
 VERSION = "0.1.0"
 """As in pyproject.toml (a test compares); asking importlib.metadata would cost 48 ms."""
 
@@ -198,6 +200,10 @@ def _run(words: list[str]) -> int:
     if words and words[0] == "--version":
         print(f"ringscope {VERSION}")
         return OK
+    if not words and terminal.is_capable():
+        # The first page needs no option, and nothing that reads them.
+        code: int = importlib.import_module("app.commands.home").run()
+        return code
     if words and words[0] in COMMANDS:
         return _command(words[0], COMMANDS[words[0]], words[1:])
     if words and _mistyped(words[0]):

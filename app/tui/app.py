@@ -7,12 +7,10 @@ takes the worker's newest snapshot thirty times a second; keys become commands i
 from __future__ import annotations
 
 import gc
-import os
 import signal
 import sys
 from collections.abc import Callable, Iterable
 from dataclasses import replace
-from datetime import datetime
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
@@ -22,30 +20,30 @@ from textual.app import App, SystemCommand
 from textual.binding import Binding, BindingType
 from textual.screen import Screen
 
-from app.session_thread import Opener, Worker, words
 from app.tui import settings, signals
 from app.tui.guest_list import disk_of, shipped
-from app.tui.rows import screenshot_svg
 from app.tui.rows.glyphs import for_this_terminal
+from app.tui.rows.home import Ability
 from app.tui.rows.theme import DEFAULT_THEME, themes
-from cores.atomic_file import replacing
-from cores.engines.base import RingZero
+from app.tui.settings import LESSON
 from cores.errors import RingscopeError
 
-from .screens.editor import EditorScreen
-from .screens.home import Ability, HomeScreen, Probe
+from .screens.home import HomeScreen, Probe
 from .screens.leave import Leave
-from .screens.machines.screen import MachinesScreen
-from .screens.machines.state import StateController
 from .widgets.keys import bindings
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # what runs guests is imported when one is to run: the first picture needs none of it
+    from app.session_thread import Opener, Worker
     from cores.engines.registry import Availability
     from cores.lockstep.options import Options
     from cores.programs.program import Program
     from lessons.format.script import Lesson
 
-OpenProgram = Callable[[str, str | None], Opener]
+    from .screens.editor import EditorScreen
+    from .screens.machines.screen import MachinesScreen
+    from .screens.machines.state import StateController
+
+OpenProgram = Callable[[str, str | None], "Opener"]
 """A path, and that of a data disk (None: as on the command line, else the one that a shipped guest
 needs; "": none) -> how to start its
 session, in the worker's thread. Raises InputError for bad input."""
@@ -78,6 +76,7 @@ class RingscopeApp(App[int]):
         Binding("ctrl+q", "quit", "Quit", show=False, priority=True),
         Binding("ctrl+c", "interrupt", "Quit", show=False, priority=True),
         Binding("s", "save_picture", "Save a picture of the screen"),
+        Binding("f8", "save_picture", "Save a picture, where s is typed", show=False, priority=True),
     ]
 
     def __init__(self, open_program: OpenProgram, probe: Probe, first: Opener | None = None) -> None:
@@ -100,7 +99,7 @@ class RingscopeApp(App[int]):
         self.theme = self.settings.theme if known else DEFAULT_THEME
 
     def get_default_screen(self) -> Screen[None]:
-        return HomeScreen(self._probe, self.settings.last)
+        return HomeScreen(self._probe, self.settings)
 
     def on_load(self) -> None:
         if self.has_terminal:
@@ -119,6 +118,10 @@ class RingscopeApp(App[int]):
 
     def show_session(self, opener: Opener) -> None:
         """End the session that is on, start this one, and show it over the home screen."""
+        from app.session_thread import Worker
+
+        from .screens.machines.screen import MachinesScreen
+
         self.close_session()
         self.worker = Worker(opener)
         self._show(MachinesScreen(self.worker, self.settings))
@@ -135,20 +138,26 @@ class RingscopeApp(App[int]):
         try:
             opener = self._open_program(path, disk)
         except RingscopeError as error:
-            self.notify(words(error), severity="error", timeout=8)
+            self.notify(str(error), severity="error", timeout=8)
             return
         self.settings.last = path
         self.settings.save()
         self.show_session(opener)
 
-    def show_lesson(self, lesson: Lesson, seed: int | None = None, speed: float = 0.0) -> None:
+    def show_lesson(
+        self, lesson: Lesson, seed: int | None = None, speed: float = 0.0, step: int = 1
+    ) -> None:
         """Begin a lesson over the home screen. seed: varies its questions' numbers. speed: it plays
-        by itself, at so many times a reader's; 0: by key."""
+        by itself, at so many times a reader's; 0: by key. step: where to begin, from 1."""
+        from app.session_thread import Worker
+
         from .screens.lesson import LessonScreen
         from .screens.machines.lesson import LessonController
 
         self.close_session()
-        controller = LessonController(lesson, seed, speed)
+        controller = LessonController(lesson, seed, speed, step)
+        self.settings.last = LESSON + lesson.name
+        self.settings.save()
         self.worker = Worker(controller.open)
         self._show(LessonScreen(self.worker, self.settings, controller))
 
@@ -175,19 +184,19 @@ class RingscopeApp(App[int]):
         self._ask_before_its_end(lambda: self.open_program(message.path))
 
     def on_home_screen_play(self, message: HomeScreen.Play) -> None:
-        self._ask_before_its_end(lambda: self._play(message.lesson))
+        self._ask_before_its_end(lambda: self._play(message.lesson, message.step))
 
     def on_home_screen_returned(self) -> None:
         if self.session is not None:
             self.push_screen(self.session)
 
-    def _play(self, name: str) -> None:
+    def _play(self, name: str, step: int) -> None:
         from lessons import library
 
         try:
-            self.show_lesson(library.find(name))
+            self.show_lesson(library.find(name), step=step)
         except RingscopeError as error:
-            self.notify(words(error), severity="error", timeout=8)
+            self.notify(str(error), severity="error", timeout=8)
 
     def _ask_before_its_end(self, then: Callable[[], None]) -> None:
         """Do what ends the session that is kept, once the user has agreed where it would be a loss."""
@@ -217,6 +226,8 @@ class RingscopeApp(App[int]):
 
     def edit(self, path: str) -> None:
         """Open the editor on a source file, or on a new one. A shipped guest is edited as a copy."""
+        from .screens.editor import EditorScreen
+
         text = ""
         if path:
             try:
@@ -275,8 +286,8 @@ class RingscopeApp(App[int]):
     @property
     def _unsaved(self) -> str:
         """An editor with text that is not saved, as a sentence; "" for none."""
-        editors = (screen for screen in self.screen_stack if isinstance(screen, EditorScreen))
-        return next((editor.at_stake for editor in editors if editor.at_stake), "")
+        unsaved = (getattr(screen, "unsaved", "") for screen in self.screen_stack)
+        return next((words for words in unsaved if words), "")
 
     async def action_interrupt(self) -> None:
         """Ctrl-C: nothing is left behind, and the exit code says so. Pressed by habit, to copy, it must
@@ -287,18 +298,28 @@ class RingscopeApp(App[int]):
             self.exit(INTERRUPTED)
 
     def action_save_picture(self) -> None:
-        stem = f"ringscope-{datetime.now():%Y%m%d-%H%M%S}"
-        numbered = (f"{stem}{n}" for n in ("", *(f"-{n}" for n in range(2, 100))))
-        names = ((Path(f"{name}.svg"), Path(f"{name}.txt")) for name in numbered)
-        path, words = next(pair for pair in names if not any(map(os.path.lexists, pair)))
-        try:
-            for file, text in ((path, screenshot_svg.svg(self)), (words, screenshot_svg.text(self))):
-                with replacing(file) as draft:
-                    draft.write(text.encode())
-        except OSError as error:
-            self.notify(f"{path}: {error.strerror}", severity="error")
-        else:
-            self.notify(f"Saved {path} and the same as text")
+        """Save the screen, without the messages that lie over it."""
+        from textual.widgets._toast import ToastRack
+
+        racks = [rack for rack in self.screen.query(ToastRack) if rack.display]
+        for rack in racks:
+            rack.display = False
+
+        def save() -> None:
+            from app.tui import pictures
+
+            try:
+                path = pictures.save(self)
+            except OSError as error:
+                where = error.filename or pictures.folder()
+                self.notify(f"{where}: {error.strerror}", severity="error", markup=False)
+            else:
+                self.notify(f"Saved {path}, and the same as .txt and .html", markup=False)
+            finally:
+                for rack in racks:
+                    rack.display = True
+
+        self.call_after_refresh(save)
 
     def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:
         """Every key of the screen, and the themes. Textual's other commands have keys of ours."""
@@ -331,6 +352,7 @@ def assemble(source: str, path: str) -> int:
 
 def probe_cores() -> list[Ability]:
     """Probe every core: whether it runs here, or the reason why not."""
+    from app.session_thread import words
     from cores.engines import registry
 
     found = []
@@ -338,21 +360,48 @@ def probe_cores() -> list[Ability]:
         try:
             here = registry.availability(core)
         except Exception as error:  # a core that breaks while it is probed must not hide the others
-            found.append(Ability(core, False, words(error)))
+            found.append(Ability(core, False, (words(error),)))
         else:
             found.append(_ability(here))
     return found
 
 
 def _ability(here: Availability) -> Ability:
-    """The line of the home screen for a core that was probed."""
+    """A core that was probed, in words that are true of this host: from long to short."""
     from cores.engines import registry
+    from cores.engines.base import RingZero
 
     if here.reason is not None:
-        return Ability(here.core, False, here.reason)
-    traits = registry.create(here.core).traits
-    label = traits.label if traits.ring_zero is RingZero.INTERPRETED else here.engine
-    return Ability(here.core, True, label, traits.ring_zero)
+        return Ability(here.core, False, (here.reason,))
+    engine = here.engine.split()[0]
+    match registry.create(here.core).traits.ring_zero:
+        case RingZero.GUEST_MODE:
+            words = (
+                "on this CPU, in guest mode (VT-x or AMD-V)",
+                "on this CPU, in guest mode",
+                "guest mode",
+            )
+            return Ability(here.core, True, words, "cpu")
+        case RingZero.INTERPRETED:
+            words = ("ring 0 in software: no VT-x or AMD-V here", "ring 0 in software", "no VT-x")
+            return Ability(here.core, True, words, "soft")
+        case RingZero.DEPRIVILEGED:
+            words = ("on this CPU, in ring 3, held by ptrace", "on this CPU, in ring 3", "this CPU")
+            return Ability(here.core, True, words, "cpu")
+        case RingZero.SIMULATED if here.core == "interpreter":
+            return Ability(
+                here.core,
+                True,
+                (f"in software, {here.engine}", f"software, {engine}", "software"),
+                "soft",
+            )
+        case RingZero.SIMULATED:
+            words = (f"software ({engine}) stands in for ring 3", "software stands in", "a stand-in")
+            return Ability(here.core, True, words, "soft")
+        case RingZero.UNKNOWN:
+            return Ability(
+                here.core, True, ("inside KVM; who executes ring 0 is not known", "inside KVM")
+            )
 
 
 def interface(path: str | None, options: Options, program: Program | None = None) -> RingscopeApp:

@@ -10,6 +10,21 @@ from cores.programs.shipped import ASSETS, programs
 
 NEEDS_DISK = re.compile(r"\. Needs --disk (\S+?)[,.]?(?= |$)")
 
+TEACHING = {
+    "hello": "a line, by letters",
+    "primes": "primes below 2000",
+    "tasks": "a kernel, 2 programs",
+    "tour": "all it may not do",
+    "tinyos": "type into it",
+    "file": "a file by its name",
+    "driver": "three drivers",
+    "swap": "more memory than is",
+    "holes": "what never traps",
+    "cguest": "written in C",
+    "genesis": "another CPU",
+}
+"""The guests in the order in which they teach, each in at most 20 characters for a narrow screen."""
+
 
 @dataclass(frozen=True, slots=True)
 class Guest:
@@ -28,8 +43,11 @@ class Guest:
 
 
 def shipped() -> list[Guest]:
-    """The shipped guests by name, each with the summary and the story from its source."""
-    return [_guest(path) for path in programs()]
+    """The shipped guests in teaching order, others behind them by name; each with the summary and the
+    story from its source."""
+    order = {name: at for at, name in enumerate(TEACHING)}
+    paths = sorted(programs(), key=lambda path: (order.get(path.stem, len(order)), path.stem))
+    return [_guest(path) for path in paths]
 
 
 def disk_of(path: str) -> str | None:

@@ -23,11 +23,13 @@ HOME = Topic(
     (
         "A guest is a program that believes it has a computer to itself. A lesson runs guests for you"
         " and asks questions on the way. Begin with lesson 1.",
-        "Beside the list: which machines can run a guest here, and what is said of the marked line.",
+        "This computer: which machines can run a guest here, and by whom its instructions are executed;"
+        " `ringscope doctor` says more.",
     ),
     (
-        ("up down", "choose"),
+        ("up down", "choose; left and right turn to the lessons and the guests"),
         ("Enter", "run the guest, or play the lesson"),
+        ("/", "find one by its name"),
         ("o", "open a file: a program, or a saved session"),
         ("i", "edit a copy of the guest"),
         ("c", "write a guest of your own"),

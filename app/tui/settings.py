@@ -16,11 +16,14 @@ from platformdirs import user_config_path
 
 from cores.atomic_file import replacing
 
+LESSON = "lesson:"
+"""Before a lesson's name, in ``last``."""
+
 
 @dataclass
 class Settings:
     """theme: a theme's name. view: of the world switches. speed: instructions a second, 0 for as
-    fast as it goes. last: the program that was open, "" for none."""
+    fast as it goes. last: the program that was open last, or the lesson; "" for none."""
 
     theme: str = ""
     view: str = ""

@@ -13,8 +13,10 @@ import re
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from cores.programs.assembler.keystone import Image
+if TYPE_CHECKING:
+    from cores.programs.assembler.keystone import Image
 
 ASSETS = Path(__file__).resolve().parents[2] / "assets"
 """The directory of assets, beside this package in a source tree and installed alike."""
@@ -38,6 +40,8 @@ def image_of(source: bytes) -> Image | None:
 
 @cache
 def _images() -> dict[str, Image]:
+    from cores.programs.assembler.keystone import Image  # a list of the guests needs no assembler
+
     found = {}
     for description in (ASSETS / "images").glob("*.json"):
         fields = json.loads(description.read_text())

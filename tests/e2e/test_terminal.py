@@ -39,7 +39,8 @@ class Terminal:
             again(*arguments)[1:],
             cwd=str(ROOT),
             env=os.environ
-            | {"TERM": "xterm-256color", "LANG": "C.UTF-8", "RINGSCOPE_CONFIG": os.devnull}
+            | {"TERM": "xterm-256color", "LANG": "C.UTF-8"}
+            | {"RINGSCOPE_CONFIG": os.devnull, "RINGSCOPE_DATA": os.devnull}
             | environment,
             dimensions=(30, 100),
         )
@@ -148,11 +149,11 @@ def test_the_home_screen() -> None:
     returns."""
     with terminal() as t:
         t.see("hello ")
-        t.see("runs here")
-        t.press("\r")
+        t.see(" runs ")
+        t.press("\x1b[B\x1b[B\r")
         t.see("World switches")
         t.press("h")
-        t.see("This machine")
+        t.see("This computer")
         t.press("q")
         assert t.end() == 0
 

@@ -196,7 +196,7 @@ class EditorScreen(Screen[None]):
         self.app.push_screen(HelpSheet(help_topics.EDITOR, self.query_one(Verdict).glyphs))
 
     @property
-    def at_stake(self) -> str:
+    def unsaved(self) -> str:
         """What would be lost with the editor, as a sentence; "" for nothing."""
         return "" if self.area.text == self._saved else f"{self._path or 'The new guest'} is not saved."
 
@@ -207,8 +207,8 @@ class EditorScreen(Screen[None]):
             elif key:
                 self._close()
 
-        if self.at_stake:
-            self.app.push_screen(Leave(self.at_stake, ("ctrl+s", "save"), ("l", "leave it")), answered)
+        if self.unsaved:
+            self.app.push_screen(Leave(self.unsaved, ("ctrl+s", "save"), ("l", "leave it")), answered)
         else:
             self._close()
 

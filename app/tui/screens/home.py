@@ -1,154 +1,118 @@
-"""The first page: what there is to run, and what this machine can do."""
+"""The first page: where to start, the lessons, the guests, and what this computer can do.
+
+It is drawn before anything that runs a guest is imported: the first picture waits for Textual alone.
+"""
 
 from __future__ import annotations
 
-import textwrap
+import importlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
-from textual import work
+from textual import events, work
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
-from textual.containers import Horizontal, Vertical
-from textual.content import Content
 from textual.message import Message
 from textual.screen import Screen
-from textual.widgets import OptionList
-from textual.widgets.option_list import Option
 
-from app.programs import FIRST
-from app.tui.guest_list import Guest, shipped
+from app.tui.guest_list import TEACHING, Guest, shipped
 from app.tui.rows.glyphs import UNICODE, Glyphs
-from app.tui.rows.machine_parts import kind, title
-from app.tui.rows.rows import EMPTY, Row, boxed, fit, printable, row, row_width
-from cores.engines.base import RingZero
-from cores.errors import RingscopeError
+from app.tui.rows.home import (
+    GUESTS,
+    LESSONS,
+    START,
+    Ability,
+    Drawn,
+    Item,
+    Page,
+    Place,
+    home_rows,
+    paragraphs,
+)
+from app.tui.rows.rows import Row, printable
+from lessons import contents, progress
 
-from .. import help_topics
+from ..settings import LESSON, Settings
 from ..widgets.keys import Hint, Keys
 from ..widgets.line_view import LineView
-from .about import About
-from .ask import Ask
-from .help import HelpSheet
-
-if TYPE_CHECKING:
-    from lessons.format.script import Lesson
 
 HINTS: list[Hint] = [
-    ("Enter", "run", "run_chosen"),
+    ("Enter", "begin", "begin"),
     ("o", "open a file", "open"),
-    ("i", "edit a copy", "edit"),
     ("c", "new guest", "create"),
-    ("?", "help", "help"),
-    ("G", "glossary", "glossary"),
+    ("/", "find", "find"),
+    ("g", "glossary", "glossary"),
+    ("i", "edit a copy", "edit"),
     ("q", "quit", "app.quit"),
 ]
 
-KEPT = "kept"
-"""Id of the row that returns to the session that is kept."""
-GUEST, LESSON = "guest:", "lesson:"
-"""Prefixes of the list's row ids; ids without one are paths."""
+KEPT, TOUR = "kept", "tour"
+"""Ids of the session that is kept, and of the way round."""
 
-ABOUT = (
-    "One program, three machines. The emulator executes it in software. Trap and emulate runs it on"
-    " this CPU, held in ring 3: each privileged instruction traps to the host. KVM gives it a ring 0 of"
-    " its own, in the CPU's guest mode, or interpreted where hardware support is missing."
-)
-
-
-@dataclass(frozen=True, slots=True)
-class Ability:
-    """A core and whether it runs here. words: which engine, or why not. ring_zero: how it brings
-    about the guest's ring 0, where it runs."""
-
-    core: str
-    available: bool
-    words: str
-    ring_zero: RingZero = RingZero.UNKNOWN
-
+FIRST_GUESTS = ("hello", "tasks", "tinyos")
+"""Those under "Start here"."""
 
 Probe = Callable[[], list[Ability]]
 
 
-class Abilities(LineView):
-    """The cores and whether they run here; filled once they have been probed."""
+class Shelf(LineView):
+    """The page. A click marks a thing, and begins the one that is marked."""
+
+    DEFAULT_CSS = "Shelf { width: 1fr; height: 1fr; }"
+
+    class Chosen(Message):
+        def __init__(self, place: Place) -> None:
+            super().__init__()
+            self.place = place
 
     def __init__(self) -> None:
-        super().__init__(id="abilities")
-        self.found: list[Ability] | None = None
+        super().__init__(id="shelf")
+        self.page = Page((), (), (), None, (START, 0))
+        self._drawn = Drawn([])
 
-    def show(self, found: list[Ability]) -> None:
-        self.found = found
+    def show(self, page: Page) -> None:
+        self.page = page
         self.redraw()
 
+    def compose_rows(self, width: int, height: int) -> list[Row]:
+        self._drawn = home_rows(self.page, width, height, self.glyphs)
+        return self._drawn.rows
+
     def tip(self, x: int, y: int) -> str:
-        return "The cores that can run a guest on this machine. `ringscope doctor` says more."
+        place = self._drawn.at(x, y)
+        if place is None:
+            return ""
+        item = self.page.section(place[0])[place[1]]
+        return " ".join(item.story[:1]) or item.words
 
-    def compose_rows(self, width: int, height: int) -> list[Row]:
-        inner = width - 4
-        body: list[Row] = [EMPTY]
-        if self.found is None:
-            body.append(row(("looking ...", "dim")))
-        short = self.screen.has_class("-narrow")
-        for ability in self.found or []:
-            role = kind(ability.core) if ability.available else "dim"
-            state = ("runs here", "strong") if ability.available else ("not here ", "dim")
-            name = fit(title(ability.core, ability.ring_zero), 18)
-            head = row((name, role), (fit(ability.core, 15), "text"), state)
-            if short:
-                room = inner - row_width(head) - 2
-                body.append((*head, ("  " + fit(ability.words, room, self.glyphs.more), "dim")))
-                continue
-            body.append(head)
-            body += [row(("  " + line, "dim")) for line in textwrap.wrap(ability.words, inner - 2)[:3]]
-            body.append(EMPTY)
-        if short:
-            body = [*body[1:], EMPTY]
-        body += [row((line, "comment")) for line in textwrap.wrap(ABOUT, inner)]
-        if len(body) > height - 2:  # long reasons: rather these than the gaps
-            body = [line for line in body if line != EMPTY]
-        return boxed(row((" This machine ", "strong")), body, width, height, self.glyphs, "faint")
-
-
-class Masthead(LineView):
-    """The name."""
-
-    def compose_rows(self, width: int, height: int) -> list[Row]:
-        words = "  the same program on an emulator and on the real CPU, side by side"
-        return [EMPTY, row((" Ringscope", "strong"), (fit(words, width - 10), "dim"))]
-
-
-def _described(guest: Guest) -> Content:
-    return Content.assemble((f"{guest.name:<12}", "bold"), (guest.summary, "dim"))
-
-
-def _lessons() -> list[tuple[Lesson, bool]]:
-    """The course, each lesson with whether it has been played to its end; nothing where it cannot be
-    read."""
-    from lessons import library, progress
-
-    try:
-        played = {name for name, record in progress.load().items() if record.done}
-        return [(lesson, lesson.name in played) for lesson in library.course()]
-    except RingscopeError:
-        return []
+    def on_click(self, event: events.Click) -> None:
+        place = self._drawn.at(event.x, event.y)
+        if place is not None:
+            self.post_message(self.Chosen(place))
 
 
 class HomeScreen(Screen[None]):
     """Asks the app to open what was chosen."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("enter", "begin", "Begin what is marked"),
+        Binding("up", "move(-1)", "Up"),
+        Binding("down", "move(1)", "Down"),
+        Binding("pageup", "move(-10)", "A page up"),
+        Binding("pagedown", "move(10)", "A page down"),
+        Binding("home", "move(-1000)", "The first"),
+        Binding("end", "move(1000)", "The last"),
+        Binding("left", "column(-1)", "The lessons"),
+        Binding("right,tab", "column(1)", "The guests"),
         Binding("o", "open", "Open a file"),
-        Binding("i", "edit", "Edit a copy of the guest"),
         Binding("c", "create", "Write a new guest"),
-        Binding("G", "glossary", "Glossary"),
+        Binding("i", "edit", "Edit a copy of the guest"),
+        Binding("slash", "find", "Find a lesson or a guest"),
+        Binding("g,G", "glossary", "Glossary"),
         Binding("question_mark,f1", "help", "Help"),
     ]
-    # Textual declares these as instance variables.
-    HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (96, "-wide"), (140, "-broad")]  # noqa: RUF012
-    VERTICAL_BREAKPOINTS = [(0, "-low"), (38, "-high")]  # noqa: RUF012
 
     class Opened(Message):
         """Run this program."""
@@ -158,11 +122,11 @@ class HomeScreen(Screen[None]):
             self.path = path
 
     class Play(Message):
-        """Play this lesson."""
+        """Play this lesson. step: where to begin, from 1."""
 
-        def __init__(self, lesson: str) -> None:
+        def __init__(self, lesson: str, step: int = 1) -> None:
             super().__init__()
-            self.lesson = lesson
+            self.lesson, self.step = lesson, step
 
     class Returned(Message):
         """Go back to the session that is kept."""
@@ -174,14 +138,17 @@ class HomeScreen(Screen[None]):
             super().__init__()
             self.path = path
 
-    def __init__(self, probe: Probe, last: str = "") -> None:
-        """last: the program that was open last."""
+    def __init__(self, probe: Probe, settings: Settings) -> None:
         super().__init__()
-        self._last = last
-        self._kept = ""
-        self._probe = probe
+        self._settings, self._probe = settings, probe
+        self._abilities: tuple[Ability, ...] | None = None
         self._guests = shipped()
-        self._course: dict[str, Lesson] = {}
+        self._course = contents.contents()
+        self._kept = ""
+        self._marked: Place = (START, 0)
+        self.shelf = Shelf()
+        self.key_row = Keys(HINTS)
+        self.key_row.last = ("?", "help", "help")
 
     @property
     def glyphs(self) -> Glyphs:
@@ -190,120 +157,213 @@ class HomeScreen(Screen[None]):
         return glyphs
 
     def compose(self) -> ComposeResult:
-        yield Masthead(id="masthead")
-        with Horizontal(id="shelf"):
-            with Vertical(id="guests-box") as box:
-                box.border_title = "Guests and lessons"
-                box.tooltip = "Enter runs a guest or plays a lesson; i edits a copy of a guest."
-                yield OptionList(
-                    *self._options(),
-                    id="guests",
-                    markup=False,
-                )
-            with Vertical(id="facts"):
-                yield Abilities()
-                yield About()
-        yield Keys(HINTS)
-
-    def _options(self) -> list[Option | None]:
-        """The rows of the list: the program that was open last, then the guests."""
-        rows: list[Option | None] = []
-        if self._last and Path(self._last).is_file():
-            words = Content.assemble(("continue   ", "bold"), (printable(self._last), "dim"))
-            rows += [Option(words, id=self._last), None]
-        return rows + [Option(_described(g), id=f"{GUEST}{g.path}") for g in self._guests]
-
-    @work(thread=True)
-    def list_lessons(self) -> None:
-        """Reading the course takes a moment: the guests are there before."""
-        found = _lessons()
-        self.app.call_from_thread(self._add_lessons, found)
-
-    def _add_lessons(self, found: list[tuple[Lesson, bool]]) -> None:
-        options = self.query_one(OptionList)
-        if found:
-            options.add_option(None)
-        for number, (lesson, done) in enumerate(found, 1):
-            self._course[lesson.name] = lesson
-            mark = self.glyphs.done if done else " "
-            words = Content.assemble((f"lesson {number:>2} {mark} ", "bold"), (lesson.title, "dim"))
-            options.add_option(Option(words, id=LESSON + lesson.name))
+        yield self.shelf
+        yield self.key_row
 
     def on_mount(self) -> None:
-        options = self.query_one(OptionList)
-        options.focus()
-        if options.get_option_at_index(0).id != self._last:
-            first = next((g.path for g in self._guests if g.name == FIRST), None)
-            options.highlighted = 0 if first is None else options.get_option_index(f"{GUEST}{first}")
-        self.list_lessons()
-        self.look()
+        self._show()
+        self.call_after_refresh(self.look)
 
     @work(thread=True)
     def look(self) -> None:
         """Probing a core may start a process: not on the interface's thread."""
         found = self._probe()
-        self.app.call_from_thread(self.query_one(Abilities).show, found)
+        for module in ("app.tui.screens.machines.screen", "app.programs", "lessons.library"):
+            importlib.import_module(module)  # while the user reads: what opens next is there at once
+        self.app.call_from_thread(self._found, found)
+
+    def _found(self, found: list[Ability]) -> None:
+        self._abilities = tuple(found)
+        self._show()
 
     def on_screen_resume(self) -> None:
-        """The first row returns to the session that is kept, where there is one."""
-        options = self.query_one(OptionList)
-        words = getattr(self.app, "kept", "")
-        if words == self._kept:
-            return
-        self._kept = words
-        if options.option_count and options.get_option_at_index(0).id == KEPT:
-            options.remove_option_at_index(0)
-        if words:
-            row = Content.assemble(("continue   ", "bold"), (printable(words), "dim"))
-            others = list(options.options)
-            options.clear_options()
-            options.add_options([Option(row, id=KEPT), *others])
-            options.highlighted = 0
+        """Progress may have been made, and a session may be kept now."""
+        kept = getattr(self.app, "kept", "")
+        if kept and kept != self._kept:
+            self._marked = (START, 0)
+        self._kept = kept
+        self._show()
 
-    def on_option_list_option_highlighted(self, event: OptionList.OptionHighlighted) -> None:
-        chosen = event.option.id or ""
-        if chosen.startswith(LESSON):
-            self.query_one(About).show_lesson(self._course[chosen.removeprefix(LESSON)])
-        elif chosen.startswith(GUEST):
-            path = Path(chosen.removeprefix(GUEST))
-            self.query_one(About).show_guest(next(g for g in self._guests if g.path == path))
+    # -- what is on it ------------------------------------------------------------------------
+
+    def _show(self) -> None:
+        records = progress.load()
+        start, lessons = self._start(records), self._lessons(records)
+        page = Page(
+            start, lessons, tuple(map(_guest_item, self._guests)), self._abilities, self._marked
+        )
+        if page.item is None:
+            self._marked = (START, 0)
+            page = replace(page, marked=self._marked)
+        self.shelf.show(page)
+
+    def _lessons(self, records: dict[str, progress.Record]) -> tuple[Item, ...]:
+        items = []
+        for lesson in self._course:
+            record = records.get(lesson.name, progress.Record())
+            begun = record.step > 1 and not record.done
+            mark = self.glyphs.done if record.done else self.glyphs.dot if begun else ""
+            where = f"You were at step {record.step} of {lesson.steps}." if begun else ""
+            story = tuple(part for part in (lesson.summary, where) if part)
+            items.append(
+                Item(
+                    LESSON + lesson.name, str(lesson.number), lesson.title, words=lesson.summary,
+                    story=story, minutes=f"{lesson.minutes} min", mark=mark,
+                )
+            )  # fmt: skip
+        return tuple(items)
+
+    def _start(self, records: dict[str, progress.Record]) -> tuple[Item, ...]:
+        """What was done last, the next lesson, and the guests to begin with."""
+        items: list[Item] = []
+        if last := self._last(records):
+            items.append(last)
+        elif TOUR not in records:
+            words = "what this shows, on a first program; h leaves it at any time"
+            items.append(
+                Item(TOUR, "tour", "90 seconds", words=words, story=(f"{words}.".capitalize(),))
+            )
+        following = next((x for x in self._course if not records.get(x.name, NEW).done), None)
+        if following is not None and LESSON + following.name not in [item.id for item in items]:
+            kind = f"lesson {following.number}"
+            words = following.summary
+            name = following.title
+            items.append(Item(LESSON + following.name, kind, name, words=words, story=(words,)))
+        for name in FIRST_GUESTS:
+            guest = next((guest for guest in self._guests if guest.name == name), None)
+            if guest is not None and str(guest.path) not in [item.id for item in items]:
+                items.append(replace(_guest_item(guest), kind="guest"))
+        return tuple(items[:4])
+
+    def _last(self, records: dict[str, progress.Record]) -> Item | None:
+        """The last thing done: a session that is kept, a lesson at its step, or a program."""
+        last = self._settings.last
+        if self._kept:
+            return Item(KEPT, "continue", printable(self._kept), story=("The session that is kept.",))
+        if last.startswith(LESSON):
+            lesson = next((x for x in self._course if LESSON + x.name == last), None)
+            record = records.get(last.removeprefix(LESSON))
+            if lesson is None or record is None or record.done:
+                return None
+            words = f"lesson {lesson.number}, step {record.step} of {lesson.steps}"
+            return Item(last, "continue", lesson.title, words=words, story=(lesson.summary, words))
+        if not last or not Path(last).is_file():
+            return None
+        guest = next((guest for guest in self._guests if str(guest.path) == last), None)
+        name = printable(last) if guest is None else guest.name
+        words = last if guest is None else guest.summary
+        return Item(last, "continue", name, words=printable(words), story=(printable(words),))
+
+    # -- what keys and clicks do --------------------------------------------------------------
+
+    @property
+    def marked(self) -> Item | None:
+        return self.shelf.page.item
+
+    def _mark(self, place: Place) -> None:
+        self._marked = place
+        self.shelf.show(replace(self.shelf.page, marked=place))
+
+    def action_move(self, by: int) -> None:
+        """Up and down in a section, and from "Start here" into the list below it."""
+        page, (section, at) = self.shelf.page, self._marked
+        count, wanted = len(page.section(section)), at + by
+        if section != START and wanted < 0 and by == -1:
+            self._mark((START, len(page.start) - 1))
+        elif section == START and wanted >= count and by == 1 and page.lessons:
+            self._mark((LESSONS, 0))
         else:
-            self.query_one(About).show_path("the session that is kept" if chosen == KEPT else chosen)
+            self._mark((section, max(0, min(wanted, count - 1))))
 
-    def on_option_list_option_selected(self, event: OptionList.OptionSelected) -> None:
-        chosen = event.option.id or ""
-        if chosen == KEPT:
+    def action_column(self, by: int) -> None:
+        """To the lessons or the guests."""
+        page = self.shelf.page
+        section = GUESTS if by > 0 and self._marked[0] != GUESTS else LESSONS
+        at = self._marked[1] if self._marked[0] != START else 0
+        if page.section(section):
+            self._mark((section, min(at, len(page.section(section)) - 1)))
+
+    def on_shelf_chosen(self, message: Shelf.Chosen) -> None:
+        if message.place == self._marked:
+            self.action_begin()
+        else:
+            self._mark(message.place)
+
+    def on_mouse_scroll_down(self) -> None:
+        self.action_move(1)
+
+    def on_mouse_scroll_up(self) -> None:
+        self.action_move(-1)
+
+    def action_begin(self) -> None:
+        if self.marked is not None:
+            self._begin(self.marked)
+
+    def _begin(self, item: Item) -> None:
+        if item.id == KEPT:
             self.post_message(self.Returned())
-        elif chosen.startswith(LESSON):
-            self.post_message(self.Play(chosen.removeprefix(LESSON)))
-        elif chosen:
-            self.post_message(self.Opened(chosen.removeprefix(GUEST)))
-
-    def action_run_chosen(self) -> None:
-        self.query_one(OptionList).action_select()
+        elif item.id == TOUR:
+            self.post_message(self.Play(str(contents.TOUR)))
+        elif item.id.startswith(LESSON):
+            name = item.id.removeprefix(LESSON)
+            record = progress.load().get(name, NEW)
+            step = max(1, record.step) if item.kind == "continue" and not record.done else 1
+            self.post_message(self.Play(name, step))
+        else:
+            self.post_message(self.Opened(item.id))
 
     def action_edit(self) -> None:
-        options = self.query_one(OptionList)
-        if options.highlighted is None:
-            return
-        chosen = options.get_option_at_index(options.highlighted).id or ""
-        if not chosen.startswith(LESSON) and chosen != KEPT:
-            self.post_message(self.Edit(chosen.removeprefix(GUEST)))
+        item = self.marked
+        if item is not None and item.id not in (KEPT, TOUR) and not item.id.startswith(LESSON):
+            self.post_message(self.Edit(item.id))
+        else:
+            self.notify("A guest can be edited: mark one", severity="warning")
 
     def action_create(self) -> None:
         self.post_message(self.Edit(""))
 
     def action_open(self) -> None:
+        from .ask import Ask
+
         def answered(text: str | None) -> None:
             if text is not None and text.strip():
                 self.post_message(self.Opened(text.strip()))
 
         self.app.push_screen(Ask("Open which program?", "path of a .s, ELF64 or flat image"), answered)
 
+    def action_find(self) -> None:
+        from .pick import Pick
+
+        page = self.shelf.page
+        names = {f"lesson {item.kind}  {item.name}": item for item in page.lessons}
+        names |= {f"guest  {item.name}  {item.words}": item for item in page.guests}
+
+        def answered(name: str | None) -> None:
+            if name is not None:
+                self._begin(names[name])
+
+        self.app.push_screen(Pick("Begin which?", list(names)), answered)
+
     def action_glossary(self) -> None:
-        from .glossary import GlossaryScreen  # 60 ms that the first picture need not wait for
+        from .glossary import GlossaryScreen
 
         self.app.push_screen(GlossaryScreen())
 
     def action_help(self) -> None:
+        from .. import help_topics
+        from .help import HelpSheet
+
         self.app.push_screen(HelpSheet(help_topics.HOME, self.glyphs))
+
+
+NEW = progress.Record()
+
+
+def _guest_item(guest: Guest) -> Item:
+    notes = [f"{guest.summary[:1].upper()}{guest.summary[1:]}."] if guest.summary else []
+    if guest.disk is not None:
+        notes.append(f"It is started with a disk of its own, {guest.disk.name}.")
+    story = guest.story if guest.story[:1] == ("",) else ("", *guest.story)
+    short = TEACHING.get(guest.name, "")
+    told = paragraphs((*notes, *story))
+    return Item(str(guest.path), "guest", guest.name, short, guest.summary, told)

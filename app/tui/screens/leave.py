@@ -8,7 +8,6 @@ from typing import ClassVar
 from textual.app import ComposeResult
 from textual.binding import BindingType
 
-from app.session_thread import Worker, alive
 from app.tui.rows.rows import EMPTY, Row, boxed, row, row_width
 
 from ..widgets.line_view import LineView
@@ -71,16 +70,3 @@ class Leave(Over[str]):
     def action_choose(self, key: str) -> None:
         if any(key == way for way, _ in self._ways):
             self.dismiss(key)
-
-
-def stake_of(worker: Worker | None) -> str:
-    """What would be lost with a session, as a sentence; "" where nothing has run since it was saved."""
-    s = None if worker is None else worker.snapshot
-    if worker is None or s is None or worker.saved == worker.place:
-        return ""
-    done = max((machine.instructions or 0 for machine in s.machines), default=0)
-    state = "Running" if s.running else "Paused" if alive(s) else "Ended"
-    if s.mode == "free":
-        return f"{state} after a free run."
-    run = done or s.running
-    return f"{state} after {done:,} instruction{'s' * (done != 1)}." if run else ""

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import TypeVar
+from typing import ClassVar, TypeVar
 
 from rich.segment import Segment
 from rich.style import Style
+from textual.binding import BindingType
 from textual.color import Color
 from textual.geometry import Region
 from textual.screen import ModalScreen
@@ -21,6 +22,8 @@ class Over(ModalScreen[T]):
     Textual mixes the colours of the screen below anew for every piece of text, 25 ms a picture of
     120x40 and two pictures a key; there are some twenty styles on it, and each is mixed once here.
     """
+
+    BINDINGS: ClassVar[list[BindingType]] = [("s", "app.save_picture", "Save a picture")]
 
     def render_lines(self, crop: Region) -> list[Strip]:
         below = self.app.screen_stack[self.app.screen_stack.index(self) - 1]

@@ -17,16 +17,16 @@ from textual.pilot import Pilot
 from app.text import narration
 from app.tui.app import RingscopeApp
 from app.tui.rows import screenshot_svg
-from app.tui.screens.home import Ability
+from app.tui.rows.home import Ability
 from app.tui.screens.machines.screen import MachinesScreen
 
 GOLDEN = Path(__file__).parent / "golden"
 
 ABILITIES = [
-    Ability("interpreter", True, "Unicorn 2.1.4"),
-    Ability("trap:native", True, "ptrace"),
-    Ability("trap:portable", True, "Unicorn 2.1.4 at ring 3: a stand-in"),
-    Ability("kvm", False, "/dev/kvm does not exist"),
+    Ability("interpreter", True, ("in software, Unicorn 2.1.4", "software"), "soft"),
+    Ability("trap:native", True, ("on this CPU, in ring 3, held by ptrace", "this CPU"), "cpu"),
+    Ability("trap:portable", True, ("software stands in for ring 3",), "soft"),
+    Ability("kvm", False, ("/dev/kvm does not exist",)),
 ]
 
 
@@ -80,6 +80,7 @@ async def stage(
     """The app in a terminal of that size, over ``FakeSession(**session)``, after its first frame."""
     sessions: list[FakeSession] = []
     os.environ["RINGSCOPE_CONFIG"] = os.devnull  # neither read nor written
+    os.environ["RINGSCOPE_DATA"] = os.devnull
 
     def opener() -> FakeSession:
         sessions.append(FakeSession(**session))  # type: ignore[arg-type]  # the caller's keywords
@@ -92,7 +93,7 @@ async def stage(
     with pace:
         async with app.run_test(size=size, notifications=True) as pilot:
             here = Stage(app, pilot, sessions)
-            await here.see("This machine" if home else "0 exits")
+            await here.see("This computer" if home else "0 exits")
             yield here
     assert all(s.closed for s in sessions)
 

@@ -55,13 +55,13 @@ async def test_nothing_written_is_lost() -> None:
         await s.press("ctrl+c")
         await s.see("The new guest is not saved. Leave?")
         await s.press("escape", "escape", "l")
-        await s.see("This machine")
+        await s.see("This computer")
 
 
 async def test_a_shipped_guest_is_edited_as_a_copy() -> None:
     """i on a guest opens its text without its path, so that saving asks for a path."""
     async with stage(home=True) as s:
-        await s.press("i")
+        await s.press("down", "down", "i")
         await s.see("new guest")
         editor = s.app.screen
         assert isinstance(editor, EditorScreen)

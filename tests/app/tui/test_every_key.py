@@ -44,7 +44,7 @@ async def back(s: Stage, chance: random.Random) -> None:
 @pytest.mark.parametrize("seed", all_but(range(4), 1, 2, 3))
 async def test_every_key(seed: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """All keys of the machines' screen work in random order while the terminal changes its size."""
-    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("RINGSCOPE_PICTURES", str(tmp_path))
     chance = random.Random(seed)
     async with stage(spin=seed % 2 == 1, size=SIZES[seed]) as s:
         bindings = [b for b in MachinesScreen.BINDINGS if isinstance(b, Binding)]
@@ -63,7 +63,7 @@ async def test_every_key(seed: int, tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 async def test_every_entry_of_the_palette(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each palette entry does what its key does, or opens the sheet of its name."""
-    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("RINGSCOPE_PICTURES", str(tmp_path))
     chance = random.Random(1974)
     async with stage() as s:
         entries = [

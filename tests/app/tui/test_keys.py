@@ -191,19 +191,6 @@ async def test_clicks() -> None:
         await s.until(lambda: s.session.n == 0, "instruction 0 by a click")
 
 
-async def test_pictures_are_saved(tmp_path: object, monkeypatch: pytest.MonkeyPatch) -> None:
-    """s saves the screen as SVG and as text in the working directory."""
-    monkeypatch.chdir(str(tmp_path))
-    async with stage() as s:
-        await s.press("s")
-        await s.see("Saved ringscope-")
-    from pathlib import Path
-
-    svg, text = (next(Path(str(tmp_path)).glob(f"*.{kind}")) for kind in ("svg", "txt"))
-    assert "TRAP AND EMULATE" in svg.read_text(encoding="utf-8")
-    assert "TRAP AND EMULATE" in text.read_text(encoding="utf-8")
-
-
 async def test_a_divergence_is_named() -> None:
     """A divergence is shown with its instruction, difference and cores; the register is marked; d goes
     there."""

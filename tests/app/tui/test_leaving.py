@@ -49,7 +49,7 @@ async def test_another_program_ends_a_kept_session_after_a_question() -> None:
     async with stage() as s:
         await s.press("n", "h")
         await s.see("continue")
-        await s.press("down", "enter")
+        await s.press("down", "down", "enter")
         await s.see("Another program ends that session.")
         await s.press("enter")
         assert len(s.sessions) == 1

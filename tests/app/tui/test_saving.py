@@ -106,11 +106,11 @@ async def test_a_damaged_session_is_refused_in_a_line(tmp_path: Path) -> None:
     path = tmp_path / "bad.ringscope"
     path.write_bytes(b"Ringscope session 2\njunk")
     async with desk(None) as d:
-        await d.see("This machine")
+        await d.see("This computer")
         await d.answer("o", str(path))
         await d.see("a damaged session")
         await d.pilot.press("h")
-        await d.see("This machine")
+        await d.see("This computer")
 
 
 async def test_a_file_of_another_kind_stays(tmp_path: Path) -> None:

@@ -63,8 +63,8 @@ async def test_ascii(monkeypatch: pytest.MonkeyPatch) -> None:
 async def test_home() -> None:
     """The home screen lists the shipped guests and the abilities of this host."""
     async with stage(size=(120, 40), home=True) as s:
-        await s.see("not here")
-        for words in ("hello", "tour", "/dev/kvm does not exist", "a stand-in", "open a file"):
+        await s.see("cannot")
+        for words in ("hello", "tour", "/dev/kvm does not exist", "ring 3, held by", "open a file"):
             assert words in s.text()
 
 
@@ -73,7 +73,7 @@ async def test_home_opens_a_guest_and_names_what_it_cannot_open() -> None:
     from cores.errors import InputError
 
     async with stage(size=(120, 40), home=True) as s:
-        await s.press("enter")
+        await s.press("down", "down", "enter")
         await s.see("TRAP AND EMULATE  trap:native")
         await s.press("h")
 

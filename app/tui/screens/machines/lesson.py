@@ -31,13 +31,15 @@ LETTERS = "abcdef"
 class LessonController:
     """``open`` is the worker's opener; ``attach`` follows, when there is a screen."""
 
-    def __init__(self, lesson: Lesson, seed: int | None = None, speed: float = 0.0) -> None:
+    def __init__(
+        self, lesson: Lesson, seed: int | None = None, speed: float = 0.0, step: int = 1
+    ) -> None:
         """seed: varies the questions' numbers. speed: the lesson plays by itself, at so many times a
-        reader's; 0: by key."""
+        reader's; 0: by key. step: where it begins, from 1."""
         self.lesson = lesson
         self.panel = LessonPanel()
         self.elsewhere = False  # the reader drives the machines
-        self._seed = seed
+        self._seed, self._begin_at = seed, step
         self._autoplay = Autoplay(speed)
         self._reading = Reading(lesson)
         self._stage: AnyStage | None = None
@@ -68,6 +70,8 @@ class LessonController:
         if self._player is None:
             assert self._stage is not None  # the worker has opened it
             self._player = Player(self.lesson, self._stage, self._seed)
+            if 1 < self._begin_at <= len(self.lesson.headings):
+                self._player.jump(str(self._begin_at))
         return self._player
 
     def _hear(self, player: Player, events: list[Event]) -> None:

@@ -37,11 +37,11 @@ from ...widgets.switches import Switches
 from ...widgets.timeline import Timeline
 from ..ask import Ask
 from ..help import HelpSheet
-from ..leave import stake_of
 from ..over import Over
 from .bindings import BINDINGS, HINTS
 from .lesson import LessonController
 from .looking import MACHINES, LookingController
+from .stake import stake_of
 from .state import StateController
 from .time import TimeController
 
@@ -338,7 +338,7 @@ class MachinesScreen(Screen[None]):
         self.app.push_screen(HelpSheet(self.topic(), self.glyphs))
 
     def action_close(self) -> None:
-        """Close what was opened last, one level; with nothing open do nothing: Esc leaves no session."""
+        """Esc: close what was opened last, one level; with nothing open, nothing."""
         if self.looking.cursor is not None:
             self.looking.point_at(None)
         elif self.inside.tab:
