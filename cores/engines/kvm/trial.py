@@ -26,10 +26,10 @@ IDT, HANDLER = 0x20000, 0x22000
 SCRATCH = 0x30000
 _RAM, _CALL_HANDLER, _STACK = 2 << 20, 0x22010, 0x90000
 _USER_STAR = 0x20 << 48 | 0x10 << 32
-_CPU_LIMIT, _CLOCK_LIMIT = 0.5, 30.0
+_CPU_LIMIT, _CLOCK_LIMIT = 2.0, 60.0
 """Seconds after which a guest that has not exited is interrupted: of this thread's CPU time, since a
 busy host must not change the answer, and of wall-clock time, for a guest that hangs without using the
-CPU."""
+CPU. In a virtual machine of a busy host CPU time includes what the host took away."""
 
 HLT, SIGNAL = b"\xf4", b"\xe6\xe9\xf4"  # hlt; out 0xe9, al and hlt
 BY_KVM = Manner(kernel=True, user=True, truthful=True)
