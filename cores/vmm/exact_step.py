@@ -23,6 +23,7 @@ from cores.x86.isa.accesses import accesses, overwrites_itself
 from cores.x86.isa.decoder import decode
 from cores.x86.isa.encoding import parse
 from cores.x86.isa.instruction import Instruction
+from cores.x86.isa.opcodes import is_x87
 from cores.x86.isa.prefixes import normalized
 from cores.x86.isa.undefined_results import keeps_memory, settle
 from cores.x86.mmu.paging import PAGE
@@ -94,10 +95,16 @@ def bridge(
         with normalizing(guest, insn, code):
             step(insn)
         guest.trace.bridged += 1
-    elif respells and (what := effect(parse(insn.code, insn.bits))) is not None:
+    elif respells and (what := _x87_effect(insn)) is not None:
         _x87(guest, completion, insn, what, step)
     else:
         completion.bridge(insn)
+
+
+def _x87_effect(insn: Instruction) -> Effect | None:
+    """The effect of an x87 instruction on the stack; None for other instructions."""
+    encoding = parse(insn.code, insn.bits) if insn.floating else None
+    return effect(encoding) if encoding is not None and is_x87(encoding) else None
 
 
 def _x87(

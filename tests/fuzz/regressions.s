@@ -86,3 +86,26 @@ mov rbx, 0x300000
 ## rex-r-of-an-extension [tables]: REX.R beside an opcode extension means nothing
 mov r11, 0x300000
 .byte 0x67, 0x4f, 0xc6, 0x43, 0x08, 0x7f
+
+## level5-1032911788 [user tables ldt nested timer=50/0xfe]: after 84 instructions, fchs at 0x10300d: interpreter: rsp=0x3f0000, rip=0x10300f, cs=0x33, ss=0x2b, mem:0x97fd8=0x0, st0=0xbfffe2dfc48da77b553d; trap:native: rsp=0x97fd0, rip=0x100186, cs=0x10, ss=0x0, mem:0x97fd8=0xd, st0=0x3fffe2dfc48da77b553d; trap:portable: rsp=0x3f0000, rip=0x10300f, cs=0x33, ss=0x2b, mem:0x97fd8=0x0, st0=0xbfffe2dfc48da77b553d
+fninit
+mov word ptr [rbx], 0x35f
+fldcw [rbx]
+fldpi
+fsqrt
+fchs
+fsqrt
+fwait
+fnclex
+fninit
+
+## level5-494189852 [user tables ldt nested timer=50/0xfe]: after 84 instructions, fdivp st(1) at 0x10300d: interpreter: fsw=0xb084, ftw=0xc0, st0=0x0; trap:native: fsw=0x3801, ftw=0x80, st0=0xffffc000000000000000; trap:portable: fsw=0xb084, ftw=0xc0, st0=0x0
+fninit
+mov word ptr [rbx], 0x37b
+fldcw [rbx]
+fldz
+fldz
+fdivp
+fwait
+fnclex
+fninit
