@@ -121,9 +121,11 @@ def _x87(
         return
     flags, stored = guest.cpu.rflags, _stored(guest, insn)
     step(insn)
-    if (image := stack.undelivered(engine.read_fpu())) is not None:
+    after = engine.read_fpu()
+    if (image := stack.undelivered(what, after)) is not None:
         engine.write_fpu(image)
-        guest.cpu.rflags = flags
+        if image[2] & 0x80:
+            guest.cpu.rflags = flags
         for gva, old in stored:
             guest.mmu.write(gva, old)
 

@@ -14,7 +14,7 @@ from contextlib import suppress
 from cores.engines.base import Fault
 from cores.x86.faults import GuestFault
 from cores.x86.isa.accesses import accesses, next_accesses
-from cores.x86.isa.encoding import parse
+from cores.x86.isa.encoding import Encoding, parse
 from cores.x86.isa.instruction import Instruction
 from cores.x86.isa.opcodes import is_x87
 from cores.x86.isa.operand_checks import (
@@ -25,7 +25,7 @@ from cores.x86.isa.operand_checks import (
 from cores.x86.mmu.code_fetch import demand_ram
 from cores.x86.mmu.paging import PAGE, Mmu
 from cores.x86.registers import MASK64, PageFault, Vector, canonical
-from cores.x86.system.x87_environment import IMAGE, lawful
+from cores.x86.system.x87_environment import IMAGE, lawful, pending
 from cores.x86.system.x87_stack import Stack, effect
 from cores.x86.virtual_cpu import VirtualCpu
 
@@ -45,10 +45,13 @@ def admits(insn: Instruction, cpu: VirtualCpu, mmu: Mmu, read_fpu: Callable[[], 
 
 def _x87_as_a_cpu(insn: Instruction, cpu: VirtualCpu, mmu: Mmu, read_fpu: Callable[[], bytes]) -> bool:
     """False for an x87 instruction that meets a stack fault, copies to an empty register, may raise an
-    exception after which nothing is delivered, or loads reserved bits of FCW."""
+    exception after which nothing is delivered, or loads reserved bits of FCW. Raises GuestFault #MF
+    where an exception is pending; Unicorn looks for it at FWAIT alone."""
     encoding = parse(insn.code, insn.bits)
     if not is_x87(encoding):
         return True
+    if not _is_control(encoding) and pending(read_fpu()):
+        raise GuestFault(Vector.MF)
     if insn.mnemonic == "fldcw":
         return not _loads_reserved_bits(insn, cpu, mmu)
     what = effect(encoding)
@@ -56,6 +59,14 @@ def _x87_as_a_cpu(insn: Instruction, cpu: VirtualCpu, mmu: Mmu, read_fpu: Callab
         return True
     stack = Stack(read_fpu())
     return stack.delivers_all and stack.as_a_translator_has_it(what)
+
+
+def _is_control(e: Encoding) -> bool:
+    """Whether it is one of the control instructions that do not wait for a pending exception: FNSTENV,
+    FNSTCW, FNSAVE, FNSTSW, FNCLEX, FNINIT (SDM vol. 1, 8.3.12)."""
+    if e.address is not None:
+        return e.opcode in (0xD9, 0xDD) and e.reg in (6, 7)
+    return (e.opcode, e.modrm) == (0xDF, 0xE0) or (e.opcode == 0xDB and 0xE0 <= e.modrm <= 0xE4)
 
 
 def _loads_reserved_bits(insn: Instruction, cpu: VirtualCpu, mmu: Mmu) -> bool:

@@ -17,7 +17,8 @@ INDEFINITE = bytes.fromhex("000000000000 00c0ffff")
 _C3, _C2, _C1, _C0 = 1 << 14, 1 << 10, 1 << 9, 1 << 8
 UNORDERED = _C3 | _C2 | _C0
 _INVALID, _STACK_FAULT, _SUMMARY = 0x01, 0x40, 0x8080
-_UNDELIVERED = 0x05
+_DIVISION = 0x04
+_UNDELIVERED = _INVALID | _DIVISION
 """IE and ZE: while they are not masked, an instruction that raises one of them has no result (SDM vol.
 1, 8.5.1.2 and 8.5.3)."""
 _ARITHMETIC = (0, 1, 4, 5, 6, 7)
@@ -140,18 +141,30 @@ class Stack:
         """Whether results are delivered whatever happens: #IA and #Z are masked."""
         return int(self.control) & _UNDELIVERED == _UNDELIVERED
 
-    def undelivered(self, after: bytes) -> bytes | None:
-        """The image after an instruction that has raised an unmasked #IA or #Z: this one, with the
-        exception pending, and the pointers to the instruction. after: the image with the result that
-        an engine has delivered all the same. None: nothing of the kind was raised."""
+    def undelivered(self, what: Effect, after: bytes) -> bytes | None:
+        """The image after an instruction that an engine has executed as if all exceptions were masked;
+        None where that is right. After an unmasked #IA or #Z it is this one, with the exception pending
+        and the pointers to the instruction. after: the engine's image. It has ZE set at every divisor
+        of 0, though 0 / 0 is invalid, and infinity / 0 exact (SDM vol. 1, 8.5.1.2 and 8.5.3)."""
         status = int.from_bytes(after[2:4], "little")
-        raised = status & ~self.control & _UNDELIVERED
-        if not raised or self.status & raised:
+        raised = status & ~self.status & 0x3F
+        exact = raised & _DIVISION and (raised & _INVALID or any(map(self._is_special, what.reads)))
+        if exact:
+            raised &= ~_DIVISION
+            status &= ~(_DIVISION | _SUMMARY)
+            status |= _SUMMARY if status & ~self.control & 0x3F else 0
+        if raised & ~self.control & _UNDELIVERED:
+            status = self.status | raised & _UNDELIVERED | _SUMMARY
+            held, pointers = self.image(), after[6:24]
+        elif exact:
+            held, pointers = after, after[6:24] if status & _SUMMARY else bytes(18)
+        else:
             return None
-        held = bytearray(self.image())
-        held[2:4] = (self.status | raised | _SUMMARY).to_bytes(2, "little")
-        held[6:24] = after[6:24]
-        return bytes(held)
+        return held[:2] + status.to_bytes(2, "little") + held[4:6] + pointers + held[24:]
+
+    def _is_special(self, i: int) -> bool:
+        """Is ST(i) an infinity or a NaN?"""
+        return int.from_bytes(self.get(i)[8:], "little") & 0x7FFF == 0x7FFF
 
     def get(self, i: int) -> bytes:
         return bytes(self._image[32 + 16 * i : 42 + 16 * i])

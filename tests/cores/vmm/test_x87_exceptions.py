@@ -41,6 +41,35 @@ def test_an_unmasked_exception_has_no_result(case: str, core: str) -> None:
         assert machine.cpu.gpr[RBX] & (SUMMARY | flag) == SUMMARY | flag
 
 
+NO_DIVISION = {
+    "0 / 0": ("fldz\nfldz\n", INVALID),
+    "infinity / 0": ("fld1\nfldz\nfdivp st(1), st(0)\nfnclex\nfldz\n", 0),
+}
+
+
+@pytest.mark.parametrize("core", FPU)
+@pytest.mark.parametrize("case", NO_DIVISION)
+def test_no_division_by_zero(case: str, core: str) -> None:
+    """0 / 0 is an invalid operation, and infinity / 0 is infinity: neither raises an unmasked #Z."""
+    operands, flags = NO_DIVISION[case]
+    source = operands + _UNMASK.format(ZE) + "fdivp st(1), st(0)\nfnstsw ax\nmov ebx, eax\n"
+    with booted(core, source + EXIT) as machine:
+        run(machine)
+        assert machine.cpu.gpr[RBX] & (SUMMARY | 0x3F) == flags
+
+
+@pytest.mark.parametrize("core", FPU)
+@pytest.mark.parametrize("after", ["fchs", "fldcw [0x50000]", "fincstp", "fwait", "fld st(0)"])
+def test_the_next_waiting_instruction_raises_mf(after: str, core: str) -> None:
+    """An exception that is pending (here #P of a root) is #MF at the next waiting instruction, and
+    FNCLEX, FNSTSW and their kin do not wait."""
+    pending = f"fldpi\n{_UNMASK.format('0x35f')}fsqrt\nfnstsw ax\nfnstcw [{DATA}]\n"
+    for source, stop in ((pending, Stop.SHUTDOWN), (pending + "fnclex\n", Stop.EXIT)):
+        with booted(core, f"{source}{after}\n" + EXIT) as machine:
+            run(machine)
+            assert machine.stop is stop
+
+
 @pytest.mark.parametrize("core", FPU)
 def test_a_store_that_raises_stores_nothing(core: str) -> None:
     """FISTP of a number too large, with #IA unmasked, leaves memory and stack."""
