@@ -109,3 +109,29 @@ fdivp
 fwait
 fnclex
 fninit
+
+## level5-805987788 [user tables ldt nested timer=50/0xfe]: after 92 instructions, cvttss2si eax, xmm0 at 0x103040: interpreter: rsp=0x3f0000, rip=0x103044, cs=0x33, ss=0x2b, mem:0x97fd8=0x0; trap:native: rsp=0x97fd0, rip=0x100186, cs=0x10, ss=0x0, mem:0x97fd8=0x40; trap:portable: rsp=0x3f0000, rip=0x103044, cs=0x33, ss=0x2b, mem:0x97fd8=0x0
+pxor xmm1, xmm1
+movups xmm0, [rbx]
+mov dword ptr [rbx], 0x1b80
+ldmxcsr [rbx]
+cvttss2si eax, xmm0
+mov dword ptr [rbx], 0x1f80
+ldmxcsr [rbx]
+
+pxor xmm1, xmm1
+movups xmm0, [rbx]
+mov dword ptr [rbx], 0xf80
+ldmxcsr [rbx]
+cvttss2si eax, xmm0
+mov dword ptr [rbx], 0x1f80
+ldmxcsr [rbx]
+
+## level5-3137139114 [user tables ldt nested timer=200/0xff]: after 83 instructions, divps xmm0, xmm1 at 0x103010: interpreter: rsp=0x3f0000, rip=0x103013, cs=0x33, ss=0x2b, mem:0x97fd8=0x0, xmm0=0xffc00000ffc00000ffc00000ffc00000; trap:native: rsp=0x97fd0, rip=0x100186, cs=0x10, ss=0x0, mem:0x97fd8=0x10, xmm0=0x0; trap:portable: rsp=0x3f0000, rip=0x103013, cs=0x33, ss=0x2b, mem:0x97fd8=0x0, xmm0=0xffc00000ffc00000ffc00000ffc00000
+pxor xmm1, xmm1
+movups xmm0, [rbx]
+mov dword ptr [rbx], 0x1f00
+ldmxcsr [rbx]
+divps xmm0, xmm1
+mov dword ptr [rbx], 0x1f80
+ldmxcsr [rbx]
