@@ -21,24 +21,24 @@ from textual.binding import Binding, BindingType
 from textual.screen import Screen
 
 from app.tui import settings, signals
+from app.tui.abilities import probe_cores
 from app.tui.guest_list import disk_of, shipped
 from app.tui.rows.glyphs import for_this_terminal
-from app.tui.rows.home import Ability
-from app.tui.rows.theme import DEFAULT_THEME, themes
+from app.tui.rows.theme import DEFAULT_THEME, PALETTES, themes
 from app.tui.settings import LESSON
 from cores.errors import RingscopeError
 
+from .options import OptionsController
 from .screens.home import HomeScreen, Probe
 from .screens.leave import Leave
-from .widgets.keys import bindings
 
 if TYPE_CHECKING:  # what runs guests is imported when one is to run: the first picture needs none of it
     from app.session_thread import Opener, Worker
-    from cores.engines.registry import Availability
     from cores.lockstep.options import Options
     from cores.programs.program import Program
     from lessons.format.script import Lesson
 
+    from .palette import Entry
     from .screens.editor import EditorScreen
     from .screens.machines.screen import MachinesScreen
     from .screens.machines.state import StateController
@@ -49,13 +49,6 @@ needs; "": none) -> how to start its
 session, in the worker's thread. Raises InputError for bad input."""
 
 INTERRUPTED = 128 + signal.SIGINT
-
-KEY_NAMES = {
-    "plus": "+", "equals_sign": "=", "minus": "-", "question_mark": "?", "shift+e": "E",
-    "escape": "Esc", "enter": "Enter", "pageup": "Page up", "pagedown": "Page down", "home": "Home",
-    "end": "End", "backspace": "Backspace",
-}  # fmt: skip
-"""Keys as people call them, where Textual does not."""
 
 SESSION = "session"
 """Name under which Textual keeps the session's screen."""
@@ -82,20 +75,21 @@ class RingscopeApp(App[int]):
     def __init__(self, open_program: OpenProgram, probe: Probe, first: Opener | None = None) -> None:
         """first: the session to begin with, None for the home screen. has_terminal, an attribute:
         it is a person's, with which signals must leave no mess. session: the screen of the worker's
-        machines, which stays when the user goes home."""
+        machines, which stays when the user goes home. options: of the programs that are opened."""
         super().__init__()
         self.glyphs = for_this_terminal()
         self._open_program = open_program
         self._probe = probe
-        self._first = first
+        self.first = first
         self.begin_with: Callable[[], None] | None = None
         self.has_terminal = False
         self.worker: Worker | None = None
         self.session: MachinesScreen | None = None
+        self.options = OptionsController(self)
         self.settings = settings.load()
         for theme in themes():
             self.register_theme(theme)
-        known = self.settings.theme in self.available_themes
+        known = self.settings.theme in PALETTES  # Textual's own would change half of the screen
         self.theme = self.settings.theme if known else DEFAULT_THEME
 
     def get_default_screen(self) -> Screen[None]:
@@ -110,8 +104,8 @@ class RingscopeApp(App[int]):
             signals.obey_stops(self)
         if self.begin_with is not None:
             self.begin_with()
-        elif self._first is not None:
-            self.show_session(self._first)
+        elif self.first is not None:
+            self.show_session(self.first)
 
     def on_ready(self) -> None:
         self.call_after_refresh(gc.enable)  # disabled by the command, for a quick start
@@ -321,26 +315,23 @@ class RingscopeApp(App[int]):
 
         self.call_after_refresh(save)
 
+    # -- the palette --------------------------------------------------------------------------
+
     def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:
-        """Every key of the screen, and the themes. Textual's other commands have keys of ours."""
-        yield from (c for c in super().get_system_commands(screen) if c.title == "Theme")
-        named: set[str] = set()
-        for binding in (*bindings(type(screen)), *bindings(RingscopeApp)):
-            if binding.description and binding.description not in named:
-                named.add(binding.description)
-                keys = " or ".join(dict.fromkeys(map(_key_name, binding.key.split(","))))
-                yield SystemCommand(binding.description, keys, _runner(screen, binding.action))
+        """The same for Textual, which has a palette of its own."""
+        from .palette import entries
 
+        return (SystemCommand(entry.title, entry.keys, entry.run) for entry in entries(self, screen))
 
-def _key_name(key: str) -> str:
-    return KEY_NAMES.get(key, key.upper() if key[:1] == "f" and key[1:].isdigit() else key)
+    def action_command_palette(self) -> None:
+        from .palette import entries
+        from .screens.palette import Palette
 
+        def chosen(entry: Entry | None) -> None:
+            if entry is not None:
+                entry.run()
 
-def _runner(screen: Screen[object], action: str) -> Callable[[], None]:
-    def run() -> None:
-        screen.call_later(screen.run_action, action)
-
-    return run
+        self.push_screen(Palette(entries(self, self.screen)), chosen)
 
 
 def assemble(source: str, path: str) -> int:
@@ -348,60 +339,6 @@ def assemble(source: str, path: str) -> int:
     from cores.programs.loader import assemble_program
 
     return assemble_program(source.encode(), path).size
-
-
-def probe_cores() -> list[Ability]:
-    """Probe every core: whether it runs here, or the reason why not."""
-    from app.session_thread import words
-    from cores.engines import registry
-
-    found = []
-    for core in registry.CORE_NAMES:
-        try:
-            here = registry.availability(core)
-        except Exception as error:  # a core that breaks while it is probed must not hide the others
-            found.append(Ability(core, False, (words(error),)))
-        else:
-            found.append(_ability(here))
-    return found
-
-
-def _ability(here: Availability) -> Ability:
-    """A core that was probed, in words that are true of this host: from long to short."""
-    from cores.engines import registry
-    from cores.engines.base import RingZero
-
-    if here.reason is not None:
-        return Ability(here.core, False, (here.reason,))
-    engine = here.engine.split()[0]
-    match registry.create(here.core).traits.ring_zero:
-        case RingZero.GUEST_MODE:
-            words = (
-                "on this CPU, in guest mode (VT-x or AMD-V)",
-                "on this CPU, in guest mode",
-                "guest mode",
-            )
-            return Ability(here.core, True, words, "cpu")
-        case RingZero.INTERPRETED:
-            words = ("ring 0 in software: no VT-x or AMD-V here", "ring 0 in software", "no VT-x")
-            return Ability(here.core, True, words, "soft")
-        case RingZero.DEPRIVILEGED:
-            words = ("on this CPU, in ring 3, held by ptrace", "on this CPU, in ring 3", "this CPU")
-            return Ability(here.core, True, words, "cpu")
-        case RingZero.SIMULATED if here.core == "interpreter":
-            return Ability(
-                here.core,
-                True,
-                (f"in software, {here.engine}", f"software, {engine}", "software"),
-                "soft",
-            )
-        case RingZero.SIMULATED:
-            words = (f"software ({engine}) stands in for ring 3", "software stands in", "a stand-in")
-            return Ability(here.core, True, words, "soft")
-        case RingZero.UNKNOWN:
-            return Ability(
-                here.core, True, ("inside KVM; who executes ring 0 is not known", "inside KVM")
-            )
 
 
 def interface(path: str | None, options: Options, program: Program | None = None) -> RingscopeApp:
@@ -417,20 +354,23 @@ def interface(path: str | None, options: Options, program: Program | None = None
 
         if is_saved(chosen):
             return lambda: reopen(chosen)
-        program = known or load(chosen, options.ram, options.start)
-        if disk is None and not options.disks:
+        now = app.options.now or options
+        program = known or load(chosen, now.ram, now.start)
+        if disk is None and not now.disks:
             disk = disk_of(chosen)
-        mine = options
+        mine = now
         if disk is not None:
-            mine = replace(options, disks=(disk,) if disk else (), disk_write=False)
+            mine = replace(now, disks=(disk,) if disk else (), disk_write=False)
         if disk:
             Disk(disk).close()  # a mistake is said now, with the old session still on the screen
         return lambda: open_session(program, mine)
 
+    app = RingscopeApp(open_program, probe_cores)
+    app.options.now = options
     if path is not None:
         asked = None if options.disks else ""  # the command line alone says what disk its program has
-        return RingscopeApp(open_program, probe_cores, open_program(path, asked, program))
-    return RingscopeApp(open_program, probe_cores)
+        app.first = open_program(path, asked, program)
+    return app
 
 
 def run_interface(

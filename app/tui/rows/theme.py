@@ -120,5 +120,5 @@ def styles(theme: str) -> dict[str, Style]:
     raised = Style(bgcolor=p.raised)
     return {
         **{role: ground + style for role, style in plain.items()},
-        **{role + "@": style + raised for role, style in plain.items()},
+        **{role + "@": raised + style for role, style in plain.items()},
     }

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 from stage import ABILITIES, Stage, stage
 
-from app.tui.app import RingscopeApp, interface, probe_cores
+from app.tui.abilities import probe_cores
+from app.tui.app import RingscopeApp, interface
 from app.tui.guest_list import TEACHING, disk_of, shipped
 from app.tui.rows import screenshot_svg
 from app.tui.rows.home import LESSONS, START, home_rows, shown_abilities

@@ -171,7 +171,7 @@ async def test_every_key_is_in_the_palette() -> None:
     """ctrl+p lists each action of the screen by its name."""
     async with stage() as s:
         titles = {command.title for command in s.app.get_system_commands(s.app.screen)}
-        wanted = {"Step", "Run or pause", "Next exit", "Go to instruction", "Restart", "Help", "Theme"}
+        wanted = {"Step", "Run or pause", "Next exit", "Go to instruction", "Restart", "Help", "Light"}
         assert wanted <= titles
         assert not {"Screenshot", "Maximize", "Keys"} & titles  # Textual's own, which ours replace
 

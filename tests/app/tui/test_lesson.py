@@ -112,7 +112,7 @@ async def test_a_step_is_jumped_to_by_its_title() -> None:
         await reader.sees("Glossary")
         await reader.pilot.press("escape")
         titles = [c.title for c in reader.app.get_system_commands(reader.app.screen)]
-        assert {"Jump to a step of the lesson", "Next exit", "Theme", "Quit"} <= set(titles)
+        assert {"Jump to a step of the lesson", "Next exit", "Light", "Quit"} <= set(titles)
         assert len(titles) == len(set(titles))
 
 

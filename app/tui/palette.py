@@ -1,0 +1,142 @@
+"""Everything that can be done on a screen, by name: its keys, the options of the machines, the colours.
+
+An entry is a row of the palette (screens/palette.py): a group, a name, the key that does the same, and
+for a switch whether it is on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from app.tui.rows.theme import PALETTES
+from app.tui.widgets.keys import bindings
+
+if TYPE_CHECKING:
+    from textual.screen import Screen
+
+    from app.tui.app import RingscopeApp
+    from cores.lockstep.options import Options
+
+GROUPS = ("Begin", "Lesson", "Time", "Look", "Change", "Options", "Colours", "Ringscope")
+"""In the order in which they are listed."""
+OPTIONS = "Options"
+STARTS_OVER = "Options: the machines start over"
+"""The title of that group."""
+
+_BY_ACTION = {"time": "Time", "look": "Look", "state": "Change"}
+_LESSON = {"proceed", "lesson_back", "jump", "autoplay"}
+_OURS = {"help", "glossary", "quit", "home", "save_picture", "close", "leave"}
+_BEGIN = {"begin", "open", "create", "find", "edit"}
+
+KEY_NAMES = {
+    "plus": "+", "equals_sign": "=", "minus": "-", "question_mark": "?", "shift+e": "E", "slash": "/",
+    "escape": "Esc", "enter": "Enter", "pageup": "Page up", "pagedown": "Page down", "home": "Home",
+    "end": "End", "backspace": "Backspace",
+}  # fmt: skip
+"""Keys as people call them, where Textual does not."""
+
+COLOURS = {
+    "ringscope-night": "Dark", "ringscope-day": "Light", "ringscope-contrast": "High contrast",
+}  # fmt: skip
+CORES = ("interpreter", "trap", "kvm")
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """keys: as shown at its end. on: of a switch; None for what is no switch. value: of an option."""
+
+    group: str
+    title: str
+    run: Callable[[], None]
+    keys: str = ""
+    on: bool | None = None
+    value: str = ""
+
+
+def entries(app: RingscopeApp, screen: Screen[object]) -> list[Entry]:
+    """All entries for a screen, by group."""
+    found = [*_keys(app, screen), *_options(app), *_colours(app)]
+    return sorted(found, key=lambda entry: GROUPS.index(entry.group))
+
+
+def _keys(app: RingscopeApp, screen: Screen[object]) -> Iterator[Entry]:
+    named: set[str] = set()
+    for binding in (*bindings(type(screen)), *bindings(type(app))):
+        if not binding.description or binding.description in named or binding.action == "close":
+            continue
+        named.add(binding.description)
+        keys = " or ".join(dict.fromkeys(map(key_name, binding.key.split(","))))
+        group = _group(binding.action)
+        yield Entry(group, binding.description, _runner(screen, binding.action), keys)
+
+
+def _group(action: str) -> str:
+    name = action.partition("(")[0].removeprefix("app.")
+    if name in _BY_ACTION:
+        return _BY_ACTION[name]
+    if name in _LESSON:
+        return "Lesson"
+    if name in _BEGIN:
+        return "Begin"
+    return "Ringscope" if name in _OURS else "Look"
+
+
+def key_name(key: str) -> str:
+    return KEY_NAMES.get(key, key.upper() if key[:1] == "f" and key[1:].isdigit() else key)
+
+
+def _runner(screen: Screen[object], action: str) -> Callable[[], None]:
+    def run() -> None:
+        screen.call_later(screen.run_action, action)
+
+    return run
+
+
+def _colours(app: RingscopeApp) -> Iterator[Entry]:
+    for name in PALETTES:
+
+        def choose(name: str = name) -> None:
+            app.theme = name
+
+        yield Entry("Colours", COLOURS[name], choose, on=app.theme == name)
+
+
+def _options(app: RingscopeApp) -> Iterator[Entry]:
+    """The options of the command line that a session has, as switches. A lesson has its own."""
+    now = app.options.now
+    if now is None or app.options.are_the_lessons:
+        return
+
+    def change(**values: object) -> Callable[[], None]:
+        return lambda: app.options.change(**values)
+
+    pure = "Textbook trap and emulate: what does not trap runs unseen (--pure)"
+    yield Entry(OPTIONS, pure, change(pure=not now.pure), on=now.pure)
+    yield Entry(OPTIONS, "No short ways in free mode (--slow)", change(slow=not now.slow), on=now.slow)
+    for core in CORES:
+        cores = _toggled(now, core)
+        if cores:
+            title = f"A machine with the core {core} (--cores)"
+            yield Entry(OPTIONS, title, change(cores=cores), on=core in _families(now))
+    ram = "as the program has it" if now.ram is None else f"{now.ram >> 20}M"
+    yield Entry(OPTIONS, "Memory (--ram)", app.options.ask_ram, value=ram)
+    typed = now.input.decode("latin-1")
+    value = repr(typed) if typed else "nothing"
+    yield Entry(OPTIONS, "Typed at the start (--input)", app.options.ask_input, value=value)
+    line = now.start.append.decode("latin-1")
+    value = repr(line) if line else "none"
+    yield Entry(OPTIONS, "The program's command line (--append)", app.options.ask_append, value=value)
+
+
+def _families(options: Options) -> tuple[str, ...]:
+    """The cores asked for, without their variants: "trap" for "trap:native"."""
+    return tuple(core.partition(":")[0] for core in options.asked)
+
+
+def _toggled(options: Options, core: str) -> tuple[str, ...]:
+    """The cores with this one added, or taken away; () where none would be left."""
+    if core in _families(options):
+        return tuple(name for name in options.asked if name.partition(":")[0] != core)
+    return tuple(sorted((*options.asked, core), key=lambda name: CORES.index(name.partition(":")[0])))
