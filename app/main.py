@@ -40,6 +40,7 @@ COMMANDS = {
     "lessons": "list the course, and how far you are",
     "play": "play a lesson",
     "check": "hold lessons against the machines here",
+    "grade": "hold students' programs against a task, with points",
     "new-lesson": "begin a lesson of your own",
     "explain": "say why an instruction is sensitive and what each core does",
     "bench": "measure what everything costs here, each figure beside its baseline",

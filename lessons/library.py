@@ -11,7 +11,8 @@ from lessons.format.numbering import COURSE, course_files, numbers
 from lessons.format.parser import parse_file
 from lessons.format.script import Lesson
 
-__all__ = ["COURSE", "course", "course_files", "find", "is_lesson", "names"]
+TASKS = COURSE.parent / "tasks"
+__all__ = ["COURSE", "TASKS", "course", "course_files", "find", "is_lesson", "names", "task_file"]
 
 
 @cache
@@ -41,3 +42,15 @@ def find(word: str) -> Lesson:
     close = difflib.get_close_matches(word, names(), n=1)
     hint = f"; did you mean {close[0]!r}?" if close else "; `ringscope lessons` lists them"
     raise InputError(f"no lesson is called {word!r}{hint}")
+
+
+def task_file(word: str) -> str:
+    """Path of a task: a file, or the name of a shipped one. Raises InputError."""
+    if os.path.isfile(word) or word.endswith(".md") or "/" in word:
+        return word
+    known = {path.stem: path for path in sorted(TASKS.glob("*.md"))}
+    if word in known:
+        return str(known[word])
+    close = difflib.get_close_matches(word, known, n=1)
+    hint = f"did you mean {close[0]!r}?" if close else f"there are {', '.join(known)}"
+    raise InputError(f"no task is called {word!r}; {hint}")

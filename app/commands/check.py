@@ -21,12 +21,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("files", metavar="FILE", nargs="+", help="a lesson")
     parser.add_argument("--seed", type=seed, metavar="N", help="vary the questions' numbers")
     parser.add_argument(
-        "--timeout", type=_seconds, default=TIMEOUT, metavar="SECONDS",
+        "--timeout", type=seconds, default=TIMEOUT, metavar="SECONDS",
         help=f"for one move of the machines ({TIMEOUT:.0f}): a guest may be endless",
     )  # fmt: skip
 
 
-def _seconds(text: str) -> float:
+def seconds(text: str) -> float:
     try:
         value = decimal(text)
     except ValueError:

@@ -18,8 +18,9 @@ from __future__ import annotations
 import os
 import re
 import stat
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 from cores.engines.registry import ACCEPTED_NAMES
 from cores.errors import InputError
@@ -74,6 +75,11 @@ _LINE_END = re.compile(r"\r?\n|\r")
 
 def parse_file(path: str) -> Lesson:
     """Read a lesson. Raises InputError."""
+    return parse_text(read_text(path), path)
+
+
+def read_text(path: str) -> str:
+    """The text of a lesson's file. Raises InputError."""
     try:
         if not stat.S_ISREG(os.stat(path).st_mode):  # a pipe would be waited for, a device never ends
             raise InputError("not a file", path)
@@ -81,7 +87,7 @@ def parse_file(path: str) -> Lesson:
             content = file.read(LONGEST + 1)
         if len(content) > LONGEST:
             raise InputError(f"too long for a lesson: {LONGEST >> 20} MiB at most", path)
-        return parse_text(content.decode("utf-8-sig"), path)
+        return content.decode("utf-8-sig")
     except OSError as error:
         raise InputError(error.strerror or str(error), path) from None
     except UnicodeDecodeError as error:
@@ -91,20 +97,20 @@ def parse_file(path: str) -> Lesson:
 
 def parse_text(text: str, path: str) -> Lesson:
     """Parse a lesson's text; ``path`` for messages, and for the guests beside it."""
-    lines = _LINE_END.split(text)  # str.splitlines knows more of them than any editor
-    front, body = _front_matter(lines, path)
+    lines = split_lines(text)
+    front, body = front_matter(lines, path)
     stem = os.path.splitext(os.path.basename(path))[0]
     number, _, name = stem.partition("-") if stem[:1].isdecimal() else ("0", "", stem)
     title, summary = front.string("title"), front.string("summary")
     minutes = front.integer("minutes", 1, 60)
-    setup = _setup(front, None)
+    setup = read_setup(front, None)
     needs = front.strings("needs", ())
     for core in needs:
         if core not in CORE_NAMES:
             raise front.error("needs", f"no core is called {core!r}; there are {', '.join(CORE_NAMES)}")
-    vary = _varied(front)
+    vary = varied(front)
     front.finish()
-    items = _body(lines, body, path, setup)
+    items = parse_body(lines, body, path, setup, _BLOCKS)
     _titles_differ(items, path)
     if not any(isinstance(item, Heading) for item in items):
         raise InputError("a lesson needs a step: a heading such as '## The first step'", path, body + 1)
@@ -112,6 +118,11 @@ def parse_text(text: str, path: str) -> Lesson:
         path, name or stem, int(number) if number.isdecimal() else 0, title, summary, minutes, setup,
         needs, items, vary,
     )  # fmt: skip
+
+
+def split_lines(text: str) -> list[str]:
+    """str.splitlines knows more ends of lines than any editor."""
+    return _LINE_END.split(text)
 
 
 def _titles_differ(items: tuple[Item, ...], path: str) -> None:
@@ -126,7 +137,8 @@ def _titles_differ(items: tuple[Item, ...], path: str) -> None:
                 )
 
 
-def _front_matter(lines: list[str], path: str) -> tuple[Table, int]:
+def front_matter(lines: list[str], path: str) -> tuple[Table, int]:
+    """The head's table, and the index of the line after it. Raises InputError."""
     if not lines or lines[0].strip() != "+++":
         raise InputError("a lesson begins with its front matter, between two lines of +++", path, 1)
     for end in range(1, len(lines)):
@@ -135,7 +147,8 @@ def _front_matter(lines: list[str], path: str) -> tuple[Table, int]:
     raise InputError("the front matter's second +++ is missing", path, 1)
 
 
-def _varied(front: Table) -> dict[str, tuple[int, ...]]:
+def varied(front: Table) -> dict[str, tuple[int, ...]]:
+    """The numbers from which a seed chooses."""
     vary: dict[str, tuple[int, ...]] = {}
     for name, values in front.table("vary").items():
         if not isinstance(values, list) or not values or not all(map(_is_number, values)):
@@ -148,7 +161,7 @@ def _is_number(value: object) -> bool:
     return type(value) is int and abs(value) <= LARGEST
 
 
-def _setup(table: Table, default: Setup | None) -> Setup:
+def read_setup(table: Table, default: Setup | None) -> Setup:
     """Guest, cores and options; what a block does not say is as in the front matter."""
     guest = table.string("guest", None if default is None else "")
     cores = table.strings("cores", DEFAULT_CORES if default is None else default.cores)
@@ -199,9 +212,15 @@ def _disk(table: Table, name: str) -> str:
     raise table.error("disk", f"no disk {name!r}: neither beside the lesson nor a shipped one")
 
 
-def _body(lines: list[str], begin: int, path: str, setup: Setup) -> tuple[Item, ...]:
-    """Headings, paragraphs and blocks, in order."""
-    items: list[Item] = []
+T = TypeVar("T")
+Block = Callable[[Table, Setup], T]
+
+
+def parse_body(
+    lines: list[str], begin: int, path: str, setup: Setup, blocks: Mapping[str, Block[T]]
+) -> tuple[T | Heading | Text, ...]:
+    """Headings, paragraphs and blocks, in order. blocks: kind -> how it is read. Raises InputError."""
+    items: list[T | Heading | Text] = []
     paragraph: list[str] = []
     at = begin
 
@@ -213,14 +232,14 @@ def _body(lines: list[str], begin: int, path: str, setup: Setup) -> tuple[Item, 
     while at < len(lines):
         line = lines[at]
         if line.startswith("```"):
-            kind, end = line[3:].strip(), _fence_end(lines, at, path)
-            if kind in _BLOCKS:
+            kind, end = line[3:].strip(), _fence_end(lines, at, path, blocks)
+            if kind in blocks:
                 end_paragraph(at)
                 table = Table.parse(lines[at + 1 : end], path, at + 1)
-                items.append(_BLOCKS[kind](table, setup))
+                items.append(blocks[kind](table, setup))
                 table.finish()
             elif _looks_like_block(kind):
-                known = ", ".join(_BLOCKS)
+                known = ", ".join(blocks)
                 raise InputError(f"no block is called {kind!r}; there are {known}", path, at + 1)
             else:
                 paragraph += lines[at : end + 1]
@@ -238,13 +257,13 @@ def _body(lines: list[str], begin: int, path: str, setup: Setup) -> tuple[Item, 
     return tuple(items)
 
 
-def _fence_end(lines: list[str], at: int, path: str) -> int:
+def _fence_end(lines: list[str], at: int, path: str, blocks: Mapping[str, Block[T]]) -> int:
     kind = lines[at][3:].strip()
     for end in range(at + 1, len(lines)):
         line = lines[end]
         if line.strip() == "```":
             return end
-        if kind in _BLOCKS and line.startswith(("```", "## ")):
+        if kind in blocks and line.startswith(("```", "## ")):
             break
     raise InputError(f"this block is never closed: ``` is missing after ```{kind}", path, at + 1)
 
@@ -256,22 +275,22 @@ def _looks_like_block(kind: str) -> bool:
     return kind not in LANGUAGES
 
 
-def _words(table: Table, key: str, default: str | None = None) -> str:
+def words(table: Table, key: str, default: str | None = None) -> str:
     """A text with values to fill in."""
-    words = table.string(key, default)
-    for found in PLACEHOLDER.finditer(words):
+    text = table.string(key, default)
+    for found in PLACEHOLDER.finditer(text):
         try:
             parse(found.group(1))
         except ExpressionError as error:
             raise table.error(key, str(error)) from None
-    return words
+    return text
 
 
 def _text(paragraph: list[str], path: str, line: int) -> Text:
     """A paragraph; its placeholders are parsed here, so that a mistake has its line."""
     if not paragraph[0].startswith("```"):
-        for offset, words in enumerate(paragraph):
-            for found in PLACEHOLDER.finditer(words):
+        for offset, line_text in enumerate(paragraph):
+            for found in PLACEHOLDER.finditer(line_text):
                 try:
                     parse(found.group(1))
                 except ExpressionError as error:
@@ -344,11 +363,11 @@ def _then(table: Table, setup: Setup) -> Move | None:
 
 
 def _ask(table: Table, setup: Setup) -> Ask:
-    question = _words(table, "question")
+    question = words(table, "question")
     then = _then(table, setup)
     choices = []
     for inner in table.tables("choice"):
-        choice = Choice(inner.line, _words(inner, "text"), _when(inner), _words(inner, "why", ""))
+        choice = Choice(inner.line, words(inner, "text"), _when(inner), words(inner, "why", ""))
         inner.finish()
         choices.append(choice)
     number = table.expression("number") if table.has("number") else None
@@ -362,10 +381,10 @@ def _ask(table: Table, setup: Setup) -> Ask:
         raise table.error("choice", "from two to six choices")
     wrong = []
     for inner in table.tables("wrong"):
-        wrong.append(Wrong(inner.expression("when"), _words(inner, "why")))
+        wrong.append(Wrong(inner.expression("when"), words(inner, "why")))
         inner.finish()
     return Ask(
-        table.line, question, then, tuple(choices), number, tuple(wrong), _words(table, "why", "")
+        table.line, question, then, tuple(choices), number, tuple(wrong), words(table, "why", "")
     )
 
 
@@ -380,13 +399,18 @@ def _when(table: Table) -> Expression:
 
 
 def _expect(table: Table, setup: Setup) -> Expect:
+    return Expect(table.line, read_claims(table))
+
+
+def read_claims(table: Table) -> tuple[Claim, ...]:
+    """The expressions of ``that``."""
     claims = []
     for text, line in table.lines_of("that"):
         try:
             claims.append(Claim(line, text, parse(text)))
         except ExpressionError as error:
             raise InputError(str(error), table.path, line) from None
-    return Expect(table.line, tuple(claims))
+    return tuple(claims)
 
 
 def _focus(table: Table, setup: Setup) -> Focus:
@@ -413,11 +437,11 @@ def _show(table: Table, setup: Setup) -> Show:
 def _say(table: Table, setup: Setup) -> Text:
     """say: a paragraph for those hosts and moments of which ``when`` is true."""
     when = table.expression("when")
-    return Text(table.line, _words(table, "text").strip(), when)
+    return Text(table.line, words(table, "text").strip(), when)
 
 
 def _note(table: Table, setup: Setup) -> Note:
-    return Note(table.line, _words(table, "text").strip())
+    return Note(table.line, words(table, "text").strip())
 
 
 def _pause(table: Table, setup: Setup) -> Pause:
@@ -425,7 +449,7 @@ def _pause(table: Table, setup: Setup) -> Pause:
 
 
 def _load(table: Table, setup: Setup) -> Load:
-    return Load(table.line, _setup(table, setup))
+    return Load(table.line, read_setup(table, setup))
 
 
 def _quote(table: Table, setup: Setup) -> Quote:
@@ -437,7 +461,7 @@ def _quote(table: Table, setup: Setup) -> Quote:
         code = source_quotes.tagged(file, tag) if tag else source_quotes.definition(file, name)
     except source_quotes.NotThere as error:
         raise table.error("tag" if tag else "object", str(error)) from None
-    look = _words(table, "look", "").strip()
+    look = words(table, "look", "").strip()
     for word in re.findall(r"`([^`]+)`", look):
         if word not in code:
             raise table.error("look", f"{word!r} does not stand in {file}: {tag or name}")
@@ -451,10 +475,10 @@ def _image(table: Table, setup: Setup) -> Image:
         raise table.error("file", f"no picture {name!r} beside the lesson")
     if file.suffix.lower() not in PICTURES:
         raise table.error("file", f"a picture is one of {', '.join(PICTURES)}")
-    return Image(table.line, str(file), _words(table, "alt").strip())
+    return Image(table.line, str(file), words(table, "alt").strip())
 
 
-_BLOCKS: dict[str, Callable[[Table, Setup], Item]] = {
+_BLOCKS: dict[str, Block[Item]] = {
     "run": _run, "step": _step, "back": _back, "focus": _focus, "show": _show, "ask": _ask,
     "expect": _expect, "say": _say, "note": _note, "pause": _pause, "load": _load, "quote": _quote,
     "image": _image,

@@ -1,0 +1,129 @@
+"""``ringscope grade TASK.md PROGRAM...``: hold students' guests against a task.
+
+Without a program the task is printed, as its student reads it. Exit code 0: full points for each; 1:
+not; 2: the task cannot be read; 3: a core that a goal speaks of cannot run here.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+
+from app.main import DIVERGED, OK, UNAVAILABLE, printable
+from app.text import lesson as lesson_text
+from app.text import reports_json
+from app.text.reports import clean
+from cores.atomic_file import Kind, replacing
+from cores.errors import InputError
+from lessons.format.script import Heading, Text
+from lessons.format.task import Task, parse_task
+from lessons.grading import Grade, Outcome, fill, grade, numbers, seed_of
+from lessons.library import task_file
+
+from .check import seconds
+from .options import seed
+
+_RESULTS = Kind("results for Gradescope", lambda head: head.lstrip().startswith(b"{"))
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("task", metavar="TASK", help="a task's file, or the name of a shipped one")
+    add("programs", metavar="PROGRAM", nargs="*", help="what students have handed in")
+    add("--seed", type=seed, metavar="N", help="vary the task's numbers")
+    add("--student", metavar="NAME", help="vary them by a student's name or number")
+    add("--timeout", type=seconds, metavar="SECONDS", help="for each case, in place of the task's own")
+    add("--json", action="store_true", help="one JSON object instead of text")
+    add("--gradescope", metavar="FILE", help="write Gradescope's results.json (one PROGRAM)")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    if arguments.seed is not None and arguments.student is not None:
+        raise InputError("--seed and --student exclude each other")
+    if arguments.gradescope is not None and len(arguments.programs) != 1:
+        raise InputError("--gradescope is for one PROGRAM")
+    task = parse_task(task_file(arguments.task))
+    chosen = arguments.seed if arguments.student is None else seed_of(arguments.student)
+    if not arguments.programs:
+        _tell(task, chosen)
+        return OK
+    grades = [grade(task, program, chosen, arguments.timeout) for program in arguments.programs]
+    if arguments.gradescope is not None:
+        _write_results(arguments.gradescope, grades[0])
+    if arguments.json:
+        print(json.dumps(_json(task, chosen, grades), indent=2))
+    else:
+        for result in grades:
+            print(clean("\n".join(_lines(task, result))))
+    if not all(result.complete for result in grades):
+        return UNAVAILABLE
+    return OK if all(result.points == result.of for result in grades) else DIVERGED
+
+
+def _tell(task: Task, chosen: int | None) -> None:
+    """Print the task, with this student's numbers."""
+    known = numbers(task, chosen)
+    print(f"{clean(task.title)}  ({task.points} points, {task.minutes} min)\n")
+    print(lesson_text.wrap(clean(task.summary)))
+    for item in task.items:
+        if isinstance(item, Heading):
+            print(f"\n{clean(item.title)}\n{'-' * len(item.title)}")
+        elif isinstance(item, Text):
+            print(f"\n{clean(lesson_text.paragraph(fill(item.markdown, known, task.path, item.line)))}")
+
+
+def _lines(task: Task, result: Grade) -> list[str]:
+    lines = [f"{result.program}: {task.title}"]
+    for outcome in result.outcomes:
+        points = f"{outcome.points}/{outcome.of}" if outcome.graded else f"-/{outcome.of}"
+        lines.append(lesson_text.wrap(f"  {points:>6}  {_named(outcome)}", " " * 10))
+        if outcome.message:
+            lines.append(lesson_text.wrap(f"{' ' * 10}{outcome.message}", " " * 10))
+    return [*lines, f"  {result.points} of {result.of} points\n"]
+
+
+def _named(outcome: Outcome) -> str:
+    return f"{outcome.name} ({outcome.case})" if outcome.case else outcome.name
+
+
+def _json(task: Task, chosen: int | None, grades: list[Grade]) -> dict[str, object]:
+    return {
+        "schema": reports_json.SCHEMA, "task": task.title, "seed": chosen,
+        "submissions": [
+            {
+                "program": result.program, "points": result.points, "of": result.of,
+                "failure": result.failure or None, "seconds": round(result.seconds, 3),
+                "goals": [
+                    {
+                        "name": o.name, "case": o.case, "hidden": o.hidden, "points": o.points,
+                        "of": o.of, "graded": o.graded, "message": o.message or None,
+                    }
+                    for o in result.outcomes
+                ],
+            }
+            for result in grades
+        ],
+    }  # fmt: skip
+
+
+def _write_results(path: str, result: Grade) -> None:
+    """Gradescope's format: score, output, and tests with score, max_score, output, visibility."""
+    tests = [
+        {
+            "name": printable(_named(o)), "score": o.points, "max_score": o.of,
+            "output": printable(o.message),
+            "visibility": "after_published" if o.hidden else "visible",
+        }
+        for o in result.outcomes
+        if o.graded
+    ]  # fmt: skip
+    results = {
+        "score": result.points, "output": printable(result.failure), "tests": tests,
+        "execution_time": round(result.seconds, 3),
+    }  # fmt: skip
+    try:
+        with replacing(path, _RESULTS) as file:
+            file.write(json.dumps(results, indent=2).encode() + b"\n")
+    except OSError as error:
+        raise InputError(f"cannot be written: {error.strerror or error}", os.fspath(path)) from None
