@@ -25,7 +25,6 @@ from cores.time_travel.fast_forward import FAR, FastForward
 from cores.time_travel.history import History
 from cores.vmm.trace import Trace
 from cores.x86.isa.instruction import Reason
-from cores.x86.registers import STATE_NAMES
 
 NO_BUDGET = 1 << 62
 NOWHERE: frozenset[Breakpoint] = frozenset()
@@ -51,13 +50,16 @@ class LiveSession:
         self._searching = False  # the next exit has not been found yet
         self._ahead = FastForward(self._histories, self._session.lockstep)
         self._marks = snapshots.Marks()
+        self._sites = [snapshots.Sites() for _ in self._session.machines]
         self._control = Control()
         self._inspector = inside.Inspector(self._session.machines)
+        self._listing = snapshots.listing(self._session.machines[0]) if self._session.machines else {}
         self._remember()
 
     def _remember(self) -> None:
         """Keep the present state, for the next snapshot to show what has changed."""
         self._before = self._states()
+        self._since = self.instructions
         self._inspector.remember()
 
     # Saving and reopening (cores/debugging/saved_session.py)
@@ -363,15 +365,11 @@ class LiveSession:
         """Take a snapshot of all machines."""
         self._serial += 1
         self._control.audit(self._session.machines, self._session.ended)
-        after = self._states()
         machines = tuple(
-            snapshots.take(
-                machine,
-                frozenset(
-                    n for n, a, b in zip(STATE_NAMES, old, new, strict=True) if a != b and n != "rip"
-                ),
+            snapshots.take(machine, before, sites.update(machine.vmm.trace))
+            for machine, before, sites in zip(
+                self._session.machines, self._before, self._sites, strict=True
             )
-            for machine, old, new in zip(self._session.machines, self._before, after, strict=True)
         )
         lockstep = self._session.lockstep
         self._marks.update(machine.vmm.trace for machine in self._session.machines)
@@ -383,6 +381,8 @@ class LiveSession:
             symbols=self._program.symbols, reached=self._reached, marks=self._marks.taken,
             progress=None if heading is None else (min(self._done(), heading), heading),
             disk=self._options.disk or "", audits=self._control.audits, escaped=self._control.escaped,
+            since=self._since, source=self._program.source, lines=self._program.lines,
+            listing=self._listing, mark_counts=self._marks.counts, pure=self._options.pure,
         )  # fmt: skip
 
     def _done(self) -> int:
@@ -402,7 +402,7 @@ class LiveSession:
             return None
         machine, lockstep = history.machine, self._session.lockstep
         now, compared = machine.vmm.instructions, lockstep.compared
-        divergence = lockstep.divergence
+        divergence, last, last_rip = lockstep.divergence, machine.vmm.last, machine.vmm.last_rip
         log, machine.vmm.trace = machine.vmm.trace, machine.vmm.trace.copy()
         lockstep.pause()
         try:
@@ -410,6 +410,7 @@ class LiveSession:
                 return inside.around(history, number)
         finally:
             machine.vmm.trace = log
+            machine.vmm.last, machine.vmm.last_rip = last, last_rip
             lockstep.resume(now)
             lockstep.compared, lockstep.divergence = compared, divergence
             if divergence is not None:

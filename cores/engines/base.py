@@ -370,6 +370,12 @@ class Engine(ABC):
         seconds; None where the guest has none."""
         return None
 
+    def real_registers(self) -> dict[str, int] | None:
+        """What the CPU really holds of the guest between two entries, where the engine can look:
+        "cs", "ss", "ds", "rflags", and "rip", "rax" and "rsp" while the guest's are loaded. None:
+        software executes the guest, or the host does not say."""
+        return None
+
     @abstractmethod
     def where(self) -> str:
         """The place of the guest's registers in a few words: "process 4711, CPU 1"."""

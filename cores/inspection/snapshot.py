@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Iterable
 
 from cores.engines.base import RingZero
 from cores.machine.machine import Machine
 from cores.machine.report import CodeLine, MachineSnapshot
+from cores.pc.stop import Stop
 from cores.programs.program import Program
-from cores.vmm.trace import Trace
+from cores.vmm.trace import UNCOUNTED, Site, Trace
+from cores.vmm.vmm import UNKNOWN
 from cores.x86.faults import GuestFault
 from cores.x86.isa.decoder import Truncated, decode, text
-from cores.x86.isa.instruction import Instruction, MemoryOperand, Register, Sensitivity
+from cores.x86.isa.instruction import Instruction, MemoryOperand, Reason, Register, Sensitivity
+from cores.x86.mmu.paging import PAGE, walk
 from cores.x86.registers import GPR_NAMES, REGISTER_FILE, STATE_NAMES
 
 LINES_BEFORE, LINES_AFTER = 12, 28
@@ -35,52 +39,100 @@ class Marks:
 
     Updated from the traces' new events, and thinned out by powers of two, so that a million exits cost
     no more than a thousand. taken: in no order; exits after the present instruction, to which the user
-    has gone back, remain in it.
+    has gone back, remain in it. counts: the instructions that each of them stands for.
     """
 
     def __init__(self) -> None:
         self.taken: tuple[int, ...] = ()
+        self.counts: tuple[int, ...] = ()
+        self._latest = -1
         self._width = 1
-        self._found: dict[int, None] = {}
+        self._found: dict[int, int] = {}
         self._seen: dict[int, int] = {}
 
     def update(self, traces: Iterable[Trace]) -> None:
         """Add the events that the machines' traces have gained since the last call."""
-        before = len(self._found)
+        news = False
         for number, trace in enumerate(traces):
             end = trace.dropped + len(trace.events)
             first = max(0, min(self._seen.get(number, 0), end) - trace.dropped)
             self._seen[number] = end
             for event in trace.events[first:]:
-                if event.n is not None:
-                    self._found.setdefault(event.n // self._width)
+                if event.n is not None and event.n > self._latest:
+                    self._latest, news = event.n, True
+                    at = event.n // self._width
+                    self._found[at] = self._found.get(at, 0) + 1
             while len(self._found) > MOST_MARKS:
                 self._width *= 2
-                self._found = {at // 2: None for at in self._found}
-                before = -1
-        if len(self._found) != before:
-            self.taken = tuple(at * self._width for at in self._found)
+                found, self._found = self._found, {}
+                for at, count in found.items():
+                    self._found[at // 2] = self._found.get(at // 2, 0) + count
+        if news:
+            self._publish()
+
+    def _publish(self) -> None:
+        self.taken = tuple(at * self._width for at in self._found)
+        self.counts = tuple(self._found.values())
 
     def forget_after(self, instruction: int) -> None:
         """Remove exits after ``instruction``: the guest has been edited, so that they may not recur."""
-        self._found = {at: None for at in self._found if at * self._width <= instruction}
-        self.taken = tuple(at * self._width for at in self._found)
+        self._found = {at: n for at, n in self._found.items() if at * self._width <= instruction}
+        self._latest = min(self._latest, instruction)
+        self._publish()
 
 
-def take(machine: Machine, changed: frozenset[str]) -> MachineSnapshot:
-    """Take a snapshot of a machine, which must not be running. changed: the registers to mark."""
+class Sites:
+    """The exits of one machine by address, counted from its trace's new events: nothing of this is on
+    the way of an exit. by_address: address -> its ``Site``."""
+
+    def __init__(self) -> None:
+        self._counts: dict[int, list[int]] = {}
+        self._seen = self._rewinds = 0
+
+    def update(self, trace: Trace) -> dict[int, Site]:
+        """Add the events since the last call; after a rewind all are counted anew."""
+        events, rewinds = trace.events, trace.rewinds
+        end = trace.dropped + len(events)
+        if rewinds != self._rewinds or end < self._seen:
+            self._counts.clear()
+            self._seen, self._rewinds = 0, rewinds
+        for event in events[max(0, self._seen - trace.dropped) :]:
+            count = self._counts.get(event.rip)
+            if count is None:
+                count = self._counts[event.rip] = [0, 0, 0, 0]
+            if event.reason in UNCOUNTED:
+                count[2] += 1
+            else:
+                count[event.reason is Reason.IRQ] += 1
+                count[3] += event.ns
+        self._seen = end
+        return {at: Site(*count) for at, count in self._counts.items()}
+
+
+def take(
+    machine: Machine, before: tuple[int, ...], sites: dict[int, Site] | None = None
+) -> MachineSnapshot:
+    """Take a snapshot of a machine, which must not be running. before: the registers
+    (``VirtualCpu.state``) that it had when the user stopped last. sites: of its exits, see ``Sites``."""
     vmm, traits, board = machine.vmm, machine.engine.traits, machine.board
+    now = machine.cpu.state()
+    old = {
+        name: was
+        for name, was, value in zip(STATE_NAMES, before, now, strict=True)
+        if was != value and name != "rip"
+    }
+    code = code_around(machine, machine.cpu.rip)
     trace = vmm.trace
     next_insn = _at(machine, machine.cpu.rip)
     return MachineSnapshot(
         core=traits.core, engine=traits.engine, label=traits.label, where=machine.engine.where(),
-        registers=dict(zip(STATE_NAMES, machine.cpu.state(), strict=True)), changed=changed,
+        registers=dict(zip(STATE_NAMES, now, strict=True)), changed=frozenset(old), before=old,
         ring=machine.cpu.cpl, real_ring=_real_ring(machine),
         instructions=vmm.counted, exits=trace.exits,
         exits_by_reason={reason.value: n for reason, n in trace.by_reason.items() if n},
         device_accesses=board.accesses, bridged=trace.bridged, console=machine.console(),
         screen=board.screen(), stop=vmm.stop, reason=vmm.reason, exit_status=vmm.exit_status,
-        code=code_around(machine, machine.cpu.rip), events=tuple(trace.events[-EVENTS:]),
+        code=code, events=tuple(trace.events[-EVENTS:]),
         notes=machine.notes(),
         reads=_reads(next_insn) if next_insn else frozenset(),
         ns_by_reason={reason.value: n for reason, n in trace.ns_by_reason.items()},
@@ -90,7 +142,39 @@ def take(machine: Machine, changed: frozenset[str]) -> MachineSnapshot:
         kernel_exits=machine.engine.kernel_exits(),
         awaits_key=machine.awaits_key,
         seconds=machine.seconds, cpu_seconds=machine.engine.cpu_seconds(),
+        done=_done(machine), sites=sites or {},
+        tables={"gdtr": machine.cpu.gdtr.base, "idtr": machine.cpu.idtr.base},
+        real=machine.engine.real_registers(), user_pages=_user_pages(machine, code),
     )  # fmt: skip
+
+
+def _done(machine: Machine) -> CodeLine | None:
+    """The instruction that ``Vmm.step`` completed last; the one that ended the machine counts."""
+    vmm = machine.vmm
+    ended = vmm.stop in (Stop.EXIT, Stop.POWEROFF, Stop.HALTED)
+    if vmm.last_rip == UNKNOWN or (vmm.last is None and not ended):
+        return None
+    insn = vmm.last or _at(machine, vmm.last_rip)
+    return None if insn is None else _code_line(machine, insn, vmm.last_rip)
+
+
+def _user_pages(machine: Machine, code: tuple[CodeLine, ...]) -> frozenset[int]:
+    """Pages of the code shown that the guest's tables give to ring 3; the page of the next instruction
+    by the present ring, since a kernel may well execute such a page."""
+    if machine.engine.traits.ring_zero is not RingZero.INTERPRETED:
+        return frozenset()
+    here = machine.cpu.rip // PAGE
+    pages = {here} if machine.cpu.cpl == 3 else set()
+    for page in {line.address // PAGE for line in code} - {here}:
+        with contextlib.suppress(GuestFault):
+            walk(machine.memory, machine.cpu, page * PAGE, user=True, mark=False)
+            pages.add(page)
+    return frozenset(pages)
+
+
+def listing(machine: Machine) -> dict[int, CodeLine]:
+    """The instruction or the data at each address of a source line, as memory is now."""
+    return {at: _line(machine, at) for at in machine.program.lines if _size(machine, at)}
 
 
 def _real_ring(machine: Machine) -> int | None:
@@ -171,15 +255,19 @@ def _size(machine: Machine, at: int) -> int:
 
 def _line(machine: Machine, at: int) -> CodeLine:
     source = source_line(machine.program, at)
-    exits = machine.vmm.trace.by_address[at]
     laid = _LAID_DOWN.match(source)
     if laid is not None and (size := _data(machine, at)):
-        return CodeLine(
-            at, machine.vmm.mmu.peek(at)[:size], laid["what"].strip(), source, "data", exits
-        )
+        code = machine.vmm.mmu.peek(at)[:size]
+        return CodeLine(at, code, laid["what"].strip(), source, "data", machine.vmm.trace.by_address[at])
     insn = _at(machine, at)
     assert insn is not None  # _size has read it
-    return CodeLine(at, insn.code, text(insn, at), source, _KINDS[insn.sensitivity], exits)
+    return _code_line(machine, insn, at)
+
+
+def _code_line(machine: Machine, insn: Instruction, at: int) -> CodeLine:
+    source, kind = source_line(machine.program, at), _KINDS[insn.sensitivity]
+    return CodeLine(at, insn.code, text(insn, at), source, kind, machine.vmm.trace.by_address[at])
+
 
 
 def source_line(program: Program, address: int) -> str:

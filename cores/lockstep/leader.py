@@ -40,7 +40,7 @@ from cores.machine.machine import Machine, MachineState
 from cores.pc.ram_image import RamImage
 from cores.pc.stop import Stop
 from cores.vmm.free_run import Alarm
-from cores.vmm.vmm import Vmm
+from cores.vmm.vmm import UNKNOWN, Vmm
 from cores.x86.faults import GuestFault, Unsupported
 from cores.x86.isa.instruction import Sensitivity
 from cores.x86.registers import Flag
@@ -237,6 +237,7 @@ class Lead:
         leader.seconds += perf_counter() - began
         vmm.instructions += done
         vmm.ticks += done
+        vmm.last_rip = UNKNOWN
         self._met = isinstance(exit, Intercept | Fault)
         self._traps = isinstance(exit, Fault) or (self._met and _is_sensitive(vmm))
         if leader.board.accesses != accesses or not isinstance(exit, Intercept | Fault | BudgetSpent):
@@ -268,6 +269,7 @@ class Lead:
         machine.seconds += perf_counter() - began
         machine.vmm.instructions += done
         machine.vmm.ticks += done
+        machine.vmm.last_rip = UNKNOWN
 
     def _wait_ns(self) -> int:
         """Least wait for a follower, in ns; less after trouble, when a timeout costs one more

@@ -32,10 +32,15 @@ def _lines(bus: Bus, at: int, end: int, most: int = WHOLE) -> list[CodeLine]:
         insn = instruction_at(bus, at)
         if insn is None:
             break
-        kind = "privileged" if insn.privileged else "direct" if insn.mnemonic else "absent"
-        lines.append(CodeLine(at, insn.code, text(insn, at), "", kind, 0))
+        lines.append(line(insn, at))
         at += insn.length
     return lines
+
+
+def line(insn: M68kInstruction, at: int) -> CodeLine:
+    """The instruction at ``at`` as a line."""
+    kind = "privileged" if insn.privileged else "direct" if insn.mnemonic else "absent"
+    return CodeLine(at, insn.code, text(insn, at), "", kind, 0)
 
 
 def instruction_at(bus: Bus, at: int) -> M68kInstruction | None:

@@ -121,17 +121,23 @@ class M68kMachine:
             notes=self.notes(), seconds=self.seconds,
         )  # fmt: skip
 
-    def snapshot(self, changed: frozenset[str]) -> MachineSnapshot:
-        """The machine at this moment. changed: the registers to mark."""
-        vmm, traits = self.vmm, self.engine.traits
+    def snapshot(self, before: tuple[int, ...]) -> MachineSnapshot:
+        """The machine at this moment. before: the registers when the user stopped last."""
+        vmm, traits, now = self.vmm, self.engine.traits, self.state()
+        old = {
+            name: was
+            for name, was, value in zip(STATE_NAMES, before, now, strict=True)
+            if was != value and name != "pc"
+        }
+        done = None if vmm.last is None else disassembly.line(vmm.last, vmm.last_pc)
         return MachineSnapshot(
             core=self.core, engine=traits.engine, label=traits.label, where=self.engine.where(),
-            registers=dict(zip(STATE_NAMES, self.state(), strict=True)), changed=changed,
+            registers=dict(zip(STATE_NAMES, now, strict=True)), changed=frozenset(old), before=old,
             ring=0 if self.cpu.supervisor else 3, real_ring=None, instructions=vmm.instructions,
             exits=0, exits_by_reason={}, device_accesses=self.bus.accesses, bridged=0,
             console=self.console(), screen=None, stop=vmm.stop, reason=vmm.reason, exit_status=None,
             code=disassembly.code(self.bus, self.cpu.pc, self.program.start), events=(),
-            notes=self.notes(),
+            notes=self.notes(), done=done,
         )  # fmt: skip
 
     def notes(self) -> tuple[str, ...]:

@@ -16,7 +16,7 @@ from cores.engines import registry
 from cores.inspection.views import CodeQuery, CodeView, MemoryQuery, MemoryView, Query, View
 from cores.lockstep.options import DEFAULT_SECONDS, DEFAULT_STEPS, Absent, Options
 from cores.m68k.disassembly import code
-from cores.machine.report import CoreReport, ExitLine, MachineSnapshot, SessionSnapshot, StepLine
+from cores.machine.report import CoreReport, ExitLine, SessionSnapshot, StepLine
 from cores.pc.stop import Stop
 from cores.programs.program import Program
 from cores.time_travel.history import Past
@@ -113,7 +113,7 @@ class ForeignSession:
         self._machine = machine
         self._machine.vmm.budget = NO_BUDGET
         self._history: Past[M68kState] = Past(self._machine)
-        self._before = self._machine.state()
+        self._before, self._since = self._machine.state(), self.instructions
         self._reached = ""
         self._heading: int | None = None  # the instruction that the machine is on the way to
 
@@ -215,7 +215,7 @@ class ForeignSession:
 
     def _set_out(self, instruction: int | None) -> None:
         """Begin to move: keep the registers, to mark those that change."""
-        self._before = self._machine.state()
+        self._before, self._since = self._machine.state(), self.instructions
         self._heading = instruction
 
     def poke(self, poke: Poke, core: str | None = None) -> None:
@@ -253,16 +253,9 @@ class ForeignSession:
         self._serial += 1
         return SessionSnapshot(
             serial=self._serial, path=self._program.path, mode="exact", running=False, compared=0,
-            divergence=None, machines=(self._machine_snapshot(),), unavailable=self._absent,
-            reached=self._reached,
+            divergence=None, machines=(self._machine.snapshot(self._before),), unavailable=self._absent,
+            reached=self._reached, since=self._since,
         )  # fmt: skip
-
-    def _machine_snapshot(self) -> MachineSnapshot:
-        machine = self._machine
-        columns = zip(machine.state_names, self._before, machine.state(), strict=True)
-        return machine.snapshot(
-            frozenset(name for name, old, new in columns if old != new and name != "pc")
-        )
 
     def interrupt(self) -> None:
         """End the current slice. May be called from any thread."""

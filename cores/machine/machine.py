@@ -22,7 +22,7 @@ from cores.programs.program import Program
 from cores.vmm.calibration import world_switch
 from cores.vmm.free_run import FreeRunner
 from cores.vmm.state import VmmState
-from cores.vmm.vmm import Vmm
+from cores.vmm.vmm import UNKNOWN, Vmm
 from cores.x86.mmu.paging import tables_in_use
 from cores.x86.mmu.table_pages import table_pages
 from cores.x86.mode import mode
@@ -127,6 +127,7 @@ class Machine:
             if self._runner is None:
                 self._runner = FreeRunner(self.vmm)
             self._runner.run(seconds)
+            self.vmm.last_rip = UNKNOWN
         self.seconds += perf_counter() - began
         self._note_tables()
 
@@ -189,6 +190,7 @@ class Machine:
         self.roots = set(state.roots)
         with self.failing_alone():
             self.vmm.restore(state.vmm)
+            self.vmm.last_rip = UNKNOWN
             self.engine.write_fpu(state.fpu)
         with self.failing_alone():
             self.board.restore(state.board)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from cores.engines.base import RingZero
 from cores.pc.ram_image import RamImage
 from cores.pc.stop import Stop
-from cores.vmm.trace import ExitEvent
+from cores.vmm.trace import ExitEvent, Site
 from cores.x86.mode import Mode
 
 
@@ -158,6 +158,12 @@ class MachineSnapshot:
     kernel_exits: the host kernel's own counters since the machine began, None where it has none.
     awaits_key: see ``Machine``.
     seconds: host time spent in running the guest; cpu_seconds: see ``Engine``.
+    before: the values that ``changed`` had at ``SessionSnapshot.since``.
+    done: the instruction completed last, None where that is not known.
+    sites: guest address -> the exits there.
+    tables: "gdtr" and "idtr" -> base, as the guest has loaded them.
+    real: what the CPU holds, see ``Engine.real_registers``.
+    user_pages: numbers of pages near the next instruction whose code is a guest's program's (ring 3).
     """
 
     core: str
@@ -192,6 +198,12 @@ class MachineSnapshot:
     awaits_key: bool = False
     seconds: float = 0.0
     cpu_seconds: float | None = None
+    before: dict[str, int] = field(default_factory=dict)
+    done: CodeLine | None = None
+    sites: dict[int, Site] = field(default_factory=dict)
+    tables: dict[str, int] = field(default_factory=dict)
+    real: dict[str, int] | None = None
+    user_pages: frozenset[int] = frozenset()
 
 
 def direct_share(machine: CoreReport | MachineSnapshot) -> float | None:
@@ -223,7 +235,12 @@ class SessionSnapshot:
     symbols: of the program, name -> address. reached: the breakpoint that ended the last run, in
     words. marks: instructions at which a machine exited, thinned out where they are many.
     progress: (instructions done, wanted) during a seek to an instruction, else None.
-    disk: path of the guests' data disk, "" for none."""
+    disk: path of the guests' data disk, "" for none.
+    since: the instruction at which the user stopped last: ``changed`` counts from there.
+    source: the program's lines; lines: address -> number of its line, from 1; listing: address -> the
+    instruction there, as the program was loaded. All of these are the session's own, and never change.
+    mark_counts: how many instructions exited in the stretch that each of ``marks`` stands for.
+    pure: sensitive instructions that do not trap run unseen."""
 
     serial: int
     path: str
@@ -241,3 +258,9 @@ class SessionSnapshot:
     marks: tuple[int, ...] = ()
     progress: tuple[int, int] | None = None
     disk: str = ""
+    since: int = 0
+    source: tuple[str, ...] = ()
+    lines: dict[int, int] = field(default_factory=dict)
+    listing: dict[int, CodeLine] = field(default_factory=dict)
+    mark_counts: tuple[int, ...] = ()
+    pure: bool = False

@@ -46,6 +46,17 @@ def place_of(cpu: VirtualCpu) -> Place:
     return Place(mode(cpu), bits, code_address(cpu, cpu.rip) if cpu.segments[CS].base else None)
 
 
+class Site(NamedTuple):
+    """The exits at one guest address. own: those that the instruction there caused; outside: interrupts
+    of devices, which met it; hidden: faults that are no exits (``UNCOUNTED``). ns: of ``own`` and
+    ``outside`` together, see ``ExitEvent``."""
+
+    own: int
+    outside: int
+    hidden: int
+    ns: int
+
+
 class ExitEvent(NamedTuple):
     """One exit. A NamedTuple since it is made on the hot path (0.3 us; a frozen dataclass: 1.1 us).
 
@@ -106,13 +117,14 @@ class Trace:
         the moment at which the guest stops.
     pending: a recorded exit whose time is not yet known.
     begun: an exit has begun in this step (cores/vmm/vmm.py).
+    rewinds: how often ``rewind`` was called.
     log: the newest exits. Known sites append to it; ``tally`` has to follow before counters are read.
     """
 
     __slots__ = (
         "_left", "_place", "_plain", "_tallied", "begun", "bridged", "by_address", "by_reason",
-        "dropped", "exits", "limit", "log", "ns_by_reason", "pending", "vmm_ns_by_reason",
-        "world_switch",
+        "dropped", "exits", "limit", "log", "ns_by_reason", "pending", "rewinds",
+        "vmm_ns_by_reason", "world_switch",
     )  # fmt: skip
 
     def __init__(self, *, limit: int = 1_000_000, world_switch: int = 0) -> None:
@@ -123,7 +135,7 @@ class Trace:
         self.by_address: Counter[int] = Counter()
         self.ns_by_reason: Counter[Reason] = Counter()
         self.vmm_ns_by_reason: Counter[Reason] = Counter()
-        self.exits = self.bridged = self.dropped = 0
+        self.exits = self.bridged = self.dropped = self.rewinds = 0
         self.pending: Pending | None = None
         self.begun = False
         self._left = 0
@@ -246,6 +258,7 @@ class Trace:
         """Forget what came after ``mark``. Where ``events`` does not reach back to it, all events
         go."""
         self.close()
+        self.rewinds += 1
         events = self.events
         keep = mark.length - self.dropped
         if 0 <= keep <= len(events):

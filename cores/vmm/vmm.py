@@ -76,12 +76,17 @@ _PORTS = (PortRead, PortWrite)
 REFUSALS = {vector: f"the CPU refused it: {name}" for vector, name in VECTOR_NAMES.items()}
 
 
+UNKNOWN = -1
+"""``Vmm.last_rip`` where the machine did not come to its present state by ``step``."""
+
+
 class Vmm(GuestContext):
     """Runs one guest on one engine. Its state: see ``GuestContext``.
 
     completion: completes instructions in software. delivery: delivers faults and interrupts. switch:
     enters the guest. patched, page_faults: a deprivileged guest's code and memory, None on other
     engines. last, last_rip: the instruction that ``step`` completed, None when it stopped without one.
+    Elsewhere than after a step ``last`` may be stale; ``last_rip`` is then UNKNOWN.
     watching: keep in ``stored`` the physical ranges (gpa, length) that ``last`` wrote.
     """
 
@@ -111,7 +116,7 @@ class Vmm(GuestContext):
         self.known: KnownExits | None = None if slow or pure else self._known_exits()
         self._translates, self._delivers = engine.traits.translates, engine.traits.delivers
         self.last: Instruction | None = None
-        self.last_rip = 0
+        self.last_rip = UNKNOWN
         self.watching = False
         self.stored: list[tuple[int, int]] = []
 

@@ -110,6 +110,18 @@ class PtraceEngine(DeprivilegedEngine):
     def cpu_seconds(self) -> float | None:
         return sum(host.cpu_seconds(vcpu.process.pid) for vcpu in self._vcpus.values())
 
+    def real_registers(self) -> dict[str, int] | None:
+        if self._active is None or self._failure:
+            return None
+        try:
+            real = dict(zip(linux.USER_REG_NAMES, self._active.process.tracee.look(), strict=True))
+        except OSError:
+            return None
+        shown = ["cs", "ss", "ds", "rflags"]
+        if real["rip"] not in stub.REGION:  # else the VMM's own call came last (process.py)
+            shown += ["rip", "rax", "rsp"]
+        return {name: real[name] for name in shown}
+
     # Entering and leaving
 
     def step(self, cpu: VirtualCpu) -> Exit:

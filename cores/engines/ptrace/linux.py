@@ -77,8 +77,12 @@ TRAP_BRKPT, TRAP_TRACE, TRAP_HWBKPT = 1, 2, 4
 SIGSYS_BY_FILTER = 1
 
 USER_REGS = struct.Struct("<27Q")
-"""struct user_regs_struct (sys/user.h), 216 bytes: r15 r14 r13 r12 rbp rbx r11 r10 r9 r8 rax rcx
-rdx rsi rdi orig_rax rip cs eflags rsp ss fs_base gs_base ds es fs gs."""
+"""struct user_regs_struct (sys/user.h), 216 bytes."""
+USER_REG_NAMES = (
+    "r15", "r14", "r13", "r12", "rbp", "rbx", "r11", "r10", "r9", "r8", "rax", "rcx", "rdx", "rsi",
+    "rdi", "orig_rax", "rip", "cs", "rflags", "rsp", "ss", "fs_base", "gs_base", "ds", "es", "fs", "gs",
+)  # fmt: skip
+"""Its fields in order."""
 ORIG_RAX, RIP, CS, FLAGS, RSP = 15, 16, 17, 18, 19
 """Places in it."""
 
@@ -211,6 +215,12 @@ class Tracee:
     def wait(self) -> int:
         """Wait for the next wait status, with Python's lock released."""
         return self._wait(_wait_free)
+
+    def look(self) -> tuple[int, ...]:
+        """What ``get`` reads, without a change of ``registers``."""
+        seen = bytearray(USER_REGS.size)
+        ptrace(PTRACE_GETREGS, self.pid, 0, _address(seen))
+        return USER_REGS.unpack(seen)
 
     def get(self) -> tuple[int, ...]:
         """Read all registers, in the order of ``USER_REGS``."""
