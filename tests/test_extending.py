@@ -176,7 +176,7 @@ machine.close()
 def test_a_screen_pane(extended: Path) -> None:
     """The key opens the tab, and the tab shows a machine's notes."""
     told = python(extended, "-c", PANE)
-    assert "[notes]" in told
+    assert "Notes  of" in told
     assert "port 0x80" not in told
     assert "port 0x99 has no device" in told
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from app.tui.rows.glyphs import Glyphs
+from app.tui.rows.glyphs import ASCII, Glyphs, plain
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,87 +39,89 @@ HOME = Topic(
 MACHINES = Topic(
     "The machines",
     (
-        "Each pane is a computer, and all of them run the same program. The emulator reads each"
-        " instruction and computes what it does. Trap and emulate lets this CPU execute them, but in"
-        " ring 3: what only a kernel may do is refused, and the host does it instead. KVM gives the"
-        " guest a ring 0 of its own: in the CPU's guest mode where there is hardware support, else"
-        " interpreted by the host's kernel. Its pane says which.",
-        "In a pane, from above: who executes and where the registers are; the registers; the flags,"
-        " in capitals where set; the ring the guest believes in, and the real one; the code, the next"
-        " instruction marked; what the guest has printed; what has been counted.",
-        "The column right of the code is the one to watch: which instructions leave the guest, and"
-        " how often. In exact mode the rest is the same on every machine: if ever it is not, it is"
-        " marked.",
-    ),
-    (
-        ("1 2 3", "show or hide a machine; on a narrow screen: which one"),
-        ("left right", "choose a machine: its exits are shown below"),
-        ("c", "a cursor in the code"),
-        ("v", "all that the guest has printed, or its screen"),
-        ("mouse", "rest on anything to have it explained"),
+        "One program runs on all machines, line by line. The left part of the screen asks, or has a"
+        " line of the program; each machine answers in its own column, its lane.",
+        "The VMM (virtual machine monitor) is Ringscope itself: it does what a guest's kernel wants and"
+        " may not do. An emulator needs none: it reads each instruction and computes what it does. Trap"
+        " and emulate lets this CPU execute all of it, but in ring 3; what only a kernel may do is"
+        " refused, and the VMM does it. KVM gives the guest a ring 0 of its own: in the CPU's guest"
+        " mode where there is hardware support, else by software in the host's kernel.",
     ),
     marks=True,
 )
 
-CURSOR = Topic(
-    "The cursor in the code",
+PICKED = Topic(
+    "A picked line",
     (
-        "It points at an instruction, so that you can say: stop here, or run to here. It goes on"
-        " beyond what the pane shows. Where a program keeps data the lines mean nothing, since any"
-        " bytes can be read as instructions.",
+        "up and down pick a line of the program, so that you can say: stop here, run until here, tell"
+        " me of this one. Beyond the source it is disassembly; where a program keeps data the lines"
+        " mean nothing, since any bytes can be read as instructions.",
     ),
     (
-        ("up down", "move it"),
+        ("up down", "another line"),
         ("x", "set a breakpoint here, or clear it"),
-        ("H Enter", "run to here"),
+        ("u", "run until here"),
+        ("Enter", "this instruction in full, on every machine"),
         ("a", "look at the memory here"),
-        ("c Esc", "no cursor any more"),
+        ("Esc", "let it go"),
     ),
 )
 
-_SWITCHES = (
-    "A world switch: the guest is left, the host does something for it, the guest goes on. Each is an"
-    " exit. They are why virtual machines are slower than real ones, where they are slower."
+_EXIT = (
+    "An exit: the guest is left, the host does something for it, the guest goes on. Exits are why"
+    " virtual machines are slower than real ones, where they are slower."
 )
-_SWITCH_KEYS = (
-    ("w", "another view: log, dialogue, chart"),
-    ("up down", "choose an exit"),
-    ("Home End", "the first exit, the newest one"),
-    ("Enter", "the exit's card: what happened, in full"),
-    ("left right", "of which machine"),
-    ("e E", "on to the next exit; back to the one before"),
+
+CONVERSATION = Topic(
+    "The conversation",
+    (
+        _EXIT,
+        "The last instruction as a dialogue: the guest's OS asks, the CPU refuses or obeys, the host's"
+        " OS does the rest. What they say is what happened, numbers included.",
+    ),
+    (
+        ("w", "the next view"),
+        ("left right", "of which machine"),
+        ("e E", "the next exit, the last one"),
+    ),
+)
+
+REASONS = Topic(
+    "Why the guest was left",
+    (
+        _EXIT,
+        "All of them by reason and machine: how often, and for how long altogether, both world"
+        " switches included. A row in which a machine has no entry is work that it does without leaving"
+        " the guest. While running freely: how many now, a second.",
+    ),
+    (("w", "the next view"),),
 )
 
 LOG = Topic(
-    "World switches: the log",
+    "The latest exits",
     (
-        _SWITCHES,
-        "A line for each, the newest below: how many instructions were done before it (uncounted,"
-        " where the CPU ran on its own), where, why (the reason's name), the instruction, what it was"
-        " about, and how long the guest stood still, both world switches included.",
+        _EXIT,
+        "A line for each, the newest below: how many instructions were done before it (none is given"
+        " where the CPU ran on its own), where, why, the instruction, what it was about, and the time"
+        " away.",
     ),
-    _SWITCH_KEYS,
+    (
+        ("up down", "choose an exit"),
+        ("Home End", "the first, the newest"),
+        ("Enter", "the exit's card: all that is known of it"),
+        ("left right", "of which machine"),
+        ("w", "the next view"),
+    ),
 )
 
-DIALOGUE = Topic(
-    "World switches: the dialogue",
+REGISTERS = Topic(
+    "Each machine's own registers",
     (
-        _SWITCHES,
-        "One exit as a dialogue: the guest's OS asks, the CPU refuses or"
-        " obeys, the host's OS does the rest. What they say is what happened, numbers included.",
+        "They are equal, or marked where they are not. What differs is where they live: in a CPU, in"
+        " the VMM's memory, in an emulator's. Behind those that a guest in ring 3 only believes to"
+        " have stands what the CPU has.",
     ),
-    _SWITCH_KEYS,
-)
-
-CHART = Topic(
-    "World switches: the chart",
-    (
-        _SWITCHES,
-        "All of them by reason: how many, how long the guest stood still for one on average, the"
-        " VMM's part of that, and which share of all such time they had. The bar is the count: few"
-        " exits can have most of the time.",
-    ),
-    _SWITCH_KEYS,
+    (("up down", "more of them"), ("r Esc", "back")),
 )
 
 MEMORY = Topic(
@@ -200,7 +202,7 @@ LESSON = Topic(
         ("a b c d", "answer a question"),
         ("Backspace", "back in the lesson"),
         ("j", "jump to a step"),
-        ("P", "let it play by itself, or pause it"),
+        ("A", "let it play by itself, or pause it"),
         ("G", "the words of this text, explained"),
     ),
 )
@@ -231,79 +233,75 @@ GLOSSARY = Topic(
 )
 
 KEYS = (
-    ("Time", (
-        ("space", "run, pause"),
-        ("n", "one instruction on every machine"),
-        ("b", "one back"),
-        ("e", "on to the next exit of any machine"),
-        ("E", "back to the previous exit"),
-        ("g", "go to an instruction, by its number"),
-        ("d", "go to where the machines part"),
-        ("f", "let each machine run freely, at full speed"),
+    ("Go", (
+        ("n  b", "one instruction on, one back"),
+        ("e  E", "to the next, the last exit"),
+        ("space", "run in lockstep, pause"),
+        ("f", "run freely, at the CPU's own speed"),
         ("+ -", "faster, slower"),
-        ("r", "restart"),
-        ("x", "set or clear a stop: an address, an exit, a value"),
-        ("X", "clear all breakpoints"),
-        ("c", "a cursor in the code; x then sets a breakpoint there"),
-        ("H", "run to the cursor; Enter does as well"),
+        ("x  X", "break at the picked line, or where you say; clear all"),
+        ("u", "run until the picked line"),
+        ("g", "go to an instruction, by its number"),
+        ("d", "go to where the machines parted"),
+        ("0", "begin anew"),
     )),
-    ("Looking", (
-        ("w", "world switches: log, dialogue, chart"),
-        ("up down", "choose an exit, or scroll; Enter opens the exit's card"),
-        ("1 2 3", "show or hide a machine; on a narrow screen: which one"),
-        ("left right", "whose exits are shown"),
-        ("v", "the guest's whole screen and console"),
-        ("m", "memory"),
-        ("t", "page tables, the guest's and the shadow's, and a walk"),
-        ("T", "descriptor tables: GDT, IDT, TSS"),
-        ("R", "rings: what runs where, as believed and in truth"),
-        ("D", "devices"),
+    ("Look", (
+        ("up down", "pick a line; scroll"),
+        ("Enter", "this instruction in full, on every machine"),
+        ("w", "three ways, conversation, reasons, log"),
+        ("left right", "of which machine"),
+        ("r", "registers: each machine's own"),
+        ("z", "the program alone"),
+        ("v", "the guest's screen"),
+        ("m t T", "memory, page tables, descriptor tables"),
+        ("R D", "rings, devices"),
         ("a", "which address, or which register to follow"),
+        ("1 2 3", "show, hide a machine"),
+        ("P", "projector mode"),
+        ("mouse", "rest on anything to have it explained"),
     )),
-    ("Doing", (
+    ("Do", (
         ("p", "change a register, a flag or memory"),
         ("k", "type on the guests' keyboard"),
         ("i", "edit the program, assemble and run it"),
         ("L", "load a disk image, and start over"),
         ("S", "save the session, to go on another day"),
-        ("s", "save a picture of this screen (SVG)"),
+        ("s", "save a picture"),
     )),
     ("In a lesson", (
         ("Enter", "go on; after a look around, back to the lesson"),
         ("Backspace", "back in the lesson"),
         ("j", "jump to a step"),
-        ("P", "let it play by itself, or pause it"),
+        ("A", "let it play by itself, or pause it"),
     )),
-    ("Ringscope", (
+    ("Leave", (
+        ("Esc", "closes what is open, then nothing"),
+        ("h", "home; the session is kept"),
+        ("q", "quit, asked first; ctrl+c quits as well"),
         ("? F1", "help for what you look at"),
         ("G", "the glossary: the words of the field, explained"),
         ("ctrl+p", "everything, by name; themes too"),
-        ("Esc", "close what was opened last"),
-        ("h", "home; the session is kept"),
-        ("q", "quit; ctrl+c does as well"),
     )),
 )  # fmt: skip
 """The general keys, by what they are for."""
 
-VIEWS = {"log": LOG, "dialogue": DIALOGUE, "chart": CHART}
+VIEWS = {"conversation": CONVERSATION, "reasons": REASONS, "log": LOG}
 INSIDE = {"memory": MEMORY, "pages": PAGES, "tables": TABLES, "rings": RINGS, "devices": DEVICES}
 
 TOPICS = (
-    MACHINES, CURSOR, *VIEWS.values(), *INSIDE.values(), LESSON, EDITOR, GLOSSARY, HOME,
+    MACHINES, PICKED, *VIEWS.values(), REGISTERS, *INSIDE.values(), LESSON, EDITOR, GLOSSARY, HOME,
 )  # fmt: skip
 """In the order in which left and right turn the pages."""
 
 
 def marks(glyphs: Glyphs) -> tuple[tuple[str, str], ...]:
-    return (
-        (glyphs.next, "the next instruction"),
-        (glyphs.exits + " 4", "leaves the guest here; it has, four times"),
-        (glyphs.silent, "sensitive, but would not trap: the VMM must find it"),
-        (glyphs.direct, "runs directly on the CPU"),
-        (glyphs.dot, "interpreted by KVM, which has no hardware support here"),
-        (glyphs.breakpoint, "a breakpoint"),
-        (glyphs.changed, "just changed"),
-        (glyphs.read, "read by the next instruction"),
-        (f"{glyphs.equal} {glyphs.unequal}", "agrees with the first machine; differs from it"),
-        ("ZF zf", "a flag that is set; one that is not"),
+    signs = (
+        ("│ green", "the CPU itself executes this line"),
+        ("┊ blue", "software does: an emulator, or KVM without VT-x"),
+        ("⇄ 3 40 µs", "the guest was left here, 3 times, for 40 µs together"),
+        ("~", "sensitive, yet it would not trap: the VMM must find it"),
+        ("?", "a question is open: the answer is hidden"),
+        ("*  ≠", "changed by what was done last; the machines differ"),
+        ("▸  ◆", "comes next; a breakpoint"),
     )
+    return signs if glyphs is not ASCII else tuple((plain(sign), plain(words)) for sign, words in signs)

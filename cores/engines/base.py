@@ -372,8 +372,8 @@ class Engine(ABC):
 
     def real_registers(self) -> dict[str, int] | None:
         """What the CPU really holds of the guest between two entries, where the engine can look:
-        "cs", "ss", "ds", "rflags", and "rip", "rax" and "rsp" while the guest's are loaded. None:
-        software executes the guest, or the host does not say."""
+        the selectors, "rflags", and "rip", "rax" and "rsp" while the guest's are loaded. None: software
+        executes the guest, or the host does not say."""
         return None
 
     @abstractmethod

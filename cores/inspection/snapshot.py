@@ -113,7 +113,7 @@ def take(
     machine: Machine, before: tuple[int, ...], sites: dict[int, Site] | None = None
 ) -> MachineSnapshot:
     """Take a snapshot of a machine, which must not be running. before: the registers
-    (``VirtualCpu.state``) that it had when the user stopped last. sites: of its exits, see ``Sites``."""
+    (``VirtualCpu.state``) that it had when the user stopped last. sites: see ``Sites``."""
     vmm, traits, board = machine.vmm, machine.engine.traits, machine.board
     now = machine.cpu.state()
     old = {
@@ -258,7 +258,8 @@ def _line(machine: Machine, at: int) -> CodeLine:
     laid = _LAID_DOWN.match(source)
     if laid is not None and (size := _data(machine, at)):
         code = machine.vmm.mmu.peek(at)[:size]
-        return CodeLine(at, code, laid["what"].strip(), source, "data", machine.vmm.trace.by_address[at])
+        exits = machine.vmm.trace.by_address[at]
+        return CodeLine(at, code, laid["what"].strip(), source, "data", exits)
     insn = _at(machine, at)
     assert insn is not None  # _size has read it
     return _code_line(machine, insn, at)
@@ -267,7 +268,6 @@ def _line(machine: Machine, at: int) -> CodeLine:
 def _code_line(machine: Machine, insn: Instruction, at: int) -> CodeLine:
     source, kind = source_line(machine.program, at), _KINDS[insn.sensitivity]
     return CodeLine(at, insn.code, text(insn, at), source, kind, machine.vmm.trace.by_address[at])
-
 
 
 def source_line(program: Program, address: int) -> str:

@@ -62,6 +62,15 @@ def for_this_terminal() -> Glyphs:
     return UNICODE if encoding.replace("-", "") == "utf8" else ASCII
 
 
+_SIGNS = {
+    "|": "│", ":": "┊", "@": "⇄", ">": "▸›→", "v": "▾✓↓", ".": "•┄░·▁", "<": "←‹", "^": "↑", "-": "─",
+    "=": "━", "+": "┐┌└┘┼┬╭╮╰╯", "#": "█▇■▆▅", "%": "▒", "O": "●", "!": "≠", "x": "×", "~": "…",
+    "u": "µ", "*": "◆", "$": "↵", '"': "▀", "_": "▄▂▃",
+}  # fmt: skip
+_PLAIN = {ord(sign): letter for letter, signs in _SIGNS.items() for sign in signs}
+"""One character for each sign of the screen."""
+
+
 def plain(text: str) -> str:
     """Text in ASCII, one character for each."""
-    return text if text.isascii() else text.replace("µ", "u").encode("ascii", "replace").decode("ascii")
+    return text if text.isascii() else text.translate(_PLAIN).encode("ascii", "replace").decode("ascii")

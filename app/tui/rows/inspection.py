@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from app.tui.rows.glyphs import Glyphs
 from app.tui.rows.rows import EMPTY, Row, beside, fit, printable, row
 from cores.inspection.page_tables import Entry, PagingView, Range
 from cores.inspection.tables_devices import DevicesView, Gate, SegmentEntry, TablesView
@@ -15,7 +14,7 @@ WIDE = 130
 """From so many cells on, two parts stand side by side."""
 
 
-def memory_rows(view: MemoryView, width: int, glyphs: Glyphs) -> list[Row]:
+def memory_rows(view: MemoryView, width: int) -> list[Row]:
     """Address, bytes, characters. A changed byte has a mark behind it."""
     digits = 16 if view.start >> 32 else 8
     rows: list[Row] = []
@@ -30,7 +29,7 @@ def memory_rows(view: MemoryView, width: int, glyphs: Glyphs) -> list[Row]:
             if not byte and (byte is None or role == "text"):
                 role = "dim"
             parts.append(("--" if byte is None else f"{byte:02x}", role))
-            parts.append((glyphs.changed if changed else " ", role if changed else "text"))
+            parts.append(("*" if changed else " ", role if changed else "text"))
             text.append((" " if byte is None else printable(chr(byte)) if byte < 0x7F else "·", role))
         rows.append((*parts, *text))
     if memory_columns(width) < 2:
@@ -55,16 +54,16 @@ def size_words(size: int) -> str:
     return f"{size}"
 
 
-def paging_rows(view: PagingView, m: MachineSnapshot, width: int, glyphs: Glyphs) -> list[Row]:
+def paging_rows(view: PagingView, m: MachineSnapshot, width: int) -> list[Row]:
     """The walk of an address, and all that is mapped beside what the host has mapped for it."""
-    walk = _walk_rows(view, glyphs)
-    ranges = _range_rows(view, m, glyphs)
+    walk = _walk_rows(view)
+    ranges = _range_rows(view, m)
     if width >= WIDE:
         return beside(walk, ranges, 68)
     return [*walk, EMPTY, *ranges]
 
 
-def _walk_rows(view: PagingView, glyphs: Glyphs) -> list[Row]:
+def _walk_rows(view: PagingView) -> list[Row]:
     rows = [row(("Walk of ", "dim"), (f"{view.address:x}", "strong"), (f"   CR3 {view.root:x}", "dim"))]
     if not view.walk:
         rows.append(row(("not a canonical address", "bad")))
@@ -88,7 +87,7 @@ def _entry_row(entry: Entry) -> Row:
     )  # fmt: skip
 
 
-def _range_rows(view: PagingView, m: MachineSnapshot, glyphs: Glyphs) -> list[Row]:
+def _range_rows(view: PagingView, m: MachineSnapshot) -> list[Row]:
     shadow = view.shadow is not None
     head = f"{'guest virtual':<27}{'physical':>11}  {'rights':<12}{'pages':>6}"
     rows = [row((head, "dim"), ("   shadow: kernel, user" if shadow else "", "dim"))]
@@ -100,7 +99,7 @@ def _range_rows(view: PagingView, m: MachineSnapshot, glyphs: Glyphs) -> list[Ro
             (f"{size_words(r.page):>6}", "dim"),
         ]  # fmt: skip
         if shadow:
-            parts.append(("   " + ", ".join(_share(r, part, glyphs) for part in r.shadowed), "strong"))
+            parts.append(("   " + ", ".join(_share(r, part) for part in r.shadowed), "strong"))
         rows.append(tuple(parts))
     if not view.ranges:
         rows.append(row(("nothing is mapped at all", "bad")))
@@ -119,7 +118,7 @@ def _range_rows(view: PagingView, m: MachineSnapshot, glyphs: Glyphs) -> list[Ro
     for user, gva, gpa, length in view.stale[:32]:
         space = "user" if user else "kernel"
         words = f"stale in {space}: {gva:x}-{gva + length - 1:x} to {gpa:x}; not so in the tables now"
-        rows.append(row((f"{glyphs.unequal} ", "bad"), words))
+        rows.append(row(("≠ ", "bad"), words))
     return rows
 
 
@@ -136,13 +135,13 @@ def _without_shadow(m: MachineSnapshot) -> str:
     return f"No nested paging here: the host's kernel keeps a shadow of these tables, {counted}."
 
 
-def _share(r: Range, part: int, glyphs: Glyphs) -> str:
+def _share(r: Range, part: int) -> str:
     if not part:
         return "-"
     return "all" if part >= r.length else size_words(part)
 
 
-def tables_rows(view: TablesView, width: int, glyphs: Glyphs) -> list[Row]:
+def tables_rows(view: TablesView, width: int) -> list[Row]:
     """GDT and TSS, and the IDT."""
     left = _gdt_rows(view)
     right = _idt_rows(view)
@@ -198,7 +197,7 @@ DEVICE = 44
 """Cells that a device's column takes at least."""
 
 
-def devices_rows(view: DevicesView, width: int, glyphs: Glyphs) -> list[Row]:
+def devices_rows(view: DevicesView, width: int) -> list[Row]:
     """Blocks in as many columns as fit, each block under the shortest column."""
     count = max(1, width // DEVICE)
     room = width // count
@@ -207,7 +206,7 @@ def devices_rows(view: DevicesView, width: int, glyphs: Glyphs) -> list[Row]:
         column = min(columns, key=len)
         column.append(row((device.name, "strong")))
         for name, value in device.facts:
-            words = fit(printable(value), room - 18, glyphs.more)
+            words = fit(printable(value), room - 18, "…")
             column.append(row((fit("  " + name, 16), "dim"), words))
         column.append(EMPTY)
     rows = columns[0]

@@ -9,8 +9,7 @@ such support the host's kernel interprets the guest's ring 0, and there is no gu
 
 from __future__ import annotations
 
-from app.tui.rows.glyphs import Glyphs
-from app.tui.rows.machine_parts import kind, title
+from app.tui.rows.machine_parts import title
 from app.tui.rows.rows import EMPTY, Row, fit, row
 from cores.engines.base import RingZero
 from cores.machine.report import MachineSnapshot
@@ -21,25 +20,24 @@ COLUMN = 30
 
 
 def ring_rows(
-    machines: tuple[MachineSnapshot, ...], core: str, symbols: dict[str, int], width: int,
-    glyphs: Glyphs,
-) -> list[Row]:  # fmt: skip
+    machines: tuple[MachineSnapshot, ...], core: str, symbols: dict[str, int], width: int
+) -> list[Row]:
     """A column for each machine; where they do not fit, one for ``core`` alone."""
     shown = machines
     if width < LABEL + len(machines) * COLUMN:
         shown = tuple(m for m in machines if m.core == core)
     room = (width - LABEL) // max(1, len(shown))
 
-    def line(label: str, cells: list[tuple[str, bool]], hue: bool = False) -> Row:
+    def line(label: str, cells: list[tuple[str, bool]], head: bool = False) -> Row:
         parts: list[tuple[str, str]] = [(fit(label, LABEL), "dim")]
-        for m, (words, here) in zip(shown, cells, strict=True):
-            mark = f"{glyphs.next} " if here else "  "
-            role = kind(m.core) if hue else "strong" if here else "text"
-            parts += [(mark, "exit"), (fit(words, room - 2, glyphs.more), role)]
+        for words, here in cells:
+            mark = "▸ " if here else "  "
+            role = "strong" if here or head else "text"
+            parts += [(mark, "host-bold"), (fit(words, room - 2, "…"), role)]
         return tuple(parts)
 
     rows = [
-        line("", [(f"{title(m.core, m.ring_zero)} {m.core}", False) for m in shown], hue=True),
+        line("", [(f"{title(m.core)}  {m.core}", False) for m in shown], head=True),
         line("now at", [(place(m, symbols), False) for m in shown]),
         EMPTY,
         row(("What the guest believes", "strong")),

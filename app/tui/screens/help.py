@@ -29,8 +29,8 @@ def topic_rows(topic: Topic, glyphs: Glyphs, width: int) -> list[Row]:
         rows += [row(line) for line in textwrap.wrap(paragraph, width)]
         rows.append(EMPTY)
     own = (("Its keys", topic.keys),) if topic.keys else ()
-    legend = (("Marks", marks(glyphs)),) if topic.marks else ()
-    for title, keys in (*own, *legend, *KEYS):
+    legend = (("What you see", marks(glyphs)),) if topic.marks else ()
+    for title, keys in (*legend, *own, *KEYS):
         rows.append(row((title, "strong")))
         rows += [row(("  " + fit(key, KEY), "key"), words) for key, words in keys]
         rows.append(EMPTY)

@@ -41,25 +41,25 @@ class Keys(LineView):
     def __init__(self, hints: list[Hint]) -> None:
         super().__init__(id="keys")
         self.hints = hints
-        self._lent: list[Hint] | None = None
         self._spots: list[tuple[int, int, str]] = []
 
-    def lend(self, hints: list[Hint] | None) -> None:
-        """Show these for a while; None: its own again."""
-        self._lent = hints
-        self.redraw()
+    def show(self, hints: list[Hint]) -> None:
+        """Show these from now on."""
+        if hints != self.hints:
+            self.hints = hints
+            self.redraw()
 
     def compose_rows(self, width: int, height: int) -> list[Row]:
         end = len(self.last[0]) + len(self.last[1]) + 3
         parts: list[tuple[str, str]] = [(" ", "text")]
         self._spots = []
         x = 1
-        for key, word, action in self._lent or self.hints:
-            size = len(key) + 1 + len(word) + 2
+        for key, word, action in self.hints:
+            size = len(key) + 1 + len(word) + 3
             if x + size > width - end:
                 continue
-            parts += [(key, "key"), (f" {word}  ", "dim")]
-            self._spots.append((x, x + size - 2, action))
+            parts += [(key, "key"), (f" {word}   ", "dim")]
+            self._spots.append((x, x + size - 3, action))
             x += size
         parts.append((" " * (width - end - x + 1), "text"))
         self._spots.append((width - end + 1, width, self.last[2]))

@@ -5,41 +5,10 @@ from __future__ import annotations
 from textual import events
 from textual.message import Message
 
-from app.tui.rows.glyphs import Glyphs
-from app.tui.rows.rows import Row, row
+from app.tui.lanes import timeline
+from app.tui.rows.rows import Row
 
 from .line_view import LineView
-
-
-def scale_for(furthest: int) -> int:
-    """The end of the axis: 1, 2 or 5 times a power of ten, so that it seldom moves."""
-    scale = 100
-    while True:
-        for factor in (1, 2, 5):
-            if furthest <= scale * factor:
-                return scale * factor
-        scale *= 10
-
-
-def axis(now: int, scale: int, marks: tuple[int, ...], width: int, glyphs: Glyphs) -> Row:
-    """``width`` cells from 0 to ``scale``: the way come so far, exits, the present."""
-    cells: list[tuple[str, str]] = []
-    here = min(width - 1, now * width // scale)
-    hits = {min(width - 1, n * width // scale) for n in marks}
-    for x in range(width):
-        if x == here:
-            cells.append((glyphs.now, "strong"))
-        elif x in hits:
-            cells.append((glyphs.mark, "exit"))
-        else:
-            cells.append((glyphs.across, "dim" if x < here else "faint"))
-    merged: list[tuple[str, str]] = []
-    for text, role in cells:
-        if merged and merged[-1][1] == role:
-            merged[-1] = (merged[-1][0] + text, role)
-        else:
-            merged.append((text, role))
-    return tuple(merged)
 
 
 class Timeline(LineView):
@@ -59,13 +28,13 @@ class Timeline(LineView):
         super().__init__(id="timeline")
         self.now: int | None = 0
         self.furthest = 0
-        self.marks: tuple[int, ...] = ()
+        self.marks: dict[int, int] = {}
         self.progress: tuple[int, int] | None = None
 
     def show(
-        self, now: int | None, marks: tuple[int, ...], progress: tuple[int, int] | None = None
+        self, now: int | None, marks: dict[int, int], progress: tuple[int, int] | None = None
     ) -> None:
-        """now: instructions completed, None when they are not counted. marks: exits, by the same count.
+        """now: instructions completed, None when they are not counted. marks: see ``timeline.axis``.
         progress: how far on the way to an instruction, and to which."""
         self.now, self.marks, self.progress = now, marks, progress
         self.furthest = max(self.furthest, now or 0, progress[1] if progress else 0)
@@ -73,45 +42,28 @@ class Timeline(LineView):
 
     def forget(self) -> None:
         """A new program, or a restart: nothing lies ahead."""
-        self.furthest, self.marks = 0, ()
-
-    def _ends(self, width: int) -> tuple[str, str, int]:
-        left = f" {self.now or 0:>9,} "
-        right = f" {scale_for(self.furthest):,}" + (" instructions " if width >= 110 else " ")
-        return left, right, max(1, width - len(left) - len(right))
+        self.furthest, self.marks = 0, {}
 
     def compose_rows(self, width: int, height: int) -> list[Row]:
-        if self.now is None:
-            return [row((" free: each machine by its own clock, and the past is not kept", "dim"))]
         if self.progress is not None:
-            return [self._progress_row(width, *self.progress)]
-        left, right, room = self._ends(width)
-        line = axis(self.now, scale_for(self.furthest), self.marks, room, self.glyphs)
-        return [row((left, "strong"), *line, (right, "dim"))]
+            return [timeline.progress_row(width, *self.progress)]
+        return [timeline.timeline_row(self.now, self.furthest, self.marks, width)]
 
-    def _progress_row(self, width: int, done: int, goal: int) -> Row:
-        share = done / max(1, goal)
-        left = f" on the way to {goal:,}  "
-        right = f" {100 * share:3.0f} %  space: stop here "
-        room = max(1, width - len(left) - len(right))
-        full = round(room * share)
-        bar = (self.glyphs.block * full, "bar"), (self.glyphs.across * (room - full), "faint")
-        return row((left, "strong"), *bar, (right, "dim"))
+    def _place(self, x: int) -> int | None:
+        """The instruction at a cell; None beside the axis."""
+        if self.now is None:
+            return None
+        at = x - len(timeline.ends(self.now, self.furthest)[0])
+        cells = timeline.room(self.now, self.furthest, self.size.width)
+        return at * timeline.scale_for(self.furthest) // cells if 0 <= at < cells else None
 
     def tip(self, x: int, y: int) -> str:
-        if self.now is None:
-            return ""
-        left, _, room = self._ends(self.size.width)
-        at = x - len(left)
-        if at < 0:
-            return "Instructions completed so far."
-        if at >= room:
-            return "The end of the line, for now: it grows as the machines go on."
-        there = at * scale_for(self.furthest) // room
-        return f"A click goes to instruction {there:,}.\n{self.glyphs.mark} the guest was left there."
+        there = self._place(x)
+        if there is None:
+            return "" if self.now is None else "Instructions completed so far; how far the line goes."
+        return f"A click goes to instruction {there:,}.\n┼ or a bar: the guest was left there."
 
     def on_click(self, event: events.Click) -> None:
-        left, _, room = self._ends(self.size.width)
-        x = event.x - len(left)
-        if 0 <= x < room and self.now is not None:
-            self.post_message(self.Asked(x * scale_for(self.furthest) // room))
+        there = self._place(event.x)
+        if there is not None:
+            self.post_message(self.Asked(there))

@@ -117,7 +117,7 @@ class PtraceEngine(DeprivilegedEngine):
             real = dict(zip(linux.USER_REG_NAMES, self._active.process.tracee.look(), strict=True))
         except OSError:
             return None
-        shown = ["cs", "ss", "ds", "rflags"]
+        shown = ["cs", "ss", "ds", "es", "fs", "gs", "rflags"]
         if real["rip"] not in stub.REGION:  # else the VMM's own call came last (process.py)
             shown += ["rip", "rax", "rsp"]
         return {name: real[name] for name in shown}

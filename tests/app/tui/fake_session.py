@@ -17,9 +17,8 @@ from cores.engines.base import RingZero
 from cores.inspection.views import Around, Query, View
 from cores.machine.report import CodeLine, Divergence, MachineSnapshot, SessionSnapshot
 from cores.pc.stop import Stop
-from cores.vmm.trace import ExitEvent
+from cores.vmm.trace import ExitEvent, Site
 from cores.x86.isa.instruction import Reason
-from cores.x86.mode import Mode
 from cores.x86.registers import STATE_NAMES
 
 NOWHERE: frozenset[Breakpoint] = frozenset()
@@ -46,6 +45,14 @@ PROGRAM = (
     (0x10001A, "fa", "cli", "        cli", "privileged"),
     (0x10001B, "f4", "hlt", "        hlt", "privileged"),
 )
+
+SOURCE = (
+    "# hello: prints a text, and ends.", "",
+    *(source for _, _, _, source, _ in PROGRAM),
+    'text:   .asciz "Hello, ring 0!\\n"',
+)  # fmt: skip
+LISTING = {a: CodeLine(a, bytes.fromhex(c), t, s, k, 0) for a, c, t, s, k in PROGRAM}
+LINES = {address: number for number, address in enumerate(LISTING, 3)}
 
 WHERE = {
     "interpreter": (
@@ -114,6 +121,11 @@ def history(text: str) -> list[Moment]:
     return moments
 
 
+REAL = {
+    "cs": 0x33, "ss": 0x2B, "ds": 0, "es": 0, "fs": 0, "gs": 0, "rflags": 0x202, "rip": 0x10000F,
+    "rax": 0x48, "rsp": 0xFFFFF0,
+}  # fmt: skip
+
 EXITS = {
     0: (Reason.FLAGS, "virtual IF = 0", "the CPU refused it: #GP"),
     1: (Reason.FLAGS, "pushed the virtual flags 0x2", "found before it ran"),
@@ -149,6 +161,7 @@ class FakeSession:
     typed: str = ""
     reached: str = ""
     poked: list[tuple[Poke, str | None]] = field(default_factory=list)
+    since: int = 0
 
     def __post_init__(self) -> None:
         self.moments = history(self.text)
@@ -162,6 +175,8 @@ class FakeSession:
 
     def _called(self, name: str) -> None:
         assert threading.get_ident() == self.thread, f"{name} from another thread"
+        if name in ("step", "next_exit", "go_to", "run", "poke"):
+            self.since = self.n
         self.calls.append(name)
 
     def step(self) -> None:
@@ -216,7 +231,7 @@ class FakeSession:
 
     def restart(self) -> None:
         self._called("restart")
-        self.n, self.mode = 0, "exact"
+        self.n, self.mode, self.since = 0, "exact", 0
 
     def key(self, text: str) -> None:
         self._called("key")
@@ -256,6 +271,7 @@ class FakeSession:
             symbols={"start": 0x100000, "next": 0x100009, "done": 0x100016}, reached=self.reached,
             audits=1, escaped=self.escaped,
             marks=tuple(n for n, m in enumerate(self.moments[: self.n]) if m.at in EXITS),
+            since=self.since, source=SOURCE, lines=LINES, listing=LISTING,
         )  # fmt: skip
 
     def _machine(self, core: str) -> MachineSnapshot:
@@ -265,9 +281,10 @@ class FakeSession:
         reasons: dict[str, int] = {}
         for event in events:
             reasons[event.reason.value] = reasons.get(event.reason.value, 0) + 1
-        visits: dict[int, int] = {}
+        sites: dict[int, Site] = {}
         for event in events:
-            visits[event.rip] = visits.get(event.rip, 0) + 1
+            own, _, _, ns = sites.get(event.rip, (0, 0, 0, 0))
+            sites[event.rip] = Site(own + 1, 0, 0, ns + event.ns)
         stop = Stop.EXIT if now.at is None else None
         reason = ""
         if self.error and core == "trap:native":
@@ -276,23 +293,32 @@ class FakeSession:
         registers = now.registers
         if self.diverges and core == "trap:native" and self.n > 1:
             registers = {**registers, "rflags": registers["rflags"] | 0x200}
+        old = self.moments[self.since].registers
+        before = {
+            name: old[name] for name in registers if old[name] != registers[name] and name != "rip"
+        }
+        done = self.moments[self.n - 1].at if self.n and self.mode == "exact" else None
         m = MachineSnapshot(
             core=core, engine="fake", label=label, where=where, registers=registers,
-            changed=now.changed, ring=0, real_ring={"trap:native": 3, "kvm": 0}.get(core),
+            changed=frozenset(before), before=before, ring=0,
+            real_ring={"trap:native": 3, "kvm": 0}.get(core),
             instructions=self.n if self.mode == "exact" or virtual else None, exits=len(events),
             exits_by_reason=reasons, device_accesses=len(now.console), bridged=0, console=now.console,
             screen=self.screen, stop=stop, reason=reason, exit_status=0 if stop is Stop.EXIT else None,
             code=tuple(
                 CodeLine(
                     a, bytes.fromhex(c), t, s, "direct" if core == "kvm" and k == "silent" else k,
-                    visits.get(a, 0),
+                    sites[a].own if a in sites else 0,
                 )
                 for a, c, t, s, k in PROGRAM
             ),
             events=tuple(events[-64:]), notes=(),
             ns_by_reason=_sums(events, lambda e: e.ns),
             vmm_ns_by_reason=_sums(events, lambda e: e.vmm_ns),
-            ring_zero=RING_ZERO[core], nested_paging=core == "kvm",
+            ring_zero=RING_ZERO[core], nested_paging=core == "kvm", sites=sites,
+            done=None if done is None else LISTING[PROGRAM[done][0]],
+            tables={"gdtr": 0x11000, "idtr": 0},
+            real=dict(REAL) if core == "trap:native" else None,
         )  # fmt: skip
         at = now.at
         return replace(m, reads=frozenset({"rsi"} if at in (3, 7) else {"rax"} if at in (4, 6) else ()))
@@ -310,7 +336,7 @@ class FakeSession:
             events.append(
                 ExitEvent(
                     counted, address, bytes.fromhex(code), reason,
-                    detail.format(char), handled, 0, Mode.LONG, 21_000 if core != "kvm" else 9_400,
+                    detail.format(char), handled, 0, 21_000 if core != "kvm" else 9_400,
                     5_000,
                 )
             )  # fmt: skip

@@ -1,4 +1,4 @@
-"""The cursor in the code: breakpoints and runs by key."""
+"""Lines of the program, picked by key: breakpoints, runs, and what is told of them."""
 
 from __future__ import annotations
 
@@ -15,57 +15,59 @@ from cores.lockstep.options import Options
 from cores.programs.shipped import ASSETS
 
 
-async def test_a_breakpoint_at_the_cursor() -> None:
-    """c and down mark a line; x sets a breakpoint there, and clears it again."""
+async def test_a_breakpoint_at_a_picked_line() -> None:
+    """down picks a line; x sets a breakpoint there, and clears it again."""
     async with stage(size=(160, 48)) as s:
-        await s.press("c", "down", "down", "up", "x")
-        assert s.screen.time.addresses == {s.screen.looking.cursor} == {0x100001}
-        await s.see("◆›100001")
-        await s.see("breakpoint here")
+        await s.press("down", "down", "up", "x")
+        assert s.screen.time.addresses == {s.screen.looking.picked} == {0x100001}
+        await s.see("pick ◆   100001")
+        await s.see("break here")
         await s.press("x")
         assert not s.screen.time.addresses
 
 
-async def test_a_run_to_the_cursor() -> None:
-    """Enter and H run the machines to the cursor; no breakpoint remains."""
-    for key in ("enter", "H"):
-        async with stage() as s:
-            await s.press("c", "end", "up", "up", "up", key)
-            here = s.session.moments[s.session.n].registers["rip"]
-            assert here == 0x100016
-            assert s.screen.looking.cursor is None
-            assert not s.screen.time.addresses
-
-
-async def test_the_cursor_stays_inside_the_code() -> None:
-    """Home and end are its limits; Esc removes the cursor, and no more."""
-    async with stage(size=(80, 24)) as s:
-        await s.press("c", "home", "up")
-        assert s.screen.looking.cursor == 0x100000
-        await s.press("end", "down", "pagedown")
-        assert s.screen.looking.cursor == 0x10001B
-        await s.see("›10001b")
-        await s.press("escape")
-        assert s.screen.looking.cursor is None
-        await s.press("escape")
-        assert s.screen.is_current
-
-
-async def test_memory_at_the_cursor() -> None:
-    """a proposes the cursor's address; opening the inside of a machine removes the cursor."""
+async def test_a_run_to_a_picked_line() -> None:
+    """u runs the machines to it; no breakpoint remains, nor the pick."""
     async with stage() as s:
-        await s.press("c", "down", "a", "enter")
+        await s.press("end", "up", "up", "up", "u")
+        here = s.session.moments[s.session.n].registers["rip"]
+        assert here == 0x100016
+        assert s.screen.looking.picked is None
+        assert not s.screen.time.addresses
+
+
+async def test_a_picked_line_is_told_of() -> None:
+    """Three ways speak of it: what would happen, in the present tense."""
+    async with stage() as s:
+        await s.press("e", "end", "up", "up", "up")
+        assert s.screen.looking.picked == 0x100016
+        await s.press("down")
+        await s.see("The CPU refuses it: privileged, and this is ring 3 (#GP). The VMM does it.")
+
+
+async def test_picking_stays_inside_the_program() -> None:
+    """Home and end are its limits; Esc lets the line go."""
+    async with stage(size=(80, 24)) as s:
+        await s.press("home", "up")
+        assert s.screen.looking.picked == 0x100000
+        await s.press("end", "down", "pagedown")
+        assert s.screen.looking.picked == 0x10001B
+        await s.see("›     hlt")
+        await s.press("escape")
+        assert s.screen.looking.picked is None
+
+
+async def test_memory_at_a_picked_line() -> None:
+    """a proposes its address."""
+    async with stage() as s:
+        await s.press("down", "a", "enter")
         await s.see("at 100001")
-        assert s.screen.looking.cursor is None
-        await s.press("c")
-        assert s.screen.looking.cursor == 0x100000
-        assert "[memory]" not in s.text()
 
 
 @pytest.mark.parametrize("name", ["tasks.s", "genesis.m68k"])
-async def test_the_cursor_goes_beyond_the_snapshot(name: str) -> None:
-    """On a real machine, down goes past the end of the snapshot's code, up returns over the same lines,
-    and machines run to a place beyond the snapshot."""
+async def test_picking_goes_beyond_the_snapshot(name: str) -> None:
+    """On a real machine, down goes past the end of the snapshot's code, and up returns over the same
+    lines."""
     os.environ["RINGSCOPE_CONFIG"] = os.devnull
     app = interface(str(ASSETS / "guests" / name), Options(cores=("interpreter",)))
     async with app.run_test(size=(80, 24)) as pilot:
@@ -83,23 +85,23 @@ async def test_the_cursor_goes_beyond_the_snapshot(name: str) -> None:
         assert worker is not None
         assert worker.snapshot is not None
         known = {line.address for line in worker.snapshot.machines[0].code}
-        await pilot.press("c")
-        passed = [screen.looking.cursor]
+        await pilot.press("down")
+        passed = [screen.looking.picked]
         for _ in range(45):
             await pilot.press("down")
             await until(lambda: worker.idle)
             screen.tick()
-            passed.append(screen.looking.cursor)
+            passed.append(screen.looking.picked)
         assert len(set(passed)) > len(known)
-        assert screen.looking.cursor not in known
-        assert f"›{screen.looking.cursor:6x}" in screenshot_svg.text(app)
-        end = screen.looking.cursor
+        assert screen.looking.picked not in known
+        assert "›" in screenshot_svg.text(app)
+        end = screen.looking.picked
         for address in reversed(list(dict.fromkeys(passed))[:-1]):
             await pilot.press("up")
             await until(lambda: worker.idle)
             screen.tick()
-            assert screen.looking.cursor == address
-        assert screen.looking.cursor == passed[0] != end
+            assert screen.looking.picked == address
+        assert screen.looking.picked == passed[0] != end
 
 
 async def test_data_of_the_source_is_no_code() -> None:
@@ -107,7 +109,7 @@ async def test_data_of_the_source_is_no_code() -> None:
     os.environ["RINGSCOPE_CONFIG"] = os.devnull
     options = Options(cores=("trap:portable",))
     app = interface(str(ASSETS / "guests" / "hello.s"), options)
-    async with app.run_test(size=(160, 60)) as pilot:
+    async with app.run_test(size=(160, 70)) as pilot:
         for _ in range(400):
             if "hlt" in screenshot_svg.text(app):
                 break

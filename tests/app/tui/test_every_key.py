@@ -58,7 +58,7 @@ async def test_every_key(seed: int, tmp_path: Path, monkeypatch: pytest.MonkeyPa
             await back(s, chance)
         await s.pilot.resize_terminal(120, 40)
         await s.pilot.press("escape", "escape")
-        await s.see("TRAP AND EMULATE")
+        await s.see("Program  hello.s")
 
 
 async def test_every_entry_of_the_palette(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -77,4 +77,4 @@ async def test_every_entry_of_the_palette(tmp_path: Path, monkeypatch: pytest.Mo
             entry.callback()
             await s.pilot.pause()
             await back(s, chance)
-        await s.see("TRAP AND EMULATE")
+        await s.see("Program  hello.s")

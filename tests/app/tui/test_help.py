@@ -28,10 +28,11 @@ def test_help_fits_its_sheet(topic: help_topics.Topic, glyphs: Glyphs) -> None:
     ("keys", "topic"),
     [
         ([], help_topics.MACHINES),
-        (["c"], help_topics.CURSOR),
-        (["e", "e", "e", "up"], help_topics.LOG),
-        (["e", "e", "e", "up", "w"], help_topics.DIALOGUE),
-        (["e", "e", "e", "up", "w", "w"], help_topics.CHART),
+        (["down"], help_topics.PICKED),
+        (["e", "w"], help_topics.CONVERSATION),
+        (["e", "w", "w"], help_topics.REASONS),
+        (["e", "w", "w", "w"], help_topics.LOG),
+        (["r"], help_topics.REGISTERS),
         (["m"], help_topics.MEMORY),
         (["t"], help_topics.PAGES),
         (["T"], help_topics.TABLES),
@@ -56,9 +57,9 @@ async def test_general_keys_follow_and_pages_turn() -> None:
     """Scrolling shows the general keys; right and left turn to the other panes' help."""
     async with stage(size=(80, 24)) as s:
         await s.press("question_mark", *["pagedown"] * 9)
-        await s.see("ctrl+c does as well")
+        await s.see("ctrl+c quits as well")
         await s.press("right")
-        await s.see("Help: The cursor in the code ")
+        await s.see("Help: A picked line ")
         await s.press("left", "left")
         await s.see("Help: Guests and lessons ")
         await s.press("escape")

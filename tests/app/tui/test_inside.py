@@ -6,10 +6,9 @@ import pytest
 from fake_session import FakeSession
 from stage import check_golden, stage
 
-from app.tui.rows.exits import Events, visible
+from app.tui.lanes.log import Events, visible
 from app.tui.screens.ask import Ask
 from app.tui.widgets.assembly_area import tokens
-from app.tui.widgets.inside import Inside
 from app.tui.widgets.timeline import Timeline
 from cores.debugging.breakpoints import AtAddress
 from cores.debugging.edits import RegisterPoke
@@ -29,7 +28,7 @@ async def test_a_run_stops_at_a_breakpoint() -> None:
     async with stage(size=(160, 48)) as s:
         await answer(s, "x", "next")
         assert s.screen.time.addresses == {0x100009}
-        await s.see("◆ 100009")
+        await s.see("◆   100009")
         await s.press("space")
         await s.see("Stopped at the breakpoint: next (100009)")
         assert s.session.moments[s.session.n].registers["rip"] == 0x100009
@@ -43,9 +42,9 @@ async def test_a_breakpoint_at_the_next_instruction_and_by_a_click() -> None:
         await s.press("n", "x", "enter")
         assert s.screen.time.addresses == {0x100001}
         row = next(y for y, line in enumerate(s.text().splitlines()) if " 10000b  " in line)
-        await s.pilot.click(offset=(8, row))
+        await s.pilot.click(offset=(4, row))
         assert AtAddress(0x10000B) in s.app.worker.breakpoints  # type: ignore[union-attr]
-        await s.pilot.click(offset=(8, row))
+        await s.pilot.click(offset=(4, row))
         assert s.screen.time.addresses == {0x100001}
         await answer(s, "x", "nonsense here")
         await s.see("is no address, symbol or condition")
@@ -67,7 +66,7 @@ async def test_a_register_is_poked_on_all_machines_or_one() -> None:
 @pytest.mark.parametrize(
     ("key", "words"),
     [
-        ("m", ["[memory]", "at rsp"]),
+        ("m", ["Memory  of trap:native", "at rsp"]),
         ("t", ["Walk of 100000", "page directory", "a page of 4 KiB", "stale in user: 400000"]),
         ("T", ["64-bit code", "#GP", "10:100016 done", "rsp0 9000"]),
         ("R", ["What the guest believes", "the guest, kernel and all"]),
@@ -90,7 +89,7 @@ async def test_the_inside(size: tuple[int, int], key: str, words: list[str]) -> 
         await s.press("n")
         assert s.session.n == 2
         await s.press(key)
-        await s.see("World switches")
+        await s.see("Registers  the same on all three")
 
 
 async def test_memory_follows_and_marks() -> None:
@@ -101,11 +100,11 @@ async def test_memory_follows_and_marks() -> None:
         await s.see("48 65*6c 6c 6f 2c")
         await s.see("Hello, ring 0!")
         await answer(s, "a", "rsi")
-        assert s.screen.query_one(Inside).where == "rsi"
+        assert s.screen.looking.inside.where == "rsi"
         await answer(s, "a", "nowhere")
         await s.see("is no address, symbol or register")
         await s.press("escape")
-        await s.see("World switches")
+        await s.see("Registers  the same on all three")
 
 
 @pytest.mark.parametrize("key", ["m", "t"])
@@ -121,7 +120,7 @@ async def test_the_log_goes_back_to_the_first_event() -> None:
     """Events older than the snapshot's are fetched from the session."""
     long = "x" * 300
     async with stage(text=long) as s:
-        await s.press("space", "home")
+        await s.press("space", "w", "w", "w", "home")
         assert s.screen.looking.selected == 0
         await s.see("virtual IF = 0")
         await s.press("pagedown", "end")
@@ -143,7 +142,7 @@ def test_the_log_shows_the_chosen_event() -> None:
 async def test_the_card_says_what_the_exit_changed() -> None:
     """The card shows the registers before and after an exit, found by executing it again."""
     async with stage(size=(120, 40)) as s:
-        await s.press("e", "e", "e", "enter")
+        await s.press("e", "e", "e", "w", "w", "w", "up", "enter")
         await s.see("rip 10000f to 100011")
         assert "around" in s.session.calls
 
@@ -151,7 +150,7 @@ async def test_the_card_says_what_the_exit_changed() -> None:
 async def test_the_way_to_an_instruction_is_a_bar() -> None:
     """A long seek shows a progress bar."""
     async with stage(size=(80, 24)) as s:
-        s.screen.query_one(Timeline).show(400, (), (400, 1000))
+        s.screen.query_one(Timeline).show(400, {}, (400, 1000))
         await s.see("on the way to 1,000")
         await s.see("40 %")
 
@@ -167,7 +166,7 @@ async def test_a_disk_is_loaded() -> None:
 
         s.app._open_program = opened  # type: ignore[assignment]  # a stand-in for the loader
         await answer(s, "L", "disk.img")
-        await s.see("0 exits")
+        await s.see("none yet")
         assert asked == [("hello.s", "disk.img")]
 
 

@@ -16,9 +16,9 @@ async def test_q_asks_once_machines_have_run() -> None:
         assert isinstance(s.app.screen, Leave)
         await s.see("Paused after 1 instruction. Leave?")
         await s.press("enter")
-        await s.see(" 1 instr")
+        await s.see("\n 1 ")
         await s.press("q", "escape", "n")
-        await s.see(" 2 instr")
+        await s.see("\n 2 ")
         await s.pilot.press("q", "q")
     assert s.app.return_value == 0
     async with stage() as s:

@@ -10,9 +10,9 @@ import pytest
 from textual.pilot import Pilot
 
 from app.tui.app import RingscopeApp, interface
+from app.tui.lanes.lesson import event_rows
 from app.tui.rows import screenshot_svg
 from app.tui.screens.lesson import LessonScreen
-from app.tui.widgets.lesson import event_rows
 from cores.lockstep.options import Options
 from lessons import library, progress
 from lessons.play.events import Ended, Shown
@@ -80,11 +80,11 @@ async def test_a_lesson_in_the_interface() -> None:
     """Enter goes on; a reader may drive the machines, and Enter brings them back; a letter answers."""
     async with reading("two-ways", (120, 50)) as reader:
         await reader.sees("You know what an emulator is")
-        await reader.goes_on_to("a b c: answer")
-        await reader.sees("c) The VMM, after copying the registers.")
+        await reader.goes_on_to("a b c or ↑↓ Enter answer")
+        await reader.sees("c The VMM, after copying the registers.")
         at = reader.instructions
         await reader.press("n", "n", "n")
-        await reader.sees("Enter: back to the lesson")
+        await reader.sees("Enter back to the lesson")
         await reader.press("enter")
         await reader.until(lambda: reader.instructions == at)
         await reader.press("a")
@@ -106,7 +106,7 @@ async def test_a_step_is_jumped_to_by_its_title() -> None:
     async with reading("first-call", (120, 50)) as reader:
         await reader.sees("This guest prints a line.")
         await reader.press("j", *"conversation", "enter")
-        await reader.sees("step 3 of 5: The world switch as a conversation")
+        await reader.sees("step 3 of 5")
         assert reader.instructions == 5
         await reader.press("G")
         await reader.sees("Glossary")
@@ -152,7 +152,7 @@ def test_no_turn_is_empty(path: Path) -> None:
 async def test_what_a_lesson_shows_is_seen() -> None:
     """A dialogue appears in the lesson's text, and the machine that it concerns is selected."""
     async with reading("first-call", (120, 40)) as reader:
-        await reader.goes_on_to("a b c: answer")
+        await reader.goes_on_to("a b c or ↑↓ Enter answer")
         await reader.press("b")
         await reader.goes_on_to("Guest OS: CPU, `out 0xe9, al`: talk to a device for me.")
         screen = reader.app.screen
@@ -162,20 +162,36 @@ async def test_what_a_lesson_shows_is_seen() -> None:
 
 
 async def test_playing_by_itself_can_be_paused() -> None:
-    """P pauses autoplay, and the reader goes on by key; P again resumes it."""
+    """A pauses autoplay, and the reader goes on by key; A again resumes it."""
     app = interface(None, Options())
     app.begin_with = lambda: app.show_lesson(library.find("first-call"), speed=0.01)
     async with app.run_test(size=(120, 50)) as pilot:
         reader = Reader(app, pilot)
-        await reader.sees("P: pause")
-        await reader.press("P")
+        await reader.sees("A pauses it")
+        await reader.press("A")
         await reader.goes_on_to("Up to the edge")
-        await reader.press("P")
-        await reader.sees("P: pause")
+        await reader.press("A")
+        await reader.sees("A pauses it")
 
 
 async def test_what_a_lesson_looks_at_is_marked() -> None:
-    """The register of a focus is marked in the panes during its turn."""
+    """The register of a focus is marked during its turn."""
     async with reading("two-ways", (120, 50)) as reader:
         await reader.goes_on_to("The values are the same.")
-        await reader.sees("›rbx")
+        screen = reader.app.screen
+        assert isinstance(screen, LessonScreen)
+        assert screen.looking.pointed == {"rbx"}
+
+
+async def test_a_question_hides_its_answer() -> None:
+    """While it is open the row that comes next has ? in every lane, and no lane foretells anything;
+    an answer is marked by down, and given by Enter."""
+    async with reading("two-ways", (80, 24)) as reader:
+        await reader.goes_on_to("a b c or ↑↓ Enter answer")
+        lines = screenshot_svg.text(reader.app).splitlines()
+        assert any(line.count("?") >= 3 for line in lines)
+        assert not any("will leave" in line or "never" in line for line in lines)
+        await reader.press("down", "down")
+        await reader.sees("▸ b")
+        await reader.press("enter")
+        await reader.sees("Right:")

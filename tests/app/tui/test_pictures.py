@@ -20,7 +20,7 @@ async def test_a_picture_is_saved_in_three_forms(tmp_path: Path) -> None:
     of the first is not in the second."""
     async with stage() as s:
         await s.press("s")
-        await s.see("Saved ")
+        await s.see("Saved")
         await s.press("s")
         found = tmp_path / "pictures"
         await s.until(lambda: len(list(found.iterdir())) == 6, "the second picture")

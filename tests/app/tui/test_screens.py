@@ -10,40 +10,87 @@ from app.tui.rows.glyphs import ASCII
 from app.tui.rows.theme import PALETTES
 from tests.sampling import all_but
 
-SIZES = [(80, 24), (120, 40), (160, 48), (200, 60)]
+SIZES = [(80, 24), (100, 30), (120, 40), (160, 48), (200, 60)]
 
 
-@pytest.mark.parametrize("size", SIZES, ids=lambda s: f"{s[0]}x{s[1]}")
-async def test_machines(size: tuple[int, int]) -> None:
-    """The machines' screen after eight exits and three steps."""
+def name(size: tuple[int, int]) -> str:
+    return f"{size[0]}x{size[1]}"
+
+
+@pytest.mark.parametrize("size", SIZES, ids=name)
+async def test_session(size: tuple[int, int]) -> None:
+    """The session screen after an exit, and after three ordinary instructions more."""
     async with stage(size=size) as s:
-        await s.press(*"eeeeeeeennn")
-        check_golden(f"machines-{size[0]}x{size[1]}", s.text())
+        await s.press(*"eee")
+        check_golden(f"exit-{name(size)}", s.text())
+        await s.press(*"nnn")
+        check_golden(f"steps-{name(size)}", s.text())
 
 
-@pytest.mark.parametrize("size", [(80, 24), (160, 48)], ids=lambda s: f"{s[0]}x{s[1]}")
-async def test_dialogue_of_a_divergence(size: tuple[int, int]) -> None:
-    """The dialogue view, and the banner of a divergence above the machines."""
+@pytest.mark.parametrize("size", all_but([(80, 24), (120, 40)], (120, 40)), ids=name)
+@pytest.mark.parametrize(
+    ("keys", "golden"),
+    [("eeew", "conversation"), ("eeeww", "reasons"), ("eeewww", "log"), ("eeer", "registers"),
+     ("eeez", "alone"), ("eeeP", "projector")],
+)  # fmt: skip
+async def test_views(size: tuple[int, int], keys: str, golden: str) -> None:
+    """Each view in its place."""
+    async with stage(size=size) as s:
+        await s.press(*keys)
+        check_golden(f"{golden}-{name(size)}", s.text())
+
+
+@pytest.mark.parametrize("size", [(80, 24), (120, 40)], ids=name)
+async def test_a_divergence(size: tuple[int, int]) -> None:
+    """The parting of the machines, and registers where they differ."""
     async with stage(size=size, diverges=True) as s:
-        await s.press(*"eew")
-        check_golden(f"diverged-{size[0]}x{size[1]}", s.text())
+        await s.press(*"een")
+        check_golden(f"diverged-{name(size)}", s.text())
 
 
-async def test_chart() -> None:
-    """The chart by reason, at 80x24."""
+@pytest.mark.parametrize("cores", [("trap:native",), ("interpreter", "kvm")], ids="-".join)
+async def test_fewer_machines(cores: tuple[str, ...]) -> None:
+    """One machine and two have wider lanes."""
+    async with stage(size=(80, 24), cores=cores) as s:
+        await s.press(*"eee")
+        check_golden(f"machines-{len(cores)}-80x24", s.text())
+
+
+async def test_a_free_run() -> None:
+    """Nothing is counted or compared; reasons take the place of three ways."""
     async with stage(size=(80, 24)) as s:
-        await s.press(*"eeeeeww")
-        check_golden("chart-80x24", s.text())
+        await s.press("f")
+        check_golden("free-80x24", s.text())
 
 
-@pytest.mark.parametrize("size", [(80, 24), (160, 48)], ids=lambda s: f"{s[0]}x{s[1]}")
+async def test_a_window_that_is_too_small() -> None:
+    """It says what it needs, and that a larger one is well."""
+    async with stage(size=(40, 10)) as s:
+        await s.see("Make the window larger")
+        await s.pilot.resize_terminal(80, 24)
+        await s.see("Who executes the guest's code")
+
+
+@pytest.mark.parametrize("size", [(64, 16), (70, 20), (90, 26), (250, 80)], ids=name)
+async def test_other_sizes(size: tuple[int, int]) -> None:
+    """The facts are there at any size, no cell is cut in two, and the keys are in the last row."""
+    async with stage(size=size) as s:
+        await s.press(*"eee")
+        lines = s.text().splitlines()
+        assert len(lines) == size[1]
+        assert "? help" in lines[-1]
+        for words in ("Who executes", "Left", "out", "3 KVM"):
+            assert words in s.text()
+
+
+@pytest.mark.parametrize("size", [(80, 24), (160, 48)], ids=name)
 async def test_no_color(size: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
-    """With NO_COLOR the same words and marks are shown, without any colour."""
+    """With NO_COLOR the same words and signs are shown, without any colour."""
     monkeypatch.setenv("NO_COLOR", "1")
     async with stage(size=size) as s:
-        await s.press(*"eeeeeeeennn")
-        check_golden(f"machines-{size[0]}x{size[1]}", s.text())
-        for widget in s.app.screen.query("MachinePane, Switches, Properties, Timeline, Keys"):
+        await s.press(*"eee")
+        check_golden(f"exit-{name(size)}", s.text())
+        for widget in s.app.screen.query("Region, Timeline, Keys"):
             for strip in widget.render_lines(widget.size.region):
                 for segment in strip:
                     assert segment.style is not None
@@ -56,8 +103,9 @@ async def test_ascii(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where the terminal has no Unicode, only ASCII is sent."""
     monkeypatch.setattr("app.tui.app.for_this_terminal", lambda: ASCII)
     async with stage(size=(80, 24)) as s:
-        await s.press(*"eee", "w")
-        assert s.text().isascii(), s.text()
+        for keys in ("eee", "w", "w", "w", "w", "r", "rz", "zP", "Pm", "mR"):
+            await s.press(*keys)
+            assert s.text().isascii(), s.text()
 
 
 async def test_home() -> None:
@@ -74,7 +122,7 @@ async def test_home_opens_a_guest_and_names_what_it_cannot_open() -> None:
 
     async with stage(size=(120, 40), home=True) as s:
         await s.press("down", "down", "enter")
-        await s.see("TRAP AND EMULATE  trap:native")
+        await s.see("TRAP AND EMULATE")
         await s.press("h")
 
         def refuse(path: str, disk: object) -> object:

@@ -9,6 +9,7 @@ from typing import Protocol, TypeVar
 from textual.message import Message
 
 from app.session_thread import Worker
+from app.tui.lanes.scene import Scene
 from app.tui.settings import Settings
 from cores.machine.report import SessionSnapshot
 
@@ -31,6 +32,13 @@ class Host(Protocol):
     @property
     def columns(self) -> int:
         """Width of the screen in cells."""
+
+    @property
+    def has_page(self) -> bool:
+        """Is there a lesson?"""
+
+    def scene(self) -> Scene | None:
+        """What is shown now; None before the first snapshot."""
 
     def ask(self, question: Ask, answered: Callable[[str], None]) -> None:
         """Open a question; ``answered`` is not called where it is given up."""
@@ -55,6 +63,3 @@ class Host(Protocol):
 
     def stale(self) -> None:
         """Something other than the snapshot has changed: draw again."""
-
-    def inside_opened(self, is_open: bool) -> None:
-        """The inside of a machine is now shown in place of its exits, or no longer."""

@@ -12,6 +12,7 @@ from time import monotonic
 
 from app.session_thread import SLICE, AnySession, words
 from app.teacher.reader import Reading
+from app.tui.lanes.lesson import LETTERS
 from lessons.format.script import Lesson
 from lessons.play.events import Asked, Begun, Event, Looked, Shown
 from lessons.play.player import Player
@@ -19,13 +20,11 @@ from lessons.play.stage import AnyStage, open_stage
 from lessons.play.values import short
 
 from ...autoplay import Autoplay
-from ...widgets.lesson import LessonPanel
 from ..ask import Ask
 from ..pick import Pick
 from .host import Host
 from .looking import LookingController
-
-LETTERS = "abcdef"
+from .page import LessonPage
 
 
 class LessonController:
@@ -37,7 +36,7 @@ class LessonController:
         """seed: varies the questions' numbers. speed: the lesson plays by itself, at so many times a
         reader's; 0: by key. step: where it begins, from 1."""
         self.lesson = lesson
-        self.panel = LessonPanel()
+        self.page = LessonPage()
         self.elsewhere = False  # the reader drives the machines
         self._seed, self._begin_at = seed, step
         self._autoplay = Autoplay(speed)
@@ -112,16 +111,24 @@ class LessonController:
     def proceed(self, leave: Callable[[], None]) -> None:
         """Enter: the next page, back to the lesson, the chosen exit's card, an answer, the next turn;
         at the end ``leave``."""
-        if self.panel.turn():
+        if self._looking.aside and self._looking.selected is None:
+            self._looking.aside = False
+            self._host.stale()
+            return
+        if self._looking.selected is not None or self._looking.picked is not None:
+            self._looking.full()
+            return
+        if self.page.turn():
             return
         if self.elsewhere:
             self.elsewhere = False
             self._host.worker.submit(lambda _: self._playing().rejoin())
             self._host.say("Back at the lesson's place")
-        elif self._looking.selected is not None:
-            self._looking.card()
         elif (asked := self.question) is not None:
-            self._ask(asked)
+            if self.page.picked is not None and self.page.picked < len(asked.choices):
+                self._answer(LETTERS[self.page.picked])
+            else:
+                self._ask(asked)
         elif self._player is not None and self._player.ended:
             leave()
         elif self._host.worker.idle:
@@ -139,6 +146,7 @@ class LessonController:
         if player is None:
             return
         self._answering = True
+        self.page.picked = None
         future = self._host.worker.ask(lambda _: _tried(player, given))
         self._host.when_done(future, lambda done: self._answered(player, done.result()))
 
@@ -159,9 +167,19 @@ class LessonController:
         self._answer(letter)
         return True
 
+    def mark(self, by: int) -> bool:
+        """Mark another choice of the question that waits; False where there is none."""
+        asked = self.question
+        if asked is None or not asked.choices or self.elsewhere or self._looking.open:
+            return False
+        now = self.page.picked
+        self.page.picked = (0 if by > 0 else -1) if now is None else now + by
+        self.page.picked %= len(asked.choices)
+        return True
+
     def back(self) -> None:
         """Go back to where the present turn of the lesson began."""
-        if self.panel.turn(-1):
+        if self.page.turn(-1):
             return
         self.elsewhere = False
 
@@ -193,19 +211,28 @@ class LessonController:
 
     # -- drawing ------------------------------------------------------------------------------
 
+    @property
+    def state(self) -> tuple[object, ...]:
+        """Changes whenever the page has to be drawn anew."""
+        return (self.page.state, self.elsewhere)
+
     def tick(self, *, in_front: bool, finish: Callable[[], None]) -> None:
         """Draw the panel, and go on where the lesson plays by itself. in_front: no sheet covers the
         screen. finish: ends a lesson that was begun to play by itself."""
         heard = tuple(self._heard)
         hint, by_itself = self._hint(), self._autoplay.on and not self.elsewhere
-        self.panel.show(self.lesson.title, self._step(heard), heard, hint, by_itself=by_itself)
+        if self.question is None:
+            self.page.picked = None
+        number = f"Lesson {self.lesson.number}  " if self.lesson.number else ""
+        title = f"{number}{self.lesson.title}"
+        self.page.show(title, self._step(heard), heard, hint, by_itself=by_itself)
         if heard[-1:] != self._followed:
             self._followed = heard[-1:]
             self._follow(heard)
         player = self._player
         if player is None or not heard or not in_front or not self._may_go_on():
             return
-        if self._autoplay.has_been_read(self.panel.in_sight, player.pausing, monotonic()):
+        if self._autoplay.has_been_read(self.page.in_sight, player.pausing, monotonic()):
             self._play_on(player, finish)
 
     def _follow(self, heard: tuple[Event, ...]) -> None:
@@ -217,10 +244,10 @@ class LessonController:
             if isinstance(event, Shown) or (isinstance(event, Looked) and event.kind == "pane")
         ]
         s, looking = self._host.snapshot, self._looking
-        for number, machine in enumerate(s.machines if s is not None else (), 1):
+        for machine in s.machines if s is not None else ():
             if cores and short(machine.core) == cores[-1]:
-                looking.hidden.discard(number)
-                looking.chosen = number
+                looking.hidden.discard(machine.core)
+                looking.chosen = machine.core
         looks = [event for event in heard if isinstance(event, Looked)]
         looking.pointed = frozenset(event.target for event in looks if event.kind == "register")
         places = [dict(event.values).get("at") for event in looks]
@@ -233,7 +260,7 @@ class LessonController:
 
     def _play_on(self, player: Player, finish: Callable[[], None]) -> None:
         """The next page, the answer, the next turn, or the end."""
-        if self.panel.turn():
+        if self.page.turn():
             return
         if player.question is not None:
             self._answer(None)
@@ -252,16 +279,16 @@ class LessonController:
 
     def _hint(self) -> str:
         if self.elsewhere:
-            return "Enter: back to the lesson"
+            return "Enter back to the lesson"
         if self._autoplay.on:
-            return "P: pause"
+            return "A pauses it"
         asked = self.question
         if asked is not None:
             letters = " ".join(LETTERS[: len(asked.choices)])
-            return f"{letters}: answer" if asked.choices else "Enter: answer"
+            return f"{letters} or ↑↓   Enter answer" if asked.choices else "Enter answer"
         if self._player is not None and self._player.ended:
-            return "The end. Enter: leave"
-        return "Enter: go on   Backspace: back" if self._host.worker.idle else "..."
+            return "Enter leave: this is the end"
+        return "Enter go on   Backspace back" if self._host.worker.idle else ""
 
 
 def _tried(player: Player, given: str | None) -> list[Event] | Exception:

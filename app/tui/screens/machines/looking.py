@@ -1,12 +1,12 @@
-"""The views: a chosen machine, one of its exits, a line of its code, its inside."""
+"""What is looked at: a machine, a view, one of its exits, a line of the program, its inside."""
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from app.text import narration
-from app.tui.rows.exits import VIEWS, Events
-from app.tui.rows.machine_parts import cursor_line
+from app.tui.lanes import full, registers
+from app.tui.lanes.log import Events
+from app.tui.lanes.program import listing
+from app.tui.lanes.scene import VIEWS, Lane, all_lanes, kind
 from app.tui.rows.registers import program_counter
 from app.tui.rows.rows import Row, printable, row
 from cores.debugging import breakpoints
@@ -14,140 +14,204 @@ from cores.inspection.views import CodeQuery, CodeView, EventsQuery, EventsView,
 from cores.machine.report import CodeLine, MachineSnapshot
 from cores.x86.registers import STATE_NAMES
 
-from ...widgets.inside import Inside
-from ...widgets.keys import Hint, Keys
-from ...widgets.switches import Switches
 from ..ask import Ask
 from ..sheet import Sheet, card_sheet
 from .host import Host
+from .inside import Inside
 from .time import TimeController
 
-MACHINES = 3
-"""Panes at most."""
 EDGE = 8
-"""Lines before the end of those at hand at which the cursor asks for more."""
+"""Lines before the end of those at hand at which picking a line asks for more."""
 FETCH = 200
 """Events fetched at a time, from a multiple of so many on."""
 
-CURSOR_HINTS: list[Hint] = [
-    ("up down", "move", "look('select', 1)"),
-    ("x", "breakpoint here", "look('break_here')"),
-    ("H", "run to here", "look('run_here')"),
-    ("a", "look at it", "look('address')"),
-    ("Esc", "no cursor", "close"),
-]
-
 
 class LookingController:
-    """chosen: number of the machine whose exits and inside are shown. hidden: those without a pane.
-    mode: index of the exits' view. selected: number of the chosen exit, None: the newest. cursor:
-    address of the line of code that keys point at, None without one. pointed, pointed_at: registers
-    and a place in the code that a lesson points at."""
+    """chosen: the core whose exits and inside are shown, "" before there is one. hidden: cores without
+    a lane. view: see ``Scene``. selected: number of the chosen exit, None: the newest. picked: address
+    of the line that keys point at, None without one. own, alone, projector: see ``Scene``. aside: the
+    lesson's page makes room for the session's views. first: rows of ``own`` scrolled over.
+    pointed, pointed_at: registers and a place in the code that a lesson points at."""
 
-    def __init__(
-        self, host: Host, time: TimeController, inside: Inside, switches: Switches, keys: Keys
-    ) -> None:
+    def __init__(self, host: Host, time: TimeController) -> None:
         self._host, self._time = host, time
-        self._inside, self._switches, self._keys = inside, switches, keys
-        self.chosen = 0
-        self.hidden: set[int] = set()
+        self.inside = Inside()
+        self.chosen = ""
+        self.hidden: set[str] = set()
         view = host.settings.view
-        self.mode = VIEWS.index(view) if view in VIEWS else 0
+        self.view = view if view in VIEWS else VIEWS[0]
         self.selected: int | None = None
-        self.cursor: int | None = None
+        self.picked: int | None = None
+        self.own = self.alone = self.projector = self.aside = False
+        self.first = 0
         self.pointed: frozenset[str] = frozenset()
         self.pointed_at: int | None = None
-        self._around = 0  # the address whose surroundings the cursor moves in
+        self._around = 0  # the address whose surroundings are picked from
         self._lines: tuple[CodeLine, ...] = ()
 
     @property
     def state(self) -> tuple[object, ...]:
         """Changes whenever the screen has to be drawn anew."""
-        return (self.chosen, self.mode, self.selected, self.cursor, self.pointed, self.pointed_at)
+        return (
+            self.chosen, frozenset(self.hidden), self.view, self.selected, self.picked, self.own,
+            self.alone, self.projector, self.aside, self.first, self.pointed, self.pointed_at,
+            self.inside.state,
+        )  # fmt: skip
 
     @property
     def machine(self) -> MachineSnapshot | None:
         """The chosen one."""
         s = self._host.snapshot
-        return s.machines[self.chosen - 1] if s is not None and s.machines else None
+        if s is None or not s.machines:
+            return None
+        if not any(m.core == self.chosen for m in s.machines):
+            trap = next((m for m in s.machines if kind(m.core) == "trap"), s.machines[0])
+            self.chosen = trap.core
+        return next(m for m in s.machines if m.core == self.chosen)
 
-    def shown_panes(self, count: int) -> set[int]:
-        """The machines that have a pane: those not hidden, as many as fit, the chosen one always."""
-        width = self._host.columns
-        fits = 1 if width < 96 else 2 if width < 118 else MACHINES
-        wanted = [i for i in range(1, count + 1) if i not in self.hidden or i == self.chosen]
-        while len(wanted) > fits:
-            wanted.remove(next(i for i in reversed(wanted) if i != self.chosen))
-        return set(wanted)
+    def lanes(self) -> tuple[Lane, ...]:
+        """The columns in sight: at least one."""
+        s = self._host.snapshot
+        if s is None:
+            return ()
+        lanes = all_lanes(s)
+        return tuple(lane for lane in lanes if lane.core not in self.hidden) or lanes[:1]
 
     def let_go(self) -> None:
-        """The machines move: neither a chosen exit nor the cursor stays."""
+        """The machines move: neither a chosen exit nor a picked line stays."""
         self.selected = None
-        if self.cursor is not None:
-            self.point_at(None)
+        if self.picked is not None:
+            self.pick(None)
+
+    def close(self) -> bool:
+        """Close what was opened last, one level; False where nothing is open."""
+        if self.picked is not None:
+            self.pick(None)
+        elif self.selected is not None:
+            self.selected = None
+        elif self.inside.tab:
+            self.inside.open("")
+        elif self.own:
+            self.own = False
+        elif self.aside:
+            self.aside = False
+        elif self.alone or self.projector:
+            self.alone = self.projector = False
+        else:
+            return False
+        self._host.stale()
+        return True
+
+    @property
+    def open(self) -> bool:
+        """Is there anything for ``close``?"""
+        return bool(
+            self.picked is not None or self.selected is not None or self.inside.tab or self.own
+            or self.aside or self.alone or self.projector
+        )  # fmt: skip
+
+    # -- views --------------------------------------------------------------------------------
+
+    def next_view(self) -> None:
+        """Three ways, conversation, reasons, log, and again. In a lesson the first press shows the
+        present one in the place of the page."""
+        if self._host.has_page and not self.aside:
+            self.aside = True
+        elif self.inside.tab or self.own:
+            self.inside.open("")
+            self.own = False
+        else:
+            s = self._host.snapshot
+            views = VIEWS if s is None or s.mode == "exact" else ("reasons", "log")
+            now = self.view if self.view in views else views[-1]
+            self.view = views[(views.index(now) + 1) % len(views)]
+            self._host.settings.view = self.view
+        self.selected = None
+        self._host.stale()
+
+    def registers(self) -> None:
+        """Each machine's own registers, and back."""
+        self.own, self.first = not self.own, 0
+        self.alone = self.projector = False
+        self.inside.open("")
+        self._host.stale()
+
+    def program(self) -> None:
+        """The program alone, and back."""
+        self.alone = not self.alone
+        self.own = self.projector = False
+        self.inside.open("")
+        self._host.stale()
+
+    def projected(self) -> None:
+        """For those at the back, and back."""
+        self.projector = not self.projector
+        self.own = self.alone = False
+        self.inside.open("")
+        self._host.stale()
 
     # -- machines and their exits -------------------------------------------------------------
 
-    def next_view(self) -> None:
-        """Log, dialogue, chart, and again."""
-        self.mode = (self.mode + 1) % len(VIEWS)
-        self._host.settings.view = VIEWS[self.mode]
-        self._host.stale()
-
-    def pane(self, number: int) -> None:
-        """Show or hide a machine; choose it when only one fits."""
+    def lane(self, number: int) -> None:
+        """Show or hide a machine. One stays."""
         s = self._host.snapshot
-        if s is None or number > len(s.machines):
+        if s is None:
             return
-        shown = self.shown_panes(len(s.machines))
-        if number not in shown:
-            self.hidden.discard(number)
-            self.chosen = number
-        elif len(shown) > 1:
-            self.hidden.add(number)
-            if self.chosen == number:
-                self.chosen = min(shown - {number})
-        self.selected = None
+        lanes = all_lanes(s)
+        core = next((lane.core for lane in lanes if lane.number == number), None)
+        if core is None:
+            return
+        if core in self.hidden:
+            self.hidden.discard(core)
+        elif len(lanes) - len(self.hidden) > 1:
+            self.hidden.add(core)
         self._host.stale()
 
-    def choose(self, number: int) -> None:
-        self.chosen, self.selected = number, None
+    def choose(self, core: str) -> None:
+        self.chosen, self.selected = core, None
 
     def choose_next(self, by: int) -> None:
+        """Another machine's exits, or inside."""
         s = self._host.snapshot
-        if s is not None and s.machines:
-            self.chosen = (self.chosen - 1 + by) % min(MACHINES, len(s.machines)) + 1
-            self.selected, self._lines = None, ()
-            self._host.stale()
+        if s is None or self.machine is None:
+            return
+        cores = [m.core for m in s.machines]
+        self.choose(cores[(cores.index(self.chosen) + by) % len(cores)])
+        self._host.stale()
 
     def select(self, by: int) -> None:
-        """Choose another exit; move the cursor while there is one; scroll the inside of a machine."""
-        if self.cursor is not None:
-            self._move_cursor(by)
+        """Scroll what is open; choose an exit in the log; else pick a line of the program."""
+        if self.inside.tab:
+            self.inside.scroll(by)
+        elif self.own:
+            self._scroll_registers(by)
+        elif self.view == "log" and self.picked is None and not self.alone and not self.projector:
+            self._select_exit(by)
+        else:
+            self._pick_next(by)
             return
-        if self._inside.tab:
-            self._inside.scroll_rows(by)
-            self._host.stale()
-            return
-        shown = self._switches.shown
-        if shown is None or shown.current is None:
-            return
-        at = shown.current + by if self.selected is not None or by < 0 else shown.current
-        self.selected = None if at >= shown.total else max(0, at)
         self._host.stale()
 
     def select_first(self) -> None:
-        self._select_end(0)
+        self.select(-100_000)
 
     def select_last(self) -> None:
-        self._select_end(None)
+        self.select(100_000)
 
-    def _select_end(self, number: int | None) -> None:
-        if self.cursor is not None:
-            self._move_cursor(-1000 if number == 0 else 1000)
+    def _scroll_registers(self, by: int) -> None:
+        scene = self._host.scene()
+        if scene is not None:
+            self.first = max(0, min(self.first + by, registers.own_count(scene) - 5))
+
+    def _select_exit(self, by: int) -> None:
+        m = self.machine
+        if m is None:
             return
-        self.selected = number
-        self._host.stale()
+        shown = Events(m, self.selected)
+        if shown.current is None:
+            return
+        at = shown.current + by if self.selected is not None or by < 0 else shown.current
+        self.selected = None if at >= shown.total else max(0, at)
 
     def events(self, m: MachineSnapshot) -> tuple[Events, frozenset[Query]]:
         """The exits to be shown, and what must be asked of the worker for them."""
@@ -161,93 +225,101 @@ class LookingController:
             shown = Events(m, self.selected, view.events, view.first)
         return shown, frozenset({fetch})
 
-    def card(self) -> None:
-        """The chosen exit in full; what it changed is found by executing it once more."""
-        if self.cursor is not None:
-            self.run_here()
+    def full(self) -> None:
+        """The instruction in full, on every machine; of the chosen exit of the log its card."""
+        if self.selected is not None:
+            self._card()
             return
-        shown = self._switches.shown
-        if shown is None or self._inside.tab:
+        scene = self._host.scene()
+        found = None if scene is None else full.full_rows(scene, min(self._host.columns - 6, 100))
+        if found is None:
+            self._host.say("n does one instruction; then there is something to tell")
             return
+        title, rows = found
+        self._host.open(Sheet(title, rows, min(self._host.columns - 2, 104)))
+
+    def _card(self) -> None:
+        """The chosen exit's card; what it changed is found by executing it once more."""
+        m = self.machine
+        if m is None:
+            return
+        shown, _ = self.events(m)
         number, event = shown.current, shown.event
         if number is None or event is None:
             return
-        core = shown.machine.core
-        sheet = card_sheet(narration.card(event, shown.machine, number + 1), self._host.columns)
+        core = m.core
+        sheet = card_sheet(narration.card(event, m, number + 1), self._host.columns)
         self._host.open(sheet)
         s = self._host.snapshot
         if s is not None and s.mode == "exact" and not s.running:
             answer = self._host.worker.ask(lambda session: session.around(core, number))
             self._host.when_done(answer, sheet.add_changes)
 
-    # -- a line of the code -------------------------------------------------------------------
+    # -- a line of the program ----------------------------------------------------------------
 
-    def point_at(self, address: int | None) -> None:
-        """Put the cursor there, with its keys in the bottom row; None: take it away."""
-        if (self.cursor is None) != (address is None):
-            self._keys.lend(None if address is None else CURSOR_HINTS)
-        self.cursor = address
+    def pick(self, address: int | None) -> None:
+        """Point at the line there; None: at none."""
+        self.picked = address
         if address is None:
             self._lines = ()
         self._host.stale()
 
-    def toggle_cursor(self) -> None:
-        """A cursor at the next instruction; the same key takes it away."""
-        m = self.machine
-        if m is None:
+    def _pick_next(self, by: int) -> None:
+        m, scene = self.machine, self._host.scene()
+        if m is None or scene is None:
             return
-        if self._inside.tab:
-            self.inside(self._inside.tab)
-        self._around = program_counter(m)
-        self.point_at(self._around if self.cursor is None else None)
+        addresses = [x.address for x in listing(scene).lines if x.address is not None]
+        if not addresses:
+            return
+        now = self.picked if self.picked is not None else program_counter(m)
+        if self.picked is None:
+            self._around = now
+        at = addresses.index(now) if now in addresses else len(addresses) // 2
+        wanted = at + by
+        at = min(max(0, wanted), len(addresses) - 1)
+        if not EDGE <= wanted < len(addresses) - EDGE:  # look further on, from there
+            self._around = addresses[at]
+        self.pick(addresses[at])
 
     @property
     def code_query(self) -> CodeQuery | None:
-        """The query to the worker that the cursor needs."""
+        """The query to the worker that a picked line needs: disassembly further on."""
         m = self.machine
-        return None if m is None or self.cursor is None else CodeQuery(m.core, self._around)
+        return None if m is None or self.picked is None else CodeQuery(m.core, self._around)
 
-    def with_cursor(self, m: MachineSnapshot) -> MachineSnapshot:
-        """The chosen machine with the code that the cursor moves in, once the worker has seen it."""
-        if self.cursor is None:
-            return m
+    def code(self, m: MachineSnapshot) -> tuple[CodeLine, ...]:
+        """The disassembly from which lines are picked, once the worker has seen it."""
+        if self.picked is None:
+            return m.code
         view = self._host.worker.views.get(CodeQuery(m.core, self._around))
-        if isinstance(view, CodeView) and any(self.cursor == line.address for line in view.lines):
+        if isinstance(view, CodeView) and any(self.picked == line.address for line in view.lines):
             self._lines = view.lines
-        return replace(m, code=self._lines) if self._lines else m
-
-    def _move_cursor(self, by: int) -> None:
-        m = self.machine
-        if m is None or not m.code:
-            return
-        m = self.with_cursor(m)
-        wanted = (cursor_line(m, self.cursor) or 0) + by
-        at = min(max(0, wanted), len(m.code) - 1)
-        if not EDGE <= wanted < len(m.code) - EDGE:  # look further on, from there
-            self._around = m.code[at].address
-        self.point_at(m.code[at].address)
+        return self._lines or m.code
 
     def break_here(self) -> None:
-        """A breakpoint at the cursor; without one the user is asked where."""
-        if self.cursor is None:
+        """A breakpoint at the picked line; without one the user is asked where."""
+        if self.picked is None:
             self._time.ask_breakpoint()
         else:
-            self._time.toggle(breakpoints.AtAddress(self.cursor))
+            self._time.toggle(breakpoints.AtAddress(self.picked))
 
     def run_here(self) -> None:
-        """Run until the machines stand at the cursor."""
-        if self.cursor is None:
-            self._host.say("c puts a cursor into the code, H runs to it")
+        """Run until the machines stand at the picked line."""
+        if self.picked is None:
+            self._host.say("Pick a line with up and down; u runs until the machines stand there")
         else:
-            self._time.run_to(self.cursor)
+            self._time.run_to(self.picked)
 
     # -- inside -------------------------------------------------------------------------------
 
-    def inside(self, tab: str) -> None:
+    def look_inside(self, tab: str) -> None:
         """Open the inside of the chosen machine at a tab; the same key closes it."""
-        self.point_at(None)
-        self._inside.open("" if self._inside.tab == tab else tab)
-        self._host.inside_opened(bool(self._inside.tab))
+        m = self.machine
+        if m is not None:
+            self.inside.core = m.core
+        self.own = self.alone = self.projector = False
+        self.inside.open("" if self.inside.tab == tab else tab)
+        self._host.stale()
 
     def address(self) -> None:
         """Have memory and page tables follow an address, or a register."""
@@ -262,17 +334,17 @@ class LookingController:
                 return
             at = breakpoints.address(name, symbols)
             if name.lower() in STATE_NAMES:
-                self._inside.follow(name.lower())
+                self.inside.follow(name.lower())
             elif at is not None:
-                self._inside.follow(at)
+                self.inside.follow(at)
             else:
                 self._host.say(f"{name!r} is no address, symbol or register", warning=True)
-            if self._inside.tab not in ("memory", "pages"):
-                self.inside("memory")
+            if self.inside.tab not in ("memory", "pages"):
+                self.look_inside("memory")
             self._host.stale()
 
         hint = "An address, a symbol, or a register to follow"
-        now = str(self._inside.where) if self.cursor is None else f"{self.cursor:x}"
+        now = str(self.inside.where) if self.picked is None else f"{self.picked:x}"
         self._host.ask(Ask("Look where?", "rsp", now, hint), answered)
 
     # -- the guest ----------------------------------------------------------------------------

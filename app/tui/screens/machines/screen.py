@@ -1,51 +1,50 @@
-"""The main screen: the machines side by side, their world switches, their time."""
+"""The session screen: one program, a lane for each machine, and what they do with it."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import Future
 from typing import ClassVar, TypeVar
 
 from textual import events
 from textual.app import ComposeResult
 from textual.binding import BindingType
-from textual.containers import Horizontal
 from textual.message import Message
 from textual.screen import Screen
 from textual.timer import Timer
-from textual.widget import Widget
 
 from app.session_thread import Worker, alive
-from app.tui.rows.exits import VIEWS
+from app.tui.lanes import tips
+from app.tui.lanes.compose import REGIONS, Picture, picture
+from app.tui.lanes.endings import messages
+from app.tui.lanes.scene import Scene
 from app.tui.rows.glyphs import UNICODE, Glyphs
-from app.tui.rows.machine_parts import View, kind
+from app.tui.rows.registers import program_counter
 from cores.debugging import breakpoints
-from cores.machine.report import MachineSnapshot, SessionSnapshot
-from cores.pc.stop import Stop
+from cores.machine.report import CodeLine, SessionSnapshot
 
 from ... import help_topics
 from ...help_topics import Topic
 from ...settings import Settings
-from ...widgets.banner import Banner
-from ...widgets.inside import Inside
 from ...widgets.keys import Hint, Keys
-from ...widgets.machine_lines import MachineLines
-from ...widgets.machine_pane import MachinePane
-from ...widgets.properties import Properties
-from ...widgets.switches import Switches
+from ...widgets.region import Region
 from ...widgets.timeline import Timeline
 from ..ask import Ask
 from ..help import HelpSheet
 from ..over import Over
-from .bindings import BINDINGS, HINTS
+from . import bindings
 from .lesson import LessonController
-from .looking import MACHINES, LookingController
+from .looking import LookingController
+from .rates import Rates
 from .stake import stake_of
 from .state import StateController
 from .time import TimeController
 
 FRAME = 1 / 30
+BRIEF = 0.25
+"""Seconds of a run before it counts as one: what ends sooner, such as the way to the next exit, must
+not have marks vanish and come back."""
 
 T = TypeVar("T")
 
@@ -57,12 +56,7 @@ class MachinesScreen(Screen[None]):
     the others' names. lesson: the one that is played over the machines, if any.
     """
 
-    BINDINGS: ClassVar[list[BindingType]] = BINDINGS
-    # Textual declares these as instance variables.
-    HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (96, "-wide")]  # noqa: RUF012
-    VERTICAL_BREAKPOINTS = [  # noqa: RUF012
-        (0, "-tiny"), (18, "-short"), (30, "-middle"), (44, "-tall")
-    ]  # fmt: skip
+    BINDINGS: ClassVar[list[BindingType]] = bindings.BINDINGS
 
     class Left(Message):
         """The lesson has ended: back to the first page, and nothing is kept."""
@@ -75,43 +69,34 @@ class MachinesScreen(Screen[None]):
             self.path = path
 
     def __init__(
-        self,
-        worker: Worker,
-        settings: Settings,
-        lesson: LessonController | None = None,
-        hints: list[Hint] = HINTS,
+        self, worker: Worker, settings: Settings, lesson: LessonController | None = None
     ) -> None:
         super().__init__()
         self.worker = worker
         self.settings = settings
-        self.inside, self.switches = Inside(), Switches()
-        self.timeline, self.key_row = Timeline(), Keys(hints)
+        self.regions = {name: Region(name, self._tip) for name in REGIONS}
+        self.timeline, self.key_row = Timeline(), Keys(bindings.HINTS)
+        self.key_row.last = ("?", "help", "help")
         self.time = TimeController(self)
         self.state = StateController(self)
-        self.looking = LookingController(self, self.time, self.inside, self.switches, self.key_row)
+        self.looking = LookingController(self, self.time)
         self.lesson = lesson
         if lesson is not None:
             lesson.attach(self, self.looking)
         self._drawn: tuple[object, ...] = ()
         self._kept: tuple[object, ...] = ()
+        self._picture = Picture({}, [], None)
+        self._scene: Scene | None = None
+        self._anchor: int | None = None
+        self._code: tuple[CodeLine, ...] = ()
+        self._rates = Rates()
+        self._running_since: float | None = None
         self._timer: Timer | None = None
 
     # -- what is on it ------------------------------------------------------------------------
 
     def compose(self) -> ComposeResult:
-        yield Properties()
-        yield Banner()
-        with Horizontal(id="panes"):
-            for number in range(1, MACHINES + 1):
-                yield MachinePane(number)
-        yield from self._lower()
-
-    def _lower(self) -> Iterator[Widget]:
-        yield MachineLines()
-        yield self.inside
-        yield self.switches
-        if self.lesson is not None:
-            yield self.lesson.panel
+        yield from self.regions.values()
         yield self.timeline
         yield self.key_row
 
@@ -119,7 +104,6 @@ class MachinesScreen(Screen[None]):
         self.tick()
         self._timer = self.set_interval(FRAME, self.tick)
         if self.lesson is not None:
-            self.add_class("-lesson")
             self.lesson.begin()
 
     def on_unmount(self) -> None:
@@ -149,10 +133,17 @@ class MachinesScreen(Screen[None]):
         return self.size.width
 
     @property
+    def has_page(self) -> bool:
+        return self.lesson is not None
+
+    @property
     def glyphs(self) -> Glyphs:
         glyphs = getattr(self.app, "glyphs", UNICODE)
         assert isinstance(glyphs, Glyphs)
         return glyphs
+
+    def scene(self) -> Scene | None:
+        return self._scene
 
     def ask(self, question: Ask, answered: Callable[[str], None]) -> None:
         self.app.push_screen(question, lambda text: None if text is None else answered(text))
@@ -178,111 +169,135 @@ class MachinesScreen(Screen[None]):
         self._drawn = ()
         self.tick()
 
-    def inside_opened(self, is_open: bool) -> None:
-        self.set_class(is_open, "-inside")
-        self.call_after_refresh(self.stale)
-
     # -- drawing ------------------------------------------------------------------------------
 
     def tick(self) -> None:
         """Draw what has changed since the last frame."""
-        self._draw_changes()
         if self.lesson is not None:
             self.lesson.tick(in_front=self.is_current, finish=lambda: self.app.exit(0))
+        self._draw_changes()
 
     def _draw_changes(self) -> None:
-        snapshot, rates, activity = self.snapshot, self.worker.rates, self.activity()
-        failure = self.worker.failure
-        views = self.worker.views
-        state = (id(snapshot), id(rates), id(views), activity, failure, self.looking.state)
-        if state == self._drawn:
+        s, rates, views = self.snapshot, self.worker.rates, self.worker.views
+        activity, failure = self.activity(), self.worker.failure
+        page = None if self.lesson is None else self.lesson.state
+        points = self.worker.breakpoints
+        state = (id(s), id(rates), id(views), activity, failure, self.looking.state, page, id(points))
+        if state == self._drawn or not self.size.width:
             return
         self._drawn = state
-        self._kept = snapshot, rates, views  # so that none of these ids is given to another
-        self.query_one(Properties).show(snapshot, rates, activity)
-        error = failure or (snapshot.error if snapshot else "")
-        self.query_one(Banner).show(
-            snapshot.divergence if snapshot else None, error, snapshot.reached if snapshot else ""
-        )
-        if snapshot is not None:
-            self._draw(snapshot, rates)
+        self._kept = s, rates, views, points  # so that none of these ids is given to another
+        if s is None or not s.machines:
+            waiting = Picture(
+                {"header": tips.waiting_rows(activity, failure, self.size.width)}, [], None
+            )
+            self._show(waiting)
+            return
+        self._scene = scene = self._made(s, activity)
+        self._show(picture(scene))
+        self.timeline.display = not scene.projector
+        now = s.machines[0].instructions if s.mode == "exact" else None
+        marks = dict(zip(s.marks, s.mark_counts or (1,) * len(s.marks), strict=True))
+        self.timeline.show(now, marks, s.progress)
+        self.key_row.show(self.hints(scene))
+        m = self.looking.machine
+        if m is not None:
+            _, fetches = self.looking.events(m)
+            code = self.looking.code_query
+            wanted = self.looking.inside.queries if code is None else frozenset({code})
+            self.worker.watch(wanted | fetches)
+
+    def _show(self, made: Picture) -> None:
+        self._picture = made
+        for name, region in self.regions.items():
+            region.show(made.rows.get(name, []))
+
+    @property
+    def _moving(self) -> bool:
+        """Does it go faster than an eye follows?"""
+        since = self._running_since
+        fast = self.time.activity == "running" or self.time.fast
+        return since is not None and fast and time.monotonic() - since > BRIEF
 
     def activity(self) -> str:
-        """The present activity, in a word or two."""
-        s, busy = self.snapshot, self.worker.busy
+        """What goes on, in a word or two."""
+        s, busy, now = self.snapshot, self.worker.busy, time.monotonic()
         if s is None:
             return "stopped" if self.worker.failure else "starting"
-        if s.running:
-            return self.time.activity
-        if busy is not None and time.monotonic() - busy > 0.5:
-            return f"working, {time.monotonic() - busy:.0f} s"
+        if not s.running:
+            self._running_since = None
+        elif self._running_since is None:
+            self._running_since = now
+        if self._running_since is not None and now - self._running_since > BRIEF:
+            return "running freely" if s.mode == "free" else self.time.activity
+        if busy is not None and now - busy > 0.5:
+            return f"working, {now - busy:.0f} s"
         return "paused" if alive(s) else "ended"
 
-    def _draw(self, s: SessionSnapshot, rates: dict[str, float]) -> None:
-        machines, looking = s.machines[:MACHINES], self.looking
-        if not machines:
-            return
-        if not looking.chosen:
-            trap = next((i for i, m in enumerate(machines) if kind(m.core) == "trap"), 0)
-            looking.chosen = trap + 1
-        looking.chosen = min(looking.chosen, len(machines))
-        shown = looking.shown_panes(len(machines))
-        lines: list[tuple[MachineSnapshot, View]] = []
-        for i, m in enumerate(machines, 1):
-            view = self._view(s, i, rates.get(m.core))
-            pane = self.query_one(f"#machine-{i}", MachinePane)
-            pane.display = i in shown
-            if i in shown:
-                pane.show(looking.with_cursor(m) if i == looking.chosen else m, view)
-            else:
-                lines.append((m, view))
-        for i in range(len(machines) + 1, MACHINES + 1):
-            self.query_one(f"#machine-{i}").display = False
-        self.query_one(MachineLines).show(lines, s.unavailable)
-        self._draw_lower(s, machines[looking.chosen - 1])
-        now = machines[0].instructions if s.mode == "exact" else None
-        self.timeline.show(now, s.marks, s.progress)
+    def _made(self, s: SessionSnapshot, activity: str) -> Scene:
+        looking, moving = self.looking, self._moving
+        leading = next((m for m in s.machines if m.stop is None), s.machines[0])
+        m = looking.machine or leading
+        if not moving or self._anchor is None:
+            self._anchor = program_counter(leading)
+            self._code = looking.code(m) if looking.picked is not None else leading.code
+        if looking.picked is not None:
+            self._anchor, self._code = looking.picked, looking.code(m)
+        shown, _ = looking.events(m)
+        self._rates.take(s)
+        lesson = self.lesson
+        question = lesson is not None and lesson.question is not None and not lesson.elsewhere
+        asked = None
+        if question:
+            asked = looking.pointed_at if looking.pointed_at is not None else program_counter(leading)
+        width, height = self.size.width, self.size.height
+        scene = Scene(
+            s, width, height, looking.lanes(), activity=activity, view=looking.view, moving=moving,
+            top=self._picture.top, anchor=self._anchor, code=self._code, picked=looking.picked,
+            pointed=looking.pointed, pointed_at=looking.pointed_at, asked=asked, quiet=question,
+            chosen=looking.chosen, selected=looking.selected, fetched=shown.fetched, begin=shown.begin,
+            own=looking.own, first=looking.first, alone=looking.alone, projector=looking.projector,
+            rates=self._rates.by_core, breakpoints=self.time.addresses,
+            messages=messages(s, self.worker.failure),
+        )  # fmt: skip
+        return self._filled(scene)
 
-    def _draw_lower(self, s: SessionSnapshot, m: MachineSnapshot) -> None:
-        """The world switches, or the inside of the chosen machine in their place."""
-        self.inside.core = m.core
-        code = self.looking.code_query
-        wanted = self.inside.queries if code is None else frozenset({code})
-        shown, fetches = self.looking.events(m)
-        if self.inside.tab:
-            query = next(iter(self.inside.queries), None)
-            self.inside.show(m.core, self.worker.views.get(query) if query is not None else None, s)
-        else:
-            self.switches.show(VIEWS[self.looking.mode], shown)
-        self.worker.watch(wanted | fetches)
-
-    def _view(self, s: SessionSnapshot, number: int, rate: float | None) -> View:
-        first, m, looking = s.machines[0], s.machines[number - 1], self.looking
-        differs: frozenset[str] = frozenset()
-        equal: bool | None = None
-        if number > 1 and s.mode == "exact" and m.stop is not Stop.ERROR:
-            d = s.divergence
-            equal = d is None or not _differs_on(d.values, first.core, m.core)
-        if s.divergence is not None:
-            differs = frozenset(
-                name
-                for name in s.divergence.differs
-                if len({other.registers.get(name) for other in s.machines}) > 1
-            )
-        has_cursor = looking.cursor is not None and number == looking.chosen
-        return View(
-            number=number,
-            focused=number == looking.chosen and len(s.machines) > 1,
-            differs=differs,
-            equal=equal,
-            rate=rate,
-            stepped=s.mode == "exact",
-            breakpoints=self.time.addresses,
-            cursor=looking.cursor if has_cursor else looking.pointed_at,
-            pointed=looking.pointed,
-        )
+    def _filled(self, scene: Scene) -> Scene:
+        """With the inside of a machine, or the lesson's page, where one is open."""
+        inside = self.looking.inside
+        if inside.tab and not (scene.own or scene.alone or scene.projector):
+            inside.core = self.looking.chosen
+            query = next(iter(inside.queries), None)
+            view = None if query is None else self.worker.views.get(query)
+            return scene.with_inside(inside.rows(scene, view))
+        if self.lesson is not None and not self.looking.aside:
+            return scene.with_lesson(self.lesson.page.rows(scene))
+        return scene
 
     # -- what keys and clicks do --------------------------------------------------------------
+
+    def hints(self, scene: Scene) -> list[Hint]:
+        """The keys that work now, the most wanted first."""
+        looking = self.looking
+        if scene.projector:
+            return bindings.PROJECTOR
+        if looking.picked is not None:
+            return bindings.PICKED
+        if looking.inside.tab:
+            return bindings.INSIDE
+        if scene.s.running and scene.activity not in ("paused", "ended"):
+            return bindings.FREE if scene.free else bindings.RUNNING
+        if scene.own or scene.alone:
+            return bindings.OWN if scene.own else bindings.ALONE
+        if self.lesson is not None and not looking.aside:
+            return bindings.LESSON
+        if not alive(scene.s):
+            return bindings.ENDED
+        if scene.free:
+            return [("f", "on", "time('run_free')"), *bindings.FREE[1:]]
+        hints = bindings.LOG if scene.view == "log" else bindings.HINTS
+        parted = [("d", "where they parted", "time('go_to_divergence')")] if scene.parted else []
+        return [*hints[:4], *parted, *hints[4:]]
 
     def action_time(self, name: str, *arguments: object) -> None:
         getattr(self.time, name)(*arguments)
@@ -296,23 +311,48 @@ class MachinesScreen(Screen[None]):
     def on_timeline_asked(self, message: Timeline.Asked) -> None:
         self.time.go_to(message.instruction)
 
-    def on_switches_mode_chosen(self, message: Switches.ModeChosen) -> None:
-        self.looking.mode = VIEWS.index(message.mode)
+    async def on_region_clicked(self, message: Region.Clicked) -> None:
+        """A line of the program is picked, at its left end a breakpoint is set; a lane's name chooses
+        the machine; a title's key does what it says; an exit of the log is chosen."""
+        scene, at = self._scene, (message.x, message.y)
+        if scene is None:
+            return
+        match message.region:
+            case "program":
+                addresses = self._picture.addresses
+                address = addresses[at[1]] if at[1] < len(addresses) else None
+                if address is not None and at[0] < 8:
+                    self.time.toggle(breakpoints.AtAddress(address))
+                elif address is not None:
+                    self.looking.pick(address)
+            case "facts" if at[0] >= scene.left:
+                lane = scene.lanes[min(len(scene.lanes) - 1, (at[0] - scene.left) // scene.lane)]
+                if lane.machine is not None:
+                    self.looking.choose(lane.core)
+                    self.stale()
+            case "lower":
+                await self._lower_clicked(scene, *at)
 
-    def on_switches_event_chosen(self, message: Switches.EventChosen) -> None:
-        self.looking.selected = message.number
-        self.stale()
+    async def _lower_clicked(self, scene: Scene, x: int, y: int) -> None:
+        if y == 0 and x > scene.width - 20:
+            if scene.inside:
+                self.looking.inside.open("")
+                self.stale()
+            elif not scene.lesson:
+                await self.run_action("look('full')" if scene.view == "ways" else "look('next_view')")
+        elif scene.view == "log" and not scene.inside and not scene.lesson:
+            number = tips.exit_at(scene, y - 1, len(self._picture.rows.get("lower", ())) - 1)
+            if number is not None:
+                self.looking.selected = number
+                self.stale()
 
-    def on_machine_pane_chosen(self, message: MachinePane.Chosen) -> None:
-        self.looking.choose(message.number)
+    def on_region_turned(self, message: Region.Turned) -> None:
+        self.looking.select(message.by)
 
-    def on_machine_pane_line_chosen(self, message: MachinePane.LineChosen) -> None:
-        """A click on an instruction: a breakpoint there."""
-        self.time.toggle(breakpoints.AtAddress(message.address))
-
-    def on_inside_tab_chosen(self, message: Inside.TabChosen) -> None:
-        if self.inside.tab != message.tab:
-            self.looking.inside(message.tab)
+    def _tip(self, region: str, x: int, y: int) -> str:
+        if self._scene is None:
+            return ""
+        return tips.tip(self._scene, self._picture, region, x, y)
 
     def action_edit(self) -> None:
         if self.snapshot is not None:
@@ -321,38 +361,30 @@ class MachinesScreen(Screen[None]):
     def action_glossary(self) -> None:
         from ..glossary import GlossaryScreen  # 60 ms that the first picture need not wait for
 
-        self.app.push_screen(GlossaryScreen("" if self.lesson is None else self.lesson.panel.in_sight))
+        self.app.push_screen(GlossaryScreen("" if self.lesson is None else self.lesson.page.in_sight))
 
     def topic(self) -> Topic:
-        """The help of what has the keys now: the cursor, the inside of a machine, its exits, the
-        lesson, or the machines."""
-        if self.looking.cursor is not None:
-            return help_topics.CURSOR
-        if tab := self.inside.tab:
+        """The help of what has the keys now."""
+        looking = self.looking
+        if looking.picked is not None:
+            return help_topics.PICKED
+        if tab := looking.inside.tab:
             return help_topics.INSIDE[tab]
-        if self.looking.selected is not None:
-            return help_topics.VIEWS[VIEWS[self.looking.mode]]
-        return help_topics.MACHINES if self.lesson is None else help_topics.LESSON
+        if looking.own:
+            return help_topics.REGISTERS
+        if self.lesson is not None and not looking.aside:
+            return help_topics.LESSON
+        return help_topics.VIEWS.get(looking.view, help_topics.MACHINES)
 
     def action_help(self) -> None:
         self.app.push_screen(HelpSheet(self.topic(), self.glyphs))
 
     def action_close(self) -> None:
-        """Esc: close what was opened last, one level; with nothing open, nothing."""
-        if self.looking.cursor is not None:
-            self.looking.point_at(None)
-        elif self.inside.tab:
-            self.looking.inside(self.inside.tab)
-        elif self.looking.selected is not None:
-            self.looking.selected = None
+        """Close what was opened last, one level; with nothing open nothing: Esc leaves no session."""
+        self.looking.close()
 
     @property
     def at_stake(self) -> str:
         """What would be lost with the session, as a sentence; "" for nothing. A lesson's place is kept
         with the learner's progress."""
         return "" if self.lesson is not None else stake_of(self.worker)
-
-
-def _differs_on(values: dict[str, dict[str, int | str | None]], first: str, core: str) -> bool:
-    """Does the divergence lie between these two cores?"""
-    return values.get(first, {}) != values.get(core, {})

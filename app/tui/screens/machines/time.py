@@ -29,6 +29,12 @@ class TimeController:
         speed = SPEEDS[self.speed]
         return "running" if speed is None else f"running at {speed:g}/s"
 
+    @property
+    def fast(self) -> bool:
+        """Is a run faster than an eye follows?"""
+        speed = SPEEDS[self.speed]
+        return speed is None or speed > 30
+
     def run(self) -> None:
         """Run, or pause."""
         s = self._host.snapshot
@@ -57,6 +63,11 @@ class TimeController:
         self._host.worker.previous_exit()
 
     def run_free(self) -> None:
+        """Run freely, or pause."""
+        s = self._host.snapshot
+        if s is not None and s.running and s.mode == "free":
+            self._host.worker.pause()
+            return
         self._host.moved()
         if self._host.worker.breakpoints:
             self._host.say("Breakpoints hold in lockstep alone: running freely, none is looked for")

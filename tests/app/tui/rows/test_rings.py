@@ -8,19 +8,19 @@ import pytest
 
 from app.text.lesson import view
 from app.text.marks import Mark, mark
-from app.tui.rows.exits import Events, dialogue_rows, log_row
-from app.tui.rows.glyphs import UNICODE
+from app.tui.lanes import facts
+from app.tui.lanes.compose import picture
+from app.tui.lanes.reasons import log_row
+from app.tui.lanes.scene import Scene, all_lanes
+from app.tui.lanes.tips import lane_tip, ring_tip
 from app.tui.rows.inspection import paging_rows
-from app.tui.rows.machine_parts import gutter_of, ring_words, title
 from app.tui.rows.rings import ring_rows
 from app.tui.rows.rows import Row
-from app.tui.rows.tooltips import gutter_tip, ring_tip
 from cores.engines.base import RingZero
 from cores.inspection.page_tables import PagingView
 from cores.machine.report import CodeLine, MachineSnapshot, SessionSnapshot, direct_share
 from cores.vmm.trace import ExitEvent
 from cores.x86.isa.instruction import Reason
-from cores.x86.mode import Mode
 
 CLI = CodeLine(0x100000, b"\xfa", "cli", "", "privileged", 0)
 NOP = CodeLine(0x100001, b"\x90", "nop", "", "direct", 0)
@@ -38,6 +38,13 @@ def machine(ring_zero: RingZero, ring: int = 0, core: str = "kvm") -> MachineSna
     )  # fmt: skip
 
 
+def screen(m: MachineSnapshot) -> str:
+    """The session screen of a machine."""
+    snapshot = SessionSnapshot(0, "", "exact", False, 0, None, (m,), ())
+    scene = Scene(snapshot, 200, 60, all_lanes(snapshot))
+    return text([line for rows in picture(scene).rows.values() for line in rows])
+
+
 def text(rows: list[Row] | tuple[Row, ...]) -> str:
     return "\n".join("".join(part for part, _ in line) for line in rows)
 
@@ -50,30 +57,31 @@ def test_guest_mode_is_claimed_only_where_there_is_one(ring_zero: RingZero, ring
     m = machine(ring_zero, ring)
     snapshot = SessionSnapshot(0, "", "exact", False, 0, None, (m,), ())
     told = [
-        title(m.core, ring_zero), text([ring_words(m)]), ring_tip(m),
-        text(ring_rows((m,), "kvm", {}, 80, UNICODE)), "\n".join(view("rings", snapshot)),
-    ]  # fmt: skip
-    assert "HARDWARE" not in told[0].replace("WITHOUT HARDWARE", "")
+        screen(m),
+        ring_tip(m),
+        text(ring_rows((m,), "kvm", {}, 80)),
+        "\n".join(view("rings", snapshot)),
+    ]
     assert not any("guest mode" in words for words in told)
 
 
 def test_hardware_is_called_by_its_name() -> None:
     """Where the CPU executes ring 0 in guest mode, each of these texts says so."""
     m = machine(RingZero.GUEST_MODE)
-    assert title("kvm", m.ring_zero) == "HARDWARE"
-    assert text([ring_words(m)]) == "ring 0, guest mode"
+    for words in ("this CPU, in guest mode", "real, in guest mode", "this CPU's guest state"):
+        assert words in screen(m)
     assert "guest mode" in ring_tip(m)
-    rings = text(ring_rows((m,), "kvm", {}, 80, UNICODE))
-    assert f"guest mode, ring 0  {UNICODE.next} the guest's kernel" in rings
+    rings = text(ring_rows((m,), "kvm", {}, 80))
+    assert "guest mode, ring 0  ▸ the guest's kernel" in rings
 
 
 def test_the_interpreted_kernel_is_in_the_hosts_ring_0() -> None:
     """Without hardware support the mark is at the host's kernel for ring 0, and at the CPU for ring
     3."""
-    kernel = text(ring_rows((machine(RingZero.INTERPRETED),), "kvm", {}, 80, UNICODE))
-    assert f"{UNICODE.next} KVM, interpreting ring 0" in kernel
-    user = text(ring_rows((machine(RingZero.INTERPRETED, 3),), "kvm", {}, 80, UNICODE))
-    assert f"host, ring 3        {UNICODE.next} the guest's programs" in user
+    kernel = text(ring_rows((machine(RingZero.INTERPRETED),), "kvm", {}, 80))
+    assert "▸ KVM, interpreting ring 0" in kernel
+    user = text(ring_rows((machine(RingZero.INTERPRETED, 3),), "kvm", {}, 80))
+    assert "host, ring 3        ▸ the guest's programs" in user
 
 
 @pytest.mark.parametrize(
@@ -91,8 +99,7 @@ def test_direct_execution_is_claimed_only_of_the_cpu(
     m = machine(ring_zero, ring)
     assert mark(m, NOP) is mark(m, CLI) is expected
     assert [mark(m, line) for line in (OUT, HLT)] == [Mark.LEAVES] * 2
-    assert (UNICODE.direct in gutter_of(m, NOP, UNICODE)[0]) == (expected is Mark.DIRECT)
-    assert ("Runs directly" in gutter_tip(m, NOP)) == (expected is Mark.DIRECT)
+    assert ("Runs directly" in lane_tip(m, NOP)) == (expected is Mark.DIRECT)
     assert (direct_share(m) is None) == (ring_zero is not RingZero.GUEST_MODE)
 
 
@@ -110,19 +117,41 @@ def test_kvms_shadow_is_counted_or_not_claimed(
     own."""
     m = machine(RingZero.INTERPRETED)
     view = PagingView(0x12000, 0, (), None, (), True, None, (), 0)
-    rows = paging_rows(view, replace(m, nested_paging=nested, kernel_exits=counts), 150, UNICODE)
+    rows = paging_rows(view, replace(m, nested_paging=nested, kernel_exits=counts), 150)
     assert words in text(rows)
+
+
+@pytest.mark.parametrize(
+    ("ring_zero", "ring", "role"),
+    [
+        (RingZero.GUEST_MODE, 0, "cpu-bold"), (RingZero.INTERPRETED, 0, "soft-bold"),
+        (RingZero.INTERPRETED, 3, "cpu-bold"), (RingZero.UNKNOWN, 0, "strong"),
+    ],
+)  # fmt: skip
+def test_colour_says_who_works(ring_zero: RingZero, ring: int, role: str) -> None:
+    """Green only where the CPU itself executes the guest, blue only where software does."""
+    assert facts.who(machine(ring_zero, ring)).role == role
 
 
 @pytest.mark.parametrize("width", [76, 156])
 def test_an_uncounted_exit_has_no_number_on_the_screen(width: int) -> None:
-    """After a free run, log and dialogue show that instructions were not counted."""
-    what, mode = ("console", "left to the VMM"), Mode.LONG
-    event = ExitEvent(None, 0x100002, b"\xe6\xe9", Reason.IO, *what, 0, mode, 9, 5)
-    m = replace(
-        machine(RingZero.GUEST_MODE), instructions=None, exits_by_reason={"io": 1}, events=(event,)
-    )
-    line = text([log_row(event, width, UNICODE)])
-    assert line.split()[0] == ("uncounted" if width > 100 else "-")
-    said = text(dialogue_rows(Events(m), width, 9, UNICODE))
-    assert "exit 1 of 1, instructions not counted: out 0xe9, al" in said
+    """After a free run, the log does not number exits by instructions."""
+    event = ExitEvent(None, 0x100002, b"\xe6\xe9", Reason.IO, "console", "left to the VMM", 0, 9, 5)
+    assert text([log_row(event, width)]).split()[0] == "-"
+
+
+@pytest.mark.parametrize(
+    ("ns", "words"),
+    [(24_800, "24.8 µs"), (857_000, "857 µs"), (1_600_000, "1.6 ms"), (568_000_000, "568 ms"),
+     (99_960, "100 µs"), (12_000_000_000, "12.0 s"), (3_600_000_000_000, "3,600 s")],
+)  # fmt: skip
+def test_times_are_short_and_whole(ns: int, words: str) -> None:
+    """A time takes seven cells at most, and is never cut."""
+    assert facts.time_away(ns) == words
+    assert len(words) <= 7
+
+
+def test_counts_are_short_and_whole() -> None:
+    """A count is rounded, never cut into another number."""
+    assert [facts.brief(n) for n in (180, 1_480, 17_400, 2_500_000)] == ["180", "1.5k", "17k", "2M"]
+    assert [facts.short(n) for n in (9_999, 17_400)] == ["9,999", "17k"]
