@@ -5,6 +5,7 @@
     guests.py      the guests that are measured
     execution.py   entering and leaving the guest: direct execution, exits, exact steps
     counting.py    the interpreter's free run, with exact counts and without
+    mechanisms.py  exits by kind, shadow fills, sizes, other emulators
     sessions.py    lockstep, snapshots, going back, memory
     interface.py   start-up, the screen's frames, a key's way to the screen
 

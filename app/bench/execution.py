@@ -104,10 +104,10 @@ def native_exit() -> list[Result]:
         return [refusal]
     with pinned(), bare.ptrace_exits() as loop:
         baselines: dict[str, tuple[Run, Limit | None]] = {
-            "bare ptrace loop in Python": (lambda: loop.python(EXITS), Limit("ratio", 1.4)),
+            "bare ptrace loop in Python": (lambda: loop.python(EXITS), None),
         }
         if bare.c_loops():
-            baselines["bare ptrace loop in C"] = (lambda: loop.c(EXITS), None)
+            baselines["bare ptrace loop in C"] = (lambda: loop.c(EXITS), Limit("ratio", 1.35))
         return paired(
             name, "one exit, all included", "µs", lambda: _exit_cost("trap:native"), baselines
         )
@@ -146,7 +146,7 @@ def kvm_exit() -> list[Result]:
             "bare KVM_RUN in Python": (lambda: bare.kvm_exits(vcpu, EXITS), Limit("ratio", 2.5)),
         }
         if bare.c_loops():
-            in_c = Limit("ratio", 1.6)
+            in_c = Limit("ratio", 1.35)
             baselines["bare KVM_RUN in C"] = (lambda: bare.kvm_exits_in_c(vcpu, EXITS), in_c)
         return paired(name, "one exit, all included", "µs", lambda: _exit_cost("kvm"), baselines)
 

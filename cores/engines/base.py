@@ -470,10 +470,12 @@ class DeprivilegedEngine(Engine):
         executable: bool,
         twin: bool = False,
         readable: bool = True,
+        populate: bool = False,
     ) -> bool:
         """Map RAM at ``gpa`` (page aligned, may be in ``Ram.scratch``) to ``gva`` in ``space``,
         replacing earlier mappings. twin: map ``patched_twin`` at that offset instead. readable: False
-        requests an execute-only page, which hosts without protection keys make readable.
+        requests an execute-only page, which hosts without protection keys make readable. populate: the
+        host may enter the pages into its own tables at once: each is RAM that the guest has stored to.
 
         False where ``reaches`` is false."""
 

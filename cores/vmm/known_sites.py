@@ -26,7 +26,7 @@ from cores.x86.isa.instruction import Immediate, Instruction, Register
 from cores.x86.mmu.paging import PAGE
 from cores.x86.mode import is_long
 from cores.x86.registers import RAX, RBX, RCX, RDX, REGISTER_FILE, RSP, USER_FLAGS, Flag
-from cores.x86.system.control_registers import read_control
+from cores.x86.system.control_registers import read_control, read_tsc
 
 _IF, _LENT = int(Flag.IF), int(USER_FLAGS)
 """_LENT: the flags that the real CPU has, while the others are virtual (SDM vol. 1, 3.4.3)."""
@@ -272,6 +272,27 @@ def _cpuid(site: Site) -> Handler | None:
     return handle
 
 
+def _rdtsc(site: Site) -> Handler | None:
+    words, rip, rax, rdx = _places(site)
+    guest, known, record, following = site.guest, site.known, site.record, site.following
+    cpu = guest.cpu
+    if site.ring:
+        return None
+
+    def handle() -> bool | None:
+        began = perf_counter_ns()
+        guest.ticks = (began - known.origin) // 1000
+        value = read_tsc(cpu, guest.ticks)
+        words[rax], words[rdx] = value & 0xFFFFFFFF, value >> 32
+        words[rip] = following
+        guest.instructions += 1
+        detail = f"gave virtual time {value}"
+        known.log((record, detail, (now := perf_counter_ns()) - began))
+        return now < known.due
+
+    return handle
+
+
 def _any(site: Site) -> Handler | None:
     """Whatever else changes general registers, or drops translations: by its emulation handler."""
     window, words, rip, rflags = site.window, site.window.words, site.window.rip, site.window.rflags
@@ -336,6 +357,7 @@ def _places(site: Site) -> tuple[memoryview, int, int, int]:
 
 MAKERS: dict[str, Callable[[Site], Handler | None]] = {
     "out": _out, "in": _in, "cli": _cli, "sti": _sti, "pushf": _pushf, "popf": _popf, "cpuid": _cpuid,
-    "mov": _mov, **dict.fromkeys(("rdtsc", "rdtscp", "rdmsr", "lar", "lsl", "verr", "verw"), _any),
+    "mov": _mov, "rdtsc": _rdtsc,
+    **dict.fromkeys(("rdtscp", "rdmsr", "lar", "lsl", "verr", "verw"), _any),
 }  # fmt: skip
 """By mnemonic. Instructions without a maker always take the long way."""

@@ -249,7 +249,10 @@ class ShadowPages:
         frame = entry.gpa + (gva & -PAGE) - start
         if execute or frame in self.patcher.pages:
             return self._fill_code(gva & -PAGE, frame, entry, write=write, execute=execute)
-        self._map(start, entry.gpa, entry.length, entry.writable, False)  # until it is executed
+        run = PAGE < entry.length != LARGE  # pages that are writable here have been stored to
+        self._map(
+            start, entry.gpa, entry.length, entry.writable, False, populate=run and entry.writable
+        )
         if entry.length > PAGE:
             for code in self.patcher.pages:
                 if entry.gpa <= code < entry.gpa + entry.length:  # mapped only where it is executed
@@ -316,14 +319,17 @@ class ShadowPages:
         *,
         twin: bool = False,
         readable: bool = True,
+        populate: bool = False,
     ) -> bool:
         space = self.space()
         arguments = space, self._host(gva), gpa, length
         map = partial(
             self.engine.map, *arguments,
             writable=writable, executable=executable, twin=twin, readable=readable,
+            populate=populate,
         )  # fmt: skip
-        self._executed.difference_update((space, at) for at in range(gva, gva + length, PAGE))
+        if self._executed:
+            self._executed.difference_update((space, at) for at in range(gva, gva + length, PAGE))
         try:
             return map()
         except MappingsFullError:

@@ -47,7 +47,7 @@ def test_a_group_and_a_wrong_name(
 
     monkeypatch.setattr(catalogue.Measurement, "measure", measure)
     assert main(["bench", "exit", "exit:kvm"]) == 0
-    assert made == ["exit:native", "exit:portable", "exit:kvm"]
+    assert made == ["exit:native", "exit:kinds", "exit:portable", "exit:kvm"]
     assert "exit:kvm: not here: not today" in capsys.readouterr().out
     assert main(["bench", "speed"]) == 2
     assert "no measurement is called 'speed'" in capsys.readouterr().err

@@ -297,7 +297,7 @@ MUTATIONS = (
     Mutation(
         "the filter allows any mmap",
         "cores/engines/ptrace/stub.py",
-        '(low + 8 * 3, linux.MAP_SHARED | linux.MAP_FIXED, "equal"),',
+        '(low + 8 * 3, 0xFFFFFFFF & ~_MMAP_FLAGS, "clear"),',
         "",
         (CONTAINMENT,),
     ),

@@ -182,7 +182,7 @@ class PortableTrapEngine(DeprivilegedEngine):
 
     def map(
         self, space: int, gva: int, gpa: int, length: int, *, writable: bool, executable: bool,
-        twin: bool = False, readable: bool = True,
+        twin: bool = False, readable: bool = True, populate: bool = False,
     ) -> bool:  # fmt: skip
         if not self.reaches(gva, length):
             return False

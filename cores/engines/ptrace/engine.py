@@ -253,6 +253,7 @@ class PtraceEngine(DeprivilegedEngine):
         executable: bool,
         twin: bool = False,
         readable: bool = True,
+        populate: bool = False,
     ) -> bool:
         """See ``DeprivilegedEngine.map``. Linux makes execute-only pages with protection keys.
 
@@ -265,7 +266,7 @@ class PtraceEngine(DeprivilegedEngine):
         protection = linux.PROT_READ * readable | linux.PROT_WRITE * writable
         protection |= linux.PROT_EXEC * executable
         self._unpatched |= executable and not twin
-        how = linux.MAP_SHARED | linux.MAP_FIXED
+        how = linux.MAP_SHARED | linux.MAP_FIXED | linux.MAP_POPULATE * populate
         source = stub.TWIN_FD if twin else stub.RAM_FD
         extent = self._extents.get(space, range(gva, end))
         self._extents[space] = range(min(gva, extent.start), max(end, extent.stop))

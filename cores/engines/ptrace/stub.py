@@ -66,6 +66,7 @@ SA_SIGINFO, SA_RESTORER, SA_NODEFER = 4, 0x04000000, 0x40000000
 _LOAD, _EQUAL, _SET, _RETURN = 0x20, 0x15, 0x45, 0x06  # LD|W|ABS, JMP|JEQ|K, JMP|JSET|K, RET|K
 _ALLOW, _TRAP = 0x7FFF0000, 0x00030000
 _AUDIT_ARCH_X86_64 = 0xC000003E
+_MMAP_FLAGS = linux.MAP_SHARED | linux.MAP_FIXED | linux.MAP_POPULATE
 _NUMBER, _ARCH, _POINTER, _ARGUMENTS = 0, 4, 8, 16  # offsets in struct seccomp_data
 
 
@@ -87,7 +88,9 @@ def seccomp_program() -> list[tuple[int, int, int, int]]:
         (low + 16, DESCRIPTOR_SIZE, "allow"),
         (_NUMBER, linux.SYS_MMAP, "equal"),
         (low + 8 * 2, 0xFFFFFFF8, "clear"),  # prot
-        (low + 8 * 3, linux.MAP_SHARED | linux.MAP_FIXED, "equal"),
+        (low + 8 * 3, 0xFFFFFFFF & ~_MMAP_FLAGS, "clear"),
+        (low + 8 * 3, linux.MAP_SHARED, "set"),
+        (low + 8 * 3, linux.MAP_FIXED, "set"),
         (low + 8 * 4, 0xFFFFFFFE, "clear"),  # fd: 0 or 1
     ]
     refuse = 2 * len(checks) + 1  # index of the last but one statement is the permission
@@ -99,6 +102,8 @@ def seccomp_program() -> list[tuple[int, int, int, int]]:
             program.append((_EQUAL, 0, onward, value))
         elif kind == "clear":
             program.append((_SET, onward, 0, value))
+        elif kind == "set":  # one bit: JSET asks for any of several
+            program.append((_SET, 0, onward, value))
         elif kind == "unless":
             program.append((_EQUAL, 0, 2 * _FOR_ONE, value))
         else:
