@@ -15,10 +15,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    findings = ring3_survey.probe()
+    findings, legacy = ring3_survey.probe(), ring3_survey.probe(32)
     if arguments.json:
         lines = [reports_json.finding(finding) for finding in findings]
-        print(json.dumps({"schema": reports_json.SCHEMA, "instructions": lines}, indent=2))
+        others = [reports_json.finding(finding) for finding in legacy]
+        answer = {"schema": reports_json.SCHEMA, "instructions": lines, "in_32_bit_code": others}
+        print(json.dumps(answer, indent=2))
     else:
         print(reports.findings(findings))
+        print(f"\n{reports.findings(legacy, 'in 32-bit code')}")
     return OK

@@ -326,9 +326,9 @@ def entry(entry: Entry) -> str:
     return "\n".join(lines)
 
 
-def findings(found: Sequence[Finding]) -> str:
+def findings(found: Sequence[Finding], heading: str = "instruction") -> str:
     """The findings of the ring 3 survey, as `probe` prints them."""
-    lines = [f"{'instruction':<41}{'at ring 3 here':<18}what the guest gets", "-" * WIDTH]
+    lines = [f"{heading:<41}{'at ring 3 here':<18}what the guest gets", "-" * WIDTH]
     for finding in found:
         fate = f"traps: {finding.vector}" if finding.vector else finding.outcome
         answer = "" if finding.answer is None else f"{finding.answer:#x}"

@@ -123,7 +123,7 @@ def finding(finding: Finding) -> dict[str, Value]:
     """One of ``probe --json``'s instructions."""
     return {
         "name": finding.entry.name,
-        "bytes": finding.entry.sample.hex(),
+        "bytes": finding.sample.hex(),
         "sensitivity": finding.entry.sensitivity.value,
         "outcome": finding.outcome,
         "vector": finding.vector or None,
