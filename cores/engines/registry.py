@@ -26,9 +26,13 @@ _ENGINES = {
     "trap:portable": ("cores.engines.portable.engine", "PortableTrapEngine", "Unicorn at ring 3"),
     "kvm": ("cores.engines.kvm.engine", "KvmEngine", "KVM"),
 }
-_CAPABILITIES = {"kvm": "cores.engines.kvm.capabilities"}
-"""Modules that probe how a host differs from others, by guests on the engine itself: ``abilities()``
-lists it for `doctor`, ``host()`` is the argument with which the engine is made."""
+_ABILITIES = {
+    "trap:native": "cores.engines.ptrace.host_support",
+    "kvm": "cores.engines.kvm.capabilities",
+}
+"""Modules that probe how a host differs from others: ``abilities()`` lists it for `doctor`."""
+_HOSTS = {"kvm": "cores.engines.kvm.capabilities"}
+"""Modules whose ``host()`` is the argument with which the engine is made."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,8 +76,8 @@ def availability(name: str, *, detailed: bool = False) -> Availability:
     _, _, engine = _ENGINES[core]
     reason = _probe(core)
     abilities: tuple[tuple[str, bool, str], ...] = ()
-    if detailed and reason is None and core in _CAPABILITIES:
-        abilities = tuple(map(tuple, importlib.import_module(_CAPABILITIES[core]).abilities()))
+    if detailed and reason is None and core in _ABILITIES:
+        abilities = tuple(map(tuple, importlib.import_module(_ABILITIES[core]).abilities()))
     return Availability(core, engine, reason is None, reason, abilities)
 
 
@@ -85,6 +89,6 @@ def create(name: str) -> Engine:
         raise UnavailableError(f"{core}: {reason}")
     module, class_name, _ = _ENGINES[core]
     engine = getattr(importlib.import_module(module), class_name)
-    if core in _CAPABILITIES:
-        return cast(Engine, engine(importlib.import_module(_CAPABILITIES[core]).host()))
+    if core in _HOSTS:
+        return cast(Engine, engine(importlib.import_module(_HOSTS[core]).host()))
     return cast(Engine, engine())

@@ -42,7 +42,7 @@ _FLAT_CODE, _FLAT_DATA = 0xC09B, 0xC093
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """The outcome of one sample (``sample``): "traps" (with ``vector``), "runs" (``answer``: its result, None where
+    """The outcome of one sample: "traps" (with ``vector``), "runs" (``answer``: its result, None where
     it has none to see), "kernel answers" (it faulted, and Linux emulated it with a made-up result, as
     it does where the CPU has UMIP) or "system call" (it called the host's kernel, and was stopped)."""
 
@@ -105,6 +105,7 @@ def _prepare(entry: Entry, memory: PhysicalMemory, cpu: VirtualCpu, bits: int) -
     sizes = ["<Q" if bits == 64 or word >> 32 else "<I" for word in words]
     memory.write(_STACK_TOP, b"".join(map(struct.pack, sizes, words)))
     cpu.gpr[RSP] = _STACK_TOP
+    cpu.rflags |= entry.flags
     for name, value in entry.registers.items():
         cpu.gpr[GPR_NAMES.index(name)] = stand_ins.get(value, value)
 

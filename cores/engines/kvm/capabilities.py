@@ -13,7 +13,7 @@ from struct import pack
 from typing import NamedTuple
 
 from cores.engines.base import Fault, Halted, Interrupted, PortWrite, RingZero, Stepped
-from cores.engines.kvm.exit_errors import RING_0_DIRECT, STEPS_KERNEL, STEPS_USER
+from cores.engines.kvm.exit_errors import PAGES_OUTSIDE, RING_0_DIRECT, STEPS_KERNEL, STEPS_USER
 from cores.engines.kvm.host import Host
 from cores.engines.kvm.stepping import Manner
 from cores.engines.kvm.trial import BY_TF, ENTRY, HANDLER, HLT, IDT, SCRATCH, Trial, attempt
@@ -242,7 +242,9 @@ def why_not_exact() -> str:
 def host() -> Host:
     """This host's KVM as ``KvmEngine`` has to know it. Raises UnavailableError where no thread can be
     started to probe it."""
-    return Host(manner(), why_not_exact(), ring_zero(), nested_paging(), caveat())
+    return Host(
+        manner(), why_not_exact(), pages_outside_long_mode(), ring_zero(), nested_paging(), caveat()
+    )
 
 
 _SSE = "0f58c1 0f1107 f4"  # addps xmm0, xmm1; movups [rdi], xmm0; hlt
@@ -326,7 +328,19 @@ def _kernel() -> list[Ability]:
 
 
 @cache
+def pages_outside_long_mode() -> bool:
+    """Does a guest run with 32-bit paging? A KVM without hardware support drops CR0.PG there."""
+    return attempt(HLT, _halts, legacy=True)
+
+
+def _modes() -> list[Ability]:
+    present = pages_outside_long_mode()
+    lack = "" if present else "a guest in real or 32-bit mode stops with an error"
+    return [Ability(PAGES_OUTSIDE, present, lack)]
+
+
+@cache
 def abilities() -> tuple[Ability, ...]:
     """All abilities, in the order of `doctor`. The first call takes some 50 ms; with a KVM that hangs,
     a second more."""
-    return (*_kernel(), *_stepping(), *_calls(), *_running())
+    return (*_kernel(), *_stepping(), *_calls(), *_modes(), *_running())

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from struct import pack
 
 from cores.engines.kvm.exit_errors import (
+    NO_PAGING,
     STEPS_KERNEL,
     STEPS_USER,
     failed_instruction,
@@ -26,7 +27,7 @@ from cores.x86.virtual_cpu import VirtualCpu
 
 from ...errors import UnavailableError
 from ...x86.faults import GuestFault
-from ...x86.registers import MSRS, Flag, Msr
+from ...x86.registers import MSRS, Efer, Flag, Msr
 from ...x86.system.control_registers import read_msr, write_msr
 from ..base import (
     HALTED,
@@ -146,6 +147,8 @@ class KvmEngine(PortEngine):
     # Entering and leaving
 
     def run(self, cpu: VirtualCpu, budget: int | None = None) -> Exit:
+        if self._lacks(cpu):
+            return NO_PAGING
         self._load(cpu)
         if self._fixup is not None:
             self._fixup.arm(cpu)
@@ -158,6 +161,8 @@ class KvmEngine(PortEngine):
     def run_known(self, cpu: VirtualCpu, handlers: Handlers) -> Exit:
         """See ``Engine.run_known``; the key: ``port_access``. An exit in other segments or with other
         control registers than ``cpu`` has is returned."""
+        if self._lacks(cpu):
+            return NO_PAGING
         self._load(cpu)
         run, words, special = self._run, self._vcpu.words, self._registers.special
         fixup, find, enter = self._fixup, handlers.get, self._vcpu.enter
@@ -178,6 +183,11 @@ class KvmEngine(PortEngine):
         except OSError as error:
             return self._not_entered(cpu, error)
         return self._left(cpu)
+
+    def _lacks(self, cpu: VirtualCpu) -> bool:
+        """Is the guest in a mode that this host's KVM does not have? Without paging outside long mode
+        it cannot even deliver an interrupt there."""
+        return not cpu.efer & Efer.LMA and not self._host.pages_outside
 
     def _load(self, cpu: VirtualCpu) -> None:
         """Write the guest's registers, unless the kernel has to finish an instruction first."""
@@ -217,6 +227,8 @@ class KvmEngine(PortEngine):
     def step(self, cpu: VirtualCpu) -> Exit:
         if self.exact_reason:
             return Failed(self.exact_reason, STEPS_USER if self._manner.kernel else STEPS_KERNEL)
+        if self._lacks(cpu):
+            return NO_PAGING
         if self._pending and (more := self.settle(cpu)) is not None:
             return more
         self._go_exact()
@@ -257,7 +269,7 @@ class KvmEngine(PortEngine):
             case api.EXIT_SHUTDOWN:
                 self._registers.forget()
                 return SHUTDOWN
-            case api.EXIT_INTERNAL_ERROR if is_sensitive(failed_instruction(self._run)):
+            case api.EXIT_INTERNAL_ERROR if is_sensitive(failed_instruction(self._run), cpu):
                 return LACKING
         return failure(self._run, reason, cpu, self._memory, self._manner.interprets)
 

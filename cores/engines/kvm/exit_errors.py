@@ -9,15 +9,24 @@ from cores.pc.physical_memory import PhysicalMemory
 from cores.x86.faults import GuestFault, Unsupported
 from cores.x86.isa.decoder import Truncated, decode, text
 from cores.x86.isa.instruction import Instruction, Sensitivity
-from cores.x86.mmu.code_fetch import demand_ram
+from cores.x86.mmu.code_fetch import demand_ram, instruction_at
 from cores.x86.mmu.paging import Mmu
+from cores.x86.mode import code_bits
 from cores.x86.virtual_cpu import VirtualCpu
 
 RING_0_DIRECT = "ring 0 runs on the CPU"
 STEPS_KERNEL = "single step in ring 0, through faults"
 STEPS_USER = "single step in ring 3, through faults"
+PAGES_OUTSIDE = "paging outside long mode"
 """Abilities whose absence on a host stops a guest with an error (``Failed.limit``); the names are those
 that `doctor` prints."""
+
+
+NO_PAGING = Failed(
+    "this host's KVM has no hardware support, and no paging outside long mode: a guest in real or"
+    " 32-bit mode cannot run on it",
+    PAGES_OUTSIDE,
+)
 
 
 def failed_instruction(run: api.RunPage) -> bytes:
@@ -29,23 +38,23 @@ def failed_instruction(run: api.RunPage) -> bytes:
     return bytes(code[:length])
 
 
-def _decoded(code: bytes) -> Instruction | None:
+def _decoded(code: bytes, bits: int) -> Instruction | None:
     try:
-        return decode(code)
+        return decode(code, bits)
     except (GuestFault, Truncated):
         return None
 
 
-def is_sensitive(code: bytes) -> bool:
+def is_sensitive(code: bytes, cpu: VirtualCpu) -> bool:
     """Is ``code`` a sensitive instruction, which the VMM can complete?"""
-    insn = _decoded(code)
+    insn = _decoded(code, code_bits(cpu))
     return insn is not None and insn.sensitivity is not Sensitivity.ORDINARY
 
 
-def in_words(code: bytes, rip: int) -> str:
+def in_words(code: bytes, cpu: VirtualCpu) -> str:
     """The instruction in Intel syntax; "the instruction" where ``code`` does not decode."""
-    insn = _decoded(code)
-    return f"'{text(insn, rip)}'" if insn is not None else "the instruction"
+    insn = _decoded(code, code_bits(cpu))
+    return f"'{text(insn, cpu.rip)}'" if insn is not None else "the instruction"
 
 
 def _outside_ram(cpu: VirtualCpu, memory: PhysicalMemory) -> str:
@@ -53,10 +62,10 @@ def _outside_ram(cpu: VirtualCpu, memory: PhysicalMemory) -> str:
     other addresses, and reports that it cannot emulate the instruction."""
     mmu = Mmu(memory, cpu)
     try:
-        demand_ram(decode(mmu.fetch(cpu.rip)), cpu, mmu)
+        demand_ram(instruction_at(cpu, mmu, cpu.rip), cpu, mmu)
     except Unsupported as limit:
         return str(limit)
-    except (GuestFault, Truncated):
+    except GuestFault:
         return ""
     return ""
 
@@ -77,7 +86,7 @@ def failure(
         return Failed(f"KVM gave up with its internal error {suberror} at RIP {cpu.rip:#x}")
     if outside := _outside_ram(cpu, memory):
         return Failed(outside)
-    shown = in_words(failed_instruction(run), cpu.rip)
+    shown = in_words(failed_instruction(run), cpu)
     return Failed(
         f"this host's KVM cannot emulate {shown} at RIP {cpu.rip:#x} in ring {cpu.cpl}: "
         "it is a limit of the host, not of the guest",

@@ -13,10 +13,12 @@ class Host:
     """What capabilities.py has probed. The defaults are for its own guests, which run before it knows.
 
     manner: how to step. why_not_exact: the reason why there is no exact mode, "" where there is.
-    ring_zero, nested_paging: see ``Traits``. caveat: see ``Engine.caveat``."""
+    pages_outside: has a guest paging outside long mode? ring_zero, nested_paging: see ``Traits``.
+    caveat: see ``Engine.caveat``."""
 
     manner: Manner
     why_not_exact: str = ""
+    pages_outside: bool = True
     ring_zero: RingZero = RingZero.UNKNOWN
     nested_paging: bool | None = None
     caveat: str = ""

@@ -18,8 +18,9 @@ from cores.engines.kvm.exit_errors import STEPS_USER, failure
 from cores.engines.kvm.triple_fault import cause
 from cores.pc.physical_memory import PhysicalMemory
 from cores.x86.isa.accesses import accesses
-from cores.x86.isa.decoder import Truncated, decode
+from cores.x86.isa.decoder import decode
 from cores.x86.isa.instruction import Instruction, Reason, Sensitivity
+from cores.x86.mmu.code_fetch import instruction_at
 from cores.x86.mmu.paging import Mmu
 from cores.x86.virtual_cpu import VirtualCpu
 
@@ -131,11 +132,9 @@ class Stepper:
         if self._mmu.cpu is not cpu:
             self._mmu = Mmu(self._memory, cpu)
         try:
-            insn = decode(self._mmu.fetch(cpu.rip))
+            insn = instruction_at(cpu, self._mmu, cpu.rip)
         except GuestFault as fault:
             return Fault(fault.vector, fault.error, fault.address)
-        except Truncated:
-            return Fault(Vector.UD)
         if insn.mnemonic in INTERCEPTS or insn.reason in BY_REASON:
             return INTERCEPT
         if _may_be_refused(insn):

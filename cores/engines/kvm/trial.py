@@ -17,7 +17,7 @@ from cores.pc.physical_memory import PhysicalMemory
 from cores.pc.platform import INITIAL_FPU, PML4, TSS
 from cores.pc.ram import Ram
 from cores.programs.program import Program, Segment
-from cores.x86.registers import CS, DS, ES, FS, GS, RDI, SS
+from cores.x86.registers import CS, DS, ES, FS, GS, RDI, SS, Cr4
 from cores.x86.virtual_cpu import Segment as SegmentRegister
 from cores.x86.virtual_cpu import VirtualCpu
 
@@ -25,6 +25,8 @@ ENTRY = 0x100000
 IDT, HANDLER = 0x20000, 0x22000
 SCRATCH = 0x30000
 _RAM, _CALL_HANDLER, _STACK = 2 << 20, 0x22010, 0x90000
+_LARGE_PAGE = 0x83
+"""Entry of a page directory: a present, writable page of 4 MiB at 0 (SDM vol. 3, 4.3)."""
 _USER_STAR = 0x20 << 48 | 0x10 << 32
 _CPU_LIMIT, _CLOCK_LIMIT = 2.0, 60.0
 """Seconds after which a guest that has not exited is interrupted: of this thread's CPU time, since a
@@ -38,9 +40,12 @@ BY_TF = Manner(kernel=True, user=False, truthful=True)
 
 class Trial:
     """A guest whose code is ``code`` at ``ENTRY``, with handlers: exceptions halt, vector 0x80 and
-    SYSCALL write to port 0xE9. user: it begins at CPL3, on pages that ring 3 may use."""
+    SYSCALL write to port 0xE9. user: it begins at CPL3, on pages that ring 3 may use. legacy: it begins
+    in 32-bit protected mode, with 32-bit paging."""
 
-    def __init__(self, code: bytes, *, user: bool = False, manner: Manner = BY_KVM) -> None:
+    def __init__(
+        self, code: bytes, *, user: bool = False, legacy: bool = False, manner: Manner = BY_KVM
+    ) -> None:
         self.memory = PhysicalMemory(Ram(_RAM))
         self.cpu = VirtualCpu()
         self.engine = KvmEngine(Host(manner))
@@ -49,6 +54,8 @@ class Trial:
         self._handlers()
         if user:
             self._to_ring_3()
+        if legacy:
+            self._to_32_bits()
         self.engine.load(self.memory)
         self.engine.write_fpu(INITIAL_FPU)
 
@@ -79,6 +86,15 @@ class Trial:
         for number in (ES, SS, DS, FS, GS):
             self.cpu.segments[number] = data.copy()
 
+    def _to_32_bits(self) -> None:
+        """Start outside long mode, with a directory of one page of 4 MiB."""
+        cpu = self.cpu
+        self.memory.write(PML4, pack("<I", _LARGE_PAGE))
+        cpu.efer, cpu.cr4 = 0, Cr4.PSE
+        for number, segment in enumerate(cpu.segments):
+            segment.base, segment.limit = 0, 0xFFFFFFFF
+            segment.attributes = 0xC09B if number == CS else 0xC093
+
     def run(self) -> Exit:
         return self.engine.run(self.cpu)
 
@@ -91,12 +107,17 @@ class Trial:
 
 
 def attempt(
-    code: bytes, good: Callable[[Trial], bool], *, user: bool = False, manner: Manner = BY_KVM
+    code: bytes,
+    good: Callable[[Trial], bool],
+    *,
+    user: bool = False,
+    legacy: bool = False,
+    manner: Manner = BY_KVM,
 ) -> bool:
     """Run ``code`` as a guest and return what ``good`` says of it; False as well where the host refuses
     with an OSError. Raises UnavailableError where no thread can be started."""
     try:
-        trial = Trial(code, user=user, manner=manner)
+        trial = Trial(code, user=user, legacy=legacy, manner=manner)
     except OSError:
         return False
     try:

@@ -41,7 +41,6 @@ from .legacy import LegacyVcpu
 from .process import TASK_END, VcpuProcess, describe_end
 from .vcpu import Kick, Vcpu
 
-
 _LMA = Efer.LMA
 
 

@@ -102,6 +102,28 @@ def tsc_traps_cheaply() -> bool:
 
 
 @cache
+def has_local_descriptors() -> bool:
+    """Has this kernel modify_ldt(2), by which 16- and 32-bit code gets its segments? About 3 ms."""
+    ram = Ram(PAGE)
+    try:
+        process = VcpuProcess(ram.fd, ram.fd, tsc_traps=False)
+    except UnavailableError:
+        return False
+    try:
+        return process.set_descriptor(0, 0, 0, 1 << 6) == 0
+    finally:
+        process.kill()
+        ram.close()
+
+
+def abilities() -> tuple[tuple[str, bool, str], ...]:
+    """What `doctor` tells of this host: name, present, consequence."""
+    present = has_local_descriptors()
+    lack = "" if present else "a guest that leaves 64-bit mode stops with an error"
+    return (("16- and 32-bit code (modify_ldt)", present, lack),)
+
+
+@cache
 def lowest_address() -> int:
     """The lowest address that is mapped for a guest. It applies to root, too: a null pointer must fault
     for every user alike."""

@@ -205,8 +205,10 @@ class LegacyVcpu(Vcpu):
         """Whether a SIGSEGV of the kernel's can only be a #GP: neither the #OF of INTO and INT 4, which
         are traps, nor the #BR of BOUND."""
         rip = registers[linux.RIP] & MASK32
-        before = self._peek(rip - 2, 2) if start is None else b""
-        if (start is not None and rip != start) or before == b"\xcd\x04" or before[1:] == b"\xce":
+        if start is None:
+            if self._peek(rip - 1, 1) == bytes([_INTO]) or self._peek(rip - 2, 2) == b"\xcd\x04":
+                return False
+        elif rip != start:
             return False
         return not stops.is_bound(self._peek(rip, stops.LONGEST))
 

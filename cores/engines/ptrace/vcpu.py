@@ -87,7 +87,7 @@ def _held(base: int) -> int:
 class Vcpu:
     """Enters the guest in one process. Raises EngineError, or OSError when the process is gone.
 
-    long: CS.L of the code that it enters, 0 for 16- and 32-bit code (cores/engines/ptrace/legacy.py)."""
+    long: CS.L of the code that it enters; 0 for 16- and 32-bit code (legacy.py)."""
 
     long = CODE_64
 

@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from itertools import takewhile
 
 from cores.x86.isa.instruction import Reason, Sensitivity
+from cores.x86.registers import Flag
 
 PRIVILEGED, SILENT, ABSENT = Sensitivity.PRIVILEGED, Sensitivity.SILENT, Sensitivity.ABSENT
 
@@ -66,8 +67,8 @@ class Entry:
 
     forms: what decoder.py looks up: mnemonics, or "mov cr, r" and the like. aliases: other spellings.
     sample: one encoding in 64-bit code, to be run at ring 3, b"" for none; legacy: the same in 32-bit
-        code, where it is another one. registers, stack: the values with which its effect shows (words
-        from RSP up, of 64 bits; in 32-bit code of 32 bits where they fit).
+        code, where it is another one. registers, flags, stack: the values with which its effect shows
+        (words from RSP up, of 64 bits; in 32-bit code of 32 bits where they fit).
     gives: where its result is then: a register's name, "memory" (at RSP - 16), "stack", "flags", or ""
         when it has none.
     why: why it is sensitive. rule: what the architecture says of its privilege.
@@ -90,6 +91,7 @@ class Entry:
     gives: str = ""
     listed: bool = False
     legacy: bytes | None = None
+    flags: int = 0
 
     @property
     def legacy_sample(self) -> bytes:
@@ -166,7 +168,7 @@ _FLAGS_AND_INTERRUPTS = (
     Entry("into", ("into",), PRIVILEGED, Reason.EXCEPTION, b"",
           "Raises #OF where OF is set, in 16- and 32-bit code: through the host's IDT.",
           "#GP when the gate's DPL is below CPL (SDM vol. 2, INT n); without OF it does nothing.",
-          legacy=_hex("ce")),
+          legacy=_hex("ce"), flags=Flag.OF),
     Entry("iret", ("iret",), SILENT, Reason.IRET, _hex("48 cf"),
           "Ends an interrupt and may change rings. To the selectors that the host itself uses for"
           " user code, 0x33 and 0x2b, it faults on no CPU: the guest changes rings unseen.",
