@@ -1,7 +1,8 @@
 """The session screen as rows: pure functions from a snapshot to text, one column for each machine.
 
     scene.py      all that is shown: the snapshot, and what the user has chosen to see of it
-    layout.py     how wide a lane is, how many rows each part has; ``lanes`` makes a row of them
+    sizes.py      how wide a lane is
+    layout.py     how many rows each part has; ``lanes`` makes a row of them
     header.py     the program and its three properties; what goes on
     facts.py      who executes, where the registers live, the ring, how often the guest was left
     track.py      who had the CPU

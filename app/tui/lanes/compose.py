@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from app.tui.lanes import layout, ways
+from app.tui.lanes import layout, sizes, ways
 from app.tui.lanes.facts import fact_rows, label, names, short, with_reasons
 from app.tui.lanes.header import header_row, program_name
 from app.tui.lanes.layout import lanes, plan
@@ -40,7 +40,7 @@ class Picture:
 
 def picture(scene: Scene) -> Picture:
     """All but the timeline and the keys."""
-    if scene.width < layout.LEAST_WIDTH or scene.height < layout.LEAST_HEIGHT:
+    if scene.width < sizes.LEAST_WIDTH or scene.height < sizes.LEAST_HEIGHT:
         return _too_small(scene)
     if scene.projector:
         return _projector(scene)
@@ -56,7 +56,7 @@ def picture(scene: Scene) -> Picture:
 
 
 def _too_small(scene: Scene) -> Picture:
-    need = f"{layout.LEAST_WIDTH} columns and {layout.LEAST_HEIGHT} rows"
+    need = f"{sizes.LEAST_WIDTH} columns and {sizes.LEAST_HEIGHT} rows"
     words = [
         "",
         " Make the window larger, please:",
@@ -92,7 +92,7 @@ def notes_rows(scene: Scene) -> list[Row]:
             row(
                 (f" ≠ They parted at instruction {d.instruction + 1:,}: ", "bad"), (asm, "strong"),
                 f" answers otherwise on {odd}." if odd else " was not the same on all.",
-                ("   d", "key"), (" goes there", "dim"),
+                ("   d", "key"), (" goes there" if scene.width >= 96 else " there", "dim"),
             )
         )  # fmt: skip
     return rows
@@ -166,7 +166,7 @@ def _free(scene: Scene) -> Picture:
     height = scene.height
     listed = 7 if height < 30 else 10
     rest = height - layout.FIXED - 2 - listed + 1
-    output = 0 if height < 30 else min(12, rest // 2)
+    output = 0 if rest < 14 else min(12, rest // 2)
     code = rest - (output + 1 if output else 0)
     rows = {"header": [header_row(scene)], "facts": _facts(scene, "rates")}
     shown = _program(scene, rows, max(2, code), output=not output)
@@ -215,7 +215,11 @@ def _inside(scene: Scene) -> Picture:
     """Memory, tables, devices, rings in place of three ways and registers, never of the lanes."""
     rows = {"header": [header_row(scene)], "facts": _facts(scene)}
     room = scene.height - 1 - len(rows["facts"]) - 1 - BELOW
-    body = max(min(len(scene.inside), room // 2), room - (7 if scene.height < 36 else 12))
+    needed = len(scene.inside)
+    while needed and scene.inside[needed - 1] == EMPTY:
+        needed -= 1
+    most = inside_height(scene.width, scene.height)
+    body = min(most, -(-max(needed, 8) // 6) * 6)  # in steps, so that it seldom changes
     shown = _program(scene, rows, max(2, room - body), output=False)
     rows["lower"] = _exactly(list(scene.inside), body)
     return Picture(rows, shown.addresses, shown.top)

@@ -40,7 +40,7 @@ def full_rows(scene: Scene, width: int) -> tuple[str, list[Row]] | None:
         rows += _step(("the rule", _rule(it), "text"), width)
     for lane in scene.lanes:
         m = lane.machine
-        if m is None:
+        if m is None or lane.why:
             continue
         rows.append(EMPTY)
         rows.append(row((name_of(scene, lane), "strong"), (f"   {_where(m, it)}", "dim")))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import PurePath
 
 from app.tui.lanes.scene import Scene, emulates, kind
+from app.tui.rows.machine_parts import title
 from app.tui.rows.rows import EMPTY, Row, fit_row, printable, row, row_width, spread, width_of
 from cores.machine.report import MachineSnapshot, SessionSnapshot, percent
 from cores.pc.stop import Stop
@@ -32,6 +33,8 @@ def equality(scene: Scene) -> Row:
     if s.mode == "free":
         return row(("not compared", "dim"))
     count = f" in all {s.compared:,} steps" if wide else f" {s.compared:,} steps"
+    if left := [title(m.core) for m in s.machines if m.stop is Stop.ERROR]:
+        count += f", without {', '.join(left)}" if wide else f", not {', '.join(left)}"
     return row(("= ", "cpu-bold"), ("equal", "strong"), (count, "dim"))
 
 
@@ -39,11 +42,9 @@ def confinement(scene: Scene) -> Row:
     s, wide = scene.s, scene.width >= 110
     if s.escaped:
         return row((f"! NOT confined: {s.escaped[0]}" if wide else "! NOT confined", "bad"))
-    held = [m for m in s.machines if not emulates(m)]
+    held = [m for m in s.machines if not emulates(m) and m.stop is not Stop.ERROR]
     if not held:
         return EMPTY  # an emulator's guest is data: there is nothing to hold
-    if any(m.stop is Stop.ERROR for m in held):
-        return row(("held no more: see its lane" if wide else "see its lane", "dim"))
     words = (
         "" if s.audits is None else ", checked once" if s.audits < 2 else f", checked {s.audits} times"
     )

@@ -10,29 +10,6 @@ from dataclasses import dataclass
 from app.tui.lanes.scene import Scene
 from app.tui.rows.rows import EMPTY, Row, fit_row, row_width, width_of
 
-LEAST_WIDTH, LEAST_HEIGHT = 64, 16
-"""A smaller screen asks to be made larger."""
-
-_WIDTHS = ((96, 15), (110, 17), (140, 20), (180, 28))
-"""(columns of the screen below which, cells of each of three lanes)."""
-_WIDEST = 34
-
-
-def lane_width(scene: Scene) -> int:
-    """Cells of a lane, with the blank before it. Two machines or one have wider lanes, four have
-    narrower ones."""
-    width, count = scene.width, max(1, len(scene.lanes))
-    if scene.alone:
-        return 8 if width < 110 else 14
-    lane = next((cells for below, cells in _WIDTHS if width < below), _WIDEST)
-    if count < 3:
-        lane = min(_WIDEST, lane + lane // 3)
-    elif count > 3:
-        lane = min(lane, (width - 24) // count)
-    if scene.own:  # sixteen digits and a mark
-        lane = max(lane, min(24, (width - 22) // count))
-    return lane
-
 
 def first_fit(width: int, *wordings: str) -> str:
     """The longest wording that fits whole, of those given from long to short; else the last, cut."""

@@ -13,6 +13,7 @@ from app.tui.lanes.source import Line, Listing, of_code, of_source
 from app.tui.rows.registers import program_counter
 from app.tui.rows.rows import EMPTY, Row, fit, fit_row, printable, raised, row, row_width, width_of
 from cores.machine.report import MachineSnapshot
+from cores.pc.stop import Stop
 
 _LEAVES_KVM = ("in ", "ins", "out ", "outs", "hlt")
 """Beginnings of instructions for which KVM returns to the VMM."""
@@ -174,7 +175,7 @@ def _words(scene: Scene, line: Line, used: int, *, strong: bool) -> list[tuple[s
 def _cell(scene: Scene, lane: Lane, found: Listing, at: int, marks: _Marks) -> Row:
     m = lane.machine
     line = found.lines[at]
-    if m is None or line.kind == "data":
+    if m is None or m.stop is Stop.ERROR or line.kind == "data":
         return EMPTY
     if line.address is None:
         return row(" ", _spine(m, None)) if line.label and not _labels_data(found, at) else EMPTY

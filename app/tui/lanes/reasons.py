@@ -55,7 +55,8 @@ def reason_rows(scene: Scene, height: int) -> list[Row]:
     if len(names) > height:
         names = names[: height - 1]
     for name in names:
-        label = row(" ", f"{name:<11}", (WORDS.get(Reason(name), ""), "dim"))
+        words = fit(WORDS.get(Reason(name), ""), max(0, scene.left - 13), "…")
+        label = row(" ", f"{name:<11}", (words, "dim"))
         cells = [_cell(scene, lane.machine, name, most) for lane in scene.lanes]
         rows.append(lanes(scene, label, cells))
     if len(names) < len(found):

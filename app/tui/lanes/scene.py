@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
+from app.tui.lanes.sizes import lane_width
 from app.tui.rows.machine_parts import KINDS, kind
 from app.tui.rows.rows import Row
 from cores.engines.base import RingZero
@@ -131,9 +132,7 @@ class Scene:
     @property
     def lane(self) -> int:
         """Cells of a lane, with the blank before it."""
-        from app.tui.lanes import layout
-
-        return layout.lane_width(self)
+        return lane_width(self.width, max(1, len(self.lanes)), alone=self.alone, own=self.own)
 
     @property
     def parted(self) -> bool:

@@ -6,7 +6,7 @@ from __future__ import annotations
 from app.tui.rows.rows import Row, row, width_of
 
 _LEVELS = "▁▂▃▄▅▆▇"
-FREE = " running freely: nobody counts instructions, and there is no way back"
+FREE = " free: nobody counts instructions, and there is no way back"
 
 
 def scale_for(furthest: int) -> int:

@@ -31,23 +31,29 @@ def track(m: MachineSnapshot, cells: int) -> tuple[Row, Row, Row]:
     left_at = {e.n for e in m.events if e.reason not in UNCOUNTED}
     base, soft = level(m), bool(by_software(m))
     sign, role = ("┄", "soft") if soft else ("─", "cpu")
-    steps: list[bool] = []
+    steps: list[int] = []  # the newest first: instructions without an exit together, 0 for an exit
     used, n = 0, now - 1
     while n >= 0 and used + (3 if n in left_at else 1) <= cells:
-        steps.append(n in left_at)
+        if n in left_at:
+            steps.append(0)
+        elif steps and steps[-1]:
+            steps[-1] += 1
+        else:
+            steps.append(1)
         used += 3 if n in left_at else 1
         n -= 1
     rows: list[list[tuple[str, str]]] = [[], [], []]
-    for exited in reversed(steps):
+    for count in reversed(steps):
         for y, parts in enumerate(rows):
-            parts.append(_cell(y, base, sign, role, exited=exited))
+            if count:
+                parts.append(((sign if y == base else " ") * count, role))
+            else:
+                parts.append(_exit(y, base))
     top, middle, bottom = (tuple(parts) for parts in rows)
     return top, middle, bottom
 
 
-def _cell(y: int, base: int, sign: str, role: str, *, exited: bool) -> tuple[str, str]:
-    if not exited:
-        return (sign if y == base else " ", role)
+def _exit(y: int, base: int) -> tuple[str, str]:
     if y < base:
         return ("   ", "text")
     if y == base:

@@ -364,14 +364,17 @@ def ways_rows(scene: Scene, *, keys: bool = True) -> list[Row]:
     if not wide:
         head = title(scene, it, scene.width - len(when) - 24) + row((f"  {when}", "dim"))
         more = row(("Enter", "key"), (" more", "dim")) if keys else EMPTY
-    ways = {lane.core: way(scene, lane.machine, it) for lane in scene.lanes if lane.machine is not None}
+    able = [lane for lane in scene.lanes if not lane.why]
+    ways = {lane.core: way(scene, m, it) for lane in able if (m := lane.machine) is not None}
     most = max([one.ns for one in ways.values()] + [1])
     rows = [rule(scene, head, more)]
     for lane in scene.lanes:
         name = row(" ", (fit(name_of(scene, lane), name_width(scene) - 1), "strong"))
         one = ways.get(lane.core)
         if one is None:
-            rows.append((*name, (first_fit(scene.width - row_width(name), "does not run here"), "dim")))
+            words = "cannot run here" if lane.machine is None else "stopped"
+            reason = fit(f"{words}: {printable(lane.why)}", scene.width - row_width(name) - 1, "…")
+            rows.append((*name, (reason, "dim")))
             continue
         rows.append(_way_row(scene, name, one, most))
     return rows

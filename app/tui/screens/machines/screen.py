@@ -292,7 +292,7 @@ class MachinesScreen(Screen[None]):
         if self.lesson is not None and not looking.aside:
             return bindings.LESSON
         if not alive(scene.s):
-            return bindings.ENDED
+            return bindings.ENDED if not scene.free else [bindings.ENDED[0], *bindings.ENDED[3:]]
         if scene.free:
             return [("f", "on", "time('run_free')"), *bindings.FREE[1:]]
         hints = bindings.LOG if scene.view == "log" else bindings.HINTS
