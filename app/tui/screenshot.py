@@ -11,20 +11,21 @@ import os
 import sys
 from pathlib import Path
 
-from textual.app import App
-
-from app.tui.app import interface
+from app.tui.app import RingscopeApp, interface
 from app.tui.rows import screenshot_svg
 from cores.lockstep.options import Options
 
 
-async def _pose(app: App[int], size: tuple[int, int], keys: list[str]) -> str:
+async def _pose(app: RingscopeApp, size: tuple[int, int], keys: list[str]) -> str:
     """Run the app without a terminal, press the keys, and render the screen."""
     async with app.run_test(size=size) as pilot:
         await pilot.pause(1.0)
         for key in keys:
             await pilot.press(key)
-            await pilot.pause(0.2)
+            for _ in range(200):  # until the machines have done it, or go on by themselves
+                await pilot.pause(0.02)
+                if app.worker is None or app.worker.idle:
+                    break
         await pilot.pause(0.5)
         return screenshot_svg.svg(app)
 

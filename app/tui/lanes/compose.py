@@ -232,7 +232,7 @@ def inside_height(width: int, height: int) -> int:
 
 def lesson_height(height: int) -> int:
     """Rows of a lesson at most, its rule included."""
-    return (height // 2 - 2 if height < 30 else height // 2) + 1
+    return (max(6, height // 3) if height < 30 else height // 2) + 1
 
 
 def _lesson(scene: Scene) -> Picture:

@@ -7,7 +7,7 @@ import textwrap
 from app.text import lesson as lesson_text
 from app.tui.lanes.layout import rule
 from app.tui.lanes.scene import Scene
-from app.tui.rows.rows import EMPTY, Row, printable, row
+from app.tui.rows.rows import EMPTY, Row, fit, printable, row, row_width, width_of
 from lessons.play.events import Asked, Begun, Event, Loaded, Moved, Said, Shown, Verdict
 
 WIDEST = 96
@@ -84,4 +84,6 @@ def lesson_rule(scene: Scene, title: str, step: str, keys: str) -> Row:
     for i, part in enumerate(keys.split("   ") if keys else []):
         key, _, words = part.partition(" ")
         right += row(("   " if i else "", "dim"), (key, "key"), (f" {words}" if words else "", "dim"))
-    return rule(scene, row((title, "strong"), (f"  {step}" if step else "", "dim")), right)
+    room = scene.width - row_width(right) - width_of(step) - 12
+    shown = title if width_of(title) <= room else fit(title, max(8, room), "…")
+    return rule(scene, row((shown, "strong"), (f"  {step}" if step else "", "dim")), right)

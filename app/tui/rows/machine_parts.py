@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 KINDS = {"interpreter": "EMULATOR", "trap": "TRAP AND EMULATE", "kvm": "KVM"}
 
 
+@cache
 def kind(core: str) -> str:
     """The family of a core: "interpreter", "trap" or "kvm"."""
     family = core.partition(":")[0]

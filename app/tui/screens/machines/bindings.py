@@ -19,10 +19,10 @@ HINTS: list[Hint] = [
     ("w", "view", "look('next_view')"),
     ("r", "registers", "look('registers')"),
     ("v", "guest's screen", "look('guest_screen')"),
+    ("h", "home", "app.home"),
     ("m", "memory", "look('look_inside', 'memory')"),
     ("z", "program alone", "look('program')"),
     ("f", "run freely", "time('run_free')"),
-    ("h", "home", "app.home"),
     ("P", "projector", "look('projected')"),
 ]
 """The keys in the bottom row while paused, as many as fit."""

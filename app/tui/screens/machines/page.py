@@ -56,6 +56,11 @@ class LessonPage:
         self.page = page
         return True
 
+    @property
+    def last(self) -> bool:
+        """Is the end of the turn in sight, and with it a question?"""
+        return self.page + 1 >= len(self._pages())
+
     def rows(self, scene: Scene) -> tuple[Row, ...]:
         """The rule, and the page."""
         self._size = scene.width, scene.height

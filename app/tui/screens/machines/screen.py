@@ -248,7 +248,7 @@ class MachinesScreen(Screen[None]):
         lesson = self.lesson
         question = lesson is not None and lesson.question is not None and not lesson.elsewhere
         asked = None
-        if question:
+        if question and lesson is not None and lesson.page.last:
             asked = looking.pointed_at if looking.pointed_at is not None else program_counter(leading)
         width, height = self.size.width, self.size.height
         scene = Scene(
