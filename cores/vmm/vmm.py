@@ -301,9 +301,7 @@ class Vmm(GuestContext):
             case Intercept(lacking):
                 insn = insn or self.fetch()
                 if insn.sensitivity is ORDINARY:
-                    if insn.floating:
-                        check_fpu_enabled(insn, self.cpu)
-                    bridge(self, self.completion, insn, self._step_until_complete)
+                    self._complete(insn)
                 else:
                     self.completion.emulate(insn, "left to the VMM", lacking=lacking)
                 return True

@@ -275,13 +275,19 @@ def _enter(real: VirtualCpu, cpu: VirtualCpu, root: int) -> None:
     real.rflags = cpu.rflags & USER_FLAGS | _HOST_FLAGS
     real.cr3 = root
     if is_long(cpu):
-        for segment, (selector, attributes) in zip(real.segments, _LONG_SEGMENTS, strict=True):
-            segment.selector, segment.attributes = selector, attributes
-            segment.base, segment.limit = 0, _FLAT
+        if not real.segments[CS].attributes & CODE_64:
+            _enter_long_mode(real)
         real.segments[FS].base = cpu.segments[FS].base
         real.segments[GS].base = cpu.segments[GS].base
     else:
         _enter_segments(real, cpu)
+
+
+def _enter_long_mode(real: VirtualCpu) -> None:
+    """Segments as in a 64-bit process."""
+    for segment, (selector, attributes) in zip(real.segments, _LONG_SEGMENTS, strict=True):
+        segment.selector, segment.attributes = selector, attributes
+        segment.base, segment.limit = 0, _FLAT
 
 
 def _enter_segments(real: VirtualCpu, cpu: VirtualCpu) -> None:

@@ -1,8 +1,9 @@
 """The block hook of free runs, in machine code: it counts instructions without calling Python.
 
 Unicorn calls a hook before each translated block. In Python that call costs 0.3 us, more than most
-blocks. Here it is 25 instructions for x86-64, which look the block up in a table, subtract its
-instructions from a budget, and return. The hook calls Python for a block that is not in the table, a
+blocks. Here it is some 35 instructions for x86-64, which look the block up in a table, subtract its
+instructions from a budget, and return. The iterations of a REP after the first are blocks of that one
+instruction, and cost nothing. The hook calls Python for a block that is not in the table, a
 budget that does not suffice, a request to stop, and a block of one instruction in the middle of the
 last one (a store that has changed its own block).
 
@@ -21,39 +22,50 @@ from cores.engines import machine_code
 _HOOK = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_uint64, ctypes.c_uint32, ctypes.c_void_p)
 
 # The shared memory: 64-bit words, then the table.
-_LEFT, _STOP, _AT, _LENGTH, _SLOW, _FRESH = range(6)
+_LEFT, _STOP, _AT, _LENGTH, _SLOW, _FRESH, _REP = range(7)
 _TABLE, _ENTRIES = 64, 4096
-_ENTRY = 16  # address: 8 bytes; length: 4; instructions: 4
+_ENTRY = 16  # address: 8 bytes; length: 4; instructions: 2; offset + 1 of a REP that ends it, 0: 2
 
 _CODE = bytes.fromhex(
     # rdi: engine, rsi: address, edx: length, rcx: the shared memory
     "89d2"              # mov  edx, edx
-    "4889f0"            # mov  rax, rsi
+    "483b7130"          # cmp  rsi, [rcx + 48]       the next iteration of the REP before it?
+    "7508"              # jne  look
+    "4883790800"        # cmp  qword [rcx + 8], 0
+    "7573"              # jne  slow                  a stop is requested
+    "c3"                # ret
+    "4889f0"            # look: mov rax, rsi
     "48c1e80c"          # shr  rax, 12
     "31f0"              # xor  eax, esi
     "25ff0f0000"        # and  eax, 4095
     "c1e004"            # shl  eax, 4
     "4c8d440140"        # lea  r8, [rcx + rax + 64]
     "493930"            # cmp  [r8], rsi             this block?
-    "753c"              # jne  slow
+    "7557"              # jne  slow
     "41395008"          # cmp  [r8 + 8], edx
-    "7536"              # jne  slow
-    "458b480c"          # mov  r9d, [r8 + 12]
+    "7551"              # jne  slow
+    "450fb7480c"        # movzx r9d, word [r8 + 12]
     "4183f901"          # cmp  r9d, 1
     "750d"              # jne  several
     "4889f0"            # mov  rax, rsi
     "482b4110"          # sub  rax, [rcx + 16]
     "483b4118"          # cmp  rax, [rcx + 24]       one instruction, inside the last block?
-    "721f"              # jb   slow
-    "48837908 00"       # several: cmp qword [rcx + 8], 0
-    "7518"              # jne  slow                  a stop is requested
+    "7239"              # jb   slow
+    "4883790800"        # several: cmp qword [rcx + 8], 0
+    "7532"              # jne  slow                  a stop is requested
     "488b01"            # mov  rax, [rcx]
     "4c29c8"            # sub  rax, r9
-    "7c10"              # jl   slow                  more than is left
+    "7c2a"              # jl   slow                  more than is left
     "488901"            # mov  [rcx], rax
     "48897110"          # mov  [rcx + 16], rsi
     "48895118"          # mov  [rcx + 24], rdx
     "48894928"          # mov  [rcx + 40], rcx       not zero: fresh
+    "410fb7400e"        # movzx eax, word [r8 + 14]  the REP that ends it, 0 for none
+    "488d4406ff"        # lea  rax, [rsi + rax - 1]
+    "664183780e00"      # cmp  word [r8 + 14], 0
+    "7504"              # jne  rep
+    "4883c8ff"          # or   rax, -1
+    "48894130"          # rep: mov [rcx + 48], rax
     "c3"                # ret
     "ff6120"            # slow: jmp [rcx + 32]
 )  # fmt: skip
@@ -75,6 +87,7 @@ class BlockCounter:
         address = ctypes.cast(self._python, ctypes.c_void_p).value or 0
         self._words[_SLOW] = address
         self._code = machine_code.executable(_CODE)
+        self.rep = -1
         self.callback = address if self._code is None else machine_code.address(self._code)
         self.forget_all()
 
@@ -95,12 +108,25 @@ class BlockCounter:
     def stopping(self, bit: int) -> bool:
         return bool(self._bytes[8 * _STOP + bit])
 
-    def remember(self, address: int, length: int, instructions: int) -> None:
-        """From now on count this block without calling ``slow``."""
+    @property
+    def rep(self) -> int:
+        """The address of the REP that ended the last block, -1 for none: its next iteration is a block
+        that is not counted."""
+        address = self._words[_REP]
+        return address if address == -1 else address & (1 << 64) - 1
+
+    @rep.setter
+    def rep(self, address: int) -> None:
+        self._words[_REP] = address if address < 0 else _signed(address)
+
+    def remember(self, address: int, length: int, instructions: int, rep: int = -1) -> None:
+        """From now on count this block without calling ``slow``. rep: the offset of the REP that ends
+        it, -1 for none."""
         at = _place(address)
         self._bytes[at : at + 8] = address.to_bytes(8, "little")
         self._bytes[at + 8 : at + 12] = length.to_bytes(4, "little")
-        self._bytes[at + 12 : at + _ENTRY] = instructions.to_bytes(4, "little")
+        self._bytes[at + 12 : at + 14] = instructions.to_bytes(2, "little")
+        self._bytes[at + 14 : at + _ENTRY] = (rep + 1).to_bytes(2, "little")
 
     def forget(self, address: int) -> None:
         """Call ``slow`` again for the block at ``address``."""

@@ -20,7 +20,9 @@ from cores.x86.isa.opcodes import is_x87
 from cores.x86.isa.operand_checks import (
     address_fault,
     beyond_canonical,
+    check_branch,
     check_operands,
+    leaves_segments,
 )
 from cores.x86.mmu.code_fetch import demand_ram
 from cores.x86.mmu.paging import PAGE, Mmu
@@ -38,8 +40,10 @@ def admits(insn: Instruction, cpu: VirtualCpu, mmu: Mmu, read_fpu: Callable[[], 
     """Would Unicorn execute ``insn`` as the SDM says? Raises the GuestFault that Unicorn would omit."""
     if insn.access or insn.implicit:
         check_operands(insn, cpu, mmu.translate)
-    if insn.mistranslated:
+    if insn.mistranslated or (insn.repeat and insn.bits != 64 and leaves_segments(insn, cpu)):
         return False
+    if insn.ends_block and insn.bits != 64:
+        check_branch(insn, cpu, mmu.peek)
     return not insn.floating or _x87_as_a_cpu(insn, cpu, mmu, read_fpu)
 
 

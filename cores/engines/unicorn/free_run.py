@@ -20,6 +20,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import reduce
+from operator import or_
 
 from cores.engines.base import BUDGET_SPENT, INTERCEPT, INTERRUPTED, STEPPED, Exit, Fault
 from cores.engines.unicorn.cpu import UnicornCpu, opens_shadow
@@ -27,6 +29,7 @@ from cores.x86.faults import GuestFault
 from cores.x86.isa.accesses import overwrites_itself
 from cores.x86.isa.decoder import Truncated, decode
 from cores.x86.isa.instruction import Immediate, Instruction
+from cores.x86.isa.segment_limits import SEGMENTS, limited_segments, segments_used
 from cores.x86.mmu.segmentation import code_address
 from cores.x86.mode import code_bits
 from cores.x86.registers import (
@@ -43,9 +46,9 @@ from cores.x86.virtual_cpu import VirtualCpu
 
 UNLIMITED = 1 << 62
 READS_EXCEPTIONS = frozenset({"stmxcsr", "fnstsw"})
-_ASKED, _STEPPING, _WINDOW = range(3)
+_ASKED, _STEPPING = range(2)
 """Requests to call Python for every block (``BlockCounter.stop``): the run shall stop; it is a single
-step; an interrupt waits for IF."""
+step."""
 OPENS_WINDOW = frozenset({"sti", "popf"})
 """Instructions that may set IF, besides those which the VMM completes anyway (IRET, SYSRET). A pending
 interrupt is delivered after them, or after STI's shadow (SDM vol. 2, STI), although a later instruction
@@ -62,7 +65,8 @@ class Block:
     completes, -1 for none. rep: the offset of the REP instruction that ends it, -1 for none.
     opens: the index of the first one that may set IF, -1 for none.
     straight: its last instruction does not jump. alone: it has to be walked, since one of them reads
-    the exception flags of x87 or SSE, which Unicorn shows only after an exit.
+    the exception flags of x87 or SSE, which Unicorn shows only after an exit. uses: the segments that
+    it accesses; each: those of each instruction (cores/x86/isa/segment_limits.py).
     """
 
     offsets: tuple[int, ...]
@@ -71,6 +75,8 @@ class Block:
     rep: int
     straight: bool
     alone: bool = False
+    uses: int = 0
+    each: tuple[int, ...] = ()
 
 
 class FreeRunner:
@@ -89,11 +95,16 @@ class FreeRunner:
         self._hook: int | None = None
         self._steps = 0
         self._paging: tuple[int, ...] = ()
+        self._limited = 0
+        self._using: tuple[set[int], ...] = tuple(set() for _ in range(SEGMENTS))
+        # An interrupt waits for IF, and the remembered blocks that may set it:
+        self._window = False
+        self._opening: set[int] = set()
         self._counter = core.unicorn.block_counter(self._on_block)
         self.executed = 0
         # The block entered last, its address, and the address of the REP that it ended with:
         self._block: Block | None = None
-        self._at = self._rep = -1
+        self._at = -1
         self._held = (0, 0)
         # A single step: the address, and whether it may be entered a second time.
         self._single: int | None = None
@@ -112,8 +123,21 @@ class FreeRunner:
 
     def want_window(self, wanted: bool) -> None:
         """Set whether ``run`` stops before instructions that may set IF."""
-        if wanted != self._counter.stopping(_WINDOW):
-            self._counter.stop(_WINDOW, wanted)
+        self._window = wanted
+        if wanted:  # Python is to be called for these blocks
+            for address in self._opening:
+                self._counter.forget(address)
+            self._opening.clear()
+
+    def _limit(self, limited: int) -> None:
+        """Call Python for blocks that access a segment which has just become limited."""
+        if added := limited & ~self._limited:
+            for number in range(SEGMENTS):
+                if added >> number & 1:
+                    for address in self._using[number]:
+                        self._counter.forget(address)
+                    self._using[number].clear()
+        self._limited = limited
 
     def start(self, cpu: VirtualCpu) -> None:
         """Install the block hook, and discard code that was translated without it."""
@@ -151,6 +175,11 @@ class FreeRunner:
         return self._counter.stopping(_ASKED)
 
     @property
+    def _rep(self) -> int:
+        """The address of the REP that ended the block entered last, -1 for none."""
+        return self._counter.rep
+
+    @property
     def _left(self) -> int:
         """Instructions left of the budget."""
         return self._counter.left
@@ -170,6 +199,7 @@ class FreeRunner:
         self._steps = 0
         if not self.active:
             self.start(cpu)
+        self._limit(limited_segments(cpu))
         paging = (cpu.cr0 & Cr0.PG, cpu.cr3, cpu.cr4, cpu.efer, code_bits(cpu))
         if paging != self._paging:
             self._paging = paging
@@ -271,13 +301,18 @@ class FreeRunner:
 
     def _special_in(self, block: Block) -> int:
         """The index of the block's first instruction to stop before, -1 for none."""
-        if block.opens < 0 or not self._counter.stopping(_WINDOW):
-            return block.special
-        return block.opens if block.special < 0 else min(block.opens, block.special)
+        special = block.special
+        if block.uses & self._limited:
+            first = next(i for i, uses in enumerate(block.each) if uses & self._limited)
+            special = first if special < 0 else min(first, special)
+        if block.opens < 0 or not self._window:
+            return special
+        return block.opens if special < 0 else min(block.opens, special)
 
     def _learn(self, cpu: VirtualCpu, address: int, size: int) -> Block:
         """Decode a block, at whose first instruction RIP is."""
         offsets, special, opens, offset, alone = [], -1, -1, 0, False
+        uses: list[int] = []
         insn = None
         while offset < size:
             offsets.append(offset)
@@ -288,6 +323,7 @@ class FreeRunner:
                 break
             except Truncated:
                 break  # it will fault
+            uses.append(segments_used(insn))
             if special < 0 and self._special(insn):
                 special = len(offsets) - 1
             if opens < 0 and insn.mnemonic in OPENS_WINDOW:
@@ -296,7 +332,8 @@ class FreeRunner:
             offset += insn.length
         rep = offsets[-1] if insn is not None and insn.repeat else -1
         straight = insn is not None and not insn.ends_block
-        return Block(tuple(offsets), special, opens, rep, straight, alone)
+        each = tuple(uses)
+        return Block(tuple(offsets), special, opens, rep, straight, alone, reduce(or_, each, 0), each)
 
     def _walk(self, cpu: VirtualCpu, steps: int) -> Exit | None:
         """Execute ``steps`` consecutive instructions one by one; only the last may jump."""
@@ -347,10 +384,16 @@ class FreeRunner:
             if cost <= self._left:
                 self._left -= cost
                 self._block, self._at = block, address
-                self._rep = address + block.rep if block.rep >= 0 else -1
+                self._counter.rep = address + block.rep if block.rep >= 0 else -1
                 self._counter.entered(address, size)
-                if block.rep < 0:
-                    self._counter.remember(address, size, len(block.offsets))
+                if block.opens >= 0 and self._window:
+                    return
+                if block.opens >= 0:
+                    self._opening.add(address)
+                for number in range(SEGMENTS if block.uses else 0):
+                    if block.uses >> number & 1:
+                        self._using[number].add(address)
+                self._counter.remember(address, size, len(block.offsets), block.rep)
                 return
         self._held = key
         self._core.unicorn.stop()
@@ -368,14 +411,14 @@ class FreeRunner:
 
     def _nowhere(self) -> None:
         """Forget the block entered last: the next one does not continue it."""
-        self._block, self._rep = None, -1
+        self._block, self._counter.rep = None, -1
         self._counter.entered(0, 0)
 
     def _catch_up(self) -> None:
-        """Update ``_block``, ``_at`` and ``_rep`` if the machine code counted the last block."""
+        """Update ``_block`` and ``_at`` if the machine code counted the last block."""
         last = self._counter.last()
         if last is not None:
-            self._block, self._at, self._rep = self._blocks.get(last), last[0], -1
+            self._block, self._at = self._blocks.get(last), last[0]
 
     def _cost(self, address: int, block: Block) -> int:
         """The number of instructions to count when the block is entered."""

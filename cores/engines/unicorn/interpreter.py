@@ -19,7 +19,7 @@ from cores.engines.unicorn.mmio import DeviceAccesses
 from cores.errors import UnavailableError
 from cores.pc.physical_memory import HOLE, PhysicalMemory
 from cores.x86.faults import GuestFault
-from cores.x86.isa.instruction import Instruction, Sensitivity
+from cores.x86.isa.instruction import Instruction, Reason, Sensitivity
 from cores.x86.mmu.paging import Mmu
 from cores.x86.mode import is_long
 from cores.x86.registers import SS, Vector
@@ -199,6 +199,8 @@ def _left_to_a_vmm(insn: Instruction) -> bool:
 
 def _left_to_the_vmm(insn: Instruction) -> bool:
     """Is it left to the VMM on this core?"""
+    if insn.bits != 64 and insn.reason is Reason.SEGMENT and insn.mnemonic != "push":
+        return True  # the new segment may have a limit (segment_limits.py)
     if insn.mnemonic == "mov":
         # To and from control and debug registers:
         return insn.sensitivity is Sensitivity.PRIVILEGED or insn.mistranslated

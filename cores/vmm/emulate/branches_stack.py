@@ -9,6 +9,7 @@ from __future__ import annotations
 from cores.vmm.emulate.emulator import Emulator, Handlers
 from cores.x86.faults import general_protection
 from cores.x86.isa.accesses import effective_offset
+from cores.x86.isa.branches import holds
 from cores.x86.isa.encoding import parse
 from cores.x86.isa.instruction import Immediate, Instruction, MemoryOperand, Register
 from cores.x86.mmu.segmentation import linear
@@ -59,17 +60,6 @@ def ret(e: Emulator, insn: Instruction) -> str:
     stack.commit()
     e.next_rip = target
     return f"returned to {target:#x}"
-
-
-def holds(condition: int, flags: int) -> bool:
-    """Is one of the sixteen conditions of Jcc true (SDM vol. 1, appendix B)?"""
-    less = bool(flags & Flag.SF) != bool(flags & Flag.OF)
-    truth = (
-        bool(flags & Flag.OF), bool(flags & Flag.CF), bool(flags & Flag.ZF),
-        bool(flags & (Flag.CF | Flag.ZF)), bool(flags & Flag.SF), bool(flags & Flag.PF),
-        less, less or bool(flags & Flag.ZF),
-    )[condition >> 1]  # fmt: skip
-    return truth != bool(condition & 1)
 
 
 def conditional_jump(e: Emulator, insn: Instruction) -> str:

@@ -16,6 +16,7 @@ from cores.vmm.emulate import (
     unicorn_gaps,
 )
 from cores.vmm.emulate.emulator import Handler, Handlers
+from cores.vmm.emulate.strings import HANDLERS as STRINGS
 from cores.x86.isa.encoding import parse
 from cores.x86.isa.instruction import Instruction
 from cores.x86.isa.opcodes import is_x87
@@ -38,7 +39,7 @@ def find(insn: Instruction) -> Handler | None:
     """The handler that completes an instruction; None where the platform's CPU has no such instruction.
     An x87 instruction without a handler comes here only at a stack fault, which Unicorn does not
     detect."""
-    handler = (VARYING if insn.varies else HANDLERS).get(insn.mnemonic)
+    handler = (VARYING if insn.varies else HANDLERS).get(insn.mnemonic) or STRINGS.get(insn.mnemonic)
     if handler is None and insn.floating and is_x87(parse(insn.code, insn.bits)):
         return fpu_state.stack_fault
     return handler

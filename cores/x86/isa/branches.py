@@ -4,13 +4,24 @@
 from __future__ import annotations
 
 from cores.x86.isa.instruction import Immediate, Instruction, MemoryOperand, Register, Sensitivity
-from cores.x86.registers import RBP, RSP
+from cores.x86.registers import RBP, RSP, Flag
 
 NEAR = ("jmp", "call")
 NEW_STACK = 1 << 16
 """More words than any function pops: after RSP is reloaded, the contents of the stack are unknown."""
 RSP_ITSELF = Register("rsp", 8), Register("esp", 4)
 RBP_ITSELF = Register("rbp", 8), Register("ebp", 4)
+
+
+def holds(condition: int, flags: int) -> bool:
+    """Is one of the sixteen conditions of Jcc true (SDM vol. 1, appendix B)?"""
+    less = bool(flags & Flag.SF) != bool(flags & Flag.OF)
+    truth = (
+        bool(flags & Flag.OF), bool(flags & Flag.CF), bool(flags & Flag.ZF),
+        bool(flags & (Flag.CF | Flag.ZF)), bool(flags & Flag.SF), bool(flags & Flag.PF),
+        less, less or bool(flags & Flag.ZF),
+    )[condition >> 1]  # fmt: skip
+    return truth != bool(condition & 1)
 
 
 def direct_target(insn: Instruction, following: int) -> int | None:

@@ -12,10 +12,30 @@ from typing import TYPE_CHECKING
 
 from cores.x86.faults import GuestFault, general_protection, stack_fault
 from cores.x86.isa.accesses import accesses, effective_address, segmented_accesses
-from cores.x86.isa.instruction import Immediate, Instruction, MemoryOperand, Register
+from cores.x86.isa.branches import NEAR, holds
+from cores.x86.isa.encoding import TWO_BYTE, parse
+from cores.x86.isa.instruction import (
+    Immediate,
+    Instruction,
+    MemoryOperand,
+    Register,
+    Sensitivity,
+)
 from cores.x86.isa.prefixes import normalized
-from cores.x86.mmu.segmentation import linear
-from cores.x86.registers import MASK64, RBP, RSP, Cr0, Flag, Vector, canonical, register_number
+from cores.x86.isa.rep_step import iterations_left
+from cores.x86.mmu.segmentation import linear, within_limit
+from cores.x86.registers import (
+    CS,
+    MASK32,
+    MASK64,
+    RBP,
+    RSP,
+    Cr0,
+    Flag,
+    Vector,
+    canonical,
+    register_number,
+)
 
 if TYPE_CHECKING:
     from cores.x86.virtual_cpu import VirtualCpu
@@ -60,6 +80,60 @@ def check_segments(insn: Instruction, cpu: VirtualCpu) -> None:
     presence; for 16- and 32-bit code. Of a REP instruction the next iteration is checked."""
     for (segment, offset), length, write in segmented_accesses(insn, cpu):
         linear(cpu, segment, offset, length, write=write)
+
+
+def leaves_segments(insn: Instruction, cpu: VirtualCpu) -> bool:
+    """Whether a REP in 16- or 32-bit code goes beyond its segments or its address size before its
+    count ends: then one of its iterations faults or wraps."""
+    length = insn.operand_size * max(iterations_left(insn, cpu), 1)
+    back = length - insn.operand_size if cpu.rflags & Flag.DF else 0
+    wraps = 1 << 8 * insn.address_size
+    return any(
+        not (offset - back >= 0 and offset - back + length <= wraps)
+        or not within_limit(cpu.segments[segment], offset - back, length)
+        for (segment, offset), _, _ in segmented_accesses(insn, cpu)
+    )
+
+
+def check_branch(insn: Instruction, cpu: VirtualCpu, peek: Callable[[int, int], bytes]) -> None:
+    """Raises GuestFault #GP(0) for a near branch beyond the limit of CS, in 16- and 32-bit code;
+    Unicorn would branch and fault there. peek: as for ``check_call``."""
+    limit = cpu.segments[CS].limit
+    if limit == MASK32 or insn.sensitivity is not Sensitivity.ORDINARY:
+        return
+    target = _near_target(insn, cpu, peek)
+    if target is not None and target > limit:
+        raise general_protection()
+
+
+def _near_target(insn: Instruction, cpu: VirtualCpu, peek: Callable[[int, int], bytes]) -> int | None:
+    """The offset to which a near branch leads if it is taken, None where that is not known."""
+    mask = (1 << 8 * insn.operand_size) - 1
+    operand = insn.operands[0] if insn.operands else None
+    if insn.mnemonic == "ret":
+        ((gva, length, _),) = accesses(insn, cpu)
+    elif isinstance(operand, Immediate):
+        if insn.mnemonic not in NEAR and not _taken(insn, cpu):
+            return None
+        return cpu.rip + insn.length + operand.value & mask
+    elif isinstance(operand, Register):
+        return cpu.gpr[register_number(operand.name)] & mask
+    elif isinstance(operand, MemoryOperand):
+        gva, length = effective_address(operand, cpu, insn.length), insn.operand_size
+    else:
+        return None
+    try:
+        there = peek(gva, length)
+    except GuestFault:
+        return None
+    return int.from_bytes(there, "little") if len(there) == length else None
+
+
+def _taken(insn: Instruction, cpu: VirtualCpu) -> bool:
+    """Whether a conditional jump is taken; not known of LOOP and JCXZ."""
+    encoding = parse(insn.code, insn.bits)
+    conditional = 0x70 <= encoding.opcode <= 0x7F or encoding.map == TWO_BYTE
+    return conditional and holds(encoding.opcode & 0xF, cpu.rflags)
 
 
 def check_operands(insn: Instruction, cpu: VirtualCpu, translate: Callable[..., int]) -> None:

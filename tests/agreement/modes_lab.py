@@ -1,0 +1,124 @@
+"""Guests in 16- and 32-bit code (modes/*.guests), each inside frame32.s: see agreement_lab.py.
+
+    ## name [options]: what it proves
+    %console 0d:0000 0c:0018    what it writes: exceptions as "vector:error", values in hexadecimal
+    ...                         32-bit code in ring 0
+    %user                       32-bit code in ring 3, which `jmp enter_user` enters
+    %more                       handlers and data of its own
+    %gdt                        its descriptors, from selector 0x38 on
+
+A line that begins with `!` may fault: the guest goes on behind it. Options: ``iopl=3``: of ring 3.
+``not-bochs``, ``not-qemu``: what that peer does otherwise, with the reason in the file.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from agreement_lab import ERROR_CODES, HEADING
+
+from cores.engines import registry
+from cores.engines.base import DeprivilegedEngine
+from cores.lockstep.options import Options
+from cores.programs.loader import assemble_program
+from cores.programs.program import Program
+
+FOLDER = Path(__file__).parent / "modes"
+FRAME = (FOLDER / "frame32.s").read_text()
+OPTIONS = Options(ram=8 << 20)
+
+
+@dataclass(frozen=True)
+class ModeGuest:
+    """One guest: its source, and the console that it must write."""
+
+    name: str
+    proves: str
+    options: dict[str, str]
+    source: str
+    console: str
+
+    @property
+    def program(self) -> Program:
+        return assemble_program(self.source.encode(), f"{self.name}.s")
+
+
+def load() -> dict[str, ModeGuest]:
+    """Read all guests, by name; a file that ends in .s is one guest by itself."""
+    guests = {}
+    for path in sorted(FOLDER.glob("*.s")):
+        if path.name != "frame32.s":
+            text = path.read_text()
+            console = text.splitlines()[0].partition("console: ")[2]
+            guests[path.stem] = ModeGuest(path.stem, "", {}, text, console)
+    for path in sorted(FOLDER.glob("*.guests")):
+        text = path.read_text()
+        headings = list(HEADING.finditer(text))
+        for heading, following in zip(headings, [*headings[1:], None], strict=True):
+            guest = _guest(heading, text[heading.end() : following.start() if following else None])
+            assert guest.name not in guests, f"{guest.name} stands twice"
+            guests[guest.name] = guest
+    return guests
+
+
+def _guest(heading: re.Match[str], body: str) -> ModeGuest:
+    name, options, proves = heading.groups()
+    words = dict((*word.partition("="),)[::2] for word in (options or "").split())
+    parts = {"kernel": "", "user": "", "more": "", "gdt": ""}
+    part, console = "kernel", ""
+    for number, line in enumerate(body.splitlines()):
+        if line.startswith("%console"):
+            console += line.removeprefix("%console").strip() + " "
+        elif line.startswith("%"):
+            part = line[1:].strip()
+        else:
+            parts[part] += _going_on(line, f"{part}_{number}") + "\n"
+    parts |= {"stubs": _stubs(), "gates": _gates()}
+    parts["iopl"] = f"{int(words.get('iopl', '0')) << 12:#x}"
+    source = re.sub(r"\{(\w+)\}", lambda m: parts[m[1]], FRAME)
+    return ModeGuest(name, proves, words, source, console)
+
+
+def _going_on(line: str, label: str) -> str:
+    """Translate ``! instruction``: ``resume`` holds the address at which the guest goes on."""
+    stripped = line.strip()
+    if not stripped.startswith("!"):
+        return line
+    return f"mov dword ptr gs:[resume], offset after_{label}\n{stripped[1:]}\nafter_{label}:"
+
+
+def _stubs() -> str:
+    lines = []
+    for vector in range(32):
+        error = "" if vector in ERROR_CODES else "push 0; "
+        lines.append(f"v{vector}: {error}push {vector}; jmp common")
+    return "\n".join(lines)
+
+
+def _gates() -> str:
+    """32-bit interrupt gates; traps, and 0x30, which ends the guest, are open to ring 3."""
+
+    def gate(label: str, attributes: int) -> str:
+        return f".short {label} - _start, 8; .byte 0, {attributes}; .short 0x10"
+
+    gates = [gate(f"v{v}", 0xEE if v in (3, 4) else 0x8E) for v in range(32)]
+    return "\n".join([*gates, *[gate("v13", 0x0E)] * 16, gate("finish", 0xEE)])
+
+
+GUESTS = load()
+
+
+@cache
+def legacy_cores() -> list[str]:
+    """The cores here that execute 16- and 32-bit code, the interpreter first."""
+    found = ["interpreter"]
+    for core in ("trap:native", "trap:portable"):
+        if registry.availability(core).available:
+            engine = registry.create(core)
+            if isinstance(engine, DeprivilegedEngine) and engine.executes_legacy_code:
+                found.append(core)
+            engine.close()
+    return found
