@@ -31,7 +31,7 @@ AVAILABLE, RESERVED = 1, 2
 _LOWEST = 0x10000
 _MIB, _PAGE = 1 << 20, 4096
 _STACK = 0x7000
-"""Of no use by the specification; firmware leaves some such stack, and some kernels push a word on it."""
+"""The specification says nothing; firmware leaves some such stack, and some kernels push on it."""
 NAME = b"Ringscope"
 
 

@@ -38,6 +38,7 @@ from cores.pc.devices.pv_console_disk import Paravirtual
 from cores.pc.devices.slot import Slot
 from cores.pc.devices.storage.ata import Ata
 from cores.pc.devices.storage.disk import Disk
+from cores.pc.devices.typed_input import TypedInput
 from cores.pc.devices.uart import Uart
 from cores.pc.devices.vga import SIZE as VGA_SIZE
 from cores.pc.devices.vga import WINDOW, Vga
@@ -124,6 +125,8 @@ class Board:
         controllers = self.pics.master, self.pics.slave, self.local_apic, self.io_apic
         self.devices: tuple[Device, ...] = (*controllers, *plugged)
         self.uart, self.keyboard = self._one(Uart), self._one(Keyboard)
+        self.typed = TypedInput(self.uart, self.keyboard, self._unmasked)
+        self.devices = (*self.devices, self.typed)
         self._timed = tuple((device, device.irq) for device in self.devices if device.irq is not None
                             and type(device).next_event is not Device.next_event)  # fmt: skip
 
@@ -274,22 +277,14 @@ class Board:
                 if event is not None and event < deadline:
                     deadline = event
         self.deadline = deadline
+        if self.typed.waiting:
+            self.typed.offer()  # a mask may have been cleared
 
     # The user.
 
     def type_text(self, data: bytes) -> None:
-        """The user types: on the terminal at the serial port where the guest takes its interrupts, else
-        on the keyboard if it takes those; on both while it takes none. data: as a terminal sends it."""
-        listening = self._listening()
-        if self.uart in listening:
-            self.uart.receive(data)
-        if self.keyboard in listening:
-            self.keyboard.type_text(data)
-
-    def _listening(self) -> tuple[Uart | Keyboard, ...]:
-        both = (self.uart, self.keyboard)
-        chosen = next((d for d in both if d.interrupts and self._unmasked(d.irq)), None)
-        return both if chosen is None else (chosen,)
+        """The user types. data: as a terminal sends it."""
+        self.typed.type(data)
 
     def _unmasked(self, irq: int) -> bool:
         """Does the guest let the interrupt through, at either kind of controller?"""
@@ -298,8 +293,8 @@ class Board:
     @property
     def listens(self) -> bool:
         """Does the guest take interrupts of a device that the user types on, with nothing unread?"""
-        listening = self._listening()
-        return len(listening) == 1 and not listening[0].unread
+        typed = self.typed
+        return typed.listening() is not None and not typed.unread and not typed.waiting
 
     def press(self, key: str) -> None:
         """The user presses a key by its name ("up", "f1", "enter") or character; an unknown name has no

@@ -12,10 +12,13 @@ before the machine started.
 
 from __future__ import annotations
 
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from cores.pc.devices.base import Device, IrqLine, Slot
 from cores.pc.devices.scancodes import Stroke, encode, is_key, strokes
+
+if TYPE_CHECKING:
+    from cores.pc.devices.typed_input import TypedInput
 
 DATA, COMMAND = 0x60, 0x64
 
@@ -37,7 +40,7 @@ class Keyboard(Device):
     name = "keyboard"
     ports = (DATA, COMMAND)
     irq = 1
-    wiring = frozenset({"_irq"})
+    wiring = frozenset({"_irq", "typed"})
     wide = frozenset({"sent"})
 
     output: int | None
@@ -60,6 +63,8 @@ class Keyboard(Device):
         self.strokes = ()  # what the user has typed, and
         self.sent = 0  # how much of it has been sent
         self.reset_asked = False
+        self.typed: TypedInput | None = None
+        self.announced = False  # the status has shown a key that still waits in ``typed``
 
     @classmethod
     def plug(cls, slot: Slot) -> Self:
@@ -99,13 +104,27 @@ class Keyboard(Device):
 
     def read(self, port: int, size: int) -> int:
         if port == COMMAND:
-            full = OUTPUT_FULL if self.output is not None else 0
+            self.announced = self.output is None and self._offered()
+            full = OUTPUT_FULL if self.output is not None or self.announced else 0
             system = SYSTEM if self.config & SYSTEM_FLAG else 0
             return UNLOCKED | full | system | (WAS_COMMAND if self.was_command else 0)
+        if self.announced and self._offered() and self.typed is not None:
+            self.typed.take(self)
+        self.announced = False
         if self.output is not None:
             self.last, self.output = self.output, None
             self._offer()
+            self._ask_for_more()
         return self.last
+
+    def _offered(self) -> bool:
+        """Could the keyboard send a key that waits?"""
+        able = self.scanning and not self.config & CLOCK_OFF
+        return able and self.typed is not None and self.typed.offers(self)
+
+    def _ask_for_more(self) -> None:
+        if self.typed is not None:
+            self.typed.offer()
 
     def write(self, port: int, size: int, value: int) -> None:
         self.was_command = port == COMMAND
@@ -118,6 +137,7 @@ class Keyboard(Device):
             self.config &= ~CLOCK_OFF  # a command to the keyboard turns it on
             self._to_keyboard(value)
         self._offer()
+        self._ask_for_more()
 
     def is_lawful(self) -> bool:
         keys = (event.key for events in self.strokes for event in events)

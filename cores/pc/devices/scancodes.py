@@ -106,14 +106,19 @@ SENT = {key: sequence for sequence, key in SEQUENCES.items()}
 LONGEST = max(map(len, SEQUENCES))
 
 
+def first(text: bytes, at: int) -> int:
+    """The bytes of the first stroke in what a terminal sends, from ``at`` on."""
+    sizes = range(LONGEST, 1, -1) if text[at] == 0x1B else ()
+    return next((n for n in sizes if text[at : at + n] in SEQUENCES), 1)
+
+
 def strokes(text: bytes) -> tuple[Stroke, ...]:
     """The key events for what a terminal sends: a byte for a character, a sequence for a key that has
     none. Bytes without a key are left out."""
     found: list[Stroke] = []
     at = 0
     while at < len(text):
-        sizes = range(LONGEST, 1, -1) if text[at] == 0x1B else ()
-        size = next((n for n in sizes if text[at : at + n] in SEQUENCES), 1)
+        size = first(text, at)
         key = SEQUENCES.get(text[at : at + size])
         found.append(stroke(text[at]) if key is None else press(key))
         at += size

@@ -10,9 +10,12 @@ against QEMU, and so it is not gated here.
 
 from __future__ import annotations
 
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from cores.pc.devices.base import QUOTED, Device, IrqLine, Slot
+
+if TYPE_CHECKING:
+    from cores.pc.devices.typed_input import TypedInput
 
 DATA, IER, IIR, LCR, MCR, LSR, MSR, SCR = range(8)
 
@@ -31,7 +34,7 @@ class Uart(Device):
     ports = range(0x3F8, 0x400)
     irq = 4
     wide = frozenset({"divisor", "taken"})
-    wiring = frozenset({"_console", "_irq"})
+    wiring = frozenset({"_console", "_irq", "typed"})
 
     def __init__(self, console: bytearray, irq: IrqLine) -> None:
         self._console = console
@@ -45,6 +48,8 @@ class Uart(Device):
         self.looped = b""  # received in loopback, not yet read
         self.input = b""  # what the user has typed, and
         self.taken = 0  # how much of it the guest has read
+        self.typed: TypedInput | None = None
+        self.announced = False  # the line status has shown a byte that still waits in ``typed``
 
     @classmethod
     def plug(cls, slot: Slot) -> Self:
@@ -91,6 +96,9 @@ class Uart(Device):
                 return self.mcr
             case 5:
                 status = self._line_status()
+                if self.typed is not None and self.typed.offers(self) and not self.mcr & LOOPBACK:
+                    self.announced = True
+                    status |= DATA_READY
                 self.overrun = False
                 self._update()
                 return status
@@ -114,6 +122,7 @@ class Uart(Device):
                 if value & ON_EMPTY and not self.ier & ON_EMPTY:
                     self.empty_pending = True  # enabled while empty: reported at once
                 self.ier = value & 0x0F
+                self._offer()
             case 2:
                 self._control_fifo(value)
             case 3:
@@ -130,6 +139,9 @@ class Uart(Device):
 
     def _received(self) -> int:
         value = 0
+        if self.announced and self.typed is not None and self.typed.offers(self):
+            self.typed.take(self)
+        self.announced = False
         if self.looped:
             value, self.looped = self.looped[0], self.looped[1:]
         elif self._data_ready():
@@ -137,7 +149,12 @@ class Uart(Device):
             self.taken += 1
         self._irq(False)  # each byte is an edge of its own to the PIC
         self._update()
+        self._offer()
         return value
+
+    def _offer(self) -> None:
+        if self.typed is not None:
+            self.typed.offer()
 
     def _transmit(self, value: int) -> None:
         self.empty_pending = False

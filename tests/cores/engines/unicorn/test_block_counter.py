@@ -29,7 +29,7 @@ def program(code: bytes) -> Program:
 def outcome(guest: Program, *, free: bool) -> tuple[Stop | None, int, tuple[int, ...]]:
     with closing(start(guest, "interpreter", Options())) as machine:
         if free:
-            machine.run_free(20)
+            machine.run_free(300)
         else:
             machine.vmm.budget = 20_000
             while machine.stop is None:

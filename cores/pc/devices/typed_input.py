@@ -1,0 +1,89 @@
+"""The user's input: one queue in front of the keyboard and the serial port's receiver (contract.md).
+
+A byte goes to the device whose interrupt the guest takes, to the serial port if it takes both; while it
+takes none, to the one that it polls and then reads. The next byte comes when the guest has read the
+last. So a guest that has drivers for both devices sees each byte once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from cores.pc.devices import scancodes
+from cores.pc.devices.base import Device
+from cores.pc.devices.keyboard import Keyboard
+from cores.pc.devices.uart import Uart
+
+
+class TypedInput(Device):
+    """text: what the user has typed, as a terminal sends it. taken: how much of it has gone to a
+    device. unmasked: whether the guest lets an interrupt line through."""
+
+    name = "typed input"
+    wide = frozenset({"taken"})
+    wiring = frozenset({"_uart", "_keyboard", "_unmasked"})
+
+    def __init__(self, uart: Uart, keyboard: Keyboard, unmasked: Callable[[int], bool]) -> None:
+        self._uart, self._keyboard, self._unmasked = uart, keyboard, unmasked
+        uart.typed = keyboard.typed = self
+        self.text = b""
+        self.taken = 0
+
+    def type(self, data: bytes) -> None:
+        """The user types."""
+        self.text = self.text[self.taken :] + data
+        self.taken = 0
+        self.offer()
+
+    @property
+    def waiting(self) -> bool:
+        return self.taken < len(self.text)
+
+    @property
+    def unread(self) -> bool:
+        """Does a device hold something that the guest has not read yet?"""
+        return self._uart.unread or self._keyboard.unread
+
+    def listening(self) -> Uart | Keyboard | None:
+        """The device whose interrupt the guest takes."""
+        return next((d for d in (self._uart, self._keyboard) if self._interrupts(d)), None)
+
+    def offer(self) -> None:
+        """Give the next byte to the device that the guest listens to, if it has read the last."""
+        while self.waiting and not self.unread:
+            device = self.listening()
+            if device is None:
+                return
+            self._give(device)
+
+    def offers(self, device: Uart | Keyboard) -> bool:
+        """Would a guest that polls ``device`` find a byte there?"""
+        return self.waiting and not self.unread and self.listening() in (None, device)
+
+    def take(self, device: Uart | Keyboard) -> None:
+        """The guest reads the byte that it has found by polling."""
+        self._give(device)
+
+    def _interrupts(self, device: Uart | Keyboard) -> bool:
+        return device.interrupts and self._unmasked(device.irq)
+
+    def _give(self, device: Uart | Keyboard) -> None:
+        size = 1 if isinstance(device, Uart) else scancodes.first(self.text, self.taken)
+        part = self.text[self.taken : self.taken + size]
+        self.taken += size
+        if isinstance(device, Uart):
+            device.receive(part)
+        else:
+            device.type_text(part)
+
+    def facts(self, now: int) -> tuple[tuple[str, str], ...]:
+        return (("waiting", f"{len(self.text) - self.taken:,} bytes"),) if self.waiting else ()
+
+    def read(self, port: int, size: int) -> int:
+        raise TypeError("the typed input has no ports")
+
+    def write(self, port: int, size: int, value: int) -> None:
+        raise TypeError("the typed input has no ports")
+
+    def is_lawful(self) -> bool:
+        return 0 <= self.taken <= len(self.text)
