@@ -29,6 +29,17 @@ def _ram(text: str) -> int:
     return value
 
 
+def _seconds(text: str) -> float:
+    """Type of ``--timeout``."""
+    try:
+        value = decimal(text)
+    except ValueError:
+        value = 0
+    if not 0 < value < 1e9:
+        raise argparse.ArgumentTypeError(f"{_excerpt(text)} is not seconds above 0, below 1e9")
+    return value
+
+
 def _clock(text: str) -> int:
     """Type of ``--clock``: seconds since 2000-01-01 00:00:00."""
     try:
@@ -104,6 +115,8 @@ def add_machine_options(parser: argparse.ArgumentParser) -> None:
     add("--append", default="", metavar="TEXT", help="the command line of a Multiboot kernel")
     add("--module", action="append", default=[], metavar='"FILE ARGS"',
         help="a module of a Multiboot kernel, with its string; may stand several times")  # fmt: skip
+    add("--until", default="", metavar="TEXT", help="stop when console or screen has shown TEXT")
+    add("--timeout", type=_seconds, metavar="SECONDS", help="stop after so many seconds of host time")
     add("--clock", type=_clock, default=0, metavar="TIME",
         help="the guest's time at its start, as 2026-01-01T00:00:00 (2000-01-01)")  # fmt: skip
     add("--input", default="", metavar="TEXT", help="typed on the guest's keyboard and serial line")
@@ -163,5 +176,6 @@ def options_from(
         ram=arguments.ram, disks=tuple(arguments.disk), disk_write=arguments.disk_write,
         input=os.fsencode(arguments.input), clock=arguments.clock,
         peers=getattr(arguments, "peers", ()),
+        until=arguments.until, timeout=arguments.timeout,
         start=StartOptions(os.fsencode(arguments.append), tuple(arguments.module), arguments.boot),
     )  # fmt: skip

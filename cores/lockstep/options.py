@@ -20,6 +20,8 @@ class Options:
     program has by default. disks: image files, master and slave. input: for keyboard and UART. peers:
     other emulators to run it on too. clock: where the guest's CMOS clock begins, in seconds since
     2000-01-01 00:00:00. start: how the program on the command line is started.
+    until: ends each machine when its console or screen has shown it. timeout: seconds of host time, in
+    exact mode for all machines together, in free mode for each.
     """
 
     cores: tuple[str, ...] | None = None
@@ -34,11 +36,19 @@ class Options:
     peers: tuple[str, ...] = ()
     clock: int = 0
     start: StartOptions = PLAIN
+    until: str = ""
+    timeout: float | None = None
 
     @property
     def disk(self) -> str | None:
         """The first disk's image."""
         return self.disks[0] if self.disks else None
+
+    @property
+    def seconds(self) -> float:
+        """The time limit of a free run."""
+        limit = DEFAULT_SECONDS if self.budget is None else self.budget
+        return limit if self.timeout is None else min(limit, self.timeout)
 
     @property
     def asked(self) -> tuple[str, ...]:

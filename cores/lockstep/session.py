@@ -7,12 +7,14 @@ it. Only an engine's ``interrupt`` may be called from another.
 from __future__ import annotations
 
 import contextlib
+from math import inf
+from time import perf_counter
 
 from cores.engines import registry
 from cores.errors import EngineError, UnavailableError
 from cores.lockstep.comparison import Lockstep
 from cores.lockstep.leader import Copies, Lead
-from cores.lockstep.options import DEFAULT_SECONDS, DEFAULT_STEPS, Absent, Options
+from cores.lockstep.options import DEFAULT_STEPS, Absent, Options
 from cores.machine.machine import Machine
 from cores.machine.report import Divergence
 from cores.pc.devices.storage.disk import Disk
@@ -30,7 +32,8 @@ def start(program: Program, core: str, options: Options) -> Machine:
             unless_made.callback(disks[-1].close)
         machine = Machine(
             program, registry.create(core), ram=options.ram or program.ram, disks=disks,
-            input=options.input, clock=options.clock, pure=options.pure, slow=options.slow,
+            input=options.input, clock=options.clock, until=options.until,
+            pure=options.pure, slow=options.slow,
         )  # fmt: skip
         unless_made.pop_all()
         return machine
@@ -49,6 +52,7 @@ class Session:
         self.machines: list[Machine] = []
         self.absent: list[Absent] = []
         self.stretches = self.led = 0
+        self._end = perf_counter() + (options.timeout or inf)
         try:
             for name in dict.fromkeys(map(registry.resolve, options.asked)):
                 self._start(name)
@@ -101,7 +105,8 @@ class Session:
 
     def run_to_end(self) -> None:
         """Exact mode: run in lockstep to the first divergence, then each machine until it stops."""
-        while not self.ended and self.divergence is None:
+        late = self._late
+        while not self.ended and self.divergence is None and not late():
             machines = self.lockstep.machines
             if Lead.may_lead(machines):
                 with contextlib.closing(Lead(machines, self.lockstep, Copies(machines))) as lead:
@@ -111,14 +116,22 @@ class Session:
             else:
                 self.step()
         for machine in self.machines:
-            while machine.stop is None:
+            while machine.stop is None and not late():
                 machine.step()
         self.lockstep.at_end()
+
+    def _late(self) -> bool:
+        """Stop all machines where the user's limit of host time has passed."""
+        if perf_counter() < self._end:
+            return False
+        for machine in self.machines:
+            machine.vmm.stop = machine.vmm.stop or Stop.BUDGET
+        return True
 
     def _go_together(self, lead: Lead) -> None:
         """Lead and step the same machines until they have stopped, diverged, or one has left."""
         machines = self.lockstep.machines
-        while self.lockstep.machines is machines:
+        while self.lockstep.machines is machines and not self._late():
             if not self.ended and not lead.stretch():
                 self.step()
             if self.ended:
@@ -129,7 +142,7 @@ class Session:
 
     def run_free(self) -> None:
         """Free mode: run each machine by itself, one after the other, at full speed."""
-        seconds = DEFAULT_SECONDS if self.options.budget is None else self.options.budget
+        seconds = self.options.seconds
         for machine in self.machines:
             machine.run_free(seconds)
             if machine.stop is None:

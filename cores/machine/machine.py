@@ -76,6 +76,7 @@ class Machine:
         disks: Sequence[Disk] = (),
         input: bytes = b"",
         clock: int = 0,
+        until: str = "",
         pure: bool = False,
         slow: bool = False,
     ) -> None:
@@ -92,7 +93,7 @@ class Machine:
             unless_made.callback(self.ram.close)
             unless_made.callback(engine.close)
             self.memory = PhysicalMemory(self.ram)
-            self.board = Board(self.memory, disks=disks, input=input, clock=clock)
+            self.board = Board(self.memory, disks=disks, input=input, clock=clock, until=until)
             boot = protocol_of(program)
             boot(program, self.memory, self.cpu, disk_sectors=disks[0].sectors if disks else 0)
             if isinstance(engine, DeprivilegedEngine):

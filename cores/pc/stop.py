@@ -15,13 +15,15 @@ class Stop(StrEnum):
     HALTED = "halted"
     SHUTDOWN = "shutdown"
     BUDGET = "budget"
+    UNTIL = "until"
     ERROR = "error"
 
 
 @dataclass(frozen=True, slots=True)
 class Ending:
-    """A guest's request to end its machine. stop: Stop.EXIT or Stop.POWEROFF. status: the unsigned
-    value written, with EXIT only."""
+    """A device's request to end its machine. stop: Stop.EXIT or Stop.POWEROFF, which the guest asks
+    for, or Stop.UNTIL, where the user waits for a text. status: the unsigned value written, with EXIT
+    only."""
 
     stop: Stop
     status: int | None = None

@@ -43,7 +43,7 @@ def load_program(
     has by default.
 
     Recognized by content and ending: a Multiboot header; ELF by its magic number; ``.s``, ``.asm`` and
-    "-" assembly; ``.m68k``; ``.img`` with a boot sector's signature; any other file is a flat x86 image.
+    "-" assembly; ``.m68k``; ``.img`` with a boot sector's signature; any other file is a flat image.
     stdin: the content of "-"; None: read standard input.
     Raises InputError with one sentence for any file that cannot be run."""
     program = _load(path, ram, stdin, options)

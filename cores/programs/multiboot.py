@@ -49,7 +49,8 @@ def load(
     needed = sum(-(-len(module.data) // _PAGE) * _PAGE for module in modules)
     if needed > ram - max(end, 1 << 20):
         raise InputError(
-            f"--module: {needed:#x} bytes do not fit into RAM behind the kernel, from {end:#x} to {ram:#x}"
+            f"--module: {needed:#x} bytes do not fit into RAM behind the kernel,"
+            f" from {end:#x} to {ram:#x}"
         )
     return Program(
         path, "multiboot", kernel.entry, kernel.segments, hashlib.sha256(content).hexdigest(),

@@ -18,7 +18,8 @@ information, a video mode."""
 
 @dataclass(frozen=True, slots=True)
 class Addresses:
-    """The address fields (Multiboot 0.6.96, 3.1.3). load_end, bss_end: 0 for the file's end, and none."""
+    """The address fields (Multiboot 0.6.96, 3.1.3). load_end: 0 for the file's end; bss_end: 0 for
+    none."""
 
     header: int
     load: int
@@ -73,7 +74,7 @@ def is_multiboot_2(image: bytes) -> bool:
 
 
 def multiboot_2_refusal(file: str = "") -> str:
-    """The refusal of a Multiboot 2 kernel, for the user. file: the kind of file that the header is in."""
+    """The refusal of a Multiboot 2 kernel, for the user. file: the kind of file that it is in."""
     return (
         f"a Multiboot 2 kernel{file}: Ringscope starts kernels by Multiboot 1, which many have as well"
     )

@@ -19,8 +19,8 @@ def compare(program: Program, options: Options) -> CompareReport:
         return report
     seconds = options.budget if options.free and options.budget else DEFAULT_SECONDS
     return peers.join(
-        report, options.peers, program, ram=options.ram or program.ram, disk=options.disk, input=options.input,
-        seconds=seconds,
+        report, options.peers, program, ram=options.ram or program.ram, disk=options.disk,
+        input=options.input, seconds=seconds,
     )  # fmt: skip
 
 

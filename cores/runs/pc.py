@@ -5,8 +5,10 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from math import inf
+from time import perf_counter
 
-from cores.lockstep.options import DEFAULT_SECONDS, DEFAULT_STEPS, Absent, Options
+from cores.lockstep.options import DEFAULT_STEPS, Absent, Options
 from cores.lockstep.session import Session, compare_outcomes, start
 from cores.machine.machine import Machine
 from cores.machine.report import CoreReport, Divergence, ExitLine, StepLine, TraceLine
@@ -76,7 +78,11 @@ def _exact(machine: Machine, options: Options, steps: bool) -> Iterator[TraceLin
     vmm, events = machine.vmm, _Events(machine)
     vmm.budget = int(DEFAULT_STEPS if options.budget is None else options.budget)
     vmm.watching = steps
+    end = perf_counter() + (options.timeout or inf)
     while machine.stop is None:
+        if perf_counter() >= end:
+            vmm.stop = Stop.BUDGET
+            break
         before = machine.cpu.state() if steps else ()
         machine.step()
         yield from events.new()
@@ -89,7 +95,7 @@ def _exact(machine: Machine, options: Options, steps: bool) -> Iterator[TraceLin
 
 def _free(machine: Machine, options: Options) -> Iterator[TraceLine]:
     events = _Events(machine)
-    left = DEFAULT_SECONDS if options.budget is None else options.budget
+    left = options.seconds
     while machine.stop is None and left > 0:
         machine.run_free(min(SLICE, left))
         left -= SLICE

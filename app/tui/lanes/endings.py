@@ -20,6 +20,8 @@ def stop_words(m: MachineSnapshot) -> str:
             return "halted: nothing will wake it"
         case Stop.SHUTDOWN:
             return f"shut down: {m.reason or 'triple fault'}"
+        case Stop.UNTIL:
+            return "the text that was waited for has been shown"
         case Stop.BUDGET:
             return "stopped: its budget is spent"
         case Stop.ERROR:

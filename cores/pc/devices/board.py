@@ -22,6 +22,7 @@ from functools import partial
 from typing import Any, TypeVar
 
 from cores.pc.devices import scancodes
+from cores.pc.devices.awaited_text import WatchedConsole
 from cores.pc.devices.base import Device, MemoryDevice
 from cores.pc.devices.bus import PortBus
 from cores.pc.devices.cmos import Cmos
@@ -43,7 +44,7 @@ from cores.pc.devices.uart import Uart
 from cores.pc.devices.vga import SIZE as VGA_SIZE
 from cores.pc.devices.vga import WINDOW, Vga
 from cores.pc.physical_memory import PhysicalMemory
-from cores.pc.stop import Ending
+from cores.pc.stop import Ending, Stop
 from cores.x86.faults import Unsupported
 
 MOST_CONSOLE = 64 << 20
@@ -100,8 +101,9 @@ class Board:
     """
 
     def __init__(
-        self, memory: PhysicalMemory, *, disks: Sequence[Disk] = (), input: bytes = b"", clock: int = 0
-    ) -> None:
+        self, memory: PhysicalMemory, *, disks: Sequence[Disk] = (), input: bytes = b"", clock: int = 0,
+        until: str = "",
+    ) -> None:  # fmt: skip
         self.now = 0
         self.deadline = NEVER
         self.accesses = 0
@@ -110,8 +112,10 @@ class Board:
         self.replanned: Callable[[], None] = lambda: None
         self.stop: Ending | None = None
         self.console = bytearray()
+        if until:
+            self.console = WatchedConsole(until.encode("latin-1", "replace"), self._seen)
         self.disks = tuple(disks)
-        self.vga = Vga()
+        self.vga = Vga(until, self._seen)
         self._saved_console = b""
 
         self.local_apic = LocalApic()
@@ -368,6 +372,9 @@ class Board:
 
     def _set_pins(self, intr: bool, nmi: bool) -> None:
         self.interrupt_pending, self.nmi_pending = intr, nmi
+
+    def _seen(self) -> None:
+        self._finish(Ending(Stop.UNTIL))
 
     def _flooded(self) -> Unsupported:
         return Unsupported(f"the guest has written more than {MOST_CONSOLE >> 20} MiB to its console")

@@ -30,7 +30,7 @@ class DebugConsole(Device):
         self._console.append(value)
 
     def write_string(self, port: int, size: int, data: bytes) -> None:
-        self._console += data
+        self._console.extend(data)
 
     def describe(self, port: int, value: int, is_write: bool) -> str:
         return f"console {QUOTED[value & 0xFF]}" if is_write else "console"

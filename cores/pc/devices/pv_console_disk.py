@@ -113,7 +113,7 @@ class Paravirtual(Device):
     def _write_console(self, buffer: int, length: int) -> Status:
         if not self._memory.is_ram(buffer, length):
             return Status.OUT_OF_RANGE
-        self._console += self._memory.read(buffer, length)
+        self._console.extend(self._memory.read(buffer, length))
         return Status.DONE
 
     def _move_sectors(self, operation: int, buffer: int, count: int, lba: int) -> Status:

@@ -3,6 +3,8 @@ byte each (IBM, "VGA Technical Reference", mode 3). No registers: cursor and fon
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 COLUMNS, ROWS = 80, 25
 SIZE = COLUMNS * ROWS * 2
 WINDOW = range(0xB8000, 0xB9000)
@@ -18,7 +20,9 @@ GLYPHS = _LOW_GLYPHS + bytes(range(0x20, 0xFF)).decode("cp437").replace("\x7f", 
 class Vga:
     """The screen as a device in physical memory (``memory.MmioDevice``)."""
 
-    def __init__(self) -> None:
+    def __init__(self, until: str = "", seen: Callable[[], None] = lambda: None) -> None:
+        """seen: called when the text ``until`` stands on the screen."""
+        self._until, self._seen = until, seen
         self._cells = bytearray(BLANK * (COLUMNS * ROWS))
         self._saved: bytes | None = None
         self.written = False
@@ -42,6 +46,14 @@ class Vga:
             self._cells[offset : offset + len(data)] = data
             self._saved = None
             self.written = True
+            if self._until and self._shows(self._until, data):
+                self._seen()
+
+    def _shows(self, text: str, written: bytes) -> bool:
+        """Whether the screen shows the text, and did not before ``written``."""
+        if not any(GLYPHS[code] in text for code in written):
+            return False
+        return text in "".join(GLYPHS[code] for code in self._cells[::2]) or text in (self.text() or "")
 
     def text(self) -> str | None:
         """The lines without trailing blanks, and without blank lines at the end; None if the guest
