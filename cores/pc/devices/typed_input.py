@@ -58,7 +58,9 @@ class TypedInput(Device):
 
     def offers(self, device: Uart | Keyboard) -> bool:
         """Would a guest that polls ``device`` find a byte there?"""
-        return self.waiting and not self.unread and self.listening() in (None, device)
+        if not self.waiting or self.unread or self.listening() not in (None, device):
+            return False
+        return isinstance(device, Uart) or bool(scancodes.strokes(self.text[self.taken :]))
 
     def take(self, device: Uart | Keyboard) -> None:
         """The guest reads the byte that it has found by polling."""
@@ -68,13 +70,14 @@ class TypedInput(Device):
         return device.interrupts and self._unmasked(device.irq)
 
     def _give(self, device: Uart | Keyboard) -> None:
-        size = 1 if isinstance(device, Uart) else scancodes.first(self.text, self.taken)
-        part = self.text[self.taken : self.taken + size]
-        self.taken += size
         if isinstance(device, Uart):
-            device.receive(part)
-        else:
-            device.type_text(part)
+            device.receive(self.text[self.taken : self.taken + 1])
+            self.taken += 1
+            return
+        while self.waiting and not device.unread:  # a byte without a key is left out
+            size = scancodes.first(self.text, self.taken)
+            device.type_text(self.text[self.taken : self.taken + size])
+            self.taken += size
 
     def facts(self, now: int) -> tuple[tuple[str, str], ...]:
         return (("waiting", f"{len(self.text) - self.taken:,} bytes"),) if self.waiting else ()

@@ -139,11 +139,12 @@ def test_input_interrupts_after_initialisation(memory: PhysicalMemory) -> None:
 def test_keys_of_the_interface(board: Board) -> None:
     """Named keys and characters reach the keyboard; the serial line gets a terminal's bytes for
     them."""
+    board.press("é")  # it has no key
     for read, expected in (
         (polled_keys, bytes((0xE0, 0x48, 0xE0, 0xC8, 0x1C, 0x9C, 0x2A, 0x1E, 0x9E, 0xAA, 0x3B, 0xBB))),
-        (polled, b"\x1b[A\rA\x1bOP\xe9"),
+        (polled, b"\x1b[A\rA\x1bOP"),
     ):
-        for key in ("up", "enter", "A", "f1", "no such key", "é"):
+        for key in ("up", "enter", "A", "f1", "no such key"):
             board.press(key)
         assert read(board) == expected
 
