@@ -159,6 +159,10 @@ class RingscopeApp(App[int]):
         """Keys and clicks come first; the machines wait."""
         if isinstance(event, events.Key | events.MouseDown) and self.worker is not None:
             self.worker.make_way()
+        take = getattr(self.screen, "take_key", None) if self.screen_stack else None
+        if isinstance(event, events.Key) and take is not None:
+            take(event)  # the guest's terminal: not even Ctrl-C is ours
+            return
         await super().on_event(event)
 
     def close_session(self) -> None:

@@ -25,10 +25,10 @@ OPTIONS = "Options"
 STARTS_OVER = "Options: the machines start over"
 """The title of that group."""
 
-_BY_ACTION = {"time": "Time", "look": "Look", "state": "Change"}
+_BY_ACTION = {"time": "Time", "look": "Look", "state": "Change", "edit": "Change"}
 _LESSON = {"proceed", "lesson_back", "jump", "autoplay"}
 _OURS = {"help", "glossary", "quit", "home", "save_picture", "close", "leave"}
-_BEGIN = {"begin", "open", "create", "find", "edit"}
+_BEGIN = {"begin", "open", "create", "find"}
 
 KEY_NAMES = {
     "plus": "+", "equals_sign": "=", "minus": "-", "question_mark": "?", "shift+e": "E", "slash": "/",

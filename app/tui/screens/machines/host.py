@@ -46,6 +46,9 @@ class Host(Protocol):
     def open(self, sheet: Over[None]) -> None:
         """Show a sheet over the screen."""
 
+    def terminal(self) -> None:
+        """The guest's own terminal in place of this screen, until Esc."""
+
     def say(self, words: str, *, warning: bool = False) -> None:
         """A message that goes away by itself."""
 

@@ -8,7 +8,6 @@ from app.tui.lanes.log import Events
 from app.tui.lanes.program import listing
 from app.tui.lanes.scene import VIEWS, Lane, all_lanes, kind
 from app.tui.rows.registers import program_counter
-from app.tui.rows.rows import Row, printable, row
 from cores.debugging import breakpoints
 from cores.inspection.views import CodeQuery, CodeView, EventsQuery, EventsView, Query
 from cores.machine.report import CodeLine, MachineSnapshot
@@ -350,16 +349,5 @@ class LookingController:
     # -- the guest ----------------------------------------------------------------------------
 
     def guest_screen(self) -> None:
-        """The VGA screen and the console of the chosen machine, in full."""
-        m = self.machine
-        if m is None:
-            return
-        rows: list[Row] = []
-        if m.screen is not None:
-            lines = (m.screen.split("\n") + [""] * 25)[:25]
-            rows += [row((f"{printable(line):<80}"[:80], "screen")) for line in lines]
-        if m.console or m.screen is None:
-            for line in (m.console or "(nothing printed yet)").split("\n"):
-                clean = printable(line.expandtabs(4))
-                rows += [row(clean[i : i + 80]) for i in range(0, max(1, len(clean)), 80)]
-        self._host.open(Sheet(f"What the guest shows on {m.core}", rows, 84))
+        """The guest's terminal, which takes the keyboard."""
+        self._host.terminal()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
+from dataclasses import replace
 from typing import ClassVar, TypeVar
 
 from textual import events
@@ -151,6 +152,16 @@ class MachinesScreen(Screen[None]):
     def open(self, sheet: Over[None]) -> None:
         self.app.push_screen(sheet)
 
+    def terminal(self) -> None:
+        from .terminal import GuestTerminal
+
+        if self.snapshot is not None:
+            self.app.push_screen(GuestTerminal(self.worker, self._sized))
+
+    def _sized(self, s: SessionSnapshot, size: tuple[int, int]) -> Scene:
+        """The scene of a snapshot for another screen, of that size."""
+        return replace(self._made(s, self.activity()), width=size[0], height=size[1])
+
     def say(self, words: str, *, warning: bool = False) -> None:
         self.notify(words, severity="warning" if warning else "information")
 
@@ -285,6 +296,13 @@ class MachinesScreen(Screen[None]):
             return bindings.PICKED
         if looking.inside.tab:
             return bindings.INSIDE
+        if any(m.awaits_key for m in scene.s.machines) and self.lesson is None:
+            return [("v", "type into the guest", "look('guest_screen')"), *self._going(scene)]
+        return self._going(scene)
+
+    def _going(self, scene: Scene) -> list[Hint]:
+        """The keys of the program itself, by what goes on."""
+        looking = self.looking
         if scene.s.running and scene.activity not in ("paused", "ended"):
             return bindings.FREE if scene.free else bindings.RUNNING
         if scene.own or scene.alone:

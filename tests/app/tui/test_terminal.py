@@ -1,0 +1,123 @@
+"""The guest's terminal: the keys are the guest's, and what each sets off is shown beside its screen."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+from stage import stage
+from textual import events
+from textual.pilot import Pilot
+
+from app.tui.app import interface
+from app.tui.lanes.terminal import until_sleep
+from app.tui.rows import screenshot_svg
+from app.tui.screens.machines.screen import MachinesScreen
+from app.tui.screens.machines.terminal import GuestTerminal, sent, shown
+from cores.lockstep.options import Options
+from cores.programs.shipped import ASSETS
+from cores.vmm.trace import ExitEvent
+from cores.x86.isa.instruction import Reason
+from cores.x86.mode import Mode
+
+
+@pytest.mark.parametrize(
+    ("key", "character", "text"),
+    [
+        ("a", "a", b"a"), ("A", "A", b"A"), ("enter", "\r", b"\r"), ("backspace", None, b"\x7f"),
+        ("tab", "\t", b"\t"), ("up", None, b"\x1b[A"), ("shift+left", None, b"\x1b[D"),
+        ("f1", None, b"\x1bOP"), ("f12", None, b"\x1b[24~"), ("delete", None, b"\x1b[3~"),
+        ("ctrl+c", None, b"\x03"), ("ctrl+z", None, b"\x1a"), ("question_mark", "?", b"?"),
+        ("é", "é", b"\xe9"), ("f20", None, b""), ("ctrl+home", None, b""),
+    ],
+)  # fmt: skip
+def test_what_a_key_sends(key: str, character: str | None, text: bytes) -> None:
+    """A key sends what a terminal sends for it, and has a name."""
+    assert sent(key, character) == text
+    assert shown(key, character)
+
+
+async def test_every_key_is_the_guests() -> None:
+    """q, Ctrl+C, ? and F8 go to the guest; Ctrl+] then Esc sends Esc; Esc gives the keys back."""
+    async with stage(screen="> ", spin=True) as s:
+        await s.pilot.press("v")
+        assert isinstance(s.app.screen, GuestTerminal)
+        await s.see("The guest's screen")
+        keys = ("q", "space", "ctrl+c", "question_mark", "f8", "up")
+        for key in (*keys, "ctrl+right_square_bracket", "escape"):
+            await s.pilot.press(key)
+        assert isinstance(s.app.screen, GuestTerminal)
+        wanted = "q \x03?\x1b[19~\x1b[A\x1b"
+        await s.until(lambda: s.session.typed == wanted, "the keys")
+        assert s.app.worker is not None
+        await s.pilot.press("escape")
+        await s.until(lambda: isinstance(s.app.screen, MachinesScreen), "Ringscope")
+        await s.see("paused")  # it ran for the keys' sake alone
+
+
+async def test_a_text_is_pasted() -> None:
+    """A pasted text arrives whole, its line ends as the Enter key."""
+    async with stage(spin=True) as s:
+        await s.pilot.press("v")
+        s.app.post_message(events.Paste("ls\ncat readme\r\n"))
+        await s.until(lambda: s.session.typed == "ls\rcat readme\r", "the text")
+
+
+async def test_the_prefix_alone_leaves() -> None:
+    """Ctrl+] and any key but Esc give the keys back, and send nothing."""
+    async with stage() as s:
+        await s.pilot.press("v")
+        await s.see("The guest's console")
+        await s.pilot.press("ctrl+right_square_bracket")
+        await s.see("any other key leaves")
+        await s.pilot.press("x")
+        await s.until(lambda: isinstance(s.app.screen, MachinesScreen), "Ringscope")
+        assert s.session.typed == ""
+
+
+@pytest.mark.parametrize("size", [(80, 24), (100, 30), (160, 48), (64, 16), (20, 5)])
+async def test_any_size(size: tuple[int, int]) -> None:
+    """At each size the end of the guest's screen is in sight."""
+    screen = "\n".join(f"line {n}" for n in range(25))
+    async with stage(size=(120, 40), screen=screen) as s:
+        await s.pilot.press("v")
+        await s.pilot.resize_terminal(*size)
+        await s.pilot.pause()
+        if size[0] >= 64:
+            await s.see("line 24")
+
+
+def test_a_key_ends_where_the_guest_sleeps_again() -> None:
+    """The events of a key are those up to the HLT after the key was read; the timer's later ones are
+    none of them."""
+
+    def event(reason: Reason, detail: str = "") -> ExitEvent:
+        return ExitEvent(0, 0, b"", reason, detail, "", 0, Mode.LONG, 1, 1)
+
+    timer = (event(Reason.IRQ, "vector 0x20"), event(Reason.HLT))
+    key = (event(Reason.IRQ, "vector 0x21"), event(Reason.IO, "keyboard"), event(Reason.HLT))
+    assert until_sleep(timer) == (timer, False)
+    assert until_sleep((*timer, *key, *timer)) == ((*timer, *key), True)
+
+
+async def test_tinyos_is_typed_into() -> None:
+    """tinyos takes a command letter by letter, and answers it on its screen."""
+    os.environ["RINGSCOPE_CONFIG"] = os.devnull
+    disk = str(ASSETS / "disks" / "files.img")
+    app = interface("tinyos", Options(cores=("interpreter",), disks=(disk,)))
+    async with app.run_test(size=(80, 24)) as pilot:
+        await seen(app, pilot, "EMULATOR")
+        await pilot.press("v", *"help", "enter")
+        await seen(app, pilot, "preempted by the timer")
+        await seen(app, pilot, "it waits for a key")
+        await pilot.press(*"qq", "escape")
+        await seen(app, pilot, "Who executes")
+        assert app.is_running
+
+
+async def seen(app: object, pilot: Pilot[int], words: str) -> None:
+    for _ in range(6000):
+        if words in screenshot_svg.text(app):  # type: ignore[arg-type]
+            return
+        await pilot.pause(0.01)
+    raise AssertionError(f"{words!r} never came:\n{screenshot_svg.text(app)}")  # type: ignore[arg-type]
