@@ -44,7 +44,7 @@ docs: environment  ## the API's documentation, from the docstrings, into build/d
 
 screens: environment  ## the README's picture and the golden screens, drawn anew: look at the diff
 	$(PYTHON) -m app.tui.screenshot $(SCREEN) assets/guests/hello.s --keys e,e,e
-	RINGSCOPE_GOLDEN=write $(PYTHON) -m pytest tests/app/tui -k "session or views or looks or divergence or fewer or free"
+	RINGSCOPE_GOLDEN=write $(PYTHON) -m pytest tests/app/tui -k "session or views or looks or divergence or fewer or four or free"
 
 wheel: environment  ## the package, into build/dist
 	$(PYTHON) -m pip wheel --quiet --no-deps --wheel-dir build/dist .

@@ -6,7 +6,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from app.tui.lanes import layout, sizes, ways
-from app.tui.lanes.facts import fact_rows, label, names, short, with_reasons
+from app.tui.lanes.facts import fact_rows, label, names, short, twins, with_reasons
 from app.tui.lanes.header import header_row, program_name
 from app.tui.lanes.layout import lanes, plan
 from app.tui.lanes.output import output_rows
@@ -121,7 +121,10 @@ def _program(scene: Scene, rows: dict[str, list[Row]], height: int, *, output: b
 
 def lower_rows(scene: Scene, height: int) -> list[Row]:
     """The rule of the lower part, and ``height`` rows."""
-    match scene.view:
+    view = scene.view
+    if scene.moving and view in ("ways", "conversation") and not scene.parted:
+        view = "reasons"  # no single instruction can be told of
+    match view:
         case "conversation":
             found = conversation_rows(scene, height)
         case "reasons":
@@ -206,7 +209,8 @@ def _alone(scene: Scene) -> Picture:
 
 def _titled(scene: Scene, left: Row) -> Row:
     cells = [
-        row((f"{lane.number} ", "dim"), (names(lane, scene.lane - 3), "strong")) for lane in scene.lanes
+        row((f"{lane.number} ", "dim"), (names(lane, scene.lane - 3, twins(scene, lane)), "strong"))
+        for lane in scene.lanes
     ]
     return lanes(scene, row(" ", *left), cells)
 

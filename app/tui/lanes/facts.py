@@ -60,11 +60,14 @@ class Cell(NamedTuple):
     head: str = ""
 
 
-def names(m_or_lane: Lane, width: int) -> str:
-    """The title of a lane."""
-    match kind(m_or_lane.core):
+def names(lane: Lane, width: int, twins: bool = False) -> str:
+    """The title of a lane. twins: there is another of its kind."""
+    which = lane.core.partition(":")[2]
+    match kind(lane.core):
         case "interpreter":
             return first_fit(width, "EMULATOR", "EMU")
+        case "trap" if twins and which:
+            return first_fit(width, f"TRAP AND EMULATE {which}", f"TRAP {which}", which.upper())
         case "trap":
             return first_fit(width, "TRAP AND EMULATE", "TRAP+EMULATE", "TRAP")
         case _:
@@ -175,6 +178,11 @@ def label(scene: Scene, *wordings: str) -> Row:
     return row(" ", (first_fit(scene.left - 1, *wordings), role))
 
 
+def twins(scene: Scene, lane: Lane) -> bool:
+    """Is there another lane of this one's kind?"""
+    return sum(kind(other.core) == kind(lane.core) for other in scene.lanes) > 1
+
+
 def names_row(scene: Scene, *wordings: str) -> Row:
     """The titles of the lanes, with the keys that hide them."""
     count = _NUMBERS.get(len(scene.lanes), str(len(scene.lanes)))
@@ -184,7 +192,10 @@ def names_row(scene: Scene, *wordings: str) -> Row:
     cells = [
         row(
             (f"{lane.number} ", "dim"),
-            (names(lane, scene.lane - 3), "strong" if lane.machine is not None else "dim"),
+            (
+                names(lane, scene.lane - 3, twins(scene, lane)),
+                "strong" if lane.machine is not None else "dim",
+            ),
             (" ▾" if marked and lane.core == scene.chosen and scene.lane > 18 else "", "dim"),
         )
         for lane in scene.lanes

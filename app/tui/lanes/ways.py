@@ -94,13 +94,20 @@ def _apart(scene: Scene) -> bool:
 
 
 def _event(m: MachineSnapshot, address: int, count: int) -> ExitEvent | None:
+    """The last exit of the instruction at ``address`` after ``count``, with the time of all of them: a
+    REP instruction may leave the guest hundreds of times."""
+    found: ExitEvent | None = None
+    ns = 0
     for event in reversed(m.events):
         if event.n is not None and event.n < count:
-            return None
+            break
         mine = event.rip == address and event.n == count
         if mine and event.reason not in UNCOUNTED and event.reason is not Reason.IRQ:
-            return event
-    return None
+            found, ns = found or event, ns + event.ns
+    else:
+        if found is not None and len(m.events) < sum(m.exits_by_reason.values()):
+            ns = max(ns, m.sites[address].ns)  # the first of them are no longer at hand
+    return None if found is None else found._replace(ns=ns)
 
 
 def _line_at(scene: Scene, address: int) -> CodeLine | None:

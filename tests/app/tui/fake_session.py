@@ -60,10 +60,12 @@ WHERE = {
         "host memory at 0x7f21c0a8d3a0",
     ),
     "trap:native": ("this CPU executes, held in ring 3", "process 4711, CPU 1"),
+    "trap:portable": ("Unicorn at ring 3 stands in for it", "host memory at 0x7f21c0b00000"),
     "kvm": ("this CPU executes, in guest mode", "vCPU 0 of /dev/kvm"),
 }
 RING_ZERO = {
-    "interpreter": RingZero.SIMULATED, "trap:native": RingZero.DEPRIVILEGED, "kvm": RingZero.GUEST_MODE,
+    "interpreter": RingZero.SIMULATED, "trap:native": RingZero.DEPRIVILEGED,
+    "trap:portable": RingZero.DEPRIVILEGED, "kvm": RingZero.GUEST_MODE,
 }  # fmt: skip
 
 

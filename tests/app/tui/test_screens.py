@@ -56,6 +56,14 @@ async def test_fewer_machines(cores: tuple[str, ...]) -> None:
         check_golden(f"machines-{len(cores)}-80x24", s.text())
 
 
+async def test_four_machines() -> None:
+    """Two of a kind are told apart, and every lane keeps its facts at 80x24."""
+    cores = ("interpreter", "trap:native", "trap:portable", "kvm")
+    async with stage(size=(80, 24), cores=cores) as s:
+        await s.press(*"eee")
+        check_golden("machines-4-80x24", s.text())
+
+
 async def test_a_free_run() -> None:
     """Nothing is counted or compared; reasons take the place of three ways."""
     async with stage(size=(80, 24)) as s:
