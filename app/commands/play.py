@@ -21,7 +21,8 @@ from app.text.reports import clean
 from cores.atomic_file import replacing
 from cores.errors import InputError
 from lessons import library
-from lessons.format.script import Heading, Lesson, Note
+from lessons.format.parser import PLACEHOLDER
+from lessons.format.script import Ask, Heading, Lesson, Note
 
 from .numbers import decimal
 from .options import seed
@@ -134,7 +135,8 @@ def _notes(lesson: Lesson) -> int:
         for number, (index, _) in enumerate(lesson.headings, 1):
             _print_notes(lesson, number, index)
         return OK
-    print(f"Notes for {lesson.title}. Waiting for `ringscope play` on another terminal ...", flush=True)
+    waiting = f"Notes for {lesson.title}. Waiting for `ringscope play` on another terminal ..."
+    print(clean(lesson_text.wrap(waiting)), flush=True)
     last = -1
     for place in second_terminal.follow():
         if os.path.realpath(place.path) != os.path.realpath(lesson.path):
@@ -148,12 +150,25 @@ def _notes(lesson: Lesson) -> int:
 
 
 def _print_notes(lesson: Lesson, number: int, index: int) -> None:
-    """The notes of one step."""
+    """The notes of one step, its questions with what will be said to them, and the next step's name."""
     heading = lesson.items[index]
     assert isinstance(heading, Heading)
-    print(clean(f"\n{number}/{len(lesson.headings)}  {heading.title}"))
+    lines = [f"\n{number}/{len(lesson.headings)}  {heading.title}"]
     for item in lesson.items[index + 1 :]:
-        if isinstance(item, Heading):
-            return
-        if isinstance(item, Note):
-            print(clean(lesson_text.wrap(f"  - {item.text}", "    ")), flush=True)
+        match item:
+            case Heading(title=title):
+                lines.append(f"  next: {title}")
+                break
+            case Note(text=text):
+                lines.append(lesson_text.wrap(f"  - {_unfilled(text)}", "    "))
+            case Ask(question=question, why=why):
+                lines.append(lesson_text.wrap(f"  ? {_unfilled(question)}", "    "))
+                lines += [lesson_text.wrap(f"    = {_unfilled(why)}", "      ")] if why else []
+            case _:
+                pass
+    print(clean("\n".join(lines)), flush=True)
+
+
+def _unfilled(text: str) -> str:
+    """A text without its values: they are known when the machines have moved."""
+    return lesson_text.plain(PLACEHOLDER.sub("...", text))

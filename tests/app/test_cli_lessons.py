@@ -71,6 +71,9 @@ def test_the_teachers_notes(capsys: pytest.CaptureFixture[str]) -> None:
     text = out(capsys)
     assert "1/6  One program, several machines" in text
     assert "- Let the class read" in text
+    assert "? So who computed the sum on the trap core?" in text
+    assert "next: One addition" in text
+    assert max(map(len, text.splitlines())) <= 80
 
 
 def test_an_unknown_lesson(capsys: pytest.CaptureFixture[str]) -> None:
