@@ -180,7 +180,7 @@ def test_every_handler(core: str, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("case", QUICK, ids=lambda case: case.guest)
 def test_shipped_guests(case: Case, core: str) -> None:
     """The guests of the course have the same exits, in the same words, both ways."""
-    options = Options(disk=str(IMAGE) if case.disk else None, input=case.input)
+    options = Options(disks=(str(IMAGE),) if case.disk else (), input=case.input)
     equal(load_program(str(ASSETS / "guests" / case.guest)), core, options)
 
 
