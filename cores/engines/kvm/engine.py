@@ -167,9 +167,9 @@ class KvmEngine(PortEngine):
         run, words, special = self._run, self._vcpu.words, self._registers.special
         fixup, find, enter = self._fixup, handlers.get, self._vcpu.enter
         try:
+            if fixup is not None:
+                fixup.arm(cpu)
             while True:
-                if fixup is not None and not fixup.is_armed(cpu.rip):
-                    fixup.arm(cpu)
                 enter()
                 if run[_REASON] != _IO or run[_SPECIAL] != special:
                     break
@@ -180,6 +180,8 @@ class KvmEngine(PortEngine):
                     self._taken(cpu)
                     return INTERRUPTED
                 cpu.rip = words[_RIP]
+                if fixup is not None and not fixup.is_armed(cpu.rip):
+                    fixup.arm(cpu)
         except OSError as error:
             return self._not_entered(cpu, error)
         return self._left(cpu)
