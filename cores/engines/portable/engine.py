@@ -85,7 +85,7 @@ class PortableTrapEngine(DeprivilegedEngine):
         self.close()
         self._memory = memory
         memory.unseen = []
-        self._core = UnicornCpu(self._fetch, self._locate)
+        self._core = UnicornCpu(self._fetch, self._locate, self._locate)
         self._free = FreeRunner(self._core, self._must_leave)
         self._tables = HiddenTables(_TABLES_AT)
         ram = memory.ram
@@ -205,7 +205,7 @@ class PortableTrapEngine(DeprivilegedEngine):
         self._code.clear()
         core, free = self._loaded()
         core.unicorn.flush_tlb()
-        free.forget()
+        free.flushed()
 
     def _fetch(self, cpu: VirtualCpu, rip: int) -> bytes:
         """Up to 15 bytes of code at the linear address ``rip`` in the current space, as far as they are

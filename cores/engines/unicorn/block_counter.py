@@ -133,6 +133,23 @@ class BlockCounter:
         at = _place(address)
         self._bytes[at + 8 : at + 12] = b"\xff\xff\xff\xff"  # no block has this length
 
+    @staticmethod
+    def forget_in(table: bytearray, address: int) -> None:
+        """``forget`` in a table that ``save`` has returned."""
+        at = _place(address) - _TABLE
+        table[at + 8 : at + 12] = b"\xff\xff\xff\xff"
+
+    def save(self) -> bytearray:
+        """A copy of the table, for ``load``."""
+        return bytearray(self._bytes[_TABLE:])
+
+    def load(self, table: bytearray | None) -> None:
+        """Replace the table, None: by an empty one."""
+        if table is None:
+            self.forget_all()
+        else:
+            self._bytes[_TABLE:] = table
+
     def forget_all(self) -> None:
         ctypes.memset(self.data + _TABLE, 0xFF, _ENTRIES * _ENTRY)
 

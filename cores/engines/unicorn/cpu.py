@@ -56,16 +56,18 @@ _ERROR_VECTORS = frozenset(
 class UnicornCpu:
     """Executes a ``VirtualCpu`` in exactly its state, privileged registers included.
 
+    place: as ``locate``, but no page is marked as accessed.
     unicorn: the instance into which memory is mapped. last_error: the error code of the last exception,
     0 when it has none. on_translation: called with address and length of each block that Unicorn
     translates. on_forgotten: called when all translations have been discarded.
     """
 
-    def __init__(self, fetch: Fetch, locate: Locate) -> None:
+    def __init__(self, fetch: Fetch, locate: Locate, place: Locate) -> None:
         self.layout = find_layout()
         self.unicorn = Unicorn()
         self.fetch = fetch
         self._locate = locate
+        self.place = place
         self._cpu = VirtualCpu()
         self._translated: set[int] = set()
         self._begun = False

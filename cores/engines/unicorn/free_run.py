@@ -24,7 +24,8 @@ from functools import reduce
 from operator import or_
 
 from cores.engines.base import BUDGET_SPENT, INTERCEPT, INTERRUPTED, STEPPED, Exit, Fault
-from cores.engines.unicorn.cpu import UnicornCpu, opens_shadow
+from cores.engines.unicorn.cpu import PAGE, UnicornCpu, opens_shadow
+from cores.engines.unicorn.known_blocks import KnownBlocks
 from cores.x86.faults import GuestFault
 from cores.x86.isa.accesses import overwrites_itself
 from cores.x86.isa.decoder import Truncated, decode
@@ -89,18 +90,14 @@ class FreeRunner:
     def __init__(self, core: UnicornCpu, special: Callable[[Instruction], bool]) -> None:
         self._core = core
         self._special = special
-        self._blocks: dict[tuple[int, int], Block] = {}
         core.on_translation = self._on_translation
         core.on_forgotten = self.forget
         self._hook: int | None = None
         self._steps = 0
-        self._paging: tuple[int, ...] = ()
         self._limited = 0
-        self._using: tuple[set[int], ...] = tuple(set() for _ in range(SEGMENTS))
-        # An interrupt waits for IF, and the remembered blocks that may set it:
-        self._window = False
-        self._opening: set[int] = set()
+        self._window = False  # an interrupt waits for IF
         self._counter = core.unicorn.block_counter(self._on_block)
+        self._known: KnownBlocks[Block] = KnownBlocks(self._counter)
         self.executed = 0
         # The block entered last, its address, and the address of the REP that it ended with:
         self._block: Block | None = None
@@ -124,20 +121,24 @@ class FreeRunner:
     def want_window(self, wanted: bool) -> None:
         """Set whether ``run`` stops before instructions that may set IF."""
         self._window = wanted
-        if wanted:  # Python is to be called for these blocks
-            for address in self._opening:
+
+    def _watch_window(self) -> None:
+        """Call Python for blocks that may set IF, while an interrupt waits for that."""
+        if self._window:
+            for address in self._known.space.opening:
                 self._counter.forget(address)
-            self._opening.clear()
+            self._known.space.opening.clear()
 
     def _limit(self, limited: int) -> None:
-        """Call Python for blocks that access a segment which has just become limited."""
-        if added := limited & ~self._limited:
+        """Call Python for blocks that access a segment which has become limited."""
+        space = self._known.space
+        if added := limited & ~space.limited:
             for number in range(SEGMENTS):
                 if added >> number & 1:
-                    for address in self._using[number]:
+                    for address in space.using[number]:
                         self._counter.forget(address)
-                    self._using[number].clear()
-        self._limited = limited
+                    space.using[number].clear()
+        space.limited = self._limited = limited
 
     def start(self, cpu: VirtualCpu) -> None:
         """Install the block hook, and discard code that was translated without it."""
@@ -189,21 +190,24 @@ class FreeRunner:
         self._counter.left = value
 
     def forget(self) -> None:
-        """Discard all block descriptions: linear addresses may be mapped to other code now."""
+        """Discard all block descriptions."""
         self._catch_up()
-        self._blocks.clear()
-        self._counter.forget_all()
+        self._known.forget_all()
+
+    def flushed(self) -> None:
+        """The TLB has been flushed: linear addresses may be mapped to other code now."""
+        self._known.flushes += 1
 
     def run(self, cpu: VirtualCpu, budget: int | None) -> Exit:
         """See ``Engine.run``."""
         self._steps = 0
         if not self.active:
             self.start(cpu)
+        key = (cpu.cr0 & Cr0.PG, cpu.cr3, cpu.cr4, cpu.efer, code_bits(cpu))
+        self._catch_up()
+        self._known.enter(key, lambda page: self._core.place(cpu, page))
         self._limit(limited_segments(cpu))
-        paging = (cpu.cr0 & Cr0.PG, cpu.cr3, cpu.cr4, cpu.efer, code_bits(cpu))
-        if paging != self._paging:
-            self._paging = paging
-            self.forget()
+        self._watch_window()
         limit = UNLIMITED if budget is None else budget
         self._left = limit
         self._nowhere()
@@ -271,9 +275,9 @@ class FreeRunner:
     def _examine(self, cpu: VirtualCpu) -> Exit | None:
         """Handle the block before which the hook has stopped the run. None: continue the run."""
         address, size = self._held
-        block = self._blocks.get(self._held)
+        block = self._known.space.blocks.get(self._held)
         if block is None:
-            block = self._blocks[self._held] = self._learn(cpu, address, size)
+            block = self._known.space.blocks[self._held] = self._learn(cpu, address, size)
             if block.rep == 0 and self._overwrites_itself(cpu, address):
                 self._left += address == self._rep  # counted when it began
                 return INTERCEPT
@@ -332,7 +336,9 @@ class FreeRunner:
             offset += insn.length
         rep = offsets[-1] if insn is not None and insn.repeat else -1
         straight = insn is not None and not insn.ends_block
-        each = tuple(uses)
+        each, pages = tuple(uses), self._known.space.pages
+        for page in range(address & -PAGE, address + size, PAGE):
+            pages[page] = self._core.place(cpu, page)
         return Block(tuple(offsets), special, opens, rep, straight, alone, reduce(or_, each, 0), each)
 
     def _walk(self, cpu: VirtualCpu, steps: int) -> Exit | None:
@@ -378,7 +384,7 @@ class FreeRunner:
             return
         self._catch_up()
         key = (address, size)
-        block = self._blocks.get(key)
+        block = self._known.space.blocks.get(key)
         if block is not None and self._special_in(block) < 0 and not block.alone and not self._asked:
             cost = self._cost(address, block)
             if cost <= self._left:
@@ -389,10 +395,10 @@ class FreeRunner:
                 if block.opens >= 0 and self._window:
                     return
                 if block.opens >= 0:
-                    self._opening.add(address)
+                    self._known.space.opening.add(address)
                 for number in range(SEGMENTS if block.uses else 0):
                     if block.uses >> number & 1:
-                        self._using[number].add(address)
+                        self._known.space.using[number].add(address)
                 self._counter.remember(address, size, len(block.offsets), block.rep)
                 return
         self._held = key
@@ -406,8 +412,7 @@ class FreeRunner:
 
     def _on_translation(self, address: int, size: int) -> None:
         self._catch_up()
-        self._blocks.pop((address, size), None)
-        self._counter.forget(address)
+        self._known.translated(address, size)
 
     def _nowhere(self) -> None:
         """Forget the block entered last: the next one does not continue it."""
@@ -418,7 +423,7 @@ class FreeRunner:
         """Update ``_block`` and ``_at`` if the machine code counted the last block."""
         last = self._counter.last()
         if last is not None:
-            self._block, self._at = self._blocks.get(last), last[0]
+            self._block, self._at = self._known.space.blocks.get(last), last[0]
 
     def _cost(self, address: int, block: Block) -> int:
         """The number of instructions to count when the block is entered."""

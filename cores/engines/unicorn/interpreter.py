@@ -20,7 +20,7 @@ from cores.errors import UnavailableError
 from cores.pc.physical_memory import HOLE, PhysicalMemory
 from cores.x86.faults import GuestFault
 from cores.x86.isa.instruction import Instruction, Reason, Sensitivity
-from cores.x86.mmu.paging import Mmu
+from cores.x86.mmu.paging import Mmu, walk
 from cores.x86.mode import is_long
 from cores.x86.registers import SS, Vector
 from cores.x86.virtual_cpu import VirtualCpu
@@ -74,7 +74,7 @@ class InterpreterEngine(Engine):
         self._memory = memory
         memory.unseen = []
         self._devices = DeviceAccesses(memory)
-        self._core = UnicornCpu(self._fetch, self._locate)
+        self._core = UnicornCpu(self._fetch, self._locate, self._place)
         self._free = FreeRunner(self._core, _left_to_the_vmm)
         ram, unicorn = memory.ram, self._core.unicorn
         below = min(HOLE.start, ram.size)
@@ -162,7 +162,7 @@ class InterpreterEngine(Engine):
     def flush(self, gva: int | None = None) -> None:
         core, free = self._loaded()
         core.unicorn.flush_tlb()
-        free.forget()
+        free.flushed()
 
     def where(self) -> str:
         """The place of the guest's registers, for the pane's headline."""
@@ -184,6 +184,16 @@ class InterpreterEngine(Engine):
 
     def _fetch(self, cpu: VirtualCpu, rip: int) -> bytes:
         return Mmu(self._memory, cpu).fetch(rip)
+
+    def _place(self, cpu: VirtualCpu, page: int) -> int | None:
+        """``_locate`` without leaving a mark, whoever may execute the page."""
+        try:
+            return walk(self._memory, cpu, page, user=False, mark=False).gpa
+        except GuestFault:
+            try:
+                return walk(self._memory, cpu, page, user=True, mark=False).gpa  # SMAP
+            except GuestFault:
+                return None
 
     def _locate(self, cpu: VirtualCpu, page: int) -> int | None:
         try:

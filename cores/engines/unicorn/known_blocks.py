@@ -1,0 +1,86 @@
+"""The descriptions of translated blocks, kept for each address space of the guest.
+
+A description belongs to a linear address, which leads to other code with other page tables. So there is
+one collection for each state of CR3 and of the paging bits, with the machine code's table for it
+(block_counter.py); after each flush of the TLB the pages of the collection in use are looked up again.
+Learning all blocks anew cost 10 ms at each CR3 load of an operating system with processes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Generic, TypeVar
+
+from cores.engines.unicorn.block_counter import BlockCounter
+from cores.x86.isa.segment_limits import SEGMENTS
+
+PAGE = 4096
+MOST_SPACES = 64
+B = TypeVar("B")
+
+
+@dataclass
+class Space(Generic[B]):
+    """The blocks of one address space.
+
+    blocks: by address and length. pages: the physical address of each page that they lie in, by linear
+    address. table: the machine code's table while another space is in use. opening: addresses in the
+    table of blocks that may set IF; using: of those that access a segment, by its bit in a mask.
+    limited: the segments that were limited when the space was last in use. checked: the number of TLB
+    flushes after which the pages were looked up.
+    """
+
+    blocks: dict[tuple[int, int], B] = field(default_factory=dict)
+    pages: dict[int, int | None] = field(default_factory=dict)
+    table: bytearray | None = None
+    opening: set[int] = field(default_factory=set)
+    using: tuple[set[int], ...] = field(default_factory=lambda: tuple(set() for _ in range(SEGMENTS)))
+    limited: int = 0
+    checked: int = 0
+
+
+class KnownBlocks(Generic[B]):
+    """All spaces. space: the one in use. flushes: how often the TLB was flushed."""
+
+    def __init__(self, counter: BlockCounter) -> None:
+        self._counter = counter
+        self._spaces: dict[tuple[int, ...], Space[B]] = {}
+        self._key: tuple[int, ...] = ()
+        self.space: Space[B] = Space()
+        self._spaces[()] = self.space
+        self.flushes = 0
+
+    def enter(self, key: tuple[int, ...], locate: Callable[[int], int | None]) -> None:
+        """Use the space ``key``; look its pages up where the TLB has been flushed since."""
+        if key != self._key:
+            self.space.table = self._counter.save()
+            if len(self._spaces) >= MOST_SPACES and key not in self._spaces:
+                self.forget_all()
+            self._key, self.space = key, self._spaces.setdefault(key, Space(checked=self.flushes))
+            self._counter.load(self.space.table)
+            self.space.table = None
+        space = self.space
+        if space.checked != self.flushes:
+            space.checked = self.flushes
+            moved = {page for page, gpa in space.pages.items() if locate(page) != gpa}
+            if moved:
+                for address, size in list(space.blocks):
+                    if moved & {address & -PAGE, address + size - 1 & -PAGE}:
+                        del space.blocks[address, size]
+                        self._counter.forget(address)
+                for page in moved:
+                    del space.pages[page]
+
+    def translated(self, address: int, size: int) -> None:
+        """Forget a block that has been translated anew, in all spaces: they may share its code."""
+        for space in self._spaces.values():
+            if space.blocks.pop((address, size), None) is not None and space.table is not None:
+                self._counter.forget_in(space.table, address)
+        self._counter.forget(address)
+
+    def forget_all(self) -> None:
+        """Forget all blocks."""
+        self._spaces = {self._key: Space(checked=self.flushes, limited=self.space.limited)}
+        self.space = self._spaces[self._key]
+        self._counter.forget_all()
