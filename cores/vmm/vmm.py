@@ -58,7 +58,13 @@ from cores.x86.faults import GuestFault, Unsupported, undefined_opcode
 from cores.x86.isa.accesses import written_ranges
 from cores.x86.isa.decoder import known
 from cores.x86.isa.instruction import Instruction, Sensitivity
-from cores.x86.isa.operand_checks import address_fault, beyond_canonical, check_alignment, check_call
+from cores.x86.isa.operand_checks import (
+    address_fault,
+    beyond_canonical,
+    check_alignment,
+    check_call,
+    check_segments,
+)
 from cores.x86.isa.rep_step import iterations_left
 from cores.x86.mmu.code_fetch import instruction_at
 from cores.x86.mmu.segmentation import code_address
@@ -256,6 +262,8 @@ class Vmm(GuestContext):
             raise undefined_opcode()
         if insn.mnemonic == "mov" and insn.sensitivity is PRIVILEGED:
             return False  # to and from CRn and DRn
+        if insn.bits != 64 and insn.access and self._translates:
+            check_segments(insn, self.cpu)
         return insn.mnemonic not in self.engine.traits.intercepts
 
     def _step_until_complete(self, insn: Instruction) -> None:

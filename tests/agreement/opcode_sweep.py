@@ -8,7 +8,10 @@ some 4 ms.
 
     _FORMS_AT   the forms               _DATA   what registers and displacements point to
     _IDT        256 gates               _STACK  ends in _DATA's last page
-    _NOPS       256 NOPs, for vectors
+    _NOPS       256 NOPs, for vectors      _GDT    of 16- and 32-bit code
+
+In 16- and 32-bit code the forms are stepped in protected mode, without paging; 16-bit code has segments
+with a base.
 """
 
 from __future__ import annotations
@@ -28,18 +31,25 @@ from cores.programs.program import Program, Segment
 from cores.x86.faults import GuestFault
 from cores.x86.fxsave import differences
 from cores.x86.isa.decoder import Truncated, decode, text
-from cores.x86.registers import STATE_NAMES, VECTOR_NAMES
+from cores.x86.registers import CS, STATE_NAMES, VECTOR_NAMES, Cr0
 from cores.x86.virtual_cpu import VirtualCpu
 
 _FORMS_AT = LOAD_ADDRESS
 _SLOT = 16
 _AT_ONCE = 1 << 15
 """Forms that lie in RAM together."""
-_IDT, _NOPS = 0x70000, 0x71000
+_IDT, _NOPS, _GDT = 0x70000, 0x71000, 0x72000
 _DATA = range(0x50000, 0x70000)
 _STACK = 0x6F000
 _POINTED = 0x50400
 """Where ModRM's memory forms point to."""
+
+_FLAT_CODE, _FLAT_DATA, _CODE_16, _DATA_16 = 8, 0x10, 0x18, 0x20
+_DESCRIPTORS = (0, 0x00CF9B000000FFFF, 0x00CF93000000FFFF, 0x00109B000000FFFF, 0x000593000000FFFF)
+_SLOTS_16 = 1 << 12
+"""Forms that lie in a segment of 64 KiB."""
+LEGACY_PREFIXES = ("", "66", "67", "f2", "f3", "66 67")
+_LEGACY_SKIPPED = frozenset(bytes.fromhex("26 2e 36 3e 64 65 66 67 f0 f2 f3 0f"))
 
 PREFIXES = ("", "66", "f2", "f3", "48", "66 48")
 _SKIPPED = {*bytes.fromhex("26 2e 36 3e 64 65 66 67 f0 f2 f3 0f 62 c4 c5"), *range(0x40, 0x50)}
@@ -111,6 +121,20 @@ def plain_forms() -> list[Form]:
     forms = [_spelled(*parts) for parts in product(PREFIXES, _opcodes(), (bytes([m]) for m in MODRM))]
     longer = [bytes([0x0F, escape, opcode]) for escape in (0x38, 0x3A) for opcode in range(256)]
     forms += [_spelled(*parts) for parts in product(PREFIXES, longer, (b"\x06", b"\xcb"))]
+    return [Form(code) for code in forms]
+
+
+def legacy_forms(bits: int) -> list[Form]:
+    """All one-byte and 0F opcodes of 16- or 32-bit code with prefixes and 16 ModRM bytes, 0F 38 and
+    0F 3A with two."""
+    pointer = 4 if bits == 16 else 6  # [si], [esi]
+    modrm = [m & ~7 | pointer if m < 0xC0 else m for m in MODRM]
+    short = [bytes([op]) for op in range(256) if op not in _LEGACY_SKIPPED]
+    short += [bytes([0x0F, op]) for op in range(256) if op not in (0x38, 0x3A)]
+    forms = [_spelled(*parts) for parts in product(LEGACY_PREFIXES, short, (bytes([m]) for m in modrm))]
+    longer = [bytes([0x0F, escape, op]) for escape in (0x38, 0x3A) for op in range(256)]
+    tails = bytes([pointer]), b"\xcb"
+    forms += [_spelled(*parts) for parts in product(LEGACY_PREFIXES, longer, tails)]
     return [Form(code) for code in forms]
 
 
@@ -192,11 +216,13 @@ def _data() -> bytes:
 
 
 class Sweep:
-    """Machines of several cores that step form after form. The first is the reference.
+    """Machines of several cores that step form after form. The first is the reference. bits: the width
+    of the code.
 
     skipped: why a core could not go on, with the last form for which it was so."""
 
-    def __init__(self, cores: tuple[str, ...]) -> None:
+    def __init__(self, cores: tuple[str, ...], bits: int = 64) -> None:
+        self.bits = bits
         segment = Segment(_FORMS_AT, b"\x90", _SLOT * _AT_ONCE)
         program = Program("opcodes", "flat", _FORMS_AT, (segment,), "")
         self.machines = [start(program, core, Options(ram=4 << 20)) for core in cores]
@@ -205,13 +231,17 @@ class Sweep:
         self._fpu = _initial_fpu()
         for machine in self.machines:
             view = machine.memory.view
-            view[_IDT : _IDT + 4096] = b"".join(
-                struct.pack("<HHBBHQ", (_NOPS + v) & 0xFFFF, KERNEL_CODE, 0, 0x8E, (_NOPS + v) >> 16, 0)
-                for v in range(256)
-            )
+            gates = b"".join(map(self._gate, range(256)))
+            view[_IDT : _IDT + len(gates)] = gates
+            view[_GDT : _GDT + 40] = struct.pack("<5Q", *_DESCRIPTORS)
             view[_NOPS : _NOPS + 512] = b"\x90" * 512
             view[_DATA.start : _DATA.stop] = self._data
         self._states = [self._prepared(machine) for machine in self.machines]
+
+    def _gate(self, vector: int) -> bytes:
+        handler, selector = _NOPS + vector, KERNEL_CODE if self.bits == 64 else _FLAT_CODE
+        gate = struct.pack("<HHBBH", handler & 0xFFFF, selector, 0, 0x8E, handler >> 16)
+        return gate + bytes(8) if self.bits == 64 else gate
 
     def _prepared(self, machine: Machine) -> VirtualCpu:
         """Make the state in which every form begins."""
@@ -221,20 +251,40 @@ class Sweep:
             0x0000_0000_1234_5678, 3, 2, 0x50300, _STACK, 0x51230, _POINTED, 0x50500,
             *(0x0101_0101_0101_0101 * n for n in range(8, 16)),
         ]  # fmt: skip
+        if self.bits != 64:
+            self._leave_long_mode(cpu)
+            machine.vmm.flush(None)
         return cpu.copy()
+
+    def _leave_long_mode(self, cpu: VirtualCpu) -> None:
+        cpu.cr0 &= ~Cr0.PG
+        cpu.efer = 0
+        cpu.gdtr.base, cpu.gdtr.limit = _GDT, 39
+        cpu.gpr[8:] = [0] * 8
+        code, data = (_FLAT_CODE, _FLAT_DATA) if self.bits == 32 else (_CODE_16, _DATA_16)
+        for number, segment in enumerate(cpu.segments):
+            segment.selector = code if number == CS else data
+            segment.base, segment.limit = 0, 0xFFFFFFFF
+            segment.attributes = 0xC09B if number == CS else 0xC093
+            if self.bits == 16:
+                segment.base = _FORMS_AT if number == CS else _DATA.start
+                segment.limit, segment.attributes = 0xFFFF, segment.attributes & 0xFF
+        if self.bits == 16:
+            cpu.gpr[1:8] = [3, 2, 0x300, 0xF000, 0x1230, 0x400, 0x500]
 
     def run(self, forms: Iterable[Form]) -> Iterator[Difference]:
         """Step all forms; yield the differences, form by form."""
         forms = list(forms)
-        for begin in range(0, len(forms), _AT_ONCE):
-            batch = forms[begin : begin + _AT_ONCE]
+        room = _SLOTS_16 if self.bits == 16 else _AT_ONCE
+        for begin in range(0, len(forms), room):
+            batch = forms[begin : begin + room]
             code = b"".join(form.at(_FORMS_AT + _SLOT * i) for i, form in enumerate(batch))
             for machine in self.machines:
                 machine.memory.view[_FORMS_AT : _FORMS_AT + len(code)] = code
                 machine.engine.memory_changed()
                 machine.vmm.mmu.flush(None)
             for i, form in enumerate(batch):
-                found = self._step(form, _FORMS_AT + _SLOT * i)
+                found = self._step(form, _SLOT * i + (0 if self.bits == 16 else _FORMS_AT))
                 if found is not None:
                     yield found
 
@@ -289,7 +339,7 @@ class Sweep:
         if not told:
             return None
         words = "; ".join(f"{name}: {values}" for name, values in told.items())
-        return Difference(form, _asm(form, rip), tuple(told), words)
+        return Difference(form, _asm(form, rip, self.bits), tuple(told), words)
 
     def close(self) -> None:
         for machine in self.machines:
@@ -305,8 +355,8 @@ def _rip(value: int) -> str:
     return VECTOR_NAMES.get(vector, f"vector {vector}") if 0 <= vector < 256 else f"{value:#x}"
 
 
-def _asm(form: Form, rip: int) -> str:
+def _asm(form: Form, rip: int, bits: int) -> str:
     try:
-        return text(decode(form.at(rip)[:15]), rip)
+        return text(decode(form.at(rip)[:15], bits), rip)
     except (GuestFault, Truncated):
         return "no instruction"

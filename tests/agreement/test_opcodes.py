@@ -16,6 +16,7 @@ from opcode_sweep import (
     Difference,
     Form,
     Sweep,
+    legacy_forms,
     plain_forms,
     prefixed_forms,
     sample,
@@ -58,11 +59,11 @@ def unexplained(found: Difference) -> bool:
     return True
 
 
-def differences(core: str, forms: list[Form]) -> list[str]:
+def differences(core: str, forms: list[Form], bits: int = 64) -> list[str]:
     """The unexplained differences, in words."""
     if reason := registry.availability(core).reason:
         pytest.skip(f"{core}: {reason}")
-    sweep = Sweep(("interpreter", core))
+    sweep = Sweep(("interpreter", core), bits)
     try:
         return [str(found) for found in sweep.run(forms) if unexplained(found)]
     finally:
@@ -93,10 +94,29 @@ def test_all(kind: str, core: str) -> None:
     assert not found, told(found)
 
 
+@pytest.mark.parametrize("core", ["trap:native", "trap:portable"])
+@pytest.mark.parametrize("bits", [16, 32])
+def test_sample_of_legacy_code(bits: int, core: str) -> None:
+    """A fixed sample of 16- and 32-bit code agrees."""
+    count = DAILY["plain"] // 2 if core == "trap:native" else DAILY["plain"] // 8
+    found = differences(core, sample(legacy_forms(bits), count), bits)
+    assert not found, told(found)
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("core", ["trap:native", "trap:portable"])
+@pytest.mark.parametrize("bits", [16, 32])
+def test_all_of_legacy_code(bits: int, core: str) -> None:
+    """All 53,952 forms of 16- and of 32-bit code have no unexplained differences."""
+    found = differences(core, legacy_forms(bits), bits)
+    assert not found, told(found)
+
+
 def test_there_are_as_many_as_told() -> None:
     """The sweep contains as many forms as its docstrings state."""
     assert len(plain_forms()) == 52_128
     assert len({form.code for form in plain_forms()}) == 52_128
+    assert len(legacy_forms(32)) == len(legacy_forms(16)) == 53_952
 
 
 def test_the_forms_that_may_differ_are_in_the_sweep() -> None:
