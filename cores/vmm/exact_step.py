@@ -28,8 +28,8 @@ from cores.x86.isa.prefixes import normalized
 from cores.x86.isa.undefined_results import keeps_memory, settle
 from cores.x86.mmu.paging import PAGE
 from cores.x86.mmu.segmentation import code_address
-from cores.x86.registers import MASK64
-from cores.x86.system.x87_environment import after_mmx
+from cores.x86.registers import MASK64, Cr4, Vector
+from cores.x86.system.x87_environment import after_mmx, mxcsr, sse_masked, unmasked_sse, with_mxcsr
 from cores.x86.system.x87_stack import Effect, Stack, effect
 from cores.x86.virtual_cpu import VirtualCpu
 
@@ -97,6 +97,8 @@ def bridge(
         guest.trace.bridged += 1
     elif respells and (what := _x87_effect(insn)) is not None:
         _x87(guest, completion, insn, what, step)
+    elif respells and code is None and _is_sse(insn) and not sse_masked(guest.engine.read_fpu()):
+        _sse(guest, insn, step)
     else:
         completion.bridge(insn)
 
@@ -105,6 +107,11 @@ def _x87_effect(insn: Instruction) -> Effect | None:
     """The effect of an x87 instruction on the stack; None for other instructions."""
     encoding = parse(insn.code, insn.bits) if insn.floating else None
     return effect(encoding) if encoding is not None and is_x87(encoding) else None
+
+
+def _is_sse(insn: Instruction) -> bool:
+    """Whether Unicorn executes it rightly but for #XM: MMX or SSE; x87 has been asked for before."""
+    return insn.floating and not insn.mistranslated
 
 
 def _x87(
@@ -128,6 +135,29 @@ def _x87(
             guest.cpu.rflags = flags
         for gva, old in stored:
             guest.mmu.write(gva, old)
+
+
+def _sse(guest: GuestContext, insn: Instruction, step: Callable[[Instruction], None]) -> None:
+    """Complete an SSE instruction for a translator, which never raises #XM: by the engine, and undone
+    where it has raised an exception that MXCSR does not mask (SDM vol. 1, 11.5.2)."""
+    engine, cpu = guest.engine, guest.cpu
+    before, saved, stored = engine.read_fpu(), cpu.copy(), _stored(guest, insn)
+    sticky = mxcsr(before)
+    engine.write_fpu(with_mxcsr(before, sticky & ~0x3F))
+    try:
+        step(insn)
+    except GuestFault:
+        engine.write_fpu(before)
+        raise
+    after = engine.read_fpu()
+    raised = mxcsr(after) & 0x3F
+    if recorded := unmasked_sse(before, raised):
+        engine.write_fpu(with_mxcsr(before, sticky | recorded))
+        cpu.assign(saved)
+        for gva, old in stored:
+            guest.mmu.write(gva, old)
+        raise GuestFault(Vector.XM if cpu.cr4 & Cr4.OSXMMEXCPT else Vector.UD)
+    engine.write_fpu(with_mxcsr(after, sticky | raised))
 
 
 def _stored(guest: GuestContext, insn: Instruction) -> list[tuple[int, bytes]]:

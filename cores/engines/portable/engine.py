@@ -136,7 +136,8 @@ class PortableTrapEngine(DeprivilegedEngine):
         return _ring_3_verdict(insn)
 
     def admits(self, insn: Instruction, cpu: VirtualCpu, mmu: Mmu) -> bool:
-        return checks.admits(insn, cpu, mmu, self.read_fpu)
+        faults = self._loaded()[0].sse_faults
+        return checks.admits(insn, cpu, mmu, self.read_fpu, sse_faults=faults)
 
     def corrected(self, fault: Fault, insn: Instruction, cpu: VirtualCpu, mmu: Mmu) -> Fault:
         """Faults of sensitive instructions are traps to the VMM, and page faults may be shadow misses:

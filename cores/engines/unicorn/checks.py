@@ -36,15 +36,22 @@ COMPARING = frozenset({"fcomi", "fcompi", "fucomi", "fucompi"})
 these: of empty registers the result is "unordered", and Unicorn says "equal"."""
 
 
-def admits(insn: Instruction, cpu: VirtualCpu, mmu: Mmu, read_fpu: Callable[[], bytes]) -> bool:
-    """Would Unicorn execute ``insn`` as the SDM says? Raises the GuestFault that Unicorn would omit."""
+def admits(
+    insn: Instruction, cpu: VirtualCpu, mmu: Mmu, read_fpu: Callable[[], bytes], *, sse_faults: bool
+) -> bool:
+    """Would Unicorn execute ``insn`` as the SDM says? Raises the GuestFault that Unicorn would omit.
+    sse_faults: MXCSR does not mask all exceptions; Unicorn raises none of them."""
     if insn.access or insn.implicit:
         check_operands(insn, cpu, mmu.translate)
     if insn.mistranslated or (insn.repeat and insn.bits != 64 and leaves_segments(insn, cpu)):
         return False
     if insn.ends_block and insn.bits != 64:
         check_branch(insn, cpu, mmu.peek)
-    return not insn.floating or _x87_as_a_cpu(insn, cpu, mmu, read_fpu)
+    if not insn.floating:
+        return True
+    if is_x87(parse(insn.code, insn.bits)):
+        return _x87_as_a_cpu(insn, cpu, mmu, read_fpu)
+    return not sse_faults
 
 
 def _x87_as_a_cpu(insn: Instruction, cpu: VirtualCpu, mmu: Mmu, read_fpu: Callable[[], bytes]) -> bool:
@@ -52,8 +59,6 @@ def _x87_as_a_cpu(insn: Instruction, cpu: VirtualCpu, mmu: Mmu, read_fpu: Callab
     exception after which nothing is delivered, or loads reserved bits of FCW. Raises GuestFault #MF
     where an exception is pending; Unicorn looks for it at FWAIT alone."""
     encoding = parse(insn.code, insn.bits)
-    if not is_x87(encoding):
-        return True
     if not _is_control(encoding) and pending(read_fpu()):
         raise GuestFault(Vector.MF)
     if insn.mnemonic == "fldcw":

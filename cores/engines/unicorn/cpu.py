@@ -35,6 +35,7 @@ from cores.x86.isa.rep_step import iterations_left
 from cores.x86.mmu.segmentation import code_address
 from cores.x86.mode import code_bits
 from cores.x86.registers import ARITHMETIC_FLAGS, MASK64, Flag, PageFault, Vector, canonical
+from cores.x86.system.x87_environment import sse_masked
 from cores.x86.virtual_cpu import VirtualCpu
 
 Fetch = Callable[[VirtualCpu, int], bytes]
@@ -59,7 +60,8 @@ class UnicornCpu:
     place: as ``locate``, but no page is marked as accessed.
     unicorn: the instance into which memory is mapped. last_error: the error code of the last exception,
     0 when it has none. on_translation: called with address and length of each block that Unicorn
-    translates. on_forgotten: called when all translations have been discarded.
+    translates. sse_faults: MXCSR does not mask all exceptions (the VMM completes what loads it, by
+    ``write_fpu``). on_forgotten: called when all translations have been discarded.
     """
 
     def __init__(self, fetch: Fetch, locate: Locate, place: Locate) -> None:
@@ -75,6 +77,7 @@ class UnicornCpu:
         self.on_translation: Callable[[int, int], None] = lambda address, size: None
         self.on_forgotten: Callable[[], None] = lambda: None
         self.last_error = 0
+        self.sse_faults = False
         self._vector = -1
         self._no_code = False  # a fetch from an address without RAM ended the last run
         self._transfer = RegisterTransfer(self.unicorn, self.layout)
@@ -121,6 +124,7 @@ class UnicornCpu:
 
     def write_fpu(self, image: bytes) -> None:
         fpu.write_image(self.unicorn, self.layout, image)
+        self.sse_faults = not sse_masked(image)
 
     def announce(self, memory: PhysicalMemory) -> None:
         """Discard translations of code to which the VMM has stored since the last exit. Unicorn notices

@@ -142,7 +142,8 @@ class InterpreterEngine(Engine):
         return exit
 
     def admits(self, insn: Instruction, cpu: VirtualCpu, mmu: Mmu) -> bool:
-        return checks.admits(insn, cpu, mmu, self.read_fpu)
+        faults = self._loaded()[0].sse_faults
+        return checks.admits(insn, cpu, mmu, self.read_fpu, sse_faults=faults)
 
     def corrected(self, fault: Fault, insn: Instruction, cpu: VirtualCpu, mmu: Mmu) -> Fault:
         return checks.corrected(fault, insn, cpu, mmu)

@@ -17,6 +17,7 @@ STORED = 416
 MXCSR_MASK = 0xFFFF
 """Bits of MXCSR that the platform has: DAZ, and none of AMD's."""
 _MXCSR = 24
+_SSE_MASKS = 0x1F80
 _CONTROL_BITS, _CONTROL_SET = 0x1F3F, 0x0040
 """Loadable bits of FCW, and its bit that always reads 1; 7 and 13-15 always read 0."""
 _EXCEPTIONS, _SUMMARY, _TOP = 0x3F, 0x8080, 0x3800
@@ -84,6 +85,20 @@ def fxrstor_image(stored: bytes, *, wide: bool) -> bytes:
 
 def mxcsr(image: bytes) -> int:
     return int(struct.unpack_from("<I", image, _MXCSR)[0])
+
+
+def sse_masked(image: bytes) -> bool:
+    """Whether MXCSR masks all exceptions."""
+    return mxcsr(image) & _SSE_MASKS == _SSE_MASKS
+
+
+def unmasked_sse(image: bytes, raised: int) -> int:
+    """Of the exceptions that an SSE instruction has raised, those that MXCSR records where one of them
+    is not masked, so that #XM follows; 0 where all are. After an unmasked #I, #D or #Z nothing is
+    computed, and #O, #U and #P are not looked for (SDM vol. 1, 11.5.3)."""
+    unmasked = ~(mxcsr(image) >> 7) & _EXCEPTIONS
+    first = raised & 0x07
+    return first if first & unmasked else raised if raised & unmasked else 0
 
 
 def with_mxcsr(image: bytes, value: int) -> bytes:

@@ -1,4 +1,4 @@
-"""x87 instructions that raise an exception have the CPU's results, whichever engine executes them."""
+"""x87 and SSE instructions that raise an exception have a CPU's results on every engine."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from machine_lab import CORES, DATA, EXIT, booted, needs_assembler, run
 
 from cores.machine.machine import Machine
 from cores.pc.stop import Stop
-from cores.x86.registers import RBX, Flag
+from cores.x86.registers import RAX, RBX, Flag
 
 pytestmark = needs_assembler
 
@@ -112,3 +112,37 @@ def test_what_the_vmm_completes_faults_while_ts_is_set(source: str, core: str, f
         else:
             run(machine)
         assert machine.stop is Stop.SHUTDOWN  # there is no IDT
+
+
+SSE = {
+    "1 / 0": ("divss xmm0, xmm1", 0x200, 0x04),
+    "0 / 0, then stored": ("divss xmm1, xmm1", 0x080, 0x01),
+    "root of -1": ("sqrtss xmm2, xmm3", 0x080, 0x01),
+    "1 / 3, inexact": ("divss xmm0, xmm4", 0x1000, 0x20),
+    "too large for an integer": ("cvttss2si eax, xmm5", 0x080, 0x01),
+}
+
+
+@pytest.mark.parametrize("core", FPU)
+@pytest.mark.parametrize("case", SSE)
+def test_an_unmasked_sse_exception_is_xm(case: str, core: str) -> None:
+    """An exception that MXCSR does not mask is #XM, with registers as before and its flag set; masked,
+    the instruction completes."""
+    operation, mask, flag = SSE[case]
+    ready = "".join(
+        f"mov dword ptr [{DATA}], {bits:#x}\nmovss xmm{n}, dword ptr [{DATA}]\n"
+        for n, bits in ((0, 0x3F800000), (3, 0xBF800000), (4, 0x40400000), (5, 0x7F000000))
+    )
+    for masks in (0x1F80, 0x1F80 & ~mask):
+        load = f"mov dword ptr [{DATA}], {masks:#x}\nldmxcsr [{DATA}]\nmov eax, 7\n"
+        with booted(core, ready + load + operation + "\nnop\n" + EXIT) as machine:
+            last = ""
+            while machine.stop is None and last != "nop":
+                before = machine.fpu(), machine.cpu.gpr[RAX]
+                machine.step()
+                last = machine.vmm.last.mnemonic if machine.vmm.last else ""
+            assert (machine.stop is Stop.SHUTDOWN) is (masks != 0x1F80)
+            after = machine.fpu()
+            assert after[24] & 0x3F == flag
+            if machine.stop:
+                assert (after[160:288], machine.cpu.gpr[RAX]) == (before[0][160:288], before[1])
