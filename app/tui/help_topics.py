@@ -27,7 +27,7 @@ HOME = Topic(
         " `ringscope doctor` says more.",
     ),
     (
-        ("up down", "choose; left and right turn to the lessons and the guests"),
+        ("up down", "choose; left, right: the lessons, the guests"),
         ("Enter", "run the guest, or play the lesson"),
         ("/", "find one by its name"),
         ("o", "open a file: a program, or a saved session"),

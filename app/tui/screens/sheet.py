@@ -66,6 +66,8 @@ class Sheet(Over[None]):
         ("escape,enter,q,question_mark", "dismiss(None)", "Close"),
         ("up,k", "scroll_rows(-1)", "Up"),
         ("down,j,space", "scroll_rows(1)", "Down"),
+        ("home", "scroll_rows(-100000)", "The beginning"),
+        ("end", "scroll_rows(100000)", "The end"),
         ("pageup", "scroll_rows(-10)", "Page up"),
         ("pagedown", "scroll_rows(10)", "Page down"),
     ]
