@@ -144,7 +144,7 @@ def sizes() -> list[Result]:
 
 
 def emulators() -> list[Result]:
-    """The same guest on our cores and on other emulators, whose firmware's start is part of the time."""
+    """The same guest on our cores and on other emulators, their firmware's start included."""
     what = f"{PEER_TURNS:.0e} turns of dec/jnz".replace("e+0", "e")
     found: list[Result] = []
     for core in ("trap:native", "interpreter"):
