@@ -130,10 +130,10 @@ SPIN = "start: inc rax\n jmp start\n"
 def test_start_step_and_quit() -> None:
     """The machines appear, n steps them all, q ends with code 0 and restores the terminal."""
     with terminal("assets/guests/hello.s") as t:
-        t.see("TRAP AND EMULATE")
+        t.see("TRAP+EMULATE")
         t.see("0 instructions")
         t.press("n")
-        t.see("1 instruction ")
+        t.see("done just now")
         t.press("e")
         t.see("console 'H'")
         t.press("w")
@@ -151,7 +151,7 @@ def test_the_home_screen() -> None:
         t.see("hello ")
         t.see(" runs ")
         t.press("\x1b[B\x1b[B\r")
-        t.see("World switches")
+        t.see("comes next")
         t.press("h")
         t.see("This computer")
         t.press("q")
@@ -203,7 +203,7 @@ def test_stopped_and_continued(how: str) -> None:
             os.kill(pid, signal.SIGCONT)
             t.until(lambda taken=taken: t.sent.count(TAKEN) > taken and stty(t) == raw, "its return")
         t.press("n")
-        t.see("1 instruction ")
+        t.see("done just now")
         t.press("qq")
         assert t.end() == 0
         assert t.restored

@@ -41,7 +41,7 @@ def on(s: LiveSession, core: str) -> MachineSnapshot:
 
 @needs_cores
 def test_exits_by_address_follow_the_machine_back_and_on() -> None:
-    """Each address has its exits and their time; going back takes them away, and on gives them again."""
+    """Each address has its exits and their time; going back takes them away, going on gives them."""
     core = CORES[-1]
     with closing(session()) as s:
         s.go_to(4)
