@@ -236,3 +236,22 @@ def test_a_dumb_terminal_gets_plain_text() -> None:
             t.read()
         assert "hello" in t.text()
         assert "╭" not in t.text()
+
+
+def test_a_guest_is_typed_into() -> None:
+    """v gives the keyboard to tinyos in a real terminal: a command is typed, its arrow keys and Ctrl+C
+    harm nothing, Esc gives the keys back, and q asks before it quits."""
+    with terminal("tinyos", "--cores", "interpreter", "--disk", "assets/disks/files.img") as t:
+        t.see("EMULATOR")
+        t.press("v")
+        t.see("The guest's console")
+        t.press("help\r")
+        t.see("preempted by the timer")
+        t.press("\x1b[Aq\x03")
+        t.see("> qc")  # tinyos knows letters alone
+        t.press("\x1b")
+        t.see("Who executes")
+        t.press("q")
+        t.see("Leave?")
+        t.press("q")
+        assert t.end() == 0

@@ -13,7 +13,7 @@ from app.tui.lanes.program import program_rows, program_rule
 from app.tui.lanes.scene import Scene, emulates, kind
 from app.tui.lanes.source import brief
 from app.tui.lanes.track import track_rows
-from app.tui.rows.rows import EMPTY, Row, beside, fit, fit_row, printable, row, spread
+from app.tui.rows.rows import EMPTY, Row, beside, fit, fit_row, printable, row, spread, width_of
 from cores.machine.report import MachineSnapshot
 from cores.vmm.trace import UNCOUNTED, ExitEvent
 from cores.x86.isa.instruction import Reason
@@ -140,12 +140,16 @@ def side_rows(scene: Scene, keys: tuple[Keystroke, ...], width: int, height: int
     if not keys:
         return [*rows, row(("Type, and see what each key sets off.", "dim"))]
     for key in keys[-max(3, height // 3) :]:
-        rows.append(row((fit(key.name, 9), "key"), *(_total(key, m.core, cell) for m in machines)))
+        name = key.name if width_of(key.name) <= 8 else "…" + key.name[-7:]
+        rows.append(row((fit(name, 9), "key"), *(_total(key, m.core, cell) for m in machines)))
     m = machines[0]
     newest = next((key for key in reversed(keys) if key.events.get(m.core)), None)
     if newest is None:
         return rows
-    rows += [EMPTY, row((f"{newest.name} on {SHORT[kind(m.core)]}, exit by exit", "strong"))]
+    rows += [
+        EMPTY,
+        row((f"{newest.name[-24:].strip()} on {SHORT[kind(m.core)]}, exit by exit", "strong")),
+    ]
     groups = _groups(newest.events[m.core])
     room = max(1, height - len(rows))
     if len(groups) > room:

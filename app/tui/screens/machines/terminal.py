@@ -6,7 +6,6 @@ thread; the guest gets scan codes, or bytes at its serial port, whichever it lis
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import replace
@@ -14,7 +13,6 @@ from dataclasses import replace
 from textual import events
 from textual.app import ComposeResult
 from textual.screen import Screen
-from textual.timer import Timer
 
 from app.session_thread import AnySession, Worker
 from app.tui.lanes.scene import Scene
@@ -35,9 +33,6 @@ MOST_EVENTS = 2000
 """Events of one key that are looked at."""
 KEPT = 40
 """Keystrokes that are remembered."""
-PREFIX_SECONDS = 1.5
-"""Ctrl+] alone gives the keys back after this time."""
-
 REGIONS = ("header", "facts", "track", "rule", "program", "glass")
 
 HINTS: list[Hint] = [
@@ -90,7 +85,7 @@ class GuestTerminal(Screen[None]):
         self.timeline, self.key_row = Timeline(), Keys(HINTS)
         self.key_row.last = ("everything else", "is the guest's", "")
         self._typed: list[Keystroke] = []
-        self._prefix: Timer | None = None
+        self._prefixed = False
         self._drawn: tuple[object, ...] = ()
         self._kept: tuple[object, ...] = ()
         self._frame = 0
@@ -125,12 +120,12 @@ class GuestTerminal(Screen[None]):
             self._look_at_keys()
         s = self._worker.snapshot
         keys = tuple(self._typed)
-        state = (id(s), keys, self._prefix is not None)
+        state = (id(s), keys, self._prefixed)
         if s is None or not s.machines or state == self._drawn:
             return
         self._drawn, self._kept = state, (s, keys)
         scene = self._scene(s, (self.size.width, self.size.height))
-        rows = terminal_rows(scene, Typing(keys, self._prefix is not None))
+        rows = terminal_rows(scene, Typing(keys, self._prefixed))
         for name, region in self.regions.items():
             region.show(rows.get(name, []))
         now = s.machines[0].instructions if s.mode == "exact" else None
@@ -141,9 +136,8 @@ class GuestTerminal(Screen[None]):
 
     def take_key(self, event: events.Key) -> None:
         """A key, past every binding, the app's own as well."""
-        if self._prefix is not None:
-            self._prefix.stop()
-            self._prefix = None
+        if self._prefixed:
+            self._prefixed = False
             if event.key == "escape":
                 self.send(b"\x1b", "Esc")
             else:
@@ -151,7 +145,7 @@ class GuestTerminal(Screen[None]):
         elif event.key == "escape":
             self.action_back()
         elif event.key == PREFIX:
-            self._prefix = self.set_timer(PREFIX_SECONDS, self.action_back)
+            self._prefixed = True
         elif text := sent(event.key, event.character):
             self.send(text, shown(event.key, event.character))
 
@@ -183,7 +177,13 @@ class GuestTerminal(Screen[None]):
                 self._worker.run()
 
     def _remember(self, key: Keystroke) -> None:
-        self._typed = [*self._typed[1 - KEPT :], key]
+        """Keys that come before the guest is done with the last have one row: their exits cannot be told
+        apart."""
+        last = self._typed[-1] if self._typed else None
+        if last is not None and not last.settled:
+            self._typed[-1] = replace(last, name=f"{last.name} {key.name}")
+        else:
+            self._typed = [*self._typed[1 - KEPT :], key]
 
     def action_back(self) -> None:
         """Esc: the keys are Ringscope's again."""
@@ -198,29 +198,25 @@ class GuestTerminal(Screen[None]):
         if self._asked is not None and not self._asked.done():
             return
         if self._asked is not None and not self._asked.cancelled() and self._asked.exception() is None:
-            found = {id(old): new for old, new in self._asked.result()}
+            found = {id(old): new for old, new in self._asked.result()}  # not those renamed meanwhile
             self._typed = [found.get(id(key), key) for key in self._typed]
         self._asked = None
         s = self._worker.snapshot
-        following = itertools.chain(self._typed[1:], [None])
-        pairs = [pair for pair in zip(self._typed, following, strict=False) if not pair[0].settled]
-        if pairs and s is not None:
+        keys = [key for key in self._typed if not key.settled]
+        if keys and s is not None:
             cores = [m.core for m in s.machines if m.core != "interpreter"]
             self._asked = self._worker.ask(
-                lambda session: [(key, _looked(session, key, cores, after)) for key, after in pairs]
+                lambda session: [(key, _looked(session, key, cores)) for key in keys]
             )
 
 
-def _looked(
-    session: AnySession, key: Keystroke, cores: list[str], after: Keystroke | None
-) -> Keystroke:
-    """The key with its events so far. after: the key that was typed next, which ends them."""
+def _looked(session: AnySession, key: Keystroke, cores: list[str]) -> Keystroke:
+    """The key with its events so far."""
     found: dict[str, tuple[ExitEvent, ...]] = {}
     settled = True
     for core in cores:
-        first = key.first.get(core, 0)
-        most = MOST_EVENTS if after is None else min(MOST_EVENTS, after.first.get(core, first) - first)
-        view = session.query(EventsQuery(core, first, most))
-        found[core], slept = until_sleep(view.events if isinstance(view, EventsView) else ())
-        settled &= slept or after is not None
+        view = session.query(EventsQuery(core, key.first.get(core, 0), MOST_EVENTS))
+        events = view.events if isinstance(view, EventsView) else ()
+        found[core], slept = until_sleep(events)
+        settled &= slept or len(events) == MOST_EVENTS
     return replace(key, events=found, settled=settled)
