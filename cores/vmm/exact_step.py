@@ -22,16 +22,16 @@ from cores.x86.faults import GuestFault
 from cores.x86.isa.accesses import accesses, overwrites_itself
 from cores.x86.isa.decoder import decode
 from cores.x86.isa.encoding import parse
-from cores.x86.isa.instruction import Instruction
+from cores.x86.isa.instruction import Instruction, MemoryOperand
 from cores.x86.isa.opcodes import is_x87
 from cores.x86.isa.prefixes import normalized
 from cores.x86.isa.undefined_results import keeps_memory, settle
 from cores.x86.mmu.paging import PAGE
 from cores.x86.mmu.segmentation import code_address
-from cores.x86.registers import MASK64, Cr4, Vector
+from cores.x86.registers import CS, FS, MASK64, Cr0, Cr4, Vector
 from cores.x86.system.x87_environment import after_mmx, mxcsr, sse_masked, unmasked_sse, with_mxcsr
 from cores.x86.system.x87_stack import Effect, Stack, effect
-from cores.x86.virtual_cpu import VirtualCpu
+from cores.x86.virtual_cpu import Segment, VirtualCpu
 
 
 class Before:
@@ -64,8 +64,8 @@ class Before:
 
 @contextlib.contextmanager
 def normalizing(guest: GuestContext, insn: Instruction, code: bytes) -> Iterator[None]:
-    """Replace ``insn`` in memory by ``code`` while a translator executes it: of the same length,
-    without the prefixes that a CPU does not obey (cores/x86/isa/prefixes.py)."""
+    """Replace ``insn`` in memory by ``code`` of the same length while an engine executes it: for a
+    translator, without the prefixes that a CPU does not obey (cores/x86/isa/prefixes.py)."""
     rip, view = code_address(guest.cpu, guest.cpu.rip), guest.memory.view
     places = [guest.mmu.translate(rip + i & MASK64, execute=True) for i in range(len(code))]
     try:
@@ -77,6 +77,35 @@ def normalizing(guest: GuestContext, insn: Instruction, code: bytes) -> Iterator
         for place, byte in zip(places, insn.code, strict=True):
             view[place] = byte
         guest.engine.memory_changed()
+
+
+def stores_through_code(insn: Instruction, cpu: VirtualCpu) -> bool:
+    """Whether it stores through CS in real mode, where a CPU permits that. At ring 3 CS has a
+    descriptor of code, which none can write."""
+    if insn.bits == 64 or cpu.cr0 & Cr0.PE or insn.access in ("", "r"):
+        return False
+    return any(isinstance(o, MemoryOperand) and o.segment == CS for o in insn.operands)
+
+
+@contextlib.contextmanager
+def through_data(guest: GuestContext, insn: Instruction) -> Iterator[Instruction]:
+    """Let ``insn``, which stores through CS, store through FS, which is the same segment meanwhile.
+    Gives the instruction that is to be executed in its place."""
+    cpu = guest.cpu
+    code = bytearray(insn.code)
+    code[code.rindex(_CS_OVERRIDE, 0, parse(insn.code, insn.bits).opcode_at)] = _FS_OVERRIDE
+    kept, cs = cpu.segments[FS], cpu.segments[CS]
+    cpu.segments[FS] = Segment(kept.selector, cs.base, cs.limit, _DATA)
+    try:
+        with normalizing(guest, insn, bytes(code)):
+            yield decode(bytes(code), insn.bits)
+    finally:
+        cpu.segments[FS] = kept
+
+
+_CS_OVERRIDE, _FS_OVERRIDE = 0x2E, 0x64
+_DATA = 0x93
+"""Attributes of writable data, present and accessed."""
 
 
 def bridge(

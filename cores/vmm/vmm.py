@@ -45,7 +45,14 @@ from cores.pc.stop import Stop
 from cores.vmm.completion import Completion, guest_fault
 from cores.vmm.delivery import Delivery
 from cores.vmm.emulate.table import LACKED
-from cores.vmm.exact_step import Before, bridge, overwriting_itself, ranges_in_ram
+from cores.vmm.exact_step import (
+    Before,
+    bridge,
+    overwriting_itself,
+    ranges_in_ram,
+    stores_through_code,
+    through_data,
+)
 from cores.vmm.faults.page_faults import PageFaults
 from cores.vmm.known_exits import KnownExits
 from cores.vmm.known_ports import PortMaker
@@ -349,6 +356,10 @@ class Vmm(GuestContext):
         if insn.sensitivity is ORDINARY:
             if fault.vector == _GP and faults.by_virtual_base(insn):
                 faults.out_of_line.complete(insn)
+                return True
+            if fault.vector == _GP and stores_through_code(insn, self.cpu):
+                with through_data(self, insn) as other:
+                    self._step_until_complete(other)
                 return True
             raise guest_fault(fault)
         self.completion.emulate(insn, REFUSALS[fault.vector])
