@@ -177,8 +177,8 @@ class GuestTerminal(Screen[None]):
                 self._worker.run()
 
     def _remember(self, key: Keystroke) -> None:
-        """Keys that come before the guest is done with the last have one row: their exits cannot be told
-        apart."""
+        """Keys that come before the guest is done with the last have one row: their exits cannot be
+        told apart."""
         last = self._typed[-1] if self._typed else None
         if last is not None and not last.settled:
             self._typed[-1] = replace(last, name=f"{last.name} {key.name}")
