@@ -40,6 +40,7 @@ COMMANDS = {
     "lessons": "list the course, and how far you are",
     "play": "play a lesson",
     "check": "hold lessons against the machines here",
+    "handout": "write a lesson as one HTML file",
     "grade": "hold students' programs against a task, with points",
     "new-lesson": "begin a lesson of your own",
     "explain": "say why an instruction is sensitive and what each core does",
