@@ -17,6 +17,8 @@ from cores.errors import RingscopeError
 from cores.pc.physical_memory import PhysicalMemory
 from cores.pc.platform import FREE_RAM
 from cores.pc.ram import PAGE
+from cores.x86.mode import CODE_64, is_long
+from cores.x86.registers import CS, Efer
 from cores.x86.virtual_cpu import VirtualCpu
 
 ROUND_TRIPS = 32
@@ -38,6 +40,10 @@ def world_switch(engine: Engine, memory: PhysicalMemory, boot: VirtualCpu) -> in
     if not traits.exits_for or not (traits.native or traits.translates):
         return 0
     cpu, taken = boot.copy(), []
+    if isinstance(engine, DeprivilegedEngine) and not is_long(cpu):
+        # The page lies above 4 GiB. 16- and 32-bit code is entered and left in the same time.
+        cpu.efer |= Efer.LMA
+        cpu.segments[CS].attributes |= CODE_64
     with contextlib.suppress(RingscopeError, OSError), _empty_guest(engine, memory) as start:
         for trip in range(ROUND_TRIPS):
             cpu.rip = start + JMP * (trip % 2)
