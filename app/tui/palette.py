@@ -112,22 +112,22 @@ def _options(app: RingscopeApp) -> Iterator[Entry]:
     def change(**values: object) -> Callable[[], None]:
         return lambda: app.options.change(**values)
 
-    pure = "Textbook trap and emulate: what does not trap runs unseen (--pure)"
+    pure = "--pure: textbook trap and emulate, what does not trap runs"
     yield Entry(OPTIONS, pure, change(pure=not now.pure), on=now.pure)
-    yield Entry(OPTIONS, "No short ways in free mode (--slow)", change(slow=not now.slow), on=now.slow)
+    yield Entry(OPTIONS, "--slow: no short ways in free mode", change(slow=not now.slow), on=now.slow)
     for core in CORES:
         cores = _toggled(now, core)
         if cores:
-            title = f"A machine with the core {core} (--cores)"
+            title = f"--cores: a machine with the core {core}"
             yield Entry(OPTIONS, title, change(cores=cores), on=core in _families(now))
     ram = "as the program has it" if now.ram is None else f"{now.ram >> 20}M"
-    yield Entry(OPTIONS, "Memory (--ram)", app.options.ask_ram, value=ram)
+    yield Entry(OPTIONS, "--ram: memory", app.options.ask_ram, value=ram)
     typed = now.input.decode("latin-1")
     value = repr(typed) if typed else "nothing"
-    yield Entry(OPTIONS, "Typed at the start (--input)", app.options.ask_input, value=value)
+    yield Entry(OPTIONS, "--input: typed at the start", app.options.ask_input, value=value)
     line = now.start.append.decode("latin-1")
     value = repr(line) if line else "none"
-    yield Entry(OPTIONS, "The program's command line (--append)", app.options.ask_append, value=value)
+    yield Entry(OPTIONS, "--append: the program's command line", app.options.ask_append, value=value)
 
 
 def _families(options: Options) -> tuple[str, ...]:

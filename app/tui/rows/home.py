@@ -79,6 +79,10 @@ class Drawn:
     rows: list[Row]
     spots: dict[tuple[int, int, int], Place] = field(default_factory=dict)
 
+    def count(self, section: str) -> int:
+        """Things of a section that are in sight."""
+        return sum(place[0] == section for place in self.spots.values())
+
     def at(self, x: int, y: int) -> Place | None:
         found = (place for (a, b, row), place in self.spots.items() if row == y and a <= x < b)
         return next(found, None)
@@ -97,10 +101,9 @@ def home_rows(page: Page, width: int, height: int, glyphs: Glyphs) -> Drawn:
     if airy:
         rows.append(EMPTY)
     rows.append(_rule("Start here", "", width, glyphs))
-    at_start = page.marked[0] == START
     name_width = max((width_of(item.name) for item in page.start), default=0)
     spare = height - len(rows) - 1 - airy - len(page.lessons)  # where all lessons are to be in sight
-    for at, item in enumerate(page.start[: max(2, spare, page.marked[1] + 1 if at_start else 0)]):
+    for at, item in enumerate(page.start[: max(2, spare)]):
         drawn.spots[(0, width, len(rows))] = (START, at)
         rows.append(_start_row(item, (START, at) == page.marked, name_width, width, glyphs))
     if airy:
@@ -236,7 +239,10 @@ def _about(item: Item, width: int, height: int, glyphs: Glyphs) -> list[Row]:
     lines = [line for part in item.story for line in _wrapped(part, width - 2)]
     room = height - 3
     if len(lines) > room:
-        lines = [*lines[: max(0, room - 1)], glyphs.more]
+        lines = lines[: max(0, room - 1)]
+        while lines and not lines[-1]:
+            lines.pop()
+        lines.append(glyphs.more)
     rows += [row(" ", (line, "text")) for line in lines]
     return [*rows, EMPTY, row(" ", ("Enter", "key"), (" begins it", "dim"))]
 

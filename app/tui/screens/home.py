@@ -76,6 +76,11 @@ class Shelf(LineView):
         self.page = page
         self.redraw()
 
+    @property
+    def starts(self) -> int:
+        """Lines under "Start here" for which there is room."""
+        return self._drawn.count(START)
+
     def compose_rows(self, width: int, height: int) -> list[Row]:
         self._drawn = home_rows(self.page, width, height, self.glyphs)
         return self._drawn.rows
@@ -267,9 +272,10 @@ class HomeScreen(Screen[None]):
     def action_move(self, by: int) -> None:
         """Up and down in a section, and from "Start here" into the list below it."""
         page, (section, at) = self.shelf.page, self._marked
-        count, wanted = len(page.section(section)), at + by
+        wanted = at + by
+        count = self.shelf.starts if section == START else len(page.section(section))
         if section != START and wanted < 0 and by == -1:
-            self._mark((START, len(page.start) - 1))
+            self._mark((START, max(0, self.shelf.starts - 1)))
         elif section == START and wanted >= count and by == 1 and page.lessons:
             self._mark((LESSONS, 0))
         else:
