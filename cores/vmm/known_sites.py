@@ -24,9 +24,23 @@ from cores.x86.faults import GuestFault, Unsupported
 from cores.x86.isa.decoder import decode
 from cores.x86.isa.instruction import Immediate, Instruction, Register
 from cores.x86.mmu.paging import PAGE
-from cores.x86.mode import is_long
-from cores.x86.registers import RAX, RBX, RCX, RDX, REGISTER_FILE, RSP, USER_FLAGS, Flag
+from cores.x86.mode import DEFAULT_32
+from cores.x86.registers import (
+    CS,
+    MASK32,
+    MASK64,
+    RAX,
+    RBX,
+    RCX,
+    RDX,
+    REGISTER_FILE,
+    RSP,
+    SS,
+    USER_FLAGS,
+    Flag,
+)
 from cores.x86.system.control_registers import read_control, read_tsc
+from cores.x86.virtual_cpu import VirtualCpu
 
 _IF, _LENT = int(Flag.IF), int(USER_FLAGS)
 """_LENT: the flags that the real CPU has, while the others are virtual (SDM vol. 1, 3.4.3)."""
@@ -73,7 +87,7 @@ class SiteMaker:
         if insn is None or window is None or self.known is None or insn.reason is not record.reason:
             return None
         make = MAKERS.get(insn.mnemonic)
-        if make is None or not is_long(cpu):
+        if make is None or (insn.bits != 64 and not (insn.mnemonic in IN_32_BITS and _is_flat(cpu))):
             return None
         site = Site(
             guest, self.known, self._completion, self._patched, window, insn, record,
@@ -195,22 +209,23 @@ def _pushf(site: Site) -> Handler | None:
     guest, known, record, following = site.guest, site.known, site.record, site.following
     cpu, translate, memory, patched = guest.cpu, guest.mmu.translate, guest.memory, site.patched
     view, is_ram = memory.view, memory.is_ram
-    if site.insn.operand_size != 8:
+    size, mask = site.insn.operand_size, _stack_mask(site.insn)
+    if size == 2:
         return None
 
     def handle() -> bool | None:
         began = perf_counter_ns()
-        at = words[rsp] - 8
-        if at < 0 or at >> 47 or at & 7 or patched.patcher is None:
+        at = (words[rsp] & mask) - size
+        if at < 0 or at >> 47 or at & size - 1 or patched.patcher is None:
             return None
         try:
             gpa = translate(at, write=True)
         except GuestFault:
             return None
-        if gpa & -PAGE in patched.patcher.pages or not is_ram(gpa, 8):
+        if gpa & -PAGE in patched.patcher.pages or not is_ram(gpa, size):
             return None
         image = (cpu.rflags & ~_LENT | words[rflags] & _LENT) & _UNPUSHED
-        view[gpa : gpa + 8] = image.to_bytes(8, "little")
+        view[gpa : gpa + size] = image.to_bytes(size, "little")
         words[rsp], words[rip] = at, following
         guest.instructions += 1
         detail = f"pushed the virtual flags {image:#x}"
@@ -226,26 +241,27 @@ def _popf(site: Site) -> Handler | None:
     guest, known, record, following = site.guest, site.known, site.record, site.following
     cpu, translate, memory, board = guest.cpu, guest.mmu.translate, guest.memory, guest.board
     view, is_ram = memory.view, memory.is_ram
-    if site.insn.operand_size != 8 or site.ring:
+    size, mask = site.insn.operand_size, _stack_mask(site.insn)
+    if size == 2 or site.ring:
         return None
 
     def handle() -> bool | None:
         began = perf_counter_ns()
-        at = words[rsp]
-        if at >> 47 or at & 7:
+        at = words[rsp] & mask
+        if at >> 47 or at & size - 1:
             return None
         try:
             gpa = translate(at)
         except GuestFault:
             return None
-        if not is_ram(gpa, 8):
+        if not is_ram(gpa, size):
             return None
-        image, old = int.from_bytes(view[gpa : gpa + 8], "little"), cpu.rflags
+        image, old = int.from_bytes(view[gpa : gpa + size], "little"), cpu.rflags
         if (image ^ old) & ~_POPPED or (image & ~old & _IF and board.interrupt_pending):
             return None
         cpu.rflags = flags = old & ~_POPPED | image & _POPPED
         words[rflags] = words[rflags] & ~_LENT | image & _LENT
-        words[rsp], words[rip] = at + 8, following
+        words[rsp], words[rip] = at + size & mask, following
         guest.instructions += 1
         known.log((record, f"virtual flags = {flags:#x}", (now := perf_counter_ns()) - began))
         return now < known.due and not memory.writes
@@ -355,6 +371,19 @@ def _places(site: Site) -> tuple[memoryview, int, int, int]:
     return window.words, window.rip, window.general[RAX], window.general[RDX]
 
 
+def _is_flat(cpu: VirtualCpu) -> bool:
+    """Are code and stack segments of 32 bits, from 0 to 4 GiB?"""
+    segments = cpu.segments[CS], cpu.segments[SS]
+    return all(s.base == 0 and s.limit == MASK32 and s.attributes & DEFAULT_32 for s in segments)
+
+
+def _stack_mask(insn: Instruction) -> int:
+    """The bits of the stack pointer. In 32-bit code the engine's word may have more."""
+    return MASK64 if insn.bits == 64 else MASK32
+
+
+IN_32_BITS = frozenset({"out", "in", "cli", "sti", "pushf", "popf", "cpuid", "mov"})
+"""Instructions with a handler in 32-bit code, too, where that is flat."""
 MAKERS: dict[str, Callable[[Site], Handler | None]] = {
     "out": _out, "in": _in, "cli": _cli, "sti": _sti, "pushf": _pushf, "popf": _popf, "cpuid": _cpuid,
     "mov": _mov, "rdtsc": _rdtsc,

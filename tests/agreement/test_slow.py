@@ -102,6 +102,68 @@ even:   popfq
 """Every instruction that has a handler, in several forms, with other flags and registers each time."""
 
 
+IN_32_BITS = """
+        lgdt    [rip + gdtr]
+        push    0x08
+        lea     rax, [rip + legacy]
+        push    rax
+        retfq
+.code32
+legacy: mov     ax, 0x10
+        mov     ds, ax
+        mov     es, ax
+        mov     ss, ax
+        mov     esp, 0x90000
+        mov     esi, 24
+        mov     eax, cr0
+        and     eax, 0x7fffffff
+        mov     cr0, eax                # protected mode, without paging
+next:   imul    eax, esi, 0x2f1b3d5
+        out     0xe9, al
+        mov     edx, 0xe9
+        out     dx, eax
+        mov     edx, 0x5e0
+        in      eax, dx
+        in      ax, dx
+        in      al, 0x64
+        cli
+        pushfd
+        pop     ebx
+        sti
+        pushfd
+        test    esi, 1
+        jz      even
+        and     dword ptr [esp], 0xfffffdff
+even:   popfd
+        adc     ebx, ebx
+        pushfw
+        popfw
+        sub     esp, 3
+        pushfd
+        popfd
+        add     esp, 3
+        mov     eax, esi
+        and     eax, 1
+        cpuid
+        mov     ecx, cr0
+        mov     edi, cr4
+        mov     bx, cs
+        push    ds
+        pop     es
+        dec     esi
+        jnz     next
+        mov     al, 0
+        out     0xf4, al
+.align 8
+gdt:    .quad 0
+        .quad 0x00cf9b000000ffff
+        .quad 0x00cf93000000ffff
+gdtr:   .word 0x17
+        .quad gdt
+"""
+"""The same in 32-bit code."""
+
+
 class Calls:
     """How often handlers were called, and how often they declined."""
 
@@ -174,6 +236,15 @@ def test_every_handler(core: str, monkeypatch: pytest.MonkeyPatch) -> None:
     calls = Calls(monkeypatch)
     equal(assemble_program(EXERCISE.encode(), "exercise.s", 2 << 20), core, Options(ram=2 << 20))
     assert calls.made >= (25 if core == "trap:native" else 5)
+
+
+@pytest.mark.skipif(not assembler.installed(), reason="Keystone is not installed")
+def test_every_handler_in_32_bit_code(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So do those in 32-bit code."""
+    calls = Calls(monkeypatch)
+    loaded = assemble_program(IN_32_BITS.encode(), "exercise.s", 2 << 20)
+    equal(loaded, "trap:native", Options(ram=2 << 20))
+    assert calls.made >= 12
 
 
 @pytest.mark.parametrize("core", CORES)

@@ -25,7 +25,7 @@ from cores.x86.mode import stack_bits
 from cores.x86.registers import CS, FS, GS, MASK32, RSP, SS, USER_FLAGS, Efer, Flag, Vector
 from cores.x86.virtual_cpu import VirtualCpu
 
-from ..base import BUDGET_SPENT, INTERRUPTED, STEPPED, SYSTEM_CALL, Exit, Fault, Handlers
+from ..base import BUDGET_SPENT, INTERRUPTED, STEPPED, SYSTEM_CALL, Exit, Fault
 
 LEFT = "the guest changed its code segment by a far transfer that nothing intercepted"
 CALLED = "the guest called the host's kernel by an instruction that nothing intercepted"
@@ -128,8 +128,8 @@ class LegacyVcpu(Vcpu):
         self._lasted = perf_counter_ns() - begin > LONG_NS
         return self._left(cpu, stop, patched=patched)
 
-    def run_known(self, cpu: VirtualCpu, handlers: Handlers, *, patched: bool) -> Exit:
-        return self.run(cpu, patched=patched)  # the handlers' keys are addresses of 64-bit code
+    def _prepare(self, cpu: VirtualCpu) -> None:
+        self._load(cpu)
 
     def _load(self, cpu: VirtualCpu) -> None:
         """Prepare the guest's registers; ``_stale``: they have to be written to the process."""
@@ -145,6 +145,7 @@ class LegacyVcpu(Vcpu):
         if not self._stale:
             return
         self._selectors = es, cs, ss, ds, fs, gs = selectors
+        self._code_selector = cs
         rax, rcx, rdx, rbx, rsp, rbp, rsi, rdi, r8, r9, r10, r11, r12, r13, r14, r15 = cpu.gpr
         fs_base, gs_base = (cpu.segments[n].base + self._origin & MASK32 for n in (FS, GS))
         linux.USER_REGS.pack_into(

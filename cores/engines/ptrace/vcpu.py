@@ -103,6 +103,7 @@ class Vcpu:
         self._at_fault = False
         self._trap: tuple[int, int] | None = None
         self._until: int | None = None  # the address of the hardware breakpoint
+        self._code_selector = USER_CS  # with which the guest was entered
         # The process's registers. loaded: they are those of ``_general`` and ``_rest``, and need not be
         # written if the guest's are the same. ordinary: all but RIP and flags need not be written.
         self._loaded = self._ordinary = False
@@ -246,7 +247,7 @@ class Vcpu:
                 if roams:
                     began = perf_counter_ns()
                 status = call(at)
-                if status != _SEGMENTATION_FAULT or words[cs] != USER_CS:
+                if status != _SEGMENTATION_FAULT or words[cs] != self._code_selector:
                     break
                 handler = find(words[rip])
                 if handler is None:
