@@ -16,8 +16,10 @@ _START, _HOST = "what a start does not need is loaded later", "not every host ha
 LATE = {
     "app.main": _START,
     "app.commands.explain": _START,
+    "app.commands.home": _START,
     "app.commands.open": _START,
     "app.commands.play": _START,
+    "app.tui.abilities": _START,
     "app.tui.app": _START,
     "app.tui.screens.home": _START,
     "app.tui.screens.machines.screen": _START,

@@ -85,7 +85,7 @@ class RingscopeApp(App[int]):
         self.has_terminal = False
         self.worker: Worker | None = None
         self.session: MachinesScreen | None = None
-        self.options = OptionsController(self)
+        self.options = OptionsController(self, self._start_over)
         self.settings = settings.load()
         for theme in themes():
             self.register_theme(theme)
@@ -137,6 +137,12 @@ class RingscopeApp(App[int]):
         self.settings.last = path
         self.settings.save()
         self.show_session(opener)
+
+    def _start_over(self) -> None:
+        """Open the program that is on once more."""
+        worker = self.worker
+        if self.session is not None and worker is not None and worker.snapshot is not None:
+            self.open_program(worker.snapshot.path, worker.snapshot.disk)
 
     def show_lesson(
         self, lesson: Lesson, seed: int | None = None, speed: float = 0.0, step: int = 1
@@ -321,21 +327,25 @@ class RingscopeApp(App[int]):
 
     # -- the palette --------------------------------------------------------------------------
 
+    def entries(self) -> list[Entry]:
+        """All that can be done on the present screen. A lesson chooses its machines itself."""
+        from .palette import entries
+
+        plays = self.session is not None and self.session.lesson is not None
+        return entries(self, self.screen, None if plays else self.options)
+
     def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:
         """The same for Textual, which has a palette of its own."""
-        from .palette import entries
-
-        return (SystemCommand(entry.title, entry.keys, entry.run) for entry in entries(self, screen))
+        return (SystemCommand(entry.title, entry.keys, entry.run) for entry in self.entries())
 
     def action_command_palette(self) -> None:
-        from .palette import entries
         from .screens.palette import Palette
 
         def chosen(entry: Entry | None) -> None:
             if entry is not None:
                 entry.run()
 
-        self.push_screen(Palette(entries(self, self.screen)), chosen)
+        self.push_screen(Palette(self.entries()), chosen)
 
 
 def assemble(source: str, path: str) -> int:

@@ -9,35 +9,29 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from textual.app import App
+
 from .screens.ask import Ask
 
 if TYPE_CHECKING:
-    from app.tui.app import RingscopeApp
     from cores.lockstep.options import Options
 
 STARTS_OVER = "The machines start over."
 
 
 class OptionsController:
-    """now: the options of the programs that are opened; None where they cannot be chosen."""
+    """now: the options of the programs that are opened; None where they cannot be chosen. start_over:
+    starts the program that is on once more, with what they are then."""
 
-    def __init__(self, app: RingscopeApp) -> None:
-        self._app = app
+    def __init__(self, app: App[int], start_over: Callable[[], None]) -> None:
+        self._app, self._start_over = app, start_over
         self.now: Options | None = None
-
-    @property
-    def are_the_lessons(self) -> bool:
-        """Is a lesson on, which chooses its machines itself?"""
-        session = self._app.session
-        return session is not None and session.lesson is not None
 
     def change(self, **values: object) -> None:
         """Other options from now on."""
         assert self.now is not None
         self.now = replace(self.now, **values)  # type: ignore[arg-type]  # fields of Options
-        worker = self._app.worker
-        if self._app.session is not None and worker is not None and worker.snapshot is not None:
-            self._app.open_program(worker.snapshot.path, worker.snapshot.disk)
+        self._start_over()
 
     def ask_ram(self) -> None:
         def answered(text: str) -> None:

@@ -14,9 +14,10 @@ from app.tui.rows.theme import PALETTES
 from app.tui.widgets.keys import bindings
 
 if TYPE_CHECKING:
+    from textual.app import App
     from textual.screen import Screen
 
-    from app.tui.app import RingscopeApp
+    from app.tui.options import OptionsController
     from cores.lockstep.options import Options
 
 GROUPS = ("Begin", "Lesson", "Time", "Look", "Change", "Options", "Colours", "Ringscope")
@@ -55,13 +56,13 @@ class Entry:
     value: str = ""
 
 
-def entries(app: RingscopeApp, screen: Screen[object]) -> list[Entry]:
-    """All entries for a screen, by group."""
-    found = [*_keys(app, screen), *_options(app), *_colours(app)]
+def entries(app: App[int], screen: Screen[object], options: OptionsController | None) -> list[Entry]:
+    """All entries for a screen, by group. options: None during a lesson, which has its own."""
+    found = [*_keys(app, screen), *_options(options), *_colours(app)]
     return sorted(found, key=lambda entry: GROUPS.index(entry.group))
 
 
-def _keys(app: RingscopeApp, screen: Screen[object]) -> Iterator[Entry]:
+def _keys(app: App[int], screen: Screen[object]) -> Iterator[Entry]:
     named: set[str] = set()
     for binding in (*bindings(type(screen)), *bindings(type(app))):
         if not binding.description or binding.description in named or binding.action == "close":
@@ -94,7 +95,7 @@ def _runner(screen: Screen[object], action: str) -> Callable[[], None]:
     return run
 
 
-def _colours(app: RingscopeApp) -> Iterator[Entry]:
+def _colours(app: App[int]) -> Iterator[Entry]:
     for name in PALETTES:
 
         def choose(name: str = name) -> None:
@@ -103,14 +104,14 @@ def _colours(app: RingscopeApp) -> Iterator[Entry]:
         yield Entry("Colours", COLOURS[name], choose, on=app.theme == name)
 
 
-def _options(app: RingscopeApp) -> Iterator[Entry]:
-    """The options of the command line that a session has, as switches. A lesson has its own."""
-    now = app.options.now
-    if now is None or app.options.are_the_lessons:
+def _options(options: OptionsController | None) -> Iterator[Entry]:
+    """The options of the command line that a session has, as switches."""
+    now = None if options is None else options.now
+    if options is None or now is None:
         return
 
     def change(**values: object) -> Callable[[], None]:
-        return lambda: app.options.change(**values)
+        return lambda: options.change(**values)
 
     pure = "--pure: textbook trap and emulate, what does not trap runs"
     yield Entry(OPTIONS, pure, change(pure=not now.pure), on=now.pure)
@@ -121,13 +122,13 @@ def _options(app: RingscopeApp) -> Iterator[Entry]:
             title = f"--cores: a machine with the core {core}"
             yield Entry(OPTIONS, title, change(cores=cores), on=core in _families(now))
     ram = "as the program has it" if now.ram is None else f"{now.ram >> 20}M"
-    yield Entry(OPTIONS, "--ram: memory", app.options.ask_ram, value=ram)
+    yield Entry(OPTIONS, "--ram: memory", options.ask_ram, value=ram)
     typed = now.input.decode("latin-1")
     value = repr(typed) if typed else "nothing"
-    yield Entry(OPTIONS, "--input: typed at the start", app.options.ask_input, value=value)
+    yield Entry(OPTIONS, "--input: typed at the start", options.ask_input, value=value)
     line = now.start.append.decode("latin-1")
     value = repr(line) if line else "none"
-    yield Entry(OPTIONS, "--append: the program's command line", app.options.ask_append, value=value)
+    yield Entry(OPTIONS, "--append: the program's command line", options.ask_append, value=value)
 
 
 def _families(options: Options) -> tuple[str, ...]:

@@ -13,10 +13,8 @@ import re
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from cores.programs.assembler.keystone import Image
+from cores.programs.assembler.image import Image
 
 ASSETS = Path(__file__).resolve().parents[2] / "assets"
 """The directory of assets, beside this package in a source tree and installed alike."""
@@ -40,8 +38,6 @@ def image_of(source: bytes) -> Image | None:
 
 @cache
 def _images() -> dict[str, Image]:
-    from cores.programs.assembler.keystone import Image  # a list of the guests needs no assembler
-
     found = {}
     for description in (ASSETS / "images").glob("*.json"):
         fields = json.loads(description.read_text())

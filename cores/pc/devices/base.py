@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any, Self, get_type_hints
+from typing import Any, Protocol, Self, get_type_hints
 
 from cores.pc.devices.slot import IrqLine, Slot
 
-__all__ = ["BYTE", "QUOTED", "Device", "IrqLine", "MemoryDevice", "Slot"]
+__all__ = ["BYTE", "QUOTED", "Device", "InputQueue", "IrqLine", "MemoryDevice", "Slot"]
 
 BYTE = frozenset({1})
 
@@ -152,3 +152,16 @@ class MemoryDevice(Device):
 
 QUOTED = tuple(f"'{byte:c}'" if 0x20 <= byte < 0x7F else f"{byte:#04x}" for byte in range(256))
 """Each byte as the log shows it: 'A', else 0x0a."""
+
+
+class InputQueue(Protocol):
+    """The user's input, which waits for a device that the guest reads: see typed_input.py."""
+
+    def offer(self) -> None:
+        """Give the next byte to the device that the guest listens to, if it has read the last."""
+
+    def offers(self, device: Device) -> bool:
+        """Would a guest that polls ``device`` find a byte there?"""
+
+    def take(self, device: Device) -> None:
+        """The guest reads the byte that it has found by polling."""

@@ -12,13 +12,10 @@ before the machine started.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Self
+from typing import Self
 
-from cores.pc.devices.base import Device, IrqLine, Slot
+from cores.pc.devices.base import Device, InputQueue, IrqLine, Slot
 from cores.pc.devices.scancodes import Stroke, encode, is_key, strokes
-
-if TYPE_CHECKING:
-    from cores.pc.devices.typed_input import TypedInput
 
 DATA, COMMAND = 0x60, 0x64
 
@@ -63,7 +60,7 @@ class Keyboard(Device):
         self.strokes = ()  # what the user has typed, and
         self.sent = 0  # how much of it has been sent
         self.reset_asked = False
-        self.typed: TypedInput | None = None
+        self.typed: InputQueue | None = None
         self.announced = False  # the status has shown a key that still waits in ``typed``
 
     @classmethod

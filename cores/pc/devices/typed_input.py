@@ -56,27 +56,27 @@ class TypedInput(Device):
                 return
             self._give(device)
 
-    def offers(self, device: Uart | Keyboard) -> bool:
+    def offers(self, device: Device) -> bool:
         """Would a guest that polls ``device`` find a byte there?"""
         if not self.waiting or self.unread or self.listening() not in (None, device):
             return False
-        return isinstance(device, Uart) or bool(scancodes.strokes(self.text[self.taken :]))
+        return device is self._uart or bool(scancodes.strokes(self.text[self.taken :]))
 
-    def take(self, device: Uart | Keyboard) -> None:
+    def take(self, device: Device) -> None:
         """The guest reads the byte that it has found by polling."""
         self._give(device)
 
     def _interrupts(self, device: Uart | Keyboard) -> bool:
         return device.interrupts and self._unmasked(device.irq)
 
-    def _give(self, device: Uart | Keyboard) -> None:
-        if isinstance(device, Uart):
-            device.receive(self.text[self.taken : self.taken + 1])
+    def _give(self, device: Device) -> None:
+        if device is self._uart:
+            self._uart.receive(self.text[self.taken : self.taken + 1])
             self.taken += 1
             return
-        while self.waiting and not device.unread:  # a byte without a key is left out
+        while self.waiting and not self._keyboard.unread:  # a byte without a key is left out
             size = scancodes.first(self.text, self.taken)
-            device.type_text(self.text[self.taken : self.taken + size])
+            self._keyboard.type_text(self.text[self.taken : self.taken + size])
             self.taken += size
 
     def facts(self, now: int) -> tuple[tuple[str, str], ...]:

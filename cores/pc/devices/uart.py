@@ -10,12 +10,9 @@ against QEMU, and so it is not gated here.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Self
+from typing import Self
 
-from cores.pc.devices.base import QUOTED, Device, IrqLine, Slot
-
-if TYPE_CHECKING:
-    from cores.pc.devices.typed_input import TypedInput
+from cores.pc.devices.base import QUOTED, Device, InputQueue, IrqLine, Slot
 
 DATA, IER, IIR, LCR, MCR, LSR, MSR, SCR = range(8)
 
@@ -48,7 +45,7 @@ class Uart(Device):
         self.looped = b""  # received in loopback, not yet read
         self.input = b""  # what the user has typed, and
         self.taken = 0  # how much of it the guest has read
-        self.typed: TypedInput | None = None
+        self.typed: InputQueue | None = None
         self.announced = False  # the line status has shown a byte that still waits in ``typed``
 
     @classmethod

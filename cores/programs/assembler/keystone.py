@@ -6,7 +6,6 @@ import json
 import signal
 import subprocess
 import sys
-from dataclasses import dataclass
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any
 
 from cores.errors import InputError
 from cores.programs.assembler import readback
+from cores.programs.assembler.image import Image
 from cores.programs.assembler.instructions import Asked
 from cores.programs.assembler.operands import Immediate, Memory, Register
 from cores.programs.assembler.parser import Assembly, mistake, parse, unknown
@@ -40,17 +40,6 @@ MESSAGES = {
 OPERAND = 512
 """Keystone's error number for operands that do not match any form of the instruction."""
 _TAKE_MEMORY = frozenset({"lea", "lgdt", "lidt", "sgdt", "sidt", "invlpg", "fxsave", "fxrstor"})
-
-
-@dataclass(frozen=True, slots=True)
-class Image:
-    """An assembled program. code: the flat image. entry: an address. symbols: name -> address. lines:
-    address -> line."""
-
-    code: bytes
-    entry: int
-    symbols: dict[str, int]
-    lines: dict[int, int]
 
 
 def installed() -> bool:

@@ -8,7 +8,7 @@ import pytest
 from stage import stage
 
 from app.tui.app import interface
-from app.tui.palette import COLOURS, GROUPS, entries
+from app.tui.palette import COLOURS, GROUPS
 from app.tui.rows.theme import PALETTES, styles
 from app.tui.screens.palette import Palette
 from cores.lockstep.options import Options
@@ -17,9 +17,9 @@ from cores.lockstep.options import Options
 async def test_entries_are_grouped_and_found() -> None:
     """Groups come in their order; typing narrows the list, and Enter does what is marked."""
     async with stage() as s:
-        groups = [entry.group for entry in entries(s.app, s.app.screen)]
+        groups = [entry.group for entry in s.app.entries()]
         assert groups == sorted(groups, key=GROUPS.index)
-        assert len({entry.title for entry in entries(s.app, s.app.screen)}) == len(groups)
+        assert len({entry.title for entry in s.app.entries()}) == len(groups)
         await s.press("ctrl+p")
         assert isinstance(s.app.screen, Palette)
         listed = s.app.screen.listed
@@ -38,7 +38,7 @@ async def test_options_are_switches(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     async with app.run_test(size=(80, 24)) as pilot:
         await pilot.pause()
         first = app.worker
-        found = {entry.title: entry for entry in entries(app, app.screen)}
+        found = {entry.title: entry for entry in app.entries()}
         pure = next(entry for title, entry in found.items() if "--pure" in title)
         assert pure.on is False
         assert not any("core interpreter" in title for title in found)
@@ -51,7 +51,7 @@ async def test_options_are_switches(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         assert app.worker is not first
         assert app.options.now is not None
         assert app.options.now.pure
-        again = {entry.title: entry for entry in entries(app, app.screen)}
+        again = {entry.title: entry for entry in app.entries()}
         assert again[pure.title].on
 
 

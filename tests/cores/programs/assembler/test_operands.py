@@ -9,7 +9,8 @@ from random import Random
 import pytest
 
 from cores.errors import InputError
-from cores.programs.assembler.keystone import Image, assemble, installed
+from cores.programs.assembler.image import Image
+from cores.programs.assembler.keystone import assemble, installed
 from cores.x86.isa.decoder import decode
 from cores.x86.isa.instruction import Immediate, Instruction, MemoryOperand
 
