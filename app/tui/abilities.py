@@ -43,7 +43,7 @@ def _ability(here: Availability) -> Ability:
             )
             return Ability(here.core, True, words, "cpu")
         case RingZero.INTERPRETED:
-            words = ("ring 0 in software: no VT-x or AMD-V here", "ring 0 in software", "no VT-x")
+            words = ("ring 0 in software: no VT-x or AMD-V here", "ring 0 in software", "software")
             return Ability(here.core, True, words, "soft")
         case RingZero.DEPRIVILEGED:
             words = ("on this CPU, in ring 3, held by ptrace", "on this CPU, in ring 3", "this CPU")
