@@ -271,7 +271,7 @@ def _running() -> list[Ability]:
         ("cpuid in ring 0 is the platform's", _IDENTIFY, _is_the_platforms, _NAMED),
         ("an interrupt window is noticed at once", "fb9090fa f4", _opens_a_window,
          "a guest that sets IF for a few instructions only may miss interrupts in free mode"),
-        ("MSRs that the platform lacks are #GP", "b91b000000 0f32 f4", _is_refused,
+        ("MSRs that the platform lacks are #GP", "b977020000 0f32 f4", _is_refused,
          "a guest that reads one gets the host's value in free mode"),
     )  # fmt: skip
     ring_3 = (
