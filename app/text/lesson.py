@@ -66,7 +66,7 @@ def event(event: Event, width: int = WIDTH) -> str:
         case Shown():
             return textwrap.indent("\n".join(map(_cut, _shown(event))), "    ")
         case Looked(kind, target, values):
-            return wrap(_looked(kind, target, values), "", width)
+            return wrap(f"[{words}]" if (words := looked(kind, target, values)) else "", "", width)
         case Asked(question, choices):
             lines = [wrap(f"? {plain(question)}", "  ", width)]
             lines += [
@@ -94,7 +94,7 @@ def event(event: Event, width: int = WIDTH) -> str:
             return ""
 
 
-def _looked(kind: str, target: str, values: tuple[tuple[str, str], ...]) -> str:
+def looked(kind: str, target: str, values: tuple[tuple[str, str], ...]) -> str:
     """What stands where the lesson points; "" for a pane, which a text does not have."""
     if not values:
         return ""
@@ -106,8 +106,8 @@ def _looked(kind: str, target: str, values: tuple[tuple[str, str], ...]) -> str:
     if place and target != place:
         what += f" ({place})"
     if len(told) > 1 and len(set(told.values())) == 1:
-        return f"[{what}: {next(iter(told.values()))} on all machines]"
-    return f"[{what}{': ' if told else ''}{', '.join(f'{v} on {core}' for core, v in told.items())}]"
+        return f"{what}: {next(iter(told.values()))} on all machines"
+    return f"{what}{': ' if told else ''}{', '.join(f'{v} on {core}' for core, v in told.items())}"
 
 
 def paragraph(markdown: str, width: int = WIDTH) -> str:

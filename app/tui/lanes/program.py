@@ -209,8 +209,10 @@ def lane_signs(scene: Scene, m: MachineSnapshot, found: Listing, at: int) -> Row
             words = first_fit(room - 2, "software, stays inside", "stays inside", "inside")
             return (*spine, (" " + words, "soft"))
         return spine
+    if scene.quiet and not (site.own or site.outside or site.hidden):
+        return spine
     if line.kind == "silent" and kind(m.core) == "trap" and (scene.met or scene.s.pure):
-        return _silent(scene, site.own, room)
+        return _silent(site.own, room, pure=scene.s.pure)
     if site.own:
         return _left(site.own, site.ns, room)
     if site.outside:
@@ -223,7 +225,7 @@ def lane_signs(scene: Scene, m: MachineSnapshot, found: Listing, at: int) -> Row
     sensitive = _will_leave(m, line)
     if not scene.met and (sensitive or line.kind == "silent"):
         return row((spine[0][0], "faint"))  # nothing is foretold before the first exit
-    if scene.quiet or not sensitive:
+    if not sensitive:
         return spine
     return row(
         ("⇄ ", "host"), (first_fit(room - 2, "will leave", "leaves") if room >= 9 else "", "dim")
@@ -241,14 +243,14 @@ def _left(count: int, ns: int, room: int) -> Row:
     return (*parts, (f"{away:>{min(rest, wide - len(shown))}}", "host"))
 
 
-def _silent(scene: Scene, count: int, room: int) -> Row:
+def _silent(count: int, room: int, *, pure: bool) -> Row:
     """A sensitive instruction that the CPU would not refuse in ring 3."""
-    if scene.s.pure:
+    if pure:
         return row(
             ("~ ", "bad"), (first_fit(room - 2, "answers for the host", "runs unseen", "!"), "bad")
         )
     if not count:
-        words = "" if scene.quiet else first_fit(room - 2, "must be caught", "no trap", "")
+        words = first_fit(room - 2, "must be caught", "no trap", "")
         return row(("~ ", "host-bold"), (words, "dim"))
     shown = short(count)
     words = first_fit(room - 3 - len(shown), "caught by the VMM", "VMM caught it", "caught", "")

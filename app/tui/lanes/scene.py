@@ -68,12 +68,12 @@ class Scene:
     address around which the program is shown while ``moving``; code: the disassembly there.
     picked: the address that the user points at; pointed: registers, pointed_at: the place that a
     lesson points at. asked: the address whose row a lesson asks about: no lane answers there.
-    quiet: nothing may be foretold, a question is open. chosen: the core whose exits are listed.
-    selected: number of the chosen exit, None: the newest. fetched, begin: see ``reasons.Log``.
-    own: each machine's own registers. alone: the program alone. inside: rows of the inside of a
-    machine; lesson: the lesson's rows: either in place of three ways and registers. rates: exits a
-    second by core and reason, while running freely. breakpoints: addresses. message: (role, words)
-    above the program, most urgent first. width, height: cells."""
+    quiet: nothing may be foretold, it would answer a lesson's question. chosen: the core whose exits
+    are listed. selected: number of the chosen exit, None: the newest. fetched, begin: see
+    ``reasons.Log``. own: each machine's own registers. alone: the program alone. inside: rows of the
+    inside of a machine; lesson: the lesson's rows: either in place of three ways and registers. rates:
+    exits a second by core and reason, while running freely. breakpoints: addresses. message: (role,
+    words) above the program, most urgent first. width, height: cells."""
 
     s: SessionSnapshot
     width: int

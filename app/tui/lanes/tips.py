@@ -254,11 +254,14 @@ def _line(scene: Scene, address: int, x: int) -> str:
             address
         ):
             return "The lesson asks about this line."
-        return "" if lane.machine is None else lane_tip(lane.machine, line)
+        m = lane.machine
+        if m is not None and scene.quiet and line.address not in m.sites:
+            return "The lesson asks about this program; then it is told here."
+        return "" if m is None else lane_tip(m, line)
     words = [
         f"{address:x}: {line.code.hex(' ')}   {line.text}",
         line.source,
-        SENSITIVE.get(line.kind, ""),
+        "" if scene.quiet else SENSITIVE.get(line.kind, ""),
     ]
     stop = "clears" if address in scene.breakpoints else "sets"
     words.append(f"A click picks the line; at its left end it {stop} a breakpoint.")

@@ -60,12 +60,12 @@ class Told:
 
 
 def told(scene: Scene) -> Told | None:
-    """What is picked; else what was done last; else what comes next. None where there is nothing, or
-    the machines no longer do the same."""
+    """What is picked; else what was done last; else what comes next. None where there is nothing, the
+    machines no longer do the same, or a lesson asks what comes."""
     m = _leading(scene)
     if scene.picked is not None:
         line = _line_at(scene, scene.picked)
-        return None if line is None else Told(line, "picked", False, {})
+        return None if line is None or scene.quiet else Told(line, "picked", False, {})
     if scene.moving or scene.free:
         return None
     done = m.done
@@ -77,7 +77,7 @@ def told(scene: Scene) -> Told | None:
             if (event := _event(x, done.address, count)) is not None
         }
         return Told(done, "done just now", True, events)
-    if m.stop is not None or _apart(scene):
+    if m.stop is not None or scene.quiet or _apart(scene):
         return None
     line = _line_at(scene, program_counter(m))
     return None if line is None else Told(line, "comes next", False, {})

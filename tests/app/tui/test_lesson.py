@@ -10,12 +10,16 @@ import pytest
 from textual.pilot import Pilot
 
 from app.tui.app import RingscopeApp, interface
-from app.tui.lanes.lesson import event_rows
+from app.tui.lanes.compose import lesson_height
+from app.tui.lanes.lesson import event_block, pages, text_blocks
 from app.tui.rows import screenshot_svg
+from app.tui.rows.rows import row_width
 from app.tui.screens.lesson import LessonScreen
 from cores.lockstep.options import Options
 from lessons import library, progress
-from lessons.play.events import Ended, Shown
+from lessons.format.parser import PLACEHOLDER
+from lessons.format.script import Ask
+from lessons.play.events import Asked, Ended, Shown
 from lessons.play.player import Player
 from lessons.play.stage import open_stage
 from tests.sampling import sampled
@@ -27,6 +31,10 @@ pytest.importorskip("unicorn", reason="the course's first machine is Unicorn")
 def own_directories(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("DATA", "RUNTIME", "CONFIG"):
         monkeypatch.setenv(f"RINGSCOPE_{name}", str(tmp_path / name))
+
+
+ROWS = lesson_height(24) - 1
+"""Rows of a lesson's page at 80x24."""
 
 
 class Reader:
@@ -122,7 +130,7 @@ async def test_the_home_screen_lists_the_course() -> None:
     async with app.run_test(size=(120, 60)) as pilot:
         reader = Reader(app, pilot)
         await reader.sees("lesson 1")
-        await pilot.press("end", "enter")
+        await pilot.press("down", "enter")
         await reader.until(lambda: isinstance(app.screen, LessonScreen))
 
 
@@ -137,7 +145,8 @@ async def test_a_lesson_plays_by_itself(monkeypatch: pytest.MonkeyPatch) -> None
 
 @pytest.mark.parametrize("path", sampled(library.course_files(), 5), ids=lambda path: path.stem)
 def test_no_turn_is_empty(path: Path) -> None:
-    """Every stop of every lesson has text to read."""
+    """Every stop of every lesson has text to read, within the screen's width; a question is not parted
+    from its choices at 80x24."""
     lesson = library.find(str(path))
     with closing(open_stage(lesson.setup)) as stage:
         player = Player(lesson, stage)
@@ -145,8 +154,22 @@ def test_no_turn_is_empty(path: Path) -> None:
             events = player.answer(None) if player.question else []
             while not (player.ended or player.question or (player.at_stop and events)):
                 events += player.proceed()
-            rows = [line for event in events for line in event_rows(event, 100)]
-            assert rows or any(isinstance(event, Shown | Ended) for event in events)
+            blocks = text_blocks(tuple(events), 80, None)
+            assert blocks or any(isinstance(event, Shown | Ended) for event in events)
+            assert all(row_width(line) <= 80 for block in blocks for line in block.rows)
+            if player.question is not None:
+                assert blocks[-1].whole
+                assert pages(blocks, ROWS)[-1][-len(blocks[-1].rows) :] == blocks[-1].rows
+
+
+@pytest.mark.parametrize("path", library.course_files(), ids=lambda path: path.stem)
+def test_a_question_is_one_page(path: Path) -> None:
+    """Every question of the course fits on a page at 80x24, whatever values are filled in."""
+    for item in library.find(str(path)).items:
+        if isinstance(item, Ask):
+            texts = [PLACEHOLDER.sub("1,234,567", c.text) for c in item.choices]
+            asked = Asked(PLACEHOLDER.sub("1,234,567", item.question), tuple(texts))
+            assert len(event_block(asked, 78).rows) <= ROWS, item.question
 
 
 async def test_what_a_lesson_shows_is_seen() -> None:

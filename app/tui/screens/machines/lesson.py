@@ -97,6 +97,16 @@ class LessonController:
             return None
         return next((e for e in reversed(self._heard) if isinstance(e, Asked)), None)
 
+    @property
+    def _in_sight(self) -> Asked | None:
+        """The question, where the reader sees it."""
+        return self.question if self.page.last and not self.elsewhere else None
+
+    @property
+    def conceals(self) -> bool:
+        """Would marks that foretell what an instruction does answer a question of the lesson?"""
+        return self._player is None or self._player.question is not None or self._player.conceals
+
     def _turn(self) -> None:
         """Hear what comes next."""
         self._heard = []
@@ -161,16 +171,16 @@ class LessonController:
 
     def takes(self, letter: str) -> bool:
         """Answer the question that waits with a letter; False where the letter is no answer."""
-        asked = self.question
-        if asked is None or self.elsewhere or LETTERS.index(letter) >= len(asked.choices):
+        asked = self._in_sight
+        if asked is None or LETTERS.index(letter) >= len(asked.choices):
             return False
         self._answer(letter)
         return True
 
     def mark(self, by: int) -> bool:
         """Mark another choice of the question that waits; False where there is none."""
-        asked = self.question
-        if asked is None or not asked.choices or self.elsewhere or self._looking.open:
+        asked = self._in_sight
+        if asked is None or not asked.choices or self._looking.open:
             return False
         now = self.page.picked
         self.page.picked = (0 if by > 0 else -1) if now is None else now + by
@@ -214,7 +224,7 @@ class LessonController:
     @property
     def state(self) -> tuple[object, ...]:
         """Changes whenever the page has to be drawn anew."""
-        return (self.page.state, self.elsewhere)
+        return (self.page.state, self.elsewhere, self.conceals)
 
     def tick(self, *, in_front: bool, finish: Callable[[], None]) -> None:
         """Draw the panel, and go on where the lesson plays by itself. in_front: no sheet covers the

@@ -232,7 +232,9 @@ class LookingController:
         scene = self._host.scene()
         found = None if scene is None else full.full_rows(scene, min(self._host.columns - 6, 100))
         if found is None:
-            self._host.say("n does one instruction; then there is something to tell")
+            quiet = scene is not None and scene.quiet
+            asks = "The lesson asks about this program: an answer, then all is told"
+            self._host.say(asks if quiet else "n does one instruction; then there is something to tell")
             return
         title, rows = found
         self._host.open(Sheet(title, rows, min(self._host.columns - 2, 104)))

@@ -38,8 +38,8 @@ class LessonPage:
 
     def _pages(self) -> list[list[Row]]:
         width, height = self._size
-        rows = lesson.text_rows(self.events, width, self.picked)
-        return lesson.pages(rows, lesson_height(height) - 1)
+        blocks = lesson.text_blocks(self.events, width, self.picked)
+        return lesson.pages(blocks, lesson_height(height) - 1)
 
     @property
     def in_sight(self) -> str:

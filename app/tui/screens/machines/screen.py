@@ -261,11 +261,12 @@ class MachinesScreen(Screen[None]):
         asked = None
         if question and lesson is not None and lesson.page.last:
             asked = looking.pointed_at if looking.pointed_at is not None else program_counter(leading)
+        quiet = lesson is not None and lesson.conceals
         width, height = self.size.width, self.size.height
         scene = Scene(
             s, width, height, looking.lanes(), activity=activity, view=looking.view, moving=moving,
             top=self._picture.top, anchor=self._anchor, code=self._code, picked=looking.picked,
-            pointed=looking.pointed, pointed_at=looking.pointed_at, asked=asked, quiet=question,
+            pointed=looking.pointed, pointed_at=looking.pointed_at, asked=asked, quiet=quiet,
             chosen=looking.chosen, selected=looking.selected, fetched=shown.fetched, begin=shown.begin,
             own=looking.own, first=looking.first, alone=looking.alone, projector=looking.projector,
             rates=self._rates.by_core, breakpoints=self.time.addresses,

@@ -10,9 +10,11 @@ from app.text.lesson import view
 from app.text.marks import Mark, mark
 from app.tui.lanes import facts
 from app.tui.lanes.compose import picture
+from app.tui.lanes.program import lane_signs, listing
 from app.tui.lanes.reasons import log_row
 from app.tui.lanes.scene import Scene, all_lanes
-from app.tui.lanes.tips import lane_tip, ring_tip
+from app.tui.lanes.tips import lane_tip, ring_tip, tip
+from app.tui.lanes.ways import told
 from app.tui.rows.inspection import paging_rows
 from app.tui.rows.rings import ring_rows
 from app.tui.rows.rows import Row
@@ -155,3 +157,23 @@ def test_counts_are_short_and_whole() -> None:
     """A count is rounded, never cut into another number."""
     assert [facts.brief(n) for n in (180, 1_480, 17_400, 2_500_000)] == ["180", "1.5k", "17k", "2M"]
     assert [facts.short(n) for n in (9_999, 17_400)] == ["9,999", "17k"]
+
+
+@pytest.mark.parametrize("pure", [False, True])
+def test_nothing_is_foretold_before_a_lessons_answer(pure: bool) -> None:
+    """While a lesson conceals, no line of the program, no tip and no sentence says what an instruction
+    will do: not of one that traps, nor of one that would not."""
+    silent = CodeLine(0x100001, b"\x9c", "pushfq", "", "silent", 0)
+    m = replace(machine(RingZero.DEPRIVILEGED, core="trap:native"), code=(CLI, silent, OUT, HLT))
+    other = replace(machine(RingZero.GUEST_MODE), code=m.code)
+    snapshot = SessionSnapshot(0, "", "exact", pure, 0, None, (m, other), ())
+    open_scene = Scene(snapshot, 120, 40, all_lanes(snapshot))
+    for scene, foretold in ((open_scene, True), (replace(open_scene, quiet=True), False)):
+        assert (told(scene) is not None) == foretold
+        found = listing(scene)
+        signs = [lane_signs(scene, x, found, at) for x in scene.machines for at in range(4)]
+        assert any(sign in text(signs) for sign in "~⇄") == foretold
+        made = picture(scene)
+        row_of_it = made.addresses.index(silent.address)
+        tips = [tip(scene, made, "program", x, row_of_it) for x in (10, 100)]
+        assert any("does not trap" in words for words in tips) == foretold
