@@ -16,6 +16,7 @@ from cores.engines.base import DeprivilegedEngine, Handler, RegisterWindow
 from cores.pc import cpuid as platform_cpuid
 from cores.vmm.completion import Completion
 from cores.vmm.emulate.table import HANDLERS
+from cores.vmm.known_accesses import MEMORY, memory_access
 from cores.vmm.known_exits import KnownExits
 from cores.vmm.patched_code import PatchedCode
 from cores.vmm.state import GuestContext
@@ -84,10 +85,16 @@ class SiteMaker:
         guest, cpu, rip = self._guest, self._guest.cpu, record.rip
         window = self._engine.window()
         insn = decode(record.code, record.place.bits) if record.code else None
-        if insn is None or window is None or self.known is None or insn.reason is not record.reason:
+        if insn is None or window is None or self.known is None:
             return None
-        make = MAKERS.get(insn.mnemonic)
-        if make is None or (insn.bits != 64 and not (insn.mnemonic in IN_32_BITS and _is_flat(cpu))):
+        if insn.bits != 64 and not _is_flat(cpu):
+            return None
+        make: Callable[[Site], Handler | None] | None = None
+        if record.reason in MEMORY:
+            make = memory_access
+        elif insn.reason is record.reason and (insn.bits == 64 or insn.mnemonic in IN_32_BITS):
+            make = MAKERS.get(insn.mnemonic)
+        if make is None:
             return None
         site = Site(
             guest, self.known, self._completion, self._patched, window, insn, record,

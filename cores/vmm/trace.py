@@ -210,7 +210,8 @@ class Trace:
         for record, count in Counter(map(_RECORD, fresh)).items():
             self.by_reason[record.reason] += count
             self.by_address[record.rip] += count
-            self.exits += count
+            if record.reason not in UNCOUNTED:
+                self.exits += count
             self.ns_by_reason[record.reason] += count * self.world_switch
         for record, _, vmm_ns in fresh:
             self.ns_by_reason[record.reason] += vmm_ns

@@ -59,12 +59,13 @@ from cores.vmm.known_ports import PortMaker
 from cores.vmm.known_sites import SiteMaker
 from cores.vmm.patched_code import PatchedCode
 from cores.vmm.state import GuestContext
+from cores.vmm.trace import Trace
 from cores.vmm.trap_flag import SINGLE_STEP, single_step
 from cores.vmm.world_switch import WorldSwitch
 from cores.x86.faults import GuestFault, Unsupported, undefined_opcode
 from cores.x86.isa.accesses import written_ranges
 from cores.x86.isa.decoder import known
-from cores.x86.isa.instruction import Instruction, Sensitivity
+from cores.x86.isa.instruction import Instruction, Reason, Sensitivity
 from cores.x86.isa.operand_checks import (
     address_fault,
     beyond_canonical,
@@ -86,6 +87,7 @@ _IF, _TF, _RF, _AC = Flag.IF, Flag.TF, Flag.RF, Flag.AC
 _LMA = Efer.LMA
 _UD, _GP, _PF = Vector.UD, Vector.GP, Vector.PF
 _PORTS = (PortRead, PortWrite)
+_SHADOW = Reason.SHADOW
 REFUSALS = {vector: f"the CPU refused it: {name}" for vector, name in VECTOR_NAMES.items()}
 
 
@@ -402,7 +404,7 @@ class Vmm(GuestContext):
         if completed and self.stop is None:
             self.instructions += 1
             cpu.rflags &= ~_RF
-        if known is not None and (completed or exit.__class__ in _PORTS):
+        if known is not None and (completed or exit.__class__ in _PORTS or _is_fill(trace)):
             known.learn(trace.newest)
         self._end_if_asked()
 
@@ -416,3 +418,8 @@ class Vmm(GuestContext):
         """Stop the machine if the guest has requested it from a device."""
         if self.board.stop is not None and self.stop is None:
             self.stop, self.exit_status = self.board.stop.stop, self.board.stop.status
+
+
+def _is_fill(trace: Trace) -> bool:
+    """Was the last exit a hidden fault? It completes no instruction, and comes again all the same."""
+    return trace.pending is not None and trace.pending[3] is _SHADOW

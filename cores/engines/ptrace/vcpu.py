@@ -236,7 +236,7 @@ class Vcpu:
         if self._kick.due:  # checked as late as possible: a later kick finds the process running
             self._kick.due = False
             return INTERRUPTED
-        tracee, find = self._tracee, handlers.get
+        tracee, find, kick = self._tracee, handlers.get, self._kick
         words, call, at = tracee.words, tracee.call, tracee.at
         rip, cs = REGISTERS + _RIP, REGISTERS + _CS
         self._loaded = self._ordinary = False
@@ -253,6 +253,8 @@ class Vcpu:
                 if handler is None:
                     break
                 go_on = handler()
+                if go_on and kick.due:  # a handler's own system call may have taken the signal
+                    go_on = False
                 if roams and perf_counter_ns() - began < LONG_NS:
                     roams = False
                     self.process.stay_near()

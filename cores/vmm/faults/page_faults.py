@@ -35,6 +35,7 @@ from cores.x86.registers import FS, MASK64, Vector
 from cores.x86.system.fpu_enabled import check_fpu_enabled
 
 FOUND, PATCHED = "found before it ran", "patched: it would have run unseen"
+FILLED, THROUGH_WINDOW = "mapped from the guest's tables", "executed through a window"
 
 
 class PageFaults:
@@ -109,7 +110,7 @@ class PageFaults:
         if scanned and not silent:
             self._scanned(insn, page)
         elif self.shadow.fresh and filled in (Filled.MAPPED, Filled.CODE):
-            self._record(Reason.SHADOW, page, "mapped from the guest's tables", insn)
+            self._record(Reason.SHADOW, page, FILLED, insn)
         return filled
 
     def _execute_alone(self, insn: Instruction, address: int, met: Filled) -> None:
@@ -147,8 +148,7 @@ class PageFaults:
                 window.close(self.cpu, completed=completed)
                 self._conceal(revealed, stores)
         if window.detail:
-            handled = "executed through a window"
-            self.guest.record(Reason.MMIO, window.detail, handled, rip, insn.code, ring, place)
+            self.guest.record(Reason.MMIO, window.detail, THROUGH_WINDOW, rip, insn.code, ring, place)
         if completed:
             self.cpu.interrupt_shadow = False
         else:

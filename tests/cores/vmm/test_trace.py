@@ -69,3 +69,12 @@ def test_the_log_of_known_sites_is_bounded() -> None:
     trace.log += [(record, "", 1)] * 35
     trace.trim()
     assert (trace.exits, len(trace.events), trace.dropped) == (35, 10, 25)
+
+
+def test_hidden_faults_at_known_sites_are_no_exits() -> None:
+    """A hidden fault that a known site has logged is counted by its reason, and not in ``exits``."""
+    trace = Trace()
+    record = ExitEvent(None, 0x2000, b"\xab", Reason.SHADOW, "page 0x3000", "mapped", 0, 0, 0)
+    trace.log.append((record, "page 0x4000", 10))
+    trace.tally()
+    assert (trace.exits, trace.by_reason[Reason.SHADOW], trace.by_address[0x2000]) == (0, 1, 1)

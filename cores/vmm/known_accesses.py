@@ -1,0 +1,144 @@
+"""Handlers of known exits at instructions that access memory, on a trap core.
+
+A page that is not mapped in the vCPU process stops the guest for one of two reasons, and both come
+again at the same instruction: a copying loop meets one new page after another (a hidden fault), and a
+driver reads one device register at one place. The long way is ``PageFaults``: the kernel's siginfo
+gives the address, and a device is accessed through a window. Here the address follows from the
+registers, as the CPU computes it, and a MOV from or to a device needs no window.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from operator import itemgetter
+from time import perf_counter_ns
+from typing import TYPE_CHECKING
+
+from cores.engines.base import Handler
+from cores.vmm.emulate.ports import mmio_access
+from cores.vmm.faults.page_faults import FILLED, THROUGH_WINDOW
+from cores.vmm.shadow_tlb import Filled
+from cores.x86.faults import GuestFault
+from cores.x86.isa.accesses import next_accesses
+from cores.x86.isa.instruction import Immediate, MemoryOperand, Reason, Register, Sensitivity
+from cores.x86.mmu.paging import PAGE
+from cores.x86.registers import DS, ES, FS, MASK32, REGISTER_FILE, RSP, SS, USER_FLAGS
+from cores.x86.virtual_cpu import VirtualCpu
+
+if TYPE_CHECKING:
+    from cores.vmm.known_sites import Site
+
+MEMORY = frozenset({Reason.SHADOW, Reason.MMIO})
+"""The exits that these handlers are for."""
+_CERTAIN = frozenset({"", "string", "push", "pop", "call", "ret", "leave"})
+"""``Instruction.implicit`` of instructions that make every access which ``next_accesses`` names."""
+_LENT = int(USER_FLAGS)
+_KIND, _WRITABLE_DATA = 0x9E, 0x92
+"""Bits of a segment's attributes: present, S and type without A; their value in a writable data segment
+that does not expand down (SDM vol. 3, 3.4.5.1)."""
+Device = Callable[[int, int], None]
+"""Makes the access that an instruction makes to a device, at this GPA of this many bytes."""
+
+
+def memory_access(site: Site) -> Handler | None:
+    """The handler of an instruction that has met a page which was not mapped."""
+    guest, insn, window, known = site.guest, site.insn, site.window, site.known
+    cpu, shadow, patched = guest.cpu, guest.shadow, site.patched
+    if shadow is None or insn.sensitivity is not Sensitivity.ORDINARY or insn.implicit not in _CERTAIN:
+        return None
+    if insn.floating or insn.varies or any(_in_fs_or_gs(operand) for operand in insn.operands):
+        return None
+    words, block, rip, rflags = window.words, window.words.cast("B"), window.rip, window.rflags
+    general, here, legacy = itemgetter(*window.general), site.record.rip, insn.bits != 64
+    translate, is_ram, device = guest.mmu.translate, guest.memory.is_ram, _device(site)
+    filled = site.record._replace(reason=Reason.SHADOW, handled=FILLED)
+    accessed = site.record._replace(reason=Reason.MMIO, handled=THROUGH_WINDOW)
+    following, is_store = site.following, insn.access == "w"
+
+    def handle() -> bool | None:
+        began = perf_counter_ns()
+        if began >= known.due or patched.patcher is None or (legacy and not _has_flat_data(cpu)):
+            return None
+        gpr, top = cpu.gpr, cpu.gpr[RSP] & ~MASK32
+        gpr[:] = general(words)
+        if legacy:  # the upper half is the host's
+            gpr[RSP] = top | gpr[RSP] & MASK32
+        cpu.rip = here
+        cpu.rflags = cpu.rflags & ~_LENT | words[rflags] & _LENT
+        missing = [a for a in next_accesses(insn, cpu) if not shadow.holds(a[0], write=a[2])]
+        if len(missing) != 1:
+            return None
+        ((gva, length, store),) = missing
+        if gva >> 47 or gva % PAGE + length > PAGE:
+            return None
+        try:
+            gpa = translate(gva, write=store)
+            if is_ram(gpa & -PAGE, PAGE):
+                if gpa & -PAGE in patched.patcher.pages:
+                    return None
+                saved = bytes(block)  # mapping a page is a system call in the guest's process
+                met = shadow.fill(gva, write=store, execute=False)
+                block[:] = saved
+                if met is not Filled.MAPPED:
+                    return None
+                known.log((filled, f"page {gva & -PAGE:#x}", perf_counter_ns() - began))
+                return known.went_on()
+        except GuestFault:
+            return None
+        if device is None:
+            return None
+        device(gpa, length)
+        words[rip] = following
+        guest.instructions += 1
+        detail = mmio_access(gpa, length, is_write=is_store)
+        known.log((accessed, detail, perf_counter_ns() - began))
+        return known.went_on()
+
+    return handle
+
+
+def _device(site: Site) -> Device | None:
+    """What a MOV does where its memory operand is a device's; None for other instructions."""
+    window, memory, insn = site.window, site.guest.memory, site.insn
+    words = window.words
+    if insn.mnemonic != "mov" or len(insn.operands) != 2:
+        return None
+    destination, source = insn.operands
+    if isinstance(destination, Register) and isinstance(source, MemoryOperand):
+        number, size, first = REGISTER_FILE.get(destination.name, (0, 0, 0))
+        if first or not size:
+            return None
+        place, kept = window.general[number], 0 if size >= 4 else ~((1 << 8 * size) - 1)
+
+        def load(gpa: int, length: int) -> None:
+            value = int.from_bytes(memory.device_read(gpa, length), "little")
+            words[place] = words[place] & kept | value
+
+        return load
+    if not isinstance(destination, MemoryOperand):
+        return None
+    if isinstance(source, Immediate):
+        data = source.value.to_bytes(8, "little")
+        return lambda gpa, length: memory.device_write(gpa, data[:length])
+    if not isinstance(source, Register) or source.name not in REGISTER_FILE:
+        return None
+    number, _, first = REGISTER_FILE[source.name]
+    place = window.general[number]
+
+    def store(gpa: int, length: int) -> None:
+        memory.device_write(gpa, (words[place] >> first).to_bytes(8, "little")[:length])
+
+    return store
+
+
+def _in_fs_or_gs(operand: object) -> bool:
+    return isinstance(operand, MemoryOperand) and operand.segment >= FS
+
+
+def _has_flat_data(cpu: VirtualCpu) -> bool:
+    """Are DS, ES and SS writable, from 0 to 4 GiB? Then no access of 32-bit code meets a limit."""
+    for number in (DS, ES, SS):
+        segment = cpu.segments[number]
+        if segment.base or segment.limit != MASK32 or segment.attributes & _KIND != _WRITABLE_DATA:
+            return False
+    return True
