@@ -19,7 +19,7 @@ from cores.vmm.emulate.ports import mmio_access
 from cores.vmm.faults.page_faults import FILLED, THROUGH_WINDOW
 from cores.vmm.shadow_tlb import Filled
 from cores.x86.faults import GuestFault
-from cores.x86.isa.accesses import next_accesses
+from cores.x86.isa.accesses import Access, next_accesses
 from cores.x86.isa.instruction import Immediate, MemoryOperand, Reason, Register, Sensitivity
 from cores.x86.mmu.paging import PAGE
 from cores.x86.registers import DS, ES, FS, MASK32, REGISTER_FILE, RSP, SS, USER_FLAGS
@@ -36,6 +36,8 @@ _LENT = int(USER_FLAGS)
 _KIND, _WRITABLE_DATA = 0x9E, 0x92
 """Bits of a segment's attributes: present, S and type without A; their value in a writable data segment
 that does not expand down (SDM vol. 3, 3.4.5.1)."""
+Touched = Callable[[], tuple[Access, ...]]
+"""Gives the accesses that the instruction is about to make."""
 Device = Callable[[int, int], None]
 """Makes the access that an instruction makes to a device, at this GPA of this many bytes."""
 
@@ -55,17 +57,22 @@ def memory_access(site: Site) -> Handler | None:
     accessed = site.record._replace(reason=Reason.MMIO, handled=THROUGH_WINDOW)
     following, is_store = site.following, insn.access == "w"
 
-    def handle() -> bool | None:
-        began = perf_counter_ns()
-        if began >= known.due or patched.patcher is None or (legacy and not _has_flat_data(cpu)):
-            return None
+    def all_accesses() -> tuple[Access, ...]:
         gpr, top = cpu.gpr, cpu.gpr[RSP] & ~MASK32
         gpr[:] = general(words)
         if legacy:  # the upper half is the host's
             gpr[RSP] = top | gpr[RSP] & MASK32
         cpu.rip = here
         cpu.rflags = cpu.rflags & ~_LENT | words[rflags] & _LENT
-        missing = [a for a in next_accesses(insn, cpu) if not shadow.holds(a[0], write=a[2])]
+        return next_accesses(insn, cpu)
+
+    touched = _explicit_access(site) or all_accesses
+
+    def handle() -> bool | None:
+        began = perf_counter_ns()
+        if began >= known.due or patched.patcher is None or (legacy and not _has_flat_data(cpu)):
+            return None
+        missing = [a for a in touched() if not shadow.holds(a[0], write=a[2])]
         if len(missing) != 1:
             return None
         ((gva, length, store),) = missing
@@ -95,6 +102,29 @@ def memory_access(site: Site) -> Handler | None:
         return known.went_on()
 
     return handle
+
+
+def _explicit_access(site: Site) -> Touched | None:
+    """Tells the one access of an instruction that makes no other than to its memory operand."""
+    window, insn = site.window, site.insn
+    operands = [operand for operand in insn.operands if isinstance(operand, MemoryOperand)]
+    if insn.implicit or not insn.access or len(operands) != 1 or operands[0].relative:
+        return None
+    words, (operand,), store = window.words, operands, insn.access != "r"
+    size, scale, displacement = operand.size, operand.scale, operand.displacement
+    mask = (1 << 8 * operand.address_size) - 1
+    base = None if operand.base is None else window.general[operand.base]
+    index = None if operand.index is None else window.general[operand.index]
+
+    def touched() -> tuple[Access, ...]:
+        at = displacement
+        if base is not None:
+            at += words[base]
+        if index is not None:
+            at += words[index] * scale
+        return ((at & mask, size, store),)
+
+    return touched
 
 
 def _device(site: Site) -> Device | None:

@@ -23,7 +23,7 @@ from cores.vmm.state import GuestContext
 from cores.vmm.trace import ExitEvent
 from cores.x86.faults import GuestFault, Unsupported
 from cores.x86.isa.decoder import decode
-from cores.x86.isa.instruction import Immediate, Instruction, Register
+from cores.x86.isa.instruction import Immediate, Instruction, Reason, Register
 from cores.x86.mmu.paging import PAGE
 from cores.x86.mode import DEFAULT_32
 from cores.x86.registers import (
@@ -36,12 +36,13 @@ from cores.x86.registers import (
     RDX,
     REGISTER_FILE,
     RSP,
+    SEGMENT_NAMES,
     SS,
     USER_FLAGS,
     Flag,
 )
 from cores.x86.system.control_registers import read_control, read_tsc
-from cores.x86.virtual_cpu import VirtualCpu
+from cores.x86.virtual_cpu import DPL, Segment, VirtualCpu
 
 _IF, _LENT = int(Flag.IF), int(USER_FLAGS)
 """_LENT: the flags that the real CPU has, while the others are virtual (SDM vol. 1, 3.4.3)."""
@@ -211,10 +212,30 @@ def _sti(site: Site) -> Handler | None:
 
 
 def _pushf(site: Site) -> Handler | None:
+    cpu, words, rflags = site.guest.cpu, site.window.words, site.window.rflags
+
+    def pushed() -> tuple[int, str]:
+        image = (cpu.rflags & ~_LENT | words[rflags] & _LENT) & _UNPUSHED
+        return image, f"pushed the virtual flags {image:#x}"
+
+    return _pushing(site, pushed)
+
+
+def _push(site: Site) -> Handler | None:
+    """PUSH of a segment register."""
+    segments, (operand,) = site.guest.cpu.segments, site.insn.operands
+    if not isinstance(operand, Register) or operand.name not in SEGMENT_NAMES:
+        return None
+    number, detail = SEGMENT_NAMES.index(operand.name), f"pushed the virtual {operand.name}"
+    return _pushing(site, lambda: (segments[number].selector, detail))
+
+
+def _pushing(site: Site, pushed: Callable[[], tuple[int, str]]) -> Handler | None:
+    """Push a number. pushed: gives it, and tells of it."""
     words, rip, _, _ = _places(site)
-    rsp, rflags = site.window.general[RSP], site.window.rflags
+    rsp = site.window.general[RSP]
     guest, known, record, following = site.guest, site.known, site.record, site.following
-    cpu, translate, memory, patched = guest.cpu, guest.mmu.translate, guest.memory, site.patched
+    translate, memory, patched = guest.mmu.translate, guest.memory, site.patched
     view, is_ram = memory.view, memory.is_ram
     size, mask = site.insn.operand_size, _stack_mask(site.insn)
     if size == 2:
@@ -231,11 +252,10 @@ def _pushf(site: Site) -> Handler | None:
             return None
         if gpa & -PAGE in patched.patcher.pages or not is_ram(gpa, size):
             return None
-        image = (cpu.rflags & ~_LENT | words[rflags] & _LENT) & _UNPUSHED
-        view[gpa : gpa + size] = image.to_bytes(size, "little")
+        value, detail = pushed()
+        view[gpa : gpa + size] = value.to_bytes(size, "little")
         words[rsp], words[rip] = at, following
         guest.instructions += 1
-        detail = f"pushed the virtual flags {image:#x}"
         known.log((record, detail, (now := perf_counter_ns()) - began))
         return now < known.due and not memory.writes
 
@@ -322,13 +342,17 @@ def _any(site: Site) -> Handler | None:
     guest, known, record, insn = site.guest, site.known, site.record, site.insn
     cpu, went_on, complete = guest.cpu, known.went_on, site.completion.complete
     handler, general, here = HANDLERS[insn.mnemonic], itemgetter(*window.general), record.rip
+    legacy = insn.bits != 64
 
     def handle() -> bool | None:
         began = perf_counter_ns()
         if began >= known.due:
             return None
         guest.ticks = (began - known.origin) // 1000
+        top = cpu.gpr[RSP] & ~MASK32
         cpu.gpr[:] = general(words)
+        if legacy:  # the upper half is the host's
+            cpu.gpr[RSP] = top | cpu.gpr[RSP] & MASK32
         cpu.rip = here
         cpu.rflags = cpu.rflags & ~_LENT | words[rflags] & _LENT
         try:
@@ -346,8 +370,33 @@ def _any(site: Site) -> Handler | None:
     return handle
 
 
+def _segment(site: Site) -> Handler | None:
+    """A load or store of a segment register. Another segment than before has to be loaded into the real
+    register, which only an entry by the engine does."""
+    cpu, named = site.guest.cpu, [o.name for o in site.insn.operands if isinstance(o, Register)]
+    numbers = [SEGMENT_NAMES.index(name) for name in named if name in SEGMENT_NAMES]
+    complete = _any(site)
+    if len(numbers) != 1 or numbers[0] == SS or complete is None:  # SS makes an interrupt shadow
+        return None
+    (number,) = numbers
+
+    def handle() -> bool | None:
+        before = _hidden(cpu.segments[number])
+        went_on = complete()
+        return went_on and _hidden(cpu.segments[number]) == before
+
+    return handle
+
+
+def _hidden(segment: Segment) -> tuple[int, int, int]:
+    """What the real segment register has of a virtual one: not its selector, nor its DPL."""
+    return segment.base, segment.limit, segment.attributes & ~DPL
+
+
 def _mov(site: Site) -> Handler | None:
-    """MOV from a control register, and to CR3."""
+    """MOV from a control register, to CR3, and from and to segment registers."""
+    if site.insn.reason is Reason.SEGMENT:
+        return _segment(site)
     words, rip, _, _ = _places(site)
     guest, known, record, following = site.guest, site.known, site.record, site.following
     cpu, (destination, source) = guest.cpu, site.insn.operands
@@ -389,11 +438,11 @@ def _stack_mask(insn: Instruction) -> int:
     return MASK64 if insn.bits == 64 else MASK32
 
 
-IN_32_BITS = frozenset({"out", "in", "cli", "sti", "pushf", "popf", "cpuid", "mov"})
+IN_32_BITS = frozenset({"out", "in", "cli", "sti", "pushf", "popf", "cpuid", "mov", "push", "pop"})
 """Instructions with a handler in 32-bit code, too, where that is flat."""
 MAKERS: dict[str, Callable[[Site], Handler | None]] = {
     "out": _out, "in": _in, "cli": _cli, "sti": _sti, "pushf": _pushf, "popf": _popf, "cpuid": _cpuid,
-    "mov": _mov, "rdtsc": _rdtsc,
+    "mov": _mov, "rdtsc": _rdtsc, "push": _push, "pop": _segment,
     **dict.fromkeys(("rdtscp", "rdmsr", "lar", "lsl", "verr", "verw"), _any),
 }  # fmt: skip
 """By mnemonic. Instructions without a maker always take the long way."""

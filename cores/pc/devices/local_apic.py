@@ -279,9 +279,15 @@ class LocalApic(MemoryDevice):
         return ISR <= number <= ESR or number in (PPR, CURRENT_COUNT) or self._value(number) is None
 
     def mmio_read(self, offset: int, size: int) -> bytes:
-        if self.enabled and offset % 16 < 4 and self._value(offset >> 4) is None:
+        place = offset % 16
+        if not self.enabled or place >= 4:
+            return self.mmio_peek(offset, size)
+        value = self._value(offset >> 4)
+        if value is None:
             self._error(ILLEGAL_ADDRESS)
-        return self.mmio_peek(offset, size)
+        if place + size > 4:
+            return self.mmio_peek(offset, size)
+        return ((value or 0) >> 8 * place).to_bytes(4, "little")[:size]  # the usual case
 
     def mmio_peek(self, offset: int, size: int) -> bytes:
         if not self.enabled:
