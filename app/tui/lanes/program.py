@@ -24,9 +24,20 @@ COUNTED = 9
 def listing(scene: Scene) -> Listing:
     """The source, if the place that is shown lies in it, else the disassembly there."""
     source = of_source(scene.s)
-    if source is not None and (scene.anchor is None or source.row_of(scene.anchor) is not None):
+    anchor = _ended_at(scene) or scene.anchor
+    if source is not None and (anchor is None or source.row_of(anchor) is not None):
         return source
     return of_code(scene.code or scene.reference.code)
+
+
+def _ended_at(scene: Scene) -> int | None:
+    """The address of the instruction before the place where all machines have stopped: the guest's
+    last, behind which its source may end. None where they go on, or another place is looked at."""
+    m = scene.reference
+    if scene.picked is not None or any(x.stop is None for x in scene.s.machines):
+        return None
+    ends = (line.address for line in m.code if line.address + len(line.code) == program_counter(m))
+    return next(ends, None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +113,9 @@ class _Marks:
             anchor = None if scene.anchor is None else found.row_of(scene.anchor)
             self.wanted = [at for at in (self.picked, anchor) if at is not None]
         else:
-            first = (self.picked, self.pointed, self.next, self.done, *self.at.values())
+            end = _ended_at(scene)
+            ended = None if end is None else found.row_of(end)
+            first = (self.picked, self.pointed, self.next, self.done, *self.at.values(), ended)
             self.wanted = list(dict.fromkeys(at for at in first if at is not None))
         self.own = still and not self.together
 

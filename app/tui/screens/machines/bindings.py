@@ -77,7 +77,6 @@ LOG: list[Hint] = [
     ("← →", "which machine", "look('choose_next', 1)"), HINTS[5],
 ]  # fmt: skip
 LESSON: list[Hint] = [
-    ("Enter", "go on", "proceed"),
     ("Backspace", "back", "lesson_back"),
     *HINTS[1:2], *HINTS[3:4],
     ("G", "glossary", "glossary"),

@@ -133,7 +133,6 @@ class LessonController:
         if self.elsewhere:
             self.elsewhere = False
             self._host.worker.submit(lambda _: self._playing().rejoin())
-            self._host.say("Back at the lesson's place")
         elif (asked := self.question) is not None:
             if self.page.picked is not None and self.page.picked < len(asked.choices):
                 self._answer(LETTERS[self.page.picked])
@@ -147,7 +146,7 @@ class LessonController:
     def _ask(self, asked: Asked) -> None:
         kind = "a letter" if asked.choices else "a number"
         self._host.ask(
-            Ask("Your answer?", kind, "", "Empty: be shown"),
+            Ask("Your answer?", kind, "", "Empty: the answer is shown"),
             lambda text: self._answer(text.strip() or None),
         )
 
@@ -287,17 +286,27 @@ class LessonController:
             self._place = f"step {begun[-1].number} of {begun[-1].total}: {begun[-1].title}"
         return self._place
 
-    def _hint(self) -> str:
+    @property
+    def enter(self) -> str:
+        """What Enter does now, in words."""
+        if not self.page.last:
+            return "read on"
         if self.elsewhere:
-            return "Enter back to the lesson"
-        if self._autoplay.on:
+            return "back to the lesson"
+        if (asked := self.question) is not None:
+            return "answer" if asked.choices else "answer with a number"
+        ended = self._player is not None and self._player.ended
+        return "leave: this is the end" if ended else "go on"
+
+    def _hint(self) -> str:
+        """What the reader can do at the end of the turn."""
+        if self._autoplay.on and not self.elsewhere:
             return "A pauses it"
-        asked = self.question
-        if asked is not None:
-            letters = " ".join(LETTERS[: len(asked.choices)])
-            return f"{letters} or ↑↓   Enter answer" if asked.choices else "Enter answer"
-        if self._player is not None and self._player.ended:
-            return "Enter leave: this is the end"
+        asked = self._in_sight
+        if asked is not None and asked.choices:
+            return f"{' '.join(LETTERS[: len(asked.choices)])} or ↑↓   Enter {self.enter}"
+        if asked is not None or self.elsewhere or (self._player is not None and self._player.ended):
+            return f"Enter {self.enter}"
         return "Enter go on   Backspace back" if self._host.worker.idle else ""
 
 

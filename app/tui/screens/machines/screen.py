@@ -309,7 +309,7 @@ class MachinesScreen(Screen[None]):
         if scene.own or scene.alone:
             return bindings.OWN if scene.own else bindings.ALONE
         if self.lesson is not None and not looking.aside:
-            return bindings.LESSON
+            return [("Enter", self.lesson.enter, "proceed"), *bindings.LESSON]
         if not alive(scene.s):
             return bindings.ENDED if not scene.free else [bindings.ENDED[0], *bindings.ENDED[3:]]
         if scene.free:
