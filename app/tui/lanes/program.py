@@ -53,7 +53,7 @@ class Shown:
 def program_rows(scene: Scene, height: int) -> Shown:
     """``height`` rows. As long as all that must be seen stays in sight, they begin where they began."""
     found = listing(scene)
-    rows = [at for at, line in enumerate(found.lines) if _worth(line, height)]
+    rows = [at for at, line in enumerate(found.lines) if _worth(scene, line, height)]
     where = {at: y for y, at in enumerate(rows)}
     marks = _Marks(scene, found)
     wanted = [where[at] for at in marks.wanted if at in where]
@@ -66,10 +66,12 @@ def program_rows(scene: Scene, height: int) -> Shown:
     return Shown(lines + [EMPTY] * empty, addresses + [None] * empty, shown[0] if shown else 0)
 
 
-def _worth(line: Line, height: int) -> bool:
-    """Comments alone in a line, and empty lines, need room."""
+def _worth(scene: Scene, line: Line, height: int) -> bool:
+    """Comments alone in a line, and empty lines, need room. Comments may answer a lesson's question."""
     if line.address is not None or line.label:
         return True
+    if scene.quiet and line.comment and not line.text:
+        return False
     return height >= 14 and (bool(line.comment) or bool(line.text) or height >= 22)
 
 
@@ -174,7 +176,7 @@ def _words(scene: Scene, line: Line, used: int, *, strong: bool) -> list[tuple[s
     room -= len(indent)
     column = max(24 if wide else 22, width_of(text) + 2)
     role = "dim" if line.kind == "data" else "strong" if strong else "text"
-    comment = printable(line.comment)
+    comment = "" if scene.quiet else printable(line.comment)
     if not comment or room - column < 14:
         return [(indent, "dim"), (fit(text, room, "…"), role)]
     return [

@@ -260,7 +260,7 @@ def _line(scene: Scene, address: int, x: int) -> str:
         return "" if m is None else lane_tip(m, line)
     words = [
         f"{address:x}: {line.code.hex(' ')}   {line.text}",
-        line.source,
+        "" if scene.quiet else line.source,  # it may have a comment
         "" if scene.quiet else SENSITIVE.get(line.kind, ""),
     ]
     stop = "clears" if address in scene.breakpoints else "sets"

@@ -174,7 +174,7 @@ async def test_help_and_guest_screen_and_typing() -> None:
         await s.press("question_mark")
         await s.see("Help: The machines")
         await s.press("escape", "v")
-        await s.see("What the guest shows on trap:native")
+        await s.see("From the VGA screen")
         await s.press("escape", "k", "h", "i", "enter")
         assert s.session.typed == "hi\n"
 

@@ -173,10 +173,13 @@ def test_a_question_is_one_page(path: Path) -> None:
 
 
 async def test_what_a_lesson_shows_is_seen() -> None:
-    """A dialogue appears in the lesson's text, and the machine that it concerns is selected."""
+    """A dialogue appears in the lesson's text, and the machine that it concerns is selected. The
+    source's comments, which tell what will happen, come with the answer."""
     async with reading("first-call", (120, 40)) as reader:
         await reader.goes_on_to("a b c or ↑↓ Enter answer")
+        assert "an ordinary load" not in screenshot_svg.text(reader.app)
         await reader.press("b")
+        await reader.sees("an ordinary load")
         await reader.goes_on_to("Guest OS: CPU, `out 0xe9, al`: talk to a device for me.")
         screen = reader.app.screen
         assert isinstance(screen, LessonScreen)

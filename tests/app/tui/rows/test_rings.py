@@ -14,6 +14,7 @@ from app.tui.lanes.program import lane_signs, listing
 from app.tui.lanes.reasons import log_row
 from app.tui.lanes.scene import Scene, all_lanes
 from app.tui.lanes.tips import lane_tip, ring_tip, tip
+from app.tui.lanes.track import GUEST, KERNEL, levels, track
 from app.tui.lanes.ways import told
 from app.tui.rows.inspection import paging_rows
 from app.tui.rows.rings import ring_rows
@@ -177,3 +178,27 @@ def test_nothing_is_foretold_before_a_lessons_answer(pure: bool) -> None:
         row_of_it = made.addresses.index(silent.address)
         tips = [tip(scene, made, "program", x, row_of_it) for x in (10, 100)]
         assert any("does not trap" in words for words in tips) == foretold
+
+
+def test_the_track_of_kvm_follows_each_instructions_ring() -> None:
+    """Where software plays ring 0, the track says of each past instruction what executed it then: by
+    the exits of a trap core, at which rings change; nothing where these are no longer at hand."""
+
+    def exit_at(n: int, reason: Reason, ring: int) -> ExitEvent:
+        return ExitEvent(n, 0x100000, b"", reason, "", "", ring, 0, 0)
+
+    events = (exit_at(1, Reason.IRET, 0), exit_at(3, Reason.IRQ, 3), exit_at(5, Reason.IRET, 0))
+    kvm = replace(machine(RingZero.INTERPRETED, 3), instructions=8)
+    trap = machine(RingZero.DEPRIVILEGED, 3, "trap:native")
+    trap = replace(trap, instructions=8, events=events, exits_by_reason={"iret": 2, "irq": 1})
+    both = SessionSnapshot(0, "", "exact", False, 0, None, (trap, kvm), ())
+    scene = Scene(both, 120, 40, all_lanes(both))
+    ring_levels = [levels(scene, kvm)(n) for n in range(8)]
+    assert ring_levels == [KERNEL, KERNEL, GUEST, KERNEL, KERNEL, KERNEL, GUEST, GUEST]
+    drawn = track(kvm, levels(scene, kvm), 20)
+    assert text(drawn).split("\n") == ["  ─   ──", "┄┄ ┄┄┄  ", " " * 8]
+    forgotten = replace(trap, exits_by_reason={"iret": 9, "irq": 1})
+    older = replace(both, machines=(forgotten, kvm))
+    assert levels(replace(scene, s=older), kvm)(0) is None
+    alone = replace(both, machines=(kvm,))
+    assert track(kvm, levels(replace(scene, s=alone), kvm), 20)[0] == (("·" * 8, "dim"),)
