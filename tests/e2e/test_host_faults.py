@@ -315,11 +315,11 @@ def test_disk_image_lost_in_use(loss: str, tmp_path: Path) -> None:
 
 
 def test_output_has_no_room() -> None:
-    """/dev/full as output gives one line, and an exit code other than 0."""
+    """/dev/full as output gives one line, and exit code 2."""
     with open("/dev/full", "w") as full, ringscope("compare", HELLO, stdout=full.fileno()) as process:
         code, _, err = ended(process)
-    assert code == 3
-    assert err == "ringscope: the host refused: No space left on device\n"
+    assert code == 2
+    assert err == "ringscope: the output cannot be written: No space left on device\n"
 
 
 @pytest.mark.parametrize("descriptors", all_but(((0,), (1,), (2,), (0, 1, 2)), (0,), (2,)))

@@ -10,7 +10,6 @@ from cores.engines.base import RingZero
 from cores.machine.report import MachineSnapshot
 from cores.vmm.trace import ExitEvent
 from cores.x86.isa.instruction import Reason
-from cores.x86.mode import Mode
 
 EXAMPLES = {
     Reason.IO: "e6e9", Reason.MMIO: "8807", Reason.HLT: "f4", Reason.CR: "0f22d8", Reason.MSR: "0f30",
@@ -24,7 +23,7 @@ EXAMPLES = {
 
 def event(reason: Reason, code: str, handled: str = "the CPU refused it: #GP") -> ExitEvent:
     return ExitEvent(
-        7, 0x100000, bytes.fromhex(code), reason, "what was done", handled, 0, Mode.LONG, 21_000, 9_000
+        7, 0x100000, bytes.fromhex(code), reason, "what was done", handled, 0, 21_000, 9_000
     )
 
 
