@@ -12,11 +12,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from operator import itemgetter
 from time import perf_counter_ns
-from typing import TYPE_CHECKING
 
 from cores.engines.base import Handler
 from cores.vmm.emulate.ports import mmio_access
 from cores.vmm.faults.page_faults import FILLED, THROUGH_WINDOW
+from cores.vmm.known_site import Site
 from cores.vmm.shadow_tlb import Filled
 from cores.x86.faults import GuestFault
 from cores.x86.isa.accesses import Access, next_accesses
@@ -24,9 +24,6 @@ from cores.x86.isa.instruction import Immediate, MemoryOperand, Reason, Register
 from cores.x86.mmu.paging import PAGE
 from cores.x86.registers import DS, ES, FS, MASK32, REGISTER_FILE, RSP, SS, USER_FLAGS
 from cores.x86.virtual_cpu import VirtualCpu
-
-if TYPE_CHECKING:
-    from cores.vmm.known_sites import Site
 
 MEMORY = frozenset({Reason.SHADOW, Reason.MMIO})
 """The exits that these handlers are for."""

@@ -10,14 +10,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from operator import itemgetter
 from time import perf_counter_ns
-from typing import NamedTuple
 
-from cores.engines.base import DeprivilegedEngine, Handler, RegisterWindow
+from cores.engines.base import DeprivilegedEngine, Handler
 from cores.pc import cpuid as platform_cpuid
 from cores.vmm.completion import Completion
 from cores.vmm.emulate.table import HANDLERS
 from cores.vmm.known_accesses import MEMORY, memory_access
 from cores.vmm.known_exits import KnownExits
+from cores.vmm.known_site import Site
 from cores.vmm.patched_code import PatchedCode
 from cores.vmm.state import GuestContext
 from cores.vmm.trace import ExitEvent
@@ -49,22 +49,6 @@ _IF, _LENT = int(Flag.IF), int(USER_FLAGS)
 _UNPUSHED = ~int(Flag.RF | Flag.VM)
 _POPPED = _IF | _LENT
 """The flags that the short way of POPF changes; a change of any other takes the long way."""
-
-
-class Site(NamedTuple):
-    """An instruction at which the guest exits, and what its handler needs.
-
-    record: of an exit there. following: RIP after it. ring: the CPL."""
-
-    guest: GuestContext
-    known: KnownExits
-    completion: Completion
-    patched: PatchedCode
-    window: RegisterWindow
-    insn: Instruction
-    record: ExitEvent
-    following: int
-    ring: int
 
 
 class SiteMaker:
