@@ -8,8 +8,9 @@ engine has them, access the device, record the exit. The engine calls it without
 
 A handler declines whatever is out of the ordinary; then the engine returns the exit as usual, and
 vmm.py handles it. Handlers are kept by all that decoding and privilege depend on (``_context``), and
-dropped when code, patches or translations change (``forget``). ``--slow`` runs without any, and a test
-holds the two ways together, event by event (tests/agreement/test_slow.py).
+dropped when code or patches change (``forget``), and where translations do (``tables_changed``).
+``--slow`` runs without any, and a test holds the two ways together, event by event
+(tests/agreement/test_slow.py).
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ from collections.abc import Callable, Hashable
 from cores.engines.base import Handler, Handlers
 from cores.vmm.state import GuestContext
 from cores.vmm.trace import ExitEvent, Repeated
-from cores.x86.mmu.paging import PAGE
+from cores.x86.faults import GuestFault
+from cores.x86.mmu.paging import LONGEST_INSTRUCTION, PAGE, walk
 from cores.x86.mode import mode
 from cores.x86.registers import CS, SS, Flag
 
@@ -50,6 +52,7 @@ class KnownExits:
         self._entered: Hashable = None  # the context that the guest was entered in last
         self._here: Handlers = {}
         self._refused: set[int] = set()
+        self._frames: dict[int, int] = {}  # of the code pages with handlers, on a trap core
         self._deadline = 0
         self._stale = False
         self._sites = 0
@@ -87,6 +90,11 @@ class KnownExits:
         if self._sites >= MOST_SITES:
             self.forget()
             return
+        if self.guest.trap is not None:
+            page, frame = rip & -PAGE, self._frame(rip & -PAGE)
+            if frame is None or self._frames.setdefault(page, frame) != frame:
+                self.forget()
+                return
         self._sites += 1
         made = self._maker(record)
         if made is None:
@@ -98,24 +106,36 @@ class KnownExits:
     def forget(self) -> None:
         """Drop all handlers: code, its patches or its translation have changed."""
         self._stale = True
+        self._frames = {}
         if self._sites:
             for handlers, _ in self._places.values():
                 handlers.clear()
             self._places.clear()
             self._entered, self._sites = None, 0
 
-    def forget_others(self, page: int) -> None:
-        """Drop all handlers but those for the code page at ``page``, whose translation has not changed,
-        in the guest's present state."""
-        here, refused, entered = self._here, self._refused, self._entered
-        kept = {key: handler for key, handler in here.items() if key & -PAGE == page}
-        stale = self._stale
+    def tables_changed(self) -> None:
+        """Drop all handlers but those of the guest's present state whose code the new tables lead to as
+        the old ones did: a kernel is mapped alike in all its address spaces."""
+        here, refused, entered, stale = self._here, self._refused, self._entered, self._stale
+        pages = {page: frame for page, frame in self._frames.items() if self._frame(page) == frame}
+        kept = {
+            rip: handler
+            for rip, handler in here.items()
+            if rip & -PAGE in pages and rip % PAGE <= PAGE - LONGEST_INSTRUCTION
+        }
         self.forget()
-        self._stale = stale
+        self._stale, self._frames = stale, pages
         here.update(kept)
-        self._places[entered] = here, {rip for rip in refused if rip & -PAGE == page}
+        self._places[entered] = here, {rip for rip in refused if rip & -PAGE in pages}
         self._here, self._refused = self._places[entered]
         self._entered, self._sites = entered, len(here)
+
+    def _frame(self, page: int) -> int | None:
+        """The frame of a page that the guest may execute now, without a mark in its tables."""
+        try:
+            return walk(self.guest.memory, self.guest.cpu, page, execute=True, mark=False).gpa
+        except GuestFault:
+            return None
 
     def went_on(self) -> bool:
         """After an access to a device: may the guest be entered again at once?"""

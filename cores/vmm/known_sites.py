@@ -326,7 +326,7 @@ def _any(site: Site) -> Handler | None:
     guest, known, record, insn = site.guest, site.known, site.record, site.insn
     cpu, went_on, complete = guest.cpu, known.went_on, site.completion.complete
     handler, general, here = HANDLERS[insn.mnemonic], itemgetter(*window.general), record.rip
-    legacy = insn.bits != 64
+    legacy, block = insn.bits != 64, words.cast("B")
 
     def handle() -> bool | None:
         began = perf_counter_ns()
@@ -339,10 +339,13 @@ def _any(site: Site) -> Handler | None:
             cpu.gpr[RSP] = top | cpu.gpr[RSP] & MASK32
         cpu.rip = here
         cpu.rflags = cpu.rflags & ~_LENT | words[rflags] & _LENT
+        saved = bytes(block)  # dropping mappings is a system call in the guest's process
         try:
             detail = complete(insn, handler)
         except (GuestFault, Unsupported):
             return None
+        finally:
+            block[:] = saved
         for place, value in zip(window.general, cpu.gpr, strict=True):
             words[place] = value
         words[rflags] = words[rflags] & ~_LENT | cpu.rflags & _LENT

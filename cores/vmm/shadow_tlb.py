@@ -75,8 +75,8 @@ class ShadowPages:
     fills: entries made by a walk of the guest's tables. fresh: the last ``fill`` needed a walk.
     runs: pages are entered ahead of their first use, with their neighbours (free mode).
     ahead: the boot tables' entries are still valid. drops: how often all of the engine's mappings were
-    dropped. on_change: called when an entry is dropped; on_keep: when all are but that of
-    one code page (GVA).
+    dropped. on_change: called when an entry is dropped; on_drop: in free mode, when the
+    guest's tables may have changed.
     """
 
     def __init__(
@@ -94,7 +94,7 @@ class ShadowPages:
         self.runs = False
         self._lent = KERNEL_SPACE
         self.on_change: Callable[[], None] = lambda: None
-        self.on_keep: Callable[[int], None] = lambda page: None
+        self.on_drop: Callable[[], None] = lambda: None
         self._tlb: dict[tuple[int, int], Entry] = {}  # (space, GVA) -> entry
         self._executed: set[tuple[int, int]] = set()  # pages mapped from the twin
         self._pieces = False  # some guest page has entries smaller than itself
@@ -410,12 +410,14 @@ class ShadowPages:
         self._pieces = False
         self._tlb.clear()
         self._saved = None
-        if kept is None:
+        if self.runs:
+            self.on_drop()
+        else:
             self.on_change()
+        if kept is None:
             self.hide_all()
             return
         space, gva, entry = kept
-        self.on_keep(gva)
         self.drops += 1
         self._executed.clear()
         if self.engine.drop_all_but(space, gva):
@@ -459,6 +461,7 @@ class ShadowPages:
     def restore(self, state: ShadowState) -> None:
         """Go back to a checkpoint. One from a file may hold anything, so each entry is checked."""
         self.drop_all()
+        self.on_change()
         self._tlb = {at: entry for at, entry in state.entries if self._is_lawful(at, entry)}
         self.ahead, self._pieces = state.ahead, state.pieces
         self._saved = state if len(self._tlb) == len(state.entries) else None

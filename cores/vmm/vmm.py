@@ -147,7 +147,7 @@ class Vmm(GuestContext):
         known = maker.known = KnownExits(self, maker)
         if self.shadow and self.patched:
             self.shadow.on_change = self.patched.on_change = known.forget
-            self.shadow.on_keep = known.forget_others
+            self.shadow.on_drop = known.tables_changed
         return known
 
     # One instruction
