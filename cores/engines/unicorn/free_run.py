@@ -47,9 +47,9 @@ from cores.x86.virtual_cpu import VirtualCpu
 
 UNLIMITED = 1 << 62
 READS_EXCEPTIONS = frozenset({"stmxcsr", "fnstsw"})
-_ASKED, _STEPPING = range(2)
+_ASKED, _STEPPING, _NEW_REP = range(3)
 """Requests to call Python for every block (``BlockCounter.stop``): the run shall stop; it is a single
-step."""
+step; the REP under way has been translated anew."""
 OPENS_WINDOW = frozenset({"sti", "popf"})
 """Instructions that may set IF, besides those which the VMM completes anyway (IRET, SYSRET). A pending
 interrupt is delivered after them, or after STI's shadow (SDM vol. 2, STI), although a later instruction
@@ -382,6 +382,7 @@ class FreeRunner:
         if self._single is not None:
             self._on_single(address)
             return
+        self._counter.stop(_NEW_REP, False)
         self._catch_up()
         key = (address, size)
         block = self._known.space.blocks.get(key)
@@ -413,6 +414,8 @@ class FreeRunner:
     def _on_translation(self, address: int, size: int) -> None:
         self._catch_up()
         self._known.translated(address, size)
+        if address == self._rep:  # its iterations are not counted, so not examined without a request
+            self._counter.stop(_NEW_REP, True)
 
     def _nowhere(self) -> None:
         """Forget the block entered last: the next one does not continue it."""

@@ -253,8 +253,13 @@ def test_more_branches_than_can_be_known(hides: bool, monkeypatch: pytest.Monkey
         ("mov edi, 0x100000\nmov esi, edi\nmov ecx, 64\nrep movsb\n" + EXIT, 6),
         ("lea rdi, [rip + self]\nmov al, 0xf3\nmov ecx, 1\nself: rep stosb\n" + EXIT, 6),
         ("mov edi, 0xff000\nmov al, 0xf4\nmov ecx, 0x1100\nrep stosb\n", 5),
+        (
+            "mov edi, 0x110000\nmov al, 0xf4\nmov ecx, 16\ncall fill\n"
+            "mov edi, 0xff000\nmov ecx, 0x1100\ncall fill\nfill: rep stosb\nret\n",
+            11,
+        ),
     ],
-    ids=["the same bytes", "its first byte", "halts behind it"],
+    ids=["the same bytes", "its first byte", "halts behind it", "the second time"],
 )
 @pytest.mark.parametrize("core", ["interpreter", "trap:portable"])
 def test_a_rep_that_overwrites_itself_ends(core: str, source: str, instructions: int) -> None:
