@@ -404,6 +404,7 @@ class LiveSession:
         now, compared = machine.vmm.instructions, lockstep.compared
         divergence, last, last_rip = lockstep.divergence, machine.vmm.last, machine.vmm.last_rip
         log, machine.vmm.trace = machine.vmm.trace, machine.vmm.trace.copy()
+        seconds = machine.seconds
         lockstep.pause()
         try:
             with history.excursion():
@@ -411,6 +412,7 @@ class LiveSession:
         finally:
             machine.vmm.trace = log
             machine.vmm.last, machine.vmm.last_rip = last, last_rip
+            machine.seconds = seconds
             lockstep.resume(now)
             lockstep.compared, lockstep.divergence = compared, divergence
             if divergence is not None:

@@ -60,7 +60,7 @@ class Machine:
 
     disks: the machine's own; an overlay on the image makes that cheap. input: for keyboard and UART.
     slow: free mode handles every exit the long way (cores/vmm/known_exits.py).
-    seconds: host time spent in running the guest so far, set-up not included.
+    seconds: host time spent in running the guest so far, without set-up and views of past exits.
 
     The machine owns the engine from the beginning, and closes it if ``__init__`` fails. Later failures
     of the host (EngineError, OSError) stop this machine with ``Stop.ERROR`` and do not raise, so that
