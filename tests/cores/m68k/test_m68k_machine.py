@@ -116,7 +116,7 @@ def test_disassembly_before_pc_meets_it() -> None:
     """The lines before PC are aligned with the program, also inside long instructions."""
     with machine(HELLO) as m:
         run(m)
-        lines = m.snapshot(frozenset()).code
+        lines = m.snapshot(m.state()).code
         assert [line.address for line in lines][:4] == [0x1000, 0x1008, 0x1010, 0x1018]
 
 

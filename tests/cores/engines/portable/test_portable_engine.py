@@ -14,7 +14,8 @@ from cores.engines.portable.engine import PortableTrapEngine
 from cores.engines.portable.page_tables import HiddenTables
 from cores.pc.physical_memory import PhysicalMemory
 from cores.pc.ram import Ram
-from cores.x86.registers import RAX, Cr0, Cr4, Vector
+from cores.x86.mode import CODE_64
+from cores.x86.registers import CS, RAX, Cr0, Cr4, Efer, Vector
 from cores.x86.virtual_cpu import VirtualCpu
 
 PAGE, LARGE, BASE = 4096, 2 << 20, 1 << 36
@@ -69,6 +70,7 @@ def guest(code: bytes) -> tuple[PortableTrapEngine, PhysicalMemory, VirtualCpu]:
     memory.write(0x10000, code)
     assert engine.map(0, 0x10000, 0x10000, PAGE, writable=True, executable=True)
     cpu.rip, cpu.cr0, cpu.cr4 = 0x10000, (Cr0.PG | Cr0.PE), (Cr4.PAE | Cr4.OSFXSR)
+    cpu.efer, cpu.segments[CS].attributes = Efer.LME | Efer.LMA, CODE_64
     return engine, memory, cpu
 
 
