@@ -317,10 +317,12 @@ class Vmm(GuestContext):
                 return True
             case Intercept(lacking):
                 insn = insn or self.fetch()
-                if insn.sensitivity is ORDINARY:
-                    self._complete(insn)
-                else:
+                if insn.sensitivity is not ORDINARY:
                     self.completion.emulate(insn, "left to the VMM", lacking=lacking)
+                elif self._translates:
+                    self._complete(insn)  # left by a free run, which checks less than a step
+                else:
+                    self.completion.bridge(insn)  # left by a step, which would leave it again
                 return True
             case Halted():
                 self.completion.halted()

@@ -177,7 +177,7 @@
     mov ecx, 0x1234
 ! rdmsr
 ! wrmsr
-    mov ecx, 0x1b
+    mov ecx, 0x1a0
 ! rdmsr
     mov ecx, 0xc0000103
 ! rdmsr

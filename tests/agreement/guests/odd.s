@@ -457,7 +457,9 @@ plain:
 ## model_registers [hardware=always]: every MSR that is none, and what those that are refuse
 %faults #GP #GP #GP #GP #GP #GP #GP #GP #GP
     mov ecx, 0x1b
-! rdmsr
+    rdmsr
+    btc eax, 12
+! wrmsr
     mov ecx, 0x174
 ! rdmsr
     mov ecx, 0xc0000103

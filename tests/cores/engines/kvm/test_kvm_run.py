@@ -98,12 +98,15 @@ def test_the_platforms_cpuid_and_msrs(guest: MakeGuest) -> None:
     """CPUID has the platform's values; an MSR that the platform lacks is #GP, here a shutdown without a
     handler."""
     g = guest(
-        "xor eax, eax; cpuid; mov esi, eax; mov ecx, 0xc0000080; rdmsr; hlt; mov ecx, 0x1b; rdmsr; hlt"
+        "xor eax, eax; cpuid; mov esi, eax; mov ecx, 0xc0000080; rdmsr; hlt;"
+        "mov ecx, 0x1b; rdmsr; hlt; mov ecx, 0x277; rdmsr; hlt"
     )
     assert g.run_on() == Halted()
     assert (g.cpu.gpr[6], g.cpu.gpr[3].to_bytes(4, "little")) == (1, b"Ring")
     assert g.cpu.gpr[0] == g.cpu.efer
     assert g.cpu.efer & Efer.SCE
+    assert g.run_on() == Halted()
+    assert (g.cpu.gpr[2] & 0xFFFFFFFF, g.cpu.gpr[0]) == (0, 0xFEE00900)
     assert isinstance(g.run_on(), Shutdown)
 
 
