@@ -203,7 +203,8 @@ def _shown(shown: Shown) -> list[str]:
 
 
 def view(name: str, snapshot: SessionSnapshot, core: str = "", *, marks: bool = True) -> list[str]:
-    """The lines of a view. core: of that machine alone. marks: code says what leaves the guest."""
+    """The lines of a view. core: of that machine alone. marks: code says what leaves the
+    guest, and has its comments."""
     machines = list(snapshot.machines)
     if core:
         machines = [m for m in [find(snapshot, core)] if m is not None]
@@ -298,7 +299,7 @@ def _code(machine: MachineSnapshot, *, marks: bool) -> list[str]:
     for line in machine.code[max(0, here - 3) : here + 6]:
         arrow = ">" if line.address == rip else " "
         sign = _MARKS[mark(machine, line)] if marks else ""
-        comment = _comment(line.source)
+        comment = _comment(line.source) if marks else ""
         lines.append(f"{arrow} {line.address:x}  {sign:<4}{line.text:<30} {comment}".rstrip())
     return lines
 

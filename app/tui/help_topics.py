@@ -195,7 +195,7 @@ LESSON = Topic(
     (
         "The text below speaks, moves the machines, and asks. The machines are real and they are"
         " yours: every key works. When you have looked around, Enter brings them back to where the"
-        " lesson is.",
+        " lesson is. Marks and comments that would answer a question are shown once it is answered.",
     ),
     (
         ("Enter", "go on; answer; back to the lesson"),
