@@ -21,6 +21,10 @@ BURST = 5_000_000
 """Instructions after which an engine that counts returns: some 5 ms."""
 ASK_AGAIN = 1_000_000
 """Nanoseconds after which injection of an interrupt that the guest could not take is tried again."""
+BREATH = 500
+"""Instructions that the interpreter completes between an interrupt and the next, if one waits already.
+With a timer faster than this host runs the handler, each end of the handler would be followed by the next
+interrupt, and the guest would never get any further."""
 UNPATCHED = (
     "running freely, this core cannot take instructions from the CPU that the platform's lacks "
     "(RDRAND, BMI, AES and the like run), RDTSC gives the host's time, and CPUID tells of SMEP, SMAP, "
@@ -81,6 +85,7 @@ class FreeRunner:
     def __init__(self, vmm: Vmm) -> None:
         self.vmm = vmm
         self.alarm = Alarm(vmm.engine)
+        self._interrupted = -BREATH  # ``vmm.instructions`` at the last interrupt
 
     def run(self, seconds: float) -> None:
         """Run for at most ``seconds``, or until the machine stops. Virtual time stops between calls."""
@@ -137,8 +142,9 @@ class FreeRunner:
                 return
             if vmm.patched is not None:
                 vmm.patched.go_free()
-            vmm.engine.window_wanted = waiting
-            vmm.run(BURST)
+            held = self._breath() if waiting else 0
+            vmm.engine.window_wanted = waiting and not held
+            vmm.run(held or BURST)
         except GuestFault as fault:
             vmm.delivery.reflect(fault)
         except Unsupported as limit:
@@ -157,9 +163,17 @@ class FreeRunner:
         if vmm.engine.traits.delivers:
             vmm.delivery.inject()
             return False
-        if vmm.cpu.rflags & Flag.IF and not vmm.cpu.interrupt_shadow:
+        if vmm.cpu.rflags & Flag.IF and not vmm.cpu.interrupt_shadow and not self._breath():
             vmm.delivery.interrupt()
+            self._interrupted = vmm.instructions
         return vmm.board.interrupt_pending
+
+    def _breath(self) -> int:
+        """The instructions that the guest may still complete before the next interrupt."""
+        if self.vmm.trap is not None:
+            return 0  # trap:native does not count them
+        since = self.vmm.instructions - self._interrupted
+        return BREATH - since if 0 <= since < BREATH else 0  # negative: the machine was set back
 
     def _sleep(self, origin: int, end: int) -> None:
         """HLT: wait for the next device event in host time; without one the machine has halted."""
@@ -168,6 +182,7 @@ class FreeRunner:
         vmm.trace.close()  # the guest's sleep is no part of an exit's time
         if vmm.delivery.wakes():
             vmm.emulator.halted = False
+            self._interrupted = vmm.instructions - BREATH  # HLT ends with the interrupt
         elif not vmm.cpu.rflags & Flag.IF or (event := board.next_event()) is None:
             vmm.stop = Stop.HALTED
         else:

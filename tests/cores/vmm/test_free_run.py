@@ -104,6 +104,56 @@ def test_ends_in_free_mode(core: str) -> None:
             assert machine.stop is Stop.HALTED
 
 
+HASTY = """
+        lea     rax, [rip + timer]
+        lea     rdi, [rip + idt + 0x200]        # vector 0x20
+        mov     [rdi], ax
+        mov     dword ptr [rdi + 2], 0x8e000010
+        shr     rax, 16
+        mov     [rdi + 6], ax
+        lidt    [rip + idtr]
+        mov     al, 0x11                        # the PIC: vectors from 0x20, the timer alone unmasked
+        out     0x20, al
+        mov     al, 0x20
+        out     0x21, al
+        mov     al, 4
+        out     0x21, al
+        mov     al, 1
+        out     0x21, al
+        mov     al, 0xfe
+        out     0x21, al
+        mov     al, 0x34                        # every 2 clocks of 838 ns
+        out     0x43, al
+        mov     al, 2
+        out     0x40, al
+        mov     al, 0
+        out     0x40, al
+        sti
+        mov     ecx, 20000
+turn:   dec     ecx
+        jnz     turn
+        mov     al, bl
+        out     0xf4, al
+timer:  mov     bl, 1
+        push    rax
+        mov     al, 0x20
+        out     0x20, al
+        pop     rax
+        iretq
+idtr:   .short  0x20f
+        .quad   idt
+        .balign 4096
+idt:    .space  0x210
+"""
+
+
+def test_a_timer_faster_than_its_handler() -> None:
+    """On the interpreter a guest gets on although the next interrupt always waits when a handler ends."""
+    with booted("interpreter", HASTY) as machine:
+        machine.run_free(LONG)
+        assert (machine.stop, machine.vmm.exit_status) == (Stop.EXIT, 1), machine.vmm.reason
+
+
 @pytest.mark.parametrize("core", CORES)
 def test_a_fault_without_handlers(core: str) -> None:
     """A fault without handlers shuts the machine down, and raises no exception."""
