@@ -23,8 +23,8 @@ ASK_AGAIN = 1_000_000
 """Nanoseconds after which injection of an interrupt that the guest could not take is tried again."""
 BREATH = 500
 """Instructions that the interpreter completes between an interrupt and the next, if one waits already.
-With a timer faster than this host runs the handler, each end of the handler would be followed by the next
-interrupt, and the guest would never get any further."""
+With a timer faster than this host runs the handler, each end of the handler would be followed by the
+next interrupt, and the guest would never get any further."""
 UNPATCHED = (
     "running freely, this core cannot take instructions from the CPU that the platform's lacks "
     "(RDRAND, BMI, AES and the like run), RDTSC gives the host's time, and CPUID tells of SMEP, SMAP, "

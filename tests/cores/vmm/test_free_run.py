@@ -112,7 +112,7 @@ HASTY = """
         shr     rax, 16
         mov     [rdi + 6], ax
         lidt    [rip + idtr]
-        mov     al, 0x11                        # the PIC: vectors from 0x20, the timer alone unmasked
+        mov     al, 0x11                # the PIC: vectors from 0x20, the timer alone unmasked
         out     0x20, al
         mov     al, 0x20
         out     0x21, al
@@ -148,7 +148,7 @@ idt:    .space  0x210
 
 
 def test_a_timer_faster_than_its_handler() -> None:
-    """On the interpreter a guest gets on although the next interrupt always waits when a handler ends."""
+    """On the interpreter a guest gets on although an interrupt always waits when a handler ends."""
     with booted("interpreter", HASTY) as machine:
         machine.run_free(LONG)
         assert (machine.stop, machine.vmm.exit_status) == (Stop.EXIT, 1), machine.vmm.reason
