@@ -150,8 +150,9 @@ def test_the_home_screen() -> None:
     with terminal() as t:
         t.see("hello ")
         t.see(" runs ")
-        t.press("\x1b[B\x1b[B\r")
-        t.see("comes next")
+        t.press("\x1b[C\r")
+        t.see("hello.s")
+        t.see("Where rax to r15 live")
         t.press("h")
         t.see("This computer")
         t.press("q")
