@@ -152,7 +152,7 @@ def test_the_home_screen() -> None:
         t.see(" runs ")
         t.press("\x1b[C\r")
         t.see("hello.s")
-        t.see("Where rax to r15 live")
+        t.see("comes next")
         t.press("h")
         t.see("This computer")
         t.press("q")
