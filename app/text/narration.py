@@ -56,8 +56,8 @@ def cycles_per_nanosecond() -> float | None:
 
 
 def meanwhile(ns: int) -> int | None:
-    """Instructions that this CPU could have run in that time, at one a cycle, to two digits; None
-    where its clock is not known."""
+    """Cycles of this CPU in that time, to two digits: at one a cycle, the instructions that it could
+    have run. None where its clock is not known."""
     clock = cycles_per_nanosecond()
     if clock is None:
         return None
@@ -112,10 +112,10 @@ def dialogue(event: ExitEvent, m: MachineSnapshot) -> tuple[Line, ...]:
 
 
 def cost(event: ExitEvent) -> str:
-    """Both world switches and the VMM's part, and what the CPU could have done instead."""
+    """Both world switches and the VMM's part, and the CPU's cycles in that time."""
     words = f"{microseconds(event.ns)}, of which the VMM {microseconds(event.vmm_ns)}"
     count = meanwhile(event.ns)
-    return words if count is None else f"{words}; time for {count:,} instructions"
+    return words if count is None else f"{words}: some {count:,} cycles"
 
 
 _WISHES = {

@@ -394,7 +394,7 @@ def _way_row(scene: Scene, name: Row, one: Way, most: int) -> Row:
     right: Row = row((fit(bar, cells), "host"), (f" {cost:>8} ", "host-bold"))
     if scene.width >= 150:
         count = narration.meanwhile(one.ns) if one.ns else None
-        right += row((fit(f"= {count:>8,} instructions" if count else "", 26), "dim"))
+        right += row((fit(f"= {count:>8,} cycles" if count else "", 26), "dim"))
     if not one.ns:
         right = EMPTY if scene.width < 110 else right
     room = scene.width - row_width(name) - row_width(right)
