@@ -22,9 +22,10 @@ BURST = 5_000_000
 ASK_AGAIN = 1_000_000
 """Nanoseconds after which injection of an interrupt that the guest could not take is tried again."""
 BREATH = 500
-"""Instructions that the interpreter completes between an interrupt and the next, if one waits already.
-With a timer faster than this host runs the handler, each end of the handler would be followed by the
-next interrupt, and the guest would never get any further."""
+"""Instructions that the interpreter completes between an interrupt and the next, if one waits already
+and ``IN_A_ROW`` have come so close together. With a timer faster than this host runs the handler, each
+end of the handler would be followed by the next interrupt, and the guest would get no further."""
+IN_A_ROW = 16
 UNPATCHED = (
     "running freely, this core cannot take instructions from the CPU that the platform's lacks "
     "(RDRAND, BMI, AES and the like run), RDTSC gives the host's time, and CPUID tells of SMEP, SMAP, "
@@ -85,7 +86,8 @@ class FreeRunner:
     def __init__(self, vmm: Vmm) -> None:
         self.vmm = vmm
         self.alarm = Alarm(vmm.engine)
-        self._interrupted = -BREATH  # ``vmm.instructions`` at the last interrupt
+        self._interrupted = 0  # ``vmm.instructions`` at the last interrupt
+        self._in_a_row = 0  # interrupts that came close together
 
     def run(self, seconds: float) -> None:
         """Run for at most ``seconds``, or until the machine stops. Virtual time stops between calls."""
@@ -165,13 +167,15 @@ class FreeRunner:
             return False
         if vmm.cpu.rflags & Flag.IF and not vmm.cpu.interrupt_shadow and not self._breath():
             vmm.delivery.interrupt()
+            close = 0 <= vmm.instructions - self._interrupted <= 2 * BREATH
+            self._in_a_row = self._in_a_row + 1 if close else 0
             self._interrupted = vmm.instructions
         return vmm.board.interrupt_pending
 
     def _breath(self) -> int:
         """The instructions that the guest may still complete before the next interrupt."""
-        if self.vmm.trap is not None:
-            return 0  # trap:native does not count them
+        if self._in_a_row < IN_A_ROW or self.vmm.trap is not None:
+            return 0  # trap:native does not count its instructions
         since = self.vmm.instructions - self._interrupted
         return BREATH - since if 0 <= since < BREATH else 0  # negative: the machine was set back
 
@@ -182,7 +186,7 @@ class FreeRunner:
         vmm.trace.close()  # the guest's sleep is no part of an exit's time
         if vmm.delivery.wakes():
             vmm.emulator.halted = False
-            self._interrupted = vmm.instructions - BREATH  # HLT ends with the interrupt
+            self._in_a_row = 0  # the guest had time to spare
         elif not vmm.cpu.rflags & Flag.IF or (event := board.next_event()) is None:
             vmm.stop = Stop.HALTED
         else:
