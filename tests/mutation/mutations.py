@@ -80,7 +80,7 @@ MUTATIONS = (
     ),
     Mutation(
         "the drive is never ready",
-        "cores/pc/devices/storage/ata.py",
+        "cores/pc/devices/storage/ata_drive.py",
         "0x80, 0x40, 0x10, 0x08, 0x01  # status",
         "0x80, 0x20, 0x10, 0x08, 0x01  # status",
         (f"{DEVICES}/storage/test_ata.py",),
@@ -153,14 +153,14 @@ MUTATIONS = (
     Mutation(
         "no-execute of upper tables lost",
         "cores/x86/mmu/paging.py",
-        "no_execute |= entry & NO_EXECUTE",
-        "no_execute = entry & NO_EXECUTE",
+        "no_execute |= entry & form.no_execute",
+        "no_execute = entry & form.no_execute",
         (f"{X86}/mmu/test_paging.py", f"{X86}/mmu/test_paging_random.py"),
     ),
     Mutation(
         "trap gates clear IF",
         "cores/x86/system/interrupts.py",
-        "_CLEARED | _IF if gate.type == INTERRUPT_GATE else _CLEARED",
+        "_CLEARED if trap_gate else _CLEARED | _IF",
         "_CLEARED | _IF",
         (f"{X86}/system/test_interrupts.py",),
     ),
