@@ -38,7 +38,7 @@ def main(output: Path) -> int:
     import pdoc.doc
     import pdoc.render
 
-    pdoc.render.configure(footer_text="Ringscope", show_source=False)
+    pdoc.render.configure(footer_text="Ringscope", show_source=False, include_undocumented=False)
     inherited = pdoc.doc.Class._bases.func
     shown = cached_property(lambda cls: tuple(base for base in inherited(cls) if _is_shown(base)))
     shown.__set_name__(pdoc.doc.Class, "_bases")

@@ -15,7 +15,9 @@ import fcntl
 import os
 import signal
 import struct
+from collections.abc import Callable
 from functools import partial
+from typing import TypeAlias
 
 from cores.engines.ptrace import compound_call
 from cores.engines.ptrace.compound_call import Call
@@ -115,7 +117,10 @@ _waits = (_held.waitpid, _free.waitpid)
 for _wait in _waits:
     _wait.argtypes = (ctypes.c_int, ctypes.c_void_p, ctypes.c_int)
     _wait.restype = ctypes.c_int
-_wait_held, _wait_free = _waits
+_Wait: TypeAlias = Callable[[int, int, int], int]
+"""waitpid(2), with Python's lock kept or released: process, address of the wait status, options."""
+_wait_held: _Wait = _waits[0]
+_wait_free: _Wait = _waits[1]
 
 sched_getcpu = _held.sched_getcpu
 """The CPU that this thread runs on; costs a tenth of a microsecond."""
@@ -179,7 +184,7 @@ class Tracee:
         """Registers, si_code and si_addr of a stop whose signal the compound call has not read."""
         return USER_REGS.unpack(self.registers), *self.signal_info()
 
-    def wait_again(self, error: int, wait: ctypes._NamedFuncPointer = _wait_free) -> int:
+    def wait_again(self, error: int, wait: _Wait = _wait_free) -> int:
         """After an ``error`` of the compound call: wait for the stop, and read registers and signal.
         Gives the wait status. Raises OSError where it was not a signal for this process."""
         if error != errno.EINTR:
@@ -190,7 +195,7 @@ class Tracee:
             self.signal_info()
         return status
 
-    def _one_by_one(self, wait: ctypes._NamedFuncPointer, at: int) -> int:
+    def _one_by_one(self, wait: _Wait, at: int) -> int:
         """What the compound call does, by a call of Python's for each."""
         words, pid = self.words, self.pid
         request = words[compound_call.REQUEST]
@@ -294,7 +299,7 @@ class Tracee:
         iovec = _Iovec(_address(area), len(area))
         ptrace(PTRACE_SETREGSET, self.pid, NT_X86_XSTATE, ctypes.addressof(iovec))
 
-    def _wait(self, wait: ctypes._NamedFuncPointer) -> int:
+    def _wait(self, wait: _Wait) -> int:
         while wait(self.pid, self._status_at, WALL) == -1:
             if ctypes.get_errno() != errno.EINTR:
                 self._gone()
