@@ -37,11 +37,14 @@ has. No other file is imported: many need modules that POSIX alone has."""
 
 
 SAMPLED = {
-    "tests/agreement/test_mechanisms.py": 2, "tests/agreement/test_out_of_line.py": 2,
+    "tests/agreement/test_guests.py": 2, "tests/agreement/test_mechanisms.py": 4,
+    "tests/agreement/test_out_of_line.py": 3, "tests/agreement/test_slow.py": 2,
     "tests/app/recording": 2, "tests/app/tui/test_cursor.py": 2, "tests/app/tui/test_foreign.py": 3,
     "tests/app/tui/test_help.py": 2, "tests/app/tui/test_inside.py": 2,
-    "tests/app/tui/test_screens.py": 2, "tests/cores/lockstep": 2, "tests/e2e/test_host_faults.py": 2,
-    "tests/e2e/test_hostile_guests.py": 2, "tests/fuzz/test_campaign.py": 2,
+    "tests/app/tui/test_screens.py": 2, "tests/cores/lockstep": 4, "tests/cores/test_deadline.py": 4,
+    "tests/cores/vmm/test_exit_details.py": 3, "tests/cores/vmm/test_floating_exceptions.py": 3,
+    "tests/e2e/test_host_faults.py": 3, "tests/e2e/test_hostile_guests.py": 4,
+    "tests/fuzz/test_campaign.py": 4, "tests/lessons/test_course.py": 2,
 }  # fmt: skip
 """Of each parametrized test in these places one case in so many runs daily, so that the daily run takes
 less than 4 minutes on two CPUs; the first case always."""

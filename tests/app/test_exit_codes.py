@@ -27,15 +27,8 @@ pytestmark = needs_assembler
 
 EXIT_3 = "nop\nnop\nnop\nmov al, 3\nout 0xf4, al\n"
 SSE = "addps xmm0, xmm1\n" + EXIT_3
-IN_32_BIT_CODE = """
-mov rax, 0x00cf9a000000ffff
-mov [0x11020], rax
-lea rax, [rip+next]
-push 0x20
-push rax
-retfq
-next: jmp next
-"""
+RETURN_TO_A_TASK = bytes.fromhex("0f20c0 0c01 0f22c0 9c 58 0d0040 50 9d cf")
+"""A boot sector: protected mode, then IRET with NT set, which is a task switch (SDM vol. 3, 8.3)."""
 WHY = "the host's patience is over"
 
 THREE = ("interpreter", "trap:portable", "trap:native")
@@ -160,18 +153,19 @@ def test_every_core_refuses_the_guest(
     assert WHY in err
 
 
+@pytest.mark.parametrize("mode", [[], ["--free"]], ids=["exact", "free"])
 def test_a_platform_that_refuses(
-    guest: Callable[[str], str], capsys: pytest.CaptureFixture[str]
+    mode: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A guest that uses what the platform lacks: equivalent is null, and each core gives the reason."""
+    disk = tmp_path / "task.img"
+    disk.write_bytes(RETURN_TO_A_TASK.ljust(510, b"\0") + b"\x55\xaa")
     cores = ["--cores", "interpreter,trap:portable"]
-    code = main(["compare", guest(IN_32_BIT_CODE), *cores, "--free", "--budget", "5", "--json"])
+    assert main(["compare", str(disk), *cores, *mode, "--json"]) == 3
     report = json.loads(capsys.readouterr().out)
-    if {core["stop"] for core in report["cores"]} == {"error"}:
-        assert (code, report["equivalent"]) == (3, None)
-        assert all("32-bit" in core["reason"] for core in report["cores"])
-    else:  # this platform has compatibility mode
-        assert (code, report["equivalent"]) == (0, True)
+    assert report["equivalent"] is None
+    assert {core["stop"] for core in report["cores"]} == {"error"}
+    assert all("does not switch tasks in hardware" in core["reason"] for core in report["cores"])
 
 
 @pytest.mark.parametrize("mode", [[], ["--free"]], ids=["exact", "free"])
