@@ -13,6 +13,7 @@ from time import perf_counter_ns
 from cores.engines.base import Engine
 from cores.errors import EngineError
 from cores.pc.stop import Stop
+from cores.vmm.breath import Breath
 from cores.vmm.vmm import Vmm
 from cores.x86.faults import GuestFault, Unsupported
 from cores.x86.registers import Flag
@@ -21,11 +22,6 @@ BURST = 5_000_000
 """Instructions after which an engine that counts returns: some 5 ms."""
 ASK_AGAIN = 1_000_000
 """Nanoseconds after which injection of an interrupt that the guest could not take is tried again."""
-BREATH = 500
-"""Instructions that the interpreter completes between an interrupt and the next, if one waits already
-and ``IN_A_ROW`` have come so close together. With a timer faster than this host runs the handler, each
-end of the handler would be followed by the next interrupt, and the guest would get no further."""
-IN_A_ROW = 16
 UNPATCHED = (
     "running freely, this core cannot take instructions from the CPU that the platform's lacks "
     "(RDRAND, BMI, AES and the like run), RDTSC gives the host's time, and CPUID tells of SMEP, SMAP, "
@@ -86,8 +82,7 @@ class FreeRunner:
     def __init__(self, vmm: Vmm) -> None:
         self.vmm = vmm
         self.alarm = Alarm(vmm.engine)
-        self._interrupted = 0  # ``vmm.instructions`` at the last interrupt
-        self._in_a_row = 0  # interrupts that came close together
+        self.breath = Breath(vmm)
 
     def run(self, seconds: float) -> None:
         """Run for at most ``seconds``, or until the machine stops. Virtual time stops between calls."""
@@ -115,10 +110,7 @@ class FreeRunner:
                 due = min(end, origin + board.deadline * 1000)
                 if board.interrupt_pending and vmm.engine.traits.delivers:
                     due = min(due, now + ASK_AGAIN)  # some hosts' KVM misses the interrupt window
-                if vmm.known is not None:
-                    vmm.known.due = due
-                self.alarm.set(due)
-                self._once()
+                self._once(due)
         finally:
             self.alarm.set(None)
             board.clock, board.replanned = lambda: vmm.ticks, lambda: None
@@ -128,11 +120,16 @@ class FreeRunner:
     def close(self) -> None:
         self.alarm.close()
 
-    def _once(self) -> None:
-        """Enter the guest once, and handle its exit."""
+    def _once(self, due: int) -> None:
+        """Enter the guest once, until ``due`` (``perf_counter_ns()``), and handle its exit."""
         vmm = self.vmm
         try:
             waiting = self._interrupts()
+            breath = self.breath.end(perf_counter_ns())
+            due = due if breath is None else min(due, breath)
+            if vmm.known is not None:
+                vmm.known.due, vmm.known.held = due, breath is not None
+            self.alarm.set(due)
             # On a trap core an interrupt shadow matters only to an interrupt that waits.
             shadow = vmm.cpu.interrupt_shadow and (waiting or vmm.trap is None)
             by_hand = vmm.cpu.rflags & Flag.TF or shadow
@@ -144,7 +141,7 @@ class FreeRunner:
                 return
             if vmm.patched is not None:
                 vmm.patched.go_free()
-            held = self._breath() if waiting else 0
+            held = self.breath.instructions() if waiting else 0
             vmm.engine.window_wanted = waiting and not held
             vmm.run(held or BURST)
         except GuestFault as fault:
@@ -165,19 +162,11 @@ class FreeRunner:
         if vmm.engine.traits.delivers:
             vmm.delivery.inject()
             return False
-        if vmm.cpu.rflags & Flag.IF and not vmm.cpu.interrupt_shadow and not self._breath():
+        takes = vmm.cpu.rflags & Flag.IF and not vmm.cpu.interrupt_shadow
+        if takes and not self.breath.holds():
             vmm.delivery.interrupt()
-            close = 0 <= vmm.instructions - self._interrupted <= 2 * BREATH
-            self._in_a_row = self._in_a_row + 1 if close else 0
-            self._interrupted = vmm.instructions
+            self.breath.delivered()
         return vmm.board.interrupt_pending
-
-    def _breath(self) -> int:
-        """The instructions that the guest may still complete before the next interrupt."""
-        if self._in_a_row < IN_A_ROW or self.vmm.trap is not None:
-            return 0  # trap:native does not count its instructions
-        since = self.vmm.instructions - self._interrupted
-        return BREATH - since if 0 <= since < BREATH else 0  # negative: the machine was set back
 
     def _sleep(self, origin: int, end: int) -> None:
         """HLT: wait for the next device event in host time; without one the machine has halted."""
@@ -186,7 +175,7 @@ class FreeRunner:
         vmm.trace.close()  # the guest's sleep is no part of an exit's time
         if vmm.delivery.wakes():
             vmm.emulator.halted = False
-            self._in_a_row = 0  # the guest had time to spare
+            self.breath.rested()
         elif not vmm.cpu.rflags & Flag.IF or (event := board.next_event()) is None:
             vmm.stop = Stop.HALTED
         else:

@@ -38,6 +38,7 @@ class KnownExits:
     """The handlers of one guest.
 
     origin, due: the ``perf_counter_ns()`` of tick 0, and of the next device event or the run's end.
+    held: pending interrupts wait for now (breath.py).
     log: appends to the log of exits, as ``Repeated`` says.
     shadow_at: RIP behind the last STI that a handler completed; there interrupts wait.
     """
@@ -45,6 +46,7 @@ class KnownExits:
     def __init__(self, guest: GuestContext, maker: Maker) -> None:
         self.guest = guest
         self.origin = self.due = 0
+        self.held = False
         self.shadow_at = 0
         self.log: Callable[[Repeated], None] = guest.trace.log.append
         self._maker = maker
@@ -145,6 +147,6 @@ class KnownExits:
             guest.memory.writes
             or board.stop is not None
             or board.deadline != self._deadline
-            or (board.interrupt_pending and guest.cpu.rflags & _IF)
+            or (board.interrupt_pending and guest.cpu.rflags & _IF and not self.held)
             or self._stale
         )

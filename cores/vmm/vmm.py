@@ -102,6 +102,7 @@ class Vmm(GuestContext):
     enters the guest. patched, page_faults: a deprivileged guest's code and memory, None on other
     engines. last, last_rip: the instruction that ``step`` completed, None when it stopped without one.
     Elsewhere than after a step ``last`` may be stale; ``last_rip`` is then UNKNOWN.
+    closed: IF was 0 when a free run left the guest last.
     watching: keep in ``stored`` the physical ranges (gpa, length) that ``last`` wrote.
     """
 
@@ -133,6 +134,7 @@ class Vmm(GuestContext):
         self.last: Instruction | None = None
         self.last_rip = UNKNOWN
         self.watching = False
+        self.closed = False
         self.stored: list[tuple[int, int]] = []
 
     def _known_exits(self) -> KnownExits | None:
@@ -394,6 +396,7 @@ class Vmm(GuestContext):
             shadow_at = known.shadow_at
             if len(trace.log) > 2 * trace.limit:
                 trace.trim()
+        self.closed = not cpu.rflags & _IF
         if self.trap and cpu.interrupt_shadow and cpu.rip != shadow_at:
             cpu.interrupt_shadow = False  # the instruction under it has been executed
         if self.engine.executed is None:

@@ -147,9 +147,10 @@ idt:    .space  0x210
 """
 
 
-def test_a_timer_faster_than_its_handler() -> None:
-    """On the interpreter a guest gets on although an interrupt always waits when a handler ends."""
-    with booted("interpreter", HASTY) as machine:
+@pytest.mark.parametrize("core", ["interpreter", *TRAPS])
+def test_a_timer_faster_than_its_handler(core: str) -> None:
+    """A guest gets on although an interrupt always waits when a handler ends."""
+    with booted(core, HASTY) as machine:
         machine.run_free(LONG)
         assert (machine.stop, machine.vmm.exit_status) == (Stop.EXIT, 1), machine.vmm.reason
 
