@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 
 from app.handout.film import MOST_FRAMES
-from app.handout.page import inline, page
+from app.handout.page import page
 from app.handout.recorder import Film, Question, perform
 from app.main import main
+from app.text.html import inline
 from lessons.format.parser import parse_text
 from lessons.library import find
 
