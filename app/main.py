@@ -41,6 +41,7 @@ COMMANDS = {
     "play": "play a lesson",
     "check": "hold lessons against the machines here",
     "handout": "write a lesson as one HTML file",
+    "classroom": "play a lesson to a class, which follows in its browsers",
     "grade": "hold students' programs against a task, with points",
     "new-lesson": "begin a lesson of your own",
     "explain": "say why an instruction is sensitive and what each core does",

@@ -1,9 +1,10 @@
-"""Records of one reading of a lesson: the learner's progress, and the present place for the teacher's
-second terminal."""
+"""Records of one reading of a lesson: the learner's progress, and the present place for those who
+follow: the teacher's second terminal, and a class."""
 
 from __future__ import annotations
 
 from app.teacher import second_terminal
+from app.teacher.audience import Audience
 from lessons import progress
 from lessons.format.script import Lesson
 from lessons.play.events import Ended, Event, Verdict
@@ -11,10 +12,14 @@ from lessons.play.player import Player
 
 
 class Reading:
-    """Used as a context; ``heard`` is told of every event. remembers: false where nobody reads."""
+    """Used as a context; ``heard`` is told of every event. remembers: false where nobody reads.
+    audience: a class that follows, None for a reader alone."""
 
-    def __init__(self, lesson: Lesson, *, remembers: bool = True) -> None:
+    def __init__(
+        self, lesson: Lesson, *, remembers: bool = True, audience: Audience | None = None
+    ) -> None:
         self.lesson = lesson
+        self.audience = audience
         self.record = progress.load().get(lesson.name, progress.Record())
         self._remembers = remembers
 
@@ -32,6 +37,8 @@ class Reading:
                 case _:
                     pass
         self.record.step = max(self.record.step, player.step[0])
+        if self.audience is not None:
+            self.audience.heard(player, events)
 
     def at(self, player: Player) -> None:
         """The reader is waited for here."""

@@ -7,12 +7,13 @@ import time
 from collections.abc import Callable
 
 from app.recording.asciicast import Recording, reading_time
+from app.teacher.audience import Audience, bars
 from app.teacher.reader import Reading
 from app.text import lesson as lesson_text
 from app.text.reports import clean
 from lessons import glossary
 from lessons.format.script import Lesson
-from lessons.play.events import Begun, Event, Paused
+from lessons.play.events import Begun, Event, Paused, Verdict
 from lessons.play.player import Player
 from lessons.play.stage import AnyStage, open_stage
 
@@ -37,18 +38,18 @@ class Stopped(Exception):
 
 class PlainPlay:
     """One reading. interactive: a person answers and presses keys. speed: play by itself
-    at so many times a reader's speed; 0: wait for keys, or nothing."""
+    at so many times a reader's speed; 0: wait for keys, or nothing. audience: a class that follows."""
 
     def __init__(
         self, lesson: Lesson, *, interactive: bool, speed: float = 0.0, seed: int | None = None,
-        recording: Recording | None = None,
+        recording: Recording | None = None, audience: Audience | None = None,
     ) -> None:  # fmt: skip
         self.lesson = lesson
         self.interactive = interactive
         self.speed = speed
         self.seed = seed
         self.recording = recording
-        self.reading = Reading(lesson, remembers=interactive)
+        self.reading = Reading(lesson, remembers=interactive, audience=audience)
 
     def run(self) -> bool:
         """Play it; False when the reader ended it early."""
@@ -94,6 +95,8 @@ class PlainPlay:
     def _show(self, event: Event) -> None:
         if isinstance(event, Begun) and self.recording:
             self.recording.marker(event.title)
+        if isinstance(event, Verdict):
+            self._votes()
         text = lesson_text.event(event)
         if text:
             self._print(text)
@@ -141,11 +144,21 @@ class PlainPlay:
                 case _:
                     print(KEYS)
 
+    def _votes(self) -> None:
+        """Print what the class has answered."""
+        audience = self.reading.audience
+        if audience is not None and (votes := audience.votes()) is not None:
+            print(bars(votes), end="\n\n")
+
     def _answer(self, player: Player) -> list[Event]:
         if not self.interactive or self.speed:
             return player.answer(None)
+        votes = ", v: the votes so far" if self.reading.audience is not None else ""
         while True:
-            word = self._input("your prediction (Enter to be shown) > ").strip()
+            word = self._input(f"your prediction (Enter to be shown{votes}) > ").strip()
+            if word == "v" and votes:
+                self._votes()
+                continue
             if word.startswith("?") and len(word) > 1:
                 print(_explained(word[1:]))
                 continue
@@ -179,6 +192,8 @@ class PlainPlay:
             if word in moves:
                 moves[word]()
                 word = "c"
+                if self.reading.audience is not None:
+                    self.reading.audience.moved(session.snapshot())
             if word in views:
                 print("\n".join(lesson_text.view(views[word], session.snapshot())))
             else:

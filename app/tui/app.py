@@ -34,6 +34,7 @@ from .screens.leave import Leave
 
 if TYPE_CHECKING:  # what runs guests is imported when one is to run: the first picture needs none of it
     from app.session_thread import Opener, Worker
+    from app.teacher.audience import Audience
     from cores.lockstep.options import Options
     from cores.programs.program import Program
     from lessons.format.script import Lesson
@@ -145,17 +146,19 @@ class RingscopeApp(App[int]):
             self.open_program(worker.snapshot.path, worker.snapshot.disk)
 
     def show_lesson(
-        self, lesson: Lesson, seed: int | None = None, speed: float = 0.0, step: int = 1
-    ) -> None:
+        self, lesson: Lesson, seed: int | None = None, speed: float = 0.0, step: int = 1,
+        audience: Audience | None = None,
+    ) -> None:  # fmt: skip
         """Begin a lesson over the home screen. seed: varies its questions' numbers. speed: it plays
-        by itself, at so many times a reader's; 0: by key. step: where to begin, from 1."""
+        by itself, at so many times a reader's; 0: by key. step: where to begin, from 1. audience: a
+        class that follows."""
         from app.session_thread import Worker
 
         from .screens.lesson import LessonScreen
         from .screens.machines.lesson import LessonController
 
         self.close_session()
-        controller = LessonController(lesson, seed, speed, step)
+        controller = LessonController(lesson, seed, speed, step, audience)
         self.settings.last = LESSON + lesson.name
         self.settings.save()
         self.worker = Worker(controller.open)
@@ -389,14 +392,14 @@ def interface(path: str | None, options: Options, program: Program | None = None
 
 def run_interface(
     path: str | None, options: Options, lesson: Lesson | None = None, seed: int | None = None,
-    speed: float = 0.0, program: Program | None = None,
+    speed: float = 0.0, program: Program | None = None, audience: Audience | None = None,
 ) -> int:  # fmt: skip
     """Show ``path``, or play ``lesson``, or the home screen, until the user quits; gives the exit code.
 
     Raises InputError before anything is shown when ``path`` is no program."""
     app = interface(path, options, program)
     if lesson is not None:
-        app.begin_with = partial(app.show_lesson, lesson, seed, speed)
+        app.begin_with = partial(app.show_lesson, lesson, seed, speed, audience=audience)
     app.has_terminal = True
     sys.setswitchinterval(SWITCH_INTERVAL)
     try:

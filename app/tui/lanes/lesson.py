@@ -92,6 +92,14 @@ def text_blocks(events: tuple[Event, ...], width: int, picked: int | None) -> li
     return blocks
 
 
+def with_votes(blocks: list[Block], votes: str, width: int) -> list[Block]:
+    """The votes of the class below the question, and on its page."""
+    rows = [row(" ", (part, "key")) for part in textwrap.wrap(votes, max(10, width - 2))]
+    if blocks and blocks[-1].whole:
+        return [*blocks[:-1], Block([*blocks[-1].rows, *rows], whole=True)]
+    return [*blocks, Block(rows)]
+
+
 def pages(blocks: list[Block], height: int) -> list[list[Row]]:
     """The turn in pages of at most ``height`` rows, an empty one between two blocks. A block that fits
     on a page is not divided; a longer one begins on the page before it if half of that is free."""

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from time import monotonic
 
 from app.session_thread import SLICE, AnySession, words
+from app.teacher.audience import Audience, bars
 from app.teacher.reader import Reading
 from app.tui.lanes.lesson import LETTERS
 from lessons.format.script import Lesson
@@ -31,16 +32,18 @@ class LessonController:
     """``open`` is the worker's opener; ``attach`` follows, when there is a screen."""
 
     def __init__(
-        self, lesson: Lesson, seed: int | None = None, speed: float = 0.0, step: int = 1
-    ) -> None:
+        self, lesson: Lesson, seed: int | None = None, speed: float = 0.0, step: int = 1,
+        audience: Audience | None = None,
+    ) -> None:  # fmt: skip
         """seed: varies the questions' numbers. speed: the lesson plays by itself, at so many times a
-        reader's; 0: by key. step: where it begins, from 1."""
+        reader's; 0: by key. step: where it begins, from 1. audience: a class that follows."""
         self.lesson = lesson
         self.page = LessonPage()
         self.elsewhere = False  # the reader drives the machines
         self._seed, self._begin_at = seed, step
         self._autoplay = Autoplay(speed)
-        self._reading = Reading(lesson)
+        self._reading = Reading(lesson, audience=audience)
+        self._shown_to_class = 0
         self._stage: AnyStage | None = None
         self._player: Player | None = None
         self._heard: list[Event] = []
@@ -234,6 +237,7 @@ class LessonController:
             self.page.picked = None
         number = f"Lesson {self.lesson.number}  " if self.lesson.number else ""
         title = f"{number}{self.lesson.title}"
+        self._tell_class()
         self.page.show(title, self._step(heard), heard, hint, by_itself=by_itself)
         if heard[-1:] != self._followed:
             self._followed = heard[-1:]
@@ -243,6 +247,17 @@ class LessonController:
             return
         if self._autoplay.has_been_read(self.page.in_sight, player.pausing, monotonic()):
             self._play_on(player, finish)
+
+    def _tell_class(self) -> None:
+        """The class sees the machines as the teacher drives them, and the teacher what it answers."""
+        audience, s = self._reading.audience, self._host.snapshot
+        if audience is None:
+            return
+        votes = audience.votes()
+        self.page.votes = "" if votes is None else bars(votes, 12)
+        if self.elsewhere and s is not None and s.serial != self._shown_to_class:
+            self._shown_to_class = s.serial
+            audience.moved(s)
 
     def _follow(self, heard: tuple[Event, ...]) -> None:
         """The machine that the lesson points at last is the chosen one; the registers that it looks at

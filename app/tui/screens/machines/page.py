@@ -13,7 +13,7 @@ class LessonPage:
     """title: of the lesson. step: number and name of the present one. hint: what the reader can do.
     page: the part of the turn that is in sight, where it is longer than the screen has room for.
     picked: the marked choice of the question that waits, None without one. by_itself: the pages are
-    turned for the reader."""
+    turned for the reader. votes: of the class, in a line; "" where there are none."""
 
     def __init__(self) -> None:
         self.title, self.step, self.hint = "", "", ""
@@ -21,6 +21,7 @@ class LessonPage:
         self.page = 0
         self.picked: int | None = None
         self.by_itself = False
+        self.votes = ""
         self._size = (80, 24)
 
     def show(
@@ -34,11 +35,14 @@ class LessonPage:
     @property
     def state(self) -> tuple[object, ...]:
         """Changes whenever it has to be drawn anew."""
-        return (self.title, self.step, self.hint, self.events, self.page, self.picked, self.by_itself)
+        said = (self.title, self.step, self.hint, self.events, self.votes)
+        return (*said, self.page, self.picked, self.by_itself)
 
     def _pages(self) -> list[list[Row]]:
         width, height = self._size
         blocks = lesson.text_blocks(self.events, width, self.picked)
+        if self.votes:
+            blocks = lesson.with_votes(blocks, self.votes, width)
         return lesson.pages(blocks, lesson_height(height) - 1)
 
     @property
