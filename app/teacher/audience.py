@@ -24,7 +24,13 @@ class Votes:
 
 
 class Audience(Protocol):
-    """Called from the thread that owns the machines; ``votes`` from any."""
+    """Called from the thread that owns the machines; ``votes`` from any. address: what the class
+    opens. following: how many do."""
+
+    address: str
+
+    @property
+    def following(self) -> int: ...
 
     def heard(self, player: Player, events: list[Event]) -> None:
         """The reader has been shown these."""

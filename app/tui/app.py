@@ -86,6 +86,7 @@ class RingscopeApp(App[int]):
         self.has_terminal = False
         self.worker: Worker | None = None
         self.session: MachinesScreen | None = None
+        self.audience: Audience | None = None
         self.options = OptionsController(self, self._start_over)
         self.settings = settings.load()
         for theme in themes():
@@ -158,6 +159,7 @@ class RingscopeApp(App[int]):
         from .screens.machines.lesson import LessonController
 
         self.close_session()
+        self.audience = audience
         controller = LessonController(lesson, seed, speed, step, audience)
         self.settings.last = LESSON + lesson.name
         self.settings.save()
@@ -332,10 +334,17 @@ class RingscopeApp(App[int]):
 
     def entries(self) -> list[Entry]:
         """All that can be done on the present screen. A lesson chooses its machines itself."""
-        from .palette import entries
+        from .palette import Entry, entries
 
         plays = self.session is not None and self.session.lesson is not None
-        return entries(self, self.screen, None if plays else self.options)
+        found = entries(self, self.screen, None if plays else self.options)
+        if plays and (audience := self.audience) is not None:
+
+            def tell() -> None:
+                self.notify(audience.address, title="The class opens", timeout=60, markup=False)
+
+            found.insert(0, Entry("Begin", "Show the address that the class opens", tell))
+        return found
 
     def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:
         """The same for Textual, which has a palette of its own."""

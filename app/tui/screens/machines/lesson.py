@@ -237,7 +237,9 @@ class LessonController:
             self.page.picked = None
         number = f"Lesson {self.lesson.number}  " if self.lesson.number else ""
         title = f"{number}{self.lesson.title}"
-        self._tell_class()
+        if (audience := self._reading.audience) is not None:
+            self._tell(audience)
+            title += f"  {audience.following} follow"
         self.page.show(title, self._step(heard), heard, hint, by_itself=by_itself)
         if heard[-1:] != self._followed:
             self._followed = heard[-1:]
@@ -248,12 +250,9 @@ class LessonController:
         if self._autoplay.has_been_read(self.page.in_sight, player.pausing, monotonic()):
             self._play_on(player, finish)
 
-    def _tell_class(self) -> None:
+    def _tell(self, audience: Audience) -> None:
         """The class sees the machines as the teacher drives them, and the teacher what it answers."""
-        audience, s = self._reading.audience, self._host.snapshot
-        if audience is None:
-            return
-        votes = audience.votes()
+        s, votes = self._host.snapshot, audience.votes()
         self.page.votes = "" if votes is None else bars(votes, 12)
         if self.elsewhere and s is not None and s.serial != self._shown_to_class:
             self._shown_to_class = s.serial
