@@ -8,6 +8,10 @@
 What goes on by itself (a run, the search for the next exit) is a *goal*: a function that works for
 one short slice. Between slices the worker looks into its queue, so a key is answered at once even
 while a guest spins; a slice that is too long is cut short by ``AnySession.interrupt``.
+
+A goal that ends at a place (the next exit, an instruction) is a *journey*. A step or a journey that is
+asked for meanwhile begins where that one ends, so that keys pressed fast do what they do when pressed
+slowly; a halt, or a run, takes the place of all of them.
 """
 
 from __future__ import annotations
@@ -16,11 +20,13 @@ import gc
 import queue
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import replace
 from typing import Protocol, TypeVar
 
+from app.orders import Journey, Obey, Order, Refuse, Way
 from cores.debugging.breakpoints import Breakpoint
 from cores.debugging.edits import Poke
 from cores.errors import RingscopeError
@@ -59,10 +65,6 @@ class AnySession(Protocol):
 T = TypeVar("T")
 Opener = Callable[[], AnySession]
 Command = Callable[[AnySession], None]
-Obey = Callable[[AnySession], Callable[[], None]]
-"""Carries a command out; gives what makes its future's answer known, once the picture is taken."""
-Refuse = Callable[[Exception | None], None]
-"""Has its future fail; None: it was never carried out."""
 Goal = Callable[[AnySession], float | None]
 """One slice of work; gives the seconds to wait before the next one, None when the goal is reached."""
 
@@ -76,6 +78,10 @@ a pause a key took 70 to 120 ms to show (95th percentile), with it 25 to 50."""
 COURTESY = 0.04
 """Seconds for which the machines stand still after a key, so that the interface has the interpreter
 lock to itself while it answers: a key then takes 30 ms to show, where it took 80 in lockstep."""
+
+BRIEF = 0.25
+"""Seconds of a run before it counts as one: what ends sooner, such as the way to the next exit, must
+not have marks vanish and come back, and a key pressed meanwhile waits for its end."""
 
 QUERY_INTERVAL = 0.1
 """Seconds between two looks inside a running machine: page tables may take milliseconds to read."""
@@ -111,7 +117,9 @@ class Worker:
         self._queries: frozenset[Query] = frozenset()
         self._queried = 0.0
         self._opener = opener
-        self._queue: queue.SimpleQueue[tuple[Obey, Refuse] | None] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[Order | None] = queue.SimpleQueue()
+        self._waiting: deque[Order] = deque()  # for the end of the journey
+        self._journey: tuple[Journey, float] | None = None  # and when it began
         self._pending = 0
         self._ended = False
         self._lock = threading.Lock()
@@ -124,12 +132,12 @@ class Worker:
 
     # -- called from the interface's thread ---------------------------------------------------
 
-    def submit(self, command: Command) -> Future[None]:
+    def submit(self, command: Command, way: Way = Way.BESIDE) -> Future[None]:
         """Have the worker do this next; cuts the present slice short. A goal that is under way
-        goes on afterwards."""
-        return self.ask(command)
+        goes on afterwards, unless ``way`` says otherwise."""
+        return self.ask(command, way)
 
-    def ask(self, question: Callable[[AnySession], T]) -> Future[T]:
+    def ask(self, question: Callable[[AnySession], T], way: Way = Way.BESIDE) -> Future[T]:
         """As ``submit``, for a command that has an answer."""
         future: Future[T] = Future()
 
@@ -148,12 +156,12 @@ class Worker:
                 future.cancel()
                 return future
             self._pending += 1
-            self._queue.put((obey, refuse))
+            self._queue.put(Order(obey, refuse, way))
         self._interrupt()
         return future
 
     def step(self) -> Future[None]:
-        return self._halting(lambda s: s.step())
+        return self.submit(self._halted(lambda s: s.step()), Way.AFTER)
 
     def step_back(self) -> Future[None]:
         return self._set_out(lambda s: max(0, s.here - 1))
@@ -168,11 +176,12 @@ class Worker:
         """Be on the way there, until it is reached or something else is asked for."""
 
         def set_out(session: AnySession) -> None:
+            self._pursue(None)
             goal = where(session)
-            arrived = session.seek(goal, SLICE)
-            self._goal = None if arrived else lambda s: None if s.seek(goal, SLICE) else BREATH
+            if not session.seek(goal, SLICE):
+                self._pursue(lambda s: None if s.seek(goal, SLICE) else BREATH, Journey.TO_INSTRUCTION)
 
-        return self.submit(set_out)
+        return self.submit(set_out, Way.AFTER)
 
     def restart(self) -> Future[None]:
         return self._halting(lambda s: s.restart())
@@ -225,7 +234,11 @@ class Worker:
 
     def next_exit(self, reason: Reason | None = None) -> Future[None]:
         """Go on until any machine leaves its guest."""
-        return self.pursue(lambda s: None if s.next_exit(reason, SLICE, self.breakpoints) else BREATH)
+
+        def on(session: AnySession) -> float | None:
+            return None if session.next_exit(reason, SLICE, self.breakpoints) else BREATH
+
+        return self.submit(lambda _: self._pursue(on, Journey.TO_EXIT), Way.AFTER_EXIT)
 
     def make_way(self) -> None:
         """A key has been pressed: let the interface answer it first. However many are pressed, the
@@ -254,19 +267,21 @@ class Worker:
             self._thread.join(timeout)
 
     def _halting(self, command: Command) -> Future[None]:
+        return self.submit(self._halted(command), Way.INSTEAD)
+
+    def _halted(self, command: Command) -> Command:
+        """The command, with no goal left beside it."""
+
         def halt_first(session: AnySession) -> None:
-            self._goal = None
+            self._pursue(None)
             command(session)
 
-        return self.submit(halt_first)
+        return halt_first
 
     def pursue(self, goal: Goal) -> Future[None]:
         """Work at this, slice by slice, until it is reached or something else is asked for."""
 
-        def set_goal(_: AnySession) -> None:
-            self._goal = goal
-
-        return self.submit(set_goal)
+        return self.submit(lambda _: self._pursue(goal), Way.INSTEAD)
 
     def _interrupt(self) -> None:
         session = self._session
@@ -304,8 +319,41 @@ class Worker:
                 continue
             if order is None:
                 return
-            self._obey(session, *order)
+            if self._waits(order):
+                self._waiting.append(order)
+            else:
+                if order.way is Way.INSTEAD:
+                    self._refuse_waiting()
+                self._obey(session, order.obey, order.refuse)
             wait = None if self._goal is None else 0.0
+            if self._goal is None and self._waiting:
+                wait = self._next_journey(session)
+
+    def _waits(self, order: Order) -> bool:
+        """Is the order one for the end of the journey that is under way?"""
+        if self._journey is None or order.way in (Way.BESIDE, Way.INSTEAD):
+            return False
+        journey, since = self._journey
+        if journey is Journey.TO_INSTRUCTION or order.way is Way.AFTER_EXIT or self._waiting:
+            return True
+        return time.monotonic() - since < BRIEF
+
+    def _pursue(self, goal: Goal | None, journey: Journey | None = None) -> None:
+        self._goal = goal
+        self._journey = None if goal is None or journey is None else (journey, time.monotonic())
+
+    def _next_journey(self, session: AnySession) -> float | None:
+        """Obey those who waited, up to the one that begins a journey."""
+        while self._goal is None and self._waiting:
+            order = self._waiting.popleft()
+            self._obey(session, order.obey, order.refuse)
+        return None if self._goal is None else 0.0
+
+    def _refuse_waiting(self) -> None:
+        while self._waiting:
+            self._waiting.popleft().refuse(None)
+            with self._lock:
+                self._pending -= 1
 
     def _obey(self, session: AnySession, obey: Obey, refuse: Refuse) -> None:
         self.busy = time.monotonic()
@@ -330,12 +378,12 @@ class Worker:
         try:
             wait = goal(session)
             if wait is None:
-                self._goal = None
+                self._pursue(None)
             self._publish()
         except Exception as error:
             self._failed(error)
             return None
-        return wait
+        return self._next_journey(session) if wait is None else wait
 
     def _publish(self) -> None:
         assert self._session is not None
@@ -362,7 +410,8 @@ class Worker:
             self._measured = (now, counts)
 
     def _failed(self, error: Exception) -> None:
-        self._goal = None
+        self._pursue(None)
+        self._refuse_waiting()
         self.failure = words(error)
         snapshot = self.snapshot
         if snapshot is not None:
@@ -371,13 +420,15 @@ class Worker:
     def _refuse_all(self) -> None:
         with self._lock:
             self._ended = True
+        while self._waiting:
+            self._waiting.popleft().refuse(None)
         while True:
             try:
                 order = self._queue.get_nowait()
             except queue.Empty:
                 return
             if order is not None:
-                order[1](None)
+                order.refuse(None)
 
 
 def words(error: Exception) -> str:

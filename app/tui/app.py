@@ -313,6 +313,7 @@ class RingscopeApp(App[int]):
         racks = [rack for rack in self.screen.query(ToastRack) if rack.display]
         for rack in racks:
             rack.display = False
+        self.screen.refresh(layout=True)  # at once: the rack's own wish for it comes by a message
 
         def save() -> None:
             from app.tui import pictures

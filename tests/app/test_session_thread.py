@@ -8,7 +8,9 @@ import pytest
 from fake_session import FakeSession
 
 from app.session_thread import AnySession, Worker
+from cores.debugging.breakpoints import Breakpoint
 from cores.errors import EngineError
+from cores.x86.isa.instruction import Reason
 
 PATIENCE = 120.0
 """Seconds until an answer that must come has failed to come."""
@@ -19,6 +21,20 @@ class Broken(FakeSession):
 
     def step(self) -> None:
         raise EngineError("the vCPU process was killed")
+
+
+class Far(FakeSession):
+    """A session in which no place is reached before ``gate`` is open."""
+
+    gate = threading.Event()
+
+    def next_exit(
+        self, reason: Reason | None, limit: float, breakpoints: frozenset[Breakpoint]
+    ) -> bool:
+        return self.gate.is_set() and super().next_exit(reason, limit, breakpoints)
+
+    def seek(self, instruction: int, seconds: float) -> bool:
+        return self.gate.is_set() and super().seek(instruction, seconds)
 
 
 def opened(kind: type[FakeSession] = FakeSession, **fields: object) -> tuple[Worker, list[FakeSession]]:
@@ -105,4 +121,25 @@ def test_a_key_comes_before_the_machines() -> None:
     while sessions[0].spun == spun:
         worker.make_way()
         threading.Event().wait(0.001)
+    worker.close()
+
+
+@pytest.mark.parametrize("ends", [False, True])
+def test_keys_pressed_on_the_way_are_obeyed_at_its_end(ends: bool) -> None:
+    """Exit after exit, back and a step, asked for while the machines are still on the way to the first,
+    lead where they lead one by one; a pause takes the place of all of them."""
+    Far.gate.clear()
+    worker, sessions = opened(Far)
+    worker.next_exit().result(PATIENCE)
+    later = [worker.next_exit(), worker.step_back(), worker.step_back(), worker.step()]
+    assert not worker.idle
+    if ends:
+        worker.pause().result(PATIENCE)
+        Far.gate.set()
+        assert all(future.cancelled() for future in later)
+    else:
+        Far.gate.set()
+        later[-1].result(PATIENCE)
+    assert sessions[0].n == (0 if ends else 2 - 1)
+    assert worker.idle
     worker.close()

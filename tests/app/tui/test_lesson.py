@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, closing
 from pathlib import Path
@@ -99,6 +100,19 @@ async def test_a_lesson_in_the_interface() -> None:
         await reader.sees("You said a. It was b)")
         await reader.press("backspace", "q")
     assert progress.load()["two-ways"].answers
+
+
+async def test_an_enter_pressed_too_early_is_kept() -> None:
+    """Enter, pressed while the machines are at work, goes on with the lesson as soon as they rest."""
+    async with reading("two-ways", (120, 50)) as reader:
+        await reader.sees("You know what an emulator is")
+        worker, gate = reader.app.worker, threading.Event()
+        assert worker is not None
+        worker.ask(lambda _: gate.wait(60))
+        await reader.pilot.press("enter")
+        await reader.sees("You know what an emulator is")
+        gate.set()
+        await reader.until(lambda: "You know what" not in screenshot_svg.text(reader.app))
 
 
 @pytest.mark.parametrize("size", [(80, 24), (160, 48)])

@@ -48,6 +48,7 @@ class LessonController:
         self._player: Player | None = None
         self._heard: list[Event] = []
         self._answering = False
+        self._entered: Callable[[], None] | None = None
         self._followed: tuple[Event, ...] = ()
         self._place = ""
 
@@ -123,7 +124,7 @@ class LessonController:
 
     def proceed(self, leave: Callable[[], None]) -> None:
         """Enter: the next page, back to the lesson, the chosen exit's card, an answer, the next turn;
-        at the end ``leave``."""
+        at the end ``leave``. Pressed while the machines work it is kept until they rest."""
         if self._looking.aside and self._looking.selected is None:
             self._looking.aside = False
             self._host.stale()
@@ -133,7 +134,9 @@ class LessonController:
             return
         if self.page.turn():
             return
-        if self.elsewhere:
+        if self._answering:
+            self._entered = leave
+        elif self.elsewhere:
             self.elsewhere = False
             self._host.worker.submit(lambda _: self._playing().rejoin())
         elif (asked := self.question) is not None:
@@ -145,6 +148,17 @@ class LessonController:
             leave()
         elif self._host.worker.idle:
             self._turn()
+        else:
+            self._entered = leave
+
+    def _enter_kept(self) -> None:
+        """Do what an Enter meant that came too early. A question that has come since is to be read."""
+        leave = self._entered
+        if leave is None or self._answering or not self._host.worker.idle:
+            return
+        self._entered = None
+        if self.question is None:
+            self.proceed(leave)
 
     def _ask(self, asked: Asked) -> None:
         kind = "a letter" if asked.choices else "a number"
@@ -231,6 +245,7 @@ class LessonController:
     def tick(self, *, in_front: bool, finish: Callable[[], None]) -> None:
         """Draw the panel, and go on where the lesson plays by itself. in_front: no sheet covers the
         screen. finish: ends a lesson that was begun to play by itself."""
+        self._enter_kept()
         heard = tuple(self._heard)
         hint, by_itself = self._hint(), self._autoplay.on and not self.elsewhere
         if self.question is None:

@@ -15,7 +15,7 @@ from textual.message import Message
 from textual.screen import Screen
 from textual.timer import Timer
 
-from app.session_thread import Worker, alive
+from app.session_thread import BRIEF, Worker, alive
 from app.tui.lanes import tips
 from app.tui.lanes.compose import REGIONS, Picture, picture
 from app.tui.lanes.endings import messages
@@ -43,10 +43,6 @@ from .state import StateController
 from .time import TimeController
 
 FRAME = 1 / 30
-BRIEF = 0.25
-"""Seconds of a run before it counts as one: what ends sooner, such as the way to the next exit, must
-not have marks vanish and come back."""
-
 T = TypeVar("T")
 
 
@@ -93,6 +89,7 @@ class MachinesScreen(Screen[None]):
         self._rates = Rates()
         self._running_since: float | None = None
         self._timer: Timer | None = None
+        self._early: list[tuple[object, str, tuple[object, ...]]] = []  # keys before there is a picture
 
     # -- what is on it ------------------------------------------------------------------------
 
@@ -206,6 +203,9 @@ class MachinesScreen(Screen[None]):
             return
         self._scene = scene = self._made(s, activity)
         self._show(picture(scene))
+        early, self._early = self._early, []
+        for controller, name, arguments in early:
+            getattr(controller, name)(*arguments)
         self.timeline.display = not scene.projector
         now = s.machines[0].instructions if s.mode == "exact" else None
         marks = dict(zip(s.marks, s.mark_counts or (1,) * len(s.marks), strict=True))
@@ -319,13 +319,21 @@ class MachinesScreen(Screen[None]):
         return [*hints[:4], *parted, *hints[4:]]
 
     def action_time(self, name: str, *arguments: object) -> None:
-        getattr(self.time, name)(*arguments)
+        self._act(self.time, name, *arguments)
 
     def action_state(self, name: str) -> None:
-        getattr(self.state, name)()
+        self._act(self.state, name)
 
     def action_look(self, name: str, *arguments: object) -> None:
-        getattr(self.looking, name)(*arguments)
+        self._act(self.looking, name, *arguments)
+
+    def _act(self, controller: object, name: str, *arguments: object) -> None:
+        """What a key says; before there are machines in sight it waits for them."""
+        if self._scene is None and not self.worker.failure:
+            self._early.append((controller, name, arguments))
+            self.tick()
+        else:
+            getattr(controller, name)(*arguments)
 
     def on_timeline_asked(self, message: Timeline.Asked) -> None:
         self.time.go_to(message.instruction)
