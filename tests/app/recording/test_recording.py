@@ -71,14 +71,36 @@ def test_every_lesson_can_be_recorded_as_text(
     assert max(map(len, printed.splitlines())) <= 80
 
 
-def test_the_interface_is_recorded(tmp_path: Path) -> None:
+SHORT = """+++
+title = "Short"
+summary = "Two steps, for the recorder's test."
+minutes = 1
+guest = "hello"
+needs = ["interpreter"]
++++
+
+## One
+
+It says hello.
+
+## Two
+
+And ends.
+"""
+
+
+@pytest.mark.parametrize("lesson", ["short", pytest.param("two-ways", marks=pytest.mark.full)])
+def test_the_interface_is_recorded(lesson: str, tmp_path: Path) -> None:
     """At a terminal the interface is recorded as it plays; a player shows the same screens step by step
     and restores its terminal."""
     cast = tmp_path / "l.cast"
+    if lesson == "short":
+        (tmp_path / "short.md").write_text(SHORT)
+        lesson = str(tmp_path / "short.md")
     own = {f"RINGSCOPE_{name}": str(tmp_path / name) for name in ("DATA", "RUNTIME", "CONFIG")}
     child = pexpect.spawn(
         sys.executable,
-        again("play", "two-ways", "--speed", "25", "--record", str(cast))[1:],
+        again("play", lesson, "--speed", "500", "--record", str(cast))[1:],
         env={**os.environ, **own, "PYTHONPATH": str(ROOT), "TERM": "xterm-256color"},
         dimensions=(40, 120), timeout=240,
     )  # fmt: skip
@@ -87,15 +109,16 @@ def test_the_interface_is_recorded(tmp_path: Path) -> None:
     assert child.exitstatus == 0
     header, events = read(cast.read_text())
     assert (header["width"], header["height"]) == (120, 40)
-    assert markers(events) == titles("two-ways")
+    wanted = titles(lesson)
+    assert markers(events) == wanted
     screen = pyte.Screen(120, 40)
     stream, seen = pyte.Stream(screen), ""
     for _, code, data in events:
         if code == "o":
             stream.feed(data)
             seen += "\n".join(screen.display)
-    assert "TRAP AND EMULATE" in seen
-    steps = [f"step {n} of 6: {title}" for n, title in enumerate(titles("two-ways"), 1)]
+    assert "Who executes the guest's code" in seen
+    steps = [f"step {n} of {len(wanted)}: {title}" for n, title in enumerate(wanted, 1)]
     assert [step for step in steps if step not in seen] == []
     drawn = "".join(data for _, code, data in events if code == "o")
     assert drawn.count("\x1b[?1049h") == drawn.count("\x1b[?1049l") == 1

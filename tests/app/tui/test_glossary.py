@@ -15,15 +15,18 @@ def glossary_screen(s: object) -> GlossaryScreen:
 
 
 async def test_every_word_can_be_opened() -> None:
-    """Typing any term of the glossary selects it and shows its explanation."""
+    """Each term of the glossary is the first that is found by its name; typed, it is selected, and its
+    explanation shown."""
     async with stage() as s:
         await s.press("G")
         screen = glossary_screen(s)
-        for term, text in glossary.terms().items():
+        terms = glossary.terms()
+        assert [term for term in terms if screen.found(term)[0] != term] == []
+        for term in list(terms)[::12]:
             screen.query_one("#answer").value = term  # type: ignore[attr-defined]
             await s.pilot.pause()
             assert screen.marked == term
-            await s.see(text.split()[0])
+            await s.see(terms[term].split()[0])
         await s.press("escape")
 
 
