@@ -106,7 +106,7 @@ class KvmEngine(PortEngine):
         return explain()
 
     def load(self, memory: PhysicalMemory) -> None:
-        if (reason := explain()) is not None:
+        if (reason := explain(trying=False)) is not None:
             raise UnavailableError(reason)
         self._memory = memory
         try:
