@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from struct import pack
 
-from cores.engines.base import Exit
+from cores.engines.base import Exit, Interrupted
 from cores.engines.kvm.engine import KvmEngine
 from cores.engines.kvm.host import Host
 from cores.engines.kvm.stepping import Manner
@@ -17,7 +17,7 @@ from cores.pc.physical_memory import PhysicalMemory
 from cores.pc.platform import INITIAL_FPU, PML4, TSS
 from cores.pc.ram import Ram
 from cores.programs.program import Program, Segment
-from cores.x86.registers import CS, DS, ES, FS, GS, RDI, SS, Cr4
+from cores.x86.registers import CS, DS, ES, FS, GS, RCX, RDI, SS, Cr4
 from cores.x86.virtual_cpu import Segment as SegmentRegister
 from cores.x86.virtual_cpu import VirtualCpu
 
@@ -28,10 +28,11 @@ _RAM, _CALL_HANDLER, _STACK = 2 << 20, 0x22010, 0x90000
 _LARGE_PAGE = 0x83
 """Entry of a page directory: a present, writable page of 4 MiB at 0 (SDM vol. 3, 4.3)."""
 _USER_STAR = 0x20 << 48 | 0x10 << 32
-_CPU_LIMIT, _CLOCK_LIMIT = 2.0, 60.0
-"""Seconds after which a guest that has not exited is interrupted: of this thread's CPU time, since a
-busy host must not change the answer, and of wall-clock time, for a guest that hangs without using the
-CPU. In a virtual machine of a busy host CPU time includes what the host took away."""
+_WINDOW, _CLOCK_LIMIT, _WINDOWS = 0.5, 60.0, 4
+"""A guest that has not exited is interrupted each _WINDOW seconds of this thread's CPU time, and after
+_CLOCK_LIMIT seconds of wall-clock time, for one that hangs without using the CPU. It hangs when it has
+been found in the same place _WINDOWS times: time alone does not tell, since in a virtual machine CPU
+time includes what a busy host took away."""
 
 HLT, SIGNAL = b"\xf4", b"\xe6\xe9\xf4"  # hlt; out 0xe9, al and hlt
 BY_KVM = Manner(kernel=True, user=True, truthful=True)
@@ -56,6 +57,7 @@ class Trial:
             self._to_ring_3()
         if legacy:
             self._to_32_bits()
+        self._interrupted = 0
         self.engine.load(self.memory)
         self.engine.write_fpu(INITIAL_FPU)
 
@@ -96,10 +98,29 @@ class Trial:
             segment.attributes = 0xC09B if number == CS else 0xC093
 
     def run(self) -> Exit:
-        return self.engine.run(self.cpu)
+        return self._enter(self.engine.run)
 
     def step(self) -> Exit:
-        return self.engine.step(self.cpu)
+        return self._enter(self.engine.step)
+
+    def interrupt(self) -> None:
+        """End the entry that is under way; it is resumed unless the guest hangs. For another thread."""
+        self._interrupted += 1
+        self.engine.interrupt()
+
+    def _enter(self, enter: Callable[[VirtualCpu], Exit]) -> Exit:
+        """Enter the guest until it exits, or hangs."""
+        stood, place = 0, (0, 0, 0)
+        while True:
+            known = self._interrupted
+            exit = enter(self.cpu)
+            if not isinstance(exit, Interrupted) or self._interrupted == known:
+                return exit
+            cpu = self.cpu
+            here = cpu.rip, cpu.gpr[RCX], cpu.gpr[RDI]  # the trials' loops count in these
+            stood, place = stood + 1 if here == place else 1, here
+            if stood == _WINDOWS:
+                return exit
 
     def close(self) -> None:
         self.engine.close()
@@ -121,7 +142,7 @@ def attempt(
     except OSError:
         return False
     try:
-        with _Watch(trial.engine):
+        with _Watch(trial):
             return good(trial)
     except OSError:
         return False
@@ -130,20 +151,22 @@ def attempt(
 
 
 class _Watch:
-    """Watchdog, as a context manager: interrupts the engine when the calling thread has been in the
-    guest for too long."""
+    """Watchdog, as a context manager: interrupts the trial again and again while the calling thread is
+    in the guest."""
 
-    def __init__(self, engine: KvmEngine) -> None:
-        self._engine = engine
+    def __init__(self, trial: Trial) -> None:
+        self._trial = trial
         self._over = threading.Event()
         self._clock = time.pthread_getcpuclockid(threading.get_ident())
         self._thread = threading.Thread(target=self._watch, name="KVM trial", daemon=True)
 
     def _watch(self) -> None:
         began, end = time.clock_gettime(self._clock), time.monotonic() + _CLOCK_LIMIT
-        while not self._over.wait(_CPU_LIMIT):
-            if time.clock_gettime(self._clock) - began >= _CPU_LIMIT or time.monotonic() > end:
-                self._engine.interrupt()
+        while not self._over.wait(_WINDOW):
+            now = time.clock_gettime(self._clock)
+            if now - began >= _WINDOW or time.monotonic() > end:
+                began = now
+                self._trial.interrupt()
 
     def __enter__(self) -> None:
         try:
