@@ -20,6 +20,7 @@ bridge, so that shadow fills differ. ``full``: slow.
 
 from __future__ import annotations
 
+import os
 import re
 import struct
 from dataclasses import dataclass, field
@@ -209,9 +210,16 @@ def named(*, free: bool) -> list[ParameterSet]:
     ]
 
 
+def wanted(core: str) -> bool:
+    """Whether tests of many cores are to include it: RINGSCOPE_TEST_CORES lists those that are; without
+    it all are."""
+    listed = os.environ.get("RINGSCOPE_TEST_CORES")
+    return listed is None or core in listed.split(",")
+
+
 def cores(guest: Guest | None = None, *, exact: bool = True) -> list[str]:
     """The cores that run here and can run this guest, the interpreter first."""
-    here = [core for core in registry.CORE_NAMES if registry.availability(core).available]
+    here = [c for c in registry.CORE_NAMES if wanted(c) and registry.availability(c).available]
     needs = guest.options.get("hardware") if guest else None
     demanding = needs is not None and (not exact or needs == "always")
     if "kvm" in here and demanding and not kvm_is_whole():

@@ -18,10 +18,11 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from agreement_lab import ERROR_CODES, HEADING
+from agreement_lab import ERROR_CODES, HEADING, wanted
 
 from cores.engines import registry
 from cores.engines.base import DeprivilegedEngine
+from cores.engines.kvm.exit_errors import PAGES_OUTSIDE
 from cores.lockstep.options import Options
 from cores.programs.loader import assemble_program
 from cores.programs.program import Program
@@ -115,10 +116,18 @@ GUESTS = load()
 def legacy_cores() -> list[str]:
     """The cores here that execute 16- and 32-bit code, the interpreter first."""
     found = ["interpreter"]
-    for core in ("trap:native", "trap:portable"):
+    for core in filter(wanted, ("trap:native", "trap:portable")):
         if registry.availability(core).available:
             engine = registry.create(core)
             if isinstance(engine, DeprivilegedEngine) and engine.executes_legacy_code:
                 found.append(core)
             engine.close()
+    if kvm_has_all_modes():
+        found.append("kvm")
     return found
+
+
+def kvm_has_all_modes() -> bool:
+    """Whether KVM runs here, and has 16- and 32-bit code (a KVM without hardware support has not)."""
+    kvm = registry.availability("kvm", detailed=True)
+    return kvm.available and any(has for name, has, _ in kvm.abilities if name == PAGES_OUTSIDE)

@@ -1,4 +1,5 @@
-"""The guest's exception handlers as breakpoints, and the frame that exception delivery pushed.
+"""The guest's exception handlers as breakpoints, and in long mode the frame that exception delivery
+pushed. Outside long mode gates and frames are others: legacy_handlers.py.
 
 A CPU with hardware support delivers exceptions by itself, and its single-step trap comes after the
 handler's first instruction; on some CPUs it comes only after the handler has returned. A step therefore
@@ -11,8 +12,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from struct import unpack, unpack_from
 
+from cores.x86.isa.encoding import parse
 from cores.x86.isa.instruction import Instruction, MemoryOperand
-from cores.x86.registers import RBP, RSP, Cr0, Flag, Vector
+from cores.x86.isa.opcodes import is_x87
+from cores.x86.registers import RBP, RSP, SS, Cr0, Flag, Vector
 from cores.x86.virtual_cpu import VirtualCpu
 
 GATES = 20
@@ -23,7 +26,9 @@ BREAKPOINTS = 4
 DELIVERYS_OWN = Flag.TF | Flag.RF
 """Flags in a frame that the stepper or delivery has set, not the guest."""
 
-_WITH_ERROR = frozenset({8, 10, 11, 12, 13, 14, 17})
+WITH_ERROR = frozenset({8, 10, 11, 12, 13, 14, 17})
+"""The exceptions that push an error code, outside real mode (SDM vol. 3, table 6-1)."""
+_MAY_NOT_DIVIDE = frozenset({"div", "idiv", "aam"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,21 +55,30 @@ def entries(idt: bytes) -> list[int | None]:
 
 def possible(insn: Instruction, cpu: VirtualCpu) -> list[int]:
     """Vectors of the exceptions that an ordinary instruction may raise here, the likelier first."""
-    vectors = [Vector.PF, Vector.GP]
-    if insn.mnemonic in ("div", "idiv"):
+    vectors = [Vector.PF, Vector.GP] if cpu.cr0 & Cr0.PG else [Vector.GP]
+    if insn.mnemonic in _MAY_NOT_DIVIDE:
         vectors.append(Vector.DE)
+    if insn.mnemonic == "bound":
+        vectors.append(Vector.BR)
     if insn.mnemonic.startswith("ud") or insn.lock:
         vectors.append(Vector.UD)
     if insn.floating:
-        unusual = cpu.cr0 & (Cr0.TS | Cr0.EM)
-        vectors += (Vector.NM, Vector.UD) if unusual else (Vector.XM, Vector.MF)
+        if cpu.cr0 & (Cr0.TS | Cr0.EM):
+            vectors += (Vector.NM, Vector.UD)
+        else:
+            vectors.append(Vector.MF if is_x87(parse(insn.code, insn.bits)) else Vector.XM)
     if cpu.cpl == 3 and cpu.rflags & Flag.AC and cpu.cr0 & Cr0.AM:
         vectors.append(Vector.AC)
     if insn.implicit not in ("", "string", "bits") or any(
-        isinstance(o, MemoryOperand) and o.base in (RSP, RBP) for o in insn.operands
+        isinstance(o, MemoryOperand) and _through_stack(o) for o in insn.operands
     ):  # a bad address raises #SS only through the stack segment
         vectors.append(Vector.SS)
     return vectors
+
+
+def _through_stack(operand: MemoryOperand) -> bool:
+    """Whether an access by ``operand`` may raise #SS. In 64-bit code a prefix does not choose SS."""
+    return operand.base in (RSP, RBP) or (operand.bits != 64 and operand.segment == SS)
 
 
 def choose(handlers: list[int | None], vectors: list[int], room: int) -> dict[int, list[int]]:
@@ -89,7 +103,7 @@ def by_error_code(vectors: list[int], rsp: int) -> list[int]:
     """Those of ``vectors`` that fit the frame at ``rsp``. Delivery aligns the stack to 16 bytes and
     pushes five words, or six with an error code, so that RSP's low bits tell which."""
     has_error = rsp % 16 == 0
-    return [v for v in vectors if (v in _WITH_ERROR) is has_error]
+    return [v for v in vectors if (v in WITH_ERROR) is has_error]
 
 
 def frame(words: bytes, rsp: int) -> Frame:

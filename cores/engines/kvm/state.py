@@ -11,7 +11,7 @@ from struct import pack, unpack_from
 
 from cores.x86.virtual_cpu import Segment, TableRegister, VirtualCpu
 
-from ...x86.registers import CS, DS, ES, FS, GS, SS, Cr0, Efer, Msr
+from ...x86.registers import CS, DS, ES, FS, GS, MASK32, SS, Cr0, Efer, Msr
 from . import api
 
 _ORDER = (CS, DS, ES, FS, GS, SS)
@@ -62,6 +62,13 @@ def unpack_general(run: api.RunPage, cpu: VirtualCpu) -> None:
 
 def rip(run: api.RunPage) -> int:
     return _word(run, api.SYNC_REGS + 16 * 8)
+
+
+def code_address(run: api.RunPage) -> int:
+    """The linear address of CS:RIP."""
+    base, long = unpack_from("<Q11xB", run, api.SYNC_SREGS)
+    here = rip(run)
+    return here if long else base + here & MASK32
 
 
 def rsp_and_cr2(run: api.RunPage) -> tuple[int, int]:

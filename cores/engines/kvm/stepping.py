@@ -15,17 +15,20 @@ from cores.engines.kvm import api, state
 from cores.engines.kvm import guest_handlers as handlers
 from cores.engines.kvm.debug_gate import TrapGate
 from cores.engines.kvm.exit_errors import STEPS_USER, failure
+from cores.engines.kvm.legacy_handlers import LegacyHandlers
+from cores.engines.kvm.operand_faults import operand_fault
 from cores.engines.kvm.triple_fault import cause
 from cores.pc.physical_memory import PhysicalMemory
-from cores.x86.isa.accesses import accesses
 from cores.x86.isa.decoder import decode
 from cores.x86.isa.instruction import Instruction, Reason, Sensitivity
 from cores.x86.mmu.code_fetch import instruction_at
 from cores.x86.mmu.paging import Mmu
+from cores.x86.mmu.segmentation import code_address
+from cores.x86.mode import address_mask
 from cores.x86.virtual_cpu import VirtualCpu
 
 from ...x86.faults import GuestFault
-from ...x86.registers import ARITHMETIC_FLAGS, MASK64, RSP, Flag, Vector, canonical
+from ...x86.registers import ARITHMETIC_FLAGS, RSP, Efer, Flag, Vector
 from ..base import (
     BUDGET_SPENT,
     INTERCEPT,
@@ -44,7 +47,7 @@ INTERCEPTS = frozenset({
     "in", "out", "ins", "outs", "hlt",  # devices and the VMM complete these
     "cpuid", "rdtsc", "rdtscp", "rdmsr", "wrmsr", "rdpmc",  # a host may choose the result
     "mov cr", "invlpg", "swapgs",  # the VMM walks the same page tables, and keeps these MSRs
-    "pushf", "popf", "iret", "int", "int1", "int3", "syscall", "sysret",  # show or change TF
+    "pushf", "popf", "iret", "int", "int1", "int3", "into", "syscall", "sysret",  # show or change TF
     "sti", "lss",  # shadows, which stepping removes
     "stac", "clac", "lar", "lsl", "verr", "verw",
     "lfs", "lgs", "lcall", "ljmp", "retf", "wbinvd", "invd", "tzcnt", "lzcnt",
@@ -96,6 +99,7 @@ class Stepper:
         self._mmu = Mmu(memory, VirtualCpu())
         self._armed: tuple[int, tuple[int, ...]] | None = None
         self._idt = b""
+        self._legacy = LegacyHandlers()
         self._entries = handlers.entries(b"")
         self._places: dict[int, list[int]] = {}
         self._insn: Instruction | None = None  # in progress: it waits for a device
@@ -152,7 +156,7 @@ class Stepper:
         for _ in range(passes + 1):
             exit = self.step(cpu) if cpu.rip == rip else STEPPED
             if exit is STEPPED and cpu.rip != rip:
-                self._arm(api.DEBUG_ENABLE, {rip: []})
+                self._arm(api.DEBUG_ENABLE, {code_address(cpu, rip): []})
                 self._registers.write(cpu)
                 self._taken_back = True
                 exit = self._execute(cpu, NOTHING)
@@ -185,10 +189,11 @@ class Stepper:
             return self._enter_with_tf(cpu, insn, vectors)
         whole = bool(insn.repeat)  # a REP runs to the breakpoint behind it
         places = handlers.choose(self._entries, vectors, handlers.BREAKPOINTS - whole)
-        places.pop(cpu.rip, None)  # it would stop before the first instruction
+        places.pop(code_address(cpu, cpu.rip), None)  # it would stop before the first instruction
         control = api.DEBUG_ENABLE | (0 if whole else api.DEBUG_STEP)
         if whole:
-            places.setdefault((cpu.rip + insn.length) & MASK64, [])
+            behind = cpu.rip + insn.length & address_mask(cpu)
+            places.setdefault(code_address(cpu, behind), [])
         self._arm(control, places)
         self._write(cpu, trap=not whole)
         return self._execute(cpu, insn)
@@ -205,8 +210,10 @@ class Stepper:
     def _enter_with_tf(self, cpu: VirtualCpu, insn: Instruction, vectors: list[int]) -> Exit:
         """Where KVM does not step ring 3, the guest's own TF does: its #DB is delivered through a gate
         that is put into the guest's IDT for this entry, where ring 3 cannot see it."""
+        if not cpu.efer & Efer.LMA:
+            return Failed("this host's KVM cannot step user code outside long mode", STEPS_USER)
         places = handlers.choose(self._entries, vectors, handlers.BREAKPOINTS - 1)
-        places.pop(cpu.rip, None)
+        places.pop(code_address(cpu, cpu.rip), None)
         gate = TrapGate.prepare(self._mmu, self._idt, self._entries)
         if gate is None:
             return Failed(
@@ -220,12 +227,15 @@ class Stepper:
             return self._execute(cpu, insn)
 
     def _read_handlers(self, cpu: VirtualCpu) -> None:
+        if not cpu.efer & Efer.LMA:
+            self._idt, self._entries = b"", self._legacy.entries(self._mmu, cpu)
+            return
         length = min(cpu.idtr.limit + 1, handlers.GATES * handlers.GATE_BYTES)
         idt = b""
         if length >= handlers.GATE_BYTES:  # a guest without an IDT needs no walk at each step
             with contextlib.suppress(GuestFault):
                 idt = self._mmu.read(cpu.idtr.base, length, implicit=True)
-        if idt != self._idt:
+        if idt != self._idt or not idt:
             self._idt, self._entries = idt, handlers.entries(idt)
 
     def _arm(self, control: int, places: dict[int, list[int]]) -> None:
@@ -244,7 +254,8 @@ class Stepper:
             if error.errno not in (errno.EINTR, errno.EAGAIN):
                 return Failed(f"KVM_RUN failed: {error.strerror}")
             self._vcpu.swallow_kick()
-            if (at := state.rip(self._run)) != cpu.rip and self._places.get(at):
+            at = state.code_address(self._run)
+            if at != code_address(cpu, cpu.rip) and self._places.get(at):
                 return self._arrived(cpu, insn, at)
             self._read(cpu)  # a REP may have made some iterations
             return INTERRUPTED
@@ -268,7 +279,8 @@ class Stepper:
     def _stopped(self, cpu: VirtualCpu, insn: Instruction) -> Exit:
         match self._run[api.EXIT_REASON]:
             case api.EXIT_DEBUG:
-                _, _, at, dr6, _ = api.DEBUG.unpack_from(self._run, api.UNION)
+                _, _, _, dr6, _ = api.DEBUG.unpack_from(self._run, api.UNION)
+                at = state.code_address(self._run)
                 if not dr6 & api.DR6_STEP and self._places.get(at):
                     return self._arrived(cpu, insn, at)
                 self._read(cpu)
@@ -297,11 +309,19 @@ class Stepper:
         """The CPU has stopped at a handler's entry: undo the delivery. ``cpu`` still holds the state
         before the instruction, of which only RSP and a REP's registers have changed."""
         rsp, cr2 = state.rsp_and_cr2(self._run)
-        vectors = handlers.by_error_code(self._places[at], rsp)
-        frame = handlers.frame(self._mmu.read(rsp, 48, user=False, implicit=True), rsp)
+        if cpu.efer & Efer.LMA:
+            vectors = handlers.by_error_code(self._places[at], rsp)
+            frame = handlers.frame(self._mmu.read(rsp, 48, user=False, implicit=True), rsp)
+            old_rip, old_rsp, error = frame.rip, frame.rsp, frame.error
+            rflags = frame.rflags & ~handlers.DELIVERYS_OWN
+        else:
+            after = VirtualCpu()
+            state.unpack_general(self._run, after)
+            state.unpack_special(self._run, after)
+            vectors, error, rflags = self._legacy.arrived(self._mmu, cpu, after, self._places[at])
+            old_rip, old_rsp = cpu.rip, cpu.gpr[RSP]
         state.unpack_general(self._run, cpu)
-        cpu.gpr[RSP], cpu.rip = frame.rsp, frame.rip
-        cpu.rflags = frame.rflags & ~handlers.DELIVERYS_OWN
+        cpu.rip, cpu.gpr[RSP], cpu.rflags = old_rip, old_rsp, rflags
         before, cpu.cr2 = cpu.cr2, cr2
         self._registers.forget_special()
         if vectors[:1] == [Vector.DB]:
@@ -309,20 +329,14 @@ class Stepper:
         vector = vectors[0] if vectors else self._places[at][0]
         if len(vectors) > 1 and cr2 == before:  # else it is #PF, the first of them
             vector = self._which(cpu, insn, vectors)
-        return Fault(vector, frame.error, cr2 if vector == Vector.PF else None)
+        return Fault(vector, error, cr2 if vector == Vector.PF else None)
 
     def _which(self, cpu: VirtualCpu, insn: Instruction, vectors: list[int]) -> int:
         """The vector that ``insn`` raised, where several share a handler. A #PF at the same address as
         the last one leaves CR2 unchanged, so that CR2 does not tell it from the others."""
-        if Vector.PF not in vectors:
-            return vectors[0]
-        for gva, length, write in accesses(insn, cpu):
-            if not canonical(gva) or not canonical((gva + length - 1) & MASK64):
-                return Vector.SS if Vector.SS in vectors else Vector.GP
-            try:
-                self._mmu.translate(gva, write=write)
-            except GuestFault as fault:
-                return fault.vector
+        fault = operand_fault(self._mmu, cpu, insn)
+        if fault is not None and fault.vector in vectors:
+            return fault.vector
         return next(v for v in vectors if v != Vector.PF)
 
     def _take_back(self) -> Exit:

@@ -10,12 +10,12 @@ that ends in a shutdown is the cause.
 from __future__ import annotations
 
 from cores.engines.kvm import guest_handlers as handlers
-from cores.x86.faults import GuestFault
+from cores.engines.kvm.operand_faults import operand_fault
+from cores.x86.faults import GuestFault, Refused
 from cores.x86.isa.accesses import Access, accesses
 from cores.x86.isa.instruction import Instruction
-from cores.x86.isa.operand_checks import address_fault
 from cores.x86.mmu.paging import PAGE, Mmu
-from cores.x86.registers import MASK64, RCX, RDI, RSI, Flag, Vector, canonical
+from cores.x86.registers import MASK64, RCX, RDI, RSI, Flag, Vector
 from cores.x86.system.interrupts import Outcome, deliver_event
 from cores.x86.virtual_cpu import VirtualCpu
 
@@ -37,7 +37,10 @@ def cause(mmu: Mmu, cpu: VirtualCpu, insn: Instruction) -> GuestFault | None:
     flags of CMPS and SCAS stay as they were."""
     for fault in _raised(mmu, cpu, insn):
         trial = cpu.copy()
-        delivery = deliver_event(_Trial(mmu.memory, trial), trial, fault)
+        try:
+            delivery = deliver_event(_Trial(mmu.memory, trial), trial, fault)
+        except Refused:  # for want of a handler in real mode, where a CPU does not shut down
+            continue
         if delivery.outcome is Outcome.SHUTDOWN:
             return fault
     return None
@@ -49,15 +52,8 @@ def _raised(mmu: Mmu, cpu: VirtualCpu, insn: Instruction) -> list[GuestFault]:
         if (fault := _advance(mmu, cpu, insn)) is not None:
             return [fault]
     else:
-        for gva, length, write in accesses(insn, cpu):
-            last = (gva + length - 1) & MASK64
-            if not canonical(gva) or not canonical(last):
-                return [address_fault(insn, cpu)]
-            try:
-                mmu.translate(gva, write=write)
-                mmu.translate(last, write=write)
-            except GuestFault as fault:
-                return [fault]
+        if (fault := operand_fault(mmu, cpu, insn)) is not None:
+            return [fault]
     vectors = [v for v in handlers.possible(insn, cpu) if v != Vector.PF]
     return [GuestFault(v) for v in sorted(vectors, key=_UNLIKELY.__contains__)]
 
