@@ -49,9 +49,17 @@ class PhysicalMemory:
         self._edges: tuple[int, ...] = (HOLE.start, HOLE.stop, ram.size)
 
     def attach(self, window: range, device: MmioDevice) -> None:
-        """Let ``device`` answer the physical addresses in ``window``, which consists of whole pages."""
-        for page in range(window.start // PAGE, window.stop // PAGE):
-            self._devices[page] = window.start, device
+        """Let ``device`` answer the physical addresses in ``window``. Raises ValueError unless these
+        are whole pages, outside RAM and without another window."""
+        pages = range(window.start // PAGE, window.stop // PAGE)
+        name = f"the window {window.start:#x} to {window.stop:#x}"
+        if not pages or window.start % PAGE or window.stop % PAGE:
+            raise ValueError(f"{name} does not consist of whole pages of {PAGE} bytes")
+        if any(self.is_ram(page * PAGE) for page in pages):
+            raise ValueError(f"{name} reaches into RAM")
+        if any(self._devices.get(page, (window.start, device))[0] != window.start for page in pages):
+            raise ValueError(f"{name} reaches into another window")
+        self._devices |= dict.fromkeys(pages, (window.start, device))
         self._edges = tuple(sorted({*self._edges, window.start, window.stop}))
 
     def is_ram(self, gpa: int, length: int = 1) -> bool:
