@@ -1,46 +1,64 @@
 """The checks that tests/real_kvm/run makes inside its machine: doctor, comparisons, and pytest.
 
-    checks.py             all of them, and "N passed, N failed, N skipped" as the last line
-    checks.py compare     doctor and the comparisons alone
-    checks.py tests       the tests alone
-    checks.py WORDS...    pytest with these words alone
+    checks.py                all of them, and "N passed, N failed, N skipped" as the last line
+    checks.py PART...        only these parts, by the names in PARTS
+    checks.py [PART...] TEST WORD...    from the first other word on: pytest with these words
 
-What is TCG's own fault is deselected by name (deselected.txt, each with its reason). Which forms of the
-opcode sweep it executes wrongly is said in forms.txt.
+All comparisons are made by one process, since Python takes some 5 s to start here. The tests of many
+cores run on the interpreter and on kvm alone (RINGSCOPE_TEST_CORES). What is TCG's own fault is
+deselected by name (deselected.txt, each with its reason). Which forms of the opcode sweep it executes
+wrongly is said in forms.txt.
 """
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from xml.etree import ElementTree
 
 HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE.parents[1]))
 _ASSEMBLED = ("hello", "tour", "tasks", "holes", "swap")
 GUESTS = (*(f"assets/images/{name}.bin" for name in _ASSEMBLED), "cguest")
 """From their images: Keystone takes its time here, and has an end set to it."""
 NPT = Path("/sys/module/kvm_amd/parameters/npt")
 SLOW = 60
 """Seconds of a free guest's budget: an exit costs 0.3 ms here, and one of them makes 67,124."""
-PLACES = ("tests/cores/engines/kvm", "tests/contract", "tests/agreement")
+TESTS = {
+    "engine": ("tests/cores/engines/kvm",),
+    "contract": ("tests/contract", "-k", "kvm"),
+    "guests": ("tests/agreement/test_guests.py", "-k", "kvm"),
+    "opcodes": ("tests/agreement/test_opcodes.py", "-k", "kvm"),
+    "modes": ("tests/agreement/test_modes.py",),
+    "mechanisms": ("tests/agreement/test_mechanisms.py",),
+}
+"""The parts that are tests, as words for pytest."""
 PYTEST = ("-rs", "-p", "no:cacheprovider", "-n", "2", "--timeout", "3000")
 Result = tuple[str, bool]
 """What was checked, and whether it holds."""
+Counts = tuple[int, int, int]
+"""Passed, failed, skipped."""
 
 
 def ringscope(*words: str) -> dict[str, object]:
     """The JSON output of a command."""
-    command = [sys.executable, "-m", "app", *words, "--json"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    from app.main import main
+
+    said, complaints = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(said), contextlib.redirect_stderr(complaints):
+        main([*words, "--json"])
     try:
-        answer = json.loads(done.stdout)
+        answer = json.loads(said.getvalue())
     except json.JSONDecodeError:
-        print(done.stdout[-2000:], done.stderr[-2000:])
+        print(said.getvalue()[-2000:], complaints.getvalue()[-2000:])
         return {}
     assert isinstance(answer, dict)
     return answer
@@ -75,6 +93,10 @@ def comparisons() -> Iterator[Result]:
             yield f"{name} ({'; '.join(ends)})", whole
 
 
+CHECKS: dict[str, Callable[[], Iterator[Result]]] = {"doctor": doctor, "compare": comparisons}
+PARTS = (*CHECKS, *TESTS)
+
+
 def deselected() -> list[str]:
     """The tests that deselected.txt names for this machine."""
     shadowed = NPT.exists() and NPT.read_text().strip() in ("N", "0")
@@ -83,12 +105,26 @@ def deselected() -> list[str]:
     return [line.removeprefix("npt=0 ") for line in lines if shadowed or not line.startswith("npt=0 ")]
 
 
-def tests(*words: str) -> tuple[int, int, int]:
-    """Run pytest; gives (passed, failed, skipped)."""
+def checked(check: Callable[[], Iterator[Result]]) -> Counts:
+    """Print the results of a check, and count them."""
+    passed = failed = 0
+    began = time.monotonic()
+    for name, holds in check():
+        took, began = time.monotonic() - began, time.monotonic()
+        print("ok    " if holds else "FAILED", name, f"{took:.1f} s", flush=True)
+        passed, failed = passed + holds, failed + (not holds)
+    return passed, failed, 0
+
+
+def tests(*words: str) -> Counts:
+    """Run pytest."""
     with tempfile.TemporaryDirectory() as folder:
         log = Path(folder, "log.xml")
         command = [sys.executable, "-m", "pytest", *PYTEST, f"--junitxml={log}", *words]
-        environment = os.environ | {"RINGSCOPE_HOSTS_FAULTS": str(HERE / "forms.txt")}
+        environment = os.environ | {
+            "RINGSCOPE_HOSTS_FAULTS": str(HERE / "forms.txt"),
+            "RINGSCOPE_TEST_CORES": "interpreter,kvm",
+        }
         code = subprocess.run(command, check=False, env=environment).returncode
         if not log.exists():
             return 0, 1, 0
@@ -99,16 +135,21 @@ def tests(*words: str) -> tuple[int, int, int]:
 
 
 def main(words: list[str]) -> None:
-    passed = failed = skipped = 0
-    if words in ([], ["compare"]):
-        for check in (doctor, comparisons):
-            for name, holds in check():
-                print("ok    " if holds else "FAILED", name, flush=True)
-                passed, failed = passed + holds, failed + (not holds)
-    if words in ([], ["tests"]):
-        words = [*PLACES, "-k", "kvm", *(f"--deselect={name}" for name in deselected())]
-    counts = tests(*words) if words and words != ["compare"] else (0, 0, 0)
-    print(f"{passed + counts[0]} passed, {failed + counts[1]} failed, {skipped + counts[2]} skipped")
+    named = 0
+    while named < len(words) and words[named] in PARTS:
+        named += 1
+    parts, rest = words[:named] or ([] if words else list(PARTS)), words[named:]
+    leaving_out = [f"--deselect={name}" for name in deselected()]
+    total = (0, 0, 0)
+    for part in (*parts, *(["pytest"] if rest else [])):
+        began = time.monotonic()
+        if part in CHECKS:
+            counts = checked(CHECKS[part])
+        else:
+            counts = tests(*(rest if part == "pytest" else (*TESTS[part], *leaving_out)))
+        print(f"== {part}: {time.monotonic() - began:.0f} s", flush=True)
+        total = (total[0] + counts[0], total[1] + counts[1], total[2] + counts[2])
+    print("{} passed, {} failed, {} skipped".format(*total))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,5 @@
 # console: gGgGgGuUuUgGgGgGgGgGpPeE.
+# on kvm, free: gGgGgGuUuGgGgGgGgGgGpPeE.    SYSENTER is the CPU's, and its MSRs hold 0: #GP
 # 32-bit code that reaches for 64-bit code, the host's segments and its kernel. The guest's own tables
 # have none of these: each attempt is a fault, whose handler writes its letter and goes on behind it.
 .macro  attempt letter
