@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 
 from cores.errors import InputError
 from cores.x86.isa.instruction import Reason
+from cores.x86.mmu.segmentation import code_address
 from cores.x86.registers import FLAG_BITS, MASK64, STATE_NAMES
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ _CONDITION = re.compile(r"(\w+)\s*(==|!=|<=|>=|=|<|>)\s*(\S+)")
 
 @dataclass(frozen=True, slots=True)
 class AtAddress:
-    """Stop before the instruction at ``address``. name: as the user wrote it."""
+    """Stop before the instruction at ``address``, a linear one. name: as the user wrote it."""
 
     address: int
     name: str = ""
@@ -121,7 +122,8 @@ def parse(text: str, symbols: Mapping[str, int]) -> Breakpoint:
 class Watch:
     """Checks after each step of a session whether one of the conditions has become true.
 
-    each_step: it must be checked after each step, and not only after those with an exit."""
+    addresses: before whose instructions the session has to stop. each_step: it must be checked after
+    each step, and not only where machines stop."""
 
     def __init__(self, session: Session, breakpoints: Iterable[Breakpoint]) -> None:
         points = sorted(breakpoints, key=str)
@@ -133,17 +135,16 @@ class Watch:
         self._counts = {p: self._count(p) for p in self._exits}
         self._held = {p for p in self._whens if self._holds(p)}
         self._parted = session.divergence is not None
-        self.each_step = bool(self._addresses or self._whens)
+        self.addresses = frozenset(self._addresses)
+        self.each_step = bool(self._whens)
 
     def reached(self) -> Breakpoint | None:
         """The first condition that the last step has made true."""
         if self._apart is not None and not self._parted and self._session.divergence is not None:
             self._parted = True
             return self._apart
-        if self._addresses:
-            for machine in self._session.machines:
-                if machine.cpu.rip in self._addresses and machine.stop is None:
-                    return self._addresses[machine.cpu.rip]
+        if (here := self.at_address()) is not None:
+            return here
         for on in self._exits:
             if (count := self._count(on)) > self._counts[on]:  # machines may have gone back
                 self._counts[on] = count
@@ -154,6 +155,14 @@ class Watch:
             elif when not in self._held:
                 self._held.add(when)
                 return when
+        return None
+
+    def at_address(self) -> AtAddress | None:
+        """The address, of those to stop at, that a machine is at now."""
+        for machine in self._session.machines if self._addresses else ():
+            at = code_address(machine.cpu, machine.cpu.rip)
+            if at in self._addresses and machine.stop is None:
+                return self._addresses[at]
         return None
 
     def _count(self, on: OnExit) -> int:

@@ -28,6 +28,7 @@ from cores.x86.isa.instruction import Reason
 
 NO_BUDGET = 1 << 62
 NOWHERE: frozenset[Breakpoint] = frozenset()
+NO_STOPS: frozenset[int] = frozenset()
 
 
 class LiveSession:
@@ -169,7 +170,9 @@ class LiveSession:
             return left <= 0 or reached()
 
         led = steps is None and (watch is None or not watch.each_step)
-        outcome = self._until(seconds, stop, remember, FAR if led else None)
+        leaving = watch is not None and watch.at_address() is not None
+        stops = NO_STOPS if watch is None else watch.addresses
+        outcome = self._until(seconds, stop, remember, FAR if led else None, stops, leaving)
         return None if self._reached else outcome
 
     def advance(self, seconds: float, reached: Callable[[], bool], *, led: bool = False) -> bool | None:
@@ -179,25 +182,32 @@ class LiveSession:
 
     def _until(
         self, seconds: float, reached: Callable[[], bool], remember: bool = True,
-        until: int | None = None,
+        until: int | None = None, stops: frozenset[int] = NO_STOPS, leaving: bool = False,
     ) -> bool | None:  # fmt: skip
         """Keep the present state, then ``_go_on``."""
         self.settle()
         if remember:
             self._remember()
-        return self._go_on(seconds, reached, until)
+        return self._go_on(seconds, reached, until, stops, leaving)
 
     def _go_on(
-        self, seconds: float, reached: Callable[[], bool], until: int | None = None
-    ) -> bool | None:
+        self, seconds: float, reached: Callable[[], bool], until: int | None = None,
+        stops: frozenset[int] = NO_STOPS, leaving: bool = False,
+    ) -> bool | None:  # fmt: skip
         """Run until ``reached()`` is true: True; the slice is over: False; all machines have stopped:
         None.
 
-        until: the machines may be led up to there; ``reached`` is then called only where they stop."""
+        until: the machines may be led up to there; ``reached`` is then called only where they stop,
+        also before instructions at ``stops``. leaving: the machines are at one of them."""
         self._interrupted = False
         end = perf_counter() + seconds
-        lead = self._ahead.begin(until) if until is not None and self._mode == "exact" else None
+        exact = self._mode == "exact"
+        lead = self._ahead.begin(until, stops) if until is not None and exact else None
         try:
+            if leaving and not self._session.ended:
+                self._step_surely()
+                if reached():
+                    return True
             while perf_counter() < end and not self._interrupted:
                 ended = self._session.ended
                 if ended:

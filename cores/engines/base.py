@@ -267,7 +267,7 @@ class Engine(ABC):
         raise TypeError(f"{type(self).__name__} knows no exit sites")
 
     def lead(self, cpu: VirtualCpu, budget: int) -> Exit:
-        """``run``, but return Intercept before every sensitive instruction."""
+        """``run``, but return Intercept before every sensitive instruction, and before ``stops``."""
         raise TypeError(f"{type(self).__name__} cannot lead")
 
     def reach(self, cpu: VirtualCpu, rip: int, gpr: list[int], passes: int) -> Exit:
@@ -290,6 +290,9 @@ class Engine(ABC):
     """An interrupt waits for the guest to set IF: ``run`` returns Intercept before each instruction
     that may do so. Set by the VMM before ``run``. Engines that exit at all of these instructions, or
     that deliver interrupts by themselves, ignore it."""
+
+    stops: frozenset[int] = frozenset()
+    """Breakpoints: linear addresses before whose instructions ``lead`` returns Intercept, too."""
 
     executed: int | None = 0
     """Instructions completed by the last ``run``; None where they are not counted (real CPUs)."""

@@ -155,6 +155,10 @@ class Lead:
         following = [m.engine.traits.follows for m in machines if m not in leaders]
         return len(leaders) == 1 and bool(following) and all(following) and not machines[0].vmm.pure
 
+    def stop_before(self, addresses: frozenset[int]) -> None:
+        """End stretches before instructions at these linear addresses, too."""
+        self._leader.engine.stops = addresses
+
     def close(self) -> None:
         """Return to exact mode and release the alarms."""
         for alarm in self._alarms.values():

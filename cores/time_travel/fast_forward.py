@@ -29,8 +29,9 @@ class FastForward:
         self._longest = FIRST
         self._trusted = 0  # the last checkpoint at which all changed pages were compared
 
-    def begin(self, until: int = FAR) -> Lead | None:
-        """Lead from here, and no further than instruction ``until``; None where nothing can be led."""
+    def begin(self, until: int = FAR, stops: frozenset[int] = frozenset()) -> Lead | None:
+        """Lead from here, no further than instruction ``until``, and stop before instructions at the
+        linear addresses ``stops``; None where nothing can be led."""
         lockstep = self._lockstep
         self._until = until
         if lockstep.divergence is not None:
@@ -40,6 +41,8 @@ class FastForward:
             everybody = len(lockstep.machines) == len(self._histories)
             if everybody and Lead.may_lead(lockstep.machines):
                 self._lead = Lead(lockstep.machines, lockstep, self)
+        if self._lead is not None:
+            self._lead.stop_before(stops)
         return self._lead
 
     def roll_back_divergence(self) -> bool:

@@ -90,6 +90,7 @@ class FreeRunner:
     def __init__(self, core: UnicornCpu, special: Callable[[Instruction], bool]) -> None:
         self._core = core
         self._special = special
+        self._stops: frozenset[int] = frozenset()
         core.on_translation = self._on_translation
         core.on_forgotten = self.forget
         self._hook: int | None = None
@@ -112,10 +113,12 @@ class FreeRunner:
         """Is the block hook in place?"""
         return self._hook is not None
 
-    def stop_before(self, special: Callable[[Instruction], bool]) -> None:
-        """Set the instructions before which ``run`` stops."""
-        if special is not self._special:
-            self._special = special
+    def stop_before(
+        self, special: Callable[[Instruction], bool], stops: frozenset[int] = frozenset()
+    ) -> None:
+        """Set the instructions before which ``run`` stops; stops: linear addresses of more of them."""
+        if special is not self._special or stops != self._stops:
+            self._special, self._stops = special, stops
             self.forget()
 
     def want_window(self, wanted: bool) -> None:
@@ -328,7 +331,7 @@ class FreeRunner:
             except Truncated:
                 break  # it will fault
             uses.append(segments_used(insn))
-            if special < 0 and self._special(insn):
+            if special < 0 and (self._special(insn) or address + offset in self._stops):
                 special = len(offsets) - 1
             if opens < 0 and insn.mnemonic in OPENS_WINDOW:
                 opens = len(offsets) - 1

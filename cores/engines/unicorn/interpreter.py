@@ -124,14 +124,17 @@ class InterpreterEngine(Engine):
         return Fault(Vector.GP, 0)
 
     def run(self, cpu: VirtualCpu, budget: int | None = None) -> Exit:
-        return self._run(cpu, budget, _left_to_the_vmm)
+        return self._run(cpu, budget, _left_to_the_vmm, frozenset())
 
     def lead(self, cpu: VirtualCpu, budget: int) -> Exit:
-        return self._run(cpu, budget, _left_to_a_vmm)
+        return self._run(cpu, budget, _left_to_a_vmm, self.stops)
 
-    def _run(self, cpu: VirtualCpu, budget: int | None, special: Callable[[Instruction], bool]) -> Exit:
+    def _run(
+        self, cpu: VirtualCpu, budget: int | None, special: Callable[[Instruction], bool],
+        stops: frozenset[int],
+    ) -> Exit:  # fmt: skip
         core, free = self._loaded()
-        free.stop_before(special)
+        free.stop_before(special, stops)
         free.want_window(self.window_wanted)
         core.announce(self._memory)
         self._devices.running()

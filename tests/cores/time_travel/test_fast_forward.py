@@ -8,6 +8,7 @@ from contextlib import closing
 import pytest
 from machine_lab import EXIT, needs_assembler, program, require
 
+from cores.debugging.breakpoints import AtAddress
 from cores.debugging.live_session import LiveSession
 from cores.lockstep.leader import Lead
 from cores.lockstep.options import Options
@@ -26,6 +27,8 @@ LOOP = """
     jnz 1b
 """
 AT_OUT = 2 * (1 + 4 * 4_000) + 2
+SECOND, OUT = 0x10001B, 0x100030
+"""Addresses of the second loop's first instruction, and of the OUT behind it."""
 SOURCE = LOOP.format(turns=4_000) * 2 + "mov al, 65\nmov dl, al\nout 0xe9, al\nin al, 0x64\n" + EXIT
 
 
@@ -68,6 +71,19 @@ def test_it_hurries(session: LiveSession, led: list[int]) -> None:
     assert sum(led) > 0.8 * AT_OUT
     assert max(led) <= fast_forward.INTERVAL
     assert [machine.vmm.instructions for machine in session.machines] == [AT_OUT] * 2
+
+
+def test_a_breakpoint_is_come_to_at_full_speed(session: LiveSession, led: list[int]) -> None:
+    """A run is led up to a breakpoint, and stops before it at each pass of a loop."""
+    session.run(30.0, frozenset({AtAddress(OUT)}))
+    assert [machine.vmm.instructions for machine in session.machines] == [AT_OUT] * 2
+    assert sum(led) > 0.8 * AT_OUT
+    session.restart()
+    session.run(30.0, frozenset({AtAddress(SECOND)}))
+    for turn in range(3):
+        counts = [machine.vmm.instructions for machine in session.machines]
+        assert counts == [1 + 4 * (4_000 + turn) + 1] * 2
+        session.run(30.0, frozenset({AtAddress(SECOND)}))
 
 
 def test_the_next_exit_is_not_passed(session: LiveSession) -> None:
