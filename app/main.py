@@ -33,6 +33,7 @@ OK, DIVERGED, BAD_INPUT, UNAVAILABLE, INTERRUPTED = 0, 1, 2, 3, 130
 COMMANDS = {
     "compare": "run a program on each core and say whether they agree",
     "trace": "print each exit of a program on one core, and each instruction",
+    "gdb": "let GDB look into all cores at once, and go back in time",
     "image": "write a bootable disk of a program, for QEMU, Bochs, VirtualBox or a PC",
     "guests": "list the guests that come with it, and how each is run",
     "doctor": "say which cores run on this machine, and why others do not",

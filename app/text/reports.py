@@ -55,7 +55,7 @@ def compare_report(report: CompareReport) -> str:
         parts.append(_table(ran, report.mode))
     parts.append(_wrap(verdict(report)))
     if report.divergence is not None:
-        parts.append(_differences(report.divergence))
+        parts.append(difference_table(report.divergence))
     parts += _outputs(ran)
     parts += _remarks(report.cores)
     if report.peers:
@@ -198,7 +198,8 @@ def _without(report: CompareReport) -> str:
     return f" without {' and '.join(left + absent)}" if left or absent else ""
 
 
-def _differences(divergence: Divergence) -> str:
+def difference_table(divergence: Divergence) -> str:
+    """A column for each core, a row for each register or place that differs."""
     cores = list(divergence.values)
     lines = [_INDENT + "differs".ljust(_LABEL - 2) + "".join(core.rjust(20) for core in cores)]
     for name in divergence.differs:

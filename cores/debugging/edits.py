@@ -20,6 +20,8 @@ from cores.x86.faults import GuestFault
 from cores.x86.mmu.paging import PAGE, walk
 from cores.x86.registers import ARITHMETIC_FLAGS, GPR_NAMES, MASK64, Flag, canonical
 
+MXCSR, MXCSR_BITS = slice(24, 28), 0xFFFF
+"""Its place in the FXSAVE image, and the bits that it has (SDM vol. 1, 10.2.3)."""
 CHANGEABLE_FLAGS = ARITHMETIC_FLAGS | Flag.IF | Flag.DF | Flag.AC | Flag.ID
 
 
@@ -87,7 +89,28 @@ class MemoryPoke:
         return frames
 
 
-Poke = RegisterPoke | MemoryPoke
+@dataclass(frozen=True, slots=True)
+class FpuPoke:
+    """Writes ``data`` at offset ``at`` of the x87 and SSE state, an FXSAVE64 image (SDM vol. 1,
+    10.5.1)."""
+
+    at: int
+    data: bytes
+
+    def check(self, machine: Machine) -> None:
+        """Raises InputError for an MXCSR whose reserved bits are set: to load it is #GP."""
+        if int.from_bytes(self._image(machine)[MXCSR], "little") & ~MXCSR_BITS:
+            raise InputError("reserved bits of MXCSR cannot be set")
+
+    def apply(self, machine: Machine) -> None:
+        machine.engine.write_fpu(self._image(machine))
+
+    def _image(self, machine: Machine) -> bytes:
+        image = machine.engine.read_fpu()
+        return image[: self.at] + self.data + image[self.at + len(self.data) :]
+
+
+Poke = RegisterPoke | MemoryPoke | FpuPoke
 
 
 def parse(text: str, symbols: Mapping[str, int]) -> Poke:

@@ -12,6 +12,7 @@ from time import perf_counter
 
 from cores.debugging.breakpoints import Breakpoint, Watch
 from cores.debugging.edits import Poke
+from cores.debugging.excursions import excursion, passes
 from cores.errors import InputError
 from cores.inspection import snapshot as snapshots
 from cores.inspection import views as inside
@@ -19,7 +20,7 @@ from cores.lockstep.options import Options
 from cores.lockstep.session import Session
 from cores.machine.isolation_audit import Control
 from cores.machine.machine import Machine
-from cores.machine.report import SessionSnapshot
+from cores.machine.report import Divergence, SessionSnapshot
 from cores.programs.program import Program
 from cores.time_travel.fast_forward import FAR, FastForward
 from cores.time_travel.history import History
@@ -80,6 +81,11 @@ class LiveSession:
     @property
     def mode(self) -> str:
         return self._mode
+
+    @property
+    def divergence(self) -> Divergence | None:
+        """The first divergence, None while the machines agree."""
+        return self._session.divergence
 
     @property
     def typed(self) -> tuple[tuple[int, bytes], ...]:
@@ -410,23 +416,19 @@ class LiveSession:
         history = next((h for h in self._histories if h.machine.core == core), None)
         if history is None or self._mode == "free":
             return None
-        machine, lockstep = history.machine, self._session.lockstep
-        now, compared = machine.vmm.instructions, lockstep.compared
-        divergence, last, last_rip = lockstep.divergence, machine.vmm.last, machine.vmm.last_rip
-        log, machine.vmm.trace = machine.vmm.trace, machine.vmm.trace.copy()
-        seconds = machine.seconds
-        lockstep.pause()
-        try:
-            with history.excursion():
-                return inside.around(history, number)
-        finally:
-            machine.vmm.trace = log
-            machine.vmm.last, machine.vmm.last_rip = last, last_rip
-            machine.seconds = seconds
-            lockstep.resume(now)
-            lockstep.compared, lockstep.divergence = compared, divergence
-            if divergence is not None:
-                lockstep.pause()
+        with excursion(history, self._session.lockstep):
+            return inside.around(history, number)
+
+    def passes(self, addresses: frozenset[int], before: int) -> tuple[list[int], int]:
+        """Look for instructions before ``before`` that stood at one of the linear ``addresses``, back
+        to the last checkpoint. Gives them, and where that is. Nothing is found in free mode."""
+        self.settle()
+        if self._mode == "free" or before <= self.begins:
+            return [], self.begins
+        histories = self._histories
+        history = next((h for h in histories if h.machine.engine.traits.leads), histories[0])
+        with excursion(history, self._session.lockstep):
+            return passes(history, addresses, before)
 
     def _states(self) -> list[tuple[int, ...]]:
         return [machine.cpu.state() for machine in self._session.machines]
