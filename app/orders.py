@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from enum import Enum, auto
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
-if TYPE_CHECKING:
-    from app.session_thread import AnySession
+from app.any_session import AnySession
 
-Obey = Callable[["AnySession"], Callable[[], None]]
+Obey = Callable[[AnySession], Callable[[], None]]
 """Carries a command out; gives what makes its future's answer known, once the picture is taken."""
 Refuse = Callable[[Exception | None], None]
 """Has its future fail; None: it was never carried out."""

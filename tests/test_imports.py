@@ -13,8 +13,10 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("app", "lessons", "cores")
 
 _START, _HOST = "what a start does not need is loaded later", "not every host has what it measures"
+_EXTRA = "an extra has what it needs"
 LATE = {
     "app.main": _START,
+    "app.commands.classroom": _EXTRA,
     "app.commands.explain": _START,
     "app.commands.home": _START,
     "app.commands.open": _START,

@@ -14,7 +14,8 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.widgets import Static
 
-from app.session_thread import AnySession, Opener
+from app.any_session import AnySession
+from app.session_thread import Opener
 from app.tui.app import SWITCH_INTERVAL, RingscopeApp
 from app.tui.screens.over import Over
 from cores.lockstep.options import Options

@@ -7,7 +7,8 @@ import threading
 import pytest
 from fake_session import FakeSession
 
-from app.session_thread import AnySession, Worker
+from app.any_session import AnySession
+from app.session_thread import Worker
 from cores.debugging.breakpoints import Breakpoint
 from cores.errors import EngineError
 from cores.x86.isa.instruction import Reason

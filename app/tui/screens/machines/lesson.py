@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from time import monotonic
 
-from app.session_thread import SLICE, AnySession, words
+from app.any_session import AnySession
+from app.session_thread import SLICE, words
 from app.teacher.audience import Audience, bars
 from app.teacher.reader import Reading
 from app.tui.lanes.lesson import LETTERS

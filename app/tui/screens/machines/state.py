@@ -7,7 +7,8 @@ from pathlib import PurePath
 
 from textual.message import Message
 
-from app.session_thread import AnySession, words
+from app.any_session import AnySession
+from app.session_thread import words
 from cores.debugging import edits
 from cores.errors import InputError
 

@@ -14,7 +14,8 @@ from textual import events
 from textual.app import ComposeResult
 from textual.screen import Screen
 
-from app.session_thread import AnySession, Worker
+from app.any_session import AnySession
+from app.session_thread import Worker
 from app.tui.lanes.scene import Scene
 from app.tui.lanes.terminal import Keystroke, Typing, terminal_rows, until_sleep
 from cores.inspection.views import EventsQuery, EventsView
