@@ -15,6 +15,8 @@ BLANK = b" \x07"
 _LOW_GLYPHS = " ☺☻♥♦♣♠•◘○◙♂♀♪♫☼►◄↕‼¶§▬↨↑↓→←∟↔▲▼"
 GLYPHS = _LOW_GLYPHS + bytes(range(0x20, 0xFF)).decode("cp437").replace("\x7f", "⌂") + " "
 """The glyph of each of the 256 character codes (code page 437)."""
+_SAME = bytes(map(GLYPHS.index, GLYPHS))
+"""The first code with the same glyph as a code: several are blank."""
 
 
 class Vga:
@@ -53,14 +55,18 @@ class Vga:
         """Whether the screen shows the text, and did not before ``written``."""
         if not any(GLYPHS[code] in text for code in written):
             return False
-        return text in "".join(GLYPHS[code] for code in self._cells[::2]) or text in (self.text() or "")
+        if "\n" in text:
+            return text in (self.text() or "")
+        if not set(text) <= set(GLYPHS):
+            return False
+        return bytes(map(GLYPHS.index, text)) in self._cells[::2].translate(_SAME)
 
     def text(self) -> str | None:
         """The lines without trailing blanks, and without blank lines at the end; None if the guest
         has never written to the screen."""
         if not self.written:
             return None
-        shown = "".join(GLYPHS[code] for code in self._cells[::2])
+        shown = self._cells[::2].decode("latin-1").translate(GLYPHS)
         rows = (shown[at : at + COLUMNS].rstrip(" ") for at in range(0, len(shown), COLUMNS))
         return "\n".join(rows).rstrip("\n")
 
