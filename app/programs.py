@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from cores.errors import InputError
 from cores.programs.loader import load_program
 from cores.programs.program import PLAIN, Program, StartOptions
-from cores.programs.shipped import programs
+from cores.programs.shipped import description, programs
 
 FIRST = "hello"
 """The guest that is shown when nothing is asked for."""
@@ -36,6 +37,14 @@ def load(name: str, ram: int | None, options: StartOptions = PLAIN) -> Program:
         return replace(load_program(str(guest), ram, options=options), path=name)
     except InputError as error:
         raise InputError(error.reason, name, error.line) from None
+
+
+def disks_of(name: str | None, given: Sequence[str]) -> tuple[str, ...]:
+    """The disks of a program: those that the user gives; else, of a shipped guest that is called by its
+    name, the one that it needs."""
+    guest = _shipped(name) if name and not given else None
+    own = description(guest).disk if guest else ""
+    return (own,) if own else tuple(given)
 
 
 def _shipped(name: str) -> Path | None:

@@ -8,6 +8,7 @@ import os
 from dataclasses import dataclass
 from datetime import datetime
 
+from app.programs import disks_of
 from cores.engines.registry import ACCEPTED_NAMES
 from cores.lockstep.options import Options
 from cores.pc.platform import LARGEST_RAM, MIB, SMALLEST_RAM
@@ -108,7 +109,8 @@ def add_machine_options(parser: argparse.ArgumentParser) -> None:
         help="stop after N instructions (default 1000000); with --free, seconds (10)")  # fmt: skip
     add_ram_option(parser)
     add("--disk", metavar="FILE", action="append", default=[],
-        help="the guest's disk, unchanged by what it writes; twice: master and slave")  # fmt: skip
+        help="the guest's disk, unchanged by what it writes; twice: master and slave;"
+             " a shipped guest that is named has its own")  # fmt: skip
     add("--disk-write", action="store_true", help="let the guest's writes reach FILE (one core only)")
     add("--boot", choices=("disk", "rom"), default="",
         help="PROGRAM is a disk image, or a ROM of 64 or 128 KiB, and starts in real mode")  # fmt: skip
@@ -173,7 +175,8 @@ def options_from(
             parser.error(str(error))
     return Options(
         cores=cores, free=arguments.free, pure=arguments.pure, slow=arguments.slow, budget=budget,
-        ram=arguments.ram, disks=tuple(arguments.disk), disk_write=arguments.disk_write,
+        ram=arguments.ram, disks=disks_of(arguments.program, arguments.disk),
+        disk_write=arguments.disk_write,
         input=os.fsencode(arguments.input), clock=arguments.clock,
         peers=getattr(arguments, "peers", ()),
         until=arguments.until, timeout=arguments.timeout,

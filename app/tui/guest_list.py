@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from cores.programs.shipped import ASSETS, programs
+from cores.programs.shipped import ASSETS, programs, source_of
 
 NEEDS_DISK = re.compile(r"\. Needs --disk (\S+?)[,.]?(?= |$)")
 
@@ -16,6 +16,7 @@ TEACHING = {
     "tasks": "a kernel, 2 programs",
     "tour": "all it may not do",
     "tinyos": "type into it",
+    "pico": "a UNIX to type into",
     "file": "a file by its name",
     "driver": "three drivers",
     "swap": "more memory than is",
@@ -58,8 +59,7 @@ def disk_of(path: str) -> str | None:
 
 
 def _guest(path: Path) -> Guest:
-    sources = (path.with_suffix(ending) for ending in (".s", ".c", ".lst"))
-    source = next((source for source in sources if source.is_file()), path)
+    source = source_of(path)
     try:
         comment = _comment(source.read_text(encoding="utf-8", errors="replace"), source.suffix)
     except OSError as error:

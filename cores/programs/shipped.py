@@ -76,13 +76,22 @@ class Description:
 
 def descriptions() -> tuple[Description, ...]:
     """All shipped programs, by name."""
-    return tuple(map(_described, programs()))
+    return tuple(map(description, programs()))
 
 
-def _described(path: Path) -> Description:
-    source = {".elf": ".c", ".m68k": ".lst"}.get(path.suffix, path.suffix)
-    text = path.with_suffix(source).read_text(encoding="utf-8")
-    first = text.split("\n\n" if source == ".lst" else "\n#\n", 1)[0]
+def source_of(path: Path) -> Path:
+    """The source of a shipped program that begins with its description; the program itself if none is
+    known."""
+    beside = (path.with_suffix(ending) for ending in (".s", ".c", ".lst"))
+    places = (*beside, path.with_suffix("") / "kernel" / "main.c")
+    return next((place for place in places if place.is_file()), path)
+
+
+def description(path: Path) -> Description:
+    """Of one of ``programs``."""
+    source = source_of(path)
+    text = source.read_text(encoding="utf-8")
+    first = text.split("\n\n" if source.suffix == ".lst" else "\n#\n", 1)[0]
     comment = " ".join(line.strip(" #/*") for line in first.split("\n"))
     title = re.split(r"(?<=\.)\s", comment.partition(": ")[2], maxsplit=1)[0]
     needed = re.search(r"--disk assets/(\S+\.img)", comment)

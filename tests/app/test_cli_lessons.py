@@ -181,6 +181,12 @@ def test_the_shipped_guests_are_listed(capsys: pytest.CaptureFixture[str]) -> No
     listed = json.loads(out(capsys))["guests"]
     assert [guest["file"] for guest in listed] == [path.name for path in programs()]
     assert all(guest["shows"].endswith((".", "!")) for guest in listed)
-    assert [guest["name"] for guest in listed if guest["disk"]] == ["driver", "file", "swap", "tinyos"]
+    assert [guest["name"] for guest in listed if guest["disk"]] == [
+        "driver",
+        "file",
+        "pico",
+        "swap",
+        "tinyos",
+    ]
     assert main(["guests"]) == 0
     assert "ringscope compare hello" in out(capsys)
