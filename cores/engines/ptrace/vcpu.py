@@ -181,11 +181,11 @@ class Vcpu:
         if refused is not None:
             return refused
         self.process.stay_near()
+        self._loaded = self._ordinary = False  # ``registers`` may be prepared, and not written
         if self._kick.due:
             self._kick.due = False
             return INTERRUPTED
         tracee, wanted, put = self._tracee, tuple(gpr), self._stale
-        self._loaded = self._ordinary = False
         while True:
             stop = tracee.enter(linux.PTRACE_SYSEMU, put=put)
             put = False  # the kernel has set RF: the next entry passes the breakpoint
@@ -209,10 +209,10 @@ class Vcpu:
             self.process.roam()
         else:
             self.process.stay_near()
+        self._loaded = self._ordinary = False  # ``registers`` may be prepared, and not written
         if self._kick.due:  # checked as late as possible: a later kick finds the process running
             self._kick.due = False
             return INTERRUPTED
-        self._loaded = self._ordinary = False
         begin = perf_counter_ns()
         stop = self._tracee.enter(linux.PTRACE_SYSEMU, put=self._stale)
         self._lasted = perf_counter_ns() - begin > LONG_NS
@@ -233,13 +233,13 @@ class Vcpu:
             self.process.roam()
         else:
             self.process.stay_near()
+        self._loaded = self._ordinary = False  # ``registers`` may be prepared, and not written
         if self._kick.due:  # checked as late as possible: a later kick finds the process running
             self._kick.due = False
             return INTERRUPTED
         tracee, find, kick = self._tracee, handlers.get, self._kick
         words, call, at = tracee.words, tracee.call, tracee.at
         rip, cs = REGISTERS + _RIP, REGISTERS + _CS
-        self._loaded = self._ordinary = False
         words[REQUEST], words[PUT], words[WANT_SIGNAL] = linux.PTRACE_SYSEMU, True, False
         go_on: bool | None = True
         try:

@@ -35,6 +35,18 @@ def test_a_spinning_guest_is_interrupted(guest: Guest) -> None:
     assert guest.cpu.rip == CODE
 
 
+def test_registers_of_a_run_that_did_not_begin(guest: Guest) -> None:
+    """An interruption before the entry leaves nothing behind of the registers prepared for it."""
+    guest.run("f4 48ffc3 f4", rbx=1)
+    guest.cpu.gpr[3] = 7
+    guest.engine.interrupt()
+    assert guest.engine.run(guest.cpu) == INTERRUPTED
+    guest.cpu.gpr[3], guest.cpu.rip = 1, CODE + 1
+    while guest.engine.run(guest.cpu) == INTERRUPTED:
+        pass
+    assert guest.cpu.gpr[3] == 2
+
+
 def test_interrupts_are_lost_on_no_step(guest: Guest) -> None:
     """Interrupts during steps lose no instruction, and end the next run."""
     guest.code("48ffc0 ebfb", rax=0)
