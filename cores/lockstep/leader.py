@@ -153,7 +153,7 @@ class Lead:
         """Can exactly one of them lead, and all others follow?"""
         leaders = [m for m in machines if m.engine.traits.leads]
         following = [m.engine.traits.follows for m in machines if m not in leaders]
-        return len(leaders) == 1 and bool(following) and all(following) and not machines[0].vmm.pure
+        return len(leaders) == 1 and bool(following) and all(following)
 
     def stop_before(self, addresses: frozenset[int]) -> None:
         """End stretches before instructions at these linear addresses, too."""
@@ -175,6 +175,13 @@ class Lead:
 
     def stretch(self) -> bool:
         """Advance all machines by one stretch. False: a single step has to be made instead."""
+        if self._stretch():
+            return True
+        if self._leader.vmm.pure:  # a trap core shall execute what a patch would catch
+            self.pause()
+        return False
+
+    def _stretch(self) -> bool:
         if self._steps > 0:
             self._steps -= 1
             return False

@@ -49,7 +49,9 @@ class PatchedCode:
         self.silent = silent
         self.shadow.runs = not silent
         twin = self.engine.patched_twin()
-        if self.patcher is not None or twin is None or self.guest.pure or not self.suits():
+        if self.patcher is not None or twin is None or not self.suits():
+            return
+        if self.guest.pure and not silent:
             return
         memory, cpu = self.guest.memory, self.guest.cpu
         hidden = self.engine.hides_code
@@ -97,6 +99,8 @@ class PatchedCode:
         if patcher is None:
             return
         self._changed = False
+        if self.guest.lent is not None:
+            self.guest.lent.refresh()
         if memory.writes:
             self.wrote(memory.writes)
             memory.writes.clear()

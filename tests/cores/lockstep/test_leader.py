@@ -350,3 +350,18 @@ def test_a_checkpoint_copies_what_was_touched(led: list[int]) -> None:
         session.run_to_end()
         assert session.divergence is None
     assert led
+
+
+@pytest.mark.parametrize("core", TRAPS)
+def test_pure_is_led_to_its_first_difference(core: str) -> None:
+    """With --pure the trap core is led, too, to the sensitive instruction that it then executes
+    itself."""
+    require(core)
+    options = Options(cores=("interpreter", core), ram=RAM, pure=True, budget=LOOPED + 100)
+    with closing(Session(program(LOOP + "pushfq\npop rax\n" + EXIT), options)) as session:
+        session.run_to_end()
+        assert session.divergence is not None
+        assert (session.divergence.instruction, session.divergence.asm) == (LOOPED, "pushfq")
+        machine = session.machines[-1]
+        assert machine.vmm.trace.by_reason["flags"] == 0
+        assert machine.stop is Stop.EXIT
