@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from dataclasses import replace
 
 from app.main import DIVERGED, OK, UNAVAILABLE, complain
 from app.programs import load
@@ -25,6 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     options = options_from(arguments.parser, arguments, arguments.cores)
+    options = replace(options, images=arguments.json)  # their hashes are in the JSON alone
     report = compare(load(arguments.program, options.ram, options.start), options)
     if arguments.json:
         print(json.dumps(reports_json.compare_report(report), indent=2))

@@ -21,7 +21,7 @@ class Options:
     other emulators to run it on too. clock: where the guest's CMOS clock begins, in seconds since
     2000-01-01 00:00:00. start: how the program on the command line is started.
     until: ends each machine when its console or screen has shown it. timeout: seconds of host time, in
-    exact mode for all machines together, in free mode for each.
+    exact mode for all machines together, in free mode for each. images: reports hold a copy of RAM.
     """
 
     cores: tuple[str, ...] | None = None
@@ -38,6 +38,7 @@ class Options:
     start: StartOptions = PLAIN
     until: str = ""
     timeout: float | None = None
+    images: bool = True
 
     @property
     def disk(self) -> str | None:

@@ -211,8 +211,8 @@ class Machine:
         filled = {at: chunk for at, chunk in chunks.items() if chunk != ZEROS}
         return RamImage(image.size, filled, HOLE)
 
-    def report(self) -> CoreReport:
-        """The machine's present state, or its end, as a report."""
+    def report(self, *, image: bool = True) -> CoreReport:
+        """The machine's present state, or its end, as a report. image: with a copy of RAM."""
         vmm, board, traits = self.vmm, self.board, self.engine.traits
         trace = vmm.trace
         return CoreReport(
@@ -223,7 +223,7 @@ class Machine:
             device_accesses=board.accesses, bridged=trace.bridged,
             console=self.console(), screen=board.screen(),
             registers=dict(zip(STATE_NAMES, self.cpu.state(), strict=True)),
-            cpu_mode=mode(self.cpu), memory=self.memory_image(),
+            cpu_mode=mode(self.cpu), memory=self.memory_image() if image else None,
             notes=self.notes(), seconds=self.seconds, emulated=vmm.emulated,
             delivered=vmm.delivered, caveat=self.engine.caveat(), ring_zero=traits.ring_zero,
             limit=vmm.limit,

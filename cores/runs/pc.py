@@ -47,7 +47,7 @@ def run(program: Program, options: Options) -> Outcome:
         else:
             session.run_to_end()
             divergence = session.divergence
-        reports = tuple(machine.report() for machine in session.machines)
+        reports = tuple(machine.report(image=options.images) for machine in session.machines)
         compared = [r for r in reports if options.cores is not None or not r.failed]
         if all(r.failed for r in reports) and _by_failure(divergence):
             compared, divergence = [], None  # each core refused the guest, wherever that was
