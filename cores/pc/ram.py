@@ -21,6 +21,8 @@ SCRATCH_PAGES = 16
 OUT_OF_LINE_PAGE = SCRATCH_PAGES
 """The page behind those of the windows, for relocated instructions
 (cores/vmm/faults/out_of_line.py)."""
+LENT_PAGE = OUT_OF_LINE_PAGE + 1
+"""The next one: a device's registers, for the guest to read (cores/vmm/faults/lent_page.py)."""
 
 
 class Ram:
@@ -37,7 +39,7 @@ class Ram:
     def __init__(self, size: int) -> None:
         self.size = size
         self.scratch = size
-        total = size + (SCRATCH_PAGES + 1) * PAGE
+        total = size + (LENT_PAGE + 1) * PAGE
         self.fd = -1
         try:
             if hasattr(os, "memfd_create"):

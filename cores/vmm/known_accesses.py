@@ -21,8 +21,8 @@ from cores.vmm.shadow_tlb import Filled
 from cores.x86.faults import GuestFault
 from cores.x86.isa.accesses import Access, next_accesses
 from cores.x86.isa.instruction import Immediate, MemoryOperand, Reason, Register, Sensitivity
-from cores.x86.mmu.paging import PAGE
-from cores.x86.registers import DS, ES, FS, MASK32, REGISTER_FILE, RSP, SS, USER_FLAGS
+from cores.x86.mmu.paging import PAGE, walk
+from cores.x86.registers import DS, ES, FS, MASK32, RDI, REGISTER_FILE, RSP, SS, USER_FLAGS
 from cores.x86.virtual_cpu import VirtualCpu
 
 MEMORY = frozenset({Reason.SHADOW, Reason.MMIO})
@@ -49,7 +49,7 @@ def memory_access(site: Site) -> Handler | None:
         return None
     words, block, rip, rflags = window.words, window.words.cast("B"), window.rip, window.rflags
     general, here, legacy = itemgetter(*window.general), site.record.rip, insn.bits != 64
-    translate, is_ram, device = guest.mmu.translate, guest.memory.is_ram, _device(site)
+    memory, is_ram, device = guest.memory, guest.memory.is_ram, _device(site)
     filled = site.record._replace(reason=Reason.SHADOW, handled=FILLED)
     accessed = site.record._replace(reason=Reason.MMIO, handled=THROUGH_WINDOW)
     following, is_store = site.following, insn.access == "w"
@@ -63,7 +63,7 @@ def memory_access(site: Site) -> Handler | None:
         cpu.rflags = cpu.rflags & ~_LENT | words[rflags] & _LENT
         return next_accesses(insn, cpu)
 
-    touched = _explicit_access(site) or all_accesses
+    touched = _explicit_access(site) or _implicit_store(site) or all_accesses
 
     def handle() -> bool | None:
         began = perf_counter_ns()
@@ -76,12 +76,13 @@ def memory_access(site: Site) -> Handler | None:
         if gva >> 47 or gva % PAGE + length > PAGE:
             return None
         try:
-            gpa = translate(gva, write=store)
+            page = walk(memory, cpu, gva, write=store)
+            gpa = page.gpa
             if is_ram(gpa & -PAGE, PAGE):
                 if gpa & -PAGE in patched.patcher.pages:
                     return None
                 saved = bytes(block)  # mapping a page is a system call in the guest's process
-                met = shadow.fill(gva, write=store, execute=False)
+                met = shadow.enter(page, gva, write=store, execute=False)
                 block[:] = saved
                 if met is not Filled.MAPPED:
                     return None
@@ -89,7 +90,7 @@ def memory_access(site: Site) -> Handler | None:
                 return known.went_on()
         except GuestFault:
             return None
-        if device is None:
+        if device is None or (not store and guest.lent is not None and guest.lent.wanted(gpa)):
             return None
         device(gpa, length)
         words[rip] = following
@@ -122,6 +123,20 @@ def _explicit_access(site: Site) -> Touched | None:
         return ((at & mask, size, store),)
 
     return touched
+
+
+def _implicit_store(site: Site) -> Touched | None:
+    """Tells the one access of STOS, and of a PUSH or CALL without a memory operand, in flat
+    segments."""
+    window, insn = site.window, site.insn
+    words, size = window.words, insn.operand_size
+    if insn.mnemonic == "stos" and insn.address_size * 8 == insn.bits:
+        place, mask, below = window.general[RDI], (1 << insn.bits) - 1, 0
+    elif insn.implicit in ("push", "call") and not insn.access and site.insn.bits != 16:
+        place, mask, below = window.general[RSP], (1 << insn.bits) - 1, size
+    else:
+        return None
+    return lambda: (((words[place] - below) & mask, size, True),)
 
 
 def _device(site: Site) -> Device | None:

@@ -143,6 +143,8 @@ class KnownExits:
         """After an access to a device: may the guest be entered again at once?"""
         guest = self.guest
         board = guest.board
+        if guest.lent is not None:
+            guest.lent.refresh()
         return not (
             guest.memory.writes
             or board.stop is not None

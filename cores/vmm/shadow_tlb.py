@@ -93,6 +93,7 @@ class ShadowPages:
         self.patcher: Patcher | None = None
         self.runs = False
         self._lent = KERNEL_SPACE
+        self._devices: set[tuple[int, int]] = set()  # (space, GVA) of lent device pages
         self.on_change: Callable[[], None] = lambda: None
         self.on_drop: Callable[[], None] = lambda: None
         self._tlb: dict[tuple[int, int], Entry] = {}  # (space, GVA) -> entry
@@ -143,20 +144,25 @@ class ShadowPages:
             # The guest's tables decide. Where they forbid the access, walk() raises the guest's own
             # page fault; where they allow it, the fault was ours, and the guest must not hear of it.
             page = walk(self.memory, self.cpu, gva, write=write, execute=execute)
-            if not self.memory.is_ram(page.gpa & -PAGE, PAGE):
-                return Filled.DEVICE
+            return self.enter(page, gva, write=write, execute=execute)
+        return self._show(gva, start, entry, write=write, execute=execute)
 
-            if execute and not permits(self.cpu, page, user=self.cpu.cpl == 3):
-                return Filled.UNREACHABLE  # under SMAP: the host's mappings cannot be executed only
+    def enter(self, page: Translation, gva: int, *, write: bool, execute: bool) -> Filled:
+        """Enter the result of a walk, and map it."""
+        if not self.memory.is_ram(page.gpa & -PAGE, PAGE):
+            return Filled.DEVICE
 
-            start, entry = self._remember(page, gva)
-            if not self._reaches(start, entry.length):
-                return Filled.UNREACHABLE
-            self.fills += 1
-            self._enter(start, entry)
-            self._pieces |= entry.length < page.size
-            if self.runs and page.size == PAGE and not execute:
-                start, entry = self._enter_neighbours(start, entry)
+        if execute and not permits(self.cpu, page, user=self.cpu.cpl == 3):
+            return Filled.UNREACHABLE  # under SMAP: the host's mappings cannot be executed only
+
+        start, entry = self._remember(page, gva)
+        if not self._reaches(start, entry.length):
+            return Filled.UNREACHABLE
+        self.fills += 1
+        self._enter(start, entry)
+        self._pieces |= entry.length < page.size
+        if self.runs and page.size == PAGE and not execute:
+            start, entry = self._enter_neighbours(start, entry)
         return self._show(gva, start, entry, write=write, execute=execute)
 
     def holds(self, gva: int, *, write: bool = False, execute: bool = False) -> bool:
@@ -195,7 +201,7 @@ class ShadowPages:
         if len(self._tlb) >= MOST_ENTRIES:
             self.drop_all()
         space = self.space()
-        for at in {start, start & -LARGE}:
+        for at in (start, start & -LARGE):
             old = self._tlb.get((space, at))
             if old is not None and start < at + old.length and old[:2] != entry[:2]:
                 self._forget(space, at, old.length)
@@ -291,6 +297,8 @@ class ShadowPages:
         except MappingsFullError:
             self.hide_all()
         self._executed.difference_update((space, at) for at in range(gva, gva + length, PAGE))
+        if self._devices:
+            self._devices.difference_update((space, at) for at in range(gva, gva + length, PAGE))
 
     def share(self, frame: int) -> None:
         """Unmap a code page that has become shared, or no longer is: it is mapped anew at its next
@@ -322,13 +330,14 @@ class ShadowPages:
         populate: bool = False,
     ) -> bool:
         space = self.space()
-        arguments = space, self._host(gva), gpa, length
         map = partial(
-            self.engine.map, *arguments,
+            self.engine.map, space, self._host(gva), gpa, length,
             writable=writable, executable=executable, twin=twin, readable=readable,
             populate=populate,
         )  # fmt: skip
-        if self._executed:
+        if length == PAGE:
+            self._executed.discard((space, gva))
+        elif self._executed:
             self._executed.difference_update((space, at) for at in range(gva, gva + length, PAGE))
         try:
             return map()
@@ -380,6 +389,20 @@ class ShadowPages:
         """Undo ``lend``."""
         self._unmap(self._lent, gva, length)
 
+    def lend_device(self, gva: int, scratch: int) -> bool:
+        """Map a page of the VMM's with a device's registers, read-only, until the guest's TLB may
+        forget the translation (cores/vmm/faults/lent_page.py)."""
+        if not self._reaches(gva, PAGE) or not self._map(gva, scratch, PAGE, False, False):
+            return False
+        self._devices.add((self.space(), gva))
+        return True
+
+    def take_back_device(self) -> None:
+        """Undo ``lend_device`` wherever it was done."""
+        for space, gva in tuple(self._devices):
+            self._unmap(space, gva)
+        self._devices.clear()
+
     def drop(self, gva: int) -> None:
         """INVLPG: invalidate one page in both spaces: the whole entry of a large page, and all entries
         where some page has smaller ones than itself (1 GiB, or not all of it RAM)."""
@@ -387,6 +410,8 @@ class ShadowPages:
             self.drop_all()
             return
         for space in (KERNEL_SPACE, USER_SPACE):
+            if (space, gva & -PAGE) in self._devices:
+                self._unmap(space, gva & -PAGE)
             start = gva & -LARGE
             entry = self._tlb.get((space, start))
             if entry is None or entry.length == PAGE:
@@ -420,6 +445,7 @@ class ShadowPages:
         space, gva, entry = kept
         self.drops += 1
         self._executed.clear()
+        self._devices.clear()
         if self.engine.drop_all_but(space, gva):
             self._tlb[space, gva] = entry
             self._executed.add((space, gva))
@@ -445,6 +471,7 @@ class ShadowPages:
         self.engine.drop_all()
         self.drops += 1
         self._executed.clear()
+        self._devices.clear()
 
     def show_boot(self) -> None:
         """After ``hide_all``: map the boot tables' entries at once, if they are still valid."""

@@ -15,6 +15,7 @@ from cores.pc.devices.board import Board
 from cores.pc.physical_memory import PhysicalMemory
 from cores.pc.stop import Stop
 from cores.vmm.emulate.emulator import Emulator
+from cores.vmm.faults.lent_page import LentPage
 from cores.vmm.shadow_tlb import ShadowPages, ShadowState
 from cores.vmm.trace import Place, Trace, TraceMark, place_of
 from cores.x86.faults import GuestFault, Refused, Unsupported
@@ -67,6 +68,7 @@ class GuestContext:
         deliveries, and what HLT slept through.
     emulated: instructions that the VMM completed without an exit: those that exact mode takes from
         KVM, which would have executed them in guest mode.
+    lent: the device page that a deprivileged guest may read without an exit, None where it may not.
     flushes: how often ``flush`` was called.
     slept: the tick at which a HLT ended last, -1 before the first. Not part of the state: it tells the
         user that the guest waits.
@@ -104,6 +106,7 @@ class GuestContext:
         self.notes: dict[str, None] = {}
         self.uncounted = False
         self.flushes = 0
+        self.lent: LentPage | None = None
         board.clock = lambda: self.ticks
         board.local_apic.prioritized = self._prioritized
 

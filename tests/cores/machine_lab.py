@@ -37,11 +37,17 @@ def require(core: str) -> None:
 
 @contextmanager
 def booted(
-    core: str, source: str, *, ram: int = RAM, pure: bool = False, input: bytes = b""
+    core: str,
+    source: str,
+    *,
+    ram: int = RAM,
+    pure: bool = False,
+    input: bytes = b"",
+    slow: bool = False,
 ) -> Iterator[Machine]:
     """A machine with this source, ready to run."""
     require(core)
-    options = Options(ram=ram, pure=pure, input=input)
+    options = Options(ram=ram, pure=pure, input=input, slow=slow)
     with closing(start(program(source, ram), core, options)) as machine:
         yield machine
 

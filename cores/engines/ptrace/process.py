@@ -23,6 +23,7 @@ import threading
 import weakref
 
 from cores.engines.ptrace import cpu_affinity, linux, stub
+from cores.engines.ptrace.compound_call import PUT, REGISTERS, REQUEST, WANT_SIGNAL
 
 from ...errors import UnavailableError
 
@@ -41,7 +42,8 @@ SYSCALL_NONE = 0xFFFF_FFFF_FFFF_FFFF
 LIMITS = (resource.RLIMIT_CORE, resource.RLIMIT_NPROC, resource.RLIMIT_FSIZE)
 """Resource limits set to zero: the process dumps no core, starts no process, and extends no file."""
 
-_RAX, _RIP = 10, 16  # places in USER_REGS
+_RIP = 16  # place in USER_REGS
+_RAX_WORD, _RIP_WORD = REGISTERS + 10, REGISTERS + _RIP  # places in ``Tracee.words``
 _ERROR_CODE, _TRAP_NUMBER, _CR2 = 200, 208, 224  # in a signal frame, from rsp (struct sigcontext_64)
 _XFEATURES = 512  # XSTATE_BV, SDM vol. 1, 13.4.2
 _X87_AND_SSE, _PKRU = 3, 1 << 9
@@ -82,15 +84,18 @@ class VcpuProcess:
             0, 0, 0, 0, 0, 0, 0, a[3], a[5], a[4], number, 0, a[2], a[1], a[0],
             SYSCALL_NONE, stub.GATE, USER_CS, 0x202, stub.FRAME_TOP, USER_SS, 0, 0, 0, 0, 0, 0,
         )  # fmt: skip
-        put = True
+        words = tracee.words
+        words[REQUEST], words[PUT], words[WANT_SIGNAL] = linux.PTRACE_CONT, True, False
         while True:
-            status, registers, _, _ = tracee.enter(linux.PTRACE_CONT, put=put, briefly=True)
-            put = False
+            status = tracee.call_briefly(tracee.at)
+            if status < 0:
+                status = tracee.wait_again(-status)
             if status & 0xFF != 0x7F:
                 raise ProcessLookupError(describe_end(status))
-            if status == STOPPED_STEP and registers[_RIP] == stub.GATE_DONE:
+            if status == STOPPED_STEP and words[_RIP_WORD] == stub.GATE_DONE:
                 break  # anything else is a kick, or a signal from outside
-        result = registers[_RAX]
+            words[PUT] = False
+        result = words[_RAX_WORD]
         return result - (1 << 64) if result >> 63 else result
 
     def set_descriptor(self, number: int, base: int, limit: int, flags: int) -> int:

@@ -27,6 +27,8 @@ TIMER, THERMAL, COUNTERS, LINT0, LINT1, ERROR = range(0x32, 0x38)
 INITIAL_COUNT, CURRENT_COUNT, DIVIDE = 0x38, 0x39, 0x3E
 """Register numbers: the offset divided by 16 (SDM vol. 3, table 10-1)."""
 
+_NUMBERS = (*range(ID, VERSION + 1), *range(TPR, ICR_HIGH + 1), *range(TIMER, DIVIDE + 1))
+"""A range that has all of them."""
 _ZERO = frozenset({0x09, EOI, 0x0C})
 """Arbitration priority, EOI and remote read: they exist, and read zero."""
 
@@ -301,6 +303,22 @@ class LocalApic(MemoryDevice):
     def mmio_write(self, offset: int, data: bytes) -> None:
         if self.enabled and offset % 16 == 0 and len(data) >= 4:
             self._store(offset >> 4, int.from_bytes(data[:4], "little"))
+
+    def registers(self) -> tuple[object, ...]:
+        """All that ``image`` depends on, but for the time."""
+        return (
+            self.enabled, self.id, self.tpr, self.ldr, self.dfr, self.svr, self.esr, self.icr_low,
+            self.icr_high, self.isr, self.tmr, self.irr, self.lvt, self.initial, self.divide,
+        )  # fmt: skip
+
+    def image(self) -> bytes:
+        """The whole page as loads see it now."""
+        if not self.enabled:
+            return b"\xff" * len(WINDOW)
+        page = bytearray(len(WINDOW))
+        for number in _NUMBERS:
+            page[number << 4 : (number << 4) + 4] = (self._value(number) or 0).to_bytes(4, "little")
+        return bytes(page)
 
     def _value(self, number: int) -> int | None:
         """A register's value; None where there is none."""

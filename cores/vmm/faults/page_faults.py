@@ -16,6 +16,8 @@ from cores.deadline import Deadline
 from cores.engines.base import DeprivilegedEngine, Failed, Fault, Stepped
 from cores.errors import EngineError
 from cores.vmm.completion import Completion
+from cores.vmm.emulate.ports import mmio_access
+from cores.vmm.faults.lent_page import LENT, LentPage
 from cores.vmm.faults.mmio_window import MmioWindow
 from cores.vmm.faults.out_of_line import OutOfLine
 from cores.vmm.patched_code import TRUSTED, PatchedCode
@@ -36,6 +38,7 @@ from cores.x86.system.fpu_enabled import check_fpu_enabled
 
 FOUND, PATCHED = "found before it ran", "patched: it would have run unseen"
 FILLED, THROUGH_WINDOW = "mapped from the guest's tables", "executed through a window"
+THROUGH_PAGE = "executed, with the device's page mapped for reading"
 
 
 class PageFaults:
@@ -60,6 +63,9 @@ class PageFaults:
         self.patched_code = patched
         self.switch = switch
         self.out_of_line = OutOfLine(guest, engine, shadow, completion, switch)
+        if engine.traits.native:
+            apic = guest.board.local_apic
+            guest.lent = LentPage(guest.memory, apic, shadow, lambda: guest.notes.update({LENT: None}))
 
     def serve(self, insn: Instruction, address: int) -> bool:
         """Handle a page fault at ``address``. True: the instruction is now complete, or the machine has
@@ -73,9 +79,28 @@ class PageFaults:
         if met is Filled.CODE:
             self._on_real_page(insn, address)
         elif met is Filled.DEVICE:
+            if self._lend(insn, address):
+                return False
             self._execute_alone(insn, address, met)
         else:
             self.out_of_line.complete(insn)
+        return True
+
+    def _lend(self, insn: Instruction, address: int) -> bool:
+        """Lend the guest the device page that it loads from, if it is to have that. The load that asks
+        for it is an exit and a device access like any other."""
+        lent, patched = self.guest.lent, self.patched_code
+        if lent is None or patched.patcher is None or patched.silent or insn.access != "r":
+            return False
+        touching = [a for a in next_accesses(insn, self.cpu) if (address - a[0]) & MASK64 < a[1]]
+        gpa = self.mmu.translate(address)
+        if len(touching) != 1 or touching[0][2] or not lent.wanted(gpa):
+            return False
+        if not lent.lend(address, patched.patcher):
+            return False
+        self.memory.device_read(gpa, touching[0][1])
+        detail = mmio_access(gpa, touching[0][1], is_write=False)
+        self._record(Reason.MMIO, detail, THROUGH_PAGE, insn)
         return True
 
     def by_virtual_base(self, insn: Instruction) -> bool:
@@ -107,6 +132,8 @@ class PageFaults:
         page = f"page {address & -PAGE:#x}"
         if scanned and patcher is not None:
             patcher.executed(address)
+            if self.guest.lent is not None:
+                self.guest.lent.scanned(patcher)
         if scanned and not silent:
             self._scanned(insn, page)
         elif self.shadow.fresh and filled in (Filled.MAPPED, Filled.CODE):
@@ -190,6 +217,8 @@ class PageFaults:
         assert patcher is not None
         rip = self._here()
         if patcher.discover(rip):
+            if self.guest.lent is not None:
+                self.guest.lent.scanned(patcher)
             if not silent:
                 self._scanned(insn, f"code at {rip:#x}")
             return False

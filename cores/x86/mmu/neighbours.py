@@ -40,16 +40,26 @@ def run_around(
         table = entry & ADDRESS
     if not memory.is_ram(table, PAGE):
         return None
-    entries = struct.unpack("<512Q" if width == 8 else "<1024I", memory.view[table : table + PAGE])
     place = gva >> 12 & form.levels[-1].indexes
-    wanted = entries[place] & ~ACCESSED
+    at = table + place * width
+    wanted = read_entry(memory, at, width) & ~ACCESSED
+    before = before and place > 0 and _follows(memory, at - width, width, wanted - PAGE)
+    behind = behind and place < form.levels[-1].indexes
+    behind = behind and _follows(memory, at + width, width, wanted + PAGE)
+    if not (before or behind):  # the usual case where pages are stored to one by one
+        return Run(0, 0, at, width)
+    entries = struct.unpack("<512Q" if width == 8 else "<1024I", memory.view[table : table + PAGE])
     low = high = place
     while before and low and entries[low - 1] & ~ACCESSED == wanted + (low - 1 - place) * PAGE:
         low -= 1
     last = len(entries) - 1 if behind else place
     while high < last and entries[high + 1] & ~ACCESSED == wanted + (high + 1 - place) * PAGE:
         high += 1
-    return Run(place - low, high - place, table + place * width, width)
+    return Run(place - low, high - place, at, width)
+
+
+def _follows(memory: PhysicalSpace, at: int, width: int, wanted: int) -> bool:
+    return read_entry(memory, at, width) & ~ACCESSED == wanted
 
 
 def mark_accessed(memory: PhysicalSpace, run: Run) -> None:
