@@ -34,6 +34,7 @@ COMMANDS = {
     "compare": "run a program on each core and say whether they agree",
     "trace": "print each exit of a program on one core, and each instruction",
     "gdb": "let GDB look into all cores at once, and go back in time",
+    "heat": "show where a program leaves its guest: lines, functions or addresses",
     "image": "write a bootable disk of a program, for QEMU, Bochs, VirtualBox or a PC",
     "guests": "list the guests that come with it, and how each is run",
     "doctor": "say which cores run on this machine, and why others do not",

@@ -73,7 +73,7 @@ def _core(name: str) -> str:
     raise argparse.ArgumentTypeError(f"no core is called {_excerpt(name)}{hint}")
 
 
-def _cores(text: str) -> tuple[str, ...]:
+def core_names(text: str) -> tuple[str, ...]:
     return tuple(_core(name.strip()) for name in text.split(","))
 
 
@@ -131,7 +131,7 @@ def add_ram_option(parser: argparse.ArgumentParser) -> None:
 
 def add_cores_option(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--cores", type=_cores, metavar="A,B",
+        "--cores", type=core_names, metavar="A,B",
         help="of interpreter, trap, trap:native, trap:portable, kvm (default: the first two and kvm)",
     )  # fmt: skip
 
@@ -151,8 +151,8 @@ def add_peers_option(parser: argparse.ArgumentParser) -> None:
 
 
 def add_core_option(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--core", type=_core, required=True, metavar="NAME",
-                        help="interpreter, trap, trap:native, trap:portable or kvm")  # fmt: skip
+    parser.add_argument("--core", type=_core, default="trap", metavar="NAME",
+        help="interpreter, trap (the default), trap:native, trap:portable or kvm")  # fmt: skip
 
 
 def options_from(

@@ -82,6 +82,8 @@ def trace_line(line: TraceLine) -> dict[str, Value]:
         "n": line.n, "rip": hex(line.rip), "bytes": line.code.hex(), "asm": line.asm,
     }  # fmt: skip
     if isinstance(line, ExitLine):
+        if line.linear is not None:
+            start["linear"] = hex(line.linear)
         return start | {
             "cpu_mode": line.cpu_mode, "reason": line.reason, "detail": line.detail,
             "handled": line.handled, "ring": line.ring, "ns": line.ns, "vmm_ns": line.vmm_ns,

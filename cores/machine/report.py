@@ -98,7 +98,8 @@ class CompareReport:
 class ExitLine:
     """One exit, as `trace` shows it. Fields as in contract.md; n is None where the CPU ran on its own
     and instructions were not counted, asm "" where no instruction caused the exit (an interrupt),
-    source None where no source line is known."""
+    linear: the linear address where it is not ``rip``, else None. source None where no source line is
+    known."""
 
     n: int | None
     rip: int
@@ -112,6 +113,7 @@ class ExitLine:
     ns: int
     vmm_ns: int
     source: str | None = None
+    linear: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

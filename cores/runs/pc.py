@@ -133,5 +133,5 @@ class _Events:
         return ExitLine(
             event.n, event.rip, code, asm, event.place.mode, str(event.reason), event.detail,
             event.handled, event.ring, event.ns, event.vmm_ns,
-            self._machine.program.source_of(event.rip),
+            self._machine.program.source_of(event.rip), event.place.linear,
         )  # fmt: skip
