@@ -7,7 +7,8 @@ but from a *twin* of it, in which
     every byte not yet decoded        is 0xF4, HLT: a jump there traps, the code is decoded as far as
                                       direct branches lead, and the guest goes on (reason ``scan``)
     every harmless instruction        is itself
-    every sensitive, silent one       begins with 0xF4: it traps, and is emulated
+    every sensitive, silent one       begins with 0xF4: it traps, and is emulated; so are its other
+                                      bytes, unless they are another instruction's
 
 HLT serves because RIP stays at it, and because no guest can execute it itself at ring 3. Where the CPU
 has protection keys the twin's pages are execute-only, and a guest that reads or writes code as data
@@ -18,7 +19,8 @@ target is decoded ahead.
 
 Invariant: an instruction stands in the twin as it is, or it begins with HLT. An instruction that
 overlaps a patch is patched itself; one that reaches into the next page is checked again when that page
-changes.
+changes. An address in the middle of a known instruction is decoded when the VMM or a direct branch
+leads there. An indirect branch into the middle of a harmless one is not seen: its bytes have to stand.
 
 A page in which code and data are mixed would fault at each access to its data. After a few of those
 it is *shared*: the twin's page becomes readable and writable, holds the real bytes but for the
@@ -144,6 +146,7 @@ class Patcher:
                 found = True
                 following = at + insn.length
                 words = words_pushed(insn, words)
+                todo += self._inside(at, following)
                 target = direct_target(insn, following)
                 if target is not None:
                     if (target ^ rip) & -PAGE == 0:
@@ -185,6 +188,11 @@ class Patcher:
         known.add(target)
         return [(target, 0)] if self._visible(target) else []
 
+    def _inside(self, at: int, following: int) -> list[tuple[int, int]]:
+        """The branch targets in the middle of an instruction that has just been put into the twin."""
+        known = self._targets.get(at & -PAGE)
+        return [(t, 0) for t in range(at + 1, following) if t in known] if known else []
+
     def _visible(self, target: int) -> bool:
         """Would code at ``target`` run undecoded: its page is mapped for execution, and without a
         HLT?"""
@@ -195,7 +203,7 @@ class Patcher:
         page = self.pages.get(gpa & -PAGE)
         if page is None or page.at is None or gpa % PAGE in page.starts:
             return False
-        return page.shared or not self.hidden
+        return page.shared or not self.hidden or self.twin[gpa] != HLT
 
     def entering(self, rip: int) -> None:
         """Decode ``rip`` if execution there would otherwise go unnoticed."""
@@ -257,17 +265,34 @@ class Patcher:
         page.refused.discard(offset)
         if insn.mnemonic == "ret" and words:
             page.pushed_words[offset] = words
+        self._show_instruction(page, offset, insn, 0, within)
         page.code[offset : offset + within] = b"\1" * within
-        self._show(gpa, insn.code[:within])
         if within < insn.length:
             page.tails[offset] = tail
             second, rest = self.adopt(tail), insn.length - within
             second.heads.add(page.gpa)
+            self._show_instruction(second, 0, insn, within, insn.length)
             second.code[:rest] = b"\1" * rest
-            self._show(tail, insn.code[within:])
             self._patch(second, 0, rest)
         self._patch(page, offset, offset + within)
         return insn
+
+    def _show_instruction(
+        self, page: CodePage, offset: int, insn: Instruction, first: int, end: int
+    ) -> None:
+        """Put the bytes ``first`` to ``end`` of an instruction into the twin. One that is never
+        executed there leaves those of others alone; its own are HLT, which catches a branch into its
+        middle."""
+        code, gpa = insn.code[first:end], page.gpa + offset
+        if self._covers(page, insn):
+            known = page.code[offset : offset + len(code)]
+            there = self.twin[gpa : gpa + len(code)]
+            code = bytes(byte if k else HLT for byte, k in zip(there, known, strict=True))
+        self._show(gpa, code)
+
+    def _covers(self, page: CodePage, insn: Instruction) -> bool:
+        """Is all of an instruction HLT in the twin? A page that can be read shows the guest's bytes."""
+        return self.hidden and not page.shared and self.must_trap(insn)
 
     def _show(self, gpa: int, code: bytes) -> None:
         """Put bytes into the twin that are not stores of the guest's."""
@@ -388,9 +413,16 @@ class Patcher:
         self._on_change()
         if page.shared or not self.hidden:
             self.twin[page.gpa : page.gpa + PAGE] = self.memory.view[page.gpa : page.gpa + PAGE]
+        standing = []
         for offset, insn in page.starts.items():
             end = min(PAGE, offset + insn.length)
-            self.twin[page.gpa + offset : page.gpa + end] = insn.code[: end - offset]
+            place = slice(page.gpa + offset, page.gpa + end)
+            if self._covers(page, insn):
+                self.twin[place] = bytes([HLT]) * (end - offset)
+            else:
+                standing.append((place, insn.code[: end - offset]))
+        for place, code in standing:
+            self.twin[place] = code
         if page.shared:
             page.synced = bytearray(self.memory.view[page.gpa : page.gpa + PAGE])
             page.image = bytearray(self.twin[page.gpa : page.gpa + PAGE])

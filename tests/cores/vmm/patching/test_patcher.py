@@ -234,6 +234,87 @@ unseen:
 """
 
 
+INTO_THE_MIDDLE = """
+    lea r12, [rip + outer + {at}]
+    {first}
+    lea rax, [rip + back]               # a known start, for the RET
+    push rax
+    {branch}
+back:
+    {end}
+outer:
+    {outer}                             # in its middle: mov ecx, cs; ret
+    nop
+    ret
+"""
+IN_A_MOV, IN_A_STORE = (
+    ".byte 0xb8, 0x8c, 0xc9, 0xc3, 0x90",
+    ".byte 0x0f, 0x01, 0x83, 0x8c, 0xc9, 0xc3, 0x00",
+)
+BY_IRET = """
+    mov rax, rsp
+    push 0x18
+    push rax
+    pushfq
+    push 0x10
+    push r12
+    iretq
+"""
+"""The first is MOV EAX, imm32, which stands; the second SGDT, which is patched."""
+
+
+@pytest.mark.parametrize(
+    ("branch", "outer", "at"),
+    [
+        (BY_IRET, IN_A_MOV, 1),
+        (BY_IRET, IN_A_STORE, 3),
+        ("jmp r12", IN_A_STORE, 3),
+        ("push r12\nret", IN_A_STORE, 3),
+    ],
+    ids=["iret, standing", "iret, patched", "jmp, patched", "ret, patched"],
+)
+def test_a_branch_into_a_known_instruction(
+    branch: str, outer: str, at: int, hidden: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On the real CPU code in the middle of an instruction that is known already is scanned before it
+    runs: a MOV from CS shows the guest's selector."""
+    first = "mov rbx, rsp\nsub rbx, 0xc3c9cc\ncall outer"  # SGDT stores below the stack
+    source = INTO_THE_MIDDLE.format(at=at, first=first, branch=branch, outer=outer, end=EXIT)
+    with booted("trap:native", source) as machine:
+        monkeypatch.setattr(machine.engine, "hides_code", hidden)
+        machine.run_free(30)
+        assert machine.stop is Stop.EXIT, machine.vmm.reason
+        assert machine.cpu.gpr[RCX] == 0x10
+
+
+def test_a_known_target_in_the_middle_of_new_code(rams: list[Ram]) -> None:
+    """A direct branch from another page into an instruction that is decoded later: the target is
+    decoded with it."""
+    source = f"jmp inside\n.balign {PAGE}\n.byte 0xb8\ninside: pushfq\nnop\nnop\nnop\nret\n"
+    twin = twin_of(source, rams, hidden=True)
+    twin.patcher.executed(CODE + PAGE)
+    twin.patcher.discover(CODE)
+    twin.patcher.discover(CODE + PAGE)
+    assert twin.bytes(PAGE, 2) == bytes([HLT, HLT])
+
+
+def test_what_is_patched_is_no_code(hidden: bool, rams: list[Ram]) -> None:
+    """Of an instruction that always traps the twin has HLT alone where the guest cannot read it, and
+    the bytes of another instruction that overlaps it."""
+    twin = twin_of(IN_A_STORE + "\nnop\n", rams, hidden=hidden)
+    twin.patcher.discover(CODE)
+    own = bytes(twin.memory.view[CODE + 1 : CODE + 7])
+    assert twin.bytes(0, 7) == bytes([HLT]) + (bytes([HLT]) * 6 if hidden else own)
+    twin.memory.view[CODE + 3 : CODE + 7] = b"\xb0\x01\x90\xc3"  # mov al, 1; nop; ret
+    twin.patcher.written(CODE + 3, 4)
+    twin.patcher.discover(CODE)
+    twin.patcher.discover(CODE + 3)
+    assert twin.bytes(3, 4) == b"\xb0\x01\x90\xc3"
+    twin.cpu.cr0 |= Cr0.TS  # all pages are built anew
+    twin.patcher.control_changed()
+    assert twin.bytes(0, 1) + twin.bytes(3, 4) == bytes([HLT]) + b"\xb0\x01\x90\xc3"
+
+
 def test_a_branch_is_trusted_late(monkeypatch: pytest.MonkeyPatch) -> None:
     """On the real CPU, where the twin can be read, an indirect branch that has led to known code 15
     times is still caught, and its target is scanned."""
