@@ -44,6 +44,7 @@ COMMANDS = {
     "check": "hold lessons against the machines here",
     "handout": "write a lesson as one HTML file",
     "classroom": "play a lesson to a class, which follows in its browsers",
+    "serve": "the interface in browsers, a session for each visitor",
     "grade": "hold students' programs against a task, with points",
     "new-lesson": "begin a lesson of your own",
     "explain": "say why an instruction is sensitive and what each core does",

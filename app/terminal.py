@@ -12,6 +12,9 @@ def is_there() -> bool:
 
 
 def is_capable() -> bool:
-    """Is there a terminal for a full-screen program? TERM=dumb and pipes are none."""
+    """Is there a terminal for a full-screen program? TERM=dumb and pipes are none. Where Textual was
+    given a driver (textual-serve's, for a browser), that draws, and needs no terminal."""
+    if os.environ.get("TEXTUAL_DRIVER"):
+        return True
     capable = os.name == "nt" or os.environ.get("TERM", "") not in ("", "dumb")
     return capable and is_there() and sys.stderr.isatty()  # which Textual draws on

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 _ANSWERS = Kind("answers of a class (CSV)", lambda head: head.startswith(b"question,step,text,"))
 LISTEN = "127.0.0.1:8765"
+ALONE = "This computer alone reaches that. For its network: --listen 0.0.0.0:8765"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -85,7 +86,7 @@ def _invite(everyone: Class, alone: bool) -> None:
     segno.make(everyone.address, error="m").terminal(compact=True)
     print(f"The class opens  {everyone.address}\n")
     if alone:
-        print("This computer alone reaches that. For its network: --listen 0.0.0.0:8765\n")
+        print(f"{ALONE}\n")
     try:
         input("Enter begins the lesson > ")
     except EOFError:

@@ -20,8 +20,10 @@ from textual.app import App, SystemCommand
 from textual.binding import Binding, BindingType
 from textual.screen import Screen
 
+from app import terminal
 from app.tui import settings, signals
 from app.tui.abilities import probe_cores
+from app.tui.files import EVERY_FILE, Files
 from app.tui.guest_list import disk_of, shipped
 from app.tui.rows.glyphs import for_this_terminal
 from app.tui.rows.theme import DEFAULT_THEME, PALETTES, themes
@@ -73,12 +75,17 @@ class RingscopeApp(App[int]):
         Binding("f8", "save_picture", "Save a picture, where s is typed", show=False, priority=True),
     ]
 
-    def __init__(self, open_program: OpenProgram, probe: Probe, first: Opener | None = None) -> None:
-        """first: the session to begin with, None for the home screen. has_terminal, an attribute:
+    def __init__(
+        self, open_program: OpenProgram, probe: Probe, first: Opener | None = None,
+        files: Files = EVERY_FILE,
+    ) -> None:  # fmt: skip
+        """first: the session to begin with, None for the home screen. files: which may be read and
+        written. has_terminal, an attribute:
         it is a person's, with which signals must leave no mess. session: the screen of the worker's
         machines, which stays when the user goes home. options: of the programs that are opened."""
         super().__init__()
         self.glyphs = for_this_terminal()
+        self.files = files
         self._open_program = open_program
         self._probe = probe
         self.first = first
@@ -132,6 +139,9 @@ class RingscopeApp(App[int]):
     def open_program(self, path: str, disk: str | None = None) -> None:
         """Run a program; say so when it is none."""
         try:
+            self.files.demand(path)
+            if disk:
+                self.files.demand_all()
             opener = self._open_program(path, disk)
         except RingscopeError as error:
             self.notify(str(error), severity="error", timeout=8)
@@ -240,13 +250,17 @@ class RingscopeApp(App[int]):
         text = ""
         if path:
             try:
+                self.files.demand(path)
                 text = Path(path).read_text(encoding="utf-8")
             except (OSError, UnicodeDecodeError):
                 self.notify(f"{path}: there is no source to edit", severity="warning")
                 return
+            except RingscopeError as error:
+                self.notify(str(error), severity="warning")
+                return
             if any(guest.path.resolve() == Path(path).resolve() for guest in shipped()):
                 path = ""
-        self.push_screen(EditorScreen(path, text, assemble))
+        self.push_screen(EditorScreen(path, text, assemble, self.files.text()))
 
     def on_editor_screen_run(self, message: EditorScreen.Run) -> None:
         self.open_program(message.path)
@@ -308,6 +322,9 @@ class RingscopeApp(App[int]):
 
     def action_save_picture(self) -> None:
         """Save the screen, without the messages that lie over it."""
+        if not self.files.all:
+            self.notify("No picture can be saved in this session; a browser can", severity="warning")
+            return
         from textual.widgets._toast import ToastRack
 
         racks = [rack for rack in self.screen.query(ToastRack) if rack.display]
@@ -368,7 +385,9 @@ def assemble(source: str, path: str) -> int:
     return assemble_program(source.encode(), path).size
 
 
-def interface(path: str | None, options: Options, program: Program | None = None) -> RingscopeApp:
+def interface(
+    path: str | None, options: Options, program: Program | None = None, files: Files = EVERY_FILE
+) -> RingscopeApp:
     """The app over real sessions. program: what ``path`` is, where that is known already.
 
     Raises InputError when ``path`` is no program."""
@@ -380,6 +399,7 @@ def interface(path: str | None, options: Options, program: Program | None = None
         from cores.runs.open import open_session
 
         if is_saved(chosen):
+            files.demand_all()
             return lambda: reopen(chosen)
         now = app.options.now or options
         program = known or load(chosen, now.ram, now.start)
@@ -392,7 +412,7 @@ def interface(path: str | None, options: Options, program: Program | None = None
             Disk(disk).close()  # a mistake is said now, with the old session still on the screen
         return lambda: open_session(program, mine)
 
-    app = RingscopeApp(open_program, probe_cores)
+    app = RingscopeApp(open_program, probe_cores, files=files)
     app.options.now = options
     if path is not None:
         asked = None if options.disks else ""  # the command line alone says what disk its program has
@@ -403,14 +423,15 @@ def interface(path: str | None, options: Options, program: Program | None = None
 def run_interface(
     path: str | None, options: Options, lesson: Lesson | None = None, seed: int | None = None,
     speed: float = 0.0, program: Program | None = None, audience: Audience | None = None,
+    files: Files = EVERY_FILE,
 ) -> int:  # fmt: skip
     """Show ``path``, or play ``lesson``, or the home screen, until the user quits; gives the exit code.
 
     Raises InputError before anything is shown when ``path`` is no program."""
-    app = interface(path, options, program)
+    app = interface(path, options, program, files)
     if lesson is not None:
         app.begin_with = partial(app.show_lesson, lesson, seed, speed, audience=audience)
-    app.has_terminal = True
+    app.has_terminal = terminal.is_there()
     sys.setswitchinterval(SWITCH_INTERVAL)
     try:
         code = app.run()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import ClassVar
 
 from textual.app import ComposeResult
@@ -111,8 +112,10 @@ class EditorScreen(Screen[None]):
             super().__init__()
             self.path = path
 
-    def __init__(self, path: str, text: str, assemble: Assemble) -> None:
+    def __init__(self, path: str, text: str, assemble: Assemble, place: Path | None = None) -> None:
+        """place: where the text is saved, whatever it is; None: the user says where."""
         super().__init__()
+        self._place = place
         self._path, self._text, self._assemble = path, text, assemble
         self._template = 0
         self._saved = text
@@ -147,6 +150,8 @@ class EditorScreen(Screen[None]):
         self._save(lambda: None)
 
     def _save(self, then: Callable[[], None]) -> None:
+        if self._place is not None:
+            self._path = str(self._place)  # so that what is there is replaced
         if self._path:
             self._write(self._path, then)
             return

@@ -17,6 +17,7 @@ from textual.binding import Binding, BindingType
 from textual.message import Message
 from textual.screen import Screen
 
+from app.tui.files import EVERY_FILE, REFUSED
 from app.tui.guest_list import TEACHING, Guest, shipped
 from app.tui.rows.glyphs import UNICODE, Glyphs
 from app.tui.rows.home import (
@@ -330,6 +331,11 @@ class HomeScreen(Screen[None]):
 
     def action_open(self) -> None:
         from .ask import Ask
+
+        files = getattr(self.app, "files", EVERY_FILE)
+        if not files.all:
+            self.notify(REFUSED.capitalize(), severity="warning")
+            return
 
         def answered(text: str | None) -> None:
             if text is not None and text.strip():

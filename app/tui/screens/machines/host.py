@@ -9,6 +9,7 @@ from typing import Protocol, TypeVar
 from textual.message import Message
 
 from app.session_thread import Worker
+from app.tui.files import Files
 from app.tui.lanes.scene import Scene
 from app.tui.settings import Settings
 from cores.machine.report import SessionSnapshot
@@ -28,6 +29,10 @@ class Host(Protocol):
     @property
     def snapshot(self) -> SessionSnapshot | None:
         """The worker's newest."""
+
+    @property
+    def files(self) -> Files:
+        """Those that may be read and written."""
 
     @property
     def columns(self) -> int:

@@ -16,6 +16,7 @@ from textual.screen import Screen
 from textual.timer import Timer
 
 from app.session_thread import BRIEF, Worker, alive
+from app.tui.files import EVERY_FILE, Files
 from app.tui.lanes import tips
 from app.tui.lanes.compose import REGIONS, Picture, picture
 from app.tui.lanes.endings import messages
@@ -125,6 +126,12 @@ class MachinesScreen(Screen[None]):
     @property
     def snapshot(self) -> SessionSnapshot | None:
         return self.worker.snapshot
+
+    @property
+    def files(self) -> Files:
+        files = getattr(self.app, "files", EVERY_FILE)
+        assert isinstance(files, Files)
+        return files
 
     @property
     def columns(self) -> int:

@@ -9,6 +9,7 @@ from textual.message import Message
 
 from app.any_session import AnySession
 from app.session_thread import words
+from app.tui.files import REFUSED
 from cores.debugging import edits
 from cores.errors import InputError
 
@@ -68,6 +69,8 @@ class StateController:
 
     def disk(self) -> None:
         """Start over with a data disk."""
+        if not self._may_name_files():
+            return
         s = self._host.snapshot
         now = s.disk if s is not None else ""
         hint = "The machines start over. Empty: no disk. Each writes to a copy of its own."
@@ -80,7 +83,7 @@ class StateController:
     def save(self) -> None:
         """Save all machines into a file, which the home screen opens again."""
         s = self._host.snapshot
-        if s is None:
+        if s is None or not self._may_name_files():
             return
 
         def answered(text: str) -> None:
@@ -92,6 +95,11 @@ class StateController:
         hint = "All machines as they stand now. The way they came is not kept."
         question = Ask("Save the session as which file?", "a file", f"{name}.ringscope", hint)
         self._host.ask(question, answered)
+
+    def _may_name_files(self) -> bool:
+        if not self._host.files.all:
+            self._host.say(REFUSED.capitalize(), warning=True)
+        return self._host.files.all
 
     def _known(self, path: str, done: Future[str]) -> None:
         """Say how the saving ended."""
