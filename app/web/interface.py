@@ -33,6 +33,8 @@ POLICY = (
 """xterm.js writes styles of its own."""
 LARGEST = 64 << 10
 """Bytes of a message, such as of a text that is pasted."""
+CLOSING = 2.0
+"""Seconds that a browser has to say that it has closed its side."""
 
 
 class Interfaces:
@@ -43,7 +45,7 @@ class Interfaces:
     ) -> None:
         """command: starts one interface, see ``Visitor``. most: visitors at a time."""
         self.guard = Guard(where, POLICY, most * 4 + 8)
-        self.visitors: set[asyncio.Task[object]] = set()
+        self.visitors: dict[web.WebSocketResponse, asyncio.Task[object]] = {}
         self._command, self._most, self._limits = command, most, limits
         page = (HERE / "interface.html").read_text(encoding="utf-8")
         self._page = page.replace("{title}", escaped(title)).encode()
@@ -76,8 +78,8 @@ class Interfaces:
             return web.Response(status=503, text="All places are taken.\n")
         task: asyncio.Task[object] | None = asyncio.current_task()
         assert task is not None
-        self.visitors.add(task)
-        socket = web.WebSocketResponse(heartbeat=15, max_msg_size=LARGEST)
+        socket = web.WebSocketResponse(heartbeat=15, max_msg_size=LARGEST, timeout=CLOSING)
+        self.visitors[socket] = task
         try:
             await socket.prepare(request)
             columns, rows = (_number(request.query.get(name, "")) for name in ("width", "height"))
@@ -86,16 +88,17 @@ class Interfaces:
                     async with asyncio.timeout(self._limits.minutes * 60):
                         await _talk(socket, visitor)
         finally:
-            self.visitors.discard(task)
+            del self.visitors[socket]
             await socket.close()
         return socket
 
     async def _end(self, _: web.Application) -> None:
         """All sessions end with the server."""
-        ending = list(self.visitors)
-        for task in ending:
-            task.cancel()
-        await asyncio.gather(*ending, return_exceptions=True)
+        tasks = list(self.visitors.values())
+        await asyncio.gather(
+            *(socket.close() for socket in list(self.visitors)), return_exceptions=True
+        )
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def _talk(socket: web.WebSocketResponse, visitor: Visitor) -> None:

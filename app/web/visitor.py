@@ -64,6 +64,8 @@ class Visitor:
     async def __aexit__(self, *_: object) -> None:
         """End the process, and with it its guests'; nothing of the session stays."""
         os.close(self._lifeline)  # it ends itself
+        if self._process.stdin is not None:
+            self._process.stdin.close()
         try:
             await asyncio.wait_for(asyncio.shield(self._process.wait()), GRACE)
         except TimeoutError:
@@ -71,7 +73,15 @@ class Visitor:
                 os.killpg(self._process.pid, signal.SIGKILL)
             await self._process.wait()
         finally:
+            await self._drain()
             shutil.rmtree(self._folder, ignore_errors=True)
+
+    async def _drain(self) -> None:
+        """Read what is left, so that the pipe is closed."""
+        with contextlib.suppress(TimeoutError, ConnectionError):
+            async with asyncio.timeout(GRACE):
+                while self._process.stdout is not None and await self._process.stdout.read(1 << 16):
+                    pass
 
     def _environment(self) -> dict[str, str]:
         """No more of the server's than is needed; settings, progress and texts are its own."""

@@ -8,7 +8,7 @@ import pytest
 
 from app.main import main
 
-COMMANDS = [["classroom", "1"]]
+COMMANDS = [["classroom", "1"], ["serve"]]
 
 
 @pytest.mark.parametrize("words", COMMANDS)
@@ -28,6 +28,10 @@ def test_without_the_extra(
         (["classroom", "1", "--most", "0"], "is no number from 1 to 1000"),
         (["classroom", "nothing"], "no lesson is called 'nothing'"),
         (["classroom", "1", "--answers", " "], "--answers: no file is named"),
+        (["serve", "/etc/passwd"], "is no shipped guest and no lesson"),
+        (["serve", "--listen", "everywhere"], "--listen: 'everywhere' is no ADDRESS:PORT"),
+        (["serve", "--listen", "192.0.2.1:1"], "--listen 192.0.2.1:1: "),
+        (["serve", "--most", "none"], "is no number from 1"),
     ],
 )
 def test_bad_usage(words: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
