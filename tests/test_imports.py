@@ -17,6 +17,7 @@ _EXTRA = "an extra has what it needs"
 LATE = {
     "app.main": _START,
     "app.commands.classroom": _EXTRA,
+    "app.commands.serve": _EXTRA,
     "app.commands.explain": _START,
     "app.commands.home": _START,
     "app.commands.open": _START,
