@@ -37,7 +37,8 @@ has. No other file is imported: many need modules that POSIX alone has."""
 
 
 SAMPLED = {
-    "tests/agreement/test_guests.py": 2, "tests/agreement/test_mechanisms.py": 4,
+    "tests/agreement/test_guests.py": 2, "tests/agreement/test_linux_programs.py": 3,
+    "tests/agreement/test_mechanisms.py": 4,
     "tests/agreement/test_out_of_line.py": 3, "tests/agreement/test_slow.py": 2,
     "tests/app/recording": 2, "tests/app/tui/test_cursor.py": 2, "tests/app/tui/test_foreign.py": 3,
     "tests/app/tui/test_help.py": 2, "tests/app/tui/test_inside.py": 2,

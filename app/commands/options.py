@@ -114,9 +114,13 @@ def add_machine_options(parser: argparse.ArgumentParser) -> None:
     add("--disk-write", action="store_true", help="let the guest's writes reach FILE (one core only)")
     add("--boot", choices=("disk", "rom"), default="",
         help="PROGRAM is a disk image, or a ROM of 64 or 128 KiB, and starts in real mode")  # fmt: skip
-    add("--append", default="", metavar="TEXT", help="the command line of a Multiboot kernel")
+    add("--append", default="", metavar="TEXT",
+        help="the command line of a Multiboot kernel, the arguments of a Linux program")  # fmt: skip
     add("--module", action="append", default=[], metavar='"FILE ARGS"',
         help="a module of a Multiboot kernel, with its string; may stand several times")  # fmt: skip
+    add("--linux", action="store_true",
+        help="PROGRAM is a static Linux program, whether or not it says so")  # fmt: skip
+    add("--files", default="", metavar="DIR", help="the files that a Linux program may read")
     add("--until", default="", metavar="TEXT", help="stop when console or screen has shown TEXT")
     add("--timeout", type=_seconds, metavar="SECONDS", help="stop after so many seconds of host time")
     add("--clock", type=_clock, default=0, metavar="TIME",
@@ -180,5 +184,8 @@ def options_from(
         input=os.fsencode(arguments.input), clock=arguments.clock,
         peers=getattr(arguments, "peers", ()),
         until=arguments.until, timeout=arguments.timeout,
-        start=StartOptions(os.fsencode(arguments.append), tuple(arguments.module), arguments.boot),
+        start=StartOptions(
+            os.fsencode(arguments.append), tuple(arguments.module), arguments.boot,
+            arguments.linux, arguments.files,
+        ),
     )  # fmt: skip

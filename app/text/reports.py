@@ -33,7 +33,13 @@ EXECUTED_BY = {
     "trap:portable": "a stand-in",
 }
 _BY_KVM = {RingZero.GUEST_MODE: "CPU, guest mode", RingZero.INTERPRETED: "kernel and CPU"}
-_FORMATS = {"asm": "assembly", "elf": "ELF64", "flat": "flat image", "m68k": "68000 image"}
+_FORMATS = {
+    "asm": "assembly",
+    "elf": "ELF64",
+    "flat": "flat image",
+    "m68k": "68000 image",
+    "linux": "Linux program",
+}
 _STAND_IN = (
     "trap:portable is a stand-in: Unicorn at ring 3 takes the place of this CPU. The VMM is the same."
 )

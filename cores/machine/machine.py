@@ -10,7 +10,7 @@ from time import perf_counter
 from cores.engines.base import DeprivilegedEngine, Engine
 from cores.errors import EngineError
 from cores.machine.report import CoreReport
-from cores.pc.boot.protocols import protocol_of
+from cores.pc.boot.protocols import devices_of, protocol_of
 from cores.pc.devices.board import Board, BoardState
 from cores.pc.devices.storage.disk import Disk
 from cores.pc.physical_memory import HOLE, PhysicalMemory
@@ -93,8 +93,11 @@ class Machine:
             unless_made.callback(self.ram.close)
             unless_made.callback(engine.close)
             self.memory = PhysicalMemory(self.ram)
-            self.board = Board(self.memory, disks=disks, input=input, clock=clock, until=until)
             boot = protocol_of(program)
+            self.board = Board(
+                self.memory, disks=disks, input=input, clock=clock, until=until,
+                special=devices_of(program),
+            )  # fmt: skip
             boot(program, self.memory, self.cpu, disk_sectors=disks[0].sectors if disks else 0)
             if isinstance(engine, DeprivilegedEngine):
                 engine.pure = pure

@@ -56,8 +56,9 @@ _LAYOUTS = {
 
 
 @dataclass(frozen=True, slots=True)
-class _Load:
-    """A PT_LOAD segment."""
+class Load:
+    """A PT_LOAD segment. flags: PF_X, PF_W and PF_R. offset, in_file: its bytes in the file. linear,
+    physical: where they go. in_memory: with the zeros that follow them."""
 
     flags: int
     offset: int
@@ -108,6 +109,16 @@ def parse_kernel(image: bytes, path: str, ram: int) -> Executable:
     return Executable(entry, segments, symbols)
 
 
+def read_loads(image: bytes, path: str) -> tuple[list[Load], int, dict[str, int]]:
+    """The segments to load, the entry, and the symbols, of a little-endian file whose places nothing
+    has checked but for the file's end. Raises InputError."""
+    _check_identification(image, path)
+    loads, entry, symbols = _read(image, path)
+    for load in loads:
+        _check_extent(image, load, f"the segment at {load.linear:#x}", path)
+    return loads, entry, symbols
+
+
 def check_place(start: int, end: int, what: str, path: str, room: range) -> None:
     """Check that memory from ``start`` to ``end`` is in RAM at ``room``. Raises InputError."""
     if start < room.start:
@@ -125,7 +136,7 @@ def _check_identification(image: bytes, path: str) -> None:
         raise InputError("damaged: neither a 32- nor a 64-bit ELF file of either byte order", path)
 
 
-def _read(image: bytes, path: str) -> tuple[list[_Load], int, dict[str, int]]:
+def _read(image: bytes, path: str) -> tuple[list[Load], int, dict[str, int]]:
     """The segments to load, the entry, and the symbols, of a little-endian file."""
     layout = _LAYOUTS[image[4]]
     if len(image) < layout.header.size:
@@ -140,22 +151,19 @@ def _read(image: bytes, path: str) -> tuple[list[_Load], int, dict[str, int]]:
         raise InputError("truncated: the program headers lie beyond the end of the file", path)
     headers = (layout.program.unpack_from(image, ph_at + i * ph_size) for i in range(ph_count))
     ordered = (tuple(header[place] for place in layout.program_fields) for header in headers)
-    loads = [_Load(*fields[1:]) for fields in ordered if fields[0] == _PT_LOAD and fields[6]]
+    loads = [Load(*fields[1:]) for fields in ordered if fields[0] == _PT_LOAD and fields[6]]
     return loads, entry, dict(_symbols(image, layout, sh_at, sh_size, sh_count))
 
 
-def _segments(image: bytes, loads: list[_Load], path: str, room: range) -> tuple[Segment, ...]:
+def _segments(image: bytes, loads: list[Load], path: str, room: range) -> tuple[Segment, ...]:
     """The segments by physical address, in order of address."""
-    found: list[_Load] = []
+    found: list[Load] = []
     for load in loads:
         gpa, end = load.physical, load.physical + load.in_memory
         if load.flags == _PF_R and load.offset == 0 and end <= room.start:
             continue  # the file's own headers: `ld -Ttext=0x100000` puts them a page before the text
         where = f"the segment at {gpa:#x}"
-        if load.in_file > load.in_memory:
-            raise InputError(f"damaged: {where} is larger in the file than in memory", path)
-        if load.offset + load.in_file > len(image):
-            raise InputError(f"truncated: {where} lies beyond the end of the file", path)
+        _check_extent(image, load, where, path)
         check_place(gpa, end, where, path, room)
         found.append(load)
     if not found:
@@ -169,6 +177,13 @@ def _segments(image: bytes, loads: list[_Load], path: str, room: range) -> tuple
         Segment(load.physical, image[load.offset : load.offset + load.in_file], load.in_memory)
         for load in found
     )
+
+
+def _check_extent(image: bytes, load: Load, where: str, path: str) -> None:
+    if load.in_file > load.in_memory:
+        raise InputError(f"damaged: {where} is larger in the file than in memory", path)
+    if load.offset + load.in_file > len(image):
+        raise InputError(f"truncated: {where} lies beyond the end of the file", path)
 
 
 def _symbols(

@@ -41,6 +41,7 @@ _GNU_SYSTEMS = {0: "Linux", 1: "the Hurd", 2: "Solaris", 3: "FreeBSD"}
 _SOLO5_TARGETS = {1: "hvt", 2: "spt", 3: "virtio", 4: "muen", 5: "genode", 6: "xen"}
 _SOLO5_ABI, _SOLO5_MANIFEST = 0x31494241, 0x3154464D
 _GNU_ABI_TAG, _GO_BUILD_ID = 1, 4
+_GO = "an operating system (it is Go's)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +92,33 @@ def kernel_refusal(image: bytes) -> str | None:
         cpu = _CPUS.get(header.machine, f"machine {header.machine}")
         return f"a Multiboot kernel in a {header.bits}-bit ELF file for {cpu}, not for x86"
     return _unlinked(image, header)
+
+
+def is_for_linux(image: bytes) -> bool:
+    """Does a note of the file say that it is a program for Linux, or its header, as it does where GNU's
+    indirect functions are in it?"""
+    header = _header(image)
+    return header is not None and _system(image, header) == "Linux"
+
+
+def linux_refusal(image: bytes) -> str | None:
+    """The reason why an ELF file is not a static Linux program that can be started, or None."""
+    header = _header(image)
+    if header is None:
+        return None
+    if header.machine == _I386 or (header.machine == _X86_64 and header.bits == 32):
+        abi = "i386" if header.machine == _I386 else "x32"
+        return (
+            f"a 32-bit program ({abi}): compile it for x86-64 (-m64) and link it with -static -no-pie"
+        )
+    if (
+        reason := _unikernel(image, header) or _foreign(header) or _unlinked(image, header)
+    ) is not None:
+        return reason
+    if any(segment.kind in (_PT_INTERP, _PT_DYNAMIC) for segment in header.segments):
+        return "not static: dynamically linked; link it with -static -no-pie" + _for_whom(image, header)
+    system = _system(image, header)
+    return f"a program for {system}, not for Linux" if system not in ("", "Linux", _GO) else None
 
 
 def _header(image: bytes) -> _Header | None:
@@ -222,9 +250,19 @@ def _for_whom(image: bytes, header: _Header) -> str:
 def _of_a_system(image: bytes, header: _Header) -> str | None:
     """The refusal of a program that calls the kernel of an operating system."""
     if any(segment.kind in (_PT_INTERP, _PT_DYNAMIC) for segment in header.segments):
-        return "not static: dynamically linked; link it with -static -nostdlib -no-pie" + _for_whom(
-            image, header
-        )
+        how = "-static -no-pie" if _system(image, header) else "-static -nostdlib -no-pie"
+        return f"not static: dynamically linked; link it with {how}" + _for_whom(image, header)
+    system = _system(image, header)
+    if not system:
+        return None
+    return (
+        f"a static program for {system}: it calls that system's kernel, and Ringscope has one for Linux"
+        " alone; build it freestanding (-ffreestanding -nostdlib)"
+    )
+
+
+def _system(image: bytes, header: _Header) -> str:
+    """The operating system that the file says it is for; "" where it says none."""
     system = _SYSTEMS.get(image[7], "")
     for owner, kind, content in _notes(image, header):
         if owner == b"GNU" and kind == _GNU_ABI_TAG and len(content) >= 4:
@@ -232,13 +270,8 @@ def _of_a_system(image: bytes, header: _Header) -> str | None:
         elif owner in (b"FreeBSD", b"NetBSD", b"OpenBSD"):
             system = owner.decode()
         elif owner == b"Go" and kind == _GO_BUILD_ID:
-            system = system or "an operating system (it is Go's)"
-    if not system:
-        return None
-    return (
-        f"a static program for {system}: it calls that system's kernel, and in this version a guest is"
-        " the kernel; build it freestanding (-ffreestanding -nostdlib)"
-    )
+            system = system or _GO
+    return system
 
 
 def _elsewhere(header: _Header) -> str | None:

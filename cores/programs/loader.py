@@ -8,7 +8,7 @@ import sys
 
 from cores import input_file
 from cores.errors import InputError
-from cores.programs import elf, file_kind, multiboot, shipped
+from cores.programs import elf, elf_kind, file_kind, linux_program, multiboot, shipped
 from cores.programs.assembler import keystone as assembler
 from cores.programs.multiboot_header import find_header, miswritten_header
 from cores.programs.program import (
@@ -42,14 +42,21 @@ def load_program(
     """Read the program that a user named, for a machine with ``ram`` bytes; None: as many as its kind
     has by default.
 
-    Recognized by content and ending: a Multiboot header; ELF by its magic number; ``.s``, ``.asm`` and
+    Recognized by content and ending: a Multiboot header; ELF by its magic number, and what is for Linux
+    by its notes; ``.s``, ``.asm`` and
     "-" assembly; ``.m68k``; ``.img`` with a boot sector's signature; any other file is a flat image.
     stdin: the content of "-"; None: read standard input.
     Raises InputError with one sentence for any file that cannot be run."""
     program = _load(path, ram, stdin, options)
-    if program.format != "multiboot" and (options.append or options.modules):
-        given = "--append" if options.append else "--module"
-        raise InputError(f"{given} is for kernels that start by Multiboot", path)
+    for given, formats, whom in (
+        ("--module" if options.modules else "", ("multiboot",), "kernels that start by Multiboot"),
+        ("--append" if options.append else "", ("multiboot", "linux"),
+            "kernels that start by Multiboot and for Linux programs"),
+        ("--linux" if options.linux else "", ("linux",), "static Linux programs (ELF64)"),
+        ("--files" if options.files else "", ("linux",), "static Linux programs"),
+    ):  # fmt: skip
+        if given and program.format not in formats:
+            raise InputError(f"{given} is for {whom}", path)
     return program
 
 
@@ -78,7 +85,9 @@ def _load(path: str, wanted: int | None, stdin: bytes | None, options: StartOpti
             return multiboot.load(content, path, wanted or KERNEL_RAM, header, options)
         if (at := miswritten_header(content)) is not None:
             raise InputError(f"the Multiboot header at offset {at:#x} has a wrong checksum", path)
-    if content.startswith(b"\x7fELF"):
+    if content.startswith(elf.MAGIC):
+        if options.linux or elf_kind.is_for_linux(content):
+            return linux_program.load(content, path, wanted or KERNEL_RAM, options)
         return _load_elf(content, path, ram)
     if path == "-" or ending in (".s", ".asm"):
         return assemble_program(content, path, ram)

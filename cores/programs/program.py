@@ -28,11 +28,15 @@ class Segment:
 @dataclass(frozen=True, slots=True)
 class StartOptions:
     """Options of starting a program. append: its command line. modules: "FILE ARGS" of each Multiboot
-    module. boot: "disk" or "rom" where the user has said what kind of image it is, else ""."""
+    module. boot: "disk" or "rom" where the user has said what kind of image it is, else "". linux: the
+    user has said that it is a program for Linux. files: the folder of files that such a program may
+    read, "" for none."""
 
     append: bytes = b""
     modules: tuple[str, ...] = ()
     boot: str = ""
+    linux: bool = False
+    files: str = ""
 
 
 PLAIN = StartOptions()
@@ -51,7 +55,7 @@ class Program:
     """A program to run, for `compare`, `trace` and the interface.
 
     path: as the user named it ("-" for standard input). format: "asm" | "elf" | "flat" | "multiboot" |
-    "disk" | "rom" | "m68k".
+    "linux" | "disk" | "rom" | "m68k".
     entry: guest linear address. start, end: the bytes it occupies, end exclusive (.bss included).
     symbols: name -> address. lines: address -> 1-based source line. source: its lines, or ().
     sha256: of the input file's bytes. ram: bytes of RAM of its machine, unless the options of the run

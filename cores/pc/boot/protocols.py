@@ -6,10 +6,14 @@ file of this package, and an entry in ``PROTOCOLS``.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from cores.errors import InputError
-from cores.pc.boot import long_mode, multiboot, real_mode
+from cores.pc.boot import linux_program, long_mode, multiboot, real_mode
+from cores.pc.devices.base import Device
+from cores.pc.devices.slot import Slot
+from cores.pc.devices.system_call_log import SystemCallLog
 from cores.pc.physical_memory import PhysicalMemory
 from cores.programs.program import Program
 from cores.x86.virtual_cpu import VirtualCpu
@@ -28,6 +32,7 @@ PROTOCOLS: dict[str, Boot] = {
     "elf": long_mode.boot,
     "flat": long_mode.boot,
     "multiboot": multiboot.boot,
+    "linux": linux_program.boot,
     "disk": real_mode.boot_disk,
     "rom": real_mode.boot_rom,
 }
@@ -42,3 +47,8 @@ def protocol_of(program: Program) -> Boot:
     if program.format in PROTOCOLS:
         return PROTOCOLS[program.format]
     raise InputError(f"{_OTHER_MACHINES[program.format]}: a PC cannot boot it", program.path)
+
+
+def devices_of(program: Program) -> Sequence[Callable[[Slot], Device]]:
+    """The makers of the devices that only a machine with such a program has."""
+    return (SystemCallLog.plug,) if program.format == "linux" else ()

@@ -96,13 +96,14 @@ class Board:
     the guest ended its machine, None before it has. devices: all of them, in the order in which their
     states are saved and shown.
 
+    special: makers of further devices, which only some programs have (cores/pc/boot/protocols.py).
     clock: the tick of an access to a device in memory, which a CPU may make in the middle of a run.
     replanned: called when such an access has changed the deadline or an interrupt pin.
     """
 
     def __init__(
         self, memory: PhysicalMemory, *, disks: Sequence[Disk] = (), input: bytes = b"", clock: int = 0,
-        until: str = "",
+        until: str = "", special: Sequence[Callable[[Slot], Device]] = (),
     ) -> None:  # fmt: skip
         self.now = 0
         self.deadline = NEVER
@@ -125,7 +126,8 @@ class Board:
         self.local_apic.acknowledge_pics = self.pics.acknowledge
         self.local_apic.end_of_interrupt = self.io_apic.end_of_interrupt
         slot = Slot(memory, self.console, self.disks, self._line, self._finish, clock)
-        plugged = tuple(one for kind in PLUGGED for one in _with_parts(kind.plug(slot)))
+        makers = (*(kind.plug for kind in PLUGGED), *special)
+        plugged = tuple(one for make in makers for one in _with_parts(make(slot)))
         controllers = self.pics.master, self.pics.slave, self.local_apic, self.io_apic
         self.devices: tuple[Device, ...] = (*controllers, *plugged)
         self.uart, self.keyboard = self._one(Uart), self._one(Keyboard)

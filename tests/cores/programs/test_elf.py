@@ -114,7 +114,7 @@ def test_random_headers(tail: bytes) -> None:
     _only_input_errors(b"\x7fELF\x02\x01\x01" + tail)
 
 
-@settings(max_examples=300)
+@settings(max_examples=300, deadline=None)
 @given(st.data())
 def test_damaged_executables(data: st.DataObject) -> None:
     """A good executable with fields overwritten gives a program or an InputError."""

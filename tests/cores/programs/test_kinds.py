@@ -80,7 +80,7 @@ UPPER = "-Wl,-Ttext=0xffffffff80100000"
 @pytest.mark.parametrize(
     ("source", "options", "suffix", "reason"),
     [
-        (MAIN, ("-static", "-no-pie"), ".c", "a static program for Linux: it calls"),
+        (MAIN, ("-static", "-no-pie", "-Wl,-N"), ".c", "the segment at 0x400"),
         (MAIN, ("-no-pie",), ".c", "not static: dynamically linked; link it with"),
         (MAIN, ("-fPIE", "-pie"), ".c", "not a static executable: position-independent (PIE)"),
         (MAIN, ("-static-pie",), ".c", "not a static executable: position-independent (PIE)"),
