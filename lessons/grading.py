@@ -100,6 +100,18 @@ def grade(task: Task, program: str, seed: int | None = None, timeout: float | No
     return Grade(program, tuple(outcomes), failure, monotonic() - began)
 
 
+def missed(task: Task, program: str, reason: str) -> Grade:
+    """The result of a submission that could not be graded to the end: no points."""
+    case: Case | None = None
+    outcomes = []
+    for item in task.items:
+        if isinstance(item, Case):
+            case = item
+        elif isinstance(item, Goal) and case is not None:
+            outcomes.append(Outcome(item.name, case.name, case.hidden, 0, item.points, reason))
+    return Grade(program, tuple(outcomes), reason)
+
+
 def _run(
     task: Task, case: Case, goals: tuple[Goal, ...], program: str, known: dict[str, Value],
     timeout: float | None,

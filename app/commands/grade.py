@@ -10,6 +10,7 @@ import argparse
 import json
 import os
 
+from app import limits
 from app.main import DIVERGED, OK, UNAVAILABLE, printable
 from app.text import lesson as lesson_text
 from app.text import reports_json
@@ -18,11 +19,12 @@ from cores.atomic_file import Kind, replacing
 from cores.errors import InputError
 from lessons.format.script import Heading, Text
 from lessons.format.task import Task, parse_task
-from lessons.grading import Grade, Outcome, fill, grade, numbers, seed_of
+from lessons.grading import Grade, Outcome, fill, numbers, seed_of
 from lessons.library import task_file
 
 from .check import seconds
 from .options import seed
+from .submission import alone, graded
 
 _RESULTS = Kind("results for Gradescope", lambda head: head.lstrip().startswith(b"{"))
 
@@ -36,6 +38,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--timeout", type=seconds, metavar="SECONDS", help="for each case, in place of the task's own")
     add("--json", action="store_true", help="one JSON object instead of text")
     add("--gradescope", metavar="FILE", help="write Gradescope's results.json (one PROGRAM)")
+    add("--overwrite", action="store_true", help="whatever the file of --gradescope has been so far")
+    # What a submission's own process is started with: its bounds, and the number of its lifeline.
+    add("--alone", help=argparse.SUPPRESS)
+    add("--lifeline", type=int, help=argparse.SUPPRESS)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -48,9 +54,13 @@ def run(arguments: argparse.Namespace) -> int:
     if not arguments.programs:
         _tell(task, chosen)
         return OK
-    grades = [grade(task, program, chosen, arguments.timeout) for program in arguments.programs]
+    if arguments.alone is not None:
+        if arguments.lifeline is not None:
+            limits.end_with(arguments.lifeline)
+        return alone(task, arguments.programs[0], chosen, arguments.timeout, arguments.alone)
+    grades = [graded(task, program, chosen, arguments.timeout) for program in arguments.programs]
     if arguments.gradescope is not None:
-        _write_results(arguments.gradescope, grades[0])
+        _write_results(arguments.gradescope, grades[0], overwrite=arguments.overwrite)
     if arguments.json:
         print(json.dumps(_json(task, chosen, grades), indent=2))
     else:
@@ -107,12 +117,12 @@ def _json(task: Task, chosen: int | None, grades: list[Grade]) -> dict[str, obje
     }  # fmt: skip
 
 
-def _write_results(path: str, result: Grade) -> None:
+def _write_results(path: str, result: Grade, *, overwrite: bool) -> None:
     """Gradescope's format: score, output, and tests with score, max_score, output, visibility."""
     tests = [
         {
             "name": printable(_named(o)), "score": o.points, "max_score": o.of,
-            "output": printable(o.message),
+            "status": "passed" if o.points == o.of else "failed", "output": printable(o.message),
             "visibility": "after_published" if o.hidden else "visible",
         }
         for o in result.outcomes
@@ -123,7 +133,7 @@ def _write_results(path: str, result: Grade) -> None:
         "execution_time": round(result.seconds, 3),
     }  # fmt: skip
     try:
-        with replacing(path, _RESULTS) as file:
+        with replacing(path, _RESULTS, overwrite=overwrite) as file:
             file.write(json.dumps(results, indent=2).encode() + b"\n")
     except OSError as error:
         raise InputError(f"cannot be written: {error.strerror or error}", os.fspath(path)) from None

@@ -10,9 +10,9 @@ import signal
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from app import terminal
+from app import limits, terminal
 from app.main import OK, again
-from app.web import extra, limits
+from app.web import extra
 from cores.errors import InputError
 
 from .classroom import add_listen_option

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
 
+from app.commands import submission
 from app.main import main
 from cores.errors import InputError
 from lessons.format.task import parse_task
@@ -152,3 +154,65 @@ def test_the_command(task: Path, tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert main(["grade", "fewer-exit"]) == 2
     assert "did you mean 'fewer-exits'?" in capsys.readouterr().err
     assert main(["grade", str(task), good, good, "--gradescope", str(results)]) == 2
+
+
+KEYS = {
+    "score": (int, float), "execution_time": (int, float), "output": str, "tests": list,
+    "visibility": str, "stdout_visibility": str, "extra_data": dict, "leaderboard": list,
+}  # fmt: skip
+TEST_KEYS = {
+    "score": (int, float), "max_score": (int, float), "status": str, "name": str, "number": str,
+    "output": str, "visibility": str, "tags": list, "extra_data": dict, "output_format": str,
+}  # fmt: skip
+"""Keys of Gradescope's results.json, and their types (its manual for autograders, "Output Format")."""
+VISIBILITIES = ("hidden", "after_due_date", "after_published", "visible")
+
+
+def test_gradescope_can_read_its_file(task: Path, tmp_path: Path) -> None:
+    """Each key of results.json is one that Gradescope knows, of its type; points are of goals alone."""
+    task.write_text(TASK + CASE + GOAL + CASE.replace("limit", "hidden = true\nlimit") + GOAL)
+    results = tmp_path / "results.json"
+    five = program(tmp_path, "_start: mov ecx, 5\nx: out 0xe9, al\nloop x\nout 0xf4, al\n")
+    results.write_text("[1]")
+    assert main(["grade", str(task), five, "--gradescope", str(results), "--overwrite"]) == 1
+    found = json.loads(results.read_text())
+    assert all(isinstance(found[key], KEYS[key]) for key in found)
+    assert len(found["tests"]) == 2
+    for test in found["tests"]:
+        assert all(isinstance(test[key], TEST_KEYS[key]) for key in test)
+        assert test["status"] == ("passed" if test["score"] == test["max_score"] else "failed")
+        assert test["visibility"] in VISIBILITIES
+    assert found["score"] == sum(test["score"] for test in found["tests"])
+
+
+@pytest.mark.parametrize(
+    ("child", "said"),
+    [
+        ("import time; time.sleep(600)", "stopped after 1 seconds: it does not end"),
+        ("import os, signal; os.kill(os.getpid(), signal.SIGXCPU)", "seconds of CPU time"),
+        ("import os; os.abort()", "the process that graded it ended early (signal 6)"),
+        ("raise SystemExit(90)", "MiB of memory"),
+        ("print('{}')", "ended early (exit code 0)"),
+        ("print('[' * 100000)", "ended early (exit code 0)"),
+        ("import sys; sys.stdout.buffer.write(b'\\xff' * 100)", "ended early (exit code 0)"),
+    ],
+)
+def test_a_submission_that_breaks_its_process(
+    task: Path, child: str, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever becomes of the process that grades, the result is no points, with the reason."""
+    monkeypatch.setattr(submission, "again", lambda *words: [sys.executable, "-c", child, *words])
+    monkeypatch.setattr(submission, "START", 0.5)
+    result = submission.graded(parse_task(str(task)), "x.s", None, 0.5)
+    assert (result.points, result.of) == (0, 2)
+    assert said in result.failure
+    assert said in result.outcomes[0].message
+
+
+def test_a_submission_has_limits(task: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A submission is graded within bounds of memory; with too little of it there are no points."""
+    good = program(tmp_path, "_start: xor eax, eax\nout 0xf4, al\n")
+    parsed = parse_task(str(task))
+    assert submission.graded(parsed, good, None, None).points == 2
+    monkeypatch.setattr(submission, "BASE", -(100 << 20))
+    assert submission.graded(parsed, good, None, None).points == 0

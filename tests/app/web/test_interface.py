@@ -162,7 +162,7 @@ async def test_a_process_ends_with_the_server(monkeypatch: pytest.MonkeyPatch, t
 
 
 def limited(body: str, *, memory: int = 512 << 20, cpu: int = 60) -> subprocess.CompletedProcess[str]:
-    code = f"from app.web import limits\nlimits.limit({memory}, {cpu})\n{body}"
+    code = f"from app import limits\nlimits.limit({memory}, {cpu})\n{body}"
     root = Path(__file__).parents[3]
     return subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True)
 
@@ -184,7 +184,7 @@ def test_memory_is_limited() -> None:
 def test_a_process_does_not_outlive_the_other_end_of_its_lifeline() -> None:
     """When whoever holds the pipe is gone, in whichever way, the process ends."""
     theirs, ours = os.pipe()
-    code = f"import time\nfrom app.web import limits\nlimits.end_with({theirs})\ntime.sleep(600)"
+    code = f"import time\nfrom app import limits\nlimits.end_with({theirs})\ntime.sleep(600)"
     root = Path(__file__).parents[3]
     with subprocess.Popen([sys.executable, "-c", code], cwd=root, pass_fds=(theirs,)) as process:
         os.close(theirs)

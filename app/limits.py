@@ -13,7 +13,6 @@ import threading
 
 MIB = 1 << 20
 MOST_FILES = 256
-NICENESS = 10
 
 
 def limit(memory: int, cpu: int) -> None:
@@ -31,7 +30,6 @@ def limit(memory: int, cpu: int) -> None:
         most = value if hard == resource.RLIM_INFINITY else min(value, hard)
         with contextlib.suppress(OSError, ValueError):
             resource.setrlimit(kind, (most, most))
-    os.nice(NICENESS)
 
 
 def end_with(lifeline: int) -> None:
