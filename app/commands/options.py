@@ -127,6 +127,9 @@ def add_machine_options(parser: argparse.ArgumentParser) -> None:
         help="the guest's time at its start, as 2026-01-01T00:00:00 (2000-01-01)")  # fmt: skip
     add("--input", default="", metavar="TEXT", help="typed on the guest's keyboard and serial line")
 
+    add("--device", action="append", default=[], metavar="FILE.py",
+        help="a device of your own, a Python program; may stand several times")  # fmt: skip
+
 
 def add_ram_option(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--ram", type=_ram, metavar="SIZE",
@@ -183,6 +186,7 @@ def options_from(
         disk_write=arguments.disk_write,
         input=os.fsencode(arguments.input), clock=arguments.clock,
         peers=getattr(arguments, "peers", ()),
+        devices=tuple(arguments.device),
         until=arguments.until, timeout=arguments.timeout,
         start=StartOptions(
             os.fsencode(arguments.append), tuple(arguments.module), arguments.boot,

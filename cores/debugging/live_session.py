@@ -83,6 +83,11 @@ class LiveSession:
         return self._mode
 
     @property
+    def reached(self) -> str:
+        """The breakpoint that ended the last run, "" without one."""
+        return self._reached
+
+    @property
     def divergence(self) -> Divergence | None:
         """The first divergence, None while the machines agree."""
         return self._session.divergence

@@ -118,6 +118,8 @@ def _put_back(machine: Machine, saved: SavedMachine, first: dict[int, bytes]) ->
 
 
 def _collect(session: LiveSession) -> SavedSession:
+    if session.options.devices:
+        raise InputError("a session with a device of one's own cannot be saved: it is a program")
     session.settle()
     machines: list[SavedMachine] = []
     first = RamImage(session.machines[0].ram.size, {})
@@ -154,6 +156,8 @@ def _checked(saved: SavedSession) -> SavedSession:
         saved.options.ram or saved.program.ram,
         tuple(machine.core for machine in saved.machines),
     )
+    if saved.options.devices:
+        raise ValueError("it names programs to run as devices")
     if ram % (2 * MIB) or not SMALLEST_RAM <= ram <= LARGEST_RAM:
         raise ValueError("no machine has so much RAM")
     if not cores or len(set(cores)) < len(cores) or not set(cores) <= set(CORE_NAMES):

@@ -22,6 +22,7 @@ class Options:
     2000-01-01 00:00:00. start: how the program on the command line is started.
     until: ends each machine when its console or screen has shown it. timeout: seconds of host time, in
     exact mode for all machines together, in free mode for each. images: reports hold a copy of RAM.
+    devices: Python files with devices of the user's own.
     """
 
     cores: tuple[str, ...] | None = None
@@ -39,6 +40,7 @@ class Options:
     until: str = ""
     timeout: float | None = None
     images: bool = True
+    devices: tuple[str, ...] = ()
 
     @property
     def disk(self) -> str | None:

@@ -17,6 +17,7 @@ from cores.lockstep.leader import Copies, Lead
 from cores.lockstep.options import DEFAULT_STEPS, Absent, Options
 from cores.machine.machine import Machine
 from cores.machine.report import Divergence
+from cores.pc.devices.own_device import load_devices
 from cores.pc.devices.storage.disk import Disk
 from cores.pc.stop import Stop
 from cores.programs.program import Program
@@ -34,6 +35,7 @@ def start(program: Program, core: str, options: Options) -> Machine:
             program, registry.create(core), ram=options.ram or program.ram, disks=disks,
             input=options.input, clock=options.clock, until=options.until,
             pure=options.pure, slow=options.slow,
+            devices=[kind for path in options.devices for kind in load_devices(path)],
         )  # fmt: skip
         unless_made.pop_all()
         return machine

@@ -11,6 +11,7 @@ from cores.engines.base import DeprivilegedEngine, Engine
 from cores.errors import EngineError
 from cores.machine.report import CoreReport
 from cores.pc.boot.protocols import devices_of, protocol_of
+from cores.pc.devices.base import Device
 from cores.pc.devices.board import Board, BoardState
 from cores.pc.devices.storage.disk import Disk
 from cores.pc.physical_memory import HOLE, PhysicalMemory
@@ -60,6 +61,7 @@ class Machine:
 
     disks: the machine's own; an overlay on the image makes that cheap. input: for keyboard and UART.
     slow: free mode handles every exit the long way (cores/vmm/known_exits.py).
+    devices: kinds of the user's own (cores/pc/devices/own_device.py).
     seconds: host time spent in running the guest so far, without set-up and views of past exits.
 
     The machine owns the engine from the beginning, and closes it if ``__init__`` fails. Later failures
@@ -79,6 +81,7 @@ class Machine:
         until: str = "",
         pure: bool = False,
         slow: bool = False,
+        devices: Sequence[type[Device]] = (),
     ) -> None:
         self.program = program
         self.engine = engine
@@ -96,7 +99,7 @@ class Machine:
             boot = protocol_of(program)
             self.board = Board(
                 self.memory, disks=disks, input=input, clock=clock, until=until,
-                special=devices_of(program),
+                special=(*devices_of(program), *(kind.plug for kind in devices)),
             )  # fmt: skip
             boot(program, self.memory, self.cpu, disk_sectors=disks[0].sectors if disks else 0)
             if isinstance(engine, DeprivilegedEngine):

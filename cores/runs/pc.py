@@ -122,16 +122,16 @@ class _Events:
 
     def new(self) -> Iterator[ExitLine]:
         for event in self._machine.vmm.trace.take():
-            yield self._line(event)
+            yield exit_line(self._machine.program, event)
 
-    def _line(self, event: ExitEvent) -> ExitLine:
-        code = event.code
-        asm = ""
-        if code:
-            with contextlib.suppress(Truncated, GuestFault):
-                asm = text(decode(code, event.place.bits), event.rip)
-        return ExitLine(
-            event.n, event.rip, code, asm, event.place.mode, str(event.reason), event.detail,
-            event.handled, event.ring, event.ns, event.vmm_ns,
-            self._machine.program.source_of(event.rip), event.place.linear,
-        )  # fmt: skip
+
+def exit_line(program: Program, event: ExitEvent) -> ExitLine:
+    """An event as `trace` shows it."""
+    code, asm = event.code, ""
+    if code:
+        with contextlib.suppress(Truncated, GuestFault):
+            asm = text(decode(code, event.place.bits), event.rip)
+    return ExitLine(
+        event.n, event.rip, code, asm, event.place.mode, str(event.reason), event.detail, event.handled,
+        event.ring, event.ns, event.vmm_ns, program.source_of(event.rip), event.place.linear,
+    )  # fmt: skip

@@ -5,13 +5,12 @@ would collide with any project's own ``app``; an editable install takes those of
 """
 
 import sys
-from pathlib import Path
 
-_HERE = Path(__file__).resolve().parent
-_INSTALLED = _HERE / "_src"
-sys.path.insert(0, str(_INSTALLED if _INSTALLED.is_dir() else _HERE.parents[2]))
+from ringscope import source
 
-from app.main import main  # noqa: E402 - found on the path set above
+sys.path.insert(0, str(source()))
+
+from app.main import main
 
 if __name__ == "__main__":
     sys.exit(main())

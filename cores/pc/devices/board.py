@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
 
+from cores.errors import InputError
 from cores.pc.devices import scancodes
 from cores.pc.devices.awaited_text import WatchedConsole
 from cores.pc.devices.base import Device, MemoryDevice
@@ -138,6 +139,7 @@ class Board:
 
         self.bus = PortBus()
         for device in self.devices:
+            self._demand_free(device)
             self.bus.attach(device)
         timely = (device for device in self.devices if device.timely)
         # An access may begin up to three ports below and still reach the device.
@@ -360,6 +362,12 @@ class Board:
         return screen and all(device.is_lawful() for device in self.devices)
 
     # Wires.
+
+    def _demand_free(self, device: Device) -> None:
+        """Raises InputError where a device, one of the user's own, takes another's port."""
+        taken = next((port for port in device.ports if port in self.bus.owners), None)
+        if taken is not None:
+            raise InputError(f"{device.name}: port {taken:#x} is the {self.bus.owners[taken].name}'s")
 
     def _one(self, kind: type[D]) -> D:
         """The device of this kind."""
