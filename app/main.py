@@ -48,6 +48,7 @@ COMMANDS = {
     "grade": "hold students' programs against a task, with points",
     "new-lesson": "begin a lesson of your own",
     "explain": "say why an instruction is sensitive and what each core does",
+    "completion": "print what makes bash, zsh or fish complete its commands",
     "bench": "measure what everything costs here, each figure beside its baseline",
 }
 """Each is a module of app/commands."""
@@ -82,7 +83,10 @@ class Parser(argparse.ArgumentParser):
     """argparse, with errors in one line."""
 
     def __init__(self, name: str, summary: str) -> None:
-        super().__init__(prog=f"ringscope {name}".rstrip(), description=summary, allow_abbrev=False)
+        super().__init__(
+            prog=f"ringscope {name}".rstrip(), description=summary, allow_abbrev=False,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )  # fmt: skip
 
     def refuse_unknown(self, words: Sequence[str]) -> None:
         """End with an error at an unknown option, before anything that is missing for want of it."""
@@ -226,6 +230,7 @@ def _command(name: str, summary: str, words: list[str], module: str = "") -> int
         command.add_arguments(parser)
         parser.refuse_unknown(words)
         if any(word in ("-h", "--help") for word in takewhile(lambda word: word != "--", words)):
+            parser.epilog = importlib.import_module("app.examples").examples(name)
             print(parser.format_help(), end="")
             return OK
         code: int = command.run(parser.parse_args(words))
