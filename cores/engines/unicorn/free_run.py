@@ -31,10 +31,10 @@ from cores.x86.isa.accesses import overwrites_itself
 from cores.x86.isa.decoder import Truncated, decode
 from cores.x86.isa.instruction import Immediate, Instruction
 from cores.x86.isa.segment_limits import SEGMENTS, limited_segments, segments_used
-from cores.x86.mmu.segmentation import code_address
-from cores.x86.mode import code_bits
+from cores.x86.mode import code_bits, is_long
 from cores.x86.registers import (
     ARITHMETIC_FLAGS,
+    CS,
     MASK64,
     RCX,
     RSP,
@@ -230,7 +230,7 @@ class FreeRunner:
             if exit is not None:
                 if cpu.rip >> 47 and not canonical(cpu.rip):
                     self._undo_branch(cpu)
-                self._give_back(code_address(cpu, cpu.rip))
+                self._give_back(block_address(cpu))
                 if isinstance(exit, Fault) and exit.vector == Vector.DB:
                     return self._single_stepped(cpu)
                 if not core.translation_failed(cpu, exit):
@@ -241,7 +241,7 @@ class FreeRunner:
             if exit is not None:
                 return exit
         self._counter.stop(_ASKED, False)
-        if code_address(cpu, cpu.rip) == self._rep:
+        if block_address(cpu) == self._rep:
             self._left += 1  # the REP is not complete
         return INTERRUPTED
 
@@ -296,7 +296,7 @@ class FreeRunner:
         if special < 0:
             return self._walk(cpu, min(len(block.offsets), self._left))
         exit = self._walk(cpu, min(special, self._left))
-        if exit is None and code_address(cpu, cpu.rip) == address + block.offsets[special]:
+        if exit is None and block_address(cpu) == address + block.offsets[special]:
             return INTERCEPT
         return exit
 
@@ -359,7 +359,7 @@ class FreeRunner:
         core = self._core
         rip, flags, shadow = cpu.rip, cpu.rflags, cpu.interrupt_shadow
         insn = core.instruction(cpu)
-        self._single, self._entered = code_address(cpu, rip), False
+        self._single, self._entered = block_address(cpu), False
         self._again = insn is not None and (bool(insn.repeat) or not insn.ends_block)
         cpu.interrupt_shadow = True
         cpu.rflags &= ~Flag.RF
@@ -456,3 +456,9 @@ class FreeRunner:
         """The block entered last has faulted at ``rip``: uncount its instructions from there on."""
         if self._block is not None and rip - self._at in self._block.offsets:
             self._left += len(self._block.offsets) - self._block.offsets.index(rip - self._at)
+
+
+def block_address(cpu: VirtualCpu) -> int:
+    """The linear address at RIP as Unicorn names it: outside long mode it adds CS's base and does not
+    wrap at 4 GiB, although its fetches do."""
+    return cpu.rip if is_long(cpu) else cpu.segments[CS].base + cpu.rip
