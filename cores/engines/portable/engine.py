@@ -86,7 +86,7 @@ class PortableTrapEngine(DeprivilegedEngine):
         self._memory = memory
         memory.unseen = []
         self._core = UnicornCpu(self._fetch, self._locate, self._locate)
-        self._free = FreeRunner(self._core, self._must_leave)
+        self._free = FreeRunner(self._core, memory, self._must_leave)
         self._tables = HiddenTables(_TABLES_AT)
         ram = memory.ram
         self._core.unicorn.map_ram(0, len(ram.view), ram.address)  # its scratch pages too

@@ -15,6 +15,8 @@ from cores.engines.unicorn.block_counter import BlockCounter
 from cores.errors import EngineError, UnavailableError
 
 ARCH_X86, MODE_64 = 4, 8
+RFLAGS, RAX, RCX, RDI = 25, 35, 38, 39
+"""UC_X86_REG_EFLAGS and so on."""
 CPU_NEHALEM = 15
 """The model nearest to the platform's CPU: SSE4.2 and POPCNT; no AVX, XSAVE, RDRAND, FSGSBASE."""
 
@@ -108,6 +110,8 @@ class Unicorn:
         self._raised: BaseException | None = None
         self._uc = ctypes.c_void_p()
         self._context = ctypes.c_void_p()
+        self._value = ctypes.c_uint64()
+        self._value_at = ctypes.byref(self._value)
         self._check(self._lib.uc_open(arch, mode, ctypes.byref(self._uc)))
         try:
             self._ctl(_CTL_BUFFER, 1, ctypes.c_uint32(_CODE_BUFFER))
@@ -162,6 +166,16 @@ class Unicorn:
     def write_register(self, number: int, value: bytes) -> None:
         """Set a register by Unicorn's own number (UC_X86_REG_*), with the state derived from it."""
         self._check(self._quick.uc_reg_write(self._uc, number, ctypes.c_char_p(value)))
+
+    def read_general(self, number: int) -> int:
+        """A general register or RFLAGS in the middle of a run, by Unicorn's own number."""
+        self._quick.uc_reg_read(self._uc, number, self._value_at)
+        return self._value.value
+
+    def write_general(self, number: int, value: int) -> None:
+        """Set a general register in the middle of a run."""
+        self._value.value = value
+        self._quick.uc_reg_write(self._uc, number, self._value_at)
 
     def read_address(self, number: int) -> int:
         """The value of a 64-bit register by Unicorn's own number."""

@@ -119,6 +119,15 @@ class UnicornCpu:
         except (GuestFault, Truncated):
             return None
 
+    @property
+    def cpu(self) -> VirtualCpu:
+        """The CPU that is executed, with its privileged registers; the general ones may be old."""
+        return self._cpu
+
+    def has_code(self, lines: range) -> bool:
+        """Is there translated code in these lines of physical memory (``LINE`` bytes each)?"""
+        return not self._translated.isdisjoint(lines)
+
     def read_fpu(self) -> bytes:
         return fpu.read_image(self.unicorn, self.layout)
 

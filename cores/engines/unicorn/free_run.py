@@ -8,7 +8,7 @@ except for the last three kinds:
 
     count      its instructions are counted when it is entered; a fault gives back the rest
     REP        always ends its block; each further iteration is a block of that one instruction;
-               one that stores to its own bytes is left to the VMM
+               one that stores to its own bytes is left to the VMM; REP STOS has help (bulk_store.py)
     a store    that changes its own block is restarted, in a block with no other instruction
     special    a block with an instruction for the VMM in it is walked step by step up to there
 
@@ -24,8 +24,10 @@ from functools import reduce
 from operator import or_
 
 from cores.engines.base import BUDGET_SPENT, INTERCEPT, INTERRUPTED, STEPPED, Exit, Fault
+from cores.engines.unicorn.bulk_store import BulkStore, may_help
 from cores.engines.unicorn.cpu import PAGE, UnicornCpu, opens_shadow
 from cores.engines.unicorn.known_blocks import KnownBlocks
+from cores.pc.physical_memory import PhysicalMemory
 from cores.x86.faults import GuestFault
 from cores.x86.isa.accesses import overwrites_itself
 from cores.x86.isa.decoder import Truncated, decode
@@ -49,7 +51,7 @@ UNLIMITED = 1 << 62
 READS_EXCEPTIONS = frozenset({"stmxcsr", "fnstsw"})
 _ASKED, _STEPPING, _NEW_REP = range(3)
 """Requests to call Python for every block (``BlockCounter.stop``): the run shall stop; it is a single
-step; the REP under way has been translated anew."""
+step; the REP under way has been translated anew, or is to be helped."""
 OPENS_WINDOW = frozenset({"sti", "popf"})
 """Instructions that may set IF, besides those which the VMM completes anyway (IRET, SYSRET). A pending
 interrupt is delivered after them, or after STI's shadow (SDM vol. 2, STI), although a later instruction
@@ -67,7 +69,8 @@ class Block:
     opens: the index of the first one that may set IF, -1 for none.
     straight: its last instruction does not jump. alone: it has to be walked, since one of them reads
     the exception flags of x87 or SSE, which Unicorn shows only after an exit. uses: the segments that
-    it accesses; each: those of each instruction (cores/x86/isa/segment_limits.py).
+    it accesses; each: those of each instruction (cores/x86/isa/segment_limits.py). fill: the REP STOS
+    that ends it.
     """
 
     offsets: tuple[int, ...]
@@ -78,6 +81,7 @@ class Block:
     alone: bool = False
     uses: int = 0
     each: tuple[int, ...] = ()
+    fill: Instruction | None = None
 
 
 class FreeRunner:
@@ -87,7 +91,9 @@ class FreeRunner:
     executed: instructions completed by the last ``run``.
     """
 
-    def __init__(self, core: UnicornCpu, special: Callable[[Instruction], bool]) -> None:
+    def __init__(
+        self, core: UnicornCpu, memory: PhysicalMemory, special: Callable[[Instruction], bool]
+    ) -> None:
         self._core = core
         self._special = special
         self._stops: frozenset[int] = frozenset()
@@ -99,6 +105,7 @@ class FreeRunner:
         self._window = False  # an interrupt waits for IF
         self._counter = core.unicorn.block_counter(self._on_block)
         self._known: KnownBlocks[Block] = KnownBlocks(self._counter)
+        self._bulk = BulkStore(core, memory)
         self.executed = 0
         # The block entered last, its address, and the address of the REP that it ended with:
         self._block: Block | None = None
@@ -342,7 +349,9 @@ class FreeRunner:
         each, pages = tuple(uses), self._known.space.pages
         for page in range(address & -PAGE, address + size, PAGE):
             pages[page] = self._core.place(cpu, page)
-        return Block(tuple(offsets), special, opens, rep, straight, alone, reduce(or_, each, 0), each)
+        fill = insn if insn is not None and may_help(insn) else None
+        uses_all = reduce(or_, each, 0)
+        return Block(tuple(offsets), special, opens, rep, straight, alone, uses_all, each, fill)
 
     def _walk(self, cpu: VirtualCpu, steps: int) -> Exit | None:
         """Execute ``steps`` consecutive instructions one by one; only the last may jump."""
@@ -393,9 +402,14 @@ class FreeRunner:
             cost = self._cost(address, block)
             if cost <= self._left:
                 self._left -= cost
+                again = address == self._rep
                 self._block, self._at = block, address
                 self._counter.rep = address + block.rep if block.rep >= 0 else -1
                 self._counter.entered(address, size)
+                if block.fill is not None:  # Python is called for its further iterations, too
+                    nearly = again and self._bulk.store(block.fill)
+                    self._counter.stop(_NEW_REP, not nearly)
+                    return
                 if block.opens >= 0 and self._window:
                     return
                 if block.opens >= 0:
@@ -406,6 +420,7 @@ class FreeRunner:
                 self._counter.remember(address, size, len(block.offsets), block.rep)
                 return
         self._held = key
+        self._counter.stop(_NEW_REP, address == self._rep)
         self._core.unicorn.stop()
 
     def _on_single(self, address: int) -> None:

@@ -75,7 +75,7 @@ class InterpreterEngine(Engine):
         memory.unseen = []
         self._devices = DeviceAccesses(memory)
         self._core = UnicornCpu(self._fetch, self._locate, self._place)
-        self._free = FreeRunner(self._core, _left_to_the_vmm)
+        self._free = FreeRunner(self._core, memory, _left_to_the_vmm)
         ram, unicorn = memory.ram, self._core.unicorn
         below = min(HOLE.start, ram.size)
         unicorn.map_ram(0, below, ram.address)

@@ -1,0 +1,55 @@
+"""Help for REP STOS in free runs of Unicorn.
+
+Each iteration is a block of translated code, with a hook, and takes 45 ns: an operating system that
+fills its memory at boot spends seconds there. Here the iterations of one page are made at once. The
+first iteration in a page is Unicorn's own: it checks the rights, raises the faults, and sets A and D.
+So is the last of all, which ends the instruction. Stores over translated code are left to Unicorn.
+"""
+
+from __future__ import annotations
+
+from cores.engines.unicorn.capi import RAX, RCX, RDI, RFLAGS
+from cores.engines.unicorn.cpu import LINE, PAGE, UnicornCpu
+from cores.pc.physical_memory import PhysicalMemory
+from cores.x86.isa.instruction import Instruction
+from cores.x86.registers import ES, MASK64, Flag
+
+_FEW = 16
+"""Iterations that Unicorn makes in less time than it takes to help."""
+
+
+def may_help(insn: Instruction) -> bool:
+    """Is it a REP STOS whose addresses have the width of the code?"""
+    return insn.mnemonic == "stos" and bool(insn.repeat) and insn.address_size * 8 == insn.bits > 16
+
+
+class BulkStore:
+    """Makes iterations for one CPU."""
+
+    def __init__(self, core: UnicornCpu, memory: PhysicalMemory) -> None:
+        self._core, self._memory = core, memory
+
+    def store(self, insn: Instruction) -> bool:
+        """Before an iteration of ``insn`` that is not its first: make this one, and what follows in the
+        same page, but for the last of all. True: no other is left."""
+        unicorn, size = self._core.unicorn, insn.operand_size
+        mask = MASK64 >> 64 - insn.bits
+        count, at = unicorn.read_general(RCX) & mask, unicorn.read_general(RDI) & mask
+        within = at % PAGE
+        most = min(count - 1, (PAGE - within) // size)
+        if most < _FEW or within < size or unicorn.read_general(RFLAGS) & Flag.DF:
+            return count == 1
+        cpu = self._core.cpu
+        if insn.bits != 64 and cpu.segments[ES].base:
+            return False
+        frame, length = self._core.place(cpu, at - within), most * size
+        if frame is None or not self._memory.is_ram(frame + within, length):
+            return False
+        gpa = frame + within
+        if self._core.has_code(range(gpa // LINE, (gpa + length - 1) // LINE + 1)):
+            return False
+        value = unicorn.read_general(RAX).to_bytes(8, "little")[:size]
+        self._memory.view[gpa : gpa + length] = value * most
+        unicorn.write_general(RCX, count - most)
+        unicorn.write_general(RDI, at + length & mask)
+        return count - most == 1
