@@ -87,7 +87,6 @@ EXAMPLES: dict[str, tuple[tuple[str, str], tuple[str, str]]] = {
 
 
 def examples(command: str) -> str:
-    """The end of a command's --help."""
-    return "examples:\n" + "\n".join(
-        f"  ringscope {words}\n      {what}" for words, what in EXAMPLES[command]
-    )
+    """The end of a command's --help; "" for one that has none."""
+    lines = [f"  ringscope {words}\n      {what}" for words, what in EXAMPLES.get(command, ())]
+    return "\n".join(["examples:", *lines]) if lines else ""
