@@ -39,6 +39,7 @@ _FORMATS = {
     "flat": "flat image",
     "m68k": "68000 image",
     "linux": "Linux program",
+    "solo5": "Solo5 unikernel",
 }
 _STAND_IN = (
     "trap:portable is a stand-in: Unicorn at ring 3 takes the place of this CPU. The VMM is the same."

@@ -10,7 +10,7 @@ from time import perf_counter
 from cores.engines.base import DeprivilegedEngine, Engine
 from cores.errors import EngineError
 from cores.machine.report import CoreReport
-from cores.pc.boot.protocols import devices_of, protocol_of
+from cores.pc.boot.protocols import RESTRICTED, devices_of, protocol_of
 from cores.pc.devices.base import Device
 from cores.pc.devices.board import Board, BoardState
 from cores.pc.devices.storage.disk import Disk
@@ -108,7 +108,7 @@ class Machine:
             engine.write_fpu(INITIAL_FPU)
             self.vmm = Vmm(engine, self.memory, self.cpu, self.board, pure=pure, slow=slow)
             self.vmm.trace.world_switch = world_switch(engine, self.memory, self.cpu)
-            if self.vmm.shadow:
+            if self.vmm.shadow and program.format not in RESTRICTED:
                 self.vmm.shadow.map_boot()
             unless_made.pop_all()
         self.roots: set[int] = set()

@@ -39,6 +39,8 @@ _SYSTEMS = {2: "NetBSD", 3: "Linux", 6: "Solaris", 9: "FreeBSD", 12: "OpenBSD"}
 _GNU_SYSTEMS = {0: "Linux", 1: "the Hurd", 2: "Solaris", 3: "FreeBSD"}
 """First word of a GNU ABI-tag note."""
 _SOLO5_TARGETS = {1: "hvt", 2: "spt", 3: "virtio", 4: "muen", 5: "genode", 6: "xen"}
+_SOLO5_STARTED = (1, 2)
+"""Target and ABI version that are started."""
 _SOLO5_ABI, _SOLO5_MANIFEST = 0x31494241, 0x3154464D
 _GNU_ABI_TAG, _GO_BUILD_ID = 1, 4
 _GO = "an operating system (it is Go's)"
@@ -92,6 +94,32 @@ def kernel_refusal(image: bytes) -> str | None:
         cpu = _CPUS.get(header.machine, f"machine {header.machine}")
         return f"a Multiboot kernel in a {header.bits}-bit ELF file for {cpu}, not for x86"
     return _unlinked(image, header)
+
+
+def is_solo5(image: bytes) -> bool:
+    """Is it a Solo5 unikernel for hvt, of the ABI version that is started?"""
+    header = _header(image)
+    return (
+        header is not None
+        and _foreign(header) is None
+        and _solo5_target(image, header) == _SOLO5_STARTED
+    )
+
+
+def solo5_manifest(image: bytes) -> bytes | None:
+    """The manifest (struct mft) in a Solo5 unikernel's notes: from the next multiple of 8 behind the
+    note's name on."""
+    header = _header(image)
+    if header is not None:
+        for segment in header.segments:
+            owner, length, kind = struct.unpack("<III", image[segment.offset :][:12].ljust(12, b"\0"))
+            start = segment.offset + 12 + (owner + 3 & -4)
+            if (
+                segment.kind == _PT_NOTE and kind == _SOLO5_MANIFEST
+                and image[segment.offset + 12 :][:6] == b"Solo5\0"
+            ):  # fmt: skip
+                return image[start + 7 & -8 : start + length]
+    return None
 
 
 def is_for_linux(image: bytes) -> bool:
@@ -168,15 +196,22 @@ def _all_notes(image: bytes, header: _Header) -> Iterator[tuple[bytes, int, byte
 
 
 def _unikernel(image: bytes, header: _Header) -> str | None:
+    target = _solo5_target(image, header)
+    if target is not None and target != _SOLO5_STARTED:
+        name = _SOLO5_TARGETS.get(target[0], f"target {target[0]}")
+        kind = f"a Solo5 unikernel ({name}, ABI version {target[1]})"
+        return f"{kind}: Ringscope starts those for hvt, version 2"
+    if any(owner == b"Solo5" for owner, _, _ in _notes(image, header)) and target is None:
+        return "a Solo5 unikernel that does not say for which target it is"
+    return None
+
+
+def _solo5_target(image: bytes, header: _Header) -> tuple[int, int] | None:
+    """Target and version of the file's Solo5 ABI note."""
     for owner, kind, content in _notes(image, header):
-        if owner != b"Solo5" or kind not in (_SOLO5_ABI, _SOLO5_MANIFEST):
-            continue
-        if kind == _SOLO5_ABI and len(content) >= 8:
+        if owner == b"Solo5" and kind == _SOLO5_ABI and len(content) >= 8:
             target, version = struct.unpack_from(header.order + "II", content)
-            name = _SOLO5_TARGETS.get(target, f"target {target}")
-            return f"a Solo5 unikernel ({name}, ABI version {version}): this version starts none"
-    if any(owner == b"Solo5" for owner, _, _ in _notes(image, header)):
-        return "a Solo5 unikernel: this version starts none"
+            return target, version
     return None
 
 

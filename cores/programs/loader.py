@@ -8,7 +8,7 @@ import sys
 
 from cores import input_file
 from cores.errors import InputError
-from cores.programs import elf, elf_kind, file_kind, linux_program, multiboot, shipped
+from cores.programs import elf, elf_kind, file_kind, linux_program, multiboot, shipped, solo5
 from cores.programs.assembler import keystone as assembler
 from cores.programs.multiboot_header import find_header, miswritten_header
 from cores.programs.program import (
@@ -50,8 +50,8 @@ def load_program(
     program = _load(path, ram, stdin, options)
     for given, formats, whom in (
         ("--module" if options.modules else "", ("multiboot",), "kernels that start by Multiboot"),
-        ("--append" if options.append else "", ("multiboot", "linux"),
-            "kernels that start by Multiboot and for Linux programs"),
+        ("--append" if options.append else "", ("multiboot", "linux", "solo5"),
+            "kernels that start by Multiboot, for Linux programs and unikernels"),
         ("--linux" if options.linux else "", ("linux",), "static Linux programs (ELF64)"),
         ("--files" if options.files else "", ("linux",), "static Linux programs"),
     ):  # fmt: skip
@@ -80,6 +80,8 @@ def _load(path: str, wanted: int | None, stdin: bytes | None, options: StartOpti
     if options.boot == "rom":
         return _load_rom(content, path, ram)
     ending = os.path.splitext(path)[1].lower()
+    if content.startswith(elf.MAGIC) and elf_kind.is_solo5(content):
+        return solo5.load(content, path, wanted or KERNEL_RAM, options)
     if path != "-" and ending not in (".s", ".asm", ".m68k"):
         if (header := find_header(content)) is not None:
             return multiboot.load(content, path, wanted or KERNEL_RAM, header, options)

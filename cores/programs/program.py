@@ -55,11 +55,12 @@ class Program:
     """A program to run, for `compare`, `trace` and the interface.
 
     path: as the user named it ("-" for standard input). format: "asm" | "elf" | "flat" | "multiboot" |
-    "linux" | "disk" | "rom" | "m68k".
+    "linux" | "solo5" | "disk" | "rom" | "m68k".
     entry: guest linear address. start, end: the bytes it occupies, end exclusive (.bss included).
     symbols: name -> address. lines: address -> 1-based source line. source: its lines, or ().
     sha256: of the input file's bytes. ram: bytes of RAM of its machine, unless the options of the run
-    say otherwise. append, modules: see ``StartOptions``.
+    say otherwise. append, modules: see ``StartOptions``; a Solo5 unikernel's
+    module is its manifest.
     """
 
     path: str

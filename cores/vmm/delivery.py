@@ -76,6 +76,13 @@ class Delivery:
         if not self.wakes():
             guest.stop = Stop.HALTED
 
+    def pause(self) -> None:
+        """A device holds the guest for a time: jump over it, in virtual time."""
+        guest, board = self.guest, self.guest.board
+        guest.ticks = max(guest.ticks, board.paused_until)
+        board.paused_until = 0
+        board.advance(guest.ticks)
+
     def wakes(self) -> bool:
         """Whether an interrupt is pending that wakes the CPU from HLT."""
         board, cpu = self.guest.board, self.guest.cpu

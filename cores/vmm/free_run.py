@@ -107,6 +107,9 @@ class FreeRunner:
                 if vmm.emulator.halted:
                     self._sleep(origin, end)
                     continue
+                if board.paused_until:
+                    self._pause(origin, end)
+                    continue
                 due = min(end, origin + board.deadline * 1000)
                 if board.interrupt_pending and vmm.engine.traits.delivers:
                     due = min(due, now + ASK_AGAIN)  # some hosts' KVM misses the interrupt window
@@ -167,6 +170,14 @@ class FreeRunner:
             vmm.delivery.interrupt()
             self.breath.delivered()
         return vmm.board.interrupt_pending
+
+    def _pause(self, origin: int, end: int) -> None:
+        """Hold the guest for as long as a device has asked for, in host time."""
+        self.vmm.trace.close()
+        resume = origin + self.vmm.board.paused_until * 1000
+        threading.Event().wait(max(0, min(end, resume) - perf_counter_ns()) / 1e9)
+        if perf_counter_ns() >= resume:
+            self.vmm.board.paused_until = 0
 
     def _sleep(self, origin: int, end: int) -> None:
         """HLT: wait for the next device event in host time; without one the machine has halted."""

@@ -148,6 +148,7 @@ class KnownExits:
         return not (
             guest.memory.writes
             or board.stop is not None
+            or board.paused_until
             or board.deadline != self._deadline
             or (board.interrupt_pending and guest.cpu.rflags & _IF and not self.held)
             or self._stale

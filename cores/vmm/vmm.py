@@ -380,6 +380,8 @@ class Vmm(GuestContext):
         self._end_if_asked()
         if self.emulator.halted:
             self.delivery.sleep()
+        if self.board.paused_until:
+            self.delivery.pause()
 
     # Free mode
 

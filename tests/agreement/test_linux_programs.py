@@ -20,7 +20,7 @@ from cores.programs.program import LOAD_ADDRESS, StartOptions
 from cores.runs.compare import compare
 from tests import linux_lab
 
-CORES = tuple(core for core in ("interpreter", "trap:native") if availability(core) is None)
+CORES = tuple(core for core in ("interpreter", "trap:native") if availability(core).available)
 needs_gcc = pytest.mark.skipif(shutil.which("gcc") is None, reason="gcc is not installed")
 
 CALL = """

@@ -7,12 +7,14 @@ file of this package, and an entry in ``PROTOCOLS``.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Protocol
 
 from cores.errors import InputError
-from cores.pc.boot import linux_program, long_mode, multiboot, real_mode
+from cores.pc.boot import linux_program, long_mode, multiboot, real_mode, solo5
 from cores.pc.devices.base import Device
 from cores.pc.devices.slot import Slot
+from cores.pc.devices.solo5_hypercalls import Hypercalls
 from cores.pc.devices.system_call_log import SystemCallLog
 from cores.pc.physical_memory import PhysicalMemory
 from cores.programs.program import Program
@@ -33,10 +35,14 @@ PROTOCOLS: dict[str, Boot] = {
     "flat": long_mode.boot,
     "multiboot": multiboot.boot,
     "linux": linux_program.boot,
+    "solo5": solo5.boot,
     "disk": real_mode.boot_disk,
     "rom": real_mode.boot_rom,
 }
 """The protocol of each ``Program.format``."""
+
+RESTRICTED = frozenset({"solo5"})
+"""Formats that begin with page tables that do not give every right to all of RAM."""
 
 _OTHER_MACHINES = {"m68k": "a Motorola 68000 program"}
 """Formats of programs for other machines (cores/runs/open.py)."""
@@ -51,4 +57,6 @@ def protocol_of(program: Program) -> Boot:
 
 def devices_of(program: Program) -> Sequence[Callable[[Slot], Device]]:
     """The makers of the devices that only a machine with such a program has."""
+    if program.format == "solo5":
+        return (partial(Hypercalls.for_manifest, program.modules[0].data),)
     return (SystemCallLog.plug,) if program.format == "linux" else ()

@@ -97,6 +97,7 @@ class Board:
     the guest ended its machine, None before it has. devices: all of them, in the order in which their
     states are saved and shown.
 
+    paused_until: the tick before which the guest is not to go on, 0 usually; the VMM sets it back.
     special: makers of further devices, which only some programs have (cores/pc/boot/protocols.py).
     clock: the tick of an access to a device in memory, which a CPU may make in the middle of a run.
     replanned: called when such an access has changed the deadline or an interrupt pin.
@@ -110,6 +111,7 @@ class Board:
         self.deadline = NEVER
         self.accesses = 0
         self.interrupt_pending = self.nmi_pending = False
+        self.paused_until = 0
         self.clock: Callable[[], int] = lambda: self.now
         self.replanned: Callable[[], None] = lambda: None
         self.stop: Ending | None = None
@@ -126,7 +128,10 @@ class Board:
         self.local_apic.pins = self._set_pins
         self.local_apic.acknowledge_pics = self.pics.acknowledge
         self.local_apic.end_of_interrupt = self.io_apic.end_of_interrupt
-        slot = Slot(memory, self.console, self.disks, self._line, self._finish, clock)
+        slot = Slot(
+            memory, self.console, self.disks, self._line, self._finish, clock,
+            lambda: self.now, self._pause,
+        )  # fmt: skip
         makers = (*(kind.plug for kind in PLUGGED), *special)
         plugged = tuple(one for make in makers for one in _with_parts(make(slot)))
         controllers = self.pics.master, self.pics.slave, self.local_apic, self.io_apic
@@ -391,6 +396,9 @@ class Board:
 
     def _count(self) -> None:
         self.accesses += 1
+
+    def _pause(self, until: int) -> None:
+        self.paused_until = until
 
     def _finish(self, ending: Ending) -> None:
         if self.stop is None:

@@ -18,7 +18,8 @@ class Slot:
     """The mainboard's side of one device. memory: physical memory, for bus-master devices. console: the
     output of the machine's consoles; append to it. disks: master and slave, as far as they are there.
     line: gives the interrupt line of a number (0-15). finish: ends the machine. clock: where the CMOS
-    clock begins, in seconds since 2000-01-01 00:00:00."""
+    clock begins, in seconds since 2000-01-01 00:00:00. now: the tick of the present access. pause:
+    holds the guest after the present instruction, until a tick."""
 
     memory: PhysicalMemory
     console: bytearray
@@ -26,3 +27,5 @@ class Slot:
     line: Callable[[int], IrqLine]
     finish: Finish
     clock: int
+    now: Callable[[], int]
+    pause: Callable[[int], None]

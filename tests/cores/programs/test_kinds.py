@@ -92,7 +92,7 @@ UPPER = "-Wl,-Ttext=0xffffffff80100000"
         (START, (*BARE, "-mx32"), ".c", "not x86-64: a 32-bit ELF file for the x32 ABI"),
         (MULTIBOOT, BARE, ".S", "the kernel at 0x0 lies below 0x1000"),
         (MULTIBOOT_2, BARE, ".S", "a Multiboot 2 kernel (64-bit ELF): Ringscope starts"),
-        (SOLO5, BARE, ".S", "a Solo5 unikernel (hvt, ABI version 2): this version starts none"),
+        (SOLO5, BARE, ".S", "a Solo5 unikernel without a manifest"),
     ],
 )  # fmt: skip
 def test_what_compilers_make(
@@ -167,7 +167,7 @@ ELF = {
     ),
     "manifest": (
         with_note(b"Solo5", 0x3154464D, bytes(8)),
-        "a Solo5 unikernel: this version starts none",
+        "a Solo5 unikernel that does not say for which target it is",
     ),
     "Go": (with_note(b"Go", 4, b"abc"), "a static program for an operating system (it is Go's)"),
     "FreeBSD": (with_note(b"FreeBSD", 1, bytes(4)), "a static program for FreeBSD"),

@@ -44,7 +44,7 @@ def test_the_first_stack(tmp_path: Path) -> None:
     assert [text(word) for word in words[1:4]] == [os.fsencode(path), b"one", b"two three"]
     begin = words.index(0, 5) + 1
     auxiliary = dict(zip(words[begin:-1:2], words[begin + 1 :: 2], strict=False))
-    assert (auxiliary[6], auxiliary[9], auxiliary[5]) == (4096, linux_lab.TEXT, 3)
+    assert (auxiliary[6], auxiliary[9], auxiliary[5]) == (4096, linux_lab.TEXT, 4)
     assert (text(auxiliary[31]), text(auxiliary[15])) == (os.fsencode(path), b"x86_64")
     assert auxiliary[16] == cpuid(1)[3]
 
