@@ -75,11 +75,16 @@ class Browser:
         assert isinstance(found, str)
         path.write_bytes(base64.b64decode(found))
 
-    def printed(self) -> bytes:
-        """The page as PDF, as it is printed."""
-        found = self._do("print")
-        assert isinstance(found, str)
-        return base64.b64decode(found)
+    def tell(self, command: str, **values: object) -> None:
+        """A command of the Chrome DevTools protocol."""
+        self._do("goog/cdp/execute", cmd=command, params=values)
+
+    @property
+    def fetched(self) -> list[str]:
+        """The addresses of all that the page has asked for, beside itself."""
+        found = self.run("return performance.getEntriesByType('resource').map(entry => entry.name)")
+        assert isinstance(found, list)
+        return found
 
     def close(self) -> None:
         request = urllib.request.Request(self._driver + self._session, method="DELETE")
