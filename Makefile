@@ -8,7 +8,7 @@ PYTHON = $(VENV)/python
 SCREEN = assets/images/screen.svg
 
 .DEFAULT_GOAL := help
-.PHONY: help environment check format quick test full portable docs screens wheel clean
+.PHONY: help environment check format quick test full portable docs screens samples wheel clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## /  \1	/p' Makefile | expand -t 16
@@ -45,6 +45,10 @@ docs: environment  ## the API's documentation, from the docstrings, into build/d
 screens: environment  ## the README's picture and the golden screens, drawn anew: look at the diff
 	$(PYTHON) -m app.tui.screenshot $(SCREEN) assets/guests/hello.s --keys e,e,e
 	RINGSCOPE_GOLDEN=write $(PYTHON) -m pytest tests/app/tui -k "session or views or looks or divergence or fewer or four or free"
+
+samples: environment  ## the first lesson's handout and recording, in docs/samples
+	$(PYTHON) -m app.main handout two-ways -o docs/samples/two-ways.html --overwrite
+	$(PYTHON) -m app.main play two-ways --plain --record docs/samples/two-ways.cast --overwrite < /dev/null > /dev/null
 
 wheel: environment  ## the package, into build/dist
 	$(PYTHON) -m pip wheel --quiet --no-deps --wheel-dir build/dist .
