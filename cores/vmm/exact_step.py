@@ -28,15 +28,25 @@ from cores.x86.isa.prefixes import normalized
 from cores.x86.isa.undefined_results import keeps_memory, settle
 from cores.x86.mmu.paging import PAGE
 from cores.x86.mmu.segmentation import code_address
-from cores.x86.registers import CS, FS, MASK64, Cr0, Cr4, Vector
-from cores.x86.system.x87_environment import after_mmx, mxcsr, sse_masked, unmasked_sse, with_mxcsr
+from cores.x86.registers import CS, FS, MASK64, Cr0, Cr4, Flag, Vector
+from cores.x86.system.x87_environment import (
+    after_comparison,
+    after_mmx,
+    mxcsr,
+    sse_masked,
+    unmasked_sse,
+    with_mxcsr,
+)
+from cores.x86.system.x87_exceptions import corrected
 from cores.x86.system.x87_stack import Effect, Stack, effect
 from cores.x86.virtual_cpu import Segment, VirtualCpu
+
+_COMPARED = Flag.ZF | Flag.PF | Flag.CF
 
 
 class Before:
     """Registers and flags before an instruction; also the memory operand where the platform leaves it
-    unchanged, and x87's state before an MMX instruction."""
+    unchanged, and x87's state before an MMX instruction or an x87 comparison."""
 
     __slots__ = ("_flags", "_fpu", "_gpr", "_guest", "_insn", "_operand")
 
@@ -47,7 +57,8 @@ class Before:
         if keeps_memory(insn, self._gpr):  # SHLD and SHRD of 16 bits by more
             gva, length, _ = accesses(insn, guest.cpu)[0]
             self._operand = gva, guest.mmu.read(gva, length)
-        self._fpu = guest.engine.read_fpu() if insn.undefined_rule == "mmx" else None
+        floating = insn.undefined_rule in ("mmx", "comparison")
+        self._fpu = guest.engine.read_fpu() if floating else None
 
     def settle(self) -> None:
         """Set results that the architecture leaves undefined to the platform's values."""
@@ -57,7 +68,13 @@ class Before:
         if self._fpu is not None:
             engine = self._guest.engine
             after = engine.read_fpu()
-            settled = after_mmx(self._insn, self._fpu, after)
+            if self._insn.undefined_rule == "mmx":
+                settled = after_mmx(self._insn, self._fpu, after)
+            else:
+                settled = after_comparison(self._fpu, after)
+                if settled is not after and self._insn.undefined:
+                    cpu = self._guest.cpu
+                    cpu.rflags = cpu.rflags & ~_COMPARED | self._flags & _COMPARED
             if settled != after:
                 engine.write_fpu(settled)
 
@@ -149,17 +166,24 @@ def _x87(
 ) -> None:  # fmt: skip
     """Complete an x87 instruction for a translator: by the handler where it meets a stack fault, else
     by the engine. A translator delivers a result whatever the masks; of an unmasked invalid operation
-    or division by zero a CPU delivers none (SDM vol. 1, 8.5.1 and 8.5.3)."""
+    or division by zero a CPU delivers none (SDM vol. 1, 8.5.1 and 8.5.3), of an overflow or underflow
+    another one (x87_exceptions.py)."""
     engine, before = guest.engine, guest.engine.read_fpu()
     stack = Stack(before)
     if not stack.as_a_translator_has_it(what):
         completion.bridge(insn)
         return
-    flags, stored = guest.cpu.rflags, _stored(guest, insn)
+    flags, stored, operand = guest.cpu.rflags, _stored(guest, insn), _operand(guest, insn)
     step(insn)
     after = engine.read_fpu()
-    if (image := stack.undelivered(what, after)) is not None:
+    image = stack.undelivered(what, after)
+    withheld = image is not None
+    encoding = parse(insn.code, insn.bits)
+    if image is None and (found := corrected(encoding, what, before, after, operand)) is not None:
+        image, withheld = found
+    if image is not None:
         engine.write_fpu(image)
+    if image is not None and withheld:
         if image[2] & 0x80:
             guest.cpu.rflags = flags
         for gva, old in stored:
@@ -187,6 +211,14 @@ def _sse(guest: GuestContext, insn: Instruction, step: Callable[[Instruction], N
             guest.mmu.write(gva, old)
         raise GuestFault(Vector.XM if cpu.cr4 & Cr4.OSXMMEXCPT else Vector.UD)
     engine.write_fpu(with_mxcsr(after, sticky | raised))
+
+
+def _operand(guest: GuestContext, insn: Instruction) -> bytes:
+    """The memory operand before ``insn``, b"" where there is none or it will fault."""
+    for gva, length, _ in accesses(insn, guest.cpu):
+        with contextlib.suppress(GuestFault):
+            return guest.mmu.peek(gva, length)
+    return b""
 
 
 def _stored(guest: GuestContext, insn: Instruction) -> list[tuple[int, bytes]]:

@@ -50,7 +50,13 @@ class ModeGuest:
 
     @property
     def program(self) -> Program:
-        return assemble_program(self.source.encode(), f"{self.name}.s")
+        return _assembled(self.source, self.name)
+
+
+@cache
+def _assembled(source: str, name: str) -> Program:
+    """A guest's program, assembled once: that takes a process of its own each time."""
+    return assemble_program(source.encode(), f"{name}.s")
 
 
 def load() -> dict[str, ModeGuest]:

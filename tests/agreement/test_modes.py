@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from agreement_lab import free, lockstep, skip_unless_assembled
+from agreement_lab import SECONDS, free, lockstep, skip_unless_assembled
 from modes_lab import GUESTS, OPTIONS, legacy_cores
 
 from cores.pc.stop import Stop
@@ -29,7 +29,7 @@ def test_free(name: str) -> None:
     checks."""
     guest = GUESTS[name]
     for core in legacy_cores():
-        outcome = free(guest.program, OPTIONS, core, 20.0)
+        outcome = free(guest.program, OPTIONS, core, SECONDS)
         assert outcome.stop is Stop.EXIT, f"{core}: {outcome.reason}"
         assert outcome.console.decode() == guest.expected(core), core
 
@@ -39,5 +39,5 @@ def test_a_boot_sector_runs(core: str, tmp_path: Path) -> None:
     """A guest that begins in real mode, where the world switch is measured, too, runs on each core."""
     sector = bytes.fromhex("b041 e6e9 b000 e6f4 f4").ljust(510, b"\0") + b"\x55\xaa"
     (tmp_path / "boot.img").write_bytes(sector)
-    outcome = free(load_program(str(tmp_path / "boot.img")), OPTIONS, core, 20.0)
+    outcome = free(load_program(str(tmp_path / "boot.img")), OPTIONS, core, SECONDS)
     assert (outcome.stop, outcome.console) == (Stop.EXIT, b"A"), outcome.reason

@@ -28,6 +28,7 @@ from cores.x86.mmu.code_fetch import demand_ram
 from cores.x86.mmu.paging import PAGE, Mmu
 from cores.x86.registers import MASK64, PageFault, Vector, canonical
 from cores.x86.system.x87_environment import IMAGE, lawful, pending
+from cores.x86.system.x87_exceptions import is_unusual
 from cores.x86.system.x87_stack import Stack, effect
 from cores.x86.virtual_cpu import VirtualCpu
 
@@ -55,9 +56,9 @@ def admits(
 
 
 def _x87_as_a_cpu(insn: Instruction, cpu: VirtualCpu, mmu: Mmu, read_fpu: Callable[[], bytes]) -> bool:
-    """False for an x87 instruction that meets a stack fault, copies to an empty register, may raise an
-    exception after which nothing is delivered, or loads reserved bits of FCW. Raises GuestFault #MF
-    where an exception is pending; Unicorn looks for it at FWAIT alone."""
+    """False for an x87 instruction that meets a stack fault, copies to an empty register, has a
+    denormal operand, may raise an exception that is not masked, or loads reserved bits of FCW. Raises
+    GuestFault #MF where an exception is pending; Unicorn looks for it at FWAIT alone."""
     encoding = parse(insn.code, insn.bits)
     if not _is_control(encoding) and pending(read_fpu()):
         raise GuestFault(Vector.MF)
@@ -67,7 +68,18 @@ def _x87_as_a_cpu(insn: Instruction, cpu: VirtualCpu, mmu: Mmu, read_fpu: Callab
     if what is None:
         return True
     stack = Stack(read_fpu())
-    return stack.delivers_all and stack.as_a_translator_has_it(what)
+    if not (stack.delivers_all and stack.as_a_translator_has_it(what)):
+        return False
+    return not is_unusual(encoding, what, stack, _read(insn, cpu, mmu))
+
+
+def _read(insn: Instruction, cpu: VirtualCpu, mmu: Mmu) -> bytes:
+    """The memory operand that an x87 instruction reads, b"" where there is none or it will fault."""
+    if insn.access == "r":
+        (gva, length, _), *_ = accesses(insn, cpu)
+        with suppress(GuestFault):
+            return mmu.peek(gva, length)
+    return b""
 
 
 def _is_control(e: Encoding) -> bool:

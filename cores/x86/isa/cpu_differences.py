@@ -127,11 +127,11 @@ TABLE: tuple[Difference, ...] = (
         "SDM vol. 1, 8.3.10; APM vol. 1, 6.4.5",
     ),
     Difference(
-        "FCOM, FUCOM, FTST, FCOMI and their kin that raise an unmasked #IA: C3 C2 C0, or ZF PF CF",
+        "FCOM, FUCOM, FTST, FCOMI and their kin with an unmasked #IA or #D: C3 C2 C0, or ZF PF CF",
         "Not set.",
-        "Set to unordered (measured).",
-        "As the core executes it, Unicorn as Intel's CPUs: cores that differ are told as differing.",
-        Means.LEFT,
+        "Set: to unordered after #IA, to the result after #D (measured).",
+        "Not set.",
+        Means.SETTLED,
         "SDM vol. 2, FCOM/FCOMP/FCOMPP and FCOMI/FCOMIP, notes to the tables of results",
     ),
     Difference(

@@ -51,14 +51,20 @@ _RULES = {
 
 _MMX = ("emms", "cvtpi2ps", "cvtpi2pd")
 """MMX instructions that need not have an MMX operand."""
+_COMPARISONS = frozenset({
+    "fcom", "fcomp", "fcompp", "fucom", "fucomp", "fucompp", "ficom", "ficomp", "ftst",
+    "fcomi", "fcompi", "fucomi", "fucompi",
+})  # fmt: skip
+"""x87 comparisons: AMD's CPUs deliver a result after an unmasked exception, too."""
 _APPROXIMATIONS = ("rcpps", "rcpss", "rsqrtps", "rsqrtss")
 """The VMM computes them (cores/vmm/emulate/approximations.py)."""
 
 
 def classify(mnemonic: str, operands: tuple[object, ...], operand_size: int) -> tuple[int, str]:
     """(``Instruction.undefined``, ``Instruction.undefined_rule``) of an instruction. The rule is
-    "fixed" where only the flags matter, and "" when nothing is undefined. "mmx": the VMM has to change
-    x87's state as the platform's CPU does (``x87_environment.after_mmx``)."""
+    "fixed" where only the flags matter, and "" when nothing is undefined. "mmx", "comparison": the VMM
+    has to change x87's state as the platform's CPU does (``x87_environment.after_mmx``,
+    ``after_comparison``)."""
     flags, rule = _FLAGS.get(mnemonic, 0), _RULES.get(mnemonic, "")
     if mnemonic == "bswap" and operand_size == 2:
         rule = "keep"
@@ -70,6 +76,8 @@ def classify(mnemonic: str, operands: tuple[object, ...], operand_size: int) -> 
         flags = _ALL  # SDM vol. 2, MOV to/from control and debug registers
     if mnemonic in _APPROXIMATIONS:
         rule = "approximation"
+    elif mnemonic in _COMPARISONS:
+        rule = "comparison"
     elif mnemonic in _MMX or any(isinstance(o, Register) and o.name[:2] == "mm" for o in operands):
         rule = "mmx"
     return flags, rule or ("fixed" if flags else "")

@@ -23,6 +23,8 @@ _CONTROL_BITS, _CONTROL_SET = 0x1F3F, 0x0040
 _EXCEPTIONS, _SUMMARY, _TOP = 0x3F, 0x8080, 0x3800
 """IE to PE, masks in FCW and flags in FSW; ES and B of FSW, set while an unmasked exception is pending;
 TOP."""
+_STOPS_COMPARISON, _COMPARED = 0x03, 0x4500
+"""IE and DE; C3, C2 and C0."""
 _POINTERS = slice(6, 24)
 """FOP, FIP and FDP in an image."""
 _INITIAL = struct.pack("<HHBxHQQ", 0x37F, 0, 0, 0, 0, 0)
@@ -163,6 +165,16 @@ def after_mmx(insn: Instruction, before: bytes, after: bytes) -> bytes:
     status |= int.from_bytes(after[2:4], "little") & ~_TOP
     moved = _by_top(_by_number(after), status)
     return after[:2] + struct.pack("<HB", status, tags) + after[5:32] + moved + after[160:]
+
+
+def after_comparison(before: bytes, after: bytes) -> bytes:
+    """The image after an x87 comparison: one that raises an unmasked #IA or #D sets neither C3, C2 and
+    C0 nor ZF, PF and CF. AMD's CPUs set them. ``after`` itself where that is not so."""
+    control, status = struct.unpack_from("<HH", before)
+    now = int.from_bytes(after[2:4], "little")
+    if not now & ~status & ~control & _STOPS_COMPARISON:
+        return after
+    return after[:2] + struct.pack("<H", now & ~_COMPARED | status & _COMPARED) + after[4:]
 
 
 def _by_number(image: bytes) -> list[bytes]:

@@ -21,6 +21,7 @@ _DIVISION = 0x04
 _UNDELIVERED = _INVALID | _DIVISION
 """IE and ZE: while they are not masked, an instruction that raises one of them has no result (SDM vol.
 1, 8.5.1.2 and 8.5.3)."""
+_RESULTS = 0x1F
 _ARITHMETIC = (0, 1, 4, 5, 6, 7)
 
 
@@ -138,8 +139,9 @@ class Stack:
 
     @property
     def delivers_all(self) -> bool:
-        """Whether results are delivered whatever happens: #IA and #Z are masked."""
-        return int(self.control) & _UNDELIVERED == _UNDELIVERED
+        """Whether results are those of masked exceptions whatever happens: all but #P are masked, which
+        changes none."""
+        return int(self.control) & _RESULTS == _RESULTS
 
     def undelivered(self, what: Effect, after: bytes) -> bytes | None:
         """The image after an instruction that an engine has executed as if all exceptions were masked;

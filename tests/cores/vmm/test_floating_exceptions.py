@@ -80,6 +80,114 @@ def test_a_store_that_raises_stores_nothing(core: str) -> None:
         assert machine.fpu()[4] == 0x80  # one register in use
 
 
+MAX, MIN, TINY = "7ffeffffffffffffffff", "00018000000000000000", "00000000000000000001"
+"""The largest number, the smallest normal and the smallest denormal one, as numbers of 80 bits."""
+OE, UE, DE = "0x377", "0x36f", "0x37d"
+FLAG = {OE: 0x08, UE: 0x10, DE: 0x02}
+
+
+def loaded(number: str) -> str:
+    """Source that pushes a number of 80 bits."""
+    value = int(number, 16)
+    words = "".join(
+        f"mov dword ptr [{DATA + 32 + 4 * i}], {value >> 32 * i & 0xFFFFFFFF:#x}\n" for i in range(3)
+    )
+    return words + f"fld tbyte ptr [{DATA + 32}]\n"
+
+
+MOVED = {
+    "max * max": (loaded(MAX), "fmul st(0), st(0)", OE, "5ffefffffffffffffffe", 0x20),
+    "max + max": (loaded(MAX), "fadd st(0), st(0)", OE, "1fffffffffffffffffff", 0),
+    "1 / min, popped": ("fld1\n" + loaded(MIN), "fdiv st(0), st(1)\nfxch\nfstp st(0)", UE,
+                        "00018000000000000000", 0),
+    "min * min": (loaded(MIN), "fmul st(0), st(0)", UE, "20038000000000000000", 0),
+    "tiny, exact": (loaded(MIN) + f"mov dword ptr [{DATA + 8}], 2\n", f"fidiv dword ptr [{DATA + 8}]",
+                    UE, "60008000000000000000", 0),
+    "max, scaled": ("fld1\n" + loaded(MAX), "fscale", OE, "1fffffffffffffffffff", 0),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("core", FPU)
+@pytest.mark.parametrize("case", MOVED)
+def test_an_unmasked_overflow_moves_the_exponent(case: str, core: str) -> None:
+    """After an unmasked #O or #U a register holds the result with an exponent moved by 24,576, and the
+    exception is pending; after neither it is as ever (SDM vol. 1, 8.5.4 and 8.5.5)."""
+    ready, operation, control, expected, more = MOVED[case]
+    with booted(core, ready + _UNMASK.format(control) + operation + "\n" + EXIT) as machine:
+        run(machine)
+        image = machine.fpu()
+        assert image[32:42] == int(expected, 16).to_bytes(10, "little")
+        status = int.from_bytes(image[2:4], "little")
+        raised = 0 if case == "1 / min, popped" else SUMMARY | FLAG[control] | more
+        assert status & (SUMMARY | 0x3F) == raised
+
+
+@pytest.mark.parametrize("core", FPU)
+@pytest.mark.parametrize(
+    ("number", "operation", "control"),
+    [
+        (MAX, "fstp dword ptr", OE), (MAX, "fst qword ptr", OE), (MIN, "fst dword ptr", UE),
+        (MIN, "fstp qword ptr", UE), (TINY, "fadd st(0), st(0)", DE), (TINY, "ftst", DE),
+        (TINY, "fmul dword ptr", DE),
+    ],
+)  # fmt: skip
+def test_what_is_withheld(number: str, operation: str, control: str, core: str) -> None:
+    """A number too large or too small for its place in memory is not stored while #O or #U is not
+    masked, and nothing is computed from a denormal number while #D is not: memory, stack and condition
+    codes are as before."""
+    place = f" [{DATA + 8}]" if operation.endswith("ptr") else ""
+    source = loaded(number) + f"mov dword ptr [{DATA + 8}], 0x3f800000\n" + _UNMASK.format(control)
+    with booted(core, source + operation + place + "\nmov ebx, [0x50008]\n" + EXIT) as machine:
+        assert DATA == 0x50000
+        run(machine)
+        image = machine.fpu()
+        assert image[4] == 0x80
+        assert image[32:42] == int(number, 16).to_bytes(10, "little")
+        assert machine.cpu.gpr[RBX] == 0x3F800000
+        status = int.from_bytes(image[2:4], "little")
+        assert status & (SUMMARY | 0x453F) == SUMMARY | FLAG[control]
+
+
+@pytest.mark.parametrize("core", FPU)
+@pytest.mark.parametrize(
+    ("source", "flags"),
+    [
+        (loaded(TINY) + "fadd st(0), st(0)", 0x02),
+        (loaded(TINY) + "fchs\nfst st(1)\nfxch", 0),
+        (f"mov dword ptr [{DATA + 8}], 1\nfld dword ptr [{DATA + 8}]", 0x02),
+        (f"fldz\nmov dword ptr [{DATA + 8}], 1\nfcom dword ptr [{DATA + 8}]", 0x02),
+        ("fldz\nfldz\nfdivp st(1), st(0)", 0x01),
+        (f"fldz\nmov dword ptr [{DATA + 8}], 0\nfidiv dword ptr [{DATA + 8}]", 0x01),
+        ("fld1\nfldz\nfdivp st(1), st(0)", 0x04),
+    ],
+    ids=["sum", "moves", "load", "comparison", "0 / 0", "0 / integer 0", "1 / 0"],
+)
+def test_masked_exceptions_are_recorded(source: str, flags: int, core: str) -> None:
+    """Step by step, DE is set by a denormal operand, but not by moving one; ZE only where a finite
+    number is divided by 0."""
+    with booted(core, source + "\n" + EXIT) as machine:
+        run(machine)
+        assert machine.fpu()[2] & 0x3F == flags
+
+
+@pytest.mark.parametrize("core", FPU)
+@pytest.mark.parametrize("operation", ["fcom st(1)", "ftst", "fucompp", "fcomi st(0), st(1)"])
+def test_a_comparison_that_stops_compares_nothing(operation: str, core: str) -> None:
+    """After an unmasked #IA the condition codes, and RFLAGS, are as before the comparison, as Intel's
+    CPUs have it, in exact mode."""
+    source = "fldz\nfldz\nfdivp st(1), st(0)\nfld st(0)\nfnclex\n"  # two indefinite NaNs: #IA
+    source += _UNMASK.format(IE) + "test esp, esp\n" + operation + "\npushfq\npop rbx\n"
+    signalling = source if "u" not in operation else source.replace(
+        "fnclex\n", f"fnclex\nfstp st(0)\nfstp st(0)\n{loaded('7fff8000000000000001')}fld st(0)\n"
+    )  # fmt: skip
+    with booted(core, signalling + EXIT) as machine:
+        run(machine)
+        status = int.from_bytes(machine.fpu()[2:4], "little")
+        assert status & (SUMMARY | INVALID | 0x4500) == SUMMARY | INVALID
+        assert flags_of(machine) & (Flag.ZF | Flag.CF) == 0
+        assert machine.fpu()[4] == 0xC0
+
+
 def flags_of(machine: Machine) -> int:
     return machine.cpu.gpr[RBX] & (Flag.ZF | Flag.PF | Flag.CF)
 
