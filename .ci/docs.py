@@ -21,9 +21,10 @@ LEFT_OUT = (
 LIMITS_OF_PDOC = (
     r"Error parsing type annotation (VisualType|ClassVar\[list\[BindingType)",
     r"Error parsing type annotation ForwardRef\(.*\.__init__\. ",
+    r"(Error parsing|Failed to run TYPE_CHECKING code while parsing)( type annotation)? pandas\.",
 )
 """Not ours to mend: annotations that widgets have from Textual are evaluated in our modules, and those
-of a NamedTuple in the module that ``collections`` makes for it."""
+of a NamedTuple in the module that ``collections`` makes for it; pandas need not be installed."""
 
 
 def _is_shown(kind: type) -> bool:
