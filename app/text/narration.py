@@ -256,13 +256,18 @@ def why(event: ExitEvent, core: str) -> str:
     return f"{sentence(entry.why)} {sentence(of_kvm if core == 'kvm' else entry.rule)}"
 
 
-def card(event: ExitEvent, m: MachineSnapshot, number: int) -> Card:
-    """Everything known of one event. number: its place among the machine's exits, from 1."""
+def card(event: ExitEvent, m: MachineSnapshot, number: int, place: str = "") -> Card:
+    """Everything known of one event. number: its place among the machine's exits, from 1. place: the
+    function and the line of the source, "" where they are not known."""
     asm = instruction_text(event)
+    where = f"rip {event.rip:x}" + (f" ({place})" if place else "")
     facts = [
         ("instruction", asm or "none: it came from outside"),
         ("bytes", event.code.hex(" ") or "none"),
-        ("where", f"rip {event.rip:x}, virtual ring {event.ring}, {progress(event.n)}"),
+        (
+            "where",
+            f"{where}, virtual ring {event.ring}, {progress(event.n)}",
+        ),
         ("reason", f"{event.reason.value}: {event.handled}"),
         ("rule", why(event, m.core)),
         ("the VMM", sentence(event.detail)),

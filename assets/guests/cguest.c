@@ -1,6 +1,6 @@
 /* cguest: a C program: e = 1 + 1/1! + 1/2! + ..., in SSE registers.
  * It needs no library to be a guest:
- * gcc -O2 -ffreestanding -nostdlib -static -no-pie -s -o cguest.elf cguest.c
+ * gcc -O2 -g1 -ffreestanding -nostdlib -static -no-pie -ffile-prefix-map="$PWD"=. -o cguest.elf cguest.c
  */
 static void out(unsigned short port, char byte) { __asm__ volatile("outb %0, %1" ::"a"(byte), "Nd"(port)); }
 

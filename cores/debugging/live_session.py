@@ -22,6 +22,7 @@ from cores.machine.isolation_audit import Control
 from cores.machine.machine import Machine
 from cores.machine.report import Divergence, SessionSnapshot
 from cores.programs.program import Program
+from cores.programs.sources import with_sources
 from cores.time_travel.fast_forward import FAR, FastForward
 from cores.time_travel.history import History
 from cores.vmm.trace import Trace
@@ -38,6 +39,7 @@ class LiveSession:
     def __init__(self, program: Program, options: Options) -> None:
         self._serial = 0
         self._interrupted = False
+        program = with_sources(program)
         self._begin(program, options, Session(program, options))
 
     def _begin(self, program: Program, options: Options, session: Session) -> None:
@@ -403,7 +405,8 @@ class LiveSession:
             progress=None if heading is None else (min(self._done(), heading), heading),
             disk=self._options.disk or "", audits=self._control.audits, escaped=self._control.escaped,
             since=self._since, source=self._program.source, lines=self._program.lines,
-            listing=self._listing, mark_counts=self._marks.counts, pure=self._options.pure,
+            listing=self._listing, files=self._program.files, note=self._program.note,
+            mark_counts=self._marks.counts, pure=self._options.pure,
         )  # fmt: skip
 
     def _done(self) -> int:

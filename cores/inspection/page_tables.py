@@ -7,23 +7,29 @@ from dataclasses import dataclass
 
 from cores.engines.base import KERNEL_SPACE
 from cores.machine.machine import Machine
+from cores.x86.mmu.paging import paging_format
 from cores.x86.mmu.paging_formats import (
     ADDRESS,
-    HIGH_RESERVED,
     LARGE,
+    NEVER_A_PAGE,
     NO_EXECUTE,
-    PAGE,
     PRESENT,
     USER,
     WRITABLE,
+    Format,
 )
-from cores.x86.registers import canonical
+from cores.x86.registers import MASK32, Cr4, canonical
+from cores.x86.virtual_cpu import VirtualCpu
 
 MOST_TABLES = 128
 """Tables read for one view; a guest may have built millions of them, even in circles."""
 MOST_RANGES = 512
-LEVELS = (("PML4", 39), ("PDPT", 30), ("page directory", 21), ("page table", 12))
-_RIGHTS = WRITABLE | USER | NO_EXECUTE
+NAMES = {
+    4: ("PML4", "PDPT", "page directory", "page table"),
+    3: ("PDPT", "page directory", "page table"),
+    2: ("page directory", "page table"),
+}
+"""The tables' names, by the number of levels."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +62,8 @@ class Range:
 
 @dataclass(frozen=True, slots=True)
 class PagingView:
-    """root: CR3. address: the address walked. walk: its levels. gpa: its translation, None if unmapped.
+    """root: CR3. format: of the tables, in words, "" where paging is off. address: the address walked.
+    walk: its levels. gpa: its translation, None if unmapped.
     ranges: all mapped ranges, by address; complete: are these all? shadow: (user space?, GVA, GPA,
     length) of the host's mappings, None on a machine that needs none. stale: those that the guest's
     tables no longer contain, like TLB entries before the guest executes INVLPG."""
@@ -70,6 +77,7 @@ class PagingView:
     shadow: tuple[tuple[bool, int, int, int], ...] | None
     stale: tuple[tuple[bool, int, int, int], ...]
     fills: int
+    format: str = "four levels of tables"
 
 
 def paging_view(machine: Machine, address: int) -> PagingView:
@@ -85,27 +93,45 @@ def paging_view(machine: Machine, address: int) -> PagingView:
     return PagingView(
         machine.cpu.cr3, address, steps, gpa, ranges, complete,
         None if shadow is None else mappings, stale if complete else (),
-        0 if shadow is None else shadow.fills,
+        0 if shadow is None else shadow.fills, _format_words(paging_format(machine.cpu)),
     )  # fmt: skip
 
 
+def _format_words(form: Format | None) -> str:
+    if form is None:
+        return ""
+    return {4: "four levels of tables", 3: "PAE, three levels", 2: "two levels of tables"}[
+        len(form.levels)
+    ]
+
+
+def _large(form: Format, cpu: VirtualCpu, value: int) -> bool:
+    """Does PS of an entry count? Of 32-bit paging with CR4.PSE alone (SDM vol. 3, 4.3)."""
+    return bool(value & LARGE and (form.entry == 8 or cpu.cr4 & Cr4.PSE))
+
+
 def _walk(machine: Machine, address: int) -> tuple[tuple[Entry, ...], int | None]:
-    """The walk level by level, for display: rights are not checked (SDM vol. 3, 4.5)."""
-    if not canonical(address):
+    """The walk level by level, for display: rights are not checked (SDM vol. 3, 4.3 to 4.5)."""
+    cpu, form = machine.cpu, paging_format(machine.cpu)
+    if form is None:
+        return (), address & MASK32
+    if len(form.levels) == 4 and not canonical(address):
         return (), None
-    memory, table, steps = machine.memory, machine.cpu.cr3 & ADDRESS, []
-    for name, shift in LEVELS:
-        index = address >> shift & 0x1FF
-        at = table + 8 * index
-        if not memory.is_ram(at, 8):
-            steps.append(Entry(name, index, at, (1 << 64) - 1, "no RAM there"))
+    memory, table, steps, entry = machine.memory, cpu.cr3 & form.root, [], form.entry
+    for name, level in zip(NAMES[len(form.levels)], form.levels, strict=True):
+        shift = level.shift
+        index = address >> shift & level.indexes
+        at = table + entry * index
+        if not memory.is_ram(at, entry):
+            steps.append(Entry(name, index, at, (1 << 8 * entry) - 1, "no RAM there"))
             return tuple(steps), None
-        value = int.from_bytes(memory.view[at : at + 8], "little")
+        value = int.from_bytes(memory.view[at : at + entry], "little")
         if not value & PRESENT:
             steps.append(Entry(name, index, at, value, "not present"))
             return tuple(steps), None
-        leaf = shift == 12 or bool(value & LARGE)
-        if value & HIGH_RESERVED or (leaf and shift == 39):
+        leaf = shift == 12 or _large(form, cpu, value)
+        reserved = level.in_leaf if leaf else level.in_table
+        if value & form.reserved or reserved == NEVER_A_PAGE or value & reserved:
             steps.append(Entry(name, index, at, value, "a reserved bit is set"))
             return tuple(steps), None
         if leaf:
@@ -124,39 +150,48 @@ def _words(size: int) -> str:
 
 def _ranges(machine: Machine) -> tuple[list[Range], bool]:
     """(all ranges that the guest's tables map, adjacent ones joined; are these all?)."""
-    walker = _Walker(machine)
-    walker.visit(machine.cpu.cr3 & ADDRESS, 0, 0, WRITABLE | USER)
+    form = paging_format(machine.cpu)
+    if form is None:
+        return [], True
+    walker = _Walker(machine, form)
+    walker.visit(machine.cpu.cr3 & form.root, 0, 0, WRITABLE | USER)
     return walker.ranges, walker.complete
 
 
 class _Walker:
     """Reads tables depth first, which yields ranges in the order of addresses."""
 
-    def __init__(self, machine: Machine) -> None:
-        self.memory = machine.memory
+    def __init__(self, machine: Machine, form: Format) -> None:
+        self.memory, self.cpu, self.form = machine.memory, machine.cpu, form
         self.ranges: list[Range] = []
         self.complete = True
         self._tables = 0
 
     def visit(self, table: int, level: int, base: int, rights: int) -> None:
-        if not self.memory.is_ram(table, PAGE):
+        form = self.form
+        at = form.levels[level]
+        size = form.entry * (at.indexes + 1)
+        if not self.memory.is_ram(table, size):
             return
         self._tables += 1
         if self._tables > MOST_TABLES or len(self.ranges) >= MOST_RANGES:
             self.complete = False
             return
-        shift = LEVELS[level][1]
-        for index, value in enumerate(self.memory.view[table : table + PAGE].cast("Q")):
-            if not value & PRESENT or value & HIGH_RESERVED:
+        shift = at.shift
+        for index, value in enumerate(
+            self.memory.view[table : table + size].cast("Q" if form.entry == 8 else "I")
+        ):
+            if not value & PRESENT or value & form.reserved:
                 continue
             gva = base + (index << shift)
             if gva >> 47 & 1:
                 gva |= -1 << 48 & (1 << 64) - 1
             # R/W and U/S must be set at every level; XD applies if it is set at any.
-            both = rights & value & (WRITABLE | USER) | (rights | value) & NO_EXECUTE
-            if shift == 12 or (value & LARGE and level):
+            granted = value | at.granted
+            both = rights & granted & (WRITABLE | USER) | (rights | value) & form.no_execute
+            if shift == 12 or (_large(form, self.cpu, value) and at.in_leaf != NEVER_A_PAGE):
                 self._add(gva, value & ADDRESS & -(1 << shift), 1 << shift, both)
-            elif level < 3:
+            elif level < len(form.levels) - 1:
                 self.visit(value & ADDRESS, level + 1, gva, both)
 
     def _add(self, gva: int, gpa: int, size: int, rights: int) -> None:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Iterable
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator
 
 from cores.engines.base import RingZero
 from cores.machine.machine import Machine
 from cores.machine.report import CodeLine, MachineSnapshot
 from cores.pc.stop import Stop
+from cores.programs import sources
 from cores.programs.program import Program
 from cores.vmm.trace import UNCOUNTED, Site, Trace
 from cores.vmm.vmm import UNKNOWN
@@ -17,6 +19,8 @@ from cores.x86.faults import GuestFault
 from cores.x86.isa.decoder import Truncated, decode, text
 from cores.x86.isa.instruction import Instruction, MemoryOperand, Reason, Register, Sensitivity
 from cores.x86.mmu.paging import PAGE, walk
+from cores.x86.mmu.segmentation import code_address
+from cores.x86.mode import code_bits, mode
 from cores.x86.registers import GPR_NAMES, REGISTER_FILE, STATE_NAMES
 
 LINES_BEFORE, LINES_AFTER = 12, 28
@@ -145,6 +149,7 @@ def take(
         done=_done(machine), sites=sites or {},
         tables={"gdtr": machine.cpu.gdtr.base, "idtr": machine.cpu.idtr.base},
         real=machine.engine.real_registers(), user_pages=_user_pages(machine, code),
+        mode=mode(machine.cpu),
     )  # fmt: skip
 
 
@@ -173,8 +178,23 @@ def _user_pages(machine: Machine, code: tuple[CodeLine, ...]) -> frozenset[int]:
 
 
 def listing(machine: Machine) -> dict[int, CodeLine]:
-    """The instruction or the data at each address of a source line, as memory is now."""
+    """The instruction or the data at each address of a source line, as memory is now; of a program with
+    debug information as its file has it, since its kernel may not have mapped it yet."""
+    program = machine.program
+    if program.image:
+        return dict(_filed(program))
     return {at: _line(machine, at) for at in machine.program.lines if _size(machine, at)}
+
+
+def _filed(program: Program) -> Iterator[tuple[int, CodeLine]]:
+    bits = 64 if program.image[4] == 2 else 32
+    for at, number in program.lines.items():
+        if not number:
+            continue
+        with contextlib.suppress(GuestFault, Truncated):
+            insn = decode(sources.code_at(program, at), bits)
+            source, kind = source_line(program, at), _KINDS[insn.sensitivity]
+            yield at, CodeLine(at, insn.code, text(insn, at), source, kind, 0)
 
 
 def _real_ring(machine: Machine) -> int | None:
@@ -193,9 +213,10 @@ def _real_ring(machine: Machine) -> int | None:
             return None
 
 
-def _at(machine: Machine, gva: int) -> Instruction | None:
+def _at(machine: Machine, rip: int) -> Instruction | None:
+    cpu = machine.cpu
     try:
-        return decode(machine.vmm.mmu.peek(gva))
+        return decode(machine.vmm.mmu.peek(code_address(cpu, rip)), code_bits(cpu))
     except (GuestFault, Truncated):
         return None
 
@@ -221,7 +242,9 @@ def code_around(machine: Machine, address: int) -> tuple[CodeLine, ...]:
 def _start(machine: Machine, rip: int) -> int:
     """An address before RIP from which decoding arrives at RIP: a source line's, if there is one."""
     program = machine.program
-    anchors = sorted(a for a in {*program.lines, *program.symbols.values()} if rip - 96 <= a < rip)
+    starts = program.starts
+    near = starts[bisect_left(starts, rip - 96) : bisect_left(starts, rip)]
+    anchors = sorted({*near, *(a for a in program.symbols.values() if rip - 96 <= a < rip)})
     for anchor in anchors or range(max(program.start, rip - 48), rip):
         if _meets(machine, anchor, rip):
             return anchor
@@ -241,7 +264,7 @@ def _data(machine: Machine, at: int) -> int:
     """The number of data bytes that a source line defines at ``at``. 0: there is no such line, or RIP
     is within them, and they are then shown as instructions."""
     lines = machine.program.lines
-    if not _LAID_DOWN.match(source_line(machine.program, at)):
+    if at not in lines or not _LAID_DOWN.match(source_line(machine.program, at)):
         return 0
     end = next((to for to in range(at + 1, at + _MOST_DATA) if to in lines), machine.program.end)
     return 0 if at <= machine.cpu.rip < end else min(end - at, _MOST_DATA)
@@ -257,7 +280,7 @@ def _line(machine: Machine, at: int) -> CodeLine:
     source = source_line(machine.program, at)
     laid = _LAID_DOWN.match(source)
     if laid is not None and (size := _data(machine, at)):
-        code = machine.vmm.mmu.peek(at)[:size]
+        code = machine.vmm.mmu.peek(code_address(machine.cpu, at))[:size]
         exits = machine.vmm.trace.by_address[at]
         return CodeLine(at, code, laid["what"].strip(), source, "data", exits)
     insn = _at(machine, at)
@@ -272,7 +295,7 @@ def _code_line(machine: Machine, insn: Instruction, at: int) -> CodeLine:
 
 def source_line(program: Program, address: int) -> str:
     """The source line for an address, "" when there is none."""
-    number = program.lines.get(address)
+    number = program.line_of(address)
     return program.source[number - 1].strip() if number and number <= len(program.source) else ""
 
 

@@ -2,28 +2,38 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from cores.machine.machine import Machine
 from cores.x86.faults import GuestFault
-from cores.x86.registers import MASK64, SEGMENT_NAMES, VECTOR_NAMES
+from cores.x86.mode import is_long
+from cores.x86.registers import MASK32, MASK64, SEGMENT_NAMES, VECTOR_NAMES, Cr0, Efer
 from cores.x86.system.descriptors import (
     CALL_GATE,
+    CALL_GATE_16,
     INTERRUPT_GATE,
+    INTERRUPT_GATE_16,
     LDT,
+    TASK_GATE,
     TRAP_GATE,
+    TRAP_GATE_16,
+    TSS_16_AVAILABLE,
+    TSS_16_BUSY,
     TSS_AVAILABLE,
     TSS_BUSY,
     Descriptor,
 )
+from cores.x86.virtual_cpu import VirtualCpu
 
 MOST_ENTRIES = 256
 """Entries shown of a GDT, which may have 8192."""
 VECTORS = 256
-GATE = 16
 _SYSTEM_TYPES = {
     LDT: "LDT", TSS_AVAILABLE: "TSS, available", TSS_BUSY: "TSS, busy", CALL_GATE: "call gate",
-    INTERRUPT_GATE: "interrupt gate", TRAP_GATE: "trap gate",
+    INTERRUPT_GATE: "interrupt gate", TRAP_GATE: "trap gate", CALL_GATE_16: "16-bit call gate",
+    TSS_16_AVAILABLE: "16-bit TSS", TSS_16_BUSY: "16-bit TSS, busy", TASK_GATE: "task gate",
+    INTERRUPT_GATE_16: "16-bit int. gate", TRAP_GATE_16: "16-bit trap gate",
 }  # fmt: skip
 
 
@@ -55,8 +65,20 @@ class Gate:
 
 
 @dataclass(frozen=True, slots=True)
+class Loaded:
+    """A segment register with its hidden part."""
+
+    name: str
+    selector: int
+    base: int
+    limit: int
+    kind: str
+
+
+@dataclass(frozen=True, slots=True)
 class TablesView:
-    """gdtr, idtr: (base, limit). tss: (name, value) of its stack pointers. symbols: address -> name."""
+    """gdtr, idtr: (base, limit). tss: (name, value) of its stack pointers. symbols: address -> name.
+    loaded: the segment registers, () in long mode, where base and limit of most have no effect."""
 
     gdtr: tuple[int, int]
     idtr: tuple[int, int]
@@ -64,6 +86,7 @@ class TablesView:
     gates: tuple[Gate, ...]
     tss: tuple[tuple[str, int], ...]
     symbols: dict[int, str]
+    loaded: tuple[Loaded, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +108,14 @@ def tables_view(machine: Machine) -> TablesView:
         (cpu.gdtr.base, cpu.gdtr.limit), (cpu.idtr.base, cpu.idtr.limit),
         tuple(_segments(machine)), tuple(_gates(machine)), _stacks(machine),
         {address: name for name, address in machine.program.symbols.items()},
+        () if is_long(cpu) else tuple(_loaded(cpu)),
     )  # fmt: skip
+
+
+def _loaded(cpu: VirtualCpu) -> Iterator[Loaded]:
+    for name, segment in zip(SEGMENT_NAMES, cpu.segments, strict=True):
+        kind = _kind(Descriptor(segment.attributes << 40, 0, 0)) if cpu.cr0 & Cr0.PE else ""
+        yield Loaded(name, segment.selector, segment.base, segment.limit, kind)
 
 
 def _quadwords(machine: Machine, base: int, count: int) -> list[int] | None:
@@ -113,7 +143,7 @@ def _segments(machine: Machine) -> list[SegmentEntry]:
         if skip:  # the upper half of a system descriptor
             skip = False
             continue
-        wide = bool(low) and not low >> 44 & 1
+        wide = bool(low) and not low >> 44 & 1 and bool(cpu.efer & Efer.LMA)
         skip = wide
         d = Descriptor(low, words[i + 1] if wide and i + 1 < len(words) else 0, cpu.gdtr.base + 8 * i)
         if low:
@@ -133,31 +163,54 @@ def _kind(d: Descriptor) -> str:
 
 def _gates(machine: Machine) -> list[Gate]:
     cpu = machine.cpu
-    count = min((cpu.idtr.limit + 1) // GATE, VECTORS)
-    words = _quadwords(machine, cpu.idtr.base, 2 * count) or []
+    if not cpu.cr0 & Cr0.PE:
+        return _vectors(machine)
+    each = 2 if cpu.efer & Efer.LMA else 1  # quadwords of a gate
+    count = min((cpu.idtr.limit + 1) // (8 * each), VECTORS)
+    words = _quadwords(machine, cpu.idtr.base, each * count) or []
     gates = []
-    for vector in range(len(words) // 2):
-        d = Descriptor(
-            words[2 * vector], words[2 * vector + 1], (cpu.idtr.base + GATE * vector) & MASK64
-        )
+    for vector in range(len(words) // each):
+        low, high = words[each * vector], words[each * vector + 1] if each == 2 else 0
+        d = Descriptor(low, high, (cpu.idtr.base + 8 * each * vector) & MASK64)
         if not d.low and not d.high:
             continue
         gates.append(
             Gate(
                 vector, VECTOR_NAMES.get(vector, ""),
                 _SYSTEM_TYPES.get(d.type, f"reserved type {d.type:x}"),
-                d.gate_selector, d.gate_offset, d.dpl, d.low >> 32 & 7, d.present,
+                d.gate_selector, d.gate_offset, d.dpl, d.low >> 32 & 7 if each == 2 else 0, d.present,
             )
         )  # fmt: skip
     return gates
 
 
+def _vectors(machine: Machine) -> list[Gate]:
+    """The interrupt vectors of real mode: offset and segment (SDM vol. 3, 21.1.4)."""
+    words = _quadwords(machine, machine.cpu.idtr.base, VECTORS // 2) or []
+    far = [half for word in words for half in (word & MASK32, word >> 32)]
+    limit = (machine.cpu.idtr.limit + 1) // 4
+    return [
+        Gate(vector, VECTOR_NAMES.get(vector, ""), "vector", at >> 16, at & 0xFFFF, 0, 0, True)
+        for vector, at in enumerate(far[:limit])
+        if at
+    ]
+
+
 def _stacks(machine: Machine) -> tuple[tuple[str, int], ...]:
-    """(name, value) of the stack pointers in the TSS (SDM vol. 3, figure 8-11)."""
+    """(name, value) of the stack pointers in the TSS (SDM vol. 3, figures 8-2 and 8-11)."""
     try:
         data = machine.vmm.mmu.peek(machine.cpu.tr.base, 0x68)
     except GuestFault:
         return ()
+    if not machine.cpu.efer & Efer.LMA:
+        if not machine.cpu.tr.selector & 0xFFFC:
+            return ()
+        return tuple(
+            (f"{name}{n}", int.from_bytes(data[o : o + size], "little"))
+            for n in range(3)
+            for name, o, size in (("esp", 4 + 8 * n, 4), ("ss", 8 + 8 * n, 2))
+            if o + size <= len(data)
+        )
     at = {**{f"rsp{n}": 4 + 8 * n for n in range(3)}, **{f"ist{n}": 28 + 8 * n for n in range(1, 8)}}
     return tuple(
         (name, int.from_bytes(data[o : o + 8], "little"))

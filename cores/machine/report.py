@@ -166,6 +166,7 @@ class MachineSnapshot:
     tables: "gdtr" and "idtr" -> base, as the guest has loaded them.
     real: what the CPU holds, see ``Engine.real_registers``.
     user_pages: numbers of pages near the next instruction whose code is a guest's program's (ring 3).
+    mode: of the CPU, for the next instruction.
     """
 
     core: str
@@ -206,6 +207,7 @@ class MachineSnapshot:
     tables: dict[str, int] = field(default_factory=dict)
     real: dict[str, int] | None = None
     user_pages: frozenset[int] = frozenset()
+    mode: Mode = Mode.LONG
 
 
 def direct_share(machine: CoreReport | MachineSnapshot) -> float | None:
@@ -240,7 +242,8 @@ class SessionSnapshot:
     disk: path of the guests' data disk, "" for none.
     since: the instruction at which the user stopped last: ``changed`` counts from there.
     source: the program's lines; lines: address -> number of its line, from 1; listing: address -> the
-    instruction there, as the program was loaded. All of these are the session's own, and never change.
+    instruction there, as the program was loaded; files, note: see ``Program``. All of these are the
+    session's own, and never change.
     mark_counts: how many instructions exited in the stretch that each of ``marks`` stands for.
     pure: sensitive instructions that do not trap run unseen."""
 
@@ -266,3 +269,5 @@ class SessionSnapshot:
     listing: dict[int, CodeLine] = field(default_factory=dict)
     mark_counts: tuple[int, ...] = ()
     pure: bool = False
+    files: tuple[tuple[int, str], ...] = ()
+    note: str = ""

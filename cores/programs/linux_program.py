@@ -19,7 +19,7 @@ from functools import cache
 from itertools import pairwise
 
 from cores.errors import InputError
-from cores.programs import elf, elf_kind
+from cores.programs import debug_lines, elf, elf_kind
 from cores.programs.linux_files import PackedFile, files_of
 from cores.programs.program import LOAD_ADDRESS, Program, Segment, StartOptions
 from cores.programs.shipped import ASSETS
@@ -67,6 +67,7 @@ def load(content: bytes, path: str, ram: int, options: StartOptions) -> Program:
     return Program(
         path, "linux", kernel.entry, segments, hashlib.sha256(content).hexdigest(),
         kernel.symbols | symbols, ram=ram, append=options.append,
+        image=content if debug_lines.has(content) else b"", folder=os.path.dirname(path),
     )  # fmt: skip
 
 

@@ -8,7 +8,16 @@ import sys
 
 from cores import input_file
 from cores.errors import InputError
-from cores.programs import elf, elf_kind, file_kind, linux_program, multiboot, shipped, solo5
+from cores.programs import (
+    debug_lines,
+    elf,
+    elf_kind,
+    file_kind,
+    linux_program,
+    multiboot,
+    shipped,
+    solo5,
+)
 from cores.programs.assembler import keystone as assembler
 from cores.programs.multiboot_header import find_header, miswritten_header
 from cores.programs.program import (
@@ -128,7 +137,10 @@ def assemble_program(content: bytes, path: str, ram: int = DEFAULT_RAM) -> Progr
 
 def _load_elf(content: bytes, path: str, ram: int) -> Program:
     found = elf.parse(content, path, LOAD_ADDRESS, ram)
-    return Program(path, "elf", found.entry, found.segments, _sha256(content), found.symbols, ram=ram)
+    return Program(
+        path, "elf", found.entry, found.segments, _sha256(content), found.symbols, ram=ram,
+        image=content if debug_lines.has(content) else b"", folder=os.path.dirname(path),
+    )  # fmt: skip
 
 
 def _load_flat(content: bytes, path: str, kind: str, address: int, ram: int) -> Program:

@@ -7,11 +7,12 @@ checked against the file and against RAM.
 from __future__ import annotations
 
 import hashlib
+import os
 import shlex
 
 from cores import input_file
 from cores.errors import InputError
-from cores.programs import elf
+from cores.programs import debug_lines, elf
 from cores.programs.multiboot_header import Addresses, MultibootHeader
 from cores.programs.program import Module, Program, Segment, StartOptions
 
@@ -55,6 +56,7 @@ def load(
     return Program(
         path, "multiboot", kernel.entry, kernel.segments, hashlib.sha256(content).hexdigest(),
         kernel.symbols, ram=ram, append=options.append, modules=modules,
+        image=content if debug_lines.has(content) else b"", folder=os.path.dirname(path),
     )  # fmt: skip
 
 

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from dataclasses import dataclass, field
 
+_sorted: list[tuple[dict[int, int], list[int]]] = []
+LAST = "\U0010ffff"
+"""Sorts behind any name."""
 LOAD_ADDRESS = 0x100000
 """Load address of flat images and assembly, and the lowest address of an ELF segment (contract.md)."""
 M68K_LOAD_ADDRESS = 0x1000
@@ -57,7 +61,11 @@ class Program:
     path: as the user named it ("-" for standard input). format: "asm" | "elf" | "flat" | "multiboot" |
     "linux" | "solo5" | "disk" | "rom" | "m68k".
     entry: guest linear address. start, end: the bytes it occupies, end exclusive (.bss included).
-    symbols: name -> address. lines: address -> 1-based source line. source: its lines, or ().
+    symbols: name -> address. lines: address -> 1-based source line; 0: from here on, code is of none.
+    source: its lines, or (). image: the file, where it has debug information, from which ``lines`` and
+    ``source`` are made when they are asked for (cores/programs/sources.py); folder: where it is; files:
+    the number of the line that has a file's name, before the file's own, and that name; note: what is
+    missing, in words.
     sha256: of the input file's bytes. ram: bytes of RAM of its machine, unless the options of the run
     say otherwise. append, modules: see ``StartOptions``; a Solo5 unikernel's
     module is its manifest.
@@ -74,11 +82,38 @@ class Program:
     ram: int = DEFAULT_RAM
     append: bytes = b""
     modules: tuple[Module, ...] = ()
+    image: bytes = b""
+    folder: str = ""
+    files: tuple[tuple[int, str], ...] = ()
+    note: str = ""
 
     def source_of(self, address: int) -> str | None:
         """The "file:line" that an instruction was made from, None where that is not known."""
-        line = self.lines.get(address)
-        return None if line is None else f"{self.path}:{line}"
+        if not self.files:
+            line = self.lines.get(address)
+            return None if line is None else f"{self.path}:{line}"
+        number = self.line_of(address)
+        if not number:
+            return None
+        first, name = self.files[bisect_right(self.files, (number, LAST)) - 1]
+        return f"{name}:{number - first}"
+
+    def line_of(self, address: int) -> int:
+        """The number of the line in ``source`` that the code at an address was made from, 0 for none.
+        Compiled code has several instructions a line: the address may be any in it."""
+        starts = self.starts
+        at = bisect_right(starts, address) - 1
+        return self.lines[starts[at]] if at >= 0 and (self.files or starts[at] == address) else 0
+
+    @property
+    def starts(self) -> list[int]:
+        """The addresses in ``lines``, in ascending order; sorted once."""
+        for lines, starts in _sorted:
+            if lines is self.lines:
+                return starts
+        starts = sorted(self.lines)
+        _sorted[:] = [(self.lines, starts), *_sorted[:3]]
+        return starts
 
     @property
     def start(self) -> int:

@@ -14,6 +14,7 @@ from cores.machine.machine import Machine
 from cores.machine.report import CoreReport, Divergence, ExitLine, StepLine, TraceLine
 from cores.pc.stop import Stop
 from cores.programs.program import Program
+from cores.programs.sources import with_sources
 from cores.vmm.trace import ExitEvent
 from cores.x86.faults import GuestFault
 from cores.x86.isa.decoder import Truncated, decode, text
@@ -69,6 +70,7 @@ def trace(
     program: Program, core: str, options: Options, steps: bool
 ) -> Iterator[TraceLine | CoreReport]:
     """See cores/runs/trace.py."""
+    program = with_sources(program, texts=False)
     with contextlib.closing(start(program, core, options)) as machine:
         yield from _free(machine, options) if options.free else _exact(machine, options, steps)
         yield machine.report()

@@ -210,9 +210,8 @@ def fact_rows(scene: Scene) -> dict[str, Row]:
     """The rows by name: "names", "who", "general", "privileged", "ring", "left", "bar", "rates"."""
     width = scene.lane - 1
     some = scene.machines[0] if scene.machines else scene.reference
-    m68k = foreign(some)
-    general_names = "d0 to a7" if m68k else "rax to r15"
-    system_names = "sr, usp, ssp" if m68k else "cr0, cr3, IF"
+    general_names = register_file(some).span
+    system_names = "sr, usp, ssp" if foreign(some) else "cr0, cr3, IF"
     facts: tuple[tuple[str, tuple[str, ...], Fact], ...] = (
         ("who", ("Who executes the guest's code", "Who executes it"), who),
         ("general", (f"Where {general_names} live", f"{general_names} in"), general),

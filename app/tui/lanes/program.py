@@ -10,6 +10,7 @@ from app.tui.lanes.header import program_name
 from app.tui.lanes.layout import first_fit, lanes, rule
 from app.tui.lanes.scene import Lane, Scene, by_software, emulates, kind, role_of
 from app.tui.lanes.source import Line, Listing, of_code, of_source
+from app.tui.rows import places
 from app.tui.rows.registers import program_counter
 from app.tui.rows.rows import EMPTY, Row, fit, fit_row, printable, raised, row, row_width, width_of
 from cores.machine.report import MachineSnapshot
@@ -23,8 +24,8 @@ COUNTED = 9
 
 def listing(scene: Scene) -> Listing:
     """The source, if the place that is shown lies in it, else the disassembly there."""
-    source = of_source(scene.s)
     anchor = _ended_at(scene) or scene.anchor
+    source = of_source(scene.s, anchor)
     if source is not None and (anchor is None or source.row_of(anchor) is not None):
         return source
     return of_code(scene.code or scene.reference.code)
@@ -297,10 +298,22 @@ def program_rule(scene: Scene, *, output: bool) -> Row:
     """The title, the legend, and the end of what the guest prints where it has no part of its own."""
     name = program_name(scene.s)
     right = legend(scene)
+    if scene.s.files and not scene.moving and (where := _where(scene)):
+        name += f"  {where}"
     if output:
         room = max(8, min(40, scene.width - row_width(right) - width_of(name) - 34))
         right = (*right, (" ── ", "faint"), ("prints ", "dim"), (output_end(scene, room), "strong"))
     return rule(scene, row(("Program", "strong"), ("  " + name, "dim")), right)
+
+
+def _where(scene: Scene) -> str:
+    """The function and the file of the place that is shown, of a compiled program."""
+    at = scene.anchor if scene.picked is None else scene.picked
+    if at is None:
+        return ""
+    file = places.line(scene.s, at).partition(":")[0]
+    function = places.function(scene.s, at).partition("+")[0]
+    return " in ".join(printable(part) for part in (function, file) if part)
 
 
 def output_end(scene: Scene, cells: int) -> str:

@@ -9,6 +9,7 @@ from app.tui.lanes.log import Events, visible
 from app.tui.lanes.scene import Scene, emulates
 from app.tui.lanes.source import brief
 from app.tui.lanes.ways import name_of
+from app.tui.rows import places
 from app.tui.rows.rows import Row, fit, printable, raised, row, row_width, spread
 from cores.machine.report import MachineSnapshot
 from cores.vmm.trace import UNCOUNTED, ExitEvent
@@ -100,14 +101,16 @@ def log_rows(scene: Scene, height: int, *, key: str = "w") -> list[Row]:
         words = "An emulator's guest never leaves." if emulates(lane.machine) else "None so far."
         return [*rows, row((f" {words}", "dim"))]
     for number, event in visible(shown, height):
-        line = log_row(event, scene.width)
+        place = places.both(scene.s, event.rip) if scene.width >= 120 else ""
+        line = log_row(event, scene.width, place)
         picked = key == "w" and number == shown.current and scene.selected is not None
         rows.append(raised(line) if picked else line)
     return rows
 
 
-def log_row(event: ExitEvent, width: int) -> Row:
-    """Count, address, reason, instruction, what it was about; the time away at the right end."""
+def log_row(event: ExitEvent, width: int, place: str = "") -> Row:
+    """Count, address, reason, instruction, what it was about, the place in words; the time away at the
+    right end."""
     wide = width >= 100
     count = "-" if event.n is None else f"{event.n:,}"
     address = f"{event.rip:x}"
@@ -121,4 +124,6 @@ def log_row(event: ExitEvent, width: int) -> Row:
     right = row((f" {time_away(event.ns):>8} ", "host"))
     words = printable(f"{event.detail}; {event.handled}" if width >= 130 else event.detail)
     room = width - row_width(left) - row_width(right)
+    if place:
+        words = f"{words}   {printable(place)}"
     return spread((*left, (fit(words, room, "…"), "dim")), right, width)

@@ -32,7 +32,7 @@ def _value(m: MachineSnapshot, name: str) -> str:
 
 
 def _title(m: MachineSnapshot, name: str) -> str:
-    return "flags" if name == register_file(m).flags_in else name
+    return register_file(m).title(name, m.registers.get(name, 0))
 
 
 def title_rule(scene: Scene) -> Row:
@@ -56,7 +56,7 @@ def register_rows(scene: Scene, height: int) -> list[Row]:
     rest: Row = EMPTY
     if columns == 8 and full:
         rest = row(
-            (f"{file.pc} ", "dim"), f"{m.registers.get(file.pc, 0):x}", ("   flags ", "dim"),
+            (f"{_title(m, file.pc)} ", "dim"), f"{m.registers.get(file.pc, 0):x}", ("   flags ", "dim"),
             _value(m, file.flags_in) + " ",
         )  # fmt: skip
     rows = [spread(changed_row(scene, m), rest, scene.width)]
@@ -94,7 +94,7 @@ def changed_row(scene: Scene, m: MachineSnapshot) -> Row:
 def _grid(scene: Scene, m: MachineSnapshot, columns: int) -> list[Row]:
     """All general registers; each always at the same place."""
     file = register_file(m)
-    names = list(file.general)
+    names = [*file.general, *file.beside]
     if columns != 8:
         names += [file.pc, file.flags_in]
     width, rows = scene.width // columns, grid_rows(scene.width)
@@ -126,7 +126,7 @@ def _now(scene: Scene, m: MachineSnapshot) -> Row:
     file = register_file(m)
     parts: Row = row((" now      ", "dim"))
     zeros = 0
-    names = (*file.general, file.flags_in)
+    names = (*file.general, *file.beside, file.flags_in)
     for i, name in enumerate(names):
         value = m.registers.get(name, 0)
         if not value and name != file.flags_in:

@@ -11,7 +11,9 @@ from bisect import bisect_right
 from dataclasses import dataclass
 from functools import lru_cache
 
+from app.tui.rows import places
 from cores.machine.report import CodeLine, SessionSnapshot
+from cores.programs.sources import file_of
 from cores.vmm.trace import Site
 
 _LABEL = re.compile(r"\s*([.\w$]+):\s*(.*)$")
@@ -42,17 +44,18 @@ class Listing:
     """The lines in order. ``row_of`` gives the row to which an address belongs."""
 
     def __init__(self, lines: list[Line], starts: list[int], rows: list[int], end: int) -> None:
-        """starts: addresses in ascending order, from each of which code belongs to the row in ``rows``.
-        end: behind the last."""
+        """starts: addresses in ascending order, from each of which code belongs to the row in ``rows``,
+        -1: to none. end: behind the last."""
         self.lines = lines
         self._starts, self._rows, self._end = starts, rows, end
         self._stretches: dict[int, list[range]] = {}
         for start, stop, at in zip(starts, [*starts[1:], end], rows, strict=True):
-            self._stretches.setdefault(at, []).append(range(start, stop))
+            if at >= 0:
+                self._stretches.setdefault(at, []).append(range(start, stop))
 
     def row_of(self, address: int) -> int | None:
         at = bisect_right(self._starts, address) - 1
-        if at < 0 or address >= self._end:
+        if at < 0 or address >= self._end or self._rows[at] < 0:
             return None
         return self._rows[at]
 
@@ -98,7 +101,7 @@ def brief(asm: str) -> str:
 def instruction(s: SessionSnapshot, line: CodeLine) -> str:
     """An instruction as its source has it, else as disassembly; blanks single."""
     number = s.lines.get(line.address)
-    if number is not None and number <= len(s.source) and _assembly(s.path, s.source):
+    if number is not None and number <= len(s.source) and _assembly(s):
         text = split(s.source[number - 1])[1]
         if text:
             return " ".join(text.split())
@@ -108,38 +111,44 @@ def instruction(s: SessionSnapshot, line: CodeLine) -> str:
 def comment(s: SessionSnapshot, line: CodeLine) -> str:
     """The comment of an instruction's line of assembly, "" without one."""
     number = s.lines.get(line.address)
-    if number is None or number > len(s.source) or not _assembly(s.path, s.source):
+    if number is None or number > len(s.source) or not _assembly(s):
         return ""
     return split(s.source[number - 1])[2]
 
 
-def _assembly(path: str, source: tuple[str, ...]) -> bool:
-    return not path.endswith((".elf", ".c", ".o")) and bool(source)
+def _assembly(s: SessionSnapshot) -> bool:
+    """Is the source one file of assembly, which is split into columns?"""
+    return bool(s.source) and not s.files
 
 
-_made: list[tuple[tuple[str, ...], dict[int, CodeLine], Listing]] = []
+_made: list[tuple[tuple[str, ...], dict[int, CodeLine], int, Listing]] = []
 
 
-def of_source(s: SessionSnapshot) -> Listing | None:
-    """The listing of a session's source, made once; None without source."""
+def of_source(s: SessionSnapshot, anchor: int | None = None) -> Listing | None:
+    """The listing of a session's source, of compiled code that of the file with the line of ``anchor``,
+    made once; None without source."""
     if not s.source or not s.listing:
         return None
-    for source, code, made in _made:
-        if source is s.source and code is s.listing:
+    first, end = file_of(s.files, 0 if anchor is None else places.line_of(s, anchor))
+    for source, code, file, made in _made:
+        if source is s.source and code is s.listing and file == first:
             return made
-    made = _listing(s)
-    _made[:] = [(s.source, s.listing, made), *_made[:3]]
+    made = _listing(s, first, end or len(s.source) + 1)
+    _made[:] = [(s.source, s.listing, first, made), *_made[:7]]
     return made
 
 
-def _listing(s: SessionSnapshot) -> Listing:
-    assembly = _assembly(s.path, s.source)
+def _listing(s: SessionSnapshot, begin: int, end: int) -> Listing:
+    """The lines from number ``begin`` up to ``end``."""
+    assembly = _assembly(s)
     by_line: dict[int, list[int]] = {}
     for address in sorted(s.listing):
-        by_line.setdefault(s.lines[address], []).append(address)
+        if begin <= s.lines[address] < end:
+            by_line.setdefault(s.lines[address], []).append(address)
     lines: list[Line] = []
     row_of_line: dict[int, int] = {}
-    for number, text in enumerate(s.source, 1):
+    for number in range(max(begin + bool(s.files), 1), end):
+        text = s.source[number - 1]
         label, statement, note = split(text) if assembly else ("", text.rstrip(), "")
         addresses = by_line.get(number, [])
         if not addresses:
@@ -152,10 +161,10 @@ def _listing(s: SessionSnapshot) -> Listing:
             label = ""
         row_of_line[number] = len(lines)
         lines.append(Line(first.address, label, statement, note, number, worst.kind, worst.text))
-    starts = sorted(s.listing)
-    rows = [row_of_line[s.lines[at]] for at in starts]
-    last = s.listing[starts[-1]]
-    return Listing(lines, starts, rows, last.address + max(1, len(last.code)))
+    starts = sorted(s.lines if s.files else s.listing)
+    rows = [row_of_line.get(s.lines[at], -1) for at in starts]
+    last = s.listing.get(starts[-1])
+    return Listing(lines, starts, rows, starts[-1] + (1 if last is None else max(1, len(last.code))))
 
 
 @lru_cache(maxsize=8)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from app.tui.rows.rows import EMPTY, Row, beside, fit, printable, row
+from app.tui.rows.rows import EMPTY, Row, beside, fit, printable, row, width_of
 from cores.inspection.page_tables import Entry, PagingView, Range
 from cores.inspection.tables_devices import DevicesView, Gate, SegmentEntry, TablesView
 from cores.inspection.views import MemoryView
@@ -64,8 +64,11 @@ def paging_rows(view: PagingView, m: MachineSnapshot, width: int) -> list[Row]:
 
 
 def _walk_rows(view: PagingView) -> list[Row]:
-    rows = [row(("Walk of ", "dim"), (f"{view.address:x}", "strong"), (f"   CR3 {view.root:x}", "dim"))]
-    if not view.walk:
+    how = f"   CR3 {view.root:x}, {view.format}" if view.format else ""
+    rows = [row(("Walk of ", "dim"), (f"{view.address:x}", "strong"), (how, "dim"))]
+    if not view.format:
+        rows.append(row(("Paging is off: a linear address is a physical one.", "comment")))
+    elif not view.walk:
         rows.append(row(("not a canonical address", "bad")))
     for entry in view.walk:
         rows.append(_entry_row(entry))
@@ -101,7 +104,7 @@ def _range_rows(view: PagingView, m: MachineSnapshot) -> list[Row]:
         if shadow:
             parts.append(("   " + ", ".join(_share(r, part) for part in r.shadowed), "strong"))
         rows.append(tuple(parts))
-    if not view.ranges:
+    if not view.ranges and view.format:
         rows.append(row(("nothing is mapped at all", "bad")))
     if not view.complete:
         rows.append(row(("... and more: these tables are too many to list", "dim")))
@@ -143,9 +146,24 @@ def _share(r: Range, part: int) -> str:
 
 def tables_rows(view: TablesView, width: int) -> list[Row]:
     """GDT and TSS, and the IDT."""
-    left = _gdt_rows(view)
+    left = [*_loaded_rows(view), *_gdt_rows(view)]
     right = _idt_rows(view)
     return beside(left, right, 72) if width >= WIDE else [*left, EMPTY, *right]
+
+
+def _loaded_rows(view: TablesView) -> list[Row]:
+    """The segment registers, where a program's addresses go through them."""
+    if not view.loaded:
+        return []
+    rows = [row(("Segments", "strong"), ("  selector, base, limit, as they were loaded", "dim"))]
+    for s in view.loaded:
+        rows.append(
+            row(
+                (f"{s.name:>4} ", "strong"), f"{s.selector:>4x}  ",
+                (f"base {s.base:<8x}  limit {s.limit:<8x}  ", "text"), (s.kind, "dim"),
+            )
+        )  # fmt: skip
+    return [*rows, EMPTY]
 
 
 def _gdt_rows(view: TablesView) -> list[Row]:
@@ -160,7 +178,7 @@ def _gdt_rows(view: TablesView) -> list[Row]:
 
 
 def _segment_row(e: SegmentEntry) -> Row:
-    where = "" if e.kind.endswith("code") else f", base {e.base:x}, limit {e.limit:x}"
+    where = "" if e.kind.startswith("64-bit") else f", base {e.base:x}, limit {e.limit:x}"
     return row(
         (f"{e.selector:>4x} ", "text"), (fit(e.kind + where, 42), "text"), (f" ring {e.dpl} ", "dim"),
         ("" if e.present else "absent ", "bad"), (" ".join(e.used), "strong"),
@@ -206,8 +224,10 @@ def devices_rows(view: DevicesView, width: int) -> list[Row]:
         column = min(columns, key=len)
         column.append(row((device.name, "strong")))
         for name, value in device.facts:
-            words = fit(printable(value), room - 18, "…")
-            column.append(row((fit("  " + name, 16), "dim"), words))
+            label = "  " + name
+            gap = max(16, width_of(label) + 1)
+            words = fit(printable(value), room - gap - 2, "…")
+            column.append(row((fit(label, gap), "dim"), words))
         column.append(EMPTY)
     rows = columns[0]
     for i, column in enumerate(columns[1:], 1):

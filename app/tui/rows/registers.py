@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 
 from cores.machine.report import MachineSnapshot
+from cores.x86.mode import Mode
 
 
 @dataclass(frozen=True, slots=True)
@@ -12,7 +14,9 @@ class RegisterFile:
     """general: sixteen in columns, with ``digits`` hexadecimal digits each. spare: two that fill what
     three columns leave over. system: the others; the first ``outer`` of them go under the columns
     where there is no room for all beside them. flags: (name, bit) in register ``flags_in``.
-    pc: points at the next instruction. modes: words for the rings, None where they have numbers."""
+    pc: points at the next instruction. modes: words for the rings, None where they have numbers.
+    beside: shown with the general ones. titles: what a register is called where not by its own name.
+    bits: of a general register."""
 
     general: tuple[str, ...]
     digits: int
@@ -23,6 +27,22 @@ class RegisterFile:
     flags: tuple[tuple[str, int], ...]
     pc: str
     modes: tuple[str, str] | None = None
+    beside: tuple[str, ...] = ()
+    titles: Mapping[str, str] = field(default_factory=dict)
+    bits: int = 64
+
+    def title(self, name: str, value: int) -> str:
+        """The name of a register that holds ``value``: in 16-bit code AX, EAX where more is in it."""
+        if name == self.flags_in:
+            return "flags"
+        words = self.titles.get(name, name)
+        return f"e{words}" if self.bits == 16 and name in self.titles and value >> 16 else words
+
+    @property
+    def span(self) -> str:
+        """The general registers in words: "rax to r15"."""
+        first, last = (self.titles.get(name, name) for name in (self.general[0], self.general[-1]))
+        return f"{first} to {last}"
 
 
 X86 = RegisterFile(
@@ -45,6 +65,16 @@ X86 = RegisterFile(
     pc="rip",
 )  # fmt: skip
 
+_LEGACY = X86.general[:8]
+_SEGMENTS = ("cs", "ss", "ds", "es", "fs", "gs")
+X86_32 = replace(
+    X86, general=_LEGACY, digits=8, beside=_SEGMENTS,
+    system=(*_SEGMENTS, "cr0", "cr2", "cr3", "cr4", "efer"),
+    titles={name: f"e{name[1:]}" for name in (*_LEGACY, "rip")}, bits=32,
+)  # fmt: skip
+X86_16 = replace(X86_32, titles={name: name[1:] for name in (*_LEGACY, "rip")}, bits=16)
+"""In 16-bit code the registers have 32 bits, too, of which most instructions know 16."""
+
 M68000 = RegisterFile(
     general=(
         "d0", "d1", "d2", "d3", "d4", "d5", "d6", "d7",
@@ -63,7 +93,15 @@ M68000 = RegisterFile(
 
 def register_file(m: MachineSnapshot) -> RegisterFile:
     """The register file of this machine's CPU."""
-    return M68000 if M68000.pc in m.registers else X86
+    if M68000.pc in m.registers:
+        return M68000
+    match m.mode:
+        case Mode.LONG:
+            return X86
+        case Mode.REAL | Mode.PROTECTED_16:
+            return X86_16
+        case Mode.PROTECTED_32 | Mode.COMPATIBILITY:
+            return X86_32
 
 
 def program_counter(m: MachineSnapshot) -> int:

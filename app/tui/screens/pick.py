@@ -26,9 +26,10 @@ class Pick(Over[str | None]):
 
     HOW = "up, down: choose    Enter: go    Esc: close"
 
-    def __init__(self, title: str, names: list[str], begin: str = "") -> None:
-        """names: to choose from. begin: the one that is marked at first."""
+    def __init__(self, title: str, names: list[str], begin: str = "", width: int = 0) -> None:
+        """names: to choose from. begin: the one that is marked at first. width: cells; 0: as usual."""
         super().__init__()
+        self._cells = width
         self._title, self._names, self._begin = title, names, begin
 
     def compose(self) -> ComposeResult:
@@ -45,6 +46,8 @@ class Pick(Over[str | None]):
 
     def on_mount(self) -> None:
         self.query_one("#choices").can_focus = False  # keys are for the words to search
+        if self._cells:
+            self.query_one("#sheet").styles.width = self._cells
         self._narrow("")
 
     @property

@@ -66,7 +66,7 @@ async def test_a_register_is_poked_on_all_machines_or_one() -> None:
 @pytest.mark.parametrize(
     ("key", "words"),
     [
-        ("m", ["Memory  of trap:native", "at rsp"]),
+        ("m", ["Memory  of TRAP AND EMULATE", "at rsp"]),
         ("t", ["Walk of 100000", "page directory", "a page of 4 KiB", "stale in user: 400000"]),
         ("T", ["64-bit code", "#GP", "10:100016 done", "rsp0 9000"]),
         ("R", ["What the guest believes", "the guest, kernel and all"]),

@@ -98,6 +98,7 @@ BINDINGS: list[BindingType] = [
     Binding("plus,equals_sign", "time('faster', 1)", "Faster"),
     Binding("minus", "time('faster', -1)", "Slower"),
     Binding("w", "look('next_view')", "Next view: three ways, conversation, reasons, log"),
+    Binding("H", "look('hot')", "Where the guest was left most: lines, functions"),
     Binding("r", "look('registers')", "Each machine's own registers"),
     Binding("z", "look('program')", "The program alone"),
     Binding("P", "look('projected')", "Projector mode"),

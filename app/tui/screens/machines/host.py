@@ -16,6 +16,7 @@ from cores.machine.report import SessionSnapshot
 
 from ..ask import Ask
 from ..over import Over
+from ..pick import Pick
 
 T = TypeVar("T")
 
@@ -47,6 +48,9 @@ class Host(Protocol):
 
     def ask(self, question: Ask, answered: Callable[[str], None]) -> None:
         """Open a question; ``answered`` is not called where it is given up."""
+
+    def choose(self, pick: Pick, chosen: Callable[[str | None], None]) -> None:
+        """Open a list; ``chosen`` gets None where it is given up."""
 
     def open(self, sheet: Over[None]) -> None:
         """Show a sheet over the screen."""

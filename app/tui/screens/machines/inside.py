@@ -14,6 +14,7 @@ from app.tui.rows.inspection import (
     paging_rows,
     tables_rows,
 )
+from app.tui.rows.machine_parts import title
 from app.tui.rows.rings import ring_rows
 from app.tui.rows.rows import EMPTY, Row, row
 from cores.inspection.page_tables import PagingView
@@ -106,7 +107,7 @@ class Inside:
     def _rule(self, scene: Scene) -> Row:
         parts: Row = row((f"{self.tab.capitalize()}", "strong"))
         if self.tab != "rings":
-            parts += row((f"  of {self.core}", "dim"))
+            parts += row((f"  of {title(self.core)}", "dim"))
         if self.tab in ("memory", "pages"):
             where = self.where if isinstance(self.where, str) else f"{self.where:x}"
             parts += row((f"  at {where}", "dim"))

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from app.text import narration
 from app.tui.lanes import full, registers
+from app.tui.lanes.hot import choices
 from app.tui.lanes.log import Events
 from app.tui.lanes.program import listing
 from app.tui.lanes.scene import VIEWS, Lane, all_lanes, kind
+from app.tui.rows import places
+from app.tui.rows.machine_parts import title as kind_title
 from app.tui.rows.registers import program_counter
 from cores.debugging import breakpoints
 from cores.inspection.views import CodeQuery, CodeView, EventsQuery, EventsView, Query
@@ -14,6 +17,7 @@ from cores.machine.report import CodeLine, MachineSnapshot
 from cores.x86.registers import STATE_NAMES
 
 from ..ask import Ask
+from ..pick import Pick
 from ..sheet import Sheet, card_sheet
 from .host import Host
 from .inside import Inside
@@ -249,9 +253,10 @@ class LookingController:
         if number is None or event is None:
             return
         core = m.core
-        sheet = card_sheet(narration.card(event, m, number + 1), self._host.columns)
-        self._host.open(sheet)
         s = self._host.snapshot
+        place = "" if s is None else places.both(s, event.rip)
+        sheet = card_sheet(narration.card(event, m, number + 1, place), self._host.columns)
+        self._host.open(sheet)
         if s is not None and s.mode == "exact" and not s.running:
             answer = self._host.worker.ask(lambda session: session.around(core, number))
             self._host.when_done(answer, sheet.add_changes)
@@ -311,6 +316,28 @@ class LookingController:
         else:
             self._time.run_to(self.picked)
 
+    def hot(self) -> None:
+        """The lines and functions at which the chosen machine left its guest most, to pick one."""
+        s, m = self._host.snapshot, self.machine
+        if s is None or m is None:
+            return
+        width = min(self._host.columns - 2, 110)
+        rows = choices(s, m, width - 8)
+        if not rows:
+            emulator = kind(m.core) == "interpreter"
+            words = "An emulator's guest is never left" if emulator else "It has not been left yet"
+            others = ": left and right choose another machine" if len(s.machines) > 1 else ""
+            self._host.say(words + others)
+            return
+
+        def chosen(name: str | None) -> None:
+            if name is not None:
+                self._around = rows[name]
+                self.pick(rows[name])
+
+        title = f"Where {kind_title(m.core)} left its guest most; Enter goes there"
+        self._host.choose(Pick(title, list(rows), width=width), chosen)
+
     # -- inside -------------------------------------------------------------------------------
 
     def look_inside(self, tab: str) -> None:
@@ -327,7 +354,7 @@ class LookingController:
         s = self._host.snapshot
         if s is None:
             return
-        symbols = s.symbols
+        symbols = places.named(s)
 
         def answered(text: str) -> None:
             name = text.strip()

@@ -35,6 +35,7 @@ from ...widgets.timeline import Timeline
 from ..ask import Ask
 from ..help import HelpSheet
 from ..over import Over
+from ..pick import Pick
 from . import bindings
 from .lesson import LessonController
 from .looking import LookingController
@@ -90,6 +91,7 @@ class MachinesScreen(Screen[None]):
         self._rates = Rates()
         self._running_since: float | None = None
         self._timer: Timer | None = None
+        self._noted = False
         self._early: list[tuple[object, str, tuple[object, ...]]] = []  # keys before there is a picture
 
     # -- what is on it ------------------------------------------------------------------------
@@ -153,6 +155,9 @@ class MachinesScreen(Screen[None]):
     def ask(self, question: Ask, answered: Callable[[str], None]) -> None:
         self.app.push_screen(question, lambda text: None if text is None else answered(text))
 
+    def choose(self, pick: Pick, chosen: Callable[[str | None], None]) -> None:
+        self.app.push_screen(pick, chosen)
+
     def open(self, sheet: Over[None]) -> None:
         self.app.push_screen(sheet)
 
@@ -210,6 +215,9 @@ class MachinesScreen(Screen[None]):
             return
         self._scene = scene = self._made(s, activity)
         self._show(picture(scene))
+        if s.note and not self._noted:
+            self._noted = True
+            self.say(f"{scene.s.path}: {s.note}", warning=True)
         early, self._early = self._early, []
         for controller, name, arguments in early:
             getattr(controller, name)(*arguments)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from app.session_thread import words
+from app.tui.rows import places
 from cores.debugging import breakpoints
 from cores.errors import InputError
 
@@ -12,7 +13,7 @@ from .host import Host
 SPEEDS: tuple[float | None, ...] = (1, 2, 5, 10, 50, 200, 1000, None)
 """Instructions a second; None: as fast as it goes."""
 
-HOW_TO_BREAK = "100008 or a symbol, on io, on exit, rax = 48, if = 0, divergence"
+HOW_TO_BREAK = "100008, a symbol or file.c:12, on io, on exit, rax = 48, if = 0, divergence"
 
 
 class TimeController:
@@ -136,7 +137,7 @@ class TimeController:
         s = self._host.snapshot
         if s is None or not s.machines:
             return
-        symbols = s.symbols
+        symbols = places.named(s)
         here = f"{s.machines[0].registers.get('rip', 0):x}"
         now = ", ".join(sorted(map(str, self._host.worker.breakpoints)))
 
