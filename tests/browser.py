@@ -75,9 +75,16 @@ class Browser:
         assert isinstance(found, str)
         path.write_bytes(base64.b64decode(found))
 
-    def tell(self, command: str, **values: object) -> None:
-        """A command of the Chrome DevTools protocol."""
-        self._do("goog/cdp/execute", cmd=command, params=values)
+    def tell(self, command: str, **values: object) -> object:
+        """The answer to a command of the Chrome DevTools protocol."""
+        return self._do("goog/cdp/execute", cmd=command, params=values)
+
+    @property
+    def roles(self) -> set[str]:
+        """Of the parts of the page, as a screen reader is told them."""
+        found = self.tell("Accessibility.getFullAXTree")
+        assert isinstance(found, dict)
+        return {node["role"]["value"] for node in found["nodes"] if "role" in node}
 
     @property
     def fetched(self) -> list[str]:

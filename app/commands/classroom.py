@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import gc
 from typing import TYPE_CHECKING
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 _ANSWERS = Kind("answers of a class (CSV)", lambda head: head.startswith(b"question,step,text,"))
 LISTEN = "127.0.0.1:8765"
+NEW_LINE = "\r\n"
 ALONE = "This computer alone reaches that. For its network: --listen 0.0.0.0:8765"
 
 
@@ -70,6 +72,7 @@ def run(arguments: argparse.Namespace) -> int:
         raise InputError(f"--listen: {error}") from None
     _save(arguments, "")  # a mistake is said before the class is there
     everyone = Class(lesson, where, arguments.most)
+    everyone.revealed = lambda: _keep(arguments, everyone)
     try:
         _invite(everyone, where.is_loopback)
         return _play(lesson, arguments, everyone)
@@ -77,6 +80,8 @@ def run(arguments: argparse.Namespace) -> int:
         table = everyone.table()
         everyone.close()
         _save(arguments, table)
+        if arguments.answers is not None:
+            print(f"{printable(arguments.answers)}: {table.count(NEW_LINE) - 1} answers")
 
 
 def _invite(everyone: Class, alone: bool) -> None:
@@ -105,6 +110,12 @@ def _play(lesson: Lesson, arguments: argparse.Namespace, everyone: Class) -> int
     return run_interface(None, Options(), lesson, arguments.seed, audience=everyone)
 
 
+def _keep(arguments: argparse.Namespace, everyone: Class) -> None:
+    """Save the answers so far; where that fails the end says so."""
+    with contextlib.suppress(InputError):
+        _save(arguments, everyone.table())
+
+
 def _save(arguments: argparse.Namespace, table: str) -> None:
     if arguments.answers is None:
         return
@@ -113,5 +124,3 @@ def _save(arguments: argparse.Namespace, table: str) -> None:
             file.write((table or "question,step,text,\r\n").encode())
     except OSError as error:
         raise InputError(f"cannot be written: {error.strerror or error}", arguments.answers) from None
-    if table:
-        print(f"{printable(arguments.answers)}: {table.count(chr(13)) - 1} answers")

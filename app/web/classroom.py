@@ -6,6 +6,7 @@ import asyncio
 import csv
 import io
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -129,17 +130,20 @@ class Turn:
 
 
 class Class:
-    """The audience of a lesson (``app.teacher.audience``), with its server in a thread of its own."""
+    """The audience of a lesson (``app.teacher.audience``), with its server in a thread of its own.
+
+    revealed: is called after each answer that is shown, when what the class said can be saved."""
 
     def __init__(self, lesson: Lesson, where: Listen, most: int) -> None:
         """Raises InputError where the address cannot be listened at."""
         self.classroom = Classroom(lesson, where, most)
+        self.revealed: Callable[[], None] = lambda: None
         self._background = Background()
         self._open: int | None = None  # the position of the question that waits
         application = self.classroom.application()
         try:
             self._running: Running = asyncio.run_coroutine_threadsafe(
-                serve(application, self.classroom.guard, where), self._background.loop
+                serve(application, self.classroom.guard, where, lets_go=True), self._background.loop
             ).result()
         except BaseException:
             self._background.close()
@@ -164,6 +168,7 @@ class Class:
             self._open = player.position
         elif any(isinstance(event, Verdict) for event in events):
             self._open = None
+            self.revealed()
 
     def _show(self, turn: Turn) -> None:
         room = self.classroom.room

@@ -32,12 +32,15 @@ class Running:
         await self._runner.cleanup()
 
 
-async def serve(application: web.Application, guard: Guard, where: Listen) -> Running:
-    """Serve from now on, in this loop. Raises InputError where that address cannot be listened at."""
+async def serve(
+    application: web.Application, guard: Guard, where: Listen, *, lets_go: bool = False
+) -> Running:
+    """Serve from now on, in this loop. lets_go: a request is given up when its browser goes away; else
+    it is carried out to the end. Raises InputError where that address cannot be listened at."""
     made = bound(where)
     runner = web.AppRunner(
         application, access_log=None, handle_signals=False, keepalive_timeout=KEPT_ALIVE,
-        shutdown_timeout=1.0,
+        shutdown_timeout=1.0, handler_cancellation=lets_go,
     )  # fmt: skip
     await runner.setup()
     assert runner.server is not None

@@ -66,6 +66,8 @@ def test_a_class_of_two(teacher: Teacher, tmp_path: Path) -> None:
         assert laptop.run("return document.querySelectorAll('#machines th[scope]').length > 10")
         assert phone.run("return document.documentElement.scrollWidth <= innerWidth")
 
+        assert {"heading", "table", "rowheader", "columnheader", "button"} <= laptop.roles
+
         laptop.click(".question button:nth-of-type(1)")
         laptop.click(".question button:nth-of-type(2)")  # thinks better of it
         phone.click(".question button:nth-of-type(1)")

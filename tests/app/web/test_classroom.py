@@ -49,7 +49,7 @@ class Site:
 @pytest.fixture
 async def site() -> AsyncIterator[Site]:
     room = Classroom(find("two-ways"), HERE, FOLLOWERS + 1)
-    running = await serve(room.application(), room.guard, HERE)
+    running = await serve(room.application(), room.guard, HERE, lets_go=True)
     connector = aiohttp.TCPConnector(limit=0)
     async with aiohttp.ClientSession(connector=connector) as client:
         made = Site(room, running, client)
@@ -114,6 +114,8 @@ async def test_a_hundred_followers_get_each_step(site: Site) -> None:
     assert all(data["html"] == "one" for _, data in got)
     away = followers.pop()
     away.leave()
+    while site.room.following == FOLLOWERS:  # its end is noticed
+        await asyncio.sleep(0)
     site.show(2, "two")
     late = await follow(site)
     assert [(await late.next())[0], (await late.next())[1]["html"], (await late.next())[1]["html"]] == [
@@ -206,11 +208,14 @@ def test_a_class_follows_a_lesson(capsys: pytest.CaptureFixture[str]) -> None:
     lesson = find("first-call")
     everyone = Class(lesson, HERE, 5)
     try:
+        saved: list[str] = []
+        everyone.revealed = lambda: saved.append(everyone.table())
         PlainPlay(lesson, interactive=False, audience=everyone).run()
         room = everyone.classroom.room
         everyone._background.ask(lambda: None)  # what was said before has been done
         told = "".join(content.decode() for _, content in room._pieces)
         assert everyone.table().startswith("question,step,text,")
+        assert len(saved) == len(room.questions)
     finally:
         everyone.close()
     assert told.count('"kind":"step"') == len(lesson.headings)
