@@ -35,8 +35,9 @@ class Audience(Protocol):
     def heard(self, player: Player, events: list[Event]) -> None:
         """The reader has been shown these."""
 
-    def moved(self, snapshot: SessionSnapshot) -> None:
-        """The machines are elsewhere, by the teacher's hand; the lesson goes on where it was."""
+    def moved(self, snapshot: SessionSnapshot, *, marks: bool) -> None:
+        """The machines are elsewhere, by the teacher's hand; the lesson goes on where it was.
+        marks: may the code say what leaves the guest, or would that answer a question?"""
 
     def votes(self) -> Votes | None:
         """Of the question that was asked last; None where nothing was asked in this turn."""

@@ -193,7 +193,7 @@ class PlainPlay:
                 moves[word]()
                 word = "c"
                 if self.reading.audience is not None:
-                    self.reading.audience.moved(session.snapshot())
+                    self.reading.audience.moved(session.snapshot(), marks=not player.conceals)
             if word in views:
                 print("\n".join(lesson_text.view(views[word], session.snapshot())))
             else:

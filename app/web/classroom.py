@@ -194,8 +194,8 @@ class Class:
         if shown:
             room.show(turn.position, shown, begins=turn.begins)
 
-    def moved(self, snapshot: SessionSnapshot) -> None:
-        html = machines(snapshot)
+    def moved(self, snapshot: SessionSnapshot, *, marks: bool) -> None:
+        html = machines(snapshot, marks=marks)
         self._background.call(self.classroom.room.show_live, {"machines": html})
 
     def votes(self) -> Votes | None:

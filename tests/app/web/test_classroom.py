@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import socket
 from collections.abc import AsyncIterator
@@ -16,6 +17,7 @@ from app.web.guard import MOST_UNPROVEN, Listen, listen
 from app.web.server import Running, serve
 from lessons.format.parser import parse_text
 from lessons.library import find
+from lessons.play.stage import open_stage
 
 HERE = Listen("127.0.0.1", 0)
 FOLLOWERS = 100
@@ -214,6 +216,12 @@ def test_a_class_follows_a_lesson(capsys: pytest.CaptureFixture[str]) -> None:
         room = everyone.classroom.room
         everyone._background.ask(lambda: None)  # what was said before has been done
         told = "".join(content.decode() for _, content in room._pieces)
+        with contextlib.closing(open_stage(lesson.setup)) as stage:
+            everyone.moved(stage.snapshot(), marks=False)
+        live = everyone._background.ask(lambda: room._live)
+        assert live is not None
+        assert b"The program" in live[1]
+        assert b"leaves the guest" not in live[1]
         assert everyone.table().startswith("question,step,text,")
         assert len(saved) == len(room.questions)
     finally:

@@ -272,7 +272,7 @@ class LessonController:
         self.page.votes = "" if votes is None else bars(votes, 12)
         if self.elsewhere and s is not None and s.serial != self._shown_to_class:
             self._shown_to_class = s.serial
-            audience.moved(s)
+            audience.moved(s, marks=not self.conceals)
 
     def _follow(self, heard: tuple[Event, ...]) -> None:
         """The machine that the lesson points at last is the chosen one; the registers that it looks at
