@@ -29,6 +29,7 @@ from cores.x86.isa.undefined_results import keeps_memory, settle
 from cores.x86.mmu.paging import PAGE
 from cores.x86.mmu.segmentation import code_address
 from cores.x86.registers import CS, FS, MASK64, Cr0, Cr4, Flag, Vector
+from cores.x86.system import x87_logarithm
 from cores.x86.system.x87_environment import (
     after_comparison,
     after_mmx,
@@ -176,9 +177,12 @@ def _x87(
     flags, stored, operand = guest.cpu.rflags, _stored(guest, insn), _operand(guest, insn)
     step(insn)
     after = engine.read_fpu()
+    encoding = parse(insn.code, insn.bits)
+    if x87_logarithm.computes(encoding) and x87_logarithm.is_beyond(encoding, stack):
+        engine.write_fpu(x87_logarithm.complete(encoding, before[:6] + after[6:24] + before[24:]))
+        return
     image = stack.undelivered(what, after)
     withheld = image is not None
-    encoding = parse(insn.code, insn.bits)
     if image is None and (found := corrected(encoding, what, before, after, operand)) is not None:
         image, withheld = found
     if image is not None:

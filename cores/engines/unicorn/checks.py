@@ -27,6 +27,7 @@ from cores.x86.isa.operand_checks import (
 from cores.x86.mmu.code_fetch import demand_ram
 from cores.x86.mmu.paging import PAGE, Mmu
 from cores.x86.registers import MASK64, PageFault, Vector, canonical
+from cores.x86.system import x87_logarithm
 from cores.x86.system.x87_environment import IMAGE, lawful, pending
 from cores.x86.system.x87_exceptions import is_unusual
 from cores.x86.system.x87_stack import Stack, effect
@@ -69,6 +70,8 @@ def _x87_as_a_cpu(insn: Instruction, cpu: VirtualCpu, mmu: Mmu, read_fpu: Callab
         return True
     stack = Stack(read_fpu())
     if not (stack.delivers_all and stack.as_a_translator_has_it(what)):
+        return False
+    if x87_logarithm.computes(encoding) and x87_logarithm.is_beyond(encoding, stack):
         return False
     return not is_unusual(encoding, what, stack, _read(insn, cpu, mmu))
 

@@ -188,6 +188,35 @@ def test_a_comparison_that_stops_compares_nothing(operation: str, core: str) -> 
         assert machine.fpu()[4] == 0xC0
 
 
+INFINITY, INDEFINITE = "7fff8000000000000000", "ffffc000000000000000"
+LOGARITHMS = {
+    "of 0": ("fld1\nfldz\n", "ffff8000000000000000", ZERO_DIVIDE),
+    "of -0, times -1": ("fld1\nfchs\nfldz\nfchs\n", INFINITY, ZERO_DIVIDE),
+    "of 0, times 0": ("fldz\nfldz\n", INDEFINITE, INVALID),
+    "of -1": ("fld1\nfld1\nfchs\n", INDEFINITE, INVALID),
+    "of infinity, times -1": ("fld1\nfchs\n" + loaded(INFINITY), "ffff8000000000000000", 0),
+    "of a NaN": ("fld1\n" + loaded("7fffc000000000000001"), "7fffc000000000000001", 0),
+    "of the smallest": ("fld1\n" + loaded(MIN), "c00cfff8000000000000", 0),
+    "of 2, times the largest": (loaded(MAX) + "fld1\nfadd st(0), st(0)\n", MAX, 0),
+}
+
+
+@pytest.mark.parametrize("core", FPU)
+@pytest.mark.parametrize("case", LOGARITHMS)
+def test_logarithms_of_special_numbers(case: str, core: str) -> None:
+    """FYL2X of zeros, negative numbers, infinities, NaNs, and of numbers beyond 64 bits pops, with the
+    results of the SDM's table (SDM vol. 2, FYL2X)."""
+    operands, expected, flags = LOGARITHMS[case]
+    with booted(core, operands + "fyl2x\n" + EXIT) as machine:
+        run(machine)
+        image = machine.fpu()
+        assert (image[32:42], image[4]) == (int(expected, 16).to_bytes(10, "little"), 0x80)
+        assert image[2] & 0x1F == flags
+    with booted(core, operands + _UNMASK.format("0x37a") + "fyl2x\n" + EXIT) as machine:
+        run(machine)
+        assert machine.fpu()[4] == (0xC0 if flags else 0x80)
+
+
 def flags_of(machine: Machine) -> int:
     return machine.cpu.gpr[RBX] & (Flag.ZF | Flag.PF | Flag.CF)
 
