@@ -149,7 +149,7 @@ def take(
         done=_done(machine), sites=sites or {},
         tables={"gdtr": machine.cpu.gdtr.base, "idtr": machine.cpu.idtr.base},
         real=machine.engine.real_registers(), user_pages=_user_pages(machine, code),
-        mode=mode(machine.cpu),
+        mode=mode(machine.cpu), cursor=board.cursor,
     )  # fmt: skip
 
 

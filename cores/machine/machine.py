@@ -169,10 +169,12 @@ class Machine:
     @property
     def awaits_key(self) -> bool:
         """Does the guest sleep, or has it just, with the interrupt of keyboard or serial port on and
-        nothing left to read?"""
+        nothing left to read? Or does it ask one of them again and again?"""
         vmm = self.vmm
         if vmm.stop is not None and vmm.stop is not Stop.HALTED:
             return False
+        if vmm.stop is None and self.board.polled:
+            return True
         just = vmm.slept >= 0 and 0 <= vmm.ticks - vmm.slept <= LIGHT_SLEEP
         return just and self.board.listens and bool(self.cpu.rflags & Flag.IF or not vmm.stop)
 

@@ -166,7 +166,7 @@ class MachineSnapshot:
     tables: "gdtr" and "idtr" -> base, as the guest has loaded them.
     real: what the CPU holds, see ``Engine.real_registers``.
     user_pages: numbers of pages near the next instruction whose code is a guest's program's (ring 3).
-    mode: of the CPU, for the next instruction.
+    mode: of the CPU, for the next instruction. cursor: row and column on the VGA screen, if any.
     """
 
     core: str
@@ -208,6 +208,7 @@ class MachineSnapshot:
     real: dict[str, int] | None = None
     user_pages: frozenset[int] = frozenset()
     mode: Mode = Mode.LONG
+    cursor: tuple[int, int] | None = None
 
 
 def direct_share(machine: CoreReport | MachineSnapshot) -> float | None:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import textwrap
 from dataclasses import dataclass
 
 from app.text import narration
 from app.tui.lanes.facts import fact_rows, short, time_away
 from app.tui.lanes.header import header_row
 from app.tui.lanes.layout import rule
-from app.tui.lanes.output import text_of
 from app.tui.lanes.program import program_rows, program_rule
 from app.tui.lanes.scene import Scene, emulates, kind
 from app.tui.lanes.source import brief
@@ -52,17 +52,29 @@ def until_sleep(events: tuple[ExitEvent, ...]) -> tuple[tuple[ExitEvent, ...], b
 @dataclass(frozen=True, slots=True)
 class Typing:
     """What the screen knows of the keyboard. keys: the keystrokes, the newest last. prefixed: Ctrl+]
-    was pressed, and the next key decides."""
+    was pressed, and the next key decides. console: the console is wanted, where there is a screen, too.
+    """
 
     keys: tuple[Keystroke, ...] = ()
     prefixed: bool = False
+    console: bool = False
+
+    def glass(self, m: MachineSnapshot) -> str | None:
+        """The text of the VGA screen, None where the console is shown."""
+        return None if self.console and has_both(m) else m.screen
+
+
+def has_both(m: MachineSnapshot) -> bool:
+    """Does the guest write to the screen, and to a console or serial port as well?"""
+    return m.screen is not None and bool(m.console)
 
 
 def terminal_rows(scene: Scene, typing: Typing) -> dict[str, list[Row]]:
     """The regions of the screen but for timeline and keys."""
     facts = fact_rows(scene)
     rows = {"header": [header_row(scene)], "facts": [facts["names"], facts["left"]]}
-    wanted = GLASS_HEIGHT if scene.reference.screen is not None else max(8, scene.height // 2)
+    screen = typing.glass(scene.reference)
+    wanted = GLASS_HEIGHT if screen is not None else max(8, scene.height // 2)
     room = scene.height - BELOW - 3 - 1  # for the screen, and for more above it
     spare = room - min(wanted, room)
     if spare >= 2:
@@ -81,10 +93,14 @@ def terminal_rows(scene: Scene, typing: Typing) -> dict[str, list[Row]]:
 
 
 def _title(scene: Scene, typing: Typing) -> Row:
-    what = "The guest's screen" if scene.reference.screen is not None else "The guest's console"
+    screen = typing.glass(scene.reference)
+    what = "The guest's screen" if screen is not None else "The guest's console"
     ended = all(m.stop is not None and not m.awaits_key for m in scene.s.machines)
     if typing.prefixed:
         words = "Ctrl+]: now Esc sends Esc to the guest, any other key leaves"
+        if has_both(scene.reference):
+            other = "console" if screen is not None else "screen"
+            words = f"Ctrl+]: now Esc sends Esc, Tab shows the {other}, any other key leaves"
     elif ended:
         words = "the guest has ended"
     elif any(m.awaits_key for m in scene.s.machines):
@@ -100,13 +116,17 @@ def _title(scene: Scene, typing: Typing) -> Row:
 def _glass(scene: Scene, typing: Typing, height: int) -> list[Row]:
     """The screen's last rows, and what the keys set off at its right."""
     m = scene.reference
-    if m.screen is not None:
-        lines = m.screen.split("\n")[:GLASS_HEIGHT]
-        if len(lines) > height:
-            lines = lines[-height:]
-        lit = min(height, GLASS_HEIGHT)
-        lines += [""] * (lit - len(lines))
+    screen = typing.glass(m)
+    if screen is not None:
+        lines = screen.split("\n")[:GLASS_HEIGHT]
+        last = max(len(lines), 1 + (m.cursor[0] if m.cursor is not None else 0))
+        lines += [""] * (last - len(lines))
+        above = max(0, len(lines) - height)
+        lines = lines[above:]
+        lines += [""] * (min(height, GLASS_HEIGHT) - len(lines))
         left = [row((f"{printable(line):<{GLASS_WIDTH}}"[:GLASS_WIDTH], "screen")) for line in lines]
+        if m.cursor is not None and 0 <= (at := m.cursor[0] - above) < len(left):
+            left[at] = _with_cursor(left[at], m.cursor[1])
     else:
         left = [row(line) for line in _console(m, min(GLASS_WIDTH, scene.width), height)]
     side = scene.width - GLASS_WIDTH - 4
@@ -117,9 +137,18 @@ def _glass(scene: Scene, typing: Typing, height: int) -> list[Row]:
     return (beside(indented, right, GLASS_WIDTH + 3) + [EMPTY] * height)[:height]
 
 
+def _with_cursor(line: Row, column: int) -> Row:
+    """A row of the screen with the cell of the cursor in the other colours; blank, it is a line, which
+    is seen without colours, too."""
+    text = line[0][0]
+    cell = text[column : column + 1]
+    cursor = (cell if cell.strip() else "_", "cursor")
+    return ((text[:column], "screen"), cursor, (text[column + 1 :], "screen"))
+
+
 def _console(m: MachineSnapshot, width: int, height: int) -> list[str]:
     """The end of the console, with a cursor behind it."""
-    text = text_of(m)[-width * height * 2 :]
+    text = m.console[-width * height * 2 :]
     lines: list[str] = []
     for line in text.split("\n"):
         clean = printable(line.expandtabs(8).replace("\r", ""))
@@ -132,13 +161,15 @@ def side_rows(scene: Scene, keys: tuple[Keystroke, ...], width: int, height: int
     """A key a row with its exits on each machine; below, the newest key's, one by one."""
     machines = [m for m in scene.machines if not emulates(m)]
     if not machines:
-        return [row(("An emulator's guest is never left, whatever is typed.", "dim"))]
+        words = "An emulator's guest is never left, whatever is typed."
+        return [row((line, "dim")) for line in textwrap.wrap(words, width)]
     cell = 18
     machines = machines[: max(1, (width - 8) // cell)]
     names = [(fit(SHORT[kind(m.core)], cell), "strong") for m in machines]
     rows: list[Row] = [row(("A key    ", "dim"), *names)]
     if not keys:
-        return [*rows, row(("Type, and see what each key sets off.", "dim"))]
+        words = "Type, and see what each key sets off."
+        return [*rows, *(row((line, "dim")) for line in textwrap.wrap(words, width))]
     for key in keys[-max(3, height // 3) :]:
         name = key.name if width_of(key.name) <= 8 else "…" + key.name[-7:]
         rows.append(row((fit(name, 9), "key"), *(_total(key, m.core, cell) for m in machines)))

@@ -48,6 +48,8 @@ from cores.pc.physical_memory import PhysicalMemory
 from cores.pc.stop import Ending, Stop
 from cores.x86.faults import Unsupported
 
+MOST_EMPTY_POLLS = 500
+"""Reads in a row of a device's status without a key after which the guest counts as waiting for one."""
 MOST_CONSOLE = 64 << 20
 """Bytes of console output that are kept; a guest must not fill the host's memory."""
 
@@ -308,6 +310,16 @@ class Board:
         """Does the guest take interrupts of a device that the user types on, with nothing unread?"""
         typed = self.typed
         return typed.listening() is not None and not typed.unread and not typed.waiting
+
+    @property
+    def polled(self) -> bool:
+        """Does the guest ask again and again for a key, or for a byte at the serial port?"""
+        return max(self.uart.polls, self.keyboard.polls) >= MOST_EMPTY_POLLS
+
+    @property
+    def cursor(self) -> tuple[int, int] | None:
+        """Row and column of the screen's cursor, None where there is none."""
+        return self._one(Crtc).cursor
 
     def press(self, key: str) -> None:
         """The user presses a key by its name ("up", "f1", "enter") or character; an unknown name has no

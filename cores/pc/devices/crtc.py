@@ -9,9 +9,11 @@ of 7.
 from __future__ import annotations
 
 from cores.pc.devices.base import Device
+from cores.pc.devices.vga import COLUMNS, ROWS
 
 INDEX, DATA = 0x3D4, 0x3D5
-CURSOR_HIGH, CURSOR_LOW, PROTECT, OVERFLOW = 0x0E, 0x0F, 0x11, 0x07
+CURSOR_START, CURSOR_HIGH, CURSOR_LOW, PROTECT, OVERFLOW = 0x0A, 0x0E, 0x0F, 0x11, 0x07
+CURSOR_OFF = 0x20
 MODE_3 = bytes.fromhex("5f4f50825581bf1f004f0d0e00000000 9c8e8f281f96b9a3ff")
 """The registers as a BIOS sets them for 80 by 25 text."""
 
@@ -48,6 +50,15 @@ class Crtc(Device):
     def describe(self, port: int, value: int, is_write: bool) -> str:
         what = "cursor" if self.index in (CURSOR_HIGH, CURSOR_LOW) else f"register {self.index:x}"
         return f"{self.name}, {what}"
+
+    @property
+    def cursor(self) -> tuple[int, int] | None:
+        """Row and column of the cursor; None while it is off, and at the first cell, where it stands
+        until a guest moves it."""
+        at = self.registers[CURSOR_HIGH] << 8 | self.registers[CURSOR_LOW]
+        if not 0 < at < COLUMNS * ROWS or self.registers[CURSOR_START] & CURSOR_OFF:
+            return None
+        return divmod(at, COLUMNS)
 
     def facts(self, now: int) -> tuple[tuple[str, str], ...]:
         row, column = divmod(self.registers[CURSOR_HIGH] << 8 | self.registers[CURSOR_LOW], 80)

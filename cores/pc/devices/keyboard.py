@@ -37,7 +37,7 @@ class Keyboard(Device):
     name = "keyboard"
     ports = (DATA, COMMAND)
     irq = 1
-    wiring = frozenset({"_irq", "typed"})
+    wiring = frozenset({"_irq", "typed", "polls"})
     wide = frozenset({"sent"})
 
     output: int | None
@@ -62,6 +62,7 @@ class Keyboard(Device):
         self.reset_asked = False
         self.typed: InputQueue | None = None
         self.announced = False  # the status has shown a key that still waits in ``typed``
+        self.polls = 0  # reads of the status in a row that had no key; for the user, and no state
 
     @classmethod
     def plug(cls, slot: Slot) -> Self:
@@ -103,6 +104,7 @@ class Keyboard(Device):
         if port == COMMAND:
             self.announced = self.output is None and self._offered()
             full = OUTPUT_FULL if self.output is not None or self.announced else 0
+            self.polls = 0 if full else self.polls + 1
             system = SYSTEM if self.config & SYSTEM_FLAG else 0
             return UNLOCKED | full | system | (WAS_COMMAND if self.was_command else 0)
         if self.announced and self._offered() and self.typed is not None:

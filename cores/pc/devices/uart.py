@@ -31,7 +31,7 @@ class Uart(Device):
     ports = range(0x3F8, 0x400)
     irq = 4
     wide = frozenset({"divisor", "taken"})
-    wiring = frozenset({"_console", "_irq", "typed"})
+    wiring = frozenset({"_console", "_irq", "typed", "polls"})
 
     def __init__(self, console: bytearray, irq: IrqLine) -> None:
         self._console = console
@@ -47,6 +47,7 @@ class Uart(Device):
         self.taken = 0  # how much of it the guest has read
         self.typed: InputQueue | None = None
         self.announced = False  # the line status has shown a byte that still waits in ``typed``
+        self.polls = 0  # reads of the line status in a row without data; for the user, and no state
 
     @classmethod
     def plug(cls, slot: Slot) -> Self:
@@ -96,6 +97,7 @@ class Uart(Device):
                 if self.typed is not None and self.typed.offers(self) and not self.mcr & LOOPBACK:
                     self.announced = True
                     status |= DATA_READY
+                self.polls = 0 if status & DATA_READY else self.polls + 1
                 self.overrun = False
                 self._update()
                 return status
@@ -155,6 +157,7 @@ class Uart(Device):
 
     def _transmit(self, value: int) -> None:
         self.empty_pending = False
+        self.polls = 0  # it has waited to send
         self._update()  # the line falls, to rise again when the byte is out
         if self.mcr & LOOPBACK:
             self._loop_back(value)

@@ -164,6 +164,8 @@ class FakeSession:
     reached: str = ""
     poked: list[tuple[Poke, str | None]] = field(default_factory=list)
     since: int = 0
+    serial_text: str | None = None
+    cursor: tuple[int, int] | None = None
 
     def __post_init__(self) -> None:
         self.moments = history(self.text)
@@ -305,7 +307,8 @@ class FakeSession:
             changed=frozenset(before), before=before, ring=0,
             real_ring={"trap:native": 3, "kvm": 0}.get(core),
             instructions=self.n if self.mode == "exact" or virtual else None, exits=len(events),
-            exits_by_reason=reasons, device_accesses=len(now.console), bridged=0, console=now.console,
+            exits_by_reason=reasons, device_accesses=len(now.console), bridged=0,
+            console=now.console if self.serial_text is None else self.serial_text,
             screen=self.screen, stop=stop, reason=reason, exit_status=0 if stop is Stop.EXIT else None,
             code=tuple(
                 CodeLine(
@@ -320,7 +323,7 @@ class FakeSession:
             ring_zero=RING_ZERO[core], nested_paging=core == "kvm", sites=sites,
             done=None if done is None else LISTING[PROGRAM[done][0]],
             tables={"gdtr": 0x11000, "idtr": 0},
-            real=dict(REAL) if core == "trap:native" else None,
+            real=dict(REAL) if core == "trap:native" else None, cursor=self.cursor,
         )  # fmt: skip
         at = now.at
         return replace(m, reads=frozenset({"rsi"} if at in (3, 7) else {"rax"} if at in (4, 6) else ()))

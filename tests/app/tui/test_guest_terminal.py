@@ -55,6 +55,37 @@ async def test_every_key_is_the_guests() -> None:
         await s.see("paused")  # it ran for the keys' sake alone
 
 
+async def test_the_cursor_stands_where_the_guest_has_put_it() -> None:
+    """The cell of the CRT controller's cursor is marked, blank or not, also where the screen is cut at
+    its top."""
+    lines = "\n".join(f"line {n}" for n in range(24)) + "\n$ "
+    async with stage(screen=lines, cursor=(24, 2)) as s:
+        await s.pilot.press("v")
+        await s.see("$ _")
+        await s.pilot.resize_terminal(80, 24)
+        await s.see("$ _")
+        assert "line 0\n" not in s.text()
+
+
+async def test_screen_and_console_of_a_guest_that_uses_both() -> None:
+    """Ctrl+] Tab shows the console in place of the screen, and back; a guest that has one has no such
+    key."""
+    async with stage(screen="on the screen", serial_text="on the wire") as s:
+        await s.pilot.press("v")
+        await s.see("on the screen")
+        await s.see("Ctrl+] Tab")
+        await s.pilot.press("ctrl+right_square_bracket")
+        await s.see("Tab shows the console")
+        await s.pilot.press("tab")
+        await s.see("on the wire")
+        await s.pilot.press("ctrl+right_square_bracket", "tab")
+        await s.see("on the screen")
+    async with stage(screen="alone", serial_text="") as s:
+        await s.pilot.press("v")
+        await s.see("alone")
+        assert "Ctrl+] Tab" not in s.text()
+
+
 async def test_a_text_is_pasted() -> None:
     """A pasted text arrives whole, its line ends as the Enter key."""
     async with stage(spin=True) as s:

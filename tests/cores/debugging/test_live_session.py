@@ -290,3 +290,32 @@ def test_a_guest_without_a_timer_waits_for_a_key() -> None:
         assert session.instructions > 0
     finally:
         session.close()
+
+
+POLLS = """
+start:  in      al, 0x64
+        test    al, 1
+        jz      start
+        in      al, 0x60
+        out     0xe9, al
+        jmp     start
+"""
+
+
+def test_a_guest_that_polls_waits_for_a_key() -> None:
+    """A guest that never sleeps, and reads the keyboard's status again and again, awaits a key, too;
+    while it reads one it does not."""
+    session = LiveSession(
+        assemble_program(POLLS.encode(), "polls.s"), Options(cores=("interpreter",), ram=4 << 20)
+    )
+    try:
+        session.run(30, steps=50)
+        assert not session.snapshot().machines[0].awaits_key
+        session.run(30, steps=2_000)
+        assert session.snapshot().machines[0].awaits_key
+        session.key("a")
+        session.run(30, steps=20)
+        (m,) = session.snapshot().machines
+        assert (m.console, m.awaits_key) == ("\x1e\x9e", False)
+    finally:
+        session.close()

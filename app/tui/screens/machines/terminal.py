@@ -17,7 +17,7 @@ from textual.screen import Screen
 from app.any_session import AnySession
 from app.session_thread import Worker
 from app.tui.lanes.scene import Scene
-from app.tui.lanes.terminal import Keystroke, Typing, terminal_rows, until_sleep
+from app.tui.lanes.terminal import Keystroke, Typing, has_both, terminal_rows, until_sleep
 from cores.inspection.views import EventsQuery, EventsView
 from cores.machine.report import SessionSnapshot
 from cores.pc.devices.scancodes import SENT
@@ -40,6 +40,8 @@ HINTS: list[Hint] = [
     ("Esc", "back to Ringscope", "back"),
     ("Ctrl+] Esc", "Esc for the guest", "send_escape"),
 ]
+
+BOTH: list[Hint] = [*HINTS, ("Ctrl+] Tab", "screen or console", "other_glass")]
 
 NAMED = {
     "enter": b"\r", "tab": b"\t", "backspace": b"\x7f", "shift+tab": b"\x1b[Z", "ctrl+j": b"\r",
@@ -86,7 +88,7 @@ class GuestTerminal(Screen[None]):
         self.timeline, self.key_row = Timeline(), Keys(HINTS)
         self.key_row.last = ("everything else", "is the guest's", "")
         self._typed: list[Keystroke] = []
-        self._prefixed = False
+        self._prefixed = self._serial = False
         self._drawn: tuple[object, ...] = ()
         self._kept: tuple[object, ...] = ()
         self._frame = 0
@@ -121,12 +123,13 @@ class GuestTerminal(Screen[None]):
             self._look_at_keys()
         s = self._worker.snapshot
         keys = tuple(self._typed)
-        state = (id(s), keys, self._prefixed)
+        state = (id(s), keys, self._prefixed, self._serial)
         if s is None or not s.machines or state == self._drawn:
             return
         self._drawn, self._kept = state, (s, keys)
         scene = self._scene(s, (self.size.width, self.size.height))
-        rows = terminal_rows(scene, Typing(keys, self._prefixed))
+        rows = terminal_rows(scene, Typing(keys, self._prefixed, self._serial))
+        self.key_row.show(BOTH if has_both(s.machines[0]) else HINTS)
         for name, region in self.regions.items():
             region.show(rows.get(name, []))
         now = s.machines[0].instructions if s.mode == "exact" else None
@@ -139,8 +142,11 @@ class GuestTerminal(Screen[None]):
         """A key, past every binding, the app's own as well."""
         if self._prefixed:
             self._prefixed = False
+            s = self._worker.snapshot
             if event.key == "escape":
                 self.send(b"\x1b", "Esc")
+            elif event.key == "tab" and s is not None and s.machines and has_both(s.machines[0]):
+                self._serial = not self._serial
             else:
                 self.action_back()
         elif event.key == "escape":
@@ -190,6 +196,9 @@ class GuestTerminal(Screen[None]):
         """Esc: the keys are Ringscope's again."""
         if self.is_current:
             self.app.pop_screen()
+
+    def action_other_glass(self) -> None:
+        self._serial = not self._serial
 
     def action_send_escape(self) -> None:
         self.send(b"\x1b", "Esc")

@@ -18,6 +18,16 @@ def test_cursor(board: Board) -> None:
     assert shown["CRT controller"] == (("cursor", "row 10, column 52"),)
 
 
+def test_where_a_screen_marks_it(board: Board) -> None:
+    """The cursor is told by row and column once a guest has moved it, and not while it is off."""
+    assert board.cursor is None
+    board.write(INDEX, 2, 0x000E)
+    board.write(INDEX, 2, 0xA20F)
+    assert board.cursor == (2, 2)
+    board.write(INDEX, 2, 0x200A)
+    assert board.cursor is None
+
+
 def test_protected_registers(board: Board) -> None:
     """Registers 0 to 7 hold text mode's values while bit 7 of register 0x11 is set."""
     board.write(INDEX, 2, 0x1200)
