@@ -108,6 +108,7 @@ class MachinesScreen(Screen[None]):
             self.lesson.begin()
 
     def on_unmount(self) -> None:
+        self.state.close()
         if self.lesson is not None:
             self.lesson.end()
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from concurrent.futures import Future
+from concurrent.futures import CancelledError, Future
 from pathlib import PurePath
+from typing import TYPE_CHECKING
 
 from textual.message import Message
 
@@ -15,6 +16,9 @@ from cores.errors import InputError
 
 from ..ask import Ask
 from .host import Host
+
+if TYPE_CHECKING:
+    from app.gdb.listener import Listener
 
 HOW_TO_EDIT = 'rax = 48, 100200 = 48 65, text = "Hi"; ends in @core for one machine alone'
 
@@ -31,6 +35,31 @@ class StateController:
 
     def __init__(self, host: Host) -> None:
         self._host = host
+        self._listener: Listener | None = None
+
+    def debugger(self) -> None:
+        """Listen for a debugger on this computer; the second time, say again where."""
+        if self._host.snapshot is None:
+            return
+        if not self._host.files.all:
+            self._host.say("A visitor's session takes no debugger", warning=True)
+            return
+        if self._listener is None:
+            from app.gdb.listener import Listener
+
+            try:
+                self._listener = Listener(self._host.worker)
+            except (InputError, CancelledError) as error:
+                self._host.say(words(error), warning=True)
+                return
+        place = self._listener.address
+        self._host.say(f"gdb -ex 'target remote {place}': each machine is a thread (docs/gdb.md)")
+
+    def close(self) -> None:
+        """End what listens."""
+        if self._listener is not None:
+            self._listener.close()
+            self._listener = None
 
     def edit(self) -> None:
         """Change a register or memory of all machines alike, or of one."""
