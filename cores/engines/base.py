@@ -28,7 +28,7 @@ from __future__ import annotations
 
 import secrets
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import NamedTuple
@@ -490,8 +490,9 @@ class DeprivilegedEngine(Engine):
     def drop_all(self) -> None:
         """Empty both address spaces."""
 
-    def drop_all_but(self, space: int, gva: int) -> bool:
-        """``drop_all``, but keep the mapping of one page. False: it could not be kept."""
+    def drop_all_but(self, space: int, pages: Sequence[int]) -> bool:
+        """``drop_all``, but keep the mappings of these pages (their addresses, in order; at least one).
+        False: they could not be kept."""
         self.drop_all()
         return False
 

@@ -29,11 +29,13 @@ from cores.vmm.patching.patcher import Patcher
 from cores.x86.faults import GuestFault
 from cores.x86.mmu.neighbours import mark_accessed, run_around
 from cores.x86.mmu.paging import PAGE, Mmu, Translation, permits, walk
-from cores.x86.mode import is_long
+from cores.x86.mmu.segmentation import code_address
 from cores.x86.registers import MASK32, Cr0, Cr4, Flag
 from cores.x86.virtual_cpu import VirtualCpu
 
 LARGE = 2 << 20
+MOST_KEPT = 64
+"""Pages of code kept at a load of CR3: each is walked in the new tables."""
 MOST_ENTRIES = 300_000
 """Enough for 1 GiB of single pages. Neighbours that lead to contiguous frames are one mapping of the
 host's, of which a process may have 65,530 (vm.max_map_count); where there are more, all are dropped."""
@@ -429,7 +431,7 @@ class ShadowPages:
 
     def drop_all(self) -> None:
         """Invalidate everything, after a new CR3 or a control bit that changes the meaning of
-        mappings. In free mode the page that the guest executes stays, if the new tables lead to it."""
+        mappings. In free mode the pages of code around RIP stay, if the new tables lead to them."""
         kept = self._kept_code() if self.runs else None
         self.ahead = False
         self._pieces = False
@@ -439,31 +441,38 @@ class ShadowPages:
             self.on_drop()
         else:
             self.on_change()
-        if kept is None:
+        if not kept:
             self.hide_all()
             return
-        space, gva, entry = kept
+        space = self.space()
         self.drops += 1
         self._executed.clear()
         self._devices.clear()
-        if self.engine.drop_all_but(space, gva):
-            self._tlb[space, gva] = entry
-            self._executed.add((space, gva))
+        if self.engine.drop_all_but(space, [self._host(gva) for gva in kept]):
+            for gva, entry in kept.items():
+                self._tlb[space, gva] = entry
+                self._executed.add((space, gva))
 
-    def _kept_code(self) -> tuple[int, int, Entry] | None:
-        """The space, the GVA and the new entry of the page at RIP, if it is mapped for execution, and
-        all that it was mapped by is the same."""
-        gva, space = self.cpu.rip & -PAGE, self.space()
-        old = self._tlb.get((space, gva))
-        if old is None or (space, gva) not in self._executed or not is_long(self.cpu):
-            return None
-        try:
-            page = walk(self.memory, self.cpu, self.cpu.rip, execute=True)
-        except GuestFault:
-            return None  # the guest will meet it at its next fetch
-        start, entry = self._remember(page, gva)
-        same = start == gva and entry == old and permits(self.cpu, page, user=self.cpu.cpl == 3)
-        return (space, gva, entry) if same else None
+    def _kept_code(self) -> dict[int, Entry]:
+        """The pages that are mapped for execution and have one page table with RIP's, by GVA, with
+        their new entries, where all that they were mapped by is the same."""
+        space, cpu = self.space(), self.cpu
+        here = code_address(cpu, cpu.rip)
+        table = -LARGE if cpu.cr4 & Cr4.PAE else -2 * LARGE
+        pages = sorted(gva for at, gva in self._executed if at == space and not (gva ^ here) & table)
+        kept: dict[int, Entry] = {}
+        for gva in pages[:MOST_KEPT]:
+            old = self._tlb.get((space, gva))
+            if old is None:
+                continue
+            try:
+                page = walk(self.memory, cpu, gva, execute=True)
+            except GuestFault:
+                continue  # the guest will meet it at its next fetch
+            start, entry = self._remember(page, gva)
+            if start == gva and entry == old and permits(cpu, page, user=cpu.cpl == 3):
+                kept[gva] = entry
+        return kept
 
     def hide_all(self) -> None:
         """Drop the engine's mappings and keep the virtual TLB: each page is mapped at its next

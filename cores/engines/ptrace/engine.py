@@ -14,6 +14,7 @@ from __future__ import annotations
 import errno
 import os
 import signal
+from collections.abc import Sequence
 
 from cores.engines.ptrace import audit, cpu_affinity, linux, stub, textbook
 from cores.engines.ptrace import host_support as host
@@ -286,18 +287,19 @@ class PtraceEngine(DeprivilegedEngine):
             del self._extents[space]
         self._unpatched = False
 
-    def drop_all_but(self, space: int, gva: int) -> bool:
+    def drop_all_but(self, space: int, pages: Sequence[int]) -> bool:
         if space not in self._extents:
             self.drop_all()
             return False
         for other, extent in list(self._extents.items()):
-            kept = range(gva, gva + PAGE) if other == space else range(extent.stop, extent.stop)
-            for start, end in ((extent.start, kept.start), (kept.stop, extent.stop)):
+            start = extent.start
+            for end in (*(pages if other == space else ()), extent.stop):
                 for low, high in _around_stub(start, end):
                     self._call(other, linux.SYS_MUNMAP, low, high - low)
+                start = end + PAGE
             if other != space:
                 del self._extents[other]
-        self._extents[space] = range(gva, gva + PAGE)
+        self._extents[space] = range(pages[0], pages[-1] + PAGE)
         self._unpatched = False
         return True
 

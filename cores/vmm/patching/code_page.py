@@ -21,6 +21,7 @@ class CodePage:
     trusted: how often an indirect branch here led to known code; after TRUST times it is not caught.
     at: the GVA at which the page was last mapped for execution. aliased: it was mapped at several, so
         that the page that follows it is not known.
+    met: how many of the known branch targets in it were decoded when it was last mapped.
     shared: it holds code and data, and the twin's page is readable and writable.
     synced, image: of a shared page: RAM's bytes and the twin's when they were last equal.
     """
@@ -38,6 +39,7 @@ class CodePage:
         self.wrote_code = False
         self.at: int | None = None
         self.aliased = False
+        self.met = 0
         self.guarded = False
         self.shared = False
         self.synced = bytearray()
@@ -49,6 +51,7 @@ class CodePage:
         self.refused.clear()
         self.tails.clear()
         self.trusted.clear()
+        self.met = 0
         self.code = bytearray(PAGE)
 
 

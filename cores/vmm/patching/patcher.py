@@ -224,7 +224,11 @@ class Patcher:
             self._patch(page, PAGE - 1, PAGE)
         for neighbour in (gva, gva - PAGE):
             self._look_behind(neighbour & MASK64)
-        for target in tuple(self._targets.get(gva, ())):  # decoding may add targets in this page
+        targets = self._targets.get(gva, set())
+        if page.met == len(targets) and not page.aliased:
+            return  # it was executed before, and is mapped again
+        page.met = len(targets)
+        for target in tuple(targets):  # decoding may add targets in this page
             self.entering(target)
 
     def _look_behind(self, gva: int) -> None:

@@ -126,3 +126,63 @@ def test_the_code_page_stays_at_a_load_of_cr3() -> None:
         assert machine.vmm.trace.by_reason[Reason.CR] == 51
         assert machine.vmm.trace.by_reason[Reason.SHADOW] <= 1
         assert machine.vmm.trace.by_reason[Reason.SCAN] < 8
+
+
+IN_32_BITS = f"""
+.code64
+    lgdt [rip + gdtr]
+    push 0x08
+    lea rax, [rip + compat]
+    push rax
+    retfq
+.code32
+compat:
+    mov ax, 0x10
+    mov ds, ax
+    mov es, ax
+    mov ss, ax
+    mov esp, 0x90000
+    mov eax, cr0
+    and eax, 0x7fffffff
+    mov cr0, eax
+    mov ecx, 0xc0000080
+    xor eax, eax
+    xor edx, edx
+    wrmsr
+    mov eax, 0x10                       # PSE, not PAE
+    mov cr4, eax
+    mov dword ptr [0x70000], {TABLE + 3}
+    mov edi, {TABLE}
+    mov eax, 3
+    mov ecx, 512
+2:  mov [edi], eax
+    add edi, 4
+    add eax, 4096
+    dec ecx
+    jnz 2b
+    mov ecx, 0x70000
+    mov cr3, ecx
+    mov eax, cr0
+    or eax, 0x80000000
+    mov cr0, eax
+    jmp paged
+.align 8
+gdt: .quad 0, 0x00cf9b000000ffff, 0x00cf93000000ffff
+gdtr: .short 23
+    .quad gdt
+.balign 4096
+paged:
+"""
+
+
+@pytest.mark.parametrize("begin", ["mov rcx, cr3\n", IN_32_BITS], ids=["64 bits", "32 bits"])
+def test_the_code_around_stays_at_a_load_of_cr3(begin: str) -> None:
+    """Code that calls other pages of its own page table between loads of CR3 is not scanned again."""
+    pages = "".join(f".balign 4096\npage{n}: cli\nret\n" for n in range(3))
+    turn = "mov ebp, 50\n1: mov cr3, REG\ncall page0\ncall page1\ncall page2\ndec ebp\njnz 1b\n"
+    source = begin + turn.replace("REG", "rcx" if "mov rcx" in begin else "ecx") + END + pages
+    with booted("trap:native", source, ram=RAM) as machine:
+        machine.run_free(60)
+        assert machine.stop is Stop.EXIT
+        assert machine.vmm.trace.by_reason[Reason.CR] > 50
+        assert machine.vmm.trace.by_reason[Reason.SCAN] < 40
