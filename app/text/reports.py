@@ -38,8 +38,6 @@ _FORMATS = {
     "elf": "ELF64",
     "flat": "flat image",
     "m68k": "68000 image",
-    "linux": "Linux program",
-    "solo5": "Solo5 unikernel",
 }
 _STAND_IN = (
     "trap:portable is a stand-in: Unicorn at ring 3 takes the place of this CPU. The VMM is the same."
@@ -54,7 +52,7 @@ _TAKEN = (
 def compare_report(report: CompareReport) -> str:
     """The comparison: one column a core, then the verdict, the console and the notes."""
     ran = [core for core in report.cores if core.available]
-    kind = _FORMATS.get(report.format, report.format)
+    kind = _FORMATS.get(report.format) or report.recognized or report.format
     how = f"{report.mode} mode"
     what = f"{kind}, {report.size:,} bytes, entered at {report.entry:#x}; {how}"
     parts = [_wrap(f"{report.path}: {what}".replace("\n", "\\n"), _INDENT)]

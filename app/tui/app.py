@@ -54,6 +54,9 @@ session, in the worker's thread. Raises InputError for bad input."""
 INTERRUPTED = 128 + signal.SIGINT
 
 SESSION = "session"
+
+TOLD = ("linux", "solo5", "multiboot", "disk", "rom")
+"""Formats whose recognition is told when such a program is opened: others are what their names say."""
 """Name under which Textual keeps the session's screen."""
 
 SWITCH_INTERVAL = 0.0005
@@ -149,6 +152,8 @@ class RingscopeApp(App[int]):
         self.settings.last = path
         self.settings.save()
         self.show_session(opener)
+        if self.options.format in TOLD:
+            self.notify(f"It is {self.options.recognized}.", timeout=6, markup=False)
 
     def _start_over(self) -> None:
         """Open the program that is on once more."""
@@ -402,7 +407,10 @@ def interface(
             files.demand_all()
             return lambda: reopen(chosen)
         now = app.options.now or options
+        if now.start.files:
+            files.demand_all()
         program = known or load(chosen, now.ram, now.start)
+        app.options.format, app.options.recognized = program.format, program.recognized
         if disk is None and not now.disks:
             disk = disk_of(chosen)
         mine = now

@@ -21,11 +21,13 @@ STARTS_OVER = "The machines start over."
 
 class OptionsController:
     """now: the options of the programs that are opened; None where they cannot be chosen. start_over:
-    starts the program that is on once more, with what they are then."""
+    starts the program that is on once more, with what they are then. format, recognized: of the program
+    that was opened last (see ``Program``), "" before the first."""
 
     def __init__(self, app: App[int], start_over: Callable[[], None]) -> None:
         self._app, self._start_over = app, start_over
         self.now: Options | None = None
+        self.format = self.recognized = ""
 
     def change(self, **values: object) -> None:
         """Other options from now on."""
@@ -54,6 +56,21 @@ class OptionsController:
             self.change(start=replace(self.now.start, append=text.encode()))
 
         self._ask("The program's command line?", "its arguments", "none", answered)
+
+    def ask_files(self) -> None:
+        def answered(text: str) -> None:
+            assert self.now is not None
+            self.change(start=replace(self.now.start, files=text))
+
+        self._ask("The folder that the program may read?", "a folder's name", "none", answered)
+
+    def take_for_linux(self) -> None:
+        """The program is one for Linux, or is no longer taken for one."""
+        assert self.now is not None
+        start = self.now.start
+        self.change(
+            start=replace(start, linux=not start.linux, files="" if start.linux else start.files)
+        )
 
     def _ask(
         self, question: str, placeholder: str, empty: str, answered: Callable[[str], None]

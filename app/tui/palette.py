@@ -129,6 +129,12 @@ def _options(options: OptionsController | None) -> Iterator[Entry]:
     line = now.start.append.decode("latin-1")
     value = repr(line) if line else "none"
     yield Entry(OPTIONS, "--append: the program's command line", options.ask_append, value=value)
+    if options.format == "elf" or now.start.linux:
+        take = "--linux: take the program for a static one for Linux"
+        yield Entry(OPTIONS, take, options.take_for_linux, on=now.start.linux)
+    if options.format == "linux":
+        title = "--files: the folder that a Linux program may read"
+        yield Entry(OPTIONS, title, options.ask_files, value=now.start.files or "none")
 
 
 def _families(options: Options) -> tuple[str, ...]:

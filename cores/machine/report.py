@@ -76,7 +76,7 @@ class CompareReport:
     """The whole result of `compare`. equivalent: None when fewer than two cores could be compared.
     left: cores that stopped with an error and so left the comparison. unmet: "core: reason" for each
     core that causes exit code 3 (contract.md, Exit codes). stretches, led: see ``Lead``
-    (cores/lockstep/leader.py)."""
+    (cores/lockstep/leader.py). recognized: see ``Program``."""
 
     path: str
     format: str
@@ -92,6 +92,7 @@ class CompareReport:
     unmet: tuple[str, ...] = ()
     stretches: int = 0
     led: int = 0
+    recognized: str = ""
 
 
 @dataclass(frozen=True, slots=True)

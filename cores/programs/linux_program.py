@@ -40,6 +40,13 @@ _START, _SEGMENT, _FILE = struct.Struct("<8Q"), struct.Struct("<5Q"), struct.Str
 _PF_X, _PF_W, _PF_R = 1, 2, 4
 _RIGHTS = {_PF_R: 1, _PF_W: 2, _PF_X: 4}
 """The rights of mmap(2) by those of a segment."""
+_LIBRARIES = {
+    "glibc": b"GLIBC_TUNABLES",
+    "musl": b"__init_libc",
+    "Rust": b"/rustc/",
+    "Go": b"\xff Go buildinf:",
+}
+"""What betrays the libraries that a program is linked with: text in it, or a symbol."""
 _ENVIRONMENT = (b"PATH=/", b"HOME=/")
 _RANDOM = hashlib.sha256(b"AT_RANDOM").digest()[:16]
 """The same in each run, so that all cores can be compared."""
@@ -68,7 +75,15 @@ def load(content: bytes, path: str, ram: int, options: StartOptions) -> Program:
         path, "linux", kernel.entry, segments, hashlib.sha256(content).hexdigest(),
         kernel.symbols | symbols, ram=ram, append=options.append,
         image=content if debug_lines.has(content) else b"", folder=os.path.dirname(path),
+        recognized=_recognized(content, symbols),
     )  # fmt: skip
+
+
+def _recognized(content: bytes, symbols: dict[str, int]) -> str:
+    """What the program is taken for, and why: "ELF64 for Linux (--linux), static, musl"."""
+    why = "its notes" if elf_kind.is_for_linux(content) else "--linux"
+    found = (n for n, t in _LIBRARIES.items() if t in content or t.decode("latin-1") in symbols)
+    return ", ".join((f"ELF64 for Linux ({why})", "static", *found))
 
 
 @cache

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import sys
+from dataclasses import replace
 
 from cores import input_file
 from cores.errors import InputError
@@ -66,7 +67,26 @@ def load_program(
     ):  # fmt: skip
         if given and program.format not in formats:
             raise InputError(f"{given} is for {whom}", path)
-    return program
+    return program if program.recognized else replace(program, recognized=_recognized(program, options))
+
+
+def _recognized(program: Program, options: StartOptions) -> str:
+    """What the program is taken for, and why."""
+    match program.format:
+        case "asm":
+            return "assembly, " + ("from standard input" if program.path == "-" else "by its name")
+        case "m68k":
+            return "a Motorola 68000 image, by its name"
+        case "elf":
+            return "ELF64, static, and no note says for which system"
+        case "multiboot":
+            return "a kernel, by its Multiboot 1 header"
+        case "solo5":
+            return "a Solo5 unikernel for hvt, by its notes"
+        case "disk" | "rom":
+            what = "a disk image" if program.format == "disk" else "a ROM"
+            return what + (f", by --boot {options.boot}" if options.boot else ", by its name and 55 AA")
+    return "a flat image: it has no format"
 
 
 def _load(path: str, wanted: int | None, stdin: bytes | None, options: StartOptions) -> Program:

@@ -68,7 +68,7 @@ class Program:
     missing, in words.
     sha256: of the input file's bytes. ram: bytes of RAM of its machine, unless the options of the run
     say otherwise. append, modules: see ``StartOptions``; a Solo5 unikernel's
-    module is its manifest.
+    module is its manifest. recognized: what kind of program it is taken for, and why, in words.
     """
 
     path: str
@@ -86,6 +86,7 @@ class Program:
     folder: str = ""
     files: tuple[tuple[int, str], ...] = ()
     note: str = ""
+    recognized: str = ""
 
     def source_of(self, address: int) -> str | None:
         """The "file:line" that an instruction was made from, None where that is not known."""

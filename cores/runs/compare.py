@@ -39,7 +39,7 @@ def _report(program: Program, options: Options, outcome: Outcome) -> CompareRepo
         divergence=outcome.divergence, cores=cores,
         unmet=_unmet(cores, named=options.cores is not None),
         left=tuple(core.core for core in cores if core.failed and options.cores is None),
-        stretches=outcome.stretches, led=outcome.led,
+        stretches=outcome.stretches, led=outcome.led, recognized=program.recognized,
     )  # fmt: skip
 
 

@@ -12,6 +12,7 @@ from app.tui.palette import COLOURS, GROUPS
 from app.tui.rows.theme import PALETTES, styles
 from app.tui.screens.palette import Palette
 from cores.lockstep.options import Options
+from tests import linux_lab
 
 
 async def test_entries_are_grouped_and_found() -> None:
@@ -53,6 +54,27 @@ async def test_options_are_switches(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         assert app.options.now.pure
         again = {entry.title: entry for entry in app.entries()}
         assert again[pure.title].on
+
+
+async def test_options_of_a_linux_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A program that says nothing can be taken for one for Linux; then its files can be named."""
+    monkeypatch.setenv("RINGSCOPE_CONFIG", str(tmp_path))
+    path = linux_lab.program(tmp_path, "_start: ud2", note=b"")
+    app = interface(path, Options(cores=("interpreter",), ram=16 << 20))
+    async with app.run_test(size=(80, 24)) as pilot:
+        await pilot.pause()
+        found = {entry.title[:7]: entry for entry in app.entries()}
+        assert "--files" not in found
+        for _ in range(1000):
+            if app.worker is not None and app.worker.snapshot is not None:
+                break
+            await pilot.pause(0.01)
+        found["--linux"].run()
+        await pilot.pause()
+        found = {entry.title[:7]: entry for entry in app.entries()}
+        assert found["--linux"].on
+        assert found["--files"].value == "none"
+        assert app.options.recognized == "ELF64 for Linux (--linux), static"
 
 
 def test_every_theme_is_complete_and_legible() -> None:

@@ -24,7 +24,9 @@ def test_recognised_by_its_note(tmp_path: Path) -> None:
     assert (program.format, program.ram) == ("linux", 256 << 20)
     path = linux_lab.program(tmp_path, ENTRY, note=b"")
     assert load_program(path).format == "elf"
-    assert load_program(path, options=StartOptions(linux=True)).format == "linux"
+    asked = load_program(path, options=StartOptions(linux=True))
+    assert (asked.format, asked.recognized) == ("linux", "ELF64 for Linux (--linux), static")
+    assert program.recognized == "ELF64 for Linux (its notes), static"
 
 
 def test_the_first_stack(tmp_path: Path) -> None:
