@@ -81,6 +81,13 @@ def availability(name: str, *, detailed: bool = False) -> Availability:
     return Availability(core, engine, reason is None, reason, abilities)
 
 
+def runs_legacy_code(name: str) -> bool:
+    """Whether the core, which must be available, runs a guest outside long mode: some hosts' KVM has no
+    paging there."""
+    core = resolve(name)
+    return core not in _HOSTS or importlib.import_module(_HOSTS[core]).host().pages_outside is True
+
+
 def create(name: str) -> Engine:
     """A new engine. Raises UnavailableError with the reason when the core cannot run here."""
     core = resolve(name)

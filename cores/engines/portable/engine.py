@@ -85,7 +85,7 @@ class PortableTrapEngine(DeprivilegedEngine):
         self.close()
         self._memory = memory
         memory.unseen = []
-        self._core = UnicornCpu(self._fetch, self._locate, self._locate)
+        self._core = UnicornCpu(self._fetch, self._locate)
         self._free = FreeRunner(self._core, memory, self._must_leave)
         self._tables = HiddenTables(_TABLES_AT)
         ram = memory.ram

@@ -57,18 +57,17 @@ _ERROR_VECTORS = frozenset(
 class UnicornCpu:
     """Executes a ``VirtualCpu`` in exactly its state, privileged registers included.
 
-    place: as ``locate``, but no page is marked as accessed.
+    place: the physical address of a page, which is not marked as accessed: that is the guest's doing.
     unicorn: the instance into which memory is mapped. last_error: the error code of the last exception,
     0 when it has none. on_translation: called with address and length of each block that Unicorn
     translates. sse_faults: MXCSR does not mask all exceptions (the VMM completes what loads it, by
     ``write_fpu``). on_forgotten: called when all translations have been discarded.
     """
 
-    def __init__(self, fetch: Fetch, locate: Locate, place: Locate) -> None:
+    def __init__(self, fetch: Fetch, place: Locate) -> None:
         self.layout = find_layout()
         self.unicorn = Unicorn()
         self.fetch = fetch
-        self._locate = locate
         self.place = place
         self._cpu = VirtualCpu()
         self._translated: set[int] = set()
@@ -179,7 +178,7 @@ class UnicornCpu:
     def _on_translation(self, address: int, size: int) -> None:
         """Record the physical addresses of translated code."""
         for page in range(address & -PAGE, address + size, PAGE):
-            gpa = self._locate(self._cpu, page)
+            gpa = self.place(self._cpu, page)
             if gpa is not None:
                 start, end = max(address, page) - page, min(address + size, page + PAGE) - page
                 self._translated.update(range((gpa + start) // LINE, (gpa + end - 1) // LINE + 1))

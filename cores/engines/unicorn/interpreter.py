@@ -74,7 +74,7 @@ class InterpreterEngine(Engine):
         self._memory = memory
         memory.unseen = []
         self._devices = DeviceAccesses(memory)
-        self._core = UnicornCpu(self._fetch, self._locate, self._place)
+        self._core = UnicornCpu(self._fetch, self._place)
         self._free = FreeRunner(self._core, memory, _left_to_the_vmm)
         ram, unicorn = memory.ram, self._core.unicorn
         below = min(HOLE.start, ram.size)
@@ -190,7 +190,7 @@ class InterpreterEngine(Engine):
         return Mmu(self._memory, cpu).fetch(rip)
 
     def _place(self, cpu: VirtualCpu, page: int) -> int | None:
-        """``_locate`` without leaving a mark, whoever may execute the page."""
+        """The physical address of a page of code, without leaving a mark, whoever may execute it."""
         try:
             return walk(self._memory, cpu, page, user=False, mark=False).gpa
         except GuestFault:
@@ -198,12 +198,6 @@ class InterpreterEngine(Engine):
                 return walk(self._memory, cpu, page, user=True, mark=False).gpa  # SMAP
             except GuestFault:
                 return None
-
-    def _locate(self, cpu: VirtualCpu, page: int) -> int | None:
-        try:
-            return Mmu(self._memory, cpu).translate(page, execute=True)
-        except GuestFault:
-            return None
 
 
 def _left_to_a_vmm(insn: Instruction) -> bool:

@@ -288,6 +288,17 @@ def test_steps_and_runs_mix(machine: Machine) -> None:
         assert machine.cpu.gpr[RAX] == (done + 1) // 2
 
 
+def test_only_what_is_executed_is_accessed(machine: Machine) -> None:
+    """The page behind the code is not marked as accessed, stepped or in a run."""
+    entry = PAGE_TABLE + 8 * ((CODE >> 12) + 1)
+    machine.map(CODE + 0x1000, CODE + 0x1000)
+    machine.memory.write(CODE, b"\x90" * 8 + b"\xf4")
+    machine.cpu.rip = CODE
+    assert machine.engine.step(machine.cpu) is STEPPED
+    assert machine.engine.run(machine.cpu, 4) is BUDGET_SPENT
+    assert not machine.memory.read_u64(entry) & 0x20
+
+
 def test_says_where_the_registers_are(machine: Machine) -> None:
     """The headline names a host address."""
     assert "0x" in machine.engine.where()
