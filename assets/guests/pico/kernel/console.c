@@ -5,20 +5,22 @@
 
 #include "kernel.h"
 
-enum { COLUMNS = 80, ROWS = 25, CELLS = COLUMNS * ROWS, WHITE = 0x0700, LINE = 256 };
+enum { COLUMNS = 80, ROWS = 25, CELLS = COLUMNS * ROWS, WHITE = 0x0700, RING = 256, CONTROL_C = 3, CONTROL_D = 4 };
 
 static u16 *const screen = (u16 *)(KERNEL + 0xB8000);
 static u16 cells[CELLS];             /* what the screen shows, or will */
 static int cursor;                   /* the cell of the next letter */
 static int first_changed, changed;   /* cells that the screen does not show yet: from, up to */
 
-static void set_cell(int at, int letter)
+/* Set some cells, all to the same letter. */
+static void set_cells(int at, int letter, int count)
 {
-    cells[at] = WHITE | (letter & 0xFF);
+    u16 *to = cells + at;
     if (at < first_changed)
         first_changed = at;
-    if (at >= changed)
-        changed = at + 1;
+    if (at + count > changed)
+        changed = at + count;
+    __asm__ volatile("rep stosw" : "+D"(to), "+c"(count) : "a"(WHITE | (letter & 0xFF)) : "memory");
 }
 
 static void put(int letter)
@@ -28,12 +30,11 @@ static void put(int letter)
     else if (letter == '\b')
         cursor -= cursor > 0;
     else
-        set_cell(cursor++, letter);
+        set_cells(cursor++, letter, 1);
     if (cursor == CELLS) {
         memcpy(cells, cells + COLUMNS, (CELLS - COLUMNS) * sizeof *cells);
-        for (cursor = CELLS - COLUMNS; cursor < CELLS; cursor++)
-            set_cell(cursor, ' ');
-        cursor = CELLS - COLUMNS;
+        cursor -= COLUMNS;
+        set_cells(cursor, ' ', COLUMNS);
         first_changed = 0;
     }
 }
@@ -61,57 +62,59 @@ void write_console(const char *text, int size)
 void set_up_console(void)
 {
     set_up_serial();
-    for (int at = 0; at < CELLS; at++)
-        set_cell(at, ' ');
-    first_changed = 0;
+    set_cells(0, ' ', CELLS);
     show();
 }
 
-/* Input: a line at a time, which may be edited until Enter. */
+/* Input: keys wait until a program reads; then they make a line, which may be edited until Enter. */
 
-static char line[LINE]; /* a ring */
-static u32 read_at, line_end, typed_end;
+static char keys[RING], line[RING];
+static u32 pressed, taken;       /* keys, since the beginning */
+static int length, given;        /* letters of the line; those that a program has already */
 
-static void echo(const char *text) { write_console(text, strlen(text)); }
-
-/* A key or a byte from the serial line. */
+/* A key, or a byte from the serial line. */
 void typed(int letter)
 {
-    if (letter == 3) { /* Ctrl-C */
-        typed_end = line_end;
-        echo("^C\n");
+    if (letter == CONTROL_C) {
+        taken = pressed;
+        length = given = 0;
+        write_console("^C\n", 3);
         interrupt_programs();
-    } else if (letter == '\b') {
-        if (typed_end != line_end) {
-            typed_end--;
-            echo("\b \b");
+    } else if (pressed - taken < RING)
+        keys[pressed++ % RING] = letter;
+    wake(keys);
+}
+
+/* Wait for a whole line, and show how it is typed. */
+static void edit_line(void)
+{
+    for (char letter = 0; letter != '\n' && letter != CONTROL_D;) {
+        while (pressed == taken) {
+            if (current->killed)
+                return;
+            sleep(keys);
         }
-    } else if (letter == '\n' || letter == 4 || (letter >= ' ' && typed_end - read_at < LINE - 1)) {
-        if (letter != 4) /* Ctrl-D ends the input */
-            write_console((char[]){letter}, 1);
-        if (typed_end - read_at < LINE)
-            line[typed_end++ % LINE] = letter;
-        if (letter < ' ') {
-            line_end = typed_end;
-            wake(line);
+        letter = keys[taken++ % RING];
+        if (letter == '\b' && length > 0) {
+            length--;
+            write_console("\b \b", 3);
+        } else if (letter == '\n' || (letter >= ' ' && length < RING - 1)) {
+            line[length++] = letter;
+            write_console(&letter, 1);
         }
     }
 }
 
-/* A line, or as much of it as there is room for; 0 at the end of the input. */
+/* A line, or as much of it as there is room for; 0 at the end of the input, which is Ctrl-D. */
 int read_console(char *to, int size)
 {
-    int count = 0;
-    while (read_at == line_end && !current->killed)
-        sleep(line);
-    while (count < size && read_at != line_end) {
-        char letter = line[read_at++ % LINE];
-        if (letter == 4)
-            break;
-        to[count++] = letter;
-        if (letter == '\n')
-            break;
+    if (given == length) {
+        given = length = 0;
+        edit_line();
     }
+    int count = length - given < size ? length - given : size;
+    memcpy(to, line + given, count);
+    given += count;
     return count;
 }
 

@@ -20,7 +20,7 @@ void main(const struct loader *physical)
     set_up_segments();
     set_up_memory(upper_kib);
     set_up_console();
-    print("pico: %d MiB of memory, %d pages for programs\n", upper_kib / 1024 + 1, free_pages());
+    print("pico: %d MiB of memory, %d pages for programs\n", (upper_kib + 2047) / 1024, free_pages());
     set_up_files();
     set_up_apics();
     set_up_processes();
