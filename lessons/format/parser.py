@@ -26,7 +26,7 @@ from cores.engines.registry import ACCEPTED_NAMES
 from cores.errors import InputError
 from cores.lockstep.options import DEFAULT_CORES
 from cores.pc.platform import DEFAULT_RAM, LARGEST_RAM, MIB, SMALLEST_RAM
-from cores.programs.shipped import ASSETS, guests
+from cores.programs.shipped import ASSETS, programs
 from lessons.format import source_quotes
 from lessons.format.expressions import (
     CORE_NAMES,
@@ -195,10 +195,7 @@ def _beside(table: Table, name: str) -> Path | None:
 
 def _guest(table: Table, name: str) -> str:
     beside = _beside(table, name)
-    shipped = [guest for guest in guests() if name in (guest.stem, guest.name)]
-    shipped += [
-        guest for guest in (ASSETS / "guests").glob("*.m68k") if name in (guest.stem, guest.name)
-    ]
+    shipped = [guest for guest in programs() if name in (guest.stem, guest.name)]
     if beside is None and not shipped:
         raise table.error("guest", f"no guest {name!r}: neither shipped nor a file beside the lesson")
     return str(beside or shipped[0])

@@ -63,7 +63,7 @@ class Moves:
         self._goal: Callable[[], bool] = lambda: True
         self._backwards = 0
         self._free_left = 0.0
-        self._to_the_end = self._there_already = self._missed = self._timed = False
+        self._to_the_end = self._may_lead = self._there_already = self._missed = self._timed = False
         self.observe: Callable[[], None] | None = None
         """Called after each instruction of a move, for those who record it; not in free runs."""
 
@@ -74,6 +74,7 @@ class Moves:
         seconds = move.seconds * self._ground.running() if self._timed else LONGEST_FREE_RUN
         self._free_left = seconds if move.free else 0.0
         self._to_the_end = move.until is Until.END
+        self._may_lead = move.until in (Until.END, Until.OUTPUT)  # only a step prints
         self._there_already = move.until is Until.INSTRUCTIONS and self._ground.done() >= times
         self._missed = False
         reached = self._condition(move, times)
@@ -98,7 +99,7 @@ class Moves:
             return Progress.ARRIVED
         if self._free_left:
             return self._run_freely(min(seconds, self._free_left))
-        led = self._to_the_end and self.observe is None
+        led = self._may_lead and self.observe is None
         arrived = self._ground.advance(seconds, self._goal, led=led)
         if arrived is None:
             return Progress.ARRIVED if self._to_the_end or self._goal() else Progress.MISSED

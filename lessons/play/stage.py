@@ -10,6 +10,7 @@ import difflib
 from collections.abc import Callable
 from typing import NamedTuple, assert_never
 
+from cores.engines import registry
 from cores.errors import InputError
 from cores.lockstep.options import Options
 from cores.machine.machine import Machine
@@ -44,7 +45,8 @@ class Stage:
     def load(self, setup: Setup) -> None:
         """Other machines instead of these. Raises InputError for a guest that cannot be loaded, and for
         one that no PC can boot: a foreign machine needs a lesson of its own."""
-        self.session.begin_with(load_program(setup.guest, setup.ram), _options(setup))
+        program = load_program(setup.guest, setup.ram)
+        self.session.begin_with(program, _options(setup, program))
         self.setup = setup
 
     @property
@@ -190,7 +192,8 @@ AnyStage = Stage | ForeignStage
 
 def open_stage(setup: Setup) -> AnyStage:
     """The machines that a lesson begins with. Raises InputError, UnavailableError."""
-    session = open_session(load_program(setup.guest, setup.ram), _options(setup))
+    program = load_program(setup.guest, setup.ram)
+    session = open_session(program, _options(setup, program))
     match session:
         case LiveSession():
             return Stage(setup, session)
@@ -215,8 +218,15 @@ def _address(program: Program, where: str) -> int:
     return address
 
 
-def _options(setup: Setup) -> Options:
+def _options(setup: Setup, program: Program) -> Options:
+    """Without cores that cannot run this guest here: it would stop before its first instruction."""
+    legacy = program.format in ("multiboot", "disk", "rom")
+    cores = tuple(core for core in setup.cores if not legacy or _runs_legacy_code(core))
     return Options(
-        cores=setup.cores, pure=setup.pure, disks=(setup.disk,) if setup.disk else (), ram=setup.ram,
+        cores=cores, pure=setup.pure, disks=(setup.disk,) if setup.disk else (), ram=setup.ram,
         input=setup.input.encode("latin-1", "replace"),
     )  # fmt: skip
+
+
+def _runs_legacy_code(core: str) -> bool:
+    return not registry.availability(core).available or registry.runs_legacy_code(core)

@@ -16,6 +16,9 @@ LEAST_WIDTH, LEAST_HEIGHT = 60, 14
 WIDE = 100
 """Columns from which minutes and whole summaries are shown."""
 
+LEAST_START = 2
+"""Places to start that are always shown."""
+
 START, LESSONS, GUESTS = "start", "lessons", "guests"
 Place = tuple[str, int]
 """A section, and the number of an item in it, from 0."""
@@ -100,10 +103,11 @@ def home_rows(page: Page, width: int, height: int, glyphs: Glyphs) -> Drawn:
     drawn = Drawn(rows)
     if airy:
         rows.append(EMPTY)
-    rows.append(_rule("Start here", "", width, glyphs))
+    if height - len(rows) - 2 >= LEAST_START + len(page.lessons):  # two rules, and all lessons in sight
+        rows.append(_rule("Start here", "", width, glyphs))
     name_width = max((width_of(item.name) for item in page.start), default=0)
     spare = height - len(rows) - 1 - airy - len(page.lessons)  # where all lessons are to be in sight
-    for at, item in enumerate(page.start[: max(2, spare)]):
+    for at, item in enumerate(page.start[: max(LEAST_START, spare)]):
         drawn.spots[(0, width, len(rows))] = (START, at)
         rows.append(_start_row(item, (START, at) == page.marked, name_width, width, glyphs))
     if airy:
