@@ -89,3 +89,24 @@ def test_the_names() -> None:
         sys.path.remove(PACKAGE)
     assert list(ringscope.__all__) == list(api.__all__)
     assert all(getattr(ringscope, name) is getattr(api, name) for name in api.__all__)
+
+
+@pytest.mark.full
+@needs_assembler
+def test_the_notebook_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """docs/notebook.ipynb runs in a real Jupyter kernel; comparisons and exits show themselves."""
+    pytest.importorskip("ipykernel")
+    pytest.importorskip("pandas")
+    client, form = pytest.importorskip("nbclient"), pytest.importorskip("nbformat")
+    require("trap:portable")
+    monkeypatch.setenv("PYTHONPATH", PACKAGE)
+    notebook = form.read(ROOT / "docs" / "notebook.ipynb", as_version=4)
+    client.NotebookClient(notebook, timeout=120, kernel_name="python3").execute()
+    shown = [
+        output["data"]
+        for cell in notebook.cells
+        for output in cell.get("outputs", [])
+        if "data" in output
+    ]
+    assert "The cores agree." in shown[0]["text/html"]
+    assert "<td>cli</td>" in shown[1]["text/html"]
