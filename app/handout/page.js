@@ -64,6 +64,12 @@ function show(figure) {
     registers.forEach((value, index) => value !== "0" && used.add(index));
   }
   const left = frames.map((frame, i) => i > 0 && frame.some((m, n) => m.exits !== frames[i - 1][n].exits));
+  const marks = element("datalist");  // the exits, as ticks on the slider
+  marks.id = `exits${figure.dataset.film}`;
+  left.forEach((exit, i) => {
+    if (exit) { const option = element("option"); option.value = i; marks.append(option); }
+  });
+  slider.setAttribute("list", marks.id);
   function draw() {
     const at = Number(slider.value), frame = frames[at];
     const done = frame[0].done === null ? "not counted" : `instruction ${frame[0].done}`;
@@ -101,7 +107,7 @@ function show(figure) {
   figure.addEventListener("keydown", event => {
     if (event.key === "[" || event.key === "]") { leap(event.key === "[" ? -1 : 1); event.preventDefault(); }
   });
-  bar.append(slider, where);
+  bar.append(slider, marks, where);
   figure.querySelector(".still").style.display = "none";
   figure.prepend(bar, machines, talk);
   draw();

@@ -52,6 +52,12 @@ def test_the_slider_goes_by_keys(handout: Browser) -> None:
     assert "ring 0" in handout.text(".film h3")
 
 
+def test_exits_are_marked(handout: Browser) -> None:
+    """The slider of a move has a mark for each moment at which a machine left its guest."""
+    count = "return document.querySelectorAll('.question .film datalist option').length"
+    assert handout.run(count) == 2  # at the end of the loop, and when the program is run freely
+
+
 def test_answers_wait_for_the_reader(handout: Browser) -> None:
     """An answer is not to be seen before one was given; then the page says whether that was right."""
     answer = "The CPU itself."

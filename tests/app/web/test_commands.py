@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import importlib.util
+import os
+from pathlib import Path
 
+import pexpect
 import pytest
 
-from app.main import main
+from app.main import again, main
 
 COMMANDS = [["classroom", "1"], ["serve"]]
 
@@ -40,3 +43,31 @@ def test_bad_usage(words: list[str], said: str, capsys: pytest.CaptureFixture[st
     error = capsys.readouterr().err
     assert said in error
     assert error.count("\n") == 1
+
+
+@pytest.mark.full
+@pytest.mark.skipif(os.name != "posix", reason="there is no pexpect")
+def test_a_class_at_a_terminal(tmp_path: Path) -> None:
+    """The teacher's terminal shows the address, plays by keys, and leaves the answers in a file, which
+    may replace none of another kind."""
+    answers = tmp_path / "answers.csv"
+    command = again(
+        "classroom", "two-ways", "--plain", "--listen", "127.0.0.1:0", f"--answers={answers}"
+    )
+    with pexpect.spawn(command[0], command[1:], encoding="utf-8", timeout=120) as teacher:
+        teacher.expect(r"The class opens  http://127\.0\.0\.1:\d+/[a-z2-9]{12}/\r")
+        teacher.expect("Enter begins the lesson")
+        teacher.sendline("")
+        while teacher.expect(["your prediction .*v: the votes so far.*> ", r"\n> "]):
+            teacher.sendline("")
+        teacher.sendline("v")
+        teacher.expect(r"Votes: a 0   b 0   c 0   \(0 of 0\)")
+        teacher.sendline("q")
+        teacher.expect("answers.csv: 0 answers")
+        teacher.expect(pexpect.EOF)
+    assert answers.read_bytes().startswith(b"question,step,text,")
+    answers.write_text("something else")
+    with pexpect.spawn(command[0], command[1:], encoding="utf-8", timeout=120) as teacher:
+        teacher.expect("--overwrite replaces it")
+        teacher.expect(pexpect.EOF)
+    assert answers.read_text() == "something else"
