@@ -16,7 +16,7 @@ _SEGMENT = struct.Struct("<IIQQQQQQ")
 
 
 def image(
-    source: str,
+    source: str | bytes,
     *,
     note: bytes = LINUX_NOTE,
     text_rights: int = 5,
@@ -24,8 +24,9 @@ def image(
     data: int = DATA,
     more: bytes = b"",
 ) -> bytes:
-    """An ELF64 program: ``source`` at ``text``, a page of zeros at ``data``, and a note, or two."""
-    code = assemble(source, "program.s", text).code
+    """An ELF64 program: ``source``, assembly or code, at ``text``, a page of zeros at ``data``, and a
+    note, or two."""
+    code = source if isinstance(source, bytes) else assemble(source, "program.s", text).code
     headers = [
         (1, text_rights, 0x1000, text, text, len(code), len(code), 0x1000),
         (1, 6, 0x1000, data, data, 0, 0x1000, 0x1000),
@@ -43,7 +44,7 @@ def image(
     )
 
 
-def program(folder: Path, source: str, **options: bytes) -> str:
+def program(folder: Path, source: str | bytes, **options: bytes) -> str:
     """The path of a program that is made from ``source``."""
     path = folder / "program"
     path.write_bytes(image(source, **options))  # type: ignore[arg-type]

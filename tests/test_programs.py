@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from cores.programs.assembler import keystone
 from tests import linux_lab, programs
 
 GREET = """
@@ -23,6 +24,10 @@ text:   .ascii  "hello\\n"
 """
 
 
+needs_assembler = pytest.mark.skipif(not keystone.installed(), reason="Keystone is not installed")
+
+
+@needs_assembler
 @pytest.mark.skipif(sys.platform != "linux" or os.uname().machine != "x86_64", reason="no x86-64 Linux")
 def test_a_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Linux programs are held against this host; a file that cannot be started is named, and what is no
@@ -40,6 +45,7 @@ def test_a_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert told.endswith("1 programs, 0 of them not everywhere the same\n")
 
 
+@needs_assembler
 def test_a_difference(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

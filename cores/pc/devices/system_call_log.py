@@ -9,8 +9,6 @@ there becomes a note for the user.
 
 from __future__ import annotations
 
-import signal
-
 from cores.pc.devices.base import Device
 
 MISSING_CALL, SIGNAL = 0x5F0, 0x5F4
@@ -25,6 +23,14 @@ _NAMES = {
     291: "epoll_create1", 293: "pipe2", 332: "statx", 435: "clone3", 439: "faccessat2",
 }  # fmt: skip
 """Names of calls that programs ask for and the guest kernel has not (syscall_64.tbl of Linux)."""
+
+
+_SIGNALS = {
+    1: "SIGHUP", 2: "SIGINT", 3: "SIGQUIT", 4: "SIGILL", 5: "SIGTRAP", 6: "SIGABRT", 7: "SIGBUS",
+    8: "SIGFPE", 9: "SIGKILL", 10: "SIGUSR1", 11: "SIGSEGV", 12: "SIGUSR2", 13: "SIGPIPE",
+    14: "SIGALRM", 15: "SIGTERM",
+}  # fmt: skip
+"""Linux's numbers (signal(7)); the host's system may have others."""
 
 
 class SystemCallLog(Device):
@@ -74,7 +80,5 @@ def _call(number: int) -> str:
 
 
 def _signal(number: int) -> str:
-    try:
-        return f"signal {number} ({signal.Signals(number).name})"
-    except ValueError:  # the host's system may have others
-        return f"signal {number}"
+    name = _SIGNALS.get(number)
+    return f"signal {number} ({name})" if name else f"signal {number}"

@@ -59,7 +59,7 @@ async def test_options_are_switches(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 async def test_options_of_a_linux_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A program that says nothing can be taken for one for Linux; then its files can be named."""
     monkeypatch.setenv("RINGSCOPE_CONFIG", str(tmp_path))
-    path = linux_lab.program(tmp_path, "_start: ud2", note=b"")
+    path = linux_lab.program(tmp_path, b"\x0f\x0b", note=b"")
     app = interface(path, Options(cores=("interpreter",), ram=16 << 20))
     async with app.run_test(size=(80, 24)) as pilot:
         await pilot.pause()

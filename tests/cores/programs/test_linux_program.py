@@ -15,7 +15,9 @@ from cores.programs.loader import load_program
 from cores.programs.program import StartOptions
 from tests import linux_lab
 
-ENTRY = "_start: ud2"
+ENTRY = b"\x0f\x0b"
+"""UD2: none of these programs is run."""
+needs_posix = pytest.mark.skipif(os.name != "posix", reason="there are no such files here")
 
 
 def test_recognised_by_its_note(tmp_path: Path) -> None:
@@ -62,7 +64,7 @@ def test_the_first_stack(tmp_path: Path) -> None:
 )
 def test_unsound_segments(options: dict[str, int], reason: str, tmp_path: Path) -> None:
     """Segments on which the guest kernel cannot rely are refused by name."""
-    source = ENTRY + "\n.space 16" if "text" in options else ENTRY
+    source = ENTRY + bytes(16) if "text" in options else ENTRY
     (tmp_path / "program").write_bytes(linux_lab.image(source, **options))  # type: ignore[arg-type]
     with pytest.raises(InputError, match=reason):
         load_program(str(tmp_path / "program"))
@@ -117,6 +119,7 @@ def test_options_for_linux_alone(option: StartOptions, tmp_path: Path) -> None:
         load_program(str(tmp_path / "flat"), options=option)
 
 
+@needs_posix
 def test_files_of_a_folder(tmp_path: Path) -> None:
     """Files and folders are packed by name; a link inside the folder is the file that it leads to."""
     (tmp_path / "sub").mkdir()
@@ -149,6 +152,7 @@ def _dangling(folder: Path) -> None:
     (folder / "dangling").symlink_to("nowhere")
 
 
+@needs_posix
 @pytest.mark.parametrize(
     ("make", "reason"),
     [
