@@ -267,7 +267,8 @@ class Engine(ABC):
         raise TypeError(f"{type(self).__name__} knows no exit sites")
 
     def lead(self, cpu: VirtualCpu, budget: int) -> Exit:
-        """``run``, but return Intercept before every sensitive instruction, and before ``stops``."""
+        """``run``, but return Intercept before every sensitive instruction, before ``stops``, and where
+        a step is known to have accessed a device in memory."""
         raise TypeError(f"{type(self).__name__} cannot lead")
 
     def reach(self, cpu: VirtualCpu, rip: int, gpr: list[int], passes: int) -> Exit:

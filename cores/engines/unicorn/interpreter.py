@@ -13,7 +13,7 @@ from collections.abc import Callable
 from cores.engines.base import STEPPED, Engine, Exit, Fault, Traits
 from cores.engines.unicorn import capi, checks
 from cores.engines.unicorn.cpu import UnicornCpu
-from cores.engines.unicorn.free_run import FreeRunner
+from cores.engines.unicorn.free_run import FreeRunner, block_address
 from cores.engines.unicorn.layout import find_layout
 from cores.engines.unicorn.mmio import DeviceAccesses
 from cores.errors import UnavailableError
@@ -63,6 +63,9 @@ class InterpreterEngine(Engine):
         )
         self._core: UnicornCpu | None = None
         self._free: FreeRunner | None = None
+        # Linear addresses of instructions that a step has seen access a device: a leader stops there,
+        # since the others have to be stepped over them.
+        self._at_devices: frozenset[int] = frozenset()
 
     @staticmethod
     def probe() -> str | None:
@@ -111,8 +114,11 @@ class InterpreterEngine(Engine):
         rip, flags, shadow, stack = cpu.rip, cpu.rflags, cpu.interrupt_shadow, cpu.segments[SS]
         before = stack.selector, stack.base, stack.limit, stack.attributes
         self._devices.stepping(cpu, core.instruction)
+        at = block_address(cpu)
         exit = free.single(cpu) if free.active and free.may_step() else core.step(cpu)
         if self._devices.noted:
+            if at not in self._at_devices:
+                self._at_devices |= {at}
             self._made(cpu, completed=exit is STEPPED)
         if stack.selector == before[0] or stack.selector & ~3 or stack.selector & 3 == cpu.cpl:
             return exit
@@ -127,7 +133,7 @@ class InterpreterEngine(Engine):
         return self._run(cpu, budget, _left_to_the_vmm, frozenset())
 
     def lead(self, cpu: VirtualCpu, budget: int) -> Exit:
-        return self._run(cpu, budget, _left_to_a_vmm, self.stops)
+        return self._run(cpu, budget, _left_to_a_vmm, self.stops | self._at_devices)
 
     def _run(
         self, cpu: VirtualCpu, budget: int | None, special: Callable[[Instruction], bool],

@@ -365,3 +365,27 @@ def test_pure_is_led_to_its_first_difference(core: str) -> None:
         machine = session.machines[-1]
         assert machine.vmm.trace.by_reason["flags"] == 0
         assert machine.stop is Stop.EXIT
+
+
+def test_devices_in_memory_are_met(follower: str) -> None:
+    """A device in memory is accessed by steps, and what lies between two accesses is led."""
+    turns, between = 100, 200
+    source = f"""
+        mov dword ptr [0x13018], 0x60003
+        mov dword ptr [0x60fb8], 0xfee00083
+        mov edi, 0xfee00000
+        mov ebx, {turns}
+    1:  add rax, [rdi + 0x30]
+        mov ecx, {between}
+    2:  dec ecx
+        jnz 2b
+        dec ebx
+        jnz 1b
+        {EXIT}"""
+    options = Options(cores=("interpreter", follower), ram=RAM, budget=10**6)
+    with closing(Session(program(source), options)) as session:
+        session.run_to_end()
+        assert session.divergence is None
+        assert [machine.stop for machine in session.machines] == [Stop.EXIT] * 2
+        assert {machine.board.accesses for machine in session.machines} == {turns + 1}
+        assert session.led > 0.6 * turns * 2 * between
