@@ -139,27 +139,29 @@ class RingscopeApp(App[int]):
         self.install_screen(session, SESSION)  # else it would be removed when the user goes home
         self.push_screen(session)
 
-    def open_program(self, path: str, disk: str | None = None) -> None:
-        """Run a program; say so when it is none."""
+    def open_program(self, path: str, disk: str | None = None) -> bool:
+        """Run a program; say so, and give False, when it is none."""
         try:
             self.files.demand(path)
             if disk:
                 self.files.demand_all()
             opener = self._open_program(path, disk)
         except RingscopeError as error:
-            self.notify(str(error), severity="error", timeout=8)
-            return
+            self.notify(str(error), severity="error", timeout=8, markup=False)
+            return False
         self.settings.last = path
         self.settings.save()
         self.show_session(opener)
         if self.options.format in TOLD:
             self.notify(f"It is {self.options.recognized}.", timeout=6, markup=False)
+        return True
 
-    def _start_over(self) -> None:
-        """Open the program that is on once more."""
+    def _start_over(self) -> bool:
+        """Open the program that is on once more; False where that fails."""
         worker = self.worker
-        if self.session is not None and worker is not None and worker.snapshot is not None:
-            self.open_program(worker.snapshot.path, worker.snapshot.disk)
+        if self.session is None or worker is None or worker.snapshot is None:
+            return True
+        return self.open_program(worker.snapshot.path)
 
     def show_lesson(
         self, lesson: Lesson, seed: int | None = None, speed: float = 0.0, step: int = 1,
@@ -222,7 +224,7 @@ class RingscopeApp(App[int]):
         except RingscopeError as error:
             self.notify(str(error), severity="error", timeout=8)
 
-    def _ask_before_its_end(self, then: Callable[[], None]) -> None:
+    def _ask_before_its_end(self, then: Callable[[], object]) -> None:
         """Do what ends the session that is kept, once the user has agreed where it would be a loss."""
 
         def answered(key: str | None) -> None:
@@ -242,8 +244,11 @@ class RingscopeApp(App[int]):
     def on_state_controller_disk_wanted(self, message: StateController.DiskWanted) -> None:
         """Open the same program again, with that disk."""
         worker = self.worker
-        if worker is not None and worker.snapshot is not None:
-            self.open_program(worker.snapshot.path, message.path)
+        if worker is None or worker.snapshot is None:
+            return
+        if self.open_program(worker.snapshot.path, message.path) and self.options.now is not None:
+            disks = (message.path, *self.options.now.disks[1:]) if message.path else ()
+            self.options.now = replace(self.options.now, disks=disks, disk_write=False)
 
     def on_machines_screen_edit(self, message: MachinesScreen.Edit) -> None:
         self.edit(message.path)
@@ -416,8 +421,8 @@ def interface(
         mine = now
         if disk is not None:
             mine = replace(now, disks=(disk,) if disk else (), disk_write=False)
-        if disk:
-            Disk(disk).close()  # a mistake is said now, with the old session still on the screen
+        for image in mine.disks:
+            Disk(image).close()  # a mistake is said now, with the old session still on the screen
         return lambda: open_session(program, mine)
 
     app = RingscopeApp(open_program, probe_cores, files=files)

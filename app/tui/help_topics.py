@@ -33,6 +33,9 @@ HOME = Topic(
         ("o", "open a file: a program, or a saved session"),
         ("i", "edit a copy of the guest"),
         ("c", "write a guest of your own"),
+        ("g", "the glossary: the words of the field, explained"),
+        ("ctrl+p", "everything, by name; themes too"),
+        ("q", "quit, asked first where something would be lost"),
     ),
 )
 
@@ -251,6 +254,7 @@ KEYS = (
         ("w", "three ways, conversation, reasons, log"),
         ("left right", "of which machine"),
         ("r", "registers: each machine's own"),
+        ("H", "where the guest was left most: lines, functions"),
         ("z", "the program alone"),
         ("v", "the guest's screen"),
         ("m t T", "memory, page tables, descriptor tables"),
@@ -283,7 +287,7 @@ KEYS = (
         ("ctrl+p", "everything, by name; themes too"),
     )),
 )  # fmt: skip
-"""The general keys, by what they are for."""
+"""The general keys of the machines' screen, by what they are for."""
 
 VIEWS = {"conversation": CONVERSATION, "reasons": REASONS, "log": LOG}
 INSIDE = {"memory": MEMORY, "pages": PAGES, "tables": TABLES, "rings": RINGS, "devices": DEVICES}

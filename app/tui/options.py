@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 from textual.app import App
@@ -24,16 +25,23 @@ class OptionsController:
     starts the program that is on once more, with what they are then. format, recognized: of the program
     that was opened last (see ``Program``), "" before the first."""
 
-    def __init__(self, app: App[int], start_over: Callable[[], None]) -> None:
+    def __init__(self, app: App[int], start_over: Callable[[], bool]) -> None:
         self._app, self._start_over = app, start_over
         self.now: Options | None = None
         self.format = self.recognized = ""
 
     def change(self, **values: object) -> None:
-        """Other options from now on."""
+        """Other options from now on; where the program does not start with them, those of before."""
+        before = self.now
+        assert before is not None
+        self.now = replace(before, **values)  # type: ignore[arg-type]  # fields of Options
+        if not self._start_over():
+            self.now = before
+
+    def change_start(self, **values: object) -> None:
+        """Other options of the program's start; see ``StartOptions``."""
         assert self.now is not None
-        self.now = replace(self.now, **values)  # type: ignore[arg-type]  # fields of Options
-        self._start_over()
+        self.change(start=replace(self.now.start, **values))  # type: ignore[arg-type]
 
     def ask_ram(self) -> None:
         def answered(text: str) -> None:
@@ -51,11 +59,41 @@ class OptionsController:
         self._ask("What is typed at the start?", "such as ls\\n; \\n is Enter", "nothing", answered)
 
     def ask_append(self) -> None:
-        def answered(text: str) -> None:
-            assert self.now is not None
-            self.change(start=replace(self.now.start, append=text.encode()))
+        self._ask(
+            "The program's command line?", "its arguments", "none",
+            lambda text: self.change_start(append=text.encode()),
+        )  # fmt: skip
 
-        self._ask("The program's command line?", "its arguments", "none", answered)
+    def ask_disks(self) -> None:
+        self._ask(
+            "Which disk images?", "one path, or two with a comma between them", "the program's own",
+            lambda text: self.change(disks=_parts(text)[:2], disk_write=False),
+        )  # fmt: skip
+
+    def ask_modules(self) -> None:
+        self._ask(
+            "Which modules of the kernel?", "FILE ARGS, a comma before the next", "none",
+            lambda text: self.change_start(modules=_parts(text)),
+        )  # fmt: skip
+
+    def ask_devices(self) -> None:
+        self._ask(
+            "Which devices of your own?", "FILE.py, a comma before the next", "none",
+            lambda text: self.change(devices=_parts(text)),
+        )  # fmt: skip
+
+    def ask_clock(self) -> None:
+        def answered(text: str) -> None:
+            try:
+                begins = datetime.fromisoformat(text or "2000-01-01")
+                seconds = int((begins - datetime(2000, 1, 1)).total_seconds())
+            except (ValueError, TypeError):  # no time, or one with a zone
+                words = f"{text!r} is no time; write 2026-01-01T00:00:00"
+                self._app.notify(words, severity="warning", markup=False)
+            else:
+                self.change(clock=seconds)
+
+        self._ask("The guest's time at its start?", "2026-01-01T00:00:00", "2000-01-01", answered)
 
     def ask_files(self) -> None:
         def answered(text: str) -> None:
@@ -80,3 +118,7 @@ class OptionsController:
             Ask(question, placeholder, hint=hint),
             lambda text: None if text is None else answered(text.strip()),
         )
+
+
+def _parts(text: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in text.split(",") if part.strip())

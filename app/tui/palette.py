@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from app.tui.rows.theme import PALETTES
@@ -135,6 +136,37 @@ def _options(options: OptionsController | None) -> Iterator[Entry]:
     if options.format == "linux":
         title = "--files: the folder that a Linux program may read"
         yield Entry(OPTIONS, title, options.ask_files, value=now.start.files or "none")
+    yield from _starts(options, now)
+    yield from _parts(options, now)
+
+
+def _starts(options: OptionsController, now: Options) -> Iterator[Entry]:
+    """How the program is started."""
+
+    def start(**values: object) -> Callable[[], None]:
+        return lambda: options.change_start(**values)
+
+    for boot, words in (("disk", "a disk image, from its first sector"), ("rom", "a ROM")):
+        on = now.start.boot == boot
+        yield Entry(OPTIONS, f"--boot {boot}: {words}", start(boot="" if on else boot), on=on)
+    modules = ", ".join(now.start.modules) or "none"
+    yield Entry(OPTIONS, "--module: of a Multiboot kernel", options.ask_modules, value=modules)
+
+
+def _parts(options: OptionsController, now: Options) -> Iterator[Entry]:
+    """The parts of its PC."""
+    disks = ", ".join(now.disks) or "the program's own"
+    yield Entry(OPTIONS, "--disk: one or two images", options.ask_disks, value=disks)
+    if now.disks and len(now.asked) == 1:
+        on = now.disk_write
+        words = "--disk-write: what the guest writes reaches the image"
+        yield Entry(OPTIONS, words, lambda: options.change(disk_write=not on), on=on)
+    begins = datetime(2000, 1, 1) + timedelta(seconds=now.clock)
+    yield Entry(
+        OPTIONS, "--clock: its time at the start", options.ask_clock, value=f"{begins:%Y-%m-%d}"
+    )
+    devices = ", ".join(now.devices) or "none"
+    yield Entry(OPTIONS, "--device: of your own, in Python", options.ask_devices, value=devices)
 
 
 def _families(options: Options) -> tuple[str, ...]:

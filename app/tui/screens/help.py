@@ -22,15 +22,16 @@ KEY = 12
 """Cells for a key's name."""
 
 
-def topic_rows(topic: Topic, glyphs: Glyphs, width: int) -> list[Row]:
-    """The sheet's rows, in ``width`` cells."""
+def topic_rows(topic: Topic, glyphs: Glyphs, width: int, groups: tuple[str, ...] = ()) -> list[Row]:
+    """The sheet's rows, in ``width`` cells. groups: of the general keys, those that work here."""
     rows: list[Row] = []
     for paragraph in topic.text:
         rows += [row(line) for line in textwrap.wrap(paragraph, width)]
         rows.append(EMPTY)
     own = (("Its keys", topic.keys),) if topic.keys else ()
     legend = (("What you see", marks(glyphs)),) if topic.marks else ()
-    for title, keys in (*legend, *own, *KEYS):
+    general = [(title, keys) for title, keys in KEYS if title in groups]
+    for title, keys in (*legend, *own, *general):
         rows.append(row((title, "strong")))
         rows += [row(("  " + fit(key, KEY), "key"), words) for key, words in keys]
         rows.append(EMPTY)
@@ -48,8 +49,8 @@ class HelpSheet(Sheet):
 
     HOW = "left, right: other panes"
 
-    def __init__(self, topic: Topic, glyphs: Glyphs) -> None:
-        self._topic, self._glyphs = topic, glyphs
+    def __init__(self, topic: Topic, glyphs: Glyphs, groups: tuple[str, ...] = ()) -> None:
+        self._topic, self._glyphs, self._groups = topic, glyphs, groups
         super().__init__(self._heading, self._body, WIDTH)
 
     @property
@@ -58,7 +59,7 @@ class HelpSheet(Sheet):
 
     @property
     def _body(self) -> list[Row]:
-        return topic_rows(self._topic, self._glyphs, WIDTH - 4)
+        return topic_rows(self._topic, self._glyphs, WIDTH - 4, self._groups)
 
     def action_turn(self, by: int) -> None:
         self._topic = TOPICS[(TOPICS.index(self._topic) + by) % len(TOPICS)]

@@ -54,6 +54,21 @@ async def test_options_are_switches(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         assert app.options.now.pure
         again = {entry.title: entry for entry in app.entries()}
         assert again[pure.title].on
+        wanted = "boot module disk clock device append ram input slow"
+        for option in wanted.split():
+            assert any(title.startswith(f"--{option}") for title in again), option
+        for _ in range(1000):
+            if app.worker is not None and app.worker.snapshot is not None:
+                break
+            await pilot.pause(0.01)
+        app.options.change(disks=("/no/such/disk.img",))  # it cannot start so: all is as it was
+        assert app.options.now.disks == ()
+        app.options.ask_clock()
+        await pilot.pause()
+        app.screen.query_one("#answer").value = "2026-01-01T12:00:00"  # type: ignore[attr-defined]
+        await pilot.press("enter")
+        assert app.options.now.clock == 820_584_000
+        assert app.options.now.pure
 
 
 async def test_options_of_a_linux_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import replace
-from typing import ClassVar, TypeVar
+from typing import TYPE_CHECKING, ClassVar, TypeVar
 
 from textual import events
 from textual.app import ComposeResult
@@ -37,12 +37,14 @@ from ..help import HelpSheet
 from ..over import Over
 from ..pick import Pick
 from . import bindings
-from .lesson import LessonController
 from .looking import LookingController
 from .rates import Rates
 from .stake import stake_of
 from .state import StateController
 from .time import TimeController
+
+if TYPE_CHECKING:  # a session without a lesson needs nothing of the lessons
+    from .lesson import LessonController
 
 FRAME = 1 / 30
 T = TypeVar("T")
@@ -420,7 +422,10 @@ class MachinesScreen(Screen[None]):
         return help_topics.VIEWS.get(looking.view, help_topics.MACHINES)
 
     def action_help(self) -> None:
-        self.app.push_screen(HelpSheet(self.topic(), self.glyphs))
+        lesson = ("In a lesson",) if self.lesson is not None else ()
+        self.app.push_screen(
+            HelpSheet(self.topic(), self.glyphs, (*lesson, "Go", "Look", "Do", "Leave"))
+        )
 
     def action_close(self) -> None:
         """Close what was opened last, one level; with nothing open nothing: Esc leaves no session."""
