@@ -26,6 +26,8 @@ START = 30.0
 BASE = 2 << 30
 """Bytes of address space of a process with small machines: it has some 0.7 GiB."""
 MOST_OUTPUT = 16 << 20
+OUT_OF_TIME = [-getattr(signal, name, 0) for name in ("SIGXCPU", "SIGKILL") if hasattr(signal, name)]
+"""How the system ends a process that has used up its CPU time."""
 OUT_OF_MEMORY = 90
 """Exit code of a process that has come to the end of its memory."""
 
@@ -99,7 +101,7 @@ def _lifeline() -> Iterator[tuple[list[str], Started]]:
 def _reason(code: int | None, most: Bounds) -> str:
     if code is None:
         return f"stopped after {most.seconds:,.0f} seconds: it does not end"
-    if code in (-signal.SIGXCPU, -signal.SIGKILL):
+    if code in OUT_OF_TIME:
         return f"stopped: it used more than {most.seconds:,.0f} seconds of CPU time"
     if code == OUT_OF_MEMORY:
         return f"stopped: it used more than {most.memory >> 20:,} MiB of memory"

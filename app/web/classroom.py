@@ -43,7 +43,7 @@ class Classroom:
         """most: followers at a time."""
         self.room = Room()
         self.most = most
-        self.guard = Guard(where, POLICY, most * 2)  # each has a stream, and asks for more beside it
+        self.guard = Guard(where, POLICY, most * 6)  # a browser opens six connections at most
         self._page = _page(lesson).encode()
         self._files = {
             "page.js": ("text/javascript", (HERE / "classroom.js").read_bytes()),
