@@ -398,6 +398,7 @@ class Vmm(GuestContext):
             shadow_at = known.shadow_at
             if len(trace.log) > 2 * trace.limit:
                 trace.trim()
+        self.ticks = max(self.ticks, self.board.clock())  # it is later than at the entry
         self.closed = not cpu.rflags & _IF
         if self.trap and cpu.interrupt_shadow and cpu.rip != shadow_at:
             cpu.interrupt_shadow = False  # the instruction under it has been executed

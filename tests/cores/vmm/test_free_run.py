@@ -24,6 +24,20 @@ LONG = 240.0
 """Seconds that no test waits for: it ends by something else, or fails by its time limit."""
 
 
+@pytest.mark.parametrize("core", [core for core in TRAPS if core != "trap:portable"])
+def test_time_of_the_exit(core: str) -> None:
+    """An exit that comes for the first time happens when the guest has come to it, not when it was
+    entered: 100 million turns of a loop take more than 5 ms on any CPU."""
+    source = (
+        "rdtsc\n mov ebx, eax\n mov ecx, 100000000\nturn: dec ecx\n jnz turn\n rdtsc\n sub eax, ebx\n"
+    )
+    with booted(core, source + "out 0xf4, eax\ncli\nhlt\n") as machine:
+        machine.run_free(60)
+        assert machine.stop is Stop.EXIT
+        assert machine.vmm.exit_status is not None
+        assert machine.vmm.exit_status >= 5_000_000
+
+
 @pytest.mark.parametrize("core", CORES)
 def test_slices(core: str) -> None:
     """A spinning guest is interrupted at the end of its slice, and continues there."""
