@@ -1,6 +1,7 @@
 """Guests in 16- and 32-bit code (modes/*.guests), each inside frame32.s: see agreement_lab.py.
 
     ## name [options]: what it proves
+    %refused words              what the sentence says with which it is refused, in place of:
     %console 0d:0000 0c:0018    what it writes: exceptions as "vector:error", values in hexadecimal
     ...                         32-bit code in ring 0
     %user                       32-bit code in ring 3, which `jmp enter_user` enters
@@ -35,7 +36,8 @@ OPTIONS = Options(ram=8 << 20)
 @dataclass(frozen=True)
 class ModeGuest:
     """One guest: its source, and the console that it must write. on_kvm: what it writes running freely
-    on KVM, where the host's CPU decides (cores/x86/isa/cpu_differences.py)."""
+    on KVM, where the host's CPU decides (cores/x86/isa/cpu_differences.py). refused: words of the
+    sentence with which the platform stops it, or ""."""
 
     name: str
     proves: str
@@ -43,6 +45,7 @@ class ModeGuest:
     source: str
     console: str
     on_kvm: str = ""
+    refused: str = ""
 
     def expected(self, core: str) -> str:
         """What it writes running freely."""
@@ -83,10 +86,12 @@ def _guest(heading: re.Match[str], body: str) -> ModeGuest:
     name, options, proves = heading.groups()
     words = dict((*word.partition("="),)[::2] for word in (options or "").split())
     parts = {"kernel": "", "user": "", "more": "", "gdt": ""}
-    part, console = "kernel", ""
+    part, console, refused = "kernel", "", ""
     for number, line in enumerate(body.splitlines()):
         if line.startswith("%console"):
             console += line.removeprefix("%console").strip() + " "
+        elif line.startswith("%refused"):
+            refused = line.removeprefix("%refused").strip()
         elif line.startswith("%"):
             part = line[1:].strip()
         else:
@@ -94,7 +99,7 @@ def _guest(heading: re.Match[str], body: str) -> ModeGuest:
     parts |= {"stubs": _stubs(), "gates": _gates()}
     parts["iopl"] = f"{int(words.get('iopl', '0')) << 12:#x}"
     source = re.sub(r"\{(\w+)\}", lambda m: parts[m[1]], FRAME)
-    return ModeGuest(name, proves, words, source, console)
+    return ModeGuest(name, proves, words, source, console, refused=refused)
 
 
 def _going_on(line: str, label: str) -> str:
@@ -123,7 +128,9 @@ def _gates() -> str:
     return "\n".join([*gates, *[gate("v13", 0x0E)] * 16, gate("finish", 0xEE)])
 
 
-GUESTS = load()
+_ALL = load()
+GUESTS = {name: guest for name, guest in _ALL.items() if not guest.refused}
+REFUSED = {name: guest for name, guest in _ALL.items() if guest.refused}
 
 
 @cache

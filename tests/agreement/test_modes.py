@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 from agreement_lab import SECONDS, free, lockstep, skip_unless_assembled
-from modes_lab import GUESTS, OPTIONS, legacy_cores
+from modes_lab import GUESTS, OPTIONS, REFUSED, legacy_cores
 
 from cores.pc.stop import Stop
 from cores.programs.loader import load_program
@@ -32,6 +33,18 @@ def test_free(name: str) -> None:
         outcome = free(guest.program, OPTIONS, core, SECONDS)
         assert outcome.stop is Stop.EXIT, f"{core}: {outcome.reason}"
         assert outcome.console.decode() == guest.expected(core), core
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_refused(name: str) -> None:
+    """What the platform leaves out stops the guest in a sentence; KVM has some of it."""
+    guest = REFUSED[name]
+    here = [core for core in legacy_cores() if core != "kvm"]
+    outcomes = lockstep(guest.program, OPTIONS, here)
+    for outcome in (*outcomes, *(free(guest.program, OPTIONS, core, 20.0) for core in here)):
+        assert outcome.stop is Stop.ERROR, outcome.core
+        assert guest.refused in outcome.reason, outcome.core
+        assert re.search("at (guest address )?0x1[0-9a-f]{5}", outcome.reason), outcome.reason
 
 
 @pytest.mark.parametrize("core", legacy_cores())

@@ -6,7 +6,6 @@ import re
 from pathlib import Path
 
 import pytest
-from sampling import all_but
 
 from assets.build import lesson_guests
 from cores.engines import registry
@@ -18,6 +17,7 @@ from lessons.checker import check
 from lessons.format.parser import parse_file
 from lessons.format.script import Ask, Heading, Note, Text
 from lessons.library import course_files, find
+from tests.sampling import all_but
 
 FILES = course_files()
 TEMPLATE = Path(glossary.FILE).parent / "template" / "lesson.md"
