@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import signal
 import sys
 import threading
@@ -32,13 +33,15 @@ def limit(memory: int, cpu: int) -> None:
             resource.setrlimit(kind, (most, most))
 
 
-def end_with(lifeline: int) -> None:
+def end_with(lifeline: int, folder: str | None = None) -> None:
     """End this process when the other end of a pipe is closed, as it is when the process that holds it
-    ends, in whichever way."""
+    ends, in whichever way. folder: is removed then."""
 
     def watch() -> None:
         with contextlib.suppress(OSError):
             os.read(lifeline, 1)
+        if folder is not None:
+            shutil.rmtree(folder, ignore_errors=True)
         os.kill(os.getpid(), signal.SIGKILL)
 
     threading.Thread(target=watch, name="lifeline", daemon=True).start()

@@ -115,14 +115,17 @@ async def _serve(interfaces: Interfaces, where: Listen) -> None:
 def _visit(arguments: argparse.Namespace) -> int:
     """One visitor's interface, in the process that the server has started for it."""
     limits.limit(arguments.memory * limits.MIB, arguments.cpu)
-    limits.end_with(arguments.visitor)
+    from app.web.visitor import FOLDER
+
+    here = Path.cwd()
+    limits.end_with(arguments.visitor, str(here) if here.name.startswith(FOLDER) else None)
     from app.programs import path_of
     from app.tui.app import run_interface
     from app.tui.files import EVERY_FILE, Files
     from cores.lockstep.options import Options
     from lessons import library
 
-    files = EVERY_FILE if arguments.all_files else Files(Path.cwd())
+    files = EVERY_FILE if arguments.all_files else Files(here)
     name = arguments.program
     if name is not None and library.is_lesson(name):
         return run_interface(None, Options(), library.find(name), files=files)

@@ -22,6 +22,8 @@ FIRST_LINE = b"__GANGLION__\n"
 LARGEST_PACKET = 1 << 24
 SIZES = (range(20, 401), range(10, 201))
 """Columns and rows that a browser's window may have."""
+FOLDER = "ringscope-visitor-"
+"""How the name of a session's folder begins."""
 GRACE = 5.0
 """Seconds that a process has to end in."""
 
@@ -45,7 +47,7 @@ class Visitor:
         self._size = _fitting(columns, rows)
 
     async def __aenter__(self) -> Visitor:
-        self._folder = tempfile.mkdtemp(prefix="ringscope-visitor-")
+        self._folder = tempfile.mkdtemp(prefix=FOLDER)
         theirs, self._lifeline = os.pipe()
         try:
             self._process = await asyncio.create_subprocess_exec(

@@ -181,12 +181,16 @@ def test_memory_is_limited() -> None:
     assert limited(inherited).stdout == "1\n"
 
 
-def test_a_process_does_not_outlive_the_other_end_of_its_lifeline() -> None:
-    """When whoever holds the pipe is gone, in whichever way, the process ends."""
+def test_a_process_does_not_outlive_the_other_end_of_its_lifeline(tmp_path: Path) -> None:
+    """When whoever holds the pipe is gone, in whichever way, the process ends; its folder is gone."""
+    folder = tmp_path / "folder"
+    folder.mkdir()
     theirs, ours = os.pipe()
-    code = f"import time\nfrom app import limits\nlimits.end_with({theirs})\ntime.sleep(600)"
+    end = f"limits.end_with({theirs}, {str(folder)!r})"
+    code = f"import time\nfrom app import limits\n{end}\ntime.sleep(600)"
     root = Path(__file__).parents[3]
     with subprocess.Popen([sys.executable, "-c", code], cwd=root, pass_fds=(theirs,)) as process:
         os.close(theirs)
         os.close(ours)
         assert process.wait() == -signal.SIGKILL
+    assert not folder.exists()
