@@ -39,6 +39,7 @@ from cores.x86.registers import (
     SEGMENT_NAMES,
     SS,
     USER_FLAGS,
+    Cr4,
     Flag,
 )
 from cores.x86.system.control_registers import read_control, read_tsc
@@ -49,6 +50,7 @@ _IF, _LENT = int(Flag.IF), int(USER_FLAGS)
 _UNPUSHED = ~int(Flag.RF | Flag.VM)
 _POPPED = _IF | _LENT
 """The flags that the short way of POPF changes; a change of any other takes the long way."""
+_SMAP = int(Cr4.SMAP)
 
 
 class SiteMaker:
@@ -197,10 +199,14 @@ def _sti(site: Site) -> Handler | None:
 
 def _pushf(site: Site) -> Handler | None:
     cpu, words, rflags = site.guest.cpu, site.window.words, site.window.rflags
+    details: dict[int, str] = {}
 
     def pushed() -> tuple[int, str]:
         image = (cpu.rflags & ~_LENT | words[rflags] & _LENT) & _UNPUSHED
-        return image, f"pushed the virtual flags {image:#x}"
+        detail = details.get(image)
+        if detail is None:
+            detail = details[image] = f"pushed the virtual flags {image:#x}"
+        return image, detail
 
     return _pushing(site, pushed)
 
@@ -219,25 +225,30 @@ def _pushing(site: Site, pushed: Callable[[], tuple[int, str]]) -> Handler | Non
     words, rip, _, _ = _places(site)
     rsp = site.window.general[RSP]
     guest, known, record, following = site.guest, site.known, site.record, site.following
-    translate, memory, patched = guest.mmu.translate, guest.memory, site.patched
+    cpu, translate, memory, patched = guest.cpu, guest.mmu.translate, guest.memory, site.patched
     view, is_ram = memory.view, memory.is_ram
     size, mask = site.insn.operand_size, _stack_mask(site.insn)
     if size == 2:
         return None
+    page = frame = flushes = -1  # the page of the stack that the last push was to
 
     def handle() -> bool | None:
+        nonlocal page, frame, flushes
         began = perf_counter_ns()
         at = (words[rsp] & mask) - size
         if at < 0 or at >> 47 or at & size - 1 or patched.patcher is None:
             return None
-        try:
-            gpa = translate(at, write=True)
-        except GuestFault:
-            return None
-        if gpa & -PAGE in patched.patcher.pages or not is_ram(gpa, size):
-            return None
+        if at & -PAGE != page or guest.flushes != flushes or cpu.cr4 & _SMAP:
+            try:
+                gpa = translate(at, write=True)
+            except GuestFault:
+                return None
+            if gpa & -PAGE in patched.patcher.pages or not is_ram(gpa, size):
+                return None
+            page, frame, flushes = at & -PAGE, gpa & -PAGE, guest.flushes
         value, detail = pushed()
-        view[gpa : gpa + size] = value.to_bytes(size, "little")
+        here = frame | at & PAGE - 1
+        view[here : here + size] = value.to_bytes(size, "little")
         words[rsp], words[rip] = at, following
         guest.instructions += 1
         known.log((record, detail, (now := perf_counter_ns()) - began))
