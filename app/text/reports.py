@@ -35,7 +35,6 @@ EXECUTED_BY = {
 _BY_KVM = {RingZero.GUEST_MODE: "CPU, guest mode", RingZero.INTERPRETED: "kernel and CPU"}
 _FORMATS = {
     "asm": "assembly",
-    "elf": "ELF64",
     "flat": "flat image",
     "m68k": "68000 image",
 }

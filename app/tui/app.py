@@ -152,7 +152,7 @@ class RingscopeApp(App[int]):
         self.settings.last = path
         self.settings.save()
         self.show_session(opener)
-        if self.options.format in TOLD:
+        if self.options.format in TOLD or "--linux" in self.options.recognized:
             self.notify(f"It is {self.options.recognized}.", timeout=6, markup=False)
         return True
 

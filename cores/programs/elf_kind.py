@@ -290,6 +290,8 @@ def _of_a_system(image: bytes, header: _Header) -> str | None:
     system = _system(image, header)
     if not system:
         return None
+    if system == _GO:
+        return f"a static program for {system}; if that is Linux, say --linux"
     return (
         f"a static program for {system}: it calls that system's kernel, and Ringscope has one for Linux"
         " alone; build it freestanding (-ffreestanding -nostdlib)"

@@ -78,7 +78,8 @@ def _recognized(program: Program, options: StartOptions) -> str:
         case "m68k":
             return "a Motorola 68000 image, by its name"
         case "elf":
-            return "ELF64, static, and no note says for which system"
+            hint = " with a C library: if it is for Linux, say --linux"  # musl's programs have no note
+            return "ELF64" + (hint if "__libc_start_main" in program.symbols else "")
         case "multiboot":
             return "a kernel, by its Multiboot 1 header"
         case "solo5":

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from app.main import BAD_INPUT, OK, main
+from tests import linux_lab
 
 
 def test_image(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -29,6 +30,15 @@ def test_image_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> No
     assert capsys.readouterr().err.splitlines() == [
         f"ringscope image: {foreign}: a Motorola 68000 program: a PC cannot boot it"
     ]
+    assert not target.exists()
+
+
+def test_image_of_what_starts_otherwise(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A program that another loader than a boot sector's starts is refused in one line."""
+    target = tmp_path / "boot.img"
+    path = linux_lab.program(tmp_path, b"\x0f\x0b")
+    assert main(["image", path, "-o", str(target)]) == BAD_INPUT
+    assert "this is ELF64 for Linux (its notes), static" in capsys.readouterr().err
     assert not target.exists()
 
 

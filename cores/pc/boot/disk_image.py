@@ -100,7 +100,11 @@ def write_image(
     image. overwrite: write over any file, see ``replacing``. Raises InputError when the program cannot
     boot on a PC, or a file cannot be used.
     """
-    protocol_of(program)
+    if protocol_of(program) is not boot:
+        raise InputError(
+            "a bootable disk is written of assembly, flat images and plain ELF64 files; this is"
+            f" {program.recognized}", program.path,
+        )  # fmt: skip
     with ExitStack() as stack:
         data = stack.enter_context(closing(Disk(disk))) if disk is not None else None
         for source in (disk, program.path):
