@@ -10,12 +10,13 @@ Source: Solo5, include/hvt_abi.h, elf_abi.h and mft_abi.h, tenders/hvt/hvt_cpu_x
 from __future__ import annotations
 
 import hashlib
+import os
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from cores.errors import InputError
-from cores.programs import elf, elf_kind
+from cores.programs import debug_lines, elf, elf_kind
 from cores.programs.program import LOAD_ADDRESS, Module, Program, Segment, StartOptions
 from cores.x86.mmu import paging_formats as paging
 
@@ -89,6 +90,7 @@ def load(content: bytes, path: str, ram: int, options: StartOptions) -> Program:
     return Program(
         path, "solo5", entry_point, (*low, *program), hashlib.sha256(content).hexdigest(), symbols,
         ram=ram, append=options.append, modules=(Module(manifest, b"manifest"),),
+        image=content if debug_lines.has(content) else b"", folder=os.path.dirname(path),
     )  # fmt: skip
 
 

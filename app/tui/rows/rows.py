@@ -38,7 +38,10 @@ def row(*parts: tuple[str, str] | str) -> Row:
 
 
 def row_width(line: Row) -> int:
-    return sum(width_of(text) for text, _ in line)
+    cells = 0
+    for text, _ in line:  # a hundred of these a frame: no generator, no call for plain text
+        cells += len(text) if text.isascii() else cell_len(text)
+    return cells
 
 
 def fit_row(line: Row, width: int, role: str = "text") -> Row:
@@ -46,7 +49,7 @@ def fit_row(line: Row, width: int, role: str = "text") -> Row:
     out: list[tuple[str, str]] = []
     left = width
     for text, style in line:
-        length = width_of(text)
+        length = len(text) if text.isascii() else cell_len(text)
         if length > left:
             out.append((fit(text, left), style))
             left = 0

@@ -7,6 +7,7 @@ from rich.style import Style
 from textual import events
 from textual.color import Color
 from textual.content import Content
+from textual.filter import ANSIToTruecolor
 from textual.geometry import Region
 from textual.strip import Strip
 from textual.visual import VisualType
@@ -90,9 +91,13 @@ class LineView(Widget):
             if self.glyphs is ASCII:
                 line = tuple((plain(text), role) for text, role in line)
             strip = Strip([Segment(text, self._styles[role]) for text, role in line if text], width)
-            ground = Color.parse(PALETTES.get(self.app.theme, PALETTES["ringscope-night"]).background)
-            for line_filter in self.get_line_filters():
-                strip = strip.apply_filter(line_filter, ground)
+            # Our colours are true ones: what makes ANSI's true, a third of a strip's cost, is left out.
+            filters = [f for f in self.get_line_filters() if not isinstance(f, ANSIToTruecolor)]
+            if filters:
+                night = PALETTES["ringscope-night"]
+                ground = Color.parse(PALETTES.get(self.app.theme, night).background)
+                for line_filter in filters:
+                    strip = strip.apply_filter(line_filter, ground)
             self._strips[y] = strip
         return strip
 
