@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 
 import pytest
 from stage import stage
@@ -15,6 +16,7 @@ from app.tui.rows import screenshot_svg
 from app.tui.screens.machines.screen import MachinesScreen
 from app.tui.screens.machines.terminal import GuestTerminal, sent, shown
 from cores.lockstep.options import Options
+from cores.pc.stop import Stop
 from cores.programs.shipped import ASSETS
 from cores.vmm.trace import ExitEvent
 from cores.x86.isa.instruction import Reason
@@ -129,6 +131,19 @@ def test_a_key_ends_where_the_guest_sleeps_again() -> None:
     key = (event(Reason.IRQ, "vector 0x21"), event(Reason.IO, "keyboard"), event(Reason.HLT))
     assert until_sleep(timer) == (timer, False)
     assert until_sleep((*timer, *key, *timer)) == ((*timer, *key), True)
+
+
+async def test_a_guest_that_sleeps_for_a_key_has_not_ended() -> None:
+    """Halted for want of a key, a guest waits: the first row says so, and v comes first below."""
+    async with stage() as s:
+        worker = s.app.worker
+        assert worker is not None
+        assert worker.snapshot is not None
+        waiting = (replace(m, stop=Stop.HALTED, awaits_key=True) for m in worker.snapshot.machines)
+        worker.snapshot = replace(worker.snapshot, machines=tuple(waiting))
+        await s.see("waits for a key")
+        await s.see("v type into the guest")
+        assert "ended" not in s.text().splitlines()[0]
 
 
 async def test_tinyos_is_typed_into() -> None:

@@ -261,7 +261,8 @@ class MachinesScreen(Screen[None]):
             return "running freely" if s.mode == "free" else self.time.activity
         if busy is not None and now - busy > 0.5:
             return f"working, {now - busy:.0f} s"
-        return "paused" if alive(s) else "ended"
+        waits = not alive(s) and any(m.awaits_key for m in s.machines)
+        return "waits for a key" if waits else "paused" if alive(s) else "ended"
 
     def _made(self, s: SessionSnapshot, activity: str) -> Scene:
         looking, moving = self.looking, self._moving
