@@ -159,6 +159,26 @@ async def test_what_takes_the_place_of_what() -> None:
         await s.see("Its ring: as it believes, really")
 
 
+async def test_what_is_opened_and_closed_leaves_no_trace() -> None:
+    """A part that is opened and closed again, or a window made smaller and larger, leaves the exit in
+    sight, and its cells in their columns."""
+    async with stage() as s:
+        await s.press("e", "e", "e")
+
+        def exit_row() -> str:
+            return next(line for line in s.text().splitlines() if line.startswith(" done"))
+
+        before = exit_row()
+        assert before.count("⇄ 1") == 2
+        for key in ("R", "t", "m", "T", "D", "r", "z", "P"):
+            await s.press(key, key)
+            assert exit_row() == before, key
+        for size in ((80, 24), (40, 10), (200, 60), (120, 40)):
+            await s.pilot.resize_terminal(*size)
+            await s.pilot.pause()
+        await s.until(lambda: exit_row() == before, "the same columns again")
+
+
 async def test_the_emulator_never_leaves_and_says_so() -> None:
     """Once others have left their guests, its lane says never, and stays inside."""
     async with stage() as s:
