@@ -12,8 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from cores.machine.report import CompareReport, CoreReport
-from cores.pc.boot.disk_image import CYLINDER, write_image
-from cores.pc.boot.protocols import protocol_of
+from cores.pc.boot.disk_image import CYLINDER, check_bootable, write_image
 from cores.pc.stop import Stop
 from cores.programs.program import Program
 
@@ -56,7 +55,7 @@ def run(
     except UnavailableError as error:
         return CoreReport(peer.name, peer.name, available=False, reason=str(error))
     try:
-        protocol_of(program)
+        check_bootable(program)
     except InputError as error:
         return CoreReport(peer.name, engine, available=False, reason=error.reason)
     with tempfile.TemporaryDirectory(prefix="ringscope-") as folder:

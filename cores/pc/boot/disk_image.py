@@ -86,6 +86,15 @@ class Layout:
     sectors: int
 
 
+def check_bootable(program: Program) -> None:
+    """Raises InputError for a program that the image's loader cannot start."""
+    if protocol_of(program) is not boot:
+        raise InputError(
+            "a bootable disk is written of assembly, flat images and plain ELF64 files; this is"
+            f" {program.recognized}", program.path,
+        )  # fmt: skip
+
+
 def write_image(
     program: Program,
     path: str,
@@ -100,11 +109,7 @@ def write_image(
     image. overwrite: write over any file, see ``replacing``. Raises InputError when the program cannot
     boot on a PC, or a file cannot be used.
     """
-    if protocol_of(program) is not boot:
-        raise InputError(
-            "a bootable disk is written of assembly, flat images and plain ELF64 files; this is"
-            f" {program.recognized}", program.path,
-        )  # fmt: skip
+    check_bootable(program)
     with ExitStack() as stack:
         data = stack.enter_context(closing(Disk(disk))) if disk is not None else None
         for source in (disk, program.path):

@@ -118,6 +118,7 @@ def test_many_segments() -> None:
     ("target", "disk", "kind", "reason"),
     [
         ("a.img", None, "m68k", "a PC cannot boot it"),
+        ("a.img", None, "multiboot", "a bootable disk is written of"),
         ("no/such/folder.img", None, "elf", "cannot be written"),
         ("a.img", "a.img", "elf", "would overwrite"),
         ("a.img", "missing.img", "elf", "no such disk image"),
