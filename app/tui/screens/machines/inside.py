@@ -15,6 +15,7 @@ from app.tui.rows.inspection import (
     tables_rows,
 )
 from app.tui.rows.machine_parts import title
+from app.tui.rows.registers import register_file
 from app.tui.rows.rings import ring_rows
 from app.tui.rows.rows import EMPTY, Row, row
 from cores.inspection.page_tables import PagingView
@@ -110,6 +111,8 @@ class Inside:
             parts += row((f"  of {title(self.core)}", "dim"))
         if self.tab in ("memory", "pages"):
             where = self.where if isinstance(self.where, str) else f"{self.where:x}"
+            m = next((m for m in scene.s.machines if m.core == self.core), scene.reference)
+            where = register_file(m).titles.get(where, where)  # esp, in 32-bit code
             parts += row((f"  at {where}", "dim"))
         others: Row = EMPTY
         for tab in TABS:
