@@ -54,3 +54,14 @@ def test_a_boot_sector_runs(core: str, tmp_path: Path) -> None:
     (tmp_path / "boot.img").write_bytes(sector)
     outcome = free(load_program(str(tmp_path / "boot.img")), OPTIONS, core, SECONDS)
     assert (outcome.stop, outcome.console) == (Stop.EXIT, b"A"), outcome.reason
+
+
+@pytest.mark.parametrize("core", legacy_cores())
+def test_a_bios_is_missed(core: str, tmp_path: Path) -> None:
+    """A guest that asks for a BIOS stops, running freely, too, and is told which service it wanted."""
+    sector = bytes.fromhex("b041 e6e9 b40e cd10 b000 e6f4 f4").ljust(510, b"\0") + b"\x55\xaa"
+    (tmp_path / "boot.img").write_bytes(sector)
+    outcome = free(load_program(str(tmp_path / "boot.img")), OPTIONS, core, SECONDS)
+    assert (outcome.stop, outcome.console) == (Stop.ERROR, b"A")
+    assert "video service (int 0x10, AH = 0xe)" in outcome.reason
+    assert "int 0x10 at 0x7c06" in outcome.reason

@@ -21,13 +21,15 @@ from cores.engines.kvm.exit_errors import (
     is_sensitive,
 )
 from cores.engines.kvm.syscall_fixup import NOWHERE, WATCHED_MSRS, SyscallFixup
+from cores.engines.kvm.zero_vector import take_back
 from cores.pc.physical_memory import HOLE, PhysicalMemory
 from cores.x86.isa.instruction import Reason
+from cores.x86.mmu.paging import Mmu
 from cores.x86.virtual_cpu import VirtualCpu
 
 from ...errors import UnavailableError
 from ...x86.faults import GuestFault
-from ...x86.registers import MSRS, Efer, Flag, Msr
+from ...x86.registers import MSRS, Cr0, Efer, Flag, Msr
 from ...x86.system.control_registers import read_msr, write_msr
 from ..base import (
     HALTED,
@@ -91,6 +93,7 @@ class KvmEngine(PortEngine):
         self._resources = contextlib.ExitStack()
         self.fd = -1
         self._pending = self._stepping = False
+        self._watches_zero = self._ignores_zero = False
         self._fixup: SyscallFixup | None = None
         self.traits = Traits(
             core="kvm", engine="KVM", label=_LABELS[host.ring_zero],
@@ -152,6 +155,8 @@ class KvmEngine(PortEngine):
         self._load(cpu)
         if self._fixup is not None:
             self._fixup.arm(cpu)
+        else:
+            self._watch_zero(cpu)
         try:
             self._vcpu.enter()
         except OSError as error:
@@ -169,6 +174,8 @@ class KvmEngine(PortEngine):
         try:
             if fixup is not None:
                 fixup.arm(cpu)
+            else:
+                self._watch_zero(cpu)
             while True:
                 enter()
                 if run[_REASON] != _IO or run[_SPECIAL] != special:
@@ -197,11 +204,21 @@ class KvmEngine(PortEngine):
             self._pending = False
             return
         if self._stepping:
-            self._stepping = False
+            self._stepping = self._watches_zero = False
             self._stepper.disarm()
             if self._fixup is not None:
                 self._fixup.forget()
         self._registers.write(cpu)
+
+    def _watch_zero(self, cpu: VirtualCpu) -> None:
+        """In real mode, stop the guest where a vector of zero leads (zero_vector.py). Its own
+        breakpoints do not count meanwhile (KVM API, KVM_SET_GUEST_DEBUG)."""
+        wanted = not (cpu.cr0 & Cr0.PE or self._ignores_zero)
+        if wanted is not self._watches_zero:
+            self._watches_zero = wanted
+            control = api.DEBUG_ENABLE | api.DEBUG_HARDWARE if wanted else 0
+            self._vcpu.guest_debug(control, (0,) if wanted else ())
+            self._registers.forget_debug()
 
     def _left(self, cpu: VirtualCpu) -> Exit:
         reason = self._run[api.EXIT_REASON]
@@ -244,7 +261,7 @@ class KvmEngine(PortEngine):
 
     def _go_exact(self) -> None:
         if not self._stepping:
-            self._stepping = True
+            self._stepping, self._watches_zero = True, False
             self._stepper.forget()
             self._run[api.REQUEST_INTERRUPT_WINDOW] = 0  # exact mode delivers interrupts itself
 
@@ -267,6 +284,11 @@ class KvmEngine(PortEngine):
                 # ``inject`` requests the window again, unless the interrupt has been withdrawn: KVM
                 # would then exit at each entry before executing an instruction.
                 self._run[api.REQUEST_INTERRUPT_WINDOW] = 0
+                return INTERRUPTED
+            case api.EXIT_DEBUG if self._watches_zero:
+                if take_back(Mmu(self._memory, cpu), cpu):
+                    return LACKING
+                self._ignores_zero = True
                 return INTERRUPTED
             case api.EXIT_SHUTDOWN:
                 self._registers.forget()
