@@ -30,6 +30,7 @@ from cores.x86.mmu.paging import PAGE
 from cores.x86.mmu.segmentation import code_address
 from cores.x86.registers import CS, FS, MASK64, Cr0, Cr4, Flag, Vector
 from cores.x86.system import x87_logarithm
+from cores.x86.system.sse_denormals import reads_denormal
 from cores.x86.system.x87_environment import (
     after_comparison,
     after_mmx,
@@ -199,6 +200,7 @@ def _sse(guest: GuestContext, insn: Instruction, step: Callable[[Instruction], N
     where it has raised an exception that MXCSR does not mask (SDM vol. 1, 11.5.2)."""
     engine, cpu = guest.engine, guest.cpu
     before, saved, stored = engine.read_fpu(), cpu.copy(), _stored(guest, insn)
+    denormal = 0x02 if reads_denormal(insn, before, _operand(guest, insn)) else 0
     sticky = mxcsr(before)
     engine.write_fpu(with_mxcsr(before, sticky & ~0x3F))
     try:
@@ -208,6 +210,8 @@ def _sse(guest: GuestContext, insn: Instruction, step: Callable[[Instruction], N
         raise
     after = engine.read_fpu()
     raised = mxcsr(after) & 0x3F
+    if not raised & 0x05:  # #I and #Z come first
+        raised |= denormal
     if recorded := unmasked_sse(before, raised):
         engine.write_fpu(with_mxcsr(before, sticky | recorded))
         cpu.assign(saved)

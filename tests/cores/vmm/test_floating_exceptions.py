@@ -283,3 +283,28 @@ def test_an_unmasked_sse_exception_is_xm(case: str, core: str) -> None:
             assert after[24] & 0x3F == flag
             if machine.stop:
                 assert (after[160:288], machine.cpu.gpr[RAX]) == (before[0][160:288], before[1])
+
+
+@pytest.mark.parametrize("core", FPU)
+@pytest.mark.parametrize(
+    ("operation", "faults"),
+    [
+        ("addss xmm0, xmm1", True), (f"mulss xmm2, dword ptr [{DATA}]", True),
+        ("sqrtsd xmm2, xmm1", True), ("ucomiss xmm0, xmm1", True), ("cmpltps xmm0, xmm1", True),
+        ("cvtss2sd xmm0, xmm1", True), ("addps xmm1, xmm4", True), ("addss xmm1, xmm4", False),
+        ("cvtss2si eax, xmm1", False), ("mulss xmm2, xmm0", False),
+    ],
+)  # fmt: skip
+def test_an_unmasked_denormal_operand_is_xm(operation: str, faults: bool, core: str) -> None:
+    """Arithmetic with a denormal number is #XM where MXCSR.DM is clear, with DE alone set; not beside a
+    NaN in the same element, nor where the number is converted to an integer."""
+    ready = "".join(
+        f"mov dword ptr [{DATA}], {low:#x}\nmov dword ptr [{DATA + 4}], {high:#x}\n"
+        f"movsd xmm{n}, qword ptr [{DATA}]\n"
+        for n, low, high in ((0, 0x3F800000, 0), (2, 0, 0), (4, 0x7FC00000, 0), (1, 3, 3))
+    )
+    load = f"mov dword ptr [{DATA + 8}], 0x1e80\nldmxcsr [{DATA + 8}]\n"
+    with booted(core, ready + load + operation + "\n" + EXIT) as machine:
+        run(machine)
+        assert (machine.stop is Stop.SHUTDOWN) is faults  # there is no IDT
+        assert machine.fpu()[24] & 0x3F == 0x02 or not faults
