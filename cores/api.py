@@ -29,6 +29,7 @@ from cores.programs.program import Program as Loaded
 from cores.programs.program import StartOptions
 from cores.runs import compare as runs_compare
 from cores.runs import trace as runs_trace
+from cores.runs.open import open_session
 from cores.runs.pc import exit_line
 from cores.x86.isa.instruction import Reason
 from cores.x86.mode import mode
@@ -309,9 +310,11 @@ class Session:
         **options: Unpack[RunOptions],
     ) -> None:
         loaded = _loaded(program)
-        if loaded.format == "m68k":
+        live = open_session(loaded, _options(cores, options))
+        if not isinstance(live, LiveSession):
+            live.close()
             raise InputError("a 68000 program: sessions are for x86 guests", loaded.path)
-        self._live = LiveSession(loaded, _options(cores, options))
+        self._live = live
         if not self._live.machines:
             self._live.close()
             raise UnavailableError("none of these cores runs here")

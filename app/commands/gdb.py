@@ -48,8 +48,6 @@ def run(arguments: argparse.Namespace) -> int:
         arguments.parser.error("--free: a debugger stops at instructions, and none are counted there")
     options = options_from(arguments.parser, arguments, arguments.cores)
     program = load(arguments.program, options.ram, options.start)
-    if program.format == "m68k":
-        raise InputError("a 68000 program: the debugger sees x86 guests only", arguments.program)
     host, port = arguments.listen
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with contextlib.ExitStack() as until_the_end:
@@ -62,7 +60,8 @@ def run(arguments: argparse.Namespace) -> int:
             raise InputError(f"cannot listen on {host}:{port}: {error.strerror}") from None
         session = open_session(program, options)
         until_the_end.callback(session.close)
-        assert isinstance(session, LiveSession)
+        if not isinstance(session, LiveSession):
+            raise InputError("a 68000 program: the debugger sees x86 guests only", program.path)
         if not session.machines:
             raise UnavailableError("none of the cores runs here: see ringscope doctor")
         here = listener.getsockname()

@@ -75,19 +75,20 @@ def _recognized(program: Program, options: StartOptions) -> str:
     match program.format:
         case "asm":
             return "assembly, " + ("from standard input" if program.path == "-" else "by its name")
-        case "m68k":
-            return "a Motorola 68000 image, by its name"
         case "elf":
             hint = " with a C library: if it is for Linux, say --linux"  # musl's programs have no note
             return "ELF64" + (hint if "__libc_start_main" in program.symbols else "")
-        case "multiboot":
-            return "a kernel, by its Multiboot 1 header"
-        case "solo5":
-            return "a Solo5 unikernel for hvt, by its notes"
         case "disk" | "rom":
             what = "a disk image" if program.format == "disk" else "a ROM"
             return what + (f", by --boot {options.boot}" if options.boot else ", by its name and 55 AA")
-    return "a flat image: it has no format"
+    return _TAKEN_FOR.get(program.format, "a flat image: it has no format")
+
+
+_TAKEN_FOR = {
+    "m68k": "a Motorola 68000 image, by its name",
+    "multiboot": "a kernel, by its Multiboot 1 header",
+    "solo5": "a Solo5 unikernel for hvt, by its notes",
+}
 
 
 def _load(path: str, wanted: int | None, stdin: bytes | None, options: StartOptions) -> Program:

@@ -132,8 +132,8 @@ MUTATIONS = (
     Mutation(
         "user pages for everyone",
         "cores/x86/mmu/paging.py",
-        "user=bool(rights & USER)",
-        "user=True",
+        "bool(rights & USER)",
+        "True",
         (f"{X86}/mmu/test_paging.py",),
     ),
     Mutation(

@@ -99,11 +99,14 @@ def home_rows(page: Page, width: int, height: int, glyphs: Glyphs) -> Drawn:
         return Drawn([EMPTY, *(row((fit(f" {line}", width), "strong")) for line in words)][:height])
     airy = height >= 34
     head = " one program on an emulator, on this CPU, and on KVM, side by side"
-    rows: list[Row] = [row((" Ringscope", "strong"), "  ", (fit(head, width - 12, glyphs.more), "dim"))]
+    roomy = height - 3 >= LEAST_START + len(page.lessons)  # two rules, and all lessons in sight
+    title = " Ringscope" if roomy else " Ringscope   Start here:"
+    told = fit(head, width - len(title) - 2, glyphs.more)
+    rows: list[Row] = [row((title, "strong"), "  " if roomy else "", (told, "dim"))]
     drawn = Drawn(rows)
     if airy:
         rows.append(EMPTY)
-    if height - len(rows) - 2 >= LEAST_START + len(page.lessons):  # two rules, and all lessons in sight
+    if roomy:
         rows.append(_rule("Start here", "", width, glyphs))
     name_width = max((width_of(item.name) for item in page.start), default=0)
     spare = height - len(rows) - 1 - airy - len(page.lessons)  # where all lessons are to be in sight

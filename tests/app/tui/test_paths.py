@@ -94,7 +94,7 @@ async def test_lesson_1_to_its_end() -> None:
     """Lesson 1 is played by Enter and letters at 80x24, and is marked as done on the first page."""
     async with walk() as w:
         await w.pilot.press("down", "enter")
-        await w.see("Enter go on", "Enter: go on")
+        await w.see("Enter go on", "Enter read on")
         for _ in range(80):
             if isinstance(w.app.screen, HomeScreen):
                 break
