@@ -98,11 +98,11 @@ def home_rows(page: Page, width: int, height: int, glyphs: Glyphs) -> Drawn:
         words = ("Make the window larger, please:", f"{need} at least.")
         return Drawn([EMPTY, *(row((fit(f" {line}", width), "strong")) for line in words)][:height])
     airy = height >= 34
-    head = " one program on an emulator, on this CPU, and on KVM, side by side"
     roomy = height - 3 >= LEAST_START + len(page.lessons)  # two rules, and all lessons in sight
-    title = " Ringscope" if roomy else " Ringscope   Start here:"
-    told = fit(head, width - len(title) - 2, glyphs.more)
-    rows: list[Row] = [row((title, "strong"), "  " if roomy else "", (told, "dim"))]
+    title, head = " Ringscope", "   one program on an emulator, on this CPU, and on KVM, side by side"
+    if not roomy:
+        title, head = " Ringscope   Start here", "   one program on an emulator, this CPU, and KVM"
+    rows: list[Row] = [row((title, "strong"), (fit(head, width - len(title), glyphs.more), "dim"))]
     drawn = Drawn(rows)
     if airy:
         rows.append(EMPTY)
