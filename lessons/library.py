@@ -7,7 +7,7 @@ import os
 from functools import cache
 
 from cores.errors import InputError
-from lessons.format.numbering import COURSE, course_files, numbers
+from lessons.format.numbering import COURSE, course_files, is_lesson, numbers
 from lessons.format.parser import parse_file
 from lessons.format.script import Lesson
 
@@ -24,11 +24,6 @@ def course() -> tuple[Lesson, ...]:
 def names() -> list[str]:
     """Names of the course's lessons, in its order."""
     return list(numbers())
-
-
-def is_lesson(word: str) -> bool:
-    """Does the word name a lesson: a file of Markdown, or one of the course?"""
-    return (word.endswith(".md") and os.path.isfile(word)) or word in names()
 
 
 def find(word: str) -> Lesson:

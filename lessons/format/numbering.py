@@ -5,6 +5,7 @@ A lesson's file is called NUMBER-NAME.md; only the names of the files are looked
 
 from __future__ import annotations
 
+import os
 from functools import cache
 from pathlib import Path
 
@@ -21,3 +22,8 @@ def numbers() -> dict[str, int]:
     """Name -> number: "02-first-call.md" is lesson 2, first-call."""
     parts = (path.stem.partition("-") for path in course_files())
     return {name: int(number) for number, _, name in parts}
+
+
+def is_lesson(word: str) -> bool:
+    """Does the word name a lesson: a file of Markdown, or one of the course?"""
+    return (word.endswith(".md") and os.path.isfile(word)) or word in numbers()
