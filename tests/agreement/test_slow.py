@@ -273,6 +273,8 @@ def test_shipped_guests(case: Case, core: str) -> None:
 @pytest.mark.parametrize("guest", sampled(UNTIMED, 12))
 def test_mechanisms(guest: str, core: str) -> None:
     """So have the guests of one mechanism each."""
+    if (guest, core) == ("absent_instructions", "kvm"):
+        pytest.skip("KVM cannot take RDRAND from a guest: its numbers are never the same")
     equal(program(guest), core, GUESTS[guest].run_options)
 
 

@@ -26,8 +26,8 @@
 ! syscall
     int 0x48
 
-## sysret_32 [exact]: the 32-bit form is refused: the platform has no compatibility mode
-%ends error
+## sysret_32 [exact]: the 32-bit form enters compatibility mode, at a page that is the kernel's
+%ends shutdown
     mov ecx, 0x50000
 ! .byte 0x0f, 0x07
 

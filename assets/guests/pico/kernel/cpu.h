@@ -13,7 +13,8 @@ static inline void outw(int port, int value) { __asm__ volatile("outw %w0, %w1" 
 /* A whole run of bytes or words by one instruction: one exit in place of one for each. */
 static inline void out_bytes(int port, const char *from, int count)
 {
-    __asm__ volatile("rep outsb" : "+S"(from), "+c"(count) : "d"(port) : "memory");
+    __asm__ volatile("rep outsb"
+        : "+S"(from), "+c"(count) : "d"(port) : "memory");
 }
 
 static inline void in_longs(int port, void *to, int count)
