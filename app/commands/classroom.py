@@ -63,8 +63,8 @@ def run(arguments: argparse.Namespace) -> int:
     lesson = library.find(arguments.lesson)
     if not terminal.is_there():
         raise InputError("the teacher's keys need a terminal, and there is none here")
+    from app.listening import listen
     from app.web.classroom import Class
-    from app.web.guard import listen
 
     try:
         where = listen(arguments.listen)

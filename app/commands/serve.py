@@ -19,7 +19,7 @@ from .classroom import add_listen_option
 from .numbers import whole
 
 if TYPE_CHECKING:
-    from app.web.guard import Listen
+    from app.listening import Listen
     from app.web.interface import Interfaces
 
 
@@ -62,8 +62,8 @@ def run(arguments: argparse.Namespace) -> int:
         raise InputError(
             "sessions need limits that this system does not have: it runs on Linux and macOS"
         )
+    from app.listening import listen
     from app.programs import guest_names
-    from app.web.guard import listen
     from lessons.library import names
 
     known = [*guest_names(), *names()]

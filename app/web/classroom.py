@@ -12,10 +12,11 @@ from pathlib import Path
 
 from aiohttp import web
 
+from app.listening import Listen
 from app.teacher.audience import Votes
 from app.text.html import escaped, inline
 from app.web import pieces
-from app.web.guard import Guard, Listen
+from app.web.guard import Guard
 from app.web.machines import machines
 from app.web.room import Room, encoded
 from app.web.server import Background, Running, serve

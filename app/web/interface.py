@@ -11,9 +11,10 @@ from pathlib import Path
 import textual_serve
 from aiohttp import WSMsgType, web
 
+from app.listening import Listen
 from app.text.html import escaped
 from app.web.classroom import PATH
-from app.web.guard import Guard, Listen
+from app.web.guard import Guard
 from app.web.visitor import Limits, Visitor
 
 HERE = Path(__file__).resolve().parent

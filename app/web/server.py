@@ -11,7 +11,8 @@ from typing import TypeVar
 
 from aiohttp import web
 
-from app.web.guard import Guard, Listen, bound
+from app.listening import Listen, bound
+from app.web.guard import Guard
 
 T = TypeVar("T")
 KEPT_ALIVE = 15.0

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from app.listening import Listen
 from app.main import again
 from app.web.classroom import Class
-from app.web.guard import Listen
 from lessons.library import find
 from lessons.play.player import Player
 from lessons.play.stage import AnyStage, open_stage

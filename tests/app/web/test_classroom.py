@@ -11,9 +11,10 @@ from collections.abc import AsyncIterator
 import aiohttp
 import pytest
 
+from app.listening import Listen, listen
 from app.text.lesson_player import PlainPlay
 from app.web.classroom import LARGEST, Class, Classroom
-from app.web.guard import MOST_UNPROVEN, Listen, listen
+from app.web.guard import MOST_UNPROVEN
 from app.web.server import Running, serve
 from lessons.format.parser import parse_text
 from lessons.library import find

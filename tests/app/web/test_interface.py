@@ -14,8 +14,8 @@ from pathlib import Path
 import aiohttp
 import pytest
 
+from app.listening import Listen
 from app.main import again
-from app.web.guard import Listen
 from app.web.interface import LARGEST, Interfaces
 from app.web.server import serve
 from app.web.visitor import Limits, Visitor
