@@ -10,6 +10,7 @@ from app.tui.lanes.scene import Scene, by_software, emulates, kind
 from app.tui.rows.registers import RegisterFile, register_file
 from app.tui.rows.rows import EMPTY, Row, fit_row, printable, raised, row, row_width, spread, width_of
 from cores.machine.report import MachineSnapshot
+from cores.pc.stop import Stop
 
 _NUMBER = {1: "", 2: "  the same on both", 3: "  the same on all three", 4: "  the same on all four"}
 BELIEVED = (
@@ -35,12 +36,21 @@ def _title(m: MachineSnapshot, name: str) -> str:
     return register_file(m).title(name, m.registers.get(name, 0))
 
 
+def _sameness(scene: Scene) -> str:
+    """On how many machines the registers are equal: a machine that the host has stopped has left."""
+    machines = scene.s.machines
+    going = sum(m.stop is not Stop.ERROR for m in machines)
+    if going == len(machines):
+        return _NUMBER.get(going, "")
+    return f"  the same on the {going} that could go on" if going > 1 else ""
+
+
 def title_rule(scene: Scene) -> Row:
     head: Row = row(("Registers", "strong"))
     if scene.parted:
         head += row(("  where the machines differ", "bad"))
     else:
-        head += row((_NUMBER.get(len(scene.s.machines), ""), "dim"))
+        head += row((_sameness(scene), "dim"))
     return rule(scene, head)
 
 
