@@ -10,7 +10,10 @@ from datetime import datetime
 
 from app.programs import disks_of
 from cores.engines.registry import ACCEPTED_NAMES
+from cores.errors import InputError
 from cores.lockstep.options import Options
+from cores.pc.network import spec
+from cores.pc.network.spec import MOST_NETWORKS, NetSpec
 from cores.pc.platform import LARGEST_RAM, MIB, SMALLEST_RAM
 from cores.peers import PEERS
 from cores.programs.program import StartOptions
@@ -52,6 +55,26 @@ def _clock(text: str) -> int:
     return int((moment - EPOCH).total_seconds())
 
 
+def _net(text: str) -> NetSpec:
+    """Type of ``--net``."""
+    try:
+        return spec.parse(text)
+    except InputError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def _virtio(text: str) -> tuple[str, ...]:
+    """Type of ``--virtio``."""
+    names = tuple(dict.fromkeys(name.strip() for name in text.split(",")))
+    for name in names:
+        if name not in VIRTIO:
+            known = ", ".join(VIRTIO)
+            raise argparse.ArgumentTypeError(
+                f"no virtio device is called {_excerpt(name)}; there are {known}"
+            )
+    return names
+
+
 def seed(text: str) -> int:
     """Type of ``--seed``: the number that varies a lesson's questions."""
     try:
@@ -77,6 +100,7 @@ def core_names(text: str) -> tuple[str, ...]:
     return tuple(_core(name.strip()) for name in text.split(","))
 
 
+VIRTIO = ("net", "block", "console", "iommu")
 MOST_DISKS = 2
 """Master and slave of the ATA channel."""
 EPOCH = datetime(2000, 1, 1)
@@ -127,6 +151,11 @@ def add_machine_options(parser: argparse.ArgumentParser) -> None:
         help="the guest's time at its start, as 2026-01-01T00:00:00 (2000-01-01)")  # fmt: skip
     add("--input", default="", metavar="TEXT", help="typed on the guest's keyboard and serial line")
 
+    add("--net", action="append", type=_net, default=[], metavar="[NAME=]MODE",
+        help="a network for the guest: user, hub or replay:FILE; with ,pcap:FILE it is recorded;"
+             " may stand several times")  # fmt: skip
+    add("--virtio", type=_virtio, default=(), metavar="A,B",
+        help="virtio devices: of net, block, console, iommu")  # fmt: skip
     add("--device", action="append", default=[], metavar="FILE.py",
         help="a device of your own, a Python program; may stand several times")  # fmt: skip
 
@@ -170,6 +199,8 @@ def options_from(
         parser.error("argument --disk: no file is named")
     if len(arguments.disk) > MOST_DISKS:
         parser.error(f"argument --disk: the PC has room for {MOST_DISKS} disks")
+    if len(arguments.net) > MOST_NETWORKS:
+        parser.error(f"argument --net: the PC has room for {MOST_NETWORKS} cards")
     if arguments.disk_write and not arguments.disk:
         parser.error("--disk-write needs --disk FILE")
     if arguments.disk_write and (cores is None or len(set(cores)) != 1):
@@ -186,7 +217,7 @@ def options_from(
         disk_write=arguments.disk_write,
         input=os.fsencode(arguments.input), clock=arguments.clock,
         peers=getattr(arguments, "peers", ()),
-        devices=tuple(arguments.device),
+        devices=tuple(arguments.device), nets=tuple(arguments.net), virtio=arguments.virtio,
         until=arguments.until, timeout=arguments.timeout,
         start=StartOptions(
             os.fsencode(arguments.append), tuple(arguments.module), arguments.boot,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from cores.pc.network.spec import NetSpec
 from cores.programs.program import PLAIN, StartOptions
 
 DEFAULT_CORES = ("interpreter", "trap", "kvm")
@@ -22,7 +23,8 @@ class Options:
     2000-01-01 00:00:00. start: how the program on the command line is started.
     until: ends each machine when its console or screen has shown it. timeout: seconds of host time, in
     exact mode for all machines together, in free mode for each. images: reports hold a copy of RAM.
-    devices: Python files with devices of the user's own.
+    devices: Python files with devices of the user's own. nets: networks, each for one card. virtio: the
+    virtio devices, of net, block, console and iommu.
     """
 
     cores: tuple[str, ...] | None = None
@@ -41,6 +43,8 @@ class Options:
     timeout: float | None = None
     images: bool = True
     devices: tuple[str, ...] = ()
+    nets: tuple[NetSpec, ...] = ()
+    virtio: tuple[str, ...] = ()
 
     @property
     def disk(self) -> str | None:

@@ -19,6 +19,7 @@ from cores.machine.machine import Machine
 from cores.machine.report import Divergence
 from cores.pc.devices.own_device import load_devices
 from cores.pc.devices.storage.disk import Disk
+from cores.pc.network.making import make_networks
 from cores.pc.stop import Stop
 from cores.programs.program import Program
 
@@ -36,6 +37,7 @@ def start(program: Program, core: str, options: Options) -> Machine:
             input=options.input, clock=options.clock, until=options.until,
             pure=options.pure, slow=options.slow,
             devices=[kind for path in options.devices for kind in load_devices(path)],
+            networks=make_networks(options.nets), virtio=options.virtio,
         )  # fmt: skip
         unless_made.pop_all()
         return machine

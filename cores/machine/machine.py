@@ -14,6 +14,7 @@ from cores.pc.boot.protocols import RESTRICTED, devices_of, protocol_of
 from cores.pc.devices.base import Device
 from cores.pc.devices.board import Board, BoardState
 from cores.pc.devices.storage.disk import Disk
+from cores.pc.network.network import Network
 from cores.pc.physical_memory import HOLE, PhysicalMemory
 from cores.pc.platform import INITIAL_FPU
 from cores.pc.ram import CHUNK, PAGE, Ram
@@ -61,7 +62,8 @@ class Machine:
 
     disks: the machine's own; an overlay on the image makes that cheap. input: for keyboard and UART.
     slow: free mode handles every exit the long way (cores/vmm/known_exits.py).
-    devices: kinds of the user's own (cores/pc/devices/own_device.py).
+    devices: kinds of the user's own (cores/pc/devices/own_device.py). networks: each for one card.
+    virtio: the virtio devices by name.
     seconds: host time spent in running the guest so far, without set-up and views of past exits.
 
     The machine owns the engine from the beginning, and closes it if ``__init__`` fails. Later failures
@@ -82,6 +84,8 @@ class Machine:
         pure: bool = False,
         slow: bool = False,
         devices: Sequence[type[Device]] = (),
+        networks: Sequence[Network] = (),
+        virtio: tuple[str, ...] = (),
     ) -> None:
         self.program = program
         self.engine = engine
@@ -99,7 +103,11 @@ class Machine:
             boot = protocol_of(program)
             self.board = Board(
                 self.memory, disks=disks, input=input, clock=clock, until=until,
-                special=(*devices_of(program), *(kind.plug for kind in devices)),
+                special=(
+                    *devices_of(program, cards=len(networks), virtio=virtio),
+                    *(kind.plug for kind in devices),
+                ),
+                networks=networks,
             )  # fmt: skip
             boot(program, self.memory, self.cpu, disk_sectors=disks[0].sectors if disks else 0)
             if isinstance(engine, DeprivilegedEngine):

@@ -55,8 +55,11 @@ def protocol_of(program: Program) -> Boot:
     raise InputError(f"{_OTHER_MACHINES[program.format]}: a PC cannot boot it", program.path)
 
 
-def devices_of(program: Program) -> Sequence[Callable[[Slot], Device]]:
-    """The makers of the devices that only a machine with such a program has."""
+def devices_of(
+    program: Program, *, cards: int = 0, virtio: tuple[str, ...] = ()
+) -> Sequence[Callable[[Slot], Device]]:
+    """The makers of the devices that only a machine with such a program has, or that were asked for.
+    cards: the number of networks. virtio: names of virtio devices."""
     if program.format == "solo5":
         return (partial(Hypercalls.for_manifest, program.modules[0].data),)
     return (SystemCallLog.plug,) if program.format == "linux" else ()

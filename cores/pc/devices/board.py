@@ -44,6 +44,7 @@ from cores.pc.devices.typed_input import TypedInput
 from cores.pc.devices.uart import Uart
 from cores.pc.devices.vga import SIZE as VGA_SIZE
 from cores.pc.devices.vga import WINDOW, Vga
+from cores.pc.network.network import Network
 from cores.pc.physical_memory import PhysicalMemory
 from cores.pc.stop import Ending, Stop
 from cores.x86.faults import Unsupported
@@ -101,6 +102,7 @@ class Board:
 
     paused_until: the tick before which the guest is not to go on, 0 usually; the VMM sets it back.
     special: makers of further devices, which only some programs have (cores/pc/boot/protocols.py).
+    networks: what network cards lead to, in the order in which the cards take them.
     clock: the tick of an access to a device in memory, which a CPU may make in the middle of a run.
     replanned: called when such an access has changed the deadline or an interrupt pin.
     """
@@ -108,6 +110,7 @@ class Board:
     def __init__(
         self, memory: PhysicalMemory, *, disks: Sequence[Disk] = (), input: bytes = b"", clock: int = 0,
         until: str = "", special: Sequence[Callable[[Slot], Device]] = (),
+        networks: Sequence[Network] = (),
     ) -> None:  # fmt: skip
         self.now = 0
         self.deadline = NEVER
@@ -132,12 +135,13 @@ class Board:
         self.local_apic.end_of_interrupt = self.io_apic.end_of_interrupt
         slot = Slot(
             memory, self.console, self.disks, self._line, self._finish, clock,
-            lambda: self.now, self._pause,
+            lambda: self.now, self._pause, tuple(networks),
         )  # fmt: skip
         makers = (*(kind.plug for kind in PLUGGED), *special)
         plugged = tuple(one for make in makers for one in _with_parts(make(slot)))
         controllers = self.pics.master, self.pics.slave, self.local_apic, self.io_apic
-        self.devices: tuple[Device, ...] = (*controllers, *plugged)
+        self.networks = tuple(networks)
+        self.devices: tuple[Device, ...] = (*controllers, *networks, *plugged)
         self.uart, self.keyboard = self._one(Uart), self._one(Keyboard)
         self.typed = TypedInput(self.uart, self.keyboard, self._unmasked)
         self.devices = (*self.devices, self.typed)

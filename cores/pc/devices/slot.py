@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from cores.pc.devices.storage.disk import Disk
+from cores.pc.network.link import Link
 from cores.pc.physical_memory import PhysicalMemory
 from cores.pc.stop import Finish
 
@@ -19,7 +20,8 @@ class Slot:
     output of the machine's consoles; append to it. disks: master and slave, as far as they are there.
     line: gives the interrupt line of a number (0-15). finish: ends the machine. clock: where the CMOS
     clock begins, in seconds since 2000-01-01 00:00:00. now: the tick of the present access. pause:
-    holds the guest after the present instruction, until a tick."""
+    holds the guest after the present instruction, until a tick. links: the networks, for the cards in
+    this order."""
 
     memory: PhysicalMemory
     console: bytearray
@@ -29,3 +31,4 @@ class Slot:
     clock: int
     now: Callable[[], int]
     pause: Callable[[int], None]
+    links: tuple[Link, ...] = ()

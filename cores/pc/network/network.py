@@ -1,0 +1,147 @@
+"""The base of networks: frames on their way to the card, and the log of all that passed.
+
+A network is a device of the board without ports: the state is saved with the others', so that going
+back brings frames back too. The log is not part of the state: after going back the same frames are
+logged again in the same places, and ``passed`` says how many of them count.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from dataclasses import dataclass
+
+from cores.pc.devices.base import Device
+from cores.pc.network.link import LONGEST, SHORTEST
+
+MOST_QUEUED = 256
+"""Frames that wait for one card; what comes then is dropped, as by a switch."""
+MOST_LOGGED = 64 << 20
+"""Bytes of frames that a log holds; a guest must not fill the host's memory."""
+_HEADER = 14
+"""Bytes of an Ethernet header: two addresses and a type."""
+
+
+@dataclass(frozen=True, slots=True)
+class Packet:
+    """A frame that passed a card. at: the tick. sent: by the guest, else received by it. size: bytes of
+    the whole frame, of which a log that is full keeps none."""
+
+    at: int
+    sent: bool
+    frame: bytes
+    size: int
+
+
+class Network(Device):
+    """What one card's cable leads to (``Link``).
+
+    number: of the machine's networks, from 0. called: the user's name for it, or "". queued: frames on
+    their way to the card, with the tick at which each arrives. passed: packets that the log holds at
+    present. sent, received: by the guest. dropped: frames for which there was no room. lost: what the
+    guest sent that is no frame.
+    """
+
+    name = "network"
+    wiring = frozenset({"number", "called", "mac", "log", "_kept"})
+    wide = frozenset({"passed", "sent", "received", "dropped", "lost"})
+    mode = ""
+    """Its name in ``--net``."""
+
+    queued: tuple[tuple[int, bytes], ...]
+
+    def __init__(self, number: int = 0, called: str = "") -> None:
+        self.number, self.called = number, called
+        self.mac = bytes((0x52, 0x54, 0, 0x12, 0x34, 0x56 + number & 0xFF))
+        self.queued = ()
+        self.log: list[Packet] = []
+        self._kept = 0
+        self.passed = self.sent = self.received = self.dropped = self.lost = 0
+
+    @property
+    def title(self) -> str:
+        return f"Network {self.called or self.number or ''}".rstrip()
+
+    @abstractmethod
+    def carry(self, frame: bytes, now: int) -> None:
+        """The guest has sent a frame: at least a header, at most ``LONGEST`` bytes, padded."""
+
+    def enqueue(self, frame: bytes, at: int) -> None:
+        """Send a frame to the card, which arrives at tick ``at``, and behind those sent before."""
+        if len(self.queued) >= MOST_QUEUED:
+            self.dropped += 1
+            return
+        if self.queued:
+            at = max(at, self.queued[-1][0])
+        self.queued = (*self.queued, (at, frame.ljust(SHORTEST, b"\0")))
+
+    # The card's side.
+
+    def transmit(self, frame: bytes, now: int) -> None:
+        if not _HEADER <= len(frame) <= LONGEST:
+            self.lost += 1
+            return
+        self.sent += 1
+        frame = frame.ljust(SHORTEST, b"\0")
+        self._note(now, True, frame)
+        self.carry(frame, now)
+
+    def next_arrival(self) -> int | None:
+        return self.queued[0][0] if self.queued else None
+
+    def receive(self, now: int) -> bytes | None:
+        if not self.queued or self.queued[0][0] > now:
+            return None
+        (_, frame), self.queued = self.queued[0], self.queued[1:]
+        self.received += 1
+        self._note(now, False, frame)
+        return frame
+
+    def _note(self, now: int, sent: bool, frame: bytes) -> None:
+        size = len(frame)
+        full = self._kept + size > MOST_LOGGED
+        packet = Packet(now, sent, b"" if full else frame, size)
+        if self.passed < len(self.log):
+            if self.log[self.passed] == packet:  # passed before the guest went back
+                self.passed += 1
+                return
+            del self.log[self.passed :]
+            self._kept = sum(len(one.frame) for one in self.log)
+        self.log.append(packet)
+        self._kept += len(packet.frame)
+        self.passed += 1
+
+    # The board's side.
+
+    def read(self, port: int, size: int) -> int:
+        raise TypeError(f"{self.name} has no ports")
+
+    def write(self, port: int, size: int, value: int) -> None:
+        raise TypeError(f"{self.name} has no ports")
+
+    @property
+    def packets(self) -> list[Packet]:
+        """All packets so far, oldest first."""
+        return self.log[: self.passed]
+
+    def facts(self, now: int) -> tuple[tuple[str, str], ...]:
+        return (
+            ("leads to", self.mode),
+            ("card's address", self.mac.hex(":")),
+            ("packets", f"{self.sent} sent, {self.received} received, {len(self.queued)} on their way"),
+        )
+
+    def notes(self) -> list[str]:
+        notes = []
+        if self.lost:
+            notes.append(
+                f"{self.title}: {self.lost} frames too short or too long for Ethernet: dropped"
+            )
+        if self.dropped:
+            notes.append(
+                f"{self.title}: {self.dropped} frames dropped: {MOST_QUEUED} before them still waited"
+            )
+        return notes
+
+    def is_lawful(self) -> bool:
+        frames = all(at >= 0 and len(frame) <= LONGEST for at, frame in self.queued)
+        return frames and len(self.queued) <= MOST_QUEUED and super().is_lawful()

@@ -1,0 +1,37 @@
+"""``--net [NAME=]MODE[,pcap:FILE]``: what the user asks for, and the network that it makes."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from cores.errors import InputError
+
+MODES = ("user", "hub", "replay:FILE")
+MOST_NETWORKS = 4
+"""Networks of one machine: more cards than a lesson needs."""
+_SHAPE = re.compile(r"(?:([A-Za-z0-9_.-]{1,64})=)?(user|hub|replay:(.+?))(?:,pcap:(.+))?", re.DOTALL)
+
+
+@dataclass(frozen=True, slots=True)
+class NetSpec:
+    """One network. name: of the guest's device that it is for; "" for the next one. mode: user, hub or
+    replay. replay: the capture that is played back. pcap: the file in which packets are recorded; ""
+    for none."""
+
+    mode: str
+    name: str = ""
+    replay: str = ""
+    pcap: str = ""
+
+
+def parse(text: str) -> NetSpec:
+    """Read the option's value. Raises InputError in one line."""
+    found = _SHAPE.fullmatch(text)
+    if found is None:
+        shown = text if len(text) <= 60 else f"{text[:60]} ..."
+        raise InputError(
+            f"{shown!r} is no network; write [NAME=]MODE[,pcap:FILE], MODE one of {', '.join(MODES)}"
+        )
+    name, mode, replay, pcap = found.groups()
+    return NetSpec(mode.partition(":")[0], name or "", replay or "", pcap or "")
