@@ -13,6 +13,7 @@ from typing import Protocol
 from cores.errors import InputError
 from cores.pc.boot import linux_program, long_mode, multiboot, real_mode, solo5
 from cores.pc.devices.base import Device
+from cores.pc.devices.ne2000 import Ne2000
 from cores.pc.devices.slot import Slot
 from cores.pc.devices.solo5_hypercalls import Hypercalls
 from cores.pc.devices.system_call_log import SystemCallLog
@@ -62,4 +63,6 @@ def devices_of(
     cards: the number of networks. virtio: names of virtio devices."""
     if program.format == "solo5":
         return (partial(Hypercalls.for_manifest, program.modules[0].data),)
-    return (SystemCallLog.plug,) if program.format == "linux" else ()
+    own = (SystemCallLog.plug,) if program.format == "linux" else ()
+    card = (Ne2000.plug,) if cards and "net" not in virtio else ()
+    return (*own, *card)
