@@ -104,4 +104,7 @@ install() {
     shift
     PIP_ROOT_USER_ACTION=ignore "$@" --editable "$root$extras" >"$venv/install.log" 2>&1 ||
         fail "cannot install what Ringscope needs (is there a network?); $venv/install.log says why"
+    # An editable install compiles nothing, and many containers tell Python to keep no bytecode: then each
+    # start would compile the sources anew, 0.3 s.
+    "$venv/bin/python" -m compileall -q "$root/app" "$root/cores" "$root/lessons" >/dev/null 2>&1 || true
 }

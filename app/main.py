@@ -248,11 +248,13 @@ def _mistyped(word: str) -> bool:
     if word.startswith("-") or "/" in word or "." in word or os.path.exists(word):
         return False
     from app.programs import guest_names
+    from lessons.format.numbering import is_lesson
+
+    if word in guest_names() or is_lesson(word):
+        return False
     from lessons.library import names as lesson_names
 
     names = [*COMMANDS, *guest_names(), *lesson_names()]
-    if word in names:
-        return False
     close = difflib.get_close_matches(word, names, n=1)
     hint = f"; did you mean {close[0]!r}?" if close else ""
     complain(f"ringscope: no command, lesson or program is called {word!r}{hint}")

@@ -105,7 +105,8 @@ class RingscopeApp(App[int]):
         self.theme = self.settings.theme if known else DEFAULT_THEME
 
     def get_default_screen(self) -> Screen[None]:
-        return HomeScreen(self._probe, self.settings)
+        covered = self.first is not None or self.begin_with is not None
+        return HomeScreen(self._probe, self.settings, covered)
 
     def on_load(self) -> None:
         if self.has_terminal:

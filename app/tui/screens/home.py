@@ -144,13 +144,17 @@ class HomeScreen(Screen[None]):
             super().__init__()
             self.path = path
 
-    def __init__(self, probe: Probe, settings: Settings) -> None:
+    def __init__(self, probe: Probe, settings: Settings, covered: bool = False) -> None:
+        """covered: a session comes over the page at once. Probing waits then: it would take from that
+        session's first picture."""
         super().__init__()
+        self._covered = covered
         self._settings, self._probe = settings, probe
         self._abilities: tuple[Ability, ...] | None = None
         self._guests = shipped()
         self._course = contents.contents()
         self._kept = ""
+        self._looked = False
         self._marked: Place = (START, 0)
         self.shelf = Shelf()
         self.key_row = Keys(HINTS)
@@ -168,7 +172,13 @@ class HomeScreen(Screen[None]):
 
     def on_mount(self) -> None:
         self._show()
-        self.call_after_refresh(self.look)
+
+    def _look_once(self) -> None:
+        if self._covered:
+            self._covered = False
+        elif not self._looked:
+            self._looked = True
+            self.look()
 
     @work(thread=True)
     def look(self) -> None:
@@ -189,6 +199,7 @@ class HomeScreen(Screen[None]):
             self._marked = (START, 0)
         self._kept = kept
         self._show()
+        self.call_after_refresh(self._look_once)
 
     # -- what is on it ------------------------------------------------------------------------
 
