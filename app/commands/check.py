@@ -7,10 +7,10 @@ import sys
 from time import monotonic
 
 from app.main import BAD_INPUT, DIVERGED, OK, complain, printable
+from app.numbers import decimal
 from cores.errors import InputError
 from lessons.checker import TIMEOUT, Limits, Result, check
 
-from .numbers import decimal
 from .options import seed
 
 _EACH = 10.0

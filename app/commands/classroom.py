@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from app import terminal
 from app.main import OK, printable
+from app.numbers import whole
 from app.text.lesson_player import PlainPlay
 from app.web import extra
 from cores.atomic_file import Kind, replacing
@@ -16,7 +17,6 @@ from cores.errors import InputError
 from lessons import library
 from lessons.format.script import Lesson
 
-from .numbers import whole
 from .options import seed
 
 if TYPE_CHECKING:

@@ -5,31 +5,34 @@ from __future__ import annotations
 import argparse
 import difflib
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime
+from typing import TypeVar
 
+from app import option_values
+from app.numbers import decimal, whole
+from app.option_values import MOST_DISKS, excerpt
 from app.programs import disks_of
 from cores.engines.registry import ACCEPTED_NAMES
 from cores.errors import InputError
 from cores.lockstep.options import Options
 from cores.pc.network import spec
-from cores.pc.network.spec import MOST_NETWORKS, NetSpec
-from cores.pc.platform import LARGEST_RAM, MIB, SMALLEST_RAM
+from cores.pc.network.spec import MOST_NETWORKS
 from cores.peers import PEERS
 from cores.programs.program import StartOptions
 
-from .numbers import decimal, size, whole
+T = TypeVar("T")
 
 
-def _ram(text: str) -> int:
-    try:
-        value = size(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(
-            f"{_excerpt(text)} is no size; write 32M or 0x2000000"
-        ) from None
-    if value % (2 * MIB) or not SMALLEST_RAM <= value <= LARGEST_RAM:
-        raise argparse.ArgumentTypeError(f"{text}: RAM is a multiple of 2 MiB, from 2M to 1G")
+def _typed(read: Callable[[str], T]) -> Callable[[str], T]:
+    """A type for argparse, which shows a sentence only of its own error."""
+
+    def value(text: str) -> T:
+        try:
+            return read(text)
+        except InputError as error:
+            raise argparse.ArgumentTypeError(str(error)) from None
+
     return value
 
 
@@ -40,39 +43,8 @@ def _seconds(text: str) -> float:
     except ValueError:
         value = 0
     if not 0 < value < 1e9:
-        raise argparse.ArgumentTypeError(f"{_excerpt(text)} is not seconds above 0, below 1e9")
+        raise argparse.ArgumentTypeError(f"{excerpt(text)} is not seconds above 0, below 1e9")
     return value
-
-
-def _clock(text: str) -> int:
-    """Type of ``--clock``: seconds since 2000-01-01 00:00:00."""
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        moment = None
-    if moment is None or moment.tzinfo is not None:
-        raise argparse.ArgumentTypeError(f"{_excerpt(text)} is no time; write 2026-01-01T00:00:00")
-    return int((moment - EPOCH).total_seconds())
-
-
-def _net(text: str) -> NetSpec:
-    """Type of ``--net``."""
-    try:
-        return spec.parse(text)
-    except InputError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
-
-
-def _virtio(text: str) -> tuple[str, ...]:
-    """Type of ``--virtio``."""
-    names = tuple(dict.fromkeys(name.strip() for name in text.split(",")))
-    for name in names:
-        if name not in VIRTIO:
-            known = ", ".join(VIRTIO)
-            raise argparse.ArgumentTypeError(
-                f"no virtio device is called {_excerpt(name)}; there are {known}"
-            )
-    return names
 
 
 def seed(text: str) -> int:
@@ -80,12 +52,8 @@ def seed(text: str) -> int:
     try:
         number = whole(text.removeprefix("-"))
     except ValueError:
-        raise argparse.ArgumentTypeError(f"{_excerpt(text)} is no whole number") from None
+        raise argparse.ArgumentTypeError(f"{excerpt(text)} is no whole number") from None
     return -number if text.startswith("-") else number
-
-
-def _excerpt(text: str) -> str:
-    return repr(text if len(text) <= 60 else f"{text[:60]} ...")
 
 
 def _core(name: str) -> str:
@@ -93,17 +61,11 @@ def _core(name: str) -> str:
         return name
     close = difflib.get_close_matches(name, ACCEPTED_NAMES, n=1, cutoff=0.5)
     hint = f"; did you mean {close[0]}?" if close else f"; there are {', '.join(ACCEPTED_NAMES)}"
-    raise argparse.ArgumentTypeError(f"no core is called {_excerpt(name)}{hint}")
+    raise argparse.ArgumentTypeError(f"no core is called {excerpt(name)}{hint}")
 
 
 def core_names(text: str) -> tuple[str, ...]:
     return tuple(_core(name.strip()) for name in text.split(","))
-
-
-VIRTIO = ("net", "block", "console", "iommu")
-MOST_DISKS = 2
-"""Master and slave of the ATA channel."""
-EPOCH = datetime(2000, 1, 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +80,7 @@ class _Budget:
         if not 0 < number < 1e18:
             kind = "seconds" if free else "a whole number of instructions"
             raise argparse.ArgumentTypeError(
-                f"argument --budget: {_excerpt(self.text)} is not {kind} above 0, below 1e18"
+                f"argument --budget: {excerpt(self.text)} is not {kind} above 0, below 1e18"
             )
         return number
 
@@ -147,21 +109,21 @@ def add_machine_options(parser: argparse.ArgumentParser) -> None:
     add("--files", default="", metavar="DIR", help="the files that a Linux program may read")
     add("--until", default="", metavar="TEXT", help="stop when console or screen has shown TEXT")
     add("--timeout", type=_seconds, metavar="SECONDS", help="stop after so many seconds of host time")
-    add("--clock", type=_clock, default=0, metavar="TIME",
+    add("--clock", type=_typed(option_values.clock), default=0, metavar="TIME",
         help="the guest's time at its start, as 2026-01-01T00:00:00 (2000-01-01)")  # fmt: skip
     add("--input", default="", metavar="TEXT", help="typed on the guest's keyboard and serial line")
 
-    add("--net", action="append", type=_net, default=[], metavar="[NAME=]MODE",
+    add("--net", action="append", type=_typed(spec.parse), default=[], metavar="[NAME=]MODE",
         help="a network for the guest: user, hub or replay:FILE; with ,pcap:FILE it is recorded;"
              " may stand several times")  # fmt: skip
-    add("--virtio", type=_virtio, default=(), metavar="A,B",
+    add("--virtio", type=_typed(option_values.virtio), default=(), metavar="A,B",
         help="virtio devices: of net, block, console, iommu")  # fmt: skip
     add("--device", action="append", default=[], metavar="FILE.py",
         help="a device of your own, a Python program; may stand several times")  # fmt: skip
 
 
 def add_ram_option(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--ram", type=_ram, metavar="SIZE",
+    parser.add_argument("--ram", type=_typed(option_values.ram), metavar="SIZE",
                         help="the guest's memory: 32M, 0x2000000 ... (16M; kernels 256M)")  # fmt: skip
 
 
@@ -177,7 +139,7 @@ def _peers(text: str) -> tuple[str, ...]:
     for name in names:
         if name not in PEERS:
             known = " and ".join(PEERS)
-            raise argparse.ArgumentTypeError(f"no peer is called {_excerpt(name)}; there are {known}")
+            raise argparse.ArgumentTypeError(f"no peer is called {excerpt(name)}; there are {known}")
     return names
 
 

@@ -13,6 +13,7 @@ from typing import TextIO
 
 from app import terminal
 from app.main import INTERRUPTED, OK
+from app.numbers import decimal
 from app.recording.asciicast import KIND, Recording
 from app.teacher import second_terminal
 from app.text import lesson as lesson_text
@@ -24,7 +25,6 @@ from lessons import library
 from lessons.format.parser import PLACEHOLDER
 from lessons.format.script import Ask, Heading, Lesson, Note
 
-from .numbers import decimal
 from .options import seed
 
 

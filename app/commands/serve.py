@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING
 
 from app import limits, terminal
 from app.main import OK, again
+from app.numbers import whole
 from app.web import extra
 from cores.errors import InputError
 
 from .classroom import add_listen_option
-from .numbers import whole
 
 if TYPE_CHECKING:
     from app.listening import Listen

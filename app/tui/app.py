@@ -37,6 +37,7 @@ from .screens.leave import Leave
 if TYPE_CHECKING:  # what runs guests is imported when one is to run: the first picture needs none of it
     from app.session_thread import Opener, Worker
     from app.teacher.audience import Audience
+    from app.tui.screens.open_form import Kind
     from cores.lockstep.options import Options
     from cores.programs.program import Program
     from lessons.format.script import Lesson
@@ -209,6 +210,23 @@ class RingscopeApp(App[int]):
 
     def on_home_screen_opened(self, message: HomeScreen.Opened) -> None:
         self._ask_before_its_end(lambda: self.open_program(message.path))
+
+    def on_home_screen_open(self) -> None:
+        from cores.lockstep.options import Options
+
+        from .screens.open_form import OpenForm, Wanted
+
+        def answered(wanted: Wanted | None) -> None:
+            if wanted is not None:
+                self._ask_before_its_end(lambda: self._open_with(wanted.path, wanted.options))
+
+        form = OpenForm(self.options.now or Options(), partial(recognize, self.files))
+        self.push_screen(form, answered)
+
+    def _open_with(self, path: str, options: Options) -> None:
+        before, self.options.now = self.options.now, options
+        if not self.open_program(path):
+            self.options.now = before
 
     def on_home_screen_play(self, message: HomeScreen.Play) -> None:
         self._ask_before_its_end(lambda: self._play(message.lesson, message.step))
@@ -387,6 +405,23 @@ class RingscopeApp(App[int]):
                 entry.run()
 
         self.push_screen(Palette(self.entries()), chosen)
+
+
+def recognize(files: Files, path: str, options: Options) -> Kind:
+    """What kind of program a file is, with those options."""
+    from app.programs import load
+    from cores.debugging.saved_session import is_saved
+
+    from .screens.open_form import SAVED, Kind
+
+    try:
+        files.demand(path)
+        if is_saved(path):
+            return Kind(SAVED, "It is a session that was saved: it goes on where it was.")
+        program = load(path, options.ram, options.start)
+    except RingscopeError as error:
+        return Kind("", str(error))
+    return Kind(program.format, f"It is {program.recognized}.")
 
 
 def assemble(source: str, path: str) -> int:

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from functools import partial
 from typing import TYPE_CHECKING
 
+from app.tui.options import FIELDS
 from app.tui.rows.theme import PALETTES
 from app.tui.widgets.keys import bindings
 
@@ -122,51 +123,22 @@ def _options(options: OptionsController | None) -> Iterator[Entry]:
         if cores:
             title = f"--cores: a machine with the core {core}"
             yield Entry(OPTIONS, title, change(cores=cores), on=core in _families(now))
-    ram = "as the program has it" if now.ram is None else f"{now.ram >> 20}M"
-    yield Entry(OPTIONS, "--ram: memory", options.ask_ram, value=ram)
-    typed = now.input.decode("latin-1")
-    value = repr(typed) if typed else "nothing"
-    yield Entry(OPTIONS, "--input: typed at the start", options.ask_input, value=value)
-    line = now.start.append.decode("latin-1")
-    value = repr(line) if line else "none"
-    yield Entry(OPTIONS, "--append: the program's command line", options.ask_append, value=value)
     if options.format == "elf" or now.start.linux:
         take = "--linux: take the program for a static one for Linux"
         yield Entry(OPTIONS, take, options.take_for_linux, on=now.start.linux)
-    if options.format == "linux":
-        title = "--files: the folder that a Linux program may read"
-        yield Entry(OPTIONS, title, options.ask_files, value=now.start.files or "none")
-    yield from _starts(options, now)
-    yield from _parts(options, now)
-
-
-def _starts(options: OptionsController, now: Options) -> Iterator[Entry]:
-    """How the program is started."""
-
-    def start(**values: object) -> Callable[[], None]:
-        return lambda: options.change_start(**values)
-
     for boot, words in (("disk", "a disk image, from its first sector"), ("rom", "a ROM")):
         on = now.start.boot == boot
-        yield Entry(OPTIONS, f"--boot {boot}: {words}", start(boot="" if on else boot), on=on)
-    modules = ", ".join(now.start.modules) or "none"
-    yield Entry(OPTIONS, "--module: of a Multiboot kernel", options.ask_modules, value=modules)
-
-
-def _parts(options: OptionsController, now: Options) -> Iterator[Entry]:
-    """The parts of its PC."""
-    disks = ", ".join(now.disks) or "the program's own"
-    yield Entry(OPTIONS, "--disk: one or two images", options.ask_disks, value=disks)
+        start = partial(options.change_start, boot="" if on else boot)
+        yield Entry(OPTIONS, f"--boot {boot}: {words}", start, on=on)
     if now.disks and len(now.asked) == 1:
         on = now.disk_write
         words = "--disk-write: what the guest writes reaches the image"
-        yield Entry(OPTIONS, words, lambda: options.change(disk_write=not on), on=on)
-    begins = datetime(2000, 1, 1) + timedelta(seconds=now.clock)
-    yield Entry(
-        OPTIONS, "--clock: its time at the start", options.ask_clock, value=f"{begins:%Y-%m-%d}"
-    )
-    devices = ", ".join(now.devices) or "none"
-    yield Entry(OPTIONS, "--device: of your own, in Python", options.ask_devices, value=devices)
+        yield Entry(OPTIONS, words, change(disk_write=not on), on=on)
+    for field in FIELDS:
+        if field.formats != ("linux",) or field.fits(options.format):
+            title = f"{field.flag}: {field.words}"
+            value = field.shown(now) or field.empty
+            yield Entry(OPTIONS, title, partial(options.ask, field), value=value)
 
 
 def _families(options: Options) -> tuple[str, ...]:

@@ -137,6 +137,9 @@ class HomeScreen(Screen[None]):
     class Returned(Message):
         """Go back to the session that is kept."""
 
+    class Open(Message):
+        """Ask for a program, and open it."""
+
     class Edit(Message):
         """Edit this source; "" begins a new one."""
 
@@ -341,18 +344,11 @@ class HomeScreen(Screen[None]):
         self.post_message(self.Edit(""))
 
     def action_open(self) -> None:
-        from .ask import Ask
-
         files = getattr(self.app, "files", EVERY_FILE)
-        if not files.all:
+        if files.all:
+            self.post_message(self.Open())
+        else:
             self.notify(REFUSED.capitalize(), severity="warning")
-            return
-
-        def answered(text: str | None) -> None:
-            if text is not None and text.strip():
-                self.post_message(self.Opened(text.strip()))
-
-        self.app.push_screen(Ask("Open which program?", "path of a .s, ELF64 or flat image"), answered)
 
     def action_find(self) -> None:
         from .pick import Pick

@@ -24,6 +24,12 @@ class NetSpec:
     replay: str = ""
     pcap: str = ""
 
+    def __str__(self) -> str:
+        """As the user writes it."""
+        name = self.name and f"{self.name}="
+        mode = f"replay:{self.replay}" if self.mode == "replay" else self.mode
+        return f"{name}{mode}" + (self.pcap and f",pcap:{self.pcap}")
+
 
 def parse(text: str) -> NetSpec:
     """Read the option's value. Raises InputError in one line."""

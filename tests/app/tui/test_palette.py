@@ -8,6 +8,7 @@ import pytest
 from stage import stage
 
 from app.tui.app import interface
+from app.tui.options import FIELDS
 from app.tui.palette import COLOURS, GROUPS
 from app.tui.rows.theme import PALETTES, styles
 from app.tui.screens.palette import Palette
@@ -63,7 +64,7 @@ async def test_options_are_switches(tmp_path: Path, monkeypatch: pytest.MonkeyPa
             await pilot.pause(0.01)
         app.options.change(disks=("/no/such/disk.img",))  # it cannot start so: all is as it was
         assert app.options.now.disks == ()
-        app.options.ask_clock()
+        app.options.ask(next(field for field in FIELDS if field.flag == "--clock"))
         await pilot.pause()
         app.screen.query_one("#answer").value = "2026-01-01T12:00:00"  # type: ignore[attr-defined]
         await pilot.press("enter")
