@@ -13,7 +13,7 @@ import shutil
 import stat
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from errno import EACCES, EBUSY, ENXIO, EPERM, EROFS, EXDEV
+from errno import EACCES, EBUSY, ENOENT, ENXIO, EPERM, EROFS, EXDEV
 from typing import BinaryIO
 
 from cores.errors import InputError
@@ -80,6 +80,25 @@ def replacing(
     finally:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(beside)
+
+
+def demand_writable(path: str, kind: Kind) -> None:
+    """Demand that ``replacing`` can begin, before work whose result is to be written there. Raises
+    OSError and InputError as it does."""
+    if "\0" in path:
+        raise InputError("there is a NUL in its name", path)
+    mode = _mode(path)
+    if mode is not None and stat.S_ISFIFO(mode):
+        return  # its reader may come later
+    _demand_replaceable(os.path.realpath(path), path, mode, kind)
+    folder = os.path.dirname(path) or "."
+    if not os.access(path if mode is not None else folder, os.W_OK):
+        missing = not os.path.isdir(folder)
+        raise (
+            FileNotFoundError(ENOENT, os.strerror(ENOENT))
+            if missing
+            else PermissionError(EACCES, os.strerror(EACCES))
+        )
 
 
 def _demand_replaceable(place: str, name: str, mode: int | None, kind: Kind | None) -> None:

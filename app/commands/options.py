@@ -163,6 +163,9 @@ def options_from(
         parser.error(f"argument --disk: the PC has room for {MOST_DISKS} disks")
     if len(arguments.net) > MOST_NETWORKS:
         parser.error(f"argument --net: the PC has room for {MOST_NETWORKS} cards")
+    captures = [network.pcap for network in arguments.net if network.pcap]
+    if len(set(captures)) < len(captures):
+        parser.error("argument --net: two networks cannot be recorded in one file")
     if arguments.disk_write and not arguments.disk:
         parser.error("--disk-write needs --disk FILE")
     if arguments.disk_write and (cores is None or len(set(cores)) != 1):

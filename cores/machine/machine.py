@@ -109,7 +109,8 @@ class Machine:
                 ),
                 networks=networks,
             )  # fmt: skip
-            boot(program, self.memory, self.cpu, disk_sectors=disks[0].sectors if disks else 0)
+            sectors = disks[0].sectors if disks else 0
+            boot(program, self.memory, self.cpu, disk_sectors=sectors, links=networks)
             if isinstance(engine, DeprivilegedEngine):
                 engine.pure = pure
             engine.load(self.memory)

@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import os
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from cores.errors import InputError
@@ -33,6 +33,8 @@ _ENTRY = struct.Struct("<68sIQH6xQ?7x")
 _HEADER = struct.Struct("<II")
 _VERSION, _MOST_DEVICES = 1, 64
 BLOCK, NETWORK = 1, 2
+MTU = 1500
+"""Bytes of the largest packet, without Ethernet's header."""
 _RESERVED = 1 << 30
 """From here on entries are the host's own; the first of each manifest is one."""
 _LONGEST_COMMAND_LINE = 8191
@@ -65,12 +67,7 @@ def load(content: bytes, path: str, ram: int, options: StartOptions) -> Program:
     manifest = elf_kind.solo5_manifest(content)
     if manifest is None:
         raise InputError("a Solo5 unikernel without a manifest", path)
-    for entry in entries_of(manifest, path):
-        if entry.kind == NETWORK:
-            raise InputError(
-                f"its manifest wants the network device {entry.name!r}, and networks are not there yet",
-                path,
-            )
+    entries_of(manifest, path)
     loads, entry_point, symbols = elf.read_loads(content, path)
     loads.sort(key=lambda load: load.linear)
     _check(loads, entry_point, path, ram)
@@ -107,13 +104,42 @@ def entries_of(manifest: bytes, path: str = "") -> tuple[Entry, ...]:
     return tuple(Entry(name.split(b"\0")[0].decode("latin-1"), kind) for name, kind, *_ in fields)
 
 
-def attached(manifest: bytes, capacity: int, block: int) -> bytes:
-    """The manifest with its block devices attached: each ``capacity`` bytes in blocks of ``block``."""
+def assigned(manifest: bytes, names: Sequence[str], path: str = "") -> dict[int, int]:
+    """The network of each network device of the manifest: its number in ``names`` by the device's
+    handle. A network without a name is for the first device that none is named for. Raises InputError
+    where a device has no network, or a network no device."""
+    wanted = {i: one.name for i, one in enumerate(entries_of(manifest, path)) if one.kind == NETWORK}
+    unknown = next((name for name in names if name and name not in wanted.values()), None)
+    if unknown is not None:
+        there = ", ".join(map(repr, wanted.values())) or "none"
+        raise InputError(f"--net {unknown}: its manifest has network devices: {there}", path)
+    free = [number for number, name in enumerate(names) if not name]
+    found = {}
+    for handle, name in wanted.items():
+        if name in names:
+            found[handle] = names.index(name)
+        elif free:
+            found[handle] = free.pop(0)
+        else:
+            raise InputError(
+                f"its manifest wants the network device {name!r}: --net {name}=user, say, gives one",
+                path,
+            )
+    return found
+
+
+def attached(manifest: bytes, capacity: int, block: int, cards: Mapping[int, bytes]) -> bytes:
+    """The manifest with its devices attached. Block devices have ``capacity`` bytes each, in blocks of
+    ``block``. cards: the network devices' addresses, by handle."""
     made = bytearray(manifest)
-    for at in range(_HEADER.size, _HEADER.size + len(entries_of(manifest)) * _ENTRY.size, _ENTRY.size):
+    for handle in range(len(entries_of(manifest))):
+        at = _HEADER.size + handle * _ENTRY.size
         name, kind, _, _, own, is_attached = _ENTRY.unpack_from(manifest, at)
         if kind == BLOCK:
             _ENTRY.pack_into(made, at, name, kind, capacity, block, own, True)
+        elif kind == NETWORK:  # struct mft_net_basic: the address, and two bytes for the MTU
+            address = int.from_bytes(cards[handle] + MTU.to_bytes(2, "little"), "little")
+            _ENTRY.pack_into(made, at, name, kind, address, 0, own, True)
         elif kind >= _RESERVED:
             _ENTRY.pack_into(made, at, name, kind, 0, 0, own, is_attached)
     return bytes(made)

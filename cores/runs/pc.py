@@ -12,6 +12,7 @@ from cores.lockstep.options import DEFAULT_STEPS, Absent, Options
 from cores.lockstep.session import Session, compare_outcomes, start
 from cores.machine.machine import Machine
 from cores.machine.report import CoreReport, Divergence, ExitLine, StepLine, TraceLine
+from cores.pc.network.making import write_captures
 from cores.pc.stop import Stop
 from cores.programs.program import Program
 from cores.programs.sources import with_sources
@@ -48,6 +49,8 @@ def run(program: Program, options: Options) -> Outcome:
         else:
             session.run_to_end()
             divergence = session.divergence
+        if session.machines:
+            write_captures(options.nets, session.machines[0].board.networks)
         reports = tuple(machine.report(image=options.images) for machine in session.machines)
         compared = [r for r in reports if options.cores is not None or not r.failed]
         if all(r.failed for r in reports) and _by_failure(divergence):
@@ -73,6 +76,7 @@ def trace(
     program = with_sources(program, texts=False)
     with contextlib.closing(start(program, core, options)) as machine:
         yield from _free(machine, options) if options.free else _exact(machine, options, steps)
+        write_captures(options.nets, machine.board.networks)
         yield machine.report()
 
 

@@ -11,6 +11,7 @@ from cores.engines.registry import availability
 from cores.errors import InputError
 from cores.lockstep.options import Options
 from cores.machine.report import CoreReport
+from cores.pc.network.spec import NetSpec
 from cores.pc.stop import Stop
 from cores.programs import solo5
 from cores.programs.loader import load_program
@@ -133,6 +134,91 @@ def test_hypercalls(free: bool, tmp_path: Path) -> None:
         assert (core.console, core.stop, core.exit_status) == ("wordlater", Stop.EXIT, 0x64)
 
 
+ARP = """
+_start: mov     rbx, 0x103000
+        mov     r12, [rdi + 32]         # the manifest: the address of device 1's card
+        mov     rax, [r12 + 8 + 104 + 72]
+        mov     [rbx + 262], eax        # as the frame's sender
+        mov     [rbx + 278], eax
+        shr     rax, 32
+        mov     [rbx + 266], ax
+        mov     [rbx + 282], ax
+        shr     rax, 16
+        mov     [rbx + 512], ax         # the MTU
+        mov     dword ptr [rbx + 256], -1
+        mov     word ptr [rbx + 260], -1
+        movabs  rax, 0x0406000801000608
+        mov     [rbx + 268], rax
+        mov     dword ptr [rbx + 274], 0x01000406
+        mov     dword ptr [rbx + 284], 0x0f02000a
+        mov     dword ptr [rbx + 294], 0x0202000a
+        mov     qword ptr [rbx], 1      # net write: handle, data, length
+        lea     rax, [rbx + 256]
+        mov     [rbx + 8], rax
+        mov     qword ptr [rbx + 16], 42
+        mov     eax, ebx
+        mov     dx, 0x506
+        out     dx, eax
+        mov     r13d, [rbx + 24]        # 0
+        inc     dx
+        mov     qword ptr [rbx + 16], 2048
+        lea     rax, [rbx + 1024]
+        mov     [rbx + 8], rax
+        mov     eax, ebx
+        out     dx, eax                 # nothing has come yet
+        mov     ecx, [rbx + 24]         # 1
+        shl     ecx, 8
+        or      r13d, ecx
+        mov     qword ptr [rbx + 64], 1000000000
+        lea     rax, [rbx + 64]
+        mov     dx, 0x503
+        out     dx, eax                 # poll
+        mov     rcx, [rbx + 72]         # the set: 1 << 1
+        or      r13d, ecx
+        mov     eax, ebx
+        mov     dx, 0x507
+        out     dx, eax
+        or      r13d, [rbx + 24]        # 0
+        mov     rax, [rbx + 16]         # 60
+        shl     eax, 16
+        or      r13d, eax
+        mov     qword ptr [rbx], 9      # no such device
+        mov     eax, ebx
+        out     dx, eax
+        mov     eax, [rbx + 24]         # 2
+        shl     eax, 24
+        or      r13d, eax
+        cmp     word ptr [rbx + 512], 1500
+        jne     halt
+        lea     rax, [rbx + 1024 + 22]
+        mov     [rbx], rax
+        mov     qword ptr [rbx + 8], 6
+        mov     eax, ebx
+        mov     dx, 0x502
+        out     dx, eax
+halt:   mov     [rbx + 8], r13d
+        mov     eax, ebx
+        mov     dx, 0x508
+        out     dx, eax
+        hlt
+"""
+
+
+def test_network(tmp_path: Path) -> None:
+    """A frame is sent, poll waits for the answer, and it is read; by name the card has its network."""
+    path = unikernel(tmp_path, ARP, (b"net0", 2))
+    for core in run(path, nets=(NetSpec("user", "net0"),)):
+        assert core.console.encode("latin-1").hex() == "52550a000202"  # the router's address
+        assert core.exit_status == 60 << 16 | 2 << 24 | 1 << 8 | 2
+
+
+def test_network_for_no_device(tmp_path: Path) -> None:
+    """A network for a device that the manifest does not have is refused."""
+    path = unikernel(tmp_path, "_start: hlt", (b"net0", 2))
+    with pytest.raises(InputError, match="--net eth: its manifest has network devices: 'net0'"):
+        run(path, nets=(NetSpec("user", "eth"),))
+
+
 @pytest.mark.parametrize(
     "act",
     ["mov [rip + _start], eax", "mov eax, [0]", "mov eax, 0x103000\n jmp rax", "mov [0x10000], eax"],
@@ -149,7 +235,7 @@ def test_rights_of_memory(act: str, tmp_path: Path) -> None:
     [
         (abi(2, 1), (), r"a Solo5 unikernel \(spt, ABI version 1\): Ringscope starts those for hvt"),
         (abi(1, 9), (), r"a Solo5 unikernel \(hvt, ABI version 9\)"),
-        (abi(), ((b"net0", 2),), "the network device 'net0', and networks are not there yet"),
+        (abi(), ((b"net0", 2),), "the network device 'net0': --net net0=user, say, gives one"),
         (abi(), ((b"storage", 1),), "the block device 'storage': --disk names its image"),
     ],
 )

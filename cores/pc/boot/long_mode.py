@@ -7,7 +7,9 @@ change the tables: they lie in its own memory.
 from __future__ import annotations
 
 import struct
+from collections.abc import Sequence
 
+from cores.pc.network.link import Link
 from cores.pc.physical_memory import PhysicalMemory
 from cores.pc.platform import (
     BOOT_INFORMATION,
@@ -59,6 +61,7 @@ def boot(
     *,
     disk_sectors: int = 0,
     first_lba: int = 0,
+    links: Sequence[Link] = (),
 ) -> None:
     """Load ``program`` into (zeroed) RAM and set ``cpu`` to the boot state.
 

@@ -9,9 +9,10 @@ Kernel and modules come first; information, strings and GDT lie where neither do
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from cores.pc.boot import mp_tables
+from cores.pc.network.link import Link
 from cores.pc.physical_memory import HOLE, PhysicalMemory
 from cores.programs.program import Program
 from cores.x86.registers import CS, DS, ES, FS, GS, RAX, RBX, RSP, SS, Cr0
@@ -35,7 +36,10 @@ _STACK = 0x7000
 NAME = b"Ringscope"
 
 
-def boot(program: Program, memory: PhysicalMemory, cpu: VirtualCpu, *, disk_sectors: int = 0) -> None:
+def boot(
+    program: Program, memory: PhysicalMemory, cpu: VirtualCpu, *, disk_sectors: int = 0,
+    links: Sequence[Link] = (),
+) -> None:  # fmt: skip
     """Load kernel and modules into zeroed RAM, and set the CPU's first state."""
     mp_tables.write(memory)
     taken: list[range] = []

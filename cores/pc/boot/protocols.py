@@ -17,17 +17,20 @@ from cores.pc.devices.ne2000 import Ne2000
 from cores.pc.devices.slot import Slot
 from cores.pc.devices.solo5_hypercalls import Hypercalls
 from cores.pc.devices.system_call_log import SystemCallLog
+from cores.pc.network.link import Link
 from cores.pc.physical_memory import PhysicalMemory
 from cores.programs.program import Program
 from cores.x86.virtual_cpu import VirtualCpu
 
 
 class Boot(Protocol):
-    """The signature of a boot protocol. disk_sectors: of the data disk, 0 without one."""
+    """The signature of a boot protocol. disk_sectors: of the data disk, 0 without one. links: the
+    networks, for a protocol that tells the guest of them."""
 
     def __call__(
-        self, program: Program, memory: PhysicalMemory, cpu: VirtualCpu, *, disk_sectors: int = 0
-    ) -> None: ...
+        self, program: Program, memory: PhysicalMemory, cpu: VirtualCpu, *, disk_sectors: int = 0,
+        links: Sequence[Link] = (),
+    ) -> None: ...  # fmt: skip
 
 
 PROTOCOLS: dict[str, Boot] = {
@@ -62,7 +65,7 @@ def devices_of(
     """The makers of the devices that only a machine with such a program has, or that were asked for.
     cards: the number of networks. virtio: names of virtio devices."""
     if program.format == "solo5":
-        return (partial(Hypercalls.for_manifest, program.modules[0].data),)
+        return (partial(Hypercalls.for_manifest, program.modules[0].data, program.path),)
     own = (SystemCallLog.plug,) if program.format == "linux" else ()
     card = (Ne2000.plug,) if cards and "net" not in virtio else ()
     return (*own, *card)

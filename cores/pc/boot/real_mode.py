@@ -6,8 +6,11 @@ through a vector of zero stops the machine with a sentence (cores/vmm/emulate/fl
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from cores.pc.boot import mp_tables
 from cores.pc.cpuid import SIGNATURE
+from cores.pc.network.link import Link
 from cores.pc.physical_memory import PhysicalMemory
 from cores.programs.program import Program
 from cores.x86.registers import CS, RDX, RSP, Cr0, Flag
@@ -20,8 +23,9 @@ _ROM_SEGMENT = 0xF000
 
 
 def boot_disk(
-    program: Program, memory: PhysicalMemory, cpu: VirtualCpu, *, disk_sectors: int = 0
-) -> None:
+    program: Program, memory: PhysicalMemory, cpu: VirtualCpu, *, disk_sectors: int = 0,
+    links: Sequence[Link] = (),
+) -> None:  # fmt: skip
     """The boot sector at 0000:7C00, DL = the disk's number, interrupts on, as a BIOS leaves it."""
     mp_tables.write(memory)
     _store(memory, BOOT_SECTOR, program.segments[0].data)
@@ -31,8 +35,9 @@ def boot_disk(
 
 
 def boot_rom(
-    program: Program, memory: PhysicalMemory, cpu: VirtualCpu, *, disk_sectors: int = 0
-) -> None:
+    program: Program, memory: PhysicalMemory, cpu: VirtualCpu, *, disk_sectors: int = 0,
+    links: Sequence[Link] = (),
+) -> None:  # fmt: skip
     """A ROM that ends at 1 MiB, and again at 4 GiB, entered at F000:FFF0 (SDM vol. 3, 9.1.4, but for
     CS's base). The one below 1 MiB is RAM, as firmware has it once it has copied itself."""
     (segment,) = program.segments

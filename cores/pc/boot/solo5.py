@@ -6,8 +6,11 @@ forbid execution; Solo5's own hvt has its host's page tables do that.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from cores.errors import InputError
 from cores.pc.devices.storage.disk import SECTOR
+from cores.pc.network.link import Link
 from cores.pc.physical_memory import PhysicalMemory
 from cores.programs import solo5
 from cores.programs.program import Program
@@ -17,8 +20,12 @@ from cores.x86.virtual_cpu import Segment, TableRegister, VirtualCpu
 _CODE, _DATA = 0x08, 0x10
 
 
-def boot(program: Program, memory: PhysicalMemory, cpu: VirtualCpu, *, disk_sectors: int = 0) -> None:
-    """Raises InputError where the manifest has a block device, and the machine no disk."""
+def boot(
+    program: Program, memory: PhysicalMemory, cpu: VirtualCpu, *, disk_sectors: int = 0,
+    links: Sequence[Link] = (),
+) -> None:  # fmt: skip
+    """Raises InputError where the manifest has a block device, and the machine no disk, or a network
+    device, and the machine no network."""
     for segment in program.segments:
         memory.view[segment.gpa : segment.gpa + len(segment.data)] = segment.data
     manifest = program.modules[0].data
@@ -28,7 +35,9 @@ def boot(program: Program, memory: PhysicalMemory, cpu: VirtualCpu, *, disk_sect
             f"its manifest wants the block device {wanted[0].name!r}: --disk names its image",
             program.path,
         )
-    manifest = solo5.attached(manifest, disk_sectors * SECTOR, SECTOR)
+    found = solo5.assigned(manifest, [link.called for link in links], program.path)
+    cards = {handle: links[number].mac for handle, number in found.items()}
+    manifest = solo5.attached(manifest, disk_sectors * SECTOR, SECTOR, cards)
     memory.view[solo5.MANIFEST_AT : solo5.MANIFEST_AT + len(manifest)] = manifest
     cpu.assign(_first_state(program.entry, memory.size - 8))
 

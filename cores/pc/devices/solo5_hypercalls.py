@@ -5,7 +5,8 @@
     0x503 poll         {timeout_nsecs; ready_set, ret}
     0x504 block write  {handle, offset, data, len; ret}
     0x505 block read   the same
-    0x506, 0x507       net write and read, which are not there yet
+    0x506 net write    {handle, data, len; ret}
+    0x507 net read     {handle, data, len; ret}, where len comes back
     0x508 halt         {cookie, exit_status}
 
 All fields are 64 bits but for ret and exit_status, which are 32. Source: Solo5, include/hvt_abi.h and
@@ -14,12 +15,14 @@ tenders/hvt. The machine of a Solo5 unikernel has this device, and no other.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import IntEnum
 from struct import Struct
 from typing import Self
 
 from cores.pc.devices.base import Device, Slot
 from cores.pc.devices.storage.disk import SECTOR, DiskError
+from cores.pc.network.link import LONGEST, Link
 from cores.pc.stop import Ending, Stop
 from cores.programs import solo5
 
@@ -39,13 +42,15 @@ class Call(IntEnum):
     HALT = 8
 
 
-OK, INVALID, UNSPECIFIED = 0, 2, 3
+OK, AGAIN, INVALID, UNSPECIFIED = 0, 1, 2, 3
 """solo5_result_t."""
 
 _PAIR, _POLLED, _BLOCK, _HALTED = Struct("<QQ"), Struct("<QQi"), Struct("<QQQQi"), Struct("<Qi")
+_NET = Struct("<QQQi")
 _SIZES: dict[int, int] = {
     Call.WALLTIME: 8, Call.PUTS: _PAIR.size, Call.POLL: _POLLED.size, Call.BLOCK_WRITE: _BLOCK.size,
-    Call.BLOCK_READ: _BLOCK.size, Call.NET_WRITE: 28, Call.NET_READ: 28, Call.HALT: _HALTED.size,
+    Call.BLOCK_READ: _BLOCK.size, Call.NET_WRITE: _NET.size, Call.NET_READ: _NET.size,
+    Call.HALT: _HALTED.size,
 }  # fmt: skip
 _EPOCH = 946_684_800
 """2000-01-01, in seconds after 1970."""
@@ -53,23 +58,26 @@ _LONGEST = 1 << 62
 
 
 class Hypercalls(Device):
-    """blocks: handles of the manifest's block devices; all of them are the machine's first disk. lost:
-    hypercalls whose structure or data are not in RAM."""
+    """blocks: handles of the manifest's block devices; all of them are the machine's first disk. links:
+    the network of each network device's handle. lost: hypercalls whose structure or data are not in
+    RAM."""
 
     name = "Solo5 hypercall"
     ports = range(BASE, BASE + 12)
     wide = frozenset({"lost"})
-    wiring = frozenset({"_slot", "_blocks"})
+    wiring = frozenset({"_slot", "_blocks", "_links"})
 
-    def __init__(self, slot: Slot, blocks: frozenset[int]) -> None:
-        self._slot, self._blocks = slot, blocks
+    def __init__(self, slot: Slot, blocks: frozenset[int], links: Mapping[int, Link]) -> None:
+        self._slot, self._blocks, self._links = slot, blocks, links
         self.lost = 0
 
     @classmethod
-    def for_manifest(cls, manifest: bytes, slot: Slot) -> Self:
-        """The device of a unikernel with this manifest."""
+    def for_manifest(cls, manifest: bytes, path: str, slot: Slot) -> Self:
+        """The device of the unikernel at ``path``, with this manifest. Raises InputError."""
         entries = solo5.entries_of(manifest)
-        return cls(slot, frozenset(i for i, entry in enumerate(entries) if entry.kind == solo5.BLOCK))
+        blocks = frozenset(i for i, entry in enumerate(entries) if entry.kind == solo5.BLOCK)
+        found = solo5.assigned(manifest, [link.called for link in slot.links], path)
+        return cls(slot, blocks, {handle: slot.links[number] for handle, number in found.items()})
 
     def widths(self, port: int) -> frozenset[int]:
         return frozenset({4})
@@ -100,17 +108,51 @@ class Hypercalls(Device):
                 self._puts(*_PAIR.unpack(memory.read(value, _PAIR.size)))
             case Call.POLL:
                 timeout, _, _ = _POLLED.unpack(memory.read(value, _POLLED.size))
-                memory.write(value + 8, bytes(12))  # nothing is ready, which is no error
-                self._slot.pause(self._slot.now() + min(-(-timeout // 1000), _LONGEST))
+                ready = self._wait(min(-(-timeout // 1000), _LONGEST))
+                memory.write(value + 8, ready.to_bytes(8, "little") + bytes(4))
             case Call.BLOCK_WRITE | Call.BLOCK_READ:
                 fields = _BLOCK.unpack(memory.read(value, _BLOCK.size))
                 result = self._move(call == Call.BLOCK_READ, *fields[:4])
                 memory.write(value + 32, result.to_bytes(4, "little"))
-            case Call.NET_WRITE | Call.NET_READ:
-                memory.write(value + 24, UNSPECIFIED.to_bytes(4, "little"))
+            case Call.NET_WRITE:
+                handle, data, length, _ = _NET.unpack(memory.read(value, _NET.size))
+                result = self._send(handle, data, length)
+                memory.write(value + 24, result.to_bytes(4, "little"))
+            case Call.NET_READ:
+                handle, data, length, _ = _NET.unpack(memory.read(value, _NET.size))
+                result, length = self._receive(handle, data, length)
+                memory.write(value + 16, length.to_bytes(8, "little") + result.to_bytes(4, "little"))
             case Call.HALT:
                 _, status = _HALTED.unpack(memory.read(value, _HALTED.size))
                 self._slot.finish(Ending(Stop.EXIT, status & 0xFFFFFFFF))
+
+    def _wait(self, ticks: int) -> int:
+        """Hold the guest until a frame arrives, but no longer than ``ticks``. Gives the set of handles
+        that will be ready then."""
+        now = self._slot.now()
+        arrivals = {handle: link.next_arrival() for handle, link in self._links.items()}
+        until = min([now + ticks, *(max(now, at) for at in arrivals.values() if at is not None)])
+        if until > now:
+            self._slot.pause(until)
+        return sum(1 << handle for handle, at in arrivals.items() if at is not None and at <= until)
+
+    def _send(self, handle: int, data: int, length: int) -> int:
+        link, memory = self._links.get(handle), self._slot.memory
+        if link is None or length > LONGEST or not memory.is_ram(data, length):
+            return INVALID
+        link.transmit(memory.read(data, length), self._slot.now())
+        return OK
+
+    def _receive(self, handle: int, data: int, length: int) -> tuple[int, int]:
+        """The next frame: result, and bytes written. What does not fit is cut off, as by read(2)."""
+        link, memory = self._links.get(handle), self._slot.memory
+        if link is None or not memory.is_ram(data, length):
+            return INVALID, length
+        frame = link.receive(self._slot.now())
+        if frame is None:
+            return AGAIN, length
+        memory.write(data, frame[:length])
+        return OK, min(length, len(frame))
 
     def _puts(self, data: int, length: int) -> None:
         if self._slot.memory.is_ram(data, length):

@@ -1,18 +1,42 @@
-"""Makes the networks of one machine. A network's file is loaded only when it is asked for."""
+"""Makes the networks of one machine, and writes their captures."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 from cores.errors import InputError
+from cores.pc.network import capture
 from cores.pc.network.network import Network
+from cores.pc.network.replay import ReplayNetwork
 from cores.pc.network.spec import NetSpec
 
 
 def make_networks(specs: Sequence[NetSpec]) -> tuple[Network, ...]:
     """The networks of one machine, in the order of its cards. Raises InputError."""
+    for spec in specs:
+        if spec.pcap:
+            capture.check(spec.pcap)
     return tuple(_make(spec, number) for number, spec in enumerate(specs))
 
 
 def _make(spec: NetSpec, number: int) -> Network:
+    match spec.mode:
+        case "user":
+            from cores.pc.network.user import UserNetwork  # loads dpkt
+
+            return UserNetwork(number, spec.name)
+        case "ping":
+            from cores.pc.network.ping import PingNetwork
+
+            return PingNetwork(number, spec.name, spec.count)
+        case "replay":
+            return ReplayNetwork(capture.read(spec.replay), spec.replay, number, spec.name)
     raise InputError(f"--net {spec.mode}: not there yet")
+
+
+def write_captures(specs: Sequence[NetSpec], networks: Sequence[Network]) -> None:
+    """Write what has passed one machine's networks to the files that were asked for. Raises
+    InputError."""
+    for spec, network in zip(specs, networks, strict=True):
+        if spec.pcap:
+            capture.write(spec.pcap, network.packets)

@@ -92,6 +92,10 @@ class Network(Device):
         if not self.queued or self.queued[0][0] > now:
             return None
         (_, frame), self.queued = self.queued[0], self.queued[1:]
+        return self._received(frame, now)
+
+    def _received(self, frame: bytes, now: int) -> bytes:
+        """Count and log a frame that the card takes."""
         self.received += 1
         self._note(now, False, frame)
         return frame

@@ -7,22 +7,27 @@ from dataclasses import dataclass
 
 from cores.errors import InputError
 
-MODES = ("user", "hub", "replay:FILE")
+MODES = ("user", "hub", "replay:FILE", "ping[:COUNT]")
 MOST_NETWORKS = 4
 """Networks of one machine: more cards than a lesson needs."""
-_SHAPE = re.compile(r"(?:([A-Za-z0-9_.-]{1,64})=)?(user|hub|replay:(.+?))(?:,pcap:(.+))?", re.DOTALL)
+PINGS, MOST_PINGS = 100, 1_000_000
+_SHAPE = re.compile(
+    r"(?:([A-Za-z0-9_.-]{1,64})=)?(user|hub|ping(?::([0-9]{1,9}))?|replay:(.+?))(?:,pcap:(.+))?",
+    re.DOTALL,
+)
 
 
 @dataclass(frozen=True, slots=True)
 class NetSpec:
-    """One network. name: of the guest's device that it is for; "" for the next one. mode: user, hub or
-    replay. replay: the capture that is played back. pcap: the file in which packets are recorded; ""
-    for none."""
+    """One network. name: of the guest's device that it is for; "" for the next one. mode: user, hub,
+    replay or ping. replay: the capture that is played back. pcap: the file in which packets are
+    recorded; "" for none. count: of pings."""
 
     mode: str
     name: str = ""
     replay: str = ""
     pcap: str = ""
+    count: int = PINGS
 
     def __str__(self) -> str:
         """As the user writes it."""
@@ -39,5 +44,8 @@ def parse(text: str) -> NetSpec:
         raise InputError(
             f"{shown!r} is no network; write [NAME=]MODE[,pcap:FILE], MODE one of {', '.join(MODES)}"
         )
-    name, mode, replay, pcap = found.groups()
-    return NetSpec(mode.partition(":")[0], name or "", replay or "", pcap or "")
+    name, mode, count, replay, pcap = found.groups()
+    pings = int(count or PINGS)
+    if not 0 < pings <= MOST_PINGS:
+        raise InputError(f"ping:{count}: from 1 to {MOST_PINGS} pings")
+    return NetSpec(mode.partition(":")[0], name or "", replay or "", pcap or "", pings)
