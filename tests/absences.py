@@ -39,7 +39,10 @@ def begin() -> None:
     """Make them absent for the rest of this process. Engines are probed as usual, except the absent
     ones."""
     from cores.engines import registry
+    from cores.programs.assembler import choice
 
+    find = choice.find
+    choice.find = lambda name: find(name) if name == choice.KEYSTONE else None
     sys.meta_path[:] = [_Without(finder) for finder in sys.meta_path]  # type: ignore[arg-type]
     for core in ABSENT_CORES:
         module, class_name, _ = registry._ENGINES[core]

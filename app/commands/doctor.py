@@ -6,11 +6,12 @@ import argparse
 import json
 import platform
 import sys
-from importlib.util import find_spec
 
 from app.main import OK, VERSION
 from app.text import reports, reports_json
 from cores.engines import registry
+from cores.errors import InputError
+from cores.programs.assembler import choice
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -27,15 +28,28 @@ def run(arguments: argparse.Namespace) -> int:
         "trap": registry.resolve("trap"),
     }
     if arguments.json:
-        answer = {"schema": reports_json.SCHEMA, "host": host}
+        answer = {"schema": reports_json.SCHEMA, "host": host | {"assembler": _assembler()[0]}}
         print(json.dumps(answer | {"cores": [reports_json.availability(c) for c in cores]}, indent=2))
         return OK
     print(f"Ringscope {VERSION}, Python {host['python']}, {host['system']} on {host['machine']}\n")
     print(reports.availabilities(cores))
     print(f"\n`trap` means {host['trap']} here.")
-    if find_spec("keystone") is None:
-        print("Keystone has no package for this machine: of assembly, only the guests that come with")
-        print("Ringscope run here, from their assembled images.")
+    print(_assembler()[1])
     if not sys.stdout.isatty():
         print("No terminal here: everything is shown as text.")
     return OK
+
+
+def _assembler() -> tuple[str | None, str]:
+    """The assembler's name, and a sentence about it."""
+    try:
+        found = choice.chosen()
+    except InputError as error:
+        return None, f"{error.reason}: no assembly can be read."
+    if found is None:
+        return None, (
+            "There is no assembler here: of assembly, only the guests that come with Ringscope run,\n"
+            f"from their assembled images. For others {choice.HINT}."
+        )
+    asked = f", as {choice.VARIABLE} asks" if found.named else ""
+    return found.name, f"Assembly is read by {found.title}{asked}."

@@ -38,7 +38,7 @@ def run(arguments: argparse.Namespace) -> int:
 def _demand_an_instruction(name: str) -> None:
     """Raises InputError for what is no instruction, or no form of the one that it begins with: nothing
     is said of words that only resemble one."""
-    from cores.programs.assembler import keystone
+    from cores.programs.assembler.mnemonics import is_mnemonic, mnemonics
     from cores.programs.assembler.source import excerpt
 
     words = name.lower().split()
@@ -48,8 +48,8 @@ def _demand_an_instruction(name: str) -> None:
             raise InputError(f"{prefix!r} is a prefix, no instruction: name one with it")
     if not words:
         raise InputError("no instruction is named")
-    if not keystone.is_mnemonic(words[0]):
-        near = sensitive.suggestions(words[0], keystone.mnemonics())
+    if not is_mnemonic(words[0]):
+        near = sensitive.suggestions(words[0], mnemonics())
         hint = f"; did you mean {' or '.join(near)}?" if near else ""
         raise InputError(f"no instruction is called {excerpt(name)!r}{hint}")
     if len(words) > 1 and (reason := _unreadable(" ".join(words))) is not None:
@@ -59,17 +59,17 @@ def _demand_an_instruction(name: str) -> None:
 def _unreadable(statement: str) -> str | None:
     """The assembler's reason against a statement; None where it reads it, or there is none here. The
     name of a label, as in "jmp there", may stand for any address."""
-    from cores.programs.assembler import keystone
+    from cores.programs.assembler import choice
     from cores.programs.assembler.source import excerpt
 
     if ";" in statement:
         return f"more than one statement: {excerpt(statement)}"
-    if not keystone.installed():
+    if choice.chosen() is None:
         return None
     source = statement
     while True:
         try:
-            keystone.assemble(f"{source}\n", "-", 0x100000)
+            choice.assemble(f"{source}\n", "-", 0x100000)
         except InputError as error:
             name = re.match(r"unknown symbol: ([^:]+):", error.reason)
             if name is None or f"{name[1]}:" in source.split():

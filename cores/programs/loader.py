@@ -19,7 +19,7 @@ from cores.programs import (
     shipped,
     solo5,
 )
-from cores.programs.assembler import keystone as assembler
+from cores.programs.assembler import choice
 from cores.programs.multiboot_header import find_header, miswritten_header
 from cores.programs.program import (
     DEFAULT_RAM,
@@ -132,21 +132,23 @@ def _load(path: str, wanted: int | None, stdin: bytes | None, options: StartOpti
 
 
 def assemble_program(content: bytes, path: str, ram: int = DEFAULT_RAM) -> Program:
-    """Assemble source text, or find its image if it is a shipped guest and no assembler is
-    available."""
+    """Assemble source text, or find its image if it is a shipped guest and Keystone, which the images
+    are by, is not here."""
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
         raise InputError("not text: assembly source is UTF-8", path, line) from None
-    if assembler.installed():
-        image = assembler.assemble(text, path, LOAD_ADDRESS)
-    elif (found := shipped.image_of(content)) is not None:
+    assembler = choice.chosen()
+    own = assembler is None or not (assembler.named or assembler.name == choice.KEYSTONE)
+    if own and (found := shipped.image_of(content)) is not None:
         image = found
+    elif assembler is not None:
+        image = choice.assemble(text, path, LOAD_ADDRESS)
     else:
         raise InputError(
-            "the assembler, Keystone, has no package for this machine: only the guests that come with"
-            " Ringscope, ELF files and flat images run here", path,
+            "there is no assembler here: only the guests that come with Ringscope, ELF files and flat"
+            f" images run. For others {choice.HINT}", path,
         )  # fmt: skip
     if not image.code:
         raise InputError("empty: no instruction in it", path)

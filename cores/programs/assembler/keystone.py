@@ -1,4 +1,4 @@
-"""The assembler: Keystone, run in a child process (cores/programs/assembler/keystone_child.py)."""
+"""Keystone, run in a child process (cores/programs/assembler/keystone_child.py)."""
 
 from __future__ import annotations
 
@@ -6,17 +6,15 @@ import json
 import signal
 import subprocess
 import sys
-from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from cores.errors import InputError
-from cores.programs.assembler import readback
+from cores.programs.assembler import outcome
 from cores.programs.assembler.image import Image
-from cores.programs.assembler.instructions import Asked
-from cores.programs.assembler.operands import Immediate, Memory, Register
-from cores.programs.assembler.parser import Assembly, mistake, parse, unknown
+from cores.programs.assembler.mnemonics import is_mnemonic
+from cores.programs.assembler.parser import Assembly, mistake, parse
 
 CPU_LIMIT = 10
 """Seconds of CPU time. 10,000 lines take 0.1 s; on some invalid sources Keystone never returns."""
@@ -25,21 +23,6 @@ PATIENCE = 300
 
 OUT_OF_TIME = -getattr(signal, "SIGXCPU", 0) or None
 """Exit code of a process that has met its limit of CPU time (setrlimit(2))."""
-
-MESSAGES = {
-    128: "unknown token in an expression", 129: "value out of range", 130: "bad directive",
-    131: "unexpected token in a directive", 134: "bad expression", 139: "bad directive",
-    143: "this name is defined twice", 144: "unknown symbol", 146: "not a statement",
-    159: "unexpected character", 161: "target or value out of reach", 162: "bad label",
-    163: "the place lies behind what is already assembled", 512: "invalid operand",
-    513: "not an instruction in 64-bit mode", 514: "unknown instruction",
-}  # fmt: skip
-"""Messages for Keystone's error numbers (keystone.h, ks_err and KS_ERR_ASM_*)."""
-
-
-OPERAND = 512
-"""Keystone's error number for operands that do not match any form of the instruction."""
-_TAKE_MEMORY = frozenset({"lea", "lgdt", "lidt", "sgdt", "sidt", "invlpg", "fxsave", "fxrstor"})
 
 
 def installed() -> bool:
@@ -56,20 +39,8 @@ def assemble(source: str, path: str, base: int) -> Image:
     except BrokenDown as failure:
         raise _culprit(failure, assembly, path) from None
     if "errno" in answer:
-        raise _error(answer, assembly, path)
-    addresses: list[int] = answer["addresses"]
-    code = readback.mended(units, code, addresses)
-    try:
-        readback.check(units, code, addresses)
-    except readback.Misread as found:
-        raise mistake(str(found), found.unit.statement, path) from None
-    lines: dict[int, int] = {}
-    for i, unit in enumerate(units):
-        if addresses[i + 1] > addresses[i]:
-            lines[addresses[i]] = unit.line
-    symbols = {name: addresses[index] for name, index in assembly.labels.items()}
-    entry = symbols.get("_start", symbols.get("start", base))
-    return Image(code, entry, symbols, lines)
+        raise outcome.refusal(assembly, answer["errno"], answer["unit"], path)
+    return outcome.image(assembly, code, answer["addresses"], path, base)
 
 
 class BrokenDown(InputError):
@@ -111,47 +82,3 @@ def run_once(path: str, base: int, units: list[str]) -> tuple[dict[str, Any], by
     if done.returncode or not newline:
         raise BrokenDown("Keystone, the assembler, broke down over this", path)
     return json.loads(head), code
-
-
-@cache
-def mnemonics() -> frozenset[str]:
-    """Every mnemonic that Capstone decodes, and the aliases that only assemblers accept."""
-    import capstone
-
-    decoder = capstone.Cs(capstone.CS_ARCH_X86, capstone.CS_MODE_64)
-    names = (decoder.insn_name(i) for i in range(1, capstone.x86.X86_INS_ENDING))
-    conditions = "c nc z nz na nae nb nbe ng nge nl nle pe po e ne a ae b be g ge l le o no p np s ns"
-    aliases = [kind + c for kind in ("j", "set", "cmov") for c in conditions.split()]
-    return frozenset(
-        [*filter(None, names), *aliases, "repe", "repz", "fwait", "icebp", "pushf", "popf"]
-    )
-
-
-def is_mnemonic(word: str) -> bool:
-    return word in mnemonics()
-
-
-def _error(answer: dict[str, Any], assembly: Assembly, path: str) -> InputError:
-    number = answer["errno"]
-    reason = MESSAGES.get(number, f"Keystone refuses it (error {number})")
-    if answer["unit"] is None:
-        return InputError(reason, path)
-    unit = assembly.units[answer["unit"]]
-    if isinstance(unit.content, Asked):
-        if not is_mnemonic(unit.content.word):
-            reason = unknown(unit.content.word)
-        elif number == OPERAND:
-            reason += _hint(unit.content)
-    return mistake(reason, unit.statement, path)
-
-
-def _hint(asked: Asked) -> str:
-    """The probable mistake in operands that Keystone refuses."""
-    memory = [operand for operand in asked.operands if isinstance(operand, Memory)]
-    if len(memory) > 1:
-        return " (only one can lie in memory)"
-    if memory and not memory[0].size and not any(isinstance(o, Register) for o in asked.operands):
-        return " (without a size, as in dword ptr [rax])"
-    if asked.word in _TAKE_MEMORY and any(isinstance(o, Immediate) for o in asked.operands):
-        return " (memory stands in brackets)"
-    return ""

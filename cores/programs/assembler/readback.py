@@ -1,4 +1,4 @@
-"""Readback: decodes Keystone's output again and compares it with the source.
+"""Readback: decodes the assembler's output again and compares it with the source.
 
 Keystone truncates, drops and misreads operands without an error. So every unit's bytes are decoded by
 Capstone, whose tables are independent, and mnemonic, registers, address, number, sizes and prefixes
@@ -99,7 +99,7 @@ def check(units: Sequence[Unit], code: bytes, addresses: Sequence[int]) -> None:
     """Raises Misread for the first unit whose bytes differ from its statement."""
     base = addresses[0] if addresses else 0
     if addresses[-1] - base != len(code):
-        raise Misread(units[-1], "the assembler, Keystone, loses count at or before this")
+        raise Misread(units[-1], "the assembler loses count at or before this")
     for i, unit in enumerate(units):
         start, end = addresses[i], addresses[i + 1]
         try:
@@ -137,9 +137,9 @@ def _padding(asked: Padding, code: bytes, start: int) -> str:
     if asked.most and distance > asked.most:
         distance = 0
     if len(code) != distance:
-        return "the assembler, Keystone, does not align here"
+        return "the assembler does not align here"
     if asked.fill is not None and code != bytes([asked.fill]) * distance:
-        return "the assembler, Keystone, fills with something else"
+        return "the assembler fills with something else"
     return ""
 
 
@@ -198,7 +198,7 @@ class _Comparison:
 
     def _mistaken(self, text: str) -> str:
         """The message for a fault of the assembler, not of the user."""
-        return f"the assembler, Keystone, makes {text} ({self.code.hex(' ')}) of this"
+        return f"the assembler makes {text} ({self.code.hex(' ')}) of this"
 
     def _compare(self, insn: Any) -> str:
         asked, text = self.asked, f"{insn.mnemonic} {insn.op_str}".strip()
@@ -330,6 +330,10 @@ class _Comparison:
             asked.far or spelling.same_size(self.asked.word, asked.size, found.size, target)
         ):
             return f"the operand in memory does not have {asked.size} bytes"
+        far = asked.far or asked.size in (6, 10)
+        far = far and self.asked.mode == 64 and bool(BRANCH.match(self.asked.word))
+        if far and bool(insn.rex & 8) != (asked.size == 10):
+            return "other"
         if not spelling.same_segment(
             asked.segment, segment, asked.base or asked.index, self.asked.mode
         ) and not (
