@@ -128,13 +128,13 @@ FIELDS = (
         "the program's own", lambda options: ", ".join(options.disks), _disks),
     Field("--input", "typed at the start", "ls\\n: \\n is Enter", "nothing",
         lambda options: options.input.decode("latin-1").replace("\n", "\\n"), _input),
-    Field("--clock", "its time at the start", "2026-01-01T00:00:00", "2000-01-01",
+    Field("--clock", "its time at the start", "2026-01-01", "2000-01-01",
         lambda options: option_values.clock_text(options.clock) if options.clock else "", _clock),
     Field("--net", "a network for the guest", "user; hub", "none",
         lambda options: "; ".join(map(str, options.nets)), _nets),
     Field("--virtio", "its virtio devices", ",".join(option_values.VIRTIO), "none",
         lambda options: ",".join(options.virtio), _virtio),
-    Field("--device", "devices of your own, in Python", "FILE.py, FILE.py", "none",
+    Field("--device", "your own, in Python", "FILE.py, FILE.py", "none",
         lambda options: ", ".join(options.devices), _devices),
 )  # fmt: skip
 """In the order in which they are listed."""

@@ -144,7 +144,7 @@ def take(
         emulated=vmm.emulated, delivered=vmm.delivered,
         ring_zero=traits.ring_zero, nested_paging=traits.nested_paging,
         kernel_exits=machine.engine.kernel_exits(),
-        awaits_key=machine.awaits_key,
+        awaits_key=machine.awaits_key, takes_keys=machine.takes_keys,
         seconds=machine.seconds, cpu_seconds=machine.engine.cpu_seconds(),
         done=_done(machine), sites=sites or {},
         tables={"gdtr": machine.cpu.gdtr.base, "idtr": machine.cpu.idtr.base},

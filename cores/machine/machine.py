@@ -187,6 +187,12 @@ class Machine:
         just = vmm.slept >= 0 and 0 <= vmm.ticks - vmm.slept <= LIGHT_SLEEP
         return just and self.board.listens and bool(self.cpu.rflags & Flag.IF or not vmm.stop)
 
+    @property
+    def takes_keys(self) -> bool:
+        """Is the interrupt of keyboard or serial port on, with nothing left to read? A guest that waits
+        for a key without sleeping, as xv6 does, shows no more of it than that."""
+        return self.vmm.stop is None and self.board.listens
+
     def fpu(self) -> bytes:
         """x87 and SSE state (SDM vol. 1, 10.5.1); the initial one where the host has lost it."""
         try:

@@ -159,7 +159,7 @@ class MachineSnapshot:
     ``vmm_ns`` of all exits so far (``ExitEvent``). emulated, delivered: see ``GuestContext``.
     ring_zero, nested_paging: see ``Traits``.
     kernel_exits: the host kernel's own counters since the machine began, None where it has none.
-    awaits_key: see ``Machine``.
+    awaits_key, takes_keys: see ``Machine``.
     seconds: host time spent in running the guest; cpu_seconds: see ``Engine``.
     before: the values that ``changed`` had at ``SessionSnapshot.since``.
     done: the instruction completed last, None where that is not known.
@@ -200,6 +200,7 @@ class MachineSnapshot:
     nested_paging: bool | None = False
     kernel_exits: dict[str, int] | None = None
     awaits_key: bool = False
+    takes_keys: bool = False
     seconds: float = 0.0
     cpu_seconds: float | None = None
     before: dict[str, int] = field(default_factory=dict)

@@ -105,6 +105,8 @@ def _title(scene: Scene, typing: Typing) -> Row:
         words = "the guest has ended"
     elif any(m.awaits_key for m in scene.s.machines):
         words = "it waits for a key: type"
+    elif any(m.takes_keys for m in scene.s.machines):
+        words = "it takes keys: type"
     else:
         words = (
             "your keys go to the guests" if len(scene.s.machines) > 1 else "your keys go to the guest"

@@ -146,6 +146,19 @@ async def test_a_guest_that_sleeps_for_a_key_has_not_ended() -> None:
         assert "ended" not in s.text().splitlines()[0]
 
 
+async def test_a_guest_that_takes_keys_says_so() -> None:
+    """Running freely with the keyboard's interrupt on, a guest is typed into by v."""
+    async with stage() as s:
+        worker = s.app.worker
+        assert worker is not None
+        assert worker.snapshot is not None
+        taking = tuple(replace(m, takes_keys=True) for m in worker.snapshot.machines)
+        worker.snapshot = replace(worker.snapshot, machines=taking, running=True, mode="free")
+        await s.see("v type into the guest")
+        await s.press("v")
+        await s.see("it takes keys: type")
+
+
 async def test_tinyos_is_typed_into() -> None:
     """tinyos takes a command letter by letter, and answers it on its screen."""
     os.environ["RINGSCOPE_CONFIG"] = os.devnull

@@ -292,6 +292,24 @@ def test_a_guest_without_a_timer_waits_for_a_key() -> None:
         session.close()
 
 
+def test_a_guest_that_spins_takes_keys() -> None:
+    """A guest with the keyboard's interrupt on takes keys, though it never sleeps and asks for none, as
+    long as it has read the last."""
+    source = WAITS.replace("idt +", "0x200000 +").replace("hlt", "nop\n jmp $ - 1").encode()
+    session = LiveSession(
+        assemble_program(source, "spins.s"), Options(cores=("interpreter",), ram=4 << 20)
+    )
+    try:
+        assert not session.snapshot().machines[0].takes_keys  # its interrupt is still off
+        session.run(30, steps=400)
+        (m,) = session.snapshot().machines
+        assert (m.takes_keys, m.awaits_key, m.stop) == (True, False, None)
+        session.key("a")
+        assert not session.snapshot().machines[0].takes_keys
+    finally:
+        session.close()
+
+
 POLLS = """
 start:  in      al, 0x64
         test    al, 1

@@ -316,7 +316,8 @@ class MachinesScreen(Screen[None]):
             return bindings.PICKED
         if looking.inside.tab:
             return bindings.INSIDE
-        if any(m.awaits_key for m in scene.s.machines) and self.lesson is None:
+        takes = any(m.takes_keys for m in scene.s.machines) and scene.s.running and scene.free
+        if (takes or any(m.awaits_key for m in scene.s.machines)) and self.lesson is None:
             return [("v", "type into the guest", "look('guest_screen')"), *self._going(scene)]
         return self._going(scene)
 
