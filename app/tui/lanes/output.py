@@ -8,6 +8,7 @@ from app.tui.lanes.scene import Scene
 from app.tui.lanes.ways import name_of
 from app.tui.rows.rows import EMPTY, Row, fit, printable, row
 from cores.machine.report import MachineSnapshot
+from cores.pc.stop import Stop
 
 
 def text_of(m: MachineSnapshot) -> str:
@@ -19,9 +20,7 @@ def output_rows(scene: Scene, height: int) -> list[Row]:
     shown = scene.reference
     what = "What the guest's screen shows" if shown.screen is not None else "What the guest prints"
     several = len({text_of(m) for m in scene.machines}) > 1
-    how = "  each machine's own" if several else f"  the same on all {_number(scene)}"
-    if len(scene.machines) < 2:
-        how = ""
+    how = "  each machine's own" if several else _sameness(scene)
     rows = [rule(scene, row((what, "strong"), (how, "dim")), row(("v", "key"), (" in full", "dim")))]
     if several:
         for lane in scene.lanes:
@@ -33,8 +32,15 @@ def output_rows(scene: Scene, height: int) -> list[Row]:
     return (rows + [EMPTY] * height)[: height + 1]
 
 
-def _number(scene: Scene) -> str:
-    return {2: "two", 3: "three", 4: "four"}.get(len(scene.machines), str(len(scene.machines)))
+def _sameness(scene: Scene) -> str:
+    """A machine that the host has stopped prints no more: it is not counted."""
+    shown = len(scene.machines)
+    going = sum(m.stop is not Stop.ERROR for m in scene.machines)
+    if going < 2:
+        return ""
+    if going < shown:
+        return f"  the same on the {going} that could go on"
+    return f"  the same on all {({2: 'two', 3: 'three', 4: 'four'}).get(shown, str(shown))}"
 
 
 def _tail(text: str, count: int, width: int) -> list[str]:

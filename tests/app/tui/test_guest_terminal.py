@@ -146,6 +146,19 @@ async def test_a_guest_that_sleeps_for_a_key_has_not_ended() -> None:
         assert "ended" not in s.text().splitlines()[0]
 
 
+async def test_a_machine_that_the_host_has_stopped_is_not_counted() -> None:
+    """Of three machines one of which could not go on, two are the same: in registers and output."""
+    async with stage((160, 48)) as s:
+        worker = s.app.worker
+        assert worker is not None
+        assert worker.snapshot is not None
+        *going, last = worker.snapshot.machines
+        machines = (*going, replace(last, stop=Stop.ERROR))
+        worker.snapshot = replace(worker.snapshot, machines=machines)
+        await s.see(f"What the guest prints  the same on the {len(going)} that could go on")
+        await s.see(f"Registers  the same on the {len(going)} that could go on")
+
+
 async def test_a_guest_that_takes_keys_says_so() -> None:
     """Running freely with the keyboard's interrupt on, a guest is typed into by v."""
     async with stage() as s:
