@@ -23,6 +23,9 @@ class MmioDevice(Protocol):
 
     def mmio_write(self, offset: int, data: bytes) -> None: ...
 
+    def describe_access(self, offset: int) -> str:
+        """The register there, by name; "" where the address says enough."""
+
 
 class PhysicalMemory:
     """Reads and writes guest physical addresses: RAM, a device, or neither.
@@ -123,6 +126,13 @@ class PhysicalMemory:
             found[1].mmio_write(gpa - found[0], data)
         else:
             self._note(gpa)
+
+    def describe(self, gpa: int, length: int, *, is_write: bool) -> str:
+        """Text of a device access, for the log of exits."""
+        text = f"{'write' if is_write else 'read'} {gpa:#x}, {length} bytes"
+        found = self._devices.get(gpa // PAGE)
+        name = found[1].describe_access(gpa - found[0]) if found is not None else ""
+        return f"{text}: {name}" if name else text
 
     def _note(self, gpa: int) -> None:
         if gpa not in HOLE and len(self.unbacked) < 16:

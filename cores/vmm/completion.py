@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from cores.engines.base import Fault, MmioRead, MmioWrite, PortRead, PortWrite
 from cores.vmm.emulate.emulator import Handler
-from cores.vmm.emulate.ports import mmio_access, string_access
+from cores.vmm.emulate.ports import string_access
 from cores.vmm.emulate.table import HANDLERS, find
 from cores.vmm.exit_site import DeviceExit, ExitSites, Site
 from cores.vmm.state import GuestContext
@@ -86,7 +86,7 @@ class Completion:
         guest.trace.bridged += 1
         if guest.board.accesses != accesses:
             gpa, length, is_write = guest.memory.last_access
-            detail = mmio_access(gpa, length, is_write=is_write)
+            detail = guest.memory.describe(gpa, length, is_write=is_write)
             guest.record(MMIO, detail, BRIDGED, rip, insn.code, cpu.cpl, place)
 
     def complete(self, insn: Instruction, handler: Handler) -> str:
@@ -146,13 +146,14 @@ class Completion:
         guest = self.guest
         site = self._site(exit, insn)
         guest.engine.complete(guest.memory.device_read(exit.gpa, exit.size))
-        self._record(MMIO, mmio_access(exit.gpa, exit.size, is_write=False), ASKED, site)
+        self._record(MMIO, guest.memory.describe(exit.gpa, exit.size, is_write=False), ASKED, site)
 
     def mmio_write(self, exit: MmioWrite, insn: Instruction | None) -> None:
         """A store to an address without RAM."""
         site = self._site(exit, insn)
-        self.guest.memory.device_write(exit.gpa, exit.data)
-        self._record(MMIO, mmio_access(exit.gpa, len(exit.data), is_write=True), TOLD, site)
+        memory = self.guest.memory
+        memory.device_write(exit.gpa, exit.data)
+        self._record(MMIO, memory.describe(exit.gpa, len(exit.data), is_write=True), TOLD, site)
 
     def halted(self) -> None:
         """HLT, completed by the engine itself."""

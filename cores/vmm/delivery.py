@@ -66,6 +66,7 @@ class Delivery:
         has halted for good."""
         guest, board = self.guest, self.guest.board
         guest.emulator.halted = False
+        board.poll()
         while not self.wakes() and guest.cpu.rflags & Flag.IF:
             event = board.next_event()
             if event is None:

@@ -184,6 +184,7 @@ class FreeRunner:
         vmm, board = self.vmm, self.vmm.board
         vmm.slept = vmm.ticks
         vmm.trace.close()  # the guest's sleep is no part of an exit's time
+        board.poll()
         if vmm.delivery.wakes():
             vmm.emulator.halted = False
             self.breath.rested()

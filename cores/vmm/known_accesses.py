@@ -14,7 +14,6 @@ from operator import itemgetter
 from time import perf_counter_ns
 
 from cores.engines.base import Handler
-from cores.vmm.emulate.ports import mmio_access
 from cores.vmm.faults.page_faults import FILLED, THROUGH_WINDOW
 from cores.vmm.known_site import Site
 from cores.vmm.shadow_tlb import Filled
@@ -95,7 +94,7 @@ def memory_access(site: Site) -> Handler | None:
         device(gpa, length)
         words[rip] = following
         guest.instructions += 1
-        detail = mmio_access(gpa, length, is_write=is_store)
+        detail = memory.describe(gpa, length, is_write=is_store)
         known.log((accessed, detail, perf_counter_ns() - began))
         return known.went_on()
 

@@ -17,6 +17,7 @@ from cores.pc.devices.ne2000 import Ne2000
 from cores.pc.devices.slot import Slot
 from cores.pc.devices.solo5_hypercalls import Hypercalls
 from cores.pc.devices.system_call_log import SystemCallLog
+from cores.pc.devices.virtio.bus import VirtioBus
 from cores.pc.network.link import Link
 from cores.pc.physical_memory import PhysicalMemory
 from cores.programs.program import Program
@@ -68,4 +69,5 @@ def devices_of(
         return (partial(Hypercalls.for_manifest, program.modules[0].data, program.path),)
     own = (SystemCallLog.plug,) if program.format == "linux" else ()
     card = (Ne2000.plug,) if cards and "net" not in virtio else ()
-    return (*own, *card)
+    bus = (partial(VirtioBus.plug_with, virtio),) if virtio else ()
+    return (*own, *card, *bus)

@@ -63,6 +63,9 @@ class Rom:
     def mmio_write(self, offset: int, data: bytes) -> None:
         """No effect."""
 
+    def describe_access(self, offset: int) -> str:
+        return "ROM"
+
 
 def _real_mode(ip: int) -> VirtualCpu:
     cpu = VirtualCpu(

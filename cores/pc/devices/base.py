@@ -6,9 +6,9 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any, Protocol, Self, get_type_hints
 
-from cores.pc.devices.slot import IrqLine, Slot
+from cores.pc.devices.slot import IrqLine, Slot, TextTaker
 
-__all__ = ["BYTE", "QUOTED", "Device", "InputQueue", "IrqLine", "MemoryDevice", "Slot"]
+__all__ = ["BYTE", "QUOTED", "Device", "InputQueue", "IrqLine", "MemoryDevice", "Slot", "TextTaker"]
 
 BYTE = frozenset({1})
 
@@ -49,6 +49,9 @@ class Device(ABC):
 
     timely: bool = False
     """Whether reads depend on the time: the board passes it the time before each access."""
+
+    masters: bool = False
+    """Whether it stores to RAM by itself: its events count also while its interrupt is masked."""
 
     @classmethod
     def plug(cls, slot: Slot) -> Self:
@@ -101,6 +104,14 @@ class Device(ABC):
         """The tick at which it will next raise its line by itself; None: never."""
         return None
 
+    def next_poll(self) -> int | None:
+        """The tick at which it will next look into RAM whether the guest has left it something there;
+        None: never. A sleeping guest is not woken for that."""
+        return None
+
+    def poll(self, now: int) -> None:  # noqa: B027
+        """Look now."""
+
     def save(self) -> dict[str, Any]:
         """All of its state, as values that later changes do not affect."""
         return {name: value for name, value in vars(self).items() if name not in self.wiring}
@@ -142,6 +153,10 @@ class MemoryDevice(Device):
     @abstractmethod
     def mmio_write(self, offset: int, data: bytes) -> None:
         """A store."""
+
+    def describe_access(self, offset: int) -> str:
+        """The register there by name, for the log of exits; "" where the address says enough."""
+        return ""
 
     def read(self, port: int, size: int) -> int:
         raise TypeError(f"{self.name} has no ports")

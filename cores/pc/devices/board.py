@@ -96,9 +96,9 @@ class Board:
 
     now: the tick of the last ``advance``. deadline: the tick at which the next interrupt can come by
     itself; before it ``advance`` is not needed for interrupts, but must be called before accesses, so
-    that clocks show the right time. accesses: their number, MMIO and REP iterations included. stop: how
-    the guest ended its machine, None before it has. devices: all of them, in the order in which their
-    states are saved and shown.
+    that clocks show the right time. wake: the same for a CPU that sleeps. accesses: their number, MMIO
+    and REP iterations included. stop: how the guest ended its machine, None before it has. devices: all
+    of them, in the order in which their states are saved and shown.
 
     paused_until: the tick before which the guest is not to go on, 0 usually; the VMM sets it back.
     special: makers of further devices, which only some programs have (cores/pc/boot/protocols.py).
@@ -110,10 +110,10 @@ class Board:
     def __init__(
         self, memory: PhysicalMemory, *, disks: Sequence[Disk] = (), input: bytes = b"", clock: int = 0,
         until: str = "", special: Sequence[Callable[[Slot], Device]] = (),
-        networks: Sequence[Network] = (),
+        networks: Sequence[Network] = (), polls: bool = False,
     ) -> None:  # fmt: skip
         self.now = 0
-        self.deadline = NEVER
+        self.deadline = self.wake = NEVER
         self.accesses = 0
         self.interrupt_pending = self.nmi_pending = False
         self.paused_until = 0
@@ -135,7 +135,7 @@ class Board:
         self.local_apic.end_of_interrupt = self.io_apic.end_of_interrupt
         slot = Slot(
             memory, self.console, self.disks, self._line, self._finish, clock,
-            lambda: self.now, self._pause, tuple(networks),
+            lambda: self.now, self._pause, tuple(networks), polls,
         )  # fmt: skip
         makers = (*(kind.plug for kind in PLUGGED), *special)
         plugged = tuple(one for make in makers for one in _with_parts(make(slot)))
@@ -143,8 +143,10 @@ class Board:
         self.networks = tuple(networks)
         self.devices: tuple[Device, ...] = (*controllers, *networks, *plugged)
         self.uart, self.keyboard = self._one(Uart), self._one(Keyboard)
-        self.typed = TypedInput(self.uart, self.keyboard, self._unmasked)
+        self.typed = TypedInput(self.uart, self.keyboard, self._unmasked, slot.listeners)
         self.devices = (*self.devices, self.typed)
+        self._polling = tuple(device for device in self.devices
+                              if type(device).next_poll is not Device.next_poll)  # fmt: skip
         self._timed = tuple((device, device.irq) for device in self.devices if device.irq is not None
                             and type(device).next_event is not Device.next_event)  # fmt: skip
 
@@ -254,7 +256,15 @@ class Board:
         masked, or blocked by an interrupt in service, do not count."""
         if self.interrupt_pending:
             return self.now
-        return None if self.deadline == NEVER else self.deadline
+        return None if self.wake == NEVER else self.wake
+
+    def poll(self) -> None:
+        """The CPU goes to sleep: devices that poll look once more, since there is nothing to see for
+        them before it wakes."""
+        for device in self._polling:
+            if device.next_poll() is not None:
+                device.poll(self.now)
+        self._plan()
 
     def acknowledge(self) -> int:
         """The CPU takes the interrupt: returns its vector (0-255)."""
@@ -291,11 +301,16 @@ class Board:
         deadline = self.local_apic.next_event() or NEVER
         external = self.local_apic.accepts_external()
         for device, irq in self._timed:
-            if (external and self.pics.accepts(irq)) or self.io_apic.accepts(input_of(irq)):
+            heard = (external and self.pics.accepts(irq)) or self.io_apic.accepts(input_of(irq))
+            if heard or device.masters:
                 event = device.next_event()
                 if event is not None and event < deadline:
                     deadline = event
-        self.deadline = deadline
+        self.deadline = self.wake = deadline
+        for one in self._polling:
+            due = one.next_poll()
+            if due is not None and due < self.deadline:
+                self.deadline = due
         if self.typed.waiting:
             self.typed.offer()  # a mask may have been cleared
 
@@ -437,6 +452,9 @@ class _InTime:
 
     def mmio_peek(self, offset: int, size: int) -> bytes:
         return self._timed(offset, size, self._device.mmio_peek)
+
+    def describe_access(self, offset: int) -> str:
+        return self._device.describe_access(offset)
 
     def _timed(self, offset: int, size: int, read: Callable[[int, int], bytes]) -> bytes:
         if size <= 4 and not self._device.is_timely(offset):

@@ -21,7 +21,7 @@ from cores.pc.devices.base import Device, MemoryDevice
 LARGEST = 1 << 20
 _GUARDED = (
     "read", "write", "read_string", "write_string", "describe", "advance", "next_event", "facts",
-    "notes", "widths", "mmio_read", "mmio_peek", "mmio_write",
+    "notes", "widths", "mmio_read", "mmio_peek", "mmio_write", "describe_access", "poll", "next_poll",
 )  # fmt: skip
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Protocol
 
 from cores.pc.devices.storage.disk import Disk
 from cores.pc.network.link import Link
@@ -14,6 +15,17 @@ IrqLine = Callable[[bool], None]
 """One input of the interrupt controller: called with the level of the wire."""
 
 
+class TextTaker(Protocol):
+    """A device besides keyboard and serial port that takes what the user types."""
+
+    @property
+    def hungry(self) -> bool:
+        """Has the guest given it room for text?"""
+
+    def type(self, text: bytes) -> int:
+        """Gives how many of the bytes it has taken."""
+
+
 @dataclass(frozen=True, slots=True)
 class Slot:
     """The mainboard's side of one device. memory: physical memory, for bus-master devices. console: the
@@ -21,7 +33,8 @@ class Slot:
     line: gives the interrupt line of a number (0-15). finish: ends the machine. clock: where the CMOS
     clock begins, in seconds since 2000-01-01 00:00:00. now: the tick of the present access. pause:
     holds the guest after the present instruction, until a tick. links: the networks, for the cards in
-    this order."""
+    this order. polls: virtio devices look for work, the guest need not tell (``--poll``). listeners:
+    append a device that takes what the user types."""
 
     memory: PhysicalMemory
     console: bytearray
@@ -32,3 +45,5 @@ class Slot:
     now: Callable[[], int]
     pause: Callable[[int], None]
     links: tuple[Link, ...] = ()
+    polls: bool = False
+    listeners: list[TextTaker] = field(default_factory=list)

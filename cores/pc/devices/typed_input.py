@@ -2,15 +2,16 @@
 
 A byte goes to the device whose interrupt the guest takes, to the serial port if it takes both; while it
 takes none, to the one that it polls and then reads. The next byte comes when the guest has read the
-last. So a guest that has drivers for both devices sees each byte once.
+last. So a guest that has drivers for both devices sees each byte once. A virtio console gets what
+neither of them takes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from cores.pc.devices import scancodes
-from cores.pc.devices.base import Device
+from cores.pc.devices.base import Device, TextTaker
 from cores.pc.devices.keyboard import Keyboard
 from cores.pc.devices.uart import Uart
 
@@ -21,10 +22,17 @@ class TypedInput(Device):
 
     name = "typed input"
     wide = frozenset({"taken"})
-    wiring = frozenset({"_uart", "_keyboard", "_unmasked"})
+    wiring = frozenset({"_uart", "_keyboard", "_unmasked", "_others"})
 
-    def __init__(self, uart: Uart, keyboard: Keyboard, unmasked: Callable[[int], bool]) -> None:
+    def __init__(
+        self,
+        uart: Uart,
+        keyboard: Keyboard,
+        unmasked: Callable[[int], bool],
+        others: Sequence[TextTaker] = (),
+    ) -> None:
         self._uart, self._keyboard, self._unmasked = uart, keyboard, unmasked
+        self._others = others
         uart.typed = keyboard.typed = self
         self.text = b""
         self.taken = 0
@@ -53,8 +61,14 @@ class TypedInput(Device):
         while self.waiting and not self.unread:
             device = self.listening()
             if device is None:
+                self._offer_others()
                 return
             self._give(device)
+
+    def _offer_others(self) -> None:
+        for other in self._others:
+            while self.waiting and other.hungry and (taken := other.type(self.text[self.taken :])):
+                self.taken += taken
 
     def offers(self, device: Device) -> bool:
         """Would a guest that polls ``device`` find a byte there?"""

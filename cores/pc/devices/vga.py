@@ -51,6 +51,9 @@ class Vga:
             if self._until and self._shows(self._until, data):
                 self._seen()
 
+    def describe_access(self, offset: int) -> str:
+        return ""
+
     def _shows(self, text: str, written: bytes) -> bool:
         """Whether the screen shows the text, and did not before ``written``."""
         if not any(GLYPHS[code] in text for code in written):

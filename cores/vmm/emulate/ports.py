@@ -77,11 +77,6 @@ def string_access(ports: Ports, port: int, size: int, count: int, *, is_write: b
     return f"{count} x {size} bytes {'to' if is_write else 'from'} {ports.name_of(port)}"
 
 
-def mmio_access(gpa: int, length: int, *, is_write: bool) -> str:
-    """Text of a device access by physical address, for the log of exits."""
-    return f"{'write' if is_write else 'read'} {gpa:#x}, {length} bytes"
-
-
 HANDLERS: Handlers = {
     "in": in_,
     "out": out,

@@ -13,7 +13,6 @@ from typing import Protocol
 from cores.deadline import Deadline
 from cores.pc.physical_memory import PhysicalMemory
 from cores.pc.ram import SCRATCH_PAGES
-from cores.vmm.emulate.ports import mmio_access
 from cores.x86.isa.accesses import bus_accesses
 from cores.x86.isa.instruction import Instruction
 from cores.x86.isa.rep_step import iterations_left
@@ -101,6 +100,6 @@ class MmioWindow:
                     self.memory.device_write(gpa + at, data)
                 else:
                     self.memory.device_read(gpa + at, here)
-                self.detail = mmio_access(gpa + at, here, is_write=is_write)
+                self.detail = self.memory.describe(gpa + at, here, is_write=is_write)
             gva += here
             length -= here

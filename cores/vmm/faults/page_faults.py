@@ -16,7 +16,6 @@ from cores.deadline import Deadline
 from cores.engines.base import DeprivilegedEngine, Failed, Fault, Stepped
 from cores.errors import EngineError
 from cores.vmm.completion import Completion
-from cores.vmm.emulate.ports import mmio_access
 from cores.vmm.faults.lent_page import LENT, LentPage
 from cores.vmm.faults.mmio_window import MmioWindow
 from cores.vmm.faults.out_of_line import OutOfLine
@@ -99,7 +98,7 @@ class PageFaults:
         if not lent.lend(address, patched.patcher):
             return False
         self.memory.device_read(gpa, touching[0][1])
-        detail = mmio_access(gpa, touching[0][1], is_write=False)
+        detail = self.memory.describe(gpa, touching[0][1], is_write=False)
         self._record(Reason.MMIO, detail, THROUGH_PAGE, insn)
         return True
 
