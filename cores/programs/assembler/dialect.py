@@ -6,6 +6,8 @@ docs/assembly.md describes the dialect for users.
 
 from __future__ import annotations
 
+from cores.programs.assembler import strings
+
 IGNORED = frozenset({
     ".global", ".globl", ".text", ".data", ".bss", ".rodata", ".section", ".previous", ".intel_syntax",
     ".type", ".size", ".file", ".ident", ".extern", ".local", ".weak", ".hidden",
@@ -50,8 +52,7 @@ _LEGACY = {
     **{word: (opcode, 0) for word, opcode in _PUSHES.items()},
     **{f"{word}w": (opcode, 2) for word, opcode in _PUSHES.items()},
     **{f"{word}{suffix}": (opcode, 4) for word, opcode in _PUSHES.items() for suffix in "dl"},
-    "movsd": ("0xa5", 4), "cmpsd": ("0xa7", 4), "sysret": ("0x0f, 0x07", 0),
-    "sysexit": ("0x0f, 0x35", 0),
+    "sysret": ("0x0f, 0x07", 0), "sysexit": ("0x0f, 0x35", 0),
 }  # fmt: skip
 """Instructions without operands in 16- and 32-bit code: opcode, and the operand size in bytes, 0 for
 the mode's. Keystone has one size of most, whatever the mode."""
@@ -77,7 +78,7 @@ def encoded(word: str, mode: int) -> str | None:
 
 
 RENAMED = {
-    "sysretq": "sysret", "xlat": "xlatb", "ud2a": "ud2", "lret": "retf", "lretq": "retfq",
+    "sysretq": "sysret", "ud2a": "ud2", "lret": "retf", "lretq": "retfq",
     "loopnz": "loopne", "loopz": "loope", "fcmova": "fcmovnbe", "fcmovae": "fcmovnb",
     "fcmovna": "fcmovbe", "fcmovnae": "fcmovb",
 }  # fmt: skip
@@ -153,7 +154,8 @@ LOCKABLE = frozenset({
     "neg", "not", "or", "sbb", "sub", "xadd", "xchg", "xor",
 })  # fmt: skip
 """Instructions that LOCK may precede, with memory as destination (SDM vol. 2, LOCK): others are #UD."""
-STRINGS = frozenset({"movs", "cmps", "scas", "lods", "stos", "ins", "outs"})
-REPEATABLE = frozenset({f"{s}{size}" for s in STRINGS for size in ("", *"bwdq")} | {"nop", "ret"})
+REPEATABLE = frozenset(
+    {f"{s}{size}" for s in strings.OPCODES for size in ("", *"bwdq")} | {"nop", "ret"}
+)
 """Instructions that REP may precede: string instructions, and those that compilers emit with it (`rep
 nop`, `rep ret`)."""

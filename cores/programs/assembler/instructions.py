@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from cores.programs.assembler import dialect, expressions, operands
+from cores.programs.assembler import dialect, expressions, operands, strings
 from cores.programs.assembler.expressions import Expression, Number, Unclear
 from cores.programs.assembler.operands import Immediate, Memory, Operand, Register, Resolve
 
@@ -78,8 +78,8 @@ class Translator:
         names = tuple(o.name for o in found if isinstance(o, Register))
         if names and names in dialect.FIXED_REGISTERS.get(word, ()):
             return word
-        if word == "movsd" and not found:
-            return "movs dword ptr [rdi], dword ptr [rsi]"
+        if text := strings.encoded(word, found, self.mode):
+            return text
         if self.mode != 64 and (text := self._legacy(word, found)):
             return text
         match found:

@@ -15,7 +15,7 @@ from typing import Any
 import capstone
 from capstone import x86_const
 
-from cores.programs.assembler import dialect, expressions, spelling
+from cores.programs.assembler import dialect, expressions, spelling, strings
 from cores.programs.assembler.data import Bytes, Data, Gap, Padding
 from cores.programs.assembler.expressions import Unclear
 from cores.programs.assembler.instructions import BRANCH, Asked
@@ -150,10 +150,6 @@ def _decoder(mode: int) -> Any:  # Capstone ships no types
     return decoder
 
 
-def _is_string(word: str) -> bool:
-    return word in dialect.STRINGS or word[:-1] in dialect.STRINGS or word in ("xlat", "xlatb")
-
-
 def _is_implied(word: str, insn: Any, operand: Any) -> bool:
     """Whether the operand may be omitted: `shl eax` is by 1, `shld eax, ebx` by CL."""
     if operand.type == _REG:
@@ -211,12 +207,11 @@ class _Comparison:
                 return self._mistaken(text)
         found = list(insn.operands)
         pairs = self._pairs(insn, found)
-        other = f"its operands can only be: {text}" if _is_string(asked.word) else self._mistaken(text)
         if pairs is None:
-            return other
+            return self._mistaken(text)
         for operand, one in pairs:
             if reason := self._operand(insn, operand, one):
-                return other if reason == "other" else reason
+                return self._mistaken(text) if reason == "other" else reason
         if asked.short and insn.imm_size > 1:
             return "target out of reach of a short jump"
         return ""
@@ -235,10 +230,9 @@ class _Comparison:
                 return [] if same else None
         memory = [o for o in asked if isinstance(o, Memory)]
         if word in ("xlat", "xlatb"):
-            plain = [replace(o, size=0) for o in memory if o.size in (0, 1)]
-            return [] if plain == [Memory(base="rbx")] else None
-        if _is_string(word) and memory and len(asked) != len(found):
-            asked = list(memory)
+            return []  # Capstone gives it no operand
+        if strings.name_and_size(word, asked)[0] and len(asked) != len(found):
+            asked = list(memory)  # the accumulator may be left out
             found = [o for o in found if o.type == _MEM]
         if word == "imul" and len(asked) == 2 and len(found) == 3:
             asked.insert(1, asked[0])
@@ -334,10 +328,10 @@ class _Comparison:
         far = far and self.asked.mode == 64 and bool(BRANCH.match(self.asked.word))
         if far and bool(insn.rex & 8) != (asked.size == 10):
             return "other"
-        if not spelling.same_segment(
+        string = strings.name_and_size(self.asked.word, self.asked.operands)[0]
+        to_es = string and asked.base in ("rdi", "edi", "di") and {asked.segment, segment} <= {"", "es"}
+        if not to_es and not spelling.same_segment(
             asked.segment, segment, asked.base or asked.index, self.asked.mode
-        ) and not (
-            asked.segment == "es" and asked.base in ("rdi", "edi", "di")  # of a string instruction
         ):
             return "other"
         wanted = self._displacement(asked)

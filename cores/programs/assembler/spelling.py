@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from cores.programs.assembler import dialect
+from cores.programs.assembler import dialect, strings
 from cores.programs.assembler.operands import GENERAL, Memory, Operand, Register, sized
 
 _CONDITIONS = {
@@ -17,7 +17,7 @@ _PREDICATE = re.compile(r"(v?cmp)(?:eq|lt|le|unord|neq|nlt|nle|ord)([sp][sd])$")
 _PRODUCT = re.compile(r"(v?pclmul)[lh]q[lh]q(dq)$")
 _NAMES = {
     "sal": "shl", "retn": "ret", "retq": "ret", "wait": "fwait", "icebp": "int1", "movabs": "mov",
-    "pushw": "push", "pushd": "push", "pushl": "push", "pushq": "push",
+    "xlat": "xlatb", "pushw": "push", "pushd": "push", "pushl": "push", "pushq": "push",
     "fcompi": "fcomip", "fucompi": "fucomip",
 }  # fmt: skip
 
@@ -52,7 +52,7 @@ def same(asked: str, mnemonic: str, text: str, operands: Sequence[Operand]) -> b
     if asked in ("jmp", "call", "ljmp", "lcall"):
         far_asked = asked[0] == "l" or (isinstance(first, Memory) and (first.far or first.size == 10))
         return far == far_asked and asked.removeprefix("l") == found.removeprefix("l")
-    if asked in dialect.STRINGS and found[:-1] == asked:
+    if asked in strings.OPCODES and found[:-1] == asked:
         return True
     if len(operands) > 2 and (match := _PREDICATE.match(found) or _PRODUCT.match(found)):
         found = match[1] + match[2] if match[2] != "dq" else f"{match[1]}qdq"

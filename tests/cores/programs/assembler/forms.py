@@ -130,15 +130,37 @@ def floating() -> Iterator[str]:
         yield from (f"{name} xmm1, {b}, 3" for b in ("xmm2", "[rdi]", "qword ptr [rdi]"))
 
 
+def strings(mode: int) -> list[str]:
+    """String instructions and XLAT: prefixes, sizes, and operands of both widths of address."""
+    names = ("ins", "outs", "movs", "stos", "lods", "scas", "cmps")
+    found = [
+        f"{prefix}{name}{size}"
+        for prefix, name, size in itertools.product(("", "rep ", "repne "), names, "bwdq")
+    ]
+    widths = {16: ("{}", "e{}"), 32: ("e{}", "{}"), 64: ("r{}", "e{}")}[mode]
+    sizes = (("byte", "al"), ("word", "ax"), ("dword", "eax"), ("qword", "rax"))
+    for width, (size, a), segment in itertools.product(widths, sizes, ("", "es:", "ds:", "fs:")):
+        to, of = (f"{size} ptr {segment}[{width.format(name)}]" for name in ("di", "si"))
+        in_es = to.replace(segment, "es:") if segment else to
+        found += [
+            f"ins {to}, dx", f"outs dx, {of}", f"movs {to}, {of}", f"rep movs {in_es}, {of}",
+            f"stos {to}", f"stos {to}, {a}", f"lods {of}", f"lods {a}, {of}", f"scas {to}",
+            f"scas {a}, {to}", f"cmps {of}, {in_es}", f"lods al, {of}", f"outs {of}, dx",
+            f"xlat byte ptr {segment}[{width.format('bx')}]",
+        ]  # fmt: skip
+    return list(dict.fromkeys(found))
+
+
 def all_forms() -> list[str]:
     return list(dict.fromkeys((*sensitive_forms(), *addresses(), *immediates(), *floating())))
 
 
-def gnu(statements: list[str]) -> list[tuple[bytes | None, str]]:
-    """The bytes of each statement, None for an error; and the messages of GNU as."""
+def gnu(statements: list[str], mode: int = 64) -> list[tuple[bytes | None, str]]:
+    """The bytes of each statement in 16-, 32- or 64-bit code, None for an error; and GNU as's
+    messages."""
     with tempfile.TemporaryDirectory() as folder:
         source = Path(folder, "a.s")
-        source.write_text("\n".join((".intel_syntax noprefix", *statements, "")))
+        source.write_text("\n".join((f".intel_syntax noprefix; .code{mode}", *statements, "")))
         command = [
             "as",
             "--64",
