@@ -406,15 +406,21 @@ class PortEngine(Engine):
 ALL_REASONS = frozenset(Reason)
 """``exits_for`` of a trap core: every sensitive instruction exits."""
 
-KERNEL_SPACE, USER_SPACE = 0, 1
+KERNEL_SPACE, USER_SPACE, DISPLACED_SPACE = 0, 1, 2
 """The two address spaces of a deprivileged guest, one for each virtual privilege level: both run at
-real ring 3, where the page tables' U/S bit cannot separate them."""
+real ring 3, where the page tables' U/S bit cannot separate them. And a third, for the kernel's code in
+the upper half: what it reaches lies displaced there (cores/vmm/upper_half.py)."""
 
 
 _OUT_OF_LINE = 0x5000_0000_0000 + 4096 * secrets.randbelow(1 << 31)
 OUT_OF_LINE = range(_OUT_OF_LINE, _OUT_OF_LINE + 3 * 4096)
 """Addresses in both spaces that are reserved for the VMM (cores/vmm/faults/out_of_line.py), drawn anew
 in each run: the guest's pages are never mapped there."""
+
+CODE_SIZE, DATA_SIZE = 4 << 20, (1 << 20) + 4096
+_TRANSLATED = 0x4000_0000_0000 + 4096 * secrets.randbelow(1 << 31)
+TRANSLATED = range(_TRANSLATED, _TRANSLATED + CODE_SIZE + DATA_SIZE)
+"""Likewise in ``DISPLACED_SPACE``: translated code, and its data (cores/vmm/translated_code.py)."""
 
 
 class DeprivilegedEngine(Engine):

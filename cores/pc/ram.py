@@ -23,6 +23,8 @@ OUT_OF_LINE_PAGE = SCRATCH_PAGES
 (cores/vmm/faults/out_of_line.py)."""
 LENT_PAGE = OUT_OF_LINE_PAGE + 1
 """The next one: a device's registers, for the guest to read (cores/vmm/faults/lent_page.py)."""
+TRANSLATIONS = (LENT_PAGE + 1) * PAGE
+"""Offset behind all of these, in the twin: translated code (cores/vmm/translated_code.py)."""
 
 
 class Ram:
@@ -33,13 +35,14 @@ class Ram:
 
     Raises UnavailableError if the host has no room for it.
 
-    view: all of it, writable. fd: the memfd, or -1. address: the host virtual address (HVA).
+    room: bytes behind the scratch pages. view: all of it, writable. fd: the memfd, or -1. address: the
+    host virtual address (HVA).
     """
 
-    def __init__(self, size: int) -> None:
+    def __init__(self, size: int, *, room: int = 0) -> None:
         self.size = size
         self.scratch = size
-        total = size + (LENT_PAGE + 1) * PAGE
+        total = size + TRANSLATIONS + room
         self.fd = -1
         try:
             if hasattr(os, "memfd_create"):

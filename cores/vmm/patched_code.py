@@ -31,7 +31,8 @@ class PatchedCode:
     """The patched code of one guest.
 
     patcher: in free mode, where the engine cannot find sensitive instructions by itself; else None.
-    on_change: called when patches, or the code under them, may have changed.
+    on_change: called when patches, or the code under them, may have changed. on_forget: see
+    ``Patcher``.
     silent: exits that only the patches cause are not recorded (cores/lockstep/leader.py).
     """
 
@@ -42,6 +43,7 @@ class PatchedCode:
         self.patcher: Patcher | None = None
         self.silent = False
         self.on_change: Callable[[], None] = lambda: None
+        self.on_forget: Callable[[int], None] = lambda _: None
         self._changed = False  # the patch that stopped the guest may be gone
 
     def go_free(self, *, silent: bool = False) -> None:
@@ -57,7 +59,7 @@ class PatchedCode:
         hidden = self.engine.hides_code
         self.patcher = Patcher(
             twin, memory, self.guest.mmu, cpu, bits=code_bits(cpu), hidden=hidden,
-            on_change=self.on_change,
+            on_change=self.on_change, on_forget=self.on_forget,
         )  # fmt: skip
         self.on_change()
         self.patcher.control_changed()

@@ -22,15 +22,23 @@ from enum import Enum
 from functools import partial
 from typing import NamedTuple
 
-from cores.engines.base import KERNEL_SPACE, OUT_OF_LINE, USER_SPACE, DeprivilegedEngine
+from cores.engines.base import (
+    DISPLACED_SPACE,
+    KERNEL_SPACE,
+    OUT_OF_LINE,
+    TRANSLATED,
+    USER_SPACE,
+    DeprivilegedEngine,
+)
 from cores.errors import MappingsFullError
 from cores.pc.physical_memory import HOLE, PhysicalMemory
+from cores.vmm.patching.code_page import CodePage
 from cores.vmm.patching.patcher import Patcher
 from cores.x86.faults import GuestFault
 from cores.x86.mmu.neighbours import mark_accessed, run_around
 from cores.x86.mmu.paging import PAGE, Mmu, Translation, permits, walk
 from cores.x86.mmu.segmentation import code_address
-from cores.x86.registers import MASK32, Cr0, Cr4, Flag
+from cores.x86.registers import MASK32, MASK64, Cr0, Cr4, Flag
 from cores.x86.virtual_cpu import VirtualCpu
 
 LARGE = 2 << 20
@@ -78,7 +86,9 @@ class ShadowPages:
     runs: pages are entered ahead of their first use, with their neighbours (free mode).
     ahead: the boot tables' entries are still valid. drops: how often all of the engine's mappings were
     dropped. on_change: called when an entry is dropped; on_drop: in free mode, when the
-    guest's tables may have changed.
+    guest's tables may have changed; on_flush: when the guest invalidates an address, or all (None).
+    displaced: fills are for ``DISPLACED_SPACE``, where the guest's addresses lie ``displacement``
+    higher (cores/vmm/upper_half.py).
     """
 
     def __init__(
@@ -98,6 +108,9 @@ class ShadowPages:
         self._devices: set[tuple[int, int]] = set()  # (space, GVA) of lent device pages
         self.on_change: Callable[[], None] = lambda: None
         self.on_drop: Callable[[], None] = lambda: None
+        self.on_flush: Callable[[int | None], None] = lambda _: None
+        self.displaced = False
+        self.displacement = 0
         self._tlb: dict[tuple[int, int], Entry] = {}  # (space, GVA) -> entry
         self._executed: set[tuple[int, int]] = set()  # pages mapped from the twin
         self._pieces = False  # some guest page has entries smaller than itself
@@ -135,6 +148,8 @@ class ShadowPages:
 
     def space(self) -> int:
         """The address space that the guest's virtual privilege level runs in."""
+        if self.displaced:
+            return DISPLACED_SPACE
         return USER_SPACE if self.cpu.cpl == 3 else KERNEL_SPACE
 
     def fill(self, gva: int, *, write: bool, execute: bool) -> Filled:
@@ -270,10 +285,7 @@ class ShadowPages:
     def _fill_code(self, gva: int, frame: int, entry: Entry, *, write: bool, execute: bool) -> Filled:
         """Free mode: map a page of code from the twin."""
         assert self.patcher is not None
-        code = self.patcher.adopt(frame)
-        if not code.guarded:
-            self._unmap_everywhere(frame)  # no mapping with the right to write may remain
-            self.patcher.guard(code)
+        code = self.watch(frame)
         if code.shared:
             self._map(gva, frame, PAGE, entry.writable, entry.executable, twin=True)
         elif execute:
@@ -286,6 +298,15 @@ class ShadowPages:
             self._executed.add((self.space(), gva))
         return Filled.MAPPED
 
+    def watch(self, frame: int) -> CodePage:
+        """The page of code at ``frame``; from now on the patcher knows of every store to it."""
+        assert self.patcher is not None
+        code = self.patcher.adopt(frame)
+        if not code.guarded:
+            self._unmap_everywhere(frame)  # no mapping with the right to write may remain
+            self.patcher.guard(code)
+        return code
+
     def _unmap_everywhere(self, frame: int) -> None:
         for (space, start), entry in self._tlb.items():
             if entry.gpa <= frame < entry.gpa + entry.length:
@@ -295,7 +316,7 @@ class ShadowPages:
 
     def _unmap(self, space: int, gva: int, length: int = PAGE) -> None:
         try:
-            self.engine.unmap(space, self._host(gva), length)
+            self.engine.unmap(space, self._host(gva, space), length)
         except MappingsFullError:
             self.hide_all()
         self._executed.difference_update((space, at) for at in range(gva, gva + length, PAGE))
@@ -352,13 +373,18 @@ class ShadowPages:
         if gva < OUT_OF_LINE.stop and gva + length > OUT_OF_LINE.start:
             return False
         place = self._host(gva)
+        if self.displaced:
+            ours = place < TRANSLATED.stop and place + length > TRANSLATED.start
+            return not ours and self.engine.reaches(place, length)
         if place != gva and place + length > MASK32 + 1:
             return False
         return self.engine.reaches(place, length)
 
-    def _host(self, gva: int) -> int:
-        """The host's address of ``gva`` (``DeprivilegedEngine.origin``); the VMM's own pages lie above
-        4 GiB, and stay where they are."""
+    def _host(self, gva: int, space: int | None = None) -> int:
+        """The host's address of ``gva`` (``DeprivilegedEngine.origin``) in ``space``, None for the
+        present one; the VMM's own pages lie above 4 GiB, and stay where they are."""
+        if space == DISPLACED_SPACE or (space is None and self.displaced):
+            return gva + self.displacement & MASK64
         origin = self.engine.origin(self.cpu)
         return gva + origin & MASK32 if origin and gva <= MASK32 else gva
 
@@ -408,10 +434,11 @@ class ShadowPages:
     def drop(self, gva: int) -> None:
         """INVLPG: invalidate one page in both spaces: the whole entry of a large page, and all entries
         where some page has smaller ones than itself (1 GiB, or not all of it RAM)."""
+        self.on_flush(gva)
         if self._pieces or self.ahead:  # entries of another size than the guest's pages
             self.drop_all()
             return
-        for space in (KERNEL_SPACE, USER_SPACE):
+        for space in (KERNEL_SPACE, USER_SPACE, DISPLACED_SPACE):
             if (space, gva & -PAGE) in self._devices:
                 self._unmap(space, gva & -PAGE)
             start = gva & -LARGE
@@ -432,6 +459,7 @@ class ShadowPages:
     def drop_all(self) -> None:
         """Invalidate everything, after a new CR3 or a control bit that changes the meaning of
         mappings. In free mode the pages of code around RIP stay, if the new tables lead to them."""
+        self.on_flush(None)
         kept = self._kept_code() if self.runs else None
         self.ahead = False
         self._pieces = False

@@ -61,6 +61,7 @@ from cores.vmm.patched_code import PatchedCode
 from cores.vmm.state import GuestContext
 from cores.vmm.trace import Trace
 from cores.vmm.trap_flag import SINGLE_STEP, single_step
+from cores.vmm.upper_half import UpperHalf
 from cores.vmm.world_switch import WorldSwitch
 from cores.x86.faults import GuestFault, Unsupported, undefined_opcode
 from cores.x86.isa.accesses import written_ranges
@@ -128,6 +129,11 @@ class Vmm(GuestContext):
         if self.trap and self.shadow and self.patched:
             self.page_faults = PageFaults(
                 self, self.trap, self.shadow, self.completion, self.patched, self.switch
+            )
+        self.upper: UpperHalf | None = None
+        if self.trap and self.shadow and self.patched and self.page_faults and self.trap.traits.native:
+            self.upper = UpperHalf(
+                self, self.trap, self.shadow, self.completion, self.patched, self.page_faults
             )
         self.known: KnownExits | None = None if slow or pure else self._known_exits()
         self._translates, self._delivers = engine.traits.translates, engine.traits.delivers
@@ -389,6 +395,9 @@ class Vmm(GuestContext):
         """Enter the guest once in free mode, and handle the exit. budget: instructions after which an
         engine that counts returns."""
         known, trace, cpu = self.known, self.trace, self.cpu
+        if self.upper is not None and self.upper.serves():
+            self._run_upper(self.upper)
+            return
         patcher = self.patched.patcher if self.patched is not None else None
         if known is None or (self.trap and (patcher is None or patcher.shared)):
             known, shadow_at = None, cpu.rip
@@ -414,6 +423,20 @@ class Vmm(GuestContext):
             cpu.rflags &= ~_RF
         if known is not None and (completed or exit.__class__ in _PORTS or _is_fill(trace)):
             known.learn(trace.newest)
+        self._end_if_asked()
+
+    def _run_upper(self, upper: UpperHalf) -> None:
+        """``run`` in code of the upper half (upper_half.py)."""
+        rip = self.cpu.rip
+        exit = self.enter(upper.run)
+        self.ticks = max(self.ticks, self.board.clock())
+        self.closed = not self.cpu.rflags & _IF
+        if self.cpu.rip != rip:
+            self.cpu.interrupt_shadow = False
+        self.uncounted = True
+        if upper.handle(exit) and self.stop is None:
+            self.instructions += 1
+            self.cpu.rflags &= ~_RF
         self._end_if_asked()
 
     def step_freely(self) -> None:

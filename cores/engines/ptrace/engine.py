@@ -27,6 +27,8 @@ from cores.x86.virtual_cpu import VirtualCpu
 from ...errors import EngineError, MappingsFullError, RingscopeError, UnavailableError
 from ..base import (
     ALL_REASONS,
+    CODE_SIZE,
+    DATA_SIZE,
     KERNEL_SPACE,
     OUT_OF_LINE,
     STEPPED,
@@ -94,7 +96,7 @@ class PtraceEngine(DeprivilegedEngine):
         if memory.ram.fd < 0:
             raise UnavailableError("this host has no memfd, which RAM and a process could share")
         self._memory = memory
-        self._twin = Ram(memory.ram.size)
+        self._twin = Ram(memory.ram.size, room=CODE_SIZE + DATA_SIZE)
         try:
             self._activate(self.space)
         except RingscopeError:

@@ -62,7 +62,8 @@ class Patcher:
     bits: the width of the code that is patched; the same bytes are other instructions in another.
     hidden: the twin's pages are execute-only. floating: x87 and SSE instructions must trap too (the
     guest has set CR0.TS, say). catch_branches: indirect branches must trap too. trusts: some of these
-    are no longer caught (``TRUST``). on_change: called when code or its patches change.
+    are no longer caught (``TRUST``). on_change: called when code or its patches change. on_forget:
+    called with the GPA of a page of which all that was decoded is forgotten.
     """
 
     def __init__(
@@ -75,6 +76,7 @@ class Patcher:
         bits: int = 64,
         hidden: bool,
         on_change: Callable[[], None] = lambda: None,
+        on_forget: Callable[[int], None] = lambda _: None,
     ) -> None:
         self.twin = twin
         self.memory = memory
@@ -82,7 +84,7 @@ class Patcher:
         self.cpu = cpu
         self.bits = bits
         self.hidden = hidden
-        self._on_change = on_change
+        self._on_change, self._on_forget = on_change, on_forget
         self.pages: dict[int, CodePage] = {}
         self.shared: list[CodePage] = []
         self.floating = False
@@ -115,6 +117,7 @@ class Patcher:
         """Fill the twin's page as unknown code: HLT, or RAM's bytes where the twin can be read."""
         page.forget()
         self._on_change()
+        self._on_forget(page.gpa)
         at = slice(page.gpa, page.gpa + PAGE)
         self.twin[at] = bytes([HLT]) * PAGE if self.hidden else self.memory.view[at]
         self._loosen_heads(page)
@@ -479,6 +482,7 @@ class Patcher:
         """Decode a shared page again from every known start, after a change of its code."""
         starts = [*page.starts, *page.refused]
         page.forget()
+        self._on_forget(page.gpa)
         for offset in starts:
             window = bytes(self.memory.view[page.gpa + offset : page.gpa + min(PAGE, offset + LONGEST)])
             try:

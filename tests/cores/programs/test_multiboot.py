@@ -15,6 +15,7 @@ from cores.programs.program import KERNEL_RAM, Module, Program, StartOptions
 MAGIC, MAGIC_2 = 0x1BADB002, 0xE85250D6
 LOAD = 0x100000
 MIB = 1 << 20
+HIGH = 0xFFFF_FFFF_8000_0000
 
 
 def header(flags: int = 0, *words: int, wrong: int = 0) -> bytes:
@@ -46,6 +47,29 @@ def elf32(
         len(loads), 0, 0, 0,
     )  # fmt: skip
     return head + headers + body
+
+
+def elf64(*loads: tuple[int, int, bytes, int], entry: int) -> bytes:
+    """``elf32`` in 64 bits."""
+    at = 64 + 56 * len(loads)
+    headers, body = b"", b""
+    for number, (linear, physical, data, size) in enumerate(loads):
+        data = header() + data if number == 0 else data
+        headers += struct.pack("<IIQQQQQQ", 1, 7, at + len(body), linear, physical, len(data), size, 4)
+        body += data.ljust(-(-len(data) // 4) * 4, b"\0")
+    head = struct.pack(
+        "<16sHHIQQQIHHHHHH", b"\x7fELF\x02\x01\x01", 2, 62, 1, entry, 64, 0, 0, 64, 56, len(loads),
+        0, 0, 0,
+    )  # fmt: skip
+    return head + headers + body
+
+
+def high(
+    linear: int = HIGH + LOAD, physical: int = LOAD, data: bytes = b"", size: int = 99,
+    more: tuple[tuple[int, int, bytes, int], ...] = (), entry: int = HIGH + LOAD,
+) -> bytes:  # fmt: skip
+    """An ELF64 kernel in the upper half."""
+    return elf64((linear, physical, data, size), *more, entry=entry)
 
 
 def load(
@@ -83,6 +107,16 @@ def test_elf64_kernel(tmp_path: Path) -> None:
     assert load(tmp_path, plain).format == "elf"
     kernel = load(tmp_path, plain + bytes(2) + header())
     assert (kernel.format, kernel.entry, kernel.size) == ("multiboot", LOAD, 2)
+
+
+@pytest.mark.parametrize("base", [HIGH, 0xFFFF_8000_0000_0000])
+def test_elf64_in_the_upper_half(tmp_path: Path, base: int) -> None:
+    """Linked in the upper half, it is loaded by physical addresses; bss and a second segment, too."""
+    loads = (base + LOAD, LOAD, b"\x90" * 20, 100), (base + 2 * LOAD, 2 * LOAD, b"data", 0x5000)
+    for entry in (base + LOAD + 12, LOAD + 12):
+        kernel = load(tmp_path, elf64(*loads, entry=entry))
+        assert (kernel.format, kernel.entry) == ("multiboot", LOAD + 12)
+        assert [(s.gpa, s.size) for s in kernel.segments] == [(LOAD, 100), (2 * LOAD, 0x5000)]
 
 
 def test_ram_below_64_kib(tmp_path: Path) -> None:
@@ -142,6 +176,14 @@ REFUSED = {
     "ELF over RAM": (elf32((LOAD, LOAD, b"", 1 << 30), entry=LOAD), "ends outside RAM"),
     "ELF entry": (elf32((LOAD, LOAD, b"", 9), entry=5), "the entry 0x5 lies in none of its segments"),
     "ELF cut": (elf32((LOAD, LOAD, bytes(99), 99), entry=LOAD)[:-9], "lies beyond the end of the file"),
+    "ELF64 physically high": (high(physical=HIGH + LOAD), "outside RAM"),
+    "ELF64 wraps": (high(physical=(1 << 64) - 8), "outside RAM"),
+    "ELF64 wraps when linked": (high((1 << 64) - 8, entry=8), "the entry 0x8 lies in none"),
+    "ELF64 huge": (high(size=1 << 63), "ends outside RAM"),
+    "ELF64 less room than file": (high(data=bytes(99), size=9), "larger in the file than in memory"),
+    "ELF64 twice": (high(more=((HIGH, LOAD + 50, b"", 99),)), "overlap"),
+    "ELF64 entry": (high(entry=HIGH + 2 * LOAD), "lies in none of its segments"),
+    "ELF64 entry behind": (high(entry=LOAD + 99), "lies in none of its segments"),
     "ELF nothing": (elf32((LOAD, LOAD, b"", 9), entry=5)[:60] + header(), "program headers lie beyond"),
 }  # fmt: skip
 
