@@ -67,6 +67,10 @@ EXAMPLES: dict[str, tuple[tuple[str, str], tuple[str, str]]] = {
         ("grade echo student.s", "hold a program against a shipped task"),
         ("grade task.md *.s --json", "a class, for a script"),
     ),
+    "lab": (
+        ("lab new mine", "a file to begin with"),
+        ("lab check 1 mine/vmm.py", "hold it against our VMM"),
+    ),
     "new-lesson": (
         ("new-lesson mine", "a folder with a lesson to begin from"),
         ("new-lesson ../course", "anywhere"),

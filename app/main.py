@@ -46,6 +46,7 @@ COMMANDS = {
     "classroom": "play a lesson to a class, which follows in its browsers",
     "serve": "the interface in browsers, a session for each visitor",
     "grade": "hold students' programs against a task, with points",
+    "lab": "write the hypervisor yourself, in graded steps",
     "new-lesson": "begin a lesson of your own",
     "explain": "say why an instruction is sensitive and what each core does",
     "completion": "print what makes bash, zsh or fish complete its commands",

@@ -1,4 +1,4 @@
-"""Assembles every guest, and those of the lessons, into assets/images: ``python -m assets.build``."""
+"""Assembles all guests, lessons' and lab's too, into assets/images: ``python -m assets.build``."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ from cores.programs.program import LOAD_ADDRESS
 
 
 def lesson_guests() -> list[Path]:
-    """The guests that lie beside the lessons."""
+    """The guests that lie beside the lessons, and those of the lab."""
     lessons = shipped.ASSETS.parent / "lessons"
-    return sorted([*(lessons / "course" / "guests").glob("*.s"), *(lessons / "template").glob("*.s")])
+    folders = (lessons / "course" / "guests", lessons / "template", shipped.ASSETS / "lab")
+    return sorted(source for folder in folders for source in folder.glob("*.s"))
 
 
 def main() -> None:

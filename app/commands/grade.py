@@ -8,25 +8,22 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 
 from app import limits
-from app.main import DIVERGED, OK, UNAVAILABLE, printable
+from app.main import DIVERGED, OK, UNAVAILABLE
 from app.text import lesson as lesson_text
 from app.text import reports_json
 from app.text.reports import clean
-from cores.atomic_file import Kind, replacing
 from cores.errors import InputError
 from lessons.format.script import Heading, Text
 from lessons.format.task import Task, parse_task
-from lessons.grading import Grade, Outcome, fill, numbers, seed_of
+from lessons.grading import Grade, fill, numbers, seed_of
 from lessons.library import task_file
 
 from .check import seconds
+from .grades import lines, write_results
 from .options import seed
 from .submission import alone, graded
-
-_RESULTS = Kind("results for Gradescope", lambda head: head.lstrip().startswith(b"{"))
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -60,12 +57,12 @@ def run(arguments: argparse.Namespace) -> int:
         return alone(task, arguments.programs[0], chosen, arguments.timeout, arguments.alone)
     grades = [graded(task, program, chosen, arguments.timeout) for program in arguments.programs]
     if arguments.gradescope is not None:
-        _write_results(arguments.gradescope, grades[0], overwrite=arguments.overwrite)
+        write_results(arguments.gradescope, grades[0], overwrite=arguments.overwrite)
     if arguments.json:
         print(json.dumps(_json(task, chosen, grades), indent=2))
     else:
         for result in grades:
-            print(clean("\n".join(_lines(task, result))))
+            print(clean("\n".join(lines(task.title, result))))
     if not all(result.complete for result in grades):
         return UNAVAILABLE
     return OK if all(result.points == result.of for result in grades) else DIVERGED
@@ -81,20 +78,6 @@ def _tell(task: Task, chosen: int | None) -> None:
             print(f"\n{clean(item.title)}\n{'-' * len(item.title)}")
         elif isinstance(item, Text):
             print(f"\n{clean(lesson_text.paragraph(fill(item.markdown, known, task.path, item.line)))}")
-
-
-def _lines(task: Task, result: Grade) -> list[str]:
-    lines = [f"{result.program}: {task.title}"]
-    for outcome in result.outcomes:
-        points = f"{outcome.points}/{outcome.of}" if outcome.graded else f"-/{outcome.of}"
-        lines.append(lesson_text.wrap(f"  {points:>6}  {_named(outcome)}", " " * 10))
-        if outcome.message:
-            lines.append(lesson_text.wrap(f"{' ' * 10}{outcome.message}", " " * 10))
-    return [*lines, f"  {result.points} of {result.of} points\n"]
-
-
-def _named(outcome: Outcome) -> str:
-    return f"{outcome.name} ({outcome.case})" if outcome.case else outcome.name
 
 
 def _json(task: Task, chosen: int | None, grades: list[Grade]) -> dict[str, object]:
@@ -115,25 +98,3 @@ def _json(task: Task, chosen: int | None, grades: list[Grade]) -> dict[str, obje
             for result in grades
         ],
     }  # fmt: skip
-
-
-def _write_results(path: str, result: Grade, *, overwrite: bool) -> None:
-    """Gradescope's format: score, output, and tests with score, max_score, output, visibility."""
-    tests = [
-        {
-            "name": printable(_named(o)), "score": o.points, "max_score": o.of,
-            "status": "passed" if o.points == o.of else "failed", "output": printable(o.message),
-            "visibility": "after_published" if o.hidden else "visible",
-        }
-        for o in result.outcomes
-        if o.graded
-    ]  # fmt: skip
-    results = {
-        "score": result.points, "output": printable(result.failure), "tests": tests,
-        "execution_time": round(result.seconds, 3),
-    }  # fmt: skip
-    try:
-        with replacing(path, _RESULTS, overwrite=overwrite) as file:
-            file.write(json.dumps(results, indent=2).encode() + b"\n")
-    except OSError as error:
-        raise InputError(f"cannot be written: {error.strerror or error}", os.fspath(path)) from None

@@ -8,15 +8,11 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
-import signal
-import subprocess
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
-from typing import TypedDict
+from dataclasses import asdict
 
 from app import limits
 from app.main import again
+from app.own_process import OUT_OF_MEMORY, Bounds, ended_early, heard
 from cores.errors import InputError
 from lessons.format.task import Case, Task
 from lessons.grading import Grade, Outcome, grade, missed
@@ -25,26 +21,6 @@ START = 30.0
 """Seconds that assembler and machines of a case may take to begin, on a busy computer."""
 BASE = 2 << 30
 """Bytes of address space of a process with small machines: it has some 0.7 GiB."""
-MOST_OUTPUT = 16 << 20
-OUT_OF_TIME = [-getattr(signal, name, 0) for name in ("SIGXCPU", "SIGKILL") if hasattr(signal, name)]
-"""How the system ends a process that has used up its CPU time."""
-OUT_OF_MEMORY = 90
-"""Exit code of a process that has come to the end of its memory."""
-
-
-class Started(TypedDict, total=False):
-    """Options of subprocess.Popen."""
-
-    pass_fds: tuple[int, ...]
-    start_new_session: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Bounds:
-    """seconds: of the clock, and of CPU time. memory: bytes of address space."""
-
-    seconds: float
-    memory: int
 
 
 def bounds(task: Task, timeout: float | None) -> Bounds:
@@ -65,48 +41,12 @@ def graded(task: Task, program: str, seed: int | None, timeout: float | None) ->
     if code == 0:
         with contextlib.suppress(ValueError, KeyError, TypeError, RecursionError):
             return _read(json.loads(output))
-    return missed(task, program, _reason(code, most))
+    return missed(task, program, ended_early(code, most))
 
 
 def _run(options: list[str], files: list[str], seconds: float) -> tuple[int | None, bytes]:
     """The exit code, None where the process had to be ended, and what it said."""
-    with _lifeline() as (number, started):
-        command = again("grade", *options, *number, "--", *files)
-        output = subprocess.PIPE
-        with subprocess.Popen(command, stdout=output, stderr=subprocess.DEVNULL, **started) as process:
-            try:
-                said, _ = process.communicate(timeout=seconds)
-                return process.returncode, said[:MOST_OUTPUT]
-            except subprocess.TimeoutExpired:
-                return None, b""
-            finally:
-                process.kill()
-
-
-@contextlib.contextmanager
-def _lifeline() -> Iterator[tuple[list[str], Started]]:
-    """A pipe with which the process ends when we do, as an option of its command line and of its start;
-    nothing where a process cannot be given one."""
-    if os.name != "posix":
-        yield [], {}
-        return
-    theirs, ours = os.pipe()
-    try:
-        yield [f"--lifeline={theirs}"], {"pass_fds": (theirs,), "start_new_session": True}
-    finally:
-        os.close(theirs)
-        os.close(ours)
-
-
-def _reason(code: int | None, most: Bounds) -> str:
-    if code is None:
-        return f"stopped after {most.seconds:,.0f} seconds: it does not end"
-    if code in OUT_OF_TIME:
-        return f"stopped: it used more than {most.seconds:,.0f} seconds of CPU time"
-    if code == OUT_OF_MEMORY:
-        return f"stopped: it used more than {most.memory >> 20:,} MiB of memory"
-    how = f"signal {-code}" if code < 0 else f"exit code {code}"
-    return f"stopped: the process that graded it ended early ({how})"
+    return heard(lambda number: again("grade", *options, *number, "--", *files), seconds)
 
 
 def alone(task: Task, program: str, seed: int | None, timeout: float | None, given: str) -> int:

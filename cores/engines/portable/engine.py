@@ -55,6 +55,10 @@ class PortableTrapEngine(DeprivilegedEngine):
 
     executes_legacy_code = True
 
+    taken: frozenset[str] = frozenset()
+    """Mnemonics whose sensitive instructions ``run`` leaves to the VMM although it is ``pure``; set by
+    ``take``."""
+
     def __init__(self) -> None:
         if reason := self.probe():
             raise UnavailableError(reason)
@@ -191,6 +195,15 @@ class PortableTrapEngine(DeprivilegedEngine):
         self._forget()
         return True
 
+    def translate(self, space: int, gva: int) -> int | None:
+        """The physical address to which a guest address is mapped; None where it is not."""
+        return self._hidden().translate(space, gva)
+
+    def take(self, mnemonics: frozenset[str]) -> None:
+        """Set ``taken``."""
+        self.taken = mnemonics
+        self._loaded()[1].forget()
+
     def unmap(self, space: int, gva: int, length: int) -> None:
         self._hidden().unmap(space, gva, min(length, (1 << 47) - gva))
         self._forget()
@@ -232,7 +245,7 @@ class PortableTrapEngine(DeprivilegedEngine):
         """Must a free run stop before ``insn``, because Unicorn's result would differ from that of a
         CPU in ring 3, or of the guest's CPU?"""
         if insn.sensitivity in (Sensitivity.SILENT, Sensitivity.ABSENT):
-            return not self.pure
+            return not self.pure or insn.mnemonic in self.taken
         if insn.sensitivity is Sensitivity.PRIVILEGED:
             return _ring_3_verdict(insn) is not None
         compares = insn.mnemonic in checks.COMPARING

@@ -1,0 +1,149 @@
+"""``ringscope lab``: a student writes the VMM, in eight graded steps (docs/lab.md).
+
+Exit code of ``lab check``: 0 all points, 1 not, 2 the file cannot be read or is no Python, 3 the engine
+cannot run here.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+from pathlib import Path
+from time import monotonic
+
+from app import lab, limits
+from app.main import DIVERGED, OK, printable
+from app.text import lesson as lesson_text
+from app.text import reports_json
+from app.text.reports import clean
+from cores.atomic_file import ANOTHER_NAME, Kind, replacing
+from cores.errors import InputError
+from cores.lab.steps import STEPS, Step, step_of
+from lessons.grading import Grade, Outcome
+
+from .check import seconds
+from .grades import lines, write_results
+from .options import seed
+
+FILE = "vmm.py"
+SEED = 1
+SKELETON = Path(__file__).resolve().parents[2] / "assets" / "lab" / "skeleton.py"
+_NEW = Kind("ours to write", lambda _: False, ANOTHER_NAME)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("what", metavar="new | check | show", nargs="?", choices=("new", "check", "show"),
+        help="write a file to begin with; hold it against our VMM; see both side by side")  # fmt: skip
+    add("step", metavar="STEP | DIR", nargs="?", help=f"1 to {len(STEPS)}; with new, a directory")
+    add("file", metavar="FILE", nargs="?", help=f"the VMM (default {FILE})")
+    add("--seed", type=seed, metavar="N", default=SEED, help="vary the hidden guests' values")
+    add("--timeout", type=seconds, metavar="SECONDS", default=lab.SECONDS, help="for each guest")
+    add("--json", action="store_true", help="one JSON object instead of text")
+    add("--gradescope", metavar="FILE", help="write Gradescope's results.json")
+    add("--overwrite", action="store_true", help="whatever the file of --gradescope has been so far")
+    # What a student's own process is started with: its bounds, and the number of its lifeline.
+    add("--alone", help=argparse.SUPPRESS)
+    add("--lifeline", type=int, help=argparse.SUPPRESS)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    if arguments.what is None:
+        _list()
+        return OK
+    if arguments.what == "new":
+        if arguments.file is not None:
+            raise InputError("lab new takes one directory")
+        return _new(Path(arguments.step if arguments.step is not None else "."))
+    step, path = _step(arguments.step), arguments.file or FILE
+    if arguments.alone is not None:
+        if arguments.lifeline is not None:
+            limits.end_with(arguments.lifeline)
+        return lab.alone(step, path, arguments.alone)
+    return _check(step, path, arguments)
+
+
+def _step(text: str | None) -> Step:
+    try:
+        return step_of(int(text or ""))
+    except (ValueError, KeyError):
+        given = f", not {text[:40]!r}" if text else ""
+        raise InputError(f"a step is a number from 1 to {len(STEPS)}{given}") from None
+
+
+def _list() -> None:
+    print(
+        "The hypervisor lab: write the VMM yourself, in Python, on an engine that only enters the guest"
+    )
+    print("and says why it came back. docs/lab.md is its manual.\n")
+    for step in STEPS:
+        print(f"  {step.number}  {step.title}")
+        print(lesson_text.wrap(f"     {step.task}", " " * 5))
+    print(
+        f"\nBegin with `ringscope lab new DIR`, which writes {FILE}, and hold it against our VMM with"
+    )
+    print(f"`ringscope lab check 1 DIR/{FILE}`.")
+
+
+def _new(directory: Path) -> int:
+    path = directory / FILE
+    try:
+        if os.path.lexists(path):
+            raise InputError("already there; nothing was written", str(path))
+        directory.mkdir(parents=True, exist_ok=True)
+        with replacing(path, _NEW) as file:
+            file.write(SKELETON.read_bytes())
+    except OSError as error:
+        raise InputError(error.strerror or str(error), str(directory)) from None
+    except ValueError:
+        raise InputError("there is a NUL in its name", str(directory)) from None
+    name = printable(str(path))
+    print(f"{name} is written: a VMM that enters its guest once. Make it handle OUT, then:")
+    print(f"  ringscope lab check 1 {name}\n  ringscope lab show 1 {name}")
+    return OK
+
+
+def _check(step: Step, path: str, arguments: argparse.Namespace) -> int:
+    began = monotonic()
+    results = lab.results(step, path, arguments.seed, arguments.timeout)
+    each = step.points // len(results)
+    outcomes = tuple(
+        Outcome(r.name, "", r.case.hidden, each if r.verdict.passed else 0, each, r.verdict.words)
+        for r in results
+    )
+    grade = Grade(path, outcomes, seconds=monotonic() - began)
+    if arguments.gradescope is not None:
+        write_results(arguments.gradescope, grade, overwrite=arguments.overwrite)
+    if arguments.json:
+        print(json.dumps(_json(step, arguments.seed, grade, results), indent=2))
+    else:
+        print(clean("\n".join(lines(f"step {step.number}, {step.title}", grade))), end="")
+        _tell_printed(results)
+    return OK if grade.points == grade.of else DIVERGED
+
+
+def _tell_printed(results: list[lab.Result]) -> None:
+    """What the student's code has printed for the first guest that went wrong."""
+    wrong = next((r for r in results if not r.verdict.passed), None)
+    if wrong is not None and wrong.student.printed:
+        print(f"\nYour VMM printed with {wrong.name}:")
+        print(clean("\n".join(f"  {line}" for line in wrong.student.printed.splitlines()[-20:])))
+
+
+def _json(step: Step, seed: int, grade: Grade, results: list[lab.Result]) -> dict[str, object]:
+    return {
+        "schema": reports_json.SCHEMA, "step": step.number, "title": step.title, "file": grade.program,
+        "seed": seed, "points": grade.points, "of": grade.of, "seconds": round(grade.seconds, 3),
+        "guests": [
+            {
+                "guest": result.case.name, "hidden": result.case.hidden,
+                "passed": result.verdict.passed, "points": outcome.points, "of": outcome.of,
+                "message": outcome.message or None, "stop": result.student.stop,
+                "exit_status": result.student.status, "exits": result.student.exits,
+                "console": result.student.console, "printed": result.student.printed or None,
+                "differs_at": None if result.verdict.parting is None else result.verdict.parting.number,
+            }
+            for result, outcome in zip(results, grade.outcomes, strict=True)
+        ],
+    }  # fmt: skip

@@ -1,0 +1,120 @@
+"""One run of a guest under a student's VMM.
+
+This executes the student's code, so app/commands/lab.py calls it in a process of its own, with limits.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import traceback
+from collections.abc import Callable
+from types import CodeType
+
+from cores.engines.portable.engine import PortableTrapEngine
+from cores.errors import EngineError, InputError
+from cores.lab.cases import Case
+from cores.lab.errors import LabError
+from cores.lab.guest import Guest
+from cores.lab.log import Run
+from cores.pc.boot.protocols import protocol_of
+from cores.pc.devices.board import Board
+from cores.pc.physical_memory import PhysicalMemory
+from cores.pc.platform import INITIAL_FPU
+from cores.pc.ram import Ram
+from cores.pc.stop import Stop
+from cores.x86.faults import Unsupported
+from cores.x86.registers import USER_FLAGS, Flag
+from cores.x86.virtual_cpu import VirtualCpu
+
+MOST_PRINTED = 4096
+Vmm = Callable[[Guest], object]
+
+
+class Printed(io.StringIO):
+    """What the student's code prints; the first of it is kept."""
+
+    def write(self, text: str) -> int:
+        if self.tell() < MOST_PRINTED:
+            super().write(text[: MOST_PRINTED - self.tell()])
+        return len(text)
+
+
+def compiled(source: bytes, path: str) -> CodeType:
+    """A student's file. Raises InputError where it is no Python."""
+    try:
+        return compile(source, path, "exec", dont_inherit=True)
+    except SyntaxError as error:
+        raise InputError(f"no Python: {error.msg}", path, error.lineno) from None
+    except (ValueError, RecursionError, MemoryError) as error:
+        raise InputError(f"no Python: {error}", path) from None
+
+
+def run(code: CodeType, path: str, case: Case, ticks: int, exits: int) -> Run:
+    """Run a case under the student's VMM. ticks, exits: as many as the guest may take."""
+    result, printed = Run(), Printed()
+    program = case.program()
+    cpu, board_of = VirtualCpu(), Board
+    with contextlib.ExitStack() as last:
+        ram = Ram(program.ram)
+        last.callback(ram.close)
+        memory = PhysicalMemory(ram)
+        board = board_of(memory, input=case.input.encode("latin-1"), until=case.until)
+        protocol_of(program)(program, memory, cpu)
+        engine = PortableTrapEngine()
+        last.callback(engine.close)
+        engine.load(memory)
+        engine.write_fpu(INITIAL_FPU)
+        guest = Guest(engine, memory, cpu, board, ticks=ticks, exits=exits)
+        with contextlib.redirect_stdout(printed):
+            _execute(code, path, guest, result)
+        guest.finish()
+        _conclude(result, guest, board)
+        result.console = bytes(board.console).decode("latin-1")
+        result.screen = board.screen()
+        result.registers = (*cpu.gpr, cpu.rip, cpu.rflags & USER_FLAGS | Flag.FIXED)
+    result.events, result.exits, result.ticks = guest.events, guest.exits, guest.time
+    result.printed = printed.getvalue()
+    return result
+
+
+def _conclude(result: Run, guest: Guest, board: Board) -> None:
+    """How the guest has ended, where nothing went wrong before."""
+    if result.words:
+        return
+    if board.stop is not None:
+        result.stop, result.status = str(board.stop.stop), board.stop.status
+    elif guest.over:
+        result.stop = guest.over
+    else:
+        result.stop = "returned"
+
+
+def _execute(code: CodeType, path: str, guest: Guest, result: Run) -> None:
+    """Execute the student's file, then its ``vmm``. What it raises goes into the result's words."""
+    names: dict[str, object] = {"__name__": "vmm", "__file__": path}
+    try:
+        exec(code, names)
+        vmm = names.get("vmm")
+        if not callable(vmm):
+            result.words = "it defines no vmm: it has to begin with `def vmm(guest):`"
+            return
+        vmm(guest)
+    except (LabError, EngineError, Unsupported) as error:
+        result.words, result.line = str(error), _line(error, path)
+    except MemoryError:
+        raise
+    except RecursionError as error:
+        result.words, result.line = "RecursionError: it calls itself without end", _line(error, path)
+    except (Exception, SystemExit, GeneratorExit) as error:
+        words = " ".join(f"{type(error).__name__}: {error}".split()).rstrip(": ")
+        result.words, result.line = words[:500], _line(error, path)
+
+
+def _line(error: BaseException, path: str) -> int:
+    """The innermost line of the student's file, 0 for none."""
+    found = [f.lineno for f in traceback.extract_tb(error.__traceback__) if f.filename == path]
+    return (found[-1] or 0) if found else 0
+
+
+__all__ = ["Stop", "compiled", "run"]

@@ -1,0 +1,213 @@
+"""A student's run held against ours: did it end alike, and where do the two part first?
+
+Exits are paired in order. Those at which the VMM did nothing that the guest could see (a page mapped
+in the shadow tables, the host's timer) are the VMM's own affair and left out, and the iterations of a
+REP instruction count as one exit, however many the VMM made of it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from cores.lab.log import NAMES, RFLAGS, RIP, Event, Run
+from cores.x86.registers import FLAG_BITS, Flag
+
+MOST_SHOWN = 60
+"""Characters of a console in a message."""
+_ACCESSED = 0x60
+
+
+@dataclass(frozen=True, slots=True)
+class Parting:
+    """The first difference. number: the student's exit, 0 for none; ours: the index of our event.
+    words: a sentence."""
+
+    number: int
+    ours: int
+    words: str
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """passed: whether the step's demand is met. words: what is wrong, "" where nothing is. parting:
+    the first difference in the exits, None where there is none (as far as the logs go)."""
+
+    passed: bool
+    words: str
+    parting: Parting | None
+
+
+def judged(student: Run, ours: Run, *, strict: bool, hidden: bool) -> Verdict:
+    """strict: the exits have to be equal, too. hidden: do not tell what a right console holds."""
+    parting = first_parting(student, ours)
+    wrong = [] if student.words else _outcome(student, ours, hidden=hidden)
+    if student.words:
+        line = f"line {student.line}: " if student.line else ""
+        after = f" (after exit {student.exits})" if student.exits else " (before the first exit)"
+        wrong.append(f"{line}{student.words}{after}")
+    repeated = "left RIP" in student.words and parting is not None and "left RIP" in parting.words
+    if parting is not None and (wrong or strict) and not repeated:
+        wrong.insert(0, parting.words)
+    return Verdict(not wrong, "; ".join(wrong), parting)
+
+
+def _outcome(student: Run, ours: Run, *, hidden: bool) -> list[str]:
+    """What is different at the end, in words."""
+    wrong = []
+    if student.stop == "returned":
+        wrong.append(
+            f"your vmm() returned after exit {student.exits} while the guest was still running: loop"
+            " while guest.running"
+        )
+    elif (student.stop, student.status) != (ours.stop, ours.status):
+        wrong.append(f"it ended with {_end(student)}, under our VMM with {_end(ours)}")
+    for what, theirs, right in (
+        ("console", student.console, ours.console), ("screen", student.screen, ours.screen)
+    ):  # fmt: skip
+        if theirs != right:
+            shown = "not what our VMM's shows" if hidden else f"and under our VMM {_quoted(right)}"
+            wrong.append(f"the {what} shows {_quoted(theirs)}, {shown}")
+    return wrong
+
+
+def _end(run: Run) -> str:
+    return run.stop if run.status is None else f"{run.stop} and status {run.status}"
+
+
+def _quoted(text: str | None) -> str:
+    if not text:
+        return "nothing"
+    return repr(text if len(text) <= MOST_SHOWN else text[:MOST_SHOWN] + " ...")
+
+
+def seen(events: list[Event]) -> list[Event]:
+    """The exits that are compared: see the module's docstring."""
+    found: list[Event] = []
+    for event in events:
+        if event.quiet:
+            continue
+        last = found[-1] if found else None
+        if (
+            event.repeat
+            and last is not None
+            and last.repeat
+            and last.rip == event.rip == last.after[RIP]
+        ):
+            found[-1] = replace(last, after=event.after, writes=last.writes + event.writes)
+        else:
+            found.append(event)
+    return found
+
+
+def first_parting(student: Run, ours: Run) -> Parting | None:
+    """The first exit at which the two differ."""
+    theirs, right = seen(student.events), seen(ours.events)
+    for index, (mine, our) in enumerate(zip(theirs, right, strict=False)):
+        before = theirs[index - 1] if index else None
+        if words := _differ(mine, our, before):
+            return Parting(mine.number, index, words)
+    if len(theirs) > len(right) and student.exits <= len(student.events):
+        extra = theirs[len(right)]
+        words = f"exit {extra.number}, {_at(extra)}, comes when under our VMM the guest had ended"
+        return Parting(extra.number, len(right), words)
+    if (
+        len(right) > len(theirs)
+        and student.exits <= len(student.events)
+        and student.stop != "returned"
+        and not student.words
+    ):
+        missing = right[len(theirs)]
+        last = theirs[-1].number if theirs else 0
+        words = f"the run ends after exit {last}; under our VMM the guest is left next {_at(missing)}"
+        return Parting(last, len(theirs), words)
+    return None
+
+
+def _differ(mine: Event, our: Event, before: Event | None) -> str:
+    """In words how two exits that should be the same differ, "" where they do not."""
+    since = f"after exit {before.number}, {_at(before)}" if before else "from the beginning"
+    if mine.rip != our.rip:
+        if our.silent:
+            return (
+                f"{since}, the guest came {_to(our)}, where our VMM is called and yours is not: ring 3"
+                f" executes {our.mnemonic} without a trap, and the guest got what this CPU has, not"
+                f" what its own has; guest.patch({our.mnemonic!r}) has it trap (your guest was"
+                f" left next {_at(mine)})"
+            )
+        return f"{since}, your guest is left {_at(mine)} ({mine.reason}), and ours {_at(our)}"
+    if mine.reason == "timer" != our.reason != "irq":
+        return ""
+    if differing := _registers(mine.before, our.before):
+        return (
+            f"{since}, the guest runs {_to(our)} and has other values there: {differing}; so what"
+            " your VMM left in memory before is not the same"
+        )
+    if not mine.after:
+        return ""
+    place = f"after exit {mine.number}, {_at(mine)}"
+    if differing := _registers(mine.after, our.after):
+        if mine.after[RIP] == mine.before[RIP] != our.after[RIP]:
+            return f"{place}: your VMM left RIP at the instruction: it runs again"
+        return f"{place}: {differing}"
+    if stored := _stores(mine, our):
+        return f"{place}: {stored}"
+    return ""
+
+
+def _at(event: Event) -> str:
+    return f"at {event.rip:#x}" + (f" `{event.asm}`" if event.asm else f" ({event.reason})")
+
+
+def _to(event: Event) -> str:
+    return "to" + _at(event).removeprefix("at")
+
+
+def _registers(mine: tuple[int, ...], ours: tuple[int, ...]) -> str:
+    """The registers that differ, at most three of them."""
+    found = []
+    for index, (name, theirs, right) in enumerate(zip(NAMES, mine, ours, strict=False)):
+        if theirs == right:
+            continue
+        if index == RFLAGS:
+            flags = [
+                f"{flag} is {int(bool(theirs & bits))}, ours {int(bool(right & bits))}"
+                for flag, bits in FLAG_BITS.items()
+                if (theirs ^ right) & bits and bits != Flag.IF
+            ]
+            found.append(", ".join(flags))
+        else:
+            found.append(f"{name.upper()} is {theirs:#x}, ours {right:#x}")
+    return ", ".join(found[:3]) + (", and more" if len(found) > 3 else "")
+
+
+def _stores(mine: Event, our: Event) -> str:
+    """The first memory that our VMM stored to and the student's has otherwise."""
+    theirs = _bytes(mine)
+    for at, data in our.writes:
+        right = bytes.fromhex(data)
+        got = [theirs.get(at + offset) for offset in range(len(right))]
+        if None in got:
+            if _is_mark(right, our, at):
+                continue
+            return f"our VMM stores {_number(right)} at {at:#x}, and yours stores nothing there"
+        have = bytes(byte for byte in got if byte is not None)
+        if have != right:
+            return f"your VMM stores {_number(have)} at {at:#x}, and ours {_number(right)}"
+    return ""
+
+
+def _is_mark(data: bytes, our: Event, at: int) -> bool:
+    """Accessed and dirty bits, and a TSS's busy bit, are left to the VMM."""
+    return len(data) == 1 or (len(data) in (4, 8) and bool(data[0] & _ACCESSED) and data[0] & 1 == 1
+                              and our.mnemonic not in ("pushf", "int"))  # fmt: skip
+
+
+def _bytes(event: Event) -> dict[int, int]:
+    found: dict[int, int] = {}
+    for at, data in event.writes:
+        found |= dict(enumerate(bytes.fromhex(data), at))
+    return found
+
+
+def _number(data: bytes) -> str:
+    return f"{int.from_bytes(data, 'little'):#x} ({len(data)} bytes)"

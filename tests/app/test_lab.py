@@ -1,0 +1,181 @@
+"""`ringscope lab`: model solutions pass, common mistakes are told in words, hostile files end."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from app import lab
+from app.main import main
+from cores.lab.reference import reference
+from cores.lab.steps import STEPS, step_of
+from cores.lab.student import compiled, run
+from cores.lab.verdict import judged
+
+SOLUTIONS = Path(__file__).resolve().parents[1] / "lab"
+
+
+def verdicts(step: int, source: str, name: str = "vmm.py") -> Iterator[str]:
+    """What is said of each guest of a step under this VMM, in this process."""
+    code = compiled(source.encode(), name)
+    for case in step_of(step).cases(1):
+        ours = reference(case)
+        mine = run(code, name, case, *lab.limits_of(ours))
+        verdict = judged(mine, ours, strict=step_of(step).strict, hidden=case.hidden)
+        assert verdict.passed == (verdict.words == "")
+        yield verdict.words
+
+
+def solution(step: int) -> str:
+    """The model solution of a step."""
+    return (SOLUTIONS / f"step{step}.py").read_text()
+
+
+@pytest.mark.parametrize("step", [step.number for step in STEPS])
+def test_the_model_solution_passes(step: int) -> None:
+    """Each step can be solved, with all guests, those with other values included."""
+    source = solution(next(n for n in range(step, 9) if (SOLUTIONS / f"step{n}.py").is_file()))
+    assert list(verdicts(step, source)) == [""] * len(step_of(step).cases(1))
+
+
+MISTAKES = [
+    (1, "registers.rip += instruction.length", "pass",
+     "line 4: at 0x100011 `out 0xe9, al`: your VMM left RIP at the instruction: it runs again"),
+    (1, "registers.rip += instruction.length", "registers.rip += 1",
+     "after exit 1, at 0x100011 `out 0xe9, al`: RIP is 0x100012, ours 0x100013"),
+    (1, "guest.write(value, ports.read(guest.read(port), value.size))",
+     "guest.registers.rax = ports.read(guest.read(port), value.size)",
+     "at 0x10000a `in al, 0xe9`: RAX is 0xe9, ours 0x74726f7020796ee9"),
+    (1, "while guest.running", "while True", "line 4: the guest has ended: enter it only while"),
+    (1, "while guest.running", "if guest.running", "your vmm() returned after exit 1 while the guest"),
+    (3, 'guest.patch("pushf", "popf")', "pass",
+     "where our VMM is called and yours is not: ring 3 executes pushf without a trap"),
+    (3, 'guest.patch("pushf", "popf")', 'guest.patch("pushf")', "ring 3 executes popf without a trap"),
+    (3, "self.flags |= IF", "pass", "`pushfq`: your VMM stores 0x2 (8 bytes) at 0xffffe8, and ours"),
+    (3, "self.registers.rsp += 8", "pass", "`popfq`: RSP is 0xfffff0, ours 0xfffff8"),
+    (3, "self.registers.rflags = value", "pass", "`popfq`: PF is 1, ours 0"),
+    (3, '"popf"', '"nop"', "guest.patch: 'nop' is none that ring 3 executes silently"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("step", "right", "wrong", "said"), MISTAKES)
+def test_a_mistake_is_told_in_words(step: int, right: str, wrong: str, said: str) -> None:
+    """A common mistake is named, with the exit at which the guest first went another way."""
+    source = solution(step)
+    assert right in source
+    assert any(said in words for words in verdicts(step, source.replace(right, wrong)))
+
+
+def checked(
+    capsys: pytest.CaptureFixture[str], path: Path, step: int = 1, *options: str
+) -> tuple[int, str]:
+    """The exit code and the text of ``lab check``."""
+    code = main(["lab", "check", str(step), str(path), *options])
+    captured = capsys.readouterr()
+    return code, " ".join((captured.out + captured.err).split())
+
+
+def test_check_runs_the_file_in_a_process_of_its_own(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`lab new` writes a file that `lab check` can run, and never over one; its results are JSON and
+    Gradescope's, and what the student prints is shown beside them."""
+    assert main(["lab", "new", str(tmp_path)]) == 0
+    path = tmp_path / "vmm.py"
+    assert main(["lab", "new", str(tmp_path)]) == 2
+    assert "already there" in capsys.readouterr().err
+    code, said = checked(capsys, path)
+    assert code == 1
+    assert "your vmm() returned after exit 1" in said
+    assert "exit 1: #GP(0x0) at 0x100011 `out 0xe9, al`" in said
+    path.write_text(solution(1))
+    results = tmp_path / "results.json"
+    assert main(["lab", "check", "1", str(path), "--json", "--gradescope", str(results)]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert (told["points"], told["of"], told["step"]) == (12, 12, 1)
+    assert told["guests"][0]["console"] == "Hello from the lab.\n"
+    assert json.loads(results.read_text())["score"] == 12
+
+
+HOSTILE = {
+    "endless": ("def vmm(guest):\n    while True:\n        pass\n", "stopped after 1 seconds"),
+    "exits": ("import os\nos._exit(0)\n", "ended early (exit code 0)"),
+    "kills": ("import os, signal\nos.kill(os.getpid(), signal.SIGSEGV)\n", "ended early (signal 11)"),
+    "memory": ("def vmm(guest):\n    bytearray(1 << 40)\n", "used more than 3,072 MiB of memory"),
+    "forges": ("print('{\"stop\": \"exit\"}')\nimport os\nos.write(1, b'{}')\ndef vmm(guest): pass\n",
+               "your vmm() returned"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "name", ["endless", *(pytest.param(n, marks=pytest.mark.full) for n in HOSTILE if n != "endless")]
+)
+def test_a_hostile_file_ends_with_a_sentence(
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A file that does not end, kills its process or forges results gets no points, and a reason."""
+    source, said = HOSTILE[name]
+    path = tmp_path / "vmm.py"
+    path.write_text(source)
+    code, told = checked(capsys, path, 1, "--timeout", "1")
+    assert code == 1
+    assert said in told
+    assert "0 of 12 points" in told
+
+
+@pytest.mark.parametrize(
+    ("source", "said"),
+    [
+        (
+            "def vmm(guest):\n    1 / 0\n",
+            "line 2: ZeroDivisionError: division by zero (before the first",
+        ),
+        ("x = 1\n", "it defines no vmm"),
+        ("def vmm(guest):\n    vmm(guest)\n", "line 2: RecursionError"),
+        ("def vmm(guest):\n    raise SystemExit\n", "line 2: SystemExit"),
+        (
+            "def vmm(guest):\n    guest.registers.cr3 = 1\n",
+            "line 2: there is no 'cr3' among the guest's",
+        ),
+        ("def vmm(guest):\n    guest.registers.rax = 'x'\n", "line 2: rax takes a number, not 'x'"),
+        ("def vmm(guest):\n    guest.memory.read(-1, 5)\n", "line 2: memory has no 5 bytes at -0x1"),
+        ("def vmm(guest):\n    guest.ports.write(1 << 16, 1, 0)\n", "line 2: there is no port 0x10000"),
+        ("def vmm(guest):\n    guest.map(0x1000, 0xa0000)\n", "line 2: guest.map: there is no RAM at"),
+        ("def vmm(guest):\n    guest.acknowledge()\n", "line 2: guest.acknowledge: no interrupt"),
+    ],
+)
+def test_an_exception_has_its_line(source: str, said: str) -> None:
+    """An exception of the student's code, or of ours at a wrong call, is told with its line."""
+    assert next(verdicts(1, source)).startswith(said)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["lab", "check"], "a step is a number from 1 to"),
+        (["lab", "check", "99"], "a step is a number from 1 to"),
+        (["lab", "check", "1", "no-such.py"], "no-such.py: no such file"),
+    ],
+)
+def test_a_wrong_command_is_one_line(
+    words: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A wrong step or a missing file: one line, exit code 2."""
+    assert main(words) == 2
+    error = capsys.readouterr().err
+    assert said in error
+    assert error.count("\n") == 1
+
+
+def test_a_file_that_is_no_python_is_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A syntax error names file and line, exit code 2."""
+    path = tmp_path / "vmm.py"
+    path.write_text("def vmm(guest):\n  while:\n")
+    code, said = checked(capsys, path)
+    assert code == 2
+    assert said.endswith(f"{path}:2: no Python: invalid syntax")
