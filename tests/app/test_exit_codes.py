@@ -216,7 +216,10 @@ def test_limits_are_doctors() -> None:
     from cores.engines.kvm import exit_errors
     from cores.engines.kvm.capabilities import abilities
 
-    limits = {exit_errors.RING_0_DIRECT, exit_errors.STEPS_KERNEL, exit_errors.STEPS_USER}
+    limits = {
+        exit_errors.RING_0_DIRECT, exit_errors.STEPS_KERNEL, exit_errors.STEPS_USER,
+        exit_errors.PAGES_OUTSIDE, exit_errors.GIBIBYTE_PAGES,
+    }  # fmt: skip
     assert limits <= {ability.name for ability in abilities()}
 
 

@@ -13,7 +13,13 @@ from struct import pack
 from typing import NamedTuple
 
 from cores.engines.base import Fault, Halted, Interrupted, PortWrite, RingZero, Stepped
-from cores.engines.kvm.exit_errors import PAGES_OUTSIDE, RING_0_DIRECT, STEPS_KERNEL, STEPS_USER
+from cores.engines.kvm.exit_errors import (
+    GIBIBYTE_PAGES,
+    PAGES_OUTSIDE,
+    RING_0_DIRECT,
+    STEPS_KERNEL,
+    STEPS_USER,
+)
 from cores.engines.kvm.host import Host
 from cores.engines.kvm.stepping import Manner
 from cores.engines.kvm.trial import BY_TF, ENTRY, HANDLER, HLT, IDT, SCRATCH, Trial, attempt
@@ -131,10 +137,24 @@ def calls_by_int() -> bool:
     return attempt(_INT_80, _signals, user=True)
 
 
+def _maps_a_gibibyte(trial: Trial) -> bool:
+    """Does the guest reach its own HLT after a load through a page of 1 GiB?"""
+    trial.memory.write(PML4 + 0x1000 + 8, pack("<Q", 0x83))
+    return _halts(trial)
+
+
+@cache
+def gibibyte_pages() -> bool:
+    """Can the guest's page tables have pages of 1 GiB? mov eax, [0x40030000]; hlt"""
+    return attempt(bytes.fromhex("8b042500000340 f4"), _maps_a_gibibyte)
+
+
 def manner() -> Manner:
     """The properties of this host's KVM, probed at first use."""
     calls = calls_by_syscall() and calls_by_int()
-    return Manner(steps_kernel(), steps_user(), truthful(), calls, interprets_kernel())
+    return Manner(
+        steps_kernel(), steps_user(), truthful(), calls, interprets_kernel(), gibibyte_pages()
+    )
 
 
 _EMULATED = "insn_emulation"
@@ -340,7 +360,9 @@ def pages_outside_long_mode() -> bool:
 def _modes() -> list[Ability]:
     present = pages_outside_long_mode()
     lack = "" if present else "a guest in real or 32-bit mode stops with an error"
-    return [Ability(PAGES_OUTSIDE, present, lack)]
+    huge = gibibyte_pages()
+    fault = "a guest that uses them meets page faults, and stops with an error where it shuts down"
+    return [Ability(PAGES_OUTSIDE, present, lack), Ability(GIBIBYTE_PAGES, huge, "" if huge else fault)]
 
 
 @cache

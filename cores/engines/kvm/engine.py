@@ -13,11 +13,13 @@ from collections.abc import Callable
 from struct import pack
 
 from cores.engines.kvm.exit_errors import (
+    NO_GIBIBYTE_PAGES,
     NO_PAGING,
     STEPS_KERNEL,
     STEPS_USER,
     failed_instruction,
     failure,
+    in_gibibyte_page,
     is_sensitive,
 )
 from cores.engines.kvm.syscall_fixup import NOWHERE, WATCHED_MSRS, SyscallFixup
@@ -292,6 +294,8 @@ class KvmEngine(PortEngine):
                 return INTERRUPTED
             case api.EXIT_SHUTDOWN:
                 self._registers.forget()
+                if not self._manner.gibibytes and in_gibibyte_page(self._memory, cpu, cpu.cr2):
+                    return NO_GIBIBYTE_PAGES
                 return SHUTDOWN
             case api.EXIT_INTERNAL_ERROR if is_sensitive(failed_instruction(self._run), cpu):
                 return LACKING

@@ -10,7 +10,7 @@ from cores.x86.faults import GuestFault, Unsupported
 from cores.x86.isa.decoder import Truncated, decode, text
 from cores.x86.isa.instruction import Instruction, Sensitivity
 from cores.x86.mmu.code_fetch import demand_ram, instruction_at
-from cores.x86.mmu.paging import Mmu
+from cores.x86.mmu.paging import Mmu, walk
 from cores.x86.mode import code_bits
 from cores.x86.virtual_cpu import VirtualCpu
 
@@ -18,6 +18,7 @@ RING_0_DIRECT = "ring 0 runs on the CPU"
 STEPS_KERNEL = "single step in ring 0, through faults"
 STEPS_USER = "single step in ring 3, through faults"
 PAGES_OUTSIDE = "paging outside long mode"
+GIBIBYTE_PAGES = "pages of 1 GiB"
 """Abilities whose absence on a host stops a guest with an error (``Failed.limit``); the names are those
 that `doctor` prints."""
 
@@ -27,6 +28,21 @@ NO_PAGING = Failed(
     " 32-bit mode cannot run on it",
     PAGES_OUTSIDE,
 )
+
+
+NO_GIBIBYTE_PAGES = Failed(
+    "this host's KVM has no pages of 1 GiB: the guest's access to one was a page fault, at which it"
+    " shut down",
+    GIBIBYTE_PAGES,
+)
+
+
+def in_gibibyte_page(memory: PhysicalMemory, cpu: VirtualCpu, gva: int) -> bool:
+    """Do the guest's page tables lead from ``gva`` to a page of 1 GiB?"""
+    try:
+        return walk(memory, cpu, gva, user=False, mark=False).size == 1 << 30
+    except GuestFault:
+        return False
 
 
 def failed_instruction(run: api.RunPage) -> bytes:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from cores.engines.kvm import api, state
 from cores.engines.kvm import guest_handlers as handlers
 from cores.engines.kvm.debug_gate import TrapGate
-from cores.engines.kvm.exit_errors import STEPS_USER, failure
+from cores.engines.kvm.exit_errors import NO_GIBIBYTE_PAGES, STEPS_USER, failure, in_gibibyte_page
 from cores.engines.kvm.legacy_handlers import LegacyHandlers
 from cores.engines.kvm.operand_faults import operand_fault
 from cores.engines.kvm.triple_fault import cause
@@ -76,6 +76,7 @@ class Manner:
     kernel, user: KVM's single step works at CPL0, at CPL3. truthful: what ring 3 reads of the
     privileged state (SGDT, SMSW, STR ...) is the guest's and not the host's. calls: SYSCALL and INT n
     take ring 3 into the guest's kernel. interprets: the host's kernel executes ring 0 in software.
+    gibibytes: the guest's tables may have pages of 1 GiB.
     """
 
     kernel: bool = True
@@ -83,6 +84,7 @@ class Manner:
     truthful: bool = True
     calls: bool = True
     interprets: bool = False
+    gibibytes: bool = True
 
 
 class Stepper:
@@ -355,6 +357,9 @@ class Stepper:
         caused it is found; the VMM's own delivery of that exception shuts down too, and can say why."""
         left = None if state.is_reset(self._run) else state.rsp_and_cr2(self._run)[1]
         self._registers.forget()
+        lacking = left is not None and not self._manner.gibibytes
+        if lacking and in_gibibyte_page(self._memory, cpu, left or 0):
+            return NO_GIBIBYTE_PAGES
         fault = None if insn is NOTHING else cause(self._mmu, cpu, insn)
         if fault is not None:
             return Fault(fault.vector, fault.error, fault.address)

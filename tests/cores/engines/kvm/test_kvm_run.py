@@ -19,8 +19,10 @@ from cores.engines.base import (
     PortRead,
     PortWrite,
     Shutdown,
+    Stepped,
 )  # fmt: skip
 from cores.engines.kvm import KvmEngine, capabilities
+from cores.engines.kvm.exit_errors import NO_GIBIBYTE_PAGES
 from cores.pc.platform import INITIAL_FPU, PML4
 from cores.x86.registers import CS, RCX, RSP, Efer, Flag
 
@@ -121,6 +123,20 @@ def test_leaves_that_the_platform_lacks_are_zero(guest: MakeGuest, leaf: int) ->
     g = guest(f"mov eax, {leaf:#x}; cpuid; or eax, ebx; or eax, ecx; or eax, edx; hlt")
     assert g.run_on() == Halted()
     assert g.cpu.gpr[0] == 0
+
+
+@pytest.mark.parametrize("exact", [False, True])
+def test_a_page_of_1_gib(guest: MakeGuest, exact: bool) -> None:
+    """A guest maps one and uses it; where this host's KVM has none it stops, and says so."""
+    g = guest(f"mov dword ptr [{PML4 + 0x1008}], 0x83; mov dword ptr [0x40030000], 0x55; hlt")
+    exit = g.step() if exact else g.run_on()
+    while exact and isinstance(exit, Stepped):
+        exit = g.step()
+    if capabilities.gibibyte_pages():
+        assert isinstance(exit, Intercept if exact else Halted)
+        assert g.memory.read(0x30000, 1) == b"\x55"
+    else:
+        assert exit == NO_GIBIBYTE_PAGES
 
 
 def test_a_triple_fault_is_a_shutdown(guest: MakeGuest) -> None:
