@@ -6,6 +6,7 @@ with files or single tests named, one process does it all unless ``-n`` says oth
 
 from __future__ import annotations
 
+import signal
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,14 @@ pytest.register_assert_rewrite(  # an assertion in a helper tells as much as one
 
 from tests import absences  # noqa: E402 - after what rewrites them
 from tests.differences import compared_in_words  # noqa: E402
+
+# What a shell starts in the background, or by nohup, ignores these, and so would every program that a
+# test starts and interrupts.
+for _number in (signal.SIGINT, getattr(signal, "SIGQUIT", None), getattr(signal, "SIGHUP", None)):
+    if _number is not None and signal.getsignal(_number) is signal.SIG_IGN:
+        signal.signal(
+            _number, signal.default_int_handler if _number == signal.SIGINT else signal.SIG_DFL
+        )
 
 LEFT_OUT = pytest.StashKey[int]()
 
