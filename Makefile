@@ -8,7 +8,7 @@ PYTHON = $(VENV)/python
 SCREEN = assets/images/screen.svg
 
 .DEFAULT_GOAL := help
-.PHONY: help environment check format quick test full portable docs screens samples wheel clean
+.PHONY: help environment check format quick test full portable docs screens animation samples wheel clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## /  \1	/p' Makefile | expand -t 16
@@ -45,6 +45,11 @@ docs: environment  ## the API's documentation, from the docstrings, into build/d
 screens: environment  ## the README's picture and the golden screens, drawn anew: look at the diff
 	$(PYTHON) -m app.tui.screenshot $(SCREEN) assets/guests/hello.s --keys e,e,e
 	RINGSCOPE_GOLDEN=write $(PYTHON) -m pytest tests/app/tui -k "session or views or looks or divergence or fewer or four or free"
+
+animation: environment  ## the README's moving picture, filmed anew: wants an idle computer
+	mkdir -p build
+	$(PYTHON) .ci/animation.py record build/tinyos.cast
+	$(PYTHON) .ci/animation.py draw build/tinyos.cast assets/images/tinyos.svg
 
 samples: environment  ## the first lesson's handout and recording, in docs/samples
 	$(PYTHON) -m app.main handout two-ways -o docs/samples/two-ways.html --overwrite

@@ -38,11 +38,12 @@ _UNFINISHED = re.compile(r"\x1b(?:\[[0-?]*[ -/]*|[P_][^\x1b]*\x1b?)?\Z")
 
 
 class Screen:
-    """Cleans what is drawn, and writes it with the clock's time. began: time.perf_counter()."""
+    """Cleans what is drawn, and writes it with the clock's time. clock: gives seconds from the
+    beginning."""
 
-    def __init__(self, cast: Cast, began: float) -> None:
+    def __init__(self, cast: Cast, clock: Callable[[], float]) -> None:
         self._cast = cast
-        self._began = began
+        self._clock = clock
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
         self._rest = ""
 
@@ -52,10 +53,10 @@ class Screen:
         cut = found.start() if (found := _UNFINISHED.search(text)) else len(text)
         text, self._rest = text[:cut], text[cut:]
         if text := _NOT_FOR_PLAYERS.sub("", text):
-            self._cast.output(perf_counter() - self._began, text)
+            self._cast.output(self._clock(), text)
 
     def marker(self, label: str) -> None:
-        self._cast.marker(perf_counter() - self._began, label)
+        self._cast.marker(self._clock(), label)
 
 
 def record(lesson: Lesson, file: TextIO, words: list[str]) -> int:
@@ -65,7 +66,8 @@ def record(lesson: Lesson, file: TextIO, words: list[str]) -> int:
     import termios
 
     columns, rows = os.get_terminal_size()
-    screen = Screen(Cast(file, lesson.title, columns, rows), perf_counter())
+    began = perf_counter()
+    screen = Screen(Cast(file, lesson.title, columns, rows), lambda: perf_counter() - began)
     with tempfile.TemporaryDirectory(prefix="ringscope") as directory:
         size = {"COLUMNS": str(columns), "LINES": str(rows)}
         environment = os.environ | size | {"RINGSCOPE_RUNTIME": directory}

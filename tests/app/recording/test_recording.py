@@ -157,7 +157,7 @@ def test_what_is_not_for_players_is_left_out() -> None:
     data = text.encode()
     for size in range(1, len(data) + 1):
         file = StringIO()
-        screen = Screen(Cast(file, "t", 80, 24), 0.0)
+        screen = Screen(Cast(file, "t", 80, 24), lambda: 0.0)
         for at in range(0, len(data), size):
             screen.drawn(data[at : at + size])
         _, events = read(file.getvalue())
