@@ -12,7 +12,7 @@ from typing import TypeVar
 from app import option_values
 from app.numbers import decimal, whole
 from app.option_values import MOST_DISKS, excerpt
-from app.programs import disks_of
+from app.programs import disks_of, load
 from cores.engines.registry import ACCEPTED_NAMES
 from cores.errors import InputError
 from cores.lockstep.options import Options
@@ -116,6 +116,8 @@ def add_machine_options(parser: argparse.ArgumentParser) -> None:
     add("--net", action="append", type=_typed(spec.parse), default=[], metavar="[NAME=]MODE",
         help="a network for the guest: user, hub or replay:FILE; with ,pcap:FILE it is recorded;"
              " may stand several times")  # fmt: skip
+    add("--with", dest="other", default="", metavar="PROGRAM",
+        help="with --net hub: the program of the other machine on the cable")  # fmt: skip
     add("--virtio", type=_typed(option_values.virtio), default=(), metavar="A,B",
         help="virtio devices: of net, block, console, iommu")  # fmt: skip
     add("--device", action="append", default=[], metavar="FILE.py",
@@ -163,6 +165,15 @@ def options_from(
         parser.error(f"argument --disk: the PC has room for {MOST_DISKS} disks")
     if len(arguments.net) > MOST_NETWORKS:
         parser.error(f"argument --net: the PC has room for {MOST_NETWORKS} cards")
+    hubs = sum(network.mode == "hub" for network in arguments.net)
+    if hubs > 1:
+        parser.error("argument --net: one hub joins two machines; a second has no one to join")
+    if hubs and not arguments.other:
+        parser.error("--net hub needs --with PROGRAM, the other machine's")
+    if arguments.other and not hubs:
+        parser.error("--with needs --net hub, the cable to the other machine")
+    if hubs and getattr(arguments, "peers", ()):
+        parser.error("--peers: only one machine can be booted there, and --net hub has two")
     captures = [network.pcap for network in arguments.net if network.pcap]
     if len(set(captures)) < len(captures):
         parser.error("argument --net: two networks cannot be recorded in one file")
@@ -183,6 +194,7 @@ def options_from(
         input=os.fsencode(arguments.input), clock=arguments.clock,
         peers=getattr(arguments, "peers", ()),
         devices=tuple(arguments.device), nets=tuple(arguments.net), virtio=arguments.virtio,
+        other=load(arguments.other, None) if arguments.other else None,
         until=arguments.until, timeout=arguments.timeout,
         start=StartOptions(
             os.fsencode(arguments.append), tuple(arguments.module), arguments.boot,

@@ -62,6 +62,10 @@ def compare_report(report: CompareReport) -> str:
         parts.append(difference_table(report.divergence))
     parts += _outputs(ran)
     parts += _remarks(report.cores)
+    others = [core.other for core in ran if core.other is not None]
+    if others:
+        parts.append("The other machine on the hub, on each core:")
+        parts += [_table(others, report.mode), *_outputs(others), *_remarks(others)]
     if report.peers:
         parts += [_peers(report), *_remarks(report.peers)]
     return "\n\n".join(parts)
@@ -295,7 +299,7 @@ def trace_ending(core: CoreReport) -> str:
     return (
         f"\n{core.core}: {_ending(core)}; {_count(core.instructions)} instructions,"
         f" {_count(core.exits)} exits"
-    )
+    ) + ("" if core.other is None else f"\nthe other machine on the hub{trace_ending(core.other)[1:]}")
 
 
 def availabilities(cores: Iterable[Availability]) -> str:

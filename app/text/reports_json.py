@@ -35,7 +35,8 @@ def compare_report(report: CompareReport) -> dict[str, Value]:
 def core_report(core: CoreReport) -> dict[str, Value]:
     """One of ``cores``; a core that cannot run here has null, 0 or nothing in most places."""
     registers = core.registers
-    return {
+    other: dict[str, Value] = {} if core.other is None else {"with": core_report(core.other)}
+    return other | {
         "core": core.core,
         "engine": core.engine,
         "available": core.available,

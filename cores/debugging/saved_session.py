@@ -120,6 +120,8 @@ def _put_back(machine: Machine, saved: SavedMachine, first: dict[int, bytes]) ->
 def _collect(session: LiveSession) -> SavedSession:
     if session.options.devices:
         raise InputError("a session with a device of one's own cannot be saved: it is a program")
+    if session.options.other is not None:
+        raise InputError("a session with two machines on a hub cannot be saved")
     session.settle()
     machines: list[SavedMachine] = []
     first = RamImage(session.machines[0].ram.size, {})
@@ -158,6 +160,8 @@ def _checked(saved: SavedSession) -> SavedSession:
     )
     if saved.options.devices:
         raise ValueError("it names programs to run as devices")
+    if saved.options.other is not None:
+        raise ValueError("it has two machines on a hub")
     if ram % (2 * MIB) or not SMALLEST_RAM <= ram <= LARGEST_RAM:
         raise ValueError("no machine has so much RAM")
     if not cores or len(set(cores)) < len(cores) or not set(cores) <= set(CORE_NAMES):
@@ -183,4 +187,5 @@ def _checked(saved: SavedSession) -> SavedSession:
             raise ValueError("it has not the disks that its options say")
         if any(lba < 0 or len(sector) != SECTOR for lba, sector in written):
             raise ValueError("its disk has sectors of a wrong number or size")
-    return replace(saved, options=replace(saved.options, cores=cores, disk_write=False))
+    nets = tuple(replace(net, pcap="") for net in saved.options.nets)
+    return replace(saved, options=replace(saved.options, cores=cores, disk_write=False, nets=nets))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from cores.pc.network.spec import NetSpec
-from cores.programs.program import PLAIN, StartOptions
+from cores.programs.program import PLAIN, Program, StartOptions
 
 DEFAULT_CORES = ("interpreter", "trap", "kvm")
 DEFAULT_STEPS = 1_000_000
@@ -24,7 +24,7 @@ class Options:
     until: ends each machine when its console or screen has shown it. timeout: seconds of host time, in
     exact mode for all machines together, in free mode for each. images: reports hold a copy of RAM.
     devices: Python files with devices of the user's own. nets: networks, each for one card. virtio: the
-    virtio devices, of net, block, console and iommu.
+    virtio devices, of net, block, console and iommu. other: the program of the other machine on a hub.
     """
 
     cores: tuple[str, ...] | None = None
@@ -45,6 +45,7 @@ class Options:
     devices: tuple[str, ...] = ()
     nets: tuple[NetSpec, ...] = ()
     virtio: tuple[str, ...] = ()
+    other: Program | None = None
 
     @property
     def disk(self) -> str | None:

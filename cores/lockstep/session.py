@@ -16,12 +16,14 @@ from cores.lockstep.comparison import Lockstep
 from cores.lockstep.leader import Copies, Lead
 from cores.lockstep.options import DEFAULT_STEPS, Absent, Options
 from cores.machine.machine import Machine
+from cores.machine.pair import Pair
 from cores.machine.report import Divergence
 from cores.pc.devices.own_device import load_devices
 from cores.pc.devices.storage.disk import Disk
-from cores.pc.network.making import make_networks
+from cores.pc.network.making import make_networks, make_other_end
 from cores.pc.stop import Stop
 from cores.programs.program import Program
+from cores.x86.registers import STATE_NAMES
 
 
 def start(program: Program, core: str, options: Options) -> Machine:
@@ -40,7 +42,18 @@ def start(program: Program, core: str, options: Options) -> Machine:
             networks=make_networks(options.nets), virtio=options.virtio,
         )  # fmt: skip
         unless_made.pop_all()
-        return machine
+    if options.other is not None:
+        try:
+            second = Machine(
+                options.other, registry.create(core), ram=options.other.ram,
+                networks=make_other_end(options.nets), virtio=options.virtio, clock=options.clock,
+                pure=options.pure, slow=options.slow,
+            )  # fmt: skip
+        except BaseException:
+            machine.close()
+            raise
+        Pair(machine, second)
+    return machine
 
 
 class Session:
@@ -122,7 +135,11 @@ class Session:
         for machine in self.machines:
             while machine.stop is None and not late():
                 machine.step()
+            if machine.pair is not None:
+                machine.pair.finish(late)
         self.lockstep.at_end()
+        if self.divergence is None:
+            self.lockstep.divergence = compare_others(self.lockstep.machines)
 
     def _late(self) -> bool:
         """Stop all machines where the user's limit of host time has passed."""
@@ -130,6 +147,9 @@ class Session:
             return False
         for machine in self.machines:
             machine.vmm.stop = machine.vmm.stop or Stop.BUDGET
+            if machine.pair is not None:
+                other = machine.pair.second.vmm
+                other.stop = other.stop or Stop.BUDGET
         return True
 
     def _go_together(self, lead: Lead) -> None:
@@ -149,8 +169,10 @@ class Session:
         seconds = self.options.seconds
         for machine in self.machines:
             machine.run_free(seconds)
-            if machine.stop is None:
-                machine.vmm.stop = Stop.BUDGET
+            machine.vmm.stop = machine.stop or Stop.BUDGET
+            if machine.pair is not None:
+                other = machine.pair.second.vmm
+                other.stop = other.stop or Stop.BUDGET
 
     def close(self) -> None:
         """Close every machine; no process, descriptor or mapping remains."""
@@ -178,6 +200,31 @@ def compare_outcomes(machines: list[Machine], options: Options) -> Divergence | 
         return None
     values = {core: {n: o[n] for n in names} for core, o in outcomes.items()}
     return Divergence(0, compared[0].cpu.rip, None, tuple(names), values)
+
+
+def compare_others(machines: list[Machine]) -> Divergence | None:
+    """Compare the other machines of pairs at their ends, in exact mode: all of what lockstep compares,
+    once."""
+    others = {m.core: m.pair.second for m in machines if m.pair is not None}
+    if len(others) < 2:
+        return None
+    ends = {
+        core: _outcome(other) | {
+            "instructions": other.vmm.instructions,
+            **dict(zip(STATE_NAMES, other.cpu.state(), strict=True)),
+            "memory_sha256": other.memory_image().sha256(),
+        }
+        for core, other in others.items()
+    }  # fmt: skip
+    first = next(iter(ends.values()))
+    names = [name for name in first if len({end[name] for end in ends.values()}) > 1]
+    if not names:
+        return None
+    values = {core: {f"with:{name}": end[name] for name in names} for core, end in ends.items()}
+    other = next(iter(others.values()))
+    return Divergence(
+        other.vmm.instructions, other.cpu.rip, None, tuple(f"with:{name}" for name in names), values
+    )
 
 
 def _outcome(machine: Machine) -> dict[str, int | str | None]:

@@ -45,7 +45,15 @@ def start(program: Program, core: str, options: Options) -> M68kMachine:
     """A machine after its reset. Raises UnavailableError for every core except the interpreter."""
     if registry.resolve(core) != CORE:
         raise UnavailableError(f"{core}: {REFUSAL}")
-    ignored = [name for name, given in (("disk", options.disks), ("keyboard", options.input)) if given]
+    ignored = [
+        name
+        for name, given in (
+            ("disk", options.disks),
+            ("keyboard", options.input),
+            ("network", options.nets),
+        )
+        if given
+    ]
     notes = tuple(f"this machine has no {name}" for name in ignored)
     return M68kMachine(program, ram=options.ram or program.ram, notes=notes)
 

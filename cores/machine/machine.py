@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from time import perf_counter
+from typing import Protocol
 
 from cores.engines.base import DeprivilegedEngine, Engine
 from cores.errors import EngineError
@@ -57,6 +58,15 @@ class MachineState:
         return self.vmm.instructions
 
 
+class OtherMachine(Protocol):
+    """What a machine needs of the pair that it is the first of (cores/machine/pair.py)."""
+
+    second: Machine
+
+    def run_free(self, seconds: float) -> None: ...
+    def finish(self, late: Callable[[], bool]) -> None: ...
+
+
 class Machine:
     """A booted PC, ready to run its program on one engine.
 
@@ -64,6 +74,7 @@ class Machine:
     slow: free mode handles every exit the long way (cores/vmm/known_exits.py).
     devices: kinds of the user's own (cores/pc/devices/own_device.py). networks: each for one card.
     virtio: the virtio devices by name.
+    pair: where another machine shares its network, None else.
     seconds: host time spent in running the guest so far, without set-up and views of past exits.
 
     The machine owns the engine from the beginning, and closes it if ``__init__`` fails. Later failures
@@ -92,6 +103,7 @@ class Machine:
         self.core = engine.traits.core
         self.cpu = VirtualCpu()
         self.seconds = 0.0
+        self.pair: OtherMachine | None = None
         self._runner: FreeRunner | None = None
         with contextlib.ExitStack() as unless_made:
             unless_made.callback(engine.close)
@@ -137,7 +149,14 @@ class Machine:
             self._note_tables()
 
     def run_free(self, seconds: float) -> None:
-        """Run at full speed for at most ``seconds``, or until the machine stops."""
+        """Run at full speed for at most ``seconds``, or until the machine stops; a pair in turns."""
+        if self.pair is None:
+            self.run_alone(seconds)
+        else:
+            self.pair.run_free(seconds)
+
+    def run_alone(self, seconds: float) -> None:
+        """``run_free``, of this machine alone."""
         began = perf_counter()
         with self.failing_alone():
             if self._runner is None:
@@ -250,6 +269,7 @@ class Machine:
             notes=self.notes(), seconds=self.seconds, emulated=vmm.emulated,
             delivered=vmm.delivered, caveat=self.engine.caveat(), ring_zero=traits.ring_zero,
             limit=vmm.limit,
+            other=None if self.pair is None else self.pair.second.report(image=image),
         )  # fmt: skip
 
     def notes(self) -> tuple[str, ...]:
@@ -260,6 +280,8 @@ class Machine:
     def close(self) -> None:
         """Close the engine, then the memory that it maps; each is closed even if another one raises."""
         with contextlib.ExitStack() as last:
+            if self.pair is not None:
+                last.callback(self.pair.second.close)
             last.callback(self.ram.close)
             for disk in self.board.disks:
                 last.callback(disk.close)

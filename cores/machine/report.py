@@ -20,7 +20,7 @@ class CoreReport:
     """One machine's end, as `compare` shows it. Fields as in contract.md; registers, cpu_mode and
     memory are None for a core that never ran, and cpu_mode on the 68000 machine. Only in the text
     report: emulated and delivered, see ``GuestContext``; caveat, see ``Engine``; ring_zero, see
-    ``RingZero``; limit, see ``Failed``."""
+    ``RingZero``; limit, see ``Failed``. other: of the other machine on the same hub."""
 
     core: str
     engine: str
@@ -45,6 +45,7 @@ class CoreReport:
     caveat: str = ""
     ring_zero: RingZero = RingZero.SIMULATED
     limit: str = ""
+    other: CoreReport | None = None
 
     @property
     def memory_sha256(self) -> str | None:

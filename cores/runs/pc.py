@@ -46,6 +46,8 @@ def run(program: Program, options: Options) -> Outcome:
         if options.free:
             session.run_free()
             divergence = compare_outcomes(session.machines, options)
+            others = [m.pair.second for m in session.machines if m.pair is not None]
+            divergence = divergence or compare_outcomes(others, options)
         else:
             session.run_to_end()
             divergence = session.divergence
@@ -76,6 +78,8 @@ def trace(
     program = with_sources(program, texts=False)
     with contextlib.closing(start(program, core, options)) as machine:
         yield from _free(machine, options) if options.free else _exact(machine, options, steps)
+        if machine.pair is not None:
+            machine.pair.finish(lambda: options.free)
         write_captures(options.nets, machine.board.networks)
         yield machine.report()
 

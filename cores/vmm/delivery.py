@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from cores.pc.devices.board import NEVER
 from cores.pc.stop import Stop
 from cores.vmm.state import GuestContext
 from cores.vmm.trace import place_of
@@ -63,12 +64,17 @@ class Delivery:
 
     def sleep(self) -> None:
         """HLT in virtual time: jump to the next device event that can wake the guest; without one it
-        has halted for good."""
+        has halted for good. At the board's horizon it is left asleep, to be called again."""
         guest, board = self.guest, self.guest.board
         guest.emulator.halted = False
         board.poll()
         while not self.wakes() and guest.cpu.rflags & Flag.IF:
             event = board.next_event()
+            if board.horizon < NEVER and (event is None or event >= board.horizon):
+                guest.ticks = max(guest.ticks, board.horizon)
+                board.advance(guest.ticks)
+                guest.emulator.halted = not self.wakes()
+                return
             if event is None:
                 break
             guest.ticks = max(guest.ticks, event)

@@ -175,7 +175,7 @@ class FreeRunner:
         """Hold the guest for as long as a device has asked for, in host time."""
         self.vmm.trace.close()
         resume = origin + self.vmm.board.paused_until * 1000
-        threading.Event().wait(max(0, min(end, resume) - perf_counter_ns()) / 1e9)
+        self._wait(min(end, resume), origin)
         if perf_counter_ns() >= resume:
             self.vmm.board.paused_until = 0
 
@@ -192,4 +192,9 @@ class FreeRunner:
             vmm.stop = Stop.HALTED
         else:
             wake = min(end, origin + event * 1000)
-            threading.Event().wait(max(0, wake - perf_counter_ns()) / 1e9)
+            self._wait(wake, origin)
+
+    def _wait(self, until: int, origin: int) -> None:
+        """Let host time pass; the guest's passes with it, also where this ends the run."""
+        threading.Event().wait(max(0, until - perf_counter_ns()) / 1e9)
+        self.vmm.ticks = max(self.vmm.ticks, (perf_counter_ns() - origin) // 1000)

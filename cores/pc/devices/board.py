@@ -103,6 +103,7 @@ class Board:
     paused_until: the tick before which the guest is not to go on, 0 usually; the VMM sets it back.
     special: makers of further devices, which only some programs have (cores/pc/boot/protocols.py).
     networks: what network cards lead to, in the order in which the cards take them.
+    horizon: the tick up to which a sleeping guest may sleep; there it waits, not yet awake.
     clock: the tick of an access to a device in memory, which a CPU may make in the middle of a run.
     replanned: called when such an access has changed the deadline or an interrupt pin.
     """
@@ -117,6 +118,7 @@ class Board:
         self.accesses = 0
         self.interrupt_pending = self.nmi_pending = False
         self.paused_until = 0
+        self.horizon = NEVER
         self.clock: Callable[[], int] = lambda: self.now
         self.replanned: Callable[[], None] = lambda: None
         self.stop: Ending | None = None
@@ -265,6 +267,15 @@ class Board:
             if device.next_poll() is not None:
                 device.poll(self.now)
         self._plan()
+
+    def sleeps_for_good(self) -> bool:
+        """Would no device wake a sleeping CPU, however far it may sleep?"""
+        horizon, self.horizon = self.horizon, NEVER
+        self._plan()
+        event = self.next_event()
+        self.horizon = horizon
+        self._plan()
+        return event is None and not self.nmi_pending
 
     def acknowledge(self) -> int:
         """The CPU takes the interrupt: returns its vector (0-255)."""

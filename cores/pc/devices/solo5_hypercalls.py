@@ -130,11 +130,11 @@ class Hypercalls(Device):
         """Hold the guest until a frame arrives, but no longer than ``ticks``. Gives the set of handles
         that will be ready then."""
         now = self._slot.now()
-        arrivals = {handle: link.next_arrival() for handle, link in self._links.items()}
-        until = min([now + ticks, *(max(now, at) for at in arrivals.values() if at is not None)])
+        arrivals = (link.next_arrival() for link in self._links.values())
+        until = min([now + ticks, *(max(now, at) for at in arrivals if at is not None)])
         if until > now:
             self._slot.pause(until)
-        return sum(1 << handle for handle, at in arrivals.items() if at is not None and at <= until)
+        return sum(1 << handle for handle, link in self._links.items() if link.arrived(until))
 
     def _send(self, handle: int, data: int, length: int) -> int:
         link, memory = self._links.get(handle), self._slot.memory

@@ -30,8 +30,11 @@ class Link(Protocol):
         frame."""
 
     def next_arrival(self) -> int | None:
-        """The tick at which the next frame for this card arrives, in the past if one waits already;
-        None: none is on its way."""
+        """The tick at which the next frame for this card arrives, or at which to ask again; in the past
+        if one waits already; None: none is on its way."""
+
+    def arrived(self, by: int) -> bool:
+        """Is a frame known that will have arrived by tick ``by``?"""
 
     def receive(self, now: int) -> bytes | None:
         """Take the next frame that has arrived by tick ``now``. A card without room leaves it: frames

@@ -88,6 +88,10 @@ class Network(Device):
     def next_arrival(self) -> int | None:
         return self.queued[0][0] if self.queued else None
 
+    def arrived(self, by: int) -> bool:
+        at = self.next_arrival()
+        return at is not None and at <= by
+
     def receive(self, now: int) -> bytes | None:
         if not self.queued or self.queued[0][0] > now:
             return None
