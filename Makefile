@@ -8,7 +8,7 @@ PYTHON = $(VENV)/python
 SCREEN = assets/images/screen.svg
 
 .DEFAULT_GOAL := help
-.PHONY: help environment check format quick test full portable docs screens animation samples wheel clean
+.PHONY: help environment check format quick test full portable docs site screens animation samples wheel clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## /  \1	/p' Makefile | expand -t 16
@@ -41,6 +41,9 @@ portable: environment  ## the tests that need no ptrace, no KVM and no assembler
 
 docs: environment  ## the API's documentation, from the docstrings, into build/docs
 	$(PYTHON) .ci/docs.py build/docs
+
+site: environment  ## the documentation as a site, into build/site
+	$(PYTHON) .ci/site.py
 
 screens: environment  ## the README's picture and the golden screens, drawn anew: look at the diff
 	$(PYTHON) -m app.tui.screenshot $(SCREEN) assets/guests/hello.s --keys e,e,e
