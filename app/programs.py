@@ -8,6 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from cores.errors import InputError
+from cores.lockstep.options import Options
+from cores.pc.network import spec
 from cores.programs.loader import load_program
 from cores.programs.program import PLAIN, Program, StartOptions
 from cores.programs.shipped import description, programs
@@ -45,6 +47,18 @@ def disks_of(name: str | None, given: Sequence[str]) -> tuple[str, ...]:
     guest = _shipped(name) if name and not given else None
     own = description(guest).disk if guest else ""
     return (own,) if own else tuple(given)
+
+
+def equipped(options: Options, name: str | None) -> Options:
+    """The options with the networks and virtio devices that a shipped guest needs, where the user has
+    given none. name: as the user calls it, or its path."""
+    guest = _shipped(name) if name else None
+    if guest is None and name:
+        guest = next((one for one in programs() if one == Path(name).resolve()), None)
+    if guest is None or options.nets or options.virtio:
+        return options
+    needs = description(guest)
+    return replace(options, nets=tuple(map(spec.parse, needs.nets)), virtio=needs.virtio)
 
 
 def _shipped(name: str) -> Path | None:

@@ -41,8 +41,9 @@ def _json(guest: Description) -> dict[str, object]:
 
 
 def _command(guest: Description) -> str:
-    if not guest.disk:
-        return f"ringscope compare {guest.name}"
-    near = os.path.relpath(guest.disk)
-    disk = guest.disk if near.startswith("..") else near
-    return f"ringscope compare {guest.name} --disk {disk}"
+    command = f"ringscope compare {guest.name}"
+    if guest.disk:
+        near = os.path.relpath(guest.disk)
+        command += f" --disk {guest.disk if near.startswith('..') else near}"
+    command += "".join(f" --net {net}" for net in guest.nets)
+    return command + (f" --virtio {','.join(guest.virtio)}" if guest.virtio else "")

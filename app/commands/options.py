@@ -12,7 +12,7 @@ from typing import TypeVar
 from app import option_values
 from app.numbers import decimal, whole
 from app.option_values import MOST_DISKS, excerpt
-from app.programs import disks_of, load
+from app.programs import disks_of, equipped, load
 from cores.engines.registry import ACCEPTED_NAMES
 from cores.errors import InputError
 from cores.lockstep.options import Options
@@ -120,6 +120,11 @@ def add_machine_options(parser: argparse.ArgumentParser) -> None:
         help="with --net hub: the program of the other machine on the cable")  # fmt: skip
     add("--virtio", type=_typed(option_values.virtio), default=(), metavar="A,B",
         help="virtio devices: of net, block, console, iommu")  # fmt: skip
+    add(
+        "--poll",
+        action="store_true",
+        help="virtio devices look into their queues by themselves: nothing need leave the guest",
+    )
     add("--device", action="append", default=[], metavar="FILE.py",
         help="a device of your own, a Python program; may stand several times")  # fmt: skip
 
@@ -187,7 +192,7 @@ def options_from(
             budget = arguments.budget.value(arguments.free)
         except argparse.ArgumentTypeError as error:
             parser.error(str(error))
-    return Options(
+    options = Options(
         cores=cores, free=arguments.free, pure=arguments.pure, slow=arguments.slow, budget=budget,
         ram=arguments.ram, disks=disks_of(arguments.program, arguments.disk),
         disk_write=arguments.disk_write,
@@ -195,9 +200,11 @@ def options_from(
         peers=getattr(arguments, "peers", ()),
         devices=tuple(arguments.device), nets=tuple(arguments.net), virtio=arguments.virtio,
         other=load(arguments.other, None) if arguments.other else None,
+        poll=arguments.poll,
         until=arguments.until, timeout=arguments.timeout,
         start=StartOptions(
             os.fsencode(arguments.append), tuple(arguments.module), arguments.boot,
             arguments.linux, arguments.files,
         ),
     )  # fmt: skip
+    return equipped(options, arguments.program)

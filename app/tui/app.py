@@ -439,7 +439,7 @@ def interface(
     Raises InputError when ``path`` is no program."""
 
     def open_program(chosen: str, disk: str | None, known: Program | None = None) -> Opener:
-        from app.programs import load
+        from app.programs import equipped, load
         from cores.debugging.saved_session import is_saved, reopen
         from cores.pc.devices.storage.disk import Disk
         from cores.runs.open import open_session
@@ -457,6 +457,7 @@ def interface(
         mine = now
         if disk is not None:
             mine = replace(now, disks=(disk,) if disk else (), disk_write=False)
+        mine = equipped(mine, chosen)
         for image in mine.disks:
             Disk(image).close()  # a mistake is said now, with the old session still on the screen
         return lambda: open_session(program, mine)

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from cores.programs.shipped import ASSETS, programs, source_of
-
-NEEDS_DISK = re.compile(r"\. Needs --disk (\S+?)[,.]?(?= |$)")
+from cores.programs.shipped import NEEDS, description, programs, source_of
 
 TEACHING = {
     "hello": "a line, by letters",
@@ -19,6 +16,8 @@ TEACHING = {
     "pico": "a UNIX to type into",
     "file": "a file by its name",
     "driver": "three drivers",
+    "ping": "a card for hardware",
+    "vping": "a card that is none",
     "swap": "more memory than is",
     "holes": "what never traps",
     "cguest": "written in C",
@@ -30,13 +29,16 @@ TEACHING = {
 @dataclass(frozen=True, slots=True)
 class Guest:
     """path: what is run. source: where a person reads it. summary: the first line of the comment it
-    begins with. story: the other lines. disk: the image that it needs, None for most."""
+    begins with. story: the other lines. disk: the image that it needs, None for most.
+    nets, virtio: networks and virtio devices that it needs."""
 
     path: Path
     source: Path
     summary: str = ""
     story: tuple[str, ...] = ()
     disk: Path | None = None
+    nets: tuple[str, ...] = ()
+    virtio: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -67,11 +69,11 @@ def _guest(path: Path) -> Guest:
     if not comment:
         return Guest(path, source)
     first = comment[0].removeprefix(f"{path.stem}:").strip()
-    needs = NEEDS_DISK.search(first)
-    disk = None if needs is None else ASSETS.parent / needs[1]
+    needs, what = NEEDS.search(first), description(path)
+    disk = Path(what.disk) if what.disk else None
     summary = (first if needs is None else first[: needs.start()]).rstrip(".")
     begin = comment.index("") if needs and "" in comment else 0  # the rest of a line about the disk
-    return Guest(path, source, summary, tuple(comment[begin + 1 :]), disk)
+    return Guest(path, source, summary, tuple(comment[begin + 1 :]), disk, what.nets, what.virtio)
 
 
 def _comment(text: str, ending: str) -> list[str]:

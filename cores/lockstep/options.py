@@ -25,6 +25,7 @@ class Options:
     exact mode for all machines together, in free mode for each. images: reports hold a copy of RAM.
     devices: Python files with devices of the user's own. nets: networks, each for one card. virtio: the
     virtio devices, of net, block, console and iommu. other: the program of the other machine on a hub.
+    poll: virtio devices look into their queues by themselves.
     """
 
     cores: tuple[str, ...] | None = None
@@ -46,6 +47,7 @@ class Options:
     nets: tuple[NetSpec, ...] = ()
     virtio: tuple[str, ...] = ()
     other: Program | None = None
+    poll: bool = False
 
     @property
     def disk(self) -> str | None:

@@ -40,6 +40,7 @@ def start(program: Program, core: str, options: Options) -> Machine:
             pure=options.pure, slow=options.slow,
             devices=[kind for path in options.devices for kind in load_devices(path)],
             networks=make_networks(options.nets), virtio=options.virtio,
+            polls=options.poll,
         )  # fmt: skip
         unless_made.pop_all()
     if options.other is not None:

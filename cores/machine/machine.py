@@ -73,7 +73,7 @@ class Machine:
     disks: the machine's own; an overlay on the image makes that cheap. input: for keyboard and UART.
     slow: free mode handles every exit the long way (cores/vmm/known_exits.py).
     devices: kinds of the user's own (cores/pc/devices/own_device.py). networks: each for one card.
-    virtio: the virtio devices by name.
+    virtio: the virtio devices by name. polls: these look into their queues by themselves.
     pair: where another machine shares its network, None else.
     seconds: host time spent in running the guest so far, without set-up and views of past exits.
 
@@ -97,6 +97,7 @@ class Machine:
         devices: Sequence[type[Device]] = (),
         networks: Sequence[Network] = (),
         virtio: tuple[str, ...] = (),
+        polls: bool = False,
     ) -> None:
         self.program = program
         self.engine = engine
@@ -119,7 +120,7 @@ class Machine:
                     *devices_of(program, cards=len(networks), virtio=virtio),
                     *(kind.plug for kind in devices),
                 ),
-                networks=networks,
+                networks=networks, polls=polls,
             )  # fmt: skip
             sectors = disks[0].sectors if disks else 0
             boot(program, self.memory, self.cpu, disk_sectors=sectors, links=networks)

@@ -30,25 +30,29 @@ _SHOWN = 32
 
 def join(
     report: CompareReport, names: Sequence[str], program: Program, *,
-    ram: int, disk: str | None, input: bytes, seconds: float,
+    ram: int, disk: str | None, input: bytes, seconds: float, network: bool = False,
 ) -> CompareReport:  # fmt: skip
     """``report`` with the peers' outcomes, which run one after the other. A peer whose outcome differs
     from that of the first core that ran has a note that says so.
 
-    seconds: the limit for each, its firmware's start not included. The report of a peer that cannot run
+    seconds: the limit for each, its firmware's start not included. network: with an NE2000, on a
+    network that the peer makes up. The report of a peer that cannot run
     on this host has the reason. Raises InputError for a disk that cannot be read."""
     reference = next((core for core in report.cores if core.available), None)
     peers = []
     for name in dict.fromkeys(names):
-        peer = run(PEERS[name](), program, ram=ram, disk=disk, input=input, seconds=seconds)
+        peer = run(
+            PEERS[name](), program, ram=ram, disk=disk, input=input, seconds=seconds, network=network
+        )
         found = differences(reference, peer) if reference is not None else {}
         peers.append(replace(peer, notes=(*found.values(), *peer.notes)))
     return replace(report, peers=tuple(peers))
 
 
 def run(
-    peer: Peer, program: Program, *, ram: int, disk: str | None, input: bytes, seconds: float
-) -> CoreReport:
+    peer: Peer, program: Program, *, ram: int, disk: str | None, input: bytes, seconds: float,
+    network: bool = False,
+) -> CoreReport:  # fmt: skip
     """Run ``program`` on one peer; the arguments are those of ``join``."""
     try:
         engine = peer.find()
@@ -61,7 +65,7 @@ def run(
     with tempfile.TemporaryDirectory(prefix="ringscope-") as folder:
         image = Path(folder, "disk.img")
         layout = write_image(program, str(image), ram=ram, disk=disk)
-        outcome = peer.run(Guest(image, layout.sectors // CYLINDER, ram, input, seconds))
+        outcome = peer.run(Guest(image, layout.sectors // CYLINDER, ram, input, seconds, network))
     return _report(peer, engine, outcome)
 
 

@@ -30,13 +30,15 @@ _QUESTION_LIMIT = 10.0
 @dataclass(frozen=True, slots=True)
 class Guest:
     """A guest to boot. image: the bootable disk, in a folder where a peer may put its files. ram:
-    bytes. input: text to type. seconds: the limit."""
+    bytes. input: text to type. seconds: the limit. network: with an
+    NE2000, on a network that the peer makes up."""
 
     image: Path
     cylinders: int
     ram: int
     input: bytes
     seconds: float
+    network: bool = False
 
     def file(self, name: str) -> Path:
         return self.image.with_name(name)

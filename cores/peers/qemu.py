@@ -38,6 +38,11 @@ CPU = (
     + ",".join(f"{feature}=on" for feature in FEATURES)
 )  # fmt: skip
 
+NETWORK = (
+    "-netdev", "user,id=net,restrict=on",
+    "-device", "ne2k_isa,iobase=0x300,irq=10,netdev=net,mac=52:54:00:12:34:56",
+)  # fmt: skip
+"""A network that leads nowhere but to QEMU's own router, 10.0.2.2."""
 MIB = 1 << 20
 LEAST_RAM = 4 * MIB
 """The least RAM with which SeaBIOS starts. A guest with 2 MiB gets 4; its memory map lists 2."""
@@ -95,6 +100,7 @@ class Qemu:
 
 def _command(guest: Guest) -> list[str]:
     ram = max(guest.ram, LEAST_RAM) // MIB
+    card = NETWORK if guest.network else ()
     line, serial = guest.file("line"), guest.file("serial")
     return [
         PROGRAM, "-no-user-config", "-nodefaults", "-machine", "pc", "-accel", "tcg", "-cpu", CPU,
@@ -106,7 +112,7 @@ def _command(guest: Guest) -> list[str]:
         "-device", "isa-debugcon,iobase=0xf4,chardev=exit",
         "-chardev", f"socket,id=serial,path={line},logfile={serial}", "-serial", "chardev:serial",
         "-no-reboot", "-no-shutdown",  # a reset or power-off stops the guest, and QEMU stays
-        "-qmp", "stdio",
+        "-qmp", "stdio", *card,
     ]  # fmt: skip
 
 

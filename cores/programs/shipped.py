@@ -66,12 +66,19 @@ def _digest(source: bytes) -> str:
 @dataclass(frozen=True, slots=True)
 class Description:
     """A shipped guest, from the comment at the beginning of its source. name: as a user gives it.
-    title: the comment's first sentence. disk: path of the disk image that it needs, or ""."""
+    title: the comment's first sentence. disk: path of the disk image that it needs, or "". nets,
+    virtio: networks and virtio devices that it needs, as ``--net`` and ``--virtio`` name them."""
 
     name: str
     path: Path
     title: str
     disk: str
+    nets: tuple[str, ...] = ()
+    virtio: tuple[str, ...] = ()
+
+
+NEEDS = re.compile(r"\. Needs((?: --[a-z]+ [^\s]*[^\s.,])+)[.,]?(?= |$)")
+"""The words of a guest's comment that say with which options it is run."""
 
 
 def descriptions() -> tuple[Description, ...]:
@@ -94,6 +101,10 @@ def description(path: Path) -> Description:
     first = text.split("\n\n" if source.suffix == ".lst" else "\n#\n", 1)[0]
     comment = " ".join(line.strip(" #/*") for line in first.split("\n"))
     title = re.split(r"(?<=\.)\s", comment.partition(": ")[2], maxsplit=1)[0]
-    needed = re.search(r"--disk assets/(\S+\.img)", comment)
-    disk = str(ASSETS / needed.group(1)) if needed else ""
-    return Description(path.stem, path, title[:1].upper() + title[1:], disk)
+    found = NEEDS.search(comment)
+    words = found[1].split() if found else []
+    needs = list(zip(words[::2], words[1::2], strict=True))
+    disk = next((str(ASSETS.parent / value) for option, value in needs if option == "--disk"), "")
+    nets = tuple(value for option, value in needs if option == "--net")
+    virtio = tuple(one for option, value in needs if option == "--virtio" for one in value.split(","))
+    return Description(path.stem, path, title[:1].upper() + title[1:], disk, nets, virtio)

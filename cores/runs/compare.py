@@ -21,6 +21,7 @@ def compare(program: Program, options: Options) -> CompareReport:
     return peers.join(
         report, options.peers, program, ram=options.ram or program.ram, disk=options.disk,
         input=options.input, seconds=seconds,
+        network=bool(options.nets) and "net" not in options.virtio,
     )  # fmt: skip
 
 

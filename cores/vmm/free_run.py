@@ -8,12 +8,14 @@ traps would otherwise receive no timer interrupt and never return to the VMM.
 from __future__ import annotations
 
 import threading
+from contextlib import nullcontext
 from time import perf_counter_ns
 
 from cores.engines.base import Engine
 from cores.errors import EngineError
 from cores.pc.stop import Stop
 from cores.vmm.breath import Breath
+from cores.vmm.ring_watch import RingWatch
 from cores.vmm.vmm import Vmm
 from cores.x86.faults import GuestFault, Unsupported
 from cores.x86.registers import Flag
@@ -83,6 +85,7 @@ class FreeRunner:
         self.vmm = vmm
         self.alarm = Alarm(vmm.engine)
         self.breath = Breath(vmm)
+        self.watch = RingWatch(vmm.board, vmm.engine) if vmm.board.polls else None
 
     def run(self, seconds: float) -> None:
         """Run for at most ``seconds``, or until the machine stops. Virtual time stops between calls."""
@@ -100,25 +103,37 @@ class FreeRunner:
         board.clock = lambda: (perf_counter_ns() - origin) // 1000
         board.replanned = vmm.engine.interrupt  # a device in memory was set up in the middle of a run
         try:
-            while vmm.stop is None and (now := perf_counter_ns()) < end:
-                vmm.ticks = (now - origin) // 1000
-                if vmm.ticks >= board.deadline:
-                    board.advance(vmm.ticks)
-                if vmm.emulator.halted:
-                    self._sleep(origin, end)
-                    continue
-                if board.paused_until:
-                    self._pause(origin, end)
-                    continue
-                due = min(end, origin + board.deadline * 1000)
-                if board.interrupt_pending and vmm.engine.traits.delivers:
-                    due = min(due, now + ASK_AGAIN)  # some hosts' KVM misses the interrupt window
-                self._once(due)
+            with self.watch.watching() if self.watch is not None else nullcontext():
+                self._loop(origin, end)
+        except Unsupported as limit:
+            vmm.refuse(limit)
         finally:
             self.alarm.set(None)
             board.clock, board.replanned = lambda: vmm.ticks, lambda: None
             vmm.trace.close()
             vmm.trace.tally()
+
+    def _loop(self, origin: int, end: int) -> None:
+        """Run until ``end``; ``origin``: tick 0. Both as ``perf_counter_ns()``."""
+        vmm, board, watch = self.vmm, self.vmm.board, self.watch
+        while vmm.stop is None and (now := perf_counter_ns()) < end:
+            vmm.ticks = (now - origin) // 1000
+            if watch is not None:
+                watch.collect()
+            if vmm.ticks >= board.deadline:
+                board.advance(vmm.ticks)
+            if vmm.emulator.halted:
+                self._sleep(origin, end)
+                continue
+            if board.paused_until:
+                self._pause(origin, end)
+                continue
+            due = min(end, origin + board.deadline * 1000)
+            if board.interrupt_pending and vmm.engine.traits.delivers:
+                due = min(due, now + ASK_AGAIN)  # some hosts' KVM misses the interrupt window
+            if watch is not None and vmm.patched is not None and vmm.patched.shares:
+                due = min(due, now + ASK_AGAIN)  # what it stored beside code is not in RAM before
+            self._once(due)
 
     def close(self) -> None:
         self.alarm.close()
@@ -196,5 +211,6 @@ class FreeRunner:
 
     def _wait(self, until: int, origin: int) -> None:
         """Let host time pass; the guest's passes with it, also where this ends the run."""
-        threading.Event().wait(max(0, until - perf_counter_ns()) / 1e9)
+        called = self.watch.called if self.watch is not None else threading.Event()
+        called.wait(max(0, until - perf_counter_ns()) / 1e9)
         self.vmm.ticks = max(self.vmm.ticks, (perf_counter_ns() - origin) // 1000)

@@ -104,8 +104,8 @@ class PatchedCode:
         if self.guest.lent is not None:
             self.guest.lent.refresh()
         if memory.writes:
-            self.wrote(memory.writes)
-            memory.writes.clear()
+            written, memory.writes = memory.writes, []  # another thread may append (ring_watch.py)
+            self.wrote(written)
         if patcher.shared:
             self.after_exit()
             patcher.enter()
@@ -116,6 +116,11 @@ class PatchedCode:
         """Is the code at RIP of another width than that which is patched?"""
         assert self.patcher is not None
         return self.patcher.bits != code_bits(self.guest.cpu) or not self.suits()
+
+    @property
+    def shares(self) -> bool:
+        """Has the guest pages that hold both code and data, whose stores reach RAM at exits only?"""
+        return self.patcher is not None and bool(self.patcher.shared)
 
     def wrote(self, ranges: list[tuple[int, int]]) -> None:
         """Note ranges that the VMM or a device has written: (GPA, length) of each."""

@@ -6,7 +6,7 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -19,6 +19,7 @@ from cores.engines import ring3_survey as ring3
 from cores.engines.registry import CORE_NAMES, availability
 from cores.lockstep.options import Options
 from cores.machine.report import CompareReport, CoreReport, ExitLine
+from cores.pc.network.spec import parse
 from cores.pc.stop import Stop
 from cores.programs.loader import load_program
 from cores.programs.shipped import ASSETS
@@ -55,6 +56,10 @@ SUMS = "".join(f"{name:<17}{CHECKSUM}\n" for name in ("words:", "rep insw:", "pa
 README = contents()["readme"].decode()
 
 
+def answers(count: int) -> str:
+    return "".join(f"answer {n}: 56 bytes, both checksums right\n" for n in range(1, count + 1))
+
+
 @dataclass(frozen=True)
 class Case:
     """A guest, the options it runs with, and its known end. screen: words that the screen must show."""
@@ -66,6 +71,16 @@ class Case:
     disk: bool = False
     input: bytes = b""
     screen: tuple[str, ...] = ()
+    nets: tuple[str, ...] = ()
+    virtio: tuple[str, ...] = ()
+    poll: bool = False
+
+    @property
+    def options(self) -> Options:
+        return Options(
+            disks=(str(IMAGE),) if self.disk else (), input=self.input, poll=self.poll,
+            nets=tuple(map(parse, self.nets)), virtio=self.virtio,
+        )  # fmt: skip
 
 
 CASES = {
@@ -95,6 +110,8 @@ CASES = {
             ),
         ),
         Case("driver.s", SUMS, disk=True),
+        Case("ping.s", answers(4), nets=("user",)),
+        Case("vping.s", answers(8), nets=("user",), virtio=("net",)),
     )
 }
 SECONDS = 120.0
@@ -111,11 +128,7 @@ def run(case: Case, core: str, *, free: bool) -> CompareReport:
     program = load_program(str(ASSETS / "guests" / case.guest))
     budget = SECONDS if free else 5_000 if case.guest in SLOW else None
     cores = tuple(dict.fromkeys(("interpreter", core)))
-    disk = str(IMAGE) if case.disk else None
-    options = Options(
-        cores=cores, free=free, budget=budget, disks=(disk,) if disk else (), input=case.input
-    )
-    report = compare(program, options)
+    report = compare(program, replace(case.options, cores=cores, free=free, budget=budget))
     for one in report.cores:
         if one.core == "kvm" and one.stop is Stop.ERROR:
             pytest.skip(f"kvm: {one.reason}")
@@ -140,7 +153,14 @@ def daily(*slow: tuple[str, str]) -> list[ParameterSet]:
 
 @pytest.mark.parametrize(
     ("guest", "core"),
-    daily(("tinyos.s", "kvm"), ("tinyos.s", "trap:portable"), ("tasks.s", "kvm")),
+    daily(
+        ("tinyos.s", "kvm"),
+        ("tinyos.s", "trap:portable"),
+        ("tasks.s", "kvm"),
+        ("ping.s", "kvm"),
+        ("ping.s", "trap:portable"),
+        ("vping.s", "trap:portable"),
+    ),
 )
 def test_exact(guest: str, core: str) -> None:
     """Instruction by instruction the core has the interpreter's state, up to the known end."""
@@ -153,7 +173,13 @@ def test_exact(guest: str, core: str) -> None:
 
 @pytest.mark.parametrize(
     ("guest", "core"),
-    daily(("swap.s", "kvm"), ("swap.s", "trap:portable"), ("tinyos.s", "trap:portable")),
+    daily(
+        ("swap.s", "kvm"),
+        ("swap.s", "trap:portable"),
+        ("tinyos.s", "trap:portable"),
+        ("ping.s", "kvm"),
+        ("ping.s", "trap:portable"),
+    ),
 )
 def test_free(guest: str, core: str) -> None:
     """In free mode the guest ends with the same console, screen and exit status."""
@@ -271,3 +297,43 @@ def test_tinyos_without_a_disk() -> None:
     (report,) = compare(program, options).cores
     assert report.exit_status == 0
     assert (report.screen or "").count("There is no disk.") == 2
+
+
+def exits_of_pings(guest: str, core: str, *, poll: bool = False, free: bool = False) -> list[int]:
+    """The exits between one answer printed by ``guest`` and the next."""
+    program = load_program(str(ASSETS / "guests" / guest))
+    options = replace(CASES[guest].options, poll=poll, free=free)
+    counts = [0] * 9
+    printed = 0
+    for line in trace(program, core, options, steps=False):
+        if isinstance(line, ExitLine) and "outsb" in line.asm:
+            words = line.detail.split()
+            printed += int(words[0]) if words[1] == "x" else 1
+        elif isinstance(line, ExitLine):
+            counts[printed // len(answers(1))] += 1
+    return counts[1 : printed // len(answers(1))]
+
+
+@pytest.mark.parametrize("core", ["trap:native", pytest.param("trap:portable", marks=pytest.mark.full)])
+def test_exits_of_a_ping(core: str) -> None:
+    """A ping costs 40 exits through a card made for hardware, 11 through a virtio card, 1 where the
+    driver looks at the queue itself, and none where the device does, too."""
+    if reason := availability(core).reason:
+        pytest.skip(f"{core}: {reason}")
+    assert exits_of_pings("ping.s", core) == [40, 40, 40]
+    assert exits_of_pings("vping.s", core) == [11, 11, 11, 1, 1, 1, 1]
+    assert exits_of_pings("vping.s", core, poll=True)[4:] == [0, 0, 0]
+
+
+@pytest.mark.parametrize("core", CORE_NAMES)
+def test_no_exit_of_a_polled_ping(core: str) -> None:
+    """Running freely, a thread of the host's serves the queues: no exit between two answers."""
+    if reason := availability(core).reason:
+        pytest.skip(f"{core}: {reason}")
+    case = replace(CASES["vping.s"], poll=True)
+    program = load_program(str(ASSETS / "guests" / case.guest))
+    options = replace(case.options, cores=(core,), free=True, budget=SECONDS)
+    (report,) = compare(program, options).cores
+    ends_as_told(case, report)
+    if core != "interpreter":
+        assert exits_of_pings("vping.s", core, poll=True, free=True)[4:] == [0, 0, 0]

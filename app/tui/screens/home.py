@@ -382,6 +382,10 @@ def _guest_item(guest: Guest) -> Item:
     notes = [f"{guest.summary[:1].upper()}{guest.summary[1:]}."] if guest.summary else []
     if guest.disk is not None:
         notes.append(f"It is started with a disk of its own, {guest.disk.name}.")
+    if guest.nets or guest.virtio:
+        given = [f"--net {net}" for net in guest.nets]
+        given += [f"--virtio {','.join(guest.virtio)}"] if guest.virtio else []
+        notes.append(f"It is started with {' '.join(given)}.")
     story = guest.story if guest.story[:1] == ("",) else ("", *guest.story)
     short = TEACHING.get(guest.name, "")
     told = paragraphs((*notes, *story))

@@ -138,6 +138,9 @@ class MemoryDevice(Device):
     window: range = range(0)
     """The physical addresses that it answers: whole pages."""
 
+    stale: bool = False
+    """Whether another thread has changed what its interrupt line should be."""
+
     def is_timely(self, offset: int) -> bool:
         """Whether a load there depends on the time; the board passes it the time before."""
         return True

@@ -16,6 +16,7 @@ the same.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -100,6 +101,8 @@ class Board:
     and REP iterations included. stop: how the guest ended its machine, None before it has. devices: all
     of them, in the order in which their states are saved and shown.
 
+    polls: virtio devices look for work by themselves; watched: a thread looks for them at present
+    (cores/vmm/ring_watch.py), with ``lock``.
     paused_until: the tick before which the guest is not to go on, 0 usually; the VMM sets it back.
     special: makers of further devices, which only some programs have (cores/pc/boot/protocols.py).
     networks: what network cards lead to, in the order in which the cards take them.
@@ -119,6 +122,8 @@ class Board:
         self.interrupt_pending = self.nmi_pending = False
         self.paused_until = 0
         self.horizon = NEVER
+        self.polls, self.watched = polls, False
+        self.lock = threading.RLock()
         self.clock: Callable[[], int] = lambda: self.now
         self.replanned: Callable[[], None] = lambda: None
         self.stop: Ending | None = None
@@ -149,6 +154,7 @@ class Board:
         self.devices = (*self.devices, self.typed)
         self._polling = tuple(device for device in self.devices
                               if type(device).next_poll is not Device.next_poll)  # fmt: skip
+        self._buses = tuple(device for device in self.devices if isinstance(device, MemoryDevice))
         self._timed = tuple((device, device.irq) for device in self.devices if device.irq is not None
                             and type(device).next_event is not Device.next_event)  # fmt: skip
 
@@ -263,10 +269,12 @@ class Board:
     def poll(self) -> None:
         """The CPU goes to sleep: devices that poll look once more, since there is nothing to see for
         them before it wakes."""
-        for device in self._polling:
-            if device.next_poll() is not None:
-                device.poll(self.now)
-        self._plan()
+        with self.lock:
+            self.tell_time()
+            for device in self._polling:
+                if device.next_poll() is not None:
+                    device.poll(self.now)
+            self._plan()
 
     def sleeps_for_good(self) -> bool:
         """Would no device wake a sleeping CPU, however far it may sleep?"""
@@ -302,26 +310,48 @@ class Board:
         self._catch_up()
 
     def _catch_up(self) -> None:
-        for device, _ in self._timed:
-            device.advance(self.now)
+        with self.lock:
+            for device, _ in self._timed:
+                device.advance(self.now)
         self.local_apic.advance(self.now)
+
+    # Queues that a thread watches.
+
+    def watch(self) -> bool:
+        """From the watching thread: serve the queues at the present time. True: the owner of the
+        machine has to ``collect``."""
+        with self.lock:
+            now = max(self.now, self.clock())
+            for device in self._polling:
+                device.advance(now)
+                if device.next_poll() is not None:
+                    device.poll(now)
+            hungry = self.typed.waiting and any(one.hungry for one in self.typed.others)
+            return hungry or any(device.stale for device in self._buses)
+
+    def collect(self) -> None:
+        """Take over what the watching thread has left: interrupt lines, and what the user types."""
+        self.tell_time()
+        self._plan()
 
     def _plan(self) -> None:
         """Compute the deadline. A device that cannot interrupt the CPU now is left out: it catches up
         at the guest's next access to it or to an interrupt controller."""
-        deadline = self.local_apic.next_event() or NEVER
+        deadline = wake = self.local_apic.next_event() or NEVER
         external = self.local_apic.accepts_external()
         for device, irq in self._timed:
             heard = (external and self.pics.accepts(irq)) or self.io_apic.accepts(input_of(irq))
             if heard or device.masters:
                 event = device.next_event()
-                if event is not None and event < deadline:
-                    deadline = event
-        self.deadline = self.wake = deadline
-        for one in self._polling:
+                if event is not None:
+                    wake = min(wake, event)
+                    if not (self.watched and device.masters):
+                        deadline = min(deadline, event)
+        for one in () if self.watched else self._polling:
             due = one.next_poll()
-            if due is not None and due < self.deadline:
-                self.deadline = due
+            if due is not None:
+                deadline = min(deadline, due)
+        self.deadline, self.wake = deadline, wake
         if self.typed.waiting:
             self.typed.offer()  # a mask may have been cleared
 
@@ -470,16 +500,20 @@ class _InTime:
     def _timed(self, offset: int, size: int, read: Callable[[int, int], bytes]) -> bytes:
         if size <= 4 and not self._device.is_timely(offset):
             return read(offset, size)
-        self._board.tell_time()
-        value = read(offset, size)
-        self._board._plan()
+        with self._board.lock:
+            self._board.tell_time()
+            value = read(offset, size)
+            self._board._plan()
         return value
 
     def mmio_write(self, offset: int, data: bytes) -> None:
         board = self._board
         before = board.deadline, board.interrupt_pending, board.nmi_pending
-        board.tell_time()
-        self._device.mmio_write(offset, data)
-        board._plan()
+        with board.lock:
+            board.tell_time()
+            self._device.mmio_write(offset, data)
+            board._plan()
+        if len(board.console) > MOST_CONSOLE:
+            raise board._flooded()
         if before != (board.deadline, board.interrupt_pending, board.nmi_pending):
             board.replanned()

@@ -18,11 +18,12 @@ from cores.pc.devices.uart import Uart
 
 class TypedInput(Device):
     """text: what the user has typed, as a terminal sends it. taken: how much of it has gone to a
-    device. unmasked: whether the guest lets an interrupt line through."""
+    device. unmasked: whether the guest lets an interrupt line through. others:
+    devices that take what these two do not."""
 
     name = "typed input"
     wide = frozenset({"taken"})
-    wiring = frozenset({"_uart", "_keyboard", "_unmasked", "_others"})
+    wiring = frozenset({"_uart", "_keyboard", "_unmasked", "others"})
 
     def __init__(
         self,
@@ -32,7 +33,7 @@ class TypedInput(Device):
         others: Sequence[TextTaker] = (),
     ) -> None:
         self._uart, self._keyboard, self._unmasked = uart, keyboard, unmasked
-        self._others = others
+        self.others = others
         uart.typed = keyboard.typed = self
         self.text = b""
         self.taken = 0
@@ -66,7 +67,7 @@ class TypedInput(Device):
             self._give(device)
 
     def _offer_others(self) -> None:
-        for other in self._others:
+        for other in self.others:
             while self.waiting and other.hungry and (taken := other.type(self.text[self.taken :])):
                 self.taken += taken
 

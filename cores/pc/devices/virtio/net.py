@@ -74,15 +74,15 @@ class VirtioNet(VirtioDevice):
             return
         came = False
         while (due := link.next_arrival()) is not None and due <= now:
-            chain = queue.pop()
-            if chain is None:
+            if not queue.waiting():
                 self.starved = True
                 queue.kicks(self.wants_kicks(RECEIVE))
                 if not queue.waiting():
                     break
                 self.starved = False  # one came before the driver knew that it has to tell
-                continue
-            frame = link.receive(now) or b""
+            frame = link.receive(now)
+            if frame is None or (chain := queue.pop()) is None:
+                break
             if chain.room < HEADER.size + len(frame):
                 raise ViolationError(
                     f"gave a buffer of {chain.room} bytes for a frame of {len(frame)} and its header"

@@ -156,8 +156,7 @@ class Queue:
         """Take the next chain; None: there is none. Raises ViolationError, and then takes nothing."""
         if not self.ready or not self.waiting():
             return None
-        head = self.dma.read_u16(self.available + 4 + 2 * (self.next % self.size))
-        chain = self._walk(head)
+        chain = self._walk(self.dma.read_u16(self.available + 4 + 2 * (self.next % self.size)))
         self.next = self.next + 1 & 0xFFFF
         return chain
 
