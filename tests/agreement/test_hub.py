@@ -21,7 +21,7 @@ from cores.programs.program import Program
 from cores.runs.compare import compare
 
 CORES = tuple(core for core in ("interpreter", "trap:native") if availability(core).available)
-SOURCE = (Path(__file__).parent / "guests" / "cable.s").read_text()
+SOURCE = Path(__file__).with_name("cable.s").read_text()
 HUB = (NetSpec("hub"),)
 
 
