@@ -37,9 +37,11 @@ class _Clock(list[ExitEvent | Repeated]):
         self.at.append(perf_counter_ns())
 
 
-def _free(program: Program, core: str, clock: _Clock | None = None) -> float:
+def _free(program: Program, core: str, clock: _Clock | None = None, *, callouts: bool = True) -> float:
     """Microseconds of a free run to its end."""
     with closing(start(program, core, Options())) as guest:
+        if guest.vmm.callouts is not None:
+            guest.vmm.callouts.wanted = callouts
         if clock is not None:
             guest.vmm.trace.log = clock
         guest.run_free(60)
@@ -51,7 +53,7 @@ def _free(program: Program, core: str, clock: _Clock | None = None) -> float:
 def _exit_cost(program: Program) -> float:
     """Microseconds from one exit to the next: the median of short batches (``bare.BATCH``)."""
     clock = _Clock()
-    _free(program, "trap:native", clock)
+    _free(program, "trap:native", clock, callouts=False)
     ends = clock.at[4 * bare.BATCH :: bare.BATCH]
     return median(end - begin for begin, end in pairwise(ends)) / bare.BATCH / 1e3
 
@@ -82,6 +84,15 @@ def kinds() -> list[Result]:
                 "exit:kinds", f"one exit: {name}", "µs", lambda p=program: _exit_cost(p),  # type: ignore[misc]
                 {label: (base, limit)}, times=3,
             )  # fmt: skip
+
+        def answered() -> float:
+            few, many = (
+                _free(guests.repeated("9c9d", turns), "trap:native") for turns in (100, 100_100)
+            )
+            return (many - few) / (16 * 100)
+
+        what = "no exit: pushf or popf, answered in place"
+        found.append(alone("exit:kinds", what, "ns", answered, times=3))
     return found
 
 

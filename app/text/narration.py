@@ -139,6 +139,7 @@ _WISHES = {
     Reason.SHUTDOWN: "... and I have no handler for what follows.",
     Reason.SHADOW: "it is only my own memory.",
     Reason.SCAN: "it is only my own code.",
+    Reason.CALLOUT: "may I be interrupted?",
 }
 
 _QUESTIONS = {
@@ -173,6 +174,8 @@ def _cpu(event: ExitEvent, m: MachineSnapshot) -> str:
         return "I have no mapping for that page. Host?"
     if reason is Reason.SCAN:
         return "That page may not run before the host has read it. Host?"
+    if reason is Reason.CALLOUT:
+        return "A jump stands there. It leads to a routine of the host's, in your own process."
     if reason in (Reason.EXCEPTION, Reason.SHUTDOWN):
         return f"That is a fault: {event.detail}. Host, it is your guest's."
     if m.core == "kvm":
@@ -216,6 +219,8 @@ def _host(event: ExitEvent, asm: str) -> str:
             return f"His page tables allow it, so I mapped {event.detail}. Try again."
         case Reason.SCAN:
             return f"I read {event.detail} and patched what would not trap. Go on."
+        case Reason.CALLOUT:
+            return "I was not asked: my routine keeps his virtual flags, and he never left."
         case Reason.MMIO:
             return f"That is a device: {event.detail}, {event.handled}. Go on."
         case Reason.IO:
@@ -242,6 +247,8 @@ def why(event: ExitEvent, core: str) -> str:
             return "The page was not mapped for the CPU yet: the VMM copies mappings as they are used."
         case Reason.SCAN:
             return "Code runs freely only after the VMM has looked for what would not trap in it."
+        case Reason.CALLOUT:
+            return "In free mode the VMM answers CLI, STI, PUSHF and POPF inside the guest's process."
         case Reason.EXCEPTION:
             return "An exception of the guest's own making; on real hardware too it enters a handler."
         case Reason.SHUTDOWN:

@@ -422,6 +422,11 @@ _TRANSLATED = 0x4000_0000_0000 + 4096 * secrets.randbelow(1 << 31)
 TRANSLATED = range(_TRANSLATED, _TRANSLATED + CODE_SIZE + DATA_SIZE)
 """Likewise in ``DISPLACED_SPACE``: translated code, and its data (cores/vmm/translated_code.py)."""
 
+CALLOUT_CODE = 4 << 20
+"""Bytes of guest code in which callouts can be planted (cores/vmm/callouts.py)."""
+CALLOUT_REGION = CALLOUT_CODE + 18 * 4096
+"""Bytes for the routines that their jumps lead to: in the twin behind translated code and its data."""
+
 
 class DeprivilegedEngine(Engine):
     """An engine that executes guest kernel and guest user alike at ring 3 (trap-and-emulate).
@@ -446,8 +451,8 @@ class DeprivilegedEngine(Engine):
 
     def patched_twin(self) -> memoryview | None:
         """A second memory as large as RAM, from which free mode executes patched code
-        (cores/vmm/patching/patcher.py); None: this engine detects sensitive instructions by itself, and
-        returns Intercept at them."""
+        (cores/vmm/patching/patcher.py), with room for code of the VMM's behind it; None: this engine
+        detects sensitive instructions by itself, and returns Intercept at them."""
         return None
 
     def window(self) -> RegisterWindow | None:

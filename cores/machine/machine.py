@@ -287,6 +287,8 @@ class Machine:
             for disk in self.board.disks:
                 last.callback(disk.close)
             last.callback(self.engine.close)
+            if self.vmm.callouts is not None:
+                last.callback(self.vmm.callouts.reset, None)
             if self._runner is not None:
                 last.callback(self._runner.close)
 

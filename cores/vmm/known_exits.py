@@ -40,6 +40,7 @@ class KnownExits:
     origin, due: the ``perf_counter_ns()`` of tick 0, and of the next device event or the run's end.
     held: pending interrupts wait for now (breath.py).
     log: appends to the log of exits, as ``Repeated`` says.
+    around: puts more around each handler that is made (cores/vmm/callouts.py).
     shadow_at: RIP behind the last STI that a handler completed; there interrupts wait.
     """
 
@@ -49,6 +50,7 @@ class KnownExits:
         self.held = False
         self.shadow_at = 0
         self.log: Callable[[Repeated], None] = guest.trace.log.append
+        self.around: Callable[[Handler], Handler] = lambda handler: handler
         self._maker = maker
         self._places: dict[Hashable, tuple[Handlers, set[int]]] = {}
         self._entered: Hashable = None  # the context that the guest was entered in last
@@ -103,7 +105,7 @@ class KnownExits:
             self._refused.add(rip)
         else:
             key, handler = made
-            self._here[key] = handler
+            self._here[key] = self.around(handler)
 
     def forget(self) -> None:
         """Drop all handlers: code, its patches or its translation have changed."""

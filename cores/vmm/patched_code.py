@@ -13,6 +13,7 @@ from cores.engines.base import DeprivilegedEngine
 from cores.vmm.patching.patcher import TRUST, Patcher
 from cores.vmm.shadow_tlb import ShadowPages
 from cores.vmm.state import GuestContext
+from cores.x86.mmu.paging import PAGE
 from cores.x86.mmu.segmentation import code_address
 from cores.x86.mode import code_bits, is_long
 from cores.x86.registers import CS
@@ -32,7 +33,7 @@ class PatchedCode:
 
     patcher: in free mode, where the engine cannot find sensitive instructions by itself; else None.
     on_change: called when patches, or the code under them, may have changed. on_forget: see
-    ``Patcher``.
+    ``Patcher``. on_patcher: called with the patcher of a free run, and with None when that has ended.
     silent: exits that only the patches cause are not recorded (cores/lockstep/leader.py).
     """
 
@@ -44,10 +45,13 @@ class PatchedCode:
         self.silent = False
         self.on_change: Callable[[], None] = lambda: None
         self.on_forget: Callable[[int], None] = lambda _: None
+        self.on_patcher: Callable[[Patcher | None], None] = lambda patcher: None
         self._changed = False  # the patch that stopped the guest may be gone
 
     def go_free(self, *, silent: bool = False) -> None:
         """Change to free mode: the guest runs at full speed, from patched code."""
+        if silent and not self.silent:
+            self.go_exact()  # what a free run has put into the code
         self.silent = silent
         self.shadow.runs = not silent
         twin = self.engine.patched_twin()
@@ -62,6 +66,7 @@ class PatchedCode:
             on_change=self.on_change, on_forget=self.on_forget,
         )  # fmt: skip
         self.on_change()
+        self.on_patcher(None if silent else self.patcher)
         self.patcher.control_changed()
         self.shadow.patcher = self.patcher
         self.shadow.hide_all()
@@ -88,6 +93,7 @@ class PatchedCode:
         self.after_exit()
         self.patcher = self.shadow.patcher = None
         self.on_change()
+        self.on_patcher(None)
         self.shadow.hide_all()
         self.shadow.show_boot()
 
@@ -125,8 +131,11 @@ class PatchedCode:
     def wrote(self, ranges: list[tuple[int, int]]) -> None:
         """Note ranges that the VMM or a device has written: (GPA, length) of each."""
         if self.patcher is not None:
+            watched = self.shadow.watched
             for gpa, length in ranges:
                 self.patcher.written(gpa, length)
+                if watched and not watched.isdisjoint(range(gpa & -PAGE, gpa + length, PAGE)):
+                    self.shadow.on_watched()
 
     def after_exit(self) -> None:
         """Copy what the guest stored in shared pages to RAM."""

@@ -89,6 +89,10 @@ class ShadowPages:
     guest's tables may have changed; on_flush: when the guest invalidates an address, or all (None).
     displaced: fills are for ``DISPLACED_SPACE``, where the guest's addresses lie ``displacement``
     higher (cores/vmm/upper_half.py).
+    reserved: addresses that the VMM uses as long as the guest's tables map nothing there; on_reserved:
+    called before a page of the guest's is mapped there. watched: frames of tables that the guest may
+    not store to unseen; on_watched: called before one of them is mapped for that, or executed.
+    on_hidden: called when everything has been unmapped (cores/vmm/callouts.py).
     """
 
     def __init__(
@@ -104,6 +108,11 @@ class ShadowPages:
         self.drops = 0
         self.patcher: Patcher | None = None
         self.runs = False
+        self.reserved = range(0)
+        self.watched: frozenset[int] = frozenset()
+        self.on_reserved: Callable[[], None] = lambda: None
+        self.on_watched: Callable[[], None] = lambda: None
+        self.on_hidden: Callable[[], None] = lambda: None
         self._lent = KERNEL_SPACE
         self._devices: set[tuple[int, int]] = set()  # (space, GVA) of lent device pages
         self.on_change: Callable[[], None] = lambda: None
@@ -270,6 +279,13 @@ class ShadowPages:
             self._map(start, entry.gpa, entry.length, entry.writable, entry.executable)
             return Filled.MAPPED
         frame = entry.gpa + (gva & -PAGE) - start
+        if start < self.reserved.stop and start + entry.length > self.reserved.start:
+            self.on_reserved()
+        if frame in self.watched:
+            if not (write or execute):
+                self._map(gva & -PAGE, frame, PAGE, False, False)
+                return Filled.MAPPED
+            self.on_watched()
         if execute or frame in self.patcher.pages:
             return self._fill_code(gva & -PAGE, frame, entry, write=write, execute=execute)
         run = PAGE < entry.length != LARGE  # pages that are writable here have been stored to
@@ -277,8 +293,8 @@ class ShadowPages:
             start, entry.gpa, entry.length, entry.writable, False, populate=run and entry.writable
         )
         if entry.length > PAGE:
-            for code in self.patcher.pages:
-                if entry.gpa <= code < entry.gpa + entry.length:  # mapped only where it is executed
+            for code in (*self.patcher.pages, *self.watched):
+                if entry.gpa <= code < entry.gpa + entry.length:  # mapped only as it may be
                     self._unmap(self.space(), start + code - entry.gpa)
         return Filled.MAPPED
 
@@ -417,6 +433,33 @@ class ShadowPages:
         """Undo ``lend``."""
         self._unmap(self._lent, gva, length)
 
+    def can_reserve(self, region: range) -> bool:
+        """Has the host process room for these addresses?"""
+        return self._reaches(region.start, len(region))
+
+    def show_reserved(self, offset: int) -> bool:
+        """Map the twin from ``offset`` on at ``reserved``, for the guest's kernel. False: not now."""
+        try:
+            return self.engine.map(
+                KERNEL_SPACE, self._host(self.reserved.start), offset, len(self.reserved),
+                writable=True, executable=True, twin=True,
+            )  # fmt: skip
+        except MappingsFullError:
+            self.hide_all()
+            return False
+
+    def hide_reserved(self) -> None:
+        """Undo ``show_reserved``."""
+        self._unmap(KERNEL_SPACE, self.reserved.start, len(self.reserved))
+
+    def watch_tables(self, frames: set[int]) -> None:
+        """From now on a store to these pages is seen, by ``on_watched``, until ``watched`` is
+        cleared."""
+        fresh = frames - self.watched
+        self.watched = frozenset(frames)
+        for frame in fresh:
+            self._unmap_everywhere(frame)
+
     def lend_device(self, gva: int, scratch: int) -> bool:
         """Map a page of the VMM's with a device's registers, read-only, until the guest's TLB may
         forget the translation (cores/vmm/faults/lent_page.py)."""
@@ -476,6 +519,7 @@ class ShadowPages:
         self.drops += 1
         self._executed.clear()
         self._devices.clear()
+        self.on_hidden()
         if self.engine.drop_all_but(space, [self._host(gva) for gva in kept]):
             for gva, entry in kept.items():
                 self._tlb[space, gva] = entry
@@ -509,6 +553,7 @@ class ShadowPages:
         self.drops += 1
         self._executed.clear()
         self._devices.clear()
+        self.on_hidden()
 
     def show_boot(self) -> None:
         """After ``hide_all``: map the boot tables' entries at once, if they are still valid."""

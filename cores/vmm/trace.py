@@ -21,7 +21,7 @@ from cores.x86.mode import Mode, code_bits, mode
 from cores.x86.registers import CS
 from cores.x86.virtual_cpu import VirtualCpu
 
-UNCOUNTED = frozenset({Reason.SHADOW, Reason.SCAN})
+UNCOUNTED = frozenset({Reason.SHADOW, Reason.SCAN, Reason.CALLOUT})
 """In ``exits_by_reason``, but not in ``exits`` (contract.md, Counting)."""
 
 
@@ -107,7 +107,7 @@ _RECORD = itemgetter(0)
 class Trace:
     """The log and the counters of one machine.
 
-    exits: how often the VMM intervened; by_reason: the same by reason, with shadow and scan added.
+    exits: how often the VMM intervened; by_reason: the same by reason, with ``UNCOUNTED`` ones added.
     bridged: instructions completed in software though the CPU should have run them.
     dropped: how many events are gone that were older than the newest ``limit``.
     by_address: exits at each guest address; a rewind to before ``events`` begins these counts anew.

@@ -42,6 +42,7 @@ from cores.engines.base import (
 from cores.pc.devices.board import Board
 from cores.pc.physical_memory import PhysicalMemory
 from cores.pc.stop import Stop
+from cores.vmm.callouts import Callouts
 from cores.vmm.completion import Completion, guest_fault
 from cores.vmm.delivery import Delivery
 from cores.vmm.emulate.table import LACKED
@@ -101,8 +102,9 @@ class Vmm(GuestContext):
 
     completion: completes instructions in software. delivery: delivers faults and interrupts. switch:
     enters the guest. patched, page_faults: a deprivileged guest's code and memory, None on other
-    engines. last, last_rip: the instruction that ``step`` completed, None when it stopped without one.
-    Elsewhere than after a step ``last`` may be stale; ``last_rip`` is then UNKNOWN.
+    engines. callouts: None where it has none. last, last_rip: the instruction that ``step`` completed,
+    None when it stopped without one. Elsewhere than after a step ``last`` may be stale; ``last_rip`` is
+    then UNKNOWN.
     closed: IF was 0 when a free run left the guest last.
     watching: keep in ``stored`` the physical ranges (gpa, length) that ``last`` wrote.
     """
@@ -124,11 +126,14 @@ class Vmm(GuestContext):
         self.page_faults: PageFaults | None = None
         if self.trap and self.shadow:
             self.patched = PatchedCode(self, self.trap, self.shadow)
-        self.switch = WorldSwitch(self, self.patched)
+        self.callouts: Callouts | None = None
+        if self.trap and self.shadow and engine.traits.native and not (slow or pure):
+            self.callouts = Callouts(self, self.trap, self.shadow)
+        self.switch = WorldSwitch(self, self.patched, self.callouts)
         self.enter = self.switch.enter
         if self.trap and self.shadow and self.patched:
             self.page_faults = PageFaults(
-                self, self.trap, self.shadow, self.completion, self.patched, self.switch
+                self, self.trap, self.shadow, self.completion, self.patched, self.switch, self.callouts
             )
         self.upper: UpperHalf | None = None
         if self.trap and self.shadow and self.patched and self.page_faults and self.trap.traits.native:
@@ -156,6 +161,9 @@ class Vmm(GuestContext):
         if self.shadow and self.patched:
             self.shadow.on_change = self.patched.on_change = known.forget
             self.shadow.on_drop = known.tables_changed
+            if self.callouts is not None:
+                self.callouts.known, known.around = known, self.callouts.around
+                self.patched.on_patcher = self.callouts.reset
         return known
 
     # One instruction
@@ -360,7 +368,8 @@ class Vmm(GuestContext):
             if beyond_canonical(insn, self.cpu, fault.address):
                 raise address_fault(insn, self.cpu)
             return faults.serve(insn, fault.address)
-        if patched.patcher is not None and fault.vector == _GP and patched.at_patch():
+        copied = self.callouts is not None and self.callouts.in_copy
+        if patched.patcher is not None and fault.vector == _GP and not copied and patched.at_patch():
             return faults.patched(insn)
         # lesson: whose-fault
         # Whose fault is it? An ordinary instruction means the same in every ring: the guest's own
@@ -422,7 +431,9 @@ class Vmm(GuestContext):
             self.instructions += 1
             cpu.rflags &= ~_RF
         if known is not None and (completed or exit.__class__ in _PORTS or _is_fill(trace)):
-            known.learn(trace.newest)
+            record = trace.newest
+            if not (record and self.callouts and self.callouts.take(record)):
+                known.learn(record)
         self._end_if_asked()
 
     def _run_upper(self, upper: UpperHalf) -> None:

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import TypeVarTuple
 
 from cores.engines.base import KERNEL_SPACE, STEPPED, USER_SPACE, Exit, Failed
+from cores.vmm.callouts import Callouts
 from cores.vmm.patched_code import PatchedCode
 from cores.vmm.state import GuestContext
 from cores.x86.mode import CODE_64
@@ -22,13 +23,17 @@ Arguments = TypeVarTuple("Arguments")
 
 
 class WorldSwitch:
-    """Enters one guest. patched: None where the guest is not deprivileged."""
+    """Enters one guest. patched: None where the guest is not deprivileged. callouts: None where it has
+    none."""
 
-    def __init__(self, guest: GuestContext, patched: PatchedCode | None) -> None:
+    def __init__(
+        self, guest: GuestContext, patched: PatchedCode | None, callouts: Callouts | None
+    ) -> None:
         self._guest = guest
         self._cpu = guest.cpu
         self._trap = guest.trap
         self._patched = patched
+        self._callouts = callouts
 
     def enter(self, go: Callable[[VirtualCpu, *Arguments], Exit], *arguments: *Arguments) -> Exit:
         """Enter the guest by ``go``, one of the engine's ``step``, ``run``, ``lead`` and ``reach``."""
@@ -40,6 +45,8 @@ class WorldSwitch:
             trap.space = USER_SPACE if cpu.segments[SS].attributes & DPL == DPL else KERNEL_SPACE
         if patched is not None and patched.patcher is not None:
             patched.before_entry()
+            if self._callouts is not None:
+                self._callouts.entering()
         if trace.pending is not None:
             trace.close()
         # A step has no arguments, and a call without them is 0.1 us faster; mypy knows no empty tuple.
@@ -47,6 +54,8 @@ class WorldSwitch:
         if exit is not STEPPED:
             trace.left()
         if patched is not None and patched.patcher is not None:
+            if self._callouts is not None:
+                exit = self._callouts.left(exit)
             patched.after_exit()
         return exit
 

@@ -38,6 +38,7 @@ WORDS = {
     Reason.SHUTDOWN: "a triple fault",
     Reason.SHADOW: "(a page is mapped: no exit)",
     Reason.SCAN: "(code is looked through: no exit)",
+    Reason.CALLOUT: "(answered in its process: no exit)",
 }
 
 

@@ -27,6 +27,7 @@ from cores.x86.virtual_cpu import VirtualCpu
 from ...errors import EngineError, MappingsFullError, RingscopeError, UnavailableError
 from ..base import (
     ALL_REASONS,
+    CALLOUT_REGION,
     CODE_SIZE,
     DATA_SIZE,
     KERNEL_SPACE,
@@ -96,7 +97,7 @@ class PtraceEngine(DeprivilegedEngine):
         if memory.ram.fd < 0:
             raise UnavailableError("this host has no memfd, which RAM and a process could share")
         self._memory = memory
-        self._twin = Ram(memory.ram.size, room=CODE_SIZE + DATA_SIZE)
+        self._twin = Ram(memory.ram.size, room=CODE_SIZE + DATA_SIZE + CALLOUT_REGION)
         try:
             self._activate(self.space)
         except RingscopeError:

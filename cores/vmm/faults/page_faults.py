@@ -15,6 +15,7 @@ from typing import assert_never
 from cores.deadline import Deadline
 from cores.engines.base import DeprivilegedEngine, Failed, Fault, Stepped
 from cores.errors import EngineError
+from cores.vmm.callouts import Callouts
 from cores.vmm.completion import Completion
 from cores.vmm.faults.lent_page import LENT, LentPage
 from cores.vmm.faults.mmio_window import MmioWindow
@@ -51,6 +52,7 @@ class PageFaults:
         completion: Completion,
         patched: PatchedCode,
         switch: WorldSwitch,
+        callouts: Callouts | None,
     ) -> None:
         self.guest = guest
         self.engine = engine
@@ -61,6 +63,7 @@ class PageFaults:
         self.completion = completion
         self.patched_code = patched
         self.switch = switch
+        self.callouts = callouts
         self.out_of_line = OutOfLine(guest, engine, shadow, completion, switch)
         if engine.traits.native:
             apic = guest.board.local_apic
@@ -151,6 +154,8 @@ class PageFaults:
         completed = reachable = False
         try:
             reachable = self._make_way(insn, address, met, window, revealed)
+            if reachable and not revealed and self._is_under_a_jump(at):
+                reachable = self._make_way(insn, at, Filled.CODE, window, revealed)
             if reachable and revealed and (at ^ at + insn.length - 1) & -PAGE:
                 self._make_way(insn, at + insn.length - 1, met, window, revealed)
             while reachable and not isinstance(exit := self.switch.step_alone(), Stepped):
@@ -179,6 +184,13 @@ class PageFaults:
             self.cpu.interrupt_shadow = False
         else:
             self.out_of_line.complete(insn)
+
+    def _is_under_a_jump(self, at: int) -> bool:
+        """Does a callout's jump stand there in place of the instruction?"""
+        patcher = self.patched_code.patcher
+        gpa = self.mmu.locate(at)
+        page = patcher.pages.get(gpa & -PAGE) if patcher is not None else None
+        return page is not None and page.covering(gpa % PAGE) is not None
 
     def _make_way(
         self, insn: Instruction, address: int, met: Filled, window: MmioWindow, revealed: set[int]
@@ -224,6 +236,8 @@ class PageFaults:
         if insn.sensitivity is not Sensitivity.ORDINARY:
             self.completion.emulate(insn, FOUND if silent else PATCHED)
             return True
+        if self.callouts is not None and self.callouts.missed(rip):
+            return False
         if insn.floating:
             check_fpu_enabled(insn, self.cpu)
         if patcher.catch_branches and is_indirect(insn):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from cores.vmm.patching.callout_code import JUMP_LENGTH, Callout
 from cores.x86.isa.instruction import Instruction
 from cores.x86.mmu.paging import PAGE
 
@@ -22,6 +23,7 @@ class CodePage:
     at: the GVA at which the page was last mapped for execution. aliased: it was mapped at several, so
         that the page that follows it is not known.
     met: how many of the known branch targets in it were decoded when it was last mapped.
+    callouts: by the offset of the jump (cores/vmm/callouts.py).
     shared: it holds code and data, and the twin's page is readable and writable.
     synced, image: of a shared page: RAM's bytes and the twin's when they were last equal.
     """
@@ -40,6 +42,7 @@ class CodePage:
         self.at: int | None = None
         self.aliased = False
         self.met = 0
+        self.callouts: dict[int, Callout] = {}
         self.guarded = False
         self.shared = False
         self.synced = bytearray()
@@ -51,8 +54,16 @@ class CodePage:
         self.refused.clear()
         self.tails.clear()
         self.trusted.clear()
+        self.callouts.clear()
         self.met = 0
         self.code = bytearray(PAGE)
+
+    def covering(self, offset: int) -> Callout | None:
+        """The callout whose jump has a byte at ``offset``."""
+        for at, callout in self.callouts.items():
+            if at <= offset < at + JUMP_LENGTH:
+                return callout
+        return None
 
 
 def differing(a: bytes, b: bytearray) -> list[int]:

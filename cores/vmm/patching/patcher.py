@@ -9,6 +9,7 @@ but from a *twin* of it, in which
     every harmless instruction        is itself
     every sensitive, silent one       begins with 0xF4: it traps, and is emulated; so are its other
                                       bytes, unless they are another instruction's
+    some of these, in the end         are a jump to where they are answered (cores/vmm/callouts.py)
 
 HLT serves because RIP stays at it, and because no guest can execute it itself at ring 3. Where the CPU
 has protection keys the twin's pages are execute-only, and a guest that reads or writes code as data
@@ -33,6 +34,7 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from cores.pc.physical_memory import PhysicalMemory
+from cores.vmm.patching.callout_code import Callout
 from cores.vmm.patching.code_page import CodePage, differing
 from cores.x86.faults import GuestFault
 from cores.x86.isa.branches import direct_target, is_indirect, words_pushed
@@ -132,6 +134,7 @@ class Patcher:
 
     def _refuse(self, page: CodePage, offset: int) -> None:
         """Patch an offset at which no instruction begins that may run; a jump there is decoded anew."""
+        self._make_room(page, offset, offset + 1)
         page.starts.pop(offset, None)
         page.tails.pop(offset, None)
         page.refused.add(offset)
@@ -268,6 +271,7 @@ class Patcher:
             return None
         if page.starts.get(offset) is insn and page.tails.get(offset, 0) == tail:
             return None
+        self._make_room(page, offset, offset + within)
         page.starts[offset] = insn
         page.refused.discard(offset)
         if insn.mnemonic == "ret" and words:
@@ -278,6 +282,7 @@ class Patcher:
             page.tails[offset] = tail
             second, rest = self.adopt(tail), insn.length - within
             second.heads.add(page.gpa)
+            self._make_room(second, 0, rest)
             self._show_instruction(second, 0, insn, within, insn.length)
             second.code[:rest] = b"\1" * rest
             self._patch(second, 0, rest)
@@ -320,7 +325,7 @@ class Patcher:
                 # lesson: the-patch
                 # HLT is one byte long and traps in ring 3. It goes into the twin that the CPU executes;
                 # the guest's RAM keeps the guest's byte.
-                if self.twin[page.gpa + at] != HLT and self._has_to_trap(page, at):
+                if self.twin[page.gpa + at] != HLT and self.has_to_trap(page, at):
                     self._show(page.gpa + at, bytes([HLT]))
                     self._on_change()  # a privileged instruction there would be refused as itself
                     low = min(low, at - LONGEST + 1)
@@ -329,9 +334,11 @@ class Patcher:
             if low < 0:
                 todo += [(self.pages[gpa], PAGE - 1, PAGE) for gpa in page.heads]
 
-    def _has_to_trap(self, page: CodePage, offset: int) -> bool:
+    def has_to_trap(self, page: CodePage, offset: int) -> bool:
         """Must the guest be stopped at this offset? (An instruction that another's patch overlaps is
         then executed from the real page.)"""
+        if page.callouts and page.covering(offset):
+            return False  # a jump to its answer stands there, or a byte of one, which traps
         insn = page.starts.get(offset)
         if insn is None:
             return offset in page.refused
@@ -365,14 +372,40 @@ class Patcher:
         gpa = self.mmu.locate(branch)
         page, offset = self.pages[gpa & -PAGE], gpa % PAGE
         page.trusted[offset] = page.trusted.get(offset, 0) + 1 if known else 0
-        if page.trusted[offset] == TRUST:
+        if page.trusted[offset] == TRUST and not page.covering(offset):
             self.trusts = True
             self._show(gpa, bytes(self.memory.view[gpa : gpa + 1]))
             self._patch(page, offset, offset + 1)
 
     def is_patched(self, gpa: int) -> bool:
-        """Does a HLT stand in the twin where the guest has something else?"""
+        """Does a HLT stand in the twin where the guest has something else, or a callout's jump where it
+        has an instruction that would not trap?"""
+        page = self.pages.get(gpa & -PAGE)
+        if page is not None and page.callouts and page.covering(gpa % PAGE):
+            insn = page.starts.get(gpa % PAGE)
+            return insn is None or insn.sensitivity is not Sensitivity.PRIVILEGED
         return self.twin[gpa] == HLT and self.memory.view[gpa] != HLT
+
+    # Callouts
+
+    def plant(self, page: CodePage, callout: Callout, jump: bytes, span: int) -> None:
+        """Put a callout's jump into the twin. span: the bytes of the instructions under it."""
+        offset = callout.offset
+        page.callouts[offset] = callout
+        page.code[offset : offset + span] = b"\1" * span
+        self._show(page.gpa + offset, jump)
+        self._patch(page, offset, offset + len(jump))
+
+    def _make_room(self, page: CodePage, low: int, high: int) -> None:
+        """Other code than that which a callout has copied is found under its jump: take it away."""
+        if page.callouts and any(page.covering(at) for at in range(low, high)):
+            self.uncover(page)
+
+    def uncover(self, page: CodePage | None = None) -> None:
+        """Take the callouts of a page away, or of all pages: their instructions trap again."""
+        for each in (page,) if page is not None else tuple(self.pages.values()):
+            if each.callouts:
+                self._rescan(each)
 
     # Changes
 
@@ -418,6 +451,7 @@ class Patcher:
     def _rescan(self, page: CodePage) -> None:
         """Build the twin's page anew from the decoded instructions."""
         self._on_change()
+        page.callouts.clear()
         if page.shared or not self.hidden:
             self.twin[page.gpa : page.gpa + PAGE] = self.memory.view[page.gpa : page.gpa + PAGE]
         standing = []

@@ -32,6 +32,7 @@ class Reason(StrEnum):
     SHUTDOWN = "shutdown"
     SHADOW = "shadow"
     SCAN = "scan"
+    CALLOUT = "callout"
 
     __hash__ = str.__hash__
     """``Enum.__hash__`` is written in Python, and every exit is counted by reason."""

@@ -17,7 +17,7 @@ EXAMPLES = {
     Reason.IRET: "48cf", Reason.SYSCALL: "0f05", Reason.SYSRET: "480f07", Reason.CPUID: "0fa2",
     Reason.TSC: "0f31", Reason.INVLPG: "0f0138", Reason.STATE: "0f09", Reason.EXCEPTION: "0f0b",
     Reason.IRQ: "", Reason.HYPERCALL: "0f01c1", Reason.SHUTDOWN: "0f0b", Reason.SHADOW: "8b07",
-    Reason.SCAN: "90",
+    Reason.SCAN: "90", Reason.CALLOUT: "9c",
 }  # fmt: skip
 
 
