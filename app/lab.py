@@ -36,7 +36,7 @@ MEMORY = 3 << 30
 """Bytes of address space: engine and libraries take some 0.7 GiB, step 8's guest has 0.25."""
 LARGEST = 1 << 20
 """Bytes of a student's file."""
-FEW_TICKS, FEW_EXITS = 20_000, 500
+FEW_TICKS, FEW_EXITS = 20_000, 5_000
 NOT_RUN = "not run, since the one before did not end"
 
 
@@ -52,7 +52,9 @@ class Result:
     @property
     def name(self) -> str:
         """Of the case, for people."""
-        return f"{self.case.name}, other values" if self.case.hidden else self.case.name
+        typed = self.case.typed.replace("WORD", "...").replace("\n", "; ").rstrip("; ")
+        name = f"{self.case.name} ({typed})" if typed else self.case.name
+        return f"{name}, other values" if self.case.hidden else name
 
 
 def results(step: Step, path: str, seed: int, seconds: float = SECONDS) -> list[Result]:

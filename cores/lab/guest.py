@@ -26,7 +26,7 @@ from cores.lab.log import Event
 from cores.lab.parts import Memory, Ports, Registers
 from cores.lab.stop import FAULT, PATCHED, SYSCALL, TIMER, Decoded, Operand, Stop, decoded
 from cores.pc.cpuid import cpuid
-from cores.pc.devices.board import Board
+from cores.pc.devices.board import NEVER, Board
 from cores.pc.physical_memory import HOLE, PhysicalMemory
 from cores.pc.ram import PAGE
 from cores.x86.faults import GuestFault
@@ -109,11 +109,15 @@ class Guest:
         """Whether it can be entered: it has neither ended its machine nor been ended."""
         return not self.over and self._board.stop is None
 
-    def enter(self) -> Stop:
-        """Let the CPU execute the guest until it comes back; says why it did."""
+    def enter(self, limit: int | None = None) -> Stop:
+        """Let the CPU execute the guest until it comes back; says why it did. limit: come back with
+        the kind "timer" after so many instructions at the latest."""
         if not self.running:
             raise LabError("the guest has ended: enter it only while guest.running")
+        if limit is not None and (not isinstance(limit, int) or limit < 1):
+            raise LabError(f"guest.enter: {limit!r:.40} is no number of instructions")
         self._close()
+        end = NEVER if limit is None else self.time + limit
         cpu, board, engine = self._cpu, self._board, self._engine
         engine.space = USER_SPACE if self._ring else KERNEL_SPACE
         while True:
@@ -124,11 +128,13 @@ class Guest:
             elif not self._told:
                 self._told = True
                 return self._left(TIMER, -1, None, None)
+            if self.time >= end:
+                return self._left(TIMER, -1, None, None)
             if self.time >= self._most:
                 raise LabError(
                     f"the guest has run for {self.time:,} ticks and does not end; under our VMM it does"
                 )
-            exit = engine.run(cpu, min(board.deadline, self._most) - self.time)
+            exit = engine.run(cpu, min(board.deadline, self._most, end) - self.time)
             self.time += engine.executed or 0
             stop = self._stopped(exit)
             if stop is not None:
@@ -214,10 +220,8 @@ class Guest:
             return
         self._settle()
         event.after = self._state()
-        written = self.memory.changed
-        self._changes += len(written)
         event.quiet = event.after == event.before
-        event.writes = [(at, self._memory.read(at, n).hex()) for at, n in written[:64]]
+        self._log_stores(event)
         self._event = None
 
     def _settle(self) -> None:
@@ -335,6 +339,8 @@ class Guest:
         if not self.interrupt_pending:
             raise LabError("guest.acknowledge: no interrupt is pending")
         self._told = False
+        self._settle_early()
+        self._split()
         return self._board.acknowledge()
 
     def sleep(self) -> None:
@@ -374,6 +380,28 @@ class Guest:
                 self._stop.number, self._stop.kind, self._stop.vector, self._stop.error,
                 self._stop.address, self._cpu.rip, self._stop.instruction,
             )  # fmt: skip
+
+    def _split(self) -> None:
+        """An interrupt is taken at an exit that had its own reason: the log has two exits then."""
+        event = self._event
+        if event is None:
+            return
+        here = self._state()
+        if event.before == here:
+            event.reason = "irq"
+            return
+        event.after = here
+        self._log_stores(event)
+        self._event = event = Event(event.number, self.time, self._cpu.rip, "", "irq", here)
+        if len(self.events) < MOST_EVENTS:
+            self.events.append(event)
+
+    def _log_stores(self, event: Event) -> None:
+        """Move what the VMM has stored into the log."""
+        written = self.memory.changed
+        self._changes += len(written)
+        event.writes = [(at, self._memory.read(at, n).hex()) for at, n in written[:64]]
+        written.clear()
 
     def _map_ram(self, first: int) -> None:
         """What the guest's first page tables map, for both rings."""

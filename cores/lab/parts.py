@@ -106,6 +106,11 @@ class Memory:
         self._check(address, size)
         self.write(address, (value & (1 << 8 * size) - 1).to_bytes(size, "little"))
 
+    def is_ram(self, address: int, length: int = 1) -> bool:
+        """Whether all of these bytes are RAM; others are a device's, or nothing's."""
+        self._check(address, length)
+        return self._memory.is_ram(address, length)
+
     def _check(self, address: int, length: int) -> None:
         if not 0 <= address < 1 << 52 or not 0 <= length <= MOST:
             raise LabError(f"memory has no {length:,} bytes at {address:#x}")
@@ -120,11 +125,13 @@ class Ports:
     def read(self, port: int, size: int) -> int:
         """IN of 1, 2 or 4 bytes."""
         _check_port(port, size)
+        self._board.advance(self._board.clock())
         return self._board.read(port, size)
 
     def write(self, port: int, size: int, value: int) -> None:
         """OUT of 1, 2 or 4 bytes; the value is taken modulo its size."""
         _check_port(port, size)
+        self._board.advance(self._board.clock())
         self._board.write(port, size, value & (1 << 8 * size) - 1)
 
 

@@ -92,11 +92,12 @@ def _state(machine: Machine) -> tuple[int, ...]:
 def reference(case: Case) -> Run:
     """Run a case under our VMM, on the same engine, one instruction at a time."""
     program = case.program()
-    machine = Machine(
-        program, PortableTrapEngine(), ram=program.ram, input=case.input.encode("latin-1"),
-        until=case.until,
-    )  # fmt: skip
-    with contextlib.closing(machine):
+    with contextlib.ExitStack() as last:
+        machine = Machine(
+            program, PortableTrapEngine(), ram=program.ram, input=case.input,
+            disks=last.enter_context(case.disks()),
+        )  # fmt: skip
+        last.callback(machine.close)
         vmm = machine.vmm
         machine.memory.writes = []
         log = _Log(machine)

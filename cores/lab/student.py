@@ -22,7 +22,6 @@ from cores.pc.devices.board import Board
 from cores.pc.physical_memory import PhysicalMemory
 from cores.pc.platform import INITIAL_FPU
 from cores.pc.ram import Ram
-from cores.pc.stop import Stop
 from cores.x86.faults import Unsupported
 from cores.x86.registers import USER_FLAGS, Flag
 from cores.x86.virtual_cpu import VirtualCpu
@@ -54,13 +53,15 @@ def run(code: CodeType, path: str, case: Case, ticks: int, exits: int) -> Run:
     """Run a case under the student's VMM. ticks, exits: as many as the guest may take."""
     result, printed = Run(), Printed()
     program = case.program()
-    cpu, board_of = VirtualCpu(), Board
+    cpu = VirtualCpu()
     with contextlib.ExitStack() as last:
         ram = Ram(program.ram)
         last.callback(ram.close)
         memory = PhysicalMemory(ram)
-        board = board_of(memory, input=case.input.encode("latin-1"), until=case.until)
-        protocol_of(program)(program, memory, cpu)
+        disks = last.enter_context(case.disks())
+        board = Board(memory, disks=disks, input=case.input)
+        sectors = disks[0].sectors if disks else 0
+        protocol_of(program)(program, memory, cpu, disk_sectors=sectors)
         engine = PortableTrapEngine()
         last.callback(engine.close)
         engine.load(memory)
@@ -115,6 +116,3 @@ def _line(error: BaseException, path: str) -> int:
     """The innermost line of the student's file, 0 for none."""
     found = [f.lineno for f in traceback.extract_tb(error.__traceback__) if f.filename == path]
     return (found[-1] or 0) if found else 0
-
-
-__all__ = ["Stop", "compiled", "run"]

@@ -15,6 +15,9 @@ from cores.x86.registers import FLAG_BITS, Flag
 MOST_SHOWN = 60
 """Characters of a console in a message."""
 _ACCESSED = 0x60
+LOADS_FLAGS = frozenset({"popf", "iret", "sysret"})
+"""Only after these are the status flags compared: after others they may be undefined (MOV to CR3), and
+after ordinary instructions they are not the VMM's doing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +140,7 @@ def _differ(mine: Event, our: Event, before: Event | None) -> str:
         return f"{since}, your guest is left {_at(mine)} ({mine.reason}), and ours {_at(our)}"
     if mine.reason == "timer" != our.reason != "irq":
         return ""
-    if differing := _registers(mine.before, our.before):
+    if differing := _registers(mine.before, our.before, flags=False):
         return (
             f"{since}, the guest runs {_to(our)} and has other values there: {differing}; so what"
             " your VMM left in memory before is not the same"
@@ -145,7 +148,7 @@ def _differ(mine: Event, our: Event, before: Event | None) -> str:
     if not mine.after:
         return ""
     place = f"after exit {mine.number}, {_at(mine)}"
-    if differing := _registers(mine.after, our.after):
+    if differing := _registers(mine.after, our.after, flags=our.mnemonic in LOADS_FLAGS):
         if mine.after[RIP] == mine.before[RIP] != our.after[RIP]:
             return f"{place}: your VMM left RIP at the instruction: it runs again"
         return f"{place}: {differing}"
@@ -162,19 +165,19 @@ def _to(event: Event) -> str:
     return "to" + _at(event).removeprefix("at")
 
 
-def _registers(mine: tuple[int, ...], ours: tuple[int, ...]) -> str:
+def _registers(mine: tuple[int, ...], ours: tuple[int, ...], *, flags: bool) -> str:
     """The registers that differ, at most three of them."""
     found = []
     for index, (name, theirs, right) in enumerate(zip(NAMES, mine, ours, strict=False)):
-        if theirs == right:
+        if theirs == right or (index == RFLAGS and not flags):
             continue
         if index == RFLAGS:
-            flags = [
+            bits_of = [
                 f"{flag} is {int(bool(theirs & bits))}, ours {int(bool(right & bits))}"
                 for flag, bits in FLAG_BITS.items()
                 if (theirs ^ right) & bits and bits != Flag.IF
             ]
-            found.append(", ".join(flags))
+            found.append(", ".join(bits_of))
         else:
             found.append(f"{name.upper()} is {theirs:#x}, ours {right:#x}")
     return ", ".join(found[:3]) + (", and more" if len(found) > 3 else "")
@@ -184,19 +187,22 @@ def _stores(mine: Event, our: Event) -> str:
     """The first memory that our VMM stored to and the student's has otherwise."""
     theirs = _bytes(mine)
     for at, data in our.writes:
-        right = bytes.fromhex(data)
-        got = [theirs.get(at + offset) for offset in range(len(right))]
-        if None in got:
-            if _is_mark(right, our, at):
+        whole = bytes.fromhex(data)
+        for offset in range(0, len(whole), 8):  # a frame is stored at once
+            right = whole[offset : offset + 8]
+            place = at + offset
+            got = [theirs.get(place + n) for n in range(len(right))]
+            if None in got:
+                if not _is_mark(right, our):
+                    return f"our VMM stores {_number(right)} at {place:#x}, yours stores nothing there"
                 continue
-            return f"our VMM stores {_number(right)} at {at:#x}, and yours stores nothing there"
-        have = bytes(byte for byte in got if byte is not None)
-        if have != right:
-            return f"your VMM stores {_number(have)} at {at:#x}, and ours {_number(right)}"
+            have = bytes(byte for byte in got if byte is not None)
+            if have != right:
+                return f"your VMM stores {_number(have)} at {place:#x}, ours {_number(right)}"
     return ""
 
 
-def _is_mark(data: bytes, our: Event, at: int) -> bool:
+def _is_mark(data: bytes, our: Event) -> bool:
     """Accessed and dirty bits, and a TSS's busy bit, are left to the VMM."""
     return len(data) == 1 or (len(data) in (4, 8) and bool(data[0] & _ACCESSED) and data[0] & 1 == 1
                               and our.mnemonic not in ("pushf", "int"))  # fmt: skip

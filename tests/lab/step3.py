@@ -1,6 +1,6 @@
 """Steps 1 to 3."""
 
-IF, KEPT = 1 << 9, 0x3F7FD5  # the flags that POPF changes at ring 0
+IF, KEPT = 1 << 9, 0x247FD5  # the flags that POPF changes at ring 0
 
 
 class Vmm:
@@ -59,7 +59,7 @@ class Vmm:
         self.done(instruction)
 
     def do_popf(self, instruction):
-        value = self.guest.memory.load(self.registers.rsp, 8) & 0x3F7FD5 | 2
+        value = self.guest.memory.load(self.registers.rsp, 8) & 0x247FD5 | 2
         self.registers.rsp += 8
         self.flags = value
         self.registers.rflags = value
