@@ -1,6 +1,6 @@
 /* Files: the console, and what the user has packed for the program (--files), read-only. */
 enum { DIRECTORY = 0040000, PIPE = 0010000, DEVICE = 0020000, KIND = 0170000 };
-enum { LONGEST_PATH = 512, UART_DATA = 0x3f8, UART_STATUS = 0x3fd, CONSOLE = 0xe9 };
+enum { HERE = -100, LONGEST_PATH = 512, UART_DATA = 0x3f8, UART_STATUS = 0x3fd, CONSOLE = 0xe9 };
 
 static struct file console = {.mode = PIPE | 0600}, root = {.mode = DIRECTORY | 0555};
 static struct file null_device = {.mode = DEVICE | 0666};
@@ -14,31 +14,51 @@ static int same(const char *a, const char *b)
     return *a == *b;
 }
 
-/* The file of that name; the error where there is none. "/x", "./x" and "x" are the same: the program's
- * current directory is its root. */
-static long find(u64 path, struct file **found)
+static struct file *named(const char *name) /* by its path from the root, without a slash in front */
 {
-    const char *name = (const char *)path;
-    for (u64 at = path; at == path || ((char *)at)[-1]; at++)
-        if (!allowed(at, 1, READ) || at - path > LONGEST_PATH)
-            return at - path > LONGEST_PATH ? -ENAMETOOLONG : -EFAULT;
-    if (!*name)
-        return -ENOENT;
-    while (*name == '/' || (name[0] == '.' && (name[1] == '/' || !name[1])))
-        name++;
-    *found = !*name ? &root : same(name, "dev/null") ? &null_device : 0;
     struct file *files = direct(start.files);
-    for (u64 i = 0; i < start.file_count && !*found; i++)
+    for (u64 i = 0; i < start.file_count; i++)
         if (same(direct(files[i].name), name))
-            *found = &files[i];
-    return *found ? 0 : -ENOENT;
+            return &files[i];
+    return same(name, "dev/null") ? &null_device : !*name || same(name, "dev") ? &root : 0;
+}
+
+/* The file of that name, part by part, as ".." asks for; the error where there is none. The program's
+ * current directory is its root. */
+static long find(int folder, u64 path, struct file **found)
+{
+    static char name[2 * LONGEST_PATH], *end;
+    const char *at = (const char *)path, *part;
+    for (u64 i = path; i == path || ((char *)i)[-1]; i++)
+        if (!allowed(i, 1, READ) || i - path > LONGEST_PATH)
+            return i - path > LONGEST_PATH ? -ENAMETOOLONG : -EFAULT;
+    *found = *at == '/' || folder == HERE ? &root : file_of(folder);
+    if (!*at || !*found)
+        return *at ? -EBADF : -ENOENT;
+    for (end = name, part = (*found)->name ? direct((*found)->name) : ""; *part; part++)
+        *end++ = *part;
+    for (*end = 0;; at++) {
+        if (((*found)->mode & KIND) != DIRECTORY)
+            return -ENOTDIR;
+        for (part = at; *at && *at != '/';)
+            at++;
+        u64 size = at - part;
+        if (size == 2 && part[0] == '.' && part[1] == '.')
+            while (end > name && *--end != '/')
+                ;
+        else if (size && !(size == 1 && *part == '.'))
+            *end = '/', end += end > name, copy(end, part, size), end += size;
+        *end = 0;
+        if (!(*found = named(name)) || !*at)
+            return *found ? 0 : -ENOENT;
+    }
 }
 
 static long sys_openat(int folder, u64 path, int flags)
 {
     enum { ACCESS = 3, CREATE = 0100 };
     struct file *file;
-    long error = find(path, &file);
+    long error = find(folder, path, &file);
     if (error)
         return error == -ENOENT && flags & CREATE ? -EROFS : error;
     if (flags & ACCESS && file != &null_device)
@@ -48,13 +68,8 @@ static long sys_openat(int folder, u64 path, int flags)
             return opened[i].file = file, opened[i].at = 0, i;
     return -EMFILE;
 }
-
-static long sys_open(u64 path, int flags) { return sys_openat(0, path, flags); }
-static long sys_close(int number)
-{
-    return file_of(number) ? (opened[number].file = 0, 0) : -EBADF;
-}
-
+static long sys_open(u64 path, int flags) { return sys_openat(HERE, path, flags); }
+static long sys_close(int number) { return file_of(number) ? (opened[number].file = 0, 0) : -EBADF; }
 static long sys_pread(int number, u64 to, u64 size, u64 at)
 {
     struct file *file = file_of(number);
@@ -108,7 +123,6 @@ static long each(int number, u64 vector, u64 count, long (*move)(int, u64, u64))
     }
     return sum;
 }
-
 static long sys_readv(int number, u64 vector, u64 count) { return each(number, vector, count, sys_read); }
 static long sys_writev(int number, u64 vector, u64 count) { return each(number, vector, count, sys_write); }
 static long sys_lseek(int number, long offset, u32 whence)
@@ -126,25 +140,33 @@ static long describe(const struct file *file, u64 to) /* struct stat, in words *
                     [BYTES] = file->size, [BLOCK_SIZE] = PAGE, [BLOCKS] = (file->size + 511) / 512};
     return give(to, stat, sizeof stat);
 }
-
 static long sys_fstat(int number, u64 to) { return file_of(number) ? describe(file_of(number), to) : -EBADF; }
-static long sys_stat(u64 path, u64 to)
-{
-    struct file *file;
-    long error = find(path, &file);
-    return error ? error : describe(file, to);
-}
-
 static long sys_newfstatat(int folder, u64 path, u64 to, int flags)
 {
     enum { EMPTY_PATH = 0x1000 };
-    int is_number = flags & EMPTY_PATH && allowed(path, 1, READ) && !*(char *)path;
-    return is_number ? sys_fstat(folder, to) : sys_stat(path, to);
+    struct file *file;
+    if (flags & EMPTY_PATH && allowed(path, 1, READ) && !*(char *)path)
+        return sys_fstat(folder, to);
+    long error = find(folder, path, &file);
+    return error ? error : describe(file, to);
 }
-
-static long sys_access(u64 path) { return find(path, &(struct file *){0}); }
-static long sys_readlink(u64 path) { return sys_access(path) ? -ENOENT : -EINVAL; } /* there is none */
-static long sys_readlinkat(int folder, u64 path) { return sys_readlink(path); }
+static long sys_stat(u64 path, u64 to) { return sys_newfstatat(HERE, path, to, 0); }
+static long sys_access(u64 path) { return find(HERE, path, &(struct file *){0}); }
+static long sys_faccessat(int folder, u64 path) { return find(folder, path, &(struct file *){0}); }
+static long sys_readlinkat(int folder, u64 path, u64 to, u64 size) /* the one link: the program's name */
+{
+    long error = find(folder, path, &(struct file *){0});
+    if (error != -ENOENT || !same((char *)path, "/proc/self/exe"))
+        return error ? error : -EINVAL;
+    const u64 *stack = direct(start.stack);
+    const char *name = (const char *)stack + stack[1] - (USER_END - start.stack_size), *last = name;
+    for (; *name; name++)
+        last = *name == '/' ? name : last;
+    size = size < (u64)(name - last) ? size : (u64)(name - last);
+    return give(to, last, size) ? -EFAULT : (long)size;
+}
+static long sys_readlink(u64 path, u64 to, u64 size) { return sys_readlinkat(HERE, path, to, size); }
+static long sys_getcwd(u64 to, u64 size) { return size < 2 ? -ERANGE : give(to, "/", 2) ? -EFAULT : 2; }
 static long sys_ioctl(int number) { return file_of(number) ? -ENOTTY : -EBADF; } /* TCGETS: a terminal? */
 static long sys_poll(u64 list, u64 count) /* whatever is asked for can be done at once */
 {

@@ -25,20 +25,15 @@ static struct start { u64 free, entry, stack, stack_size, segments, segment_coun
 struct frame { u64 r11, r10, r9, r8, rdi, rsi, rdx, rcx, rax, vector, error, rip, cs, rflags, rsp, ss; };
 
 /* Errors, which system calls return negated (errno.h); rights of memory, as mmap has them. */
-enum { ENOENT = 2, EBADF = 9, EAGAIN = 11, ENOMEM, EACCES, EFAULT, EEXIST = 17, EISDIR = 21, EINVAL,
-       EMFILE = 24, ENOTTY, ESPIPE = 29, EROFS, ENAMETOOLONG = 36, ENOSYS = 38, ETIMEDOUT = 110 };
+enum { ENOENT = 2, EBADF = 9, EAGAIN = 11, ENOMEM, EACCES, EFAULT, EEXIST = 17, ENOTDIR = 20, EISDIR, EINVAL,
+       EMFILE = 24, ENOTTY, ESPIPE = 29, EROFS, ERANGE = 34, ENAMETOOLONG = 36, ENOSYS = 38, ETIMEDOUT = 110 };
 enum { READ = 1, WRITE = 2, EXECUTE = 4 };
 enum { SIGILL = 4, SIGTRAP, SIGBUS = 7, SIGFPE, SIGKILL, SIGSEGV = 11 };
 
 static _Noreturn void end_by_signal(int signal);
 static void out8(u16 port, u8 value) { asm volatile("out %1, %0" ::"a"(value), "Nd"(port)); }
 static void out32(u16 port, u32 value) { asm volatile("out %1, %0" ::"a"(value), "Nd"(port)); }
-static u8 in8(u16 port)
-{
-    u8 value;
-    asm volatile("in %0, %1" : "=a"(value) : "Nd"(port));
-    return value;
-}
+static u8 in8(u16 port) { u8 byte; asm volatile("in %0, %1" : "=a"(byte) : "Nd"(port)); return byte; }
 static void *direct(u64 physical) { return (void *)(DIRECT + physical); }
 static void copy(void *to, const void *from, u64 size) /* in words, then the rest in bytes */
 {
@@ -47,7 +42,4 @@ static void copy(void *to, const void *from, u64 size) /* in words, then the res
     size %= 8;
     asm volatile("rep movsb" : "+D"(to), "+S"(from), "+c"(size)::"memory");
 }
-static void clear(void *at, u64 words)
-{
-    asm volatile("rep stosq" : "+D"(at), "+c"(words) : "a"(0) : "memory");
-}
+static void clear(void *at, u64 words) { asm volatile("rep stosq" : "+D"(at), "+c"(words) : "a"(0) : "memory"); }

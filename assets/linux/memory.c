@@ -231,8 +231,10 @@ static long sys_mmap(u64 address, u64 bytes, int rights, int flags, int file, u6
         return -EEXIST;
     if (flags & FIXED && sys_munmap(address, size))
         return -EINVAL;
-    if (!(flags & (FIXED | UNLESS_USED)))
-        address = map_below -= size;
+    if (!(flags & (FIXED | UNLESS_USED)) && (!address || address % PAGE || !is_free(address, address + size)))
+        do
+            address = map_below -= size;
+        while (size < map_below && !is_free(address, address + size));
     u64 end = address + size;
     if (address % PAGE || !is_free(address, end) || region_add(address, end, READ | WRITE))
         return -ENOMEM;
@@ -246,25 +248,22 @@ static long sys_mmap(u64 address, u64 bytes, int rights, int flags, int file, u6
 
 static long sys_mremap(u64 old, u64 old_size, u64 size, int flags)
 {
-    enum { MAY_MOVE = 1 };
+    enum { MAY_MOVE = 1, ANONYMOUS = 0x20 };
     struct region *r = region_at(old);
     old_size = ROUND_UP(old_size), size = ROUND_UP(size);
     if (!r || old % PAGE || !size || flags & ~MAY_MOVE || old + old_size > r->end)
         return r ? -EINVAL : -EFAULT;
     if (size <= old_size)
         return size < old_size && sys_munmap(old + size, old_size - size) ? -ENOMEM : (long)old;
-    if (old + old_size == r->end && is_free(r->end, old + size))
-        return region_add(r->end, old + size, r->rights) ? -ENOMEM : (long)old;
-    u64 new = map_below - size, page = old, *entry, *to;
     int rights = r->rights;
-    if (!(flags & MAY_MOVE) || !is_free(new, new + size) || region_add(new, new + size, rights))
-        return -ENOMEM;
-    map_below = new;
-    for (; (entry = next_used(&page, old + old_size)); page += PAGE) /* the frames move, not their contents */
+    if (old + old_size == r->end && is_free(r->end, old + size))
+        return region_add(r->end, old + size, rights) ? -ENOMEM : (long)old;
+    long new = flags & MAY_MOVE ? sys_mmap(0, size, rights, ANONYMOUS, -1, 0) : -ENOMEM;
+    u64 *to, *entry, page = old;
+    for (; new > 0 && (entry = next_used(&page, old + old_size)); page += PAGE) /* frames move, not bytes */
         if ((to = entry_of(new + page - old, 1))) {
             set_entry(to, *entry & FRAME, rights, new + page - old);
             set_entry(entry, 0, 0, page);
         }
-    sys_munmap(old, old_size);
-    return new;
+    return new > 0 && sys_munmap(old, old_size) ? -ENOMEM : new;
 }

@@ -64,7 +64,7 @@ _start: mov     r12, [rsp + 16]         # argv[1]
         mov     eax, 231                # exit_group
         syscall
 wrong:  ud2
-name:   .asciz "sub/file"
+name:   .asciz "./sub/..//sub/./file"
 """
 )
 
@@ -130,6 +130,7 @@ def test_the_kernel_is_short() -> None:
 
 PROGRAM = r"""
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -163,6 +164,18 @@ int main(int argc, char **argv)
     printf("%d %d\n", failed, (int)about.st_size);
     printf("%d ", fopen("absent", "r") != NULL);
     puts(strerror(errno));
+    static const char *const paths[] = {"sub/.././/data.txt", "sub/", "data.txt/", "data.txt/..",
+        "absent/../data.txt", "sub/deep/../../data.txt", "", "sub/.."};
+    for (unsigned i = 0; i < sizeof paths / sizeof *paths; i++) {
+        int missing = stat(paths[i], &about);
+        printf("%s, ", missing ? strerror(errno) : S_ISDIR(about.st_mode) ? "folder" : "file");
+    }
+    int folder = open("sub", O_RDONLY), long_link = readlink("/proc/self/exe", line, sizeof line - 1);
+    line[long_link > 0 ? long_link : 0] = 0;
+    printf("%d %s\n", openat(folder, "deep/../../data.txt", O_RDONLY) > folder, strrchr(line, '/'));
+    printf("%d %d\n", openat(open("data.txt", O_RDONLY), "x", O_RDONLY), errno == ENOTDIR);
+    printf("%d\n", mmap((void *)0xc000000000, 4096, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0)
+        == (void *)0xc000000000);
     char *page = mmap(0, 1 << 20, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     page[5000] = 7;
     printf("%d %d\n", mprotect(page, 1 << 20, PROT_READ), page[5000]);
@@ -219,7 +232,7 @@ def test_compiled_programs(language: str, tmp_path: Path) -> None:
     subprocess.run(
         [compiler, "-O2", "-static", "-no-pie", source, "-o", "a.out"], cwd=tmp_path, check=True
     )
-    (tmp_path / "files").mkdir()
+    (tmp_path / "files" / "sub" / "deep").mkdir(parents=True)
     (tmp_path / "files" / "data.txt").write_text("one\ntwo\n")
     here = subprocess.run(
         [tmp_path / "a.out", "word"], cwd=tmp_path / "files", input=b"typed\n", env={}, check=False,

@@ -17,12 +17,14 @@ _MOST_KEPT = 16
 _NAMES = {
     22: "pipe", 23: "select", 32: "dup", 33: "dup2", 34: "pause", 37: "alarm", 38: "setitimer",
     41: "socket", 42: "connect", 49: "bind", 53: "socketpair", 56: "clone", 57: "fork", 58: "vfork",
-    59: "execve", 61: "wait4", 77: "ftruncate", 79: "getcwd", 80: "chdir", 82: "rename", 83: "mkdir",
-    87: "unlink", 98: "getrusage", 99: "sysinfo", 157: "prctl", 201: "time", 204: "sched_getaffinity",
+    59: "execve", 61: "wait4", 77: "ftruncate", 80: "chdir", 82: "rename", 83: "mkdir",
+    87: "unlink", 98: "getrusage", 99: "sysinfo", 157: "prctl",
     217: "getdents64", 222: "timer_create", 232: "epoll_wait", 247: "waitid", 290: "eventfd2",
     291: "epoll_create1", 293: "pipe2", 332: "statx", 435: "clone3", 439: "faccessat2",
 }  # fmt: skip
 """Names of calls that programs ask for and the guest kernel has not (syscall_64.tbl of Linux)."""
+_PROCESSES = (56, 57, 58, 435)
+"""Those that make a thread or a process."""
 
 
 _SIGNALS = {
@@ -65,13 +67,18 @@ class SystemCallLog(Device):
         return f"missing: {_call(value)}" if port == MISSING_CALL else f"ended by {_signal(value)}"
 
     def notes(self) -> list[str]:
-        notes = [
-            f"the guest kernel does not have {_call(number)}: it returned ENOSYS"
-            for number in self.missing
-        ]
+        notes = [f"the guest kernel {_lack(number)}: it returned ENOSYS" for number in self.missing]
         if self.signal:
             notes.append(f"the program was ended by {_signal(self.signal)}")
         return notes
+
+
+def _lack(number: int) -> str:
+    if number in _PROCESSES:
+        return (
+            f"runs one thread, and the program asked for another thread or process by {_call(number)}"
+        )
+    return f"does not have {_call(number)}"
 
 
 def _call(number: int) -> str:
