@@ -23,6 +23,7 @@ from cores.lockstep.options import Options
 from cores.machine.machine import Machine as Pc
 from cores.machine.report import CompareReport, CoreReport, Divergence, ExitLine
 from cores.pc.devices.base import Device, MemoryDevice
+from cores.pc.network import spec
 from cores.programs import shipped
 from cores.programs.loader import assemble_program, load_program
 from cores.programs.program import Program as Loaded
@@ -188,7 +189,7 @@ class Comparison:
 class RunOptions(TypedDict, total=False):
     """The options of a run, as ``ringscope compare --help`` has them. budget: instructions, in free
     mode seconds. disks: image files. until: a text that ends it. timeout: seconds. devices: Python
-    files."""
+    files. nets: networks, as --net has them. other: the program of the other machine on a hub."""
 
     free: bool
     pure: bool
@@ -198,6 +199,8 @@ class RunOptions(TypedDict, total=False):
     until: str
     timeout: float
     devices: Sequence[str]
+    nets: Sequence[str]
+    other: Program | str | Path
 
 
 def compare(
@@ -432,6 +435,8 @@ def _options(cores: Sequence[str] | None, given: RunOptions) -> Options:
         pure=given.get("pure", False), budget=given.get("budget"), disks=tuple(given.get("disks", ())),
         input=given.get("input", "").encode("latin-1", "replace"), until=given.get("until", ""),
         timeout=given.get("timeout"), devices=tuple(given.get("devices", ())), images=False,
+        nets=tuple(map(spec.parse, given.get("nets", ()))),
+        other=_loaded(given["other"]) if "other" in given else None,
     )  # fmt: skip
 
 

@@ -193,6 +193,22 @@ DEVICES = Topic(
     (("up down", "scroll"), ("left right", "of which machine"), ("D Esc", "close")),
 )
 
+NETWORK = Topic(
+    "Inside: network",
+    (
+        "What the guest sends and receives, each packet in words, with its virtual time in µs."
+        " Behind it is what it cost: the exits since the packet before, by reason; on the interpreter,"
+        " which has none, the accesses to devices.",
+        "A guest has a network where --net asks for one: user is a small network of its own, hub a"
+        " cable to a second machine. Nothing leaves this computer.",
+    ),
+    (
+        ("up down", "scroll; the newest come first"),
+        ("left right", "of which machine"),
+        ("N Esc", "close"),
+    ),
+)
+
 LESSON = Topic(
     "The lesson",
     (
@@ -258,7 +274,7 @@ KEYS = (
         ("z", "the program alone"),
         ("v", "the guest's screen"),
         ("m t T", "memory, page tables, descriptor tables"),
-        ("R D", "rings, devices"),
+        ("R D N", "rings, devices, network"),
         ("a", "which address, or which register to follow"),
         ("1 2 3", "show, hide a machine"),
         ("P", "projector mode"),
@@ -290,7 +306,8 @@ KEYS = (
 """The general keys of the machines' screen, by what they are for."""
 
 VIEWS = {"conversation": CONVERSATION, "reasons": REASONS, "log": LOG}
-INSIDE = {"memory": MEMORY, "pages": PAGES, "tables": TABLES, "rings": RINGS, "devices": DEVICES}
+INSIDE = {"memory": MEMORY, "pages": PAGES, "tables": TABLES, "rings": RINGS, "devices": DEVICES,
+          "network": NETWORK}  # fmt: skip
 
 TOPICS = (
     MACHINES, PICKED, *VIEWS.values(), REGISTERS, *INSIDE.values(), LESSON, EDITOR, GLOSSARY, HOME,

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from textual.app import App
 
 from app import option_values
+from app.programs import load
 from cores.errors import InputError
 from cores.pc.network import spec
 
@@ -94,6 +95,12 @@ def _nets(options: Options, text: str) -> Options:
     return replace(options, nets=nets)
 
 
+def _other(options: Options, text: str) -> Options:
+    if text and not any(net.mode == "hub" for net in options.nets):
+        raise InputError("it needs a cable to the other machine: --net hub")
+    return replace(options, other=load(text, None) if text else None)
+
+
 def _virtio(options: Options, text: str) -> Options:
     return replace(options, virtio=option_values.virtio(text) if text else ())
 
@@ -132,6 +139,8 @@ FIELDS = (
         lambda options: option_values.clock_text(options.clock) if options.clock else "", _clock),
     Field("--net", "a network for the guest", "user; hub", "none",
         lambda options: "; ".join(map(str, options.nets)), _nets),
+    Field("--with", "the other machine on the hub", "a program's name", "none",
+        lambda options: options.other.path if options.other else "", _other),
     Field("--virtio", "its virtio devices", ",".join(option_values.VIRTIO), "none",
         lambda options: ",".join(options.virtio), _virtio),
     Field("--device", "your own, in Python", "FILE.py, FILE.py", "none",

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from cores.inspection import tables_devices
+from cores.inspection.network import NetworkView, network_view
 from cores.inspection.page_tables import PagingView, paging_view
 from cores.inspection.snapshot import code_around
 from cores.inspection.tables_devices import DevicesView, TablesView
@@ -62,6 +63,13 @@ class DevicesQuery:
 
 
 @dataclass(frozen=True, slots=True)
+class NetworkQuery:
+    """Networks, cards and packets."""
+
+    core: str
+
+
+@dataclass(frozen=True, slots=True)
 class EventsQuery:
     """``count`` exits from the one numbered ``first`` (0: the machine's first)."""
 
@@ -78,7 +86,7 @@ class CodeQuery:
     address: int
 
 
-Query = MemoryQuery | PagingQuery | TablesQuery | DevicesQuery | EventsQuery | CodeQuery
+Query = MemoryQuery | PagingQuery | TablesQuery | DevicesQuery | NetworkQuery | EventsQuery | CodeQuery
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +117,7 @@ class CodeView:
     lines: tuple[CodeLine, ...]
 
 
-View = MemoryView | PagingView | TablesView | DevicesView | EventsView | CodeView
+View = MemoryView | PagingView | TablesView | DevicesView | NetworkView | EventsView | CodeView
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +149,8 @@ class Inspector:
                 return tables_devices.tables_view(machine)
             case DevicesQuery():
                 return tables_devices.devices_view(machine)
+            case NetworkQuery():
+                return network_view(machine)
             case EventsQuery(first=first, count=count):
                 return events_view(machine.vmm.trace, first, count)
             case CodeQuery(address=address):

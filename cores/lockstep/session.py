@@ -43,7 +43,7 @@ def start(program: Program, core: str, options: Options) -> Machine:
             polls=options.poll,
         )  # fmt: skip
         unless_made.pop_all()
-    if options.other is not None:
+    if options.other is not None and any(net.mode == "hub" for net in options.nets):
         try:
             second = Machine(
                 options.other, registry.create(core), ram=options.other.ram,

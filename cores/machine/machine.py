@@ -133,8 +133,15 @@ class Machine:
             if self.vmm.shadow and program.format not in RESTRICTED:
                 self.vmm.shadow.map_boot()
             unless_made.pop_all()
+        for network in networks:
+            network.done = self._done
         self.roots: set[int] = set()
         self._note_tables()
+
+    def _done(self) -> tuple[int, int]:
+        """Exits in the log so far, the present one included, and device accesses."""
+        trace = self.vmm.trace
+        return trace.dropped + len(trace.log) + (trace.pending is not None), self.board.accesses
 
     def step(self) -> None:
         """Complete one more instruction, or stop the machine."""

@@ -83,7 +83,7 @@ def _top(wanted: list[int], count: int, height: int, old: int | None) -> int:
     if not wanted:
         return min(old or 0, last)
     here = wanted[0]
-    near = [y for y in wanted if abs(y - here) < height - 2]
+    near = [y for y in wanted if abs(y - here) < max(1, height - 2)]
     low, high = min(near), max(near)
     if old is not None and old <= max(0, low - 1) and high + 1 < old + height:
         return min(old, last)

@@ -8,7 +8,8 @@ logged again in the same places, and ``passed`` says how many of them count.
 from __future__ import annotations
 
 from abc import abstractmethod
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 
 from cores.pc.devices.base import Device
 from cores.pc.network.link import LONGEST, SHORTEST
@@ -24,12 +25,15 @@ _HEADER = 14
 @dataclass(frozen=True, slots=True)
 class Packet:
     """A frame that passed a card. at: the tick. sent: by the guest, else received by it. size: bytes of
-    the whole frame, of which a log that is full keeps none."""
+    the whole frame, of which a log that is full keeps none. event, accesses: the number of exits in the
+    machine's log, and of its device accesses, by then."""
 
     at: int
     sent: bool
     frame: bytes
     size: int
+    event: int = field(default=0, compare=False)
+    accesses: int = field(default=0, compare=False)
 
 
 class Network(Device):
@@ -38,11 +42,11 @@ class Network(Device):
     number: of the machine's networks, from 0. called: the user's name for it, or "". queued: frames on
     their way to the card, with the tick at which each arrives. passed: packets that the log holds at
     present. sent, received: by the guest. dropped: frames for which there was no room. lost: what the
-    guest sent that is no frame.
+    guest sent that is no frame. done: the machine's exits and device accesses so far, for the log.
     """
 
     name = "network"
-    wiring = frozenset({"number", "called", "mac", "log", "_kept"})
+    wiring = frozenset({"number", "called", "mac", "log", "done", "_kept"})
     wide = frozenset({"passed", "sent", "received", "dropped", "lost"})
     mode = ""
     """Its name in ``--net``."""
@@ -54,6 +58,7 @@ class Network(Device):
         self.mac = bytes((0x52, 0x54, 0, 0x12, 0x34, 0x56 + number & 0xFF))
         self.queued = ()
         self.log: list[Packet] = []
+        self.done: Callable[[], tuple[int, int]] = lambda: (0, 0)
         self._kept = 0
         self.passed = self.sent = self.received = self.dropped = self.lost = 0
 
@@ -107,7 +112,7 @@ class Network(Device):
     def _note(self, now: int, sent: bool, frame: bytes) -> None:
         size = len(frame)
         full = self._kept + size > MOST_LOGGED
-        packet = Packet(now, sent, b"" if full else frame, size)
+        packet = Packet(now, sent, b"" if full else frame, size, *self.done())
         if self.passed < len(self.log):
             if self.log[self.passed] == packet:  # passed before the guest went back
                 self.passed += 1

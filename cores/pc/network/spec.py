@@ -32,7 +32,11 @@ class NetSpec:
     def __str__(self) -> str:
         """As the user writes it."""
         name = self.name and f"{self.name}="
-        mode = f"replay:{self.replay}" if self.mode == "replay" else self.mode
+        mode = self.mode
+        if self.mode == "replay":
+            mode = f"replay:{self.replay}"
+        elif self.count != PINGS:
+            mode = f"ping:{self.count}"
         return f"{name}{mode}" + (self.pcap and f",pcap:{self.pcap}")
 
 

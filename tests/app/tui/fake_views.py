@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from cores.inspection.network import NetworkView, PacketLine
 from cores.inspection.page_tables import Entry, PagingView, Range
 from cores.inspection.tables_devices import DeviceState, DevicesView, Gate, SegmentEntry, TablesView
 from cores.inspection.views import (
@@ -14,6 +15,7 @@ from cores.inspection.views import (
     EventsView,
     MemoryQuery,
     MemoryView,
+    NetworkQuery,
     PagingQuery,
     Query,
     TablesQuery,
@@ -44,6 +46,8 @@ def answer(session: FakeSession, what: Query) -> View | None:
             return TABLES
         case DevicesQuery():
             return DEVICES
+        case NetworkQuery():
+            return NETWORK
         case CodeQuery():
             return CodeView(())  # all of its program is in the snapshot
         case EventsQuery(core=core, first=first, count=count):
@@ -80,6 +84,28 @@ TABLES = TablesView(
     (("rsp0", 0x9000), ("ist1", 0)), {0x100016: "done"},
 )  # fmt: skip
 
+NETWORK = NetworkView(
+    (DeviceState("Network", (("leads to", "user: router 10.0.2.2"), ("packets", "2 sent"))),),
+    (DeviceState("NE2000", (("state", "started"),)),),
+    (
+        PacketLine(1, 0, 325, True, 60, "ARP: who has 10.0.2.2? asks 10.0.2.15", (("io", 54),), 90),
+        PacketLine(2, 0, 1_425, False, 60, "ARP: 10.0.2.2 is at 52:55:0a:00:02:02",
+            (("hlt", 1), ("io", 4)), 12),
+        PacketLine(3, 0, 1_525, True, 98, "damaged: a fragment of an IP packet", None, 30),
+    ),
+    7, "one\ntwo\n",
+)  # fmt: skip
+NETWORK = NetworkView(
+    (DeviceState("Network", (("leads to", "user: router 10.0.2.2"), ("packets", "2 sent"))),),
+    (DeviceState("NE2000", (("state", "started"),)),),
+    (
+        PacketLine(1, 0, 325, True, 60, "ARP: who has 10.0.2.2? asks 10.0.2.15", (("io", 54),), 90),
+        PacketLine(2, 0, 1_425, False, 60, "ARP: 10.0.2.2 is at 52:55:0a:00:02:02",
+            (("hlt", 1), ("io", 4)), 12),
+        PacketLine(3, 0, 1_525, True, 98, "damaged: a fragment of an IP packet", None, 30),
+    ),
+    7, "one\ntwo\n",
+)  # fmt: skip
 DEVICES = DevicesView((
     DeviceState("PIC, master", (("lets through", "IRQ 0"), ("in service", "none"))),
     DeviceState("UART", (("speed", "9,600 baud"),)),

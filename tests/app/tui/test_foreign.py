@@ -36,7 +36,7 @@ async def test_a_68000_program_opens_with_its_own_registers(size: tuple[int, int
         await until("d0 49*")
         await pilot.press("b")
         await until("\n 1 ")
-        for key in ("m", "t", "T", "R", "D", "v", "question_mark"):  # what only a PC has, too
+        for key in ("m", "t", "T", "R", "D", "N", "v", "question_mark"):  # what only a PC has, too
             await pilot.press(key)
             await pilot.pause(0.05)
             await pilot.press("escape")

@@ -39,6 +39,7 @@ def test_help_fits_its_sheet(topic: help_topics.Topic, glyphs: Glyphs) -> None:
         (["T"], help_topics.TABLES),
         (["R"], help_topics.RINGS),
         (["D"], help_topics.DEVICES),
+        (["N"], help_topics.NETWORK),
     ],
     ids=lambda value: getattr(value, "title", None),
 )

@@ -170,7 +170,7 @@ async def test_what_is_opened_and_closed_leaves_no_trace() -> None:
 
         before = exit_row()
         assert before.count("⇄ 1") == 2
-        for key in ("R", "t", "m", "T", "D", "r", "z", "P"):
+        for key in ("R", "t", "m", "T", "D", "N", "r", "z", "P"):
             await s.press(key, key)
             assert exit_row() == before, key
         for size in ((80, 24), (40, 10), (200, 60), (120, 40)):

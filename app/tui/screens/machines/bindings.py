@@ -123,6 +123,7 @@ BINDINGS: list[BindingType] = [
     Binding("T", "look('look_inside', 'tables')", "Descriptor tables"),
     Binding("R", "look('look_inside', 'rings')", "Rings"),
     Binding("D", "look('look_inside', 'devices')", "Devices"),
+    Binding("N", "look('look_inside', 'network')", "Network"),
     Binding("a", "look('address')", "Look at an address"),
     Binding("p", "state('edit')", "Change a register or memory"),
     Binding("v", "look('guest_screen')", "The guest's screen"),

@@ -15,15 +15,18 @@ from app.tui.rows.inspection import (
     tables_rows,
 )
 from app.tui.rows.machine_parts import title
+from app.tui.rows.network import network_rows
 from app.tui.rows.registers import register_file
 from app.tui.rows.rings import ring_rows
 from app.tui.rows.rows import EMPTY, Row, row
+from cores.inspection.network import NetworkView
 from cores.inspection.page_tables import PagingView
 from cores.inspection.tables_devices import DevicesView, TablesView
 from cores.inspection.views import (
     DevicesQuery,
     MemoryQuery,
     MemoryView,
+    NetworkQuery,
     PagingQuery,
     Query,
     TablesQuery,
@@ -31,8 +34,8 @@ from cores.inspection.views import (
     Where,
 )
 
-TABS = ("memory", "pages", "tables", "rings", "devices")
-KEYS = {"memory": "m", "pages": "t", "tables": "T", "rings": "R", "devices": "D"}
+TABS = ("memory", "pages", "tables", "rings", "devices", "network")
+KEYS = {"memory": "m", "pages": "t", "tables": "T", "rings": "R", "devices": "D", "network": "N"}
 TIPS = {
     "memory": "The guest's memory, by its own addresses. a chooses where, or which register to follow.",
     "pages": "How an address is translated, level by level, and what is mapped: by the guest's tables,"
@@ -40,6 +43,7 @@ TIPS = {
     "tables": "What the guest has told the CPU about segments and about its handlers.",
     "rings": "What runs at which privilege, as the guest believes and in truth.",
     "devices": "The state of each device of the guest's PC.",
+    "network": "What the guest sends and receives, and what each packet cost.",
 }
 ABOVE = 2
 """Rows of memory before the one that is looked for."""
@@ -79,6 +83,8 @@ class Inside:
                 query = TablesQuery(self.core)
             case "devices":
                 query = DevicesQuery(self.core)
+            case "network":
+                query = NetworkQuery(self.core)
             case _:
                 return frozenset()
         return frozenset({query})
@@ -134,4 +140,6 @@ class Inside:
                 return tables_rows(view, width)
             case DevicesView():
                 return devices_rows(view, width)
+            case NetworkView():
+                return network_rows(view, width, counts_exits=self.core != "interpreter")
         return [row((NOTHING, "dim"))]
