@@ -125,6 +125,8 @@ def add_machine_options(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="virtio devices look into their queues by themselves: nothing need leave the guest",
     )
+    add("--give", choices=("screen",), action="append", default=[],
+        help="in free mode the guest has the screen's memory itself: no exit leads there")  # fmt: skip
     add("--device", action="append", default=[], metavar="FILE.py",
         help="a device of your own, a Python program; may stand several times")  # fmt: skip
 
@@ -200,7 +202,7 @@ def options_from(
         peers=getattr(arguments, "peers", ()),
         devices=tuple(arguments.device), nets=tuple(arguments.net), virtio=arguments.virtio,
         other=load(arguments.other, None) if arguments.other else None,
-        poll=arguments.poll,
+        poll=arguments.poll, give=tuple(dict.fromkeys(arguments.give)),
         until=arguments.until, timeout=arguments.timeout,
         start=StartOptions(
             os.fsencode(arguments.append), tuple(arguments.module), arguments.boot,

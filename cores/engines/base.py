@@ -345,6 +345,11 @@ class Engine(ABC):
         """The VMM changed or emulated state that the TLB depends on (CR0, CR3, CR4, EFER, or INVLPG of
         ``gva``): discard those translations. None: all."""
 
+    def give(self, gpa: int, place: int | None) -> None:  # noqa: B027 - the VMM maps it by itself
+        """Let the guest access the page of the VMM's memory at ``place`` (as ``Ram.scratch`` counts) as
+        physical page ``gpa``, without an exit; None: no more. An engine for whose guest the VMM maps
+        each page (``DeprivilegedEngine``) has nothing to do."""
+
     @abstractmethod
     def interrupt(self) -> None:
         """Make a running ``run`` return Interrupted soon. The one call allowed from another thread;

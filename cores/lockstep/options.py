@@ -25,7 +25,8 @@ class Options:
     exact mode for all machines together, in free mode for each. images: reports hold a copy of RAM.
     devices: Python files with devices of the user's own. nets: networks, each for one card. virtio: the
     virtio devices, of net, block, console and iommu. other: the program of the other machine on a hub.
-    poll: virtio devices look into their queues by themselves.
+    poll: virtio devices look into their queues by themselves. give: device pages that the guest has
+    itself in free mode: "screen".
     """
 
     cores: tuple[str, ...] | None = None
@@ -48,6 +49,7 @@ class Options:
     virtio: tuple[str, ...] = ()
     other: Program | None = None
     poll: bool = False
+    give: tuple[str, ...] = ()
 
     @property
     def disk(self) -> str | None:

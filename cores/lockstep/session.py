@@ -40,7 +40,7 @@ def start(program: Program, core: str, options: Options) -> Machine:
             pure=options.pure, slow=options.slow,
             devices=[kind for path in options.devices for kind in load_devices(path)],
             networks=make_networks(options.nets), virtio=options.virtio,
-            polls=options.poll,
+            polls=options.poll, given="screen" in options.give,
         )  # fmt: skip
         unless_made.pop_all()
     if options.other is not None and any(net.mode == "hub" for net in options.nets):

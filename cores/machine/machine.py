@@ -24,6 +24,7 @@ from cores.pc.stop import Stop
 from cores.programs.program import Program
 from cores.vmm.calibration import world_switch
 from cores.vmm.free_run import FreeRunner
+from cores.vmm.given_screen import COUNTED
 from cores.vmm.state import VmmState
 from cores.vmm.vmm import UNKNOWN, Vmm
 from cores.x86.mmu.paging import tables_in_use
@@ -74,6 +75,7 @@ class Machine:
     slow: free mode handles every exit the long way (cores/vmm/known_exits.py).
     devices: kinds of the user's own (cores/pc/devices/own_device.py). networks: each for one card.
     virtio: the virtio devices by name. polls: these look into their queues by themselves.
+    given: in free mode the guest has the screen's memory itself.
     pair: where another machine shares its network, None else.
     seconds: host time spent in running the guest so far, without set-up and views of past exits.
 
@@ -98,6 +100,7 @@ class Machine:
         networks: Sequence[Network] = (),
         virtio: tuple[str, ...] = (),
         polls: bool = False,
+        given: bool = False,
     ) -> None:
         self.program = program
         self.engine = engine
@@ -120,7 +123,7 @@ class Machine:
                     *devices_of(program, cards=len(networks), virtio=virtio),
                     *(kind.plug for kind in devices),
                 ),
-                networks=networks, polls=polls,
+                networks=networks, polls=polls, given=given,
             )  # fmt: skip
             sectors = disks[0].sectors if disks else 0
             boot(program, self.memory, self.cpu, disk_sectors=sectors, links=networks)
@@ -129,6 +132,8 @@ class Machine:
             engine.load(self.memory)
             engine.write_fpu(INITIAL_FPU)
             self.vmm = Vmm(engine, self.memory, self.cpu, self.board, pure=pure, slow=slow)
+            if given:
+                self.vmm.notes[COUNTED] = None
             self.vmm.trace.world_switch = world_switch(engine, self.memory, self.cpu)
             if self.vmm.shadow and program.format not in RESTRICTED:
                 self.vmm.shadow.map_boot()

@@ -11,6 +11,9 @@ from cores.pc.ram import PAGE, Ram
 HOLE = range(0xA0000, 0xC0000)
 """The range without RAM (contract.md): the VGA text screen at 0xB8000, else all ones."""
 
+SCREEN = range(0xB8000, 0xB9000)
+"""The page of the VGA text screen."""
+
 
 class MmioDevice(Protocol):
     """A device that answers physical addresses. offset: from the beginning of its window; an access

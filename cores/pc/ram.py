@@ -23,7 +23,9 @@ OUT_OF_LINE_PAGE = SCRATCH_PAGES
 (cores/vmm/faults/out_of_line.py)."""
 LENT_PAGE = OUT_OF_LINE_PAGE + 1
 """The next one: a device's registers, for the guest to read (cores/vmm/faults/lent_page.py)."""
-TRANSLATIONS = (LENT_PAGE + 1) * PAGE
+GIVEN_PAGE = LENT_PAGE + 1
+"""The next one: the screen's memory, for the guest to have (cores/vmm/given_screen.py)."""
+TRANSLATIONS = (GIVEN_PAGE + 1) * PAGE
 """Offset behind all of these, in the twin: translated code (cores/vmm/translated_code.py)."""
 
 

@@ -15,6 +15,7 @@ from cores.engines.base import Engine
 from cores.errors import EngineError
 from cores.pc.stop import Stop
 from cores.vmm.breath import Breath
+from cores.vmm.given_screen import screen_given
 from cores.vmm.ring_watch import RingWatch
 from cores.vmm.vmm import Vmm
 from cores.x86.faults import GuestFault, Unsupported
@@ -24,6 +25,8 @@ BURST = 5_000_000
 """Instructions after which an engine that counts returns: some 5 ms."""
 ASK_AGAIN = 1_000_000
 """Nanoseconds after which injection of an interrupt that the guest could not take is tried again."""
+LOOK_AGAIN = 5_000_000
+"""Nanoseconds between two looks at a screen that the guest has itself, for a text that ends the run."""
 UNPATCHED = (
     "running freely, this core cannot take instructions from the CPU that the platform's lacks "
     "(RDRAND, BMI, AES and the like run), RDTSC gives the host's time, and CPUID tells of SMEP, SMAP, "
@@ -103,7 +106,8 @@ class FreeRunner:
         board.clock = lambda: (perf_counter_ns() - origin) // 1000
         board.replanned = vmm.engine.interrupt  # a device in memory was set up in the middle of a run
         try:
-            with self.watch.watching() if self.watch is not None else nullcontext():
+            watching = self.watch.watching() if self.watch is not None else nullcontext()
+            with screen_given(vmm), watching:
                 self._loop(origin, end)
         except Unsupported as limit:
             vmm.refuse(limit)
@@ -131,6 +135,9 @@ class FreeRunner:
             due = min(end, origin + board.deadline * 1000)
             if board.interrupt_pending and vmm.engine.traits.delivers:
                 due = min(due, now + ASK_AGAIN)  # some hosts' KVM misses the interrupt window
+            if board.vga.given and board.vga.awaited:
+                board.vga.look()
+                due = min(due, now + LOOK_AGAIN)
             if watch is not None and vmm.patched is not None and vmm.patched.shares:
                 due = min(due, now + ASK_AGAIN)  # what it stored beside code is not in RAM before
             self._once(due)

@@ -89,6 +89,8 @@ def memory_access(site: Site) -> Handler | None:
                 return known.went_on()
         except GuestFault:
             return None
+        if shadow.given is not None and gpa & -PAGE == shadow.given[0]:
+            return None
         if device is None or (not store and guest.lent is not None and guest.lent.wanted(gpa)):
             return None
         device(gpa, length)

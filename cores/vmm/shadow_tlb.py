@@ -88,7 +88,8 @@ class ShadowPages:
     dropped. on_change: called when an entry is dropped; on_drop: in free mode, when the
     guest's tables may have changed; on_flush: when the guest invalidates an address, or all (None).
     displaced: fills are for ``DISPLACED_SPACE``, where the guest's addresses lie ``displacement``
-    higher (cores/vmm/upper_half.py).
+    higher (cores/vmm/upper_half.py). given: a device's page that the guest has itself, as (GPA, its
+    place among the VMM's own pages); None for none.
     reserved: addresses that the VMM uses as long as the guest's tables map nothing there; on_reserved:
     called before a page of the guest's is mapped there. watched: frames of tables that the guest may
     not store to unseen; on_watched: called before one of them is mapped for that, or executed.
@@ -115,6 +116,7 @@ class ShadowPages:
         self.on_hidden: Callable[[], None] = lambda: None
         self._lent = KERNEL_SPACE
         self._devices: set[tuple[int, int]] = set()  # (space, GVA) of lent device pages
+        self.given: tuple[int, int] | None = None
         self.on_change: Callable[[], None] = lambda: None
         self.on_drop: Callable[[], None] = lambda: None
         self.on_flush: Callable[[int | None], None] = lambda _: None
@@ -176,6 +178,8 @@ class ShadowPages:
     def enter(self, page: Translation, gva: int, *, write: bool, execute: bool) -> Filled:
         """Enter the result of a walk, and map it."""
         if not self.memory.is_ram(page.gpa & -PAGE, PAGE):
+            if self.given is not None and page.gpa & -PAGE == self.given[0] and not execute:
+                return self._show_given(page, gva, self.given[1])
             return Filled.DEVICE
 
         if execute and not permits(self.cpu, page, user=self.cpu.cpl == 3):
@@ -467,6 +471,17 @@ class ShadowPages:
             return False
         self._devices.add((self.space(), gva))
         return True
+
+    def _show_given(self, page: Translation, gva: int, place: int) -> Filled:
+        """Map a device's page that the guest has been given; see ``given``."""
+        writable = page.dirty and self._may_write(page)
+        at = gva & -PAGE
+        if at in self.reserved:
+            self.on_reserved()
+        if not self._reaches(at, PAGE) or not self._map(at, place, PAGE, writable, False):
+            return Filled.DEVICE
+        self._devices.add((self.space(), at))
+        return Filled.MAPPED
 
     def take_back_device(self) -> None:
         """Undo ``lend_device`` wherever it was done."""

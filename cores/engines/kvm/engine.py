@@ -25,6 +25,7 @@ from cores.engines.kvm.exit_errors import (
 from cores.engines.kvm.syscall_fixup import NOWHERE, WATCHED_MSRS, SyscallFixup
 from cores.engines.kvm.zero_vector import take_back
 from cores.pc.physical_memory import HOLE, PhysicalMemory
+from cores.pc.ram import PAGE
 from cores.x86.isa.instruction import Reason
 from cores.x86.mmu.paging import Mmu
 from cores.x86.virtual_cpu import VirtualCpu
@@ -148,6 +149,12 @@ class KvmEngine(PortEngine):
         ram = self._memory.ram
         self._vm.set_memory(0, 0, HOLE.start, ram.address)
         self._vm.set_memory(1, HOLE.stop, ram.size - HOLE.stop, ram.address + HOLE.stop)
+
+    def give(self, gpa: int, place: int | None) -> None:
+        if place is None:
+            self._vm.set_memory(2, gpa, 0, 0)
+        else:
+            self._vm.set_memory(2, gpa, PAGE, self._memory.ram.address + place)
 
     # Entering and leaving
 

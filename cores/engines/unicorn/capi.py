@@ -195,6 +195,10 @@ class Unicorn:
             )
         )
 
+    def unmap(self, address: int, size: int) -> None:
+        """Unmap what ``map_ram`` or ``map_device`` has mapped."""
+        self._check(self._lib.uc_mem_unmap(self._uc, ctypes.c_uint64(address), ctypes.c_size_t(size)))
+
     def map_device(self, address: int, size: int, read: ReadCallback, write: WriteCallback) -> None:
         """Call ``read(offset, size)`` or ``write(offset, size, value)`` for every access."""
         on_read = _READ(lambda _uc, offset, width, _data: read(offset, width))

@@ -17,7 +17,7 @@ from cores.engines.unicorn.free_run import FreeRunner, block_address
 from cores.engines.unicorn.layout import find_layout
 from cores.engines.unicorn.mmio import DeviceAccesses
 from cores.errors import UnavailableError
-from cores.pc.physical_memory import HOLE, PhysicalMemory
+from cores.pc.physical_memory import HOLE, SCREEN, PhysicalMemory
 from cores.x86.faults import GuestFault
 from cores.x86.isa.instruction import Instruction, Reason, Sensitivity
 from cores.x86.mmu.paging import Mmu, walk
@@ -84,7 +84,9 @@ class InterpreterEngine(Engine):
         unicorn.map_ram(0, below, ram.address)
         if ram.size > HOLE.stop:
             unicorn.map_ram(HOLE.stop, ram.size - HOLE.stop, ram.address + HOLE.stop)
-        self._map_devices(below, HOLE.stop)
+        self._map_devices(below, SCREEN.start)  # the screen's page can be given to the guest
+        self._map_devices(SCREEN.start, SCREEN.stop)
+        self._map_devices(SCREEN.stop, HOLE.stop)
         self._map_devices(max(HOLE.stop, ram.size), PHYSICAL_END)
 
     def _map_devices(self, start: int, end: int) -> None:
@@ -98,6 +100,14 @@ class InterpreterEngine(Engine):
             devices.write(start + offset, size, value)
 
         core.unicorn.map_device(start, end - start, read, write)
+
+    def give(self, gpa: int, place: int | None) -> None:
+        core, _ = self._loaded()
+        core.unicorn.unmap(gpa, len(SCREEN))
+        if place is None:
+            self._map_devices(gpa, gpa + len(SCREEN))
+        else:
+            core.unicorn.map_ram(gpa, len(SCREEN), self._memory.ram.address + place)
 
     def _made(self, cpu: VirtualCpu, *, completed: bool) -> None:
         """Make the recorded device accesses, or raise the error that a device has raised."""

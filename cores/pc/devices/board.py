@@ -47,6 +47,7 @@ from cores.pc.devices.vga import SIZE as VGA_SIZE
 from cores.pc.devices.vga import WINDOW, Vga
 from cores.pc.network.network import Network
 from cores.pc.physical_memory import PhysicalMemory
+from cores.pc.ram import GIVEN_PAGE, PAGE
 from cores.pc.stop import Ending, Stop
 from cores.x86.faults import Unsupported
 
@@ -105,6 +106,7 @@ class Board:
     (cores/vmm/ring_watch.py), with ``lock``.
     paused_until: the tick before which the guest is not to go on, 0 usually; the VMM sets it back.
     special: makers of further devices, which only some programs have (cores/pc/boot/protocols.py).
+    given: the screen's memory is a page that the guest may have (cores/vmm/given_screen.py).
     networks: what network cards lead to, in the order in which the cards take them.
     horizon: the tick up to which a sleeping guest may sleep; there it waits, not yet awake.
     clock: the tick of an access to a device in memory, which a CPU may make in the middle of a run.
@@ -114,7 +116,7 @@ class Board:
     def __init__(
         self, memory: PhysicalMemory, *, disks: Sequence[Disk] = (), input: bytes = b"", clock: int = 0,
         until: str = "", special: Sequence[Callable[[Slot], Device]] = (),
-        networks: Sequence[Network] = (), polls: bool = False,
+        networks: Sequence[Network] = (), polls: bool = False, given: bool = False,
     ) -> None:  # fmt: skip
         self.now = 0
         self.deadline = self.wake = NEVER
@@ -131,7 +133,8 @@ class Board:
         if until:
             self.console = WatchedConsole(until.encode("latin-1", "replace"), self._seen)
         self.disks = tuple(disks)
-        self.vga = Vga(until, self._seen)
+        place = memory.ram.scratch + GIVEN_PAGE * PAGE
+        self.vga = Vga(until, self._seen, (memory.view, place) if given else None)
         self._saved_console = b""
 
         self.local_apic = LocalApic()
