@@ -51,10 +51,10 @@ def disks_of(name: str | None, given: Sequence[str]) -> tuple[str, ...]:
 
 def equipped(options: Options, name: str | None) -> Options:
     """The options with the networks and virtio devices that a shipped guest needs, where the user has
-    given none. name: as the user calls it, or its path."""
+    given none. name: as the user calls it, or its whole path."""
     guest = _shipped(name) if name else None
-    if guest is None and name:
-        guest = next((one for one in programs() if one == Path(name).resolve()), None)
+    if guest is None and name and os.path.isabs(name):
+        guest = next((one for one in programs() if one == Path(name)), None)
     if guest is None or options.nets or options.virtio:
         return options
     needs = description(guest)
