@@ -13,12 +13,14 @@ from .figures import Result, Skipped
 
 @dataclass(frozen=True, slots=True)
 class Measurement:
-    """module, function: where it is. arguments: for the function."""
+    """module, function: where it is. arguments: for the function. by_name: made only when it is
+    named."""
 
     summary: str
     module: str
     function: str
     arguments: tuple[str, ...] = ()
+    by_name: bool = False
 
     def measure(self, name: str) -> list[Result]:
         """Make it. What this host lacks, and what went wrong, is a Skipped, never an error."""
@@ -54,5 +56,11 @@ MEASUREMENTS = {
     "snapshot": Measurement("checkpoints and going back", "sessions", "snapshot"),
     "start": Measurement("start-up", "interface", "start_up"),
     "screen": Measurement("frames, and a key's way to the screen", "interface", "screen"),
+    "density": Measurement(
+        "the cost of an instruction by how rarely one exits, as a curve",
+        "density",
+        "density",
+        by_name=True,
+    ),
     "memory": Measurement("of an idle and of a busy session", "sessions", "memory"),
 }

@@ -32,6 +32,18 @@ def speak(turns: int) -> Program:
     return _program("speak", f"b9 {_count(turns)} {'e6e9' * 8} ffc9 75ec e6f4")
 
 
+ROUND = 4
+"""Instructions of a round of ``apart`` besides its inner loop."""
+
+
+def apart(code: str, inner: int, rounds: int) -> Program:
+    """`mov ecx, rounds; 2: mov edx, inner; 1: dec edx; jnz 1b`, the instruction, `dec ecx; jnz 2b`, and
+    the end: it comes once in 2 * inner + ROUND instructions."""
+    body = f"ba {_count(inner)} ffca 75fc {code}"
+    back = 256 - len(bytes.fromhex(body)) - 4
+    return _program("apart", f"b9 {_count(rounds)} {body} ffc9 75 {back:02x} e6f4")
+
+
 def compute(turns: int) -> Program:
     """Five instructions in a loop: `add rax, rcx; xor rbx, rax; mov [rsp-8], rbx; dec ecx; jnz`."""
     return _program("compute", f"b9 {_count(turns)} 4801c8 4831c3 48895c24f8 ffc9 75f1 e6f4")

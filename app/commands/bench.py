@@ -7,7 +7,7 @@ import json
 import sys
 from dataclasses import asdict
 
-from app.bench import catalogue, table
+from app.bench import catalogue, density, table
 from app.bench.figures import Figure, Result, machine
 from app.main import OK
 from app.text import reports_json
@@ -24,7 +24,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     chosen = [name for word in arguments.names for name in _matching(word)]
     results: list[Result] = []
-    for name in dict.fromkeys(chosen or catalogue.MEASUREMENTS):
+    every = [name for name, one in catalogue.MEASUREMENTS.items() if not one.by_name]
+    for name in dict.fromkeys(chosen or every):
         if sys.stderr.isatty():
             print(f"\r\033[Kmeasuring {name} ...", end="", file=sys.stderr, flush=True)
         results += catalogue.MEASUREMENTS[name].measure(name)
@@ -35,6 +36,10 @@ def run(arguments: argparse.Namespace) -> int:
         print(json.dumps(answer | {"figures": [_structured(r) for r in results]}, indent=2))
     else:
         print((table.markdown if arguments.markdown else table.text)(machine(), results))
+    if not arguments.json:
+        for kind, curves in density.curves(results).items():
+            print(f"\n{density.chart(kind, curves)}\n")
+            print(*density.sentences(kind, curves), sep="\n")
     return OK
 
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+from contextlib import closing
 
 import pytest
 
-from app.bench import catalogue, figures, guests, table
+from app.bench import catalogue, density, execution, figures, guests, table
 from app.bench.figures import Figure, Limit, Skipped, Spread
 from app.main import main
 from cores.engines import registry
@@ -150,3 +151,45 @@ def test_other_processes_do_not_change_what_a_turn_costs(monkeypatch: pytest.Mon
     monkeypatch.setattr(bare, "perf_counter", lambda: now)
     assert bare.turn_cost(loop, 8_000) == pytest.approx(40)
     assert batches * bare.BATCH == 8_000
+
+
+def test_cost_by_density_crosses_once() -> None:
+    """Curves are put together by kind and core, it is said where they cross, and the chart has all."""
+
+    def figures_of(core: str, costs: list[float]) -> list[Figure]:
+        return [
+            Figure(f"density:cli:{core}:{wanted}", "x", "ns", Spread.of([cost]))
+            for wanted, cost in zip(density.DENSITIES, costs, strict=True)
+        ]
+
+    emulator, trap = [10.0] * 6, [1000.0, 100.0, 10.0, 1.0, 0.3, 0.2]
+    results = [
+        *figures_of("interpreter", emulator),
+        *figures_of("trap:native", trap),
+        *figures_of("kvm", [3000.0] * 6),
+        Skipped("density", "no"),
+    ]
+    found = density.curves(results)["cli"]
+    assert density.crossing(found["trap:native"], found["interpreter"]) == pytest.approx(1000)
+    assert density.crossing(found["interpreter"], found["kvm"]) == 0
+    assert density.sentences("cli", found) == [
+        "trap:native is cheaper than the emulator where fewer than one instruction in about 1,000 is"
+        " CLI.",
+        "kvm is not cheaper than the emulator from any density on.",
+    ]
+    lines = density.chart("cli", found).splitlines()
+    assert lines[0].endswith("e emulator, t trap, k kvm")
+    assert {letter for line in lines[1:-2] for letter in line[12:]} == set("etk* ")
+    assert max(map(len, lines)) < 80
+
+
+def test_an_instruction_is_as_far_apart_as_said() -> None:
+    """The guest of the density curves executes its instruction once in 2 * inner + ROUND."""
+    machine = execution.machine(guests.apart(density.KINDS["out"], 5, 7), "interpreter")
+    with closing(machine):
+        steps = 0
+        while machine.stop is None:
+            machine.step()
+            steps += 1
+        assert steps == 7 * (10 + guests.ROUND) + 2
+        assert len(machine.console()) == 7
