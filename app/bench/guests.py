@@ -18,8 +18,9 @@ def _count(number: int) -> str:
 
 
 def spin(turns: int) -> Program:
-    """`mov ecx, turns; 1: dec ecx; jnz 1b; out 0xf4, al`."""
-    return _program("spin", f"b9 {_count(turns)} ffc9 75fc e6f4")
+    """`mov ecx, turns; 1: dec ecx; jnz 1b; out 0xf4, al; cli; hlt`, the end for a peer without the exit
+    port."""
+    return _program("spin", f"b9 {_count(turns)} ffc9 75fc e6f4 faf4")
 
 
 def forever() -> Program:

@@ -23,7 +23,8 @@ from cores.programs.shipped import ASSETS
 from cores.runs.compare import compare
 from tests.sampling import sampled
 
-SECONDS = 20.0
+SECONDS = 300.0
+"""Met only by a guest that never ends: a busy computer takes its time."""
 BESIDE_PORTS = {
     "driver.s": "it reads by the paravirtual disk, which no PC has",
     "vping.s": "its card is a virtio device in memory, which QEMU's PC and Bochs do not have",
