@@ -164,6 +164,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             complain(f"ringscope: the output cannot be written: {error.strerror}")
             _drop_output()
             return BAD_INPUT
+        if isinstance(error, FileNotFoundError) and not error.filename and _is_homeless():
+            complain("ringscope: the working directory exists no longer: cd to another first")
+            return BAD_INPUT
         file = "" if error.filename is None else f"{error.filename}: "
         complain(f"ringscope: the host refused: {file}{error.strerror or error}")
         _drop_output()
@@ -192,6 +195,15 @@ def _output_is_refused() -> bool:
     """Whether standard output takes nothing more, a line's end for instance."""
     try:
         print(flush=True)
+    except OSError:
+        return True
+    return False
+
+
+def _is_homeless() -> bool:
+    """Has the working directory been removed?"""
+    try:
+        os.getcwd()
     except OSError:
         return True
     return False
