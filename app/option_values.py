@@ -5,6 +5,7 @@ Each function raises InputError with one sentence for what cannot be read.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 
 from app.numbers import size
@@ -16,6 +17,11 @@ EPOCH = datetime(2000, 1, 1)
 VIRTIO = ("net", "block", "console", "iommu")
 MOST_DISKS = 2
 """Master and slave of the ATA channel."""
+
+
+def too_many(disks: Sequence[str]) -> bool:
+    """Are there more disks than the PC has room for? Those of named block devices need none."""
+    return sum("=" not in disk for disk in disks) > MOST_DISKS
 
 
 def ram(text: str) -> int:

@@ -11,7 +11,7 @@ from typing import TypeVar
 
 from app import option_values
 from app.numbers import decimal, whole
-from app.option_values import MOST_DISKS, excerpt
+from app.option_values import MOST_DISKS, excerpt, too_many
 from app.programs import disks_of, equipped, load
 from cores.engines.registry import ACCEPTED_NAMES
 from cores.errors import InputError
@@ -95,7 +95,8 @@ def add_machine_options(parser: argparse.ArgumentParser) -> None:
         help="stop after N instructions (default 1000000); with --free, seconds (10)")  # fmt: skip
     add_ram_option(parser)
     add("--disk", metavar="FILE", action="append", default=[],
-        help="the guest's disk, unchanged by what it writes; twice: master and slave;"
+        help="the guest's disk, unchanged by what it writes; twice: master and slave; NAME=FILE: for a"
+             " Solo5 unikernel's block device of that name;"
              " a shipped guest that is named has its own")  # fmt: skip
     add("--disk-write", action="store_true", help="let the guest's writes reach FILE (one core only)")
     add("--boot", choices=("disk", "rom"), default="",
@@ -168,7 +169,7 @@ def options_from(
     """The session's options. Ends with a usage error where they contradict each other."""
     if "" in arguments.disk:
         parser.error("argument --disk: no file is named")
-    if len(arguments.disk) > MOST_DISKS:
+    if too_many(arguments.disk):
         parser.error(f"argument --disk: the PC has room for {MOST_DISKS} disks")
     if len(arguments.net) > MOST_NETWORKS:
         parser.error(f"argument --net: the PC has room for {MOST_NETWORKS} cards")

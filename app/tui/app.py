@@ -442,6 +442,7 @@ def interface(
         from app.programs import equipped, load
         from cores.debugging.saved_session import is_saved, reopen
         from cores.pc.devices.storage.disk import Disk
+        from cores.programs.solo5 import named_disk
         from cores.runs.open import open_session
 
         if is_saved(chosen):
@@ -459,7 +460,8 @@ def interface(
             mine = replace(now, disks=(disk,) if disk else (), disk_write=False)
         mine = equipped(mine, chosen)
         for image in mine.disks:
-            Disk(image).close()  # a mistake is said now, with the old session still on the screen
+            file = named_disk(image)[1] if program.format == "solo5" else image
+            Disk(file).close()  # a mistake is said now, with the old session still on the screen
         return lambda: open_session(program, mine)
 
     app = RingscopeApp(open_program, probe_cores, files=files)

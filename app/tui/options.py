@@ -75,7 +75,7 @@ def _boot(options: Options, text: str) -> Options:
 
 def _disks(options: Options, text: str) -> Options:
     disks = _parts(text)
-    if len(disks) > option_values.MOST_DISKS:
+    if option_values.too_many(disks):
         raise InputError(f"the PC has room for {option_values.MOST_DISKS} disks")
     return replace(options, disks=disks, disk_write=options.disk_write and disks == options.disks)
 

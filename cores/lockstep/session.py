@@ -23,6 +23,7 @@ from cores.pc.devices.storage.disk import Disk
 from cores.pc.network.making import make_networks, make_other_end
 from cores.pc.stop import Stop
 from cores.programs.program import Program
+from cores.programs.solo5 import named_disk
 from cores.x86.registers import STATE_NAMES
 
 
@@ -31,8 +32,9 @@ def start(program: Program, core: str, options: Options) -> Machine:
     with contextlib.ExitStack() as unless_made:
         disks = []
         image = (program.path,) if program.format == "disk" else ()
-        for path in (*image, *options.disks):
-            disks.append(Disk(path, write_through=options.disk_write))
+        for given in (*image, *options.disks):
+            called, path = named_disk(given) if program.format == "solo5" else ("", given)
+            disks.append(Disk(path, write_through=options.disk_write, called=called))
             unless_made.callback(disks[-1].close)
         machine = Machine(
             program, registry.create(core), ram=options.ram or program.ram, disks=disks,

@@ -126,7 +126,7 @@ class Machine:
                 networks=networks, polls=polls, given=given,
             )  # fmt: skip
             sectors = disks[0].sectors if disks else 0
-            boot(program, self.memory, self.cpu, disk_sectors=sectors, links=networks)
+            boot(program, self.memory, self.cpu, disk_sectors=sectors, links=networks, disks=disks)
             if isinstance(engine, DeprivilegedEngine):
                 engine.pure = pure
             engine.load(self.memory)

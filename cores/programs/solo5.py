@@ -104,15 +104,16 @@ def entries_of(manifest: bytes, path: str = "") -> tuple[Entry, ...]:
     return tuple(Entry(name.split(b"\0")[0].decode("latin-1"), kind) for name, kind, *_ in fields)
 
 
-def assigned(manifest: bytes, names: Sequence[str], path: str = "") -> dict[int, int]:
-    """The network of each network device of the manifest: its number in ``names`` by the device's
-    handle. A network without a name is for the first device that none is named for. Raises InputError
-    where a device has no network, or a network no device."""
-    wanted = {i: one.name for i, one in enumerate(entries_of(manifest, path)) if one.kind == NETWORK}
+def assigned(manifest: bytes, kind: int, names: Sequence[str], path: str = "") -> dict[int, int]:
+    """The disk or network of each device of that kind in the manifest: its number in ``names`` by the
+    device's handle. One without a name is for the first device that none is named for. Raises
+    InputError where a device has none, or a named one no device."""
+    option, what, value = _OPTIONS[kind]
+    wanted = {i: one.name for i, one in enumerate(entries_of(manifest, path)) if one.kind == kind}
     unknown = next((name for name in names if name and name not in wanted.values()), None)
     if unknown is not None:
         there = ", ".join(map(repr, wanted.values())) or "none"
-        raise InputError(f"--net {unknown}: its manifest has network devices: {there}", path)
+        raise InputError(f"{option} {unknown}: its manifest has {what} devices: {there}", path)
     free = [number for number, name in enumerate(names) if not name]
     found = {}
     for handle, name in wanted.items():
@@ -122,21 +123,33 @@ def assigned(manifest: bytes, names: Sequence[str], path: str = "") -> dict[int,
             found[handle] = free.pop(0)
         else:
             raise InputError(
-                f"its manifest wants the network device {name!r}: --net {name}=user, say, gives one",
+                f"its manifest wants the {what} device {name!r}: {option} {name}={value}, say, gives"
+                " one",
                 path,
             )
     return found
 
 
-def attached(manifest: bytes, capacity: int, block: int, cards: Mapping[int, bytes]) -> bytes:
-    """The manifest with its devices attached. Block devices have ``capacity`` bytes each, in blocks of
-    ``block``. cards: the network devices' addresses, by handle."""
+_OPTIONS = {BLOCK: ("--disk", "block", "FILE"), NETWORK: ("--net", "network", "user")}
+
+
+def named_disk(given: str) -> tuple[str, str]:
+    """The name of a block device, and the image, of ``--disk NAME=FILE``; "" for no name."""
+    name, equals, file = given.partition("=")
+    return (name, file) if equals and "/" not in name and not os.path.lexists(given) else ("", given)
+
+
+def attached(
+    manifest: bytes, sizes: Mapping[int, int], block: int, cards: Mapping[int, bytes]
+) -> bytes:
+    """The manifest with its devices attached. sizes: the block devices' bytes, in blocks of ``block``;
+    cards: the network devices' addresses; both by handle."""
     made = bytearray(manifest)
     for handle in range(len(entries_of(manifest))):
         at = _HEADER.size + handle * _ENTRY.size
         name, kind, _, _, own, is_attached = _ENTRY.unpack_from(manifest, at)
         if kind == BLOCK:
-            _ENTRY.pack_into(made, at, name, kind, capacity, block, own, True)
+            _ENTRY.pack_into(made, at, name, kind, sizes[handle], block, own, True)
         elif kind == NETWORK:  # struct mft_net_basic: the address, and two bytes for the MTU
             address = int.from_bytes(cards[handle] + MTU.to_bytes(2, "little"), "little")
             _ENTRY.pack_into(made, at, name, kind, address, 0, own, True)

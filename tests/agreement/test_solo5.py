@@ -134,6 +134,50 @@ def test_hypercalls(free: bool, tmp_path: Path) -> None:
         assert (core.console, core.stop, core.exit_status) == ("wordlater", Stop.EXIT, 0x64)
 
 
+TWO_DISKS = """
+_start: mov     rbx, 0x103000
+        mov     r12d, 1
+each:   mov     [rbx], r12              # the handle
+        mov     qword ptr [rbx + 8], 0
+        lea     rax, [rbx + 512]
+        mov     [rbx + 16], rax
+        mov     qword ptr [rbx + 24], 512
+        mov     eax, ebx
+        mov     dx, 0x505               # block read
+        out     dx, eax
+        lea     rax, [rbx + 512]
+        mov     [rbx], rax
+        mov     qword ptr [rbx + 8], 3
+        mov     eax, ebx
+        mov     dx, 0x502               # puts
+        out     dx, eax
+        inc     r12d
+        cmp     r12d, 3
+        jb      each
+        mov     qword ptr [rbx], 0
+        mov     qword ptr [rbx + 8], 0
+        mov     eax, ebx
+        mov     dx, 0x508
+        out     dx, eax
+"""
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [("log={1} data={0}", "onetwo"), ("{0} {1}", "onetwo"), ("data={1} {0}", "twoone")],
+)
+def test_named_disks(given: str, told: str, tmp_path: Path) -> None:
+    """Block devices have disks by name, and those without a name the others in order."""
+    files = [tmp_path / "one", tmp_path / "two"]
+    for file in files:
+        file.write_bytes(file.name.encode().ljust(512, b"\0"))
+    path = unikernel(tmp_path, TWO_DISKS, (b"data", 1), (b"log", 1))
+    for core in run(path, free=True, disks=tuple(given.format(*files).split())):
+        assert (core.console, core.stop) == (told, Stop.EXIT)
+    with pytest.raises(InputError, match="--disk x: its manifest has block devices: 'data', 'log'"):
+        run(path, disks=(f"x={files[0]}", str(files[1])))
+
+
 ARP = """
 _start: mov     rbx, 0x103000
         mov     r12, [rdi + 32]         # the manifest: the address of device 1's card
@@ -236,7 +280,7 @@ def test_rights_of_memory(act: str, tmp_path: Path) -> None:
         (abi(2, 1), (), r"a Solo5 unikernel \(spt, ABI version 1\): Ringscope starts those for hvt"),
         (abi(1, 9), (), r"a Solo5 unikernel \(hvt, ABI version 9\)"),
         (abi(), ((b"net0", 2),), "the network device 'net0': --net net0=user, say, gives one"),
-        (abi(), ((b"storage", 1),), "the block device 'storage': --disk names its image"),
+        (abi(), ((b"storage", 1),), "the block device 'storage': --disk storage=FILE, say, gives one"),
     ],
 )
 def test_refused(

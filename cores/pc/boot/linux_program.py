@@ -19,7 +19,7 @@ from cores.x86.virtual_cpu import VirtualCpu
 
 def boot(
     program: Program, memory: PhysicalMemory, cpu: VirtualCpu, *, disk_sectors: int = 0,
-    links: Sequence[Link] = (),
+    links: Sequence[Link] = (), disks: Sequence[object] = (),
 ) -> None:  # fmt: skip
     """RSI = the packed program's physical address."""
     long_mode.boot(program, memory, cpu, disk_sectors=disk_sectors)

@@ -62,6 +62,7 @@ def boot(
     disk_sectors: int = 0,
     first_lba: int = 0,
     links: Sequence[Link] = (),
+    disks: Sequence[object] = (),
 ) -> None:
     """Load ``program`` into (zeroed) RAM and set ``cpu`` to the boot state.
 

@@ -38,7 +38,7 @@ NAME = b"Ringscope"
 
 def boot(
     program: Program, memory: PhysicalMemory, cpu: VirtualCpu, *, disk_sectors: int = 0,
-    links: Sequence[Link] = (),
+    links: Sequence[Link] = (), disks: Sequence[object] = (),
 ) -> None:  # fmt: skip
     """Load kernel and modules into zeroed RAM, and set the CPU's first state."""
     mp_tables.write(memory)

@@ -16,6 +16,7 @@ from cores.pc.devices.base import Device
 from cores.pc.devices.ne2000 import Ne2000
 from cores.pc.devices.slot import Slot
 from cores.pc.devices.solo5_hypercalls import Hypercalls
+from cores.pc.devices.storage.disk import Disk
 from cores.pc.devices.system_call_log import SystemCallLog
 from cores.pc.devices.virtio.bus import VirtioBus
 from cores.pc.network.link import Link
@@ -26,11 +27,11 @@ from cores.x86.virtual_cpu import VirtualCpu
 
 class Boot(Protocol):
     """The signature of a boot protocol. disk_sectors: of the data disk, 0 without one. links: the
-    networks, for a protocol that tells the guest of them."""
+    networks, disks: all disks, for a protocol that tells the guest of them."""
 
     def __call__(
         self, program: Program, memory: PhysicalMemory, cpu: VirtualCpu, *, disk_sectors: int = 0,
-        links: Sequence[Link] = (),
+        links: Sequence[Link] = (), disks: Sequence[Disk] = (),
     ) -> None: ...  # fmt: skip
 
 

@@ -24,7 +24,7 @@ _ROM_SEGMENT = 0xF000
 
 def boot_disk(
     program: Program, memory: PhysicalMemory, cpu: VirtualCpu, *, disk_sectors: int = 0,
-    links: Sequence[Link] = (),
+    links: Sequence[Link] = (), disks: Sequence[object] = (),
 ) -> None:  # fmt: skip
     """The boot sector at 0000:7C00, DL = the disk's number, interrupts on, as a BIOS leaves it."""
     mp_tables.write(memory)
@@ -36,7 +36,7 @@ def boot_disk(
 
 def boot_rom(
     program: Program, memory: PhysicalMemory, cpu: VirtualCpu, *, disk_sectors: int = 0,
-    links: Sequence[Link] = (),
+    links: Sequence[Link] = (), disks: Sequence[object] = (),
 ) -> None:  # fmt: skip
     """A ROM that ends at 1 MiB, and again at 4 GiB, entered at F000:FFF0 (SDM vol. 3, 9.1.4, but for
     CS's base). The one below 1 MiB is RAM, as firmware has it once it has copied itself."""

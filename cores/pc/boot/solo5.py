@@ -8,8 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from cores.errors import InputError
-from cores.pc.devices.storage.disk import SECTOR
+from cores.pc.devices.storage.disk import SECTOR, Disk
 from cores.pc.network.link import Link
 from cores.pc.physical_memory import PhysicalMemory
 from cores.programs import solo5
@@ -22,22 +21,17 @@ _CODE, _DATA = 0x08, 0x10
 
 def boot(
     program: Program, memory: PhysicalMemory, cpu: VirtualCpu, *, disk_sectors: int = 0,
-    links: Sequence[Link] = (),
+    links: Sequence[Link] = (), disks: Sequence[Disk] = (),
 ) -> None:  # fmt: skip
-    """Raises InputError where the manifest has a block device, and the machine no disk, or a network
-    device, and the machine no network."""
+    """Raises InputError where the manifest has a device, and the machine none for it."""
     for segment in program.segments:
         memory.view[segment.gpa : segment.gpa + len(segment.data)] = segment.data
     manifest = program.modules[0].data
-    wanted = [entry for entry in solo5.entries_of(manifest) if entry.kind == solo5.BLOCK]
-    if wanted and not disk_sectors:
-        raise InputError(
-            f"its manifest wants the block device {wanted[0].name!r}: --disk names its image",
-            program.path,
-        )
-    found = solo5.assigned(manifest, [link.called for link in links], program.path)
+    blocks = solo5.assigned(manifest, solo5.BLOCK, [disk.called for disk in disks], program.path)
+    sizes = {handle: disks[number].sectors * SECTOR for handle, number in blocks.items()}
+    found = solo5.assigned(manifest, solo5.NETWORK, [link.called for link in links], program.path)
     cards = {handle: links[number].mac for handle, number in found.items()}
-    manifest = solo5.attached(manifest, disk_sectors * SECTOR, SECTOR, cards)
+    manifest = solo5.attached(manifest, sizes, SECTOR, cards)
     memory.view[solo5.MANIFEST_AT : solo5.MANIFEST_AT + len(manifest)] = manifest
     cpu.assign(_first_state(program.entry, memory.size - 8))
 

@@ -21,7 +21,7 @@ from struct import Struct
 from typing import Self
 
 from cores.pc.devices.base import Device, Slot
-from cores.pc.devices.storage.disk import SECTOR, DiskError
+from cores.pc.devices.storage.disk import SECTOR, Disk, DiskError
 from cores.pc.network.link import LONGEST, Link
 from cores.pc.stop import Ending, Stop
 from cores.programs import solo5
@@ -58,37 +58,35 @@ _LONGEST = 1 << 62
 
 
 class Hypercalls(Device):
-    """blocks: handles of the manifest's block devices; all of them are the machine's first disk. links:
-    the network of each network device's handle. lost: hypercalls whose structure or data are not in
-    RAM."""
+    """blocks, links: the disk of each block device's handle, and the network of each network device's.
+    lost: hypercalls whose structure or data are not in RAM."""
 
     name = "Solo5 hypercall"
     ports = range(BASE, BASE + 12)
     wide = frozenset({"lost"})
     wiring = frozenset({"_slot", "_blocks", "_links"})
 
-    def __init__(self, slot: Slot, blocks: frozenset[int], links: Mapping[int, Link]) -> None:
+    def __init__(self, slot: Slot, blocks: Mapping[int, Disk], links: Mapping[int, Link]) -> None:
         self._slot, self._blocks, self._links = slot, blocks, links
         self.lost = 0
 
     @classmethod
     def for_manifest(cls, manifest: bytes, path: str, slot: Slot) -> Self:
         """The device of the unikernel at ``path``, with this manifest. Raises InputError."""
-        entries = solo5.entries_of(manifest)
-        blocks = frozenset(i for i, entry in enumerate(entries) if entry.kind == solo5.BLOCK)
-        found = solo5.assigned(manifest, [link.called for link in slot.links], path)
-        return cls(slot, blocks, {handle: slot.links[number] for handle, number in found.items()})
+        blocks = solo5.assigned(manifest, solo5.BLOCK, [disk.called for disk in slot.disks], path)
+        links = solo5.assigned(manifest, solo5.NETWORK, [link.called for link in slot.links], path)
+        return cls(
+            slot,
+            {handle: slot.disks[number] for handle, number in blocks.items()},
+            {handle: slot.links[number] for handle, number in links.items()},
+        )
 
     def widths(self, port: int) -> frozenset[int]:
         return frozenset({4})
 
     def notes(self) -> list[str]:
-        notes = []
-        if self.lost:
-            notes.append("the guest made a hypercall with an address that is not in RAM: ignored")
-        if len(self._blocks) > 1:
-            notes.append(f"all {len(self._blocks)} block devices of the manifest are the same disk")
-        return notes
+        told = "the guest made a hypercall with an address that is not in RAM: ignored"
+        return [told] if self.lost else []
 
     def read(self, port: int, size: int) -> int:
         return (1 << 8 * size) - 1
@@ -162,16 +160,16 @@ class Hypercalls(Device):
 
     def _move(self, is_read: bool, handle: int, offset: int, data: int, length: int) -> int:
         """Transfer whole blocks between disk and RAM."""
-        disks, memory = self._slot.disks, self._slot.memory
-        if handle not in self._blocks or not disks or offset % SECTOR or length % SECTOR:
+        disk, memory = self._blocks.get(handle), self._slot.memory
+        if disk is None or offset % SECTOR or length % SECTOR:
             return INVALID
-        if offset + length > disks[0].sectors * SECTOR or not memory.is_ram(data, length):
+        if offset + length > disk.sectors * SECTOR or not memory.is_ram(data, length):
             return INVALID
         try:
             if is_read:
-                memory.write(data, disks[0].read(offset // SECTOR, length // SECTOR))
+                memory.write(data, disk.read(offset // SECTOR, length // SECTOR))
             else:
-                disks[0].write(offset // SECTOR, memory.read(data, length))
+                disk.write(offset // SECTOR, memory.read(data, length))
         except DiskError:
             return UNSPECIFIED
         return OK

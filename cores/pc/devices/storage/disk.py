@@ -24,14 +24,15 @@ class DiskError(Exception):
 
 
 class Disk:
-    """A disk. path: the image. sectors: its size, the last one padded with zeros if it is not whole.
-    trouble: the host's last error when reading or writing it.
+    """A disk. path: the image. called: the device that it is for, where these have names.
+    sectors: its size, the last one padded with zeros if it is not whole. trouble: the host's last
+    error when reading or writing it.
 
     Raises InputError when the file cannot be used.
     """
 
-    def __init__(self, path: str, *, write_through: bool = False) -> None:
-        self.path = path
+    def __init__(self, path: str, *, write_through: bool = False, called: str = "") -> None:
+        self.path, self.called = path, called
         self.write_through = write_through
         self.trouble = ""
         self._file, self._bytes = _open(path, write_through)
