@@ -16,6 +16,7 @@ TEACHING = {
     "pico": "a UNIX to type into",
     "file": "a file by its name",
     "driver": "three drivers",
+    "dma": "a disk that may not",
     "ping": "a card for hardware",
     "vping": "a card that is none",
     "swap": "more memory than is",

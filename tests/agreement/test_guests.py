@@ -26,6 +26,17 @@ from cores.programs.shipped import ASSETS
 from cores.runs.compare import compare
 from cores.runs.trace import trace
 
+REFUSED = """\
+to the buffer: done
+to the kernel: refused by the IOMMU
+the kernel is what it was
+the IOMMU has told its address
+"""
+LOST = """\
+to the buffer: done
+to the kernel: done, though the CPU may not write there
+the kernel is lost
+"""
 SWAPPED = """\
 filled:   16 faults, 0 pages read, 12 written
 numbered: 16 faults, 16 pages read, 16 written
@@ -110,6 +121,7 @@ CASES = {
             ),
         ),
         Case("driver.s", SUMS, disk=True),
+        Case("dma.s", REFUSED, disk=True, virtio=("block", "iommu")),
         Case("ping.s", answers(4), nets=("user",)),
         Case("vping.s", answers(8), nets=("user",), virtio=("net",)),
     )
@@ -337,3 +349,15 @@ def test_no_exit_of_a_polled_ping(core: str) -> None:
     ends_as_told(case, report)
     if core != "interpreter":
         assert exits_of_pings("vping.s", core, poll=True, free=True)[4:] == [0, 0, 0]
+
+
+@pytest.mark.parametrize("core", ["interpreter", "trap:native"])
+def test_dma_without_an_iommu(core: str) -> None:
+    """Without an IOMMU the device writes over the kernel; with one a note names the address."""
+    if reason := availability(core).reason:
+        pytest.skip(f"{core}: {reason}")
+    program, options = load_program(str(ASSETS / "guests" / "dma.s")), CASES["dma.s"].options
+    (lost,) = compare(program, replace(options, cores=(core,), virtio=("block",))).cores
+    assert (lost.console, lost.exit_status) == (LOST, 0)
+    (kept,) = compare(program, replace(options, cores=(core,))).cores
+    assert "store to 0x31000, which the IOMMU does not let it reach" in " ".join(kept.notes)

@@ -28,6 +28,7 @@ SECONDS = 300.0
 BESIDE_PORTS = {
     "driver.s": "it reads by the paravirtual disk, which no PC has",
     "vping.s": "its card is a virtio device in memory, which QEMU's PC and Bochs do not have",
+    "dma.s": "its disk is such a device, too",
 }
 """Guests that are not portable, and why."""
 

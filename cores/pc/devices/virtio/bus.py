@@ -11,7 +11,16 @@ from collections.abc import Sequence
 from cores.pc.devices.base import IrqLine, MemoryDevice, Slot
 from cores.pc.devices.virtio.block import VirtioBlock
 from cores.pc.devices.virtio.console import VirtioConsole
-from cores.pc.devices.virtio.device import CONFIG, IRQ, MAGIC, SPAN, VERSION, VirtioDevice
+from cores.pc.devices.virtio.device import (
+    ACCESS_PLATFORM,
+    CONFIG,
+    IRQ,
+    MAGIC,
+    SPAN,
+    VERSION,
+    VirtioDevice,
+)
+from cores.pc.devices.virtio.iommu import VirtioIommu
 from cores.pc.devices.virtio.net import VirtioNet
 
 BASE = 0xD0000000
@@ -22,7 +31,8 @@ _TIMELY = (0x60, 0x70)
 
 
 def devices_named(names: Sequence[str], slot: Slot) -> tuple[VirtioDevice, ...]:
-    """The devices in the order of ``names``; of "net" one for each network."""
+    """The devices in the order of ``names``; of "net" one for each network. An IOMMU stands before all
+    others, which demand that their drivers know (VIRTIO_F_ACCESS_PLATFORM)."""
     found: list[VirtioDevice] = []
     for name in names:
         match name:
@@ -33,6 +43,15 @@ def devices_named(names: Sequence[str], slot: Slot) -> tuple[VirtioDevice, ...]:
                 found.append(VirtioBlock(slot, len(found)))
             case "console":
                 found.append(VirtioConsole(slot, len(found)))
+            case "iommu":
+                found.append(VirtioIommu(slot, len(found)))
+    iommu = next((one for one in found if isinstance(one, VirtioIommu)), None)
+    if iommu is not None:
+        behind = [one for one in found if one is not iommu]
+        iommu.endpoints = frozenset(one.slot_number for one in behind)
+        for one in behind:
+            one.dma.iommu = iommu
+            one.offered |= ACCESS_PLATFORM
     return tuple(found)
 
 

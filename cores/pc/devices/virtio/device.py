@@ -71,7 +71,7 @@ class VirtioDevice(Device):
 
     def __init__(self, slot: Slot, slot_number: int) -> None:
         self._slot, self.slot_number = slot, slot_number
-        self.dma = Dma(slot.memory)
+        self.dma = Dma(slot.memory, None, slot_number)
         self.changed: Callable[[], None] = lambda: None
         self.polls = slot.polls
         self.watched = False
