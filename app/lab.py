@@ -28,6 +28,8 @@ from cores.lab.steps import Step
 from cores.lab.student import compiled, run
 from cores.lab.verdict import Verdict, judged
 
+SEED = 1
+"""Of the hidden guests' values, unless the user says otherwise."""
 SECONDS = 10.0
 """For each case, unless the user says otherwise: a right VMM takes a tenth of a second."""
 START = 20.0

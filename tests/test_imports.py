@@ -20,6 +20,7 @@ LATE = {
     "app.commands.serve": _EXTRA,
     "app.commands.explain": _START,
     "app.commands.home": _START,
+    "app.commands.lab": _START,
     "app.commands.open": _START,
     "app.commands.play": _START,
     "app.tui.abilities": _START,

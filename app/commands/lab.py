@@ -12,14 +12,16 @@ import os
 from pathlib import Path
 from time import monotonic
 
-from app import lab, limits
+from app import lab, limits, terminal
 from app.main import DIVERGED, OK, printable
 from app.text import lesson as lesson_text
 from app.text import reports_json
+from app.text.lab_runs import side_by_side
 from app.text.reports import clean
 from cores.atomic_file import ANOTHER_NAME, Kind, replacing
 from cores.errors import InputError
-from cores.lab.steps import STEPS, Step, step_of
+from cores.lab.steps import STEPS, Step, step_named
+from cores.lockstep.options import Options
 from lessons.grading import Grade, Outcome
 
 from .check import seconds
@@ -27,7 +29,6 @@ from .grades import lines, write_results
 from .options import seed
 
 FILE = "vmm.py"
-SEED = 1
 SKELETON = Path(__file__).resolve().parents[2] / "assets" / "lab" / "skeleton.py"
 _NEW = Kind("ours to write", lambda _: False, ANOTHER_NAME)
 
@@ -38,7 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="write a file to begin with; hold it against our VMM; see both side by side")  # fmt: skip
     add("step", metavar="STEP | DIR", nargs="?", help=f"1 to {len(STEPS)}; with new, a directory")
     add("file", metavar="FILE", nargs="?", help=f"the VMM (default {FILE})")
-    add("--seed", type=seed, metavar="N", default=SEED, help="vary the hidden guests' values")
+    add("--seed", type=seed, metavar="N", default=lab.SEED, help="vary the hidden guests' values")
     add("--timeout", type=seconds, metavar="SECONDS", default=lab.SECONDS, help="for each guest")
     add("--json", action="store_true", help="one JSON object instead of text")
     add("--gradescope", metavar="FILE", help="write Gradescope's results.json")
@@ -56,20 +57,28 @@ def run(arguments: argparse.Namespace) -> int:
         if arguments.file is not None:
             raise InputError("lab new takes one directory")
         return _new(Path(arguments.step if arguments.step is not None else "."))
-    step, path = _step(arguments.step), arguments.file or FILE
+    step, path = step_named(arguments.step or ""), arguments.file or FILE
     if arguments.alone is not None:
         if arguments.lifeline is not None:
             limits.end_with(arguments.lifeline)
         return lab.alone(step, path, arguments.alone)
+    if arguments.what == "show":
+        return _show(step, path, arguments)
     return _check(step, path, arguments)
 
 
-def _step(text: str | None) -> Step:
-    try:
-        return step_of(int(text or ""))
-    except (ValueError, KeyError):
-        given = f", not {text[:40]!r}" if text else ""
-        raise InputError(f"a step is a number from 1 to {len(STEPS)}{given}") from None
+def _show(step: Step, path: str, arguments: argparse.Namespace) -> int:
+    """Both VMMs side by side: on a terminal the interface, else text."""
+    results = lab.results(step, path, arguments.seed, arguments.timeout)
+    if not terminal.is_capable():
+        print(clean("\n\n".join(side_by_side(result) for result in results)))
+        return OK if all(result.verdict.passed for result in results) else DIVERGED
+    from app.tui.app import run_interface
+
+    def again() -> list[lab.Result]:
+        return lab.results(step, path, arguments.seed, arguments.timeout)
+
+    return run_interface(None, Options(), lab=(f"step {step.number}, {step.title}", results, again))
 
 
 def _list() -> None:

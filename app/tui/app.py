@@ -15,7 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
-from textual import events
+from textual import events, work
 from textual.app import App, SystemCommand
 from textual.binding import Binding, BindingType
 from textual.screen import Screen
@@ -35,6 +35,7 @@ from .screens.home import HomeScreen, Probe
 from .screens.leave import Leave
 
 if TYPE_CHECKING:  # what runs guests is imported when one is to run: the first picture needs none of it
+    from app.lab import Result
     from app.session_thread import Opener, Worker
     from app.teacher.audience import Audience
     from app.tui.screens.open_form import Kind
@@ -44,6 +45,7 @@ if TYPE_CHECKING:  # what runs guests is imported when one is to run: the first 
 
     from .palette import Entry
     from .screens.editor import EditorScreen
+    from .screens.lab import Check
     from .screens.machines.screen import MachinesScreen
     from .screens.machines.state import StateController
 
@@ -185,6 +187,12 @@ class RingscopeApp(App[int]):
         self.worker = Worker(controller.open)
         self._show(LessonScreen(self.worker, self.settings, controller))
 
+    def show_lab(self, title: str, results: list[Result], check: Check) -> None:
+        """A student's VMM beside ours, over the home screen."""
+        from .screens.lab import LabScreen
+
+        self.push_screen(LabScreen(title, results, check))
+
     async def on_event(self, event: events.Event) -> None:
         """Keys and clicks come first; the machines wait."""
         if isinstance(event, events.Key | events.MouseDown) and self.worker is not None:
@@ -227,6 +235,34 @@ class RingscopeApp(App[int]):
         before, self.options.now = self.options.now, options
         if not self.open_program(path):
             self.options.now = before
+
+    def on_home_screen_lab(self) -> None:
+        """Ask for a step and a student's file, run it, and show it beside ours."""
+        from .screens.ask import Ask
+
+        def answered(words: str | None) -> None:
+            if words is not None:
+                self._open_lab(words)
+
+        question = "Hold a VMM of yours against ours: the step and the file"
+        self.push_screen(Ask(question, "1 vmm.py", hint="docs/lab.md is the manual"), answered)
+
+    @work(thread=True, exit_on_error=False)
+    def _open_lab(self, words: str) -> None:
+        from app import lab
+        from cores.lab.steps import step_named
+
+        number, _, path = words.strip().partition(" ")
+        try:
+            self.files.demand_all()
+            step = step_named(number)
+            check = partial(lab.results, step, path.strip() or "vmm.py", lab.SEED)
+            results = check()
+        except RingscopeError as error:
+            self.call_from_thread(self.notify, str(error), severity="error", timeout=8, markup=False)
+        else:
+            title = f"step {step.number}, {step.title}"
+            self.call_from_thread(self.show_lab, title, results, check)
 
     def on_home_screen_play(self, message: HomeScreen.Play) -> None:
         self._ask_before_its_end(lambda: self._play(message.lesson, message.step))
@@ -475,14 +511,17 @@ def interface(
 def run_interface(
     path: str | None, options: Options, lesson: Lesson | None = None, seed: int | None = None,
     speed: float = 0.0, program: Program | None = None, audience: Audience | None = None,
-    files: Files = EVERY_FILE,
+    files: Files = EVERY_FILE, lab: tuple[str, list[Result], Check] | None = None,
 ) -> int:  # fmt: skip
     """Show ``path``, or play ``lesson``, or the home screen, until the user quits; gives the exit code.
+    lab: a step's title, its results, and what gives them anew.
 
     Raises InputError before anything is shown when ``path`` is no program."""
     app = interface(path, options, program, files)
     if lesson is not None:
         app.begin_with = partial(app.show_lesson, lesson, seed, speed, audience=audience)
+    if lab is not None:
+        app.begin_with = partial(app.show_lab, *lab)
     app.has_terminal = terminal.is_there()
     sys.setswitchinterval(SWITCH_INTERVAL)
     try:

@@ -33,6 +33,7 @@ HOME = Topic(
         ("o", "open a file: a program, or a saved session"),
         ("i", "edit a copy of the guest"),
         ("c", "write a guest of your own"),
+        ("l", "the hypervisor lab: a VMM of yours beside ours"),
         ("g", "the glossary: the words of the field, explained"),
         ("ctrl+p", "everything, by name; themes too"),
         ("q", "quit, asked first where something would be lost"),

@@ -31,7 +31,7 @@ STARTS_OVER = "Options: the machines start over"
 _BY_ACTION = {"time": "Time", "look": "Look", "state": "Change", "edit": "Change"}
 _LESSON = {"proceed", "lesson_back", "jump", "autoplay"}
 _OURS = {"help", "glossary", "quit", "home", "save_picture", "close", "leave"}
-_BEGIN = {"begin", "open", "create", "find"}
+_BEGIN = {"begin", "open", "create", "find", "lab"}
 
 KEY_NAMES = {
     "plus": "+", "equals_sign": "=", "minus": "-", "question_mark": "?", "shift+e": "E", "slash": "/",

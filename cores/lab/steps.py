@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from cores.errors import InputError
 from cores.lab.cases import KERNEL, Case
 
 
@@ -65,3 +66,12 @@ STEPS = (
 def step_of(number: int) -> Step:
     """Raises KeyError."""
     return {step.number: step for step in STEPS}[number]
+
+
+def step_named(text: str) -> Step:
+    """The step that a user means. Raises InputError."""
+    try:
+        return step_of(int(text))
+    except (ValueError, KeyError):
+        given = f", not {text[:40]!r}" if text else ""
+        raise InputError(f"a step is a number from 1 to {len(STEPS)}{given}") from None

@@ -115,6 +115,7 @@ class HomeScreen(Screen[None]):
         Binding("o", "open", "Open a file"),
         Binding("c", "create", "Write a new guest"),
         Binding("i", "edit", "Edit a copy of the guest"),
+        Binding("l", "lab", "The hypervisor lab: a VMM of yours beside ours"),
         Binding("slash", "find", "Find a lesson or a guest"),
         Binding("g,G", "glossary", "Glossary"),
         Binding("question_mark,f1", "help", "Help"),
@@ -139,6 +140,9 @@ class HomeScreen(Screen[None]):
 
     class Open(Message):
         """Ask for a program, and open it."""
+
+    class Lab(Message):
+        """Ask for a student's VMM, and show it beside ours."""
 
     class Edit(Message):
         """Edit this source; "" begins a new one."""
@@ -349,6 +353,9 @@ class HomeScreen(Screen[None]):
             self.post_message(self.Open())
         else:
             self.notify(REFUSED.capitalize(), severity="warning")
+
+    def action_lab(self) -> None:
+        self.post_message(self.Lab())
 
     def action_find(self) -> None:
         from .pick import Pick
