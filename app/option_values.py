@@ -5,6 +5,8 @@ Each function raises InputError with one sentence for what cannot be read.
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 
@@ -49,6 +51,23 @@ def clock(text: str) -> int:
 def clock_text(seconds: int) -> str:
     """What ``clock`` reads as that many seconds."""
     return (EPOCH + timedelta(seconds=seconds)).isoformat()
+
+
+_ESCAPES = {r"\\": "\\", r"\n": "\n", r"\r": "\r", r"\t": "\t", r"\e": "\x1b"}
+
+
+def typed(text: str) -> bytes:
+    """What is typed at the start: ``\\n`` and ``\\r`` are Enter, ``\\t`` Tab, ``\\e`` Esc, ``\\\\`` a
+    backslash, since a shell hands them over as they stand."""
+    return os.fsencode(re.sub(r"\\[\\nrte]", lambda found: _ESCAPES[found[0]], text))
+
+
+def typed_text(data: bytes) -> str:
+    """What ``typed`` reads as those bytes."""
+    text = os.fsdecode(data)
+    for escape, character in _ESCAPES.items():
+        text = text.replace(character, escape)
+    return text
 
 
 def virtio(text: str) -> tuple[str, ...]:

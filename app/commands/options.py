@@ -112,7 +112,13 @@ def add_machine_options(parser: argparse.ArgumentParser) -> None:
     add("--timeout", type=_seconds, metavar="SECONDS", help="stop after so many seconds of host time")
     add("--clock", type=_typed(option_values.clock), default=0, metavar="TIME",
         help="the guest's time at its start, as 2026-01-01T00:00:00 (2000-01-01)")  # fmt: skip
-    add("--input", default="", metavar="TEXT", help="typed on the guest's keyboard and serial line")
+    add(
+        "--input",
+        default=b"",
+        metavar="TEXT",
+        type=option_values.typed,
+        help="typed on the guest's keyboard and serial line; \\n is Enter",
+    )
 
     add("--net", action="append", type=_typed(spec.parse), default=[], metavar="[NAME=]MODE",
         help="a network for the guest: user, hub or replay:FILE; with ,pcap:FILE it is recorded;"
@@ -199,7 +205,7 @@ def options_from(
         cores=cores, free=arguments.free, pure=arguments.pure, slow=arguments.slow, budget=budget,
         ram=arguments.ram, disks=disks_of(arguments.program, arguments.disk),
         disk_write=arguments.disk_write,
-        input=os.fsencode(arguments.input), clock=arguments.clock,
+        input=arguments.input, clock=arguments.clock,
         peers=getattr(arguments, "peers", ()),
         devices=tuple(arguments.device), nets=tuple(arguments.net), virtio=arguments.virtio,
         other=load(arguments.other, None) if arguments.other else None,

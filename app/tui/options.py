@@ -81,7 +81,7 @@ def _disks(options: Options, text: str) -> Options:
 
 
 def _input(options: Options, text: str) -> Options:
-    return replace(options, input=text.replace("\\n", "\n").encode("latin-1", "replace"))
+    return replace(options, input=option_values.typed(text))
 
 
 def _clock(options: Options, text: str) -> Options:
@@ -134,7 +134,7 @@ FIELDS = (
     Field("--disk", "one disk image, or two", "FILE, FILE",
         "the program's own", lambda options: ", ".join(options.disks), _disks),
     Field("--input", "typed at the start", "ls\\n: \\n is Enter", "nothing",
-        lambda options: options.input.decode("latin-1").replace("\n", "\\n"), _input),
+        lambda options: option_values.typed_text(options.input), _input),
     Field("--clock", "its time at the start", "2026-01-01", "2000-01-01",
         lambda options: option_values.clock_text(options.clock) if options.clock else "", _clock),
     Field("--net", "a network for the guest", "user; hub", "none",

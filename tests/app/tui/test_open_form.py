@@ -49,6 +49,10 @@ async def test_a_path_is_completed_and_its_options_are_taken(
         assert form.query_one("#path", Input).value == "mine"
         await pilot.press(*".s")
         form = await _until(pilot, "assembly, by its name")
+        for _ in range(1000):
+            if form.query("#fields Input"):
+                break
+            await pilot.pause(0.01)
         flags = {field.name for field in form.query("#fields Input").results(Input)}
         assert "--ram" in flags
         assert "--append" not in flags  # no kernel
@@ -107,7 +111,9 @@ def test_matches_of_a_path(tmp_path: Path) -> None:
     ("flag", "text", "again"),
     [
         ("--ram", "64", "64M"), ("--ram", "0x2000000", "32M"), ("--disk", "a , b", "a, b"),
-        ("--input", "ls\\n", "ls\\n"), ("--clock", "2026-01-01", "2026-01-01T00:00:00"),
+        ("--input", "ls\\n", "ls\\n"),
+        ("--input", "a\\\\n\\e\\x\t", "a\\\\n\\e\\\\x\\t"),
+        ("--clock", "2026-01-01", "2026-01-01T00:00:00"),
         ("--net", "user;lan=hub,pcap:x.pcap", "user; lan=hub,pcap:x.pcap"),
         ("--net", "replay:a.pcap", "replay:a.pcap"), ("--virtio", "net, block", "net,block"),
         ("--append", "-v", "-v"), ("--module", "a b,c", "a b, c"), ("--device", "d.py", "d.py"),
