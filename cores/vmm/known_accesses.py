@@ -15,6 +15,7 @@ from time import perf_counter_ns
 
 from cores.engines.base import Handler
 from cores.vmm.faults.page_faults import FILLED, THROUGH_WINDOW
+from cores.vmm.first_stores import FirstStores
 from cores.vmm.known_site import Site
 from cores.vmm.shadow_tlb import Filled
 from cores.x86.faults import GuestFault
@@ -52,6 +53,7 @@ def memory_access(site: Site) -> Handler | None:
     filled = site.record._replace(reason=Reason.SHADOW, handled=FILLED)
     accessed = site.record._replace(reason=Reason.MMIO, handled=THROUGH_WINDOW)
     following, is_store = site.following, insn.access == "w"
+    first = FirstStores(guest, shadow)
 
     def all_accesses() -> tuple[Access, ...]:
         gpr, top = cpu.gpr, cpu.gpr[RSP] & ~MASK32
@@ -74,6 +76,12 @@ def memory_access(site: Site) -> Handler | None:
         ((gva, length, store),) = missing
         if gva >> 47 or gva % PAGE + length > PAGE:
             return None
+        if store:
+            saved = bytes(block)  # mapping a page is a system call in the guest's process
+            if first.fill(gva):
+                block[:] = saved
+                known.log((filled, f"page {gva & -PAGE:#x}", perf_counter_ns() - began))
+                return known.went_on()
         try:
             page = walk(memory, cpu, gva, write=store)
             gpa = page.gpa

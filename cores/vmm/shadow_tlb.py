@@ -256,8 +256,9 @@ class ShadowPages:
         high = self._free_pages(gva, entry, 1, run.behind)
         if low or high:
             mark_accessed(self.memory, run._replace(before=low, behind=high))
-        for page in range(-low, high + 1):
-            tlb[space, gva + page * PAGE] = entry._replace(gpa=entry.gpa + page * PAGE)
+        rest, away = entry[1:], entry.gpa - gva
+        for at in range(gva - low * PAGE, gva + (high + 1) * PAGE, PAGE):
+            tlb[space, at] = tuple.__new__(Entry, (at + away, *rest))  # a third of the time
         self._saved = None
         first = entry.gpa - low * PAGE
         return gva - low * PAGE, entry._replace(gpa=first, length=(low + 1 + high) * PAGE)
@@ -266,16 +267,45 @@ class ShadowPages:
         """How many pages before (-1) or behind (1) a page can be entered with it: no code, no device,
         and nothing that the virtual TLB holds already."""
         assert self.patcher is not None
-        code, tlb, space, count = self.patcher.pages, self._tlb, self.space(), 0
-        while count < most and len(tlb) + count < MOST_ENTRIES:
-            step = way * (count + 1) * PAGE
-            page, frame = gva + step, entry.gpa + step
-            if frame in code or (space, page) in tlb or not self.memory.is_ram(frame, PAGE):
+        tlb, space = self._tlb, self.space()
+        most = min(most, MOST_ENTRIES - len(tlb))
+        for code in self.patcher.pages:
+            away = way * (code - entry.gpa) // PAGE
+            if 0 < away <= most:
+                most = away - 1
+        while most > 0:  # mostly all of it is RAM, and can be mapped
+            low, length = min(way * PAGE, way * most * PAGE), most * PAGE
+            if self.memory.is_ram(entry.gpa + low, length) and self._reaches(gva + low, length):
                 break
-            if not self._reaches(page, PAGE):
-                break
+            most //= 2
+        count = 0
+        while count < most and (space, gva + way * (count + 1) * PAGE) not in tlb:
             count += 1
         return count
+
+    def neighbours(self, gva: int) -> tuple[bool, bool]:
+        """Does the virtual TLB lack the page before ``gva``, and that behind it?"""
+        space, tlb = self.space(), self._tlb
+        return (space, gva - PAGE) not in tlb, (space, gva + PAGE) not in tlb
+
+    def enter_alone(self, gva: int, frame: int, *, executable: bool) -> bool:
+        """In free mode: enter a page that is stored to, and is no part of a run, and map it. False: it
+        is not as simple as that, and nothing has changed."""
+        space, tlb, patcher = self.space(), self._tlb, self.patcher
+        old, large = tlb.get((space, gva)), tlb.get((space, gva & -LARGE))
+        if (old is not None and old[:2] != (frame, PAGE)) or (large is not None and large[1] != PAGE):
+            return False
+        if patcher is None or frame in patcher.pages or frame in self.watched or gva in self.reserved:
+            return False
+        if not self.memory.is_ram(frame, PAGE) or len(tlb) >= MOST_ENTRIES:
+            return False
+        if not self._reaches(gva, PAGE):
+            return False
+        tlb[space, gva] = Entry(frame, PAGE, True, executable)
+        self.fills += 1
+        self._saved = None
+        self._map(gva, frame, PAGE, True, False)
+        return True
 
     def _show(self, gva: int, start: int, entry: Entry, *, write: bool, execute: bool) -> Filled:
         """Map the page of an entry with the rights that the CPU may have."""

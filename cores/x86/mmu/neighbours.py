@@ -10,7 +10,17 @@ import struct
 from typing import NamedTuple
 
 from cores.x86.mmu.paging import PhysicalSpace, paging_format, read_entry
-from cores.x86.mmu.paging_formats import ACCESSED, ADDRESS, LARGE, NEVER_A_PAGE, PAGE, PRESENT
+from cores.x86.mmu.paging_formats import (
+    ACCESSED,
+    ADDRESS,
+    LARGE,
+    NEVER_A_PAGE,
+    PAGE,
+    PRESENT,
+    USER,
+    WRITABLE,
+)
+from cores.x86.registers import Efer
 from cores.x86.virtual_cpu import VirtualCpu
 
 
@@ -56,6 +66,40 @@ def run_around(
     while high < last and entries[high + 1] & ~ACCESSED == wanted + (high + 1 - place) * PAGE:
         high += 1
     return Run(place - low, high - place, at, width)
+
+
+class LeafTable(NamedTuple):
+    """The page table of an address. rights: R/W and U/S of the levels above; no_execute: their XD bit.
+    reserved: the bits that are reserved in its entries, which have ``width`` bytes."""
+
+    table: int
+    rights: int
+    no_execute: int
+    reserved: int
+    width: int
+
+
+def leaf_table(memory: PhysicalSpace, cpu: VirtualCpu, gva: int) -> LeafTable | None:
+    """The page table that a walk for ``gva`` would come to, whose upper entries have their A bits. None
+    where it would not, would set a bit on its way, or would fault."""
+    form = paging_format(cpu)
+    if form is None:
+        return None
+    no_execute_on = form.no_execute and cpu.efer & Efer.NXE
+    reserved = form.reserved if no_execute_on else form.reserved | form.no_execute
+    table, rights, no_execute = cpu.cr3 & form.root, WRITABLE | USER, 0
+    for shift, indexes, in_leaf, in_table, granted in form.levels[:-1]:
+        entry = read_entry(memory, table + (gva >> shift & indexes) * form.entry, form.entry)
+        if not entry & PRESENT or (entry & LARGE and in_leaf is not NEVER_A_PAGE):
+            return None
+        if entry & (reserved | in_table) or not (entry & ACCESSED or granted):
+            return None
+        rights &= entry | granted
+        no_execute |= entry & form.no_execute
+        table = entry & ADDRESS
+    if not memory.is_ram(table, PAGE):
+        return None
+    return LeafTable(table, rights, no_execute, reserved, form.entry)
 
 
 def _follows(memory: PhysicalSpace, at: int, width: int, wanted: int) -> bool:

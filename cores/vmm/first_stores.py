@@ -1,0 +1,84 @@
+"""First stores: hidden faults of a guest that stores to one clean page after another, in short.
+
+Only a store may set a page's D bit, so each page has a fault of its own, and a kernel that clears its
+memory has tens of thousands. A walk in Python takes as long as the fault itself. So the last page table
+is kept, as a CPU keeps it in its paging-structure caches (SDM vol. 3, 4.10.3), until the guest
+invalidates anything. Whatever is not such a store is left to ``ShadowPages``, whose entries are the
+same.
+"""
+
+from __future__ import annotations
+
+from cores.vmm.shadow_tlb import ShadowPages
+from cores.vmm.state import GuestContext
+from cores.x86.mmu.neighbours import leaf_table
+from cores.x86.mmu.paging import PAGE
+from cores.x86.mmu.paging_formats import ACCESSED, ADDRESS, DIRTY, PRESENT, USER, WRITABLE
+from cores.x86.registers import Cr0, Cr4
+
+_WP, _SMAP, _SMEP = int(Cr0.WP), int(Cr4.SMAP), int(Cr4.SMEP)
+
+
+class FirstStores:
+    """Fills pages of one guest."""
+
+    def __init__(self, guest: GuestContext, shadow: ShadowPages) -> None:
+        self._guest, self._shadow, self._view = guest, shadow, guest.memory.view
+        self._flushes = self._region = -1
+        self._shift = 12  # of a linear address, to the number of its table
+        self._table = self._rights = self._reserved = self._no_execute = 0
+        self._width, self._last = 8, 0
+
+    def fill(self, gva: int) -> bool:
+        """Fill the page of ``gva``, to which the guest stores now. False: it is left to the long way,
+        and nothing has changed."""
+        kept = self._guest.flushes == self._flushes and gva >> self._shift == self._region
+        if not kept and not self._look(gva):
+            return False
+        width, view = self._width, self._view
+        place = gva >> 12 & self._last
+        at = self._table + place * width
+        entry = int.from_bytes(view[at : at + width], "little")
+        rights = self._rights & entry
+        if not entry & PRESENT or entry & self._reserved or not self._permits(rights):
+            return False
+        page, wanted = gva & -PAGE, (entry | DIRTY) & ~ACCESSED
+        before, behind = self._shadow.neighbours(page)
+        if before and place and self._entry(at - width) == wanted - PAGE:
+            return False  # a run
+        if behind and place < self._last and self._entry(at + width) == wanted + PAGE:
+            return False
+        executable = not (entry | self._no_execute) >> 63 and self._may_execute(rights)
+        if not self._shadow.enter_alone(page, entry & ADDRESS, executable=executable):
+            return False
+        view[at : at + width] = (entry | ACCESSED | DIRTY).to_bytes(width, "little")
+        return True
+
+    def _entry(self, at: int) -> int:
+        return int.from_bytes(self._view[at : at + self._width], "little") & ~ACCESSED
+
+    def _permits(self, rights: int) -> bool:
+        cpu = self._guest.cpu
+        if cpu.cpl == 3:
+            return rights == WRITABLE | USER
+        if rights & USER and cpu.cr4 & _SMAP:
+            return False
+        return bool(rights & WRITABLE) or not cpu.cr0 & _WP
+
+    def _may_execute(self, rights: int) -> bool:
+        cpu = self._guest.cpu
+        if cpu.cpl == 3:
+            return bool(rights & USER)
+        return not (rights & USER and cpu.cr4 & _SMEP)
+
+    def _look(self, gva: int) -> bool:
+        """Find the page table of ``gva``. False: it has none, or a large page."""
+        guest = self._guest
+        found = leaf_table(guest.memory, guest.cpu, gva)
+        if found is None:
+            return False
+        self._table, self._rights, self._no_execute, self._reserved, self._width = found
+        self._last = PAGE // self._width - 1
+        self._shift = 12 + self._last.bit_length()
+        self._region, self._flushes = gva >> self._shift, guest.flushes
+        return True
