@@ -30,7 +30,7 @@ from app.any_session import AnySession
 from app.orders import Journey, Obey, Order, Refuse, Way
 from cores.debugging.breakpoints import Breakpoint
 from cores.debugging.edits import Poke
-from cores.errors import RingscopeError
+from cores.errors import InputError, RingscopeError
 from cores.inspection.views import Query, View
 from cores.machine.report import SessionSnapshot
 from cores.x86.isa.instruction import Reason
@@ -76,12 +76,12 @@ class Worker:
     the last half second, while something goes on. busy: since when (time.monotonic) the present
     command has been going on, None while idle. breakpoints: where runs stop. views: the answers to
     ``watch``, as fresh as the snapshot. saved: the ``place`` at which the session was saved last, None
-    before.
+    before. unwritten: why a file that the session was to write at its end is not there.
     """
 
     def __init__(self, opener: Opener) -> None:
         self.snapshot: SessionSnapshot | None = None
-        self.failure = ""
+        self.failure = self.unwritten = ""
         self.rates: dict[str, float] = {}
         self.busy: float | None = None
         self.breakpoints: frozenset[Breakpoint] = frozenset()
@@ -277,7 +277,10 @@ class Worker:
         finally:
             gc.unfreeze()
             session, self._session = self._session, None
-            session.close()
+            try:
+                session.close()
+            except InputError as error:
+                self.unwritten = str(error)
             self._refuse_all()
 
     def _serve(self, session: AnySession) -> None:

@@ -6,6 +6,7 @@
     execution.py   entering and leaving the guest: direct execution, exits, exact steps
     counting.py    the interpreter's free run, with exact counts and without
     mechanisms.py  exits by kind, shadow fills, sizes, other emulators
+    network.py     packets by each kind of card
     sessions.py    lockstep, snapshots, going back, memory
     interface.py   start-up, the screen's frames, a key's way to the screen
 

@@ -53,6 +53,7 @@ MEASUREMENTS = {
     "shadow": Measurement("shadow page fills", "mechanisms", "shadow"),
     "sizes": Measurement("long loops and much RAM", "mechanisms", "sizes"),
     "peers": Measurement("QEMU and Bochs on the same guest", "mechanisms", "emulators"),
+    "net": Measurement("packets by each kind of card", "network", "net"),
     "snapshot": Measurement("checkpoints and going back", "sessions", "snapshot"),
     "start": Measurement("start-up", "interface", "start_up"),
     "screen": Measurement("frames, and a key's way to the screen", "interface", "screen"),

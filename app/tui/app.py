@@ -21,6 +21,7 @@ from textual.binding import Binding, BindingType
 from textual.screen import Screen
 
 from app import terminal
+from app.main import BAD_INPUT, complain
 from app.tui import settings, signals
 from app.tui.abilities import probe_cores
 from app.tui.files import EVERY_FILE, Files
@@ -100,6 +101,7 @@ class RingscopeApp(App[int]):
         self.worker: Worker | None = None
         self.session: MachinesScreen | None = None
         self.audience: Audience | None = None
+        self.unwritten = ""
         self.options = OptionsController(self, self._start_over)
         self.settings = settings.load()
         for theme in themes():
@@ -207,6 +209,7 @@ class RingscopeApp(App[int]):
         """End the session, and every process of its machines."""
         if self.worker is not None:
             self.worker.close()
+            self.unwritten = self.worker.unwritten or self.unwritten
             self.worker = None
         session, self.session = self.session, None
         if session is None or not self.is_running:
@@ -530,4 +533,7 @@ def run_interface(
         return INTERRUPTED
     finally:
         app.close_session()
+    if app.unwritten:
+        complain(f"ringscope: {app.unwritten}")
+        return BAD_INPUT
     return app.return_code or 0 if code is None else code

@@ -21,6 +21,7 @@ from cores.lockstep.session import Session
 from cores.machine.isolation_audit import Control
 from cores.machine.machine import Machine
 from cores.machine.report import Divergence, SessionSnapshot
+from cores.pc.network.making import write_captures
 from cores.programs.program import Program
 from cores.programs.sources import with_sources
 from cores.time_travel.fast_forward import FAR, FastForward
@@ -356,7 +357,7 @@ class LiveSession:
     def begin_with(self, program: Program, options: Options) -> None:
         """Replace the machines by new ones; where these cannot be made, the old ones remain."""
         session = Session(program, options)
-        self.close()
+        self._release()
         self._begin(program, options, session)
 
     def key(self, text: str) -> None:
@@ -449,7 +450,15 @@ class LiveSession:
                 machine.engine.interrupt()
 
     def close(self) -> None:
-        """Release all machines."""
+        """Release all machines, and write the captures that were asked for. Raises InputError where
+        that fails."""
+        machines = self._session.machines
+        networks = machines[0].board.networks if machines else ()
+        self._release()
+        if networks:
+            write_captures(self._options.nets, networks)
+
+    def _release(self) -> None:
         self._ahead.close()
         self._session.close()
 

@@ -7,11 +7,17 @@ from contextlib import closing
 
 import pytest
 
-from app.bench import catalogue, density, execution, figures, guests, table
+from app.bench import catalogue, density, execution, figures, guests, network, table
 from app.bench.figures import Figure, Limit, Skipped, Spread
 from app.main import main
 from cores.engines import registry
 from cores.x86.isa.decoder import decode, text
+
+
+def test_the_guests_that_ping_are_as_their_measurement_knows_them() -> None:
+    """Each way finds in the guest's source what it changes."""
+    for way in network.WAYS:
+        assert "PINGS   = 1234" in way.source(1234)
 
 
 def test_each_measurement_is_where_the_catalogue_says() -> None:
