@@ -83,6 +83,10 @@ EXAMPLES: dict[str, tuple[tuple[str, str], tuple[str, str]]] = {
         ("bench", "all measurements, each beside its baseline"),
         ("bench exit:native exit:kvm --json", "two of them, for a script"),
     ),
+    "manual": (
+        ("manual", "in man(1), where it is installed"),
+        ("manual --roff >~/.local/share/man/man1/ringscope.1", "for man ringscope"),
+    ),
     "completion": (
         ("completion bash >~/.local/share/bash-completion/completions/ringscope", "for bash"),
         ("completion fish >~/.config/fish/completions/ringscope.fish", "for fish"),

@@ -49,6 +49,7 @@ COMMANDS = {
     "lab": "write the hypervisor yourself, in graded steps",
     "new-lesson": "begin a lesson of your own",
     "explain": "say why an instruction is sensitive and what each core does",
+    "manual": "all commands and options on one page",
     "completion": "print what makes bash, zsh or fish complete its commands",
     "bench": "measure what everything costs here, each figure beside its baseline",
 }
