@@ -35,7 +35,6 @@ from cores.x86.system.x87_environment import (
     after_comparison,
     after_mmx,
     mxcsr,
-    sse_masked,
     unmasked_sse,
     with_mxcsr,
 )
@@ -145,7 +144,7 @@ def bridge(
         guest.trace.bridged += 1
     elif respells and (what := _x87_effect(insn)) is not None:
         _x87(guest, completion, insn, what, step)
-    elif respells and code is None and _is_sse(insn) and not sse_masked(guest.engine.read_fpu()):
+    elif respells and code is None and _is_sse(insn):
         _sse(guest, insn, step)
     else:
         completion.bridge(insn)
@@ -196,8 +195,9 @@ def _x87(
 
 
 def _sse(guest: GuestContext, insn: Instruction, step: Callable[[Instruction], None]) -> None:
-    """Complete an SSE instruction for a translator, which never raises #XM: by the engine, and undone
-    where it has raised an exception that MXCSR does not mask (SDM vol. 1, 11.5.2)."""
+    """Complete an SSE instruction for a translator, which sees no denormal operand and never raises
+    #XM: by the engine, and undone where it has raised an exception that MXCSR does not mask (SDM vol.
+    1, 11.5.2)."""
     engine, cpu = guest.engine, guest.cpu
     before, saved, stored = engine.read_fpu(), cpu.copy(), _stored(guest, insn)
     denormal = 0x02 if reads_denormal(insn, before, _operand(guest, insn)) else 0

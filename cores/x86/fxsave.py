@@ -15,8 +15,8 @@ are left out: CPUs differ in when they keep them (SDM vol. 1, 8.1.8)."""
 
 _UNCOMPUTED = {"fsw": 0x0202, "mxcsr": 0x0002}
 """Bits that Unicorn's floating point does not compute: C1 (the result was rounded up) of the x87 status
-word, and DE (an operand was denormal) of the status word and of MXCSR. In steps the VMM sets x87's DE;
-in a stretch that is run at full speed none does."""
+word, and DE (an operand was denormal) of the status word and of MXCSR. In steps the VMM sets DE; in a
+stretch that is run at full speed none does."""
 _MMX_EXPONENT = 0xFFFF << 64
 """The upper bits of an x87 register after a store to its MMX register (SDM vol. 1, 9.2); Unicorn leaves
 the old ones there. A register with these bits holds a NaN or an infinity."""

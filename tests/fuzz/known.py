@@ -85,7 +85,7 @@ TABLE: tuple[Known, ...] = (
         lambda d: d.differs == ("fsw",) and _x87(d),
     ),
     Known(
-        "MXCSR.DE is never set, and in free mode unmasked SSE exceptions raise no #XM",
+        "In free mode MXCSR.DE is not set, and unmasked SSE exceptions raise no #XM",
         "Unicorn's floating point does not report denormal operands, and never faults.",
         "SDM vol. 1, 11.5.2.2 (DE), 11.5.4 (#XM).",
     ),

@@ -28,7 +28,8 @@ from cores.x86.mmu.code_fetch import demand_ram
 from cores.x86.mmu.paging import PAGE, Mmu
 from cores.x86.registers import MASK64, PageFault, Vector, canonical
 from cores.x86.system import x87_logarithm
-from cores.x86.system.x87_environment import IMAGE, lawful, pending
+from cores.x86.system.sse_denormals import may_read_denormal, reads_denormal
+from cores.x86.system.x87_environment import IMAGE, lawful, mxcsr, pending
 from cores.x86.system.x87_exceptions import is_unusual
 from cores.x86.system.x87_stack import Stack, effect
 from cores.x86.virtual_cpu import VirtualCpu
@@ -53,7 +54,17 @@ def admits(
         return True
     if is_x87(parse(insn.code, insn.bits)):
         return _x87_as_a_cpu(insn, cpu, mmu, read_fpu)
-    return not sse_faults
+    return not (sse_faults or _newly_denormal(insn, cpu, mmu, read_fpu))
+
+
+def _newly_denormal(
+    insn: Instruction, cpu: VirtualCpu, mmu: Mmu, read_fpu: Callable[[], bytes]
+) -> bool:
+    """Does an SSE instruction set MXCSR.DE? Unicorn never does."""
+    if not may_read_denormal(insn):
+        return False
+    image = read_fpu()
+    return not mxcsr(image) & 0x02 and reads_denormal(insn, image, _read(insn, cpu, mmu))
 
 
 def _x87_as_a_cpu(insn: Instruction, cpu: VirtualCpu, mmu: Mmu, read_fpu: Callable[[], bytes]) -> bool:
@@ -77,7 +88,8 @@ def _x87_as_a_cpu(insn: Instruction, cpu: VirtualCpu, mmu: Mmu, read_fpu: Callab
 
 
 def _read(insn: Instruction, cpu: VirtualCpu, mmu: Mmu) -> bytes:
-    """The memory operand that an x87 instruction reads, b"" where there is none or it will fault."""
+    """The memory operand that an x87 or SSE instruction reads, b"" where there is none or it will
+    fault."""
     if insn.access == "r":
         (gva, length, _), *_ = accesses(insn, cpu)
         with suppress(GuestFault):

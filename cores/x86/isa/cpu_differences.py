@@ -168,8 +168,8 @@ TABLE: tuple[Difference, ...] = (
     ),
     Difference(
         "SYSENTER and SYSEXIT",
-        "Executed in 64-bit mode.",
-        "#UD in long mode.",
+        "Executed; #GP(0) while IA32_SYSENTER_CS is 0, as it is on KVM.",
+        "#UD in long mode; elsewhere as on Intel's.",
         "#UD: CPUID has no SEP.",
         Means.EMULATED,
         "SDM vol. 2, SYSENTER; APM vol. 3, SYSENTER",

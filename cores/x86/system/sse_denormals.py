@@ -13,11 +13,16 @@ _DAZ = 0x40
 _XMM_AT, _MXCSR_AT = 160, 24
 
 
+def may_read_denormal(insn: Instruction) -> bool:
+    """Whether it is one of the instructions that raise #D for a denormal operand."""
+    return insn.mnemonic.startswith(_BOTH + _SOURCE)
+
+
 def reads_denormal(insn: Instruction, image: bytes, memory: bytes) -> bool:
     """Whether the instruction raises #D, masked or not. image: the state before it. memory: the memory
     operand, b"" for none. An element of which either operand is a NaN does not count."""
     name = insn.mnemonic
-    if image[_MXCSR_AT] & _DAZ or not name.startswith(_BOTH + _SOURCE):
+    if image[_MXCSR_AT] & _DAZ or not may_read_denormal(insn):
         return False
     width = 4 if _suffix(name)[-1] == "s" else 8
     operands = [_value(operand, image) for operand in insn.operands[:2]]
