@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from app.main import OK, UNAVAILABLE, complain
 from app.programs import load
 from app.text import reports, reports_json
+from app.text.sequence import Sequence
 from app.text.trace_formats import Csv, Folded, Format, Perfetto
 from cores.engines.registry import resolve
 from cores.machine.report import CoreReport, ExitLine, TraceLine
@@ -19,7 +20,7 @@ from cores.runs.trace import trace
 
 from .options import add_machine_options, core_names, options_from
 
-FORMATS = ("text", "json", "csv", "folded", "perfetto")
+FORMATS = ("text", "json", "csv", "folded", "perfetto", "svg")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -29,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_machine_options(parser)
     parser.add_argument("--steps", action="store_true", help="each instruction too")
     parser.add_argument("--format", choices=FORMATS, metavar="F",
-        help=f"{', '.join(FORMATS)}; the last three take several cores, --core A,B")  # fmt: skip
+        help=f"{', '.join(FORMATS)}; the last four take several cores, --core A,B")  # fmt: skip
     parser.add_argument("--json", action="store_true", help="a JSON object on each line")
     parser.set_defaults(parser=parser)
 
@@ -90,4 +91,12 @@ def _ended(core: CoreReport) -> int:
 
 
 def _format(name: str, program: Program) -> Format:
-    return Csv() if name == "csv" else Folded(program.symbols) if name == "folded" else Perfetto()
+    match name:
+        case "csv":
+            return Csv()
+        case "folded":
+            return Folded(program.symbols)
+        case "svg":
+            return Sequence()
+        case _:
+            return Perfetto()
