@@ -58,7 +58,9 @@ def equipped(options: Options, name: str | None) -> Options:
     if guest is None or options.nets or options.virtio:
         return options
     needs = description(guest)
-    return replace(options, nets=tuple(map(spec.parse, needs.nets)), virtio=needs.virtio)
+    other = load(needs.other, None) if needs.other else options.other
+    nets = tuple(map(spec.parse, needs.nets))
+    return replace(options, nets=nets, virtio=needs.virtio, other=other)
 
 
 def _shipped(name: str) -> Path | None:

@@ -46,4 +46,5 @@ def _command(guest: Description) -> str:
         near = os.path.relpath(guest.disk)
         command += f" --disk {guest.disk if near.startswith('..') else near}"
     command += "".join(f" --net {net}" for net in guest.nets)
+    command += f" --with {guest.other}" if guest.other else ""
     return command + (f" --virtio {','.join(guest.virtio)}" if guest.virtio else "")

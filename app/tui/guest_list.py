@@ -18,6 +18,8 @@ TEACHING = {
     "driver": "three drivers",
     "dma": "a disk that may not",
     "ping": "a card for hardware",
+    "www": "fetches a page",
+    "chat": "two machines talk",
     "vping": "a card that is none",
     "swap": "more memory than is",
     "holes": "what never traps",

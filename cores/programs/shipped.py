@@ -67,7 +67,8 @@ def _digest(source: bytes) -> str:
 class Description:
     """A shipped guest, from the comment at the beginning of its source. name: as a user gives it.
     title: the comment's first sentence. disk: path of the disk image that it needs, or "". nets,
-    virtio: networks and virtio devices that it needs, as ``--net`` and ``--virtio`` name them."""
+    virtio: networks and virtio devices that it needs, as ``--net`` and ``--virtio`` name them. other:
+    the program of the other machine on a hub, as ``--with`` names it, or ""."""
 
     name: str
     path: Path
@@ -75,6 +76,7 @@ class Description:
     disk: str
     nets: tuple[str, ...] = ()
     virtio: tuple[str, ...] = ()
+    other: str = ""
 
 
 NEEDS = re.compile(r"\. Needs((?: --[a-z]+ [^\s]*[^\s.,])+)[.,]?(?= |$)")
@@ -107,4 +109,5 @@ def description(path: Path) -> Description:
     disk = next((str(ASSETS.parent / value) for option, value in needs if option == "--disk"), "")
     nets = tuple(value for option, value in needs if option == "--net")
     virtio = tuple(one for option, value in needs if option == "--virtio" for one in value.split(","))
-    return Description(path.stem, path, title[:1].upper() + title[1:], disk, nets, virtio)
+    other = next((value for option, value in needs if option == "--with"), "")
+    return Description(path.stem, path, title[:1].upper() + title[1:], disk, nets, virtio, other)

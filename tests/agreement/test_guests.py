@@ -19,6 +19,7 @@ from cores.engines import ring3_survey as ring3
 from cores.engines.registry import CORE_NAMES, availability
 from cores.lockstep.options import Options
 from cores.machine.report import CompareReport, CoreReport, ExitLine
+from cores.pc.network import services
 from cores.pc.network.spec import parse
 from cores.pc.stop import Stop
 from cores.programs.loader import load_program
@@ -71,6 +72,12 @@ def answers(count: int) -> str:
     return "".join(f"answer {n}: 56 bytes, both checksums right\n" for n in range(1, count + 1))
 
 
+def page() -> str:
+    """What the router answers to a request for its page."""
+    answer, _, _ = services.http(b"GET / HTTP/1.0\r\n\r\n")
+    return answer.decode()
+
+
 @dataclass(frozen=True)
 class Case:
     """A guest, the options it runs with, and its known end. screen: words that the screen must show."""
@@ -85,10 +92,12 @@ class Case:
     nets: tuple[str, ...] = ()
     virtio: tuple[str, ...] = ()
     poll: bool = False
+    other: str = ""
 
     @property
     def options(self) -> Options:
-        return Options(
+        other = load_program(str(ASSETS / "guests" / self.other)) if self.other else None
+        return Options(other=other,
             disks=(str(IMAGE),) if self.disk else (), input=self.input, poll=self.poll,
             nets=tuple(map(parse, self.nets)), virtio=self.virtio,
         )  # fmt: skip
@@ -121,6 +130,8 @@ CASES = {
             ),
         ),
         Case("driver.s", SUMS, disk=True),
+        Case("www.s", page(), nets=("user",)),
+        Case("chat.s", "56: Hello\n56: bye\n", nets=("hub",), other="chat.s", input=b"Hello\rbye\r"),
         Case("dma.s", REFUSED, disk=True, virtio=("block", "iommu")),
         Case("ping.s", answers(4), nets=("user",)),
         Case("vping.s", answers(8), nets=("user",), virtio=("net",)),
@@ -170,6 +181,10 @@ def daily(*slow: tuple[str, str]) -> list[ParameterSet]:
         ("tinyos.s", "trap:portable"),
         ("tasks.s", "kvm"),
         ("ping.s", "kvm"),
+        ("www.s", "kvm"),
+        ("www.s", "trap:portable"),
+        ("chat.s", "kvm"),
+        ("chat.s", "trap:portable"),
         ("ping.s", "trap:portable"),
         ("vping.s", "trap:portable"),
     ),
@@ -190,6 +205,10 @@ def test_exact(guest: str, core: str) -> None:
         ("swap.s", "trap:portable"),
         ("tinyos.s", "trap:portable"),
         ("ping.s", "kvm"),
+        ("www.s", "kvm"),
+        ("www.s", "trap:portable"),
+        ("chat.s", "kvm"),
+        ("chat.s", "trap:portable"),
         ("ping.s", "trap:portable"),
     ),
 )
@@ -361,3 +380,11 @@ def test_dma_without_an_iommu(core: str) -> None:
     assert (lost.console, lost.exit_status) == (LOST, 0)
     (kept,) = compare(program, replace(options, cores=(core,))).cores
     assert "store to 0x31000, which the IOMMU does not let it reach" in " ".join(kept.notes)
+
+
+def test_both_say_the_same() -> None:
+    """What one machine says, the other prints too."""
+    program = load_program(str(ASSETS / "guests" / "chat.s"))
+    (report,) = compare(program, replace(CASES["chat.s"].options, cores=("interpreter",))).cores
+    assert report.other is not None
+    assert report.other.console == report.console == CASES["chat.s"].console
