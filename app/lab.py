@@ -20,12 +20,13 @@ from app import limits
 from app.main import again
 from app.own_process import OUT_OF_MEMORY, Bounds, ended_early, heard
 from cores import input_file
-from cores.errors import InputError
+from cores.engines import registry
+from cores.errors import InputError, UnavailableError
 from cores.lab.cases import Case
 from cores.lab.log import Run, run_of
 from cores.lab.reference import reference
 from cores.lab.steps import Step
-from cores.lab.student import compiled, run
+from cores.lab.student import PORTABLE, compiled, run
 from cores.lab.verdict import Verdict, judged
 
 SEED = 1
@@ -59,15 +60,21 @@ class Result:
         return f"{name}, other values" if self.case.hidden else name
 
 
-def results(step: Step, path: str, seed: int, seconds: float = SECONDS) -> list[Result]:
-    """Run each case of a step. seconds: for each. Raises InputError where the file cannot be read or is
-    no Python, UnavailableError where the engine cannot run here."""
+def results(
+    step: Step, path: str, seed: int, seconds: float = SECONDS, core: str = PORTABLE
+) -> list[Result]:
+    """Run each case of a step. seconds: for each. core: that the student's guest runs on; ours runs on
+    the portable one. Raises InputError where the file cannot be read or is no Python, UnavailableError
+    where a core cannot run here."""
+    for name in (PORTABLE, core):
+        if (here := registry.availability(name)).reason is not None:
+            raise UnavailableError(f"{name}: {here.reason}")
     compiled(source(path), path)
     cases = step.cases(seed)
     ours = [reference(case) for case in cases]
     most = Bounds(START + seconds * len(cases), MEMORY)
     told = json.dumps({
-        "seconds": seconds, "all": most.seconds, "memory": most.memory, "seed": seed,
+        "seconds": seconds, "all": most.seconds, "memory": most.memory, "seed": seed, "core": core,
         "most": [limits_of(run) for run in ours],
     })  # fmt: skip
     words = ("check", str(step.number), path)
@@ -116,10 +123,11 @@ def alone(step: Step, path: str, given: str) -> int:
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 1)  # what the student's code prints to it is no result
     code = compiled(source(path), path)
-    for case, most in zip(step.cases(told["seed"]), told["most"], strict=True):
+    core = told["core"]
+    for case, (ticks, exits) in zip(step.cases(told["seed"]), told["most"], strict=True):
         try:
             with _Watch(told["seconds"], path, lambda late: _tell(results, late)):
-                done = run(code, path, case, *most)
+                done = run(code, path, case, ticks, exits, core)
         except MemoryError:
             return OUT_OF_MEMORY
         _tell(results, done)

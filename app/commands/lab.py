@@ -21,6 +21,7 @@ from app.text.reports import clean
 from cores.atomic_file import ANOTHER_NAME, Kind, replacing
 from cores.errors import InputError
 from cores.lab.steps import STEPS, Step, step_named
+from cores.lab.student import NATIVE, PORTABLE
 from cores.lockstep.options import Options
 from lessons.grading import Grade, Outcome
 
@@ -29,6 +30,8 @@ from .grades import lines, write_results
 from .options import seed
 
 FILE = "vmm.py"
+_PRINTED = 12
+"""Lines that a student's code has printed, from the first and from the last."""
 SKELETON = Path(__file__).resolve().parents[2] / "assets" / "lab" / "skeleton.py"
 _NEW = Kind("ours to write", lambda _: False, ANOTHER_NAME)
 
@@ -41,6 +44,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("file", metavar="FILE", nargs="?", help=f"the VMM (default {FILE})")
     add("--seed", type=seed, metavar="N", default=lab.SEED, help="vary the hidden guests' values")
     add("--timeout", type=seconds, metavar="SECONDS", default=lab.SECONDS, help="for each guest")
+    add("--core", choices=(PORTABLE, NATIVE), default=PORTABLE, metavar="CORE",
+        help=f"{NATIVE}: the guest on this CPU itself, stepped (default {PORTABLE})")  # fmt: skip
     add("--json", action="store_true", help="one JSON object instead of text")
     add("--gradescope", metavar="FILE", help="write Gradescope's results.json")
     add("--overwrite", action="store_true", help="whatever the file of --gradescope has been so far")
@@ -69,14 +74,14 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _show(step: Step, path: str, arguments: argparse.Namespace) -> int:
     """Both VMMs side by side: on a terminal the interface, else text."""
-    results = lab.results(step, path, arguments.seed, arguments.timeout)
+    results = lab.results(step, path, arguments.seed, arguments.timeout, arguments.core)
     if not terminal.is_capable():
         print(clean("\n\n".join(side_by_side(result) for result in results)))
         return OK if all(result.verdict.passed for result in results) else DIVERGED
     from app.tui.app import run_interface
 
     def again() -> list[lab.Result]:
-        return lab.results(step, path, arguments.seed, arguments.timeout)
+        return lab.results(step, path, arguments.seed, arguments.timeout, arguments.core)
 
     return run_interface(None, Options(), lab=(f"step {step.number}, {step.title}", results, again))
 
@@ -115,7 +120,7 @@ def _new(directory: Path) -> int:
 
 def _check(step: Step, path: str, arguments: argparse.Namespace) -> int:
     began = monotonic()
-    results = lab.results(step, path, arguments.seed, arguments.timeout)
+    results = lab.results(step, path, arguments.seed, arguments.timeout, arguments.core)
     each = step.points // len(results)
     outcomes = tuple(
         Outcome(r.name, "", r.case.hidden, each if r.verdict.passed else 0, each, r.verdict.words)
@@ -137,7 +142,10 @@ def _tell_printed(results: list[lab.Result]) -> None:
     wrong = next((r for r in results if not r.verdict.passed), None)
     if wrong is not None and wrong.student.printed:
         print(f"\nYour VMM printed with {wrong.name}:")
-        print(clean("\n".join(f"  {line}" for line in wrong.student.printed.splitlines()[-20:])))
+        printed = wrong.student.printed.splitlines()
+        if len(printed) > 2 * _PRINTED:
+            printed[_PRINTED:-_PRINTED] = ["..."]
+        print(clean("\n".join(f"  {line}" for line in printed)))
 
 
 def _json(step: Step, seed: int, grade: Grade, results: list[lab.Result]) -> dict[str, object]:

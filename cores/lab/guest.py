@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from types import MappingProxyType
+from typing import Protocol
 
 from cores.engines.base import (
     KERNEL_SPACE,
@@ -20,7 +21,6 @@ from cores.engines.base import (
     Stepped,
     SystemCall,
 )
-from cores.engines.portable.engine import PortableTrapEngine
 from cores.lab.errors import LabError
 from cores.lab.log import Event
 from cores.lab.parts import Memory, Ports, Registers
@@ -57,6 +57,33 @@ SILENT = frozenset(
 """Mnemonics that ``Guest.patch`` takes."""
 
 
+class LabEngine(Protocol):
+    """What a guest needs of its engine: the portable trap engine, or ``SteppedEngine``. See
+    ``DeprivilegedEngine``, and ``PortableTrapEngine.take``; ``run`` counts, and stops at ``budget``."""
+
+    space: int
+    executed: int | None
+    taken: frozenset[str]
+
+    def take(self, mnemonics: frozenset[str]) -> None: ...
+
+    def run(self, cpu: VirtualCpu, budget: int | None = None) -> Exit: ...
+
+    def step(self, cpu: VirtualCpu) -> Exit: ...
+
+    def corrected(self, fault: Fault, insn: Instruction, cpu: VirtualCpu, mmu: Mmu) -> Fault: ...
+
+    def translate(self, space: int, gva: int) -> int | None: ...
+
+    def map(
+        self, space: int, gva: int, gpa: int, length: int, *, writable: bool, executable: bool
+    ) -> bool: ...
+
+    def unmap(self, space: int, gva: int, length: int) -> None: ...
+
+    def drop_all(self) -> None: ...
+
+
 class Guest:
     """One guest. registers, memory, ports: see these classes. bits: 64 or 32, the width of its code.
     initial: what the privileged registers hold when the guest begins, by name ("cr3"), for the VMM's
@@ -65,7 +92,7 @@ class Guest:
 
     def __init__(
         self,
-        engine: PortableTrapEngine,
+        engine: LabEngine,
         memory: PhysicalMemory,
         cpu: VirtualCpu,
         board: Board,
@@ -95,7 +122,6 @@ class Guest:
         self._repeats = self._faults = 0
         self._last: tuple[object, ...] = ()
         board.clock = lambda: self.time
-        engine.pure = True
         engine.take(CPUID_FAULTS)
         if self.bits == 64:
             self._map_ram(0x10000)

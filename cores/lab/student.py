@@ -11,12 +11,15 @@ import traceback
 from collections.abc import Callable
 from types import CodeType
 
+from cores.engines import registry
+from cores.engines.base import DeprivilegedEngine
 from cores.engines.portable.engine import PortableTrapEngine
 from cores.errors import EngineError, InputError
 from cores.lab.cases import Case
 from cores.lab.errors import LabError
 from cores.lab.guest import Guest
 from cores.lab.log import Run
+from cores.lab.stepped import SteppedEngine
 from cores.pc.boot.protocols import protocol_of
 from cores.pc.devices.board import Board
 from cores.pc.physical_memory import PhysicalMemory
@@ -26,7 +29,8 @@ from cores.x86.faults import Unsupported
 from cores.x86.registers import USER_FLAGS, Flag
 from cores.x86.virtual_cpu import VirtualCpu
 
-MOST_PRINTED = 4096
+PORTABLE, NATIVE = "trap:portable", "trap:native"
+MOST_PRINTED = 1 << 16
 Vmm = Callable[[Guest], object]
 
 
@@ -49,8 +53,9 @@ def compiled(source: bytes, path: str) -> CodeType:
         raise InputError(f"no Python: {error}", path) from None
 
 
-def run(code: CodeType, path: str, case: Case, ticks: int, exits: int) -> Run:
-    """Run a case under the student's VMM. ticks, exits: as many as the guest may take."""
+def run(code: CodeType, path: str, case: Case, ticks: int, exits: int, core: str = PORTABLE) -> Run:
+    """Run a case under the student's VMM. ticks, exits: as many as the guest may take. core: a trap
+    core's name. Raises UnavailableError where it cannot run here."""
     result, printed = Run(), Printed()
     program = case.program()
     cpu = VirtualCpu()
@@ -62,7 +67,7 @@ def run(code: CodeType, path: str, case: Case, ticks: int, exits: int) -> Run:
         board = Board(memory, disks=disks, input=case.input)
         sectors = disks[0].sectors if disks else 0
         protocol_of(program)(program, memory, cpu, disk_sectors=sectors)
-        engine = PortableTrapEngine()
+        engine = _engine(core, cpu)
         last.callback(engine.close)
         engine.load(memory)
         engine.write_fpu(INITIAL_FPU)
@@ -77,6 +82,15 @@ def run(code: CodeType, path: str, case: Case, ticks: int, exits: int) -> Run:
     result.events, result.exits, result.ticks = guest.events, guest.exits, guest.time
     result.printed = printed.getvalue()
     return result
+
+
+def _engine(core: str, cpu: VirtualCpu) -> PortableTrapEngine | SteppedEngine:
+    engine = registry.create(core)
+    assert isinstance(engine, DeprivilegedEngine), core
+    if isinstance(engine, PortableTrapEngine):
+        engine.pure = True
+        return engine
+    return SteppedEngine(engine, cpu)
 
 
 def _conclude(result: Run, guest: Guest, board: Board) -> None:

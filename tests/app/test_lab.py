@@ -10,20 +10,21 @@ import pytest
 
 from app import lab
 from app.main import main
+from cores.engines import registry
 from cores.lab.reference import reference
 from cores.lab.steps import STEPS, step_of
-from cores.lab.student import compiled, run
+from cores.lab.student import NATIVE, PORTABLE, compiled, run
 from cores.lab.verdict import judged
 
 SOLUTIONS = Path(__file__).resolve().parents[1] / "lab"
 
 
-def verdicts(step: int, source: str, name: str = "vmm.py") -> Iterator[str]:
+def verdicts(step: int, source: str, core: str = PORTABLE, name: str = "vmm.py") -> Iterator[str]:
     """What is said of each guest of a step under this VMM, in this process."""
     code = compiled(source.encode(), name)
     for case in step_of(step).cases(1):
         ours = reference(case)
-        mine = run(code, name, case, *lab.limits_of(ours))
+        mine = run(code, name, case, *lab.limits_of(ours), core)
         verdict = judged(mine, ours, strict=step_of(step).strict, hidden=case.hidden)
         assert verdict.passed == (verdict.words == "")
         yield verdict.words
@@ -53,6 +54,26 @@ def test_the_kernel_boots() -> None:
 def test_the_last_solution_passes_the_first_steps(step: int) -> None:
     """One file grows through all steps: the last one passes the first."""
     assert list(verdicts(step, solution(8))) == [""] * len(step_of(step).cases(1))
+
+
+@pytest.mark.parametrize(
+    "step", [3, *(pytest.param(n, marks=pytest.mark.full) for n in (1, 2, 4, 5, 6, 7, 8))]
+)
+def test_the_cpu_itself_executes_the_guest(step: int) -> None:
+    """On trap:native the model solution passes, too: the exits are the same, and counted."""
+    if (reason := registry.availability(NATIVE).reason) is not None:
+        pytest.skip(reason)
+    assert next(verdicts(step, solution(8), NATIVE)) == ""
+
+
+def test_silent_instructions_run_on_the_cpu_itself() -> None:
+    """Unpatched, PUSHF gives this CPU's IF; the check says what to do."""
+    if (reason := registry.availability(NATIVE).reason) is not None:
+        pytest.skip(reason)
+    source = solution(3).replace('guest.patch("pushf", "popf")', "pass")
+    said = next(verdicts(3, source, NATIVE))
+    assert "ring 3 executes pushf without a trap" in said
+    assert "the console shows '11111', and under our VMM '01010'" in said
 
 
 MISTAKES = [
