@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+from collections import Counter
 from collections.abc import Iterator
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
@@ -109,3 +110,9 @@ def test_a_circle_is_found(back: str, tmp_path: Path) -> None:
         (tmp_path / "cores" / f"{name}.py").write_text(text)
     with pytest.raises(CycleError):
         TopologicalSorter(import_graph(tmp_path)).prepare()
+
+
+def test_files_of_tests_have_names_of_their_own() -> None:
+    """pytest imports them by name alone: of two with the same, one would stop the whole run."""
+    names = Counter(path.name for path in (ROOT / "tests").rglob("test_*.py"))
+    assert [name for name, count in names.items() if count > 1] == []
