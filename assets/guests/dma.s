@@ -180,6 +180,12 @@ read_sector:
         call    describe
         inc     word ptr [QUEUE + 0x402]        # the ring names descriptor 0 in each entry
         mov     dword ptr [rbx + 0x50], 0       # out of the guest
+        mov     cx, [QUEUE + 0x402]
+busy:   cmp     cx, [QUEUE + 0x802]             # is it done with all requests?
+        je      answered
+        test    dword ptr [rbx + 0x70], 0x40    # or does it need a reset?
+        jz      busy
+answered:
         mov     al, [DISK_AT + 16]
         ret
 
@@ -234,6 +240,10 @@ ask:    mov     edi, REQUESTS
         call    describe
         inc     word ptr [REQUESTS + 0x402]
         mov     dword ptr [rbx + 0x50], 0
+        mov     cx, [REQUESTS + 0x402]
+asked:  pause
+        cmp     cx, [REQUESTS + 0x802]
+        jne     asked
         ret
 
         .balign 4096                            # data, in a page of its own

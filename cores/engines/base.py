@@ -350,6 +350,11 @@ class Engine(ABC):
         physical page ``gpa``, without an exit; None: no more. An engine for whose guest the VMM maps
         each page (``DeprivilegedEngine``) has nothing to do."""
 
+    def doorbell(self, gpa: int, value: int, eventfd: int, *, on: bool) -> bool:
+        """From now on, or no more: a 32-bit store of ``value`` to the physical address ``gpa`` adds one
+        to ``eventfd`` (eventfd(2)) in place of an exit. False: this engine cannot do that."""
+        return False
+
     @abstractmethod
     def interrupt(self) -> None:
         """Make a running ``run`` return Interrupted soon. The one call allowed from another thread;

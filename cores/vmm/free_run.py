@@ -15,6 +15,7 @@ from cores.engines.base import Engine
 from cores.errors import EngineError
 from cores.pc.stop import Stop
 from cores.vmm.breath import Breath
+from cores.vmm.doorbells import RUNG, Doorbells, doorbells
 from cores.vmm.given_screen import screen_given
 from cores.vmm.ring_watch import RingWatch
 from cores.vmm.vmm import Vmm
@@ -88,7 +89,11 @@ class FreeRunner:
         self.vmm = vmm
         self.alarm = Alarm(vmm.engine)
         self.breath = Breath(vmm)
-        self.watch = RingWatch(vmm.board, vmm.engine) if vmm.board.polls else None
+        self.watch: RingWatch | None = None
+        if vmm.board.polls:
+            self.watch = RingWatch(vmm.board, vmm.engine)
+        elif vmm.known is not None:  # not with --slow
+            self.watch = doorbells(vmm.board, vmm.engine)
 
     def run(self, seconds: float) -> None:
         """Run for at most ``seconds``, or until the machine stops. Virtual time stops between calls."""
@@ -99,6 +104,8 @@ class FreeRunner:
             vmm.patched.go_free()
         if vmm.engine.traits.delivers:
             vmm.notes[UNPATCHED] = None
+        if isinstance(self.watch, Doorbells):
+            vmm.notes[RUNG] = None
         origin = perf_counter_ns() - vmm.ticks * 1000
         if vmm.known is not None:
             vmm.known.origin = origin
@@ -144,6 +151,8 @@ class FreeRunner:
 
     def close(self) -> None:
         self.alarm.close()
+        if self.watch is not None:
+            self.watch.close()
 
     def _once(self, due: int) -> None:
         """Enter the guest once, until ``due`` (``perf_counter_ns()``), and handle its exit."""
@@ -206,6 +215,8 @@ class FreeRunner:
         vmm, board = self.vmm, self.vmm.board
         vmm.slept = vmm.ticks
         vmm.trace.close()  # the guest's sleep is no part of an exit's time
+        if self.watch is not None:
+            self.watch.drain()
         board.poll()
         if vmm.delivery.wakes():
             vmm.emulator.halted = False

@@ -35,6 +35,12 @@ class RingWatch:
         self.called = threading.Event()
         self.failed: EngineError | Unsupported | None = None
 
+    def close(self) -> None:
+        """Release what it holds of the host."""
+
+    def drain(self) -> None:
+        """From the owner: serve what the guest has told of by now."""
+
     @contextmanager
     def watching(self) -> Iterator[None]:
         """Watch while the block runs. Raises EngineError where the host gives no thread."""
@@ -49,6 +55,7 @@ class RingWatch:
             yield
         finally:
             self._ends = True
+            self._wake()
             thread.join()
             self._board.watched = False
 
@@ -63,13 +70,23 @@ class RingWatch:
             self._board.collect()
 
     def _watch(self) -> None:
-        board = self._board
         while not self._ends:
             try:
-                wanted = board.watch()
+                wanted = self._look()
             except (EngineError, Unsupported) as error:
                 self.failed, self._ends, wanted = error, True, True
             if wanted and not self.called.is_set():
                 self.called.set()
                 self._engine.interrupt()
-            sleep(PAUSE)
+            self._wait()
+
+    def _look(self) -> bool:
+        """Serve the queues; True: the owner is wanted."""
+        return self._board.watch()
+
+    def _wait(self) -> None:
+        """Until there may be something to see."""
+        sleep(PAUSE)
+
+    def _wake(self) -> None:
+        """End ``_wait`` from another thread."""

@@ -26,6 +26,7 @@ from cores.programs.loader import load_program
 from cores.programs.shipped import ASSETS
 from cores.runs.compare import compare
 from cores.runs.trace import trace
+from cores.vmm.doorbells import RUNG
 
 REFUSED = """\
 to the buffer: done
@@ -388,3 +389,22 @@ def test_both_say_the_same() -> None:
     (report,) = compare(program, replace(CASES["chat.s"].options, cores=("interpreter",))).cores
     assert report.other is not None
     assert report.other.console == report.console == CASES["chat.s"].console
+
+
+def test_doorbells() -> None:
+    """On KVM, running freely, a kick is no exit: a driver that looks at its queue has none, also where
+    the device waits to be told. Each kick is a device access as ever; --slow has none of that."""
+    if reason := availability("kvm").reason:
+        pytest.skip(f"kvm: {reason}")
+    case = CASES["vping.s"]
+    program = load_program(str(ASSETS / "guests" / case.guest))
+    options = replace(case.options, cores=("kvm", "interpreter"), free=True, budget=SECONDS)
+    kvm, other = compare(program, options).cores
+    ends_as_told(case, kvm)
+    assert kvm.device_accesses == other.device_accesses
+    assert RUNG in kvm.notes
+    assert RUNG not in other.notes
+    (slow,) = compare(program, replace(options, cores=("kvm",), slow=True)).cores
+    ends_as_told(case, slow)
+    assert slow.exits_by_reason["mmio"] == kvm.exits_by_reason["mmio"] + 9
+    assert exits_of_pings("vping.s", "kvm", free=True)[4:] == [0, 0, 0]

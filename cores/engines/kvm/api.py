@@ -35,9 +35,11 @@ GET_REGS, SET_REGS, GET_SREGS, SET_SREGS = 0x8090AE81, 0x4090AE82, 0x8138AE83, 0
 GET_MSRS, SET_MSRS, GET_XSAVE, SET_XSAVE = 0xC008AE88, 0x4008AE89, 0x9000AEA4, 0x5000AEA5
 SET_GUEST_DEBUG, GET_DEBUGREGS, SET_DEBUGREGS = 0x4048AE9B, 0x8080AEA1, 0x4080AEA2
 SET_VCPU_EVENTS, GET_STATS_FD = 0x4040AEA0, 0xAECE
+IOEVENTFD = 0x4040AE79
 
 # Capabilities (CHECK_EXTENSION).
 CAP_USER_MEMORY, CAP_SET_GUEST_DEBUG, CAP_IMMEDIATE_EXIT = 3, 23, 136
+CAP_IOEVENTFD = 36
 CAP_SYNC_REGS, CAP_USER_SPACE_MSR, CAP_MSR_FILTER, CAP_BINARY_STATS_FD = 74, 188, 189, 203
 MSR_EXIT_FILTER = 4
 
@@ -100,6 +102,10 @@ _MSR_RANGE = Struct("<3I4xQ")  # flags (1 read, 2 write), count, first, address 
 _MSR_RANGES = 16
 
 
+_IOEVENTFD = Struct("<QQIiI36x")  # datamatch, address, length, eventfd, flags
+IOEVENTFD_DATAMATCH, IOEVENTFD_DEASSIGN = 1, 4
+
+
 class _Own(threading.local):
     """The calling thread's vCPUs. The kick signal stays blocked for as long as there is one: the kernel
     drops a signal that is ignored and not blocked, and RUN would not end."""
@@ -160,6 +166,12 @@ class Vm:
         """Map ``size`` bytes of this process's memory at ``address`` as RAM at ``gpa``; size 0 deletes
         the slot."""
         _call(self.fd, SET_USER_MEMORY_REGION, pack("<IIQQQ", slot, 0, gpa, size, address))
+
+    def doorbell(self, gpa: int, value: int, eventfd: int, *, on: bool) -> None:
+        """Let a 32-bit store of ``value`` to ``gpa`` add one to ``eventfd``, without an exit; or no
+        more. Raises OSError."""
+        flags = IOEVENTFD_DATAMATCH | (0 if on else IOEVENTFD_DEASSIGN)
+        _call(self.fd, IOEVENTFD, _IOEVENTFD.pack(value, gpa, 4, eventfd, flags))
 
     def allow_msrs(self, numbers: list[int]) -> None:
         """Only these MSRs exist for the guest: any other is #GP, raised by the kernel itself."""

@@ -156,6 +156,15 @@ class KvmEngine(PortEngine):
         else:
             self._vm.set_memory(2, gpa, PAGE, self._memory.ram.address + place)
 
+    def doorbell(self, gpa: int, value: int, eventfd: int, *, on: bool) -> bool:
+        if not self._kvm.extension(api.CAP_IOEVENTFD):
+            return False
+        try:
+            self._vm.doorbell(gpa, value, eventfd, on=on)
+        except OSError:  # no room for more, ENOSPC
+            return False
+        return True
+
     # Entering and leaving
 
     def run(self, cpu: VirtualCpu, budget: int | None = None) -> Exit:

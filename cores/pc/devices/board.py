@@ -45,6 +45,7 @@ from cores.pc.devices.typed_input import TypedInput
 from cores.pc.devices.uart import Uart
 from cores.pc.devices.vga import SIZE as VGA_SIZE
 from cores.pc.devices.vga import WINDOW, Vga
+from cores.pc.devices.virtio.device import VirtioDevice
 from cores.pc.network.network import Network
 from cores.pc.physical_memory import PhysicalMemory
 from cores.pc.ram import GIVEN_PAGE, PAGE
@@ -331,6 +332,18 @@ class Board:
                     device.poll(now)
             hungry = self.typed.waiting and any(one.hungry for one in self.typed.others)
             return hungry or any(device.stale for device in self._buses)
+
+    def rung(self, device: VirtioDevice, queue: int, count: int) -> None:
+        """The guest has rung a doorbell ``count`` times; the lock is held."""
+        self.accesses += count
+        device.rung(queue, count, max(self.now, self.clock()))
+
+    def until_arrival(self) -> float:
+        """Seconds until a device that stores to RAM by itself has something for the guest."""
+        with self.lock:
+            events = (device.next_event() for device, _ in self._timed if device.masters)
+            due = min((event for event in events if event is not None), default=NEVER)
+        return max(due - self.clock(), 0) / 1e6
 
     def collect(self) -> None:
         """Take over what the watching thread has left: interrupt lines, and what the user types."""

@@ -26,6 +26,7 @@ VENDOR = int.from_bytes(b"RING", "little")
 SPAN = 0x200
 """Bytes of the registers of one device."""
 CONFIG = 0x100
+QUEUE_NOTIFY = 0x50
 IRQ = 11
 
 ACKNOWLEDGE, DRIVER, DRIVER_OK, FEATURES_OK, NEEDS_RESET, FAILED = 1, 2, 4, 8, 0x40, 0x80
@@ -55,7 +56,8 @@ class VirtioDevice(Device):
 
     offered: features, a bit each; accepted: those that the driver takes. queue_number: QueueSel.
     interrupts: InterruptStatus. trouble: the rule that the driver has broken, "" for none. kicks: how
-    often the driver has told of buffers. raised: interrupts that it wanted. polled_at: the tick of the
+    often the driver has told of buffers; doorbells: how many of them were no exits. raised: interrupts
+    that it wanted. polled_at: the tick of the
     next look at the queues, 0 where the device waits for kicks.
     """
 
@@ -64,7 +66,8 @@ class VirtioDevice(Device):
     irq = IRQ
     masters = True
     wiring = frozenset({"dma", "slot_number", "changed", "_queues", "_slot", "polls", "watched"})
-    wide = frozenset({"offered", "accepted", "queue_number", "kicks", "raised", "polled_at",
+    wide = frozenset({"offered", "accepted", "queue_number", "kicks", "doorbells", "raised",
+                      "polled_at",
                       "features_page", "driver_page"})  # fmt: skip
 
     queues: tuple[QueueState, ...]
@@ -78,7 +81,7 @@ class VirtioDevice(Device):
         self.offered = VERSION_1 | INDIRECT_DESC | EVENT_IDX | self.own_features()
         self._queues = [Queue(self.dma) for _ in self.queue_names]
         self.trouble = ""
-        self.kicks = self.raised = self.generation = 0
+        self.kicks = self.doorbells = self.raised = self.generation = 0
         self.reset()
 
     def reset(self) -> None:
@@ -290,6 +293,14 @@ class VirtioDevice(Device):
         except ViolationError as violation:
             self._break(violation)
 
+    def rung(self, number: int, count: int, now: int) -> None:
+        """The driver has told of queue ``number``, ``count`` times, by a doorbell
+        (cores/vmm/doorbells.py)."""
+        self.kicks += count
+        self.doorbells += count
+        if self.works and self._queues[number].ready:
+            self.carefully(lambda: self.serve(number, now))
+
     # Time.
 
     def advance(self, now: int) -> None:
@@ -332,7 +343,8 @@ class VirtioDevice(Device):
         words = (
             "needs a reset" if self.status & NEEDS_RESET else "works" if self.works else "not set up"
         )
-        kicks = f"{self.kicks:,} kicks, {self.raised:,} interrupts"
+        by_bell = f" ({self.doorbells:,} without an exit)" if self.doorbells else ""
+        kicks = f"{self.kicks:,} kicks{by_bell}, {self.raised:,} interrupts"
         return (
             ("state", words), ("told", kicks + (", polled" if self.polls else "")),
             *((name, _queue_words(queue)) for name, queue in zip(self.queue_names, self._queues,
