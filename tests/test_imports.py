@@ -26,6 +26,7 @@ LATE = {
     "app.commands.play": _START,
     "app.tui.abilities": _START,
     "app.tui.app": _START,
+    "app.tui.options": _START,
     "app.tui.screens.home": _START,
     "app.tui.screens.machines.screen": _START,
     "app.tui.screens.machines.state": _START,

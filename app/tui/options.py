@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING
 from textual.app import App
 
 from app import option_values
-from app.programs import load
 from cores.errors import InputError
 from cores.pc.network import spec
 
@@ -98,6 +97,8 @@ def _nets(options: Options, text: str) -> Options:
 def _other(options: Options, text: str) -> Options:
     if text and not any(net.mode == "hub" for net in options.nets):
         raise InputError("it needs a cable to the other machine: --net hub")
+    from app.programs import load  # with the assembler
+
     return replace(options, other=load(text, None) if text else None)
 
 

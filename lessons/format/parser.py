@@ -25,8 +25,9 @@ from typing import TypeVar
 from cores.engines.registry import ACCEPTED_NAMES
 from cores.errors import InputError
 from cores.lockstep.options import DEFAULT_CORES
+from cores.pc.network import spec
 from cores.pc.platform import DEFAULT_RAM, LARGEST_RAM, MIB, SMALLEST_RAM
-from cores.programs.shipped import ASSETS, programs
+from cores.programs.shipped import ASSETS, description, programs
 from lessons.format import source_quotes
 from lessons.format.expressions import (
     CORE_NAMES,
@@ -173,14 +174,36 @@ def read_setup(table: Table, default: Setup | None) -> Setup:
     ram = table.integer("ram", SMALLEST_RAM, LARGEST_RAM, DEFAULT_RAM)
     if ram % (2 * MIB):
         raise table.error("ram", "ram is a multiple of 2 MiB (0x200000)")
+    path = _guest(table, guest) if guest or default is None else default.guest
+    nets, virtio = _network(table, path)
     return Setup(
-        guest=_guest(table, guest) if guest or default is None else default.guest,
+        guest=path,
         cores=cores,
         pure=table.boolean("pure"),
         disk=_disk(table, disk) if disk else (default.disk if default else None),
         input=table.string("input", ""),
         ram=ram,
+        nets=nets,
+        virtio=virtio,
+        poll=table.boolean("poll"),
     )
+
+
+def _network(table: Table, guest: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Networks and virtio devices: those that the block names, else those that a shipped guest needs. A
+    lesson's network reads and writes no file."""
+    nets, virtio = table.strings("net", ()), table.strings("virtio", ())
+    for net in nets:
+        try:
+            found = spec.parse(net)
+        except InputError as error:
+            raise table.error("net", str(error)) from None
+        if found.mode not in ("user", "ping") or found.pcap:
+            raise table.error("net", "a lesson's network is user or ping, and is not recorded")
+    if not nets and not virtio and (shipped := next((p for p in programs() if str(p) == guest), None)):
+        needs = description(shipped)
+        return needs.nets, needs.virtio
+    return nets, virtio
 
 
 def _beside(table: Table, name: str) -> Path | None:

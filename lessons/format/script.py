@@ -17,7 +17,8 @@ from lessons.format.expressions import Expression
 class Setup:
     """The machines to make. guest: a path. cores: names as in ``--cores``. disk: a path or None.
 
-    pure: textbook trap-and-emulate. Other fields as in ``cores.lockstep.options.Options``."""
+    pure: textbook trap-and-emulate. nets: each as in ``--net``. Other fields as in
+    ``cores.lockstep.options.Options``."""
 
     guest: str
     cores: tuple[str, ...]
@@ -25,6 +26,9 @@ class Setup:
     disk: str | None = None
     input: str = ""
     ram: int = DEFAULT_RAM
+    nets: tuple[str, ...] = ()
+    virtio: tuple[str, ...] = ()
+    poll: bool = False
 
 
 class Until(Enum):

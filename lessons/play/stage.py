@@ -15,6 +15,7 @@ from cores.errors import InputError
 from cores.lockstep.options import Options
 from cores.machine.machine import Machine
 from cores.machine.report import SessionSnapshot
+from cores.pc.network import spec
 from cores.programs.loader import load_program
 from cores.programs.program import Program
 from cores.runs.open import ForeignSession, LiveSession, open_session
@@ -224,7 +225,8 @@ def _options(setup: Setup, program: Program) -> Options:
     cores = tuple(core for core in setup.cores if not legacy or _runs_legacy_code(core))
     return Options(
         cores=cores, pure=setup.pure, disks=(setup.disk,) if setup.disk else (), ram=setup.ram,
-        input=setup.input.encode("latin-1", "replace"),
+        input=setup.input.encode("latin-1", "replace"), nets=tuple(map(spec.parse, setup.nets)),
+        virtio=setup.virtio, poll=setup.poll,
     )  # fmt: skip
 
 

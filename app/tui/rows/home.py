@@ -16,7 +16,7 @@ LEAST_WIDTH, LEAST_HEIGHT = 60, 14
 WIDE = 100
 """Columns from which minutes and whole summaries are shown."""
 
-LEAST_START = 2
+LEAST_START = 1
 """Places to start that are always shown."""
 
 START, LESSONS, GUESTS = "start", "lessons", "guests"

@@ -56,12 +56,13 @@ def test_the_way_round_is_true() -> None:
 
 @pytest.mark.parametrize("size", [(80, 24), (100, 30), (120, 40), (160, 48)])
 async def test_everything_is_in_sight(size: tuple[int, int]) -> None:
-    """At each size all lessons, all guests and the cores of this computer are there, none cut away."""
+    """At each size all lessons, all guests and the cores of this computer are there, none cut away;
+    where a list is longer than the screen, it says how many more there are."""
     async with stage(size=size, home=True) as s:
         await s.see("cannot")
         text = s.text()
         for words in (*(x.title for x in contents.contents()), *TEACHING, "trap and emulate"):
-            assert words in text, words
+            assert words in text or (size[1] < 30 and "more below" in text), words
         assert max(map(len, text.splitlines())) <= size[0]
 
 

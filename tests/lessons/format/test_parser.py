@@ -105,6 +105,8 @@ def test_a_question_with_choices() -> None:
             '```quote\nfile = "cores/vmm/vmm.py"\nobject = "Vmm.step"\nlook = "See `reflct`."\n```\n',
             "x.md:11: 'reflct' does not stand in cores/vmm/vmm.py: Vmm.step",
         ),
+        ('```load\nnet = ["tap"]\n```\n', "x.md:9: 'tap' is no network; write"),
+        ('```load\nnet = ["user,pcap:x"]\n```\n', "x.md:9: a lesson's network is user or ping, and"),
         ('```image\nfile = "x.svg"\nalt = "A"\n```\n', "x.md:9: no picture 'x.svg' beside the lesson"),
     ],
 )  # fmt: skip
