@@ -41,6 +41,7 @@ from cores.x86.registers import (
     USER_FLAGS,
     Cr4,
     Flag,
+    canonical,
 )
 from cores.x86.system.control_registers import read_control, read_tsc
 from cores.x86.virtual_cpu import DPL, Segment, VirtualCpu
@@ -236,7 +237,7 @@ def _pushing(site: Site, pushed: Callable[[], tuple[int, str]]) -> Handler | Non
         nonlocal page, frame, flushes
         began = perf_counter_ns()
         at = (words[rsp] & mask) - size
-        if at < 0 or at >> 47 or at & size - 1 or patched.patcher is None:
+        if at < 0 or not canonical(at) or at & size - 1 or patched.patcher is None:
             return None
         if at & -PAGE != page or guest.flushes != flushes or cpu.cr4 & _SMAP:
             try:
@@ -270,7 +271,7 @@ def _popf(site: Site) -> Handler | None:
     def handle() -> bool | None:
         began = perf_counter_ns()
         at = words[rsp] & mask
-        if at >> 47 or at & size - 1:
+        if not canonical(at) or at & size - 1:
             return None
         try:
             gpa = translate(at)

@@ -12,13 +12,18 @@ process's registers mean.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 from cores.engines.base import CODE_SIZE, TRANSLATED
 from cores.vmm.patching.patcher import HLT
+from cores.x86.faults import GuestFault, Unsupported
 from cores.x86.isa.displaced import COUNT, IN_RCX, NOTHING, SITE, TABLE, TABLE_SIZE, Emitter, Undo
 from cores.x86.isa.instruction import Instruction
+from cores.x86.mmu.code_fetch import instruction_at
+from cores.x86.mmu.paging import PAGE, Mmu
 from cores.x86.registers import MASK64, RCX
+from cores.x86.virtual_cpu import VirtualCpu
 
 MOST = 64
 """Instructions of one block."""
@@ -27,6 +32,44 @@ ROOM = 8192
 DATA = TRANSLATED.start + CODE_SIZE
 ENDS = ("jmp", "call", "ret")
 """Instructions behind which the guest does not go on."""
+
+
+class StraightCode(NamedTuple):
+    """The guest's instructions of one block, with their addresses. following: the address behind the
+    last one. leaves: the instruction there has to be completed by the VMM. parts: the bytes that were
+    decoded, by page: (first, end) of each."""
+
+    code: list[tuple[int, Instruction]]
+    following: int
+    leaves: bool
+    parts: dict[int, list[tuple[int, int]]]
+
+
+def straight_code(
+    cpu: VirtualCpu, mmu: Mmu, rip: int, leaves: Callable[[Instruction], bool]
+) -> StraightCode:
+    """The block at ``rip``, which ends before an instruction that ``leaves``. Raises the GuestFault of
+    the fetch of its first instruction."""
+    code: list[tuple[int, Instruction]] = []
+    parts: dict[int, list[tuple[int, int]]] = {}
+    at, left = rip, False
+    while len(code) < MOST and not (at ^ rip) & -PAGE and not (code and code[-1][1].ends_block):
+        try:
+            insn = instruction_at(cpu, mmu, at)
+        except (GuestFault, Unsupported):
+            if at == rip:
+                raise
+            break
+        page, offset, end = at & -PAGE, at % PAGE, at % PAGE + insn.length
+        parts.setdefault(page, []).append((offset, min(end, PAGE)))
+        if end > PAGE:
+            parts.setdefault(page + PAGE & MASK64, []).append((0, end - PAGE))
+        left = leaves(insn)
+        if left:
+            break
+        code.append((at, insn))
+        at = at + insn.length & MASK64
+    return StraightCode(code, at, left, parts)
 
 
 class Place(NamedTuple):
@@ -96,10 +139,9 @@ class TranslatedCode:
         """The address of the translation of the code at ``rip``."""
         return self._blocks.get(rip)
 
-    def add(self, code: list[tuple[int, Instruction]], following: int, *, leaves: bool) -> None:
-        """Translate a block: instructions and their addresses. following: the address behind the last
-        one.
-        leaves: the instruction there has to be completed by the VMM."""
+    def add(self, found: StraightCode) -> None:
+        """Translate a block."""
+        code, following = found.code, found.following
         first = code[0][0] if code else following
         size = self._length(code)
         out = Emitter(self._end, DATA, self.displacement)
@@ -112,7 +154,7 @@ class TranslatedCode:
             for at, undo in out.stops.items():
                 bounds.setdefault(at, Place(rip, size - number, undo))
             bounds[begin] = Place(rip, size - number, NOTHING)
-        if size < len(code) or leaves:
+        if size < len(code) or found.leaves:
             bounds[out.here] = Place(code[size][0] if size < len(code) else following, 0, NOTHING)
             self.left.add(out.here)
             out.put(bytes([HLT]))
@@ -186,6 +228,11 @@ class TranslatedCode:
         for register in undo.displaced:
             gpr[register] = gpr[register] - self.displacement & MASK64
         return Place(rip, found.ahead, undo)
+
+    def origin(self, at: int) -> int | None:
+        """The guest's address of the instruction whose translation begins at ``at``."""
+        found = self._places.get(at)
+        return None if found is None else found.rip
 
     def _word(self, offset: int) -> int:
         at = self._data + offset

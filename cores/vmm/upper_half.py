@@ -28,19 +28,28 @@ from cores.engines.base import (
     Exit,
     Failed,
     Fault,
+    Handler,
+    Handlers,
+    RegisterWindow,
     Stepped,
 )
 from cores.pc.ram import TRANSLATIONS
 from cores.vmm.completion import Completion
+from cores.vmm.faults.out_of_line import FIP
 from cores.vmm.faults.page_faults import FILLED, PageFaults
+from cores.vmm.known_exits import KnownExits
 from cores.vmm.patched_code import PatchedCode
 from cores.vmm.patching.patcher import Patcher
 from cores.vmm.shadow_tlb import Filled, ShadowPages
 from cores.vmm.state import GuestContext
-from cores.vmm.translated_code import MOST, TranslatedCode
+from cores.vmm.trace import ExitEvent
+from cores.vmm.translated_code import TranslatedCode, straight_code
 from cores.x86.faults import GuestFault, Unsupported
 from cores.x86.isa.accesses import next_accesses
+from cores.x86.isa.decoder import decode
+from cores.x86.isa.encoding import parse
 from cores.x86.isa.instruction import Immediate, Instruction, Reason, Sensitivity
+from cores.x86.isa.opcodes import is_x87
 from cores.x86.mmu.code_fetch import instruction_at
 from cores.x86.mmu.paging import PAGE, read_entry, walk
 from cores.x86.mmu.paging_formats import PRESENT
@@ -49,6 +58,11 @@ from cores.x86.registers import CS, FS, GS, MASK64, RSP, Efer, Vector, canonical
 from cores.x86.system.fpu_enabled import check_fpu_enabled
 from cores.x86.virtual_cpu import VirtualCpu
 
+STORE_POINTERS = frozenset({"fnstenv", "fnsave", "fxsave", "fxsave64"})
+"""Instructions that show where the last one of x87 was."""
+LEARNT = frozenset({"out", "in", "cli", "sti", "pushf", "popf", "cpuid", "rdtsc", "mov"})
+"""Instructions whose handlers need not the bases of FS and GS, which are others meanwhile, and change
+no mapping, but for MOV to a control register (``known_sites.MAKERS``)."""
 FOUND, DONE = "found as its code was translated", "translated for addresses that a process has"
 NOTE = (
     "running freely, code in the upper half of the address space, which no process has, is translated "
@@ -64,7 +78,8 @@ _LMA = Efer.LMA
 
 
 class UpperHalf:
-    """Runs one deprivileged guest's kernel code in the upper half."""
+    """Runs one deprivileged guest's kernel code in the upper half. known: handlers for exits that come
+    again, set by the VMM where it has them."""
 
     def __init__(
         self,
@@ -79,10 +94,13 @@ class UpperHalf:
         self._completion, self._patched, self._faults = completion, patched, faults
         self._code: TranslatedCode | None = None
         self._patcher: Patcher | None = None
-        self._floating = False
+        self._floating = self._x87 = False  # x87 is emulated; there is x87 code
         self._changed = self._stale = True  # code, or the guest's tables, may be others
         self._mapped = -1  # the shadow's drops when the translations were mapped
         self._at = 0  # where the process was stopped
+        self.known: KnownExits | None = None
+        self._handlers: Handlers = {}  # by the guest's address, and by that of the HLT in its place
+        self._sites: Handlers = {}
         shadow.on_flush = self._flushed
         patched.on_forget = self._forgotten
 
@@ -129,6 +147,7 @@ class UpperHalf:
                 shadow.hide_all()
                 shadow.displacement = displacement
             code.clear(displacement)
+            self._sites.clear()
             self._patcher, self._floating = patcher, patcher.floating
         self._stale = self._changed = False
         return code
@@ -150,36 +169,24 @@ class UpperHalf:
     def _translate(self, code: TranslatedCode, rip: int) -> None:
         """Translate the block at ``rip``. Raises the GuestFault of the fetch of its first
         instruction."""
-        patcher = self._patched.patcher
+        patcher, guest = self._patched.patcher, self._guest
         assert patcher is not None
-        found: list[tuple[int, Instruction]] = []
-        at, leaves = rip, False
-        pages: dict[int, list[tuple[int, int]]] = {}  # GVA -> the parts of it that hold the block
-        while len(found) < MOST and not (at ^ rip) & -PAGE:
-            try:
-                insn = instruction_at(self._guest.cpu, self._guest.mmu, at)
-            except (GuestFault, Unsupported):
-                if at == rip:
-                    raise
-                break
-            for gva, first, end in _parts(at, insn.length):
-                pages.setdefault(gva, []).append((first, end))
-            if insn.sensitivity is not Sensitivity.ORDINARY or patcher.must_trap(insn):
-                leaves = True
-                break
-            found.append((at, insn))
-            at = at + insn.length & MASK64
-            if insn.ends_block:
-                break
-        for gva, parts in pages.items():
-            frame = self._guest.mmu.translate(gva, execute=True) & -PAGE
-            if not self._guest.memory.is_ram(frame, PAGE):
+
+        def leaves(insn: Instruction) -> bool:
+            ordinary = insn.sensitivity is Sensitivity.ORDINARY and not patcher.must_trap(insn)
+            return not ordinary or insn.mnemonic in STORE_POINTERS
+
+        found = straight_code(guest.cpu, guest.mmu, rip, leaves)
+        for gva, parts in found.parts.items():
+            frame = guest.mmu.translate(gva, execute=True) & -PAGE
+            if not guest.memory.is_ram(frame, PAGE):
                 raise Unsupported(f"the guest executes a device's memory, at {gva:#x}")
             page = self._shadow.watch(frame)
             for first, end in parts:
                 page.code[first:end] = b"\1" * (end - first)
             code.pages[gva] = frame
-        code.add(found, at, leaves=leaves)
+        self._x87 |= any(i.floating and is_x87(parse(i.code, i.bits)) for _, i in found.code)
+        code.add(found)
 
     # Entering
 
@@ -191,7 +198,13 @@ class UpperHalf:
             return INTERRUPTED
         self._guest.notes[NOTE] = None
         self._map()
+        if self.known is not None:
+            self._handlers = self.known.entering()
         exit, at = self._enter(cpu, entry)
+        if exit is INTERRUPTED and at not in TRANSLATED:  # a handler has gone on to this guest address
+            self._guest.trace.bridged += code.counted()
+            cpu.rip = at
+            return exit
         deadline = Deadline()
         while (
             place := code.place(at, cpu.gpr)
@@ -204,6 +217,8 @@ class UpperHalf:
             exit, at = self._enter(cpu, at, step=True)
         self._guest.trace.bridged += code.counted() - place.ahead
         self._at, cpu.rip = at, place.rip
+        if self._x87 and not isinstance(exit, Failed):
+            self._correct_pointer(code)
         return INTERRUPTED if isinstance(exit, Stepped) else exit
 
     def _map(self) -> None:
@@ -226,12 +241,67 @@ class UpperHalf:
         engine.space, cpu.rip = DISPLACED_SPACE, at
         fs.base, gs.base = gs.base + displacement & MASK64, displacement
         try:
-            exit = engine.step(cpu) if step else engine.run(cpu)
+            if step:
+                exit = engine.step(cpu)
+            elif self._sites and self._patched.patcher is not None and not self._patched.patcher.shared:
+                exit = engine.run_known(cpu, self._sites)
+            else:
+                exit = engine.run(cpu)
             return exit, cpu.rip
         finally:
             engine.space, cpu.rip, fs.base, gs.base = kept
 
+    def _correct_pointer(self, code: TranslatedCode) -> None:
+        """Replace x87's pointer to its last instruction, if that is a translation, by the guest's own
+        (SDM vol. 1, 8.1.8)."""
+        space, self._engine.space = self._engine.space, DISPLACED_SPACE
+        try:
+            image = self._engine.read_fpu()
+            rip = code.origin(int.from_bytes(image[FIP : FIP + 8], "little"))
+            if rip is not None:
+                self._engine.write_fpu(image[:FIP] + rip.to_bytes(8, "little") + image[FIP + 8 :])
+        finally:
+            self._engine.space = space
+
     # Exits
+
+    def learn(self, record: ExitEvent | None) -> None:
+        """Keep a handler for the exit that has just been handled, if it was at a HLT of ours."""
+        known, code, at = self.known, self._code, self._at
+        if known is None or code is None or record is None or at not in code.left:
+            return
+        insn = decode(record.code)
+        to_control = insn.mnemonic == "mov" and record.code[-2:-1] == b"\x22"  # 0F 22
+        if insn.mnemonic not in LEARNT or record.reason is Reason.SEGMENT or to_control:
+            return
+        space, self._engine.space = self._engine.space, DISPLACED_SPACE  # whose registers it works on
+        try:
+            known.learn(record)
+            handler, window = self._handlers.get(record.rip), self._engine.window()
+        finally:
+            self._engine.space = space
+        if handler is not None and window is not None:
+            self._sites[at] = self._site(code, record.rip, handler, window)
+
+    def _site(
+        self, code: TranslatedCode, rip: int, handler: Handler, window: RegisterWindow
+    ) -> Handler:
+        """``handler``, which leads to a guest address, for the HLT in its instruction's place."""
+        words, place, shadow = window.words, window.rip, self._shadow
+
+        def handle() -> bool | None:
+            if self._handlers.get(rip) is not handler:
+                return None
+            went_on = handler()
+            if went_on is None:
+                return None
+            there = code.block(words[place])
+            if there is None or self._stale or self._changed or self._mapped != shadow.drops:
+                return False
+            words[place] = there
+            return went_on
+
+        return handle
 
     def handle(self, exit: Exit) -> bool:
         """Handle an exit of ``run``; see ``Vmm.handle_exit``."""
@@ -336,12 +406,3 @@ class UpperHalf:
     def _record(self, reason: Reason, detail: str, handled: str, insn: Instruction) -> None:
         cpu = self._guest.cpu
         self._guest.record(reason, detail, handled, cpu.rip, insn.code, cpu.cpl)
-
-
-def _parts(gva: int, length: int) -> list[tuple[int, int, int]]:
-    """The pages in which an instruction lies, and which bytes of each: (GVA, first, end)."""
-    offset = gva % PAGE
-    if offset + length <= PAGE:
-        return [(gva & -PAGE, offset, offset + length)]
-    behind = (gva & -PAGE) + PAGE & MASK64
-    return [(gva & -PAGE, offset, PAGE), (behind, 0, offset + length - PAGE)]

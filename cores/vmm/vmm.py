@@ -141,6 +141,8 @@ class Vmm(GuestContext):
                 self, self.trap, self.shadow, self.completion, self.patched, self.page_faults
             )
         self.known: KnownExits | None = None if slow or pure else self._known_exits()
+        if self.upper is not None:
+            self.upper.known = self.known
         self._translates, self._delivers = engine.traits.translates, engine.traits.delivers
         self.last: Instruction | None = None
         self.last_rip = UNKNOWN
@@ -438,16 +440,20 @@ class Vmm(GuestContext):
 
     def _run_upper(self, upper: UpperHalf) -> None:
         """``run`` in code of the upper half (upper_half.py)."""
-        rip = self.cpu.rip
+        cpu, trace = self.cpu, self.trace
+        rip = cpu.rip
         exit = self.enter(upper.run)
+        if len(trace.log) > 2 * trace.limit:
+            trace.trim()
         self.ticks = max(self.ticks, self.board.clock())
-        self.closed = not self.cpu.rflags & _IF
-        if self.cpu.rip != rip:
-            self.cpu.interrupt_shadow = False
+        self.closed = not cpu.rflags & _IF
+        if cpu.rip != (rip if self.known is None else self.known.shadow_at):
+            cpu.interrupt_shadow = False
         self.uncounted = True
         if upper.handle(exit) and self.stop is None:
             self.instructions += 1
-            self.cpu.rflags &= ~_RF
+            cpu.rflags &= ~_RF
+            upper.learn(trace.newest)
         self._end_if_asked()
 
     def step_freely(self) -> None:

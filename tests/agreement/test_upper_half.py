@@ -87,6 +87,25 @@ tell:
 """
 
 
+POINTER = f"""{LIFT}
+    mov rax, cr4
+    or eax, 0x200
+    mov cr4, rax
+    lea rdi, [rbp + 0x60000]
+    fninit
+    mov word ptr [rdi], 0x33b                   # a division by zero is reported
+    fldcw [rdi]
+    fld1
+    fldz
+last:
+    fdivp st(1), st
+    fnstenv [rdi]
+    lea rax, [rip + last]
+    sub eax, [rdi + 12]                         # x87's pointer to the last instruction
+    out 0xf4, al
+"""
+
+
 def native() -> None:
     if reason := registry.availability(CORE).reason:
         pytest.skip(f"{CORE}: {reason}")
@@ -164,3 +183,12 @@ def test_other_pages() -> None:
         assert machine.stop is Stop.EXIT, machine.vmm.reason
         assert bytes(machine.board.console) == b"1231"
         machine.close()
+
+
+def test_x87_pointer() -> None:
+    """x87's pointer to its last instruction is the guest's address, not that of the translation."""
+    native()
+    machine = machine_for(POINTER)
+    machine.run_free(60)
+    assert (machine.stop, machine.vmm.exit_status) == (Stop.EXIT, 0)
+    machine.close()
