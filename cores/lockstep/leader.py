@@ -22,9 +22,12 @@ by a step; 4 billion instructions are halved 23 times, where to step them takes 
 anywhere: where it ends inside a loop, a follower's own process finds the right pass
 (cores/vmm/conditional_stop.py).
 
-Limit: flags that the SDM leaves undefined keep each CPU's own value in a stretch, while a step sets
-them to the platform's. A guest that reads them differs, is stepped, and is found equal; or all machines
-agree on another value.
+Flags that the SDM leaves undefined keep each CPU's own value in a stretch, while a step sets them to
+the platform's, 0. So the last instructions before a timer event or a budget are stepped, and status
+flags that differ before these are cleared. Where flags differ at an instruction that has ended a
+stretch by itself, all machines go back and step to it, once; if that shows no divergence, these flags
+are undefined there, and are cleared from then on. A guest that reads such flags differs, is stepped,
+and is found equal; or all machines agree on another value.
 """
 
 from __future__ import annotations
@@ -43,7 +46,7 @@ from cores.vmm.free_run import Alarm
 from cores.vmm.vmm import UNKNOWN, Vmm
 from cores.x86.faults import GuestFault, Unsupported
 from cores.x86.isa.instruction import Sensitivity
-from cores.x86.registers import Flag
+from cores.x86.registers import ARITHMETIC_FLAGS, Flag
 
 WARM_UP = 2_000
 """Instructions that are stepped first. Most guests are shorter, and are never led."""
@@ -57,6 +60,9 @@ CHECKPOINT_SECONDS = 0.25
 machine."""
 MOST_DISCRIMINATING = 8
 """Limit of pages compared to distinguish one pass through the rendezvous from another."""
+TAIL = 16
+"""Instructions that are stepped before an end that no instruction makes: in most code some of them set
+all flags."""
 FEW = 512
 """Instructions before trouble that are stepped: to compare all of RAM once more costs as much."""
 AFTER_TROUBLE, MOST_STEPS = 1_000, 64_000
@@ -86,11 +92,11 @@ class Copies:
         self._machines = machines
         self._states: tuple[MachineState, ...] = ()
         self._ram: tuple[RamImage, ...] = ()
-        self._due = 0.0
+        self._due = self._soon_due = 0.0
 
     def keep(self, *, led: bool, soon: bool) -> bool:
         began = perf_counter()
-        if self._states and began < self._due and not soon:
+        if self._states and began < (self._soon_due if soon else self._due):
             return False
         first = RamImage.of(self._machines[0].ram, self._ram[0] if self._ram else None)
         ram = (first, *(RamImage.of(m.ram, first) for m in self._machines[1:]))
@@ -99,6 +105,7 @@ class Copies:
         self._states, self._ram = tuple(m.save() for m in self._machines), ram
         now = perf_counter()
         self._due = now + max(CHECKPOINT_SECONDS, 10 * (now - began))
+        self._soon_due = now + 3 * (now - began)
         return True
 
     def _alike(self) -> bool:
@@ -145,6 +152,8 @@ class Lead:
         self._tried = 0, 0  # the last trouble: its checkpoint, and the distance from there
         self._kept = 0, 0, 0  # instructions, stretches and led at the last checkpoint
         self._met = False  # machines are at an instruction that each has to step
+        self._undefined: dict[int, int] = {}  # RIP -> status flags that are undefined there
+        self._asks = 0  # the count at which steps have to show that some are, 0: nowhere
         self._discriminating: set[int] = set()  # pages that differed at a false rendezvous
         self._never_equal: set[int] = set()  # such pages that kept a follower from arriving
 
@@ -204,10 +213,15 @@ class Lead:
         if (left := self._trouble - here) > 0:
             limit = min(limit, left // 2)
             if left < FEW:
-                self._step_on(left)
+                if self._trouble == self._asks:
+                    self._trouble, self._asks, self._steps = 0, 0, left
+                else:
+                    self._step_on(left)
                 return False
         if any(m.vmm.patched is not None and not m.vmm.patched.suits() for m in self._followers):
             return False
+        if limit > 4 * TAIL:
+            limit -= TAIL
         try:
             began = perf_counter()
             self._leading = True
@@ -216,7 +230,7 @@ class Lead:
                     machine.vmm.patched.go_free(silent=True)
             self._go(limit)
             if not self._met:
-                self.took = perf_counter() - began
+                self.took, self._steps = perf_counter() - began, TAIL
         except (LostError, GuestFault, Unsupported, EngineError):
             self._go_back(false_rendezvous=self._lockstep.divergence is not None)
         return True
@@ -256,15 +270,32 @@ class Lead:
         if done:
             for machine in self._followers:
                 self._follow(machine, leader, done)
-            self._lockstep.after_stretch()
-            if self._lockstep.divergence is not None:
-                raise LostError
+            self._compare()
             self.stretches += 1
             self.led += done
             if vmm.instructions >= self._trouble:
                 self._longest = min(2 * self._longest, LONGEST)
             if done >= self._after_trouble:
                 self._after_trouble = AFTER_TROUBLE
+
+    def _compare(self) -> None:
+        """Compare the machines at the rendezvous. Raises LostError where they differ."""
+        cpus = [machine.cpu for machine in self.machines]
+        first, differing = cpus[0], 0
+        for cpu in cpus:
+            differing |= (cpu.rflags ^ first.rflags) & ARITHMETIC_FLAGS
+        if differing:
+            undefined = self._undefined.get(first.rip, 0)
+            if not self._met or differing & ~undefined == 0:
+                for cpu in cpus:
+                    cpu.rflags &= ~differing
+            else:
+                self._undefined[first.rip] = undefined | differing  # steps will show
+        self._lockstep.after_stretch()
+        if self._lockstep.divergence is not None:
+            if self._lockstep.divergence.differs == ("rflags",) and self._met:
+                self._asks = self._leader.vmm.instructions
+            raise LostError
 
     def _follow(self, machine: Machine, leader: Machine, done: int) -> None:
         """Run a machine to the leader's instruction. Raises LostError."""
@@ -305,6 +336,9 @@ class Lead:
         self._lockstep.resume(back)
         _, self.stretches, self.led = self._kept
         if learned:
+            return
+        if there == self._asks and there != self._trouble:  # once
+            self._trouble = there
             return
         far = there - back
         before, tried = self._tried
