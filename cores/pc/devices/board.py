@@ -38,7 +38,7 @@ from cores.pc.devices.pic import Pics
 from cores.pc.devices.pit import Pit
 from cores.pc.devices.power import Power
 from cores.pc.devices.pv_console_disk import Paravirtual
-from cores.pc.devices.slot import Slot
+from cores.pc.devices.slot import MOST_CONSOLE, Slot
 from cores.pc.devices.storage.ata import Ata
 from cores.pc.devices.storage.disk import Disk
 from cores.pc.devices.typed_input import TypedInput
@@ -54,9 +54,6 @@ from cores.x86.faults import Unsupported
 
 MOST_EMPTY_POLLS = 500
 """Reads in a row of a device's status without a key after which the guest counts as waiting for one."""
-MOST_CONSOLE = 64 << 20
-"""Bytes of console output that are kept; a guest must not fill the host's memory."""
-
 NEVER = 1 << 62
 """The deadline when no device has an event pending."""
 

@@ -15,6 +15,10 @@ IrqLine = Callable[[bool], None]
 """One input of the interrupt controller: called with the level of the wire."""
 
 
+MOST_CONSOLE = 64 << 20
+"""Bytes of console output that are kept; a guest must not fill the host's memory."""
+
+
 class TextTaker(Protocol):
     """A device besides keyboard and serial port that takes what the user types."""
 

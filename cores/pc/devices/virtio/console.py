@@ -6,7 +6,7 @@ types, where the guest takes interrupts of neither keyboard nor serial port.
 
 from __future__ import annotations
 
-from cores.pc.devices.base import Slot
+from cores.pc.devices.slot import MOST_CONSOLE, Slot
 from cores.pc.devices.virtio.device import VirtioDevice
 from cores.pc.devices.virtio.queue import Chain
 
@@ -38,7 +38,8 @@ class VirtioConsole(VirtioDevice):
             self.hungry = self._queues[RECEIVE].waiting() > 0
 
     def _print(self, chain: Chain) -> int:
-        self._slot.console.extend(chain.read(self.dma))
+        console = self._slot.console
+        console.extend(chain.read(self.dma, max(MOST_CONSOLE + 1 - len(console), 0)))
         return 0
 
     def type(self, text: bytes) -> int:
