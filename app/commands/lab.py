@@ -32,7 +32,9 @@ from .options import seed
 FILE = "vmm.py"
 _PRINTED = 12
 """Lines that a student's code has printed, from the first and from the last."""
-SKELETON = Path(__file__).resolve().parents[2] / "assets" / "lab" / "skeleton.py"
+_ROOT = Path(__file__).resolve().parents[2]
+FILES = {FILE: _ROOT / "assets" / "lab" / "skeleton.py", "lab.md": _ROOT / "docs" / "lab.md"}
+"""What ``lab new`` writes, and what of: a file to begin with, and the manual."""
 _NEW = Kind("ours to write", lambda _: False, ANOTHER_NAME)
 
 
@@ -90,7 +92,9 @@ def _list() -> None:
     print(
         "The hypervisor lab: write the VMM yourself, in Python, on an engine that only enters the guest"
     )
-    print("and says why it came back. docs/lab.md is its manual.\n")
+    print(
+        "and says why it came back. Its manual is docs/lab.md, which `lab new` lays beside your file.\n"
+    )
     for step in STEPS:
         print(f"  {step.number}  {step.title}")
         print(lesson_text.wrap(f"     {step.task}", " " * 5))
@@ -101,20 +105,21 @@ def _list() -> None:
 
 
 def _new(directory: Path) -> int:
-    path = directory / FILE
     try:
-        if os.path.lexists(path):
-            raise InputError("already there; nothing was written", str(path))
+        there = [str(directory / name) for name in FILES if os.path.lexists(directory / name)]
+        if there:
+            raise InputError("already there; nothing was written", there[0])
         directory.mkdir(parents=True, exist_ok=True)
-        with replacing(path, _NEW) as file:
-            file.write(SKELETON.read_bytes())
+        for name, source in FILES.items():
+            with replacing(directory / name, _NEW) as file:
+                file.write(source.read_bytes())
     except OSError as error:
         raise InputError(error.strerror or str(error), str(directory)) from None
     except ValueError:
         raise InputError("there is a NUL in its name", str(directory)) from None
-    name = printable(str(path))
-    print(f"{name} is written: a VMM that enters its guest once. Make it handle OUT, then:")
-    print(f"  ringscope lab check 1 {name}\n  ringscope lab show 1 {name}")
+    name = printable(str(directory / FILE))
+    print(f"{name} is written, a VMM that enters its guest once, and the manual beside it, lab.md.")
+    print(f"Make it handle OUT, then:\n  ringscope lab check 1 {name}\n  ringscope lab show 1 {name}")
     return OK
 
 

@@ -1,4 +1,4 @@
-"""My virtual machine monitor. The lab's manual is docs/lab.md; `ringscope lab` lists the steps.
+"""My virtual machine monitor. The manual is lab.md, beside this file; `ringscope lab` lists the steps.
 
 ringscope lab check 1 vmm.py        hold it against Ringscope's VMM
 ringscope lab show 1 vmm.py         both side by side, exit by exit

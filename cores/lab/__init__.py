@@ -1,4 +1,4 @@
-"""The hypervisor lab: a student's VMM runs a guest on the portable trap engine, held against ours.
+"""The hypervisor lab: a student's VMM runs a guest on the trap engines, and is held against ours.
 
-May import machine, runs' neighbours below it, and everything under them. docs/lab.md is its manual.
+May import machine and everything below it. docs/lab.md is its manual.
 """

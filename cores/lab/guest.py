@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Protocol
 
 from cores.engines.base import (
     KERNEL_SPACE,
@@ -21,7 +20,9 @@ from cores.engines.base import (
     Stepped,
     SystemCall,
 )
+from cores.lab.engine import LabEngine
 from cores.lab.errors import LabError
+from cores.lab.journal import Journal
 from cores.lab.log import Event
 from cores.lab.parts import Memory, Ports, Registers
 from cores.lab.stop import FAULT, PATCHED, SYSCALL, TIMER, Decoded, Operand, Stop, decoded
@@ -30,7 +31,7 @@ from cores.pc.devices.board import NEVER, Board
 from cores.pc.physical_memory import HOLE, PhysicalMemory
 from cores.pc.ram import PAGE
 from cores.x86.faults import GuestFault
-from cores.x86.isa.decoder import Truncated, decode, text
+from cores.x86.isa.decoder import Truncated, decode
 from cores.x86.isa.encoding import LONGEST
 from cores.x86.isa.instruction import Instruction, Sensitivity
 from cores.x86.isa.sensitive import TABLE
@@ -39,12 +40,6 @@ from cores.x86.mode import code_bits
 from cores.x86.registers import CS, DS, ES, FS, GS, MASK64, SS, USER_FLAGS, Flag, Vector
 from cores.x86.virtual_cpu import VirtualCpu
 
-MOST_EVENTS = 4000
-"""Exits of which the log keeps everything."""
-MOST_REPEATS = 3
-"""The same exit so often in a row, with nothing changed between, comes for ever."""
-MOST_FAULTS = 2000
-"""The same exit so often in a row, whatever the VMM does between."""
 CPUID_FAULTS = frozenset({"cpuid"})
 """The lab's CPU has CPUID faulting: ring 3 may not execute it (SDM vol. 4, MISC_FEATURES_ENABLES)."""
 
@@ -55,33 +50,6 @@ SILENT = frozenset(
     for form in entry.forms
 )
 """Mnemonics that ``Guest.patch`` takes."""
-
-
-class LabEngine(Protocol):
-    """What a guest needs of its engine: the portable trap engine, or ``SteppedEngine``. See
-    ``DeprivilegedEngine``, and ``PortableTrapEngine.take``; ``run`` counts, and stops at ``budget``."""
-
-    space: int
-    executed: int | None
-    taken: frozenset[str]
-
-    def take(self, mnemonics: frozenset[str]) -> None: ...
-
-    def run(self, cpu: VirtualCpu, budget: int | None = None) -> Exit: ...
-
-    def step(self, cpu: VirtualCpu) -> Exit: ...
-
-    def corrected(self, fault: Fault, insn: Instruction, cpu: VirtualCpu, mmu: Mmu) -> Fault: ...
-
-    def translate(self, space: int, gva: int) -> int | None: ...
-
-    def map(
-        self, space: int, gva: int, gpa: int, length: int, *, writable: bool, executable: bool
-    ) -> bool: ...
-
-    def unmap(self, space: int, gva: int, length: int) -> None: ...
-
-    def drop_all(self) -> None: ...
 
 
 class Guest:
@@ -107,26 +75,31 @@ class Guest:
         self.bits = code_bits(cpu)
         self.initial: Mapping[str, int] = MappingProxyType(_initial(cpu))
         self.time = 0
-        self.events: list[Event] = []
-        self.exits = 0
         self.over = ""
         """Why the run has ended, "" while it goes on: "halted", "shutdown"."""
         self._engine, self._memory, self._cpu, self._board = engine, memory, cpu, board
         self._mmu = Mmu(memory, cpu)  # asked for nothing: page faults are corrected by registers alone
         self._most, self._most_exits = ticks, exits
+        self._log = Journal(self.memory)
         self._ring = 0
         self._stop: Stop | None = None
-        self._event: Event | None = None
-        self._changes = 0
         self._told = False
-        self._repeats = self._faults = 0
-        self._last: tuple[object, ...] = ()
         board.clock = lambda: self.time
         engine.take(CPUID_FAULTS)
         if self.bits == 64:
             self._map_ram(0x10000)
         else:
             self._map_ram(0)
+
+    @property
+    def events(self) -> list[Event]:
+        """The log of its exits; the first of them."""
+        return self._log.events
+
+    @property
+    def exits(self) -> int:
+        """How often it has been left."""
+        return self._log.exits
 
     # Entering
 
@@ -203,52 +176,17 @@ class Guest:
             raise LabError(
                 f"the guest has left {self.exits:,} times and does not end; under our VMM it does"
             )
-        self.exits += 1
         seen = None if insn is None else decoded(insn, cpu)
-        stop = Stop(self.exits, kind, vector, error, address, cpu.rip, seen)
-        self._event = event = Event(
-            self.exits, self.time, cpu.rip, "" if insn is None else text(insn, cpu.rip), stop.reason,
-            self._state(), "" if insn is None else insn.mnemonic,
-            repeat=insn is not None and bool(insn.repeat),
-        )  # fmt: skip
-        if self.exits <= MOST_EVENTS:
-            self.events.append(event)
-        this = (kind, vector, address, cpu.rip, event.before)
-        if kind != TIMER and self._last == this:
-            self._faults += 1
-            self._repeats = self._repeats + 1 if not self._changes else 0
-            if self._repeats >= MOST_REPEATS or self._faults >= MOST_FAULTS:
-                raise LabError(self._endless(stop, event))
-        else:
-            self._faults = self._repeats = 0
-        self._last, self._changes = this, 0
-        self.memory.changed.clear()
+        stop = Stop(self.exits + 1, kind, vector, error, address, cpu.rip, seen)
+        self._log.left(stop, self.time, self._state())
         self._stop = stop
         return stop
 
-    def _endless(self, stop: Stop, event: Event) -> str:
-        at = f"at {stop.rip:#x}" + (f" `{event.asm}`" if event.asm else "")
-        if stop.vector == Vector.PF and stop.address is not None:
-            return (
-                f"the guest faults {at} again and again, on the address {stop.address:#x}: your VMM"
-                " enters it, and that page still does not permit the access (error code"
-                f" {stop.error or 0:#x})"
-            )
-        return (
-            f"{at}: your VMM left RIP at the instruction: it runs again, for ever ({event.reason}); one"
-            " that is done needs guest.registers.rip += stop.instruction.length"
-        )
-
     def _close(self) -> None:
         """The VMM's work at the last exit is done: log it, and let its time pass."""
-        stop, event = self._stop, self._event
-        if stop is None or event is None:
-            return
-        self._settle()
-        event.after = self._state()
-        event.quiet = event.after == event.before
-        self._log_stores(event)
-        self._event = None
+        if self._stop is not None:
+            self._settle()
+            self._log.entered(self._state())
 
     def _settle(self) -> None:
         """Where the VMM has completed the instruction, or entered a handler, that takes one tick."""
@@ -286,7 +224,7 @@ class Guest:
     def ring(self, ring: int) -> None:
         if ring not in (0, 3):
             raise LabError(f"the guest's ring is 0 or 3, not {ring!r:.20}")
-        self._changes += ring != self._ring
+        self._log.changes += ring != self._ring
         self._ring = ring
 
     def patch(self, *mnemonics: str) -> None:
@@ -299,7 +237,7 @@ class Guest:
                     f"guest.patch: {name!r:.40} is none that ring 3 executes silently; there are"
                     f" {', '.join(sorted(SILENT - CPUID_FAULTS))}"
                 )
-        self._changes += 1
+        self._log.changes += 1
         self._engine.take(self._engine.taken | frozenset(mnemonics))
 
     def map(
@@ -317,7 +255,7 @@ class Guest:
             )
         if not 0 <= address < 1 << 47:
             raise LabError(f"guest.map: the lab's guests have no page at {address:#x}")
-        self._changes += 1
+        self._log.changes += 1
         for space in (KERNEL_SPACE, USER_SPACE) if user else (KERNEL_SPACE,):
             self._engine.map(space, address, physical, PAGE, writable=writable, executable=executable)
         if not user:
@@ -325,7 +263,7 @@ class Guest:
 
     def unmap(self, address: int | None = None) -> None:
         """Remove a page from both address spaces; without an address all of them."""
-        self._changes += 1
+        self._log.changes += 1
         if address is None:
             self._engine.drop_all()
         elif 0 <= address < 1 << 47:
@@ -366,7 +304,7 @@ class Guest:
             raise LabError("guest.acknowledge: no interrupt is pending")
         self._told = False
         self._settle_early()
-        self._split()
+        self._log.interrupted(self.time, self._state())
         return self._board.acknowledge()
 
     def sleep(self) -> None:
@@ -406,28 +344,6 @@ class Guest:
                 self._stop.number, self._stop.kind, self._stop.vector, self._stop.error,
                 self._stop.address, self._cpu.rip, self._stop.instruction,
             )  # fmt: skip
-
-    def _split(self) -> None:
-        """An interrupt is taken at an exit that had its own reason: the log has two exits then."""
-        event = self._event
-        if event is None:
-            return
-        here = self._state()
-        if event.before == here:
-            event.reason = "irq"
-            return
-        event.after = here
-        self._log_stores(event)
-        self._event = event = Event(event.number, self.time, self._cpu.rip, "", "irq", here)
-        if len(self.events) < MOST_EVENTS:
-            self.events.append(event)
-
-    def _log_stores(self, event: Event) -> None:
-        """Move what the VMM has stored into the log."""
-        written = self.memory.changed
-        self._changes += len(written)
-        event.writes = [(at, self._memory.read(at, n).hex()) for at, n in written[:64]]
-        written.clear()
 
     def _map_ram(self, first: int) -> None:
         """What the guest's first page tables map, for both rings."""

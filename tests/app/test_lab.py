@@ -148,6 +148,7 @@ def test_check_runs_the_file_in_a_process_of_its_own(
     Gradescope's, and what the student prints is shown beside them."""
     assert main(["lab", "new", str(tmp_path)]) == 0
     path = tmp_path / "vmm.py"
+    assert "# The hypervisor lab" in (tmp_path / "lab.md").read_text()
     assert main(["lab", "new", str(tmp_path)]) == 2
     assert "already there" in capsys.readouterr().err
     code, said = checked(capsys, path)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from app.lab import Result
 from app.tui.rows.glyphs import Glyphs
-from app.tui.rows.rows import Row, fit, printable, raised, row, row_width
+from app.tui.rows.rows import Row, fit, fit_row, printable, raised, row, row_width
 from cores.lab.log import Event
 from cores.lab.pairs import Pair, done, line
 
@@ -36,11 +36,11 @@ def lab_rows(shown: Shown, width: int, height: int, glyphs: Glyphs) -> list[Row]
     room = max(1, height - 3 - below)
     first = max(0, min(shown.cursor - room // 2, len(shown.pairs) - room))
     half = (width - 5) // 2
-    head = row(("  " + fit("your VMM", half), "strong"), ("  ", "text"), (" ours", "strong"))
+    head = row((fit("  your VMM", half) + "   ours", "strong"))
     rows = [_title(shown, width, glyphs), head]
     for index, pair in enumerate(shown.pairs[first : first + room], first):
         one = _pair(pair, half, glyphs)
-        rows.append(raised(one) if index == shown.cursor else one)
+        rows.append(raised(fit_row(one, width)) if index == shown.cursor else one)
     rows += [row("")] * (2 + room - len(rows))
     rows.append(row((glyphs.across * width, "faint")))
     return [*rows, *told[:below]]

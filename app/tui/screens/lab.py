@@ -21,7 +21,7 @@ from ..widgets.line_view import LineView
 
 HINTS: list[Hint] = [
     ("up down", "exits", "move(1)"),
-    ("d", "first difference", "difference"),
+    ("d", "difference", "difference"),
     ("left right", "guests", "guest(1)"),
     ("Esc", "close", "close"),
     ("r", "run again", "again"),
