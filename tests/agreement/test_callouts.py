@@ -7,8 +7,10 @@ from contextlib import closing
 import pytest
 
 from cores.engines import registry
+from cores.engines.base import CALLOUT_CODE
 from cores.lockstep.options import Options
 from cores.lockstep.session import start
+from cores.pc.stop import Stop
 from cores.programs.assembler import keystone as assembler
 from cores.programs.loader import assemble_program
 from cores.vmm.trace import Trace
@@ -390,3 +392,30 @@ def test_never_in_exact_mode() -> None:
             machine.step()
         assert CALLOUT not in machine.vmm.trace.by_reason
         assert machine.vmm.trace.by_reason[FLAGS] == 100
+
+
+ROUTINES = (5 + 0x6CF4F4F4 & -4096) + CALLOUT_CODE + 4096
+"""Where the routines of code in the first 4 MiB are, in long mode."""
+MEDDLED = f"""
+        mov     rsp, 0x90000
+        mov     ebp, 2
+outer:  {LOOP.format(name="again")}
+        mov     edi, {{start:#x}}
+        mov     ecx, 0x100
+        mov     al, {{byte:#x}}
+        rep     stosb
+        dec     ebp
+        jnz     outer
+        {END}
+"""
+
+
+@pytest.mark.parametrize(
+    ("place", "byte", "stop"), [(0x10000, 0xFF, Stop.EXIT), (0, 0xF4, Stop.SHUTDOWN)]
+)
+def test_a_guest_that_writes_over_the_routines(place: int, byte: int, stop: Stop) -> None:
+    """With their data it changes no more than its virtual flags and the count; with their code it
+    harms itself."""
+    end, trace = run(MEDDLED.format(start=ROUTINES + place, byte=byte))
+    assert end["stop"] is stop
+    assert trace.by_reason[CALLOUT] < 1 << 34
