@@ -35,7 +35,7 @@ Stop = tuple[int, tuple[int, ...], int, int]
 _GENERAL_PROTECTION = signal.SIGSEGV << 8 | stops.STOPPED
 _HOST_FLAGS = Flag.IF | Flag.FIXED
 _TRAPS = (Vector.BP, Vector.OF, Vector.DB)
-_INT_80, _INTO = b"\xcd\x80", 0xCE
+_INT_80, _INTO, _HLT = b"\xcd\x80", 0xCE, 0xF4
 
 
 class LegacyVcpu(Vcpu):
@@ -206,6 +206,9 @@ class LegacyVcpu(Vcpu):
         """Whether a SIGSEGV of the kernel's can only be a #GP: neither the #OF of INTO and INT 4, which
         are traps, nor the #BR of BOUND."""
         rip = registers[linux.RIP] & MASK32
+        near = self._peek(rip - 2, 3)
+        if len(near) == 3 and near[2] == _HLT and near[1] != _INTO and near[:2] != b"\xcd\x04":
+            return True  # a patch, mostly: two words in place of five
         if start is None:
             if self._peek(rip - 1, 1) == bytes([_INTO]) or self._peek(rip - 2, 2) == b"\xcd\x04":
                 return False
