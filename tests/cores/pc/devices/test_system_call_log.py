@@ -20,6 +20,16 @@ def test_reports_become_notes() -> None:
     assert log.is_lawful()
 
 
+def test_threads_are_named() -> None:
+    """A program that wants a thread, as Go's do, is told what it asked for."""
+    log = SystemCallLog()
+    log.write(MISSING_CALL, 4, 56)
+    assert log.notes() == [
+        "the guest kernel runs one thread, and the program asked for another thread or process by the"
+        " system call clone (56): it returned ENOSYS"
+    ]
+
+
 def test_it_keeps_few() -> None:
     """A program that tries every number does not fill the notes."""
     log = SystemCallLog()
