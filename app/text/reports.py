@@ -299,7 +299,9 @@ def trace_ending(core: CoreReport) -> str:
     return (
         f"\n{core.core}: {_ending(core)}; {_count(core.instructions)} instructions,"
         f" {_count(core.exits)} exits"
-    ) + ("" if core.other is None else f"\nthe other machine on the hub, {trace_ending(core.other)[1:]}")
+    ) + (
+        "" if core.other is None else f"\nthe other machine on the hub, {trace_ending(core.other)[1:]}"
+    )
 
 
 def availabilities(cores: Iterable[Availability]) -> str:

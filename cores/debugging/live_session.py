@@ -236,7 +236,8 @@ class LiveSession:
                     lead = None
                 if ended:
                     return None
-                if reached():
+                again = lead is not None and self.instructions < self._ahead.trouble
+                if not again and reached():
                     return True
             return None if self._session.ended else False
         finally:
@@ -319,6 +320,7 @@ class LiveSession:
         self._remember()
         self._reached = ""
         self._heading = instruction
+        self._ahead.trouble = 0
         if instruction < self.instructions:
             self._session.lockstep.pause()
             for history in self._histories:

@@ -19,7 +19,8 @@ FAR = 1 << 62
 
 
 class FastForward:
-    """Leads the machines of these histories, whose checkpoints they go back to after trouble."""
+    """Leads the machines of these histories, whose checkpoints they go back to after trouble. trouble:
+    the instruction at which they met it: up to there they have been before, and stop for nothing."""
 
     def __init__(self, histories: list[History], lockstep: Lockstep) -> None:
         self._histories = histories
@@ -27,6 +28,7 @@ class FastForward:
         self._lead: Lead | None = None
         self._until = FAR
         self._longest = FIRST
+        self.trouble = 0
         self._trusted = 0  # the last checkpoint at which all changed pages were compared
 
     def begin(self, until: int = FAR, stops: frozenset[int] = frozenset()) -> Lead | None:
@@ -89,6 +91,7 @@ class FastForward:
     def go_back(self) -> int:
         """Take all machines back to the last checkpoint that was compared; gives its instruction."""
         now = max(history.machine.vmm.instructions for history in self._histories)
+        self.trouble = max(self.trouble, now)
         for history in self._histories:
             history.back_from(min(self._trusted + 1, now))
         there = min(history.machine.vmm.instructions for history in self._histories)
