@@ -75,7 +75,7 @@ def canaries(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
     file.write_bytes(SECRET)
     descriptor = os.open(file, os.O_RDWR)
     os.set_inheritable(descriptor, True)
-    with subprocess.Popen(["sleep", "600"]) as neighbour:
+    with subprocess.Popen(["cat"], stdin=subprocess.PIPE) as neighbour:  # it ends with us, not before
         if registry.availability("trap:native").available:  # what is made once, is made now
             run(Program("-", "flat", 0x100000, (Segment(0x100000, b"\xf4", 1),), ""), free=True)
         yield Host(file, descriptor, neighbour)
