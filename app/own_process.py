@@ -6,11 +6,15 @@ import contextlib
 import os
 import signal
 import subprocess
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from time import monotonic
 from typing import TypedDict
 
 MOST_OUTPUT = 16 << 20
+LAST_WORDS = 1.0
+"""Seconds for what an ended process has said, should a process of its own hold the pipe open."""
 OUT_OF_TIME = [-getattr(signal, name, 0) for name in ("SIGXCPU", "SIGKILL") if hasattr(signal, name)]
 """How the system ends a process that has used up its CPU time."""
 OUT_OF_MEMORY = 90
@@ -35,18 +39,32 @@ class Bounds:
 def heard(command: Callable[[list[str]], list[str]], seconds: float) -> tuple[int | None, bytes]:
     """Run a command for at most so long: its exit code, None where it had to be ended, and what it has
     said. command: makes it, given the option for its lifeline (app/limits.py)."""
-    with _lifeline() as (number, started):
-        output = subprocess.PIPE
-        with subprocess.Popen(
-            command(number), stdout=output, stderr=subprocess.DEVNULL, **started
-        ) as process:
-            try:
-                said, _ = process.communicate(timeout=seconds)
-                return process.returncode, said[:MOST_OUTPUT]
-            except subprocess.TimeoutExpired as late:
-                return None, (late.stdout or b"")[:MOST_OUTPUT]
-            finally:
-                process.kill()
+    with _lifeline() as (number, started), subprocess.Popen(
+        command(number), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, **started
+    ) as process:  # fmt: skip
+        said: list[bytes] = []
+        end = monotonic() + seconds
+        reader = threading.Thread(target=_read, args=(process, said), daemon=True)
+        reader.start()
+        try:
+            reader.join(seconds)
+            code = process.wait(max(0.0, end - monotonic()))
+        except subprocess.TimeoutExpired:
+            code = None
+        finally:
+            process.kill()
+        reader.join(LAST_WORDS)
+        return code, b"".join(said)
+
+
+def _read(process: subprocess.Popen[bytes], said: list[bytes]) -> None:
+    """Read what it says, up to ``MOST_OUTPUT``: one that says more waits, and runs out of time."""
+    assert process.stdout is not None
+    size = 0
+    with contextlib.suppress(OSError, ValueError):  # closed, where something still held the other end
+        while size < MOST_OUTPUT and (part := os.read(process.stdout.fileno(), 1 << 16)):
+            said.append(part)
+            size += len(part)
 
 
 @contextlib.contextmanager

@@ -12,7 +12,7 @@ from app.main import COMMANDS, OK, Parser
 SHELLS = ("bash", "zsh", "fish")
 _FILES = frozenset(
     {"program", "programs", "disk", "output", "files", "device", "html", "gradescope", "answers",
-     "task", "record", "module"}
+     "task", "record", "module", "file"}
 )  # fmt: skip
 """Names of arguments whose values are files."""
 

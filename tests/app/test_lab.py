@@ -168,6 +168,12 @@ HOSTILE = {
     "endless": ("def vmm(guest):\n    while True:\n        pass\n", "stopped after 1 seconds"),
     "exits": ("import os\nos._exit(0)\n", "ended early (exit code 0)"),
     "kills": ("import os, signal\nos.kill(os.getpid(), signal.SIGSEGV)\n", "ended early (signal 11)"),
+    "floods": (
+        "import os\nwhile True:\n    for n in range(3, 20):\n"
+        "        try:\n            os.write(n, b'x' * 65536)\n"
+        "        except OSError:\n            pass\n",
+        "it does not end",
+    ),
     "memory": ("def vmm(guest):\n    bytearray(1 << 40)\n", "used more than 3,072 MiB of memory"),
     "forges": ("print('{\"stop\": \"exit\"}')\nimport os\nos.write(1, b'{}')\ndef vmm(guest): pass\n",
                "your vmm() returned"),
@@ -184,7 +190,7 @@ def test_a_hostile_file_ends_with_a_sentence(
     source, said = HOSTILE[name]
     path = tmp_path / "vmm.py"
     path.write_text(source)
-    code, told = checked(capsys, path, 1, "--timeout", "1" if name == "endless" else "200")
+    code, told = checked(capsys, path, 1, "--timeout", "1" if name in ("endless", "floods") else "200")
     assert code == 1
     assert said in told
     assert "0 of 12 points" in told
