@@ -194,7 +194,7 @@ async def show():
     async with app.run_test(size=(120, 40)) as pilot:
         while app.worker is None or app.worker.snapshot is None:
             await pilot.pause(0.01)
-        for key in "nnN":
+        for key in "nnO":
             await pilot.press(key)
             while not app.worker.idle:
                 await pilot.pause(0.01)
