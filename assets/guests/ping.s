@@ -341,9 +341,9 @@ checksum:
         shr     ecx, 1
         xor     ebx, ebx
         xor     eax, eax
-word:   lodsw
+words:  lodsw
         add     ebx, eax
-        loop    word
+        loop    words
         mov     eax, ebx
         shr     eax, 16
         movzx   ebx, bx

@@ -293,9 +293,9 @@ checksum:
         shr     ecx, 1
         xor     r9d, r9d
         xor     eax, eax
-word:   lodsw
+words:  lodsw
         add     r9d, eax
-        loop    word
+        loop    words
         mov     eax, r9d
         shr     eax, 16
         movzx   r9d, r9w

@@ -389,9 +389,9 @@ interrupt:
 checksum:
         shr     ecx, 1
         xor     eax, eax
-word:   lodsw
+words:  lodsw
         add     ebx, eax
-        loop    word
+        loop    words
         mov     eax, ebx
         shr     eax, 16
         movzx   ebx, bx
