@@ -121,8 +121,8 @@ def add_machine_options(parser: argparse.ArgumentParser) -> None:
     )
 
     add("--net", action="append", type=_typed(spec.parse), default=[], metavar="[NAME=]MODE",
-        help="a network for the guest: user, hub or replay:FILE; with ,pcap:FILE it is recorded;"
-             " may stand several times")  # fmt: skip
+        help="a network for the guest: user, hub, ping:COUNT or replay:FILE;"
+             " with ,pcap:FILE it is recorded; may stand several times")  # fmt: skip
     add("--with", dest="other", default="", metavar="PROGRAM",
         help="with --net hub: the program of the other machine on the cable")  # fmt: skip
     add("--virtio", type=_typed(option_values.virtio), default=(), metavar="A,B",
