@@ -118,6 +118,11 @@ def _options(options: OptionsController | None) -> Iterator[Entry]:
     pure = "--pure: textbook trap and emulate, what does not trap runs"
     yield Entry(OPTIONS, pure, change(pure=not now.pure), on=now.pure)
     yield Entry(OPTIONS, "--slow: no short ways in free mode", change(slow=not now.slow), on=now.slow)
+    poll = "--poll: virtio devices look into their queues, unasked"
+    yield Entry(OPTIONS, poll, change(poll=not now.poll), on=now.poll)
+    given = "screen" in now.give
+    give = change(give=() if given else ("screen",))
+    yield Entry(OPTIONS, "--give screen: the guest has its memory, in free mode", give, on=given)
     for core in CORES:
         cores = _toggled(now, core)
         if cores:

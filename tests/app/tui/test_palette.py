@@ -55,7 +55,7 @@ async def test_options_are_switches(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         assert app.options.now.pure
         again = {entry.title: entry for entry in app.entries()}
         assert again[pure.title].on
-        wanted = "boot module disk clock device append ram input slow"
+        wanted = "boot module disk clock device append ram input slow net virtio with poll give"
         for option in wanted.split():
             assert any(title.startswith(f"--{option}") for title in again), option
         for _ in range(1000):
