@@ -50,7 +50,9 @@ read_key:
         mov     dx, SERIAL
         in      al, dx
         mov     ecx, [rip + length]
-        cmp     al, 13
+        cmp     al, 13                  # Enter, as a terminal or as a file has it
+        je      say
+        cmp     al, 10
         je      say
         cmp     ecx, 60
         jae     typed
