@@ -8,10 +8,12 @@ from pathlib import Path
 
 import pytest
 from textual.pilot import Pilot
+from textual.widgets import Input
 
 from app.tui.app import RingscopeApp, interface
 from app.tui.rows import screenshot_svg
 from app.tui.screens.ask import Ask
+from app.tui.screens.open_form import OpenForm
 from cores.lockstep.options import Options
 
 GUESTS = Path(__file__).resolve().parents[3] / "assets" / "guests"
@@ -83,7 +85,11 @@ async def test_a_session_is_opened_as_a_file(tmp_path: Path) -> None:
         await d.answer("S", str(path))
         await d.see("Saved")
         await d.pilot.press("h")
-        await d.answer("o", str(path))
+        await d.pilot.press("o")
+        assert isinstance(d.app.screen, OpenForm)
+        d.app.screen.query_one("#path", Input).value = str(path)
+        await d.see("a session that was saved")
+        await d.pilot.press("enter")
         await d.see("\n 1 ")
 
 
