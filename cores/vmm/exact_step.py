@@ -157,8 +157,8 @@ def _x87_effect(insn: Instruction) -> Effect | None:
 
 
 def _is_sse(insn: Instruction) -> bool:
-    """Whether Unicorn executes it rightly but for #XM: MMX or SSE; x87 has been asked for before."""
-    return insn.floating and not insn.mistranslated
+    """Whether Unicorn executes it rightly but for #XM and MXCSR.DE: MMX or SSE."""
+    return insn.floating and not insn.mistranslated and not is_x87(parse(insn.code, insn.bits))
 
 
 def _x87(

@@ -336,3 +336,12 @@ def test_a_masked_denormal_operand(operation: str, flag: int, core: str) -> None
     with booted(core, source + EXIT) as machine:
         run(machine)
         assert machine.cpu.gpr[RBX] & 2 == flag
+
+
+@pytest.mark.parametrize("core", FPU)
+def test_a_reserved_bit_of_fcw(core: str) -> None:
+    """FLDCW sets FCW's bit 6, whatever is loaded (SDM vol. 1, 8.1.5)."""
+    source = f"mov word ptr [{DATA}], 0\nfldcw [{DATA}]\nfnstcw [{DATA + 2}]\n"
+    with booted(core, source + f"movzx ebx, word ptr [{DATA + 2}]\n" + EXIT) as machine:
+        run(machine)
+        assert machine.cpu.gpr[RBX] == 0x40
