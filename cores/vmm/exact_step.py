@@ -138,13 +138,18 @@ def bridge(
     by_handler = insn.varies or insn.undefined_rule == "approximation"
     respells = guest.engine.traits.translates and not by_handler
     code = normalized(insn.code, insn.bits) if respells else None
-    if code is not None and guest.engine.admits(decode(code, insn.bits), guest.cpu, guest.mmu):
+    plain = insn if code is None else decode(code, insn.bits)
+    if code is not None and guest.engine.admits(plain, guest.cpu, guest.mmu):
         with normalizing(guest, insn, code):
             step(insn)
         guest.trace.bridged += 1
     elif respells and (what := _x87_effect(insn)) is not None:
         _x87(guest, completion, insn, what, step)
-    elif respells and code is None and _is_sse(insn):
+    elif respells and code is not None and _is_sse(plain):
+        with normalizing(guest, insn, code):
+            _sse(guest, plain, lambda _: step(insn))
+        guest.trace.bridged += 1
+    elif respells and _is_sse(insn):
         _sse(guest, insn, step)
     else:
         completion.bridge(insn)

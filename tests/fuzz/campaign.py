@@ -20,6 +20,7 @@ from cores.machine.report import Divergence
 from cores.pc.stop import Stop
 from cores.programs.loader import assemble_program
 from cores.programs.program import Program
+from cores.x86.isa.decoder import text
 from cores.x86.isa.instruction import Reason
 from cores.x86.mmu.paging import PAGE
 from cores.x86.mmu.table_pages import table_pages
@@ -115,7 +116,7 @@ class _Tables:
             self._roots = set(machine.roots)
             pages = table_pages(machine.memory, self._roots)
             self._pages |= {page: bytes(view[page : page + PAGE]) for page in pages}
-        sanctioned = insn is not None and insn.mnemonic == "mov" and "rip" in insn.text_parts[1]
+        sanctioned = insn is not None and insn.mnemonic == "mov" and "rip" in text(insn, 0)
         for page, before in self._pages.items():
             if view[page : page + PAGE] != before:
                 self._pages[page] = bytes(view[page : page + PAGE])

@@ -9,7 +9,7 @@ Capstone.
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import cache
+from functools import cache, lru_cache
 from typing import NamedTuple
 
 import capstone
@@ -33,6 +33,7 @@ from cores.x86.isa.instruction import (
     Instruction,
     MemoryOperand,
     Operand,
+    Reason,
     Register,
     Sensitivity,
 )
@@ -70,6 +71,7 @@ def decode(code: bytes, bits: int = 64) -> Instruction:
         for each in _windows.values():
             each.clear()
         _instructions.clear()
+        _shapes.clear()
     insn = _instructions.setdefault((insn.code, bits), insn)
     windows[code] = insn
     return insn
@@ -78,7 +80,7 @@ def decode(code: bytes, bits: int = 64) -> Instruction:
 def text(insn: Instruction, rip: int) -> str:
     """The instruction in Intel syntax, with branch targets absolute as seen from ``rip``, which is an
     offset in the code segment."""
-    mnemonic, operands = insn.text_parts
+    mnemonic, operands = _text_parts(insn)
     if operands.startswith("$"):
         target = insn.operands[-1]
         assert isinstance(target, Immediate)
@@ -226,50 +228,110 @@ _RDI_AT = {
 _AES_SHA = frozenset((0xC8, 0xC9, 0xCA, 0xCB, 0xCC, 0xCD, 0xDB, 0xDC, 0xDD, 0xDE, 0xDF))
 
 
-def _decode(code: bytes, bits: int) -> Instruction:
-    e = parse(code, bits)
-    if e.map == VECTOR:
-        return _vector(code, bits)
-    own = code[: e.length]
-    width = 32 if _better_in_32_bits(e) else bits
-    named = _ask_capstone(_canonical(own, e, width), width)
-    if named is None:
-        raise undefined_opcode()
+class Shape(NamedTuple):
+    """What is the same of all instructions that differ in displacements and immediates alone. operands:
+    as in ``Named``. The other names are those of ``Instruction``."""
+
+    mnemonic: str
+    operands: tuple[tuple[str | None, int], ...]
+    operand_size: int
+    repeat: str
+    sensitivity: Sensitivity
+    reason: Reason | None
+    implicit: str
+    access: str
+    floating: bool
+    ends_block: bool
+    varies: bool
+
+
+_shapes: dict[tuple[bytes, int], Shape] = {}
+"""By the bytes up to ModRM and SIB, and the width of the code. Of the instructions of a C++ program one
+in five has a shape of its own; asking Capstone takes as long as all the rest."""
+
+
+def _shape(own: bytes, e: Encoding) -> Shape:
+    """Raises GuestFault(#UD) where the platform has no such instruction."""
+    key = (
+        own if (e.map, e.opcode) in _NAMED_BY_IMMEDIATE or e.map == MAP_3A else own[: e.head],
+        e.bits,
+    )
+    shape = _shapes.get(key)
+    if shape is None:
+        shape = _shapes[key] = _shape_anew(own, e)
+    return shape
+
+
+_NAMED_BY_IMMEDIATE = frozenset(
+    ((ONE_BYTE, 0xD4), (ONE_BYTE, 0xD5), (TWO_BYTE, 0x0F), (TWO_BYTE, 0xC2))
+)
+"""AAM and AAD, 3DNow!, and the comparisons of SSE: Capstone's name or operands depend on the
+immediate."""
+
+
+def _shape_anew(own: bytes, e: Encoding) -> Shape:
+    named = _named(own, e)
     mnemonic = _mnemonic(named, e)
-    operand_size = opcodes.operand_size(e)
-    operands = _operands(own, e, named)
-    entry = sensitive.find(_form(mnemonic, operands, e))
+    entry = sensitive.find(_form(mnemonic, _operands(own, e, named.operands), e))
     if not exists(e) and not (entry and entry.sensitivity is Sensitivity.ABSENT):
         raise undefined_opcode()
-    flags, rule = undefined.classify(mnemonic, operands, operand_size)
     string = e.map == ONE_BYTE and e.opcode in _STRINGS
-    repeat = {0: "", 0xF2: "repne", 0xF3: "rep"}[e.rep] if string else ""
-    operand_text = "$" if opcodes.is_relative_branch(e) else _operand_text(named, mnemonic, operands)
-    insn = Instruction(
-        code=own,
+    return Shape(
         mnemonic=mnemonic,
-        operands=operands,
-        operand_size=operand_size,
-        address_size=e.address_size,
-        repeat=repeat,
-        lock=e.lock,
+        operands=named.operands,
+        operand_size=opcodes.operand_size(e),
+        repeat={0: "", 0xF2: "repne", 0xF3: "rep"}[e.rep] if string else "",
         sensitivity=entry.sensitivity if entry else Sensitivity.ORDINARY,
         reason=entry.reason if entry else None,
-        undefined=flags,
-        undefined_rule=rule,
         implicit=opcodes.implicit(e),
         access=opcodes.access(e),
         floating=opcodes.floating(e),
         ends_block=opcodes.ends_block(e),
         varies=cpu_differences.varies(e),
-        text_parts=(mnemonic if mnemonic in ("lcall", "ljmp") else named.mnemonic, operand_text),
+    )
+
+
+def _named(own: bytes, e: Encoding) -> Named:
+    """Raises GuestFault(#UD) where Capstone knows no such instruction."""
+    width = 32 if _better_in_32_bits(e) else e.bits
+    named = _ask_capstone(_canonical(own, e, width), width)
+    if named is None:
+        raise undefined_opcode()
+    return named
+
+
+def _decode(code: bytes, bits: int) -> Instruction:
+    e = parse(code, bits)
+    if e.map == VECTOR:
+        return _vector(code, bits)
+    own = code[: e.length]
+    shape = _shape(own, e)
+    operands = _operands(own, e, shape.operands)
+    flags, rule = undefined.classify(shape.mnemonic, operands, shape.operand_size)
+    insn = Instruction(
+        code=own,
+        mnemonic=shape.mnemonic,
+        operands=operands,
+        operand_size=shape.operand_size,
+        address_size=e.address_size,
+        repeat=shape.repeat,
+        lock=e.lock,
+        sensitivity=shape.sensitivity,
+        reason=shape.reason,
+        undefined=flags,
+        undefined_rule=rule,
+        implicit=shape.implicit,
+        access=shape.access,
+        floating=shape.floating,
+        ends_block=shape.ends_block,
+        varies=shape.varies,
         bits=bits,
     )
     return replace(insn, mistranslated=True) if mistranslated(insn) else insn
 
 
 def _vector(code: bytes, bits: int) -> Instruction:
-    """VEX, EVEX and XOP: the platform has none of them, so only the text is kept."""
+    """VEX, EVEX and XOP: the platform has none of them."""
     named = _ask_capstone(code, bits)
     if named is None:
         raise undefined_opcode()
@@ -279,9 +341,23 @@ def _vector(code: bytes, bits: int) -> Instruction:
         code=code[: named.length], mnemonic=named.mnemonic, operands=(), operand_size=8,
         address_size=8, repeat="", lock=False, sensitivity=entry.sensitivity, reason=entry.reason,
         undefined=0, undefined_rule="", implicit="", access="", floating=True, ends_block=False,
-        varies=False,
-        text_parts=(named.mnemonic, named.operand_text), bits=bits,
+        varies=False, bits=bits,
     )  # fmt: skip
+
+
+@lru_cache(1 << 12)
+def _text_parts(insn: Instruction) -> tuple[str, str]:
+    """Mnemonic with prefixes, and the operands; "$" stands for a branch's target."""
+    e = parse(insn.code, insn.bits)
+    if e.map == VECTOR:
+        named = _ask_capstone(insn.code, insn.bits)
+        assert named is not None
+        return named.mnemonic, named.operand_text
+    named, mnemonic = _named(insn.code, e), insn.mnemonic
+    first = mnemonic if mnemonic in ("lcall", "ljmp") else named.mnemonic
+    if opcodes.is_relative_branch(e):
+        return first, "$"
+    return first, _operand_text(named, mnemonic, insn.operands)
 
 
 def _mnemonic(named: Named, e: Encoding) -> str:
@@ -322,15 +398,17 @@ def _kind(operand: Operand) -> str:
     return "r"
 
 
-def _operands(code: bytes, e: Encoding, named: Named) -> tuple[Operand, ...]:
-    """Registers from Capstone; memory and immediates from the encoding itself."""
+def _operands(
+    code: bytes, e: Encoding, named: tuple[tuple[str | None, int], ...]
+) -> tuple[Operand, ...]:
+    """Registers from Capstone; memory and immediates from the encoding itself. named: see ``Named``."""
     if opcodes.is_relative_branch(e):
         return (_immediate(code, e, 0),)
     if opcodes.is_far_pointer(e):
         return (_immediate(code, e, 1), _immediate(code, e, 0))
     result: list[Operand] = []
     immediates = 0
-    for name, size in named.operands:
+    for name, size in named:
         if name:
             result.append(Register(name, size))
         elif name == "":

@@ -86,6 +86,13 @@ class Encoding(NamedTuple):
         return f"{self.rep:x}" if self.rep else "66" if self.operand_prefix else "np"
 
     @property
+    def head(self) -> int:
+        """Bytes up to ModRM and SIB: behind them are displacement and immediates only."""
+        end = self.opcode_at + (1 if self.modrm < 0 else 2)
+        sib = self.modrm >= 0 and self.address is not None and self.modrm & 7 == 4
+        return end + 1 if sib and self.address_size != 2 else end
+
+    @property
     def reg(self) -> int:
         """ModRM.reg without REX.R: the opcode extension of groups."""
         return (self.modrm >> 3) & 7

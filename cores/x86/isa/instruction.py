@@ -140,8 +140,6 @@ class Instruction:
     floating: bool
     ends_block: bool
     varies: bool
-    text_parts: tuple[str, str]
-    """Mnemonic with prefixes, and the operand string for a position-independent reading."""
     mistranslated: bool = False
     bits: int = 64
     plain: bool = field(init=False)
