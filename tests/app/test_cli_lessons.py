@@ -182,6 +182,7 @@ def test_the_shipped_guests_are_listed(capsys: pytest.CaptureFixture[str]) -> No
     assert [guest["file"] for guest in listed] == [path.name for path in programs()]
     assert all(guest["shows"].endswith((".", "!")) for guest in listed)
     assert [guest["name"] for guest in listed if guest["disk"]] == [
+        "dma",
         "driver",
         "file",
         "pico",

@@ -272,7 +272,7 @@ MUTATIONS = (
     ),
     Mutation(
         "the console takes everything",
-        "cores/pc/devices/board.py",
+        "cores/pc/devices/slot.py",
         "MOST_CONSOLE = 64 << 20",
         "MOST_CONSOLE = 64 << 40",
         (f"{DEVICES}/test_board.py",),

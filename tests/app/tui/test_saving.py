@@ -113,7 +113,9 @@ async def test_a_damaged_session_is_refused_in_a_line(tmp_path: Path) -> None:
     path.write_bytes(b"Ringscope session 2\njunk")
     async with desk(None) as d:
         await d.see("This computer")
-        await d.answer("o", str(path))
+        await d.pilot.press("o")
+        d.app.screen.query_one("#path", Input).value = str(path)
+        await d.pilot.press("enter")
         await d.see("a damaged session")
         await d.pilot.press("h")
         await d.see("This computer")
