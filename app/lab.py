@@ -171,7 +171,7 @@ class _Watch:
             self._arm(max(left, 0.05))
             self._timer.start()
             return
-        words = f"stopped after {self._seconds:g} seconds: it does not end"
+        words = f"stopped after {self._seconds:g} second{'s' * (self._seconds != 1)}: it does not end"
         line = _line(sys._current_frames().get(self._main), self._path)
         self._tell(Run(words=words, line=line, late=True))
         os._exit(0)

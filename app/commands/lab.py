@@ -20,6 +20,7 @@ from app.text.lab_runs import side_by_side
 from app.text.reports import clean
 from cores.atomic_file import ANOTHER_NAME, Kind, replacing
 from cores.errors import InputError
+from cores.lab.cases import FOLDER, KERNEL, KERNEL_SOURCE
 from cores.lab.steps import STEPS, Step, step_named
 from cores.lab.student import NATIVE, PORTABLE
 from cores.lockstep.options import Options
@@ -29,20 +30,27 @@ from .check import seconds
 from .grades import lines, write_results
 from .options import seed
 
+WHAT = ("new", "check", "show")
 FILE = "vmm.py"
 _PRINTED = 12
 """Lines that a student's code has printed, from the first and from the last."""
 _ROOT = Path(__file__).resolve().parents[2]
-FILES = {FILE: _ROOT / "assets" / "lab" / "skeleton.py", "lab.md": _ROOT / "docs" / "lab.md"}
-"""What ``lab new`` writes, and what of: a file to begin with, and the manual."""
+_GUESTS = "guests"
+FILES = {
+    FILE: FOLDER / "skeleton.py",
+    "lab.md": _ROOT / "docs" / "lab.md",
+    **{f"{_GUESTS}/{source.name}": source for source in sorted(FOLDER.glob("*.s"))},
+}
+"""What ``lab new`` writes, and what of: a file to begin with, the manual, and the guests' sources."""
 _NEW = Kind("ours to write", lambda _: False, ANOTHER_NAME)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("what", metavar="new | check | show", nargs="?", choices=("new", "check", "show"),
+    add("what", metavar="new | check | show", nargs="?",
         help="write a file to begin with; hold it against our VMM; see both side by side")  # fmt: skip
-    add("step", metavar="STEP | DIR", nargs="?", help=f"1 to {len(STEPS)}; with new, a directory")
+    add("step", metavar="STEP | DIR", nargs="?",
+        help=f"1 to {len(STEPS)}; with new, a directory (default: this one)")  # fmt: skip
     add("file", metavar="FILE", nargs="?", help=f"the VMM (default {FILE})")
     add("--seed", type=seed, metavar="N", default=lab.SEED, help="vary the hidden guests' values")
     add("--timeout", type=seconds, metavar="SECONDS", default=lab.SECONDS, help="for each guest")
@@ -60,11 +68,18 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.what is None:
         _list()
         return OK
+    if arguments.what not in WHAT:
+        raise InputError(f"{arguments.what[:40]!r} is none of {', '.join(WHAT)}")
     if arguments.what == "new":
         if arguments.file is not None:
             raise InputError("lab new takes one directory")
         return _new(Path(arguments.step if arguments.step is not None else "."))
-    step, path = step_named(arguments.step or ""), arguments.file or FILE
+    if arguments.step is None:
+        raise InputError(
+            f"which step? ringscope lab {arguments.what} STEP [FILE], with a step"
+            f" from 1 to {len(STEPS)}; FILE is {FILE} unless you name one"
+        )
+    step, path = step_named(arguments.step), arguments.file or FILE
     if arguments.alone is not None:
         if arguments.lifeline is not None:
             limits.end_with(arguments.lifeline)
@@ -109,7 +124,7 @@ def _new(directory: Path) -> int:
         there = [str(directory / name) for name in FILES if os.path.lexists(directory / name)]
         if there:
             raise InputError("already there; nothing was written", there[0])
-        directory.mkdir(parents=True, exist_ok=True)
+        (directory / _GUESTS).mkdir(parents=True, exist_ok=True)
         for name, source in FILES.items():
             with replacing(directory / name, _NEW) as file:
                 file.write(source.read_bytes())
@@ -118,7 +133,9 @@ def _new(directory: Path) -> int:
     except ValueError:
         raise InputError("there is a NUL in its name", str(directory)) from None
     name = printable(str(directory / FILE))
-    print(f"{name} is written, a VMM that enters its guest once, and the manual beside it, lab.md.")
+    print(f"{name} is written, a VMM that enters its guest once, beside it the manual, lab.md,")
+    print(f"and the guests' sources, {_GUESTS}. Those of {KERNEL}, the last step's, are here:")
+    print(f"  {printable(str(KERNEL_SOURCE))}")
     print(f"Make it handle OUT, then:\n  ringscope lab check 1 {name}\n  ringscope lab show 1 {name}")
     return OK
 
@@ -128,8 +145,8 @@ def _check(step: Step, path: str, arguments: argparse.Namespace) -> int:
     results = lab.results(step, path, arguments.seed, arguments.timeout, arguments.core)
     each = step.points // len(results)
     outcomes = tuple(
-        Outcome(r.name, "", r.case.hidden, each if r.verdict.passed else 0, each, r.verdict.words)
-        for r in results
+        Outcome(r.name, "", r.case.hidden, each if r.verdict.passed else 0, each, words)
+        for r, words in zip(results, _told(results), strict=True)
     )
     grade = Grade(path, outcomes, seconds=monotonic() - began)
     if arguments.gradescope is not None:
@@ -140,6 +157,15 @@ def _check(step: Step, path: str, arguments: argparse.Namespace) -> int:
         print(clean("\n".join(lines(f"step {step.number}, {step.title}", grade))), end="")
         _tell_printed(results)
     return OK if grade.points == grade.of else DIVERGED
+
+
+def _told(results: list[lab.Result]) -> list[str]:
+    """What is wrong with each; what goes wrong before the first exit is told once."""
+    told: list[str] = []
+    for result in results:
+        words = result.verdict.words
+        told.append("the same" if not result.student.exits and words and words in told else words)
+    return told
 
 
 def _tell_printed(results: list[lab.Result]) -> None:

@@ -20,6 +20,8 @@ from cores.programs.program import Program
 FOLDER = shipped.ASSETS / "lab"
 KERNEL = "pico"
 """The teaching kernel, a 32-bit UNIX with a disk."""
+KERNEL_SOURCE = shipped.ASSETS / "guests" / KERNEL
+"""The folder of its source."""
 GIVEN, BYTES = "given", 64
 """The label in each guest, and the bytes there."""
 

@@ -73,5 +73,4 @@ def step_named(text: str) -> Step:
     try:
         return step_of(int(text))
     except (ValueError, KeyError):
-        given = f", not {text[:40]!r}" if text else ""
-        raise InputError(f"a step is a number from 1 to {len(STEPS)}{given}") from None
+        raise InputError(f"a step is a number from 1 to {len(STEPS)}, not {text[:40]!r}") from None

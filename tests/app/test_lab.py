@@ -165,7 +165,7 @@ def test_check_runs_the_file_in_a_process_of_its_own(
 
 
 HOSTILE = {
-    "endless": ("def vmm(guest):\n    while True:\n        pass\n", "stopped after 1 seconds"),
+    "endless": ("def vmm(guest):\n    while True:\n        pass\n", "stopped after 0.2 seconds"),
     "exits": ("import os\nos._exit(0)\n", "ended early (exit code 0)"),
     "kills": ("import os, signal\nos.kill(os.getpid(), signal.SIGSEGV)\n", "ended early (signal 11)"),
     "floods": (
@@ -190,7 +190,9 @@ def test_a_hostile_file_ends_with_a_sentence(
     source, said = HOSTILE[name]
     path = tmp_path / "vmm.py"
     path.write_text(source)
-    code, told = checked(capsys, path, 1, "--timeout", "1" if name in ("endless", "floods") else "200")
+    code, told = checked(
+        capsys, path, 1, "--timeout", {"endless": "0.2", "floods": "1"}.get(name, "200")
+    )
     assert code == 1
     assert said in told
     assert "0 of 12 points" in told
@@ -225,7 +227,9 @@ def test_an_exception_has_its_line(source: str, said: str) -> None:
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["lab", "check"], "a step is a number from 1 to"),
+        (["lab", "check"], "which step? ringscope lab check STEP [FILE]"),
+        (["lab", "foo"], "'foo' is none of new, check, show"),
+        (["lab", "check", "x"], "a step is a number from 1 to"),
         (["lab", "check", "99"], "a step is a number from 1 to"),
         (["lab", "check", "1", "no-such.py"], "no-such.py: no such file"),
     ],
