@@ -27,9 +27,13 @@ gate:   movzx   ecx, byte ptr [rsi]     # the vector
         jmp     gate
 filled: mov     [rip + table + 2], rbx
         lidt    [rip + table]
+        pushfq
+        or      qword ptr [rsp], 0x4000 # NT, which is off in a handler
+        popfq
         sti
 
         xor     ecx, ecx
+        xor     r13d, r13d
         div     ecx                     # #DE: a fault, RIP at it
         ud2                             # #UD
         nop
@@ -41,6 +45,15 @@ filled: mov     [rip + table + 2], rbx
         mov     r14d, 0x800             # below 0x10000 nothing is mapped
         add     r14b, [rip + given]
         mov     [r14], eax              # #PF, not present, a store: error code 2
+
+        mov     r13d, 73                # I: INT n pushes no error code, whatever n is
+        int     13
+
+        mov     al, 84                  # T
+        pushfq
+        or      qword ptr [rsp], 0x100  # TF: INT n clears it, and is no single step
+        popfq
+        int     0x30
 
         push    rsp                     # a stack that is not aligned comes back as it was
         mov     rax, rsp
@@ -69,6 +82,9 @@ opcode: mov     al, 85                  # U
 break:  mov     al, 66                  # B
         jmp     tell
 protect:
+        mov     eax, r13d
+        test    r13d, r13d
+        jnz     tell
         mov     al, 71                  # G
         add     al, [rsp]               # the error code is 0
         add     rsp, 8
@@ -87,6 +103,7 @@ tell:   out     0xe9, al
         call    flag
         iretq
 write:  out     0xe9, al                # by an interrupt gate: interrupts are off
+        and     qword ptr [rsp + 16], -0x101
         pushfq
         pop     rax
         and     eax, 0x200

@@ -36,6 +36,14 @@ _start:
         add     al, 48
         out     0xe9, al                # 3
 
+        push    -0x101                  # all flags but TF: of the others only some can be set
+        popfq
+        pushfq
+        pop     rax
+        mov     [rip + seen], rax
+        push    2
+        popfq
+
         std                             # the direction flag is the program's own
         pushfq
         cld

@@ -20,6 +20,9 @@ _start:
         mov     edx, 0x1234
         in      ax, dx                  # no device: all ones
         call    hex
+        mov     eax, [rip + given]
+        mov     edx, 0x1234             # and nothing happens
+        out     dx, eax
 
         lea     rsi, [rip + given]      # to the UART this time, by DX
         mov     edx, 0x3f8

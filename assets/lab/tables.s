@@ -18,6 +18,7 @@ _start:
         or      eax, 0x1f
         mov     [rip + table], ax       # at least four descriptors
         lea     rax, [rip + gdt]
+        bts     rax, 40                 # a base has 64 bits
         mov     [rip + table + 2], rax
         lgdt    [rip + table]
         mov     qword ptr [rip + table + 2], 0
@@ -25,6 +26,9 @@ _start:
         movzx   eax, word ptr [rip + table]
         call    hex
         mov     rax, [rip + table + 2]
+        btr     rax, 40
+        mov     [rip + table + 2], rax
+        lgdt    [rip + table]
         lea     rcx, [rip + gdt]
         sub     rax, rcx
         call    hex                     # 0: ours
@@ -45,13 +49,15 @@ reloaded:
 
         mov     word ptr [rip + table], 0x7f
         lea     rax, [rip + given]
+        bts     rax, 40
         mov     [rip + table + 2], rax
         lidt    [rip + table]
-        mov     word ptr [rip + table], 0
+        mov     qword ptr [rip + table], 0
         sidt    [rip + table]
         movzx   eax, word ptr [rip + table]
         call    hex                     # 7f
         mov     rax, [rip + table + 2]
+        btr     rax, 40
         mov     al, [rax + 1]           # a letter of what it was given
         out     0xe9, al
         xor     eax, eax

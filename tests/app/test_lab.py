@@ -96,7 +96,7 @@ MISTAKES = [
     (4, 'value & 0xFFFF if target.name in SEGMENTS else value', "value + 1", "RAX is 0x11, ours 0x10"),
     (4, '"sgdt", ', "", "ring 3 executes sgdt without a trap"),
     (4, "r.rsp &= -16", "pass", "`div ecx`: RSP is 0xffffd0, ours 0xffffc8"),
-    (4, "flags |= RF", "pass", "ours 0x10246"),
+    (4, "flags |= RF", "pass", "ours 0x14246"),
     (4, "error=stop.error & ~4", "error=stop.error", "stores 0x6 (8 bytes) at 0xffffc0, ours 0x2"),
     (4, "(0 if low >> 40 & 15 == 15 else IF)", "IF", "stores 0x46 (8 bytes) at 0xffffb8, ours 0x246"),
     (4, "not self.is_sensitive(instruction)", "False", "memory has no 1 bytes at 0x1234567890"),

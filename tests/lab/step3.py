@@ -59,7 +59,7 @@ class Vmm:
         self.done(instruction)
 
     def do_popf(self, instruction):
-        value = self.guest.memory.load(self.registers.rsp, 8) & 0x247FD5 | 2
+        value = self.guest.memory.load(self.registers.rsp, 8) & KEPT | 2
         self.registers.rsp += 8
         self.flags = value
         self.registers.rflags = value

@@ -84,12 +84,12 @@ class Vmm:
             return
         low, high = self.memory.load(gate, 8), self.memory.load(gate + 8, 4)
         flags, rsp = self.flags, r.rsp
-        if vector not in (1, 3) and vector < 32:
+        if vector not in (1, 3) and not behind:
             flags |= RF
         r.rsp &= -16
         for value in (own.ss, rsp, flags, own.cs, r.rip + behind):
             self.push(value)
-        if vector in WITH_ERROR:
+        if vector in WITH_ERROR and not behind:
             self.push(error or 0)
         own.cs = low >> 16 & 0xFFF8
         r.rip = low & 0xFFFF | low >> 32 & 0xFFFF0000 | high << 32
