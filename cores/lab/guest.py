@@ -6,9 +6,6 @@ trap engine: the same on every computer, and deterministic, since it counts inst
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from types import MappingProxyType
-
 from cores.engines.base import (
     KERNEL_SPACE,
     USER_SPACE,
@@ -24,7 +21,7 @@ from cores.lab.engine import LabEngine
 from cores.lab.errors import LabError
 from cores.lab.journal import Journal
 from cores.lab.log import Event
-from cores.lab.parts import Memory, Ports, Registers
+from cores.lab.parts import Memory, Ports, Registers, check_operand, initial
 from cores.lab.stop import FAULT, PATCHED, SYSCALL, TIMER, Decoded, Operand, Stop, decoded
 from cores.pc.cpuid import cpuid
 from cores.pc.devices.board import NEVER, Board
@@ -37,7 +34,7 @@ from cores.x86.isa.instruction import Instruction, Sensitivity
 from cores.x86.isa.sensitive import TABLE
 from cores.x86.mmu.paging import Mmu
 from cores.x86.mode import code_bits
-from cores.x86.registers import CS, DS, ES, FS, GS, MASK64, SS, USER_FLAGS, Flag, Vector
+from cores.x86.registers import MASK64, USER_FLAGS, Flag, Vector
 from cores.x86.virtual_cpu import VirtualCpu
 
 CPUID_FAULTS = frozenset({"cpuid"})
@@ -54,8 +51,8 @@ SILENT = frozenset(
 
 class Guest:
     """One guest. registers, memory, ports: see these classes. bits: 64 or 32, the width of its code.
-    initial: what the privileged registers hold when the guest begins, by name ("cr3"), for the VMM's
-    own copies. ring: 0 or 3, the guest's ring as the VMM sees it: each has an address space of its own.
+    initial: what the privileged registers hold when the guest begins, for the VMM's own copies.
+    ring: 0 or 3, the guest's ring as the VMM sees it: each has an address space of its own.
     time: virtual time in microseconds; each instruction takes one."""
 
     def __init__(
@@ -73,7 +70,7 @@ class Guest:
         self.memory = Memory(memory)
         self.ports = Ports(board)
         self.bits = code_bits(cpu)
-        self.initial: Mapping[str, int] = MappingProxyType(_initial(cpu))
+        self.initial = initial(cpu)
         self.time = 0
         self.over = ""
         """Why the run has ended, "" while it goes on: "halted", "shutdown"."""
@@ -82,6 +79,7 @@ class Guest:
         self._most, self._most_exits = ticks, exits
         self._log = Journal(self.memory)
         self._ring = 0
+        self.stop: Stop | None = None  # the last one
         self._stop: Stop | None = None
         self._told = False
         board.clock = lambda: self.time
@@ -179,7 +177,7 @@ class Guest:
         seen = None if insn is None else decoded(insn, cpu)
         stop = Stop(self.exits + 1, kind, vector, error, address, cpu.rip, seen)
         self._log.left(stop, self.time, self._state())
-        self._stop = stop
+        self.stop = self._stop = stop
         return stop
 
     def _close(self) -> None:
@@ -272,6 +270,7 @@ class Guest:
 
     def read(self, operand: Operand) -> int:
         """The value of an operand: a register's, an immediate, or memory at its physical address."""
+        check_operand("read", operand)
         match operand.kind:
             case "register":
                 return self.registers[operand.name]
@@ -281,12 +280,15 @@ class Guest:
 
     def write(self, operand: Operand, value: int) -> None:
         """Set a register, or memory at its physical address."""
+        check_operand("write", operand)
         if operand.kind == "register":
             self.registers[operand.name] = value
         elif operand.kind == "memory":
             self.memory.store(operand.address, operand.size, value)
         else:
-            raise LabError("an immediate cannot be written")
+            insn = self._instruction()
+            swapped = ": IN's operands are (value, port)" if insn and insn.mnemonic == "in" else ""
+            raise LabError(f"an immediate cannot be written{swapped}")
 
     def cpuid(self, leaf: int, subleaf: int = 0) -> tuple[int, int, int, int]:
         """What CPUID is to give the guest: (EAX, EBX, ECX, EDX)."""
@@ -350,17 +352,6 @@ class Guest:
         for space in (KERNEL_SPACE, USER_SPACE):
             for start, stop in ((first, HOLE.start), (HOLE.stop, self._memory.size)):
                 self._engine.map(space, start, start, stop - start, writable=True, executable=True)
-
-
-def _initial(cpu: VirtualCpu) -> dict[str, int]:
-    segments = {"es": ES, "cs": CS, "ss": SS, "ds": DS, "fs": FS, "gs": GS}
-    return {
-        "cr0": cpu.cr0, "cr2": cpu.cr2, "cr3": cpu.cr3, "cr4": cpu.cr4, "efer": cpu.efer,
-        "rflags": cpu.rflags, "gdt_base": cpu.gdtr.base, "gdt_limit": cpu.gdtr.limit,
-        "idt_base": cpu.idtr.base, "idt_limit": cpu.idtr.limit, "tr": cpu.tr.selector,
-        "tss_base": cpu.tr.base,
-        **{name: cpu.segments[number].selector for name, number in segments.items()},
-    }  # fmt: skip
 
 
 __all__ = ["Decoded", "Guest", "LabError", "Operand", "Stop"]

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from typing import ClassVar
 
-from cores.lab.errors import LabError
+from cores.lab.errors import LabError, NoSuchName
+from cores.lab.stop import Operand
 from cores.pc.devices.board import Board
 from cores.pc.physical_memory import PhysicalMemory
-from cores.x86.registers import FS, GS, MASK64, REGISTER_FILE, USER_FLAGS, Flag
+from cores.x86.registers import CS, DS, ES, FS, GS, MASK64, REGISTER_FILE, SS, USER_FLAGS, Flag
 from cores.x86.virtual_cpu import VirtualCpu
 
 MOST = 1 << 20
@@ -41,7 +43,7 @@ class Registers:
             return cpu.rflags & USER_FLAGS | Flag.FIXED | Flag.IF
         if name in _BASES:
             return cpu.segments[_BASES[name]].base
-        raise LabError(_unknown(name))
+        raise NoSuchName(_unknown(name))
 
     def __setitem__(self, name: str, value: int) -> None:
         cpu = self._cpu
@@ -61,7 +63,7 @@ class Registers:
         elif name in _BASES:
             cpu.segments[_BASES[name]].base = value & MASK64
         else:
-            raise LabError(_unknown(name))
+            raise NoSuchName(_unknown(name))
 
     def __getattr__(self, name: str) -> int:
         if name.startswith("__"):
@@ -77,6 +79,39 @@ def _unknown(name: str) -> str:
         f"there is no {name!r} among the guest's registers: those that the CPU holds are rax to r15 and"
         " their parts, rip, rflags, fs_base and gs_base; all privileged state is your VMM's own"
     )
+
+
+class Initial(Mapping[str, int]):
+    """What the privileged registers hold when the guest begins, by name, as attributes or by index:
+    ``initial.cr3``, ``initial["cr3"]``. Read-only."""
+
+    _values: dict[str, int]
+    __slots__: ClassVar[tuple[str, ...]] = ("_values",)
+
+    def __init__(self, values: dict[str, int]) -> None:
+        object.__setattr__(self, "_values", values)
+
+    def __getitem__(self, name: str) -> int:
+        if name not in self._values:
+            raise NoSuchName(f"guest.initial has no {name!r:.40}: it has {', '.join(self._values)}")
+        return self._values[name]
+
+    def __getattr__(self, name: str) -> int:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return self[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._values)
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def __setattr__(self, name: str, value: object) -> None:
+        raise LabError(f"guest.initial.{name} is read-only: copy it into a variable of yours")
+
+    def __setitem__(self, name: str, value: object) -> None:
+        raise LabError(f"guest.initial[{name!r:.40}] is read-only: copy it into a variable of yours")
 
 
 class Memory:
@@ -121,22 +156,52 @@ class Ports:
 
     def __init__(self, board: Board) -> None:
         self._board = board
+        self.written: list[tuple[int, int, int]] = []
 
     def read(self, port: int, size: int) -> int:
         """IN of 1, 2 or 4 bytes."""
-        _check_port(port, size)
+        _check_port("read", port, size)
         self._board.advance(self._board.clock())
         return self._board.read(port, size)
 
     def write(self, port: int, size: int, value: int) -> None:
         """OUT of 1, 2 or 4 bytes; the value is taken modulo its size."""
-        _check_port(port, size)
+        _check_port("write", port, size, value)
+        value &= (1 << 8 * size) - 1
+        self.written.append((port, size, value))
         self._board.advance(self._board.clock())
-        self._board.write(port, size, value & (1 << 8 * size) - 1)
+        self._board.write(port, size, value)
 
 
-def _check_port(port: int, size: int) -> None:
+def _check_port(name: str, port: int, size: int, value: int = 0) -> None:
+    given: tuple[tuple[str, object], ...] = (("port", port), ("size", size), ("value", value))
+    for what, number in given:
+        if isinstance(number, Operand):
+            raise LabError(f"ports.{name} takes a number: guest.read({what})")
+        if not isinstance(number, int):
+            raise LabError(f"ports.{name} takes numbers; its {what} is {number!r:.60}")
     if not 0 <= port < 1 << 16 or size not in (1, 2, 4):
         raise LabError(
             f"there is no port {port:#x} of {size} bytes: ports are 0 to 0xffff, of 1, 2 or 4"
         )
+
+
+def check_operand(name: str, operand: object) -> None:
+    """Raises LabError where what guest.read or guest.write is given is none."""
+    if not isinstance(operand, Operand):
+        raise LabError(
+            f"guest.{name} takes an operand, such as stop.instruction.operands[0], not {operand!r:.60}"
+        )
+
+
+def initial(cpu: VirtualCpu) -> Initial:
+    """Of a guest that has not begun."""
+    segments = {"es": ES, "cs": CS, "ss": SS, "ds": DS, "fs": FS, "gs": GS}
+    values = {
+        "cr0": cpu.cr0, "cr2": cpu.cr2, "cr3": cpu.cr3, "cr4": cpu.cr4, "efer": cpu.efer,
+        "rflags": cpu.rflags, "gdt_base": cpu.gdtr.base, "gdt_limit": cpu.gdtr.limit,
+        "idt_base": cpu.idtr.base, "idt_limit": cpu.idtr.limit, "tr": cpu.tr.selector,
+        "tss_base": cpu.tr.base,
+        **{name: cpu.segments[number].selector for name, number in segments.items()},
+    }  # fmt: skip
+    return Initial(values)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from typing import ClassVar, NoReturn
 
+from cores.lab.errors import NoSuchName
 from cores.x86.isa.accesses import effective_address
 from cores.x86.isa.decoder import text
 from cores.x86.isa.instruction import Immediate, Instruction, MemoryOperand, Register
@@ -14,14 +16,29 @@ from cores.x86.virtual_cpu import VirtualCpu
 FAULT, PATCHED, SYSCALL, TIMER = "fault", "patched", "syscall", "timer"
 
 
+class _Told:
+    """Names its fields where a student asks for another."""
+
+    __slots__ = ()
+    called: ClassVar[str]
+    """As the manual calls it."""
+
+    def __getattr__(self, name: str) -> NoReturn:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        there = ", ".join(field.name for field in fields(self))  # type: ignore[arg-type]
+        raise NoSuchName(f"{self.called} has no {name!r:.40}: it has {there}")
+
+
 @dataclass(frozen=True, slots=True)
-class Operand:
+class Operand(_Told):
     """One operand of an instruction.
 
     kind: "register", "immediate" or "memory". size: in bytes. name: of a register ("al", "cr3", "ds"),
     else "". value: an immediate's, modulo 2**64, else 0. address: the linear
     address of one in memory, else 0."""
 
+    called: ClassVar[str] = "an operand"
     kind: str
     size: int
     name: str = ""
@@ -30,13 +47,14 @@ class Operand:
 
 
 @dataclass(frozen=True, slots=True)
-class Decoded:
+class Decoded(_Told):
     """The instruction at which the guest was left.
 
     mnemonic: lower case, without prefix or size: "out", "outs" (for outsb too), "pushf", "iret".
     operands: in Intel's order. length: in bytes. size: the operand size in bytes, 1, 2, 4 or 8.
     repeat: "rep", "repne" or "". text: for people."""
 
+    called: ClassVar[str] = "stop.instruction"
     mnemonic: str
     operands: tuple[Operand, ...]
     length: int
@@ -46,7 +64,7 @@ class Decoded:
 
 
 @dataclass(frozen=True, slots=True)
-class Stop:
+class Stop(_Told):
     """One exit.
 
     number: of the exit, from 1. kind: "fault", "patched", "syscall" or "timer". vector, error, address:
@@ -54,6 +72,7 @@ class Stop:
     the linear address. rip: where the guest was left. instruction: what is there; None for a timer, and
     where no code is mapped."""
 
+    called: ClassVar[str] = "stop"
     number: int
     kind: str
     vector: int

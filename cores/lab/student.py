@@ -9,6 +9,7 @@ import contextlib
 import io
 import traceback
 from collections.abc import Callable
+from dataclasses import fields
 from types import CodeType
 
 from cores.engines import registry
@@ -20,6 +21,7 @@ from cores.lab.errors import LabError
 from cores.lab.guest import Guest
 from cores.lab.log import Run
 from cores.lab.stepped import SteppedEngine
+from cores.lab.stop import TIMER, Decoded
 from cores.pc.boot.protocols import protocol_of
 from cores.pc.devices.board import Board
 from cores.pc.physical_memory import PhysicalMemory
@@ -31,6 +33,7 @@ from cores.x86.virtual_cpu import VirtualCpu
 
 PORTABLE, NATIVE = "trap:portable", "trap:native"
 MOST_PRINTED = 1 << 16
+_FIELDS = frozenset(field.name for field in fields(Decoded))
 Vmm = Callable[[Guest], object]
 
 
@@ -74,7 +77,8 @@ def run(code: CodeType, path: str, case: Case, ticks: int, exits: int, core: str
         guest = Guest(engine, memory, cpu, board, ticks=ticks, exits=exits)
         with contextlib.redirect_stdout(printed):
             _execute(code, path, guest, result)
-        guest.finish()
+        if not result.words:
+            guest.finish()
         _conclude(result, guest, board)
         result.console = bytes(board.console).decode("latin-1")
         result.screen = board.screen()
@@ -107,7 +111,7 @@ def _conclude(result: Run, guest: Guest, board: Board) -> None:
 
 def _execute(code: CodeType, path: str, guest: Guest, result: Run) -> None:
     """Execute the student's file, then its ``vmm``. What it raises goes into the result's words."""
-    names: dict[str, object] = {"__name__": "vmm", "__file__": path}
+    names: dict[str, object] = {"__name__": "vmm", "__file__": path, "input": _no_keyboard}
     try:
         exec(code, names)
         vmm = names.get("vmm")
@@ -122,8 +126,24 @@ def _execute(code: CodeType, path: str, guest: Guest, result: Run) -> None:
     except RecursionError as error:
         result.words, result.line = "RecursionError: it calls itself without end", _line(error, path)
     except (Exception, SystemExit, GeneratorExit) as error:
-        words = " ".join(f"{type(error).__name__}: {error}".split()).rstrip(": ")
+        words = _of_nothing(error, guest) or f"{type(error).__name__}: {error}"
+        words = " ".join(words.split()).rstrip(": ")
         result.words, result.line = words[:500], _line(error, path)
+
+
+def _no_keyboard(prompt: object = "") -> str:
+    raise LabError("there is no keyboard for a VMM: what the guest is given comes by its ports")
+
+
+def _of_nothing(error: BaseException, guest: Guest) -> str:
+    """Why stop.instruction is None, where the student's file has asked it for something."""
+    if not (isinstance(error, AttributeError) and error.obj is None and error.name in _FIELDS):
+        return ""
+    stop = guest.stop
+    if stop is None or stop.instruction is not None:
+        return ""
+    why = "a timer has none" if stop.kind == TIMER else f"there is no code at RIP, {stop.rip:#x}"
+    return f"stop.instruction is None: {why}"
 
 
 def _line(error: BaseException, path: str) -> int:

@@ -203,7 +203,7 @@ def test_a_hostile_file_ends_with_a_sentence(
     [
         (
             "def vmm(guest):\n    1 / 0\n",
-            "line 2: ZeroDivisionError: division by zero (before the first",
+            "line 2: ZeroDivisionError: division by zero (before the first exit)",
         ),
         ("x = 1\n", "it defines no vmm"),
         ("def vmm(guest):\n    vmm(guest)\n", "line 2: RecursionError"),
@@ -217,11 +217,39 @@ def test_a_hostile_file_ends_with_a_sentence(
         ("def vmm(guest):\n    guest.ports.write(1 << 16, 1, 0)\n", "line 2: there is no port 0x10000"),
         ("def vmm(guest):\n    guest.map(0x1000, 0xa0000)\n", "line 2: guest.map: there is no RAM at"),
         ("def vmm(guest):\n    guest.acknowledge()\n", "line 2: guest.acknowledge: no interrupt"),
+        (
+            "def vmm(guest):\n    assert guest.initial.cr3 == guest.initial['cr3'] == 0x12000\n"
+            "    guest.initial.rflags = 2\n",
+            "line 3: guest.initial.rflags is read-only: copy it into a variable of yours",
+        ),
+        ("def vmm(guest):\n    guest.initial.cr9\n", "line 2: guest.initial has no 'cr9': it has cr0,"),
+        (
+            "def vmm(guest):\n    port, _ = guest.enter().instruction.operands\n"
+            "    guest.ports.write(port, 1, 1)\n",
+            "line 3: ports.write takes a number: guest.read(port)",
+        ),
+        (
+            "def vmm(guest):\n    guest.read(0xe9)\n",
+            "line 2: guest.read takes an operand, such as stop.instruction.operands[0], not 233",
+        ),
+        (
+            "def vmm(guest):\n    guest.enter().reason_\n",
+            "line 2: stop has no 'reason_': it has number,",
+        ),
+        (
+            "def vmm(guest):\n    guest.enter().instruction.name\n",
+            "line 2: stop.instruction has no 'name': it has mnemonic, operands,",
+        ),
+        (
+            "def vmm(guest):\n    guest.registers.rip = 0\n    guest.enter().instruction.mnemonic\n",
+            "line 3: stop.instruction is None: there is no code at RIP, 0x0",
+        ),
+        ("def vmm(guest):\n    input()\n", "line 2: there is no keyboard for a VMM"),
     ],
 )
 def test_an_exception_has_its_line(source: str, said: str) -> None:
     """An exception of the student's code, or of ours at a wrong call, is told with its line."""
-    assert next(verdicts(1, source)).startswith(said)
+    assert said in next(verdicts(1, source))
 
 
 @pytest.mark.parametrize(
