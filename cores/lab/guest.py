@@ -34,7 +34,7 @@ from cores.x86.isa.instruction import Instruction, Sensitivity
 from cores.x86.isa.sensitive import TABLE
 from cores.x86.mmu.paging import Mmu
 from cores.x86.mode import code_bits
-from cores.x86.registers import MASK64, USER_FLAGS, Flag, Vector
+from cores.x86.registers import MASK32, MASK64, USER_FLAGS, Flag, Vector
 from cores.x86.virtual_cpu import VirtualCpu
 
 CPUID_FAULTS = frozenset({"cpuid"})
@@ -77,7 +77,7 @@ class Guest:
         self._engine, self._memory, self._cpu, self._board = engine, memory, cpu, board
         self._mmu = Mmu(memory, cpu)  # asked for nothing: page faults are corrected by registers alone
         self._most, self._most_exits = ticks, exits
-        self._log = Journal(self.memory)
+        self._log = Journal(self.memory, self.ports)
         self._ring = 0
         self.stop: Stop | None = None  # the last one
         self._stop: Stop | None = None
@@ -176,7 +176,11 @@ class Guest:
             )
         seen = None if insn is None else decoded(insn, cpu)
         stop = Stop(self.exits + 1, kind, vector, error, address, cpu.rip, seen)
-        self._log.left(stop, self.time, self._state())
+        asked = (
+            vector == Vector.GP and insn is not None and insn.sensitivity is not Sensitivity.ORDINARY
+        )
+        own = kind == FAULT and vector != Vector.PF and not asked
+        self._log.left(stop, self.time, self._state(), own=own)
         self.stop = self._stop = stop
         return stop
 
@@ -292,7 +296,9 @@ class Guest:
 
     def cpuid(self, leaf: int, subleaf: int = 0) -> tuple[int, int, int, int]:
         """What CPUID is to give the guest: (EAX, EBX, ECX, EDX)."""
-        return cpuid(leaf & 0xFFFFFFFF, subleaf & 0xFFFFFFFF)
+        leaf, subleaf = leaf & MASK32, subleaf & MASK32
+        self._log.asked(leaf, subleaf)
+        return cpuid(leaf, subleaf)
 
     @property
     def interrupt_pending(self) -> bool:
@@ -337,6 +343,7 @@ class Guest:
     def finish(self) -> None:
         """The run is over, and the guest is not entered after the last exit."""
         self._settle()
+        self._log.ended()
 
     def _settle_early(self) -> None:
         """Let the tick of the instruction pass now that the VMM has done, if it has."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from cores.lab.errors import LabError
 from cores.lab.log import RIP, Event
-from cores.lab.parts import Memory
+from cores.lab.parts import Memory, Ports
 from cores.lab.stop import TIMER, Stop
 from cores.x86.registers import Vector
 
@@ -12,6 +12,8 @@ MOST_EVENTS = 4000
 """Exits of which the log keeps everything."""
 MOST_STORED = 512
 """Bytes of one store that are kept."""
+MOST_OUTS = 64
+"""Writes to ports, and questions to CPUID, at one exit that are kept."""
 MOST_REPEATS = 3
 """The same exit so often in a row, with nothing changed between, comes for ever."""
 MOST_FAULTS = 2000
@@ -22,22 +24,22 @@ class Journal:
     """Makes an event of each exit. events: the first of them. exits: their number. changes: of
     mappings, patches, ring and memory since the last exit."""
 
-    def __init__(self, memory: Memory) -> None:
+    def __init__(self, memory: Memory, ports: Ports) -> None:
         self.events: list[Event] = []
         self.exits = 0
         self.changes = 0
-        self._memory = memory
+        self._memory, self._ports = memory, ports
         self._event: Event | None = None
         self._repeats = self._same = 0
         self._last: tuple[object, ...] = ()
 
-    def left(self, stop: Stop, time: int, state: tuple[int, ...]) -> None:
+    def left(self, stop: Stop, time: int, state: tuple[int, ...], *, own: bool) -> None:
         """The guest has been left. Raises LabError where this exit comes again and again."""
         self.exits += 1
         insn = stop.instruction
         self._event = event = Event(
             self.exits, time, stop.rip, insn.text if insn else "", stop.reason, state,
-            insn.mnemonic if insn else "", repeat=bool(insn and insn.repeat),
+            insn.mnemonic if insn else "", repeat=bool(insn and insn.repeat), own=own,
         )  # fmt: skip
         self._keep(event)
         this = (stop.kind, stop.vector, stop.address, state)
@@ -50,6 +52,12 @@ class Journal:
             self._same = self._repeats = 0
         self._last, self.changes = this, 0
         self._memory.changed.clear()
+        self._ports.written.clear()
+
+    def asked(self, leaf: int, subleaf: int) -> None:
+        """The VMM asks what CPUID is to give."""
+        if self._event is not None and len(self._event.asked) < MOST_OUTS:
+            self._event.asked.append((leaf, subleaf))
 
     def entered(self, state: tuple[int, ...]) -> None:
         """The guest is entered again, in this state."""
@@ -58,6 +66,11 @@ class Journal:
             self._event.quiet = state == self._event.before
             self._stores(self._event)
             self._event = None
+
+    def ended(self) -> None:
+        """The guest is not entered again."""
+        if self._event is not None:
+            self._stores(self._event)
 
     def interrupted(self, time: int, state: tuple[int, ...]) -> None:
         """An interrupt is taken at an exit that had its own reason: the log has two exits then."""
@@ -77,7 +90,9 @@ class Journal:
             self.events.append(event)
 
     def _stores(self, event: Event) -> None:
-        """Move what the VMM has stored into the log."""
+        """Move what the VMM has stored, and written to ports, into the log."""
+        event.outs = self._ports.written[:MOST_OUTS]
+        self._ports.written.clear()
         written = self._memory.changed
         self.changes += len(written)
         event.writes = [
@@ -96,7 +111,17 @@ def _endless(stop: Stop, event: Event) -> str:
             " enters it, and that page still does not permit the access (error code"
             f" {stop.error or 0:#x})"
         )
+    if event.own:
+        return f"{at}: {own_fault(event)}"
     return (
         f"{at}: your VMM left RIP at the instruction: it runs again, for ever ({event.reason}); one"
         " that is done needs guest.registers.rip += stop.instruction.length"
+    )
+
+
+def own_fault(event: Event) -> str:
+    """What is to be done at a fault of the guest's own."""
+    return (
+        f"the exception ({event.reason}) is the guest's own: deliver it, or, if there is no gate,"
+        " guest.shutdown()"
     )

@@ -15,6 +15,8 @@ RIP, RFLAGS = 16, 17
 class Event:
     """One exit. time: in ticks. before, after: the registers when the guest was left and when it was
     entered again; after is () where it was not. writes: what the VMM stored, (address, hex), in order.
+    outs: what it wrote to ports, (port, bytes, value), in order. asked: what it called ``guest.cpuid``
+    for, (leaf, subleaf), in order. own: a fault of the guest's own, which no VMM has asked for.
     reason: in a word or two. repeat: a REP instruction. quiet: nothing that the guest could see was
     done: a page was mapped, or the host's timer had struck. silent: ring 3 may execute the instruction
     without a trap."""
@@ -31,6 +33,9 @@ class Event:
     silent: bool = False
     after: tuple[int, ...] = ()
     writes: list[tuple[int, str]] = field(default_factory=list)
+    outs: list[tuple[int, int, int]] = field(default_factory=list)
+    asked: list[tuple[int, int]] = field(default_factory=list)
+    own: bool = False
 
 
 @dataclass(slots=True)
@@ -74,4 +79,6 @@ def _event(value: dict[str, object]) -> Event:
     event = Event(**value)  # type: ignore[arg-type]
     event.before, event.after = tuple(event.before), tuple(event.after)
     event.writes = [(int(at), str(data)) for at, data in event.writes]
+    event.outs = [(int(port), int(size), int(number)) for port, size, number in event.outs]
+    event.asked = [(int(leaf), int(subleaf)) for leaf, subleaf in event.asked]
     return event

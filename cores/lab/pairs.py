@@ -55,4 +55,5 @@ def done(event: Event) -> str:
     stored = [
         f"[{at:x}] = {int.from_bytes(bytes.fromhex(data), 'little'):x}" for at, data in event.writes
     ]
-    return ", ".join((*changed, *stored)) or "nothing that the guest could see"
+    written = [f"port {port:x} = {value:x}" for port, _, value in event.outs]
+    return ", ".join((*changed, *stored, *written)) or "nothing that the guest could see"

@@ -7,14 +7,14 @@ from functools import cache
 
 from cores.engines.portable.engine import PortableTrapEngine
 from cores.lab.cases import Case
-from cores.lab.log import Event, Run
+from cores.lab.log import RIP, Event, Run
 from cores.machine.machine import Machine
 from cores.vmm.delivery import Delivery
 from cores.vmm.trace import UNCOUNTED, ExitEvent
 from cores.x86.faults import GuestFault
 from cores.x86.isa.decoder import Truncated, decode, text
-from cores.x86.isa.instruction import Sensitivity
-from cores.x86.registers import USER_FLAGS, Flag
+from cores.x86.isa.instruction import Immediate, Instruction, Register, Sensitivity
+from cores.x86.registers import RAX, RDX, USER_FLAGS, Flag
 
 MOST = 2_000_000
 """Ticks after which a guest of ours would be endless."""
@@ -65,22 +65,37 @@ class _Log:
             self.begin()
             return
         exit, memory = exits[-1], machine.memory
-        asm, mnemonic, repeat, silent = _instruction(exit)
+        insn = _instruction(exit)
+        asm, mnemonic = (text(insn, exit.rip), insn.mnemonic) if insn else ("", "")
         writes = [(at, memory.read(at, n).hex()) for at, n in memory.writes or () if n <= 64]
+        after = _state(machine)
         self.events.append(Event(
             len(self.events) + 1, self._time, exit.rip, asm, str(exit.reason), self._before, mnemonic,
-            repeat=repeat, silent=silent, after=_state(machine), writes=writes,
+            repeat=bool(insn and insn.repeat), after=after, writes=writes,
+            silent=insn is not None and insn.sensitivity is Sensitivity.SILENT,
+            outs=_outs(insn, self._before, after),
         ))  # fmt: skip
         self.begin()
 
 
-def _instruction(exit: ExitEvent) -> tuple[str, str, bool, bool]:
+def _instruction(exit: ExitEvent) -> Instruction | None:
     if exit.code:
         with contextlib.suppress(GuestFault, Truncated):
-            insn = decode(exit.code, exit.place.bits)
-            silent = insn.sensitivity is Sensitivity.SILENT
-            return text(insn, exit.rip), insn.mnemonic, bool(insn.repeat), silent
-    return "", "", False, False
+            return decode(exit.code, exit.place.bits)
+    return None
+
+
+def _outs(
+    insn: Instruction | None, before: tuple[int, ...], after: tuple[int, ...]
+) -> list[tuple[int, int, int]]:
+    """What an OUT has written, as ``Event.outs``: the registers before it say so. Nothing where it was
+    not completed."""
+    if insn is None or insn.mnemonic != "out" or after[RIP] != before[RIP] + insn.length:
+        return []
+    port, value = insn.operands
+    assert isinstance(value, Register)
+    number = port.value & 0xFF if isinstance(port, Immediate) else before[RDX] & 0xFFFF
+    return [(number, value.size, before[RAX] & (1 << 8 * value.size) - 1)]
 
 
 def _state(machine: Machine) -> tuple[int, ...]:

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from cores.lab.journal import own_fault
 from cores.lab.log import NAMES, RFLAGS, RIP, Event, Run
-from cores.x86.registers import FLAG_BITS, Flag
+from cores.x86.registers import FLAG_BITS, MASK32, RAX, RCX, Flag
 
 MOST_SHOWN = 60
 """Characters of a console in a message."""
 _ACCESSED = 0x60
+_ENDS = {"halted": ", by guest.halt()", "shutdown": ", by guest.shutdown()"}
 LOADS_FLAGS = frozenset({"popf", "iret", "sysret"})
 """Only after these are the status flags compared: after others they may be undefined (MOV to CR3), and
 after ordinary instructions they are not the VMM's doing."""
@@ -46,9 +48,13 @@ def judged(student: Run, ours: Run, *, strict: bool, hidden: bool) -> Verdict:
     wrong = [] if student.words else _outcome(student, ours, hidden=hidden)
     if student.words:
         line = f"line {student.line}: " if student.line else ""
-        after = f" (after exit {student.exits})" if student.exits else " (before the first exit)"
+        before = " (before the first exit)" if student.line and not student.late else ""
+        after = f" (after exit {student.exits})" if student.exits else before
         wrong.append(f"{line}{student.words}{after}")
-    repeated = "left RIP" in student.words and parting is not None and "left RIP" in parting.words
+    repeated = parting is not None and any(
+        words in student.words and words in parting.words
+        for words in ("left RIP", "is the guest's own")
+    )
     if parting is not None and (wrong or strict) and not repeated:
         wrong.insert(0, parting.words)
     return Verdict(not wrong, "; ".join(wrong), parting)
@@ -58,10 +64,7 @@ def _outcome(student: Run, ours: Run, *, hidden: bool) -> list[str]:
     """What is different at the end, in words."""
     wrong = []
     if student.stop == "returned":
-        wrong.append(
-            f"your vmm() returned after exit {student.exits} while the guest was still running: loop"
-            " while guest.running"
-        )
+        wrong.append(f"your vmm() returned {_returned(student)}")
     elif (student.stop, student.status) != (ours.stop, ours.status):
         wrong.append(f"it ended with {_end(student)}, under our VMM with {_end(ours)}")
     for what, theirs, right in (
@@ -71,6 +74,18 @@ def _outcome(student: Run, ours: Run, *, hidden: bool) -> list[str]:
             shown = "not what our VMM's shows" if hidden else f"and under our VMM {_quoted(right)}"
             wrong.append(f"the {what} shows {_quoted(theirs)}, {shown}")
     return wrong
+
+
+def _returned(student: Run) -> str:
+    """Where, and what to do."""
+    last = student.events[-1] if student.events else None
+    if last is None:
+        return "without guest.enter(), which lets the guest run"
+    if last.number != student.exits:  # of a long log the end is missing
+        return f"after exit {student.exits}, with the guest still running: loop while guest.running"
+    moved = student.registers[RIP] != last.rip
+    advice = "loop while guest.running" if moved else "handle it and go on"
+    return f"{_with_reason(last)}, exit {last.number}, with the guest still running: {advice}"
 
 
 def _end(run: Run) -> str:
@@ -107,11 +122,15 @@ def first_parting(student: Run, ours: Run) -> Parting | None:
     theirs, right = seen(student.events), seen(ours.events)
     for index, (mine, our) in enumerate(zip(theirs, right, strict=False)):
         before = theirs[index - 1] if index else None
-        if words := _differ(mine, our, before):
+        shuts_down = ours.stop == "shutdown" and index == len(right) - 1
+        if words := _differ(mine, our, before, shuts_down=shuts_down):
             return Parting(mine.number, index, words)
     if len(theirs) > len(right) and student.exits <= len(student.events):
         extra = theirs[len(right)]
         words = f"exit {extra.number}, {_at(extra)}, comes when under our VMM the guest had ended"
+        if right:
+            end = _ENDS.get(ours.stop, "")
+            words += f": ours ended at exit {right[-1].number}, `{right[-1].asm}`{end}"
         return Parting(extra.number, len(right), words)
     if (
         len(right) > len(theirs)
@@ -126,8 +145,9 @@ def first_parting(student: Run, ours: Run) -> Parting | None:
     return None
 
 
-def _differ(mine: Event, our: Event, before: Event | None) -> str:
-    """In words how two exits that should be the same differ, "" where they do not."""
+def _differ(mine: Event, our: Event, before: Event | None, *, shuts_down: bool) -> str:
+    """In words how two exits that should be the same differ, "" where they do not. shuts_down: our VMM
+    ends the machine at this one."""
     since = f"after exit {before.number}, {_at(before)}" if before else "from the beginning"
     if mine.rip != our.rip:
         if our.silent:
@@ -137,7 +157,7 @@ def _differ(mine: Event, our: Event, before: Event | None) -> str:
                 f" what its own has; guest.patch({our.mnemonic!r}) has it trap (your guest was"
                 f" left next {_at(mine)})"
             )
-        return f"{since}, your guest is left {_at(mine)} ({mine.reason}), and ours {_at(our)}"
+        return f"{since}, your guest is left {_with_reason(mine)}, and ours {_at(our)}"
     if mine.reason == "timer" != our.reason != "irq":
         return ""
     if differing := _registers(mine.before, our.before, flags=False):
@@ -145,13 +165,22 @@ def _differ(mine: Event, our: Event, before: Event | None) -> str:
             f"{since}, the guest runs {_to(our)} and has other values there: {differing}; so what"
             " your VMM left in memory before is not the same"
         )
-    if not mine.after:
-        return ""
     place = f"after exit {mine.number}, {_at(mine)}"
+    if not mine.after:
+        wrong = _outs(mine, our) if mine.outs else ""
+        return wrong and f"{place}: {wrong}"
+    if shuts_down and mine.after[RIP] != our.after[RIP]:
+        return f"{place}: your VMM lets the guest go on, ours calls guest.shutdown()"
+    if wrong := _asked(mine, our):
+        return f"{place}: {wrong}"
     if differing := _registers(mine.after, our.after, flags=our.mnemonic in LOADS_FLAGS):
         if mine.after[RIP] == mine.before[RIP] != our.after[RIP]:
+            if mine.own:
+                return f"{place}: {own_fault(mine)}"
             return f"{place}: your VMM left RIP at the instruction: it runs again"
         return f"{place}: {differing}"
+    if wrong := _outs(mine, our):
+        return f"{place}: {wrong}"
     if stored := _stores(mine, our):
         return f"{place}: {stored}"
     return ""
@@ -159,6 +188,10 @@ def _differ(mine: Event, our: Event, before: Event | None) -> str:
 
 def _at(event: Event) -> str:
     return f"at {event.rip:#x}" + (f" `{event.asm}`" if event.asm else f" ({event.reason})")
+
+
+def _with_reason(event: Event) -> str:
+    return _at(event) + (f" ({event.reason})" if event.asm else "")
 
 
 def _to(event: Event) -> str:
@@ -181,6 +214,42 @@ def _registers(mine: tuple[int, ...], ours: tuple[int, ...], *, flags: bool) -> 
         else:
             found.append(f"{name.upper()} is {theirs:#x}, ours {right:#x}")
     return ", ".join(found[:3]) + (", and more" if len(found) > 3 else "")
+
+
+def _asked(mine: Event, our: Event) -> str:
+    """Whether ``guest.cpuid`` was asked for what CPUID asks for. A VMM may have answers of its own."""
+    right = (mine.before[RAX] & MASK32, mine.before[RCX] & MASK32)
+    if our.mnemonic != "cpuid" or not mine.asked or right in mine.asked:
+        return ""
+    leaf, subleaf = mine.asked[0]
+    return (
+        f"your VMM calls guest.cpuid({leaf:#x}, {subleaf:#x}), and the guest asks for leaf EAX,"
+        f" {right[0]:#x}, and subleaf ECX, {right[1]:#x}"
+    )
+
+
+def _outs(mine: Event, our: Event) -> str:
+    """How the writes to ports differ. Those of OUTS are not compared: a VMM may do them in parts."""
+    if mine.outs == our.outs or our.mnemonic == "outs":
+        return ""
+    if not our.outs:
+        port, _, value = mine.outs[0]
+        return f"your VMM writes {value:#x} to port {port:#x}, ours writes to none"
+    (port, size, value), *_ = our.outs
+    if not mine.outs:
+        return f"our VMM writes {value:#x} to port {port:#x}, yours writes to none"
+    if len(mine.outs) > 1:
+        return f"your VMM writes to ports {len(mine.outs)} times, ours once"
+    (theirs, length, number), *_ = mine.outs
+    if theirs != port:
+        return f"your VMM writes {number:#x} to port {theirs:#x}, ours to {port:#x}"
+    if length != size:
+        return f"your VMM writes {_bytes_of(length)} to port {port:#x}, ours {_bytes_of(size)}"
+    return f"your VMM writes {number:#x} to port {port:#x}, ours {value:#x}"
+
+
+def _bytes_of(size: int) -> str:
+    return f"{size} byte{'s' * (size > 1)}"
 
 
 def _stores(mine: Event, our: Event) -> str:
