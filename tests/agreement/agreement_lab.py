@@ -32,6 +32,7 @@ from _pytest.mark import ParameterSet
 
 from cores.engines import registry
 from cores.engines.base import DeprivilegedEngine
+from cores.engines.kvm.eventfds import IRQFD
 from cores.errors import EngineError
 from cores.lockstep.comparison import Lockstep
 from cores.lockstep.options import Options
@@ -310,7 +311,8 @@ def noted_faults(console: bytes) -> list[str]:
 @cache
 def kvm_is_whole() -> bool:
     """Has this host's KVM all abilities of hardware support? KVM's own probe answers."""
-    return all(present for _, present, _ in registry.availability("kvm", detailed=True).abilities)
+    abilities = registry.availability("kvm", detailed=True).abilities
+    return all(present for name, present, _ in abilities if name != IRQFD)
 
 
 @cache

@@ -35,7 +35,7 @@ GET_REGS, SET_REGS, GET_SREGS, SET_SREGS = 0x8090AE81, 0x4090AE82, 0x8138AE83, 0
 GET_MSRS, SET_MSRS, GET_XSAVE, SET_XSAVE = 0xC008AE88, 0x4008AE89, 0x9000AEA4, 0x5000AEA5
 SET_GUEST_DEBUG, GET_DEBUGREGS, SET_DEBUGREGS = 0x4048AE9B, 0x8080AEA1, 0x4080AEA2
 SET_VCPU_EVENTS, GET_STATS_FD = 0x4040AEA0, 0xAECE
-IOEVENTFD = 0x4040AE79
+IOEVENTFD, CREATE_IRQCHIP, IRQFD = 0x4040AE79, 0xAE60, 0x4020AE76
 
 # Capabilities (CHECK_EXTENSION).
 CAP_USER_MEMORY, CAP_SET_GUEST_DEBUG, CAP_IMMEDIATE_EXIT = 3, 23, 136
@@ -102,6 +102,7 @@ _MSR_RANGE = Struct("<3I4xQ")  # flags (1 read, 2 write), count, first, address 
 _MSR_RANGES = 16
 
 
+_IRQFD = Struct("<IIII16x")  # eventfd, line, flags, resamplefd
 _IOEVENTFD = Struct("<QQIiI36x")  # datamatch, address, length, eventfd, flags
 IOEVENTFD_DATAMATCH, IOEVENTFD_DEASSIGN = 1, 4
 
@@ -172,6 +173,14 @@ class Vm:
         more. Raises OSError."""
         flags = IOEVENTFD_DATAMATCH | (0 if on else IOEVENTFD_DEASSIGN)
         _call(self.fd, IOEVENTFD, _IOEVENTFD.pack(value, gpa, 4, eventfd, flags))
+
+    def create_irqchip(self) -> None:
+        """Give the VM interrupt controllers in the kernel; only before its vCPUs. Raises OSError."""
+        _call(self.fd, CREATE_IRQCHIP)
+
+    def irqfd(self, line: int, eventfd: int) -> None:
+        """Let a write to ``eventfd`` raise a line of the kernel's controllers. Raises OSError."""
+        _call(self.fd, IRQFD, _IRQFD.pack(eventfd, line, 0, 0))
 
     def allow_msrs(self, numbers: list[int]) -> None:
         """Only these MSRs exist for the guest: any other is #GP, raised by the kernel itself."""

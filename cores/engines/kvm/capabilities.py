@@ -13,6 +13,7 @@ from struct import pack
 from typing import NamedTuple
 
 from cores.engines.base import Fault, Halted, Interrupted, PortWrite, RingZero, Stepped
+from cores.engines.kvm import eventfds
 from cores.engines.kvm.exit_errors import (
     GIBIBYTE_PAGES,
     PAGES_OUTSIDE,
@@ -365,8 +366,20 @@ def _modes() -> list[Ability]:
     return [Ability(PAGES_OUTSIDE, present, lack), Ability(GIBIBYTE_PAGES, huge, "" if huge else fault)]
 
 
+def _eventfds() -> list[Ability]:
+    """Could kicks and interrupts of virtio devices do without an exit to user space?"""
+    rings, lack = eventfds.doorbells(), eventfds.why_no_irqfd()
+    kept = "the PC's interrupt controllers are Ringscope's own, alike on every core"
+    return [
+        Ability("doorbells (ioeventfd)", rings,
+                f"a virtio kick is {'no' if rings else 'an'} exit in free mode"),
+        Ability(eventfds.IRQFD, not lack,
+                f"{lack or 'possible with those in the kernel'}; not used: {kept}"),
+    ]  # fmt: skip
+
+
 @cache
 def abilities() -> tuple[Ability, ...]:
     """All abilities, in the order of `doctor`. The first call takes some 50 ms; with a KVM that hangs,
     two seconds more."""
-    return (*_kernel(), *_stepping(), *_calls(), *_modes(), *_running())
+    return (*_kernel(), *_stepping(), *_calls(), *_modes(), *_running(), *_eventfds())

@@ -12,7 +12,7 @@ import pytest
 from kvm_lab import MakeGuest
 
 from cores.engines.base import LACKING, Failed, Halted, RingZero
-from cores.engines.kvm import KvmEngine, access, capabilities
+from cores.engines.kvm import KvmEngine, access, api, capabilities, eventfds
 
 _ROOT = Path(__file__).resolve().parents[4]
 
@@ -168,3 +168,30 @@ def test_pages_that_the_kernel_fills_are_counted(guest: MakeGuest) -> None:
     assert before is not None
     assert after is not None
     assert after["pf_fixed"] > before["pf_fixed"]
+
+
+def test_eventfds(guest: MakeGuest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Doorbells and interrupts by eventfds are listed as this KVM has them (KVM_CHECK_EXTENSION says
+    the same), and a KVM without them is said to lack them."""
+    guest("hlt")
+    kvm = api.Kvm()
+    kicks, line, controllers = (kvm.extension(capability) for capability in (36, 32, 0))
+    kvm.close()
+    bells, interrupts = capabilities._eventfds()
+    assert bells.present == bool(kicks)
+    assert interrupts.present == bool(line and controllers)
+    assert "Ringscope's own" in interrupts.consequence
+
+    def refuses(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOTTY, os.strerror(errno.ENOTTY))
+
+    for probe in (eventfds.doorbells, eventfds.why_no_irqfd):
+        monkeypatch.setattr(eventfds, probe.__name__, probe.__wrapped__)
+    monkeypatch.setattr(api.Vm, "doorbell", refuses)
+    monkeypatch.setattr(api.Vm, "irqfd", refuses)
+    bells, interrupts = capabilities._eventfds()
+    assert not bells.present
+    assert "an exit" in bells.consequence
+    assert interrupts.consequence.startswith("its kernel takes no eventfd")
+    monkeypatch.setattr(api.Vm, "create_irqchip", refuses)
+    assert capabilities._eventfds()[1].consequence.startswith("its kernel has no interrupt controllers")
