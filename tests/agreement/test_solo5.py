@@ -257,10 +257,12 @@ def test_network(tmp_path: Path) -> None:
 
 
 def test_network_for_no_device(tmp_path: Path) -> None:
-    """A network for a device that the manifest does not have is refused."""
+    """A network for a device that the manifest does not have is refused, and so is a virtio device."""
     path = unikernel(tmp_path, "_start: hlt", (b"net0", 2))
     with pytest.raises(InputError, match="--net eth: its manifest has network devices: 'net0'"):
         run(path, nets=(NetSpec("user", "eth"),))
+    with pytest.raises(InputError, match="no virtio devices"):
+        run(path, virtio=("net",))
 
 
 @pytest.mark.parametrize(

@@ -245,6 +245,8 @@ def test_probe(capsys: pytest.CaptureFixture[str]) -> None:
         (["compare", HELLO, "--ram", "16_0M"], "'16_0M' is no size"),
         (["compare", HELLO, "--net", "tap0"], "'tap0' is no network; write [NAME=]MODE[,pcap:FILE]"),
         (["compare", HELLO, *["--net", "user"] * 5], "argument --net: the PC has room for 4 cards"),
+        (["compare", HELLO, *["--net", "user"] * 2], "2 networks, and one card: the PC has one NE2000"),
+        (["compare", HELLO, *["--net", "user"] * 3, "--virtio", "block"], "3 networks, and one card"),
         (["compare", HELLO, "--net", "hub"], "--net hub needs --with PROGRAM, the other machine's"),
         (["compare", HELLO, "--with", HELLO], "--with needs --net hub, the cable to the other machine"),
         (["compare", HELLO, "--net", "hub", "--with", "/nowhere"], "/nowhere: no such file"),

@@ -65,9 +65,16 @@ def devices_of(
     program: Program, *, cards: int = 0, virtio: tuple[str, ...] = ()
 ) -> Sequence[Callable[[Slot], Device]]:
     """The makers of the devices that only a machine with such a program has, or that were asked for.
-    cards: the number of networks. virtio: names of virtio devices."""
+    cards: the number of networks. virtio: names of virtio devices. Raises InputError where the PC has
+    no place for one of them."""
     if program.format == "solo5":
+        if virtio:
+            raise InputError("a Solo5 unikernel asks the VMM for all: no virtio devices", program.path)
         return (partial(Hypercalls.for_manifest, program.modules[0].data, program.path),)
+    if cards > 1 and "net" not in virtio:
+        raise InputError(
+            f"{cards} networks, and one card: the PC has one NE2000; with --virtio net each has a card"
+        )
     own = (SystemCallLog.plug,) if program.format == "linux" else ()
     card = (Ne2000.plug,) if cards and "net" not in virtio else ()
     bus = (partial(VirtioBus.plug_with, virtio),) if virtio else ()
