@@ -350,6 +350,7 @@ key:    push    rax
         pop     rax
         iretq
 
+        .balign 4096                    # data, in a page of its own
 pics:   .byte   0x11, 0x11, 0x20, 0x28, 4, 2, 1, 1, 0xeb, 0xfb
 
 # Registers of the card and their values, in order.

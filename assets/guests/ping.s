@@ -355,6 +355,7 @@ words:  lodsw
         test    ax, ax
         ret
 
+        .balign 4096                    # data, in a page of its own
 pics:   .byte   0x11, 0x11, 0x20, 0x28, 4, 2, 1, 1, 0xfb, 0xfb
 
 # Registers of the card and their values, in order.
