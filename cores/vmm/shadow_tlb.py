@@ -17,7 +17,7 @@ real ring 3, where the U/S bit could not keep them apart.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from enum import Enum
 from functools import partial
 from typing import NamedTuple
@@ -34,6 +34,7 @@ from cores.errors import MappingsFullError
 from cores.pc.physical_memory import HOLE, PhysicalMemory
 from cores.vmm.patching.code_page import CodePage
 from cores.vmm.patching.patcher import Patcher
+from cores.vmm.shadow_space import LARGE, Entry, Space
 from cores.x86.faults import GuestFault
 from cores.x86.mmu.neighbours import mark_accessed, run_around
 from cores.x86.mmu.paging import PAGE, Mmu, Translation, permits, walk
@@ -41,7 +42,6 @@ from cores.x86.mmu.segmentation import code_address
 from cores.x86.registers import MASK32, MASK64, Cr0, Cr4, Flag
 from cores.x86.virtual_cpu import VirtualCpu
 
-LARGE = 2 << 20
 MOST_KEPT = 64
 """Pages of code kept at a load of CR3: each is walked in the new tables."""
 MOST_ENTRIES = 300_000
@@ -60,15 +60,6 @@ class Filled(Enum):
     (cores/vmm/patching/patcher.py)."""
     UNREACHABLE = "unreachable"
     """The host process cannot have such a mapping."""
-
-
-class Entry(NamedTuple):
-    """An entry of the virtual TLB: one page, or 2 MiB of a large one."""
-
-    gpa: int
-    length: int
-    writable: bool
-    executable: bool
 
 
 class ShadowState(NamedTuple):
@@ -115,15 +106,13 @@ class ShadowPages:
         self.on_watched: Callable[[], None] = lambda: None
         self.on_hidden: Callable[[], None] = lambda: None
         self._lent = KERNEL_SPACE
-        self._devices: set[tuple[int, int]] = set()  # (space, GVA) of lent device pages
         self.given: tuple[int, int] | None = None
         self.on_change: Callable[[], None] = lambda: None
         self.on_drop: Callable[[], None] = lambda: None
         self.on_flush: Callable[[int | None], None] = lambda _: None
         self.displaced = False
         self.displacement = 0
-        self._tlb: dict[tuple[int, int], Entry] = {}  # (space, GVA) -> entry
-        self._executed: set[tuple[int, int]] = set()  # pages mapped from the twin
+        self._spaces = {number: Space() for number in (KERNEL_SPACE, USER_SPACE, DISPLACED_SPACE)}
         self._pieces = False  # some guest page has entries smaller than itself
         self._saved: ShadowState | None = None
 
@@ -147,15 +136,28 @@ class ShadowPages:
         """(space, GVA, GPA, length) of all entries of the virtual TLB, for display."""
         boot = self._boot_ranges() if self.ahead else ()
         found = [(KERNEL_SPACE, start, start, stop - start) for start, stop in boot]
-        found += [(space, gva, entry.gpa, entry.length) for (space, gva), entry in self._tlb.items()]
+        found += [(*at, entry.gpa, entry.length) for at, entry in self._all_entries()]
         return sorted(found)
+
+    def _all_entries(self) -> Iterator[tuple[tuple[int, int], Entry]]:
+        for number, space in self._spaces.items():
+            for gva, entry in space.entries.items():
+                yield (number, gva), entry
+
+    def _here(self) -> Space:
+        """The entries of the present space."""
+        return self._spaces[self.space()]
+
+    def _count(self) -> int:
+        """The number of all entries."""
+        return sum(len(space.entries) for space in self._spaces.values())
 
     def _is_ahead(self, gva: int) -> bool:
         return self.ahead and any(start <= gva < stop for start, stop in self._boot_ranges())
 
     def executes(self, gva: int) -> bool:
         """Is the page mapped from the twin for execution (and perhaps not for reading)?"""
-        return (self.space(), gva & -PAGE) in self._executed
+        return gva & -PAGE in self._here().executed
 
     def space(self) -> int:
         """The address space that the guest's virtual privilege level runs in."""
@@ -201,12 +203,13 @@ class ShadowPages:
 
     def _entry(self, gva: int, *, write: bool, execute: bool) -> tuple[int, Entry] | None:
         """The start (GVA) and the entry that permits this access, None where there is none."""
-        space, page = self.space(), gva & -PAGE
-        start, entry = page, self._tlb.get((space, page))
+        number, page = self.space(), gva & -PAGE
+        entries = self._spaces[number].entries
+        start, entry = page, entries.get(page)
         if entry is None:
-            start, entry = gva & -LARGE, self._tlb.get((space, gva & -LARGE))
+            start, entry = gva & -LARGE, entries.get(gva & -LARGE)
             if entry is None or start + entry.length <= gva:
-                if space != KERNEL_SPACE or not self._is_ahead(gva):
+                if number != KERNEL_SPACE or not self._is_ahead(gva):
                     return None
                 return page, Entry(page, PAGE, writable=True, executable=True)
         if (write and not entry.writable) or (execute and not entry.executable):
@@ -228,16 +231,16 @@ class ShadowPages:
     def _enter(self, start: int, entry: Entry) -> None:
         """Add an entry, and remove entries and mappings that overlap it and lead elsewhere: the guest
         may have changed its tables without an invalidation."""
-        if len(self._tlb) >= MOST_ENTRIES:
+        if self._count() >= MOST_ENTRIES:
             self.drop_all()
-        space = self.space()
+        number, space = self.space(), self._here()
         for at in (start, start & -LARGE):
-            old = self._tlb.get((space, at))
+            old = space.entries.get(at)
             if old is not None and start < at + old.length and old[:2] != entry[:2]:
-                self._forget(space, at, old.length)
+                self._forget(number, at, old.length)
         if entry.length > PAGE:
-            self._forget(space, start, entry.length)
-        self._tlb[space, start] = entry
+            self._forget(number, start, entry.length)
+        space.enter(start, entry)
         self._saved = None
 
     def _enter_neighbours(self, gva: int, entry: Entry) -> tuple[int, Entry]:
@@ -245,8 +248,7 @@ class ShadowPages:
         and an entry for all of it."""
         if self.patcher is None or entry.gpa in self.patcher.pages:
             return gva, entry
-        space, tlb = self.space(), self._tlb
-        before, behind = (space, gva - PAGE) not in tlb, (space, gva + PAGE) not in tlb
+        before, behind = self.neighbours(gva)
         if not (before or behind):
             return gva, entry
         run = run_around(self.memory, self.cpu, gva, before=before, behind=behind)
@@ -256,19 +258,19 @@ class ShadowPages:
         high = self._free_pages(gva, entry, 1, run.behind)
         if low or high:
             mark_accessed(self.memory, run._replace(before=low, behind=high))
-        rest, away = entry[1:], entry.gpa - gva
-        for at in range(gva - low * PAGE, gva + (high + 1) * PAGE, PAGE):
-            tlb[space, at] = tuple.__new__(Entry, (at + away, *rest))  # a third of the time
         self._saved = None
-        first = entry.gpa - low * PAGE
-        return gva - low * PAGE, entry._replace(gpa=first, length=(low + 1 + high) * PAGE)
+        start, first = gva - low * PAGE, entry._replace(gpa=entry.gpa - low * PAGE)
+        space = self._here()
+        space.enter_run(start, low, first)
+        space.enter_run(gva + PAGE, high, entry._replace(gpa=entry.gpa + PAGE))
+        return start, first._replace(length=(low + 1 + high) * PAGE)
 
     def _free_pages(self, gva: int, entry: Entry, way: int, most: int) -> int:
         """How many pages before (-1) or behind (1) a page can be entered with it: no code, no device,
         and nothing that the virtual TLB holds already."""
         assert self.patcher is not None
-        tlb, space = self._tlb, self.space()
-        most = min(most, MOST_ENTRIES - len(tlb))
+        entries = self._here().entries
+        most = min(most, MOST_ENTRIES - self._count())
         for code in self.patcher.pages:
             away = way * (code - entry.gpa) // PAGE
             if 0 < away <= most:
@@ -279,29 +281,29 @@ class ShadowPages:
                 break
             most //= 2
         count = 0
-        while count < most and (space, gva + way * (count + 1) * PAGE) not in tlb:
+        while count < most and gva + way * (count + 1) * PAGE not in entries:
             count += 1
         return count
 
     def neighbours(self, gva: int) -> tuple[bool, bool]:
         """Does the virtual TLB lack the page before ``gva``, and that behind it?"""
-        space, tlb = self.space(), self._tlb
-        return (space, gva - PAGE) not in tlb, (space, gva + PAGE) not in tlb
+        entries = self._here().entries
+        return gva - PAGE not in entries, gva + PAGE not in entries
 
     def enter_alone(self, gva: int, frame: int, *, executable: bool) -> bool:
         """In free mode: enter a page that is stored to, and is no part of a run, and map it. False: it
         is not as simple as that, and nothing has changed."""
-        space, tlb, patcher = self.space(), self._tlb, self.patcher
-        old, large = tlb.get((space, gva)), tlb.get((space, gva & -LARGE))
+        space, patcher = self._here(), self.patcher
+        old, large = space.entries.get(gva), space.entries.get(gva & -LARGE)
         if (old is not None and old[:2] != (frame, PAGE)) or (large is not None and large[1] != PAGE):
             return False
         if patcher is None or frame in patcher.pages or frame in self.watched or gva in self.reserved:
             return False
-        if not self.memory.is_ram(frame, PAGE) or len(tlb) >= MOST_ENTRIES:
+        if not self.memory.is_ram(frame, PAGE) or self._count() >= MOST_ENTRIES:
             return False
         if not self._reaches(gva, PAGE):
             return False
-        tlb[space, gva] = Entry(frame, PAGE, True, executable)
+        space.enter(gva, Entry(frame, PAGE, True, executable))
         self.fills += 1
         self._saved = None
         self._map(gva, frame, PAGE, True, False)
@@ -340,12 +342,12 @@ class ShadowPages:
             self._map(gva, frame, PAGE, entry.writable, entry.executable, twin=True)
         elif execute:
             self._map(gva, frame, PAGE, False, True, twin=True, readable=False)
-        elif write or (self.space(), gva) in self._executed:
+        elif write or gva in self._here().executed:
             return Filled.CODE
         else:
             self._map(gva, frame, PAGE, False, False)
         if execute:
-            self._executed.add((self.space(), gva))
+            self._here().executed.add(gva)
         return Filled.MAPPED
 
     def watch(self, frame: int) -> CodePage:
@@ -358,9 +360,9 @@ class ShadowPages:
         return code
 
     def _unmap_everywhere(self, frame: int) -> None:
-        for (space, start), entry in self._tlb.items():
-            if entry.gpa <= frame < entry.gpa + entry.length:
-                self._unmap(space, start + frame - entry.gpa)
+        for number, space in self._spaces.items():
+            for gva in space.leading_to(frame):
+                self._unmap(number, gva)
         if self._is_ahead(frame):
             self._unmap(KERNEL_SPACE, frame)
 
@@ -369,9 +371,7 @@ class ShadowPages:
             self.engine.unmap(space, self._host(gva, space), length)
         except MappingsFullError:
             self.hide_all()
-        self._executed.difference_update((space, at) for at in range(gva, gva + length, PAGE))
-        if self._devices:
-            self._devices.difference_update((space, at) for at in range(gva, gva + length, PAGE))
+        self._spaces[space].unmapped(gva, length)
 
     def share(self, frame: int) -> None:
         """Unmap a code page that has become shared, or no longer is: it is mapped anew at its next
@@ -408,10 +408,7 @@ class ShadowPages:
             writable=writable, executable=executable, twin=twin, readable=readable,
             populate=populate,
         )  # fmt: skip
-        if length == PAGE:
-            self._executed.discard((space, gva))
-        elif self._executed:
-            self._executed.difference_update((space, at) for at in range(gva, gva + length, PAGE))
+        self._spaces[space].unmapped(gva, length)
         try:
             return map()
         except MappingsFullError:
@@ -499,7 +496,7 @@ class ShadowPages:
         forget the translation (cores/vmm/faults/lent_page.py)."""
         if not self._reaches(gva, PAGE) or not self._map(gva, scratch, PAGE, False, False):
             return False
-        self._devices.add((self.space(), gva))
+        self._here().devices.add(gva)
         return True
 
     def _show_given(self, page: Translation, gva: int, place: int) -> Filled:
@@ -510,14 +507,14 @@ class ShadowPages:
             self.on_reserved()
         if not self._reaches(at, PAGE) or not self._map(at, place, PAGE, writable, False):
             return Filled.DEVICE
-        self._devices.add((self.space(), at))
+        self._here().devices.add(at)
         return Filled.MAPPED
 
     def take_back_device(self) -> None:
         """Undo ``lend_device`` wherever it was done."""
-        for space, gva in tuple(self._devices):
-            self._unmap(space, gva)
-        self._devices.clear()
+        for number, space in self._spaces.items():
+            for gva in tuple(space.devices):
+                self._unmap(number, gva)
 
     def drop(self, gva: int) -> None:
         """INVLPG: invalidate one page in both spaces: the whole entry of a large page, and all entries
@@ -526,22 +523,22 @@ class ShadowPages:
         if self._pieces or self.ahead:  # entries of another size than the guest's pages
             self.drop_all()
             return
-        for space in (KERNEL_SPACE, USER_SPACE, DISPLACED_SPACE):
-            if (space, gva & -PAGE) in self._devices:
-                self._unmap(space, gva & -PAGE)
+        for number, space in self._spaces.items():
+            if gva & -PAGE in space.devices:
+                self._unmap(number, gva & -PAGE)
             start = gva & -LARGE
-            entry = self._tlb.get((space, start))
+            entry = space.entries.get(start)
             if entry is None or entry.length == PAGE:
                 start = gva & -PAGE
-                entry = self._tlb.get((space, start))
+                entry = space.entries.get(start)
             if entry is not None:
-                self._forget(space, start, entry.length)
+                self._forget(number, start, entry.length)
 
-    def _forget(self, space: int, gva: int, length: int) -> None:
+    def _forget(self, number: int, gva: int, length: int) -> None:
         self.on_change()
-        self._unmap(space, gva, length)
+        self._unmap(number, gva, length)
         for at in range(gva, gva + length, PAGE):
-            self._tlb.pop((space, at), None)
+            self._spaces[number].forget(at)
         self._saved = None
 
     def drop_all(self) -> None:
@@ -551,7 +548,8 @@ class ShadowPages:
         kept = self._kept_code() if self.runs else None
         self.ahead = False
         self._pieces = False
-        self._tlb.clear()
+        for each in self._spaces.values():
+            each.clear()
         self._saved = None
         if self.runs:
             self.on_drop()
@@ -560,26 +558,22 @@ class ShadowPages:
         if not kept:
             self.hide_all()
             return
-        space = self.space()
-        self.drops += 1
-        self._executed.clear()
-        self._devices.clear()
-        self.on_hidden()
-        if self.engine.drop_all_but(space, [self._host(gva) for gva in kept]):
+        self._all_hidden()
+        if self.engine.drop_all_but(self.space(), [self._host(gva) for gva in kept]):
             for gva, entry in kept.items():
-                self._tlb[space, gva] = entry
-                self._executed.add((space, gva))
+                self._here().enter(gva, entry)
+                self._here().executed.add(gva)
 
     def _kept_code(self) -> dict[int, Entry]:
         """The pages that are mapped for execution and have one page table with RIP's, by GVA, with
         their new entries, where all that they were mapped by is the same."""
-        space, cpu = self.space(), self.cpu
+        space, cpu = self._here(), self.cpu
         here = code_address(cpu, cpu.rip)
         table = -LARGE if cpu.cr4 & Cr4.PAE else -2 * LARGE
-        pages = sorted(gva for at, gva in self._executed if at == space and not (gva ^ here) & table)
+        pages = sorted(gva for gva in space.executed if not (gva ^ here) & table)
         kept: dict[int, Entry] = {}
         for gva in pages[:MOST_KEPT]:
-            old = self._tlb.get((space, gva))
+            old = space.entries.get(gva)
             if old is None:
                 continue
             try:
@@ -595,9 +589,13 @@ class ShadowPages:
         """Drop the engine's mappings and keep the virtual TLB: each page is mapped at its next
         fault."""
         self.engine.drop_all()
+        self._all_hidden()
+
+    def _all_hidden(self) -> None:
         self.drops += 1
-        self._executed.clear()
-        self._devices.clear()
+        for space in self._spaces.values():
+            space.executed.clear()
+            space.devices.clear()
         self.on_hidden()
 
     def show_boot(self) -> None:
@@ -609,21 +607,24 @@ class ShadowPages:
         """A checkpoint of the virtual TLB. It is the same object while nothing changes: there may be
         30,000 entries, and hundreds of checkpoints."""
         if self._saved is None or self._saved[1:] != (self.ahead, self._pieces):
-            self._saved = ShadowState(tuple(self._tlb.items()), self.ahead, self._pieces)
+            self._saved = ShadowState(tuple(self._all_entries()), self.ahead, self._pieces)
         return self._saved
 
     def restore(self, state: ShadowState) -> None:
         """Go back to a checkpoint. One from a file may hold anything, so each entry is checked."""
         self.drop_all()
         self.on_change()
-        self._tlb = {at: entry for at, entry in state.entries if self._is_lawful(at, entry)}
+        for (number, gva), entry in state.entries:
+            if self._is_lawful((number, gva), entry):
+                self._spaces[number].enter(gva, entry)
         self.ahead, self._pieces = state.ahead, state.pieces
-        self._saved = state if len(self._tlb) == len(state.entries) else None
+        self._saved = state if self._count() == len(state.entries) else None
         self.show_boot()
 
     def _is_lawful(self, at: tuple[int, int], entry: Entry) -> bool:
         return (
-            entry.length in (PAGE, LARGE)
+            at[0] in self._spaces
+            and entry.length in (PAGE, LARGE)
             and (at[1] | entry.gpa) % PAGE == 0
             and self.memory.is_ram(entry.gpa, entry.length)
             and self._reaches(at[1], entry.length)

@@ -1,0 +1,101 @@
+"""The entries of the virtual TLB in one address space, found by address and by frame.
+
+A kernel that clears its memory has sixty thousand entries, and a page that becomes code has to be
+found among them: what leads to a frame is therefore kept, too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from cores.x86.mmu.paging import PAGE
+
+LARGE = 2 << 20
+
+
+class Entry(NamedTuple):
+    """An entry of the virtual TLB: one page, or 2 MiB of a large one."""
+
+    gpa: int
+    length: int
+    writable: bool
+    executable: bool
+
+
+class Space:
+    """One address space. entries: by GVA; ``enter`` and the like change them.
+
+    executed: pages that are mapped from the patched twin. devices: addresses of lent device pages."""
+
+    def __init__(self) -> None:
+        self.entries: dict[int, Entry] = {}
+        self.executed: set[int] = set()
+        self.devices: set[int] = set()
+        self._large: set[int] = set()  # addresses of large entries
+        self._at: dict[int, int] = {}  # an address of each frame that an entry of one page leads to
+        self._others: dict[int, set[int]] = {}  # its other addresses
+
+    def enter(self, gva: int, entry: Entry) -> None:
+        """Add an entry where there is none, or one that leads to the same frame."""
+        self.entries[gva] = entry
+        if entry.length != PAGE:
+            self._large.add(gva)
+        elif self._at.setdefault(entry.gpa, gva) != gva:
+            self._others.setdefault(entry.gpa, set()).add(gva)
+
+    def enter_run(self, gva: int, pages: int, entry: Entry) -> None:
+        """Add entries for ``pages`` neighbours, which have none. entry: that of the first page."""
+        entries, at, (frame, *rest) = self.entries, self._at, entry
+        for distance in range(0, pages * PAGE, PAGE):
+            here, there = gva + distance, frame + distance
+            entries[here] = tuple.__new__(Entry, (there, *rest))  # a third of the time
+            if at.setdefault(there, here) != here:
+                self._others.setdefault(there, set()).add(here)
+
+    def forget(self, gva: int) -> None:
+        """Remove the entry at ``gva``, if there is one."""
+        entry = self.entries.pop(gva, None)
+        if entry is None:
+            return
+        if entry.length != PAGE:
+            self._large.discard(gva)
+            return
+        others = self._others.get(entry.gpa)
+        if self._at[entry.gpa] != gva:
+            assert others is not None
+            others.discard(gva)
+        elif others:
+            self._at[entry.gpa] = others.pop()
+        else:
+            del self._at[entry.gpa]
+        if others is not None and not others:
+            del self._others[entry.gpa]
+
+    def unmapped(self, gva: int, length: int) -> None:
+        """What was mapped there is no longer: neither code nor a device's page."""
+        if length == PAGE:
+            self.executed.discard(gva)
+            self.devices.discard(gva)
+            return
+        for pages in (self.executed, self.devices):
+            pages -= {page for page in pages if gva <= page < gva + length}
+
+    def clear(self) -> None:
+        """Remove all entries."""
+        for each in (self.entries, self._large, self._at, self._others):
+            each.clear()
+
+    def leading_to(self, frame: int) -> Iterator[int]:
+        """The addresses at which entries lead to this frame."""
+        if frame in self._at:
+            yield self._at[frame]
+            yield from tuple(self._others.get(frame, ()))
+        for start in tuple(self._large):
+            entry = self.entries[start]
+            if entry.gpa <= frame < entry.gpa + entry.length:
+                yield start + frame - entry.gpa
+
+    def leads_to(self, frame: int) -> bool:
+        """Does an entry lead to this frame?"""
+        return frame in self._at or any(True for _ in self.leading_to(frame))
