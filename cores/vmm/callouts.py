@@ -16,7 +16,8 @@ while the region is *open*:
     given up  where the guest maps something there itself: each instruction exits again
 
 A routine that is interrupted is led on to the next instruction of the guest's. Counted as ``callout``,
-which is no exit (contract.md, Counting). Never in exact mode, nor with ``--slow``.
+which is no exit (contract.md, Counting). Never in exact mode, nor with ``--slow``; never in a page of
+code and data that is shared (cores/vmm/patching/patcher.py), where the guest could store into a jump.
 """
 
 from __future__ import annotations
@@ -67,6 +68,8 @@ NOTE = (
 # The region: targets of jumps from code of one aligned range a fixed distance away, with a page more,
 # as that is no multiple of a page; then the routines, and a page of data.
 CODE_WINDOW, SIZE = CALLOUT_CODE, CALLOUT_REGION
+PADDING = b"\x90\xcc"
+"""NOP, INT3."""
 MOST_SEEN = 4096
 MOST_MISSES = 8
 """So often the guest may branch into the middle of a jump before it is taken away."""
@@ -219,14 +222,15 @@ class Callouts:
         assert patcher is not None
         bits = 64 if is_long(self._cpu) else 32
         routine = Routine(self._next, self.region.stop - PAGE, bits)
-        at = rip
+        at, reached = rip, True
         while at < rip + JUMP_LENGTH:
             offset = at - (rip & -PAGE)
-            if offset < PAGE and offset not in page.starts:
+            if offset < PAGE and offset not in page.starts and (reached or self._is_padding(at)):
                 patcher.discover(at)
             insn = page.starts.get(offset)
             if insn is None or offset + insn.length > PAGE or page.covering(offset) is not None:
                 return None
+            reached = insn.mnemonic not in ("jmp", "ret")
             if not self._add(routine, page, offset, insn, at):
                 return None
             at += insn.length
@@ -235,6 +239,11 @@ class Callouts:
             self._given_up = True
             return None
         return routine, at - rip
+
+    def _is_padding(self, at: int) -> bool:
+        """Is there what compilers put between functions? Behind a RET may lie data, too, and a store
+        to what is taken for code has the whole page decoded anew."""
+        return self._guest.memory.view[self._guest.mmu.locate(at)] in PADDING
 
     def _add(self, routine: Routine, page: CodePage, offset: int, insn: Instruction, at: int) -> bool:
         patcher = self.patcher

@@ -115,6 +115,10 @@ class PatchedCode:
         if patcher.shared:
             self.after_exit()
             patcher.enter()
+        if patcher.renewed:
+            renewed, patcher.renewed = patcher.renewed, []
+            for gpa in renewed:
+                self.shadow.share(gpa)
         patcher.control_changed()
         patcher.entering(self._here())
 
@@ -139,12 +143,10 @@ class PatchedCode:
 
     def after_exit(self) -> None:
         """Copy what the guest stored in shared pages to RAM."""
-        if self.patcher is not None and self.patcher.shared:
-            for gpa in self.patcher.left():
-                self.shadow.share(gpa)
-                self._changed = True
-                if not self.silent:
-                    self.guest.notes[CHANGED] = None
+        if self.patcher is not None and self.patcher.shared and self.patcher.left():
+            self._changed = True
+            if not self.silent:
+                self.guest.notes[CHANGED] = None
 
     def at_patch(self) -> bool:
         """Did a HLT of the patcher stop the guest at RIP?"""

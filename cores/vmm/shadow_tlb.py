@@ -335,20 +335,33 @@ class ShadowPages:
         return Filled.MAPPED
 
     def _fill_code(self, gva: int, frame: int, entry: Entry, *, write: bool, execute: bool) -> Filled:
-        """Free mode: map a page of code from the twin."""
+        """Free mode: map a page that holds code, from the twin where it is executed. Elsewhere it is
+        RAM, in which nothing is patched: a kernel copies its processes' code."""
         assert self.patcher is not None
-        code = self.watch(frame)
-        if code.shared:
-            self._map(gva, frame, PAGE, entry.writable, entry.executable, twin=True)
+        code, here = self.watch(frame), self._here()
+        if execute and code.shared:
+            if gva not in here.executed:
+                self._unmap_everywhere(frame)  # as RAM: stores to one would not be seen in the other
+            self._map(gva, frame, PAGE, entry.writable, True, twin=True)
         elif execute:
             self._map(gva, frame, PAGE, False, True, twin=True, readable=False)
-        elif write or gva in self._here().executed:
+        elif gva in here.executed or (write and not code.shared):
             return Filled.CODE
+        elif code.shared:
+            if self._is_executed(frame):
+                return Filled.CODE
+            self._map(gva, frame, PAGE, entry.writable, False)
         else:
             self._map(gva, frame, PAGE, False, False)
         if execute:
-            self._here().executed.add(gva)
+            here.executed.add(gva)
         return Filled.MAPPED
+
+    def _is_executed(self, frame: int) -> bool:
+        """Is the page mapped from the twin, somewhere in the present space?"""
+        executed = self._here().executed
+        ahead = self._is_ahead(frame) and self.space() == KERNEL_SPACE and frame in executed
+        return ahead or not executed.isdisjoint(self._here().leading_to(frame))
 
     def watch(self, frame: int) -> CodePage:
         """The page of code at ``frame``; from now on the patcher knows of every store to it."""

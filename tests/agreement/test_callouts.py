@@ -107,7 +107,7 @@ leaf:   mov     {a}, [{sp}]
         nop
         nop
         nop
-        .p2align 3
+        .p2align 12                     # a page of code and data would become a shared one
 words:  .quad   0x1122334455667788
 """
 IN_64_BITS = "mov rsp, 0x90000\nmov esi, 60\nxor edx, edx\n" + MIXED.format(

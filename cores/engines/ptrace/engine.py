@@ -266,7 +266,7 @@ class PtraceEngine(DeprivilegedEngine):
         if not self.reaches(gva, length):
             return False
         end = gva + length
-        protection = linux.PROT_READ * readable | linux.PROT_WRITE * writable
+        protection = linux.PROT_READ * (readable or not self.hides_code) | linux.PROT_WRITE * writable
         protection |= linux.PROT_EXEC * executable
         self._unpatched |= executable and not twin
         how = linux.MAP_SHARED | linux.MAP_FIXED | linux.MAP_POPULATE * populate

@@ -15,7 +15,7 @@ class CodePage:
         that may run.
     tails: of instructions that reach into the next page: the GPA of the rest. heads: the pages whose
         instructions reach into this one.
-    data_accesses: data accesses so far. wrote_code: one of them changed an instruction.
+    data_accesses: data accesses since its code was last changed. changes: how often that was.
     guarded: every store to the page is seen; code decoded before that may be stale.
     pushed_words: words that the code itself has pushed, for each RET and each offset at which the guest
         was stopped: a RET that pops one of them returns to a known address.
@@ -38,7 +38,7 @@ class CodePage:
         self.pushed_words: dict[int, int] = {}
         self.trusted: dict[int, int] = {}
         self.data_accesses = 0
-        self.wrote_code = False
+        self.changes = 0
         self.at: int | None = None
         self.aliased = False
         self.met = 0

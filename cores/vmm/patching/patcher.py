@@ -25,7 +25,8 @@ leads there. An indirect branch into the middle of a harmless one is not seen: i
 
 A page in which code and data are mixed would fault at each access to its data. After a few of those
 it is *shared*: the twin's page becomes readable and writable, holds the real bytes but for the
-patches, and is synchronized with RAM at each exit and entry.
+patches, and is synchronized with RAM at each exit and entry. When its code changes it is as other
+pages again.
 """
 
 from __future__ import annotations
@@ -46,7 +47,9 @@ from cores.x86.virtual_cpu import VirtualCpu
 
 HLT = 0xF4
 SHARE_AFTER = 24
-"""Data accesses to a code page, each some 100 us, before it becomes a shared one."""
+"""Data accesses to a code page, each some 100 us, before it becomes a shared one; twice as many after
+each change of its code, up to ``MOST_DOUBLED`` times: each then costs more than they did."""
+MOST_DOUBLED = 6
 TRUST = 16
 """An indirect branch that has been caught this often, and always led to code already known, is no
 longer patched. Otherwise a loop that calls through a pointer costs 60 us a turn."""
@@ -89,6 +92,7 @@ class Patcher:
         self._on_change, self._on_forget = on_change, on_forget
         self.pages: dict[int, CodePage] = {}
         self.shared: list[CodePage] = []
+        self.renewed: list[int] = []  # GPAs of pages that have to be mapped anew
         self.floating = False
         self.catch_branches = not hidden
         self.trusts = False
@@ -107,15 +111,26 @@ class Patcher:
         page = self.pages.get(gpa)
         if page is None:
             page = self.pages[gpa] = CodePage(gpa)
-            self._blank(page)
+            self._forget(page)
         return page
 
     def guard(self, page: CodePage) -> None:
         """Discard what was decoded: from now on every store to this page is seen."""
         page.guarded = True
-        self._blank(page)
+        self._forget(page)
 
-    def _blank(self, page: CodePage) -> None:
+    def _changed(self, page: CodePage) -> None:
+        """The code of a page has changed. Where the twin can be read nothing would stop the guest at a
+        branch to the new code, and a shared page could be written: they are mapped anew, and decoded
+        from the known targets."""
+        if page.shared:
+            self.shared.remove(page)
+        if page.shared or not self.hidden:
+            self.renewed.append(page.gpa)
+        page.shared, page.data_accesses, page.changes = False, 0, page.changes + 1
+        self._forget(page)
+
+    def _forget(self, page: CodePage) -> None:
         """Fill the twin's page as unknown code: HLT, or RAM's bytes where the twin can be read."""
         page.forget()
         self._on_change()
@@ -431,8 +446,8 @@ class Patcher:
                 continue
             low, high = max(gpa, base) - base, min(gpa + length, base + PAGE) - base
             if any(page.code[low:high]):
-                page.wrote_code = changed = True
-                self._blank(page)
+                changed = True
+                self._changed(page)
             elif not self.hidden:
                 self.twin[base + low : base + high] = self.memory.view[base + low : base + high]
         return changed
@@ -440,7 +455,7 @@ class Patcher:
     def count_data_access(self, page: CodePage) -> bool:
         """Count a data access to a code page. True: the page has just become a shared one."""
         page.data_accesses += 1
-        if page.data_accesses < SHARE_AFTER or page.wrote_code or page.shared:
+        if page.shared or page.data_accesses < SHARE_AFTER << min(page.changes, MOST_DOUBLED):
             return False
         page.shared = True
         self.shared.append(page)
@@ -484,10 +499,9 @@ class Patcher:
 
     # Shared pages
 
-    def left(self) -> list[int]:
-        """After an exit: copy what the guest stored in shared pages to RAM. Gives the GPAs of pages
-        that are no longer shared, since the guest changed code in them."""
-        unshared = []
+    def left(self) -> bool:
+        """After an exit: copy what the guest stored in shared pages to RAM. True: it changed code."""
+        changed = []
         for page in self.shared:
             now = bytes(self.twin[page.gpa : page.gpa + PAGE])
             if now == page.image:
@@ -496,44 +510,24 @@ class Patcher:
             for at in changes:
                 self.memory.view[page.gpa + at] = page.image[at] = page.synced[at] = now[at]
             if any(page.code[at] for at in changes):
-                unshared.append(page)
-        for page in unshared:
-            self.shared.remove(page)
-            page.shared, page.wrote_code = False, True
-            self._blank(page)
-        return [page.gpa for page in unshared]
+                changed.append(page)
+        for page in changed:
+            self._changed(page)
+        return bool(changed)
 
     def enter(self) -> None:
         """Before an entry: copy what the VMM stored in RAM to the shared pages."""
+        changed = []
         for page in self.shared:
             now = bytes(self.memory.view[page.gpa : page.gpa + PAGE])
             if now == page.synced:
                 continue
             changes = differing(now, page.synced)
             if any(page.code[at] for at in changes):
-                self._redecode(page)
-            else:
-                for at in changes:
-                    self._show(page.gpa + at, now[at : at + 1])
-                page.synced[:] = now
-
-    def _redecode(self, page: CodePage) -> None:
-        """Decode a shared page again from every known start, after a change of its code."""
-        starts = [*page.starts, *page.refused]
-        page.forget()
-        self._on_forget(page.gpa)
-        for offset in starts:
-            window = bytes(self.memory.view[page.gpa + offset : page.gpa + min(PAGE, offset + LONGEST)])
-            try:
-                insn = decode(window, self.bits)
-            except (
-                Truncated,
-                GuestFault,
-            ):  # a truncated one may go on in the next page: decoded when the guest gets there
-                page.refused.add(offset)
-                page.code[offset] = 1
+                changed.append(page)
                 continue
-            page.starts[offset] = insn
-            page.code[offset : offset + insn.length] = b"\1" * insn.length
-        self._rescan(page)
-        self._loosen_heads(page)
+            for at in changes:
+                self._show(page.gpa + at, now[at : at + 1])
+            page.synced[:] = now
+        for page in changed:
+            self._changed(page)
