@@ -236,7 +236,8 @@ def _by_core(lines: dict[str, tuple[str, ...]]) -> list[str]:
     for core, said in lines.items():
         shown.append(f"{core}:")
         for line in said:
-            shown += [f"  {line[at : at + 72]}" for at in range(0, len(line), 72)] or [""]
+            parts = textwrap.wrap(line, 72, break_on_hyphens=False, replace_whitespace=False)
+            shown += [f"  {part}" for part in parts] or [""]
     return shown
 
 

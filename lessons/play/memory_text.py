@@ -33,7 +33,7 @@ def _entry(entry: int) -> str:
         return "not present"
     words = ["writable" if entry & WRITABLE else "read only", "user" if entry & USER else "kernel only"]
     words += [word for bit, word in ((ACCESSED, "accessed"), (DIRTY, "dirty")) if entry & bit]
-    return f"{entry & FRAME:#x} {' '.join(words)}"
+    return f"{entry & FRAME:#x}, {', '.join(words)}"
 
 
 def dump(machine: Machine, address: int, length: int = 32) -> tuple[str, ...]:
