@@ -15,7 +15,7 @@ from app.option_values import MOST_DISKS, excerpt, too_many
 from app.programs import disks_of, equipped, load
 from cores.engines.registry import ACCEPTED_NAMES
 from cores.errors import InputError
-from cores.lockstep.options import Options
+from cores.lockstep.options import GIVABLE, Options
 from cores.pc.network import spec
 from cores.pc.network.spec import MOST_NETWORKS
 from cores.peers import PEERS
@@ -132,7 +132,7 @@ def add_machine_options(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="virtio devices look into their queues by themselves: nothing need leave the guest",
     )
-    add("--give", choices=("screen",), action="append", default=[],
+    add("--give", choices=GIVABLE, action="append", default=[],
         help="in free mode the guest has the screen's memory itself: no exit leads there")  # fmt: skip
     add("--device", action="append", default=[], metavar="FILE.py",
         help="a device of your own, a Python program; may stand several times")  # fmt: skip

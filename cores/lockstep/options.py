@@ -10,6 +10,8 @@ from cores.programs.program import PLAIN, Program, StartOptions
 DEFAULT_CORES = ("interpreter", "trap", "kvm")
 DEFAULT_STEPS = 1_000_000
 DEFAULT_SECONDS = 10.0
+GIVABLE = ("screen",)
+"""Devices that a guest can be given in free mode."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +28,7 @@ class Options:
     devices: Python files with devices of the user's own. nets: networks, each for one card. virtio: the
     virtio devices, of net, block, console and iommu. other: the program of the other machine on a hub.
     poll: virtio devices look into their queues by themselves. give: device pages that the guest has
-    itself in free mode: "screen".
+    itself in free mode, of GIVABLE.
     """
 
     cores: tuple[str, ...] | None = None

@@ -24,7 +24,7 @@ from typing import TypeVar
 
 from cores.engines.registry import ACCEPTED_NAMES
 from cores.errors import InputError
-from cores.lockstep.options import DEFAULT_CORES
+from cores.lockstep.options import DEFAULT_CORES, GIVABLE
 from cores.pc.network import spec
 from cores.pc.platform import DEFAULT_RAM, LARGEST_RAM, MIB, SMALLEST_RAM
 from cores.programs.shipped import ASSETS, description, programs
@@ -186,7 +186,18 @@ def read_setup(table: Table, default: Setup | None) -> Setup:
         nets=nets,
         virtio=virtio,
         poll=table.boolean("poll"),
+        give=_given(table),
     )
+
+
+def _given(table: Table) -> tuple[str, ...]:
+    """Devices whose memory the guest has itself in free mode."""
+    give = table.strings("give", ())
+    for device in give:
+        if device not in GIVABLE:
+            known = ", ".join(GIVABLE)
+            raise table.error("give", f"{device!r} cannot be given to a guest; there is {known}")
+    return give
 
 
 def _network(table: Table, guest: str) -> tuple[tuple[str, ...], tuple[str, ...]]:

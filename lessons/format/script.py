@@ -29,6 +29,7 @@ class Setup:
     nets: tuple[str, ...] = ()
     virtio: tuple[str, ...] = ()
     poll: bool = False
+    give: tuple[str, ...] = ()
 
 
 class Until(Enum):

@@ -226,7 +226,7 @@ def _options(setup: Setup, program: Program) -> Options:
     return Options(
         cores=cores, pure=setup.pure, disks=(setup.disk,) if setup.disk else (), ram=setup.ram,
         input=setup.input.encode("latin-1", "replace"), nets=tuple(map(spec.parse, setup.nets)),
-        virtio=setup.virtio, poll=setup.poll,
+        virtio=setup.virtio, poll=setup.poll, give=setup.give,
     )  # fmt: skip
 
 

@@ -107,6 +107,7 @@ def test_a_question_with_choices() -> None:
         ),
         ('```load\nnet = ["tap"]\n```\n', "x.md:9: 'tap' is no network; write"),
         ('```load\nnet = ["user,pcap:x"]\n```\n', "x.md:9: a lesson's network is user or ping, and"),
+        ('```load\ngive = ["disk"]\n```\n', "x.md:9: 'disk' cannot be given to a guest; there"),
         ('```image\nfile = "x.svg"\nalt = "A"\n```\n', "x.md:9: no picture 'x.svg' beside the lesson"),
     ],
 )  # fmt: skip
