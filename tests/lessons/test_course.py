@@ -62,7 +62,7 @@ def test_the_course_without_native_cores(monkeypatch: pytest.MonkeyPatch) -> Non
     probe = registry._probe
     absent = {"trap:native", "kvm"}
     monkeypatch.setattr(registry, "_probe", lambda core: "not here" if core in absent else probe(core))
-    for name in ("two-ways", "first-call", "silent", "hardware"):
+    for name in ("two-ways", "first-call", "silent", "hardware", "device"):
         result = check(find(name).path)
         assert [str(problem) for problem in result.problems] == []
         assert "kvm" not in result.cores
