@@ -27,7 +27,7 @@ from cores.lab.cases import Case
 from cores.lab.log import Run, run_of
 from cores.lab.reference import reference
 from cores.lab.steps import Step
-from cores.lab.student import PORTABLE, compiled, run
+from cores.lab.student import PORTABLE, Attempt, compiled
 from cores.lab.verdict import Verdict, judged
 
 SEED = 1
@@ -129,8 +129,9 @@ def alone(step: Step, path: str, given: str) -> int:
     core = told["core"]
     for case, (ticks, exits) in zip(step.cases(told["seed"]), told["most"], strict=True):
         try:
-            with _Watch(told["seconds"], path, lambda late: _tell(results, late)):
-                done = run(code, path, case, ticks, exits, core)
+            attempt = Attempt()
+            with _Watch(told["seconds"], path, attempt, lambda late: _tell(results, late)):
+                done = attempt.run(code, path, case, ticks, exits, core)
         except MemoryError:
             return OUT_OF_MEMORY
         _tell(results, done)
@@ -145,8 +146,10 @@ class _Watch:
     """Ends the process when a case has taken too long, with a sentence that says where the student's
     code was."""
 
-    def __init__(self, seconds: float, path: str, tell: Callable[[Run], None]) -> None:
-        self._seconds, self._path, self._tell = seconds, path, tell
+    def __init__(
+        self, seconds: float, path: str, attempt: Attempt, tell: Callable[[Run], None]
+    ) -> None:
+        self._seconds, self._path, self._attempt, self._tell = seconds, path, attempt, tell
         self._main = threading.get_ident()
         self._began, self._worked = monotonic(), process_time()
         self._done = False
@@ -173,7 +176,7 @@ class _Watch:
             return
         words = f"stopped after {self._seconds:g} second{'s' * (self._seconds != 1)}: it does not end"
         line = _line(sys._current_frames().get(self._main), self._path)
-        self._tell(Run(words=words, line=line, late=True))
+        self._tell(self._attempt.so_far(words, line))
         os._exit(0)
 
 

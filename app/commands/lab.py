@@ -34,6 +34,8 @@ WHAT = ("new", "check", "show")
 FILE = "vmm.py"
 _PRINTED = 12
 """Lines that a student's code has printed, from the first and from the last."""
+_WIDE = 200
+"""Characters of such a line."""
 _ROOT = Path(__file__).resolve().parents[2]
 _GUESTS = "guests"
 FILES = {
@@ -105,18 +107,17 @@ def _show(step: Step, path: str, arguments: argparse.Namespace) -> int:
 
 def _list() -> None:
     print(
-        "The hypervisor lab: write the VMM yourself, in Python, on an engine that only enters the guest"
-    )
-    print(
-        "and says why it came back. Its manual is docs/lab.md, which `lab new` lays beside your file.\n"
+        "The hypervisor lab: write the VMM yourself, in Python, on an engine that only\n"
+        "enters the guest and says why it came back. Its manual is docs/lab.md, which\n"
+        "`lab new` lays beside your file.\n"
     )
     for step in STEPS:
         print(f"  {step.number}  {step.title}")
         print(lesson_text.wrap(f"     {step.task}", " " * 5))
     print(
-        f"\nBegin with `ringscope lab new DIR`, which writes {FILE}, and hold it against our VMM with"
+        f"\nBegin with `ringscope lab new DIR`, which writes {FILE}, and hold it against our\n"
+        f"VMM with `ringscope lab check 1 DIR/{FILE}`."
     )
-    print(f"`ringscope lab check 1 DIR/{FILE}`.")
 
 
 def _new(directory: Path) -> int:
@@ -133,8 +134,8 @@ def _new(directory: Path) -> int:
     except ValueError:
         raise InputError("there is a NUL in its name", str(directory)) from None
     name = printable(str(directory / FILE))
-    print(f"{name} is written, a VMM that enters its guest once, beside it the manual, lab.md,")
-    print(f"and the guests' sources, {_GUESTS}. Those of {KERNEL}, the last step's, are here:")
+    print(f"{name} is written, a VMM that enters its guest once. Beside it are the manual, lab.md,")
+    print(f"and the guests' sources, in {_GUESTS}; those of {KERNEL}, the last step's guest, are in")
     print(f"  {printable(str(KERNEL_SOURCE))}")
     print(f"Make it handle OUT, then:\n  ringscope lab check 1 {name}\n  ringscope lab show 1 {name}")
     return OK
@@ -176,7 +177,13 @@ def _tell_printed(results: list[lab.Result]) -> None:
         printed = wrong.student.printed.splitlines()
         if len(printed) > 2 * _PRINTED:
             printed[_PRINTED:-_PRINTED] = ["..."]
-        print(clean("\n".join(f"  {line}" for line in printed)))
+        print(
+            clean(
+                "\n".join(
+                    f"  {line if len(line) <= _WIDE else line[:_WIDE] + ' ...'}" for line in printed
+                )
+            )
+        )
 
 
 def _json(step: Step, seed: int, grade: Grade, results: list[lab.Result]) -> dict[str, object]:

@@ -19,7 +19,7 @@ from cores.errors import EngineError, InputError
 from cores.lab.cases import Case
 from cores.lab.errors import LabError
 from cores.lab.guest import Guest
-from cores.lab.log import Run
+from cores.lab.log import Event, Run
 from cores.lab.stepped import SteppedEngine
 from cores.lab.stop import TIMER, Decoded
 from cores.pc.boot.protocols import protocol_of
@@ -32,18 +32,35 @@ from cores.x86.registers import USER_FLAGS, Flag
 from cores.x86.virtual_cpu import VirtualCpu
 
 PORTABLE, NATIVE = "trap:portable", "trap:native"
-MOST_PRINTED = 1 << 16
+MOST_PRINTED = 1 << 15
+"""Characters that are kept of the beginning, and as many of the end."""
 _FIELDS = frozenset(field.name for field in fields(Decoded))
 Vmm = Callable[[Guest], object]
 
 
-class Printed(io.StringIO):
-    """What the student's code prints; the first of it is kept."""
+class Printed(io.TextIOBase):
+    """What the student's code prints; of much the first and the last is kept."""
+
+    def __init__(self) -> None:
+        self._first = self._last = ""
+        self._cut = False
+
+    def writable(self) -> bool:
+        return True
 
     def write(self, text: str) -> int:
-        if self.tell() < MOST_PRINTED:
-            super().write(text[: MOST_PRINTED - self.tell()])
+        room = MOST_PRINTED - len(self._first)
+        self._first += text[:room]
+        self._last += text[room:]
+        if len(self._last) > 2 * MOST_PRINTED:
+            self._last, self._cut = self._last[-MOST_PRINTED:], True
         return len(text)
+
+    def kept(self) -> str:
+        """With a line of dots for what is not."""
+        if self._cut or len(self._last) > MOST_PRINTED:
+            return f"{self._first}\n...\n{self._last[-MOST_PRINTED:]}"
+        return self._first + self._last
 
 
 def compiled(source: bytes, path: str) -> CodeType:
@@ -56,36 +73,59 @@ def compiled(source: bytes, path: str) -> CodeType:
         raise InputError(f"no Python: {error}", path) from None
 
 
+class Attempt:
+    """One run of a case under the student's VMM. Another thread may ask for what there is of it."""
+
+    def __init__(self) -> None:
+        self._printed = Printed()
+        self._events: list[Event] = []
+
+    def so_far(self, words: str, line: int) -> Run:
+        """What has been done and printed, for one that is stopped. words, line: why, and where."""
+        events = [*self._events]
+        exits = events[-1].number if events else 0
+        return Run(
+            words=words, line=line, late=True, events=events, exits=exits, printed=self._printed.kept()
+        )
+
+    def run(
+        self, code: CodeType, path: str, case: Case, ticks: int, exits: int, core: str = PORTABLE
+    ) -> Run:
+        """ticks, exits: as many as the guest may take. core: a trap core's name. Raises
+        UnavailableError where it cannot run here."""
+        result, printed = Run(), self._printed
+        program = case.program()
+        cpu = VirtualCpu()
+        with contextlib.ExitStack() as last:
+            ram = Ram(program.ram)
+            last.callback(ram.close)
+            memory = PhysicalMemory(ram)
+            disks = last.enter_context(case.disks())
+            board = Board(memory, disks=disks, input=case.input)
+            sectors = disks[0].sectors if disks else 0
+            protocol_of(program)(program, memory, cpu, disk_sectors=sectors)
+            engine = _engine(core, cpu)
+            last.callback(engine.close)
+            engine.load(memory)
+            engine.write_fpu(INITIAL_FPU)
+            guest = Guest(engine, memory, cpu, board, ticks=ticks, exits=exits)
+            self._events = guest.events
+            with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(printed):
+                _execute(code, path, guest, result)
+            if not result.words:
+                guest.finish()
+            _conclude(result, guest, board)
+            result.console = bytes(board.console).decode("latin-1")
+            result.screen = board.screen()
+            result.registers = (*cpu.gpr, cpu.rip, cpu.rflags & USER_FLAGS | Flag.FIXED)
+        result.events, result.exits, result.ticks = guest.events, guest.exits, guest.time
+        result.printed = printed.kept()
+        return result
+
+
 def run(code: CodeType, path: str, case: Case, ticks: int, exits: int, core: str = PORTABLE) -> Run:
-    """Run a case under the student's VMM. ticks, exits: as many as the guest may take. core: a trap
-    core's name. Raises UnavailableError where it cannot run here."""
-    result, printed = Run(), Printed()
-    program = case.program()
-    cpu = VirtualCpu()
-    with contextlib.ExitStack() as last:
-        ram = Ram(program.ram)
-        last.callback(ram.close)
-        memory = PhysicalMemory(ram)
-        disks = last.enter_context(case.disks())
-        board = Board(memory, disks=disks, input=case.input)
-        sectors = disks[0].sectors if disks else 0
-        protocol_of(program)(program, memory, cpu, disk_sectors=sectors)
-        engine = _engine(core, cpu)
-        last.callback(engine.close)
-        engine.load(memory)
-        engine.write_fpu(INITIAL_FPU)
-        guest = Guest(engine, memory, cpu, board, ticks=ticks, exits=exits)
-        with contextlib.redirect_stdout(printed):
-            _execute(code, path, guest, result)
-        if not result.words:
-            guest.finish()
-        _conclude(result, guest, board)
-        result.console = bytes(board.console).decode("latin-1")
-        result.screen = board.screen()
-        result.registers = (*cpu.gpr, cpu.rip, cpu.rflags & USER_FLAGS | Flag.FIXED)
-    result.events, result.exits, result.ticks = guest.events, guest.exits, guest.time
-    result.printed = printed.getvalue()
-    return result
+    """Run a case under the student's VMM: see ``Attempt.run``."""
+    return Attempt().run(code, path, case, ticks, exits, core)
 
 
 def _engine(core: str, cpu: VirtualCpu) -> PortableTrapEngine | SteppedEngine:
