@@ -31,4 +31,10 @@ def side_by_side(result: Result) -> str:
 
 
 def _cell(event: Event | None, width: int) -> str:
-    return f"{'' if event is None else line(event):<{width}.{width}}"
+    """Where there is no room for the whole instruction, the reason is still there."""
+    if event is None:
+        return " " * width
+    reason = f"  {event.reason}"
+    return f"{line(event).removesuffix(reason)[: max(0, width - len(reason))]}{reason}"[:width].ljust(
+        width
+    )
