@@ -45,7 +45,7 @@ class Verdict:
 def judged(student: Run, ours: Run, *, strict: bool, hidden: bool) -> Verdict:
     """strict: the exits have to be equal, too. hidden: do not tell what a right console holds."""
     parting = first_parting(student, ours)
-    wrong = [] if student.words else _outcome(student, ours, hidden=hidden)
+    wrong = [] if student.words else _outcome(student, ours, hidden=hidden, placed=parting is not None)
     if student.words:
         line = f"line {student.line}: " if student.line else ""
         before = " (before the first exit)" if student.line and not student.late else ""
@@ -60,13 +60,16 @@ def judged(student: Run, ours: Run, *, strict: bool, hidden: bool) -> Verdict:
     return Verdict(not wrong, "; ".join(wrong), parting)
 
 
-def _outcome(student: Run, ours: Run, *, hidden: bool) -> list[str]:
-    """What is different at the end, in words."""
+def _outcome(student: Run, ours: Run, *, hidden: bool, placed: bool) -> list[str]:
+    """What is different at the end, in words. placed: they say already where."""
     wrong = []
     if student.stop == "returned":
         wrong.append(f"your vmm() returned {_returned(student)}")
     elif (student.stop, student.status) != (ours.stop, ours.status):
-        wrong.append(f"it ended with {_end(student)}, under our VMM with {_end(ours)}")
+        where = "" if placed or not student.events else f"at exit {student.exits} "
+        if where and (last := student.events[-1]).number == student.exits:
+            where = f"at exit {last.number}, {_at(last)}, "
+        wrong.append(f"{where}it ended with {_end(student)}, under our VMM with {_end(ours)}")
     for what, theirs, right in (
         ("console", student.console, ours.console), ("screen", student.screen, ours.screen)
     ):  # fmt: skip
@@ -139,9 +142,13 @@ def first_parting(student: Run, ours: Run) -> Parting | None:
         and not student.words
     ):
         missing = right[len(theirs)]
-        last = theirs[-1].number if theirs else 0
-        words = f"the run ends after exit {last}; under our VMM the guest is left next {_at(missing)}"
-        return Parting(last, len(theirs), words)
+        next_ = f"under our VMM the guest is left next {_at(missing)}"
+        if not theirs:
+            return Parting(0, 0, f"the run ends before the first exit; {next_}")
+        last = theirs[-1]
+        end = _ENDS.get(student.stop, "")
+        words = f"the run ends at exit {last.number}, {_with_reason(last)}{end}; {next_}"
+        return Parting(last.number, len(theirs), words)
     return None
 
 

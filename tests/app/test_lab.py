@@ -14,7 +14,7 @@ from app.main import main
 from cores.engines import registry
 from cores.lab.reference import reference
 from cores.lab.steps import STEPS, step_of
-from cores.lab.student import NATIVE, PORTABLE, compiled, run
+from cores.lab.student import MOST_PRINTED, NATIVE, PORTABLE, Printed, compiled, run
 from cores.lab.verdict import judged
 
 SOLUTIONS = Path(__file__).resolve().parents[1] / "lab"
@@ -110,6 +110,8 @@ MISTAKES = [
      "an immediate cannot be written: IN's operands are (value, port)"),
     (2, "guest.cpuid(r.eax, r.ecx)", "guest.cpuid(r.eax)",
      "`cpuid`: your VMM calls guest.cpuid(0x40000000, 0x0), and the guest asks for leaf EAX,"),
+    (2, "self.guest.halt()", "self.guest.shutdown()",
+     "at exit 21, at 0x100042 `hlt`, it ended with shutdown, under our VMM with halted"),
     (2, "self.guest.halt()", "pass", "had ended: ours ended at exit 20, `hlt`, by guest.halt()"),
     (3, "& KEPT | 2", "| 2", "`pushfq`: your VMM stores 0xfffffffffffffeff"),
     (3, "KEPT = 1 << 9, 0x247FD5", "KEPT = 1 << 9, 0x244FD5",
@@ -152,6 +154,8 @@ MISTAKES = [
     (6, '"iret", "retf"', '"retf"', "ring 3 executes iret without a trap"),
     (6, "r.rsp = self.load(own.tss_base + 4, word)", "pass", "RSP is"),
     (6, "gate[2] >> 5 & 3 < self.guest.ring", "False", "`int 0x31`: "),
+    (6, "def do_wrmsr", "def do_none",
+     "the run ends at exit 9, at 0x10002c `wrmsr` (#GP(0x0)), by guest.shutdown(); under our VMM the"),
     (6, "r.rcx, r.r11 = r.rip + instruction.length, self.flags", "pass", "RCX is"),
     (7, "self.guest.unmap(instruction.operands[0].address)", "pass", "the console shows"),
     (7, 'if target.name in ("cr0", "cr3", "cr4"):', "if False:", "the console shows"),
@@ -211,7 +215,11 @@ def test_check_runs_the_file_in_a_process_of_its_own(
 
 
 HOSTILE = {
-    "endless": ("def vmm(guest):\n    while True:\n        pass\n", "stopped after 0.2 seconds"),
+    "endless": (
+        "import sys\ndef vmm(guest):\n    print(guest.enter())\n    print('x' * 300, file=sys.stderr)\n"
+        "    while True:\n        pass\n",
+        "it does not end (after exit 1) 0/3 ports not run, since the one before did not end",
+    ),
     "exits": ("import os\nos._exit(0)\n", "ended early (exit code 0)"),
     "kills": ("import os, signal\nos.kill(os.getpid(), signal.SIGSEGV)\n", "ended early (signal 11)"),
     "floods": (
@@ -242,6 +250,24 @@ def test_a_hostile_file_ends_with_a_sentence(
     assert code == 1
     assert said in told
     assert "0 of 12 points" in told
+    if name == "endless":
+        printed = f"exit 1: #GP(0x0) at 0x100011 `out 0xe9, al` {'x' * 200} ..."
+        assert told.endswith(f"Your VMM printed with greet: {printed}")
+
+
+def test_of_much_that_is_printed_the_first_and_the_last_is_kept() -> None:
+    """What was printed last says most where a guest goes wrong: it is kept, however much there is."""
+    printed = Printed()
+    for number in range(50_000):
+        print("line", number, file=printed)
+    lines = printed.kept().splitlines()
+    assert lines[:2] == ["line 0", "line 1"]
+    assert lines[-2:] == ["line 49998", "line 49999"]
+    assert "..." in lines
+    assert len(printed.kept()) <= 2 * MOST_PRINTED + 5
+    few = Printed()
+    print("line", file=few)
+    assert few.kept() == "line\n"
 
 
 @pytest.mark.parametrize(
