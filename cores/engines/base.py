@@ -508,6 +508,16 @@ class DeprivilegedEngine(Engine):
     def unmap(self, space: int, gva: int, length: int) -> None:
         """Remove all mappings in the range."""
 
+    def map_copies(self, space: int, gva: int, gpa: int, length: int) -> bool:
+        """Map RAM as ``map`` does, for loads and stores, but let the guest's first store to each page
+        make a copy of it. False: this engine, or this host, cannot tell which pages have one."""
+        return False
+
+    def take_copies(self, space: int, gva: int, gpa: int, length: int) -> list[int]:
+        """Bring the copies that the guest has made in this mapping, of ``map_copies``, to RAM: the
+        numbers of these pages. It is to be replaced before the guest is entered again."""
+        return []
+
     @abstractmethod
     def drop_all(self) -> None:
         """Empty both address spaces."""

@@ -3,14 +3,16 @@
 Only a store may set a page's D bit, so each page has a fault of its own, and a kernel that clears its
 memory has tens of thousands. A walk in Python takes as long as the fault itself. So the last page table
 is kept, as a CPU keeps it in its paging-structure caches (SDM vol. 3, 4.10.3), until the guest
-invalidates anything. Whatever is not such a store is left to ``ShadowPages``, whose entries are the
-same.
+invalidates anything; and after some stores in a row, pages are mapped ahead of them
+(cores/vmm/stores_ahead.py). Whatever is not such a store is left to ``ShadowPages``, whose entries are
+the same.
 """
 
 from __future__ import annotations
 
 from cores.vmm.shadow_tlb import ShadowPages
 from cores.vmm.state import GuestContext
+from cores.vmm.stores_ahead import StoresAhead
 from cores.x86.mmu.neighbours import leaf_table
 from cores.x86.mmu.paging import PAGE
 from cores.x86.mmu.paging_formats import ACCESSED, ADDRESS, DIRTY, PRESENT, USER, WRITABLE
@@ -22,8 +24,9 @@ _WP, _SMAP, _SMEP = int(Cr0.WP), int(Cr4.SMAP), int(Cr4.SMEP)
 class FirstStores:
     """Fills pages of one guest."""
 
-    def __init__(self, guest: GuestContext, shadow: ShadowPages) -> None:
+    def __init__(self, guest: GuestContext, shadow: ShadowPages, ahead: StoresAhead) -> None:
         self._guest, self._shadow, self._view = guest, shadow, guest.memory.view
+        self._ahead = ahead
         self._flushes = self._region = -1
         self._shift = 12  # of a linear address, to the number of its table
         self._table = self._rights = self._reserved = self._no_execute = 0
@@ -49,6 +52,9 @@ class FirstStores:
         if behind and place < self._last and self._entry(at + width) == wanted + PAGE:
             return False
         executable = not (entry | self._no_execute) >> 63 and self._may_execute(rights)
+        most = min(self._ahead.follow(page), self._last + 1 - place)
+        if most and self._ahead.map(page, at, width, most, executable=executable):
+            return True
         if not self._shadow.enter_alone(page, entry & ADDRESS, executable=executable):
             return False
         view[at : at + width] = (entry | ACCESSED | DIRTY).to_bytes(width, "little")

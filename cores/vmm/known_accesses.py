@@ -53,7 +53,7 @@ def memory_access(site: Site) -> Handler | None:
     filled = site.record._replace(reason=Reason.SHADOW, handled=FILLED)
     accessed = site.record._replace(reason=Reason.MMIO, handled=THROUGH_WINDOW)
     following, is_store = site.following, insn.access == "w"
-    first = FirstStores(guest, shadow)
+    first = FirstStores(guest, shadow, site.ahead)
 
     def all_accesses() -> tuple[Access, ...]:
         gpr, top = cpu.gpr, cpu.gpr[RSP] & ~MASK32

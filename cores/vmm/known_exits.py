@@ -40,7 +40,7 @@ class KnownExits:
     origin, due: the ``perf_counter_ns()`` of tick 0, and of the next device event or the run's end.
     held: pending interrupts wait for now (breath.py).
     log: appends to the log of exits, as ``Repeated`` says.
-    around: puts more around each handler that is made (cores/vmm/callouts.py).
+    around: puts more around each handler that is made (``Vmm._around``).
     shadow_at: RIP behind the last STI that a handler completed; there interrupts wait.
     """
 

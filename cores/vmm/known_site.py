@@ -9,6 +9,7 @@ from cores.vmm.completion import Completion
 from cores.vmm.known_exits import KnownExits
 from cores.vmm.patched_code import PatchedCode
 from cores.vmm.state import GuestContext
+from cores.vmm.stores_ahead import StoresAhead
 from cores.vmm.trace import ExitEvent
 from cores.x86.isa.instruction import Instruction
 
@@ -21,6 +22,7 @@ class Site(NamedTuple):
     guest: GuestContext
     known: KnownExits
     completion: Completion
+    ahead: StoresAhead
     patched: PatchedCode
     window: RegisterWindow
     insn: Instruction

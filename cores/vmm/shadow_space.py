@@ -96,6 +96,22 @@ class Space:
             if entry.gpa <= frame < entry.gpa + entry.length:
                 yield start + frame - entry.gpa
 
+    def unknown_pages(self, gva: int, frame: int, most: int) -> int:
+        """How many pages from ``gva`` on have no entry, nor have their frames, which begin at
+        ``frame``."""
+        for start in self._large:
+            if start < gva + most * PAGE and gva < start + LARGE:
+                return 0
+            there = self.entries[start].gpa
+            if there < frame + most * PAGE and frame < there + LARGE:
+                return 0
+        count = 0
+        while count < most:
+            if gva + count * PAGE in self.entries or frame + count * PAGE in self._at:
+                break
+            count += 1
+        return count
+
     def leads_to(self, frame: int) -> bool:
         """Does an entry lead to this frame?"""
         return frame in self._at or any(True for _ in self.leading_to(frame))

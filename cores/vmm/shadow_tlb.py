@@ -44,6 +44,9 @@ from cores.x86.virtual_cpu import VirtualCpu
 
 MOST_KEPT = 64
 """Pages of code kept at a load of CR3: each is walked in the new tables."""
+MOST_RUNS = 4
+"""Runs of pages that are mapped at once after ``map_copies``; where there are more, each page is mapped
+at its next use."""
 MOST_ENTRIES = 300_000
 """Enough for 1 GiB of single pages. Neighbours that lead to contiguous frames are one mapping of the
 host's, of which a process may have 65,530 (vm.max_map_count); where there are more, all are dropped."""
@@ -308,6 +311,53 @@ class ShadowPages:
         self._saved = None
         self._map(gva, frame, PAGE, True, False)
         return True
+
+    def unknown_pages(self, gva: int, frame: int, most: int) -> int:
+        """In free mode: how many pages from ``gva`` on, which lead to the frames from ``frame`` on, can
+        be mapped where nothing leads to any of them yet: no code, no device, no page of the VMM's."""
+        if self.ahead or self.patcher is None or not self._reaches(gva, most * PAGE):
+            return 0
+        for page in (*self.patcher.pages, *self.watched):
+            if frame <= page < frame + most * PAGE:
+                most = (page - frame) // PAGE
+        if gva < self.reserved.stop and gva + most * PAGE > self.reserved.start:
+            return 0
+        if not self.memory.is_ram(frame, most * PAGE) or self._count() + most > MOST_ENTRIES:
+            return 0
+        return self._here().unknown_pages(gva, frame, most)
+
+    def map_copies(self, gva: int, frame: int, count: int, *, hidden: int) -> bool:
+        """Map ``unknown_pages`` so that the guest stores to copies (cores/vmm/stores_ahead.py), and
+        unmap what leads to the frame ``hidden``. False: the engine cannot."""
+        space = self._here()
+        if frame <= hidden < frame + count * PAGE:
+            return False
+        try:
+            if not self.engine.map_copies(self.space(), self._host(gva), frame, count * PAGE):
+                return False
+        except MappingsFullError:
+            self.hide_all()
+            return False
+        for at in space.leading_to(hidden):
+            self._unmap(self.space(), at)
+        self.fills += 1
+        return True
+
+    def take_copies(self, gva: int, frame: int, count: int, *, executable: bool) -> list[int]:
+        """Undo ``map_copies``, in the same space: bring the copies to RAM, and enter and map the pages
+        that were stored to. Gives their numbers."""
+        stored = self.engine.take_copies(self.space(), self._host(gva), frame, count * PAGE)
+        if len(stored) < count:
+            self._unmap(self.space(), gva, count * PAGE)
+        for number in stored:
+            self._here().enter(
+                gva + number * PAGE, Entry(frame + number * PAGE, PAGE, True, executable)
+            )
+        runs = _runs(stored)
+        for first, length in runs if len(runs) <= MOST_RUNS else ():
+            self._map(gva + first * PAGE, frame + first * PAGE, length * PAGE, True, False)
+        self._saved = None
+        return stored
 
     def _show(self, gva: int, start: int, entry: Entry, *, write: bool, execute: bool) -> Filled:
         """Map the page of an entry with the rights that the CPU may have."""
@@ -649,3 +699,14 @@ class ShadowPages:
         cpu = self.cpu
         smap = cpu.rflags & Flag.AC if cpu.cr4 & Cr4.SMAP else 0
         return cpu.cr0 & (Cr0.WP | Cr0.PG), cpu.cr3, cpu.cr4, cpu.efer, smap
+
+
+def _runs(numbers: list[int]) -> list[tuple[int, int]]:
+    """Ascending numbers as (first, how many follow each other)."""
+    runs: list[tuple[int, int]] = []
+    for number in numbers:
+        if runs and sum(runs[-1]) == number:
+            runs[-1] = runs[-1][0], runs[-1][1] + 1
+        else:
+            runs.append((number, 1))
+    return runs

@@ -28,6 +28,7 @@ from cores.engines.base import (
     Failed,
     Fault,
     Halted,
+    Handler,
     Intercept,
     Interrupted,
     MmioRead,
@@ -60,6 +61,7 @@ from cores.vmm.known_ports import PortMaker
 from cores.vmm.known_sites import SiteMaker
 from cores.vmm.patched_code import PatchedCode
 from cores.vmm.state import GuestContext
+from cores.vmm.stores_ahead import StoresAhead
 from cores.vmm.trace import Trace
 from cores.vmm.trap_flag import SINGLE_STEP, single_step
 from cores.vmm.upper_half import UpperHalf
@@ -102,9 +104,9 @@ class Vmm(GuestContext):
 
     completion: completes instructions in software. delivery: delivers faults and interrupts. switch:
     enters the guest. patched, page_faults: a deprivileged guest's code and memory, None on other
-    engines. callouts: None where it has none. last, last_rip: the instruction that ``step`` completed,
-    None when it stopped without one. Elsewhere than after a step ``last`` may be stale; ``last_rip`` is
-    then UNKNOWN.
+    engines. callouts, ahead: None where it has none. last, last_rip: the instruction that ``step``
+    completed, None when it stopped without one. Elsewhere than after a step ``last`` may be stale;
+    ``last_rip`` is then UNKNOWN.
     closed: IF was 0 when a free run left the guest last.
     watching: keep in ``stored`` the physical ranges (gpa, length) that ``last`` wrote.
     """
@@ -129,7 +131,10 @@ class Vmm(GuestContext):
         self.callouts: Callouts | None = None
         if self.trap and self.shadow and engine.traits.native and not (slow or pure):
             self.callouts = Callouts(self, self.trap, self.shadow)
-        self.switch = WorldSwitch(self, self.patched, self.callouts)
+        self.ahead: StoresAhead | None = None
+        if self.trap and self.shadow:
+            self.ahead = StoresAhead(self, self.trap, self.shadow)
+        self.switch = WorldSwitch(self, self.patched, self.callouts, self.ahead)
         self.enter = self.switch.enter
         if self.trap and self.shadow and self.patched:
             self.page_faults = PageFaults(
@@ -153,8 +158,8 @@ class Vmm(GuestContext):
     def _known_exits(self) -> KnownExits | None:
         """Handlers for exits that come again, where the engine can call them."""
         maker: SiteMaker | PortMaker
-        if self.trap and self.patched and self.trap.window() is not None:
-            maker = SiteMaker(self, self.trap, self.completion, self.patched)
+        if self.trap and self.patched and self.ahead and self.trap.window() is not None:
+            maker = SiteMaker(self, self.trap, self.completion, self.patched, self.ahead)
         elif isinstance(self.engine, PortEngine):
             maker = PortMaker(self, self.engine)
         else:
@@ -163,10 +168,17 @@ class Vmm(GuestContext):
         if self.shadow and self.patched:
             self.shadow.on_change = self.patched.on_change = known.forget
             self.shadow.on_drop = known.tables_changed
+            known.around = self._around
             if self.callouts is not None:
-                self.callouts.known, known.around = known, self.callouts.around
+                self.callouts.known = known
                 self.patched.on_patcher = self.callouts.reset
         return known
+
+    def _around(self, handler: Handler) -> Handler:
+        """A handler of known exits, with what comes before and behind each."""
+        if self.callouts is not None:
+            handler = self.callouts.around(handler)
+        return handler if self.ahead is None else self.ahead.around(handler)
 
     # One instruction
 

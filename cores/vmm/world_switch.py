@@ -15,6 +15,7 @@ from cores.engines.base import KERNEL_SPACE, STEPPED, USER_SPACE, Exit, Failed
 from cores.vmm.callouts import Callouts
 from cores.vmm.patched_code import PatchedCode
 from cores.vmm.state import GuestContext
+from cores.vmm.stores_ahead import StoresAhead
 from cores.x86.mode import CODE_64
 from cores.x86.registers import CS, SS
 from cores.x86.virtual_cpu import DPL, VirtualCpu
@@ -23,17 +24,22 @@ Arguments = TypeVarTuple("Arguments")
 
 
 class WorldSwitch:
-    """Enters one guest. patched: None where the guest is not deprivileged. callouts: None where it has
-    none."""
+    """Enters one guest. patched: None where the guest is not deprivileged. callouts, ahead: None
+    where it has none."""
 
     def __init__(
-        self, guest: GuestContext, patched: PatchedCode | None, callouts: Callouts | None
+        self,
+        guest: GuestContext,
+        patched: PatchedCode | None,
+        callouts: Callouts | None,
+        ahead: StoresAhead | None,
     ) -> None:
         self._guest = guest
         self._cpu = guest.cpu
         self._trap = guest.trap
         self._patched = patched
         self._callouts = callouts
+        self._ahead = ahead
 
     def enter(self, go: Callable[[VirtualCpu, *Arguments], Exit], *arguments: *Arguments) -> Exit:
         """Enter the guest by ``go``, one of the engine's ``step``, ``run``, ``lead`` and ``reach``."""
@@ -50,7 +56,14 @@ class WorldSwitch:
         if trace.pending is not None:
             trace.close()
         # A step has no arguments, and a call without them is 0.1 us faster; mypy knows no empty tuple.
-        exit = go(cpu, *arguments) if arguments else go(cpu)  # type: ignore[call-arg]
+        try:
+            exit = go(cpu, *arguments) if arguments else go(cpu)  # type: ignore[call-arg]
+        except BaseException:
+            if self._ahead is not None:
+                self._ahead.settle()
+            raise
+        if self._ahead is not None and self._ahead.pages is not None:
+            self._ahead.left(exit)
         if exit is not STEPPED:
             trace.left()
         if patched is not None and patched.patcher is not None:

@@ -84,6 +84,7 @@ class PtraceEngine(DeprivilegedEngine):
         self._kick = Kick()
         self._extents: dict[int, range] = {}  # by space: a range that covers all mappings
         self._unpatched = False  # is unpatched code mapped?
+        self._knows_copies: bool | None = None  # None: not asked yet
         self._failure = ""
         self._active: Vcpu | None = None  # entered last: holds the extended state
         self._active_space = KERNEL_SPACE
@@ -271,10 +272,44 @@ class PtraceEngine(DeprivilegedEngine):
         self._unpatched |= executable and not twin
         how = linux.MAP_SHARED | linux.MAP_FIXED | linux.MAP_POPULATE * populate
         source = stub.TWIN_FD if twin else stub.RAM_FD
-        extent = self._extents.get(space, range(gva, end))
-        self._extents[space] = range(min(gva, extent.start), max(end, extent.stop))
+        self._cover(space, gva, end)
         self._call(space, linux.SYS_MMAP, gva, length, protection, how, source, gpa)
         return True
+
+    def map_copies(self, space: int, gva: int, gpa: int, length: int) -> bool:
+        """See ``DeprivilegedEngine.map_copies``: Linux's copy-on-write of a private mapping."""
+        if self._knows_copies is None:
+            self._knows_copies = self._vcpu(space).process.knows_copies()
+        if not self._knows_copies or not self.reaches(gva, length):
+            return False
+        self._cover(space, gva, gva + length)
+        how = linux.MAP_PRIVATE | linux.MAP_FIXED
+        both = linux.PROT_READ | linux.PROT_WRITE
+        self._call(space, linux.SYS_MMAP, gva, length, both, how, stub.RAM_FD, gpa)
+        return True
+
+    def take_copies(self, space: int, gva: int, gpa: int, length: int) -> list[int]:
+        assert self._memory is not None
+        vcpu, view = self._vcpu(space), self._memory.view
+        try:
+            vcpu.keep_fault()
+            stored = vcpu.process.copied(gva, length // PAGE)
+            begin = 0
+            while begin < len(stored):
+                first = stored[begin]
+                end = begin
+                while end < len(stored) and stored[end] - first == end - begin:
+                    end += 1
+                at, size = first * PAGE, (end - begin) * PAGE
+                vcpu.process.read_into(gva + at, view[gpa + at : gpa + at + size])
+                begin = end
+        except OSError as error:
+            raise EngineError(self._fail(error)) from error
+        return stored
+
+    def _cover(self, space: int, start: int, end: int) -> None:
+        extent = self._extents.get(space, range(start, end))
+        self._extents[space] = range(min(start, extent.start), max(end, extent.stop))
 
     def unmap(self, space: int, gva: int, length: int) -> None:
         """Raises MappingsFullError when splitting a mapping would take one too many."""

@@ -47,6 +47,9 @@ _RAX_WORD, _RIP_WORD = REGISTERS + 10, REGISTERS + _RIP  # places in ``Tracee.wo
 _ERROR_CODE, _TRAP_NUMBER, _CR2 = 200, 208, 224  # in a signal frame, from rsp (struct sigcontext_64)
 _XFEATURES = 512  # XSTATE_BV, SDM vol. 1, 13.4.2
 _X87_AND_SSE, _PKRU = 3, 1 << 9
+_OF_A_FILE = 1 << 61
+"""In an entry of /proc/PID/pagemap: the page is the file's, or shared. The two bits above: it is in
+memory, or swapped out."""
 
 
 class VcpuProcess:
@@ -131,6 +134,23 @@ class VcpuProcess:
         tracee.set_xstate(xstate)
         words = [int.from_bytes(frame[at : at + 8], "little") for at in (0, 8, _CR2 - _ERROR_CODE)]
         return words[0], words[1], words[2]
+
+    def knows_copies(self) -> bool:
+        """Does the kernel tell of private copies, to ``copied``?"""
+        return os.access(f"/proc/{self.pid}/pagemap", os.R_OK)
+
+    def copied(self, address: int, pages: int) -> list[int]:
+        """The numbers of the pages from ``address`` on, of a private mapping of a file, of which the
+        process has a copy of its own (proc_pid_pagemap(5)). Raises OSError when it is gone."""
+        with open(f"/proc/{self.pid}/pagemap", "rb", buffering=0) as file:
+            entries = struct.unpack(f"<{pages}Q", os.pread(file.fileno(), 8 * pages, address >> 9))
+        return [n for n, entry in enumerate(entries) if entry >> 62 and not entry & _OF_A_FILE]
+
+    def read_into(self, address: int, there: memoryview) -> None:
+        """Read its memory. Raises OSError when it is gone."""
+        with open(f"/proc/{self.pid}/mem", "rb", buffering=0) as file:
+            if os.preadv(file.fileno(), [there], address) != len(there):
+                raise OSError("memory of the vCPU process is missing")
 
     def read_fpu(self) -> bytearray:
         """The FXSAVE image of the CPU's state."""

@@ -66,7 +66,7 @@ SA_SIGINFO, SA_RESTORER, SA_NODEFER = 4, 0x04000000, 0x40000000
 _LOAD, _EQUAL, _SET, _RETURN = 0x20, 0x15, 0x45, 0x06  # LD|W|ABS, JMP|JEQ|K, JMP|JSET|K, RET|K
 _ALLOW, _TRAP = 0x7FFF0000, 0x00030000
 _AUDIT_ARCH_X86_64 = 0xC000003E
-_MMAP_FLAGS = linux.MAP_SHARED | linux.MAP_FIXED | linux.MAP_POPULATE
+_MMAP_FLAGS = linux.MAP_SHARED | linux.MAP_PRIVATE | linux.MAP_FIXED | linux.MAP_POPULATE
 _NUMBER, _ARCH, _POINTER, _ARGUMENTS = 0, 4, 8, 16  # offsets in struct seccomp_data
 
 
@@ -89,7 +89,6 @@ def seccomp_program() -> list[tuple[int, int, int, int]]:
         (_NUMBER, linux.SYS_MMAP, "equal"),
         (low + 8 * 2, 0xFFFFFFF8, "clear"),  # prot
         (low + 8 * 3, 0xFFFFFFFF & ~_MMAP_FLAGS, "clear"),
-        (low + 8 * 3, linux.MAP_SHARED, "set"),
         (low + 8 * 3, linux.MAP_FIXED, "set"),
         (low + 8 * 4, 0xFFFFFFFE, "clear"),  # fd: 0 or 1
     ]

@@ -297,8 +297,14 @@ class Vcpu:
 
     def syscall(self, number: int, *arguments: int) -> int:
         """Make a system call of the VMM in the process; returns its result, or negative errno."""
-        self._loaded = self._ordinary = self._at_fault = False
+        self._loaded = self._ordinary = False
+        self._at_fault &= self._trap is not None
         return self.process.syscall(number, *arguments)
+
+    def keep_fault(self) -> None:
+        """Before a system call: ask now for the error code of the last Fault, if it may be wanted."""
+        if self._at_fault:
+            self._ask_kernel()
 
     def error_code(self) -> int:
         """The error code of the last Fault. Raises RuntimeError when the process has run since."""

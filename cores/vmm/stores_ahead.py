@@ -1,0 +1,121 @@
+"""Stores ahead: pages that are mapped before the guest stores to them, without a D bit set too early.
+
+Only a store may set a page's D bit, so a first store faults; and a kernel that clears its memory stores
+to tens of thousands of pages, one behind the other. So after a few such faults the following pages are
+mapped *copy-on-write*: the host's kernel makes a copy of each page at its first store, and tells which
+pages have one. At the next exit, whatever it is, the copies go to RAM, and these pages get their D bits
+and their entries in the virtual TLB; the others are as they were.
+
+Until then RAM lacks what was stored. Nobody may look there: not the VMM (``settle`` comes before all
+else at an exit), not a thread of the VMM's, and not the guest by another address. So there are none
+while a thread serves devices, only frames to which no other entry leads are mapped so, and the guest's
+page table is unmapped meanwhile, since the guest would miss the D bits in it.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import NamedTuple
+
+from cores.engines.base import DeprivilegedEngine, Exit, Failed, Handler
+from cores.vmm.shadow_tlb import ShadowPages
+from cores.vmm.state import GuestContext
+from cores.x86.mmu.paging import PAGE
+from cores.x86.mmu.paging_formats import ACCESSED, ADDRESS, DIRTY
+
+FEW, MOST = 16, 512
+"""First stores in a row after which pages are mapped ahead, as many as came before; and the most."""
+
+
+class Ahead(NamedTuple):
+    """Pages that are mapped ahead of stores. entries_at: the GPA of their page-table entries, of
+    ``width`` bytes each."""
+
+    gva: int
+    frame: int
+    pages: int
+    entries_at: int
+    width: int
+    executable: bool
+
+
+class StoresAhead:
+    """The stores ahead of one guest."""
+
+    def __init__(self, guest: GuestContext, engine: DeprivilegedEngine, shadow: ShadowPages) -> None:
+        self._guest, self._engine, self._shadow = guest, engine, shadow
+        self._view = guest.memory.view
+        self._next = -1  # the page behind the last first store
+        self._row = 0
+        self.pages: Ahead | None = None
+
+    def follow(self, gva: int) -> int:
+        """The guest stores to the clean page ``gva``: gives how many to map from there on, 0 for
+        none."""
+        self._row = self._row + 1 if gva == self._next else 1
+        self._next = gva + PAGE
+        return min(self._row, MOST) if self._row >= FEW else 0
+
+    def map(self, gva: int, entries_at: int, width: int, most: int, *, executable: bool) -> bool:
+        """Map clean pages from ``gva`` on, to which the guest may store: so many as have neighbouring
+        entries at ``entries_at``, are alike, and lead to contiguous frames, at most ``most``."""
+        guest, shadow = self._guest, self._shadow
+        if guest.board.watched or shadow.displaced or not shadow.runs:
+            return False
+        letter = "Q" if width == 8 else "I"
+        entries = struct.unpack(f"<{most}{letter}", self._view[entries_at : entries_at + most * width])
+        first, count = entries[0] & ~ACCESSED, 0
+        while count < most and entries[count] & ~ACCESSED == first + count * PAGE:
+            count += 1
+        frame = first & ADDRESS
+        count = shadow.unknown_pages(gva, frame, count)
+        if count < FEW or first & DIRTY:
+            return False
+        if not shadow.map_copies(gva, frame, count, hidden=entries_at & -PAGE):
+            return False
+        for at in range(entries_at, entries_at + count * width, width):
+            self._view[at] |= ACCESSED  # as for every page that is translated ahead of its use
+        self.pages = Ahead(gva, frame, count, entries_at, width, executable)
+        self._row, self._next = self._row + count - 1, gva + count * PAGE
+        return True
+
+    def settle(self) -> None:
+        """After an exit, before anything else: RAM, page table and virtual TLB as if each page had
+        faulted at its first store. Overwrites the registers in the guest's process."""
+        ahead, self.pages = self.pages, None
+        if ahead is None:
+            return
+        stored = self._shadow.take_copies(
+            ahead.gva, ahead.frame, ahead.pages, executable=ahead.executable
+        )
+        missed = ahead.pages - len(stored)
+        if missed and stored == list(range(len(stored))):  # interrupted in the middle
+            self._next -= missed * PAGE
+        elif missed:
+            self._row = 0
+        view, width = self._view, ahead.width
+        for number in stored:
+            view[ahead.entries_at + number * width] |= DIRTY  # in the lowest byte, as A is
+
+    def left(self, exit: Exit) -> None:
+        """``settle`` after an exit from the engine."""
+        if isinstance(exit, Failed):
+            self.pages = None  # its process is gone
+        else:
+            self.settle()
+
+    def around(self, handler: Handler) -> Handler:
+        """A handler of known exits (cores/vmm/known_exits.py) that finds RAM as it has to be."""
+
+        def handle() -> bool | None:
+            if self.pages is None:
+                return handler()
+            window = self._engine.window()
+            assert window is not None
+            block = window.words.cast("B")
+            saved = bytes(block)
+            self.settle()
+            block[:] = saved
+            return bool(handler())  # the long way would ask for a signal that is gone: try again
+
+        return handle
