@@ -20,7 +20,8 @@ from cores.x86.registers import CS
 
 TRUSTED = (
     f"running freely, an indirect branch is no longer caught after it has led to known code {TRUST} "
-    "times: other code that it leads to later may run unpatched (not on a CPU with protection keys)"
+    "times: other code that it leads to later may run unpatched (on a CPU with protection keys only in "
+    "pages that hold data too)"
 )
 CHANGED = (
     "running freely, code was changed in a page that holds data too: until the next exit it may have "
