@@ -292,7 +292,7 @@ class Patcher:
         if insn.mnemonic == "ret" and words:
             page.pushed_words[offset] = words
         there = slice(gpa, gpa + within)
-        before = bytes(self.twin[there])
+        before, overlaps = bytes(self.twin[there]), any(page.code[offset : offset + within])
         self._show_instruction(page, offset, insn, 0, within)
         page.code[offset : offset + within] = b"\1" * within
         if within < insn.length:
@@ -303,9 +303,9 @@ class Patcher:
             self._show_instruction(second, 0, insn, within, insn.length)
             second.code[:rest] = b"\1" * rest
             self._patch(second, 0, rest)
-        # Where the twin can be read, the bytes are there already: then instructions beside it stand as
-        # before. Looking at each offset before it took a third of the analysis of a program.
-        if self.twin[there] != before or self.has_to_trap(page, offset):
+        # Others stand as before, unless they share bytes with it that are changed now. Looking at each
+        # offset before it took a third of the analysis of a program.
+        if (overlaps and self.twin[there] != before) or self.has_to_trap(page, offset):
             self._patch(page, offset, offset + within)
         return insn
 
