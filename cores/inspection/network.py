@@ -41,13 +41,15 @@ class PacketLine:
 
 @dataclass(frozen=True, slots=True)
 class NetworkView:
-    """networks, cards: their state in words. packets: the newest, oldest first. earlier: how many came
-    before. other: the console of the other machine on a hub, None without one."""
+    """networks, cards: their state in words. packets: the newest of the log, oldest first. earlier,
+    later: how many came before and after these. other: the console of the other machine on a hub, None
+    without one."""
 
     networks: tuple[DeviceState, ...]
     cards: tuple[DeviceState, ...]
     packets: tuple[PacketLine, ...]
     earlier: int
+    later: int
     other: str | None
 
 
@@ -65,24 +67,25 @@ def network_view(machine: Machine) -> NetworkView:
     costs = _costs(machine, [packet for *_, packet in passed])
     lines = tuple(
         PacketLine(
-            i + 1, number, packet.at, packet.sent, packet.size,
-            summary(packet.frame) if packet.frame else "not kept: the log is full", *cost,
+            i + 1, number, packet.at, packet.sent, len(packet.frame), summary(packet.frame), *cost,
         )
         for (_, _, number, i, packet), cost in zip(passed, costs, strict=True)
     )[1 if len(passed) > MOST else 0 :]  # fmt: skip
+    later = sum(network.unkept for network in board.networks)
+    earlier = sum(network.passed for network in board.networks) - later - len(lines)
     cards = (device for device in board.devices if isinstance(device, _CARDS))
     other = None if machine.pair is None else machine.pair.second.console()
     return NetworkView(
         tuple(DeviceState(one.title, one.facts(now)) for one in board.networks),
         tuple(DeviceState(card.title, card.facts(now)) for card in cards if card.facts(now)),
-        lines, sum(network.passed for network in board.networks) - len(lines), other,
+        lines, earlier, later, other,
     )  # fmt: skip
 
 
 def _newest(network: Network) -> list[tuple[int, Packet]]:
-    """The newest packets, and one more before them, by their index."""
-    first = max(0, network.passed - MOST - 1)
-    return list(enumerate(network.log[first : network.passed], first))
+    """The newest packets of the log, and one more before them, by their index."""
+    packets = network.packets[-MOST - 1 :]
+    return list(enumerate(packets, network.passed - network.unkept - len(packets)))
 
 
 def _costs(
@@ -92,7 +95,7 @@ def _costs(
     trace = machine.vmm.trace
     events, dropped = trace.events, trace.dropped
     found: list[tuple[tuple[tuple[str, int], ...] | None, int]] = []
-    start = Packet(0, True, b"", 0)
+    start = Packet(0, True, b"")
     for before, packet in pairwise([start, *packets]):
         first, end = before.event - dropped, packet.event - dropped
         exits = None

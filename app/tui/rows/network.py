@@ -21,14 +21,17 @@ def network_rows(view: NetworkView, width: int, *, counts_exits: bool) -> list[R
         rows.append(row(("The other machine says ", "strong"), said))
     if width >= _NARROW:
         rows.append(EMPTY)
-    if not view.packets:
+    if not view.packets and not view.earlier:
         return [*rows, row(("No packet has passed.", "dim"))]
     several = len(view.networks) > 1
     what = "exits" if counts_exits else "device accesses"
     since = " since the packet before" if width >= _NARROW else ""
-    since = " since the packet before" if width >= _NARROW else ""
     head = f"{'µs':>11}  {'':{12 if several else 10}}{'':<{_words(width)}} {what}{since}"
     rows.append(row((head, "dim")))
+    if view.later:
+        rows.append(
+            row((f"{view.later:,} packets, and before them, for which the log had room:", "dim"))
+        )
     rows += [_packet(line, width, several, counts_exits) for line in reversed(view.packets)]
     if view.earlier:
         rows.append(row((f"and {view.earlier:,} before them", "dim")))

@@ -41,17 +41,15 @@ def check(path: str) -> None:
 
 
 def write(path: str, packets: Iterable[Packet]) -> None:
-    """Write a capture, whole or not at all. Packets of which the log holds no bytes are left out.
-    Raises InputError."""
+    """Write a capture, whole or not at all. Raises InputError."""
     try:
         with replacing(path, KIND) as file:
             file.write(_HEADER.pack(_MICROSECONDS, 2, 4, 0, 0, _SNAP, _ETHERNET))
             for packet in packets:
-                if packet.frame:
-                    seconds, rest = divmod(packet.at, _SECOND)
-                    size = len(packet.frame)
-                    head = struct.pack("<IIII", min(seconds, 0xFFFFFFFF), rest, size, packet.size)
-                    file.write(head + packet.frame)
+                seconds, rest = divmod(packet.at, _SECOND)
+                size = len(packet.frame)
+                head = struct.pack("<IIII", min(seconds, 0xFFFFFFFF), rest, size, size)
+                file.write(head + packet.frame)
     except OSError as error:
         raise InputError(f"cannot write the capture: {error.strerror}", path) from None
 

@@ -16,22 +16,21 @@ from cores.pc.network.link import LONGEST, SHORTEST
 
 MOST_QUEUED = 256
 """Frames that wait for one card; what comes then is dropped, as by a switch."""
-MOST_LOGGED = 64 << 20
-"""Bytes of frames that a log holds; a guest must not fill the host's memory."""
+MOST_LOGGED, MOST_PACKETS = 64 << 20, 500_000
+"""Bytes of frames, and frames, that a log holds; a guest must not fill the host's memory. Those that
+come then are only counted."""
 _HEADER = 14
 """Bytes of an Ethernet header: two addresses and a type."""
 
 
 @dataclass(frozen=True, slots=True)
 class Packet:
-    """A frame that passed a card. at: the tick. sent: by the guest, else received by it. size: bytes of
-    the whole frame, of which a log that is full keeps none. event, accesses: the number of exits in the
-    machine's log, and of its device accesses, by then."""
+    """A frame that passed a card. at: the tick. sent: by the guest, else received by it. event,
+    accesses: the number of exits in the machine's log, and of its device accesses, by then."""
 
     at: int
     sent: bool
     frame: bytes
-    size: int
     event: int = field(default=0, compare=False)
     accesses: int = field(default=0, compare=False)
 
@@ -40,13 +39,14 @@ class Network(Device):
     """What one card's cable leads to (``Link``).
 
     number: of the machine's networks, from 0. called: the user's name for it, or "". queued: frames on
-    their way to the card, with the tick at which each arrives. passed: packets that the log holds at
-    present. sent, received: by the guest. dropped: frames for which there was no room. lost: what the
-    guest sent that is no frame. done: the machine's exits and device accesses so far, for the log.
+    their way to the card, with the tick at which each arrives. passed: packets so far; before: those
+    older than the log, which a saved session does not hold. sent, received: by the guest. dropped:
+    frames for which there was no room. lost: what the guest sent that is no frame. done: the machine's
+    exits and device accesses so far, for the log.
     """
 
     name = "network"
-    wiring = frozenset({"number", "called", "mac", "log", "done", "_kept"})
+    wiring = frozenset({"number", "called", "mac", "log", "before", "done", "_kept"})
     wide = frozenset({"passed", "sent", "received", "dropped", "lost"})
     mode = ""
     """Its name in ``--net``."""
@@ -59,7 +59,7 @@ class Network(Device):
         self.queued = ()
         self.log: list[Packet] = []
         self.done: Callable[[], tuple[int, int]] = lambda: (0, 0)
-        self._kept = 0
+        self.before = self._kept = 0
         self.passed = self.sent = self.received = self.dropped = self.lost = 0
 
     @property
@@ -110,18 +110,20 @@ class Network(Device):
         return frame
 
     def _note(self, now: int, sent: bool, frame: bytes) -> None:
-        size = len(frame)
-        full = self._kept + size > MOST_LOGGED
-        packet = Packet(now, sent, b"" if full else frame, size, *self.done())
-        if self.passed < len(self.log):
-            if self.log[self.passed] == packet:  # passed before the guest went back
-                self.passed += 1
-                return
-            del self.log[self.passed :]
-            self._kept = sum(len(one.frame) for one in self.log)
-        self.log.append(packet)
-        self._kept += len(packet.frame)
+        log, packet = self.log, Packet(now, sent, frame, *self.done())
+        if not log:
+            self.before = self.passed
+        at = self.passed - self.before
         self.passed += 1
+        if at < len(log):
+            if log[at] == packet:  # passed before the guest went back
+                return
+            del log[at:]
+            self._kept = sum(len(one.frame) for one in log)
+        full = at > len(log) or at >= MOST_PACKETS or self._kept + len(frame) > MOST_LOGGED
+        if not full:
+            log.append(packet)
+            self._kept += len(frame)
 
     # The board's side.
 
@@ -133,8 +135,13 @@ class Network(Device):
 
     @property
     def packets(self) -> list[Packet]:
-        """All packets so far, oldest first."""
-        return self.log[: self.passed]
+        """The packets so far, oldest first, as far as the log has them."""
+        return self.log[: max(self.passed - self.before, 0)]
+
+    @property
+    def unkept(self) -> int:
+        """Packets for which the log had no room: the newest."""
+        return max(self.passed - self.before - len(self.log), 0) if self.log else 0
 
     def facts(self, now: int) -> tuple[tuple[str, str], ...]:
         return (
@@ -152,6 +159,10 @@ class Network(Device):
         if self.dropped:
             notes.append(
                 f"{self.title}: {self.dropped} frames dropped: {MOST_QUEUED} before them still waited"
+            )
+        if self.unkept:
+            notes.append(
+                f"{self.title}: the log of packets is full: the last {self.unkept:,} are not in it"
             )
         return notes
 

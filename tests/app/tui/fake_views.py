@@ -93,18 +93,7 @@ NETWORK = NetworkView(
             (("hlt", 1), ("io", 4)), 12),
         PacketLine(3, 0, 1_525, True, 98, "damaged: a fragment of an IP packet", None, 30),
     ),
-    7, "one\ntwo\n",
-)  # fmt: skip
-NETWORK = NetworkView(
-    (DeviceState("Network", (("leads to", "user: router 10.0.2.2"), ("packets", "2 sent"))),),
-    (DeviceState("NE2000", (("state", "started"),)),),
-    (
-        PacketLine(1, 0, 325, True, 60, "ARP: who has 10.0.2.2? asks 10.0.2.15", (("io", 54),), 90),
-        PacketLine(2, 0, 1_425, False, 60, "ARP: 10.0.2.2 is at 52:55:0a:00:02:02",
-            (("hlt", 1), ("io", 4)), 12),
-        PacketLine(3, 0, 1_525, True, 98, "damaged: a fragment of an IP packet", None, 30),
-    ),
-    7, "one\ntwo\n",
+    7, 3, "one\ntwo\n",
 )  # fmt: skip
 DEVICES = DevicesView((
     DeviceState("PIC, master", (("lets through", "IRQ 0"), ("in service", "none"))),

@@ -19,14 +19,13 @@ FRAME = bytes(range(60))
 
 
 def test_written_as_others_read_it(tmp_path: Path) -> None:
-    """dpkt's reader finds the packets with their microseconds; what no longer has bytes is left out."""
+    """dpkt's reader finds the packets with their microseconds."""
     path = str(tmp_path / "a.pcap")
     capture.write(
         path,
         [
-            Packet(1_000_001, True, FRAME, 60),
-            Packet(5, False, b"", 60),
-            Packet(1 << 60, True, FRAME, 60),
+            Packet(1_000_001, True, FRAME),
+            Packet(1 << 60, True, FRAME),
         ],
     )
     reader = dpkt.pcap.Reader(io.BytesIO(Path(path).read_bytes()))
