@@ -2,9 +2,10 @@
 
 A store to QueueNotify is a doorbell: it says nothing but that somebody is there. The kernel knows its
 address and its value (KVM_IOEVENTFD), adds one to an eventfd, and the guest goes on at once; a thread
-that sleeps on the eventfd serves the queue meanwhile, beside the guest. The way back, an interrupt,
-still takes the guest's CPU: irqfd needs the interrupt controllers in the kernel, and here they are
-Ringscope's.
+that sleeps on the eventfd serves the queue meanwhile, beside the guest. If the guest accesses a
+register first, the kick is served before that, as it is on a core without doorbells. The way back, an
+interrupt, still takes the guest's CPU: irqfd needs the interrupt controllers in the kernel, and here
+they are Ringscope's.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from dataclasses import dataclass
 
 from cores.engines.base import Engine
 from cores.pc.devices.board import Board
-from cores.pc.devices.virtio.bus import BASE
+from cores.pc.devices.virtio.bus import BASE, VirtioBus
 from cores.pc.devices.virtio.device import QUEUE_NOTIFY, SPAN, VirtioDevice
 from cores.vmm.ring_watch import RingWatch
 
@@ -55,16 +56,21 @@ class Doorbells(RingWatch):
             if isinstance(device, VirtioDevice)
             for queue in range(len(device.queue_names))
         ]
+        self._buses = [device for device in board.devices if isinstance(device, VirtioBus)]
 
     @contextmanager
     def watching(self) -> Iterator[None]:
         hung = [bell for bell in self._bells if self._hang(bell, on=True)]
+        for bus in self._buses:
+            bus.before_access = self.drain
         try:
             with super().watching():
                 yield
         finally:
             for bell in hung:
                 self._hang(bell, on=False)
+            for bus in self._buses:
+                bus.before_access = lambda: None
             self.drain()
 
     def _hang(self, bell: Bell, *, on: bool) -> bool:

@@ -6,7 +6,7 @@ A slot without a device has the magic number and device ID 0, which drivers skip
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from cores.pc.devices.base import IrqLine, MemoryDevice, Slot
 from cores.pc.devices.virtio.block import VirtioBlock
@@ -56,18 +56,20 @@ def devices_named(names: Sequence[str], slot: Slot) -> tuple[VirtioDevice, ...]:
 
 
 class VirtioBus(MemoryDevice):
-    """The bus. stale: a thread that watches the queues has changed what the line should be."""
+    """The bus. stale: a thread that watches the queues has changed what the line should be.
+    before_access: called before each access, for kicks that came before it by a doorbell."""
 
     name = "virtio"
     window = WINDOW
     irq = IRQ
-    wiring = frozenset({"parts", "_line", "_owner"})
+    wiring = frozenset({"parts", "before_access", "_line", "_owner"})
 
     parts: tuple[VirtioDevice, ...]
 
     def __init__(self, parts: tuple[VirtioDevice, ...], line: IrqLine) -> None:
         self.parts, self._line = parts, line
         self.stale = False
+        self.before_access: Callable[[], None] = lambda: None
         self._owner = threading.get_ident()
         for part in parts:
             part.changed = self._changed
@@ -81,6 +83,7 @@ class VirtioBus(MemoryDevice):
         return offset % SPAN in _TIMELY
 
     def mmio_read(self, offset: int, size: int) -> bytes:
+        self.before_access()
         return self.mmio_peek(offset, size)
 
     def mmio_peek(self, offset: int, size: int) -> bytes:
@@ -96,6 +99,7 @@ class VirtioBus(MemoryDevice):
         return b"".join(parts)
 
     def mmio_write(self, offset: int, data: bytes) -> None:
+        self.before_access()
         number, at = divmod(offset, SPAN)
         if number >= len(self.parts):
             return

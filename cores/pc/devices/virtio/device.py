@@ -223,6 +223,8 @@ class VirtioDevice(Device):
                 value &= ~FEATURES_OK  # the driver reads that these features do not do
         starts = value & DRIVER_OK and not self.status & DRIVER_OK
         self.status = value
+        if starts and not value & FEATURES_OK:
+            raise ViolationError("said DRIVER_OK without agreement on features (FEATURES_OK)")
         if starts:
             self._start()
 
@@ -354,7 +356,8 @@ class VirtioDevice(Device):
     def notes(self) -> list[str]:
         if not self.trouble:
             return []
-        return [f"{self.name} needs a reset: its driver {self.trouble}"]
+        needs = "needs a reset" if self.status & NEEDS_RESET else "needed a reset, and got it"
+        return [f"{self.name} {needs}: its driver {self.trouble}"]
 
     def save(self) -> dict[str, Any]:
         return super().save() | {"queues": tuple(queue.state() for queue in self._queues)}

@@ -20,6 +20,7 @@ from tests.cores.pc.devices.virtio.driver import (
     WRITE,
     Driver,
     Echo,
+    Ring,
     make_board,
 )
 
@@ -300,3 +301,20 @@ def test_any_registers_are_survived(memory: PhysicalMemory, disk: Disk) -> None:
     assert board.is_lawful()
     board.restore(board.save())
     disk.close()
+
+
+def test_no_work_without_agreed_features(memory: PhysicalMemory) -> None:
+    """DRIVER_OK without FEATURES_OK breaks a rule: nothing is taken from the queues. The note says so,
+    and after a reset that it is over."""
+    driver = net(memory)
+    for status in (4, 1 | 2 | 4):
+        driver.put(0x70, 0)
+        driver.rings[1] = Ring(driver, 1, 0x46000, 8)
+        driver.put(0x70, status)
+        send(driver, frame())
+        assert (driver.broken, driver.rings[1].done()) == (True, [])
+        (note,) = driver.device.notes()
+        assert note.startswith("virtio-net needs a reset: its driver said DRIVER_OK without")
+    driver.put(0x70, 0)
+    (note,) = driver.device.notes()
+    assert note.startswith("virtio-net needed a reset, and got it: ")
