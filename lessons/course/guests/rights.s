@@ -40,6 +40,8 @@ protect:
         lidt    [rip + idtr]
         mov     [0x11084], rsp          # the TSS: the kernel's stack when ring 3 is interrupted
 
+        call    attempt                 # in ring 0 it may, wherever the instruction stands
+
         push    0x2b                    # enter ring 3: stack segment, stack, flags, code segment, RIP
         push    USER_STACK
         push    0x202
@@ -101,7 +103,7 @@ idt:    .space  0x31 * 16
 user:   mov     eax, 5                  # ordinary work: allowed to everybody
         add     eax, 6
 first:  lea     r12, [rip + second]
-        cli                             # privileged
+        call    attempt                 # and in ring 3 it may not
 second: lea     r12, [rip + third]
         out     0xe9, al                # the hardware
 third:  lea     r12, [rip + asked]
@@ -112,6 +114,9 @@ asked:  lea     rdi, [rip + greeting]   # now it asks, and for something of its 
         int     0x30
         xor     edi, edi
         int     0x30
+attempt:
+        cli                             # privileged
+        ret
 greeting:
         .ascii  "hi\n"
         .balign 4096
