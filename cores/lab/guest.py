@@ -21,7 +21,7 @@ from cores.lab.engine import LabEngine
 from cores.lab.errors import LabError
 from cores.lab.journal import Journal
 from cores.lab.log import Event
-from cores.lab.parts import Memory, Ports, Registers, check_operand, initial
+from cores.lab.parts import Memory, Ports, Registers, check_numbers, check_operand, initial
 from cores.lab.stop import FAULT, PATCHED, SYSCALL, TIMER, Decoded, Operand, Stop, decoded
 from cores.pc.cpuid import cpuid
 from cores.pc.devices.board import NEVER, Board
@@ -47,6 +47,13 @@ SILENT = frozenset(
     for form in entry.forms
 )
 """Mnemonics that ``Guest.patch`` takes."""
+
+NAMES = (
+    "enter", "running", "registers", "memory", "ports", "read", "write", "patch", "cpuid", "time",
+    "halt", "shutdown", "interrupt_pending", "acknowledge", "sleep", "ring", "map", "unmap", "initial",
+    "bits",
+)  # fmt: skip
+"""What a student's VMM may use of a ``Guest``."""
 
 
 class Guest:
@@ -234,7 +241,7 @@ class Guest:
         the guest is left at each with the kind "patched". "mov", "push" and "pop": only those with a
         segment register."""
         for name in mnemonics:
-            if name not in SILENT:
+            if not isinstance(name, str) or name not in SILENT:
                 raise LabError(
                     f"guest.patch: {name!r:.40} is none that ring 3 executes silently; there are"
                     f" {', '.join(sorted(SILENT - CPUID_FAULTS))}"
@@ -248,6 +255,7 @@ class Guest:
     ) -> None:  # fmt: skip
         """Map one page of 4 KiB: the guest's linear address leads to the physical one. user: for both
         rings, else for ring 0 alone."""
+        check_numbers("guest.map", address=address, physical=physical)
         if address % PAGE or physical % PAGE:
             raise LabError(f"guest.map: {address:#x} or {physical:#x} is not the beginning of a page")
         if not self._memory.is_ram(physical, PAGE):
@@ -266,6 +274,8 @@ class Guest:
     def unmap(self, address: int | None = None) -> None:
         """Remove a page from both address spaces; without an address all of them."""
         self._log.changes += 1
+        if address is not None:
+            check_numbers("guest.unmap", address=address)
         if address is None:
             self._engine.drop_all()
         elif 0 <= address < 1 << 47:
@@ -296,6 +306,7 @@ class Guest:
 
     def cpuid(self, leaf: int, subleaf: int = 0) -> tuple[int, int, int, int]:
         """What CPUID is to give the guest: (EAX, EBX, ECX, EDX)."""
+        check_numbers("guest.cpuid", leaf=leaf, subleaf=subleaf)
         leaf, subleaf = leaf & MASK32, subleaf & MASK32
         self._log.asked(leaf, subleaf)
         return cpuid(leaf, subleaf)

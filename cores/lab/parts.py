@@ -128,6 +128,8 @@ class Memory:
 
     def write(self, address: int, data: bytes) -> None:
         """Store bytes at a physical address."""
+        if not isinstance(data, bytes | bytearray | memoryview):
+            raise LabError(f"memory.write takes bytes, not {data!r:.60}; memory.store takes a number")
         self._check(address, len(data))
         self._memory.write(address, bytes(data))
         self.changed.append((address, len(data)))
@@ -138,6 +140,7 @@ class Memory:
 
     def store(self, address: int, size: int, value: int) -> None:
         """Store a little-endian number of ``size`` bytes; the value is taken modulo its size."""
+        check_numbers("memory.store", value=value)
         self._check(address, size)
         self.write(address, (value & (1 << 8 * size) - 1).to_bytes(size, "little"))
 
@@ -147,6 +150,7 @@ class Memory:
         return self._memory.is_ram(address, length)
 
     def _check(self, address: int, length: int) -> None:
+        check_numbers("guest.memory", address=address, length=length)
         if not 0 <= address < 1 << 52 or not 0 <= length <= MOST:
             raise LabError(f"memory has no {length:,} bytes at {address:#x}")
 
@@ -173,13 +177,18 @@ class Ports:
         self._board.write(port, size, value)
 
 
-def _check_port(name: str, port: int, size: int, value: int = 0) -> None:
-    given: tuple[tuple[str, object], ...] = (("port", port), ("size", size), ("value", value))
-    for what, number in given:
+def check_numbers(name: str, **given: object) -> None:
+    """Raises LabError where what a call is given is no number. name: of what was called."""
+    for what, number in given.items():
         if isinstance(number, Operand):
-            raise LabError(f"ports.{name} takes a number: guest.read({what})")
+            meant = "operand.address" if what == "address" else f"guest.read({what})"
+            raise LabError(f"{name} takes a number: {meant}")
         if not isinstance(number, int):
-            raise LabError(f"ports.{name} takes numbers; its {what} is {number!r:.60}")
+            raise LabError(f"{name} takes numbers; its {what} is {number!r:.60}")
+
+
+def _check_port(name: str, port: int, size: int, value: int = 0) -> None:
+    check_numbers(f"ports.{name}", port=port, size=size, value=value)
     if not 0 <= port < 1 << 16 or size not in (1, 2, 4):
         raise LabError(
             f"there is no port {port:#x} of {size} bytes: ports are 0 to 0xffff, of 1, 2 or 4"

@@ -9,7 +9,7 @@ import contextlib
 import io
 import traceback
 from collections.abc import Callable
-from dataclasses import fields
+from dataclasses import FrozenInstanceError, fields
 from types import CodeType
 
 from cores.engines import registry
@@ -18,8 +18,9 @@ from cores.engines.portable.engine import PortableTrapEngine
 from cores.errors import EngineError, InputError
 from cores.lab.cases import Case
 from cores.lab.errors import LabError
-from cores.lab.guest import Guest
+from cores.lab.guest import NAMES, Guest
 from cores.lab.log import Event, Run
+from cores.lab.parts import Memory, Ports
 from cores.lab.stepped import SteppedEngine
 from cores.lab.stop import TIMER, Decoded
 from cores.pc.boot.protocols import protocol_of
@@ -35,6 +36,12 @@ PORTABLE, NATIVE = "trap:portable", "trap:native"
 MOST_PRINTED = 1 << 15
 """Characters that are kept of the beginning, and as many of the end."""
 _FIELDS = frozenset(field.name for field in fields(Decoded))
+_NAMED = {
+    Guest: ("guest", NAMES),
+    Memory: ("guest.memory", ("load", "store", "read", "write", "is_ram")),
+    Ports: ("guest.ports", ("read", "write")),
+}
+"""What the manual calls these, and what it says that they have."""
 Vmm = Callable[[Guest], object]
 
 
@@ -166,7 +173,7 @@ def _execute(code: CodeType, path: str, guest: Guest, result: Run) -> None:
     except RecursionError as error:
         result.words, result.line = "RecursionError: it calls itself without end", _line(error, path)
     except (Exception, SystemExit, GeneratorExit) as error:
-        words = _of_nothing(error, guest) or f"{type(error).__name__}: {error}"
+        words = _explained(error, guest) or f"{type(error).__name__}: {error}"
         words = " ".join(words.split()).rstrip(": ")
         result.words, result.line = words[:500], _line(error, path)
 
@@ -175,15 +182,20 @@ def _no_keyboard(prompt: object = "") -> str:
     raise LabError("there is no keyboard for a VMM: what the guest is given comes by its ports")
 
 
-def _of_nothing(error: BaseException, guest: Guest) -> str:
-    """Why stop.instruction is None, where the student's file has asked it for something."""
-    if not (isinstance(error, AttributeError) and error.obj is None and error.name in _FIELDS):
+def _explained(error: BaseException, guest: Guest) -> str:
+    """What Python's own sentence does not say of a mistake with the lab's objects, "" for others."""
+    if isinstance(error, FrozenInstanceError):
+        return f"{error}: a stop is read-only, and guest.registers.rip is where the guest goes on"
+    if not isinstance(error, AttributeError):
         return ""
+    if type(error.obj) in _NAMED and not hasattr(type(error.obj), error.name or ""):
+        called, there = _NAMED[type(error.obj)]
+        return f"{called} has no {error.name!r:.40}: it has {', '.join(there)}"
     stop = guest.stop
-    if stop is None or stop.instruction is not None:
-        return ""
-    why = "a timer has none" if stop.kind == TIMER else f"there is no code at RIP, {stop.rip:#x}"
-    return f"stop.instruction is None: {why}"
+    if error.obj is None and error.name in _FIELDS and stop is not None and stop.instruction is None:
+        why = "a timer has none" if stop.kind == TIMER else f"there is no code at RIP, {stop.rip:#x}"
+        return f"stop.instruction is None: {why}"
+    return ""
 
 
 def _line(error: BaseException, path: str) -> int:

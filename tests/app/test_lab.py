@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 from app import lab
 from app.main import main
 from cores.engines import registry
+from cores.lab.guest import NAMES
 from cores.lab.reference import reference
 from cores.lab.steps import STEPS, step_of
 from cores.lab.student import MOST_PRINTED, NATIVE, PORTABLE, Printed, compiled, run
@@ -255,6 +257,16 @@ def test_a_hostile_file_ends_with_a_sentence(
         assert told.endswith(f"Your VMM printed with greet: {printed}")
 
 
+def test_the_manual_has_what_a_guest_has() -> None:
+    """Each name of the manual's tables is there, and each that a message lists is in the manual."""
+    manual = (SOLUTIONS.parents[1] / "docs" / "lab.md").read_text()
+    table = manual.split("### `guest`")[1].split("###")[0]
+    rows = [line.split("|")[1] for line in table.splitlines() if line.startswith("| `guest.")]
+    assert {name for row in rows for name in re.findall(r"`guest\.(\w+)", row)} == set(NAMES)
+    source = f"def vmm(guest):\n    for name in {NAMES!r}:\n        getattr(guest, name)\n"
+    assert next(verdicts(1, source)).startswith("your vmm() returned without guest.enter()")
+
+
 def test_of_much_that_is_printed_the_first_and_the_last_is_kept() -> None:
     """What was printed last says most where a guest goes wrong: it is kept, however much there is."""
     printed = Printed()
@@ -315,6 +327,36 @@ def test_of_much_that_is_printed_the_first_and_the_last_is_kept() -> None:
         (
             "def vmm(guest):\n    guest.registers.rip = 0\n    guest.enter().instruction.mnemonic\n",
             "line 3: stop.instruction is None: there is no code at RIP, 0x0",
+        ),
+        (
+            "def vmm(guest):\n    guest.enter().rip += 2\n",
+            "line 2: cannot assign to field 'rip': a stop is read-only, and guest.registers.rip is",
+        ),
+        (
+            "def vmm(guest):\n    guest.regs\n",
+            "line 2: guest has no 'regs': it has enter, running, reg",
+        ),
+        ("def vmm(guest):\n    guest.ports.inb(1)\n", "line 2: guest.ports has no 'inb': it has read,"),
+        ("def vmm(guest):\n    guest.running = 0\n", "line 2: AttributeError: property 'running'"),
+        (
+            "def vmm(guest):\n    guest.map(0x1000, 'x')\n",
+            "line 2: guest.map takes numbers; its physical",
+        ),
+        (
+            "def vmm(guest):\n    guest.patch(['mov'])\n",
+            "line 2: guest.patch: ['mov'] is none that ring",
+        ),
+        (
+            "def vmm(guest):\n    guest.memory.store(0, 8, guest.enter().address)\n",
+            "line 2: memory.store takes numbers; its value is None",
+        ),
+        (
+            "def vmm(guest):\n    guest.memory.load(guest.enter().instruction.operands[0], 8)\n",
+            "line 2: guest.memory takes a number: operand.address",
+        ),
+        (
+            "def vmm(guest):\n    guest.memory.write(0, 'x')\n",
+            "line 2: memory.write takes bytes, not 'x'",
         ),
         ("def vmm(guest):\n    input()\n", "line 2: there is no keyboard for a VMM"),
     ],
