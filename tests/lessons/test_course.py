@@ -16,7 +16,7 @@ from lessons import glossary
 from lessons.checker import check
 from lessons.format.parser import parse_file
 from lessons.format.script import Ask, Heading, Note, Text
-from lessons.library import course_files, find
+from lessons.library import course_files, find, names
 from tests.sampling import all_but
 
 FILES = course_files()
@@ -54,6 +54,16 @@ def test_what_a_lesson_has(path: Path) -> None:
     assert isinstance(heading, Heading)
     assert isinstance(closing, Text)
     assert len(re.findall(r"[.?!](?=\s|$)", closing.markdown)) == 3
+
+
+def test_the_table_for_teachers() -> None:
+    """docs/classroom.md names lessons that exist, and each of the course at least once."""
+    text = (Path(__file__).parents[2] / "docs" / "classroom.md").read_text()
+    table = text.partition("| one hears |")[2].partition("\n\n")[0]
+    rows = table.splitlines()[2:]
+    named = [re.findall(r"`([^`]+)`", row) for row in rows]
+    assert all(named)
+    assert {name for row in named for name in row} == set(names())
 
 
 def test_the_course_without_native_cores(monkeypatch: pytest.MonkeyPatch) -> None:
