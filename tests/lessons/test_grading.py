@@ -211,7 +211,8 @@ def test_a_submission_that_breaks_its_process(
 ) -> None:
     """Whatever becomes of the process that grades, the result is no points, with the reason."""
     monkeypatch.setattr(submission, "again", lambda *words: [sys.executable, "-c", child, *words])
-    monkeypatch.setattr(submission, "START", 0.5)
+    if said.startswith("stopped"):  # the others end by themselves, however busy the computer is
+        monkeypatch.setattr(submission, "START", 0.5)
     result = submission.graded(parse_task(str(task)), "x.s", None, 0.5)
     assert (result.points, result.of) == (0, 2)
     assert said in result.failure
