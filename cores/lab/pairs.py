@@ -8,6 +8,9 @@ from cores.lab.log import NAMES, RFLAGS, Event, Run
 from cores.lab.verdict import Parting, seen
 from cores.x86.registers import FLAG_BITS
 
+LONG = 64
+"""Bytes of a store that is told by its length."""
+
 
 @dataclass(frozen=True, slots=True)
 class Pair:
@@ -52,8 +55,17 @@ def done(event: Event) -> str:
             ]
         elif old != new:
             changed.append(f"{name} {old:x} to {new:x}")
-    stored = [
-        f"[{at:x}] = {int.from_bytes(bytes.fromhex(data), 'little'):x}" for at, data in event.writes
-    ]
+    stored = [words for at, data in sorted(event.writes) for words in _stored(at, bytes.fromhex(data))]
     written = [f"port {port:x} = {value:x}" for port, _, value in event.outs]
     return ", ".join((*changed, *stored, *written)) or "nothing that the guest could see"
+
+
+def _stored(at: int, data: bytes) -> list[str]:
+    """One store in words; a frame, which our VMM stores at once, as the pushes that it stands for."""
+    if len(data) > LONG:
+        return [f"[{at:x}] = {len(data)} bytes"]
+    size = 8 if len(data) % 8 == 0 else 4 if len(data) % 4 == 0 else len(data)
+    return [
+        f"[{at + n:x}] = {int.from_bytes(data[n : n + size], 'little'):x}"
+        for n in range(0, len(data), size)
+    ]

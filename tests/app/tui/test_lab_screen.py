@@ -10,6 +10,8 @@ from app import lab
 from app.lab import Result
 from app.text.lab_runs import side_by_side
 from app.tui.screens.lab import LabScreen
+from cores.lab.log import NAMES, Event
+from cores.lab.pairs import done
 from cores.lab.reference import reference
 from cores.lab.steps import step_of
 from cores.lab.student import compiled, run
@@ -65,3 +67,19 @@ def test_side_by_side_as_text() -> None:
     """Without a terminal the exits around the first difference are text."""
     text = side_by_side(results(SOLUTION.read_text().replace('"pushf", "popf"', '"pushf"'))[0])
     assert "100053 pushfq  patched                 ≠ 100015 popfq  flags" in text
+
+
+def test_a_frame_that_is_stored_at_once_is_shown_in_words() -> None:
+    """Our VMM stores a handler's frame at once, a student's by pushes: both read alike, by address."""
+    low, high = (0x100, "2b" + 7 * "00"), (0x108, "33" + 7 * "00")
+    assert done(_stores(high, low)) == "[100] = 2b, [108] = 33"
+    assert done(_stores((0x100, low[1] + high[1]))) == "[100] = 2b, [108] = 33"
+    narrow = (0x100, "2b0000003300000002000000")
+    assert done(_stores(narrow)) == "[100] = 2b, [104] = 33, [108] = 2"
+    assert done(_stores((0x100, 512 * "00"))) == "[100] = 512 bytes"
+
+
+def _stores(*writes: tuple[int, str]) -> Event:
+    """An exit at which only these were done."""
+    state = (0,) * len(NAMES)
+    return Event(1, 0, 0, "", "", state, after=state, writes=[*writes])
