@@ -1,7 +1,11 @@
 # Two machines on a hub count to 2 * ROUNDS in turns, by frames whose byte 14 is the number. FIRST = 1 begins.
 # The card interrupts at each frame, and the guest sleeps until then; what comes is printed as a letter.
+# With REPEAT defined it looks instead, and the first frame is sent again and again until it is answered,
+# since the other card may not be set up yet.
 
+        .ifndef ROUNDS
 ROUNDS = 3
+        .endif
 
 _start: lea     rdi, [rip + idt + 0x2a * 16]
         lea     rax, [rip + card]
@@ -27,9 +31,22 @@ write:  mov     dx, [rsi]
         mov     eax, FIRST
         test    eax, eax
         jnz     send
-wait:   sti
+wait:
+        .ifdef REPEAT
+        dec     r9d
+        jns     look
+        mov     r9d, 1000
+        cmp     ebx, 'A'
+        jne     look
+        mov     eax, FIRST
+        test    eax, eax
+        jnz     send
+look:
+        .else
+        sti
         hlt
         cli
+        .endif
         mov     dx, 0x300               # CURR, on page 1
         mov     al, 0x62
         out     dx, al
@@ -56,6 +73,11 @@ wait:   sti
         mov     al, 0x7f
 bound:  mov     dx, 0x303
         out     dx, al
+        .ifdef REPEAT
+        cmp     [rip + frame + 18], r10b
+        jbe     wait
+        mov     r10b, [rip + frame + 18]
+        .endif
         movzx   ebx, byte ptr [rip + frame + 18]
         mov     al, bl
         out     0xe9, al

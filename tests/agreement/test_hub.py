@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from contextlib import closing
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
 import pytest
-from machine_lab import needs_assembler
+from machine_lab import needs_assembler, require
 
 from cores.debugging import saved_session
 from cores.debugging.live_session import LiveSession
@@ -23,11 +24,13 @@ from cores.runs.compare import compare
 CORES = tuple(core for core in ("interpreter", "trap:native") if availability(core).available)
 SOURCE = Path(__file__).with_name("cable.s").read_text()
 HUB = (NetSpec("hub"),)
+SECONDS = 300.0
+"""Host time of a free run, on a computer however busy. Both guests end by themselves."""
 
 
 @cache
-def guest(first: bool) -> Program:
-    return assemble_program(f"FIRST = {int(first)}\n{SOURCE}".encode(), "cable.s", 2 << 20)
+def guest(first: bool, head: str = "") -> Program:
+    return assemble_program(f"FIRST = {int(first)}\n{head}\n{SOURCE}".encode(), "cable.s", 2 << 20)
 
 
 def options(other: Program, cores: tuple[str, ...] = CORES) -> Options:
@@ -46,6 +49,22 @@ def test_the_same_on_every_core() -> None:
     assert (
         len({(core.instructions, core.other.instructions) for core in report.cores if core.other}) == 1
     )
+
+
+@needs_assembler
+@pytest.mark.parametrize("core", [*CORES, "kvm"])
+def test_running_freely(core: str) -> None:
+    """Both get every frame and answer it, however long either of them has to wait for the host: the
+    first frame is repeated until the other card is set up, and then nothing is lost."""
+    require(core)
+    rounds = 10
+    head = f"REPEAT = 1\nROUNDS = {rounds}"
+    asked = replace(options(guest(False, head), (core,)), free=True, budget=SECONDS)
+    (report,) = compare(guest(True, head), asked).cores
+    assert report.other is not None
+    letters = "".join(chr(ord("A") + n) for n in range(2 * rounds))
+    assert (report.console, report.stop, report.exit_status) == (letters[1::2], Stop.EXIT, 7)
+    assert (report.other.console, report.other.exit_status) == (letters[::2], 7)
 
 
 @needs_assembler
