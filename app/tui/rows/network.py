@@ -12,9 +12,9 @@ _NARROW = 100
 
 def network_rows(view: NetworkView, width: int, *, counts_exits: bool) -> list[Row]:
     """counts_exits: a packet's cost is its exits; else, on the interpreter, its device accesses."""
+    rows = [line for state in (*view.networks, *view.cards) for line in _state(state, width)]
     if not view.networks:
-        return [row((NONE, "comment"))]
-    rows = [_state(state, width) for state in (*view.networks, *view.cards)]
+        return [*rows, row((NONE, "comment"))]
     if view.other is not None:
         last = view.other.rstrip("\n").rpartition("\n")[2]
         said = fit(printable(last), width - 26, "…") if last else "nothing yet"
@@ -43,9 +43,21 @@ def _words(width: int) -> int:
     return max(20, width - 25 - (16 if width < _NARROW else 40))
 
 
-def _state(state: DeviceState, width: int) -> Row:
-    facts = "; ".join(f"{name} {value}" for name, value in state.facts)
-    return row((f"{state.name} ", "strong"), fit(printable(facts), width - len(state.name) - 2, "…"))
+def _state(state: DeviceState, width: int) -> list[Row]:
+    """A device's state in as many rows as its facts take: queue indices and mappings are among them."""
+    lines = [""]
+    room = width - len(state.name) - 2
+    for name, value in state.facts:
+        fact = printable(f"{name} {value}")
+        if lines[-1] and len(lines[-1]) + 2 + len(fact) > room:
+            lines.append("")
+            room = width - 3
+        lines[-1] += f"; {fact}" if lines[-1] else fact
+    head, *others = lines
+    return [
+        row((f"{state.name} ", "strong"), fit(head, width - len(state.name) - 2, "…")),
+        *(row("  ", fit(line, width - 3, "…")) for line in others),
+    ]
 
 
 def _packet(line: PacketLine, width: int, several: bool, counts_exits: bool) -> Row:

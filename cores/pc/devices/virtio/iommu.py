@@ -33,6 +33,8 @@ _BYPASS = 1
 _BYPASS_AT = 36
 _LAST_ADDRESS, _LAST_DOMAIN = (1 << 64) - 1, (1 << 32) - 1
 MOST_MAPPINGS = 4096
+MOST_SHOWN = 16
+"""Mappings that are shown to the user."""
 _CONFIG = Struct("<QQQIIIB3x")
 """page sizes, first and last address, first and last domain, probe size, bypass."""
 _ATTACH, _MAP, _UNMAP = Struct("<4xIII4x"), Struct("<4xIQQQI"), Struct("<4xIQQ4x")
@@ -228,13 +230,18 @@ class VirtioIommu(VirtioDevice):
     # For the user and for saved sessions.
 
     def facts(self, now: int) -> tuple[tuple[str, str], ...]:
-        devices = ", ".join(f"{endpoint} in domain {domain}" for endpoint, domain in self.attached)
+        devices = ", ".join(
+            f"{endpoint} in domain {domain}" + " (bypass)" * (domain in self.passing)
+            for endpoint, domain in self.attached
+        )
         without = "reach everything" if self.bypass else "reach nothing"
+        more = len(self.mappings) - MOST_SHOWN
         return (
             *super().facts(now),
             ("devices", devices or "none attached"), ("others", without),
             ("refused", f"{self.refused:,} accesses"),
-            *((f"domain {m[0]}", _words(m)) for m in self.mappings[:16]),
+            *((f"domain {m[0]}", _words(m)) for m in self.mappings[:MOST_SHOWN]),
+            *([("and", f"{more:,} more mappings")] if more > 0 else []),
         )  # fmt: skip
 
     def is_lawful(self) -> bool:

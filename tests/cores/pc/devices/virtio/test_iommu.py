@@ -148,6 +148,18 @@ def test_requests(rig: Rig) -> None:
     assert ask(ATTACH, 2, 0, 1) == OK
     assert ask(MAP, 2, 0x5000, 0x5FFF, 0x9000, 3) == INVALID
     assert rig.read_sector(SECTOR) == 0
+    assert ("devices", "0 in domain 2 (bypass)") in rig.iommu.device.facts(0)
+
+
+def test_the_table_says_how_much_it_leaves_out(rig: Rig) -> None:
+    """Sixteen mappings are shown, and how many more there are."""
+    assert rig.ask(ATTACH, 1, 0, 0) == OK
+    for page in range(18):
+        assert rig.ask(MAP, 1, page << 12, (page << 12) + 0xFFF, 0x70000, 1) == OK
+    facts = rig.iommu.device.facts(0)
+    shown = [value for name, value in facts if name == "domain 1"]
+    assert (len(shown), shown[15]) == (16, "0xf000 to 0xffff is 0x70000, r")
+    assert facts[-1] == ("and", "2 more mappings")
 
 
 def test_goes_back(rig: Rig) -> None:
