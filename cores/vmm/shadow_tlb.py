@@ -372,6 +372,8 @@ class ShadowPages:
                 self._map(gva & -PAGE, frame, PAGE, False, False)
                 return Filled.MAPPED
             self.on_watched()
+        if write and not execute and self.patcher.release(frame):
+            self._unmap_everywhere(frame)
         if execute or frame in self.patcher.pages:
             return self._fill_code(gva & -PAGE, frame, entry, write=write, execute=execute)
         run = PAGE < entry.length != LARGE  # pages that are writable here have been stored to

@@ -59,6 +59,7 @@ more of them; none may be dropped alone, so past the limit everything is discove
 (``crowded``)."""
 LONGEST = 15
 """Bytes of the longest instruction."""
+_NO_CODE = bytes(PAGE)
 
 
 class Patcher:
@@ -113,6 +114,15 @@ class Patcher:
             page = self.pages[gpa] = CodePage(gpa)
             self._forget(page)
         return page
+
+    def release(self, gpa: int) -> bool:
+        """True: the page at ``gpa`` was a page of code, has none left, as that of a program that has
+        ended, and is none from now on. It has to be unmapped before it is stored to or executed."""
+        page = self.pages.get(gpa)
+        if page is None or page.shared or page.code != _NO_CODE:
+            return False
+        del self.pages[gpa]
+        return True
 
     def guard(self, page: CodePage) -> None:
         """Discard what was decoded: from now on every store to this page is seen."""
