@@ -25,6 +25,9 @@ _HOOK = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_uint64, ctypes.c_uint32
 _LEFT, _STOP, _AT, _LENGTH, _SLOW, _FRESH, _REP = range(7)
 _TABLE, _ENTRIES = 64, 4096
 _ENTRY = 16  # address: 8 bytes; length: 4; instructions: 2; offset + 1 of a REP that ends it, 0: 2
+_IS_HELPED = 1 << 15  # with the latter
+HELPED = 2
+"""The request to stop that a block makes which ends with a REP to be helped."""
 
 _CODE = bytes.fromhex(
     # rdi: engine, rsi: address, edx: length, rcx: the shared memory
@@ -32,7 +35,7 @@ _CODE = bytes.fromhex(
     "483b7130"          # cmp  rsi, [rcx + 48]       the next iteration of the REP before it?
     "7508"              # jne  look
     "4883790800"        # cmp  qword [rcx + 8], 0
-    "7573"              # jne  slow                  a stop is requested
+    "757b"              # jne  slow                  a stop is requested
     "c3"                # ret
     "4889f0"            # look: mov rax, rsi
     "48c1e80c"          # shr  rax, 12
@@ -41,26 +44,28 @@ _CODE = bytes.fromhex(
     "c1e004"            # shl  eax, 4
     "4c8d440140"        # lea  r8, [rcx + rax + 64]
     "493930"            # cmp  [r8], rsi             this block?
-    "7557"              # jne  slow
+    "755f"              # jne  slow
     "41395008"          # cmp  [r8 + 8], edx
-    "7551"              # jne  slow
+    "7559"              # jne  slow
     "450fb7480c"        # movzx r9d, word [r8 + 12]
     "4183f901"          # cmp  r9d, 1
     "750d"              # jne  several
     "4889f0"            # mov  rax, rsi
     "482b4110"          # sub  rax, [rcx + 16]
     "483b4118"          # cmp  rax, [rcx + 24]       one instruction, inside the last block?
-    "7239"              # jb   slow
+    "7241"              # jb   slow
     "4883790800"        # several: cmp qword [rcx + 8], 0
-    "7532"              # jne  slow                  a stop is requested
+    "753a"              # jne  slow                  a stop is requested
     "488b01"            # mov  rax, [rcx]
     "4c29c8"            # sub  rax, r9
-    "7c2a"              # jl   slow                  more than is left
+    "7c32"              # jl   slow                  more than is left
     "488901"            # mov  [rcx], rax
     "48897110"          # mov  [rcx + 16], rsi
     "48895118"          # mov  [rcx + 24], rdx
     "48894928"          # mov  [rcx + 40], rcx       not zero: fresh
     "410fb7400e"        # movzx eax, word [r8 + 14]  the REP that ends it, 0 for none
+    "0fbaf00f"          # btr  eax, 15               is it to be helped?
+    "0f92410a"          # setc byte [rcx + 10]       then stop at its next iteration: ``HELPED``
     "488d4406ff"        # lea  rax, [rsi + rax - 1]
     "664183780e00"      # cmp  word [r8 + 14], 0
     "7504"              # jne  rep
@@ -119,14 +124,16 @@ class BlockCounter:
     def rep(self, address: int) -> None:
         self._words[_REP] = address if address < 0 else _signed(address)
 
-    def remember(self, address: int, length: int, instructions: int, rep: int = -1) -> None:
+    def remember(
+        self, address: int, length: int, instructions: int, rep: int = -1, *, helped: bool = False
+    ) -> None:
         """From now on count this block without calling ``slow``. rep: the offset of the REP that ends
-        it, -1 for none."""
+        it, -1 for none. helped: make the request ``HELPED`` then."""
         at = _place(address)
         self._bytes[at : at + 8] = address.to_bytes(8, "little")
         self._bytes[at + 8 : at + 12] = length.to_bytes(4, "little")
         self._bytes[at + 12 : at + 14] = instructions.to_bytes(2, "little")
-        self._bytes[at + 14 : at + _ENTRY] = (rep + 1).to_bytes(2, "little")
+        self._bytes[at + 14 : at + _ENTRY] = (rep + 1 | _IS_HELPED * helped).to_bytes(2, "little")
 
     def forget(self, address: int) -> None:
         """Call ``slow`` again for the block at ``address``."""

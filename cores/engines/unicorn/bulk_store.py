@@ -12,8 +12,13 @@ from cores.engines.unicorn.capi import RAX, RCX, RDI, RFLAGS
 from cores.engines.unicorn.cpu import LINE, PAGE, UnicornCpu
 from cores.pc.physical_memory import PhysicalMemory
 from cores.x86.isa.instruction import Instruction
+from cores.x86.mmu.neighbours import LeafTable, leaf_table
+from cores.x86.mmu.paging_formats import ADDRESS, DIRTY, PRESENT
 from cores.x86.registers import ES, MASK64, Flag
+from cores.x86.virtual_cpu import VirtualCpu
 
+_REGION = 21
+"""The address bits above which are those of a page table, or half of one."""
 _FEW = 16
 """Iterations that Unicorn makes in less time than it takes to help."""
 
@@ -28,6 +33,25 @@ class BulkStore:
 
     def __init__(self, core: UnicornCpu, memory: PhysicalMemory) -> None:
         self._core, self._memory = core, memory
+        self._leaf: LeafTable | None = None
+        self._region = -1
+
+    def forget(self) -> None:
+        """A run begins: translations may be others."""
+        self._region = -1
+
+    def _frame(self, cpu: VirtualCpu, page: int) -> int | None:
+        """The physical address of a page that has just been stored to. The page table used last is
+        kept, as a CPU keeps it (SDM vol. 3, 4.10.3)."""
+        if page >> _REGION != self._region:
+            self._leaf = leaf_table(self._memory, cpu, page)
+            self._region = page >> _REGION
+        leaf = self._leaf
+        if leaf is None:
+            return self._core.place(cpu, page)
+        at = leaf.table + (page >> 12 & PAGE // leaf.width - 1) * leaf.width
+        entry = int.from_bytes(self._memory.view[at : at + leaf.width], "little")
+        return entry & ADDRESS if entry & PRESENT and entry & DIRTY else self._core.place(cpu, page)
 
     def store(self, insn: Instruction) -> bool:
         """Before an iteration of ``insn`` that is not its first: make this one, and what follows in the
@@ -42,7 +66,7 @@ class BulkStore:
         cpu = self._core.cpu
         if insn.bits != 64 and cpu.segments[ES].base:
             return False
-        frame, length = self._core.place(cpu, at - within), most * size
+        frame, length = self._frame(cpu, at - within), most * size
         if frame is None or not self._memory.is_ram(frame + within, length):
             return False
         gpa = frame + within

@@ -24,6 +24,7 @@ from functools import reduce
 from operator import or_
 
 from cores.engines.base import BUDGET_SPENT, INTERCEPT, INTERRUPTED, STEPPED, Exit, Fault
+from cores.engines.unicorn.block_counter import HELPED
 from cores.engines.unicorn.bulk_store import BulkStore, may_help
 from cores.engines.unicorn.cpu import PAGE, UnicornCpu, opens_shadow
 from cores.engines.unicorn.known_blocks import KnownBlocks
@@ -49,7 +50,7 @@ from cores.x86.virtual_cpu import VirtualCpu
 
 UNLIMITED = 1 << 62
 READS_EXCEPTIONS = frozenset({"stmxcsr", "fnstsw"})
-_ASKED, _STEPPING, _NEW_REP = range(3)
+_ASKED, _STEPPING, _NEW_REP = 0, 1, HELPED
 """Requests to call Python for every block (``BlockCounter.stop``): the run shall stop; it is a single
 step; the REP under way has been translated anew, or is to be helped."""
 OPENS_WINDOW = frozenset({"sti", "popf"})
@@ -218,6 +219,7 @@ class FreeRunner:
         self._known.enter(key, lambda page: self._core.place(cpu, page))
         self._limit(limited_segments(cpu))
         self._watch_window()
+        self._bulk.forget()
         limit = UNLIMITED if budget is None else budget
         self._left = limit
         self._nowhere()
@@ -409,7 +411,8 @@ class FreeRunner:
                 if block.fill is not None:  # Python is called for its further iterations, too
                     nearly = again and self._bulk.store(block.fill)
                     self._counter.stop(_NEW_REP, not nearly)
-                    return
+                    if again:
+                        return
                 if block.opens >= 0 and self._window:
                     return
                 if block.opens >= 0:
@@ -417,7 +420,8 @@ class FreeRunner:
                 for number in range(SEGMENTS if block.uses else 0):
                     if block.uses >> number & 1:
                         self._known.space.using[number].add(address)
-                self._counter.remember(address, size, len(block.offsets), block.rep)
+                helped = block.fill is not None
+                self._counter.remember(address, size, len(block.offsets), block.rep, helped=helped)
                 return
         self._held = key
         self._counter.stop(_NEW_REP, address == self._rep)
