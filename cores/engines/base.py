@@ -520,13 +520,21 @@ class DeprivilegedEngine(Engine):
 
     @abstractmethod
     def drop_all(self) -> None:
-        """Empty both address spaces."""
+        """Empty all address spaces."""
 
     def drop_all_but(self, space: int, pages: Sequence[int]) -> bool:
-        """``drop_all``, but keep the mappings of these pages (their addresses, in order; at least one).
-        False: they could not be kept."""
-        self.drop_all()
+        """``drop_space``, but keep the mappings of these pages (their addresses, in order; at least
+        one). False: they could not be kept."""
+        self.drop_space(space)
         return False
+
+    def drop_space(self, space: int) -> None:
+        """Empty one address space; an engine may empty all."""
+        self.drop_all()
+
+    most_spaces: int = 3
+    """How many address spaces there may be. Those behind the three are for other values of CR3
+    (cores/vmm/shadow_space.py)."""
 
     @abstractmethod
     def fault_was_write(self, cpu: VirtualCpu) -> bool:

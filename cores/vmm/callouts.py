@@ -107,7 +107,7 @@ class Callouts:
         self.patcher: Patcher | None = None
         self._words = _NO_WORDS
         shadow.on_watched, shadow.on_hidden = self.close, self._hidden
-        shadow.on_reserved = self._give_up
+        shadow.on_reserved, shadow.on_resumed = self._give_up, self._resumed
         self.reset(None)
 
     def reset(self, patcher: Patcher | None) -> None:
@@ -117,7 +117,7 @@ class Callouts:
             self._words.release()  # else the twin could not be closed
             self._words = _NO_WORDS
         self.region = range(0)
-        self._is_open = self._given_up = self._entered = False
+        self._given_up = self._entered = False
         self._distance = 0
         self._jump = b""
         self._next = 0  # the address of the next routine
@@ -128,6 +128,7 @@ class Callouts:
         self._refused: set[int] = set()
         self._misses: dict[int, int] = {}
         self._shadow.reserved, self._shadow.watched = range(0), frozenset()
+        self._shadow.shown = False
 
     # Planting
 
@@ -280,6 +281,7 @@ class Callouts:
     def _give_up(self) -> None:
         """The guest maps the region itself: every instruction exits again."""
         self.close()
+        self._shadow.forget_others()
         self._given_up = True
         self._shadow.reserved = range(0)
         if self.patcher is not None:
@@ -297,7 +299,7 @@ class Callouts:
     def open(self) -> bool:
         """Map the region, if it is not the guest's."""
         patcher, shadow = self.patcher, self._shadow
-        if self._is_open:
+        if self._shadow.shown:
             return True
         if patcher is None or self._given_up or self._cpu.cpl or not self._suits():
             return False
@@ -310,17 +312,22 @@ class Callouts:
         ):
             return False
         shadow.watch_tables(frames)
-        self._is_open = bool(shadow.watched) and shadow.show_reserved(self._offset)
-        return self._is_open
+        shadow.shown = bool(shadow.watched) and shadow.show_reserved(self._offset)
+        return shadow.shown
 
     def _hidden(self) -> None:
         """Everything has been unmapped."""
-        self._is_open = False
-        self._shadow.watched = frozenset()
+        self._shadow.shown, self._shadow.watched = False, frozenset()
+
+    def _resumed(self) -> None:
+        """The guest has come back to tables with which the region was open."""
+        frames = empty_tables(self._guest.memory, self._cpu, self.region) if self.region else None
+        if frames is None or frozenset(frames) != self._shadow.watched:
+            self.close()
 
     def close(self) -> None:
         """Unmap the region until the next jump to it."""
-        if self._is_open:
+        if self._shadow.shown:
             self._hidden()
             self._shadow.hide_reserved()
 
@@ -336,7 +343,7 @@ class Callouts:
         self.give()
         if cpu.cpl:
             return
-        if self._is_open and not self._suits():
+        if self._shadow.shown and not self._suits():
             self.close()
         copy = self._copy_of(cpu.rip)
         if copy is not None and self.open():

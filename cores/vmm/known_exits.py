@@ -52,32 +52,34 @@ class KnownExits:
         self.log: Callable[[Repeated], None] = guest.trace.log.append
         self.around: Callable[[Handler], Handler] = lambda handler: handler
         self._maker = maker
-        self._places: dict[Hashable, tuple[Handlers, set[int]]] = {}
+        self._places: dict[Hashable, tuple[Handlers, set[int], dict[int, int]]] = {}
         self._entered: Hashable = None  # the context that the guest was entered in last
         self._here: Handlers = {}
         self._refused: set[int] = set()
         self._frames: dict[int, int] = {}  # of the code pages with handlers, on a trap core
         self._deadline = 0
-        self._stale = False
+        self._stale = self._moved = False
         self._sites = 0
 
     def entering(self) -> Handlers:
         """The handlers for the guest's present state, before the engine runs with them."""
         guest = self.guest
         self._stale, self._deadline = False, guest.board.deadline
+        self._moved = False
         self.log = guest.trace.log.append
         self.shadow_at = guest.cpu.rip
         context = self._context()
         if context != self._entered:
             self._entered = context
-            self._here, self._refused = self._places.setdefault(context, ({}, set()))
+            here = self._places.setdefault(context, ({}, set(), {}))
+            self._here, self._refused, self._frames = here
         return self._here
 
     def _context(self) -> Hashable:
         """All that decides what the instruction at an address is, and whether it may be executed."""
         cpu = self.guest.cpu
         code, stack = cpu.segments[CS], cpu.segments[SS]
-        tables = cpu.cr3 if self.guest.trap is None else 0  # a trap core forgets at each load of CR3
+        tables = cpu.cr3 if self.guest.shadow is None else self.guest.shadow.serial
         return (
             cpu.cr0, tables, cpu.cr4, cpu.efer, cpu.cpl, mode(cpu), code.base, code.limit,
             code.attributes, stack.attributes, stack.base, stack.limit,
@@ -112,7 +114,7 @@ class KnownExits:
         self._stale = True
         self._frames = {}
         if self._sites:
-            for handlers, _ in self._places.values():
+            for handlers, _, _ in self._places.values():
                 handlers.clear()
             self._places.clear()
             self._entered, self._sites = None, 0
@@ -130,8 +132,8 @@ class KnownExits:
         self.forget()
         self._stale, self._frames = stale, pages
         here.update(kept)
-        self._places[entered] = here, {rip for rip in refused if rip & -PAGE in pages}
-        self._here, self._refused = self._places[entered]
+        self._places[entered] = here, {rip for rip in refused if rip & -PAGE in pages}, pages
+        self._here, self._refused, self._frames = self._places[entered]
         self._entered, self._sites = entered, len(here)
 
     def _frame(self, page: int) -> int | None:
@@ -154,4 +156,9 @@ class KnownExits:
             or board.deadline != self._deadline
             or (board.interrupt_pending and guest.cpu.rflags & _IF and not self.held)
             or self._stale
+            or self._moved
         )
+
+    def moved(self) -> None:
+        """The guest goes on in another address space of the engine's, which has to be entered."""
+        self._moved = True

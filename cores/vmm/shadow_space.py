@@ -1,4 +1,4 @@
-"""The entries of the virtual TLB in one address space, found by address and by frame.
+"""The entries of the virtual TLB: of one address space, and of all that are kept for the guest.
 
 A kernel that clears its memory has sixty thousand entries, and a page that becomes code has to be
 found among them: what leads to a frame is therefore kept, too.
@@ -7,8 +7,11 @@ found among them: what leads to a frame is therefore kept, too.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import count
 from typing import NamedTuple
 
+from cores.pc.physical_memory import PhysicalMemory
+from cores.vmm.known_tables import KnownTables
 from cores.x86.mmu.paging import PAGE
 
 LARGE = 2 << 20
@@ -115,3 +118,74 @@ class Space:
     def leads_to(self, frame: int) -> bool:
         """Does an entry lead to this frame?"""
         return frame in self._at or any(True for _ in self.leading_to(frame))
+
+
+class Bank:
+    """What is kept for one value of CR3: a space for each virtual privilege level.
+
+    kernel, user: their numbers for the engine. root: CR3. tables: those that their entries were made
+    of. serial: another number whenever all entries have gone. pieces: some guest page has entries
+    smaller than itself. watched, shown: see ``ShadowPages``, for this CR3. behind: the frames of pages
+    that follow pages of code, by the address of the code."""
+
+    _serials = count()
+
+    def __init__(self, number: int, memory: PhysicalMemory) -> None:
+        first = 2 * number + (number > 0)  # DISPLACED_SPACE is among the numbers
+        self.kernel, self.user, self.root = first, first + 1, 0
+        self.spaces = {self.kernel: Space(), self.user: Space()}
+        self._memory = memory
+        self.empty()
+
+    def empty(self) -> None:
+        """All entries have gone."""
+        for space in self.spaces.values():
+            space.clear()
+        self.tables = KnownTables(self._memory)
+        self.behind: dict[int, int | None] = {}
+        self.serial = next(self._serials)
+        self.pieces = False
+        self.hidden()
+
+    def hidden(self) -> None:
+        """All has been unmapped, whatever entries there are."""
+        for space in self.spaces.values():
+            space.executed.clear()
+            space.devices.clear()
+        self.watched: frozenset[int] = frozenset()
+        self.shown = False
+
+
+MOST_BANKS = 6
+"""Two processes each."""
+MOST_ROOTS = 64
+
+
+class Banks:
+    """The banks of one guest. here: the one in use."""
+
+    def __init__(self, memory: PhysicalMemory) -> None:
+        self._memory = memory
+        self.here = Bank(0, memory)
+        self.all = [self.here]  # the one that was used last comes last
+        self._roots: dict[int, None] = {}  # values of CR3 that were loaded before
+
+    def choose(self, root: int) -> Bank | None:
+        """The bank to use for this CR3, which may be another one's until now; None: this CR3 has not
+        been loaded before, and may never be again."""
+        for bank in self.all:
+            if bank.root == root:
+                return bank
+        if root not in self._roots:
+            self._roots[root] = None
+            if len(self._roots) > MOST_ROOTS:
+                del self._roots[next(iter(self._roots))]
+            return None
+        if len(self.all) < MOST_BANKS:
+            self.all.insert(0, Bank(len(self.all), self._memory))
+        return self.all[0]
+
+    def use(self, bank: Bank) -> None:
+        self.all.remove(bank)
+        self.all.append(bank)
+        self.here = bank

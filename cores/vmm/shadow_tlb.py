@@ -34,7 +34,7 @@ from cores.errors import MappingsFullError
 from cores.pc.physical_memory import HOLE, PhysicalMemory
 from cores.vmm.patching.code_page import CodePage
 from cores.vmm.patching.patcher import Patcher
-from cores.vmm.shadow_space import LARGE, Entry, Space
+from cores.vmm.shadow_space import LARGE, MOST_BANKS, Bank, Banks, Entry, Space
 from cores.x86.faults import GuestFault
 from cores.x86.mmu.neighbours import mark_accessed, run_around
 from cores.x86.mmu.paging import PAGE, Mmu, Translation, permits, walk
@@ -85,9 +85,11 @@ class ShadowPages:
     higher (cores/vmm/upper_half.py). given: a device's page that the guest has itself, as (GPA, its
     place among the VMM's own pages); None for none.
     reserved: addresses that the VMM uses as long as the guest's tables map nothing there; on_reserved:
-    called before a page of the guest's is mapped there. watched: frames of tables that the guest may
-    not store to unseen; on_watched: called before one of them is mapped for that, or executed.
-    on_hidden: called when everything has been unmapped (cores/vmm/callouts.py).
+    called before a page of the guest's is mapped there. shown: they are mapped. watched: frames of
+    tables that the guest may not store to unseen; on_watched: called before one of them is mapped for
+    that, or executed. on_hidden: called when everything has been unmapped (cores/vmm/callouts.py).
+    on_switch: called when the guest goes on in another space of the engine's; on_resumed: and the
+    VMM's addresses are shown there.
     """
 
     def __init__(
@@ -104,10 +106,10 @@ class ShadowPages:
         self.patcher: Patcher | None = None
         self.runs = False
         self.reserved = range(0)
-        self.watched: frozenset[int] = frozenset()
         self.on_reserved: Callable[[], None] = lambda: None
         self.on_watched: Callable[[], None] = lambda: None
         self.on_hidden: Callable[[], None] = lambda: None
+        self.on_resumed: Callable[[], None] = lambda: None
         self._lent = KERNEL_SPACE
         self.given: tuple[int, int] | None = None
         self.on_change: Callable[[], None] = lambda: None
@@ -115,8 +117,10 @@ class ShadowPages:
         self.on_flush: Callable[[int | None], None] = lambda _: None
         self.displaced = False
         self.displacement = 0
-        self._spaces = {number: Space() for number in (KERNEL_SPACE, USER_SPACE, DISPLACED_SPACE)}
-        self._pieces = False  # some guest page has entries smaller than itself
+        self.banks = Banks(memory)
+        self._displaced_space = Space()
+        self._context: tuple[int, ...] = ()
+        self.on_switch: Callable[[], None] = lambda: None
         self._saved: ShadowState | None = None
 
     def map_boot(self) -> None:
@@ -129,7 +133,7 @@ class ShadowPages:
         for start, stop in self._boot_ranges():
             place = self._host(start)
             self.engine.map(
-                KERNEL_SPACE, place, start, stop - start, writable=True, executable=executable
+                self.banks.here.kernel, place, start, stop - start, writable=True, executable=executable
             )
 
     def _boot_ranges(self) -> tuple[tuple[int, int], ...]:
@@ -139,21 +143,62 @@ class ShadowPages:
         """(space, GVA, GPA, length) of all entries of the virtual TLB, for display."""
         boot = self._boot_ranges() if self.ahead else ()
         found = [(KERNEL_SPACE, start, start, stop - start) for start, stop in boot]
-        found += [(*at, entry.gpa, entry.length) for at, entry in self._all_entries()]
+        found += [(*at, entry.gpa, entry.length) for at, entry in self._entries_here()]
         return sorted(found)
 
-    def _all_entries(self) -> Iterator[tuple[tuple[int, int], Entry]]:
-        for number, space in self._spaces.items():
+    def _entries_here(self) -> Iterator[tuple[tuple[int, int], Entry]]:
+        """The entries for the present CR3, by ``KERNEL_SPACE`` and the like."""
+        for number, space in self._canonical().items():
             for gva, entry in space.entries.items():
                 yield (number, gva), entry
 
+    def _canonical(self) -> dict[int, Space]:
+        bank = self.banks.here
+        kernel, user = bank.spaces[bank.kernel], bank.spaces[bank.user]
+        return {KERNEL_SPACE: kernel, USER_SPACE: user, DISPLACED_SPACE: self._displaced_space}
+
+    def _all_spaces(self) -> Iterator[tuple[int, Space]]:
+        """All spaces, by the engine's numbers."""
+        for bank in self.banks.all:
+            yield from bank.spaces.items()
+        yield DISPLACED_SPACE, self._displaced_space
+
+    def _space(self, number: int) -> Space:
+        if number == DISPLACED_SPACE:
+            return self._displaced_space
+        here = self.banks.here.spaces.get(number)
+        return here if here is not None else dict(self._all_spaces())[number]
+
     def _here(self) -> Space:
         """The entries of the present space."""
-        return self._spaces[self.space()]
+        if self.displaced:
+            return self._displaced_space
+        bank = self.banks.here
+        return bank.spaces[bank.user if self.cpu.cpl == 3 else bank.kernel]
 
     def _count(self) -> int:
         """The number of all entries."""
-        return sum(len(space.entries) for space in self._spaces.values())
+        return sum(len(space.entries) for _, space in self._all_spaces())
+
+    @property
+    def watched(self) -> frozenset[int]:
+        return self.banks.here.watched
+
+    @watched.setter
+    def watched(self, frames: frozenset[int]) -> None:
+        self.banks.here.watched = frames
+
+    @property
+    def shown(self) -> bool:
+        return self.banks.here.shown
+
+    @shown.setter
+    def shown(self, shown: bool) -> None:
+        self.banks.here.shown = shown
+
+    @property
+    def serial(self) -> int:
+        return self.banks.here.serial
 
     def _is_ahead(self, gva: int) -> bool:
         return self.ahead and any(start <= gva < stop for start, stop in self._boot_ranges())
@@ -166,7 +211,8 @@ class ShadowPages:
         """The address space that the guest's virtual privilege level runs in."""
         if self.displaced:
             return DISPLACED_SPACE
-        return USER_SPACE if self.cpu.cpl == 3 else KERNEL_SPACE
+        bank = self.banks.here
+        return bank.user if self.cpu.cpl == 3 else bank.kernel
 
     def fill(self, gva: int, *, write: bool, execute: bool) -> Filled:
         """Handle a hidden fault. Raises GuestFault when the guest's own tables forbid the access."""
@@ -195,7 +241,8 @@ class ShadowPages:
             return Filled.UNREACHABLE
         self.fills += 1
         self._enter(start, entry)
-        self._pieces |= entry.length < page.size
+        self.banks.here.pieces |= entry.length < page.size
+        self._note(gva)
         if self.runs and page.size == PAGE and not execute:
             start, entry = self._enter_neighbours(start, entry)
         return self._show(gva, start, entry, write=write, execute=execute)
@@ -206,13 +253,12 @@ class ShadowPages:
 
     def _entry(self, gva: int, *, write: bool, execute: bool) -> tuple[int, Entry] | None:
         """The start (GVA) and the entry that permits this access, None where there is none."""
-        number, page = self.space(), gva & -PAGE
-        entries = self._spaces[number].entries
+        page, entries = gva & -PAGE, self._here().entries
         start, entry = page, entries.get(page)
         if entry is None:
             start, entry = gva & -LARGE, entries.get(gva & -LARGE)
             if entry is None or start + entry.length <= gva:
-                if number != KERNEL_SPACE or not self._is_ahead(gva):
+                if self.cpu.cpl == 3 or self.displaced or not self._is_ahead(gva):
                     return None
                 return page, Entry(page, PAGE, writable=True, executable=True)
         if (write and not entry.writable) or (execute and not entry.executable):
@@ -235,7 +281,7 @@ class ShadowPages:
         """Add an entry, and remove entries and mappings that overlap it and lead elsewhere: the guest
         may have changed its tables without an invalidation."""
         if self._count() >= MOST_ENTRIES:
-            self.drop_all()
+            self._forget_all()
         number, space = self.space(), self._here()
         for at in (start, start & -LARGE):
             old = space.entries.get(at)
@@ -261,6 +307,7 @@ class ShadowPages:
         high = self._free_pages(gva, entry, 1, run.behind)
         if low or high:
             mark_accessed(self.memory, run._replace(before=low, behind=high))
+            self._note(gva, low, high)
         self._saved = None
         start, first = gva - low * PAGE, entry._replace(gpa=entry.gpa - low * PAGE)
         space = self._here()
@@ -307,6 +354,7 @@ class ShadowPages:
         if not self._reaches(gva, PAGE):
             return False
         space.enter(gva, Entry(frame, PAGE, True, executable))
+        self._note(gva)
         self.fills += 1
         self._saved = None
         self._map(gva, frame, PAGE, True, False)
@@ -349,6 +397,8 @@ class ShadowPages:
         stored = self.engine.take_copies(self.space(), self._host(gva), frame, count * PAGE)
         if len(stored) < count:
             self._unmap(self.space(), gva, count * PAGE)
+        if stored:
+            self._note(gva, 0, stored[-1])
         for number in stored:
             self._here().enter(
                 gva + number * PAGE, Entry(frame + number * PAGE, PAGE, True, executable)
@@ -425,18 +475,18 @@ class ShadowPages:
         return code
 
     def _unmap_everywhere(self, frame: int) -> None:
-        for number, space in self._spaces.items():
+        for number, space in tuple(self._all_spaces()):
             for gva in space.leading_to(frame):
                 self._unmap(number, gva)
         if self._is_ahead(frame):
-            self._unmap(KERNEL_SPACE, frame)
+            self._unmap(self.banks.here.kernel, frame)
 
     def _unmap(self, space: int, gva: int, length: int = PAGE) -> None:
         try:
             self.engine.unmap(space, self._host(gva, space), length)
         except MappingsFullError:
             self.hide_all()
-        self._spaces[space].unmapped(gva, length)
+        self._space(space).unmapped(gva, length)
 
     def share(self, frame: int) -> None:
         """Unmap a code page that has become shared, or no longer is: it is mapped anew at its next
@@ -473,7 +523,7 @@ class ShadowPages:
             writable=writable, executable=executable, twin=twin, readable=readable,
             populate=populate,
         )  # fmt: skip
-        self._spaces[space].unmapped(gva, length)
+        self._space(space).unmapped(gva, length)
         try:
             return map()
         except MappingsFullError:
@@ -537,7 +587,7 @@ class ShadowPages:
         """Map the twin from ``offset`` on at ``reserved``, for the guest's kernel. False: not now."""
         try:
             return self.engine.map(
-                KERNEL_SPACE, self._host(self.reserved.start), offset, len(self.reserved),
+                self.banks.here.kernel, self._host(self.reserved.start), offset, len(self.reserved),
                 writable=True, executable=True, twin=True,
             )  # fmt: skip
         except MappingsFullError:
@@ -546,7 +596,7 @@ class ShadowPages:
 
     def hide_reserved(self) -> None:
         """Undo ``show_reserved``."""
-        self._unmap(KERNEL_SPACE, self.reserved.start, len(self.reserved))
+        self._unmap(self.banks.here.kernel, self.reserved.start, len(self.reserved))
 
     def watch_tables(self, frames: set[int]) -> None:
         """From now on a store to these pages is seen, by ``on_watched``, until ``watched`` is
@@ -562,6 +612,7 @@ class ShadowPages:
         if not self._reaches(gva, PAGE) or not self._map(gva, scratch, PAGE, False, False):
             return False
         self._here().devices.add(gva)
+        self._note(gva)
         return True
 
     def _show_given(self, page: Translation, gva: int, place: int) -> Filled:
@@ -573,11 +624,12 @@ class ShadowPages:
         if not self._reaches(at, PAGE) or not self._map(at, place, PAGE, writable, False):
             return Filled.DEVICE
         self._here().devices.add(at)
+        self._note(gva)
         return Filled.MAPPED
 
     def take_back_device(self) -> None:
         """Undo ``lend_device`` wherever it was done."""
-        for number, space in self._spaces.items():
+        for number, space in tuple(self._all_spaces()):
             for gva in tuple(space.devices):
                 self._unmap(number, gva)
 
@@ -585,10 +637,13 @@ class ShadowPages:
         """INVLPG: invalidate one page in both spaces: the whole entry of a large page, and all entries
         where some page has smaller ones than itself (1 GiB, or not all of it RAM)."""
         self.on_flush(gva)
-        if self._pieces or self.ahead:  # entries of another size than the guest's pages
-            self.drop_all()
+        if self.banks.here.pieces or self.ahead:  # entries of another size than the guest's pages
+            self._drop_here()
             return
-        for number, space in self._spaces.items():
+        for number, space in (
+            *self.banks.here.spaces.items(),
+            (DISPLACED_SPACE, self._displaced_space),
+        ):
             if gva & -PAGE in space.devices:
                 self._unmap(number, gva & -PAGE)
             start = gva & -LARGE
@@ -603,31 +658,143 @@ class ShadowPages:
         self.on_change()
         self._unmap(number, gva, length)
         for at in range(gva, gva + length, PAGE):
-            self._spaces[number].forget(at)
+            self._space(number).forget(at)
         self._saved = None
 
     def drop_all(self) -> None:
         """Invalidate everything, after a new CR3 or a control bit that changes the meaning of
-        mappings. In free mode the pages of code around RIP stay, if the new tables lead to them."""
+        mappings. In free mode what would be entered again as it was stays: the bank of the new CR3, if
+        its tables are as they were, else the pages of code around RIP."""
         self.on_flush(None)
+        changed = self._meaning_changed()
+        if changed or not (self._has_banks() and self._switch()):
+            self._drop_here()
+
+    def _meaning_changed(self) -> bool:
+        """Do the same tables permit other accesses than at the last time? Then nothing of what is kept
+        for other values of CR3 is right."""
+        cr0, _, *others = self.rights()
+        context = (cr0, *others)
+        if context == self._context:
+            return False
+        self._context = context
+        self.forget_others()
+        return True
+
+    def _has_banks(self) -> bool:
+        """May what is entered now be of use at a later load of the same CR3?"""
+        unusual = self.ahead or self.displaced or self.displacement or not self.patcher
+        return self.runs and not unusual and self.engine.most_spaces > 2 * MOST_BANKS
+
+    def _note(self, gva: int, before: int = 0, behind: int = 0) -> None:
+        """An entry has been made for ``gva``, and for so many neighbours."""
+        tables = self.banks.here.tables
+        if self._has_banks():
+            tables.note(self.cpu, gva, before, behind)
+        else:
+            tables.outdated = True
+
+    def _switch(self) -> bool:
+        """Go on with the bank of CR3. False: it is the present one, and there is more to be done."""
+        banks, root = self.banks, self.cpu.cr3
+        bank = banks.choose(root)
+        if bank is None:
+            return False
+        if bank is not banks.here:
+            banks.use(bank)
+            self._saved = None
+            self.on_switch()
+        elif not bank.tables.unchanged():
+            return False
+        if bank.root == root and bank.tables.unchanged():
+            self._resume(bank)
+        else:
+            self._drop_bank(bank)
+            bank.root = root
+        return True
+
+    def _resume(self, bank: Bank) -> None:
+        """Unmap the pages of code of which the patcher has learnt more since, or whose instructions may
+        go on in another page than here."""
+        assert self.patcher is not None
+        for number, space in bank.spaces.items():
+            for gva in tuple(space.executed):
+                if not self._is_as_patched(bank, space, gva):
+                    self._unmap(number, gva)
+        if self.shown:
+            self.on_resumed()
+
+    def _is_as_patched(self, bank: Bank, space: Space, gva: int) -> bool:
+        assert self.patcher is not None
+        entry = space.entries.get(gva)
+        page = None if entry is None else self.patcher.pages.get(entry.gpa)
+        if page is None or not self.patcher.has_met(page, gva):
+            return False
+        if not page.tails:
+            return True
+        behind = bank.behind.get(gva)
+        if behind is None:
+            try:
+                walked = walk(self.memory, self.cpu, gva + PAGE, user=False, mark=False)
+            except GuestFault:
+                return False
+            behind = bank.behind[gva] = walked.gpa
+            bank.tables.note(self.cpu, gva + PAGE)
+        return all(tail == behind for tail in page.tails.values())
+
+    def _drop_bank(self, bank: Bank) -> None:
+        for number in bank.spaces:
+            self.engine.drop_space(number)
+        self.drops += 1
+        bank.empty()
+        self.on_hidden()
+
+    def forget_others(self) -> None:
+        """Drop all that is kept for other values of CR3."""
+        for bank in self.banks.all:
+            if bank is not self.banks.here and bank.root:
+                bank.root = 0
+                for number in bank.spaces:
+                    self.engine.drop_space(number)
+                bank.empty()
+
+    def _forget_all(self) -> None:
+        """Drop everything, of the TLB and of the mappings."""
+        self.forget_others()
+        self._drop_here()
+
+    def _drop_here(self) -> None:
+        """Drop all entries for the present CR3."""
+        bank = self.banks.here
         kept = self._kept_code() if self.runs else None
+        serial = bank.serial
         self.ahead = False
-        self._pieces = False
-        for each in self._spaces.values():
-            each.clear()
+        bank.empty()
+        bank.root = self.cpu.cr3
+        self._displaced_space.clear()
         self._saved = None
         if self.runs:
+            bank.serial = serial  # ``on_drop`` looks at each handler
             self.on_drop()
         else:
             self.on_change()
-        if not kept:
-            self.hide_all()
-            return
-        self._all_hidden()
-        if self.engine.drop_all_but(self.space(), [self._host(gva) for gva in kept]):
+        self._hidden_here()
+        here = self.space()
+        for number in (bank.kernel, bank.user, DISPLACED_SPACE):
+            if number != here or not kept:
+                self.engine.drop_space(number)
+        if kept and self.engine.drop_all_but(here, [self._host(gva) for gva in kept]):
             for gva, entry in kept.items():
                 self._here().enter(gva, entry)
                 self._here().executed.add(gva)
+                self._note(gva)
+
+    def _hidden_here(self) -> None:
+        self.drops += 1
+        self.banks.here.hidden()
+        self._displaced_space.executed.clear()
+        self._displaced_space.devices.clear()
+        self.on_hidden()
 
     def _kept_code(self) -> dict[int, Entry]:
         """The pages that are mapped for execution and have one page table with RIP's, by GVA, with
@@ -657,11 +824,9 @@ class ShadowPages:
         self._all_hidden()
 
     def _all_hidden(self) -> None:
-        self.drops += 1
-        for space in self._spaces.values():
-            space.executed.clear()
-            space.devices.clear()
-        self.on_hidden()
+        for bank in self.banks.all:
+            bank.hidden()
+        self._hidden_here()
 
     def show_boot(self) -> None:
         """After ``hide_all``: map the boot tables' entries at once, if they are still valid."""
@@ -671,24 +836,29 @@ class ShadowPages:
     def save(self) -> ShadowState:
         """A checkpoint of the virtual TLB. It is the same object while nothing changes: there may be
         30,000 entries, and hundreds of checkpoints."""
-        if self._saved is None or self._saved[1:] != (self.ahead, self._pieces):
-            self._saved = ShadowState(tuple(self._all_entries()), self.ahead, self._pieces)
+        pieces = self.banks.here.pieces
+        if self._saved is None or self._saved[1:] != (self.ahead, pieces):
+            self._saved = ShadowState(tuple(self._entries_here()), self.ahead, pieces)
         return self._saved
 
     def restore(self, state: ShadowState) -> None:
         """Go back to a checkpoint. One from a file may hold anything, so each entry is checked."""
-        self.drop_all()
+        self.on_flush(None)
+        self._forget_all()
         self.on_change()
+        spaces = self._canonical()
         for (number, gva), entry in state.entries:
             if self._is_lawful((number, gva), entry):
-                self._spaces[number].enter(gva, entry)
-        self.ahead, self._pieces = state.ahead, state.pieces
+                spaces[number].enter(gva, entry)
+        self.ahead, self.banks.here.pieces = state.ahead, state.pieces
+        self.banks.here.tables.outdated = True
+        self._context = ()
         self._saved = state if self._count() == len(state.entries) else None
         self.show_boot()
 
     def _is_lawful(self, at: tuple[int, int], entry: Entry) -> bool:
         return (
-            at[0] in self._spaces
+            at[0] in (KERNEL_SPACE, USER_SPACE, DISPLACED_SPACE)
             and entry.length in (PAGE, LARGE)
             and (at[1] | entry.gpa) % PAGE == 0
             and self.memory.is_ram(entry.gpa, entry.length)

@@ -167,7 +167,7 @@ class Vmm(GuestContext):
         known = maker.known = KnownExits(self, maker)
         if self.shadow and self.patched:
             self.shadow.on_change = self.patched.on_change = known.forget
-            self.shadow.on_drop = known.tables_changed
+            self.shadow.on_drop, self.shadow.on_switch = known.tables_changed, known.moved
             known.around = self._around
             if self.callouts is not None:
                 self.callouts.known = known

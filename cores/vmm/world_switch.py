@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TypeVarTuple
 
-from cores.engines.base import KERNEL_SPACE, STEPPED, USER_SPACE, Exit, Failed
+from cores.engines.base import STEPPED, Exit, Failed
 from cores.vmm.callouts import Callouts
 from cores.vmm.patched_code import PatchedCode
 from cores.vmm.state import GuestContext
@@ -48,7 +48,10 @@ class WorldSwitch:
             if not (cpu.segments[CS].attributes & CODE_64 or trap.executes_legacy_code):
                 trace.left()
                 return Failed(f"{trap.traits.core} does not execute 16- and 32-bit code")
-            trap.space = USER_SPACE if cpu.segments[SS].attributes & DPL == DPL else KERNEL_SPACE
+            shadow = self._guest.shadow
+            assert shadow is not None
+            user = cpu.segments[SS].attributes & DPL == DPL
+            trap.space = shadow.banks.here.user if user else shadow.banks.here.kernel
         if patched is not None and patched.patcher is not None:
             patched.before_entry()
             if self._callouts is not None:

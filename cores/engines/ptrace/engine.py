@@ -73,6 +73,7 @@ class PtraceEngine(DeprivilegedEngine):
     )
     executed: int | None = None
     executes_legacy_code = True
+    most_spaces = 64
 
     def __init__(self) -> None:
         self.hides_code = host.has_protection_keys()
@@ -83,7 +84,7 @@ class PtraceEngine(DeprivilegedEngine):
         self._other: dict[int, Vcpu] = {}  # by space: that for the other width of code
         self._kick = Kick()
         self._extents: dict[int, range] = {}  # by space: a range that covers all mappings
-        self._unpatched = False  # is unpatched code mapped?
+        self._unpatched: set[tuple[int, int, int]] = set()  # where unpatched code may be mapped
         self._knows_copies: bool | None = None  # None: not asked yet
         self._failure = ""
         self._active: Vcpu | None = None  # entered last: holds the extended state
@@ -269,7 +270,8 @@ class PtraceEngine(DeprivilegedEngine):
         end = gva + length
         protection = linux.PROT_READ * (readable or not self.hides_code) | linux.PROT_WRITE * writable
         protection |= linux.PROT_EXEC * executable
-        self._unpatched |= executable and not twin
+        if executable and not twin:
+            self._unpatched.add((space, gva, end))
         how = linux.MAP_SHARED | linux.MAP_FIXED | linux.MAP_POPULATE * populate
         source = stub.TWIN_FD if twin else stub.RAM_FD
         self._cover(space, gva, end)
@@ -307,6 +309,15 @@ class PtraceEngine(DeprivilegedEngine):
             raise EngineError(self._fail(error)) from error
         return stored
 
+    def _no_code(self, space: int, start: int, end: int) -> None:
+        """Unpatched code is mapped there no longer."""
+        if self._unpatched:
+            self._unpatched -= {
+                there
+                for there in self._unpatched
+                if there[0] == space and start <= there[1] and there[2] <= end
+            }
+
     def _cover(self, space: int, start: int, end: int) -> None:
         extent = self._extents.get(space, range(start, end))
         self._extents[space] = range(min(start, extent.start), max(end, extent.stop))
@@ -315,6 +326,7 @@ class PtraceEngine(DeprivilegedEngine):
         """Raises MappingsFullError when splitting a mapping would take one too many."""
         extent = self._extents.get(space, range(0))
         start, end = max(gva, extent.start), min(gva + length, extent.stop)
+        self._no_code(space, gva, gva + length)
         for low, high in _around_stub(start, end):
             self._call(space, linux.SYS_MUNMAP, low, high - low)
 
@@ -323,23 +335,26 @@ class PtraceEngine(DeprivilegedEngine):
             for low, high in _around_stub(extent.start, extent.stop):
                 self._call(space, linux.SYS_MUNMAP, low, high - low)
             del self._extents[space]
-        self._unpatched = False
+        self._unpatched.clear()
 
     def drop_all_but(self, space: int, pages: Sequence[int]) -> bool:
-        if space not in self._extents:
-            self.drop_all()
+        extent = self._extents.get(space)
+        if extent is None:
             return False
-        for other, extent in list(self._extents.items()):
-            start = extent.start
-            for end in (*(pages if other == space else ()), extent.stop):
-                for low, high in _around_stub(start, end):
-                    self._call(other, linux.SYS_MUNMAP, low, high - low)
-                start = end + PAGE
-            if other != space:
-                del self._extents[other]
+        self._no_code(space, extent.start, extent.stop)
+        start = extent.start
+        for end in (*pages, extent.stop):
+            for low, high in _around_stub(start, end):
+                self._call(space, linux.SYS_MUNMAP, low, high - low)
+            start = end + PAGE
         self._extents[space] = range(pages[0], pages[-1] + PAGE)
-        self._unpatched = False
         return True
+
+    def drop_space(self, space: int) -> None:
+        extent = self._extents.pop(space, range(0))
+        self._no_code(space, extent.start, extent.stop)
+        for low, high in _around_stub(extent.start, extent.stop):
+            self._call(space, linux.SYS_MUNMAP, low, high - low)
 
     def fault_was_write(self, cpu: VirtualCpu) -> bool:
         """Must be called before the next mapping or entry. About 25 us."""

@@ -262,6 +262,10 @@ class Patcher:
         for target in tuple(targets):  # decoding may add targets in this page
             self.entering(target)
 
+    def has_met(self, page: CodePage, gva: int) -> bool:
+        """Would ``executed`` find nothing new in this page at ``gva``, but for the page behind it?"""
+        return not page.aliased and page.at == gva and page.met == len(self._targets.get(gva, ()))
+
     def _look_behind(self, gva: int) -> None:
         """Refuse instructions that reach into the next page where another page follows now."""
         with suppress(GuestFault):  # no page follows
