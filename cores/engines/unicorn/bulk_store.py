@@ -19,6 +19,7 @@ from cores.x86.virtual_cpu import VirtualCpu
 
 _REGION = 21
 """The address bits above which are those of a page table, or half of one."""
+_DF = int(Flag.DF)
 _FEW = 16
 """Iterations that Unicorn makes in less time than it takes to help."""
 
@@ -33,6 +34,7 @@ class BulkStore:
 
     def __init__(self, core: UnicornCpu, memory: PhysicalMemory) -> None:
         self._core, self._memory = core, memory
+        self._read = core.unicorn.reader(RCX, RDI, RAX, RFLAGS)
         self._leaf: LeafTable | None = None
         self._region = -1
 
@@ -58,10 +60,11 @@ class BulkStore:
         same page, but for the last of all. True: no other is left."""
         unicorn, size = self._core.unicorn, insn.operand_size
         mask = MASK64 >> 64 - insn.bits
-        count, at = unicorn.read_general(RCX) & mask, unicorn.read_general(RDI) & mask
+        counter, pointer, value, flags = self._read()
+        count, at = counter & mask, pointer & mask
         within = at % PAGE
         most = min(count - 1, (PAGE - within) // size)
-        if most < _FEW or within < size or unicorn.read_general(RFLAGS) & Flag.DF:
+        if most < _FEW or within < size or flags & _DF:
             return count == 1
         cpu = self._core.cpu
         if insn.bits != 64 and cpu.segments[ES].base:
@@ -72,8 +75,7 @@ class BulkStore:
         gpa = frame + within
         if self._core.has_code(range(gpa // LINE, (gpa + length - 1) // LINE + 1)):
             return False
-        value = unicorn.read_general(RAX).to_bytes(8, "little")[:size]
-        self._memory.view[gpa : gpa + length] = value * most
+        self._memory.view[gpa : gpa + length] = value.to_bytes(8, "little")[:size] * most
         unicorn.write_general(RCX, count - most)
         unicorn.write_general(RDI, at + length & mask)
         return count - most == 1

@@ -8,7 +8,7 @@ instruction costs about 2 us (count=1), and the whole register file is read with
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 
 from cores.engines.unicorn.block_counter import BlockCounter
@@ -167,10 +167,19 @@ class Unicorn:
         """Set a register by Unicorn's own number (UC_X86_REG_*), with the state derived from it."""
         self._check(self._quick.uc_reg_write(self._uc, number, ctypes.c_char_p(value)))
 
-    def read_general(self, number: int) -> int:
-        """A general register or RFLAGS in the middle of a run, by Unicorn's own number."""
-        self._quick.uc_reg_read(self._uc, number, self._value_at)
-        return self._value.value
+    def reader(self, *numbers: int) -> Callable[[], Sequence[int]]:
+        """A function that reads general registers, or RFLAGS, in the middle of a run, in one call.
+        numbers: Unicorn's own."""
+        count, read = len(numbers), self._quick.uc_reg_read_batch
+        values, wanted = (ctypes.c_uint64 * count)(), (ctypes.c_int * count)(*numbers)
+        first = ctypes.addressof(values)
+        places = (ctypes.c_void_p * count)(*range(first, first + 8 * count, 8))
+
+        def reading() -> Sequence[int]:
+            read(self._uc, wanted, places, count)
+            return values[:]
+
+        return reading
 
     def write_general(self, number: int, value: int) -> None:
         """Set a general register in the middle of a run."""

@@ -396,10 +396,12 @@ class FreeRunner:
         if self._single is not None:
             self._on_single(address)
             return
-        self._counter.stop(_NEW_REP, False)
-        self._catch_up()
         key = (address, size)
         block = self._known.space.blocks.get(key)
+        if block is not None and block.fill is not None and self._on_iteration(address, size, block):
+            return
+        self._counter.stop(_NEW_REP, False)
+        self._catch_up()
         if block is not None and self._special_in(block) < 0 and not block.alone and not self._asked:
             cost = self._cost(address, block)
             if cost <= self._left:
@@ -408,9 +410,8 @@ class FreeRunner:
                 self._block, self._at = block, address
                 self._counter.rep = address + block.rep if block.rep >= 0 else -1
                 self._counter.entered(address, size)
-                if block.fill is not None:  # Python is called for its further iterations, too
-                    nearly = again and self._bulk.store(block.fill)
-                    self._counter.stop(_NEW_REP, not nearly)
+                if block.fill is not None:  # Python is called for its next iteration, too
+                    self._counter.stop(_NEW_REP, True)
                     if again:
                         return
                 if block.opens >= 0 and self._window:
@@ -426,6 +427,18 @@ class FreeRunner:
         self._held = key
         self._counter.stop(_NEW_REP, address == self._rep)
         self._core.unicorn.stop()
+
+    def _on_iteration(self, address: int, size: int, block: Block) -> bool:
+        """Help a REP STOS at an iteration that is not its first, in short. False: there is more to be
+        asked."""
+        if block.fill is None or len(block.offsets) > 1 or address != self._counter.rep:
+            return False
+        if block.special >= 0 or block.uses & self._limited or self._asked:
+            return False
+        self._block, self._at = block, address
+        self._counter.entered(address, size)
+        self._counter.stop(_NEW_REP, not self._bulk.store(block.fill))
+        return True
 
     def _on_single(self, address: int) -> None:
         if not self._entered:
