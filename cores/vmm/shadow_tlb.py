@@ -399,13 +399,12 @@ class ShadowPages:
             self._unmap(self.space(), gva, count * PAGE)
         if stored:
             self._note(gva, 0, stored[-1])
-        for number in stored:
-            self._here().enter(
-                gva + number * PAGE, Entry(frame + number * PAGE, PAGE, True, executable)
-            )
-        runs = _runs(stored)
-        for first, length in runs if len(runs) <= MOST_RUNS else ():
-            self._map(gva + first * PAGE, frame + first * PAGE, length * PAGE, True, False)
+        runs, space = _runs(stored), self._here()
+        for first, length in runs:
+            at, there = gva + first * PAGE, frame + first * PAGE
+            space.enter_run(at, length, Entry(there, PAGE, True, executable))
+            if len(runs) <= MOST_RUNS:
+                self._map(at, there, length * PAGE, True, False)
         self._saved = None
         return stored
 
