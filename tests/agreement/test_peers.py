@@ -29,8 +29,8 @@ BESIDE_PORTS = {
     "driver.s": "it reads by the paravirtual disk, which no PC has",
     "vping.s": "its card is a virtio device in memory, which QEMU's PC and Bochs do not have",
     "dma.s": "its disk is such a device, too",
-    "www.s": "the page is Ringscope's network's",
-    "chat.s": "it talks to another machine",
+    "www.s": "the page is Ringscope's network's; test_peer_networks.py gives QEMU one",
+    "chat.s": "it talks to another machine; so it does in test_peer_networks.py",
 }
 """Guests that are not portable, and why."""
 
