@@ -35,6 +35,7 @@ class FirstStores:
     def fill(self, gva: int) -> bool:
         """Fill the page of ``gva``, to which the guest stores now. False: it is left to the long way,
         and nothing has changed."""
+        row = self._ahead.follow(gva & -PAGE)
         kept = self._guest.flushes == self._flushes and gva >> self._shift == self._region
         if not kept and not self._look(gva):
             return False
@@ -52,7 +53,7 @@ class FirstStores:
         if behind and place < self._last and self._entry(at + width) == wanted + PAGE:
             return False
         executable = not (entry | self._no_execute) >> 63 and self._may_execute(rights)
-        most = min(self._ahead.follow(page), self._last + 1 - place)
+        most = min(row, self._last + 1 - place)
         if most and self._ahead.map(page, at, width, most, executable=executable):
             return True
         if not self._shadow.enter_alone(page, entry & ADDRESS, executable=executable):
