@@ -8,7 +8,17 @@ from typing import Any, Protocol, Self, get_type_hints
 
 from cores.pc.devices.slot import IrqLine, Slot, TextTaker
 
-__all__ = ["BYTE", "QUOTED", "Device", "InputQueue", "IrqLine", "MemoryDevice", "Slot", "TextTaker"]
+__all__ = [
+    "BYTE",
+    "QUOTED",
+    "Device",
+    "InputQueue",
+    "IrqLine",
+    "MemoryDevice",
+    "PortlessDevice",
+    "Slot",
+    "TextTaker",
+]
 
 BYTE = frozenset({1})
 
@@ -132,8 +142,18 @@ class Device(ABC):
         return all(name in self.wide or 0 <= value < 256 for name, value in numbers)
 
 
-class MemoryDevice(Device):
-    """A device in physical memory, without ports (``cores.pc.physical_memory.MmioDevice``)."""
+class PortlessDevice(Device):
+    """A device that is reached by other ways than ports."""
+
+    def read(self, port: int, size: int) -> int:
+        raise TypeError(f"{self.name} has no ports")
+
+    def write(self, port: int, size: int, value: int) -> None:
+        raise TypeError(f"{self.name} has no ports")
+
+
+class MemoryDevice(PortlessDevice):
+    """A device in physical memory (``cores.pc.physical_memory.MmioDevice``)."""
 
     window: range = range(0)
     """The physical addresses that it answers: whole pages."""
@@ -160,12 +180,6 @@ class MemoryDevice(Device):
     def describe_access(self, offset: int) -> str:
         """The register there by name, for the log of exits; "" where the address says enough."""
         return ""
-
-    def read(self, port: int, size: int) -> int:
-        raise TypeError(f"{self.name} has no ports")
-
-    def write(self, port: int, size: int, value: int) -> None:
-        raise TypeError(f"{self.name} has no ports")
 
 
 QUOTED = tuple(f"'{byte:c}'" if 0x20 <= byte < 0x7F else f"{byte:#04x}" for byte in range(256))

@@ -11,12 +11,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from cores.pc.devices import scancodes
-from cores.pc.devices.base import Device, TextTaker
+from cores.pc.devices.base import Device, PortlessDevice, TextTaker
 from cores.pc.devices.keyboard import Keyboard
 from cores.pc.devices.uart import Uart
 
 
-class TypedInput(Device):
+class TypedInput(PortlessDevice):
     """text: what the user has typed, as a terminal sends it. taken: how much of it has gone to a
     device. unmasked: whether the guest lets an interrupt line through. others:
     devices that take what these two do not."""
@@ -96,12 +96,6 @@ class TypedInput(Device):
 
     def facts(self, now: int) -> tuple[tuple[str, str], ...]:
         return (("waiting", f"{len(self.text) - self.taken:,} bytes"),) if self.waiting else ()
-
-    def read(self, port: int, size: int) -> int:
-        raise TypeError("the typed input has no ports")
-
-    def write(self, port: int, size: int, value: int) -> None:
-        raise TypeError("the typed input has no ports")
 
     def is_lawful(self) -> bool:
         return 0 <= self.taken <= len(self.text)

@@ -11,7 +11,7 @@ from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from cores.pc.devices.base import Device
+from cores.pc.devices.base import PortlessDevice
 from cores.pc.network.link import LONGEST, SHORTEST
 
 MOST_QUEUED = 256
@@ -35,7 +35,7 @@ class Packet:
     accesses: int = field(default=0, compare=False)
 
 
-class Network(Device):
+class Network(PortlessDevice):
     """What one card's cable leads to (``Link``).
 
     number: of the machine's networks, from 0. called: the user's name for it, or "". queued: frames on
@@ -126,12 +126,6 @@ class Network(Device):
             self._kept += len(frame)
 
     # The board's side.
-
-    def read(self, port: int, size: int) -> int:
-        raise TypeError(f"{self.name} has no ports")
-
-    def write(self, port: int, size: int, value: int) -> None:
-        raise TypeError(f"{self.name} has no ports")
 
     @property
     def packets(self) -> list[Packet]:

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from typing import Any, ClassVar
 
 from cores.deadline import Deadline
-from cores.pc.devices.base import Device
+from cores.pc.devices.base import PortlessDevice
 from cores.pc.devices.slot import Slot
 from cores.pc.devices.virtio.dma import Dma, ViolationError
 from cores.pc.devices.virtio.queue import LARGEST, Chain, Queue, QueueState
@@ -50,7 +50,7 @@ NAMES = {
 }  # fmt: skip
 
 
-class VirtioDevice(Device):
+class VirtioDevice(PortlessDevice):
     """A device. slot_number: its place on the bus, from 0. changed: called when InterruptStatus has
     changed.
 
@@ -329,12 +329,6 @@ class VirtioDevice(Device):
         return self.polled_at or None
 
     # For the user and for saved sessions.
-
-    def read(self, port: int, size: int) -> int:
-        raise TypeError(f"{self.name} has no ports")
-
-    def write(self, port: int, size: int, value: int) -> None:
-        raise TypeError(f"{self.name} has no ports")
 
     def describe_register(self, offset: int) -> str:
         """The register's name, with the device's."""
