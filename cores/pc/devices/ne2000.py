@@ -261,10 +261,10 @@ class Ne2000(Device):
             self._update()
 
     def _bytes(self, at: int, count: int) -> bytes:
-        """From the card's memory; all ones where it has none."""
-        if (PROM.stop <= at and at + count <= BUFFER.start) or at + count > BUFFER.stop:
-            return b"\xff" * count
-        return bytes(self._memory[at : at + count])
+        """From the card's memory; all ones where it has none, or not enough."""
+        if at in PROM or (at >= BUFFER.start and at + count <= BUFFER.stop):
+            return bytes(self._memory[at : at + count])
+        return b"\xff" * count
 
     def _store(self, at: int, data: bytes) -> None:
         if at >= BUFFER.start and at + len(data) <= BUFFER.stop:
