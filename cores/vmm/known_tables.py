@@ -74,9 +74,9 @@ class KnownTables:
     def _note(self, known: tuple[int, int], first: int, count: int) -> None:
         kept, width = self._tables[known], self._width
         here = slice(first * width, (first + count) * width)
-        now = self._memory.view[known[0] + here.start : known[0] + here.stop]
+        now = bytes(self._memory.view[known[0] + here.start : known[0] + here.stop])
         if kept[here] != now:
-            self.outdated |= not _harmless(bytes(kept[here]), bytes(now), width)
+            self.outdated |= not _harmless(bytes(kept[here]), now, width)
             kept[here] = now
 
     def unchanged(self) -> bool:
@@ -84,9 +84,9 @@ class KnownTables:
         if self.outdated:
             return False
         for (table, length), kept in self._tables.items():
-            now = self._memory.view[table : table + length]
+            now = bytes(self._memory.view[table : table + length])  # views compare slowly
             if now != kept:
-                if not _harmless(bytes(kept), bytes(now), self._width):
+                if not _harmless(bytes(kept), now, self._width):
                     return False
                 kept[:] = now
         return True

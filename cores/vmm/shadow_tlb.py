@@ -699,13 +699,14 @@ class ShadowPages:
         bank = banks.choose(root)
         if bank is None:
             return False
+        right = bank.root == root and bank.tables.unchanged()
         if bank is not banks.here:
             banks.use(bank)
             self._saved = None
             self.on_switch()
-        elif not bank.tables.unchanged():
+        elif not right:
             return False
-        if bank.root == root and bank.tables.unchanged():
+        if right:
             self._resume(bank)
         else:
             self._drop_bank(bank)
