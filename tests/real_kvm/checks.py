@@ -41,9 +41,14 @@ TESTS = {
     "mechanisms": ("tests/agreement/test_mechanisms.py",),
 }
 """The parts that are tests, as words for pytest."""
-_NAMED = frozenset({"opcodes", "mechanisms"})
-"""The parts that run only when they are named: QEMU 10.0 has crashed in the first, and the second is
+_NAMED = frozenset({"opcodes", "mechanisms", "lessons"})
+"""The parts that run only when they are named: QEMU 10.0 has crashed in the first, and the others are
 slow."""
+_NOT_HERE = {
+    "08-kernel-as-process.md": "QEMU's TCG executes WBINVD at CPL 3, where it should be refused",
+    "11-real-system.md": "a whole boot in lockstep takes more than the half hour that it was given",
+}
+"""Lessons that TCG cannot show, each with the reason."""
 PYTEST = ("-rs", "-p", "no:cacheprovider", "-n", "2", "--timeout", "3000")
 Result = tuple[str, bool]
 """What was checked, and whether it holds."""
@@ -96,7 +101,26 @@ def comparisons() -> Iterator[Result]:
             yield f"{name} ({'; '.join(ends)})", whole
 
 
-CHECKS: dict[str, Callable[[], Iterator[Result]]] = {"doctor": doctor, "compare": comparisons}
+def lessons() -> Iterator[Result]:
+    """Hold each lesson of the course against the machines here."""
+    from app.main import main
+    from lessons.format.numbering import course_files
+
+    for path in course_files():
+        if path.name in _NOT_HERE:
+            print(f"skipped check {path.name}: {_NOT_HERE[path.name]}")
+            continue
+        said = io.StringIO()
+        with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
+            code = main(["check", str(path), "--timeout", "600"])
+        if code:
+            print(said.getvalue()[-2000:])
+        yield f"check {path.name}", code == 0
+
+
+CHECKS: dict[str, Callable[[], Iterator[Result]]] = {
+    "doctor": doctor, "compare": comparisons, "lessons": lessons,
+}  # fmt: skip
 PARTS = (*CHECKS, *TESTS)
 
 
