@@ -416,7 +416,12 @@ class PtraceEngine(DeprivilegedEngine):
             if self._memory is None or self._twin is None:
                 raise EngineError("the engine has no guest loaded")
             tsc_traps = self.pure or self.tsc_traps
-            process = VcpuProcess(self._memory.ram.fd, self._twin.fd, tsc_traps=tsc_traps)
+            try:
+                process = VcpuProcess(self._memory.ram.fd, self._twin.fd, tsc_traps=tsc_traps)
+            except UnavailableError as error:
+                if self._vcpus:  # it has been available until now
+                    raise EngineError(str(error)) from error
+                raise
             vcpu = Vcpu(process, self._kick)
             self._vcpus[space] = vcpu
         return vcpu

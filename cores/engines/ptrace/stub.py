@@ -37,7 +37,7 @@ RAM_FD, TWIN_FD = 0, 1
 
 _BOOT = bytes.fromhex(
     "b8 25 00 00 00"  # mov eax, 37          alarm: should the VMM die before it holds this process,
-    "bf 05 00 00 00"  # mov edi, 5           five seconds end it
+    "bf 3c 00 00 00"  # mov edi, 60          a minute ends it; on a busy computer five seconds were few
     "0f 05"  #          syscall
     "b8 9d 00 00 00"  # mov eax, 157         prctl(PR_SET_PDEATHSIG, SIGKILL)
     "bf 01 00 00 00"  # mov edi, 1
