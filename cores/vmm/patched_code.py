@@ -133,6 +133,14 @@ class PatchedCode:
         """Has the guest pages that hold both code and data, whose stores reach RAM at exits only?"""
         return self.patcher is not None and bool(self.patcher.shared)
 
+    def suits_handlers(self) -> bool:
+        """May exits be handled without coming back (cores/vmm/known_exits.py)? Not where the guest
+        could have stored to a shared page: they work in RAM. It is one only for who executes it; a
+        kernel has the pages of its processes as RAM."""
+        if self.patcher is None:
+            return False
+        return not any(self.shadow.executes_frame(page.gpa) for page in self.patcher.shared)
+
     def wrote(self, ranges: list[tuple[int, int]]) -> None:
         """Note ranges that the VMM or a device has written: (GPA, length) of each."""
         if self.patcher is not None:

@@ -449,7 +449,7 @@ class ShadowPages:
         elif gva in here.executed or (write and not code.shared):
             return Filled.CODE
         elif code.shared:
-            if self._is_executed(frame):
+            if self.executes_frame(frame):
                 return Filled.CODE
             self._map(gva, frame, PAGE, entry.writable, False)
         else:
@@ -458,7 +458,7 @@ class ShadowPages:
             here.executed.add(gva)
         return Filled.MAPPED
 
-    def _is_executed(self, frame: int) -> bool:
+    def executes_frame(self, frame: int) -> bool:
         """Is the page mapped from the twin, somewhere in the present space?"""
         executed = self._here().executed
         ahead = self._is_ahead(frame) and self.space() == KERNEL_SPACE and frame in executed

@@ -421,8 +421,8 @@ class Vmm(GuestContext):
         if self.upper is not None and self.upper.serves():
             self._run_upper(self.upper)
             return
-        patcher = self.patched.patcher if self.patched is not None else None
-        if known is None or (self.trap and (patcher is None or patcher.shared)):
+        patched = self.patched
+        if known is None or (patched is not None and not patched.suits_handlers()):
             known, shadow_at = None, cpu.rip
             exit = self.enter(self.engine.run, budget)
         else:
