@@ -63,7 +63,10 @@ class Connection:
     # Bytes
 
     def _receive(self, patience: float | None) -> None:
-        ready, _, _ = select.select([self._channel], [], [], patience)
+        try:
+            ready, _, _ = select.select([self._channel], [], [], patience)
+        except ValueError:  # the listener has closed it meanwhile
+            raise Gone from None
         if ready:
             data = self._channel.recv(LARGEST)
             if not data:
