@@ -115,10 +115,6 @@ class Space:
             count += 1
         return count
 
-    def leads_to(self, frame: int) -> bool:
-        """Does an entry lead to this frame?"""
-        return frame in self._at or any(True for _ in self.leading_to(frame))
-
 
 class Bank:
     """What is kept for one value of CR3: a space for each virtual privilege level.

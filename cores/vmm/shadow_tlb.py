@@ -460,9 +460,9 @@ class ShadowPages:
 
     def executes_frame(self, frame: int) -> bool:
         """Is the page mapped from the twin, somewhere in the present space?"""
-        executed = self._here().executed
-        ahead = self._is_ahead(frame) and self.space() == KERNEL_SPACE and frame in executed
-        return ahead or not executed.isdisjoint(self._here().leading_to(frame))
+        space, user = self._here(), self.cpu.cpl == 3 or self.displaced
+        ahead = not user and self._is_ahead(frame) and frame in space.executed
+        return ahead or not space.executed.isdisjoint(space.leading_to(frame))
 
     def watch(self, frame: int) -> CodePage:
         """The page of code at ``frame``; from now on the patcher knows of every store to it."""
