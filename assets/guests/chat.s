@@ -226,6 +226,7 @@ written:
 
 # Copies the next frame to in_frame, if one has come; CF if not.
 receive:
+        cli                             # the interrupt's handler writes to a register of page 0
         mov     dx, CARD
         mov     al, 0x62
         out     dx, al
@@ -235,6 +236,7 @@ receive:
         mov     dx, CARD
         mov     al, 0x22
         out     dx, al
+        sti
         mov     bl, [rip + page]        # the page to read next
         cmp     bl, ah
         jne     there

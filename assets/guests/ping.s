@@ -2,7 +2,7 @@
 #
 # The card is an NE2000: its registers are ports, and its memory is its own. Each frame goes through
 # the data port, by a command that wants six ports written first, and an interrupt says that an answer
-# has come. A ping costs 40 exits on a trap core. `vping` asks the same through memory.
+# has come. A ping costs 41 exits on a trap core. `vping` asks the same through memory.
 #
 # The program asks for the router's hardware address (ARP), then sends ICMP echo requests. It believes
 # an answer only if both checksums and all data are right. It runs on any PC with this card: in QEMU
@@ -176,6 +176,7 @@ written:
 
 # Waits for the next frame and copies it to in_frame; its length in ECX.
 receive:
+        cli                             # the interrupt's handler writes to a register of page 0
         mov     dx, CARD
         mov     al, 0x62
         out     dx, al
@@ -188,16 +189,15 @@ receive:
         mov     bl, [rip + page]        # the page to read next
         cmp     bl, ah
         jne     there
-        cli                             # the interrupt that says so may have been: only HLT after STI
         cmp     byte ptr [rip + came], 0
-        jne     came_already
+        jne     came_already            # the interrupt that says so has been
         sti
-        hlt
+        hlt                             # STI lets none in before HLT
 came_already:
         mov     byte ptr [rip + came], 0
-        sti
         jmp     receive
-there:  movzx   ebx, bl
+there:  sti
+        movzx   ebx, bl
         shl     ebx, 8
         mov     ecx, 4
         lea     rdi, [rip + header]     # status, next page, length with this header

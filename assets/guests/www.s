@@ -269,6 +269,7 @@ written:
 
 # Waits for the next frame and copies it to in_frame; its length in ECX.
 receive:
+        cli                             # the interrupt's handler writes to a register of page 0
         mov     dx, CARD
         mov     al, 0x62
         out     dx, al
@@ -281,16 +282,15 @@ receive:
         mov     bl, [rip + page]        # the page to read next
         cmp     bl, ah
         jne     there
-        cli                             # the interrupt that says so may have been: only HLT after STI
         cmp     byte ptr [rip + came], 0
-        jne     came_already
+        jne     came_already            # the interrupt that says so has been
         sti
-        hlt
+        hlt                             # STI lets none in before HLT
 came_already:
         mov     byte ptr [rip + came], 0
-        sti
         jmp     receive
-there:  movzx   ebx, bl
+there:  sti
+        movzx   ebx, bl
         shl     ebx, 8
         mov     ecx, 4
         lea     rdi, [rip + header]     # status, next page, length with this header
