@@ -7,6 +7,7 @@ software and runs ring 3 directly on the CPU, and both leave gaps.
 from __future__ import annotations
 
 import contextlib
+import threading
 from functools import cache
 from pathlib import Path
 from struct import pack
@@ -264,12 +265,16 @@ def why_not_exact() -> str:
     return ""
 
 
+_probing = threading.Lock()
+
+
 def host() -> Host:
-    """This host's KVM as ``KvmEngine`` has to know it. Raises UnavailableError where no thread can be
-    started to probe it."""
-    return Host(
-        manner(), why_not_exact(), pages_outside_long_mode(), ring_zero(), nested_paging(), caveat()
-    )
+    """This host's KVM as ``KvmEngine`` has to know it; a second thread waits for what the first finds.
+    Raises UnavailableError where no thread can be started to probe it."""
+    with _probing:
+        return Host(
+            manner(), why_not_exact(), pages_outside_long_mode(), ring_zero(), nested_paging(), caveat()
+        )
 
 
 _SSE = "0f58c1 0f1107 f4"  # addps xmm0, xmm1; movups [rdi], xmm0; hlt

@@ -6,13 +6,17 @@ import errno
 import os
 import subprocess
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 from kvm_lab import MakeGuest
 
+from cores.engines import registry
 from cores.engines.base import LACKING, Failed, Halted, RingZero
-from cores.engines.kvm import KvmEngine, access, api, capabilities, eventfds
+from cores.engines.kvm import KvmEngine, access, api, capabilities, eventfds, trial
 
 _ROOT = Path(__file__).resolve().parents[4]
 
@@ -195,3 +199,26 @@ def test_eventfds(guest: MakeGuest, monkeypatch: pytest.MonkeyPatch) -> None:
     assert interrupts.consequence.startswith("its kernel takes no eventfd")
     monkeypatch.setattr(api.Vm, "create_irqchip", refuses)
     assert capabilities._eventfds()[1].consequence.startswith("its kernel has no interrupt controllers")
+
+
+def test_two_threads_probe_a_host_once(guest: MakeGuest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of two threads that ask for the host at once, one runs the small guests; an engine that is made
+    later runs none."""
+    guest("hlt")
+    for probed in vars(capabilities).values():
+        if hasattr(probed, "cache_clear"):
+            probed.cache_clear()
+    threads: list[int] = []
+
+    def attempt(*arguments: Any, **options: Any) -> bool:
+        threads.append(threading.get_ident())
+        return trial.attempt(*arguments, **options)
+
+    monkeypatch.setattr(capabilities, "attempt", attempt)
+    with ThreadPoolExecutor(2) as pool:
+        both = [pool.submit(registry.probe_hosts, ["kvm"]) for _ in range(2)]
+    assert [one.exception() for one in both] == [None, None]
+    attempts = len(threads)
+    assert len(set(threads)) == 1
+    registry.create("kvm").close()
+    assert len(threads) == attempts
