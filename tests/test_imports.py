@@ -23,6 +23,7 @@ LATE = {
     "app.commands.home": _START,
     "app.commands.lab": _START,
     "app.commands.open": _START,
+    "app.commands.options": _START,
     "app.commands.play": _START,
     "app.tui.abilities": _START,
     "app.tui.app": _START,

@@ -52,7 +52,7 @@ def start_up() -> list[Result]:
         {"python -c pass": (python, None)}, times=3,
     )  # fmt: skip
     if os.name == "posix":
-        limit = Limit("value", 600)
+        limit = Limit("value", 500)
         figures.append(
             alone("start", "the first picture of hello", "ms", _first_picture, limit, times=3)
         )

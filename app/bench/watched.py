@@ -14,9 +14,10 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.widgets import Static
 
+from app import pace
 from app.any_session import AnySession
 from app.session_thread import Opener
-from app.tui.app import SWITCH_INTERVAL, RingscopeApp
+from app.tui.app import RingscopeApp
 from app.tui.screens.over import Over
 from cores.lockstep.options import Options
 from cores.runs.open import open_session
@@ -72,5 +73,5 @@ def app() -> Watched:
 
 
 def main() -> None:
-    sys.setswitchinterval(SWITCH_INTERVAL)
+    pace.take_turns()
     app().run()

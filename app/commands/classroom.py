@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import gc
 from typing import TYPE_CHECKING
 
-from app import terminal
+from app import pace, terminal
 from app.main import OK, printable
 from app.numbers import whole
 from app.text.lesson_player import PlainPlay
@@ -103,7 +102,7 @@ def _play(lesson: Lesson, arguments: argparse.Namespace, everyone: Class) -> int
     if arguments.plain or not terminal.is_capable():
         PlainPlay(lesson, interactive=True, seed=arguments.seed, audience=everyone).run()
         return OK
-    gc.disable()  # until the first picture
+    pace.start_quickly()
     from app.tui.app import run_interface
     from cores.lockstep.options import Options
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import gc
+from app import pace
 
 
 def run() -> int:
-    gc.disable()  # until the first picture: it would look 40 ms for garbage in what is imported
+    pace.start_quickly()
     from app.tui.app import run_interface
     from cores.lockstep.options import Options
 

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import argparse
-import gc
 from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
 
-from app import terminal
-from app.programs import FIRST, load, path_of
+from app import pace, terminal
+from app.programs import FIRST, path_of
+from cores.engines import registry
 from cores.errors import InputError
 from cores.input_file import begins_with
 from cores.programs.loader import SAVED_SESSION
 from lessons.format.numbering import is_lesson
 
 from .options import add_cores_option, add_machine_options, options_from
+
+if TYPE_CHECKING:  # loaded while the interface is
+    from app.opening import Begun
+    from cores.lockstep.options import Options
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -42,18 +47,26 @@ def run(arguments: argparse.Namespace) -> int:
         return compare.run(arguments)
     options = options_from(arguments.parser, arguments, arguments.cores)
     path = path_of(arguments.program) if arguments.program else None
-    gc.disable()  # until the first picture: it would look 40 ms for garbage in what is imported
-    with ThreadPoolExecutor(1) as pool:
-        # The assembler is a process of its own: it works while the interface is imported.
-        loading = (
-            pool.submit(load, path, options.ram, options.start)
-            if path and not _is_saved(path)
-            else None
-        )
+    pace.start_quickly()
+    if path is None:
         from app.tui.app import run_interface
 
-        program = loading.result() if loading else None
-    return run_interface(path, options, program=program)
+        return run_interface(None, options)
+    with ThreadPoolExecutor(2) as pool:
+        # KVM's machines take their time in the kernel, and the assembler is a process of its own: both
+        # work while the interface is imported.
+        pool.submit(registry.probe_hosts, options.asked)
+        beginning = pool.submit(_begin, path, options)
+        from app.tui.app import run_interface
+
+        begun = beginning.result()
+    return run_interface(None, options, begun=begun)
+
+
+def _begin(path: str, options: Options) -> Begun:
+    from app.opening import begin
+
+    return begin(path, options)
 
 
 def _is_saved(path: str) -> bool:

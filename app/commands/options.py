@@ -18,7 +18,6 @@ from cores.errors import InputError
 from cores.lockstep.options import GIVABLE, Options
 from cores.pc.network import spec
 from cores.pc.network.spec import MOST_NETWORKS
-from cores.peers import PEERS
 from cores.programs.program import StartOptions
 
 T = TypeVar("T")
@@ -151,6 +150,8 @@ def add_cores_option(parser: argparse.ArgumentParser) -> None:
 
 
 def _peers(text: str) -> tuple[str, ...]:
+    from cores.peers import PEERS  # with what boots them, 15 ms
+
     names = tuple(name.strip() for name in text.split(","))
     for name in names:
         if name not in PEERS:

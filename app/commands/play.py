@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import gc
 import io
 import os
 import sys
 from collections.abc import Iterator
 from typing import TextIO
 
-from app import terminal
+from app import pace, terminal
 from app.main import INTERRUPTED, OK
 from app.numbers import decimal
 from app.recording.asciicast import KIND, Recording
@@ -122,7 +121,7 @@ def play(lesson: Lesson, seed: int | None = None, speed: float = 0.0) -> int:
     if not terminal.is_capable():
         PlainPlay(lesson, interactive=terminal.is_there(), seed=seed, speed=speed).run()
         return OK
-    gc.disable()  # until the first picture
+    pace.start_quickly()
     from app.tui.app import run_interface
     from cores.lockstep.options import Options
 

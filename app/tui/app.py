@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import gc
 import signal
-import sys
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from functools import partial
@@ -20,7 +19,7 @@ from textual.app import App, SystemCommand
 from textual.binding import Binding, BindingType
 from textual.screen import Screen
 
-from app import terminal
+from app import pace, terminal
 from app.main import BAD_INPUT, complain
 from app.tui import settings, signals
 from app.tui.abilities import probe_cores
@@ -37,11 +36,11 @@ from .screens.leave import Leave
 
 if TYPE_CHECKING:  # what runs guests is imported when one is to run: the first picture needs none of it
     from app.lab import Result
+    from app.opening import Begun
     from app.session_thread import Opener, Worker
     from app.teacher.audience import Audience
     from app.tui.screens.open_form import Kind
     from cores.lockstep.options import Options
-    from cores.programs.program import Program
     from lessons.format.script import Lesson
 
     from .palette import Entry
@@ -58,14 +57,10 @@ session, in the worker's thread. Raises InputError for bad input."""
 INTERRUPTED = 128 + signal.SIGINT
 
 SESSION = "session"
+"""Name under which Textual keeps the session's screen."""
 
 TOLD = ("linux", "solo5", "multiboot", "disk", "rom")
 """Formats whose recognition is told when such a program is opened: others are what their names say."""
-"""Name under which Textual keeps the session's screen."""
-
-SWITCH_INTERVAL = 0.0005
-"""Seconds after which a busy thread must let the other go on. Python's own 5 ms make keys lag while
-the worker steps in lockstep."""
 
 
 class RingscopeApp(App[int]):
@@ -126,17 +121,26 @@ class RingscopeApp(App[int]):
             self.show_session(self.first)
 
     def on_ready(self) -> None:
-        self.call_after_refresh(gc.enable)  # disabled by the command, for a quick start
+        self.call_after_refresh(gc.enable)  # see pace.start_quickly
 
     def show_session(self, opener: Opener) -> None:
         """End the session that is on, start this one, and show it over the home screen."""
         from app.session_thread import Worker
 
-        from .screens.machines.screen import MachinesScreen
-
         self.close_session()
         self.worker = Worker(opener)
-        self._show(MachinesScreen(self.worker, self.settings))
+        self._show_machines(self.worker)
+
+    def adopt(self, begun: Begun) -> None:
+        """Begin with this session, whose machines are being made since before there was a screen."""
+        self.worker = begun.worker
+        self.options.format, self.options.recognized = begun.opening.format, begun.opening.recognized
+        self.begin_with = partial(self._show_machines, begun.worker)
+
+    def _show_machines(self, worker: Worker) -> None:
+        from .screens.machines.screen import MachinesScreen
+
+        self._show(MachinesScreen(worker, self.settings))
 
     def _show(self, session: MachinesScreen) -> None:
         while len(self.screen_stack) > 1:
@@ -470,63 +474,50 @@ def assemble(source: str, path: str) -> int:
     return assemble_program(source.encode(), path).size
 
 
-def interface(
-    path: str | None, options: Options, program: Program | None = None, files: Files = EVERY_FILE
-) -> RingscopeApp:
-    """The app over real sessions. program: what ``path`` is, where that is known already.
+def interface(path: str | None, options: Options, files: Files = EVERY_FILE) -> RingscopeApp:
+    """The app over real sessions. Raises InputError when ``path`` is no program."""
 
-    Raises InputError when ``path`` is no program."""
+    def open_program(chosen: str, disk: str | None) -> Opener:
+        from app.opening import opening
+        from cores.debugging.saved_session import is_saved
 
-    def open_program(chosen: str, disk: str | None, known: Program | None = None) -> Opener:
-        from app.programs import equipped, load
-        from cores.debugging.saved_session import is_saved, reopen
-        from cores.pc.devices.storage.disk import Disk
-        from cores.programs.solo5 import named_disk
-        from cores.runs.open import open_session
-
-        if is_saved(chosen):
-            files.demand_all()
-            return lambda: reopen(chosen)
         now = app.options.now or options
-        if now.start.files:
+        if now.start.files or is_saved(chosen):
             files.demand_all()
-        program = known or load(chosen, now.ram, now.start)
-        app.options.format, app.options.recognized = program.format, program.recognized
         if disk is None and not now.disks:
             disk = disk_of(chosen)
-        mine = now
         if disk is not None:
-            mine = replace(now, disks=(disk,) if disk else (), disk_write=False)
-        mine = equipped(mine, chosen)
-        for image in mine.disks:
-            file = named_disk(image)[1] if program.format == "solo5" else image
-            Disk(file).close()  # a mistake is said now, with the old session still on the screen
-        return lambda: open_session(program, mine)
+            now = replace(now, disks=(disk,) if disk else (), disk_write=False)
+        found = opening(chosen, now)
+        app.options.format, app.options.recognized = found.format, found.recognized
+        return found.opener
 
     app = RingscopeApp(open_program, probe_cores, files=files)
     app.options.now = options
     if path is not None:
         asked = None if options.disks else ""  # the command line alone says what disk its program has
-        app.first = open_program(path, asked, program)
+        app.first = open_program(path, asked)
     return app
 
 
 def run_interface(
     path: str | None, options: Options, lesson: Lesson | None = None, seed: int | None = None,
-    speed: float = 0.0, program: Program | None = None, audience: Audience | None = None,
+    speed: float = 0.0, begun: Begun | None = None, audience: Audience | None = None,
     files: Files = EVERY_FILE, lab: tuple[str, list[Result], Check] | None = None,
 ) -> int:  # fmt: skip
-    """Show ``path``, or play ``lesson``, or the home screen, until the user quits; gives the exit code.
-    lab: a step's title, its results, and what gives them anew.
+    """Show ``path``, or ``begun``, or play ``lesson``, or the home screen, until the user quits; gives
+    the exit code. lab: a step's title, its results, and what gives them anew.
 
     Raises InputError before anything is shown when ``path`` is no program."""
-    app = interface(path, options, program, files)
+    app = interface(path, options, files)
+    if begun is not None:
+        app.adopt(begun)
     if lesson is not None:
         app.begin_with = partial(app.show_lesson, lesson, seed, speed, audience=audience)
     if lab is not None:
         app.begin_with = partial(app.show_lab, *lab)
     app.has_terminal = terminal.is_there()
-    sys.setswitchinterval(SWITCH_INTERVAL)
+    pace.take_turns()
     try:
         code = app.run()
     except KeyboardInterrupt:
