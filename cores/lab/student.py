@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import io
 import traceback
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
 from dataclasses import FrozenInstanceError, fields
 from types import CodeType
 
@@ -165,7 +165,13 @@ def _execute(code: CodeType, path: str, guest: Guest, result: Run) -> None:
         if not callable(vmm):
             result.words = "it defines no vmm: it has to begin with `def vmm(guest):`"
             return
-        vmm(guest)
+        given = vmm(guest)
+        if isinstance(given, Generator | AsyncGenerator | Coroutine):
+            # Its code has not run: calling it only made the object that would.
+            what = "async def" if not isinstance(given, Generator) else "yield"
+            result.words = f"your vmm() does not run when it is called: it has {what}"
+            if isinstance(given, Coroutine):
+                given.close()
     except (LabError, EngineError, Unsupported) as error:
         result.words, result.line = str(error), _line(error, path)
     except MemoryError:

@@ -291,6 +291,9 @@ def test_of_much_that_is_printed_the_first_and_the_last_is_kept() -> None:
             "line 2: ZeroDivisionError: division by zero (before the first exit)",
         ),
         ("x = 1\n", "it defines no vmm"),
+        ("def vmm(guest):\n    yield guest.enter()\n", "it has yield"),
+        ("async def vmm(guest):\n    guest.enter()\n", "it has async def"),
+        ("async def vmm(guest):\n    yield guest.enter()\n", "it has async def"),
         ("def vmm(guest):\n    vmm(guest)\n", "line 2: RecursionError"),
         ("def vmm(guest):\n    raise SystemExit\n", "line 2: SystemExit"),
         (
