@@ -16,6 +16,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from time import monotonic, process_time
 from types import FrameType
+from typing import TextIO
 
 from app import limits
 from app.main import again
@@ -138,8 +139,8 @@ def alone(step: Step, path: str, given: str) -> int:
     return 0
 
 
-def _tell(results: object, done: Run) -> None:
-    print(json.dumps(done.plain()), file=results, flush=True)  # type: ignore[call-overload]
+def _tell(results: TextIO, done: Run) -> None:
+    print(json.dumps(done.plain()), file=results, flush=True)
 
 
 class _Watch:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import closing
+from functools import partial
 from itertools import pairwise
 from statistics import median
 from time import perf_counter, perf_counter_ns
@@ -81,7 +82,7 @@ def kinds() -> list[Result]:
             limit = Limit("ratio", 3 if name == "mov cr3" else 1.35)
             program = guests.repeated(code, TURNS)
             found += paired(
-                "exit:kinds", f"one exit: {name}", "µs", lambda p=program: _exit_cost(p),  # type: ignore[misc]
+                "exit:kinds", f"one exit: {name}", "µs", partial(_exit_cost, program),
                 {label: (base, limit)}, times=3,
             )  # fmt: skip
 
@@ -154,14 +155,18 @@ def sizes() -> list[Result]:
     ]  # fmt: skip
 
 
+def _spun(core: str) -> float:
+    """Seconds of the guest that emulators run too."""
+    return _free(guests.spin(PEER_TURNS), core) / 1e6
+
+
 def emulators() -> list[Result]:
     """The same guest on our cores and on other emulators, their firmware's start included."""
     what = f"{PEER_TURNS:.0e} turns of dec/jnz".replace("e+0", "e")
     found: list[Result] = []
     for core in ("trap:native", "interpreter"):
         if registry.availability(core).available:
-            found.append(alone("peers", f"{what}, {core}, free", "s",
-                               lambda c=core: _free(guests.spin(PEER_TURNS), c) / 1e6, times=3))  # type: ignore[misc] # fmt: skip
+            found.append(alone("peers", f"{what}, {core}, free", "s", partial(_spun, core), times=3))
     for name, kind in peers.PEERS.items():
         report = peers.run(kind(), guests.spin(PEER_TURNS), ram=16 * MIB, disk=None, input=b"",
                            seconds=120)  # fmt: skip

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable
+from functools import partial
 from typing import Any, ClassVar
 
 from cores.deadline import Deadline
@@ -320,7 +321,7 @@ class VirtioDevice(PortlessDevice):
         """Look at all queues, as if the driver had told of each."""
         for number, queue in enumerate(self._queues):
             if self.works and queue.ready:
-                self.carefully(lambda number=number: self.serve(number, now))  # type: ignore[misc]
+                self.carefully(partial(self.serve, number, now))
 
     def next_event(self) -> int | None:
         return None
