@@ -24,6 +24,7 @@ from cores.x86.isa.encoding import (
     ONE_BYTE,
     TWO_BYTE,
     VECTOR,
+    Address,
     Encoding,
     Truncated,
     parse,
@@ -66,12 +67,14 @@ def decode(code: bytes, bits: int = 64) -> Instruction:
     known = windows.get(code)
     if known is not None:
         return known
-    insn = _decode(code, bits)
+    insn = _known_head(code, bits) or _decode(code, bits)
     if sum(map(len, _windows.values())) >= CACHE_SIZE:
         for each in _windows.values():
             each.clear()
         _instructions.clear()
         _shapes.clear()
+        for heads in _heads.values():
+            heads.clear()
     insn = _instructions.setdefault((insn.code, bits), insn)
     windows[code] = insn
     return insn
@@ -142,8 +145,7 @@ def _canonical(code: bytes, e: Encoding, bits: int) -> bytes:
     """The same instruction in the encoding that Capstone knows: without prefixes that have no effect
     here, and with undocumented aliases replaced by the documented encoding. bits: the width of code as
     which Capstone reads it."""
-    escapes = (0, 1, 2, 2)[e.map]
-    body = bytearray(code[e.opcode_at - escapes :])
+    body = bytearray(code[e.opcode_at - _ESCAPES[e.map] :])
     rep = e.rep
     selects = e.map >= MAP_38 or is_sse(e)
     operand_prefix = e.operand_prefix and (selects or not e.wide)
@@ -190,6 +192,8 @@ def _has_memory(e: Encoding) -> bool:
     return e.map == ONE_BYTE and (e.opcode == 0xD7 or e.opcode in _STRINGS)
 
 
+_ESCAPES = (0, 1, 2, 2)
+"""Escape bytes before the opcode, by its map."""
 _OVERRIDES = {ES: 0x26, CS: 0x2E, SS: 0x36, DS: 0x3E, FS: 0x64, GS: 0x65}
 _HINTS = range(0x19, 0x20)
 _PREFETCHES = {0x0D: 2, 0x18: 4}
@@ -246,22 +250,35 @@ class Shape(NamedTuple):
 
 
 _shapes: dict[tuple[bytes, int], Shape] = {}
-"""By the bytes up to ModRM and SIB, and the width of the code. Of the instructions of a C++ program one
-in five has a shape of its own; asking Capstone takes as long as all the rest."""
+"""By ``_shape_key``, and the width of the code. Of the instructions of a C++ program one in seven has a
+shape of its own; asking Capstone takes as long as all the rest."""
 
 
 def _shape(own: bytes, e: Encoding) -> Shape:
     """Raises GuestFault(#UD) where the platform has no such instruction."""
-    key = (
-        own if (e.map, e.opcode) in _NAMED_BY_IMMEDIATE or e.map == MAP_3A else own[: e.head],
-        e.bits,
-    )
+    key = _shape_key(own, e), e.bits
     shape = _shapes.get(key)
     if shape is None:
         shape = _shapes[key] = _shape_anew(own, e)
     return shape
 
 
+def _shape_key(own: bytes, e: Encoding) -> bytes:
+    """The bytes that determine the shape: those up to ModRM and SIB, and of these only ModRM.reg where
+    there is a memory operand, since all of a shape but its addresses is the same then."""
+    if (e.map, e.opcode) in _NAMED_BY_IMMEDIATE or e.map == MAP_3A:
+        return own
+    if e.modrm < 0 or e.address is None:
+        return own[: e.head]
+    key = bytearray(own[: e.opcode_at + 2])
+    key[-1] &= _MODRM_REG
+    if e.rex:
+        key[e.opcode_at - _ESCAPES[e.map] - 1] &= ~_REX_XB
+    return bytes(key)
+
+
+_MODRM_REG = 0x38
+_REX_XB = 0x03
 _NAMED_BY_IMMEDIATE = frozenset(
     ((ONE_BYTE, 0xD4), (ONE_BYTE, 0xD5), (TWO_BYTE, 0x0F), (TWO_BYTE, 0xC2))
 )
@@ -300,12 +317,64 @@ def _named(own: bytes, e: Encoding) -> Named:
     return named
 
 
+class Head(NamedTuple):
+    """The instructions that begin with the same bytes up to ModRM and SIB: they differ in displacement
+    and immediates alone. encoding: that of one of them."""
+
+    encoding: Encoding
+    shape: Shape
+
+
+_heads: dict[int, dict[bytes, Head]] = {64: {}, 32: {}, 16: {}}
+"""By the width of the code and by those bytes, of which none are the beginning of others."""
+_HEAD_SIZES = (3, 2, 4, 1, 5, 6)
+"""Sizes of heads that are kept, the most frequent first."""
+
+
+def _known_head(code: bytes, bits: int) -> Instruction | None:
+    """The decoded instruction, where one with the same head has been decoded before; else None."""
+    heads = _heads[bits]
+    for size in _HEAD_SIZES:
+        head = heads.get(code[:size])
+        if head is not None:
+            break
+    else:
+        return None
+    e, shape = head
+    own = code[: e.length]
+    if len(own) < e.length:
+        return None
+    known = _instructions.get((own, bits))
+    return known if known is not None else _instruction(own, _displaced(own, e), shape)
+
+
+def _keep_head(own: bytes, e: Encoding, shape: Shape) -> None:
+    by_immediate = (e.map, e.opcode) in _NAMED_BY_IMMEDIATE or e.map == MAP_3A
+    absolute = e.modrm < 0 and e.address is not None  # the address is an immediate
+    if e.head in _HEAD_SIZES and not (by_immediate or absolute):
+        _heads[e.bits][own[: e.head]] = Head(e, shape)
+
+
+def _displaced(own: bytes, e: Encoding) -> Encoding:
+    """The encoding of an instruction with the head of ``e``."""
+    size = e.length - e.head - sum(size for _, size in e.immediates)
+    if e.address is None or not size:
+        return e
+    a, displacement = e.address, int.from_bytes(own[e.head : e.head + size], "little", signed=True)
+    return e._replace(address=Address(a.segment, a.base, a.index, a.scale, displacement, a.relative))
+
+
 def _decode(code: bytes, bits: int) -> Instruction:
     e = parse(code, bits)
     if e.map == VECTOR:
         return _vector(code, bits)
     own = code[: e.length]
     shape = _shape(own, e)
+    _keep_head(own, e, shape)
+    return _instruction(own, e, shape)
+
+
+def _instruction(own: bytes, e: Encoding, shape: Shape) -> Instruction:
     operands = _operands(own, e, shape.operands)
     flags, rule = undefined.classify(shape.mnemonic, operands, shape.operand_size)
     insn = Instruction(
@@ -325,7 +394,7 @@ def _decode(code: bytes, bits: int) -> Instruction:
         floating=shape.floating,
         ends_block=shape.ends_block,
         varies=shape.varies,
-        bits=bits,
+        bits=e.bits,
     )
     return replace(insn, mistranslated=True) if mistranslated(insn) else insn
 

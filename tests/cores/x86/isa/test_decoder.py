@@ -237,7 +237,40 @@ def test_cache_is_bounded_and_shares_instructions(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(module, "CACHE_SIZE", 16)
     for n in range(64):
         decode(bytes((0xB0, n)))
-    assert len(module._windows) <= 16
+    assert 0 < sum(map(len, module._windows.values())) <= 16
+    assert len(module._instructions) <= 16
+
+
+def test_earlier_instructions_do_not_matter(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An instruction is decoded as if it were the first, whichever with the same opcode, registers or
+    addressing mode have been decoded before, in code of each width."""
+    random = Random(2)
+    prefixes = [
+        bytes.fromhex(p) for p in ("", "", "66", "67", "f3", "f2", "48", "41", "4c", "6467", "40")
+    ]
+    codes = []
+    for opcode in range(0x100):
+        for escape in ("", "0f", "0f38", "0f3a"):
+            start = random.choice(prefixes) + bytes.fromhex(escape) + bytes([opcode])
+            codes += [(start + random.randbytes(12))[: random.choice((15, 15, 6))] for _ in range(4)]
+    for bits in (64, 32, 16):
+        warm = [_outcome(code, bits) for code in codes]
+        for code, met in zip(codes, warm, strict=True):
+            for name in ("_windows", "_heads"):
+                monkeypatch.setattr(module, name, {bits: {}})
+            for name in ("_shapes", "_instructions"):
+                monkeypatch.setattr(module, name, {})
+            assert _outcome(code, bits) == met, (code.hex(), bits)
+        monkeypatch.undo()
+
+
+def _outcome(code: bytes, bits: int) -> object:
+    try:
+        return decode(code, bits)
+    except GuestFault as fault:
+        return fault.vector, fault.error
+    except Truncated:
+        return None
 
 
 @pytest.mark.parametrize(
