@@ -121,7 +121,8 @@ class PatchedCode:
             for gpa in renewed:
                 self.shadow.share(gpa)
         patcher.control_changed()
-        patcher.entering(self._here())
+        if patcher.entering(self._here()) and self.guest.lent is not None:
+            self.guest.lent.scanned(patcher)
 
     def _changed_width(self) -> bool:
         """Is the code at RIP of another width than that which is patched?"""

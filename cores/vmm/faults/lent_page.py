@@ -38,7 +38,7 @@ class LentPage:
         self._loads = 0
         self._refused = self._given = False
         self._shown: tuple[object, ...] = ()
-        self._looked: dict[int, int] = {}  # instructions seen of each page of code
+        self._looked: dict[int, tuple[int, int]] = {}  # of each page of code: changes and instructions
         self._place = memory.ram.scratch + LENT_PAGE * PAGE
 
     def wanted(self, gpa: int) -> bool:
@@ -53,7 +53,7 @@ class LentPage:
 
     def lend(self, gva: int, patcher: Patcher) -> bool:
         """Map the page at ``gva``; False where the guest's code may load the current count."""
-        self.scanned(patcher)
+        self._look(patcher)
         if self._refused:
             return False
         self._given = True
@@ -63,9 +63,15 @@ class LentPage:
 
     def scanned(self, patcher: Patcher) -> None:
         """Code has been decoded: withdraw the page if it may load the current count."""
-        for page in () if self._refused else tuple(patcher.pages.values()):
-            if self._looked.get(page.gpa) != len(page.starts):
-                self._looked[page.gpa] = len(page.starts)
+        if self._given and not self._refused:
+            self._look(patcher)
+
+    def _look(self, patcher: Patcher) -> None:
+        """Refuse the page if any decoded code may load the current count."""
+        for page in tuple(patcher.pages.values()):
+            seen = page.changes, len(page.starts)
+            if self._looked.get(page.gpa) != seen:
+                self._looked[page.gpa] = seen
                 if any(map(_may_load_count, page.starts.values())):
                     self._refuse()
                     return

@@ -245,6 +245,8 @@ class PageFaults:
             self.completion.bridge(insn)
             self.guest.trace.bridged -= silent  # stepped, the CPU would have run it
             patcher.branched(rip, self._here())
+            if self.guest.lent is not None:
+                self.guest.lent.scanned(patcher)
             if patcher.trusts and not silent:
                 self.guest.notes[TRUSTED] = None
         elif insn.varies:

@@ -13,6 +13,7 @@ class CodePage:
     starts: decoded instructions by the offset at which they begin.
     code: 1 for each byte that belongs to one of them. refused: offsets at which no instruction begins
         that may run.
+    postponed: direct branches that trap once: where they lead has not been decoded.
     tails: of instructions that reach into the next page: the GPA of the rest. heads: the pages whose
         instructions reach into this one.
     data_accesses: data accesses since its code was last changed. changes: how often that was.
@@ -33,6 +34,7 @@ class CodePage:
         self.starts: dict[int, Instruction] = {}
         self.code = bytearray(PAGE)
         self.refused: set[int] = set()
+        self.postponed: set[int] = set()
         self.tails: dict[int, int] = {}
         self.heads: set[int] = set()
         self.pushed_words: dict[int, int] = {}
@@ -52,6 +54,7 @@ class CodePage:
         """Drop everything decoded: the code has changed."""
         self.starts.clear()
         self.refused.clear()
+        self.postponed.clear()
         self.tails.clear()
         self.trusted.clear()
         self.callouts.clear()

@@ -15,8 +15,9 @@ HLT serves because RIP stays at it, and because no guest can execute it itself a
 has protection keys the twin's pages are execute-only, and a guest that reads or writes code as data
 accesses RAM, which is unchanged: it cannot find the patches. Without them the twin can be read. Then
 bytes not yet decoded have to be the guest's own, and no HLT catches a branch to them; so every indirect
-branch is patched too, with each RET to an address that the code itself has pushed, and every known
-target is decoded ahead.
+branch is patched too, with each RET to an address that the code itself has pushed. A direct branch
+within the page is followed ahead, but a call, or a branch to another page, is patched until it is
+executed: all that calls lead to together is most of a program, of which a run executes a tenth.
 
 Invariant: an instruction stands in the twin as it is, or it begins with HLT. An instruction that
 overlaps a patch is patched itself; one that reaches into the next page is checked again when that page
@@ -161,6 +162,7 @@ class Patcher:
         """Patch an offset at which no instruction begins that may run; a jump there is decoded anew."""
         self._make_room(page, offset, offset + 1)
         page.starts.pop(offset, None)
+        page.postponed.discard(offset)
         page.tails.pop(offset, None)
         page.refused.add(offset)
         page.code[offset] = 1
@@ -169,8 +171,9 @@ class Patcher:
     def discover(self, rip: int) -> bool:
         """Decode from ``rip`` as far as direct branches lead, up to the next instruction that traps.
         False: everything was known already."""
-        found = False
-        todo = [(rip, self._pushed_words(rip))]
+        released = self._release(rip)
+        found = released is not None
+        todo = [*(released or ()), (rip, self._pushed_words(rip))]
         while todo:
             at, words = todo.pop()
             while (insn := self._reveal(at, words)) is not None:
@@ -179,7 +182,7 @@ class Patcher:
                 words = words_pushed(insn, words)
                 todo += self._inside(at, following)
                 target = direct_target(insn, following)
-                if target is not None:
+                if target is not None and not self._postpones(insn, at, target):
                     if (target ^ rip) & -PAGE == 0:
                         todo.append((target, words if insn.mnemonic == "jmp" else 0))
                     else:
@@ -195,14 +198,48 @@ class Patcher:
                 at = following
         return found
 
-    def _pushed_words(self, rip: int) -> int:
-        """Number of words that the code before ``rip`` has pushed (cores/x86/isa/branches.py)."""
+    def _place(self, rip: int) -> tuple[CodePage | None, int]:
+        """The page of code at ``rip``, if it is one, and the offset there."""
         try:
             gpa = self.mmu.locate(rip)
         except GuestFault:
-            return 0
-        page = self.pages.get(gpa & -PAGE)
-        return page.pushed_words.get(gpa % PAGE, 0) if page is not None else 0
+            return None, 0
+        return self.pages.get(gpa & -PAGE), gpa % PAGE
+
+    def _pushed_words(self, rip: int) -> int:
+        """Number of words that the code before ``rip`` has pushed (cores/x86/isa/branches.py)."""
+        page, offset = self._place(rip)
+        return page.pushed_words.get(offset, 0) if page is not None else 0
+
+    def _postpones(self, insn: Instruction, at: int, target: int) -> bool:
+        """Shall a direct branch trap once, since its target is not decoded yet and no HLT stands
+        there?"""
+        elsewhere = (target ^ at) & -PAGE != 0
+        if self.hidden or not (elsewhere or insn.mnemonic == "call"):
+            return False
+        page, offset = self._place(at)
+        if page is None:
+            return False
+        known = self._targets.get(target & -PAGE, ()) if elsewhere else page.starts
+        if (target if elsewhere else target % PAGE) in known:
+            return False
+        page.postponed.add(offset)
+        self._patch(page, offset, offset + 1)
+        return True
+
+    def _release(self, rip: int) -> list[tuple[int, int]] | None:
+        """Let a branch that ``_postpones`` has caught run from now on. Gives what is to be decoded;
+        None: there is no such branch."""
+        page, offset = self._place(rip)
+        if page is None or offset not in page.postponed:
+            return None
+        page.postponed.discard(offset)
+        insn = page.starts[offset]
+        self._show(page.gpa + offset, insn.code[:1])
+        self._patch(page, offset, offset + 1)
+        target = direct_target(insn, rip + insn.length)
+        assert target is not None
+        return self._promised(target) if (target ^ rip) & -PAGE else [(target, 0)]
 
     def _keep_pushed_words(self, rip: int, words: int) -> None:
         """Keep the count where the guest will stop: the stack is the same when it goes on."""
@@ -236,10 +273,9 @@ class Patcher:
             return False
         return page.shared or not self.hidden or self.twin[gpa] != HLT
 
-    def entering(self, rip: int) -> None:
-        """Decode ``rip`` if execution there would otherwise go unnoticed."""
-        if self._visible(rip):
-            self.discover(rip)
+    def entering(self, rip: int) -> bool:
+        """Decode ``rip`` if execution there would otherwise go unnoticed. True: code was found."""
+        return self._visible(rip) and self.discover(rip)
 
     def executed(self, gva: int) -> None:
         """Note that a page is mapped for execution, and decode from the targets known in it."""
@@ -302,6 +338,7 @@ class Patcher:
             return None
         self._make_room(page, offset, offset + within)
         page.starts[offset] = insn
+        page.postponed.discard(offset)
         page.refused.discard(offset)
         if insn.mnemonic == "ret" and words:
             page.pushed_words[offset] = words
@@ -376,6 +413,8 @@ class Patcher:
         insn = page.starts.get(offset)
         if insn is None:
             return offset in page.refused
+        if offset in page.postponed:
+            return True
         leaps = is_indirect(insn) and (insn.mnemonic != "ret" or offset in page.pushed_words)
         if leaps and self.catch_branches and page.trusted.get(offset, 0) < TRUST:
             return True

@@ -73,12 +73,71 @@ def test_what_stands_in_the_twin(hidden: bool, rams: list[Ram]) -> None:
 
 
 def test_direct_branches_are_followed(hidden: bool, rams: list[Ram]) -> None:
-    """Both ways of a condition, calls and jumps are decoded at once."""
+    """Both ways of a condition and a jump within the page are decoded at once."""
     source = "test al, al\njz there\npushfq\nthere: jmp far_away\nud2\nfar_away: sgdt [rdi]\n"
     twin = twin_of(source, rams, hidden=hidden)
     twin.patcher.discover(CODE)
     assert twin.bytes(4, 1) == bytes([HLT])
     assert twin.bytes(9, 1) == bytes([HLT])  # far_away
+
+
+AWAY = f"call near\njmp beyond\nnear: ret\n.balign {PAGE}\nbeyond: pushfq\n"
+
+
+def test_calls_are_followed_once_they_run(rams: list[Ram]) -> None:
+    """Where the twin can be read, a call and a branch to another page trap once, and their targets are
+    decoded then."""
+    twin = twin_of(AWAY, rams, hidden=False)
+    twin.patcher.discover(CODE)
+    assert twin.bytes(0, 1)[0] == twin.bytes(5, 1)[0] == HLT
+    assert set(twin.patcher.pages[CODE].starts) == {0, 5}
+    for at, code in ((0, b"\xe8"), (5, b"\xe9")):
+        assert twin.patcher.is_patched(CODE + at)
+        assert twin.patcher.discover(CODE + at)
+        assert twin.bytes(at, 1) == code
+        assert not twin.patcher.discover(CODE + at)
+    twin.patcher.executed(CODE + PAGE)
+    assert twin.bytes(PAGE, 1)[0] == HLT
+    twin.memory.write(CODE + 0x20, b"\x90")
+    assert not twin.patcher.written(CODE + 0x20, 1)
+    twin.patcher.written(CODE + 10, 1)  # the RET
+    twin.patcher.discover(CODE)
+    assert twin.bytes(0, 1)[0] == HLT  # decoded anew, so is what it calls
+    assert twin.bytes(5, 1) == b"\xe9"  # what it leads to has not changed
+
+
+def test_calls_within_hidden_code_run(rams: list[Ram]) -> None:
+    """Where unknown bytes are HLT, a call needs no patch."""
+    twin = twin_of(AWAY, rams, hidden=True)
+    twin.patcher.discover(CODE)
+    assert (twin.bytes(0, 1), twin.bytes(5, 1)) == (b"\xe8", b"\xe9")
+
+
+def test_a_call_traps_once() -> None:
+    """On the real CPU the calls of a loop leave the guest once each, and are scanned; a call to a
+    sensitive instruction shows the guest nothing of the host."""
+    source = f"""
+    mov r8d, 1000
+1:  call first
+    call second
+    dec r8d
+    jnz 1b
+    {EXIT}
+first:
+    mov ecx, cs
+    ret
+    .balign {PAGE}
+second:
+    add ebx, ecx
+    ret
+    """
+    with booted("trap:native", source) as machine:
+        machine.run_free(30)
+        reasons = machine.vmm.trace.by_reason
+        assert machine.stop is Stop.EXIT
+        assert machine.cpu.gpr[3] == 1000 * 0x10
+        assert reasons[Reason.SEGMENT] == 1000
+        assert reasons[Reason.SCAN] < 10
 
 
 def test_indirect_branches(hidden: bool, rams: list[Ram]) -> None:
