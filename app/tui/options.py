@@ -160,17 +160,8 @@ class OptionsController:
         self.now: Options | None = None
         self.format = self.recognized = ""
 
-    def change(self, **values: object) -> None:
+    def change(self, options: Options) -> None:
         """Other options from now on; where the program does not start with them, those of before."""
-        assert self.now is not None
-        self._try(replace(self.now, **values))  # type: ignore[arg-type]  # fields of Options
-
-    def change_start(self, **values: object) -> None:
-        """Other options of the program's start; see ``StartOptions``."""
-        assert self.now is not None
-        self.change(start=replace(self.now.start, **values))  # type: ignore[arg-type]
-
-    def _try(self, options: Options) -> None:
         before, self.now = self.now, options
         if not self._start_over():
             self.now = before
@@ -191,12 +182,11 @@ class OptionsController:
         except InputError as error:
             self._app.notify(f"{field.flag}: {error}", severity="warning", markup=False)
         else:
-            self._try(options)
+            self.change(options)
 
     def take_for_linux(self) -> None:
         """The program is one for Linux, or is no longer taken for one."""
         assert self.now is not None
         start = self.now.start
-        self.change(
-            start=replace(start, linux=not start.linux, files="" if start.linux else start.files)
-        )
+        start = replace(start, linux=not start.linux, files="" if start.linux else start.files)
+        self.change(replace(self.now, start=start))

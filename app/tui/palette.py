@@ -7,7 +7,7 @@ for a switch whether it is on.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -112,33 +112,34 @@ def _options(options: OptionsController | None) -> Iterator[Entry]:
     if options is None or now is None:
         return
 
-    def change(**values: object) -> Callable[[], None]:
-        return lambda: options.change(**values)
+    def change(to: Options) -> Callable[[], None]:
+        return partial(options.change, to)
 
     pure = "--pure: textbook trap and emulate, what does not trap runs"
-    yield Entry(OPTIONS, pure, change(pure=not now.pure), on=now.pure)
-    yield Entry(OPTIONS, "--slow: no short ways in free mode", change(slow=not now.slow), on=now.slow)
+    yield Entry(OPTIONS, pure, change(replace(now, pure=not now.pure)), on=now.pure)
+    slow = "--slow: no short ways in free mode"
+    yield Entry(OPTIONS, slow, change(replace(now, slow=not now.slow)), on=now.slow)
     poll = "--poll: virtio devices look into their queues, unasked"
-    yield Entry(OPTIONS, poll, change(poll=not now.poll), on=now.poll)
+    yield Entry(OPTIONS, poll, change(replace(now, poll=not now.poll)), on=now.poll)
     given = "screen" in now.give
-    give = change(give=() if given else ("screen",))
+    give = change(replace(now, give=() if given else ("screen",)))
     yield Entry(OPTIONS, "--give screen: the guest has its memory, in free mode", give, on=given)
     for core in CORES:
         cores = _toggled(now, core)
         if cores:
             title = f"--cores: a machine with the core {core}"
-            yield Entry(OPTIONS, title, change(cores=cores), on=core in _families(now))
+            yield Entry(OPTIONS, title, change(replace(now, cores=cores)), on=core in _families(now))
     if options.format == "elf" or now.start.linux:
         take = "--linux: take the program for a static one for Linux"
         yield Entry(OPTIONS, take, options.take_for_linux, on=now.start.linux)
     for boot, words in (("disk", "a disk image, from its first sector"), ("rom", "a ROM")):
         on = now.start.boot == boot
-        start = partial(options.change_start, boot="" if on else boot)
+        start = change(replace(now, start=replace(now.start, boot="" if on else boot)))
         yield Entry(OPTIONS, f"--boot {boot}: {words}", start, on=on)
     if now.disks and len(now.asked) == 1:
         on = now.disk_write
         words = "--disk-write: what the guest writes reaches the image"
-        yield Entry(OPTIONS, words, change(disk_write=not on), on=on)
+        yield Entry(OPTIONS, words, change(replace(now, disk_write=not on)), on=on)
     for field in FIELDS:
         if field.formats != ("linux",) or field.fits(options.format):
             title = f"{field.flag}: {field.words}"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
+
 from rich.segment import Segment
 from rich.style import Style
 from textual import events
@@ -41,9 +43,9 @@ class LineView(Widget):
         assert isinstance(glyphs, Glyphs)
         return glyphs
 
+    @abstractmethod
     def compose_rows(self, width: int, height: int) -> list[Row]:
         """The widget's contents: at most ``height`` rows of at most ``width`` cells."""
-        raise NotImplementedError
 
     def tip(self, x: int, y: int) -> str:
         """Tooltip of the cell under the mouse; "" for none."""

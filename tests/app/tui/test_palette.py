@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -62,7 +63,9 @@ async def test_options_are_switches(tmp_path: Path, monkeypatch: pytest.MonkeyPa
             if app.worker is not None and app.worker.snapshot is not None:
                 break
             await pilot.pause(0.01)
-        app.options.change(disks=("/no/such/disk.img",))  # it cannot start so: all is as it was
+        app.options.change(
+            replace(app.options.now, disks=("/no/such/disk.img",))
+        )  # it cannot start so: all is as it was
         assert app.options.now.disks == ()
         app.options.ask(next(field for field in FIELDS if field.flag == "--clock"))
         await pilot.pause()
