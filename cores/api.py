@@ -24,6 +24,7 @@ from cores.machine.machine import Machine as Pc
 from cores.machine.report import CompareReport, CoreReport, Divergence, ExitLine
 from cores.pc.devices.base import Device, MemoryDevice
 from cores.pc.network import spec
+from cores.plural import counted
 from cores.programs import shipped
 from cores.programs.loader import assemble_program, load_program
 from cores.programs.program import Program as Loaded
@@ -102,7 +103,7 @@ class Program:
         return self._loaded.symbols
 
     def __repr__(self) -> str:
-        return f"<Program {self.path}: {self.format}, {self._loaded.size:,} bytes>"
+        return f"<Program {self.path}: {self.format}, {counted(self._loaded.size, 'byte')}>"
 
 
 def _loaded(program: Program | str | Path) -> Loaded:
@@ -144,7 +145,7 @@ class Exits(Sequence[Exit]):
         return pandas.DataFrame(rows, columns=names)
 
     def __repr__(self) -> str:
-        return f"<{len(self)} exits of {self.core}>"
+        return f"<{counted(len(self), 'exit')} of {self.core}>"
 
     def _repr_html_(self) -> str:
         heads = ("n", "rip", "instruction", "reason", "what happened", "µs")
@@ -292,7 +293,7 @@ class Machine:
 
     def __repr__(self) -> str:
         where = self.stop or f"at {self._pc.cpu.rip:#x}"
-        return f"<Machine {self.core}: {self.instructions:,} instructions, {where}>"
+        return f"<Machine {self.core}: {counted(self.instructions, 'instruction')}, {where}>"
 
     def _repr_html_(self) -> str:
         rows = [(name, hex(value)) for name, value in self.registers.items()]
@@ -418,9 +419,8 @@ class Session:
         self._live.poke(MemoryPoke(address, data), core)
 
     def __repr__(self) -> str:
-        return (
-            f"<Session: {', '.join(m.core for m in self._live.machines)}; {self.here:,} instructions>"
-        )
+        cores = ", ".join(m.core for m in self._live.machines)
+        return f"<Session: {cores}; {counted(self.here, 'instruction')}>"
 
     def _repr_html_(self) -> str:
         columns = [machine.registers for machine in self.machines]

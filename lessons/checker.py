@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from time import monotonic
 
 from cores.errors import InputError
+from cores.plural import counted
 from lessons.format.expressions import ExpressionError
 from lessons.format.parser import TERM, parse_file
 from lessons.format.script import Ask, Lesson, Note, Quote, Text
@@ -142,14 +143,15 @@ def _proceed(player: Player, limits: Limits) -> list[Event]:
     while (move := player.moving) is not None and not events:
         spent = monotonic() - began
         done = max((m.instructions or 0 for m in player.now.machines), default=0)
+        reached = counted(done, "instruction")
         if spent > limits.timeout:
             raise InputError(
-                f"given up after {spent:.0f} seconds and {done:,} instructions: is the guest endless?"
+                f"given up after {spent:.0f} seconds and {reached}: is the guest endless?"
                 " (limit says how many instructions, check --timeout how many seconds)",
                 player.lesson.path, move.line,
             )  # fmt: skip
         number, title = player.step
-        limits.tell(f"step {number}, {title}: line {move.line}, {done:,} instructions, {spent:.0f} s")
+        limits.tell(f"step {number}, {title}: line {move.line}, {reached}, {spent:.0f} s")
         events = player.proceed(_SLICE)
     return events
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from time import monotonic
 
 from cores.errors import InputError, RingscopeError
+from cores.plural import counted
 from lessons.format.expressions import Expression, ExpressionError, Value, parse
 from lessons.format.parser import PLACEHOLDER
 from lessons.format.task import Case, Goal, Task
@@ -145,7 +146,7 @@ def _to_the_end(stage: AnyStage, case: Case, timeout: float | None) -> str:
             continue
         running = stage.advance(min(left, _SLICE), lambda: stage.done() >= case.limit, led=True)
         if running is True:
-            return f"stopped after {case.limit:,} instructions: it does not end"
+            return f"stopped after {counted(case.limit, 'instruction')}: it does not end"
     return "" if running is None else f"stopped after {limit:g} seconds: it does not end"
 
 

@@ -9,6 +9,7 @@ from time import monotonic
 from app.main import BAD_INPUT, DIVERGED, OK, complain, printable
 from app.numbers import decimal
 from cores.errors import InputError
+from cores.plural import counted
 from lessons.checker import TIMEOUT, Limits, Result, check
 
 from .options import seed
@@ -88,4 +89,5 @@ def _summary(result: Result) -> str:
     if needed:
         return f"{result.path}: readable; not played, for it needs {', '.join(needed)}"
     missing = "".join(f"; {n} not checked without {core}" for core, n in result.absent)
-    return f"{result.path}: {result.claims} claims hold on {', '.join(result.cores)}{missing}"
+    claims = counted(result.claims, "claim holds", "claims hold")
+    return f"{result.path}: {claims} on {', '.join(result.cores)}{missing}"

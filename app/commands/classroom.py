@@ -13,6 +13,7 @@ from app.text.lesson_player import PlainPlay
 from app.web import extra
 from cores.atomic_file import Kind, replacing
 from cores.errors import InputError
+from cores.plural import counted
 from lessons import library
 from lessons.format.script import Lesson
 
@@ -80,7 +81,7 @@ def run(arguments: argparse.Namespace) -> int:
         everyone.close()
         _save(arguments, table)
         if arguments.answers is not None:
-            print(f"{printable(arguments.answers)}: {table.count(NEW_LINE) - 1} answers")
+            print(f"{printable(arguments.answers)}: {counted(table.count(NEW_LINE) - 1, 'answer')}")
 
 
 def _invite(everyone: Class, alone: bool) -> None:

@@ -15,6 +15,7 @@ from app.text import lesson as lesson_text
 from app.text import reports_json
 from app.text.reports import clean
 from cores.errors import InputError
+from cores.plural import counted
 from lessons.format.script import Heading, Text
 from lessons.format.task import Task, parse_task
 from lessons.grading import Grade, fill, numbers, seed_of
@@ -71,7 +72,7 @@ def run(arguments: argparse.Namespace) -> int:
 def _tell(task: Task, chosen: int | None) -> None:
     """Print the task, with this student's numbers."""
     known = numbers(task, chosen)
-    print(f"{clean(task.title)}  ({task.points} points, {task.minutes} min)\n")
+    print(f"{clean(task.title)}  ({counted(task.points, 'point')}, {task.minutes} min)\n")
     print(lesson_text.wrap(clean(task.summary)))
     for item in task.items:
         if isinstance(item, Heading):

@@ -19,6 +19,7 @@ from cores.debugging.live_session import LiveSession
 from cores.errors import InputError
 from cores.inspection.views import peek
 from cores.machine.machine import Machine
+from cores.plural import counted
 from cores.x86.faults import GuestFault
 from cores.x86.isa.accesses import next_accesses
 from cores.x86.mmu.segmentation import code_address
@@ -110,7 +111,7 @@ class Target:
         """The name of a thread: its core, and how often the guest has been left there."""
         machine = self.session.machines[thread - 1]
         exits = machine.vmm.trace.exits if machine.engine.traits.exits_for else 0
-        count = "1 exit" if exits == 1 else f"{exits} exits"
+        count = counted(exits, "exit")
         return f"{machine.core}, {count}{', ended' if machine.stop is not None else ''}"
 
     def registers(self) -> list[bytes]:
@@ -305,7 +306,7 @@ class Target:
         if found is None:
             return "There is no divergence.\n"
         place = f"at {found.asm} " if found.asm else ""
-        return f"{place}after {found.instruction:,} instructions\n{difference_table(found)}\n"
+        return f"{place}after {counted(found.instruction, 'instruction')}\n{difference_table(found)}\n"
 
 
 def _end(machine: Machine) -> str:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from app.text.reports_json import SCHEMA, Value
 from app.text.trace_formats import Places
 from cores.machine.report import ExitLine
+from cores.plural import counted
 from cores.programs.program import Program
 from cores.vmm.trace import UNCOUNTED
 
@@ -112,7 +113,7 @@ def table(heat: Heat, by: str, most: int = 30) -> str:
         rest = spots[most:]
         lines.append(f"{sum(s.exits for s in rest):>9,}{'':>19}  in {len(rest)} other places")
     hidden = sum(spot.hidden for spot in spots)
-    words = f"{total:,} exits" + (f", and {hidden:,} hidden faults" if hidden else "")
+    words = counted(total, "exit") + (f", and {counted(hidden, 'hidden fault')}" if hidden else "")
     lines.append(f"\n{words}; {ns / 1e6:,.2f} ms, both world switches included.")
     return "\n".join(lines) + "\n"
 

@@ -6,6 +6,7 @@ from math import log
 
 from app.text.heat import Heat, Spot
 from app.text.html import escaped
+from cores.plural import counted
 from cores.programs.program import Program
 
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'"
@@ -36,8 +37,8 @@ def page(heat: Heat, by: str, program: Program, core: str, mode: str) -> str:
 <meta http-equiv="Content-Security-Policy" content="{_POLICY}">
 <title>{escaped(title)}</title><style>{_STYLE}</style></head>
 <body><h1>{escaped(title)}</h1>
-<p>{escaped(core)}, {escaped(mode)} mode: {exits:,} exits, {ns / 1e6:,.2f} ms of host time, both world
-switches included. The redder, the more exits.</p>
+<p>{escaped(core)}, {escaped(mode)} mode: {counted(exits, "exit")}, {ns / 1e6:,.2f} ms of host time,
+both world switches included. The redder, the more exits.</p>
 <table><thead><tr><th>exits</th><th>share</th><th>time</th><th>{escaped(by)}</th><th>what stands
 there</th><th>reasons</th></tr></thead><tbody>
 {rows}</tbody></table>

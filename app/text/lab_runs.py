@@ -7,6 +7,7 @@ from app.text import lesson as lesson_text
 from app.text.reports import WIDTH
 from cores.lab.log import Event
 from cores.lab.pairs import line, pairs
+from cores.plural import counted
 
 _AROUND = 12
 """Exits that are shown before the first difference, and after it."""
@@ -18,7 +19,7 @@ def side_by_side(result: Result) -> str:
     at = next((index for index, pair in enumerate(found) if pair.parts), 0)
     first, last = max(0, at - _AROUND), at + _AROUND
     width = (WIDTH - 3) // 2
-    lines = [f"{result.name}: {len(found):,} exits", f"{'your VMM':<{width}} | ours"]
+    lines = [f"{result.name}: {counted(len(found), 'exit')}", f"{'your VMM':<{width}} | ours"]
     if first:
         lines.append("...")
     for pair in found[first:last]:

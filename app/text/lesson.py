@@ -11,6 +11,7 @@ from app.text import narration
 from app.text.marks import Mark, mark
 from cores.engines.base import RingZero
 from cores.machine.report import MachineSnapshot, SessionSnapshot
+from cores.plural import counted
 from cores.x86.registers import STATE_NAMES
 from lessons.format.parser import TERM
 from lessons.format.script import Lesson
@@ -186,7 +187,7 @@ def _left(before: int, now: int) -> str:
 
 
 def _exits(number: int) -> str:
-    return "no exit" if not number else "1 exit" if number == 1 else f"{number:,} exits"
+    return counted(number, "exit") if number else "no exit"
 
 
 def _stop(machine: MachineSnapshot) -> str:
@@ -256,7 +257,7 @@ def _dialogue(machine: MachineSnapshot) -> list[str]:
 
 def _log(machine: MachineSnapshot) -> list[str]:
     uncounted = "" if machine.instructions is not None else " (- : instructions not counted)"
-    heading = f"{short(machine.core)}: {machine.exits:,} exits; the newest{uncounted}:"
+    heading = f"{short(machine.core)}: {counted(machine.exits, 'exit')}; the newest{uncounted}:"
     lines = [heading] if machine.exits else []
     for event in machine.events[-6:]:
         what = narration.subject(event)
@@ -269,7 +270,7 @@ def _chart(machine: MachineSnapshot) -> list[str]:
     if not machine.exits_by_reason:
         return [f"{short(machine.core)}: no exits"]
     most = max(machine.exits_by_reason.values())
-    lines = [f"{short(machine.core)}: {machine.exits:,} exits"]
+    lines = [f"{short(machine.core)}: {counted(machine.exits, 'exit')}"]
     for reason, count in sorted(machine.exits_by_reason.items(), key=lambda pair: -pair[1]):
         lines.append(f"  {reason:<11}{count:>6,}  {'#' * max(1, round(40 * count / most))}")
     return lines

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from cores.engines.base import RingZero
 from cores.machine.report import MachineSnapshot
+from cores.plural import counted
 from cores.vmm.trace import ExitEvent
 from cores.x86.faults import GuestFault
 from cores.x86.isa.decoder import Truncated, decode, text
@@ -86,7 +87,7 @@ def progress(n: int | None) -> str:
     """The progress of the guest at an exit, in words: "after 1,204 instructions"."""
     if n is None:
         return "instructions not counted"
-    return f"after {n:,} instruction{'s' * (n != 1)}"
+    return f"after {counted(n, 'instruction')}"
 
 
 def instruction_text(event: ExitEvent) -> str:

@@ -19,6 +19,7 @@ from cores.machine.report import (
 )
 from cores.pc.stop import Stop
 from cores.peers import differences
+from cores.plural import counted
 from cores.vmm.trace import UNCOUNTED
 from cores.x86.isa.instruction import Sensitivity
 from cores.x86.isa.sensitive import Entry
@@ -53,7 +54,7 @@ def compare_report(report: CompareReport) -> str:
     ran = [core for core in report.cores if core.available]
     kind = _FORMATS.get(report.format) or report.recognized or report.format
     how = f"{report.mode} mode"
-    what = f"{kind}, {report.size:,} bytes, entered at {report.entry:#x}; {how}"
+    what = f"{kind}, {counted(report.size, 'byte')}, entered at {report.entry:#x}; {how}"
     parts = [_wrap(f"{report.path}: {what}".replace("\n", "\\n"), _INDENT)]
     if ran:
         parts.append(_table(ran, report.mode))
@@ -147,6 +148,10 @@ def _count(number: int | None) -> str:
     return "not counted" if number is None else f"{number:,}"
 
 
+def _counted(number: int | None, noun: str) -> str:
+    return f"{noun}s not counted" if number is None else counted(number, noun)
+
+
 def _share(core: CoreReport) -> str:
     share = direct_share(core)
     if share is not None:
@@ -164,10 +169,11 @@ def verdict(report: CompareReport) -> str:
             return f"Equivalent{without}: they ended alike, with the same console and the same screen."
         steps = max((core.instructions or 0 for core in report.cores), default=0) - report.led
         stretches = f"{report.stretches:,} stretches" if report.stretches > 1 else "one stretch"
-        led = f", after {stretches} at full speed ({report.led:,} instructions)," if report.led else ","
+        led = counted(report.led, "instruction")
+        led = f", after {stretches} at full speed ({led})," if report.led else ","
         return (
             f"Equivalent{without}: the same registers and the same memory written at each of "
-            f"{steps:,} steps{led} and the same RAM at the end."
+            f"{counted(steps, 'step')}{led} and the same RAM at the end."
         )
     divergence = report.divergence
     if divergence is None:
@@ -297,8 +303,8 @@ def trace_line(line: TraceLine) -> str:
 
 def trace_ending(core: CoreReport) -> str:
     return (
-        f"\n{core.core}: {_ending(core)}; {_count(core.instructions)} instructions,"
-        f" {_count(core.exits)} exits"
+        f"\n{core.core}: {_ending(core)}; {_counted(core.instructions, 'instruction')},"
+        f" {_counted(core.exits, 'exit')}"
     ) + (
         "" if core.other is None else f"\nthe other machine on the hub, {trace_ending(core.other)[1:]}"
     )

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from cores.lab.log import NAMES, RFLAGS, Event, Run
 from cores.lab.verdict import Parting, seen
+from cores.plural import counted
 from cores.x86.registers import FLAG_BITS
 
 LONG = 64
@@ -63,7 +64,7 @@ def done(event: Event) -> str:
 def _stored(at: int, data: bytes) -> list[str]:
     """One store in words; a frame, which our VMM stores at once, as the pushes that it stands for."""
     if len(data) > LONG:
-        return [f"[{at:x}] = {len(data)} bytes"]
+        return [f"[{at:x}] = {counted(len(data), 'byte')}"]
     size = 8 if len(data) % 8 == 0 else 4 if len(data) % 4 == 0 else len(data)
     return [
         f"[{at + n:x}] = {int.from_bytes(data[n : n + size], 'little'):x}"

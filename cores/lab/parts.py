@@ -9,6 +9,7 @@ from cores.lab.errors import LabError, NoSuchName
 from cores.lab.stop import Operand
 from cores.pc.devices.board import Board
 from cores.pc.physical_memory import PhysicalMemory
+from cores.plural import counted
 from cores.x86.registers import CS, DS, ES, FS, GS, MASK64, REGISTER_FILE, SS, USER_FLAGS, Flag
 from cores.x86.virtual_cpu import VirtualCpu
 
@@ -152,7 +153,7 @@ class Memory:
     def _check(self, address: int, length: int) -> None:
         check_numbers("guest.memory", address=address, length=length)
         if not 0 <= address < 1 << 52 or not 0 <= length <= MOST:
-            raise LabError(f"memory has no {length:,} bytes at {address:#x}")
+            raise LabError(f"memory has no {counted(length, 'byte')} at {address:#x}")
 
 
 class Ports:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 
 from cores.lab.journal import own_fault
 from cores.lab.log import NAMES, RFLAGS, RIP, Event, Run
+from cores.plural import counted
 from cores.x86.registers import FLAG_BITS, MASK32, RAX, RCX, Flag
 
 MOST_SHOWN = 60
@@ -292,4 +293,4 @@ def _bytes(event: Event) -> dict[int, int]:
 
 
 def _number(data: bytes) -> str:
-    return f"{int.from_bytes(data, 'little'):#x} ({len(data)} bytes)"
+    return f"{int.from_bytes(data, 'little'):#x} ({counted(len(data), 'byte')})"

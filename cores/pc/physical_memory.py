@@ -7,6 +7,7 @@ from itertools import pairwise
 from typing import Protocol
 
 from cores.pc.ram import PAGE, Ram
+from cores.plural import counted
 
 HOLE = range(0xA0000, 0xC0000)
 """The range without RAM (contract.md): the VGA text screen at 0xB8000, else all ones."""
@@ -132,7 +133,7 @@ class PhysicalMemory:
 
     def describe(self, gpa: int, length: int, *, is_write: bool) -> str:
         """Text of a device access, for the log of exits."""
-        text = f"{'write' if is_write else 'read'} {gpa:#x}, {length} bytes"
+        text = f"{'write' if is_write else 'read'} {gpa:#x}, {counted(length, 'byte')}"
         found = self._devices.get(gpa // PAGE)
         name = found[1].describe_access(gpa - found[0]) if found is not None else ""
         return f"{text}: {name}" if name else text

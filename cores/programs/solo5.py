@@ -16,6 +16,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from cores.errors import InputError
+from cores.plural import counted
 from cores.programs import debug_lines, elf, elf_kind
 from cores.programs.program import LOAD_ADDRESS, Module, Program, Segment, StartOptions
 from cores.x86.mmu import paging_formats as paging
@@ -97,7 +98,7 @@ def entries_of(manifest: bytes, path: str = "") -> tuple[Entry, ...]:
         raise InputError("the Solo5 manifest is truncated", path)
     version, count = _HEADER.unpack_from(manifest)
     if version != _VERSION or count > _MOST_DEVICES:
-        raise InputError(f"a Solo5 manifest of version {version} with {count} devices", path)
+        raise InputError(f"a Solo5 manifest of version {version} with {counted(count, 'device')}", path)
     if len(manifest) < _HEADER.size + count * _ENTRY.size:
         raise InputError("the Solo5 manifest is truncated", path)
     fields = _ENTRY.iter_unpack(manifest[_HEADER.size : _HEADER.size + count * _ENTRY.size])

@@ -15,6 +15,7 @@ import random
 import re
 
 from cores.errors import InputError
+from cores.plural import counted
 from lessons.format.expressions import Expression, ExpressionError, Value, parse
 from lessons.format.parser import PLACEHOLDER
 from lessons.format.script import (
@@ -226,7 +227,7 @@ class Player:
                 " with seconds = 1 in place of end = true"
             )
         done = max((m.instructions or 0 for m in self.now.machines), default=0)
-        return f"never reached in {done:,} instructions: {wanted}"
+        return f"never reached in {counted(done, 'instruction')}: {wanted}"
 
     def _settle(self) -> list[Event]:
         ask, self._verdict_due = self._verdict_due, None

@@ -149,7 +149,7 @@ MISTAKES = [
     (4, "flags |= RF", "pass", "ours 0x14246"),
     (4, "error=stop.error & ~4", "error=stop.error", "stores 0x6 (8 bytes) at 0xffffc0, ours 0x2"),
     (4, "(0 if low >> 40 & 15 == 15 else IF)", "IF", "stores 0x46 (8 bytes) at 0xffffb8, ours 0x246"),
-    (4, "not self.is_sensitive(instruction)", "False", "memory has no 1 bytes at 0x1234567890"),
+    (4, "not self.is_sensitive(instruction)", "False", "memory has no 1 byte at 0x1234567890"),
     (5, "self.guest.sleep()", "self.guest.halt()", "it ended with halted, under our VMM with exit and"),
     (5, "if guest.running and self.own.rflags & IF and", "if guest.running and", "ours"),
     (5, "self.shadow = not self.own.rflags & IF", "pass", "shows '1=++!Never"),

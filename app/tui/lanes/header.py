@@ -9,6 +9,7 @@ from app.tui.rows.machine_parts import title
 from app.tui.rows.rows import EMPTY, Row, fit_row, printable, row, row_width, spread, width_of
 from cores.machine.report import MachineSnapshot, SessionSnapshot, percent
 from cores.pc.stop import Stop
+from cores.plural import counted
 
 
 def program_name(s: SessionSnapshot) -> str:
@@ -32,7 +33,7 @@ def equality(scene: Scene) -> Row:
         return row(("one machine: nothing to compare" if wide else "one machine", "dim"))
     if s.mode == "free":
         return row(("not compared", "dim"))
-    count = f" in all {s.compared:,} steps" if wide else f" {s.compared:,} steps"
+    count = (" in all " if wide else " ") + counted(s.compared, "step")
     if left := [title(m.core) for m in s.machines if m.stop is Stop.ERROR]:
         count += f", without {', '.join(left)}" if wide else f", not {', '.join(left)}"
     return row(("= ", "cpu-bold"), ("equal", "strong"), (count, "dim"))

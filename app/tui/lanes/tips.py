@@ -16,6 +16,7 @@ from app.tui.rows.registers import register_file
 from app.tui.rows.rows import Row, printable, row, width_of
 from cores.engines.base import RingZero
 from cores.machine.report import CodeLine, MachineSnapshot
+from cores.plural import counted
 from cores.x86.registers import SEGMENT_NAMES, Cr0, Cr4, Efer
 
 REGISTERS = {
@@ -317,11 +318,9 @@ def register_at(line: Row, x: int, m: MachineSnapshot) -> str:
 
 def lane_tip(m: MachineSnapshot, line: CodeLine) -> str:
     site = m.sites.get(line.address, NONE)
-    times = (
-        f" So far {site.own:,} time{'s' * (site.own != 1)}, {time_away(site.ns)}." if site.own else ""
-    )
+    times = f" So far {counted(site.own, 'time')}, {time_away(site.ns)}." if site.own else ""
     if site.outside and not site.own:
-        return f"Interrupts of devices have met the guest here, {site.outside:,} times."
+        return f"Interrupts of devices have met the guest here, {counted(site.outside, 'time')}."
     if site.hidden and not site.own:
         return f"Faults that the guest never sees: {site.hidden:,}. The VMM mapped pages; no exits."
     line = replace(line, exits=site.own)
@@ -357,7 +356,7 @@ def _leaves(m: MachineSnapshot, line: CodeLine) -> str:
 
 def counter_tip(m: MachineSnapshot) -> str:
     """The meaning of the two counters."""
-    counted = (
+    instructions = (
         "Instructions completed."
         if m.instructions is not None
         else "The CPU ran on its own: its instructions are not counted."
@@ -372,11 +371,13 @@ def counter_tip(m: MachineSnapshot) -> str:
         exits += f" Not among them: {m.emulated:,} that exact mode had the VMM complete."
     if m.kernel_exits is not None and "exits" in m.kernel_exits:
         steps = ", steps included" if m.instructions is not None else ""
-        exits += f" The host's kernel counts {m.kernel_exits['exits']:,} exits in all{steps}."
+        exits += f" The host's kernel counts {counted(m.kernel_exits['exits'], 'exit')} in all{steps}."
     top = sorted(m.exits_by_reason.items(), key=lambda pair: -pair[1])[:4]
     reasons = ", ".join(f"{reason} {count:,}" for reason, count in top)
     bridged = f"Bridged: {m.bridged:,}, which the CPU should have executed and software did."
-    return "\n".join(words for words in (counted, exits, reasons, bridged * bool(m.bridged)) if words)
+    return "\n".join(
+        words for words in (instructions, exits, reasons, bridged * bool(m.bridged)) if words
+    )
 
 
 def title_tip(m: MachineSnapshot, number: int) -> str:

@@ -18,6 +18,7 @@ from app.tui.rows.registers import program_counter
 from app.tui.rows.rows import EMPTY, Row, fit, printable, row, row_width, spread, width_of
 from cores.engines.base import RingZero
 from cores.machine.report import CodeLine, MachineSnapshot
+from cores.plural import counted
 from cores.vmm.trace import UNCOUNTED, ExitEvent
 from cores.x86.isa.instruction import Reason
 
@@ -416,7 +417,9 @@ def _elsewhere(scene: Scene) -> list[Row]:
                 continue
             line = _line_at(scene, program_counter(m))
             asm = "?" if line is None else printable(source.brief(line.text))
-            count = "" if m.instructions is None else f"   {m.instructions:,} instructions done"
+            count = (
+                "" if m.instructions is None else f"   {counted(m.instructions, 'instruction')} done"
+            )
             if m.stop is not None:
                 asm, count = "ended", count
             name = fit(name_of(scene, lane), name_width(scene) - 1)

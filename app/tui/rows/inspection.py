@@ -7,6 +7,7 @@ from cores.inspection.page_tables import Entry, PagingView, Range
 from cores.inspection.tables_devices import DevicesView, Gate, SegmentEntry, TablesView
 from cores.inspection.views import MemoryView
 from cores.machine.report import MachineSnapshot
+from cores.plural import counted
 
 BYTES = 16
 """Bytes of memory in a row."""
@@ -114,8 +115,8 @@ def _range_rows(view: PagingView, m: MachineSnapshot) -> list[Row]:
         return rows
     count, fills = len(view.shadow), view.fills
     words = (
-        f"The host has {count:,} mapping{'s' * (count != 1)} for them;"
-        f" {fills:,} {'fault has' if fills == 1 else 'faults have'} filled some so far."
+        f"The host has {counted(count, 'mapping')} for them;"
+        f" {counted(fills, 'fault has', 'faults have')} filled some so far."
     )
     rows.append(row((words, "comment")))
     for user, gva, gpa, length in view.stale[:32]:
@@ -134,8 +135,10 @@ def _without_shadow(m: MachineSnapshot) -> str:
     if m.nested_paging is None:
         return "The VMM has no shadow of them; whether KVM has one this host does not say."
     fills = (m.kernel_exits or {}).get("pf_fixed")
-    counted = "its fills are not counted" if fills is None else f"filled {fills:,} times by its count"
-    return f"No nested paging here: the host's kernel keeps a shadow of these tables, {counted}."
+    filled = "its fills are not counted"
+    if fills is not None:
+        filled = f"filled {counted(fills, 'time')} by its count"
+    return f"No nested paging here: the host's kernel keeps a shadow of these tables, {filled}."
 
 
 def _share(r: Range, part: int) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from app.tui.rows.rows import EMPTY, Row, fit, printable, row
 from cores.inspection.network import NetworkView, PacketLine
 from cores.inspection.tables_devices import DeviceState
+from cores.plural import counted
 
 NONE = "The guest has no network. --net user gives it one, and --net hub a cable to another machine."
 _NARROW = 100
@@ -29,9 +30,8 @@ def network_rows(view: NetworkView, width: int, *, counts_exits: bool) -> list[R
     head = f"{'µs':>11}  {'':{12 if several else 10}}{'':<{_words(width)}} {what}{since}"
     rows.append(row((head, "dim")))
     if view.later:
-        rows.append(
-            row((f"{view.later:,} packets, and before them, for which the log had room:", "dim"))
-        )
+        later = counted(view.later, "packet")
+        rows.append(row((f"{later}, and before them, for which the log had room:", "dim")))
     rows += [_packet(line, width, several, counts_exits) for line in reversed(view.packets)]
     if view.earlier:
         rows.append(row((f"and {view.earlier:,} before them", "dim")))

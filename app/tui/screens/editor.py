@@ -15,6 +15,7 @@ from textual.widgets import TextArea
 from app.tui.rows.rows import EMPTY, Row, fit, printable, row
 from cores.atomic_file import ANOTHER_NAME, Kind, replacing
 from cores.errors import InputError
+from cores.plural import counted
 
 from .. import help_topics
 from ..widgets.assembly_area import AssemblyArea
@@ -143,7 +144,7 @@ class EditorScreen(Screen[None]):
             if error.line is not None:
                 self.area.move_cursor((max(0, error.line - 1), 0), center=True)
             return False
-        verdict.say(f"{size:,} bytes", good=True)
+        verdict.say(counted(size, "byte"), good=True)
         return True
 
     def action_save(self) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from itertools import groupby
 
 from cores.pc.devices.base import Device
+from cores.plural import counted
 
 MOST_NOTES = 16
 
@@ -81,7 +82,7 @@ class PortBus:
                 which = f"ports {ports[0]:#x} to {ports[-1]:#x} have"
             runs.append(f"{which} no device: reads give all ones, writes are lost")
         if len(runs) > MOST_NOTES:
-            more = f"and {len(runs) - MOST_NOTES} more ranges of ports without a device"
+            more = f"and {counted(len(runs) - MOST_NOTES, 'more range')} of ports without a device"
             runs = [*runs[:MOST_NOTES], more]
         return runs
 

@@ -21,6 +21,7 @@ from typing import Any, Self
 
 from cores.pc.devices.base import BYTE, Device, IrqLine, Slot
 from cores.pc.network.link import LONGEST, Link
+from cores.plural import counted
 
 BASE = 0x300
 DATA, RESET = range(BASE + 0x10, BASE + 0x18), range(BASE + 0x18, BASE + 0x20)
@@ -364,7 +365,9 @@ class Ne2000(Device):
             return f"{self.name}: reset"
         register, page = port - BASE, self.command >> 6
         if register == 0:
-            orders = f", send {self.length} bytes" if is_write and value & 5 == TRANSMIT else ""
+            orders = (
+                f", send {counted(self.length, 'byte')}" if is_write and value & 5 == TRANSMIT else ""
+            )
             return f"{self.name}: command{orders}"
         if page == 1:
             name = "CURR" if register == 7 else f"PAR{register - 1}" if register < 7 else "MAR"
@@ -384,7 +387,9 @@ class Ne2000(Device):
         )
 
     def notes(self) -> list[str]:
-        which = f"{self.unsent} frames, longer than {LONGEST} bytes or outside the card's buffer"
+        which = (
+            f"{counted(self.unsent, 'frame')}, longer than {LONGEST} bytes or outside the card's buffer"
+        )
         return [f"the guest told the NE2000 to send {which}: not sent"] if self.unsent else []
 
     def save(self) -> dict[str, Any]:

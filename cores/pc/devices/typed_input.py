@@ -14,6 +14,7 @@ from cores.pc.devices import scancodes
 from cores.pc.devices.base import Device, PortlessDevice, TextTaker
 from cores.pc.devices.keyboard import Keyboard
 from cores.pc.devices.uart import Uart
+from cores.plural import counted
 
 
 class TypedInput(PortlessDevice):
@@ -95,7 +96,7 @@ class TypedInput(PortlessDevice):
             self.taken += size
 
     def facts(self, now: int) -> tuple[tuple[str, str], ...]:
-        return (("waiting", f"{len(self.text) - self.taken:,} bytes"),) if self.waiting else ()
+        return (("waiting", counted(len(self.text) - self.taken, "byte")),) if self.waiting else ()
 
     def is_lawful(self) -> bool:
         return 0 <= self.taken <= len(self.text)

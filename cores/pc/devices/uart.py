@@ -13,6 +13,7 @@ from __future__ import annotations
 from typing import Self
 
 from cores.pc.devices.base import QUOTED, Device, InputQueue, IrqLine, Slot
+from cores.plural import counted
 
 DATA, IER, IIR, LCR, MCR, LSR, MSR, SCR = range(8)
 
@@ -74,7 +75,7 @@ class Uart(Device):
         enabled = " ".join(name for bit, name in bits if self.ier & bit)
         return (
             ("interrupts on", enabled or "nothing"),
-            ("to receive", f"{len(self.input) - self.taken:,} bytes"),
+            ("to receive", counted(len(self.input) - self.taken, "byte")),
             ("speed", f"{115_200 // self.divisor:,} baud" if self.divisor else "divisor 0"),
             ("line control", f"{self.lcr:02x}"),
             ("modem control", f"{self.mcr:02x}" + (", loopback" if self.mcr & 0x10 else "")),

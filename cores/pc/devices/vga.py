@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from cores.pc.physical_memory import SCREEN
+from cores.plural import counted
 
 COLUMNS, ROWS = 80, 25
 SIZE = COLUMNS * ROWS * 2
@@ -106,7 +107,7 @@ class Vga:
     def facts(self) -> tuple[tuple[str, str], ...]:
         """Its state in words, as ``Device.facts``."""
         text = self.text()
-        words = "never written" if text is None else f"{text.count(chr(10)) + 1} lines"
+        words = "never written" if text is None else counted(text.count(chr(10)) + 1, "line")
         return (("screen", words),)
 
     def save(self) -> tuple[bytes, bool]:

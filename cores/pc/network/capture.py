@@ -14,6 +14,7 @@ from cores.atomic_file import ANOTHER_NAME, Kind, demand_writable, replacing
 from cores.errors import InputError
 from cores.pc.network.link import LONGEST
 from cores.pc.network.network import Packet
+from cores.plural import counted
 
 LARGEST = 64 << 20
 """Bytes of a capture that is played back."""
@@ -73,11 +74,11 @@ def read(path: str) -> list[Frame]:
     at = _HEADER.size
     while at < len(data):
         if at + 16 > len(data):
-            raise InputError(f"a truncated capture, after {len(frames)} packets", path)
+            raise InputError(f"a truncated capture, after {counted(len(frames), 'packet')}", path)
         seconds, rest, size, _ = struct.unpack_from(f"{order}IIII", data, at)
         at += 16 + size
         if at > len(data):
-            raise InputError(f"a truncated capture, after {len(frames)} packets", path)
+            raise InputError(f"a truncated capture, after {counted(len(frames), 'packet')}", path)
         frames.append((seconds * _SECOND + rest // unit, data[at - size : at]))
     return _from_begin(frames)
 

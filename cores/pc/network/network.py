@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 
 from cores.pc.devices.base import PortlessDevice
 from cores.pc.network.link import LONGEST, SHORTEST
+from cores.plural import counted
 
 MOST_QUEUED = 256
 """Frames that wait for one card; what comes then is dropped, as by a switch."""
@@ -148,11 +149,13 @@ class Network(PortlessDevice):
         notes = []
         if self.lost:
             notes.append(
-                f"{self.title}: {self.lost} frames too short or too long for Ethernet: dropped"
+                f"{self.title}: {counted(self.lost, 'frame')} too short or too long for Ethernet:"
+                " dropped"
             )
         if self.dropped:
             notes.append(
-                f"{self.title}: {self.dropped} frames dropped: {MOST_QUEUED} before them still waited"
+                f"{self.title}: {counted(self.dropped, 'frame')} dropped:"
+                f" {MOST_QUEUED} before them still waited"
             )
         if self.unkept:
             notes.append(

@@ -13,6 +13,7 @@ from cores.pc.network import packets
 from cores.pc.network.network import Network
 from cores.pc.network.packets import BadPacket, Icmp, Ip
 from cores.pc.network.spec import PINGS
+from cores.plural import counted
 
 LATENCY = 100
 HARDWARE = bytes.fromhex("52550a000001")
@@ -36,7 +37,7 @@ class PingNetwork(Network):
     def __init__(self, number: int = 0, called: str = "", count: int = PINGS) -> None:
         super().__init__(number, called)
         self.count = count
-        self.mode = f"ping: {count:,} requests to the guest"
+        self.mode = f"ping: {counted(count, 'request')} to the guest"
         self.guest = self.hardware = b""
         self.last_wrong = ""
         self.asked = self.right = self.wrong = 0

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from cores.pc.network.capture import Frame
 from cores.pc.network.network import Network
+from cores.plural import counted
 
 
 class ReplayNetwork(Network):
@@ -19,7 +20,7 @@ class ReplayNetwork(Network):
     def __init__(self, frames: list[Frame], path: str, number: int = 0, called: str = "") -> None:
         super().__init__(number, called)
         self.frames = tuple((at, frame) for at, frame in frames if frame[6:12] != self.mac)
-        self.mode = f"replay of {path}: {len(self.frames):,} frames"
+        self.mode = f"replay of {path}: {counted(len(self.frames), 'frame')}"
         self.played = 0
 
     def carry(self, frame: bytes, now: int) -> None:

@@ -6,6 +6,7 @@ import dpkt
 
 from cores.pc.network import packets
 from cores.pc.network.packets import BadPacket, Datagram, Flags, Ip
+from cores.plural import counted
 
 _UNREACHABLE = {0: "network", 1: "host", 2: "protocol", 3: "port"}
 _DHCP = {
@@ -61,7 +62,7 @@ def _icmp(message: packets.Icmp) -> str:
     if message.kind in (packets.ECHO, packets.ECHO_REPLY):
         what = "echo" if message.kind == packets.ECHO else "echo reply"
         number = int.from_bytes(message.rest[2:4], "big")
-        return f"ICMP {what} {number}, {len(message.rest) - 4} bytes"
+        return f"ICMP {what} {number}, {counted(len(message.rest) - 4, 'byte')}"
     if message.kind == packets.UNREACHABLE:
         return f"ICMP {_UNREACHABLE.get(message.code, 'destination')} unreachable"
     return f"ICMP type {message.kind}"
@@ -105,7 +106,7 @@ def _segment(segment: packets.Segment) -> str:
 
 
 def _payload(data: bytes) -> str:
-    count = f"{len(data)} byte{'s' * (len(data) != 1)}"
+    count = counted(len(data), "byte")
     line = data.split(b"\r\n", 1)[0].split(b"\n", 1)[0]
     readable = len(line) > 3 and all(0x20 <= byte < 0x7F for byte in line)
     return f"{count}: {_text(line)}" if readable else count

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
 from cores.errors import InputError
+from cores.plural import counted
 from cores.programs.assembler import expressions
 from cores.programs.assembler.expressions import Expression, Name, Number, Unclear
 from cores.programs.assembler.source import (
@@ -260,9 +261,7 @@ class _Unroller:
                 name = match[1]
                 values[name], text = _argument(text[match.end() :])
             elif position >= len(names):
-                raise Unclear(
-                    f"macro {macro.name} takes {len(names)} argument{'s' * (len(names) != 1)}"
-                )
+                raise Unclear(f"macro {macro.name} takes {counted(len(names), 'argument')}")
             elif macro.parameters[position][2] == "vararg":
                 values[names[position]], text = text, ""
             else:

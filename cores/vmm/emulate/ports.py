@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from cores.deadline import Deadline
+from cores.plural import counted
 from cores.vmm.emulate.emulator import Emulator, Handlers, Ports
 from cores.x86.faults import general_protection
 from cores.x86.isa.instruction import Immediate, Instruction, Operand, Register
@@ -74,7 +75,7 @@ def outs(e: Emulator, insn: Instruction) -> str:
 
 def string_access(ports: Ports, port: int, size: int, count: int, *, is_write: bool) -> str:
     """Text of an INS or OUTS with its iterations, for the log of exits."""
-    return f"{count} x {size} bytes {'to' if is_write else 'from'} {ports.name_of(port)}"
+    return f"{count} x {counted(size, 'byte')} {'to' if is_write else 'from'} {ports.name_of(port)}"
 
 
 HANDLERS: Handlers = {

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from cores.deadline import Deadline
+from cores.plural import counted
 from cores.vmm.emulate.emulator import Emulator, Handlers
 from cores.x86.faults import GuestFault
 from cores.x86.isa.accesses import next_accesses, segmented_accesses
@@ -107,7 +108,7 @@ def _repeat(
             gpr[RCX] = remaining if insn.address_size >= 4 else gpr[RCX] & ~mask | remaining
             if compares and bool(cpu.rflags & Flag.ZF) != (insn.repeat == "rep"):
                 break
-    return f"{done} iterations"
+    return counted(done, "iteration")
 
 
 def _together(e: Emulator, insn: Instruction, addresses: list[int], remaining: int) -> int:

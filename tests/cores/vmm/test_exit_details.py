@@ -122,8 +122,8 @@ def test_a_bridged_instruction_on_a_device(source: str, core: str) -> None:
 def test_strings_of_ports(core: str) -> None:
     """REP OUTSB is one exit with its iterations, where the VMM completes it."""
     with booted(core, STRING + EXIT) as machine:
-        assert (Reason.IO, "3 x 1 bytes to console") in details(run(machine))
+        assert (Reason.IO, "3 x 1 byte to console") in details(run(machine))
     if core != "kvm":
         with booted(core, STRING + EXIT) as machine:
             machine.run_free(30)
-            assert (Reason.IO, "3 x 1 bytes to console") in details(machine)
+            assert (Reason.IO, "3 x 1 byte to console") in details(machine)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from app.session_thread import Worker, alive
+from cores.plural import counted
 
 
 def stake_of(worker: Worker | None) -> str:
@@ -15,4 +16,4 @@ def stake_of(worker: Worker | None) -> str:
     if s.mode == "free":
         return f"{state} after a free run."
     run = done or s.running
-    return f"{state} after {done:,} instruction{'s' * (done != 1)}." if run else ""
+    return f"{state} after {counted(done, 'instruction')}." if run else ""

@@ -6,6 +6,7 @@ from app.session_thread import words
 from app.tui.rows import places
 from cores.debugging import breakpoints
 from cores.errors import InputError
+from cores.plural import counted
 
 from ..ask import Ask
 from .host import Host
@@ -174,5 +175,5 @@ class TimeController:
     def clear_breakpoints(self) -> None:
         count = len(self._host.worker.breakpoints)
         self._host.worker.breakpoints = frozenset()
-        self._host.say(f"{count} breakpoint{'s' * (count != 1)} cleared")
+        self._host.say(f"{counted(count, 'breakpoint')} cleared")
         self._host.stale()

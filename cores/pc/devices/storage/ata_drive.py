@@ -12,6 +12,7 @@ from collections.abc import Callable
 from cores.pc.devices.base import Device
 from cores.pc.devices.storage.ata_identity import GEOMETRY, MOST_MULTIPLE, identity
 from cores.pc.devices.storage.disk import SECTOR, Disk, DiskError
+from cores.plural import counted
 
 DATA, ERROR, COUNT, LBA_LOW, LBA_MID, LBA_HIGH, DRIVE, STATUS = range(8)
 
@@ -83,10 +84,13 @@ class AtaDrive(Device):
 
     def facts(self, now: int) -> tuple[tuple[str, str], ...]:
         return (
-            ("size", f"{self.disk.sectors:,} sectors"),
+            ("size", counted(self.disk.sectors, "sector")),
             ("status", f"{self.status:02x}"),
             ("sector", f"{self.lba:,}"),
-            ("moving", f"{self.remaining:,} sectors to go, byte {self.at} of {len(self.buffer)}"),
+            (
+                "moving",
+                f"{counted(self.remaining, 'sector')} to go, byte {self.at} of {len(self.buffer)}",
+            ),
             ("interrupt", "raised" if self.interrupt else "low"),
         )
 

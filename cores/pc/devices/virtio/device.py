@@ -20,6 +20,7 @@ from cores.pc.devices.base import PortlessDevice
 from cores.pc.devices.slot import Slot
 from cores.pc.devices.virtio.dma import Dma, ViolationError
 from cores.pc.devices.virtio.queue import LARGEST, Chain, Queue, QueueState
+from cores.plural import counted
 
 MAGIC = int.from_bytes(b"virt", "little")
 VERSION = 2
@@ -199,7 +200,7 @@ class VirtioDevice(PortlessDevice):
                 self._set_ready(queue, bool(value & 1))
             case 0x38 if queue is not None and not queue.ready:
                 if not 0 < value <= LARGEST or value & value - 1:
-                    raise ViolationError(f"asked for a queue of {value} entries")
+                    raise ViolationError(f"asked for a queue of {counted(value, 'entry', 'entries')}")
                 queue.size = value
             case 0x80 | 0x84 | 0x90 | 0x94 | 0xA0 | 0xA4 if queue is not None and not queue.ready:
                 name = {0x80: "descriptors", 0x90: "available", 0xA0: "used"}[offset & 0xF0]
@@ -341,7 +342,7 @@ class VirtioDevice(PortlessDevice):
             "needs a reset" if self.status & NEEDS_RESET else "works" if self.works else "not set up"
         )
         by_bell = f" ({self.doorbells:,} without an exit)" if self.doorbells else ""
-        kicks = f"{self.kicks:,} kicks{by_bell}, {self.raised:,} interrupts"
+        kicks = f"{counted(self.kicks, 'kick')}{by_bell}, {counted(self.raised, 'interrupt')}"
         return (
             ("state", words), ("told", kicks + (", polled" if self.polls else "")),
             *((name, _queue_words(queue)) for name, queue in zip(self.queue_names, self._queues,
@@ -374,4 +375,4 @@ class VirtioDevice(PortlessDevice):
 def _queue_words(queue: Queue) -> str:
     if not queue.ready:
         return "not set up"
-    return f"{queue.size} entries, taken {queue.next:,}, given back {queue.done:,}"
+    return f"{counted(queue.size, 'entry', 'entries')}, taken {queue.next:,}, given back {queue.done:,}"

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from cores.pc.physical_memory import PhysicalMemory
+from cores.plural import counted
 
 
 class ViolationError(Exception):
@@ -40,7 +41,7 @@ class Dma:
             places = self.iommu.translate(self._endpoint, address, length, write=write)
         for gpa, count in places:
             if not self._memory.is_ram(gpa, count):
-                raise ViolationError(f"named {length} bytes at {address:#x}, which are not all RAM")
+                raise ViolationError(f"named {counted(length, 'byte')} at {address:#x}: not all RAM")
         return places
 
     def read(self, address: int, length: int) -> bytes:

@@ -19,6 +19,7 @@ from cores.pc.devices.base import Slot
 from cores.pc.devices.virtio.device import VirtioDevice
 from cores.pc.devices.virtio.dma import ViolationError
 from cores.pc.devices.virtio.queue import Chain
+from cores.plural import counted
 
 INPUT_RANGE, DOMAIN_RANGE, MAP_UNMAP, BYPASS_CONFIG = 1 << 0, 1 << 1, 1 << 2, 1 << 6
 REQUESTS, EVENTS = 0, 1
@@ -239,9 +240,9 @@ class VirtioIommu(VirtioDevice):
         return (
             *super().facts(now),
             ("devices", devices or "none attached"), ("others", without),
-            ("refused", f"{self.refused:,} accesses"),
+            ("refused", counted(self.refused, "access", "accesses")),
             *((f"domain {m[0]}", _words(m)) for m in self.mappings[:MOST_SHOWN]),
-            *([("and", f"{more:,} more mappings")] if more > 0 else []),
+            *([("and", f"{counted(more, 'more mapping')}")] if more > 0 else []),
         )  # fmt: skip
 
     def is_lawful(self) -> bool:

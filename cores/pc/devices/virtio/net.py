@@ -14,6 +14,7 @@ from cores.pc.devices.virtio.device import VirtioDevice
 from cores.pc.devices.virtio.dma import ViolationError
 from cores.pc.devices.virtio.queue import Chain
 from cores.pc.network.link import LONGEST, Link
+from cores.plural import counted
 
 MAC, STATUS = 1 << 5, 1 << 16
 RECEIVE, TRANSMIT = 0, 1
@@ -61,7 +62,7 @@ class VirtioNet(VirtioDevice):
     def _send(self, chain: Chain, now: int) -> int:
         data = chain.read(self.dma, HEADER.size + LONGEST + 1)
         if len(data) < HEADER.size:
-            raise ViolationError(f"sent {len(data)} bytes, fewer than the header has")
+            raise ViolationError(f"sent {counted(len(data), 'byte')}, fewer than the header has")
         if self._link is not None:
             self._link.transmit(data[HEADER.size :], now)
         return 0
@@ -85,7 +86,8 @@ class VirtioNet(VirtioDevice):
                 break
             if chain.room < HEADER.size + len(frame):
                 raise ViolationError(
-                    f"gave a buffer of {chain.room} bytes for a frame of {len(frame)} and its header"
+                    f"gave a buffer of {counted(chain.room, 'byte')} for a frame of {len(frame)}"
+                    " and its header"
                 )
             queue.push(chain, chain.write(self.dma, _ONE_BUFFER + frame))
             came = True

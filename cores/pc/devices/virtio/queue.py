@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from struct import Struct
 
 from cores.pc.devices.virtio.dma import Dma, ViolationError
+from cores.plural import counted
 
 LARGEST = 256
 """Entries of the largest queue that a driver can set up."""
@@ -206,7 +207,9 @@ class Queue:
                 raise ViolationError("made a chain that is a loop, or longer than its queue")
             total += length
             if not length or total > MOST_BYTES:
-                raise ViolationError(f"made a chain with a buffer of {length} bytes, {total} in all")
+                raise ViolationError(
+                    f"made a chain with a buffer of {counted(length, 'byte')}, {total} in all"
+                )
             write = bool(flags & WRITE)
             if writable and not write:
                 raise ViolationError("put a buffer to be read behind one to be written")
@@ -222,4 +225,4 @@ class Queue:
         if inside or flags & NEXT:
             raise ViolationError("put an indirect table into another, or a descriptor behind it")
         if not length or length % _DESCRIPTOR.size:
-            raise ViolationError(f"made an indirect table of {length} bytes")
+            raise ViolationError(f"made an indirect table of {counted(length, 'byte')}")

@@ -62,7 +62,7 @@ def test_big_endian_and_virtual_time(tmp_path: Path) -> None:
      (BIG[:20] + struct.pack(">I", 113), "link type 113; Ethernet is 1"),
      (BIG + bytes(7), "a truncated capture, after 0 packets"),
      (BIG + struct.pack(">IIII", 0, 0, 2, 2) + b"ab" + struct.pack(">IIII", 0, 0, 1 << 31, 2),
-      "a truncated capture, after 1 packets")],
+      "a truncated capture, after 1 packet")],
 )  # fmt: skip
 def test_no_captures(tmp_path: Path, content: bytes, reason: str) -> None:
     """Any other file is refused in a sentence that names it."""

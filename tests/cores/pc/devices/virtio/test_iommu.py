@@ -96,7 +96,7 @@ def test_refuses(rig: Rig, address: int) -> None:
     border = 0x1001000 if address == 0x1000E01 else address
     assert (reason, flags, endpoint, where) == (2, 0x102, 0, border)
     assert "which the IOMMU does not let it reach" in " ".join(rig.board.notes())
-    assert ("refused", "1 accesses") in rig.iommu.device.facts(0)
+    assert ("refused", "1 access") in rig.iommu.device.facts(0)
 
 
 def test_a_load_needs_its_right(rig: Rig) -> None:
