@@ -29,6 +29,7 @@ LATE = {
     "app.tui.app": _START,
     "app.tui.options": _START,
     "app.tui.screens.home": _START,
+    "app.tui.screens.machines.looking": _START,
     "app.tui.screens.machines.screen": _START,
     "app.tui.screens.machines.state": _START,
     "cores.pc.network.making": _START,

@@ -1,16 +1,18 @@
 """World switches as a sequence diagram (SVG): what passes between the guest, the CPU, the host's kernel
 and the VMM at an exit that has happened.
 
-Of each core's exits the first for each reason is drawn, in the order of the run.
+`trace` draws of each core's exits the first for each reason, in the order of the run.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from html import escape
 
 from app.text import narration
 from cores.machine.report import ExitLine
+from cores.vmm.trace import ExitEvent
 
 COLUMN, MARGIN, LINE = 210, 90, 30
 """Distance of two lifelines, from the picture's edge to the first, and of two messages."""
@@ -42,6 +44,21 @@ class Message:
     source: int
     target: int
     text: str
+
+
+def diagram(exits: Iterable[tuple[str, ExitEvent]]) -> str:
+    """The picture of these exits, each with its core. Those of an emulator, which has none, are left
+    out."""
+    drawn = Sequence()
+    for number, (core, event) in enumerate(exits, 1):
+        drawn.core(core, number)
+        drawn.line(
+            ExitLine(
+                event.n, event.rip, event.code, narration.instruction_text(event), event.place.mode,
+                str(event.reason), event.detail, event.handled, event.ring, event.ns, event.vmm_ns,
+            )
+        )  # fmt: skip
+    return drawn.ending()
 
 
 class Sequence:

@@ -113,6 +113,7 @@ LOG = Topic(
         ("up down", "choose an exit"),
         ("Home End", "the first, the newest"),
         ("Enter", "the exit's card: all that is known of it"),
+        ("W", "save its world switch as a sequence diagram (SVG)"),
         ("left right", "of which machine"),
         ("w", "the next view"),
     ),
@@ -288,6 +289,7 @@ KEYS = (
         ("L", "load a disk image, and start over"),
         ("S", "save the session, to go on another day"),
         ("s", "save a picture"),
+        ("W", "save the world switch here as a diagram"),
     )),
     ("In a lesson", (
         ("Enter", "go on; after a look around, back to the lesson"),

@@ -26,11 +26,23 @@ def folder() -> Path:
 def save(app: App[int]) -> Path:
     """Save the screen as it is now, in three forms under one name; returns the SVG's path. Raises
     OSError."""
+    return _write(
+        {".svg": screenshot_svg.svg(app), ".txt": screenshot_svg.text(app), ".html": html(app)}
+    )
+
+
+def save_svg(text: str) -> Path:
+    """Save a picture that is made already, beside those of the screen; returns its path. Raises
+    OSError."""
+    return _write({".svg": text})
+
+
+def _write(made: dict[str, str]) -> Path:
+    """made: texts by their endings, one of them ".svg"."""
     where = folder()
     where.mkdir(parents=True, exist_ok=True)
     stem = f"ringscope-{datetime.now():%Y%m%d-%H%M%S}"
     numbered = (f"{stem}{n}" for n in ("", *(f"-{n}" for n in range(2, 100))))
-    made = {".svg": screenshot_svg.svg(app), ".txt": screenshot_svg.text(app), ".html": html(app)}
     name = next(n for n in numbered if not any(os.path.lexists(where / f"{n}{end}") for end in made))
     for ending, text in made.items():
         with replacing(where / f"{name}{ending}") as draft:

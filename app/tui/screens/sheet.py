@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import textwrap
+from collections.abc import Callable
 from concurrent.futures import Future
 from typing import ClassVar
 
@@ -93,7 +94,22 @@ class Sheet(Over[None]):
             self.dismiss(None)
 
 
-class CardSheet(Sheet):
+class ExitSheet(Sheet):
+    """An instruction in full, whose world switches can be drawn. draw: saves the diagram."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [("W", "draw", "Save the world switch as a diagram")]
+
+    HOW = "W: save as a diagram"
+
+    def __init__(self, title: str, rows: list[Row], width: int, draw: Callable[[], None]) -> None:
+        super().__init__(title, rows, width)
+        self._draw = draw
+
+    def action_draw(self) -> None:
+        self._draw()
+
+
+class CardSheet(ExitSheet):
     """An exit's card, to which what it changed is added when it is known."""
 
     def add_changes(self, done: Future[Around | None]) -> None:
@@ -118,10 +134,10 @@ def fact_rows(name: str, value: str, width: int) -> list[Row]:
     return rows + [row((" " * LABEL, "dim"), (line, "text")) for line in wrapped[1:]]
 
 
-def card_sheet(card: Card, width: int) -> CardSheet:
-    """An event's card as a sheet for a screen that wide."""
+def card_sheet(card: Card, width: int, draw: Callable[[], None]) -> CardSheet:
+    """An event's card as a sheet for a screen that wide. draw: as in ``ExitSheet``."""
     width = min(width - 2, 92)
     rows: list[Row] = []
     for name, value in card.facts:
         rows += fact_rows(name, value, width)
-    return CardSheet(card.title, rows, width)
+    return CardSheet(card.title, rows, width, draw)

@@ -42,6 +42,32 @@ async def test_overlays_are_in_the_picture(tmp_path: Path, keys: tuple[str, ...]
         assert any(words in text for words in ("Help", "Go to which instruction?", "type to search"))
 
 
+async def test_the_world_switch_is_drawn(tmp_path: Path) -> None:
+    """W draws the exit that was done last, of each machine that left its guest for it; over the sheet
+    of the instruction, too. In the log it draws the chosen exit alone. Where no guest was left it says
+    so."""
+    found = tmp_path / "pictures"
+    async with stage() as s:
+        await s.press("W")
+        await s.see("No guest was left here")
+        await s.press("e", "e", "e", "W")
+        await s.until(lambda: len(list(found.glob("*.svg"))) == 1, "the diagram")
+        await s.press("enter")
+        await s.see("W: save as a diagram")
+        await s.press("W")
+        await s.until(lambda: len(list(found.glob("*.svg"))) == 2, "the second diagram")
+        one, two = (path.read_text(encoding="utf-8") for path in sorted(found.glob("*.svg")))
+        assert one == two
+        assert "VMM (Ringscope)" in one
+        assert "trap:native: io" in one
+        assert "kvm: io" in one
+        assert "interpreter" not in one
+        await s.press("escape", "w", "w", "w", "up", "W")
+        await s.until(lambda: len(list(found.glob("*.svg"))) == 3, "the chosen exit's")
+        chosen = max(found.glob("*.svg"), key=lambda path: path.stat().st_mtime_ns)
+        assert chosen.read_text(encoding="utf-8").count("VMM (Ringscope)") == 1
+
+
 async def test_a_folder_that_cannot_be_written_is_said(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -51,6 +77,8 @@ async def test_a_folder_that_cannot_be_written_is_said(
     async with stage() as s:
         await s.press("s")
         await s.see("File exists")
+        await s.press("e", "W")
+        await s.until(lambda: s.text().count("File exists") == 2, "the second refusal")
 
 
 def test_the_pictures_folder_is_not_the_checkout(monkeypatch: pytest.MonkeyPatch) -> None:

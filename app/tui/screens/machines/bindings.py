@@ -131,6 +131,7 @@ BINDINGS: list[BindingType] = [
     Binding("i", "edit", "Edit the program"),
     Binding("L", "state('disk')", "Load a disk image"),
     Binding("S", "state('save')", "Save the session"),
+    Binding("W", "look('draw_exits')", "Save the world switch as a diagram"),
     Binding("f9", "state('debugger')", "Let GDB connect to this session"),
     Binding("G", "glossary", "Glossary"),
     Binding("question_mark,f1", "help", "Help"),

@@ -8,17 +8,19 @@ from app.tui.lanes.hot import choices
 from app.tui.lanes.log import Events
 from app.tui.lanes.program import listing
 from app.tui.lanes.scene import VIEWS, Lane, all_lanes, kind
+from app.tui.lanes.ways import told
 from app.tui.rows import places
 from app.tui.rows.machine_parts import title as kind_title
 from app.tui.rows.registers import program_counter
 from cores.debugging import breakpoints
 from cores.inspection.views import CodeQuery, CodeView, EventsQuery, EventsView, Query
 from cores.machine.report import CodeLine, MachineSnapshot
+from cores.vmm.trace import ExitEvent
 from cores.x86.registers import STATE_NAMES
 
 from ..ask import Ask
 from ..pick import Pick
-from ..sheet import Sheet, card_sheet
+from ..sheet import ExitSheet, card_sheet
 from .host import Host
 from .inside import Inside
 from .time import TimeController
@@ -241,7 +243,8 @@ class LookingController:
             self._host.say(asks if quiet else "n does one instruction; then there is something to tell")
             return
         title, rows = found
-        self._host.open(Sheet(title, rows, min(self._host.columns - 2, 104)))
+        width = min(self._host.columns - 2, 104)
+        self._host.open(ExitSheet(title, rows, width, self.draw_exits))
 
     def _card(self) -> None:
         """The chosen exit's card; what it changed is found by executing it once more."""
@@ -255,11 +258,48 @@ class LookingController:
         core = m.core
         s = self._host.snapshot
         place = "" if s is None else places.both(s, event.rip)
-        sheet = card_sheet(narration.card(event, m, number + 1, place), self._host.columns)
+        sheet = card_sheet(
+            narration.card(event, m, number + 1, place), self._host.columns, self.draw_exits
+        )
         self._host.open(sheet)
         if s is not None and s.mode == "exact" and not s.running:
             answer = self._host.worker.ask(lambda session: session.around(core, number))
             self._host.when_done(answer, sheet.add_changes)
+
+    def draw_exits(self) -> None:
+        """Save the exits that are spoken of, as a sequence diagram of their world switches."""
+        if not self._host.files.all:
+            self._host.say("No picture can be saved in this session", warning=True)
+            return
+        exits = self._exits()
+        if not exits:
+            self._host.say("No guest was left here: e goes to the next exit, W draws it")
+            return
+        from app.text.sequence import diagram
+        from app.tui import pictures
+
+        try:
+            path = pictures.save_svg(diagram(exits.items()))
+        except OSError as error:
+            self._host.say(f"{error.filename or pictures.folder()}: {error.strerror}", warning=True)
+        else:
+            self._host.say(f"Saved {path}: the world switches on {' and '.join(exits)}")
+
+    def _exits(self) -> dict[str, ExitEvent]:
+        """By core: of the chosen exit that, else those of the instruction that is told of; running
+        freely, where none is, the newest."""
+        m, scene = self.machine, self._host.scene()
+        if m is None or scene is None:
+            return {}
+        if self.selected is not None:
+            chosen = self.events(m)[0].event
+            return {} if chosen is None else {m.core: chosen}
+        if not scene.free:
+            it = told(scene)
+            found = {} if it is None else it.events
+        else:
+            found = {x.core: x.events[-1] for x in scene.s.machines if x.events}
+        return {core: event for core, event in found.items() if kind(core) != "interpreter"}
 
     # -- a line of the program ----------------------------------------------------------------
 
