@@ -28,6 +28,7 @@ IO, MMIO, HLT, CR, MSR = Reason.IO, Reason.MMIO, Reason.HLT, Reason.CR, Reason.M
 """Compared at each exit; in Python 3.11 an enum's member costs 75 ns to look up."""
 _RF = Flag.RF
 _REASONS = {PortRead: IO, PortWrite: IO, MmioRead: MMIO, MmioWrite: MMIO}
+_HLT_CODE = b"\xf4"
 ASKED, TOLD, LEFT = "asked the device", "told the device", "left by the CPU itself"
 BRIDGED = "completed by the VMM"
 
@@ -156,9 +157,10 @@ class Completion:
         self._record(MMIO, memory.describe(exit.gpa, len(exit.data), is_write=True), TOLD, site)
 
     def halted(self) -> None:
-        """HLT, completed by the engine itself."""
+        """HLT, completed by the engine itself: RIP is behind its one byte."""
         self.guest.emulator.halted = True
-        self._record(HLT, "the virtual CPU sleeps", LEFT, Site(self.guest.cpu.rip, b""))
+        site = Site(self.guest.cpu.rip - 1 & (1 << 64) - 1, _HLT_CODE)
+        self._record(HLT, "the virtual CPU sleeps", LEFT, site)
 
     def _site(self, exit: DeviceExit, insn: Instruction | None) -> Site:
         guest = self.guest
