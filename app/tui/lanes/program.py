@@ -71,9 +71,14 @@ def _worth(scene: Scene, line: Line, height: int) -> bool:
     """Comments alone in a line, and empty lines, need room. Comments may answer a lesson's question."""
     if line.address is not None or line.label:
         return True
-    if scene.quiet and line.comment and not line.text:
+    if scene.quiet and line.comment and _is_comment(line):
         return False
     return height >= 14 and (bool(line.comment) or bool(line.text) or height >= 22)
+
+
+def _is_comment(line: Line) -> bool:
+    """Is there nothing but a comment in the line, or nothing at all?"""
+    return line.address is None and not line.label and not line.text
 
 
 def _top(wanted: list[int], count: int, height: int, old: int | None) -> int:
@@ -127,6 +132,9 @@ def _row(scene: Scene, found: Listing, at: int, marks: _Marks) -> Row:
     line = found.lines[at]
     here = at == marks.next
     head = _head(scene, line, at, marks)
+    if _is_comment(line):  # no machine has anything in such a row
+        words = fit(printable(line.comment), scene.width - row_width(head) - 1, "…")
+        return row(*head, (words, "comment"))
     lit = here or at == marks.picked
     parts = [*head, *_words(scene, line, row_width(head), strong=lit or at == marks.done)]
     left = tuple(parts)
@@ -165,13 +173,11 @@ def _head(scene: Scene, line: Line, at: int, marks: _Marks) -> Row:
 
 
 def _words(scene: Scene, line: Line, used: int, *, strong: bool) -> list[tuple[str, str]]:
-    """Label, or statement and comment; a lone comment."""
+    """Label, or statement and comment."""
     wide = scene.width >= 100
     room = scene.left - used
     if line.address is None and line.label:
         return [(printable(line.label) + ":", "dim")]
-    if line.address is None and not line.text:
-        return [(fit(printable(line.comment), room - 1, "…"), "comment")]
     indent = "  " if wide or scene.alone else "    "
     text = printable(line.text)
     room -= len(indent)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from app.text import narration
 from app.tui.lanes.facts import short, time_away
-from app.tui.lanes.layout import lanes, rule
+from app.tui.lanes.layout import first_fit, lanes, rule
 from app.tui.lanes.log import Events, visible
 from app.tui.lanes.scene import Scene, emulates
 from app.tui.lanes.source import brief
@@ -12,34 +12,36 @@ from app.tui.lanes.ways import name_of
 from app.tui.rows import places
 from app.tui.rows.rows import Row, fit, printable, raised, row, row_width, spread
 from cores.machine.report import MachineSnapshot
+from cores.plural import counted
 from cores.vmm.trace import UNCOUNTED, ExitEvent
 from cores.x86.isa.instruction import Reason
 
 WORDS = {
-    Reason.IO: "in, out: a device's port",
-    Reason.MMIO: "memory that is a device",
-    Reason.HLT: "hlt: sleep",
-    Reason.CR: "mov cr: control registers",
-    Reason.MSR: "rdmsr, wrmsr: model registers",
-    Reason.DESCRIPTOR: "lgdt, sgdt and the like: tables",
-    Reason.FLAGS: "cli, sti, pushf, popf: flags",
-    Reason.SEGMENT: "segment registers",
-    Reason.INT: "int: a software interrupt",
-    Reason.IRET: "iret: back from a handler",
-    Reason.SYSCALL: "syscall: into its kernel",
-    Reason.SYSRET: "sysret: back from there",
-    Reason.CPUID: "cpuid: which CPU is this",
-    Reason.TSC: "rdtsc: time",
-    Reason.INVLPG: "invlpg: a page forgotten",
-    Reason.STATE: "other state of the CPU",
-    Reason.EXCEPTION: "a fault of its own",
-    Reason.IRQ: "a device interrupts",
-    Reason.HYPERCALL: "a call of the hypervisor",
-    Reason.SHUTDOWN: "a triple fault",
-    Reason.SHADOW: "(a page is mapped: no exit)",
-    Reason.SCAN: "(code is looked through: no exit)",
-    Reason.CALLOUT: "(answered in its process: no exit)",
+    Reason.IO: ("in, out: a device's port", "in, out: a device"),
+    Reason.MMIO: ("memory that is a device", "a device's memory"),
+    Reason.HLT: ("hlt: sleep",),
+    Reason.CR: ("mov cr: control registers", "control registers"),
+    Reason.MSR: ("rdmsr, wrmsr: model registers", "model registers"),
+    Reason.DESCRIPTOR: ("lgdt, sgdt and the like: tables", "lgdt, sgdt: tables"),
+    Reason.FLAGS: ("cli, sti, pushf, popf: flags", "cli, sti: flags"),
+    Reason.SEGMENT: ("segment registers",),
+    Reason.INT: ("int: a software interrupt", "a software interrupt"),
+    Reason.IRET: ("iret: back from a handler", "back from a handler"),
+    Reason.SYSCALL: ("syscall: into its kernel", "into its kernel"),
+    Reason.SYSRET: ("sysret: back from there", "back from its kernel"),
+    Reason.CPUID: ("cpuid: which CPU is this", "which CPU is this"),
+    Reason.TSC: ("rdtsc: time",),
+    Reason.INVLPG: ("invlpg: a page forgotten", "a page forgotten"),
+    Reason.STATE: ("other state of the CPU",),
+    Reason.EXCEPTION: ("a fault of its own",),
+    Reason.IRQ: ("a device interrupts",),
+    Reason.HYPERCALL: ("a call of the hypervisor", "a hypervisor call"),
+    Reason.SHUTDOWN: ("a triple fault",),
+    Reason.SHADOW: ("(a page is mapped: no exit)", "(mapped: no exit)"),
+    Reason.SCAN: ("(code is looked through: no exit)", "(code read: no exit)"),
+    Reason.CALLOUT: ("(answered in its process: no exit)", "(answered: no exit)"),
 }
+"""From long to short."""
 
 
 def reason_rows(scene: Scene, height: int) -> list[Row]:
@@ -57,12 +59,13 @@ def reason_rows(scene: Scene, height: int) -> list[Row]:
     if len(names) > height:
         names = names[: height - 1]
     for name in names:
-        words = fit(WORDS.get(Reason(name), ""), max(0, scene.left - 13), "…")
+        words = first_fit(scene.left - 13, *WORDS[Reason(name)])
         label = row(" ", f"{name:<11}", (words, "dim"))
         cells = [_cell(scene, lane.machine, name, most) for lane in scene.lanes]
         rows.append(lanes(scene, label, cells))
     if len(names) < len(found):
-        rows.append(row((f" and {len(found) - len(names)} more reasons", "faint")))
+        rest = counted(len(found) - len(names), "more reason")
+        rows.append(row((f" and {rest}", "faint")))
     return rows
 
 
@@ -83,8 +86,8 @@ def _cell(scene: Scene, m: MachineSnapshot | None, name: str, most: int) -> Row:
     ns, width = m.ns_by_reason.get(name, 0), scene.lane - 1
     bar = "▇" * max(1, round((width - 18) * ns / most)) if width >= 24 else ""
     time = f"{time_away(ns):>8}" if width < 17 else f"{time_away(ns):>9}  "
-    counted = ("dim", "dim", "faint") if hidden else ("host-bold", "host", "host")
-    return row((f"{short(count):>6}", counted[0]), (time, counted[1]), (bar, counted[2]))
+    roles = ("dim", "dim", "faint") if hidden else ("host-bold", "host", "host")
+    return row((f"{short(count):>6}", roles[0]), (time, roles[1]), (bar, roles[2]))
 
 
 def log_rows(scene: Scene, height: int, *, key: str = "w") -> list[Row]:

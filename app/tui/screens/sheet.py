@@ -21,6 +21,12 @@ from .over import Over
 LABEL = 15
 
 
+def sheet_width(columns: int, most: int) -> int:
+    """Cells of a sheet that needs at most so many: all of them where only an edge of the screen below
+    would be seen beside it, letters without their words."""
+    return columns if columns < most + 8 else most
+
+
 class Page(LineView):
     """Rows in a frame, scrolled by whole rows when there are more than fit."""
 
@@ -83,7 +89,7 @@ class Sheet(Over[None]):
     def compose(self) -> ComposeResult:
         height = min(len(self._rows) + 2, max(6, self.app.size.height - 2))
         page = Page(self._title, self._rows, height, self.HOW)
-        page.styles.width = min(self._width, self.app.size.width - 2)
+        page.styles.width = min(self._width, self.app.size.width)
         yield page
 
     def action_scroll_rows(self, by: int) -> None:
@@ -136,7 +142,7 @@ def fact_rows(name: str, value: str, width: int) -> list[Row]:
 
 def card_sheet(card: Card, width: int, draw: Callable[[], None]) -> CardSheet:
     """An event's card as a sheet for a screen that wide. draw: as in ``ExitSheet``."""
-    width = min(width - 2, 92)
+    width = sheet_width(width, 92)
     rows: list[Row] = []
     for name, value in card.facts:
         rows += fact_rows(name, value, width)

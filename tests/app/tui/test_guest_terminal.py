@@ -168,6 +168,7 @@ async def test_a_guest_that_takes_keys_says_so() -> None:
         taking = tuple(replace(m, takes_keys=True) for m in worker.snapshot.machines)
         worker.snapshot = replace(worker.snapshot, machines=taking, running=True, mode="free")
         await s.see("v type into the guest")
+        assert "guest's screen" not in s.text().splitlines()[-1]  # v, and once is enough
         await s.press("v")
         await s.see("it takes keys: type")
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from stage import check_golden, stage
 
@@ -170,3 +172,16 @@ async def test_our_own_failure_is_said() -> None:
         from app.tui.rows import screenshot_svg
 
         assert "RuntimeError: no luck" in screenshot_svg.text(app)
+
+
+async def test_a_comment_has_the_whole_row() -> None:
+    """A line of the source that is a comment alone is not cut where the lanes begin: no machine has
+    anything in it. One behind an instruction is."""
+    words = "a comment that says more than has room left of the lanes, and is read to its end"
+    async with stage() as s:
+        worker = s.app.worker
+        assert worker is not None
+        assert worker.snapshot is not None
+        source = (f"# {words}", *worker.snapshot.source[1:])
+        worker.snapshot = replace(worker.snapshot, source=source)
+        await s.see(words)

@@ -20,7 +20,7 @@ from cores.x86.registers import STATE_NAMES
 
 from ..ask import Ask
 from ..pick import Pick
-from ..sheet import ExitSheet, card_sheet
+from ..sheet import ExitSheet, card_sheet, sheet_width
 from .host import Host
 from .inside import Inside
 from .time import TimeController
@@ -236,14 +236,14 @@ class LookingController:
             self._card()
             return
         scene = self._host.scene()
-        found = None if scene is None else full.full_rows(scene, min(self._host.columns - 6, 100))
+        width = sheet_width(self._host.columns, 104)
+        found = None if scene is None else full.full_rows(scene, width - 4)
         if found is None:
             quiet = scene is not None and scene.quiet
             asks = "The lesson asks about this program: an answer, then all is told"
             self._host.say(asks if quiet else "n does one instruction; then there is something to tell")
             return
         title, rows = found
-        width = min(self._host.columns - 2, 104)
         self._host.open(ExitSheet(title, rows, width, self.draw_exits))
 
     def _card(self) -> None:

@@ -318,7 +318,8 @@ class MachinesScreen(Screen[None]):
             return bindings.INSIDE
         takes = any(m.takes_keys for m in scene.s.machines) and scene.s.running and scene.free
         if (takes or any(m.awaits_key for m in scene.s.machines)) and self.lesson is None:
-            return [("v", "type into the guest", "look('guest_screen')"), *self._going(scene)]
+            others = [hint for hint in self._going(scene) if hint[0] != "v"]
+            return [("v", "type into the guest", "look('guest_screen')"), *others]
         return self._going(scene)
 
     def _going(self, scene: Scene) -> list[Hint]:
