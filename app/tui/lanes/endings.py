@@ -8,7 +8,7 @@ from cores.pc.stop import Stop
 
 
 def stop_words(m: MachineSnapshot) -> str:
-    """The end of a machine, in words; "" while it goes on."""
+    """The end of a machine, or what it sleeps for, in words; "" while it goes on."""
     match m.stop:
         case None:
             return ""
@@ -17,7 +17,7 @@ def stop_words(m: MachineSnapshot) -> str:
         case Stop.POWEROFF:
             return "powered off"
         case Stop.HALTED:
-            return "halted: nothing will wake it"
+            return "waits for a key" if m.awaits_key else "halted: nothing will wake it"
         case Stop.SHUTDOWN:
             return f"shut down: {m.reason or 'triple fault'}"
         case Stop.UNTIL:
@@ -35,7 +35,7 @@ def messages(s: SessionSnapshot, failure: str) -> tuple[tuple[str, str], ...]:
         found.append(("stop", f"Stopped at the breakpoint: {s.reached}"))
     ended = [m for m in s.machines if m.stop not in (None, Stop.ERROR)]
     going = [m for m in s.machines if m.stop is None]
-    if not ended:
+    if all(m.awaits_key for m in ended):  # no end: the first row says what they wait for
         return tuple(found)
     ways = {stop_words(m) for m in ended}
     if len(ways) == 1 and not going:

@@ -257,6 +257,8 @@ def with_reasons(scene: Scene, rows: list[Row]) -> list[Row]:
 
 def _reason(lane: Lane, width: int, rows: int) -> list[str]:
     head = "cannot run here:" if lane.machine is None else "stopped:"
+    if rows == 1:
+        return [first_fit(width, head[:-1], "not here")]
     lines = textwrap.wrap(f"{first_fit(width, head, 'not here:')} {printable(lane.why)}", width)
     if len(lines) > rows:
         lines[rows - 1] = lines[rows - 1][: width - 1] + "…"

@@ -55,8 +55,9 @@ def confinement(scene: Scene) -> Row:
 def efficiency(scene: Scene) -> Row:
     """The trap core's share, without one KVM's."""
     s, wide = scene.s, scene.width >= 100
+    able = [m for m in s.machines if m.stop is not Stop.ERROR]
     for family in ("trap", "kvm"):
-        for m in s.machines:
+        for m in able:
             share = without_vmm(m) if kind(m.core) == family else None
             if share is not None:
                 words = " ran without the VMM" if wide else " without VMM"

@@ -46,7 +46,7 @@ WORDS = {
 
 def reason_rows(scene: Scene, height: int) -> list[Row]:
     """A reason a row, those that took the most time first; while running freely, the present rates."""
-    what = "by reason, now a second" if scene.free else "by reason, times and time away"
+    what = "by reason, now a second" if _now(scene) else "by reason, times and time away"
     title = row(("Why the guest was left", "strong"), (f"  {what}", "dim"))
     rows = [rule(scene, title, row(("w", "key"), (" next view", "dim")))]
     machines = [m for m in scene.machines if not emulates(m)]
@@ -69,8 +69,13 @@ def reason_rows(scene: Scene, height: int) -> list[Row]:
     return rows
 
 
+def _now(scene: Scene) -> bool:
+    """Are there rates? Not once a free run has ended or is paused."""
+    return scene.free and scene.s.running
+
+
 def _weight(scene: Scene, machines: list[MachineSnapshot], name: str) -> float:
-    if scene.free:
+    if _now(scene):
         return sum(scene.rates.get(m.core, {}).get(name, 0) for m in machines)
     return sum(m.ns_by_reason.get(name, 0) for m in machines)
 
@@ -79,7 +84,7 @@ def _cell(scene: Scene, m: MachineSnapshot | None, name: str, most: int) -> Row:
     count = 0 if m is None else m.exits_by_reason.get(name, 0)
     if m is None or not count:
         return row(("-", "faint"))
-    if scene.free:
+    if _now(scene):
         rate = scene.rates.get(m.core, {}).get(name, 0.0)
         return row((f"{rate:>7,.0f} /s", "host-bold" if rate >= 0.5 else "faint"))
     hidden = Reason(name) in UNCOUNTED

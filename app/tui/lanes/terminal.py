@@ -6,7 +6,7 @@ import textwrap
 from dataclasses import dataclass
 
 from app.text import narration
-from app.tui.lanes.facts import fact_rows, short, time_away
+from app.tui.lanes.facts import fact_rows, short, time_away, with_reasons
 from app.tui.lanes.header import header_row
 from app.tui.lanes.layout import rule
 from app.tui.lanes.program import program_rows, program_rule
@@ -72,13 +72,17 @@ def has_both(m: MachineSnapshot) -> bool:
 def terminal_rows(scene: Scene, typing: Typing) -> dict[str, list[Row]]:
     """The regions of the screen but for timeline and keys."""
     facts = fact_rows(scene)
-    rows = {"header": [header_row(scene)], "facts": [facts["names"], facts["left"]]}
+    rows = {
+        "header": [header_row(scene)],
+        "facts": with_reasons(scene, [facts["names"], facts["left"]]),
+    }
     screen = typing.glass(scene.reference)
     wanted = GLASS_HEIGHT if screen is not None else max(8, scene.height // 2)
     room = scene.height - BELOW - 3 - 1  # for the screen, and for more above it
     spare = room - min(wanted, room)
     if spare >= 2:
-        rows["facts"] = [facts["names"], facts["who"], facts["ring"], facts["left"]]
+        shown = [facts[name] for name in ("names", "who", "ring", "left")]
+        rows["facts"] = with_reasons(scene, shown)
         spare -= 2
     if spare >= 3 and not scene.free:
         rows["track"] = track_rows(scene)
@@ -194,9 +198,9 @@ def side_rows(scene: Scene, keys: tuple[Keystroke, ...], width: int, height: int
 def _total(key: Keystroke, core: str, width: int) -> tuple[str, str]:
     events = [e for e in key.events.get(core, ()) if e.reason not in UNCOUNTED]
     if not events:
-        return fit("..." if not key.settled else "none", width), "dim"
+        return fit("…" if not key.settled else "none", width), "dim"
     away = time_away(sum(e.ns for e in events))
-    return fit(f"{short(len(events)):>5} × {away:>7}{'' if key.settled else ' ...'}", width), "host"
+    return fit(f"{short(len(events)):>5} × {away:>7}{'' if key.settled else ' …'}", width), "host"
 
 
 def _groups(events: tuple[ExitEvent, ...]) -> list[list[ExitEvent]]:

@@ -381,11 +381,19 @@ def ways_rows(scene: Scene, *, keys: bool = True) -> list[Row]:
         one = ways.get(lane.core)
         if one is None:
             words = "cannot run here" if lane.machine is None else "stopped"
-            reason = fit(f"{words}: {printable(lane.why)}", scene.width - row_width(name) - 1, "…")
-            rows.append((*name, (reason, "dim")))
+            room = scene.width - row_width(name) - 1
+            rows.append((*name, (f"{words}: {_in_brief(lane.why, room - len(words) - 2)}", "dim")))
             continue
         rows.append(_way_row(scene, name, one, most))
     return rows
+
+
+def _in_brief(reason: str, width: int) -> str:
+    """As many of the reason's clauses as fit whole, at least the first."""
+    words = printable(reason)
+    while width_of(words) > width and (ends := max(words.rfind(mark) for mark in (";", ":", ","))) > 0:
+        words = words[:ends]
+    return words if width_of(words) <= width else fit(words, width, "…")
 
 
 def _way_row(scene: Scene, name: Row, one: Way, most: int) -> Row:

@@ -143,6 +143,7 @@ async def test_a_guest_that_sleeps_for_a_key_has_not_ended() -> None:
         worker.snapshot = replace(worker.snapshot, machines=tuple(waiting))
         await s.see("waits for a key")
         await s.see("v type into the guest")
+        assert "has ended" not in s.text()
         assert "ended" not in s.text().splitlines()[0]
 
 
@@ -157,6 +158,27 @@ async def test_a_machine_that_the_host_has_stopped_is_not_counted() -> None:
         worker.snapshot = replace(worker.snapshot, machines=machines)
         await s.see(f"What the guest prints  the same on the {len(going)} that could go on")
         await s.see(f"Registers  the same on the {len(going)} that could go on")
+
+
+async def test_why_a_machine_is_stopped_is_said_in_whole_clauses() -> None:
+    """The reason is cut between clauses; in the guest's terminal the lane says that it is stopped."""
+    reason = (
+        "this host lacks all that is needed for it: a guest of this kind stops, " + 8 * "and so on, "
+    )
+    async with stage((100, 30)) as s:
+        worker = s.app.worker
+        assert worker is not None
+        assert worker.snapshot is not None
+        *going, last = worker.snapshot.machines
+        machines = (*going, replace(last, stop=Stop.ERROR, reason=reason, instructions=0))
+        worker.snapshot = replace(worker.snapshot, machines=machines)
+        await s.see(
+            "KVM       stopped: this host lacks all that is needed for it: a guest of this kind"
+        )
+        assert "0.0 %" not in s.text().splitlines()[0]  # of a machine that does not run
+        await s.press("v")
+        await s.see("The guest's")
+        assert "stopped" in s.text().splitlines()[2]
 
 
 async def test_a_guest_that_takes_keys_says_so() -> None:

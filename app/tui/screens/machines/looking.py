@@ -361,7 +361,7 @@ class LookingController:
         s, m = self._host.snapshot, self.machine
         if s is None or m is None:
             return
-        width = min(self._host.columns - 2, 110)
+        width = sheet_width(self._host.columns, 110)
         rows = choices(s, m, width - 8)
         if not rows:
             emulator = kind(m.core) == "interpreter"

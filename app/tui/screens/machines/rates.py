@@ -16,7 +16,8 @@ Counts = dict[str, dict[str, int]]
 
 
 class Rates:
-    """by_core: exits a second by core and reason; empty until two moments are known."""
+    """by_core: exits a second by core and reason; empty until two moments of a run are known, and at
+    its end."""
 
     def __init__(self) -> None:
         self.by_core: dict[str, dict[str, float]] = {}
@@ -26,8 +27,7 @@ class Rates:
         """Look at a snapshot."""
         if s.mode != "free" or not s.running:
             self._kept.clear()
-            if s.mode != "free":
-                self.by_core = {}
+            self.by_core = {}
             return
         now = monotonic()
         if self._kept and now - self._kept[-1][0] < INTERVAL:
