@@ -8,7 +8,7 @@ from app.text import narration
 from app.tui.lanes import source
 from app.tui.lanes.facts import time_away
 from app.tui.lanes.scene import Scene, by_software, emulates, foreign, kind
-from app.tui.lanes.ways import Told, name_of, told, way
+from app.tui.lanes.ways import Told, name_of, reason_of, told, way
 from app.tui.rows.rows import EMPTY, Row, fit, printable, row
 from cores.engines.base import RingZero
 from cores.machine.report import MachineSnapshot
@@ -99,10 +99,10 @@ def _emulated(scene: Scene, m: MachineSnapshot, it: Told) -> list[Step]:
     """What software does with any instruction: it reads, finds, computes; devices are its own, too."""
     code, mnemonic = it.line.code.hex(" "), it.line.text.split()[0]
     other = next((event for core, event in it.events.items() if core != m.core), None)
-    does = "computes it"
+    device = reason_of(it) in (Reason.IO, Reason.MMIO)
+    does = "calls its own device" if device else "computes it"
     if other is not None and other.detail:
-        device = other.reason in (Reason.IO, Reason.MMIO)
-        does = f"{'calls its own device' if device else 'does what it says'}: {other.detail}"
+        does = f"{does if device else 'does what it says'}: {other.detail}"
     steps: list[Step] = [("software", f"It reads {code}, finds `{mnemonic}`, and {does}.", "soft")]
     changed = [
         f"{name} {old:x} to {m.registers.get(name, 0):x}"

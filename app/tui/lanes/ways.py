@@ -140,7 +140,7 @@ def way(scene: Scene, m: MachineSnapshot, it: Told) -> Way:
 
 def _emulated(m: MachineSnapshot, it: Told, did: str) -> Way:
     name = m.engine.split()[0]
-    reason = _reason(it)
+    reason = reason_of(it)
     if foreign(m):
         return Way(
             f"Software ({name}) {did} it: this computer's CPU has no such instructions.",
@@ -180,7 +180,7 @@ def _by_software(did: str) -> Way:
 
 def _trapped(m: MachineSnapshot, it: Told, event: ExitEvent | None, did: str, ns: int) -> Way:
     actor = "Software, as ring 3," if by_software(m) else "The CPU"
-    past, reason = it.past, _reason(it)
+    past, reason = it.past, reason_of(it)
     vmm = f"The VMM {did} it."
     handled = event.handled if event is not None else ""
     if it.line.kind == "silent" or handled.startswith(narration.SEEN_COMING):
@@ -232,7 +232,7 @@ def _trapped(m: MachineSnapshot, it: Told, event: ExitEvent | None, did: str, ns
 
 
 def _by_kvm(m: MachineSnapshot, it: Told, event: ExitEvent | None, did: str, ns: int) -> Way:
-    past, reason = it.past, _reason(it)
+    past, reason = it.past, reason_of(it)
     vmm = f"The VMM {did} it."
     was = "was" if past else "is"
     if reason is Reason.HLT:
@@ -303,7 +303,7 @@ def _parting(scene: Scene, m: MachineSnapshot, did: str) -> Way:
     )
 
 
-def _reason(it: Told) -> Reason | None:
+def reason_of(it: Told) -> Reason | None:
     """Why the guest is left, by whichever machine has left it; else by the instruction."""
     for event in it.events.values():
         return event.reason

@@ -147,7 +147,9 @@ def _start_row(item: Item, marked: bool, names: int, width: int, glyphs: Glyphs)
     kind = fit(item.kind, 10)
     sign = f" {glyphs.next} " if marked else "   "
     name = fit(item.name, min(names, width - 15), glyphs.more)
-    words = fit(item.words or item.short, width - 16 - width_of(name), glyphs.more)
+    room = width - 16 - width_of(name)
+    words = item.words if item.words and width_of(item.words) <= room else item.short or item.words
+    words = fit(words, room, glyphs.more)
     line = row(
         (sign, "exit"), (kind, "dim"), (name, "strong" if marked else "text"), "  ", (words, "dim")
     )

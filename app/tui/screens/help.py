@@ -47,7 +47,7 @@ class HelpSheet(Sheet):
         ("left", "turn(-1)", "The help before"),
     ]
 
-    HOW = "left, right: other panes"
+    how = "left, right: other panes"
 
     def __init__(self, topic: Topic, glyphs: Glyphs, groups: tuple[str, ...] = ()) -> None:
         self._topic, self._glyphs, self._groups = topic, glyphs, groups

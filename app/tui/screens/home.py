@@ -244,15 +244,14 @@ class HomeScreen(Screen[None]):
             items.append(last)
         elif TOUR not in records:
             words = "what this shows, on a first program; h leaves it at any time"
-            items.append(
-                Item(TOUR, "tour", "90 seconds", words=words, story=(f"{words}.".capitalize(),))
-            )
+            story, short = (f"{words}.".capitalize(),), "what this shows; h leaves it"
+            items.append(Item(TOUR, "tour", "90 seconds", short, words, story))
         following = next((x for x in self._course if not records.get(x.name, NEW).done), None)
         if following is not None and LESSON + following.name not in [item.id for item in items]:
             kind = f"lesson {following.number}"
             words = following.summary
-            name = following.title
-            items.append(Item(LESSON + following.name, kind, name, words=words, story=(words,)))
+            short = words.partition(". ")[0].rstrip(".") + "."
+            items.append(Item(LESSON + following.name, kind, following.title, short, words, (words,)))
         for name in FIRST_GUESTS:
             guest = next((guest for guest in self._guests if guest.name == name), None)
             if guest is not None and str(guest.path) not in [item.id for item in items]:

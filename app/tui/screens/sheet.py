@@ -79,7 +79,7 @@ class Sheet(Over[None]):
         ("pagedown", "scroll_rows(10)", "Page down"),
     ]
 
-    HOW = ""
+    how = ""
     """The sheet's own keys, for its lower edge."""
 
     def __init__(self, title: str, rows: list[Row], width: int) -> None:
@@ -88,7 +88,7 @@ class Sheet(Over[None]):
 
     def compose(self) -> ComposeResult:
         height = min(len(self._rows) + 2, max(6, self.app.size.height - 2))
-        page = Page(self._title, self._rows, height, self.HOW)
+        page = Page(self._title, self._rows, height, self.how)
         page.styles.width = min(self._width, self.app.size.width)
         yield page
 
@@ -101,18 +101,20 @@ class Sheet(Over[None]):
 
 
 class ExitSheet(Sheet):
-    """An instruction in full, whose world switches can be drawn. draw: saves the diagram."""
+    """An instruction in full. draw: saves the diagram of its world switches; None where it had none."""
 
     BINDINGS: ClassVar[list[BindingType]] = [("W", "draw", "Save the world switch as a diagram")]
 
-    HOW = "W: save as a diagram"
-
-    def __init__(self, title: str, rows: list[Row], width: int, draw: Callable[[], None]) -> None:
+    def __init__(
+        self, title: str, rows: list[Row], width: int, draw: Callable[[], None] | None
+    ) -> None:
         super().__init__(title, rows, width)
         self._draw = draw
+        self.how = "" if draw is None else "W: save as a diagram"
 
     def action_draw(self) -> None:
-        self._draw()
+        if self._draw is not None:
+            self._draw()
 
 
 class CardSheet(ExitSheet):

@@ -73,7 +73,7 @@ async def test_where_to_start() -> None:
         assert [item.id for item in screen.shelf.page.start][:2] == ["tour", "lesson:two-ways"]
         await s.press("down", "down", "down", "down")
         assert screen.shelf.page.marked == (LESSONS, 0)
-        await s.see("Where do the registers live")
+        await s.see("registers live, and who does the work?")
         await s.press("right", "down", "down")
         assert screen.marked is not None
         assert screen.marked.name == "tasks"

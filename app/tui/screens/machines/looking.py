@@ -244,7 +244,7 @@ class LookingController:
             self._host.say(asks if quiet else "n does one instruction; then there is something to tell")
             return
         title, rows = found
-        self._host.open(ExitSheet(title, rows, width, self.draw_exits))
+        self._host.open(ExitSheet(title, rows, width, self.draw_exits if self._exits() else None))
 
     def _card(self) -> None:
         """The chosen exit's card; what it changed is found by executing it once more."""
