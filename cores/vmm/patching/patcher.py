@@ -153,7 +153,9 @@ class Patcher:
     def _loosen_heads(self, page: CodePage) -> None:
         """Refuse instructions of the page before that reach into this one, which has changed."""
         for gpa in page.heads:
-            before = self.pages[gpa]
+            before = self.pages.get(gpa)
+            if before is None:
+                continue  # it was released, with what reached into this one
             for offset in [o for o, tail in before.tails.items() if tail == page.gpa]:
                 self._refuse(before, offset)
         page.heads.clear()

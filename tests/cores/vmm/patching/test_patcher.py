@@ -72,6 +72,20 @@ def test_what_stands_in_the_twin(hidden: bool, rams: list[Ram]) -> None:
     assert not twin.patcher.discover(CODE)
 
 
+def test_a_released_page_had_a_tail(hidden: bool, rams: list[Ram]) -> None:
+    """A page may change after the one before it, which reached into it, has ceased to be code."""
+    source = f"jmp last\n.org {PAGE - 2}\nlast: mov eax, 1\nud2\n"
+    twin = twin_of(source, rams, hidden=hidden)
+    patcher = twin.patcher
+    patcher.discover(CODE + PAGE - 2)
+    first, second = patcher.pages[CODE], patcher.adopt(CODE + PAGE)
+    assert second.heads == {CODE}
+    patcher.guard(first)
+    assert patcher.release(CODE)
+    patcher.guard(second)
+    assert not second.heads
+
+
 def test_direct_branches_are_followed(hidden: bool, rams: list[Ram]) -> None:
     """Both ways of a condition and a jump within the page are decoded at once."""
     source = "test al, al\njz there\npushfq\nthere: jmp far_away\nud2\nfar_away: sgdt [rdi]\n"
