@@ -89,7 +89,7 @@ class PortableTrapEngine(DeprivilegedEngine):
         self.close()
         self._memory = memory
         memory.unseen = []
-        self._core = UnicornCpu(self._fetch, self._locate)
+        self._core = UnicornCpu(lambda cpu: self._fetch, self._locate)
         self._free = FreeRunner(self._core, memory, self._must_leave)
         self._tables = HiddenTables(_TABLES_AT)
         ram = memory.ram
@@ -134,7 +134,7 @@ class PortableTrapEngine(DeprivilegedEngine):
         """The exit that a CPU would give at the instruction at RIP in ring 3, where Unicorn gives
         none."""
         try:
-            insn = decode(self._fetch(cpu, code_address(cpu, cpu.rip)), code_bits(cpu))
+            insn = decode(self._fetch(code_address(cpu, cpu.rip)), code_bits(cpu))
         except (GuestFault, Truncated):
             return None  # let the fetch or the opcode fault
         return _ring_3_verdict(insn)
@@ -221,7 +221,7 @@ class PortableTrapEngine(DeprivilegedEngine):
         core.unicorn.flush_tlb()
         free.flushed()
 
-    def _fetch(self, cpu: VirtualCpu, rip: int) -> bytes:
+    def _fetch(self, rip: int) -> bytes:
         """Up to 15 bytes of code at the linear address ``rip`` in the current space, as far as they are
         mapped executable."""
         code = b""

@@ -9,7 +9,7 @@ So is the last of all, which ends the instruction. Stores over translated code a
 from __future__ import annotations
 
 from cores.engines.unicorn.capi import RAX, RCX, RDI, RFLAGS
-from cores.engines.unicorn.cpu import LINE, PAGE, UnicornCpu
+from cores.engines.unicorn.cpu import PAGE, UnicornCpu
 from cores.pc.physical_memory import PhysicalMemory
 from cores.x86.isa.instruction import Instruction
 from cores.x86.mmu.neighbours import LeafTable, leaf_table
@@ -35,6 +35,7 @@ class BulkStore:
     def __init__(self, core: UnicornCpu, memory: PhysicalMemory) -> None:
         self._core, self._memory = core, memory
         self._read = core.unicorn.reader(RCX, RDI, RAX, RFLAGS)
+        self._write = core.unicorn.writer(RCX, RDI)
         self._leaf: LeafTable | None = None
         self._region = -1
 
@@ -58,7 +59,7 @@ class BulkStore:
     def store(self, insn: Instruction) -> bool:
         """Before an iteration of ``insn`` that is not its first: make this one, and what follows in the
         same page, but for the last of all. True: no other is left."""
-        unicorn, size = self._core.unicorn, insn.operand_size
+        size = insn.operand_size
         mask = MASK64 >> 64 - insn.bits
         counter, pointer, value, flags = self._read()
         count, at = counter & mask, pointer & mask
@@ -73,9 +74,8 @@ class BulkStore:
         if frame is None or not self._memory.is_ram(frame + within, length):
             return False
         gpa = frame + within
-        if self._core.has_code(range(gpa // LINE, (gpa + length - 1) // LINE + 1)):
+        if self._core.has_code(gpa, length):
             return False
         self._memory.view[gpa : gpa + length] = value.to_bytes(8, "little")[:size] * most
-        unicorn.write_general(RCX, count - most)
-        unicorn.write_general(RDI, at + length & mask)
+        self._write(count - most, at + length & mask)
         return count - most == 1

@@ -110,8 +110,6 @@ class Unicorn:
         self._raised: BaseException | None = None
         self._uc = ctypes.c_void_p()
         self._context = ctypes.c_void_p()
-        self._value = ctypes.c_uint64()
-        self._value_at = ctypes.byref(self._value)
         self._check(self._lib.uc_open(arch, mode, ctypes.byref(self._uc)))
         try:
             self._ctl(_CTL_BUFFER, 1, ctypes.c_uint32(_CODE_BUFFER))
@@ -181,10 +179,19 @@ class Unicorn:
 
         return reading
 
-    def write_general(self, number: int, value: int) -> None:
-        """Set a general register in the middle of a run."""
-        self._value.value = value
-        self._quick.uc_reg_write(self._uc, number, self._value_at)
+    def writer(self, *numbers: int) -> Callable[..., None]:
+        """A function that sets these general registers, in the middle of a run, in one call."""
+        count, write = len(numbers), self._quick.uc_reg_write_batch
+        values, wanted = (ctypes.c_uint64 * count)(), (ctypes.c_int * count)(*numbers)
+        first = ctypes.addressof(values)
+        places = (ctypes.c_void_p * count)(*range(first, first + 8 * count, 8))
+
+        def writing(*given: int) -> None:
+            for i, value in enumerate(given):
+                values[i] = value
+            write(self._uc, wanted, places, count)
+
+        return writing
 
     def read_address(self, number: int) -> int:
         """The value of a 64-bit register by Unicorn's own number."""

@@ -38,8 +38,11 @@ from cores.x86.registers import ARITHMETIC_FLAGS, MASK64, Flag, PageFault, Vecto
 from cores.x86.system.x87_environment import sse_masked
 from cores.x86.virtual_cpu import VirtualCpu
 
-Fetch = Callable[[VirtualCpu, int], bytes]
+Fetch = Callable[[int], bytes]
 """Returns up to 15 bytes of code at a linear address; raises GuestFault when there are none."""
+
+Fetcher = Callable[[VirtualCpu], Fetch]
+"""Returns the function that fetches for this CPU, as long as it executes nothing."""
 
 Locate = Callable[[VirtualCpu, int], int | None]
 """Returns the physical address of a page of code, given its linear address; None where unmapped."""
@@ -57,6 +60,7 @@ _ERROR_VECTORS = frozenset(
 class UnicornCpu:
     """Executes a ``VirtualCpu`` in exactly its state, privileged registers included.
 
+    fetcher: for a CPU, what fetches its code.
     place: the physical address of a page, which is not marked as accessed: that is the guest's doing.
     unicorn: the instance into which memory is mapped. last_error: the error code of the last exception,
     0 when it has none. on_translation: called with address and length of each block that Unicorn
@@ -64,13 +68,14 @@ class UnicornCpu:
     ``write_fpu``). on_forgotten: called when all translations have been discarded.
     """
 
-    def __init__(self, fetch: Fetch, place: Locate) -> None:
+    def __init__(self, fetcher: Fetcher, place: Locate) -> None:
         self.layout = find_layout()
         self.unicorn = Unicorn()
-        self.fetch = fetch
+        self.fetcher = fetcher
         self.place = place
         self._cpu = VirtualCpu()
-        self._translated: set[int] = set()
+        self._translated: set[int] = set()  # lines of physical memory with translated code
+        self._pages: set[int] = set()  # the pages in which these lie
         self._begun = False
         self._counted = False  # has Unicorn installed the hook with which it counts instructions?
         self.on_translation: Callable[[int, int], None] = lambda address, size: None
@@ -109,12 +114,14 @@ class UnicornCpu:
             cpu.rflags = cpu.rflags & ~kept | flags & kept
         return exit
 
-    def instruction(self, cpu: VirtualCpu, at: int | None = None) -> Instruction | None:
+    def instruction(
+        self, cpu: VirtualCpu, at: int | None = None, fetch: Fetch | None = None
+    ) -> Instruction | None:
         """The instruction at the linear address ``at``, by default that of RIP; None where none can be
-        fetched."""
+        fetched. fetch: fetches it in place of the CPU's own."""
         try:
             at = code_address(cpu, cpu.rip) if at is None else at
-            return decode(self.fetch(cpu, at), code_bits(cpu))
+            return decode((fetch or self.fetcher(cpu))(at), code_bits(cpu))
         except (GuestFault, Truncated):
             return None
 
@@ -123,9 +130,11 @@ class UnicornCpu:
         """The CPU that is executed, with its privileged registers; the general ones may be old."""
         return self._cpu
 
-    def has_code(self, lines: range) -> bool:
-        """Is there translated code in these lines of physical memory (``LINE`` bytes each)?"""
-        return not self._translated.isdisjoint(lines)
+    def has_code(self, gpa: int, length: int) -> bool:
+        """Is there translated code in the lines of these bytes, which lie in one physical page?"""
+        if gpa // PAGE not in self._pages:
+            return False
+        return not self._translated.isdisjoint(range(gpa // LINE, (gpa + length - 1) // LINE + 1))
 
     def read_fpu(self) -> bytes:
         return fpu.read_image(self.unicorn, self.layout)
@@ -150,6 +159,7 @@ class UnicornCpu:
     def forget_code(self) -> None:
         """Discard all translations."""
         self._translated.clear()
+        self._pages.clear()
         self._begun = False
         self.unicorn.flush_code()
         self._transfer.forget()  # flushing faults where a page is no longer mapped, and sets CR2
@@ -182,6 +192,7 @@ class UnicornCpu:
             if gpa is not None:
                 start, end = max(address, page) - page, min(address + size, page + PAGE) - page
                 self._translated.update(range((gpa + start) // LINE, (gpa + end - 1) // LINE + 1))
+                self._pages.add(gpa // PAGE)
         self.on_translation(address, size)
 
     def _on_interrupt(self, vector: int) -> None:

@@ -26,7 +26,7 @@ from operator import or_
 from cores.engines.base import BUDGET_SPENT, INTERCEPT, INTERRUPTED, STEPPED, Exit, Fault
 from cores.engines.unicorn.block_counter import HELPED
 from cores.engines.unicorn.bulk_store import BulkStore, may_help
-from cores.engines.unicorn.cpu import PAGE, UnicornCpu, opens_shadow
+from cores.engines.unicorn.cpu import PAGE, Fetch, UnicornCpu, opens_shadow
 from cores.engines.unicorn.known_blocks import KnownBlocks
 from cores.pc.physical_memory import PhysicalMemory
 from cores.x86.faults import GuestFault
@@ -107,6 +107,7 @@ class FreeRunner:
         self._counter = core.unicorn.block_counter(self._on_block)
         self._known: KnownBlocks[Block] = KnownBlocks(self._counter)
         self._bulk = BulkStore(core, memory)
+        self._fetch: Fetch | None = None  # of the run, since the last translation
         self.executed = 0
         # The block entered last, its address, and the address of the REP that it ended with:
         self._block: Block | None = None
@@ -220,6 +221,7 @@ class FreeRunner:
         self._limit(limited_segments(cpu))
         self._watch_window()
         self._bulk.forget()
+        self._fetch = None
         limit = UNLIMITED if budget is None else budget
         self._left = limit
         self._nowhere()
@@ -326,18 +328,36 @@ class FreeRunner:
         return block.opens if special < 0 else min(block.opens, special)
 
     def _learn(self, cpu: VirtualCpu, address: int, size: int) -> Block:
-        """Decode a block, at whose first instruction RIP is."""
-        offsets, special, opens, offset, alone = [], -1, -1, 0, False
+        """The description of a block, decoded if it is not known from another address space."""
+        known = self._known
+        frames = []
+        for page in range(address & -PAGE, address + size, PAGE):
+            known.space.pages[page] = self._core.place(cpu, page)
+            frames.append(known.space.pages[page])
+        code = (address, size), (code_bits(cpu), *frames)
+        block = known.elsewhere(*code)
+        if block is None:
+            block, shared = self._decode(cpu, address, size)
+            if shared:
+                known.share(*code, block)
+        return block
+
+    def _decode(self, cpu: VirtualCpu, address: int, size: int) -> tuple[Block, bool]:
+        """Decode a block, and whether the result depends on its bytes alone, not on access rights."""
+        offsets, special, opens, offset, alone, shared = [], -1, -1, 0, False, True
+        fetch = self._fetching(cpu)
         uses: list[int] = []
         insn = None
         while offset < size:
             offsets.append(offset)
             try:
-                insn = decode(self._core.fetch(cpu, address + offset), code_bits(cpu))
+                insn = decode(fetch(address + offset), code_bits(cpu))
             except GuestFault:  # the VMM reports it: Unicorn would execute some of these
                 special = len(offsets) - 1 if special < 0 else special
+                shared = False
                 break
             except Truncated:
+                shared = False
                 break  # it will fault
             uses.append(segments_used(insn))
             if special < 0 and (self._special(insn) or address + offset in self._stops):
@@ -348,28 +368,35 @@ class FreeRunner:
             offset += insn.length
         rep = offsets[-1] if insn is not None and insn.repeat else -1
         straight = insn is not None and not insn.ends_block
-        each, pages = tuple(uses), self._known.space.pages
-        for page in range(address & -PAGE, address + size, PAGE):
-            pages[page] = self._core.place(cpu, page)
+        each = tuple(uses)
         fill = insn if insn is not None and may_help(insn) else None
         uses_all = reduce(or_, each, 0)
-        return Block(tuple(offsets), special, opens, rep, straight, alone, uses_all, each, fill)
+        block = Block(tuple(offsets), special, opens, rep, straight, alone, uses_all, each, fill)
+        return block, shared
+
+    def _fetching(self, cpu: VirtualCpu) -> Fetch:
+        """What fetches code in this run. It remembers where pages are: code that is elsewhere since is
+        translated before it runs, and discards it."""
+        if self._fetch is None:
+            self._fetch = self._core.fetcher(cpu)
+        return self._fetch
 
     def _walk(self, cpu: VirtualCpu, steps: int) -> Exit | None:
         """Execute ``steps`` consecutive instructions one by one; only the last may jump."""
         for _ in range(steps):
-            exit = self.single(cpu)
+            exit = self.single(cpu, self._fetching(cpu))
             if exit is not STEPPED:
                 return exit
             self._left -= 1
         self._nowhere()
         return None
 
-    def single(self, cpu: VirtualCpu) -> Exit:
-        """Complete one instruction: Stepped, Fault or Failed."""
+    def single(self, cpu: VirtualCpu, fetch: Fetch | None = None) -> Exit:
+        """Complete one instruction: Stepped, Fault or Failed. fetch: fetches it in place of the CPU's
+        own."""
         core = self._core
         rip, flags, shadow = cpu.rip, cpu.rflags, cpu.interrupt_shadow
-        insn = core.instruction(cpu)
+        insn = core.instruction(cpu, fetch=fetch)
         self._single, self._entered = block_address(cpu), False
         self._again = insn is not None and (bool(insn.repeat) or not insn.ends_block)
         cpu.interrupt_shadow = True
@@ -402,6 +429,8 @@ class FreeRunner:
             return
         self._counter.stop(_NEW_REP, False)
         self._catch_up()
+        if block is None:
+            block = self._learn_now(address, size)
         if block is not None and self._special_in(block) < 0 and not block.alone and not self._asked:
             cost = self._cost(address, block)
             if cost <= self._left:
@@ -428,6 +457,15 @@ class FreeRunner:
         self._counter.stop(_NEW_REP, address == self._rep)
         self._core.unicorn.stop()
 
+    def _learn_now(self, address: int, size: int) -> Block | None:
+        """Learn a block without leaving Unicorn; None: ``_examine`` has to see whether it changes
+        itself."""
+        block = self._learn(self._core.cpu, address, size)
+        if block.rep == 0 or len(block.offsets) == 1:
+            return None
+        self._known.space.blocks[address, size] = block
+        return block
+
     def _on_iteration(self, address: int, size: int, block: Block) -> bool:
         """Help a REP STOS at an iteration that is not its first, in short. False: there is more to be
         asked."""
@@ -448,6 +486,7 @@ class FreeRunner:
 
     def _on_translation(self, address: int, size: int) -> None:
         self._catch_up()
+        self._fetch = None
         self._known.translated(address, size)
         if address == self._rep:  # its iterations are not counted, so not examined without a request
             self._counter.stop(_NEW_REP, True)

@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 from cores.engines.base import STEPPED, Engine, Exit, Fault, Traits
 from cores.engines.unicorn import capi, checks
-from cores.engines.unicorn.cpu import UnicornCpu
+from cores.engines.unicorn.cpu import Fetch, UnicornCpu
 from cores.engines.unicorn.free_run import FreeRunner, block_address
 from cores.engines.unicorn.layout import find_layout
 from cores.engines.unicorn.mmio import DeviceAccesses
@@ -77,7 +77,7 @@ class InterpreterEngine(Engine):
         self._memory = memory
         memory.unseen = []
         self._devices = DeviceAccesses(memory)
-        self._core = UnicornCpu(self._fetch, self._place)
+        self._core = UnicornCpu(self._fetcher, self._place)
         self._free = FreeRunner(self._core, memory, _left_to_the_vmm)
         ram, unicorn = memory.ram, self._core.unicorn
         below = min(HOLE.start, ram.size)
@@ -202,8 +202,8 @@ class InterpreterEngine(Engine):
             raise RuntimeError("the engine has no guest: load() it first")
         return self._core, self._free
 
-    def _fetch(self, cpu: VirtualCpu, rip: int) -> bytes:
-        return Mmu(self._memory, cpu).fetch(rip)
+    def _fetcher(self, cpu: VirtualCpu) -> Fetch:
+        return Mmu(self._memory, cpu).fetch
 
     def _place(self, cpu: VirtualCpu, page: int) -> int | None:
         """The physical address of a page of code, without leaving a mark, whoever may execute it."""

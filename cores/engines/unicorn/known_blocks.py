@@ -3,7 +3,8 @@
 A description belongs to a linear address, which leads to other code with other page tables. So there is
 one collection for each state of CR3 and of the paging bits, with the machine code's table for it
 (block_counter.py); after each flush of the TLB the pages of the collection in use are looked up again.
-Learning all blocks anew cost 10 ms at each CR3 load of an operating system with processes.
+Learning all blocks anew cost 10 ms at each CR3 load of an operating system with processes. A block of a
+kernel, which lies at the same place in all its address spaces, is decoded once.
 """
 
 from __future__ import annotations
@@ -50,6 +51,8 @@ class KnownBlocks(Generic[B]):
         self.space: Space[B] = Space()
         self._spaces[()] = self.space
         self.flushes = 0
+        # By address and length: descriptions of the code there, by what identifies it.
+        self._shared: dict[tuple[int, int], dict[tuple[int | None, ...], B]] = {}
 
     def enter(self, key: tuple[int, ...], locate: Callable[[int], int | None]) -> None:
         """Use the space ``key``; look its pages up where the TLB has been flushed since."""
@@ -72,15 +75,26 @@ class KnownBlocks(Generic[B]):
                 for page in moved:
                     del space.pages[page]
 
+    def elsewhere(self, key: tuple[int, int], code: tuple[int | None, ...]) -> B | None:
+        """The description that ``share`` was given, in any space. code: the width of the code and the
+        physical addresses of its pages."""
+        return self._shared.get(key, {}).get(code)
+
+    def share(self, key: tuple[int, int], code: tuple[int | None, ...], block: B) -> None:
+        """Keep a description for all spaces in which the same code has the same address."""
+        self._shared.setdefault(key, {})[code] = block
+
     def translated(self, address: int, size: int) -> None:
         """Forget a block that has been translated anew, in all spaces: they may share its code."""
         for space in self._spaces.values():
             if space.blocks.pop((address, size), None) is not None and space.table is not None:
                 self._counter.forget_in(space.table, address)
+        self._shared.pop((address, size), None)
         self._counter.forget(address)
 
     def forget_all(self) -> None:
         """Forget all blocks."""
         self._spaces = {self._key: Space(checked=self.flushes, limited=self.space.limited)}
         self.space = self._spaces[self._key]
+        self._shared.clear()
         self._counter.forget_all()
