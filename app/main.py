@@ -11,6 +11,7 @@ import argparse
 import contextlib
 import difflib
 import errno
+import gc
 import importlib
 import io
 import os
@@ -238,7 +239,11 @@ def _run(words: list[str]) -> int:
 def _command(name: str, summary: str, words: list[str], module: str = "") -> int:
     from cores.errors import EngineError, InputError, UnavailableError
 
-    command = importlib.import_module(f"app.commands.{module or name.replace('-', '_')}")
+    gc.disable()  # nothing of what is imported is garbage
+    try:
+        command = importlib.import_module(f"app.commands.{module or name.replace('-', '_')}")
+    finally:
+        gc.enable()
     parser = Parser(name, summary)
     try:
         command.add_arguments(parser)

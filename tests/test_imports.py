@@ -34,6 +34,7 @@ LATE = {
     "app.tui.screens.machines.state": _START,
     "cores.pc.network.making": _START,
     "cores.inspection.network": _START,
+    "cores.programs.loader": _START,
     "app.bench.bare": _HOST,
     "app.bench.execution": _HOST,
     "app.bench.interface": _HOST,

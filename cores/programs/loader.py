@@ -19,7 +19,6 @@ from cores.programs import (
     shipped,
     solo5,
 )
-from cores.programs.assembler import choice
 from cores.programs.multiboot_header import find_header, miswritten_header
 from cores.programs.program import (
     DEFAULT_RAM,
@@ -134,6 +133,8 @@ def _load(path: str, wanted: int | None, stdin: bytes | None, options: StartOpti
 def assemble_program(content: bytes, path: str, ram: int = DEFAULT_RAM) -> Program:
     """Assemble source text, or find its image if it is a shipped guest and Keystone, which the images
     are by, is not here."""
+    from cores.programs.assembler import choice
+
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
