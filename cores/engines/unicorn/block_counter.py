@@ -1,11 +1,11 @@
 """The block hook of free runs, in machine code: it counts instructions without calling Python.
 
 Unicorn calls a hook before each translated block. In Python that call costs 0.3 us, more than most
-blocks. Here it is some 35 instructions for x86-64, which look the block up in a table, subtract its
+blocks. Here it is some 50 instructions for x86-64, which look the block up in a table, subtract its
 instructions from a budget, and return. The iterations of a REP after the first are blocks of that one
 instruction, and cost nothing. The hook calls Python for a block that is not in the table, a
 budget that does not suffice, a request to stop, and a block of one instruction in the middle of the
-last one (a store that has changed its own block).
+last one (a store that has changed its own block); and, by a shorter way, for a REP to be helped.
 
 One of the few files that may use ctypes. On hosts other than x86-64, and where the host allows no
 memory that is writable and executable, Python is called for each block, with the same counts.
@@ -20,9 +20,10 @@ from collections.abc import Callable
 from cores.engines import machine_code
 
 _HOOK = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_uint64, ctypes.c_uint32, ctypes.c_void_p)
+_HELP = ctypes.CFUNCTYPE(ctypes.c_int)
 
 # The shared memory: 64-bit words, then the table.
-_LEFT, _STOP, _AT, _LENGTH, _SLOW, _FRESH, _REP = range(7)
+_LEFT, _STOP, _AT, _LENGTH, _SLOW, _FRESH, _REP, _HELPER = range(8)
 _TABLE, _ENTRIES = 64, 4096
 _ENTRY = 16  # address: 8 bytes; length: 4; instructions: 2; offset + 1 of a REP that ends it, 0: 2
 _IS_HELPED = 1 << 15  # with the latter
@@ -33,9 +34,20 @@ _CODE = bytes.fromhex(
     # rdi: engine, rsi: address, edx: length, rcx: the shared memory
     "89d2"              # mov  edx, edx
     "483b7130"          # cmp  rsi, [rcx + 48]       the next iteration of the REP before it?
-    "7508"              # jne  look
-    "4883790800"        # cmp  qword [rcx + 8], 0
-    "757b"              # jne  slow                  a stop is requested
+    "752e"              # jne  look
+    "488b4108"          # mov  rax, [rcx + 8]
+    "4885c0"            # test rax, rax
+    "7501"              # jne  asked
+    "c3"                # ret
+    "483d00000100"      # asked: cmp rax, 0x10000    for ``HELPED`` alone?
+    "0f8592000000"      # jne  slow                  a stop is requested
+    "57565251"          # push rdi, rsi, rdx, rcx
+    "4883ec08"          # sub  rsp, 8
+    "ff5138"            # call [rcx + 56]
+    "4883c408"          # add  rsp, 8
+    "595a5e5f"          # pop  rcx, rdx, rsi, rdi
+    "85c0"              # test eax, eax
+    "757b"              # jne  slow                  it could not
     "c3"                # ret
     "4889f0"            # look: mov rax, rsi
     "48c1e80c"          # shr  rax, 12
@@ -79,10 +91,11 @@ _CODE = bytes.fromhex(
 class BlockCounter:
     """A budget of instructions, and the table of blocks that the machine code subtracts from it.
 
-    slow: called with address and length of every other block, before it runs.
+    slow: called with address and length of every other block, before it runs. help: called before the
+    next iteration of a REP that is to be helped; False: ``slow`` is to be called, too.
     """
 
-    def __init__(self, slow: Callable[[int, int], None]) -> None:
+    def __init__(self, slow: Callable[[int, int], None], help: Callable[[], bool]) -> None:
         self._memory = mmap.mmap(-1, _TABLE + _ENTRIES * _ENTRY)
         anchor = ctypes.c_char.from_buffer(self._memory)
         self.data = ctypes.addressof(anchor)
@@ -91,6 +104,8 @@ class BlockCounter:
         self._python = _HOOK(lambda _engine, address, length, _data: slow(address, length))
         address = ctypes.cast(self._python, ctypes.c_void_p).value or 0
         self._words[_SLOW] = address
+        self._helper = _HELP(lambda: not help())
+        self._words[_HELPER] = ctypes.cast(self._helper, ctypes.c_void_p).value or 0
         self._code = machine_code.executable(_CODE)
         self.rep = -1
         self.callback = address if self._code is None else machine_code.address(self._code)

@@ -237,9 +237,9 @@ class Unicorn:
 
         self._hook(_HOOK_INTR, _INTR(interrupted))
 
-    def block_counter(self, slow: BlockCallback) -> BlockCounter:
+    def block_counter(self, slow: BlockCallback, help: Callable[[], bool]) -> BlockCounter:
         """A counter for ``count_blocks``. It calls ``slow(address, bytes)`` for blocks that it must not
-        count by itself."""
+        count by itself, and ``help`` for a REP (block_counter.py)."""
 
         def entered(address: int, size: int) -> None:
             try:
@@ -247,7 +247,14 @@ class Unicorn:
             except BaseException as error:
                 self._caught(error)
 
-        return BlockCounter(entered)
+        def helped() -> bool:
+            try:
+                return help()
+            except BaseException as error:
+                self._caught(error)
+                return True
+
+        return BlockCounter(entered, helped)
 
     def count_blocks(self, counter: BlockCounter) -> int:
         """Call ``counter`` before each translated block runs. Returns the hook's handle."""

@@ -204,12 +204,13 @@ class UnicornCpu:
         if fpu.exceptions_waiting(self.unicorn, self.layout):
             fpu.settle_exceptions(self.unicorn, self.layout)
 
-    def execute(self, cpu: VirtualCpu) -> Exit | None:
-        """Run without a count until Unicorn stops. Returns None, or the exception raised at RIP."""
+    def execute(self, cpu: VirtualCpu, *, alone: bool = False) -> Exit | None:
+        """Run without a count until Unicorn stops. Returns None, or the exception raised at RIP. alone:
+        the first block has one instruction; ``cpu.interrupt_shadow`` is then undefined afterwards."""
         self._cpu = cpu
         if not self._begun:
             self._begin(cpu)
-        self._transfer.enter(cpu)
+        self._transfer.enter(cpu, alone=alone)
         code = self.unicorn.start(cpu.rip)
         return self._outcome(cpu, code)
 

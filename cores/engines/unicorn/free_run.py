@@ -104,10 +104,11 @@ class FreeRunner:
         self._steps = 0
         self._limited = 0
         self._window = False  # an interrupt waits for IF
-        self._counter = core.unicorn.block_counter(self._on_block)
+        self._counter = core.unicorn.block_counter(self._on_block, self._on_help)
         self._known: KnownBlocks[Block] = KnownBlocks(self._counter)
         self._bulk = BulkStore(core, memory)
         self._fetch: Fetch | None = None  # of the run, since the last translation
+        self._fills: dict[int, Instruction] = {}  # of the run, too: REP STOS that may be helped
         self.executed = 0
         # The block entered last, its address, and the address of the REP that it ended with:
         self._block: Block | None = None
@@ -222,6 +223,7 @@ class FreeRunner:
         self._watch_window()
         self._bulk.forget()
         self._fetch = None
+        self._fills.clear()
         limit = UNLIMITED if budget is None else budget
         self._left = limit
         self._nowhere()
@@ -399,11 +401,10 @@ class FreeRunner:
         insn = core.instruction(cpu, fetch=fetch)
         self._single, self._entered = block_address(cpu), False
         self._again = insn is not None and (bool(insn.repeat) or not insn.ends_block)
-        cpu.interrupt_shadow = True
         cpu.rflags &= ~Flag.RF
         self._counter.stop(_STEPPING, True)
         try:
-            exit = core.execute(cpu)
+            exit = core.execute(cpu, alone=True)
         finally:
             self._single = None
             self._counter.stop(_STEPPING, False)
@@ -475,7 +476,16 @@ class FreeRunner:
             return False
         self._block, self._at = block, address
         self._counter.entered(address, size)
-        self._counter.stop(_NEW_REP, not self._bulk.store(block.fill))
+        self._fills[address] = block.fill
+        return self._on_help()
+
+    def _on_help(self) -> bool:
+        """Help a REP STOS that has been examined in this run: one in most pages of a kernel's memory.
+        False: it has not been."""
+        fill = self._fills.get(self._counter.rep)
+        if fill is None:
+            return False
+        self._counter.stop(_NEW_REP, not self._bulk.store(fill))
         return True
 
     def _on_single(self, address: int) -> None:
@@ -487,6 +497,7 @@ class FreeRunner:
     def _on_translation(self, address: int, size: int) -> None:
         self._catch_up()
         self._fetch = None
+        self._fills.clear()
         self._known.translated(address, size)
         if address == self._rep:  # its iterations are not counted, so not examined without a request
             self._counter.stop(_NEW_REP, True)

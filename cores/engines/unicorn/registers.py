@@ -47,8 +47,9 @@ class RegisterTransfer:
         self._privileged: tuple[object, ...] = ()
         self._hidden = self._msrs = b""
 
-    def enter(self, cpu: VirtualCpu) -> None:
-        """Write the registers of ``cpu`` to Unicorn. RIP is an argument of ``Unicorn.start``."""
+    def enter(self, cpu: VirtualCpu, *, alone: bool = False) -> None:
+        """Write the registers of ``cpu`` to Unicorn. RIP is an argument of ``Unicorn.start``. alone: in
+        an interrupt shadow, in which Unicorn's blocks have one instruction."""
         self._entered = general = (*cpu.gpr, cpu.rip, cpu.rflags)
         privileged = _privileged(cpu)
         if privileged != self._privileged:
@@ -56,9 +57,12 @@ class RegisterTransfer:
                 self._unicorn.flush_tlb()
             self._write_privileged(cpu)
             self._privileged = privileged
-        elif general == self._general:
+        elif general == self._general and not alone:
             return
         _GENERAL.pack_into(self._buffer, self._layout.gpr, *general)
+        if alone:
+            hflags = _U32.unpack_from(self._buffer, self._layout.hflags)[0]
+            _U32.pack_into(self._buffer, self._layout.hflags, hflags | _H_SHADOW)
         self._general = general
         self._unicorn.restore()
 
