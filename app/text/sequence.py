@@ -19,10 +19,12 @@ COLUMN, MARGIN, LINE = 210, 90, 30
 FONTS = "ui-monospace,'Cascadia Mono','DejaVu Sans Mono',Menlo,Consolas,monospace"
 MOST_LETTERS = 62
 STYLE = (
-    "svg{background:#fff}text{fill:#1f2328;font-size:12px}.name{font-weight:bold;font-size:13px}"
+    "svg{background:#fff}text{fill:#1f2328;font-size:12px;paint-order:stroke;stroke:#fff;"
+    "stroke-width:4px}.name{font-weight:bold;font-size:13px}"
     ".dim{fill:#59636e}.life{stroke:#59636e;stroke-dasharray:3 4}.way{stroke:#1f2328;fill:none}"
     ".head{fill:#1f2328}.host{stroke:#9a6700;stroke-width:6;stroke-opacity:.35}"
-    "@media(prefers-color-scheme:dark){svg{background:#0d1117}text{fill:#e6edf3}.dim{fill:#9198a1}"
+    "@media(prefers-color-scheme:dark){svg{background:#0d1117}text{fill:#e6edf3;stroke:#0d1117}"
+    ".dim{fill:#9198a1}"
     ".life{stroke:#9198a1}.way{stroke:#e6edf3}.head{fill:#e6edf3}.host{stroke:#d29922}}"
 )
 GUEST, CPU, KERNEL, VMM = range(4)
