@@ -283,7 +283,7 @@ class LookingController:
         except OSError as error:
             self._host.say(f"{error.filename or pictures.folder()}: {error.strerror}", warning=True)
         else:
-            self._host.say(f"Saved {path}: the world switches on {' and '.join(exits)}")
+            self._host.say(f"The world switch on {' and on '.join(exits)} is saved as {path}")
 
     def _exits(self) -> dict[str, ExitEvent]:
         """By core: of the chosen exit that, else those of the instruction that is told of; running
