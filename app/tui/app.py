@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import gc
 import signal
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, ClassVar
 from textual import events, work
 from textual.app import App, SystemCommand
 from textual.binding import Binding, BindingType
+from textual.filter import LineFilter
 from textual.screen import Screen
 
 from app import pace, terminal
@@ -25,7 +26,8 @@ from app.tui import settings, signals
 from app.tui.abilities import probe_cores
 from app.tui.files import EVERY_FILE, Files
 from app.tui.guest_list import disk_of, shipped
-from app.tui.rows.glyphs import for_this_terminal
+from app.tui.rows.glyphs import ASCII, for_this_terminal
+from app.tui.rows.plain_text import PlainText
 from app.tui.rows.theme import DEFAULT_THEME, PALETTES, themes
 from app.tui.settings import LESSON
 from cores.errors import RingscopeError
@@ -87,6 +89,7 @@ class RingscopeApp(App[int]):
         machines, which stays when the user goes home. options: of the programs that are opened."""
         super().__init__()
         self.glyphs = for_this_terminal()
+        self._plain = (PlainText(),) if self.glyphs is ASCII else ()
         self.files = files
         self._open_program = open_program
         self._probe = probe
@@ -198,6 +201,10 @@ class RingscopeApp(App[int]):
         from .screens.lab import LabScreen
 
         self.push_screen(LabScreen(title, results, check))
+
+    def get_line_filters(self) -> Sequence[LineFilter]:
+        """Textual's, and where the terminal has no Unicode the one that sends ASCII alone."""
+        return [*super().get_line_filters(), *self._plain]
 
     async def on_event(self, event: events.Event) -> None:
         """Keys and clicks come first; the machines wait."""

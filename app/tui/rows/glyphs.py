@@ -7,6 +7,8 @@ import os
 import sys
 from dataclasses import dataclass
 
+from rich.cells import cell_len
+
 
 @dataclass(frozen=True, slots=True)
 class Glyphs:
@@ -66,11 +68,15 @@ _SIGNS = {
     "|": "│", ":": "┊", "@": "⇄", ">": "▸›→", "v": "▾✓↓", ".": "•┄░·▁", "<": "←‹", "^": "↑", "-": "─",
     "=": "━", "+": "┐┌└┘┼┬╭╮╰╯", "#": "█▇■▆▅", "%": "▒", "O": "●", "!": "≠", "x": "×", "~": "…",
     "u": "µ", "*": "◆", "$": "↵", '"': "▀", "_": "▄▂▃",
+    "[": "▌▎▍▊▋", "]": "▐▕",
 }  # fmt: skip
 _PLAIN = {ord(sign): letter for letter, signs in _SIGNS.items() for sign in signs}
 """One character for each sign of the screen."""
 
 
 def plain(text: str) -> str:
-    """Text in ASCII, one character for each."""
-    return text if text.isascii() else text.translate(_PLAIN).encode("ascii", "replace").decode("ascii")
+    """Text in ASCII, in as many cells."""
+    if text.isascii():
+        return text
+    signs = text.translate(_PLAIN)
+    return "".join(sign if sign.isascii() else "?" * cell_len(sign) for sign in signs)

@@ -15,7 +15,7 @@ from textual.strip import Strip
 from textual.visual import VisualType
 from textual.widget import Widget
 
-from app.tui.rows.glyphs import ASCII, UNICODE, Glyphs, plain
+from app.tui.rows.glyphs import UNICODE, Glyphs
 from app.tui.rows.rows import EMPTY, Row, fit_row
 from app.tui.rows.theme import PALETTES, styles
 
@@ -25,7 +25,7 @@ class LineView(Widget):
 
     ``render_lines`` is overridden, past Textual's style cache: a frame of three machines costs a
     third of what it does with Static widgets. The line filters that the style cache would have
-    applied (NO_COLOR) are applied here when a strip is made.
+    applied (NO_COLOR, ASCII) are applied here when a strip is made.
     """
 
     ALLOW_SELECT = False
@@ -90,8 +90,6 @@ class LineView(Widget):
                 self._styles = styles(self.app.theme)
             width = self.size.width
             line = fit_row(self._rows[y] if y < len(self._rows) else EMPTY, width)
-            if self.glyphs is ASCII:
-                line = tuple((plain(text), role) for text, role in line)
             strip = Strip([Segment(text, self._styles[role]) for text, role in line if text], width)
             # Our colours are true ones: what makes ANSI's true, a third of a strip's cost, is left out.
             filters = [f for f in self.get_line_filters() if not isinstance(f, ANSIToTruecolor)]

@@ -116,6 +116,13 @@ async def test_ascii(monkeypatch: pytest.MonkeyPatch) -> None:
         for keys in ("eee", "w", "w", "w", "w", "r", "rz", "zP", "Pm", "mR"):
             await s.press(*keys)
             assert s.text().isascii(), s.text()
+        for keys in (("g",), ("H",), ("ctrl+p",), ("question_mark",)):
+            await s.press(*keys)
+            assert s.text().isascii(), s.text()
+            await s.press("escape")
+        s.app.notify("a message of ¹ and 漢")
+        await s.see("a message of ? and ??")
+        assert s.text().isascii(), s.text()
 
 
 async def test_home() -> None:
