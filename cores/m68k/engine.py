@@ -177,9 +177,9 @@ class M68kEngine:
         if address & 1 and size > 1 and self._fault is None:
             self._fault = M68kException(Vector.ADDRESS_ERROR, address, write=write)
 
-    def _read(self, offset: int, size: int) -> int:
+    def _read(self, address: int, size: int) -> int:
         """Called by Unicorn for a load from an address without RAM in its own mapping."""
-        address = (self._bus.size + offset) & MASK24
+        address &= MASK24
         if self._fault is not None:
             return 0
         if self._bus.is_ram(address, size):  # the address has bits above 24, which are ignored
@@ -189,8 +189,8 @@ class M68kEngine:
         self._fault = M68kException(Vector.BUS_ERROR, address)
         return 0
 
-    def _write(self, offset: int, size: int, value: int) -> None:
-        address = (self._bus.size + offset) & MASK24
+    def _write(self, address: int, size: int, value: int) -> None:
+        address &= MASK24
         if self._fault is not None:
             return
         data = (value & ((1 << 8 * size) - 1)).to_bytes(size, "big")

@@ -8,6 +8,8 @@ So is the last of all, which ends the instruction. Stores over translated code a
 
 from __future__ import annotations
 
+import struct
+
 from cores.engines.unicorn.capi import RAX, RCX, RDI, RFLAGS
 from cores.engines.unicorn.cpu import PAGE, UnicornCpu
 from cores.pc.physical_memory import PhysicalMemory
@@ -20,6 +22,8 @@ from cores.x86.virtual_cpu import VirtualCpu
 _REGION = 21
 """The address bits above which are those of a page table, or half of one."""
 _DF = int(Flag.DF)
+_ENTRY = {4: struct.Struct("<I").unpack_from, 8: struct.Struct("<Q").unpack_from}
+_STORED_TO = int(PRESENT | DIRTY)
 _FEW = 16
 """Iterations that Unicorn makes in less time than it takes to help."""
 
@@ -53,8 +57,8 @@ class BulkStore:
         if leaf is None:
             return self._core.place(cpu, page)
         at = leaf.table + (page >> 12 & PAGE // leaf.width - 1) * leaf.width
-        entry = int.from_bytes(self._memory.view[at : at + leaf.width], "little")
-        return entry & ADDRESS if entry & PRESENT and entry & DIRTY else self._core.place(cpu, page)
+        entry: int = _ENTRY[leaf.width](self._memory.view, at)[0]
+        return entry & ADDRESS if entry & _STORED_TO == _STORED_TO else self._core.place(cpu, page)
 
     def store(self, insn: Instruction) -> bool:
         """Before an iteration of ``insn`` that is not its first: make this one, and what follows in the

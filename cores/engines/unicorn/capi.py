@@ -179,17 +179,17 @@ class Unicorn:
 
         return reading
 
-    def writer(self, *numbers: int) -> Callable[..., None]:
-        """A function that sets these general registers, in the middle of a run, in one call."""
-        count, write = len(numbers), self._quick.uc_reg_write_batch
-        values, wanted = (ctypes.c_uint64 * count)(), (ctypes.c_int * count)(*numbers)
+    def writer(self, one: int, other: int) -> Callable[[int, int], None]:
+        """A function that sets these two general registers, in the middle of a run, in one call."""
+        write, wanted = self._quick.uc_reg_write_batch, (ctypes.c_int * 2)(one, other)
+        values = (ctypes.c_uint64 * 2)()
         first = ctypes.addressof(values)
-        places = (ctypes.c_void_p * count)(*range(first, first + 8 * count, 8))
+        places = (ctypes.c_void_p * 2)(first, first + 8)
 
-        def writing(*given: int) -> None:
-            for i, value in enumerate(given):
-                values[i] = value
-            write(self._uc, wanted, places, count)
+        def writing(value: int, another: int) -> None:
+            values[0] = value
+            values[1] = another
+            write(self._uc, wanted, places, 2)
 
         return writing
 
@@ -216,9 +216,9 @@ class Unicorn:
         self._check(self._lib.uc_mem_unmap(self._uc, ctypes.c_uint64(address), ctypes.c_size_t(size)))
 
     def map_device(self, address: int, size: int, read: ReadCallback, write: WriteCallback) -> None:
-        """Call ``read(offset, size)`` or ``write(offset, size, value)`` for every access."""
-        on_read = _READ(lambda _uc, offset, width, _data: read(offset, width))
-        on_write = _WRITE(lambda _uc, offset, width, value, _data: write(offset, width, value))
+        """Call ``read(gpa, size)`` or ``write(gpa, size, value)`` for every access."""
+        on_read = _READ(lambda _uc, offset, width, _: read(address + offset, width))
+        on_write = _WRITE(lambda _uc, offset, width, value, _: write(address + offset, width, value))
         self._keep += (on_read, on_write)
         self._check(
             self._lib.uc_mmio_map(

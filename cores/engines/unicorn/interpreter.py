@@ -92,14 +92,7 @@ class InterpreterEngine(Engine):
     def _map_devices(self, start: int, end: int) -> None:
         """Direct accesses to physical addresses from ``start`` to ``end`` to the VMM's devices."""
         devices, (core, _) = self._devices, self._loaded()
-
-        def read(offset: int, size: int) -> int:
-            return devices.read(start + offset, size)
-
-        def write(offset: int, size: int, value: int) -> None:
-            devices.write(start + offset, size, value)
-
-        core.unicorn.map_device(start, end - start, read, write)
+        core.unicorn.map_device(start, end - start, devices.read, devices.write)
 
     def give(self, gpa: int, place: int | None) -> None:
         core, _ = self._loaded()
