@@ -57,6 +57,21 @@ async def test_every_key_is_the_guests() -> None:
         await s.see("paused")  # it ran for the keys' sake alone
 
 
+async def test_a_key_wakes_machines_whose_run_has_just_ended() -> None:
+    """Whether they have to be let run is not read from the picture of a moment ago, in which they ran:
+    the key would wait for ever."""
+    async with stage(screen="> ", spin=True) as s:
+        await s.pilot.press("v")
+        await s.see("The guest's screen")
+        worker = s.app.worker
+        assert worker is not None
+        assert worker.snapshot is not None
+        worker.snapshot = replace(worker.snapshot, running=True)
+        await s.pilot.press("x")
+        await s.until(lambda: "run" in s.session.calls, "the machines run")
+        assert s.session.typed == "x"
+
+
 async def test_the_cursor_stands_where_the_guest_has_put_it() -> None:
     """The cell of the CRT controller's cursor is marked, blank or not, also where the screen is cut at
     its top."""

@@ -164,24 +164,26 @@ class GuestTerminal(Screen[None]):
 
     def send(self, text: bytes, name: str) -> None:
         """Type this on the guests' keyboards. Machines that stand still are let run: nothing else would
-        have them take the key."""
+        have them take the key. Whether they do is seen once it is typed: the last key's run may have
+        ended meanwhile."""
         s = self._worker.snapshot
         if s is None or not any(m.stop is None or m.awaits_key for m in s.machines):
             return
 
         def typed(done: Future[None]) -> None:  # in the worker's thread: the snapshot is the key's own
             now = self._worker.snapshot
-            if now is not None and not done.cancelled() and done.exception() is None:
-                first = {m.core: sum(m.exits_by_reason.values()) for m in now.machines}
-                self.app.call_later(self._remember, Keystroke(name, first, {}))
+            if now is None or done.cancelled() or done.exception() is not None:
+                return
+            first = {m.core: sum(m.exits_by_reason.values()) for m in now.machines}
+            if not now.running:
+                self._started = True
+                if now.mode == "free":
+                    self._worker.run_free()
+                else:
+                    self._worker.run()
+            self.app.call_later(self._remember, Keystroke(name, first, {}))
 
         self._worker.type(text.decode("latin-1")).add_done_callback(typed)
-        if not s.running:
-            self._started = True
-            if s.mode == "free":
-                self._worker.run_free()
-            else:
-                self._worker.run()
 
     def _remember(self, key: Keystroke) -> None:
         """Keys that come before the guest is done with the last have one row: their exits cannot be
