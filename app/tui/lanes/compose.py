@@ -27,6 +27,8 @@ REGIONS = (
 _FACTS = ("names", "who", "general", "privileged", "ring", "left")
 BELOW = 2
 """Rows of timeline and keys."""
+LEAST_CODE = 2
+"""Rows of the program at least."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,12 +169,13 @@ def _output(scene: Scene, rows: dict[str, list[Row]], extra: int) -> None:
 def _free(scene: Scene) -> Picture:
     """Running freely: no line jumps about; counts, rates and reasons do."""
     height = scene.height
-    listed = 7 if height < 30 else 10
-    rest = height - layout.FIXED - 2 - listed + 1
+    room = height - layout.FIXED - 1
+    listed = min(7 if height < 30 else 10, room - LEAST_CODE)
+    rest = room - listed
     output = 0 if rest < 14 else min(12, rest // 2)
     code = rest - (output + 1 if output else 0)
     rows = {"header": [header_row(scene)], "facts": _facts(scene, "rates")}
-    shown = _program(scene, rows, max(2, code), output=not output)
+    shown = _program(scene, rows, code, output=not output)
     view = scene.view if scene.view in ("log", "reasons") else "reasons"
     found = log_rows(scene, listed) if view == "log" else reason_rows(scene, listed)
     rows["lower"] = _exactly(found, listed + 1)
@@ -224,19 +227,21 @@ def _inside(scene: Scene) -> Picture:
         needed -= 1
     most = inside_height(scene.width, scene.height)
     body = min(most, -(-max(needed, 8) // 6) * 6)  # in steps, so that it seldom changes
-    shown = _program(scene, rows, max(2, room - body), output=False)
+    shown = _program(scene, rows, room - body, output=False)
     rows["lower"] = _exactly(list(scene.inside), body)
     return Picture(rows, shown.addresses, shown.top)
 
 
 def inside_height(width: int, height: int) -> int:
     """Rows that the inside of a machine has, its rule included."""
-    return height - 1 - len(_FACTS) - 1 - BELOW - (7 if height < 36 else 12)
+    room = height - 1 - len(_FACTS) - 1 - BELOW
+    return max(room - (7 if height < 36 else 12), min(room - LEAST_CODE, 4))
 
 
 def lesson_height(height: int) -> int:
     """Rows of a lesson at most, its rule included."""
-    return (max(6, height // 3) if height < 30 else height // 2) + 1
+    room = height - 1 - len(_FACTS) - 1 - BELOW
+    return min((max(6, height // 3) if height < 30 else height // 2) + 1, room - LEAST_CODE)
 
 
 def _lesson(scene: Scene) -> Picture:
@@ -250,7 +255,7 @@ def _lesson(scene: Scene) -> Picture:
     if room >= 16:
         rows["registers"] = [title_rule(scene), *register_rows(scene, 2)]
         room -= 3
-    shown = _program(scene, rows, max(2, room), output=True)
+    shown = _program(scene, rows, room, output=True)
     rows["lower"] = body
     return Picture(rows, shown.addresses, shown.top)
 
@@ -262,7 +267,9 @@ def _projector(scene: Scene) -> Picture:
     for line in told[1:]:
         spaced += [EMPTY, line]
     lower = 2 + 2 * max(3, len(scene.lanes))
-    room = scene.height - 1 - len(rows["facts"]) - 1 - lower - 1
-    shown = _program(scene, rows, max(2, room), output=True)
+    room = scene.height - 1 - len(rows["facts"]) - 1 - 1  # there is no timeline
+    if room - lower < LEAST_CODE:
+        spaced, lower = told, 1 + len(scene.lanes)
+    shown = _program(scene, rows, room - lower, output=True)
     rows["lower"] = _exactly(spaced, lower)
     return Picture(rows, shown.addresses, shown.top)

@@ -42,6 +42,17 @@ async def test_views(size: tuple[int, int], keys: str, golden: str) -> None:
         check_golden(f"{golden}-{name(size)}", s.text())
 
 
+@pytest.mark.parametrize("height", [16, 17, 19, 22, 29, 35])
+async def test_every_view_fits(height: int) -> None:
+    """At any height that is enough the bottom row has the keys: no view is higher than the screen."""
+    async with stage(size=(64, height), screen="the guest's screen") as s:
+        for keys in ("eee", "w", "w", "w", "r", "rz", "zP", "Pm", "mt", "tR", "RD", "DT", "Tf"):
+            await s.press(*keys)
+            lines = s.text().splitlines()
+            assert lines[-1].endswith("? help"), s.text()
+            assert lines[0].split()[-1] in ("paused", "ended"), s.text()  # and no scroll bar
+
+
 @pytest.mark.parametrize("size", [(80, 24), (120, 40)], ids=name)
 async def test_a_divergence(size: tuple[int, int]) -> None:
     """The parting of the machines, and registers where they differ."""
