@@ -177,22 +177,26 @@ def side_rows(scene: Scene, keys: tuple[Keystroke, ...], width: int, height: int
         words = "Type, and see what each key sets off."
         return [*rows, *(row((line, "dim")) for line in textwrap.wrap(words, width))]
     for key in keys[-max(3, height // 3) :]:
-        name = key.name if width_of(key.name) <= 8 else "…" + key.name[-7:]
-        rows.append(row((fit(name, 9), "key"), *(_total(key, m.core, cell) for m in machines)))
+        rows.append(
+            row((fit(_ending(key.name, 8), 9), "key"), *(_total(key, m.core, cell) for m in machines))
+        )
     m = machines[0]
     newest = next((key for key in reversed(keys) if key.events.get(m.core)), None)
     if newest is None:
         return rows
-    rows += [
-        EMPTY,
-        row((f"{newest.name[-24:].strip()} on {SHORT[kind(m.core)]}, exit by exit", "strong")),
-    ]
+    what = f" on {SHORT[kind(m.core)]}, exit by exit"
+    rows += [EMPTY, row((_ending(newest.name, width - len(what)) + what, "strong"))]
     groups = _groups(newest.events[m.core])
     room = max(1, height - len(rows))
     if len(groups) > room:
         groups, rest = groups[: room - 1], len(groups) - room + 1
         return [*rows, *(_group(group, width) for group in groups), row((f"and {rest} more", "dim"))]
     return rows + [_group(group, width) for group in groups]
+
+
+def _ending(name: str, width: int) -> str:
+    """The name, or its end, in so many cells."""
+    return name if width_of(name) <= width else "…" + name[1 - width :].strip()
 
 
 def _total(key: Keystroke, core: str, width: int) -> tuple[str, str]:

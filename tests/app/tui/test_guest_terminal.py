@@ -11,7 +11,8 @@ from textual import events
 from textual.pilot import Pilot
 
 from app.tui.app import interface
-from app.tui.lanes.terminal import until_sleep
+from app.tui.lanes.scene import Scene, all_lanes
+from app.tui.lanes.terminal import Keystroke, side_rows, until_sleep
 from app.tui.rows import screenshot_svg
 from app.tui.screens.machines.screen import MachinesScreen
 from app.tui.screens.machines.terminal import GuestTerminal, sent, shown
@@ -146,6 +147,22 @@ def test_a_key_ends_where_the_guest_sleeps_again() -> None:
     key = (event(Reason.IRQ, "vector 0x21"), event(Reason.IO, "keyboard"), event(Reason.HLT))
     assert until_sleep(timer) == (timer, False)
     assert until_sleep((*timer, *key, *timer)) == ((*timer, *key), True)
+
+
+async def test_a_long_name_is_cut_at_its_beginning() -> None:
+    """Keys typed fast have one row; its heading keeps its end, whatever they are."""
+    async with stage((120, 40), screen="> ") as s:
+        await s.press("e", "e", "e")
+        worker = s.app.worker
+        assert worker is not None
+        assert worker.snapshot is not None
+        scene = Scene(worker.snapshot, 120, 40, all_lanes(worker.snapshot))
+        events = worker.snapshot.machines[1].events
+        key = Keystroke("o space t h e r e Enter", {}, {"trap:native": events}, settled=True)
+        for width in (36, 40, 60):
+            words = ["".join(text for text, _ in line) for line in side_rows(scene, (key,), width, 20)]
+            assert any(line.endswith("Enter on TRAP, exit by exit") for line in words)
+            assert all(len(line) <= width for line in words)
 
 
 async def test_a_guest_that_sleeps_for_a_key_has_not_ended() -> None:
