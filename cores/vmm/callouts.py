@@ -106,7 +106,7 @@ class Callouts:
         self.in_copy = False
         self.patcher: Patcher | None = None
         self._words = _NO_WORDS
-        shadow.on_watched, shadow.on_hidden = self.close, self._hidden
+        shadow.on_watched, shadow.host.on_hidden = self.close, self._hidden
         shadow.on_reserved, shadow.on_resumed = self._give_up, self._resumed
         self.reset(None)
 
@@ -127,8 +127,8 @@ class Callouts:
         self._seen: set[int] = set()
         self._refused: set[int] = set()
         self._misses: dict[int, int] = {}
-        self._shadow.reserved, self._shadow.watched = range(0), frozenset()
-        self._shadow.shown = False
+        self._shadow.host.reserved, self._shadow.watched = range(0), frozenset()
+        self._shadow.host.shown = False
 
     # Planting
 
@@ -198,12 +198,12 @@ class Callouts:
             self._distance = int.from_bytes(jump, "little", signed=True)
             start = self._landing(rip & -CODE_WINDOW) & -PAGE
             region = range(start, start + SIZE)
-            if region.stop > 1 << 47 or not self._shadow.can_reserve(region):
+            if region.stop > 1 << 47 or not self._shadow.host.can_reserve(region):
                 continue
             if empty_tables(self._guest.memory, self._cpu, region) is None:
                 continue
             self._jump = b"\xe9" + jump
-            self.region = self._shadow.reserved = region
+            self.region = self._shadow.host.reserved = region
             self._next = start + CODE_WINDOW + PAGE
             data = self._offset + SIZE - PAGE
             assert self.patcher is not None
@@ -283,7 +283,7 @@ class Callouts:
         self.close()
         self._shadow.forget_others()
         self._given_up = True
-        self._shadow.reserved = range(0)
+        self._shadow.host.reserved = range(0)
         if self.patcher is not None:
             self.patcher.uncover()
 
@@ -299,7 +299,7 @@ class Callouts:
     def open(self) -> bool:
         """Map the region, if it is not the guest's."""
         patcher, shadow = self.patcher, self._shadow
-        if self._shadow.shown:
+        if self._shadow.host.shown:
             return True
         if patcher is None or self._given_up or self._cpu.cpl or not self._suits():
             return False
@@ -312,12 +312,12 @@ class Callouts:
         ):
             return False
         shadow.watch_tables(frames)
-        shadow.shown = bool(shadow.watched) and shadow.show_reserved(self._offset)
-        return shadow.shown
+        shadow.host.shown = bool(shadow.watched) and shadow.host.show_reserved(self._offset)
+        return shadow.host.shown
 
     def _hidden(self) -> None:
         """Everything has been unmapped."""
-        self._shadow.shown, self._shadow.watched = False, frozenset()
+        self._shadow.host.shown, self._shadow.watched = False, frozenset()
 
     def _resumed(self) -> None:
         """The guest has come back to tables with which the region was open."""
@@ -327,9 +327,9 @@ class Callouts:
 
     def close(self) -> None:
         """Unmap the region until the next jump to it."""
-        if self._shadow.shown:
+        if self._shadow.host.shown:
             self._hidden()
-            self._shadow.hide_reserved()
+            self._shadow.host.hide_reserved()
 
     # Entries and exits
 
@@ -343,7 +343,7 @@ class Callouts:
         self.give()
         if cpu.cpl:
             return
-        if self._shadow.shown and not self._suits():
+        if self._shadow.host.shown and not self._suits():
             self.close()
         copy = self._copy_of(cpu.rip)
         if copy is not None and self.open():

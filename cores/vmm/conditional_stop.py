@@ -179,7 +179,7 @@ class ConditionalStop:
         assert twin is not None
         offset = self.start - self.room.start
         twin[scratch + offset : scratch + offset + len(self._code)] = self._code
-        if not self._shadow.lend(self.room.start, scratch, LENGTH):
+        if not self._shadow.host.lend(self.room.start, scratch, LENGTH):
             raise ValueError
         twin[self._gpa : self._gpa + len(JUMP)] = JUMP
         self._planted = True
@@ -199,7 +199,7 @@ class ConditionalStop:
         self._planted = False
         if self._patched.patcher is not None:
             self._patched.patcher.restore(self._gpa, len(JUMP))
-        self._shadow.take_back(self.room.start, LENGTH)
+        self._shadow.host.take_back(self.room.start, LENGTH)
 
     # Entries and exits
 

@@ -10,7 +10,8 @@ the same.
 
 from __future__ import annotations
 
-from cores.vmm.shadow_tlb import ShadowPages
+from cores.vmm.shadow_space import LARGE, Entry
+from cores.vmm.shadow_tlb import MOST_ENTRIES, ShadowPages
 from cores.vmm.state import GuestContext
 from cores.vmm.stores_ahead import StoresAhead
 from cores.x86.mmu.neighbours import leaf_table
@@ -56,9 +57,30 @@ class FirstStores:
         most = min(row, self._last + 1 - place)
         if most and self._ahead.map(page, at, width, most, executable=executable):
             return True
-        if not self._shadow.enter_alone(page, entry & ADDRESS, executable=executable):
+        if not self._enter(page, entry & ADDRESS, executable=executable):
             return False
         view[at : at + width] = (entry | ACCESSED | DIRTY).to_bytes(width, "little")
+        return True
+
+    def _enter(self, gva: int, frame: int, *, executable: bool) -> bool:
+        """Enter a page that is no part of a run, and map it. False: it is not as simple as that, and
+        nothing has changed."""
+        shadow = self._shadow
+        host, patcher = shadow.host, shadow.patcher
+        space = host.here()
+        old, large = space.entries.get(gva), space.entries.get(gva & -LARGE)
+        if (old is not None and old[:2] != (frame, PAGE)) or (large is not None and large[1] != PAGE):
+            return False
+        if patcher is None or frame in patcher.pages or frame in shadow.watched:
+            return False
+        if gva in host.reserved or not host.reaches(gva, PAGE):
+            return False
+        if not shadow.memory.is_ram(frame, PAGE) or host.count() >= MOST_ENTRIES:
+            return False
+        space.enter(gva, Entry(frame, PAGE, True, executable))
+        shadow.entered(gva)
+        shadow.fills += 1
+        host.map(gva, frame, PAGE, True, False)
         return True
 
     def _entry(self, at: int) -> int:

@@ -41,6 +41,6 @@ def screen_given(guest: GuestContext) -> Iterator[None]:
     finally:
         if guest.shadow is not None:
             guest.shadow.given = None
-            guest.shadow.take_back_device()
+            guest.shadow.host.take_back_devices()
         guest.engine.give(WINDOW.start, None)
         guest.board.vga.look()

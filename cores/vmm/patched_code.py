@@ -70,7 +70,7 @@ class PatchedCode:
         self.on_patcher(None if silent else self.patcher)
         self.patcher.control_changed()
         self.shadow.patcher = self.patcher
-        self.shadow.hide_all()
+        self.shadow.host.hide_all()
         memory.writes = []
         self.shadow.show_boot()
         here = code_address(cpu, cpu.rip)
@@ -95,7 +95,7 @@ class PatchedCode:
         self.patcher = self.shadow.patcher = None
         self.on_change()
         self.on_patcher(None)
-        self.shadow.hide_all()
+        self.shadow.host.hide_all()
         self.shadow.show_boot()
 
     def before_entry(self) -> None:
@@ -119,7 +119,7 @@ class PatchedCode:
         if patcher.renewed:
             renewed, patcher.renewed = patcher.renewed, []
             for gpa in renewed:
-                self.shadow.share(gpa)
+                self.shadow.host.unmap_everywhere(gpa)
         patcher.control_changed()
         if patcher.entering(self._here()) and self.guest.lent is not None:
             self.guest.lent.scanned(patcher)
@@ -140,7 +140,7 @@ class PatchedCode:
         kernel has the pages of its processes as RAM."""
         if self.patcher is None:
             return False
-        return not any(self.shadow.executes_frame(page.gpa) for page in self.patcher.shared)
+        return not any(self.shadow.host.executes_frame(page.gpa) for page in self.patcher.shared)
 
     def wrote(self, ranges: list[tuple[int, int]]) -> None:
         """Note ranges that the VMM or a device has written: (GPA, length) of each."""

@@ -18,11 +18,16 @@ import struct
 from typing import NamedTuple
 
 from cores.engines.base import DeprivilegedEngine, Exit, Failed, Handler
-from cores.vmm.shadow_tlb import ShadowPages
+from cores.errors import MappingsFullError
+from cores.vmm.shadow_space import Entry
+from cores.vmm.shadow_tlb import MOST_ENTRIES, ShadowPages
 from cores.vmm.state import GuestContext
 from cores.x86.mmu.paging import PAGE
 from cores.x86.mmu.paging_formats import ACCESSED, ADDRESS, DIRTY
 
+MOST_RUNS = 4
+"""Runs of pages that are mapped at once when the copies are taken; where there are more, each page is
+mapped at its next use."""
 FEW, MOST = 16, 512
 """First stores in a row after which pages are mapped ahead, as many as came before; and the most."""
 
@@ -60,7 +65,7 @@ class StoresAhead:
         """Map clean pages from ``gva`` on, to which the guest may store: so many as have neighbouring
         entries at ``entries_at``, are alike, and lead to contiguous frames, at most ``most``."""
         guest, shadow = self._guest, self._shadow
-        if guest.board.watched or shadow.displaced or not shadow.runs:
+        if guest.board.watched or shadow.host.displaced or not shadow.runs:
             return False
         letter = "Q" if width == 8 else "I"
         entries = struct.unpack(f"<{most}{letter}", self._view[entries_at : entries_at + most * width])
@@ -68,10 +73,10 @@ class StoresAhead:
         while count < most and entries[count] & ~ACCESSED == first + count * PAGE:
             count += 1
         frame = first & ADDRESS
-        count = shadow.unknown_pages(gva, frame, count)
+        count = self._unknown(gva, frame, count)
         if count < FEW or first & DIRTY:
             return False
-        if not shadow.map_copies(gva, frame, count, hidden=entries_at & -PAGE):
+        if not self._map_copies(gva, frame, count, hidden=entries_at & -PAGE):
             return False
         for at in range(entries_at, entries_at + count * width, width):
             self._view[at] |= ACCESSED  # as for every page that is translated ahead of its use
@@ -85,9 +90,7 @@ class StoresAhead:
         ahead, self.pages = self.pages, None
         if ahead is None:
             return
-        stored = self._shadow.take_copies(
-            ahead.gva, ahead.frame, ahead.pages, executable=ahead.executable
-        )
+        stored = self._take_copies(ahead)
         missed = ahead.pages - len(stored)
         if missed and stored == list(range(len(stored))):  # interrupted in the middle
             self._next -= missed * PAGE
@@ -96,6 +99,57 @@ class StoresAhead:
         view, width = self._view, ahead.width
         for number in stored:
             view[ahead.entries_at + number * width] |= DIRTY  # in the lowest byte, as A is
+
+    def _unknown(self, gva: int, frame: int, most: int) -> int:
+        """How many pages from ``gva`` on, which lead to the frames from ``frame`` on, can be mapped
+        where nothing leads to any of them yet: no code, no device, no page of the VMM's."""
+        shadow, host, patcher = self._shadow, self._shadow.host, self._shadow.patcher
+        if host.ahead or patcher is None or not host.reaches(gva, most * PAGE):
+            return 0
+        for page in (*patcher.pages, *shadow.watched):
+            if frame <= page < frame + most * PAGE:
+                most = (page - frame) // PAGE
+        if gva < host.reserved.stop and gva + most * PAGE > host.reserved.start:
+            return 0
+        if not shadow.memory.is_ram(frame, most * PAGE) or host.count() + most > MOST_ENTRIES:
+            return 0
+        return host.here().unknown_pages(gva, frame, most)
+
+    def _map_copies(self, gva: int, frame: int, count: int, *, hidden: int) -> bool:
+        """Map pages so that the guest stores to copies, and unmap what leads to the frame ``hidden``.
+        False: the engine cannot."""
+        host = self._shadow.host
+        if frame <= hidden < frame + count * PAGE:
+            return False
+        number, place = host.number(), host.place(gva)
+        try:
+            if not self._engine.map_copies(number, place, frame, count * PAGE):
+                return False
+        except MappingsFullError:
+            host.hide_all()
+            return False
+        for at in host.here().leading_to(hidden):
+            host.unmap(number, at)
+        self._shadow.fills += 1
+        return True
+
+    def _take_copies(self, ahead: Ahead) -> list[int]:
+        """Undo ``_map_copies``: bring the copies to RAM, and enter and map the pages that were stored
+        to. Gives their numbers."""
+        shadow, host, gva = self._shadow, self._shadow.host, ahead.gva
+        number, length = host.number(), ahead.pages * PAGE
+        stored = self._engine.take_copies(number, host.place(gva), ahead.frame, length)
+        if len(stored) < ahead.pages:
+            host.unmap(number, gva, length)
+        runs, space = _runs(stored), host.here()
+        for first, pages in runs:
+            at, there = gva + first * PAGE, ahead.frame + first * PAGE
+            space.enter_run(at, pages, Entry(there, PAGE, True, ahead.executable))
+            if len(runs) <= MOST_RUNS:
+                host.map(at, there, pages * PAGE, True, False)
+        if stored:
+            shadow.entered(gva, 0, stored[-1])
+        return stored
 
     def left(self, exit: Exit) -> None:
         """``settle`` after an exit from the engine."""
@@ -119,3 +173,14 @@ class StoresAhead:
             return bool(handler())  # the long way would ask for a signal that is gone: try again
 
         return handle
+
+
+def _runs(numbers: list[int]) -> list[tuple[int, int]]:
+    """Ascending numbers as (first, how many follow each other)."""
+    runs: list[tuple[int, int]] = []
+    for number in numbers:
+        if runs and sum(runs[-1]) == number:
+            runs[-1] = runs[-1][0], runs[-1][1] + 1
+        else:
+            runs.append((number, 1))
+    return runs

@@ -144,8 +144,8 @@ class UpperHalf:
         if others or self._changed or code.full:
             displacement = self._displacement()
             if displacement != code.displacement:
-                shadow.hide_all()
-                shadow.displacement = displacement
+                shadow.host.hide_all()
+                shadow.host.displacement = displacement
             code.clear(displacement)
             self._sites.clear()
             self._patcher, self._floating = patcher, patcher.floating
@@ -223,7 +223,7 @@ class UpperHalf:
 
     def _map(self) -> None:
         """Map the translations in the process, if they are not."""
-        if self._mapped == self._shadow.drops:
+        if self._mapped == self._shadow.host.drops:
             return
         offset = self._guest.memory.ram.scratch + TRANSLATIONS
         for begin, length, executable in ((0, CODE_SIZE, True), (CODE_SIZE, DATA_SIZE, False)):
@@ -231,11 +231,11 @@ class UpperHalf:
                 DISPLACED_SPACE, TRANSLATED.start + begin, offset + begin, length,
                 writable=not executable, executable=executable, twin=True,
             )  # fmt: skip
-        self._mapped = self._shadow.drops
+        self._mapped = self._shadow.host.drops
 
     def _enter(self, cpu: VirtualCpu, at: int, *, step: bool = False) -> tuple[Exit, int]:
         """Enter the process at ``at``; the exit, and where the process was left."""
-        engine, displacement = self._engine, self._shadow.displacement
+        engine, displacement = self._engine, self._shadow.host.displacement
         fs, gs = cpu.segments[FS], cpu.segments[GS]
         kept = engine.space, cpu.rip, fs.base, gs.base
         engine.space, cpu.rip = DISPLACED_SPACE, at
@@ -296,7 +296,7 @@ class UpperHalf:
             if went_on is None:
                 return None
             there = code.block(words[place])
-            if there is None or self._stale or self._changed or self._mapped != shadow.drops:
+            if there is None or self._stale or self._changed or self._mapped != shadow.host.drops:
                 return False
             words[place] = there
             return went_on
@@ -367,7 +367,7 @@ class UpperHalf:
         cpu, shadow = self._guest.cpu, self._shadow
         met, gva = None, 0
         if address is not None:
-            gva = address - shadow.displacement & MASK64
+            gva = address - shadow.host.displacement & MASK64
             hits = [
                 store for at, length, store in next_accesses(insn, cpu) if (gva - at) & MASK64 < length
             ]
@@ -382,11 +382,11 @@ class UpperHalf:
 
     def _fill(self, insn: Instruction, gva: int, *, write: bool) -> Filled:
         shadow = self._shadow
-        shadow.displaced = True
+        shadow.host.displaced = True
         try:
             filled = shadow.fill(gva, write=write, execute=False)
         finally:
-            shadow.displaced = False
+            shadow.host.displaced = False
         if shadow.fresh and filled in (Filled.MAPPED, Filled.CODE):
             self._record(Reason.SHADOW, f"page {gva & -PAGE:#x}", FILLED, insn)
         return filled
@@ -401,7 +401,7 @@ class UpperHalf:
             memory.writes.clear()
         page = patcher.pages.get(self._guest.mmu.translate(gva, user=False) & -PAGE)
         if page is not None and patcher.count_data_access(page):
-            self._shadow.share(page.gpa)
+            self._shadow.host.unmap_everywhere(page.gpa)
 
     def _record(self, reason: Reason, detail: str, handled: str, insn: Instruction) -> None:
         cpu = self._guest.cpu

@@ -51,7 +51,7 @@ class WorldSwitch:
             shadow = self._guest.shadow
             assert shadow is not None
             user = cpu.segments[SS].attributes & DPL == DPL
-            trap.space = shadow.banks.here.user if user else shadow.banks.here.kernel
+            trap.space = shadow.host.banks.here.user if user else shadow.host.banks.here.kernel
         if patched is not None and patched.patcher is not None:
             patched.before_entry()
             if self._callouts is not None:

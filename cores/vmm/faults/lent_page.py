@@ -87,7 +87,7 @@ class LentPage:
 
     def _refuse(self) -> None:
         self._refused, self._given = True, False
-        self._shadow.take_back_device()
+        self._shadow.host.take_back_devices()
 
 
 def _may_load_count(insn: Instruction) -> bool:

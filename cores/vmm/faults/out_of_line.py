@@ -160,14 +160,14 @@ class OutOfLine:
 
     def _write_code(self, code: bytes) -> None:
         """Write the relocated instruction; its page stays mapped until all mappings are dropped."""
-        memory, space = self.guest.memory, self.shadow.space()
+        memory, space = self.guest.memory, self.shadow.host.number()
         page = memory.ram.scratch + OUT_OF_LINE_PAGE * PAGE
         if memory.view[page : page + len(code)] != code:
             memory.view[page : page + len(code)] = code
             self.engine.memory_changed()
-        if self._mapped.get(space) != self.shadow.drops:
-            self.shadow.open(CODE, page, writable=False, executable=True)
-            self._mapped[space] = self.shadow.drops
+        if self._mapped.get(space) != self.shadow.host.drops:
+            self.shadow.host.open(CODE, page, writable=False, executable=True)
+            self._mapped[space] = self.shadow.host.drops
 
 
 class _Operand:
@@ -203,7 +203,7 @@ class _Operand:
                 return
             if memory.is_ram(gpa & -PAGE, PAGE):
                 self._ram.append((gva, gpa, length))
-                self.shadow.open(self._there(gva), gpa & -PAGE, writable=self.store)
+                self.shadow.host.open(self._there(gva), gpa & -PAGE, writable=self.store)
             else:
                 self.window.open(gva)
 
@@ -217,10 +217,10 @@ class _Operand:
 
     def open(self, gva: int, scratch: int) -> bool:
         """Map one of the window's scratch pages at the operand's place."""
-        return self.shadow.open(self._there(gva), scratch)
+        return self.shadow.host.open(self._there(gva), scratch)
 
     def close(self, gva: int) -> None:
-        self.shadow.close(self._there(gva))
+        self.shadow.host.close(self._there(gva))
 
     def _there(self, gva: int) -> int:
         return OPERAND + (((gva & -PAGE) - (self.gva & -PAGE)) & MASK64)

@@ -123,7 +123,7 @@ class PageFaults:
         hits = [store for gva, length, store in touching if (address - gva) & MASK64 < length]
         if hits and fetching:  # it accesses its own bytes: the fault is for one of the two
             write = any(hits) and self.engine.fault_was_write(self.cpu)
-            fetching = not write and not self.shadow.executes(address)
+            fetching = not write and not self.shadow.host.executes(address)
         elif hits or fetching:
             write = any(hits)
         else:
@@ -147,7 +147,7 @@ class PageFaults:
         bytes, and unpatched code."""
         rip, ring, place = self.cpu.rip, self.cpu.cpl, place_of(self.cpu)
         at = self._here()
-        window = MmioWindow(self.shadow, self.memory, self.mmu, self.cpu, insn)
+        window = MmioWindow(self.shadow.host, self.memory, self.mmu, self.cpu, insn)
         revealed: set[int] = set()
         stores = [(gva, length) for gva, length, store in accesses(insn, self.cpu) if store]
         deadline = Deadline()
@@ -276,7 +276,7 @@ class PageFaults:
         code = patcher.pages.get(self.mmu.translate(address & -PAGE, user=False) & -PAGE)
         self._execute_alone(insn, address, Filled.CODE)
         if code is not None and patcher.count_data_access(code):
-            self.shadow.share(code.gpa)
+            self.shadow.host.unmap_everywhere(code.gpa)
 
     def _stored(self, page: int, gva: int, length: int) -> None:
         """Tell the patcher of the part of a store that lies in this page."""

@@ -30,7 +30,7 @@ def test_mapped_ahead(core: str) -> None:
     """The boot tables' mappings exist before the first instruction, so no access needs a fill."""
     touches = "".join(f"mov [{page << 12:#x}], rax\n" for page in (0x10, 0x20, 0x9F, 0x150))
     with booted(core, touches + EXIT) as machine:
-        assert shadow_of(machine).ahead
+        assert shadow_of(machine).host.ahead
         run(machine)
         assert Reason.SHADOW not in machine.vmm.trace.by_reason
 
@@ -41,7 +41,7 @@ def test_a_new_cr3_empties_it(core: str) -> None:
     touches = "".join(f"mov rbx, [{page << 12:#x}]\n" * 3 for page in (0x20, 0x21, 0x22))
     with booted(core, OWN_TABLES + touches + EXIT) as machine:
         run(machine)
-        assert not shadow_of(machine).ahead
+        assert not shadow_of(machine).host.ahead
         assert machine.vmm.trace.by_reason[Reason.SHADOW] == 4
         assert shadow_of(machine).fills == 4
 
