@@ -55,7 +55,7 @@ def words_pushed(insn: Instruction, words: int) -> int:
         case "xchg" if any(o in RSP_ITSELF for o in operands):
             return NEW_STACK
     first = operands[0] if operands else None
-    if first in RSP_ITSELF:
+    if isinstance(first, Register) and first.name in ("rsp", "esp"):
         match mnemonic:
             case "mov" | "lea":  # back to where RBP kept it, or somewhere else
                 source = operands[1]

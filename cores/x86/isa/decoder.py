@@ -45,7 +45,8 @@ from cores.x86.registers import CS, DS, ES, FS, GS, MASK64, RBX, RDI, RSI, SEGME
 __all__ = ["Truncated", "decode", "text"]
 
 CACHE_SIZE = 1 << 16
-"""Number of remembered windows of bytes; some 25 MiB when full of different instructions."""
+"""Number of remembered windows of bytes in code of one width; some 25 MiB when full of different
+instructions."""
 
 _windows: dict[int, dict[bytes, Instruction]] = {64: {}, 32: {}, 16: {}}
 _instructions: dict[tuple[bytes, int], Instruction] = {}
@@ -68,7 +69,7 @@ def decode(code: bytes, bits: int = 64) -> Instruction:
     if known is not None:
         return known
     insn = _known_head(code, bits) or _decode(code, bits)
-    if sum(map(len, _windows.values())) >= CACHE_SIZE:
+    if len(windows) >= CACHE_SIZE:
         for each in _windows.values():
             each.clear()
         _instructions.clear()
@@ -247,6 +248,8 @@ class Shape(NamedTuple):
     floating: bool
     ends_block: bool
     varies: bool
+    undefined: int
+    undefined_rule: str
 
 
 _shapes: dict[tuple[bytes, int], Shape] = {}
@@ -289,14 +292,17 @@ immediate."""
 def _shape_anew(own: bytes, e: Encoding) -> Shape:
     named = _named(own, e)
     mnemonic = _mnemonic(named, e)
-    entry = sensitive.find(_form(mnemonic, _operands(own, e, named.operands), e))
+    operands = _operands(own, e, named.operands)
+    entry = sensitive.find(_form(mnemonic, operands, e))
     if not exists(e) and not (entry and entry.sensitivity is Sensitivity.ABSENT):
         raise undefined_opcode()
     string = e.map == ONE_BYTE and e.opcode in _STRINGS
+    operand_size = opcodes.operand_size(e)
+    flags, rule = undefined.classify(mnemonic, operands, operand_size)
     return Shape(
         mnemonic=mnemonic,
         operands=named.operands,
-        operand_size=opcodes.operand_size(e),
+        operand_size=operand_size,
         repeat={0: "", 0xF2: "repne", 0xF3: "rep"}[e.rep] if string else "",
         sensitivity=entry.sensitivity if entry else Sensitivity.ORDINARY,
         reason=entry.reason if entry else None,
@@ -305,6 +311,8 @@ def _shape_anew(own: bytes, e: Encoding) -> Shape:
         floating=opcodes.floating(e),
         ends_block=opcodes.ends_block(e),
         varies=cpu_differences.varies(e),
+        undefined=flags,
+        undefined_rule=rule,
     )
 
 
@@ -375,20 +383,18 @@ def _decode(code: bytes, bits: int) -> Instruction:
 
 
 def _instruction(own: bytes, e: Encoding, shape: Shape) -> Instruction:
-    operands = _operands(own, e, shape.operands)
-    flags, rule = undefined.classify(shape.mnemonic, operands, shape.operand_size)
     insn = Instruction(
         code=own,
         mnemonic=shape.mnemonic,
-        operands=operands,
+        operands=_operands(own, e, shape.operands),
         operand_size=shape.operand_size,
         address_size=e.address_size,
         repeat=shape.repeat,
         lock=e.lock,
         sensitivity=shape.sensitivity,
         reason=shape.reason,
-        undefined=flags,
-        undefined_rule=rule,
+        undefined=shape.undefined,
+        undefined_rule=shape.undefined_rule,
         implicit=shape.implicit,
         access=shape.access,
         floating=shape.floating,

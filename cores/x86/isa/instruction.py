@@ -99,7 +99,7 @@ class Instruction:
     """A decoded instruction; position-independent and immutable, so that it is cached by its bytes and
     the width of the code.
 
-    code: its bytes, ``length`` of them.
+    code: its bytes. length: how many these are.
     mnemonic: lower case, without prefixes, Capstone's spelling with the aliases folded away
         ("insb" -> "ins", "outsw" -> "outs", "movsq" -> "movs", "iretq" -> "iret", "retfq" -> "retf",
         "sal" -> "shl", "movabs" -> "mov", "pushfq" -> "pushf", "xlatb" -> "xlat", "pushal" -> "pusha");
@@ -143,6 +143,7 @@ class Instruction:
     mistranslated: bool = False
     bits: int = 64
     plain: bool = field(init=False)
+    length: int = field(init=False)
 
     def __post_init__(self) -> None:
         checked = self.repeat or self.floating or self.varies or self.mistranslated
@@ -150,7 +151,4 @@ class Instruction:
             checked = checked or self.access or self.implicit or self.ends_block
         plain = self.sensitivity is Sensitivity.ORDINARY and self.implicit != "call" and not checked
         object.__setattr__(self, "plain", plain)
-
-    @property
-    def length(self) -> int:
-        return len(self.code)
+        object.__setattr__(self, "length", len(self.code))

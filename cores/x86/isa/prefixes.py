@@ -14,19 +14,24 @@ from cores.x86.isa.encoding import ONE_BYTE, VECTOR, Encoding, parse
 from cores.x86.isa.validity import is_sse
 
 _REX_R = 4
+_MOV_IMMEDIATE = (0xC6, 0xC7)
 _NULL_SEGMENTS = (0x26, 0x2E, 0x36, 0x3E)
 _OBEYING = frozenset((0x90, *range(0x6C, 0x70), *range(0xA4, 0xA8), *range(0xAA, 0xB0)))
 """One-byte opcodes on which F2 or F3 has an effect: PAUSE and string instructions."""
-_FIRST = frozenset((0x66, 0xF2, 0xF3))
-_OTHERS = frozenset((0x26, 0x2E, 0x36, 0x3E, 0x64, 0x65, 0x67, 0xF0, *range(0x40, 0x50)))
+_PREFIXES = frozenset(
+    (0x66, 0xF2, 0xF3, 0x26, 0x2E, 0x36, 0x3E, 0x64, 0x65, 0x67, 0xF0, *range(0x40, 0x50))
+)
+_OVERRULED = _PREFIXES | {*_MOV_IMMEDIATE}
+"""Bytes behind a first prefix that may overrule it."""
 
 
 def normalized(code: bytes, bits: int = 64) -> bytes | None:
     """The same instruction, of the same length, with overruled prefixes replaced by those that hold;
     None if Unicorn reads this one rightly, which costs 0.1 us for most. bits: the code's width."""
-    first = code[0]
-    if first not in _FIRST and first not in _OTHERS:
+    if code[0] not in _PREFIXES:
         return None
+    if bits == 64 and len(code) > 1 and code[1] not in _OVERRULED:
+        return None  # nothing overrules a single prefix
     return _normalized(code, bits)
 
 
@@ -46,7 +51,7 @@ def _normalized(code: bytes, bits: int) -> bytes | None:
     if 0 <= segment < behind:
         result[segment], result[behind] = result[behind], result[segment]
     rex = e.opcode_at - 1
-    if e.map == ONE_BYTE and e.opcode in (0xC6, 0xC7) and rex >= 0 and code[rex] & 0xF0 == 0x40:
+    if e.map == ONE_BYTE and e.opcode in _MOV_IMMEDIATE and rex >= 0 and code[rex] & 0xF0 == 0x40:
         result[rex] &= ~_REX_R
     return bytes(result) if result != code else None
 
