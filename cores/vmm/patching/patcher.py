@@ -100,6 +100,7 @@ class Patcher:
         self.trusts = False
         self._targets: dict[int, set[int]] = {}  # GVA of a page -> branch targets in it
         self._known = 0  # targets in all
+        self._last: tuple[int, CodePage | None] = -1, None  # GVA and page that code was decoded in last
 
     @property
     def crowded(self) -> bool:
@@ -173,6 +174,7 @@ class Patcher:
     def discover(self, rip: int) -> bool:
         """Decode from ``rip`` as far as direct branches lead, up to the next instruction that traps.
         False: everything was known already."""
+        self._last = -1, None
         released = self._release(rip)
         found = released is not None
         todo = [*(released or ()), (rip, self._pushed_words(rip))]
@@ -183,7 +185,7 @@ class Patcher:
                 following = at + insn.length
                 words = words_pushed(insn, words)
                 todo += self._inside(at, following)
-                target = direct_target(insn, following)
+                target = direct_target(insn, following) if insn.ends_block else None
                 if target is not None and not self._postpones(insn, at, target):
                     if (target ^ rip) & -PAGE == 0:
                         todo.append((target, words if insn.mnemonic == "jmp" else 0))
@@ -316,34 +318,72 @@ class Patcher:
     def _reveal(self, rip: int, words: int) -> Instruction | None:
         """Put one instruction into the twin. None: it is there already, or none can be decoded. words:
         how many return addresses the code has pushed that a RET would return to."""
-        try:
-            gpa = self.mmu.translate(rip, execute=True)
-            code = self.mmu.fetch(rip)
-        except GuestFault:
+        page, offset = self._executing(rip), rip % PAGE
+        insn = self._decode(page, rip) if page is not None else None
+        if page is None or insn is None:
             return None
-        if not self.memory.is_ram(gpa):
-            return None  # devices hold no code: its fetch fails
-        page = self.adopt(gpa & -PAGE)
-        offset = gpa % PAGE
+        end, tail = offset + insn.length, 0
+        if end > PAGE:
+            tail = self.mmu.translate(rip + PAGE - offset, execute=True)
+            if not self.memory.is_ram(tail):
+                return None
+        known = page.starts.get(offset)
+        if known is not None and known.code == insn.code and page.tails.get(offset, 0) == tail:
+            return None
+        if end <= PAGE and self._stands_alone(page, offset, insn):
+            page.starts[offset] = insn
+            page.code[offset:end] = b"\1" * insn.length
+            if self.hidden:
+                self.twin[page.gpa + offset : page.gpa + end] = insn.code
+        else:
+            if insn.mnemonic == "ret" and words:
+                page.pushed_words[offset] = words
+            self._show_beside(page, offset, insn, tail)
+        return insn
+
+    def _decode(self, page: CodePage, rip: int) -> Instruction | None:
+        """The instruction at ``rip``, which lies in ``page``; None where none may be executed."""
+        offset = rip % PAGE
+        at = page.gpa + offset
+        inside = offset <= PAGE - LONGEST
         try:
-            insn = decode(code, self.bits)
+            code = bytes(self.memory.view[at : at + LONGEST]) if inside else self.mmu.fetch(rip)
+            return decode(code, self.bits)
         except Truncated:
             return None
         except GuestFault:  # the platform lacks it; this host's CPU may have it
             self._refuse(page, offset)
             return None
-        within = min(insn.length, PAGE - offset)
-        tail = self.mmu.translate(rip + within, execute=True) if within < insn.length else 0
-        if not self.memory.is_ram(tail):
-            return None
-        if page.starts.get(offset) is insn and page.tails.get(offset, 0) == tail:
-            return None
+
+    def _executing(self, rip: int) -> CodePage | None:
+        """The page of code that is executed at ``rip``. None: there is none, or a device, which holds
+        no code. It stays the same as long as code is decoded without the guest going on."""
+        gva = rip & -PAGE
+        if self._last[0] != gva:
+            try:
+                gpa = self.mmu.translate(rip, execute=True) & -PAGE
+            except GuestFault:
+                return None
+            if not self.memory.is_ram(gpa, PAGE):
+                return None
+            self._last = gva, self.adopt(gpa)
+        return self._last[1]
+
+    def _stands_alone(self, page: CodePage, offset: int, insn: Instruction) -> bool:
+        """Can a new instruction, like most, simply stand in the twin, having nothing in common with
+        those that are known?"""
+        if page.shared or page.callouts or not insn.plain or insn.ends_block:
+            return False
+        return 1 not in page.code[offset : offset + insn.length]
+
+    def _show_beside(self, page: CodePage, offset: int, insn: Instruction, tail: int) -> None:
+        """Put an instruction into the twin that may have to trap, or that shares bytes with others.
+        tail: GPA of its part in the next page, if it has one."""
+        gpa, within = page.gpa + offset, min(insn.length, PAGE - offset)
         self._make_room(page, offset, offset + within)
         page.starts[offset] = insn
         page.postponed.discard(offset)
         page.refused.discard(offset)
-        if insn.mnemonic == "ret" and words:
-            page.pushed_words[offset] = words
         there = slice(gpa, gpa + within)
         before, overlaps = bytes(self.twin[there]), any(page.code[offset : offset + within])
         self._show_instruction(page, offset, insn, 0, within)
@@ -360,7 +400,6 @@ class Patcher:
         # offset before it took a third of the analysis of a program.
         if (overlaps and self.twin[there] != before) or self.has_to_trap(page, offset):
             self._patch(page, offset, offset + within)
-        return insn
 
     def _show_instruction(
         self, page: CodePage, offset: int, insn: Instruction, first: int, end: int
