@@ -89,6 +89,8 @@ def _cell(scene: Scene, m: MachineSnapshot | None, name: str, most: int) -> Row:
         return row((f"{rate:>7,.0f} /s", "host-bold" if rate >= 0.5 else "faint"))
     hidden = Reason(name) in UNCOUNTED
     ns, width = m.ns_by_reason.get(name, 0), scene.lane - 1
+    if not ns:  # what is answered without an exit is counted, and not timed
+        return row((f"{short(count):>6}", "dim"))
     bar = "▇" * max(1, round((width - 18) * ns / most)) if width >= 24 else ""
     time = f"{time_away(ns):>8}" if width < 17 else f"{time_away(ns):>9}  "
     roles = ("dim", "dim", "faint") if hidden else ("host-bold", "host", "host")

@@ -8,6 +8,8 @@ import pytest
 from stage import check_golden, stage
 
 from app.tui.app import RingscopeApp
+from app.tui.lanes.reasons import reason_rows
+from app.tui.lanes.scene import Scene, all_lanes
 from app.tui.rows.glyphs import ASCII
 from app.tui.rows.theme import PALETTES
 from tests.sampling import all_but
@@ -203,3 +205,19 @@ async def test_a_comment_has_the_whole_row() -> None:
         source = (f"# {words}", *worker.snapshot.source[1:])
         worker.snapshot = replace(worker.snapshot, source=source)
         await s.see(words)
+
+
+async def test_what_is_not_timed_has_no_time() -> None:
+    """Answers without an exit are counted only: no time of 0.0 µs is said of them."""
+    async with stage(size=(120, 40)) as s:
+        await s.press("e", "e", "e")
+        worker = s.app.worker
+        assert worker is not None
+        assert worker.snapshot is not None
+        first, trap, *others = worker.snapshot.machines
+        trap = replace(trap, exits_by_reason={**trap.exits_by_reason, "callout": 542})
+        snapshot = replace(worker.snapshot, machines=(first, trap, *others))
+    scene = Scene(snapshot, 120, 40, all_lanes(snapshot))
+    lines = ["".join(text for text, _ in line) for line in reason_rows(scene, 9)]
+    assert any("542" in line and "µs" not in line for line in lines)
+    assert any("io" in line and "µs" in line for line in lines)
