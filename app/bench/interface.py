@@ -19,7 +19,8 @@ from app.programs import path_of
 
 from .figures import Figure, Limit, Result, Skipped, Spread, alone, paired
 
-SIZE = (120, 40)
+SIZE, LARGE = (120, 40), (200, 60)
+"""Columns and rows of the terminals."""
 PATIENCE = 20.0
 PRESSES = 20
 DRAWING = 2.0
@@ -119,10 +120,11 @@ def screen() -> list[Result]:
         import textual  # noqa: F401 - only asked whether it is there
     except ImportError:
         return [Skipped("screen", "the Python package 'textual' is not installed")]
-    share = asyncio.run(_drawing())
+    what = "three machines drawn, 30 frames/s"
     results: list[Result] = [
-        Figure("screen", "three machines drawn, 30 frames/s", "% of a CPU", Spread.of([share]),
-               limit=Limit("value", 40))
+        Figure("screen", f"{what}{at}", "% of a CPU", Spread.of([asyncio.run(_drawing(size))]),
+               limit=Limit("value", limit))
+        for size, at, limit in ((SIZE, "", 40), (LARGE, ", 200x60", 13))
     ]  # fmt: skip
     if os.name == "posix":
         latencies = _latencies()
@@ -152,7 +154,7 @@ def _latencies() -> list[float]:
     return found
 
 
-async def _drawing() -> float:
+async def _drawing(size: tuple[int, int]) -> float:
     """Percent of one CPU, all of it spent on taking and drawing frames."""
     from app.tui.app import RingscopeApp
 
@@ -160,7 +162,7 @@ async def _drawing() -> float:
 
     os.environ["RINGSCOPE_CONFIG"] = os.devnull
     app = RingscopeApp(lambda path, disk: Replay, list, Replay)
-    async with app.run_test(size=SIZE) as pilot:
+    async with app.run_test(size=size) as pilot:
         while app.worker is None or app.worker.snapshot is None:
             await pilot.pause(0.05)
         app.worker.run()
