@@ -5,7 +5,8 @@ blocks. Here it is some 50 instructions for x86-64, which look the block up in a
 instructions from a budget, and return. The iterations of a REP after the first are blocks of that one
 instruction, and cost nothing. The hook calls Python for a block that is not in the table, a
 budget that does not suffice, a request to stop, and a block of one instruction in the middle of the
-last one (a store that has changed its own block); and, by a shorter way, for a REP to be helped.
+last one that is no jump (a store that has changed its own block); and, by a shorter way, for a REP to
+be helped.
 
 One of the few files that may use ctypes. On hosts other than x86-64, and where the host allows no
 memory that is writable and executable, Python is called for each block, with the same counts.
@@ -25,7 +26,7 @@ _HELP = ctypes.CFUNCTYPE(ctypes.c_int)
 # The shared memory: 64-bit words, then the table.
 _LEFT, _STOP, _AT, _LENGTH, _SLOW, _FRESH, _REP, _HELPER = range(8)
 _TABLE, _ENTRIES = 64, 4096
-_ENTRY = 16  # address: 8 bytes; length: 4; instructions: 2; offset + 1 of a REP that ends it, 0: 2
+_ENTRY = 16  # address: 8 bytes; length: 4; 2 * instructions + ``jump``: 2; offset + 1 of a REP, 0: 2
 _IS_HELPED = 1 << 15  # with the latter
 HELPED = 2
 """The request to stop that a block makes which ends with a REP to be helped."""
@@ -40,14 +41,14 @@ _CODE = bytes.fromhex(
     "7501"              # jne  asked
     "c3"                # ret
     "483d00000100"      # asked: cmp rax, 0x10000    for ``HELPED`` alone?
-    "0f8592000000"      # jne  slow                  a stop is requested
+    "0f8595000000"      # jne  slow                  a stop is requested
     "57565251"          # push rdi, rsi, rdx, rcx
     "4883ec08"          # sub  rsp, 8
     "ff5138"            # call [rcx + 56]
     "4883c408"          # add  rsp, 8
     "595a5e5f"          # pop  rcx, rdx, rsi, rdi
     "85c0"              # test eax, eax
-    "757b"              # jne  slow                  it could not
+    "757e"              # jne  slow                  it could not
     "c3"                # ret
     "4889f0"            # look: mov rax, rsi
     "48c1e80c"          # shr  rax, 12
@@ -56,17 +57,18 @@ _CODE = bytes.fromhex(
     "c1e004"            # shl  eax, 4
     "4c8d440140"        # lea  r8, [rcx + rax + 64]
     "493930"            # cmp  [r8], rsi             this block?
-    "755f"              # jne  slow
+    "7562"              # jne  slow
     "41395008"          # cmp  [r8 + 8], edx
-    "7559"              # jne  slow
+    "755c"              # jne  slow
     "450fb7480c"        # movzx r9d, word [r8 + 12]
-    "4183f901"          # cmp  r9d, 1
+    "4183f902"          # cmp  r9d, 2                one instruction, and no jump,
     "750d"              # jne  several
     "4889f0"            # mov  rax, rsi
     "482b4110"          # sub  rax, [rcx + 16]
-    "483b4118"          # cmp  rax, [rcx + 24]       one instruction, inside the last block?
-    "7241"              # jb   slow
-    "4883790800"        # several: cmp qword [rcx + 8], 0
+    "483b4118"          # cmp  rax, [rcx + 24]       inside the last block?
+    "7244"              # jb   slow
+    "41d1e9"            # several: shr r9d, 1        the instructions
+    "4883790800"        # cmp  qword [rcx + 8], 0
     "753a"              # jne  slow                  a stop is requested
     "488b01"            # mov  rax, [rcx]
     "4c29c8"            # sub  rax, r9
@@ -140,14 +142,15 @@ class BlockCounter:
         self._words[_REP] = address if address < 0 else _signed(address)
 
     def remember(
-        self, address: int, length: int, instructions: int, rep: int = -1, *, helped: bool = False
-    ) -> None:
+        self, address: int, length: int, instructions: int, rep: int = -1, *, helped: bool = False,
+        jump: bool = False,
+    ) -> None:  # fmt: skip
         """From now on count this block without calling ``slow``. rep: the offset of the REP that ends
-        it, -1 for none. helped: make the request ``HELPED`` then."""
+        it, -1 for none. helped: make the request ``HELPED`` then. jump: it is one jump, no store."""
         at = _place(address)
         self._bytes[at : at + 8] = address.to_bytes(8, "little")
         self._bytes[at + 8 : at + 12] = length.to_bytes(4, "little")
-        self._bytes[at + 12 : at + 14] = instructions.to_bytes(2, "little")
+        self._bytes[at + 12 : at + 14] = (2 * instructions + jump).to_bytes(2, "little")
         self._bytes[at + 14 : at + _ENTRY] = (rep + 1 | _IS_HELPED * helped).to_bytes(2, "little")
 
     def forget(self, address: int) -> None:

@@ -68,10 +68,10 @@ class Block:
     offsets: of its instructions, from its first byte. special: the index of the first one that the VMM
     completes, -1 for none. rep: the offset of the REP instruction that ends it, -1 for none.
     opens: the index of the first one that may set IF, -1 for none.
-    straight: its last instruction does not jump. alone: it has to be walked, since one of them reads
-    the exception flags of x87 or SSE, which Unicorn shows only after an exit. uses: the segments that
-    it accesses; each: those of each instruction (cores/x86/isa/segment_limits.py). fill: the REP STOS
-    that ends it.
+    straight: its last instruction does not jump. jump: it is one jump, which stores nothing.
+    alone: it has to be walked, since one of them reads the exception flags of x87 or SSE, which Unicorn
+    shows only after an exit. uses: the segments that it accesses; each: those of each instruction
+    (cores/x86/isa/segment_limits.py). fill: the REP STOS that ends it.
     """
 
     offsets: tuple[int, ...]
@@ -79,6 +79,7 @@ class Block:
     opens: int
     rep: int
     straight: bool
+    jump: bool = False
     alone: bool = False
     uses: int = 0
     each: tuple[int, ...] = ()
@@ -373,7 +374,8 @@ class FreeRunner:
         each = tuple(uses)
         fill = insn if insn is not None and may_help(insn) else None
         uses_all = reduce(or_, each, 0)
-        block = Block(tuple(offsets), special, opens, rep, straight, alone, uses_all, each, fill)
+        jump = len(offsets) == 1 and insn is not None and insn.mnemonic.startswith(("j", "loop"))
+        block = Block(tuple(offsets), special, opens, rep, straight, jump, alone, uses_all, each, fill)
         return block, shared
 
     def _fetching(self, cpu: VirtualCpu) -> Fetch:
@@ -452,7 +454,9 @@ class FreeRunner:
                     if block.uses >> number & 1:
                         self._known.space.using[number].add(address)
                 helped = block.fill is not None
-                self._counter.remember(address, size, len(block.offsets), block.rep, helped=helped)
+                self._counter.remember(
+                    address, size, len(block.offsets), block.rep, helped=helped, jump=block.jump
+                )
                 return
         self._held = key
         self._counter.stop(_NEW_REP, address == self._rep)

@@ -9,10 +9,13 @@ import pytest
 
 from app.bench import guests
 from cores.engines import machine_code
+from cores.engines.base import BudgetSpent
+from cores.engines.unicorn.free_run import FreeRunner
 from cores.lockstep.options import Options
 from cores.lockstep.session import start
 from cores.pc.stop import Stop
 from cores.programs.program import LOAD_ADDRESS, Program, Segment
+from cores.x86.registers import RCX
 
 
 @pytest.fixture(params=["machine code", "Python"])
@@ -71,3 +74,25 @@ def test_a_store_that_overwrites_itself_goes_on() -> None:
     """`mov byte [rip - 7], 0x90` completes, though its translation is discarded each time it runs."""
     code = bytes.fromhex("c605f9ffffff90 e6f4")
     assert outcome(program(code), free=True)[:2] == (Stop.EXIT, 2)
+
+
+@pytest.mark.skipif(
+    machine_code.executable(b"\xc3") is None, reason="this host calls Python for each block"
+)
+@pytest.mark.parametrize("code", ["ebfe", "e2fe", "90ebfe", "eb0090ebfd"])
+def test_a_jump_to_itself(code: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A kernel that ends in `jmp .` or counts in `loop .` does not call Python at each turn."""
+    calls = []
+    on_block = FreeRunner._on_block
+
+    def noted(runner: FreeRunner, address: int, size: int) -> None:
+        calls.append(address)
+        on_block(runner, address, size)
+
+    monkeypatch.setattr(FreeRunner, "_on_block", noted)
+    with closing(start(program(bytes.fromhex(code)), "interpreter", Options())) as machine:
+        machine.cpu.gpr[RCX] = 1 << 40
+        exit = machine.vmm.enter(machine.engine.lead, 100_000)
+        assert isinstance(exit, BudgetSpent)
+        assert machine.engine.executed == 100_000
+    assert len(calls) < 50
