@@ -66,17 +66,18 @@ all flags."""
 FEW = 512
 """Instructions before trouble that are stepped: to compare all of RAM once more costs as much."""
 AFTER_TROUBLE, MOST_STEPS = 1_000, 64_000
-"""Steps after trouble before the next stretch, doubled each time that it fails at once, and the
-most."""
+"""Steps after trouble before the next stretch, and the most: doubled each time that there is trouble
+again before as many instructions behind it have been led."""
 
 
 class Retreat(Protocol):
     """Checkpoints of all machines, to go back to after trouble."""
 
-    def keep(self, *, led: bool, soon: bool) -> bool:
+    def keep(self, *, led: bool, soon: bool, now: bool) -> bool:
         """Take a checkpoint before a stretch, if it is time. led: machines have been led since the last
-        one, so RAM has to be compared. soon: take it early, after trouble. True: one was taken here,
-        and all of RAM is equal. Raises LostError where RAM differs between machines."""
+        one, so RAM has to be compared. soon: take it early, after trouble; now: take it whatever it
+        costs. True: one was taken here, and all of RAM is equal. Raises LostError where RAM differs
+        between machines."""
 
     def room(self) -> int:
         """The most instructions that the stretch may have."""
@@ -94,18 +95,18 @@ class Copies:
         self._ram: tuple[RamImage, ...] = ()
         self._due = self._soon_due = 0.0
 
-    def keep(self, *, led: bool, soon: bool) -> bool:
+    def keep(self, *, led: bool, soon: bool, now: bool) -> bool:
         began = perf_counter()
-        if self._states and began < (self._soon_due if soon else self._due):
+        if self._states and not now and began < (self._soon_due if soon else self._due):
             return False
         first = RamImage.of(self._machines[0].ram, self._ram[0] if self._ram else None)
         ram = (first, *(RamImage.of(m.ram, first) for m in self._machines[1:]))
         if any(image != ram[0] for image in ram[1:]) and not self._alike():
             raise LostError
         self._states, self._ram = tuple(m.save() for m in self._machines), ram
-        now = perf_counter()
-        self._due = now + max(CHECKPOINT_SECONDS, 10 * (now - began))
-        self._soon_due = now + 3 * (now - began)
+        ended = perf_counter()
+        self._due = ended + max(CHECKPOINT_SECONDS, 10 * (ended - began))
+        self._soon_due = ended + 3 * (ended - began)
         return True
 
     def _alike(self) -> bool:
@@ -146,10 +147,12 @@ class Lead:
         self._leading = False  # machines have been led since RAM was last compared
         self._steps = WARM_UP  # steps to make before the next stretch
         self._after_trouble = AFTER_TROUBLE
+        self._furthest = 0  # instructions before the furthest trouble
         self._traps = False  # the instruction at the rendezvous makes a trap core exit
         self._longest = LONGEST  # the longest stretch: less after trouble
         self._trouble = 0  # trouble was met before this many instructions
         self._tried = 0, 0  # the last trouble: its checkpoint, and the distance from there
+        self._again = False  # it was met twice from one checkpoint, and has not been passed
         self._kept = 0, 0, 0  # instructions, stretches and led at the last checkpoint
         self._met = False  # machines are at an instruction that each has to step
         self._undefined: dict[int, int] = {}  # RIP -> status flags that are undefined there
@@ -196,8 +199,10 @@ class Lead:
             return False
         try:
             here = self._leader.vmm.instructions
-            soon = self._longest < LONGEST and here - self._kept[0] >= FEW
-            if self._retreat.keep(led=self._leading, soon=soon):
+            since = here - self._kept[0]
+            soon = self._longest < LONGEST and since >= FEW
+            now = self._again and since >= max(FEW, self._trouble - here)  # half-way to the trouble
+            if self._retreat.keep(led=self._leading, soon=soon, now=now):
                 self._leading = False
                 self._kept = here, self.stretches, self.led
         except (LostError, EngineError):
@@ -210,6 +215,7 @@ class Lead:
         if limit < SHORTEST:
             return False
         limit = min(limit, self._longest)
+        self._again &= here < self._trouble
         if (left := self._trouble - here) > 0:
             limit = min(limit, left // 2)
             if left < FEW:
@@ -275,7 +281,7 @@ class Lead:
             self.led += done
             if vmm.instructions >= self._trouble:
                 self._longest = min(2 * self._longest, LONGEST)
-            if done >= self._after_trouble:
+            if vmm.instructions >= self._furthest + self._after_trouble:
                 self._after_trouble = AFTER_TROUBLE
 
     def _compare(self) -> None:
@@ -329,6 +335,7 @@ class Lead:
         past it. false_rendezvous: the registers were equal and something else was not; if a page is
         found that distinguishes the right pass, the same stretch is tried again."""
         there = self._leader.vmm.instructions
+        self._furthest = max(self._furthest, there)
         learned = false_rendezvous and self._learn()
         self.pause()
         back = self._retreat.go_back()
@@ -342,8 +349,9 @@ class Lead:
             return
         far = there - back
         before, tried = self._tried
-        if back == before:
+        if back == before and self._again:
             far = min(far, tried // 2)  # half as far each time, or this might never end
+        self._again = back == before
         self._tried = back, far
         if far >= FEW:
             self._trouble, self._longest = back + far, far // 2

@@ -64,7 +64,7 @@ class FastForward:
 
     # ``Retreat``, as the leader needs it
 
-    def keep(self, *, led: bool, soon: bool) -> bool:
+    def keep(self, *, led: bool, soon: bool, now: bool) -> bool:
         """Take each machine's checkpoint if it is due, never early. Pages changed since the last one
         must be equal on all machines."""
         for history in self._histories:

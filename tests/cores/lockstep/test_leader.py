@@ -9,7 +9,7 @@ import pytest
 from machine_lab import DATA, EXIT, RAM, TRAPS, needs_assembler, program, require
 
 from cores.lockstep import leader as lead
-from cores.lockstep.leader import Lead
+from cores.lockstep.leader import Copies, Lead
 from cores.lockstep.options import Options
 from cores.lockstep.session import Session
 from cores.machine.machine import Machine
@@ -330,6 +330,19 @@ def test_trouble_is_come_near_to(
     before = [n for n in stepped if lead.WARM_UP <= n < LOOPED]
     assert len(before) < lead.FEW
     assert len(stepped) < lead.WARM_UP + lead.FEW + 2 * lead.AFTER_TROUBLE
+
+
+def test_trouble_is_come_near_to_at_any_cost(
+    follower: str, stepped: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """That is so, too, where checkpoints take longer than the run between them."""
+    keep = Copies.keep
+
+    def costly(copies: Copies, *, led: bool, soon: bool, now: bool) -> bool:
+        return keep(copies, led=led, soon=False, now=now)
+
+    monkeypatch.setattr(Copies, "keep", costly)
+    test_trouble_is_come_near_to(follower, stepped)
 
 
 def test_what_is_taken_back_is_not_counted(follower: str, led: list[int]) -> None:
