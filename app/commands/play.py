@@ -8,6 +8,7 @@ import io
 import os
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import TextIO
 
 from app import pace, terminal
@@ -122,8 +123,12 @@ def play(lesson: Lesson, seed: int | None = None, speed: float = 0.0) -> int:
         PlainPlay(lesson, interactive=terminal.is_there(), seed=seed, speed=speed).run()
         return OK
     pace.start_quickly()
-    from app.tui.app import run_interface
+    from cores.engines import registry
     from cores.lockstep.options import Options
+
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(registry.probe_hosts, Options().asked)  # while the interface is imported
+        from app.tui.app import run_interface
 
     return run_interface(None, Options(), lesson, seed, speed)
 
