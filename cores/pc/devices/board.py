@@ -502,7 +502,10 @@ class _InTime:
         self._board, self._device = board, device
 
     def mmio_read(self, offset: int, size: int) -> bytes:
-        return self._timed(offset, size, self._device.mmio_read)
+        device = self._device
+        if size <= 4 and not device.is_timely(offset):  # in short: kernels read the ID at each lock
+            return device.mmio_read(offset, size)
+        return self._timed(offset, size, device.mmio_read)
 
     def mmio_peek(self, offset: int, size: int) -> bytes:
         return self._timed(offset, size, self._device.mmio_peek)

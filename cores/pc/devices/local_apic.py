@@ -31,6 +31,9 @@ _NUMBERS = (*range(ID, VERSION + 1), *range(TPR, ICR_HIGH + 1), *range(TIMER, DI
 """A range that has all of them."""
 _ZERO = frozenset({0x09, EOI, 0x0C})
 """Arbitration priority, EOI and remote read: they exist, and read zero."""
+_STILL = _ZERO | {ID, VERSION, TPR, LDR, DFR, SVR, ICR_LOW, ICR_HIGH, INITIAL_COUNT, DIVIDE}
+_STILL |= frozenset(range(TIMER, ERROR + 1))
+"""Registers that do not depend on the time."""
 
 VERSION_NUMBER = 0x14
 _VERSION = VERSION_NUMBER | 5 << 16
@@ -277,8 +280,7 @@ class LocalApic(MemoryDevice):
     # Registers
 
     def is_timely(self, offset: int) -> bool:
-        number = offset >> 4
-        return ISR <= number <= ESR or number in (PPR, CURRENT_COUNT) or self._value(number) is None
+        return offset >> 4 not in _STILL
 
     def mmio_read(self, offset: int, size: int) -> bytes:
         place = offset % 16
