@@ -35,6 +35,7 @@ LATE = {
     "cores.pc.network.making": _START,
     "cores.inspection.network": _START,
     "cores.programs.loader": _START,
+    "cores.runs.platform": _START,
     "app.bench.bare": _HOST,
     "app.bench.execution": _HOST,
     "app.bench.interface": _HOST,

@@ -7,8 +7,8 @@ from cores.engines import registry
 from cores.lockstep.options import DEFAULT_SECONDS, Options
 from cores.machine.report import CompareReport, CoreReport
 from cores.programs.program import Program
-from cores.runs.open import platform_of
 from cores.runs.pc import Outcome
+from cores.runs.platform import platform_of
 
 
 def compare(program: Program, options: Options) -> CompareReport:

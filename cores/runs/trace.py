@@ -8,7 +8,7 @@ from cores.engines import registry
 from cores.lockstep.options import Options
 from cores.machine.report import CoreReport, TraceLine
 from cores.programs.program import Program
-from cores.runs.open import platform_of
+from cores.runs.platform import platform_of
 
 
 def trace(

@@ -51,7 +51,7 @@ RESTRICTED = frozenset({"solo5"})
 """Formats that begin with page tables that do not give every right to all of RAM."""
 
 _OTHER_MACHINES = {"m68k": "a Motorola 68000 program"}
-"""Formats of programs for other machines (cores/runs/open.py)."""
+"""Formats of programs for other machines (cores/runs/platform.py)."""
 
 
 def protocol_of(program: Program) -> Boot:

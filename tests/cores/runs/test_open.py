@@ -41,10 +41,10 @@ def compared_with_a_format(path: Path) -> list[int]:
 
 
 def test_the_platform_is_decided_once() -> None:
-    """Of all the source, runs/open.py alone compares a program's format with "m68k"."""
+    """Of all the source, runs/platform.py alone compares a program's format with "m68k"."""
     sources = [path for room in ("app", "lessons", "cores") for path in (ROOT / room).rglob("*.py")]
     found = {str(path.relative_to(ROOT)): compared_with_a_format(path) for path in sources}
-    assert {name: len(lines) for name, lines in found.items() if lines} == {"cores/runs/open.py": 1}
+    assert {name: len(lines) for name, lines in found.items() if lines} == {"cores/runs/platform.py": 1}
 
 
 @pytest.mark.parametrize(
