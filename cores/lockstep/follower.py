@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from contextlib import suppress
+from itertools import islice
 from time import perf_counter_ns
 
 from cores.engines.base import (
@@ -19,6 +21,7 @@ from cores.lockstep.comparison import Lockstep
 from cores.machine.machine import Machine
 from cores.vmm.conditional_stop import ConditionalStop
 from cores.vmm.free_run import Alarm
+from cores.vmm.host_mappings import HostMappings
 from cores.x86.faults import GuestFault
 from cores.x86.isa.instruction import Sensitivity
 from cores.x86.mmu.paging import PAGE
@@ -35,6 +38,8 @@ MOST_WAIT_NS = 60_000_000_000
 
 FEW_PASSES = 32
 """Passes through the rendezvous that a breakpoint may stop at; then the stop is made conditional."""
+MOST_WORDS = 4
+"""Words of memory that it compares: those of a loop's counters, and of outer loops'."""
 
 
 class LostError(Exception):
@@ -67,6 +72,7 @@ class Follower:
         self._trapped = trapped and machine.vmm.trap is not None
         self._stop: ConditionalStop | None = None
         self._may_plant = machine.vmm.patched is not None
+        self._alike = 0  # passes with the leader's registers, but not its memory
 
     def go(self, count: int, gpr: list[int], wait_ns: int) -> None:
         """Complete ``count`` instructions and arrive with these general registers. Raises LostError
@@ -95,6 +101,9 @@ class Follower:
                 count -= 1  # each pass completes an instruction at least, so they come to an end
                 if count < 1:
                     break
+                self._alike += 1
+                if self._alike == FEW_PASSES:
+                    self._plant(gpr)
                 continue
             if exit is BUDGET_SPENT and count > FEW_PASSES:
                 count -= FEW_PASSES
@@ -118,11 +127,7 @@ class Follower:
         """Is this the leader's pass through the instruction? Registers are equal: compare the
         discriminating pages, and the stack's."""
         self.unmet = {page for page in self._discriminating if not self._same(page)}
-        if self.unmet:
-            return False
-        with suppress(GuestFault):
-            return self._same(self._vmm.mmu.locate(self._top_of_stack()) & -PAGE)
-        return True
+        return not self.unmet and all(map(self._same, self._looked_at()))
 
     def _top_of_stack(self) -> int:
         cpu = self._cpu
@@ -144,15 +149,36 @@ class Follower:
         return enter(engine.reach, self._rip, gpr, min(count, FEW_PASSES))
 
     def _plant(self, gpr: list[int]) -> None:
-        """The rendezvous lies in a loop: let the guest's own process compare the registers."""
+        """The rendezvous lies in a loop: let the guest's own process compare the registers, and what
+        has told its passes apart so far."""
         vmm = self._vmm
+        if self._stop is not None:
+            self._stop.remove()
         if self._may_plant and vmm.patched is not None and vmm.shadow is not None:
             try:
-                stop = ConditionalStop(vmm, vmm.patched, vmm.shadow, self._rip, gpr)
+                words = dict(islice(self._telling_words(vmm.shadow.host), MOST_WORDS))
+                stop = ConditionalStop(vmm, vmm.patched, vmm.shadow, self._rip, gpr, words)
                 stop.plant()
                 self._stop = stop
             except ValueError:
                 self._may_plant = False
+
+    def _telling_words(self, host: HostMappings) -> Iterator[tuple[int, int]]:
+        """Words by which this pass differs from the leader's, with the leader's values: address (GVA)
+        and value, of pages that are looked at anyway (``_met``)."""
+        ours, theirs = self._machine.memory, self._leader.memory
+        for page in self._looked_at():
+            for gva in (page,) if host.is_ahead(page) else host.here().leading_to(page):
+                for at in range(0, PAGE, 8):
+                    value = theirs.view[page + at : page + at + 8]
+                    if ours.view[page + at : page + at + 8] != value:
+                        yield gva + at, int.from_bytes(value, "little")
+                break
+
+    def _looked_at(self) -> Iterator[int]:
+        yield from sorted(self._discriminating)
+        with suppress(GuestFault):
+            yield self._vmm.mmu.locate(self._top_of_stack()) & -PAGE
 
     def _enter_planted(self, stop: ConditionalStop) -> Exit:
         stop.enter_at()

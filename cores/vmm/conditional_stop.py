@@ -1,4 +1,5 @@
-"""A conditional stop: the guest stops at an instruction only when its registers have given values.
+"""A conditional stop: the guest stops at an instruction only when its registers have given values, and
+some words of its memory, too: compilers that do not optimise keep a loop's counter there.
 
 A hardware breakpoint stops at each pass, which costs 20 us. Here the check is machine code of ours in
 the guest's own process. Over the instruction in the patched twin stands
@@ -7,7 +8,7 @@ the guest's own process. Over the instruction in the patched twin stands
 
 whose later bytes are HLT and INSB, so that a branch into the middle faults there. The check compares
 without changing a flag: LEA adds the negative of the wanted value to a register, and JRCXZ asks whether
-the sum is 0. If all registers are equal it ends in a HLT, at which the guest stops; else the
+the sum is 0. If all are equal it ends in a HLT, at which the guest stops; else the
 instructions under the jump are executed where they have been copied to, and the guest goes on behind
 them. An instruction that cannot be copied is a HLT, too: the guest leaves the stop there for good.
 
@@ -39,13 +40,16 @@ _SAVED = 2048
 class ConditionalStop:
     """One stop. Raises ValueError where it cannot be planted.
 
-    rip: where the guest stops. gpr: the registers that it then has. room: the addresses of the check.
+    rip: where the guest stops. gpr: the registers that it then has. words: 64-bit words of its memory,
+    by GVA, with the values that they then have. room: the addresses of the check.
     passing: the next entry is to pass the stop without a check."""
 
     def __init__(
-        self, guest: GuestContext, patched: PatchedCode, shadow: ShadowPages, rip: int, gpr: list[int]
-    ) -> None:
+        self, guest: GuestContext, patched: PatchedCode, shadow: ShadowPages, rip: int, gpr: list[int],
+        words: dict[int, int],
+    ) -> None:  # fmt: skip
         self.rip = rip
+        self.words = words
         self._guest, self._patched, self._shadow = guest, patched, shadow
         self._gpa = self._place(rip)
         self.start = rip + len(JUMP) + DISTANCE
@@ -81,22 +85,35 @@ class ConditionalStop:
         self._first = self._here  # from here on both are saved
         others = sorted((n for n in range(16) if n != RCX), key=lambda n: cpu.gpr[n] == gpr[n])
         for number in (RCX, *others):
-            wanted = (-gpr[number] & (1 << 64) - 1).to_bytes(8, "little")
+            wanted = _negative(gpr[number])
             if number == RCX:
-                self._code += b"\x48\xb8" + wanted + b"\x48\x8d\x0c\x01"  # lea rcx, [rcx + rax]
-                self._word("488b05", 1)  # mov rax, [saved + 8]
+                self._subtract(wanted)
             elif number == RSP:
                 self._code += b"\x48\xb9" + wanted + b"\x48\x8d\x0c\x0c"  # lea rcx, [rsp + rcx]
             else:
                 base = bytes([0x48 | number >> 3, 0x8D, 0x4C, 0x08 | number & 7, 0])
                 self._code += b"\x48\xb9" + wanted + base  # lea rcx, [register + rcx]
-            self._code += b"\xe3\x05\xe9\0\0\0\0"  # jrcxz over; jmp go on
-            misses.append(len(self._code))
+            misses.append(self._or_go_on())
+        for gva, value in self.words.items():
+            self._code += b"\x48\xb9" + gva.to_bytes(8, "little") + b"\x48\x8b\x09"  # mov rcx, [rcx]
+            self._subtract(_negative(value))
+            misses.append(self._or_go_on())
         self._word("488b0d", 0)
         self._match = self._here
         self._code.append(HLT)
         for at in misses:
             self._code[at - 4 : at] = (len(self._code) - at).to_bytes(4, "little")
+
+    def _subtract(self, wanted: bytes) -> None:
+        """Add the negative of the wanted value to RCX."""
+        self._code += b"\x48\xb8" + wanted + b"\x48\x8d\x0c\x01"  # lea rcx, [rcx + rax]
+        self._word("488b05", 1)  # mov rax, [saved + 8]
+
+    def _or_go_on(self) -> int:
+        """If RCX is not 0, go on with the guest. Gives the place behind the jump, which has no target
+        yet."""
+        self._code += b"\xe3\x05\xe9\0\0\0\0"  # jrcxz over; jmp go on
+        return len(self._code)
 
     def _copy(self) -> None:
         """The instructions under the jump, and the way back."""
@@ -240,3 +257,7 @@ class ConditionalStop:
         assert twin is not None
         at = scratch + self.start - self.room.start + _SAVED
         return twin[at : at + 16]
+
+
+def _negative(value: int) -> bytes:
+    return (-value & (1 << 64) - 1).to_bytes(8, "little")

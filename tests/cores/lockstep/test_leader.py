@@ -342,7 +342,7 @@ def test_trouble_is_come_near_to_at_any_cost(
         return keep(copies, led=led, soon=False, now=now)
 
     monkeypatch.setattr(Copies, "keep", costly)
-    test_trouble_is_come_near_to(follower, stepped)
+    test_trouble_is_come_near_to(follower, stepped, monkeypatch)
 
 
 def test_what_is_taken_back_is_not_counted(follower: str, led: list[int]) -> None:

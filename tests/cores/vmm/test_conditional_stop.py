@@ -7,6 +7,7 @@ from contextlib import closing
 import pytest
 from machine_lab import DATA, RAM, needs_assembler, program, require
 
+from cores.engines.base import Exit
 from cores.lockstep import follower as following
 from cores.lockstep import leader as lead
 from cores.lockstep.options import Options
@@ -30,6 +31,13 @@ LOOPS = {
     "1: inc rax\nmov [rdi], rax\ntest cl, 15\njnz 2f\nadd rdi, 4096\nand rdi, 0x7f000\n"
     "or rdi, 0x60000\n2: dec ecx\njnz 1b\nhlt\n",
     "registers that come again": f"1: inc qword ptr [{DATA}]\nadd al, 64\njmp 1b\n",
+    "a counter in memory":
+    f"1: inc dword ptr [{DATA}]\ncmp dword ptr [{DATA}], 0x7fffffff\njne 1b\n",
+    "counters on the stack, as compilers have them":
+    "sub rsp, 64\n2: mov dword ptr [rsp], 0\n1: add dword ptr [rsp], 1\ncmp dword ptr [rsp], 9\n"
+    "jle 1b\nadd dword ptr [rsp + 60], 1\njmp 2b\n",
+    "counters in two pages":
+    f"1: inc byte ptr [{DATA}]\njnz 1b\ninc qword ptr [{DATA} + 8192]\njmp 1b\n",
     "the stack pointer":
     "1: push rcx\nsub ecx, 1\njz 2f\ncmp rsp, 0x70000\nja 1b\nmov esp, 0x80000\njmp 1b\n2: hlt\n",
 }  # fmt: skip
@@ -71,14 +79,34 @@ def test_every_place_in_a_loop(name: str, monkeypatch: pytest.MonkeyPatch) -> No
     assert led
 
 
-def test_a_budget_far_out_in_a_loop() -> None:
-    """A budget of ten million instructions in a loop of two ends there, without a stop at each pass."""
+@pytest.mark.parametrize(
+    "source",
+    [
+        "mov ecx, 90000000\n1: dec ecx\njnz 1b\nhlt\n",
+        f"1: inc dword ptr [{DATA}]\ncmp dword ptr [{DATA}], 0x7fffffff\njne 1b\n",
+        "sub rsp, 16\n1: add dword ptr [rsp + 12], 1\ncmp dword ptr [rsp + 12], 0x7ffffff\njle 1b\n",
+    ],
+    ids=["a register", "memory", "the stack"],
+)
+def test_a_budget_far_out_in_a_loop(source: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A budget of ten million instructions in a loop of few ends there, without a stop at each pass,
+    wherever the loop counts."""
     require("trap:native")
+    monkeypatch.setattr(lead, "WAIT_NS", 500 * lead.WAIT_NS)  # a busy computer takes its time
+    stops = []
+    enter = following.Follower._enter
+
+    def noted(follower: following.Follower, count: int, gpr: list[int]) -> Exit:
+        stops.append(count)
+        return enter(follower, count, gpr)
+
+    monkeypatch.setattr(following.Follower, "_enter", noted)
     options = Options(cores=("interpreter", "trap:native"), budget=10_000_001, ram=RAM)
-    with closing(Session(program("mov ecx, 90000000\n1: dec ecx\njnz 1b\nhlt\n"), options)) as session:
+    with closing(Session(program(source), options)) as session:
         session.run_to_end()
         assert session.divergence is None
         assert session.stretches == 1
+        assert len(stops) < 200
         assert {m.vmm.instructions for m in session.machines} == {10_000_001}
         assert len({m.cpu.state() for m in session.machines}) == 1
 
