@@ -461,7 +461,7 @@ class DeprivilegedEngine(Engine):
 
     def patched_twin(self) -> memoryview | None:
         """A second memory as large as RAM, from which free mode executes patched code
-        (cores/vmm/patching/patcher.py), with room for code of the VMM's behind it; None: this engine
+        (cores/vmm/patching/twin.py), with room for code of the VMM's behind it; None: this engine
         detects sensitive instructions by itself, and returns Intercept at them."""
         return None
 

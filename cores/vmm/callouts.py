@@ -17,7 +17,7 @@ while the region is *open*:
 
 A routine that is interrupted is led on to the next instruction of the guest's. Counted as ``callout``,
 which is no exit (contract.md, Counting). Never in exact mode, nor with ``--slow``; never in a page of
-code and data that is shared (cores/vmm/patching/patcher.py), where the guest could store into a jump.
+code and data that is shared (cores/vmm/patching/twin.py), where the guest could store into a jump.
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ A pass costs some nanoseconds. Used where a stretch ends inside a loop (cores/lo
 from __future__ import annotations
 
 from cores.vmm.patched_code import PatchedCode
-from cores.vmm.patching.patcher import HLT
+from cores.vmm.patching.twin import HLT
 from cores.vmm.shadow_tlb import ShadowPages
 from cores.vmm.state import GuestContext
 from cores.x86.faults import GuestFault

@@ -1,7 +1,7 @@
 """Patched code of one deprivileged guest, and the change between free and exact mode.
 
 In exact mode the guest runs from its own RAM. In free mode it runs from the patcher's twin
-(cores/vmm/patching/patcher.py). Before each entry the twin takes over what the VMM and its devices
+(cores/vmm/patching/twin.py). Before each entry the twin takes over what the VMM and its devices
 wrote to RAM; after each exit RAM takes over what the guest stored in pages that hold code and data.
 """
 
@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from cores.engines.base import DeprivilegedEngine
-from cores.vmm.patching.patcher import TRUST, Patcher
+from cores.vmm.patching.patcher import Patcher
+from cores.vmm.patching.twin import TRUST
 from cores.vmm.shadow_tlb import ShadowPages
 from cores.vmm.state import GuestContext
 from cores.x86.mmu.paging import PAGE

@@ -54,7 +54,7 @@ class Filled(Enum):
     """The page has no RAM: there is a device, or nothing."""
     CODE = "code"
     """A data access to a page that is executed from the patched twin
-    (cores/vmm/patching/patcher.py)."""
+    (cores/vmm/patching/twin.py)."""
     UNREACHABLE = "unreachable"
     """The host process cannot have such a mapping."""
 

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from cores.engines.base import CODE_SIZE, TRANSLATED
-from cores.vmm.patching.patcher import HLT
+from cores.vmm.patching.twin import HLT
 from cores.x86.faults import GuestFault, Unsupported
 from cores.x86.isa.displaced import COUNT, IN_RCX, NOTHING, SITE, TABLE, TABLE_SIZE, Emitter, Undo
 from cores.x86.isa.instruction import Instruction

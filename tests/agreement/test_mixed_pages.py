@@ -1,5 +1,5 @@
 """Pages that hold code and data, running freely on the real CPU, where the CPU has protection keys and
-where it has none: what is patched in the twin (cores/vmm/patching/patcher.py) stays there."""
+where it has none: what is patched in the twin (cores/vmm/patching/twin.py) stays there."""
 
 from __future__ import annotations
 

@@ -149,20 +149,20 @@ TABLE: tuple[Known, ...] = (
     ),
     Known(
         "Free mode without protection keys: code read as data shows the patches",
-        "Execute-only pages need them; elsewhere the twin can be read (cores/vmm/patching/patcher.py).",
+        "Execute-only pages need them; elsewhere the twin can be read (cores/vmm/patching/twin.py).",
         "SDM vol. 3, 4.6.2.",
     ),
     Known(
         "Free mode without protection keys: what a branch trusted already reaches, or a RET from a "
         "stack of addresses, and was never looked at, runs as on the host",
         "To catch each of these branches for ever would cost 40 us a call; the run's notes say so.",
-        "cores/vmm/patching/patcher.py, TRUST.",
+        "cores/vmm/patching/twin.py, TRUST.",
     ),
     Known(
         "Free mode: code changed in a page that was long written as data runs unlooked at until the "
         "next exit",
         "Such a page is writable and executable at once; a fault at each store would cost 100 us.",
-        "cores/vmm/patching/patcher.py, shared pages; noted when it happens.",
+        "cores/vmm/patching/twin.py, shared pages; noted when it happens.",
     ),
     Known(
         "KVM on a host without VT-x or AMD-V: page-crossing stores done by half, a fault on the way to "

@@ -237,14 +237,14 @@ MUTATIONS = (
     ),
     Mutation(
         "silent instructions run unseen",
-        "cores/vmm/patching/patcher.py",
+        "cores/vmm/patching/twin.py",
         "if insn.sensitivity in (Sensitivity.SILENT, Sensitivity.ABSENT):",
         "if False:",
         ("tests/cores/vmm/patching/test_patcher.py", f"{FREE}[pushf_popf]"),
     ),
     Mutation(
         "an indirect branch is trusted at once",
-        "cores/vmm/patching/patcher.py",
+        "cores/vmm/patching/twin.py",
         "TRUST = 16",
         "TRUST = 1",
         ("tests/cores/vmm/patching/test_patcher.py",),

@@ -13,7 +13,8 @@ from cores.pc.physical_memory import PhysicalMemory
 from cores.pc.ram import Ram
 from cores.pc.stop import Stop
 from cores.vmm.patched_code import TRUSTED
-from cores.vmm.patching.patcher import HLT, SHARE_AFTER, Patcher
+from cores.vmm.patching.patcher import SHARE_AFTER, Patcher
+from cores.vmm.patching.twin import HLT
 from cores.x86.isa.instruction import Reason
 from cores.x86.mmu.paging import PAGE, Mmu
 from cores.x86.registers import RCX, Cr0
