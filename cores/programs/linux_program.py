@@ -116,7 +116,8 @@ def _check(loads: list[elf.Load], entry: int, path: str) -> None:
 
 
 def _arguments(path: str, append: bytes) -> list[bytes]:
-    """argv: the program's name, and the words of --append as a shell parts them."""
+    """argv: the program's name, and the words of --append as a shell parts them. A name without a
+    folder is run as a shell runs it, ./a.out: of /proc/self/exe libraries expect a path."""
     if len(append) > LONGEST_ARGUMENTS:
         raise InputError(f"--append: longer than {LONGEST_ARGUMENTS} bytes")
     if b"\0" in append:
@@ -125,7 +126,8 @@ def _arguments(path: str, append: bytes) -> list[bytes]:
         words = shlex.split(append.decode("utf-8", "surrogateescape"))
     except ValueError:
         raise InputError("--append: an open quotation mark") from None
-    return [os.fsencode(path), *(word.encode("utf-8", "surrogateescape") for word in words)]
+    name = path if os.sep in path else f"./{path}"
+    return [os.fsencode(name), *(word.encode("utf-8", "surrogateescape") for word in words)]
 
 
 def _auxiliary(content: bytes, loads: Iterable[elf.Load], entry: int) -> dict[int, int | bytes]:

@@ -222,7 +222,7 @@ int main()
 
 @pytest.mark.full
 @pytest.mark.parametrize("language", ["c", "c++", "musl"])
-def test_compiled_programs(language: str, tmp_path: Path) -> None:
+def test_compiled_programs(language: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Programs of a C library, of C++'s and of musl print and return what they do on this host."""
     compiler = {"c": "gcc", "c++": "g++", "musl": "musl-gcc"}[language]
     if shutil.which(compiler) is None:
@@ -239,5 +239,7 @@ def test_compiled_programs(language: str, tmp_path: Path) -> None:
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
     )  # fmt: skip
     start = StartOptions(append=b"word", linux=True, files=str(tmp_path / "files"))
-    for core in run(os.fspath(tmp_path / "a.out"), start, free=True, typed=b"typed\n"):
-        assert (core.console, core.exit_status) == (here.stdout.decode(), here.returncode)
+    monkeypatch.chdir(tmp_path)
+    for path in (os.fspath(tmp_path / "a.out"), "a.out"):
+        for core in run(path, start, free=True, typed=b"typed\n"):
+            assert (core.console, core.exit_status) == (here.stdout.decode(), here.returncode)

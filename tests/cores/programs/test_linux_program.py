@@ -53,6 +53,14 @@ def test_the_first_stack(tmp_path: Path) -> None:
     assert auxiliary[16] == cpuid(1)[3]
 
 
+def test_a_name_without_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A program of the current directory has the name that a shell would run it by."""
+    path = Path(linux_lab.program(tmp_path, ENTRY))
+    monkeypatch.chdir(path.parent)
+    named = load_program(path.name).segments[-1].data
+    assert b"\0./" + os.fsencode(path.name) + b"\0" in named
+
+
 @pytest.mark.parametrize(
     ("options", "reason"),
     [
