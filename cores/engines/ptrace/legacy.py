@@ -91,7 +91,9 @@ class LegacyVcpu(Vcpu):
                 return exit
 
     def reach(self, cpu: VirtualCpu, rip: int, gpr: list[int], passes: int) -> Exit:
-        if rip != self._until:
+        base = self._base
+        self._find_base(cpu)
+        if rip != self._until or self._base != base:
             self._break_at(rip)
         self._load(cpu)
         self.process.stay_near()
@@ -134,8 +136,7 @@ class LegacyVcpu(Vcpu):
     def _load(self, cpu: VirtualCpu) -> None:
         """Prepare the guest's registers; ``_stale``: they have to be written to the process."""
         self._at_fault, self._trap = False, None
-        self._origin = self.origin(cpu)
-        self._base = cpu.segments[CS].base + self._origin & MASK32
+        self._find_base(cpu)
         selectors, flags = self._table.load(cpu, self._origin), native_flags(cpu)
         if cpu.rip == self._until:
             flags |= Flag.RF  # pass the breakpoint this time
@@ -154,6 +155,10 @@ class LegacyVcpu(Vcpu):
             SYSCALL_NONE, cpu.rip, cs, flags | _HOST_FLAGS, rsp, ss,
             fs_base if fs else 0, gs_base if gs else 0, ds, es, fs, gs,
         )  # fmt: skip
+
+    def _find_base(self, cpu: VirtualCpu) -> None:
+        self._origin = self.origin(cpu)
+        self._base = cpu.segments[CS].base + self._origin & MASK32
 
     def _leave(self, cpu: VirtualCpu, registers: tuple[int, ...], flags: int | None = None) -> None:
         top = cpu.gpr[RSP] & ~MASK32
