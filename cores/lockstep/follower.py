@@ -169,9 +169,9 @@ class Follower:
         ours, theirs = self._machine.memory, self._leader.memory
         for page in self._looked_at():
             for gva in (page,) if host.is_ahead(page) else host.here().leading_to(page):
-                for at in range(0, PAGE, 8):
-                    value = theirs.view[page + at : page + at + 8]
-                    if ours.view[page + at : page + at + 8] != value:
+                for at in range(0, PAGE, 4):
+                    value = theirs.view[page + at : page + at + 4]
+                    if ours.view[page + at : page + at + 4] != value:
                         yield gva + at, int.from_bytes(value, "little")
                 break
 

@@ -57,9 +57,8 @@ from cores.x86.faults import GuestFault
 from cores.x86.isa.instruction import Instruction, Reason, Sensitivity
 from cores.x86.mmu.paging import PAGE
 from cores.x86.mmu.vacancy import empty_tables
-from cores.x86.mode import DEFAULT_32, is_long
+from cores.x86.mode import is_flat, is_long
 from cores.x86.registers import CS, MASK32, SS, USER_FLAGS, Cr0, Flag, Vector
-from cores.x86.virtual_cpu import VirtualCpu
 
 NOTE = (
     "running freely, CLI, STI, PUSHF and POPF of the guest's kernel are answered inside its process: "
@@ -294,7 +293,7 @@ class Callouts:
         cpu = self._cpu
         if cpu.rflags & ~(_LENT | _IF) != Flag.FIXED or not cpu.cr0 & Cr0.PG:
             return False
-        return is_long(cpu) or (_is_flat(cpu, CS) and _is_flat(cpu, SS))
+        return is_long(cpu) or (is_flat(cpu, CS) and is_flat(cpu, SS))
 
     def open(self) -> bool:
         """Map the region, if it is not the guest's."""
@@ -442,9 +441,3 @@ class Callouts:
             self._refused.add(gva)
             self.patcher.uncover(self.patcher.pages[self._guest.mmu.locate(rip) & -PAGE])
         return True
-
-
-def _is_flat(cpu: VirtualCpu, number: int) -> bool:
-    """Is it a segment of 32 bits, from 0 to 4 GiB?"""
-    segment = cpu.segments[number]
-    return segment.base == 0 and segment.limit == MASK32 and bool(segment.attributes & DEFAULT_32)

@@ -2,21 +2,21 @@
 some words of its memory, too: compilers that do not optimise keep a loop's counter there.
 
 A hardware breakpoint stops at each pass, which costs 20 us. Here the check is machine code of ours in
-the guest's own process. Over the instruction in the patched twin stands
+the guest's own process (cores/vmm/conditional_check.py). Over the instruction in the patched twin is
 
     E9 F4 F4 F4 6C      jmp to the check, 0x6CF4F4F4 bytes behind it
 
-whose later bytes are HLT and INSB, so that a branch into the middle faults there. The check compares
-without changing a flag: LEA adds the negative of the wanted value to a register, and JRCXZ asks whether
-the sum is 0. If all are equal it ends in a HLT, at which the guest stops; else the
-instructions under the jump are executed where they have been copied to, and the guest goes on behind
-them. An instruction that cannot be copied is a HLT, too: the guest leaves the stop there for good.
+whose later bytes are HLT and INSB, so that a branch into the middle faults there. If all values are as
+wanted the check ends in a HLT, at which the guest stops; else the instructions under the jump are
+executed where they have been copied to, and the guest goes on behind them. An instruction that cannot
+be copied is a HLT, too: the guest leaves the stop there for good.
 
 A pass costs some nanoseconds. Used where a stretch ends inside a loop (cores/lockstep/follower.py).
 """
 
 from __future__ import annotations
 
+from cores.vmm.conditional_check import SAVED, check_32, check_64
 from cores.vmm.patched_code import PatchedCode
 from cores.vmm.patching.twin import HLT
 from cores.vmm.shadow_tlb import ShadowPages
@@ -26,21 +26,21 @@ from cores.x86.isa.branches import direct_target
 from cores.x86.isa.decoder import Truncated, decode
 from cores.x86.isa.instruction import Instruction, MemoryOperand, Sensitivity
 from cores.x86.mmu.paging import PAGE
-from cores.x86.mode import is_long
-from cores.x86.registers import RAX, RCX, RSP
+from cores.x86.mode import address_mask, code_bits, is_flat, is_long
+from cores.x86.registers import CS, DS, MASK32, RAX, RCX
+from cores.x86.virtual_cpu import VirtualCpu
 
 JUMP = bytes.fromhex("e9f4f4f46c")
 DISTANCE = int.from_bytes(JUMP[1:], "little")
+_CODE, _WRITABLE = 8, 2  # of a segment's type (SDM vol. 3, 3.4.5.1)
 LENGTH = 2 * PAGE
 """The check, and what it saves, may lie across two pages."""
-_SAVED = 2048
-"""Offset of two words behind the check: RCX and RAX as the guest has them."""
 
 
 class ConditionalStop:
     """One stop. Raises ValueError where it cannot be planted.
 
-    rip: where the guest stops. gpr: the registers that it then has. words: 64-bit words of its memory,
+    rip: where the guest stops. gpr: the registers that it then has. words: 32-bit words of its memory,
     by GVA, with the values that they then have. room: the addresses of the check.
     passing: the next entry is to pass the stop without a check."""
 
@@ -49,18 +49,23 @@ class ConditionalStop:
         words: dict[int, int],
     ) -> None:  # fmt: skip
         self.rip = rip
-        self.words = words
         self._guest, self._patched, self._shadow = guest, patched, shadow
         self._gpa = self._place(rip)
-        self.start = rip + len(JUMP) + DISTANCE
+        self._bits = code_bits(guest.cpu)
+        self.start = rip + len(JUMP) + DISTANCE & address_mask(guest.cpu)
         self.room = range(self.start & -PAGE, (self.start & -PAGE) + LENGTH)
         self._places: dict[int, int] = {}  # address in the copy -> the guest's address
         self._copies: dict[int, int] = {}  # and back
         self._leaves: set[int] = set()  # addresses of a HLT in place of an instruction
-        self._code = bytearray()
-        self._check(gpr)
-        self._go_on = self._here
-        self._word("488b0d", 0)  # mov rcx, [saved]
+        now = guest.cpu.gpr
+        if self._bits == 64:
+            check = check_64(now, gpr, words)
+        else:
+            check = check_32(now, gpr, words, self.start)
+        self._first, self._match, self._go_on = (
+            self.start + offset for offset in (check.saved, check.match, check.go_on)
+        )
+        self._code = bytearray(check.code)
         self._copy()
         self._planted = False
         self.passing = False
@@ -70,50 +75,6 @@ class ConditionalStop:
     @property
     def _here(self) -> int:
         return self.start + len(self._code)
-
-    def _word(self, opcode: str, number: int) -> None:
-        """An instruction with a saved word as its RIP-relative operand."""
-        code = bytes.fromhex(opcode)
-        self._code += code + (_SAVED + 8 * number - len(self._code) - len(code) - 4).to_bytes(
-            4, "little"
-        )
-
-    def _check(self, gpr: list[int]) -> None:
-        cpu, misses = self._guest.cpu, []
-        self._word("48890d", 0)  # mov [saved], rcx
-        self._word("488905", 1)  # mov [saved + 8], rax
-        self._first = self._here  # from here on both are saved
-        others = sorted((n for n in range(16) if n != RCX), key=lambda n: cpu.gpr[n] == gpr[n])
-        for number in (RCX, *others):
-            wanted = _negative(gpr[number])
-            if number == RCX:
-                self._subtract(wanted)
-            elif number == RSP:
-                self._code += b"\x48\xb9" + wanted + b"\x48\x8d\x0c\x0c"  # lea rcx, [rsp + rcx]
-            else:
-                base = bytes([0x48 | number >> 3, 0x8D, 0x4C, 0x08 | number & 7, 0])
-                self._code += b"\x48\xb9" + wanted + base  # lea rcx, [register + rcx]
-            misses.append(self._or_go_on())
-        for gva, value in self.words.items():
-            self._code += b"\x48\xb9" + gva.to_bytes(8, "little") + b"\x48\x8b\x09"  # mov rcx, [rcx]
-            self._subtract(_negative(value))
-            misses.append(self._or_go_on())
-        self._word("488b0d", 0)
-        self._match = self._here
-        self._code.append(HLT)
-        for at in misses:
-            self._code[at - 4 : at] = (len(self._code) - at).to_bytes(4, "little")
-
-    def _subtract(self, wanted: bytes) -> None:
-        """Add the negative of the wanted value to RCX."""
-        self._code += b"\x48\xb8" + wanted + b"\x48\x8d\x0c\x01"  # lea rcx, [rcx + rax]
-        self._word("488b05", 1)  # mov rax, [saved + 8]
-
-    def _or_go_on(self) -> int:
-        """If RCX is not 0, go on with the guest. Gives the place behind the jump, which has no target
-        yet."""
-        self._code += b"\xe3\x05\xe9\0\0\0\0"  # jrcxz over; jmp go on
-        return len(self._code)
 
     def _copy(self) -> None:
         """The instructions under the jump, and the way back."""
@@ -133,7 +94,7 @@ class ConditionalStop:
 
     def _decode(self, at: int) -> Instruction | None:
         try:
-            return decode(self._guest.mmu.peek(at))
+            return decode(self._guest.mmu.peek(at), self._bits)
         except (GuestFault, Truncated):
             return None
 
@@ -165,14 +126,16 @@ class ConditionalStop:
 
     def _jump(self, opcode: bytes, target: int) -> None:
         distance = target - (self._here + len(opcode) + 4)
-        self._code += opcode + distance.to_bytes(4, "little", signed=True)
+        if not -(1 << 31) <= distance < 1 << 31 and self._bits == 64:
+            raise ValueError
+        self._code += opcode + (distance & MASK32).to_bytes(4, "little")
 
     # Planting
 
     def _place(self, rip: int) -> int:
         """The GPA of the instruction. Raises ValueError where no stop can be."""
         guest, patcher = self._guest, self._patched.patcher
-        if patcher is None or not is_long(guest.cpu) or rip % PAGE > PAGE - len(JUMP):
+        if patcher is None or not _suits(guest.cpu) or rip % PAGE > PAGE - len(JUMP):
             raise ValueError
         try:
             gpa = guest.mmu.locate(rip)
@@ -255,9 +218,13 @@ class ConditionalStop:
     def _saved(self) -> memoryview:
         twin, scratch = self._patched.engine.patched_twin(), self._guest.memory.ram.scratch
         assert twin is not None
-        at = scratch + self.start - self.room.start + _SAVED
+        at = scratch + self.start - self.room.start + SAVED
         return twin[at : at + 16]
 
 
-def _negative(value: int) -> bytes:
-    return (-value & (1 << 64) - 1).to_bytes(8, "little")
+def _suits(cpu: VirtualCpu) -> bool:
+    """Does the check's code run in this mode? It saves registers in memory at its own address."""
+    if is_long(cpu):
+        return True
+    writable = cpu.segments[DS].attributes & (_CODE | _WRITABLE) == _WRITABLE
+    return writable and is_flat(cpu, CS) and is_flat(cpu, DS)

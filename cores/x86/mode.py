@@ -59,6 +59,12 @@ def code_bits(cpu: VirtualCpu) -> int:
     return 32 if code & DEFAULT_32 else 16
 
 
+def is_flat(cpu: VirtualCpu, number: int) -> bool:
+    """Is it a segment of 32 bits, from 0 to 4 GiB?"""
+    segment = cpu.segments[number]
+    return segment.base == 0 and segment.limit == MASK32 and bool(segment.attributes & DEFAULT_32)
+
+
 def address_mask(cpu: VirtualCpu) -> int:
     """The bits of RIP and of a linear address: 64 in 64-bit mode, else 32. 16-bit code has 32 bits of
     EIP, too; its segment's limit and 16-bit branches hold it below 64 KiB."""

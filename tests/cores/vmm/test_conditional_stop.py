@@ -7,13 +7,16 @@ from contextlib import closing
 import pytest
 from machine_lab import DATA, RAM, needs_assembler, program, require
 
-from cores.engines.base import Exit
+from cores.engines.base import BUDGET_SPENT, Exit
 from cores.lockstep import follower as following
 from cores.lockstep import leader as lead
 from cores.lockstep.options import Options
-from cores.lockstep.session import Session
+from cores.lockstep.session import Session, start
+from cores.pc.ram import MIB
 from cores.pc.stop import Stop
+from cores.programs.program import Program, Segment
 from cores.vmm.conditional_stop import ConditionalStop
+from cores.x86.registers import RCX
 
 pytestmark = needs_assembler
 
@@ -41,6 +44,23 @@ LOOPS = {
     "the stack pointer":
     "1: push rcx\nsub ecx, 1\njz 2f\ncmp rsp, 0x70000\nja 1b\nmov esp, 0x80000\njmp 1b\n2: hlt\n",
 }  # fmt: skip
+
+
+LOOPS_32 = {
+    "a register": "b9ffffff7f 49 75fd",  # mov ecx, 0x7fffffff; 1: dec ecx; jnz 1b
+    # 1: inc dword [0x140000]; cmp dword [0x140000], 0x7fffffff; jne 1b
+    "memory": "ff0500001400 813d00001400ffffff7f 75ee",
+    # mov esp, 0x200000; 1: add dword [esp], 1; add eax, ecx; cmp dword [esp], 0x7ffffff; jle 1b
+    "the stack": "bc00002000 83042401 01c8 813c24ffffff07 7ef1",
+    # 2: mov ecx, 9; 1: add [esp - 8], ecx; dec ecx; jnz 1b; add byte [esp - 4], 1; jmp 2b
+    "two loops": "bc00002000 b909000000 014c24f8 49 75f9 804424fc01 ebed",
+}
+
+
+def kernel(code: str) -> Program:
+    """A 32-bit kernel."""
+    image = bytes.fromhex(code)
+    return Program("k", "multiboot", MIB, (Segment(MIB, image, len(image)),), "", ram=8 * MIB)
 
 
 def planted(monkeypatch: pytest.MonkeyPatch) -> list[int]:
@@ -79,16 +99,35 @@ def test_every_place_in_a_loop(name: str, monkeypatch: pytest.MonkeyPatch) -> No
     assert led
 
 
+@pytest.mark.parametrize("name", LOOPS_32)
+def test_every_place_in_a_32_bit_loop(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same in 32-bit code."""
+    require("trap:native")
+    found = planted(monkeypatch)
+    for budget in range(601, 613):
+        options = Options(cores=("interpreter", "trap:native"), budget=budget)
+        with closing(Session(kernel(LOOPS_32[name]), options)) as session:
+            session.run_to_end()
+            assert session.divergence is None, budget
+            one, other = (machine.report() for machine in session.machines)
+            assert (one.stop, one.instructions) == (other.stop, other.instructions)
+            assert (one.stop, one.instructions) == (Stop.BUDGET, budget)
+            assert one.registers == other.registers
+            assert one.memory_sha256 == other.memory_sha256
+    assert found
+
+
 @pytest.mark.parametrize(
     "source",
     [
         "mov ecx, 90000000\n1: dec ecx\njnz 1b\nhlt\n",
         f"1: inc dword ptr [{DATA}]\ncmp dword ptr [{DATA}], 0x7fffffff\njne 1b\n",
         "sub rsp, 16\n1: add dword ptr [rsp + 12], 1\ncmp dword ptr [rsp + 12], 0x7ffffff\njle 1b\n",
+        *map(kernel, LOOPS_32.values()),
     ],
-    ids=["a register", "memory", "the stack"],
+    ids=["a register", "memory", "the stack", *(f"32 bits, {name}" for name in LOOPS_32)],
 )
-def test_a_budget_far_out_in_a_loop(source: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_budget_far_out_in_a_loop(source: str | Program, monkeypatch: pytest.MonkeyPatch) -> None:
     """A budget of ten million instructions in a loop of few ends there, without a stop at each pass,
     wherever the loop counts."""
     require("trap:native")
@@ -101,8 +140,9 @@ def test_a_budget_far_out_in_a_loop(source: str, monkeypatch: pytest.MonkeyPatch
         return enter(follower, count, gpr)
 
     monkeypatch.setattr(following.Follower, "_enter", noted)
-    options = Options(cores=("interpreter", "trap:native"), budget=10_000_001, ram=RAM)
-    with closing(Session(program(source), options)) as session:
+    options = Options(cores=("interpreter", "trap:native"), budget=10_000_001)
+    loaded = program(source) if isinstance(source, str) else source
+    with closing(Session(loaded, options)) as session:
         session.run_to_end()
         assert session.divergence is None
         assert session.stretches == 1
@@ -124,3 +164,12 @@ def test_the_twin_is_left_as_it_was() -> None:
         native.vmm.stop = None
         native.run_free(60)
         assert (native.stop, native.console()) == (Stop.HALTED, "A")
+
+
+def test_a_breakpoint_in_a_code_segment_with_a_base() -> None:
+    """The first entry to 32-bit code stops at a breakpoint: where its segment lies in the process."""
+    require("trap:native")
+    options = Options(cores=("trap:native",))
+    with closing(start(kernel(LOOPS_32["a register"]), "trap:native", options)) as machine:
+        exit = machine.vmm.enter(machine.engine.reach, MIB + 5, [0] * 16, 5)
+        assert (exit, machine.cpu.rip, machine.cpu.gpr[RCX]) == (BUDGET_SPENT, MIB + 5, 0x7FFF_FFFF - 5)
