@@ -21,8 +21,8 @@ class CodePage:
     pushed_words: words that the code itself has pushed, for each RET and each offset at which the guest
         was stopped: a RET that pops one of them returns to a known address.
     trusted: how often an indirect branch here led to known code; after TRUST times it is not caught.
-    at: the GVA at which the page was last mapped for execution. aliased: it was mapped at several, so
-        that the page that follows it is not known.
+    at: the GVA at which the page was last mapped for execution. places: all of them. aliased: there are
+        several, so that the page that follows it is not known.
     met: how many of the known branch targets in it were decoded when it was last mapped.
     callouts: by the offset of the jump (cores/vmm/callouts.py).
     shared: it holds code and data, and the twin's page is readable and writable.
@@ -42,13 +42,17 @@ class CodePage:
         self.data_accesses = 0
         self.changes = 0
         self.at: int | None = None
-        self.aliased = False
+        self.places: set[int] = set()
         self.met = 0
         self.callouts: dict[int, Callout] = {}
         self.guarded = False
         self.shared = False
         self.synced = bytearray()
         self.image = bytearray()
+
+    @property
+    def aliased(self) -> bool:
+        return len(self.places) > 1
 
     def forget(self) -> None:
         """Drop everything decoded: the code has changed."""

@@ -18,7 +18,7 @@ from cores.x86.isa.branches import direct_target, words_pushed
 from cores.x86.isa.decoder import Truncated, decode
 from cores.x86.isa.instruction import Instruction, Sensitivity
 from cores.x86.mmu.paging import PAGE, Mmu
-from cores.x86.registers import MASK64, Cr0, Cr4
+from cores.x86.registers import MASK32, MASK64, Cr0, Cr4
 from cores.x86.virtual_cpu import VirtualCpu
 
 SHARE_AFTER = 24
@@ -55,6 +55,7 @@ class Patcher(Twin):
         self.cpu = cpu
         self.bits = bits
         self.trusts = False
+        self._mask = MASK64 if bits == 64 else MASK32
         self._targets: dict[int, set[int]] = {}  # GVA of a page -> branch targets in it
         self._known = 0  # targets in all
         self._last: tuple[int, CodePage | None] = -1, None  # GVA and page that code was decoded in last
@@ -85,14 +86,14 @@ class Patcher(Twin):
                     if (target ^ rip) & -PAGE == 0:
                         todo.append((target, words if insn.mnemonic == "jmp" else 0))
                     else:
-                        todo += self._promised(target)
+                        todo += self._leaving(at, target)
                 if insn.sensitivity is not Sensitivity.ORDINARY:
                     self._keep_pushed_words(following, words)
                     break
                 if insn.mnemonic in ("jmp", "ret", "ud2"):
                     break
                 if (following ^ at) & -PAGE:
-                    todo += self._promised(following)
+                    todo += self._leaving(at, following)
                     break
                 at = following
         return found
@@ -138,7 +139,7 @@ class Patcher(Twin):
         self._patch(page, offset, offset + 1)
         target = direct_target(insn, rip + insn.length)
         assert target is not None
-        return self._promised(target) if (target ^ rip) & -PAGE else [(target, 0)]
+        return self._leaving(rip, target) if (target ^ rip) & -PAGE else [(target, 0)]
 
     def _keep_pushed_words(self, rip: int, words: int) -> None:
         """Keep the count where the guest will stop: the stack is the same when it goes on."""
@@ -154,6 +155,28 @@ class Patcher(Twin):
         self._known += target not in known
         known.add(target)
         return [(target, 0)] if self._visible(target) else []
+
+    def _leaving(self, at: int, target: int) -> list[tuple[int, int]]:
+        """``_promised`` for an instruction at ``at`` that leads out of its page: from each address at
+        which the page is executed it leads elsewhere."""
+        todo, page = self._promised(target), self._place(at)[0]
+        if page is not None and page.aliased:
+            for place in page.places - {at & -PAGE}:
+                todo += self._promised(target - (at & -PAGE) + place & self._mask)
+        return todo
+
+    def _promise_from(self, page: CodePage, gva: int) -> None:
+        """A page is executed at one more address: decode where its instructions lead from there."""
+        for offset, insn in tuple(page.starts.items()):
+            following = gva + offset + insn.length & self._mask
+            target = direct_target(insn, following)
+            ways = [following] if insn.mnemonic not in ("jmp", "ret", "ud2") else []
+            if target is not None and offset not in page.postponed:
+                ways.append(target)
+            for way in ways:
+                if (way ^ gva) & -PAGE:
+                    for at, _ in self._promised(way):
+                        self.discover(at)
 
     def _inside(self, at: int, following: int) -> list[tuple[int, int]]:
         """The branch targets in the middle of an instruction that has just been put into the twin."""
@@ -234,10 +257,13 @@ class Patcher(Twin):
             return
         gva &= -PAGE
         page = self.adopt(gpa & -PAGE)
-        page.aliased |= page.at not in (None, gva)
         page.at = gva
+        new = gva not in page.places
+        page.places.add(gva)
         if page.aliased:
             self._patch(page, PAGE - 1, PAGE)
+            if new:
+                self._promise_from(page, gva)
         for neighbour in (gva, gva - PAGE):
             self._look_behind(neighbour & MASK64)
         targets = self._targets.get(gva, set())
