@@ -38,6 +38,7 @@ INTERCEPTS = frozenset((
     "lgdt", "lidt", "lldt", "ltr",           # no canonical check of the base
     "lss", "lfs", "lgs", "lds", "les",       # a 64-bit operand size is read as 32 bits
     "into", "sgdt", "sidt",                  # of a 16-bit operand size only 24 bits are stored
+    "smsw",                                  # a 32-bit operand size is read as 16 bits in 16-bit code
     "lar", "lsl",                            # descriptor types that long mode lacks are accepted
     "stac", "clac", "wbinvd", "invd",        # the nearest CPU model has no SMAP
     "vmcall", "vmmcall",

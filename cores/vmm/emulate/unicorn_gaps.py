@@ -3,7 +3,8 @@
 Unicorn raises #UD at F6 /1 and F7 /1, which are TEST (SDM vol. 2, appendix A.3 leaves them blank, but
 every CPU takes them), and to 0F 0D and 0F 18 with a register operand, which are NOPs (vol. 2,
 PREFETCHW, PREFETCHh). It executes wrongly LAHF and SAHF with a REX prefix, RET of 32 KiB and more,
-LOCK NEG, and SHLD and SHRD of a RIP-relative operand (``Instruction.mistranslated``). A kernel that
+LOCK NEG, SHLD and SHRD of a RIP-relative operand, and POPCNT and CRC32 in 16-bit code
+(``Instruction.mistranslated``). A kernel that
 interprets KVM's ring 0 executes wrongly NOP with ModRM and the fences (cores/engines/kvm/stepping.py):
 here they do nothing, since one virtual CPU sees its own stores in order.
 """
@@ -13,8 +14,9 @@ from __future__ import annotations
 from cores.vmm.emulate import branches_stack as flow
 from cores.vmm.emulate.emulator import Emulator, Handlers
 from cores.x86.isa.instruction import Instruction
-from cores.x86.registers import ARITHMETIC_FLAGS, RAX, Flag
+from cores.x86.registers import ARITHMETIC_FLAGS, MASK32, RAX, Flag
 
+_REFLECTED = 0x82F63B78
 _LOW = Flag.SF | Flag.ZF | Flag.AF | Flag.PF | Flag.CF
 
 
@@ -70,6 +72,24 @@ def double_shift(e: Emulator, insn: Instruction) -> str:
     return "shifted into its operand"
 
 
+def popcnt(e: Emulator, insn: Instruction) -> str:
+    destination, source = insn.operands
+    value = e.read(insn, source)
+    e.write(insn, destination, value.bit_count())
+    e.cpu.rflags = e.cpu.rflags & ~ARITHMETIC_FLAGS | (0 if value else Flag.ZF)
+    return "counted the bits"
+
+
+def crc32(e: Emulator, insn: Instruction) -> str:
+    """Reflected, with the polynomial 0x11EDC6F41 (SDM vol. 2, CRC32)."""
+    destination, source = insn.operands
+    rest = e.read(insn, destination) & MASK32 ^ e.read(insn, source)
+    for _ in range(8 * insn.operand_size):
+        rest = rest >> 1 ^ (_REFLECTED if rest & 1 else 0)
+    e.write(insn, destination, rest)
+    return "a step of the checksum"
+
+
 def _result_flags(result: int, bits: int) -> int:
     """ZF, SF and PF."""
     flags = Flag.ZF if not result else 0
@@ -80,6 +100,6 @@ def _result_flags(result: int, bits: int) -> int:
 HANDLERS: Handlers = {
     "test": test, "nop": nop, "lahf": lahf, "sahf": sahf, "ret": flow.ret,
     "shld": double_shift, "shrd": double_shift, "neg": neg, "enter": flow.enter,
-    "lfence": nop, "mfence": nop, "sfence": nop,
+    "popcnt": popcnt, "crc32": crc32, "lfence": nop, "mfence": nop, "sfence": nop,
 }  # fmt: skip
 """Handlers of instructions that an engine has refused or would execute wrongly."""

@@ -57,7 +57,8 @@ _PAGE = 4096
 def mistranslated(insn: Instruction) -> bool:
     """Whether Unicorn executes it wrongly without reporting an error. With a REX prefix its LAHF and
     SAHF use SPL for AH; it sign-extends the number of bytes that RET releases; before the immediate of
-    SHLD and SHRD its RIP is a byte too low. LOCK NEG's flags are those of another value, 16-bit ENTER
+    SHLD and SHRD its RIP is a byte too low. POPCNT and CRC32 of 16-bit code have the other operand size
+    (its decoder asks for the prefix alone). LOCK NEG's flags are those of another value, 16-bit ENTER
     subtracts all of RBP from RSP, and it obeys prefixes that others overrule."""
     if normalized(insn.code, insn.bits) is not None:
         return True
@@ -69,6 +70,8 @@ def mistranslated(insn: Instruction) -> bool:
         return insn.lock
     if insn.mnemonic == "enter":
         return insn.operand_size == 2
+    if insn.bits == 16 and insn.mnemonic in ("popcnt", "crc32"):
+        return b"\x0f\x38\xf0" not in insn.code  # CRC32 of a byte is right
     if insn.mnemonic in ("shld", "shrd") and isinstance(insn.operands[2], Immediate):
         operand = insn.operands[0]
         return isinstance(operand, MemoryOperand) and operand.relative
