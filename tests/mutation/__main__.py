@@ -61,7 +61,7 @@ def noticed(tree: Path, mutation: Mutation) -> bool:
 
 def green(tree: Path, tests: tuple[str, ...]) -> bool:
     """Run pytest in the tree. A run without any test that passes is not green."""
-    command = [sys.executable, "-B", "-m", "pytest", "-x", "-n", "0", *tests]
+    command = [sys.executable, "-B", "-m", "pytest", "-x", "-n", "0", "--full", *tests]
     environment = os.environ | {"PYTHONPATH": str(tree)}
     with subprocess.Popen(
         command, cwd=tree, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
