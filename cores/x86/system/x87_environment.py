@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import struct
 
-from cores.x86.isa.instruction import Instruction
+from cores.x86.isa.instruction import Instruction, Register
 
 IMAGE = 512
 STORED = 416
@@ -158,13 +158,26 @@ def all_masked(image: bytes) -> bytes:
 def after_mmx(insn: Instruction, before: bytes, after: bytes) -> bytes:
     """The image after an MMX instruction: TOP is 0 and every register in use, after EMMS none (SDM vol.
     3, table 13-1). CVTPI2PD of memory leaves both alone; so does CVTPI2PS of memory on AMD's CPUs, but
-    not on Intel's (SDM vol. 2), nor here. before, after: the engine's images."""
+    not on Intel's (SDM vol. 2), nor here. The exponent of a register that is written is all ones
+    (vol. 3, 13.2), which Unicorn omits. before, after: the engine's images."""
     status, tags = 0, 0 if insn.mnemonic == "emms" else 0xFF
     if insn.mnemonic == "cvtpi2pd" and insn.access:
         status, tags = int.from_bytes(before[2:4], "little") & _TOP, before[4]
     status |= int.from_bytes(after[2:4], "little") & ~_TOP
-    moved = _by_top(_by_number(after), status)
+    numbered = _by_number(after)
+    if (written := _mmx_destination(insn)) is not None:
+        register = numbered[written]
+        numbered[written] = register[:8] + b"\xff\xff" + register[10:]
+    moved = _by_top(numbered, status)
     return after[:2] + struct.pack("<HB", status, tags) + after[5:32] + moved + after[160:]
+
+
+def _mmx_destination(insn: Instruction) -> int | None:
+    """The number of the MMX register that the instruction writes."""
+    first = insn.operands[0] if insn.operands else None
+    if not isinstance(first, Register) or not first.name.startswith("mm"):
+        return None
+    return None if insn.mnemonic == "maskmovq" else int(first.name[2:])
 
 
 def after_comparison(before: bytes, after: bytes) -> bytes:
