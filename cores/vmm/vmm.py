@@ -60,6 +60,7 @@ from cores.vmm.known_exits import KnownExits
 from cores.vmm.known_ports import PortMaker
 from cores.vmm.known_sites import SiteMaker
 from cores.vmm.patched_code import PatchedCode
+from cores.vmm.planted_step import PlantedSteps
 from cores.vmm.state import GuestContext
 from cores.vmm.stores_ahead import StoresAhead
 from cores.vmm.trace import Trace
@@ -145,6 +146,9 @@ class Vmm(GuestContext):
             self.upper = UpperHalf(
                 self, self.trap, self.shadow, self.completion, self.patched, self.page_faults
             )
+        self.planted: PlantedSteps | None = None
+        if self.trap and self.trap.plants and self.shadow and self.patched and not pure:
+            self.planted = PlantedSteps(self, self.trap, self.patched, self.shadow)
         self.known: KnownExits | None = None if slow or pure else self._known_exits()
         if self.upper is not None:
             self.upper.known = self.known
@@ -307,7 +311,11 @@ class Vmm(GuestContext):
 
     def _step_until_complete(self, insn: Instruction) -> None:
         """Enter until this instruction is complete. Raises GuestFault for the guest's own fault."""
-        exit = self.enter(self.engine.step)
+        planted = self.planted if insn.sensitivity is ORDINARY else None
+        if planted is not None and (plan := planted.plan(insn)) is not None:
+            exit = self.enter(planted.engine.step_to, *plan)
+        else:
+            exit = self.enter(self.engine.step)
         if exit.__class__ is not Stepped and not self.handle_exit(exit, insn):
             deadline = Deadline()
             while not self.handle_exit(exit := self.enter(self.engine.step), insn):

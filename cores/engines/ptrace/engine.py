@@ -73,6 +73,7 @@ class PtraceEngine(DeprivilegedEngine):
     )
     executed: int | None = None
     executes_legacy_code = True
+    plants = True
     most_spaces = 64
 
     def __init__(self) -> None:
@@ -181,6 +182,13 @@ class PtraceEngine(DeprivilegedEngine):
 
     def window(self) -> RegisterWindow | None:
         return self._current().window
+
+    def step_to(self, cpu: VirtualCpu, plants: tuple[int, ...], ends: tuple[int, ...]) -> Exit:
+        assert self._memory is not None
+        try:
+            return self._ready(cpu).step_to(cpu, self._memory.view, plants, ends)
+        except (EngineError, OSError) as error:
+            return Failed(self._fail(error))
 
     def reach(self, cpu: VirtualCpu, rip: int, gpr: list[int], passes: int) -> Exit:
         try:

@@ -53,6 +53,7 @@ _AC, _AM, _RF = Flag.AC, Cr0.AM, Flag.RF
 _SIGSEGV, _SIGSYS = int(signal.SIGSEGV), int(signal.SIGSYS)
 _SEGMENTATION_FAULT = _SIGSEGV << 8 | stops.STOPPED
 _SI_KERNEL = linux.SI_KERNEL
+_HLT = 0xF4
 OUT_OF_REACH = TASK_END - 0x1000
 """A base in the topmost page, which Linux never maps: accesses near it fault."""
 _HOST_FLAGS = Flag.IF | Flag.FIXED  # ring 3 cannot change these
@@ -164,6 +165,45 @@ class Vcpu:
                         return self._finish_string(cpu, start + length)
                 self._leave(cpu, registers)
                 return STEPPED
+            exit = self._step_fault(cpu, status, registers, code, address)
+            if exit is not None:
+                return exit
+
+    def step_to(
+        self, cpu: VirtualCpu, ram: memoryview, plants: tuple[int, ...], ends: tuple[int, ...]
+    ) -> Exit:
+        """Execute one instruction with a HLT in RAM at each of ``plants``; see
+        ``DeprivilegedEngine.step_to``."""
+        if self._until is not None:
+            self._break_at(None)
+        refused = self._prepare(cpu)
+        if refused is not None:
+            return refused
+        if linux.sched_getcpu() != self.process.near:
+            self.process.stay_near()
+        tracee, put = self._tracee, self._stale
+        bytes_there = [ram[at] for at in plants]
+        while True:
+            self._loaded = self._ordinary = False
+            for at in plants:
+                ram[at] = _HLT
+            try:
+                status, registers, code, address = tracee.enter(
+                    linux.PTRACE_SYSEMU, put=put, briefly=True
+                )
+            finally:
+                for at, byte in zip(plants, bytes_there, strict=True):
+                    ram[at] = byte
+            put = False
+            if status == _SEGMENTATION_FAULT and registers[_RIP] in ends and registers[_CS] == USER_CS:
+                self._leave(cpu, registers)
+                return STEPPED
+            if status == linux.STOPPED_SYSCALL:
+                return SYSTEM_CALL
+            if status & 0xFF != stops.STOPPED:
+                raise EngineError(describe_end(status))
+            if registers[_CS] != USER_CS:
+                return Fault(Vector.GP, 0)
             exit = self._step_fault(cpu, status, registers, code, address)
             if exit is not None:
                 return exit

@@ -298,6 +298,11 @@ class Mmu:
         page = (self._user_code if user else self._supervisor_code).get(rip >> 12)
         return self.translate(rip, execute=True) if page is None else page | rip & 0xFFF
 
+    def code_page(self, rip: int) -> int | None:
+        """The page (GPA) from which code at ``rip`` was fetched before; None: it was not yet."""
+        user = self.cpu.segments[SS].attributes & DPL == DPL
+        return (self._user_code if user else self._supervisor_code).get(rip >> 12)
+
     def outdated(self, rip: int) -> bool:
         """Whether the guest has changed the tables for a page that ``fetch`` remembers, without INVLPG.
         A CPU may then use either translation (SDM vol. 3, 4.10.4.3). 4 us: a walk that sets no A or D

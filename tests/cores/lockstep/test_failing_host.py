@@ -126,7 +126,7 @@ def test_killed_between_a_step_and_its_comparison(
     with closing(Session(program(COMPUTES), Options(cores=cores, budget=1_000))) as session:
         for _ in range(2):
             session.step()
-        kill_after(monkeypatch, native(session), "step")
+        kill_after(monkeypatch, native(session), "step_to")
         session.run_to_end()
         assert native(session).stop is Stop.ERROR
         differs = session.divergence.differs if session.divergence else ()
