@@ -132,13 +132,9 @@ class Vcpu:
 
     def step(self, cpu: VirtualCpu) -> Exit:
         """Execute one instruction; see ``PtraceEngine.step``."""
-        if self._until is not None:
-            self._break_at(None)
-        refused = self._prepare(cpu)
+        refused = self._before_step(cpu)
         if refused is not None:
             return refused
-        if linux.sched_getcpu() != self.process.near:
-            self.process.stay_near()
         tracee, put, start = self._tracee, self._stale, cpu.rip
         while True:
             self._loaded = self._ordinary = False
@@ -169,18 +165,22 @@ class Vcpu:
             if exit is not None:
                 return exit
 
+    def _before_step(self, cpu: VirtualCpu) -> Exit | None:
+        """``_prepare``, without a breakpoint, on the CPU that the process is near."""
+        if self._until is not None:
+            self._break_at(None)
+        if linux.sched_getcpu() != self.process.near:
+            self.process.stay_near()
+        return self._prepare(cpu)
+
     def step_to(
         self, cpu: VirtualCpu, ram: memoryview, plants: tuple[int, ...], ends: tuple[int, ...]
     ) -> Exit:
         """Execute one instruction with a HLT in RAM at each of ``plants``; see
         ``DeprivilegedEngine.step_to``."""
-        if self._until is not None:
-            self._break_at(None)
-        refused = self._prepare(cpu)
+        refused = self._before_step(cpu)
         if refused is not None:
             return refused
-        if linux.sched_getcpu() != self.process.near:
-            self.process.stay_near()
         tracee, put = self._tracee, self._stale
         bytes_there = [ram[at] for at in plants]
         while True:
