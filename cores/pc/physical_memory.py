@@ -46,6 +46,7 @@ class PhysicalMemory:
     def __init__(self, ram: Ram) -> None:
         self.ram = ram
         self.view = ram.view
+        self.words = ram.words
         self.size = ram.size
         self.writes: list[tuple[int, int]] | None = None
         self.unseen: list[tuple[int, int]] | None = None

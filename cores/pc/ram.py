@@ -37,8 +37,8 @@ class Ram:
 
     Raises UnavailableError if the host has no room for it.
 
-    room: bytes behind the scratch pages. view: all of it, writable. fd: the memfd, or -1. address: the
-    host virtual address (HVA).
+    room: bytes behind the scratch pages. view: all of it, writable. words: the same as numbers of 64
+    bits. fd: the memfd, or -1. address: the host virtual address (HVA).
     """
 
     def __init__(self, size: int, *, room: int = 0) -> None:
@@ -58,6 +58,7 @@ class Ram:
                 f"the host gives no {-(-total >> 20)} MiB for the guest's RAM ({error.strerror})"
             ) from error
         self.view = memoryview(self._map)
+        self.words = self.view.cast("Q")
         anchor = ctypes.c_char.from_buffer(self._map)
         self.address = ctypes.addressof(anchor)
         del anchor  # a reference would prevent closing the map
@@ -88,5 +89,6 @@ class Ram:
         if self.fd >= 0:
             os.close(self.fd)
             self.fd = -1
+        self.words.release()
         self.view.release()
         self._map.close()

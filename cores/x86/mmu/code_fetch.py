@@ -6,13 +6,15 @@ Fetches from device memory are refused, since this platform's devices hold no co
 from __future__ import annotations
 
 from cores.x86.faults import Unsupported, undefined_opcode
-from cores.x86.isa.decoder import Truncated, decode
+from cores.x86.isa.decoder import Truncated, decode, known
 from cores.x86.isa.instruction import Instruction
 from cores.x86.mmu.paging import LONGEST_INSTRUCTION, PAGE, Mmu
 from cores.x86.mmu.segmentation import check_fetch, code_address
-from cores.x86.mode import code_bits, is_long
-from cores.x86.registers import CS, MASK64
+from cores.x86.mode import CODE_64, code_bits, is_long
+from cores.x86.registers import CS, MASK64, Efer
 from cores.x86.virtual_cpu import VirtualCpu
+
+_LMA = Efer.LMA
 
 
 def code_at(cpu: VirtualCpu, mmu: Mmu, rip: int) -> bytes:
@@ -29,6 +31,10 @@ def code_at(cpu: VirtualCpu, mmu: Mmu, rip: int) -> bytes:
 def instruction_at(cpu: VirtualCpu, mmu: Mmu, rip: int) -> Instruction:
     """The instruction at CS:``rip``. Raises the GuestFault of a fetch: #GP(0) beyond CS's limit, #PF,
     #UD."""
+    if cpu.efer & _LMA and cpu.segments[CS].attributes & CODE_64:
+        insn = known(mmu.fetch(rip))  # the usual case, by a look-up
+        if insn is not None:
+            return insn
     code = code_at(cpu, mmu, rip)
     try:
         return decode(code, code_bits(cpu))

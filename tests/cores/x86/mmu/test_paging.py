@@ -286,3 +286,30 @@ def test_peek_looks_without_asking_or_marking(lab):
     assert lab.mmu.peek(GVA + 0xFFC, 8) == b"abcd"
     assert [lab.peek(at) for at in places] == before
     assert fault_of(lab.mmu.peek, GVA + 0x1000, 4) == (Vector.PF, 4, GVA + 0x1000)
+
+
+def test_changed_tables_of_fetched_code_are_noticed(lab):
+    """A page of code is outdated as soon as CR3, or an entry that leads to it, leads elsewhere; a
+    changed A bit alone does not make it so."""
+    mapped(lab, *[P | W | U] * 3, P | W | U | FRAME)
+    lab.mmu.fetch(GVA)
+    used: list[tuple[int, int]] = []
+    walk(lab.memory, lab.cpu, GVA, execute=True, mark=False, used=used)
+    assert len(used) == 4
+    for _ in range(2):
+        assert not lab.mmu.outdated(GVA)
+    for at, entry in used:
+        for change in (P, NO_EXECUTE):
+            lab.memory.write(at, (entry ^ change).to_bytes(8, "little"))
+            assert lab.mmu.outdated(GVA) is (change is P or bool(lab.cpu.efer & Efer.NXE))
+        lab.memory.write(at, (entry & ~ACCESSED).to_bytes(8, "little"))
+        assert not lab.mmu.outdated(GVA)
+        lab.memory.write(at, entry.to_bytes(8, "little"))
+        assert not lab.mmu.outdated(GVA)
+    at, entry = used[-1]
+    lab.memory.write(at, (entry ^ 0x1000).to_bytes(8, "little"))
+    assert lab.mmu.outdated(GVA)
+    lab.memory.write(at, entry.to_bytes(8, "little"))
+    assert not lab.mmu.outdated(GVA)
+    lab.cpu.cr3 = 0x70000
+    assert lab.mmu.outdated(GVA)
