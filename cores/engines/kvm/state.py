@@ -7,12 +7,18 @@ so these are unpacked only when their bytes differ from the last ones.
 
 from __future__ import annotations
 
+from operator import itemgetter
 from struct import pack, unpack_from
 
 from cores.x86.virtual_cpu import Segment, TableRegister, VirtualCpu
 
 from ...x86.registers import CS, DS, ES, FS, GS, MASK32, SS, Cr0, Efer, Msr
 from . import api
+
+_TO_KVM = itemgetter(0, 3, 1, 2, 6, 7, 4, 5, *range(8, 16))
+"""From the general registers in encoding order (rax rcx rdx rbx rsp rbp rsi rdi) to those of struct
+kvm_regs (rax rbx rcx rdx rsi rdi rsp rbp)."""
+_FROM_KVM = itemgetter(0, 2, 3, 1, 6, 7, 4, 5, *range(8, 16))
 
 _ORDER = (CS, DS, ES, FS, GS, SS)
 """The segment registers in the order of struct kvm_sregs; TR and LDTR follow."""
@@ -45,19 +51,14 @@ def privileged(cpu: VirtualCpu) -> tuple[object, ...]:
 
 def pack_general(run: api.RunPage, cpu: VirtualCpu) -> None:
     """Write the general registers, RIP and RFLAGS into the shared page."""
-    rax, rcx, rdx, rbx, rsp, rbp, rsi, rdi, *high = cpu.gpr
-    api.REGS.pack_into(
-        run, api.SYNC_REGS, rax, rbx, rcx, rdx, rsi, rdi, rsp, rbp, *high, cpu.rip, cpu.rflags
-    )  # fmt: skip
+    api.REGS.pack_into(run, api.SYNC_REGS, *_TO_KVM(cpu.gpr), cpu.rip, cpu.rflags)
 
 
 def unpack_general(run: api.RunPage, cpu: VirtualCpu) -> None:
     """Read them from the shared page, in place: other objects keep references to ``cpu.gpr``."""
-    rax, rbx, rcx, rdx, rsi, rdi, rsp, rbp, *high, rip, rflags = api.REGS.unpack_from(
-        run, api.SYNC_REGS
-    )
-    cpu.gpr[:] = (rax, rcx, rdx, rbx, rsp, rbp, rsi, rdi, *high)
-    cpu.rip, cpu.rflags = rip, rflags
+    registers = api.REGS.unpack_from(run, api.SYNC_REGS)
+    cpu.gpr[:] = _FROM_KVM(registers)
+    cpu.rip, cpu.rflags = registers[16:]
 
 
 def rip(run: api.RunPage) -> int:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from cores.engines.kvm import api, state
 from cores.engines.kvm import guest_handlers as handlers
@@ -25,10 +25,10 @@ from cores.x86.mmu.code_fetch import instruction_at
 from cores.x86.mmu.paging import Mmu
 from cores.x86.mmu.segmentation import code_address
 from cores.x86.mode import address_mask
-from cores.x86.virtual_cpu import VirtualCpu
+from cores.x86.virtual_cpu import DPL, VirtualCpu
 
 from ...x86.faults import GuestFault
-from ...x86.registers import ARITHMETIC_FLAGS, RSP, Efer, Flag, Vector
+from ...x86.registers import ARITHMETIC_FLAGS, RSP, SS, Efer, Flag, Vector
 from ..base import (
     BUDGET_SPENT,
     INTERCEPT,
@@ -64,7 +64,9 @@ interprets ring 0: it steps over a fence, or over a NOP such as ENDBR64, and ove
 in one; of SLDT and STR it stores 8 bytes with REX.W, a CPU 2 (SDM vol. 2)."""
 
 COMPARING = frozenset({"cmps", "scas"})
-_TF = Flag.TF
+_TF, _RF, _AC = Flag.TF, Flag.RF, Flag.AC
+MOST_WAYS = 1 << 14
+"""Number of instructions, each in one state of the CPU, of which the way to step them is kept."""
 NOTHING = decode(b"\x90")
 """A NOP: the placeholder where an entry executes many instructions."""
 
@@ -87,6 +89,29 @@ class Manner:
     gibibytes: bool = True
 
 
+@dataclass(slots=True)
+class _Way:
+    """The way to step one instruction, in one state of the CPU.
+
+    refused: the exit in place of an entry, None where it is entered. by_kvm: with KVM's single step,
+    not with the guest's own TF. vectors: of the exceptions that it may raise. room: the number of
+    breakpoints that may be set on their handlers.
+    """
+
+    refused: Exit | None
+    by_kvm: bool
+    vectors: list[int]
+    room: int
+    _entries: list[int | None] | None = None
+    _places: dict[int, list[int]] = field(default_factory=dict)
+
+    def places(self, entries: list[int | None]) -> dict[int, list[int]]:
+        """The handlers to stop at, chosen anew where the guest's are others than the last time."""
+        if entries is not self._entries:
+            self._entries, self._places = entries, handlers.choose(entries, self.vectors, self.room)
+        return self._places
+
+
 class Stepper:
     """Steps one vCPU."""
 
@@ -100,9 +125,10 @@ class Stepper:
         self._manner = manner
         self._mmu = Mmu(memory, VirtualCpu())
         self._armed: tuple[int, tuple[int, ...]] | None = None
-        self._idt = b""
+        self._idt: bytes | None = None  # of which ``_entries`` are; None: they are of another mode
         self._legacy = LegacyHandlers()
         self._entries = handlers.entries(b"")
+        self._ways: dict[tuple[bytes, int, bool, int, int], _Way] = {}
         self._places: dict[int, list[int]] = {}
         self._insn: Instruction | None = None  # in progress: it waits for a device
         self._flags_before = 0
@@ -141,16 +167,26 @@ class Stepper:
             insn = instruction_at(cpu, self._mmu, cpu.rip)
         except GuestFault as fault:
             return Fault(fault.vector, fault.error, fault.address)
-        if insn.mnemonic in INTERCEPTS or insn.reason in BY_REASON:
-            return INTERCEPT
-        if _may_be_refused(insn):
-            return LACKING
-        if self._manner.interprets and cpu.cpl != 3 and _is_misinterpreted(insn):
-            return LACKING
-        if cpu.cpl == 3 and not self._manner.truthful and insn.sensitivity is Sensitivity.SILENT:
-            return LACKING
+        way = self._way(cpu, insn)
+        if way.refused is not None:
+            return way.refused
         self._flags_before = cpu.rflags
-        return self._until_complete(cpu, insn)
+        return self._until_complete(cpu, insn, way)
+
+    def _way(self, cpu: VirtualCpu, insn: Instruction) -> _Way:
+        """The way to step ``insn`` now, remembered by all that it depends on."""
+        user = cpu.segments[SS].attributes & DPL == DPL
+        state = insn.code, insn.bits, user, cpu.cr0, cpu.rflags & _AC
+        way = self._ways.get(state)
+        if way is None:
+            if len(self._ways) >= MOST_WAYS:
+                self._ways.clear()
+            manner = self._manner
+            by_kvm = manner.user if user else manner.kernel
+            room = handlers.BREAKPOINTS - bool(insn.repeat or not by_kvm)
+            refused = _refusal(insn, manner, user=user)
+            way = self._ways[state] = _Way(refused, by_kvm, handlers.possible(insn, cpu), room)
+        return way
 
     def reach(self, cpu: VirtualCpu, rip: int, gpr: list[int], passes: int) -> Exit:
         """Run to a hardware breakpoint at ``rip`` until ``gpr`` matches, at most ``passes`` times. An
@@ -166,12 +202,12 @@ class Stepper:
                 return exit
         return BUDGET_SPENT
 
-    def _until_complete(self, cpu: VirtualCpu, insn: Instruction) -> Exit:
+    def _until_complete(self, cpu: VirtualCpu, insn: Instruction, way: _Way) -> Exit:
         """Enter until ``insn`` is complete. A REP may need many entries: after an iteration RIP is
         unchanged."""
         start = cpu.rip
         while True:
-            exit = self._enter(cpu, insn)
+            exit = self._enter(cpu, insn, way)
             self._taken_back = self._taken_back and exit is INTERRUPTED
             if exit is not STEPPED and insn.repeat and insn.mnemonic in COMPARING:
                 self._restore_flags(cpu)
@@ -183,20 +219,21 @@ class Stepper:
         vol. 2, REP). Where TF steps ring 3, it has shown those of the last iteration."""
         cpu.rflags = cpu.rflags & ~ARITHMETIC_FLAGS | self._flags_before & ARITHMETIC_FLAGS
 
-    def _enter(self, cpu: VirtualCpu, insn: Instruction) -> Exit:
+    def _enter(self, cpu: VirtualCpu, insn: Instruction, way: _Way) -> Exit:
         """Arm the debug registers and enter the guest."""
         self._read_handlers(cpu)
-        vectors = handlers.possible(insn, cpu)
-        if not (self._manner.user if cpu.cpl == 3 else self._manner.kernel):
-            return self._enter_with_tf(cpu, insn, vectors)
+        if not way.by_kvm:
+            return self._enter_with_tf(cpu, insn, way)
         whole = bool(insn.repeat)  # a REP runs to the breakpoint behind it
-        places = handlers.choose(self._entries, vectors, handlers.BREAKPOINTS - whole)
-        places.pop(code_address(cpu, cpu.rip), None)  # it would stop before the first instruction
-        control = api.DEBUG_ENABLE | (0 if whole else api.DEBUG_STEP)
+        places = way.places(self._entries)
+        at = cpu.rip if insn.bits == 64 else code_address(cpu, cpu.rip)
+        if whole or at in places:
+            places = {**places}
+            places.pop(at, None)  # it would stop before the first instruction
         if whole:
             behind = cpu.rip + insn.length & address_mask(cpu)
             places.setdefault(code_address(cpu, behind), [])
-        self._arm(control, places)
+        self._arm(api.DEBUG_ENABLE | (0 if whole else api.DEBUG_STEP), places)
         self._write(cpu, trap=not whole)
         return self._execute(cpu, insn)
 
@@ -209,14 +246,14 @@ class Stepper:
         self._registers.write(cpu)
         cpu.rflags &= ~_TF
 
-    def _enter_with_tf(self, cpu: VirtualCpu, insn: Instruction, vectors: list[int]) -> Exit:
+    def _enter_with_tf(self, cpu: VirtualCpu, insn: Instruction, way: _Way) -> Exit:
         """Where KVM does not step ring 3, the guest's own TF does: its #DB is delivered through a gate
         that is put into the guest's IDT for this entry, where ring 3 cannot see it."""
         if not cpu.efer & Efer.LMA:
             return Failed("this host's KVM cannot step user code outside long mode", STEPS_USER)
-        places = handlers.choose(self._entries, vectors, handlers.BREAKPOINTS - 1)
+        places = {**way.places(self._entries)}
         places.pop(code_address(cpu, cpu.rip), None)
-        gate = TrapGate.prepare(self._mmu, self._idt, self._entries)
+        gate = TrapGate.prepare(self._mmu, self._idt or b"", self._entries)
         if gate is None:
             return Failed(
                 "this host's KVM cannot step user code of a guest that has no exception handlers",
@@ -230,14 +267,14 @@ class Stepper:
 
     def _read_handlers(self, cpu: VirtualCpu) -> None:
         if not cpu.efer & Efer.LMA:
-            self._idt, self._entries = b"", self._legacy.entries(self._mmu, cpu)
+            self._idt, self._entries = None, self._legacy.entries(self._mmu, cpu)
             return
         length = min(cpu.idtr.limit + 1, handlers.GATES * handlers.GATE_BYTES)
         idt = b""
         if length >= handlers.GATE_BYTES:  # a guest without an IDT needs no walk at each step
             with contextlib.suppress(GuestFault):
                 idt = self._mmu.read(cpu.idtr.base, length, implicit=True)
-        if idt != self._idt or not idt:
+        if idt != self._idt:
             self._idt, self._entries = idt, handlers.entries(idt)
 
     def _arm(self, control: int, places: dict[int, list[int]]) -> None:
@@ -275,16 +312,18 @@ class Stepper:
             start = cpu.rip
             self._registers.drop_events()  # a #DB by TF
             self._read(cpu)
-            return STEPPED if cpu.rip != start else self._until_complete(cpu, insn)
+            again = cpu.rip == start
+            return self._until_complete(cpu, insn, self._way(cpu, insn)) if again else STEPPED
         return self._stopped(cpu, insn)
 
     def _stopped(self, cpu: VirtualCpu, insn: Instruction) -> Exit:
         match self._run[api.EXIT_REASON]:
             case api.EXIT_DEBUG:
                 _, _, _, dr6, _ = api.DEBUG.unpack_from(self._run, api.UNION)
-                at = state.code_address(self._run)
-                if not dr6 & api.DR6_STEP and self._places.get(at):
-                    return self._arrived(cpu, insn, at)
+                if not dr6 & api.DR6_STEP:
+                    at = state.code_address(self._run)
+                    if self._places.get(at):
+                        return self._arrived(cpu, insn, at)
                 self._read(cpu)
                 return STEPPED
             case api.EXIT_MMIO:
@@ -304,7 +343,7 @@ class Stepper:
 
     def _read(self, cpu: VirtualCpu) -> None:
         self._registers.read(cpu)
-        cpu.rflags &= ~(_TF | Flag.RF)  # the kernel's emulator leaves RF set in the middle of a REP
+        cpu.rflags &= ~(_TF | _RF)  # the kernel's emulator leaves RF set in the middle of a REP
         cpu.interrupt_shadow = False  # only instructions that the VMM completes cause one
 
     def _arrived(self, cpu: VirtualCpu, insn: Instruction, at: int) -> Exit:
@@ -366,6 +405,20 @@ class Stepper:
         if left is not None:
             cpu.cr2 = left
         return SHUTDOWN
+
+
+def _refusal(insn: Instruction, manner: Manner, *, user: bool) -> Exit | None:
+    """The exit with which ``insn`` is left to the VMM, None where the CPU may execute it. user: at
+    CPL 3."""
+    if insn.mnemonic in INTERCEPTS or insn.reason in BY_REASON:
+        return INTERCEPT
+    if _may_be_refused(insn):
+        return LACKING
+    if manner.interprets and not user and _is_misinterpreted(insn):
+        return LACKING
+    if user and not manner.truthful and insn.sensitivity is Sensitivity.SILENT:
+        return LACKING
+    return None
 
 
 def _may_be_refused(insn: Instruction) -> bool:

@@ -106,6 +106,30 @@ def test_a_fault_is_taken_back(stepping: MakeGuest, name: str, shared: bool) -> 
     assert cpu.state() == before
 
 
+def test_handlers_may_move_between_two_steps(stepping: MakeGuest) -> None:
+    """An instruction that was stepped before is found at the handler that its fault has now, and where
+    the guest takes its IDT away as a triple fault."""
+    g = stepping("again: mov [rdi], eax; jmp again")
+    cpu = g.cpu
+
+    def fault() -> Fault:
+        cpu.rip, cpu.gpr[RDI] = ENTRY, 0x33
+        found = g.step()
+        assert isinstance(found, Fault)
+        return found
+
+    cpu.gpr[RDI] = 0x30000
+    assert g.step() == Stepped()
+    assert fault().vector == Vector.PF
+    install(g, spacing=32)
+    assert (fault().vector, fault().address) == (Vector.PF, 0x33)
+    g.memory.write(IDT + Vector.PF * 16, bytes(16))
+    assert fault().vector in (Vector.DF, Vector.NP)  # as the CPU would deliver it
+    install(g)
+    cpu.rip, cpu.gpr[RDI] = ENTRY, 0x30000
+    assert g.step() == Stepped()
+
+
 def test_a_rep_is_one_step(stepping: MakeGuest) -> None:
     """One step executes all iterations of a REP, and only these."""
     g = stepping("rep stosb; nop")
