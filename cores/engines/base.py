@@ -539,9 +539,9 @@ class DeprivilegedEngine(Engine):
     plants: bool = False
     """Whether ``step_to`` is faster than ``step``."""
 
-    def step_to(self, cpu: VirtualCpu, plants: tuple[int, ...], ends: tuple[int, ...]) -> Exit:
-        """``step`` of an instruction that leads to one of the addresses ``ends``, and accesses none of
-        the bytes of RAM at ``plants``: they may be another instruction meanwhile."""
+    def step_to(self, cpu: VirtualCpu, plants: tuple[int, int], ends: tuple[int, int]) -> Exit:
+        """``step`` of an instruction of 64-bit code that leads to one of the addresses ``ends``, and
+        accesses neither byte of RAM at ``plants``: they may be another instruction meanwhile."""
         return self.step(cpu)
 
     @abstractmethod

@@ -90,7 +90,7 @@ class HostMappings:
 
     def is_ahead(self, gva: int) -> bool:
         """Is the page mapped where the boot tables have it?"""
-        return self.ahead and any(start <= gva < stop for start, stop in self.boot_ranges())
+        return self.ahead and (0x10000 <= gva < HOLE.start or HOLE.stop <= gva < self.memory.size)
 
     # Places.
 

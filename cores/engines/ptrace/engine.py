@@ -183,10 +183,13 @@ class PtraceEngine(DeprivilegedEngine):
     def window(self) -> RegisterWindow | None:
         return self._current().window
 
-    def step_to(self, cpu: VirtualCpu, plants: tuple[int, ...], ends: tuple[int, ...]) -> Exit:
+    def step_to(self, cpu: VirtualCpu, plants: tuple[int, int], ends: tuple[int, int]) -> Exit:
         assert self._memory is not None
+        vcpu = self._active
         try:
-            return self._ready(cpu).step_to(cpu, self._memory.view, plants, ends)
+            if vcpu is None or not vcpu.long or self._failure or self.space != self._active_space:
+                vcpu = self._ready(cpu)
+            return vcpu.step_to(cpu, self._memory.view, plants, ends)
         except (EngineError, OSError) as error:
             return Failed(self._fail(error))
 

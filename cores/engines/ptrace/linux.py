@@ -180,6 +180,18 @@ class Tracee:
         _, _, code, address = _SIGINFO.unpack_from(self._siginfo)
         return status, USER_REGS.unpack(self.registers), code, address
 
+    def enter_briefly(self, request: int, *, put: bool) -> tuple[int, tuple[int, ...]]:
+        """``enter``, briefly and without reading the signal (0.4 us less): wait status and registers.
+        ``signal_info`` reads it."""
+        words = self.words
+        words[compound_call.REQUEST] = request
+        words[compound_call.PUT] = put
+        words[compound_call.WANT_SIGNAL] = False
+        status = self.call_briefly(self.at)
+        if status < 0:
+            status = self.wait_again(-status, _wait_held)
+        return status, USER_REGS.unpack(self.registers)
+
     def stopped(self) -> tuple[tuple[int, ...], int, int]:
         """Registers, si_code and si_addr of a stop whose signal the compound call has not read."""
         return USER_REGS.unpack(self.registers), *self.signal_info()

@@ -44,8 +44,8 @@ from .process import (
 _ORIG_RAX, _RIP, _CS, _FLAGS, _FS_BASE, _GS_BASE = 15, stops.RIP, 17, 18, 21, 22
 GENERAL_PLACES = (10, 11, 12, 5, 19, 4, 13, 14, 9, 8, 7, 6, 3, 2, 1, 0)  # in encoding order
 GENERAL = itemgetter(*GENERAL_PLACES)
-_SELECTORS = slice(23 * 8, 27 * 8)  # ds es fs gs in the packed registers
-_NO_SELECTORS = bytes(32)
+_SELECTORS = slice(23, 27)  # ds es fs gs
+_NO_SELECTORS = (0, 0, 0, 0)
 _RESUME = Struct("<3Q")  # rip, cs, eflags: neighbours
 
 # Plain numbers, since comparing enums is slow.
@@ -57,7 +57,9 @@ _HLT = 0xF4
 OUT_OF_REACH = TASK_END - 0x1000
 """A base in the topmost page, which Linux never maps: accesses near it fault."""
 _HOST_FLAGS = Flag.IF | Flag.FIXED  # ring 3 cannot change these
-_FOREIGN_FLAGS = ~(USER_FLAGS | _AC | _HOST_FLAGS)
+_FOREIGN_FLAGS = ~(USER_FLAGS | _AC | _HOST_FLAGS | _RF)
+"""Flags that must not stay in the process. RF may, which each fault leaves set: it has the CPU pass a
+breakpoint at RIP, and where there is one ``_prepare`` wants it set (SDM vol. 3, 17.3.1.1)."""
 
 LONG_NS = 1_000_000
 """After a run this long, the next one is placed by the scheduler instead of bound to our own CPU."""
@@ -174,7 +176,7 @@ class Vcpu:
         return self._prepare(cpu)
 
     def step_to(
-        self, cpu: VirtualCpu, ram: memoryview, plants: tuple[int, ...], ends: tuple[int, ...]
+        self, cpu: VirtualCpu, ram: memoryview, plants: tuple[int, int], ends: tuple[int, int]
     ) -> Exit:
         """Execute one instruction with a HLT in RAM at each of ``plants``; see
         ``DeprivilegedEngine.step_to``."""
@@ -182,18 +184,15 @@ class Vcpu:
         if refused is not None:
             return refused
         tracee, put = self._tracee, self._stale
-        bytes_there = [ram[at] for at in plants]
+        one, other = plants  # often the same
+        at_one, at_other = ram[one], ram[other]
         while True:
             self._loaded = self._ordinary = False
-            for at in plants:
-                ram[at] = _HLT
+            ram[one] = ram[other] = _HLT
             try:
-                status, registers, code, address = tracee.enter(
-                    linux.PTRACE_SYSEMU, put=put, briefly=True
-                )
+                status, registers = tracee.enter_briefly(linux.PTRACE_SYSEMU, put=put)
             finally:
-                for at, byte in zip(plants, bytes_there, strict=True):
-                    ram[at] = byte
+                ram[one], ram[other] = at_one, at_other
             put = False
             if status == _SEGMENTATION_FAULT and registers[_RIP] in ends and registers[_CS] == USER_CS:
                 self._leave(cpu, registers)
@@ -204,7 +203,7 @@ class Vcpu:
                 raise EngineError(describe_end(status))
             if registers[_CS] != USER_CS:
                 return Fault(Vector.GP, 0)
-            exit = self._step_fault(cpu, status, registers, code, address)
+            exit = self._step_fault(cpu, status, registers, *tracee.signal_info())
             if exit is not None:
                 return exit
 
@@ -398,9 +397,7 @@ class Vcpu:
             segments[GS].base = gs_base
         self._general = cpu.gpr.copy()
         self._rest = (rip, native & (USER_FLAGS | _AC), fs_base, gs_base)
-        self._ordinary = (
-            registers[_ORIG_RAX] == SYSCALL_NONE and self._tracee.registers[_SELECTORS] == _NO_SELECTORS
-        )
+        self._ordinary = registers[_ORIG_RAX] == SYSCALL_NONE and registers[_SELECTORS] == _NO_SELECTORS
         self._loaded = self._ordinary and not native & _FOREIGN_FLAGS
 
     def _stopped(self, status: int) -> tuple[tuple[int, ...], int, int]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from machine_lab import booted, needs_assembler, run
 
+from cores.engines.ptrace import linux
 from cores.engines.ptrace.engine import PtraceEngine
 from cores.pc.stop import Stop
 
@@ -85,3 +86,61 @@ def test_most_steps_are_such(monkeypatch: pytest.MonkeyPatch) -> None:
         run(machine)
         assert machine.stop is Stop.EXIT
     assert taken["step_to"] > 10 * taken["step"]
+
+
+def test_steps_write_no_registers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The registers that a step leaves in the process are those that the next one needs: RF, which each
+    fault sets, does not count."""
+    written: list[bool] = []
+    enter = linux.Tracee.enter_briefly
+
+    def noted(tracee: linux.Tracee, request: int, *, put: bool) -> tuple[int, tuple[int, ...]]:
+        written.append(put)
+        return enter(tracee, request, put=put)
+
+    monkeypatch.setattr(linux.Tracee, "enter_briefly", noted)
+    source = "mov ecx, 100\n1: add rax, rcx\ndec ecx\njnz 1b\nmov al, 0\nout 0xf4, al\n"
+    with booted("trap:native", source) as machine:
+        run(machine)
+        assert machine.stop is Stop.EXIT
+    assert len(written) > 300
+    assert sum(written) < 10
+
+
+def test_code_that_moves_is_planned_anew() -> None:
+    """The same instruction at the same address, whose page the guest's tables have moved: the HLT is
+    planted where the code is now."""
+    copy = "lea rsi, [rip + code]\nmov ecx, 16\nrep movsb\n"
+    source = f"""
+        mov     edi, 0x101000
+        {copy}
+        mov     edi, 0x102000
+        {copy}
+        mov     rax, cr3
+        and     rax, -4096
+        mov     rax, [rax]
+        and     rax, -4096
+        mov     qword ptr [rax + 16], 0x106003  # two pages of tables, for the third GiB
+        mov     qword ptr [0x106000], 0x104003
+        mov     qword ptr [0x104000], 0x101003
+        mov     esi, 0x80000000
+        mov     eax, 4
+        call    rsi
+        mov     byte ptr [0x102002], 0xc3       # in the second copy alone: inc eax; ret
+        mov     qword ptr [0x104000], 0x102003
+        invlpg  [rsi]
+        call    rsi                             # steps by TF, since the page has to be mapped first
+        call    rsi
+        out     0xe9, al
+        jmp     end
+    code:
+        inc     eax
+        inc     eax
+        ret
+    end:
+        mov     al, 0
+        out     0xf4, al
+"""
+    with booted("trap:native", source) as machine:
+        run(machine)
+        assert (machine.stop, machine.console()) == (Stop.EXIT, "\x08")
