@@ -22,6 +22,7 @@ from cores.pc.stop import Stop
 from ..errors import UnavailableError
 from .base import FIRMWARE, POLL, SCREEN_SIZE, Guest, Outcome, ask, read, read_screen, started
 from .bochs_input import Typist
+from .pace import Pace
 
 PROGRAM = "bochs"
 VNC = "rfb"
@@ -135,7 +136,7 @@ class Bochs:
             if _has_debugger() and stop is not Stop.SHUTDOWN:
                 _save_screen(process, guest.file("screen"))
         if typist is not None:
-            typist.poll(b"")
+            typist.listen()
         serial = read(guest.file("serial")) if typist is None else typist.sent
         screen, notes = read_screen(guest.file("screen"))
         if typist is not None and display != VNC:
@@ -211,6 +212,7 @@ def _configuration(guest: Guest, display: str | None, typist: Typist | None, log
 
 def _wait(process: subprocess.Popen[bytes], log: Path, typist: Typist | None, deadline: float) -> Stop:
     """Wait until the log shows the guest's end, or its time is over; its input is typed meanwhile."""
+    pace = Pace(process.pid)
     while True:
         alive = process.poll() is None
         written = read(log)
@@ -223,7 +225,9 @@ def _wait(process: subprocess.Popen[bytes], log: Path, typist: Typist | None, de
         if monotonic() > deadline:
             return Stop.BUDGET
         if typist is not None:
-            typist.poll(written)
+            typist.listen()
+            if pace.due():
+                typist.type(written)
         sleep(POLL)
 
 

@@ -20,21 +20,23 @@ GUEST_BEGINS = b"to MSR_TSC"
 """The log's text when the loader clears the TSC, its last action before the guest."""
 _PORT = re.compile(rb"listening for connections on port (\d+)")
 _VERSION = b"RFB 003.003\n"
-_TIMEOUT = 3.0
-_FIRST_POLL = 10
-"""Polls between the guest's start and the first key, while the guest sets up its devices."""
+_TIMEOUT = 60.0
+"""Seconds: on a busy computer the display may answer late, and keys must not be lost for that."""
+_FIRST_TURN = 10
+"""Turns (by ``Pace``) between the guest's start and the first key, while it sets up its devices."""
 
 
 class Typist:
     """Types a guest's input. line: the path of the terminal for the serial line. sent: the bytes that
     the guest has sent along it.
 
-    Call ``poll`` regularly."""
+    Call ``listen`` regularly, and ``type`` whenever ``Pace`` says so: the keyboard's queue has 16
+    places, and the guest empties it only while it runs."""
 
     def __init__(self, text: bytes) -> None:
         self._keys = [event for byte in text for event in stroke(byte)]
         self._text = text
-        self._polls = 0
+        self._turns = 0
         self._viewer: socket.socket | None = None
         self._far_end, self._near_end = os.openpty()
         import tty  # exists only on POSIX; elsewhere Bochs has been refused before
@@ -44,13 +46,12 @@ class Typist:
         self.line = os.ttyname(self._near_end)
         self.sent = b""
 
-    def poll(self, log: bytes) -> None:
+    def type(self, log: bytes) -> None:
         """Type the next key, if the guest has started. log: Bochs' log up to now."""
-        self._listen()
         if GUEST_BEGINS not in log:
             return
-        self._polls += 1
-        if self._polls < _FIRST_POLL:
+        self._turns += 1
+        if self._turns < _FIRST_TURN:
             return
         if self._text:
             with contextlib.suppress(BlockingIOError):
@@ -61,7 +62,8 @@ class Typist:
             except (OSError, EOFError):
                 self._keys.clear()  # the display has closed: Bochs has ended
 
-    def _listen(self) -> None:
+    def listen(self) -> None:
+        """Take what the guest has sent along the serial line, for which Bochs would wait otherwise."""
         while select.select([self._far_end], [], [], 0)[0]:
             try:
                 self.sent += os.read(self._far_end, 1 << 16)
@@ -89,7 +91,7 @@ class Typist:
         _receive(viewer, name_length)
 
     def close(self) -> None:
-        self._listen()
+        self.listen()
         if self._viewer is not None:
             self._viewer.close()
         os.close(self._near_end)

@@ -10,14 +10,12 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import re
 import shutil
 import socket
 import subprocess
 import threading
 from contextlib import closing
-from pathlib import Path
 from time import monotonic, sleep
 
 from cores.pc.devices.scancodes import encode, stroke
@@ -25,6 +23,7 @@ from cores.pc.stop import Stop
 
 from ..errors import EngineError, UnavailableError
 from .base import FIRMWARE, POLL, SCREEN_SIZE, Guest, Outcome, ask, read, read_screen, started
+from .pace import Pace
 
 PROGRAM = "qemu-system-x86_64"
 
@@ -54,7 +53,7 @@ _IF, _LMA = 0x200, 0x400
 _KEYS_PER_POLL = 2
 """Key events sent at each poll: the controller's queue has 16 places."""
 _FIRST_POLL = 10
-"""Polls (by ``_Pace``) before the first key: a byte that arrives before the guest has set up its
+"""Polls (by ``Pace``) before the first key: a byte that arrives before the guest has set up its
 devices may be lost."""
 
 
@@ -83,7 +82,7 @@ class Qemu:
             try:
                 with monitor:
                     deadline = began + guest.seconds + FIRMWARE
-                    stop = _wait(monitor, guest, typist, _Pace(process.pid), deadline)
+                    stop = _wait(monitor, guest, typist, Pace(process.pid), deadline)
                     monitor.ask("stop")
                     seconds = monotonic() - began
                     where = str(guest.file("screen"))
@@ -119,7 +118,7 @@ def _command(guest: Guest) -> list[str]:
     ]  # fmt: skip
 
 
-def _wait(monitor: _Monitor, guest: Guest, typist: Typist, pace: _Pace, deadline: float) -> Stop:
+def _wait(monitor: _Monitor, guest: Guest, typist: Typist, pace: Pace, deadline: float) -> Stop:
     """Wait until the guest has ended or its time is over; its input is typed meanwhile."""
     while True:
         registers = monitor.registers()
@@ -133,31 +132,6 @@ def _wait(monitor: _Monitor, guest: Guest, typist: Typist, pace: _Pace, deadline
         if in_guest and pace.due(halted=halted):
             typist.poll(monitor)
         sleep(POLL)
-
-
-class _Pace:
-    """The time of a process by the CPU that it has used: on a busy computer a guest may have executed
-    nothing in a pause by the clock, and what is typed then is lost."""
-
-    def __init__(self, pid: int) -> None:
-        self._stat = Path(f"/proc/{pid}/stat")
-        self._last = self._used()
-
-    def _used(self) -> float | None:
-        """Seconds (proc_pid_stat(5): utime and stime); None where the host does not tell."""
-        fields = read(self._stat).rpartition(b") ")[2].split()
-        if len(fields) < 13:
-            return None
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-    def due(self, *, halted: bool) -> bool:
-        """Whether it has used ``POLL`` seconds since this was last true, or its guest waits; always
-        where the host does not tell."""
-        used = self._used()
-        if halted or used is None or self._last is None or used - self._last >= POLL:
-            self._last = used
-            return True
-        return False
 
 
 class Typist:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,7 +17,7 @@ from cores.lockstep.options import Options
 from cores.machine.report import CoreReport
 from cores.pc.network.spec import NetSpec
 from cores.pc.stop import Stop
-from cores.peers import PEERS, differences, qemu
+from cores.peers import PEERS, bochs, bochs_input, differences, pace, qemu
 from cores.peers.base import UNREAD
 from cores.programs.loader import assemble_program, load_program
 from cores.programs.program import Program
@@ -138,12 +140,46 @@ def test_screen(peer: str) -> None:
 @pytest.mark.parametrize("guest", [KEYBOARD, SERIAL], ids=["keyboard", "serial"])
 def test_input(guest: str, peer: str) -> None:
     """Typed text arrives on the peer by the keyboard and by the serial line, as it does here."""
-    if peer == "bochs" and guest is KEYBOARD and not peers.bochs.can_type():
+    if peer == "bochs" and guest is KEYBOARD and not bochs.can_type():
         pytest.skip("bochs: no VNC display to type through")
     ours, theirs = run(source(guest), peer, input=b"Ab!\r")
     assert theirs.console == ours.console != ""
     if peer == "qemu":
         assert theirs.exit_status == ours.exit_status
+
+
+def test_typed_while_it_stands(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No key is lost while a busy computer does not let Bochs run: it stands for 40 polls after its
+    guest has begun, and the keyboard's queue has 16 places."""
+    if not bochs.can_type():
+        pytest.skip("bochs: no VNC display to type through")
+    pids, polls = [], []
+
+    class Watched(pace.Pace):
+        def __init__(self, pid: int) -> None:
+            super().__init__(pid)
+            pids.append(pid)
+
+    def type(typist: bochs_input.Typist, log: bytes) -> None:
+        if bochs_input.GUEST_BEGINS in log and not polls:
+            os.kill(pids[0], signal.SIGSTOP)
+            polls.append(0)
+        press(typist, log)
+
+    def poll(seconds: float) -> None:
+        if polls:
+            polls.append(0)
+        if len(polls) == 40:
+            os.kill(pids[0], signal.SIGCONT)
+        sleep(seconds)
+
+    press, sleep = bochs_input.Typist.type, bochs.sleep
+    monkeypatch.setattr(bochs, "Pace", Watched)
+    monkeypatch.setattr(bochs, "sleep", poll)
+    monkeypatch.setattr(bochs_input.Typist, "type", type)
+    ours, theirs = run(source(KEYBOARD), "bochs", input=b"twenty keys and more\r")
+    assert len(polls) > 40
+    assert theirs.console == ours.console != ""
 
 
 @pytest.mark.parametrize("peer", PEERS)
