@@ -9,6 +9,7 @@ import re
 import select
 import socket
 import struct
+import threading
 
 from cores.pc.devices.scancodes import Event, stroke
 
@@ -77,6 +78,7 @@ class Typist:
         if self._viewer is None:
             self._viewer = socket.create_connection(("127.0.0.1", int(port[1])), _TIMEOUT)
             self._shake_hands(self._viewer)
+            threading.Thread(target=_discard, args=(self._viewer,), daemon=True).start()
         keysym = KEYSYMS[event.key] if event.key in KEYSYMS else ord(event.key)
         self._viewer.sendall(struct.pack(">BB2xI", 4, event.down, keysym))
 
@@ -93,9 +95,20 @@ class Typist:
     def close(self) -> None:
         self.listen()
         if self._viewer is not None:
+            with contextlib.suppress(OSError):
+                self._viewer.shutdown(socket.SHUT_RDWR)  # ends _discard
             self._viewer.close()
         os.close(self._near_end)
         os.close(self._far_end)
+
+
+def _discard(viewer: socket.socket) -> None:
+    """Read the pictures of the screen, which Bochs sends unasked, until the connection ends. Once 4 MB
+    lie unread, its CPU stands still in send(2), and does not even stop for its debugger."""
+    viewer.settimeout(None)
+    with contextlib.suppress(OSError):
+        while viewer.recv(1 << 20):
+            pass
 
 
 def _receive(viewer: socket.socket, count: int) -> bytes:
