@@ -125,6 +125,8 @@ def _wait(monitor: _Monitor, guest: Guest, typist: Typist, pace: Pace, deadline:
         in_guest = bool(registers.get("EFER", 0) & _LMA)
         halted, interruptible = registers.get("HLT") == 1, bool(registers.get("RFL", 0) & _IF)
         asleep = in_guest and halted and not interruptible
+        if asleep:
+            monitor.registers()  # a power-off before this HLT may be reported only now
         if monitor.ending is not None or asleep or read(guest.file("exit")):
             return Stop.EXIT if read(guest.file("exit")) else monitor.ending or Stop.HALTED
         if monotonic() > deadline:
