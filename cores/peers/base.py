@@ -18,8 +18,9 @@ from cores.pc.stop import Stop
 POLL = 0.02
 """Seconds between two polls of a peer."""
 
-FIRMWARE = 5.0
-"""Seconds beyond the limit that a peer's firmware may take to start the guest."""
+FIRMWARE = 30.0
+"""Seconds that a peer's firmware may take to start the guest (0.3 on an idle computer), or the peer to
+answer. The guest's own time begins after it."""
 
 SCREEN_SIZE = SIZE
 UNREAD = "its screen could not be read"

@@ -21,7 +21,7 @@ from cores.pc.stop import Stop
 
 from ..errors import UnavailableError
 from .base import FIRMWARE, POLL, SCREEN_SIZE, Guest, Outcome, ask, read, read_screen, started
-from .bochs_input import Typist
+from .bochs_input import GUEST_BEGINS, Typist
 from .pace import Pace
 
 PROGRAM = "bochs"
@@ -126,7 +126,7 @@ class Bochs:
             errors.open("wb") as stderr,
             started(command, stdout=stdout, stderr=stderr, env=os.environ | NO_WINDOW) as process,
         ):
-            stop = _wait(process, log, typist, began + guest.seconds + FIRMWARE)
+            stop = _wait(process, log, typist, guest.seconds)
             seconds = monotonic() - began
             if stop is Stop.ERROR:
                 said = re.findall(r">>PANIC<< (.*)", read(errors).decode("utf-8", "replace"))
@@ -210,12 +210,15 @@ def _configuration(guest: Guest, display: str | None, typist: Typist | None, log
     )  # fmt: skip
 
 
-def _wait(process: subprocess.Popen[bytes], log: Path, typist: Typist | None, deadline: float) -> Stop:
+def _wait(process: subprocess.Popen[bytes], log: Path, typist: Typist | None, seconds: float) -> Stop:
     """Wait until the log shows the guest's end, or its time is over; its input is typed meanwhile."""
     pace = Pace(process.pid)
+    deadline, begun = monotonic() + FIRMWARE, False
     while True:
         alive = process.poll() is None
         written = read(log)
+        if GUEST_BEGINS in written and not begun:
+            deadline, begun = monotonic() + seconds, True
         if _TRIPLE_FAULT in written:
             return Stop.SHUTDOWN
         if _HALTED in written:

@@ -81,8 +81,7 @@ class Qemu:
             monitor = _Monitor(process, guest.seconds + 2 * FIRMWARE)
             try:
                 with monitor:
-                    deadline = began + guest.seconds + FIRMWARE
-                    stop = _wait(monitor, guest, typist, Pace(process.pid), deadline)
+                    stop = _wait(monitor, guest, typist, Pace(process.pid))
                     monitor.ask("stop")
                     seconds = monotonic() - began
                     where = str(guest.file("screen"))
@@ -118,11 +117,14 @@ def _command(guest: Guest) -> list[str]:
     ]  # fmt: skip
 
 
-def _wait(monitor: _Monitor, guest: Guest, typist: Typist, pace: Pace, deadline: float) -> Stop:
+def _wait(monitor: _Monitor, guest: Guest, typist: Typist, pace: Pace) -> Stop:
     """Wait until the guest has ended or its time is over; its input is typed meanwhile."""
+    deadline, begun = monotonic() + FIRMWARE, False
     while True:
         registers = monitor.registers()
         in_guest = bool(registers.get("EFER", 0) & _LMA)
+        if in_guest and not begun:
+            deadline, begun = monotonic() + guest.seconds, True
         halted, interruptible = registers.get("HLT") == 1, bool(registers.get("RFL", 0) & _IF)
         asleep = in_guest and halted and not interruptible
         if asleep:

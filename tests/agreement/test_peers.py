@@ -17,7 +17,7 @@ from cores.lockstep.options import Options
 from cores.machine.report import CoreReport
 from cores.pc.network.spec import NetSpec
 from cores.pc.stop import Stop
-from cores.peers import PEERS, bochs, bochs_input, differences, pace, qemu
+from cores.peers import PEERS, bochs, bochs_input, differences, pace
 from cores.peers.base import UNREAD
 from cores.programs.loader import assemble_program, load_program
 from cores.programs.program import Program
@@ -254,16 +254,15 @@ def test_triple_fault(peer: str) -> None:
     assert theirs.console == ours.console == "7"
 
 
-def test_time_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("peer", PEERS)
+def test_time_limit(peer: str) -> None:
     """A guest that does not end is stopped, and its output up to then is kept."""
-    monkeypatch.setattr(qemu, "FIRMWARE", 1.0)
-    peer = qemu.Qemu()
     try:
-        peer.find()
+        PEERS[peer]().find()
     except UnavailableError as error:
-        pytest.skip(f"qemu: {error}")
+        pytest.skip(f"{peer}: {error}")
     program = source("mov al, '7'\nout 0xe9, al\nhere: jmp here")
-    report = peers.run(peer, program, ram=16 << 20, disk=None, input=b"", seconds=0.1)
+    report = peers.run(PEERS[peer](), program, ram=16 << 20, disk=None, input=b"", seconds=2)
     assert (report.stop, report.console) == (Stop.BUDGET, "7")
 
 
