@@ -7,7 +7,7 @@ import os
 from functools import cache
 
 from cores.errors import InputError
-from lessons.format.numbering import COURSE, course_files, is_lesson, numbers
+from lessons.format.numbering import COURSE, course_file, course_files, is_lesson, numbers
 from lessons.format.parser import parse_file
 from lessons.format.script import Lesson
 
@@ -30,10 +30,8 @@ def find(word: str) -> Lesson:
     """A lesson by file, name or number. Raises InputError."""
     if os.path.isfile(word) or word.endswith(".md") or "/" in word:
         return parse_file(word)
-    for path in course_files():
-        number, _, name = path.stem.partition("-")
-        if word == name or word == path.stem or word.lstrip("0") == number.lstrip("0"):
-            return parse_file(str(path))
+    if path := course_file(word):
+        return parse_file(str(path))
     close = difflib.get_close_matches(word, names(), n=1)
     hint = f"; did you mean {close[0]!r}?" if close else "; `ringscope lessons` lists them"
     raise InputError(f"no lesson is called {word!r}{hint}")

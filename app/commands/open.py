@@ -23,7 +23,10 @@ if TYPE_CHECKING:  # loaded while the interface is
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "program", metavar="PROGRAM", nargs="?", help="a file, a guest's or a lesson's name"
+        "program",
+        metavar="PROGRAM",
+        nargs="?",
+        help="a file, a guest's name, or a lesson's name or number",
     )
     add_cores_option(parser)
     add_machine_options(parser)

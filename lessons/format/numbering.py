@@ -24,6 +24,18 @@ def numbers() -> dict[str, int]:
     return {name: int(number) for number, _, name in parts}
 
 
+def course_file(word: str) -> Path | None:
+    """A lesson of the course by its name ("two-ways"), its number ("1") or both ("01-two-ways")."""
+    for path in course_files():
+        number, _, name = path.stem.partition("-")
+        if word in (name, path.stem) or (word and word.lstrip("0") == number.lstrip("0")):
+            return path
+    return None
+
+
 def is_lesson(word: str) -> bool:
-    """Does the word name a lesson: a file of Markdown, or one of the course?"""
-    return (word.endswith(".md") and os.path.isfile(word)) or word in numbers()
+    """Does the word name a lesson: a file of Markdown, or one of the course? Other files are
+    programs."""
+    if os.path.isfile(word):
+        return word.endswith(".md")
+    return course_file(word) is not None
