@@ -9,6 +9,7 @@ import signal
 import subprocess
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import IO, Protocol
 
@@ -96,6 +97,14 @@ def read_screen(path: Path) -> tuple[str | None, tuple[str, ...]]:
     return vga.text(), ()
 
 
+def runs(command: Sequence[str]) -> bool:
+    """Does a command end with success?"""
+    try:
+        return subprocess.run(command, capture_output=True, check=False).returncode == 0
+    except OSError:
+        return False
+
+
 def ask(command: Sequence[str], input: bytes = b"") -> str:
     """A program's output on both streams; "" if it cannot be started or does not end."""
     try:
@@ -108,6 +117,14 @@ def ask(command: Sequence[str], input: bytes = b"") -> str:
     return done.stdout.decode("utf-8", "replace")
 
 
+@cache
+def _dying_with_us() -> tuple[str, ...]:
+    """The command prefix with which the kernel kills a process when its parent ends (setpriv(1));
+    () where there is none."""
+    command = ("setpriv", "--pdeathsig", "KILL")
+    return command if runs([*command, "true"]) else ()
+
+
 @contextlib.contextmanager
 def started(
     command: Sequence[str],
@@ -117,10 +134,12 @@ def started(
     env: dict[str, str] | None = None,
 ) -> Iterator[subprocess.Popen[bytes]]:
     """A process in a session of its own, where the terminal's Ctrl-C does not reach it. On exit it is
-    killed, with all processes that it has started."""
+    killed, with all processes that it has started; where this host's setpriv(1) can, also when this
+    process is killed itself."""
     process = subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=stdout, stderr=stderr, start_new_session=True, env=env
-    )
+        [*_dying_with_us(), *command], stdin=subprocess.PIPE, stdout=stdout, stderr=stderr,
+        start_new_session=True, env=env,
+    )  # fmt: skip
     try:
         yield process
     finally:

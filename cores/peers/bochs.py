@@ -20,7 +20,7 @@ from time import monotonic, sleep
 from cores.pc.stop import Stop
 
 from ..errors import UnavailableError
-from .base import FIRMWARE, POLL, SCREEN_SIZE, Guest, Outcome, ask, read, read_screen, started
+from .base import FIRMWARE, POLL, SCREEN_SIZE, Guest, Outcome, ask, read, read_screen, runs, started
 from .bochs_input import GUEST_BEGINS, Typist
 from .pace import Pace
 
@@ -189,11 +189,7 @@ def _isolation() -> tuple[str, ...]:
     """The command prefix that gives Bochs a network namespace of its own (unshare(1)), since it opens a
     port; () where this host does not allow it."""
     command = ("unshare", "--map-root-user", "--net")
-    try:
-        alone = subprocess.run([*command, "true"], capture_output=True, check=False).returncode == 0
-    except OSError:
-        alone = False
-    return command if alone else ()
+    return command if runs([*command, "true"]) else ()
 
 
 def _configuration(guest: Guest, display: str | None, typist: Typist | None, log: Path) -> str:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import select
 import signal
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,7 +20,7 @@ from cores.lockstep.options import Options
 from cores.machine.report import CoreReport
 from cores.pc.network.spec import NetSpec
 from cores.pc.stop import Stop
-from cores.peers import PEERS, bochs, bochs_input, differences, pace
+from cores.peers import PEERS, base, bochs, bochs_input, differences, pace
 from cores.peers.base import UNREAD
 from cores.programs.loader import assemble_program, load_program
 from cores.programs.program import Program
@@ -293,3 +296,22 @@ def test_differences() -> None:
     halted = replace(theirs, core="bochs", stop=Stop.HALTED, exit_status=None)
     assert differences(ours, halted) == {}
     assert "ending" in differences(replace(ours, stop=Stop.SHUTDOWN, exit_status=None), halted)
+
+
+def test_killed() -> None:
+    """A peer does not outlive a Ringscope that is killed, as a test is at its time limit."""
+    if not base.runs(["setpriv", "--pdeathsig", "KILL", "true"]):
+        pytest.skip("this host's setpriv has no --pdeathsig")
+    code = (
+        "import sys; from cores.peers.base import started\n"
+        "with started(['sleep', '1000'], stdout=2, stderr=sys.stderr.buffer) as process:\n"
+        "    print(process.pid, flush=True); process.wait()"
+    )
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as parent:
+        assert parent.stdout is not None
+        peer = os.pidfd_open(int(parent.stdout.readline()))
+        parent.kill()
+    try:
+        assert select.select([peer], [], [], 60)[0] == [peer]
+    finally:
+        os.close(peer)
