@@ -292,6 +292,17 @@ class Board:
         self._plan()
         return vector
 
+    def vector_of(self, irq: int) -> int | None:
+        """The vector that the CPU would be given if this line, which is low, rose now, and nothing else
+        happened; None where it would be given none, or not by one controller alone."""
+        apic = self.local_apic
+        if self.interrupt_pending or self.nmi_pending:
+            return None
+        wired = self.pics.vector_of(irq) if apic.accepts_external() else None
+        if self.io_apic.unmasks(input_of(irq)):
+            return self.io_apic.vector_of(input_of(irq)) if wired is None else None
+        return wired if apic.is_virtual_wire() else None
+
     def take_nmi(self) -> None:
         """The CPU takes the NMI."""
         self.local_apic.take_nmi()

@@ -64,6 +64,15 @@ class IoApic(MemoryDevice):
             entry >> 8 & 7 not in (FIXED, LOWEST) or self._local.accepts(entry & 0xFF)
         )
 
+    def vector_of(self, number: int) -> int | None:
+        """The vector that a rise of input ``number`` would request now; None where it would not
+        interrupt the CPU, or not by a vector."""
+        entry = self.entries[number]
+        by_vector = entry >> 8 & 7 in (FIXED, LOWEST)
+        if not by_vector or not self._local.addressed(entry >> 56, bool(entry & LOGICAL)):
+            return None
+        return entry & 0xFF if self.accepts(number) else None
+
     def end_of_interrupt(self, vector: int) -> None:
         """The local APIC has ended a level-triggered interrupt: inputs that are still high request it
         again."""

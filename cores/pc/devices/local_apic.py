@@ -124,7 +124,7 @@ class LocalApic(MemoryDevice):
         """The CPU takes the interrupt: its vector."""
         vector = self._deliverable()
         if vector is None:
-            return self.acknowledge_pics() if self._wired() else self.svr & 0xFF
+            return self.acknowledge_pics() if self.is_virtual_wire() else self.svr & 0xFF
         self.irr -= {vector}
         self.isr |= {vector}
         self._update()
@@ -149,6 +149,11 @@ class LocalApic(MemoryDevice):
         """Whether the PICs' output reaches the CPU."""
         entry = self._entry(LINT0)
         return not self.enabled or (not entry & MASKED and entry >> 8 & 7 in (EXTINT, FIXED, NMI))
+
+    def is_virtual_wire(self) -> bool:
+        """Whether the PICs' output is the CPU's INTR pin (SDM vol. 3, 10.5.1; 10.4.3 if disabled)."""
+        entry = self._entry(LINT0)
+        return not self.enabled or (not entry & MASKED and entry >> 8 & 7 == EXTINT)
 
     def addressed(self, destination: int, logical: bool) -> bool:
         """Whether a message with this destination is for this APIC (SDM vol. 3, 10.6.2)."""
@@ -210,17 +215,14 @@ class LocalApic(MemoryDevice):
         vector = max(self.irr, default=0)
         return vector if vector and self.accepts(vector) else None
 
-    def _wired(self) -> bool:
-        """Whether the PICs' output is the CPU's INTR pin (SDM vol. 3, 10.5.1; 10.4.3 if disabled)."""
-        entry = self._entry(LINT0)
-        return not self.enabled or (not entry & MASKED and entry >> 8 & 7 == EXTINT)
-
     def refresh(self) -> None:
         """Show the outputs again, after a saved state was restored."""
         self._update()
 
     def _update(self) -> None:
-        self.pins((self.external and self._wired()) or self._deliverable() is not None, self.nmi)
+        self.pins(
+            (self.external and self.is_virtual_wire()) or self._deliverable() is not None, self.nmi
+        )
 
     def _end(self) -> None:
         vector = max(self.isr, default=None)

@@ -237,6 +237,12 @@ class Pics:
             return self.master.accepts(irq)
         return self.slave.accepts(irq - 8) and self.master.accepts(CASCADE)
 
+    def vector_of(self, irq: int) -> int | None:
+        """The vector of ``irq`` if its line rose now, before any other; None where that would not
+        interrupt the CPU."""
+        pic = self.master if irq < 8 else self.slave
+        return pic.base | irq & 7 if self.accepts(irq) else None
+
     def acknowledge(self) -> int:
         """The CPU's INTA cycles: returns the vector 0-255 to deliver. A request that is gone gives the
         vector of IRQ 7, or of IRQ 15 if the slave's request is gone."""
