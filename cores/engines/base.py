@@ -31,7 +31,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from cores.pc.physical_memory import PhysicalMemory
 from cores.x86.isa.instruction import Instruction, Reason
@@ -237,6 +237,27 @@ class Traits:
     nested_paging: bool | None = False
 
 
+class EventfdLine(Protocol):
+    """An interrupt line that another thread raises by an eventfd while the guest runs
+    (``Engine.irqfd``). eventfd: written to by that thread, at most once an entry."""
+
+    eventfd: int
+
+    def vector(self) -> int | None:
+        """Before an entry: the vector that the guest will take if the line rises before anything else
+        happens. None: it is not to be raised in this entry."""
+
+    def open(self) -> None:
+        """The guest is entered: the thread may write to ``eventfd`` now."""
+
+    def close(self) -> bool:
+        """The guest has been left, and the thread may not any more. Has it?"""
+
+    def raised(self, *, taken: bool) -> None:
+        """It has. taken: the guest takes the interrupt, or has done so. Else it could not, and the
+        interrupt is not on its way any more."""
+
+
 class Engine(ABC):
     """Enters the guest and returns at an exit. The module's docstring says what holds at every exit."""
 
@@ -353,6 +374,18 @@ class Engine(ABC):
     def doorbell(self, gpa: int, value: int, eventfd: int, *, on: bool) -> bool:
         """From now on, or no more: a 32-bit store of ``value`` to the physical address ``gpa`` adds one
         to ``eventfd`` (eventfd(2)) in place of an exit. False: this engine cannot do that."""
+        return False
+
+    wants_irqfd: bool = False
+    """Set before ``load``: ``irqfd`` will be called. An engine that can do it then lets the guest sleep
+    inside ``run`` at HLT (``sleeps_inside``)."""
+
+    sleeps_inside: bool = False
+    """``run`` returns Halted not at HLT, but when it is interrupted while the guest sleeps."""
+
+    def irqfd(self, line: EventfdLine | None) -> bool:
+        """From now on let the thread of this line interrupt the guest without an exit; None: no more.
+        False: this engine cannot do that."""
         return False
 
     @abstractmethod

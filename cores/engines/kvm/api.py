@@ -35,11 +35,12 @@ GET_REGS, SET_REGS, GET_SREGS, SET_SREGS = 0x8090AE81, 0x4090AE82, 0x8138AE83, 0
 GET_MSRS, SET_MSRS, GET_XSAVE, SET_XSAVE = 0xC008AE88, 0x4008AE89, 0x9000AEA4, 0x5000AEA5
 SET_GUEST_DEBUG, GET_DEBUGREGS, SET_DEBUGREGS = 0x4048AE9B, 0x8080AEA1, 0x4080AEA2
 SET_VCPU_EVENTS, GET_STATS_FD = 0x4040AEA0, 0xAECE
-IOEVENTFD, CREATE_IRQCHIP, IRQFD = 0x4040AE79, 0xAE60, 0x4020AE76
+IOEVENTFD, IRQFD, SET_GSI_ROUTING = 0x4040AE79, 0x4020AE76, 0x4008AE6A
+GET_LAPIC, SET_LAPIC, GET_MP_STATE, SET_MP_STATE = 0x8400AE8E, 0x4400AE8F, 0x8004AE98, 0x4004AE99
 
 # Capabilities (CHECK_EXTENSION).
 CAP_USER_MEMORY, CAP_SET_GUEST_DEBUG, CAP_IMMEDIATE_EXIT = 3, 23, 136
-CAP_IOEVENTFD = 36
+CAP_IOEVENTFD, CAP_SPLIT_IRQCHIP = 36, 121
 CAP_SYNC_REGS, CAP_USER_SPACE_MSR, CAP_MSR_FILTER, CAP_BINARY_STATS_FD = 74, 188, 189, 203
 MSR_EXIT_FILTER = 4
 
@@ -83,6 +84,8 @@ CONTROLS_AT = 8 * SEGMENT.size + 2 * TABLE.size
 
 # struct kvm_vcpu_events.
 EVENT_EXCEPTION, EVENT_INTERRUPT, EVENT_SHADOW, EVENT_FLAGS = 0, 8, 11, 20
+INTERRUPT_SIZE = 3
+"""Bytes of the interrupt's part: injected, vector, soft."""
 EVENT_VALID_SHADOW = 4
 
 # struct kvm_guest_debug.control.
@@ -102,7 +105,11 @@ _MSR_RANGE = Struct("<3I4xQ")  # flags (1 read, 2 write), count, first, address 
 _MSR_RANGES = 16
 
 
-_IRQFD = Struct("<IIII16x")  # eventfd, line, flags, resamplefd
+_IRQFD = Struct("<IIII16x")  # eventfd, number of the route, flags, resamplefd
+_ROUTE = Struct("<IIIIIIII16x")  # number, type, flags, pad; of a message: address (64 bits), data, pad
+IRQFD_DEASSIGN, ROUTE_MSI = 1, 2
+LAPIC_SIZE = 0x400
+MP_RUNNABLE, MP_HALTED = 0, 3
 _IOEVENTFD = Struct("<QQIiI36x")  # datamatch, address, length, eventfd, flags
 IOEVENTFD_DATAMATCH, IOEVENTFD_DEASSIGN = 1, 4
 
@@ -174,13 +181,19 @@ class Vm:
         flags = IOEVENTFD_DATAMATCH | (0 if on else IOEVENTFD_DEASSIGN)
         _call(self.fd, IOEVENTFD, _IOEVENTFD.pack(value, gpa, 4, eventfd, flags))
 
-    def create_irqchip(self) -> None:
-        """Give the VM interrupt controllers in the kernel; only before its vCPUs. Raises OSError."""
-        _call(self.fd, CREATE_IRQCHIP)
+    def split_irqchip(self) -> None:
+        """Have a local APIC for each vCPU in the kernel, and no other interrupt controller; only before
+        the vCPUs are made. Raises OSError."""
+        _call(self.fd, ENABLE_CAP, pack("<II4Q64x", CAP_SPLIT_IRQCHIP, 0, 0, 0, 0, 0))
 
-    def irqfd(self, line: int, eventfd: int) -> None:
-        """Let a write to ``eventfd`` raise a line of the kernel's controllers. Raises OSError."""
-        _call(self.fd, IRQFD, _IRQFD.pack(eventfd, line, 0, 0))
+    def irqfd(self, eventfd: int, *, on: bool) -> None:
+        """Let a write to ``eventfd`` send the message of route 0; or no more. Raises OSError."""
+        _call(self.fd, IRQFD, _IRQFD.pack(eventfd, 0, 0 if on else IRQFD_DEASSIGN, 0))
+
+    def route(self, address: int, data: int) -> None:
+        """Make this the message of route 0, the only one (SDM vol. 3, 10.11)."""
+        message = _ROUTE.pack(0, ROUTE_MSI, 0, 0, address, 0, data, 0)
+        _call(self.fd, SET_GSI_ROUTING, pack("<II", 1, 0) + message)
 
     def allow_msrs(self, numbers: list[int]) -> None:
         """Only these MSRs exist for the guest: any other is #GP, raised by the kernel itself."""
@@ -326,6 +339,25 @@ class Vcpu:
     def nmi(self) -> None:
         """Queue an NMI."""
         _call(self.fd, NMI)
+
+    def set_events(self, events: bytearray) -> None:
+        """Set exceptions and interrupts on their way (struct kvm_vcpu_events)."""
+        _call(self.fd, SET_VCPU_EVENTS, events)
+
+    def lapic(self) -> bytearray:
+        """The registers of the local APIC in the kernel, laid out as in its page."""
+        return _fill(self.fd, GET_LAPIC, LAPIC_SIZE)
+
+    def set_lapic(self, registers: bytearray) -> None:
+        fcntl.ioctl(self.fd, SET_LAPIC, registers)
+
+    def is_halted(self) -> bool:
+        """Does the vCPU sleep in the kernel, by HLT? Only with a local APIC there."""
+        return bool(unpack_from("<I", _fill(self.fd, GET_MP_STATE, 4))[0] == MP_HALTED)
+
+    def wake(self) -> None:
+        """End that sleep."""
+        _call(self.fd, SET_MP_STATE, pack("<I", MP_RUNNABLE))
 
     def statistics(self) -> dict[str, int]:
         """The kernel's counters of this vCPU by name. Raises OSError where the kernel has none."""

@@ -273,8 +273,9 @@ def host() -> Host:
     Raises UnavailableError where no thread can be started to probe it."""
     with _probing:
         return Host(
-            manner(), why_not_exact(), pages_outside_long_mode(), ring_zero(), nested_paging(), caveat()
-        )
+            manner(), why_not_exact(), pages_outside_long_mode(), ring_zero(), nested_paging(),
+            caveat(), eventfds.irqfd,
+        )  # fmt: skip
 
 
 _SSE = "0f58c1 0f1107 f4"  # addps xmm0, xmm1; movups [rdi], xmm0; hlt
@@ -373,13 +374,13 @@ def _modes() -> list[Ability]:
 
 def _eventfds() -> list[Ability]:
     """Could kicks and interrupts of virtio devices do without an exit to user space?"""
-    rings, lack = eventfds.doorbells(), eventfds.why_no_irqfd()
-    kept = "the PC's interrupt controllers are Ringscope's own, alike on every core"
+    rings, interrupts = eventfds.doorbells(), eventfds.irqfd()
+    used = "a virtio interrupt reaches a guest in free mode without an exit"
+    lack = "a virtio interrupt takes the guest's CPU in free mode"
     return [
         Ability("doorbells (ioeventfd)", rings,
                 f"a virtio kick is {'no' if rings else 'an'} exit in free mode"),
-        Ability(eventfds.IRQFD, not lack,
-                f"{lack or 'possible with those in the kernel'}; not used: {kept}"),
+        Ability(eventfds.IRQFD, interrupts, used if interrupts else lack),
     ]  # fmt: skip
 
 

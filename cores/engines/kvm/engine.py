@@ -22,6 +22,7 @@ from cores.engines.kvm.exit_errors import (
     in_gibibyte_page,
     is_sensitive,
 )
+from cores.engines.kvm.kernel_apic import PLACE, KernelApic
 from cores.engines.kvm.syscall_fixup import NOWHERE, WATCHED_MSRS, SyscallFixup
 from cores.engines.kvm.zero_vector import take_back
 from cores.pc.physical_memory import HOLE, PhysicalMemory
@@ -40,6 +41,7 @@ from ..base import (
     LACKING,
     SHUTDOWN,
     SHUTDOWN_LOST,
+    EventfdLine,
     Exit,
     Failed,
     Handlers,
@@ -98,6 +100,7 @@ class KvmEngine(PortEngine):
         self._pending = self._stepping = False
         self._watches_zero = self._ignores_zero = False
         self._fixup: SyscallFixup | None = None
+        self._apic: KernelApic | None = None
         self.traits = Traits(
             core="kvm", engine="KVM", label=_LABELS[host.ring_zero],
             exact=not self.exact_reason, counts=False, native=True, follows=True, delivers=True,
@@ -122,7 +125,11 @@ class KvmEngine(PortEngine):
             raise UnavailableError(in_words(error)) from None
         self.fd = self._vcpu.fd
         self._run = self._vcpu.run
+        self._enter: Callable[[], object] = self._vcpu.enter
         self._registers = state.Registers(self._vcpu)
+        if self.sleeps_inside:
+            self._apic = KernelApic(self._vm, self._vcpu)
+            self._registers.apic_at = PLACE
         self._stepper = Stepper(self._vcpu, self._registers, memory, self._manner)
         if not self._manner.calls:
             self._fixup = SyscallFixup(self._vcpu, self._registers, memory)
@@ -139,6 +146,10 @@ class KvmEngine(PortEngine):
             hidden = LEFT_TO_THE_VMM if self._manner.calls else LEFT_TO_THE_VMM | WATCHED_MSRS
             self._vm.allow_msrs(sorted(MSRS - hidden))
             self._vm.watch_refused_msrs()
+        wanted = self.wants_irqfd and self._kvm.extension(api.CAP_SPLIT_IRQCHIP)
+        if wanted and self._host.irqfd():
+            self._vm.split_irqchip()
+            self.sleeps_inside = True
         self._vcpu = self._vm.create_vcpu()
         self._resources.callback(self._vcpu.close)
         self._vcpu.set_cpuid(LEAVES)
@@ -165,6 +176,13 @@ class KvmEngine(PortEngine):
             return False
         return True
 
+    def irqfd(self, line: EventfdLine | None) -> bool:
+        if self._apic is None:
+            return False
+        self._apic.connect(line)
+        self._enter = self._vcpu.enter if line is None else self._apic.enter
+        return True
+
     # Entering and leaving
 
     def run(self, cpu: VirtualCpu, budget: int | None = None) -> Exit:
@@ -176,7 +194,7 @@ class KvmEngine(PortEngine):
         else:
             self._watch_zero(cpu)
         try:
-            self._vcpu.enter()
+            self._enter()
         except OSError as error:
             return self._not_entered(cpu, error)
         return self._left(cpu)
@@ -188,7 +206,7 @@ class KvmEngine(PortEngine):
             return NO_PAGING
         self._load(cpu)
         run, words, special = self._run, self._vcpu.words, self._registers.special
-        fixup, find, enter = self._fixup, handlers.get, self._vcpu.enter
+        fixup, find, enter = self._fixup, handlers.get, self._enter
         try:
             if fixup is not None:
                 fixup.arm(cpu)
@@ -269,13 +287,17 @@ class KvmEngine(PortEngine):
         if self._pending and (more := self.settle(cpu)) is not None:
             return more
         self._go_exact()
-        return self._stepper.step(cpu)
+        exit = self._stepper.step(cpu)
+        self._slept()  # the VMM completes HLT, but a stale TLB entry may have led to one
+        return exit
 
     def reach(self, cpu: VirtualCpu, rip: int, gpr: list[int], passes: int) -> Exit:
         if self._pending and (more := self.settle(cpu)) is not None:
             return more
         self._go_exact()
-        return self._stepper.reach(cpu, rip, gpr, passes)
+        exit = self._stepper.reach(cpu, rip, gpr, passes)
+        self._slept()
+        return exit
 
     def _go_exact(self) -> None:
         if not self._stepping:
@@ -286,6 +308,8 @@ class KvmEngine(PortEngine):
     def _leave(self, cpu: VirtualCpu, reason: int) -> Exit:
         """Handle an exit that is not a device access. ``cpu`` gets the whole state, unless AMD-V has
         reset the vCPU."""
+        if reason == api.EXIT_SHUTDOWN and self._apic is not None:
+            self._apic.reset()
         if reason == api.EXIT_SHUTDOWN and state.is_reset(self._run):
             self._registers.forget()
             return SHUTDOWN_LOST
@@ -322,6 +346,7 @@ class KvmEngine(PortEngine):
         assert self._fixup is not None
         match reason:
             case api.EXIT_DEBUG if self._fixup.halting:
+                self._slept()
                 return HALTED
             case api.EXIT_DEBUG:
                 system_call = self._fixup.is_system_call(cpu)
@@ -344,6 +369,8 @@ class KvmEngine(PortEngine):
                 value = read_msr(cpu, index, 0)
             elif not refused:
                 write_msr(cpu, index, value, 0)
+                if index == Msr.APIC_BASE:
+                    self._registers.write_apic_base(value)
                 if self._fixup is not None and index in WATCHED_MSRS:
                     self._registers.take_in(cpu)
         except GuestFault:
@@ -357,7 +384,11 @@ class KvmEngine(PortEngine):
             return Failed(f"KVM_RUN failed: {error.strerror}")
         self._vcpu.swallow_kick()
         self._registers.read_all(cpu)
-        return INTERRUPTED
+        return HALTED if self._slept() else INTERRUPTED
+
+    def _slept(self) -> bool:
+        """Has the guest been left asleep inside KVM_RUN? To the VMM that is its HLT's exit."""
+        return self._apic is not None and self._apic.wakes()
 
     # Devices
 
@@ -437,7 +468,9 @@ class KvmEngine(PortEngine):
                 and not cpu.interrupt_shadow
                 and not self._registers.event_in_flight()
             )
-        if ready:
+        if ready and self._apic is not None:
+            self._apic.inject(acknowledge())
+        elif ready:
             self._vcpu.interrupt(acknowledge())
         run[api.REQUEST_INTERRUPT_WINDOW] = not ready
         return ready
@@ -447,6 +480,8 @@ class KvmEngine(PortEngine):
 
     def prioritized(self, cr8: int) -> None:
         self._run[api.CR8] = cr8  # the kernel loads it at each entry, whatever else is written
+        if self._apic is not None:  # but not where it has a local APIC itself
+            self._registers.write_cr8(cr8)
 
     def interrupt(self) -> None:
         if self.fd >= 0:

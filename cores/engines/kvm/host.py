@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from cores.engines.base import RingZero
@@ -14,7 +15,8 @@ class Host:
 
     manner: how to step. why_not_exact: the reason why there is no exact mode, "" where there is.
     pages_outside: has a guest paging outside long mode? ring_zero, nested_paging: see ``Traits``.
-    caveat: see ``Engine.caveat``."""
+    caveat: see ``Engine.caveat``. irqfd: says whether an irqfd delivers interrupts (kernel_apic.py);
+    asked only where one is wanted."""
 
     manner: Manner
     why_not_exact: str = ""
@@ -22,3 +24,4 @@ class Host:
     ring_zero: RingZero = RingZero.UNKNOWN
     nested_paging: bool | None = None
     caveat: str = ""
+    irqfd: Callable[[], bool] = lambda: True

@@ -8,11 +8,11 @@ so these are unpacked only when their bytes differ from the last ones.
 from __future__ import annotations
 
 from operator import itemgetter
-from struct import pack, unpack_from
+from struct import pack, pack_into, unpack_from
 
 from cores.x86.virtual_cpu import Segment, TableRegister, VirtualCpu
 
-from ...x86.registers import CS, DS, ES, FS, GS, MASK32, SS, Cr0, Efer, Msr
+from ...x86.registers import CS, DS, ES, FS, GS, MASK32, SS, ApicBase, Cr0, Efer, Msr
 from . import api
 
 _TO_KVM = itemgetter(0, 3, 1, 2, 6, 7, 4, 5, *range(8, 16))
@@ -26,6 +26,7 @@ _ORDER = (CS, DS, ES, FS, GS, SS)
 SPECIAL = slice(api.SYNC_SREGS, api.SYNC_EVENTS)
 """Segments and control registers in the shared page."""
 
+_CR8, _APIC_BASE = api.CONTROLS_AT + 4 * 8, api.CONTROLS_AT + 6 * 8
 _CR3_PAGE = api.CONTROLS_AT + 2 * 8 + 1
 """Offset in struct kvm_sregs of the byte with CR3's bits 8-15; the page number begins at bit 12."""
 
@@ -88,7 +89,7 @@ def _word(run: api.RunPage, at: int) -> int:
     return int.from_bytes(run[at : at + 8], "little")
 
 
-def pack_special(run: api.RunPage, cpu: VirtualCpu, efer: int) -> None:
+def pack_special(run: api.RunPage, cpu: VirtualCpu, efer: int, apic_base: int) -> None:
     """Write segments, descriptor table registers and control registers into the shared page."""
     at = api.SYNC_SREGS
     for segment in (*(cpu.segments[n] for n in _ORDER), cpu.tr, cpu.ldtr):
@@ -98,7 +99,7 @@ def pack_special(run: api.RunPage, cpu: VirtualCpu, efer: int) -> None:
         api.TABLE.pack_into(run, at, table.base, table.limit)
         at += api.TABLE.size
     api.CONTROLS.pack_into(
-        run, at, cpu.cr0, cpu.cr2, cpu.cr3, cpu.cr4, cpu.cr8, efer, cpu.apic_base
+        run, at, cpu.cr0, cpu.cr2, cpu.cr3, cpu.cr4, cpu.cr8, efer, apic_base
     )  # fmt: skip
 
 
@@ -152,6 +153,7 @@ class Registers:
         self.lstar = 0
         self.decoy: int | None = None  # what the vCPU's own LSTAR holds instead (syscall_fixup.py)
         self.syscall_enable = 0  # EFER.SCE as the guest has it, where there is a decoy
+        self.apic_at: int | None = None  # the address in the vCPU's IA32_APIC_BASE (kernel_apic.py)
         self._translations_stale = False
         self.forget()
 
@@ -174,6 +176,23 @@ class Registers:
         self._vcpu.set_sregs(sregs)
         self.forget_special()
         self._translations_stale = False
+
+    def write_cr8(self, cr8: int) -> None:
+        """Write it at once, also where an instruction is not complete."""
+        self._write_at_once(_CR8, cr8)
+
+    def write_apic_base(self, value: int) -> None:
+        """The same for IA32_APIC_BASE, on which CPUID depends."""
+        self._write_at_once(_APIC_BASE, self._apic_base(value))
+
+    def _write_at_once(self, at: int, value: int) -> None:
+        sregs = self._vcpu.sregs()
+        pack_into("<Q", sregs, at, value)
+        self._vcpu.set_sregs(sregs)
+
+    def _apic_base(self, value: int) -> int:
+        """IA32_APIC_BASE of the vCPU where the guest's has this value."""
+        return value if self.apic_at is None else value & ~ApicBase.ADDRESS | self.apic_at
 
     def forget_special(self) -> None:
         """The vCPU's segments and control registers are no longer those of the last ``cpu``."""
@@ -200,7 +219,7 @@ class Registers:
             efer = cpu.efer
             if self.decoy is not None:
                 self.syscall_enable, efer = efer & Efer.SCE, efer & ~Efer.SCE
-            pack_special(run, cpu, efer)
+            pack_special(run, cpu, efer, self._apic_base(cpu.apic_base))
             self._fingerprint = fingerprint
             self.special = b""
             run[api.CR8] = cpu.cr8
@@ -236,8 +255,11 @@ class Registers:
         unpack_general(run, cpu)
         special = run[SPECIAL]
         if special != self.special:
+            apic_base = cpu.apic_base
             unpack_special(run, cpu)
             cpu.efer |= self.syscall_enable
+            if self.apic_at is not None:
+                cpu.apic_base = apic_base
             self.special = special
             self._fingerprint = privileged(cpu)
         cpu.interrupt_shadow = self._shadow = bool(run[api.SYNC_EVENTS + api.EVENT_SHADOW])

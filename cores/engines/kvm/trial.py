@@ -23,6 +23,7 @@ from cores.x86.virtual_cpu import VirtualCpu
 
 ENTRY = 0x100000
 IDT, HANDLER = 0x20000, 0x22000
+SIGNAL_VECTOR = 0x80
 SCRATCH = 0x30000
 _RAM, _CALL_HANDLER, _STACK = 2 << 20, 0x22010, 0x90000
 _LARGE_PAGE = 0x83
@@ -40,16 +41,18 @@ BY_TF = Manner(kernel=True, user=False, truthful=True)
 
 
 class Trial:
-    """A guest whose code is ``code`` at ``ENTRY``, with handlers: exceptions halt, vector 0x80 and
+    """A guest whose code is ``code`` at ``ENTRY``, with handlers: exceptions halt, SIGNAL_VECTOR and
     SYSCALL write to port 0xE9. user: it begins at CPL3, on pages that ring 3 may use. legacy: it begins
-    in 32-bit protected mode, with 32-bit paging."""
+    in 32-bit protected mode, with 32-bit paging. irqfd: its engine takes interrupts by an irqfd."""
 
     def __init__(
-        self, code: bytes, *, user: bool = False, legacy: bool = False, manner: Manner = BY_KVM
-    ) -> None:
+        self, code: bytes, *, user: bool = False, legacy: bool = False, manner: Manner = BY_KVM,
+        irqfd: bool = False,
+    ) -> None:  # fmt: skip
         self.memory = PhysicalMemory(Ram(_RAM))
         self.cpu = VirtualCpu()
         self.engine = KvmEngine(Host(manner))
+        self.engine.wants_irqfd = irqfd
         program = Program("probe", "flat", ENTRY, (Segment(ENTRY, code, len(code)),), "")
         boot(program, self.memory, self.cpu)
         self._handlers()
@@ -63,7 +66,7 @@ class Trial:
 
     def _handlers(self) -> None:
         memory, cpu = self.memory, self.cpu
-        for vector in (*range(32), 0x80):
+        for vector in (*range(32), SIGNAL_VECTOR):
             entry, kind = (HANDLER, 0x8E) if vector < 32 else (_CALL_HANDLER, 0xEE)
             memory.write(
                 IDT + vector * 16, pack("<HHBBHQ", entry & 0xFFFF, 0x10, 0, kind, entry >> 16, 0)
@@ -134,11 +137,12 @@ def attempt(
     user: bool = False,
     legacy: bool = False,
     manner: Manner = BY_KVM,
+    irqfd: bool = False,
 ) -> bool:
     """Run ``code`` as a guest and return what ``good`` says of it; False as well where the host refuses
     with an OSError. Raises UnavailableError where no thread can be started."""
     try:
-        trial = Trial(code, user=user, legacy=legacy, manner=manner)
+        trial = Trial(code, user=user, legacy=legacy, manner=manner, irqfd=irqfd)
     except OSError:
         return False
     try:

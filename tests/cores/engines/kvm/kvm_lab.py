@@ -48,13 +48,14 @@ class Guest:
 MakeGuest = Callable[[str], Guest]
 
 
-def start(source: str) -> Guest:
-    """Assemble, boot, load."""
+def start(source: str, *, irqfd: bool = False) -> Guest:
+    """Assemble, boot, load. irqfd: as for a machine whose interrupts may come by one."""
     keystone = pytest.importorskip("keystone", reason="Keystone assembles these guests")
     assembler = keystone.Ks(keystone.KS_ARCH_X86, keystone.KS_MODE_64)
     code = bytes(assembler.asm(source, ENTRY)[0])
     memory, cpu, engine = PhysicalMemory(Ram(RAM)), VirtualCpu(), KvmEngine(capabilities.host())
     boot(Program("test", "asm", ENTRY, (Segment(ENTRY, code, len(code)),), ""), memory, cpu)
+    engine.wants_irqfd = irqfd
     try:
         engine.load(memory)
         engine.write_fpu(INITIAL_FPU)

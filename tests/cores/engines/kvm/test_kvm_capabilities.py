@@ -179,26 +179,33 @@ def test_eventfds(guest: MakeGuest, monkeypatch: pytest.MonkeyPatch) -> None:
     the same), and a KVM without them is said to lack them."""
     guest("hlt")
     kvm = api.Kvm()
-    kicks, line, controllers = (kvm.extension(capability) for capability in (36, 32, 0))
+    kicks, line, split = (kvm.extension(capability) for capability in (36, 32, 121))
     kvm.close()
     bells, interrupts = capabilities._eventfds()
     assert bells.present == bool(kicks)
-    assert interrupts.present == bool(line and controllers)
-    assert "Ringscope's own" in interrupts.consequence
+    assert interrupts.present == bool(line and split)
+    assert interrupts.consequence == (
+        "a virtio interrupt reaches a guest in free mode without an exit"
+        if interrupts.present
+        else "a virtio interrupt takes the guest's CPU in free mode"
+    )
 
     def refuses(*_: object, **__: object) -> None:
         raise OSError(errno.ENOTTY, os.strerror(errno.ENOTTY))
 
-    for probe in (eventfds.doorbells, eventfds.why_no_irqfd):
+    for probe in (eventfds.doorbells, eventfds.irqfd):
         monkeypatch.setattr(eventfds, probe.__name__, probe.__wrapped__)
     monkeypatch.setattr(api.Vm, "doorbell", refuses)
     monkeypatch.setattr(api.Vm, "irqfd", refuses)
     bells, interrupts = capabilities._eventfds()
     assert not bells.present
     assert "an exit" in bells.consequence
-    assert interrupts.consequence.startswith("its kernel takes no eventfd")
-    monkeypatch.setattr(api.Vm, "create_irqchip", refuses)
-    assert capabilities._eventfds()[1].consequence.startswith("its kernel has no interrupt controllers")
+    assert not interrupts.present
+    assert "takes the guest's CPU" in interrupts.consequence
+    monkeypatch.undo()
+    monkeypatch.setattr(eventfds, "irqfd", eventfds.irqfd.__wrapped__)
+    monkeypatch.setattr(api, "CAP_SPLIT_IRQCHIP", 9999)  # a capability that no kernel has
+    assert not capabilities._eventfds()[1].present
 
 
 def test_two_threads_probe_a_host_once(guest: MakeGuest, monkeypatch: pytest.MonkeyPatch) -> None:

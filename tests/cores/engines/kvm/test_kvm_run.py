@@ -220,6 +220,16 @@ def test_an_interrupt_that_is_withdrawn_asks_for_no_window(guest: MakeGuest) -> 
     assert PortWrite(0xE9, 1, b"\0") in exits
 
 
+def test_cpuid_after_a_store_to_apic_base(guest: MakeGuest) -> None:
+    """CPUID's APIC bit follows IA32_APIC_BASE.EN with the next instruction."""
+    g = guest(
+        "mov ecx, 0x1b; xor edx, edx; mov eax, 0xfee00100; wrmsr; mov eax, 1; cpuid; mov edi, edx;"
+        "mov ecx, 0x1b; xor edx, edx; mov eax, 0xfee00900; wrmsr; mov eax, 1; cpuid; out 0xe9, al; hlt"
+    )
+    assert isinstance(g.run_on(), PortWrite)
+    assert (g.cpu.gpr[7] >> 9 & 1, g.cpu.gpr[2] >> 9 & 1) == (0, 1)
+
+
 def test_a_spinning_guest_can_be_interrupted_from_another_thread(guest: MakeGuest) -> None:
     """`cli; jmp $` is interrupted repeatedly, also when a worker thread runs it."""
     spun: list[object] = []
