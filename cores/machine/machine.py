@@ -76,6 +76,7 @@ class Machine:
     devices: kinds of the user's own (cores/pc/devices/own_device.py). networks: each for one card.
     virtio: the virtio devices by name. polls: these look into their queues by themselves.
     given: in free mode the guest has the screen's memory itself.
+    irqfd: it will run in free mode alone, and its virtio devices' interrupt is to need no exit.
     pair: where another machine shares its network, None else.
     seconds: host time spent in running the guest so far, without set-up and views of past exits.
 
@@ -101,6 +102,7 @@ class Machine:
         virtio: tuple[str, ...] = (),
         polls: bool = False,
         given: bool = False,
+        irqfd: bool = False,
     ) -> None:
         self.program = program
         self.engine = engine
@@ -129,6 +131,7 @@ class Machine:
             boot(program, self.memory, self.cpu, disk_sectors=sectors, links=networks, disks=disks)
             if isinstance(engine, DeprivilegedEngine):
                 engine.pure = pure
+            engine.wants_irqfd = irqfd
             engine.load(self.memory)
             engine.write_fpu(INITIAL_FPU)
             self.vmm = Vmm(engine, self.memory, self.cpu, self.board, pure=pure, slow=slow)

@@ -4,8 +4,7 @@ A store to QueueNotify is a doorbell: it says nothing but that somebody is there
 address and its value (KVM_IOEVENTFD), adds one to an eventfd, and the guest goes on at once; a thread
 that sleeps on the eventfd serves the queue meanwhile, beside the guest. If the guest accesses a
 register first, the kick is served before that, as it is on a core without doorbells. The way back, an
-interrupt, still takes the guest's CPU: irqfd needs the interrupt controllers in the kernel, and here
-they are Ringscope's.
+interrupt, goes by an irqfd, where this host's KVM has such (irqfd.py); else it takes the guest's CPU.
 """
 
 from __future__ import annotations
@@ -24,10 +23,7 @@ from cores.vmm.ring_watch import RingWatch
 
 AWAKE = 0.005
 """Seconds after which the thread looks in any case: the owner may have set up a device."""
-RUNG = (
-    "running freely, a virtio kick is a doorbell (ioeventfd) on this core, and no exit; interrupts "
-    "take the guest's CPU, since the interrupt controllers are not in the kernel (irqfd)"
-)
+RUNG = "running freely, a virtio kick is a doorbell (ioeventfd) on this core, and no exit"
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +93,7 @@ class Doorbells(RingWatch):
         os.eventfd_write(self._stop, 1)
 
     def close(self) -> None:
+        super().close()
         for fd in (self._stop, *(bell.fd for bell in self._bells)):
             os.close(fd)
 

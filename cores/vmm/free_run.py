@@ -29,6 +29,8 @@ ASK_AGAIN = 1_000_000
 """Nanoseconds after which injection of an interrupt that the guest could not take is tried again."""
 LOOK_AGAIN = 5_000_000
 """Nanoseconds between two looks at a screen that the guest has itself, for a text that ends the run."""
+ASLEEP = 20_000_000
+"""Nanoseconds after which a guest whose HLT does not exit is called, since it may sleep for good."""
 UNPATCHED = (
     "running freely, this core cannot take instructions from the CPU that the platform's lacks "
     "(RDRAND, BMI, AES and the like run), RDTSC gives the host's time, and CPUID tells of SMEP, SMAP, "
@@ -147,6 +149,9 @@ class FreeRunner:
             if board.vga.given and board.vga.awaited:
                 board.vga.look()
                 due = min(due, now + LOOK_AGAIN)
+            if vmm.engine.sleeps_inside:
+                # Nor does MOV to CR8 exit, which lets requests through that its last value held back.
+                due = min(due, now + (ASK_AGAIN if board.local_apic.irr else ASLEEP))
             if watch is not None and vmm.patched is not None and vmm.patched.shares:
                 due = min(due, now + ASK_AGAIN)  # what it stored beside code is not in RAM before
             self._once(due)

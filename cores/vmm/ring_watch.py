@@ -6,19 +6,21 @@ has no exit at all; the price is a CPU that looks again and again, here every 50
 
 The machine has one thread that owns it (ARCHITECTURE.md). The watching thread touches virtio devices
 and networks alone, and those only with the board's lock, which the owner holds while it accesses them.
-An interrupt that the guest wants is left to the owner, who is called from the guest for it.
+An interrupt that the guest wants is left to the owner, who is called from the guest for it, unless the
+engine takes it by an irqfd (irqfd.py).
 """
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from time import sleep
 
 from cores.engines.base import Engine
 from cores.errors import EngineError
 from cores.pc.devices.board import Board
+from cores.vmm.irqfd import irqfd
 from cores.x86.faults import Unsupported
 
 PAUSE = 50e-6
@@ -27,16 +29,20 @@ PAUSE = 50e-6
 
 class RingWatch:
     """The thread of one machine. called: the owner was called from the guest, for an interrupt or for
-    what the user types. failed: an error that the owner is to raise."""
+    what the user types. failed: an error that the owner is to raise. line: the interrupt's, where it
+    needs no owner."""
 
     def __init__(self, board: Board, engine: Engine) -> None:
         self._board, self._engine = board, engine
         self._ends = False
         self.called = threading.Event()
         self.failed: EngineError | Unsupported | None = None
+        self.line = irqfd(board, engine)
 
     def close(self) -> None:
         """Release what it holds of the host."""
+        if self.line is not None:
+            self.line.release()
 
     def drain(self) -> None:
         """From the owner: serve what the guest has told of by now."""
@@ -52,7 +58,8 @@ class RingWatch:
             self._board.watched = False
             raise EngineError(f"this host gives no thread to watch queues: {error}") from None
         try:
-            yield
+            with self.line.connected() if self.line is not None else nullcontext():
+                yield
         finally:
             self._ends = True
             self._wake()

@@ -36,6 +36,7 @@ TESTS = {
     "engine": ("tests/cores/engines/kvm",),
     "contract": ("tests/contract", "-k", "kvm"),
     "guests": ("tests/agreement/test_guests.py", "-k", "kvm"),
+    "irqfd": ("tests/agreement/test_irqfd.py", "-k", "not mechanisms"),
     "modes": ("tests/agreement/test_modes.py",),
     "opcodes": ("tests/agreement/test_opcodes.py", "-k", "kvm"),
     "mechanisms": ("tests/agreement/test_mechanisms.py",),

@@ -57,12 +57,14 @@ def devices_named(names: Sequence[str], slot: Slot) -> tuple[VirtioDevice, ...]:
 
 class VirtioBus(MemoryDevice):
     """The bus. stale: a thread that watches the queues has changed what the line should be.
-    before_access: called before each access, for kicks that came before it by a doorbell."""
+    before_access: called before each access, for kicks that came before it by a doorbell. rises: called
+    from that thread where the line should be high; whether the guest is told without its owner, by an
+    irqfd (cores/vmm/irqfd.py)."""
 
     name = "virtio"
     window = WINDOW
     irq = IRQ
-    wiring = frozenset({"parts", "before_access", "_line", "_owner"})
+    wiring = frozenset({"parts", "before_access", "rises", "_line", "_owner"})
 
     parts: tuple[VirtioDevice, ...]
 
@@ -70,6 +72,7 @@ class VirtioBus(MemoryDevice):
         self.parts, self._line = parts, line
         self.stale = False
         self.before_access: Callable[[], None] = lambda: None
+        self.rises: Callable[[], bool] = lambda: False
         self._owner = threading.get_ident()
         for part in parts:
             part.changed = self._changed
@@ -110,14 +113,27 @@ class VirtioBus(MemoryDevice):
 
     def _changed(self) -> None:
         if threading.get_ident() == self._owner:
-            self._line(any(part.interrupts for part in self.parts))
+            self.settle()
         else:
-            self.stale = True
+            self.stale = self.stale or not self.wanted or not self.rises()
+
+    @property
+    def wanted(self) -> bool:
+        """Should the line be high?"""
+        return any(part.interrupts for part in self.parts)
+
+    def settle(self) -> None:
+        """From the owner: set the line."""
+        self.stale = False
+        self._line(self.wanted)
+
+    def took(self) -> None:
+        """The guest has taken the interrupt without an exit."""
+        next(part for part in self.parts if part.interrupts).by_irqfd += 1
 
     def advance(self, now: int) -> None:
         if self.stale:
-            self.stale = False
-            self._changed()
+            self.settle()
 
     def next_event(self) -> int | None:
         return None

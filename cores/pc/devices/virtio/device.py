@@ -59,8 +59,8 @@ class VirtioDevice(PortlessDevice):
     offered: features, a bit each; accepted: those that the driver takes. queue_number: QueueSel.
     interrupts: InterruptStatus. trouble: the rule that the driver has broken, "" for none. kicks: how
     often the driver has told of buffers; doorbells: how many of them were no exits. raised: interrupts
-    that it wanted. polled_at: the tick of the
-    next look at the queues, 0 where the device waits for kicks.
+    that it wanted; by_irqfd: how many of them the guest took without an exit. polled_at: the tick of
+    the next look at the queues, 0 where the device waits for kicks.
     """
 
     id: ClassVar[int]
@@ -69,7 +69,7 @@ class VirtioDevice(PortlessDevice):
     masters = True
     wiring = frozenset({"dma", "slot_number", "changed", "_queues", "_slot", "polls", "watched"})
     wide = frozenset({"offered", "accepted", "queue_number", "kicks", "doorbells", "raised",
-                      "polled_at",
+                      "by_irqfd", "polled_at",
                       "features_page", "driver_page"})  # fmt: skip
 
     queues: tuple[QueueState, ...]
@@ -83,7 +83,7 @@ class VirtioDevice(PortlessDevice):
         self.offered = VERSION_1 | INDIRECT_DESC | EVENT_IDX | self.own_features()
         self._queues = [Queue(self.dma) for _ in self.queue_names]
         self.trouble = ""
-        self.kicks = self.doorbells = self.raised = self.generation = 0
+        self.kicks = self.doorbells = self.raised = self.by_irqfd = self.generation = 0
         self.reset()
 
     def reset(self) -> None:
@@ -341,19 +341,26 @@ class VirtioDevice(PortlessDevice):
         words = (
             "needs a reset" if self.status & NEEDS_RESET else "works" if self.works else "not set up"
         )
-        by_bell = f" ({self.doorbells:,} without an exit)" if self.doorbells else ""
-        kicks = f"{counted(self.kicks, 'kick')}{by_bell}, {counted(self.raised, 'interrupt')}"
+        kicks = counted(self.kicks, "kick") + _unexited(self.doorbells)
+        raised = counted(self.raised, "interrupt") + _unexited(self.by_irqfd)
         return (
-            ("state", words), ("told", kicks + (", polled" if self.polls else "")),
+            ("state", words), ("told", f"{kicks}, {raised}" + (", polled" if self.polls else "")),
             *((name, _queue_words(queue)) for name, queue in zip(self.queue_names, self._queues,
                                                                   strict=True)),
         )  # fmt: skip
 
     def notes(self) -> list[str]:
-        if not self.trouble:
-            return []
-        needs = "needs a reset" if self.status & NEEDS_RESET else "needed a reset, and got it"
-        return [f"{self.name} {needs}: its driver {self.trouble}"]
+        notes = []
+        if self.by_irqfd:
+            raised = counted(self.raised, "interrupt")
+            notes.append(
+                f"{self.name}: the guest took {self.by_irqfd:,} of its {raised} without an exit "
+                "(irqfd), and a HLT that such a one ended was none either"
+            )
+        if self.trouble:
+            needs = "needs a reset" if self.status & NEEDS_RESET else "needed a reset, and got it"
+            notes.append(f"{self.name} {needs}: its driver {self.trouble}")
+        return notes
 
     def save(self) -> dict[str, Any]:
         return super().save() | {"queues": tuple(queue.state() for queue in self._queues)}
@@ -370,6 +377,10 @@ class VirtioDevice(PortlessDevice):
     def is_lawful(self) -> bool:
         bits = all(0 <= one < 1 << 64 for one in (self.offered, self.accepted, self.polled_at))
         return bits and all(queue.state().is_lawful() for queue in self._queues) and super().is_lawful()
+
+
+def _unexited(count: int) -> str:
+    return f" ({count:,} without an exit)" if count else ""
 
 
 def _queue_words(queue: Queue) -> str:
