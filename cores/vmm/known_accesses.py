@@ -3,8 +3,7 @@
 A page that is not mapped in the vCPU process stops the guest for one of two reasons, and both come
 again at the same instruction: a copying loop meets one new page after another (a hidden fault), and a
 driver reads one device register at one place. The long way is ``PageFaults``: the kernel's siginfo
-gives the address, and a device is accessed through a window. Here the address follows from the
-registers, as the CPU computes it, and a MOV from or to a device needs no window.
+gives the address. Here it follows from the registers, as the CPU computes it.
 """
 
 from __future__ import annotations
@@ -14,15 +13,16 @@ from operator import itemgetter
 from time import perf_counter_ns
 
 from cores.engines.base import Handler
-from cores.vmm.faults.page_faults import FILLED, THROUGH_WINDOW
+from cores.vmm.device_move import device_move
+from cores.vmm.faults.page_faults import FILLED, MOVED
 from cores.vmm.first_stores import FirstStores
 from cores.vmm.known_site import Site
 from cores.vmm.shadow_tlb import Filled
 from cores.x86.faults import GuestFault
 from cores.x86.isa.accesses import Access, next_accesses
-from cores.x86.isa.instruction import Immediate, MemoryOperand, Reason, Register, Sensitivity
+from cores.x86.isa.instruction import MemoryOperand, Reason, Sensitivity
 from cores.x86.mmu.paging import PAGE, walk
-from cores.x86.registers import DS, ES, FS, MASK32, RDI, REGISTER_FILE, RSP, SS, USER_FLAGS
+from cores.x86.registers import DS, ES, FS, MASK32, RDI, RSP, SS, USER_FLAGS
 from cores.x86.virtual_cpu import VirtualCpu
 
 MEMORY = frozenset({Reason.SHADOW, Reason.MMIO})
@@ -51,7 +51,7 @@ def memory_access(site: Site) -> Handler | None:
     general, here, legacy = itemgetter(*window.general), site.record.rip, insn.bits != 64
     memory, is_ram, device = guest.memory, guest.memory.is_ram, _device(site)
     filled = site.record._replace(reason=Reason.SHADOW, handled=FILLED)
-    accessed = site.record._replace(reason=Reason.MMIO, handled=THROUGH_WINDOW)
+    accessed = site.record._replace(reason=Reason.MMIO, handled=MOVED)
     following, is_store = site.following, insn.access == "w"
     first = FirstStores(guest, shadow, site.ahead)
 
@@ -150,36 +150,18 @@ def _implicit_store(site: Site) -> Touched | None:
 
 def _device(site: Site) -> Device | None:
     """What a MOV does where its memory operand is a device's; None for other instructions."""
-    window, memory, insn = site.window, site.guest.memory, site.insn
-    words = window.words
-    if insn.mnemonic != "mov" or len(insn.operands) != 2:
+    memory, words, move = site.guest.memory, site.window.words, device_move(site.insn)
+    if move is None:
         return None
-    destination, source = insn.operands
-    if isinstance(destination, Register) and isinstance(source, MemoryOperand):
-        number, size, first = REGISTER_FILE.get(destination.name, (0, 0, 0))
-        if first or not size:
-            return None
-        place, kept = window.general[number], 0 if size >= 4 else ~((1 << 8 * size) - 1)
+    place = 0 if move.register is None else site.window.general[move.register]
 
-        def load(gpa: int, length: int) -> None:
-            value = int.from_bytes(memory.device_read(gpa, length), "little")
-            words[place] = words[place] & kept | value
-
-        return load
-    if not isinstance(destination, MemoryOperand):
-        return None
-    if isinstance(source, Immediate):
-        data = source.value.to_bytes(8, "little")
-        return lambda gpa, length: memory.device_write(gpa, data[:length])
-    if not isinstance(source, Register) or source.name not in REGISTER_FILE:
-        return None
-    number, _, first = REGISTER_FILE[source.name]
-    place = window.general[number]
+    def load(gpa: int, length: int) -> None:
+        words[place] = move.loaded(words[place], memory.device_read(gpa, length))
 
     def store(gpa: int, length: int) -> None:
-        memory.device_write(gpa, (words[place] >> first).to_bytes(8, "little")[:length])
+        memory.device_write(gpa, move.stored(words[place], length))
 
-    return store
+    return load if move.loads else store
 
 
 def _in_fs_or_gs(operand: object) -> bool:

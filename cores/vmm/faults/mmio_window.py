@@ -2,8 +2,9 @@
 
 On real hardware the access goes out on the bus, whatever instruction made it. A VMM at ring 3 gets a
 fault instead, and would have to emulate each of some thousand instructions. So the VMM maps a scratch
-page with the device's bytes where the device should be, lets the CPU execute that one instruction, and
-passes what was stored to the device.
+page where the device should be, with those of the device's bytes that the instruction accesses, lets
+the CPU execute that one instruction, and passes what was stored to the device. Only MOV, which needs
+no CPU, is done without one (cores/vmm/device_move.py).
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ from cores.x86.isa.rep_step import iterations_left
 from cores.x86.mmu.paging import PAGE, Mmu
 from cores.x86.registers import MASK64, Flag
 from cores.x86.virtual_cpu import VirtualCpu
+
+_HALF = 1 << 63
 
 
 class Opener(Protocol):
@@ -62,7 +65,12 @@ class MmioWindow:
         page = address & -PAGE
         gpa = self.mmu.translate(page)
         scratch = self.memory.ram.scratch + PAGE * len(self._pages)
-        self.memory.view[scratch : scratch + PAGE] = self.memory.device_peek(gpa, PAGE)
+        for gva, length, _ in self.touching:
+            begin = (gva - page + _HALF & MASK64) - _HALF  # from the page's first byte on
+            start, end = max(begin, 0), min(begin + length, PAGE)
+            if start < end:
+                there = self.memory.device_peek(gpa + start, end - start)
+                self.memory.view[scratch + start : scratch + end] = there
         self._pages[page] = gpa, scratch
         return self.shadow.open(page, scratch)
 

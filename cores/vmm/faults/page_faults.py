@@ -2,9 +2,10 @@
 
 On a trap core the host's mappings are the guest's TLB, and its devices are pages that are not mapped.
 So most page faults of the vCPU process are not the guest's: a mapping has to be filled from the guest's
-page tables (cores/vmm/shadow_tlb.py), a device accessed (cores/vmm/faults/mmio_window.py), or, in free
-mode, code decoded first (cores/vmm/patching/patcher.py). Only an access that the guest's own tables
-forbid becomes the guest's #PF.
+page tables (cores/vmm/shadow_tlb.py), a device accessed (by MOV: cores/vmm/device_move.py, by others:
+cores/vmm/faults/mmio_window.py), or, in free mode, code decoded first
+(cores/vmm/patching/patcher.py). Only an access that the guest's own tables forbid becomes the guest's
+#PF.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from cores.engines.base import DeprivilegedEngine, Failed, Fault, Stepped
 from cores.errors import EngineError
 from cores.vmm.callouts import Callouts
 from cores.vmm.completion import Completion
+from cores.vmm.device_move import device_move
 from cores.vmm.faults.lent_page import LENT, LentPage
 from cores.vmm.faults.mmio_window import MmioWindow
 from cores.vmm.faults.out_of_line import OutOfLine
@@ -33,11 +35,13 @@ from cores.x86.isa.operand_checks import address_fault, beyond_canonical
 from cores.x86.mmu.code_fetch import no_code
 from cores.x86.mmu.paging import PAGE
 from cores.x86.mmu.segmentation import code_address
-from cores.x86.registers import FS, MASK64, Vector
+from cores.x86.registers import FS, MASK32, MASK64, Flag, Vector
 from cores.x86.system.fpu_enabled import check_fpu_enabled
 
+_AC = Flag.AC
 FOUND, PATCHED = "found before it ran", "patched: it would have run unseen"
 FILLED, THROUGH_WINDOW = "mapped from the guest's tables", "executed through a window"
+MOVED = "a MOV, done by the VMM"
 THROUGH_PAGE = "executed, with the device's page mapped for reading"
 
 
@@ -83,7 +87,8 @@ class PageFaults:
         elif met is Filled.DEVICE:
             if self._lend(insn, address):
                 return False
-            self._execute_alone(insn, address, met)
+            if not self._move(insn, address):
+                self._execute_alone(insn, address, met)
         else:
             self.out_of_line.complete(insn)
         return True
@@ -103,6 +108,27 @@ class PageFaults:
         self.memory.device_read(gpa, touching[0][1])
         detail = self.memory.describe(gpa, touching[0][1], is_write=False)
         self._record(Reason.MMIO, detail, THROUGH_PAGE, insn)
+        return True
+
+    def _move(self, insn: Instruction, address: int) -> bool:
+        """Complete a MOV between a register and the device at ``address``. False: it is none, or not
+        with one page alone."""
+        cpu, move = self.cpu, device_move(insn)
+        if move is None or cpu.rflags & _AC:
+            return False
+        ((gva, length, store),) = accesses(insn, cpu)
+        if (address - gva) & MASK64 >= length or gva % PAGE + length > PAGE:
+            return False
+        rip, ring, place, gpa = cpu.rip, cpu.cpl, place_of(cpu), self.mmu.translate(gva, write=store)
+        register = 0 if move.register is None else cpu.gpr[move.register]
+        if store:
+            self.memory.device_write(gpa, move.stored(register, length))
+        elif move.register is not None:
+            cpu.gpr[move.register] = move.loaded(register, self.memory.device_read(gpa, length))
+        cpu.rip = rip + insn.length & (MASK64 if insn.bits == 64 else MASK32)
+        cpu.interrupt_shadow = False
+        detail = self.memory.describe(gpa, length, is_write=store)
+        self.guest.record(Reason.MMIO, detail, MOVED, rip, insn.code, ring, place)
         return True
 
     def by_virtual_base(self, insn: Instruction) -> bool:
