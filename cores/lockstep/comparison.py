@@ -7,6 +7,7 @@ end all of RAM. The first difference is reported.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from itertools import pairwise
 
 from cores.machine.machine import ACCESSED_AND_DIRTY, Machine
@@ -106,14 +107,24 @@ class Lockstep:
     @staticmethod
     def same_page(page: int, one: Machine, other: Machine) -> bool:
         """Is a page (GPA) of RAM the same on two machines, except A and D bits in page tables?"""
-        ours, theirs = (bytes(m.memory.view[page : page + PAGE]) for m in (one, other))
-        if ours == theirs:
-            return True
-        differing = int.from_bytes(ours, "little") ^ int.from_bytes(theirs, "little")
-        if differing & ~_PACE[4]:
-            return False
-        tables = (table_pages(m.memory, m.roots) for m in (one, other))
-        return any(page in found and not differing & ~_PACE[found[page]] for found in tables)
+        return Lockstep.same_pages((page,), one, other)
+
+    @staticmethod
+    def same_pages(pages: Iterable[int], one: Machine, other: Machine) -> bool:
+        """Are all of these the same, as ``same_page`` says?"""
+        found: tuple[dict[int, int], ...] | None = None  # the tables' pages of both
+        for page in pages:
+            ours, theirs = (bytes(m.memory.view[page : page + PAGE]) for m in (one, other))
+            if ours == theirs:
+                continue
+            differing = int.from_bytes(ours, "little") ^ int.from_bytes(theirs, "little")
+            if differing & ~_PACE[4]:
+                return False
+            if found is None:
+                found = tuple(table_pages(m.memory, m.roots) for m in (one, other))
+            if not any(page in tables and not differing & ~_PACE[tables[page]] for tables in found):
+                return False
+        return True
 
     # What is compared
 

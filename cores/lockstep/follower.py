@@ -22,9 +22,10 @@ from cores.machine.machine import Machine
 from cores.vmm.conditional_stop import ConditionalStop
 from cores.vmm.free_run import Alarm
 from cores.vmm.host_mappings import HostMappings
+from cores.vmm.state import GuestContext
 from cores.x86.faults import GuestFault
 from cores.x86.isa.instruction import Sensitivity
-from cores.x86.mmu.paging import PAGE
+from cores.x86.mmu.paging import PAGE, walk
 from cores.x86.mmu.segmentation import code_address, unchecked
 from cores.x86.mode import stack_bits
 from cores.x86.registers import RSP, SS, Vector
@@ -49,8 +50,9 @@ class LostError(Exception):
 class Follower:
     """Takes one machine to the leader's instruction (the rendezvous).
 
-    trapped: the instruction there makes a trap core exit. discriminating: pages (GPA) that must equal
-    the leader's there. unmet: those that did not, the last time that the registers did."""
+    trapped: the instruction there makes a trap core exit: the next step begins with that exit
+    (``GuestContext.stopped_by``). discriminating: pages (GPA) that must equal the leader's there.
+    unmet: those that did not, the last time that the registers did."""
 
     def __init__(
         self,
@@ -109,10 +111,13 @@ class Follower:
                 count -= FEW_PASSES
                 self._plant(gpr)
                 continue
-            if self._stays(exit):
-                if self._trapped and cpu.rip == self._rip:
-                    return
-                break
+            trapped = self._trapped and cpu.rip == self._rip
+            if (trapped and self._at_device(exit)) or self._stays(exit):
+                if not trapped:
+                    break
+                if isinstance(exit, Fault):
+                    vmm.stopped_by = exit
+                return
             count -= self._completed
             if self._completed and not counts and self._arrived(gpr):
                 return
@@ -194,6 +199,12 @@ class Follower:
             return INTERRUPTED
         return exit
 
+    def _at_device(self, exit: Exit) -> bool:
+        """Has the guest been stopped by an access to a device in memory?"""
+        if not isinstance(exit, Fault) or exit.address is None:
+            return False
+        return accesses_device(self._vmm, exit.address)
+
     def _stays(self, exit: Exit) -> bool:
         """Has the guest exited for a reason of its own? False: the exit has been handled, such as a
         page not mapped yet; ``_completed`` then says whether an instruction was completed."""
@@ -215,6 +226,15 @@ class Follower:
             return True
         assert vmm.patched is not None
         return not (vmm.patched.at_patch() and vmm.patched.discover())
+
+
+def accesses_device(guest: GuestContext, address: int) -> bool:
+    """Do the guest's tables lead from this linear address to a place without RAM?"""
+    try:
+        gpa = walk(guest.memory, guest.cpu, address, mark=False).gpa
+    except GuestFault:
+        return False
+    return not guest.memory.is_ram(gpa & -PAGE, PAGE)
 
 
 def _is_page_fault(exit: Exit) -> bool:

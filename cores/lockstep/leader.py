@@ -13,7 +13,9 @@ faults, or at which a timer is due. The others follow:
                  +------ all go back and step <---------+ else: so a step names every divergence
 
 All machines step the instruction at the rendezvous as in exact mode, so exits, their order and their
-counts are those of exact mode. 1,000,000 instructions of a loop take 0.1 s in place of 80.
+counts are those of exact mode. Where a trap has stopped a machine there, its step begins with that
+exit, and does not enter the guest once more. 1,000,000 instructions of a loop take 0.1 s in place of
+80.
 
 After trouble (a difference, a lost follower, an unusual exit) all machines go back to the last
 checkpoint and advance half as far at a time, with all of RAM compared each time, until a few hundred
@@ -38,13 +40,14 @@ from typing import Protocol
 from cores.engines.base import BudgetSpent, Fault, Intercept
 from cores.errors import EngineError
 from cores.lockstep.comparison import Lockstep
-from cores.lockstep.follower import RUN_NS, WAIT_NS, Follower, LostError
+from cores.lockstep.follower import RUN_NS, WAIT_NS, Follower, LostError, accesses_device
 from cores.machine.machine import Machine, MachineState
 from cores.pc.ram_image import RamImage
 from cores.pc.stop import Stop
 from cores.vmm.free_run import Alarm
 from cores.vmm.vmm import UNKNOWN, Vmm
 from cores.x86.faults import GuestFault, Unsupported
+from cores.x86.isa.accesses import next_accesses
 from cores.x86.isa.instruction import Sensitivity
 from cores.x86.registers import ARITHMETIC_FLAGS, Flag
 
@@ -101,18 +104,14 @@ class Copies:
             return False
         first = RamImage.of(self._machines[0].ram, self._ram[0] if self._ram else None)
         ram = (first, *(RamImage.of(m.ram, first) for m in self._machines[1:]))
-        if any(image != ram[0] for image in ram[1:]) and not self._alike():
-            raise LostError
+        for machine, image in zip(self._machines[1:], ram[1:], strict=True):
+            if not Lockstep.same_pages(image.differing_pages(first), self._machines[0], machine):
+                raise LostError
         self._states, self._ram = tuple(m.save() for m in self._machines), ram
         ended = perf_counter()
-        self._due = ended + max(CHECKPOINT_SECONDS, 10 * (ended - began))
+        self._due = ended + max(CHECKPOINT_SECONDS, 20 * (ended - began))
         self._soon_due = ended + 3 * (ended - began)
         return True
-
-    def _alike(self) -> bool:
-        """Is all of RAM equal except A and D bits in page tables?"""
-        first = self._machines[0].memory_image()
-        return all(machine.memory_image(first) == first for machine in self._machines[1:])
 
     def room(self) -> int:
         return LONGEST
@@ -181,6 +180,7 @@ class Lead:
         """Return to exact mode where the machines are."""
         self._met = False
         for machine in self.machines:
+            machine.vmm.stopped_by = None
             if machine.vmm.patched is not None and machine.stop is not Stop.ERROR:
                 with machine.failing_alone():
                     machine.vmm.patched.go_exact()
@@ -270,7 +270,7 @@ class Lead:
         vmm.ticks += done
         vmm.last_rip = UNKNOWN
         self._met = isinstance(exit, Intercept | Fault)
-        self._traps = isinstance(exit, Fault) or (self._met and _is_sensitive(vmm))
+        self._traps = isinstance(exit, Fault) or (self._met and _traps(vmm))
         if leader.board.accesses != accesses or not isinstance(exit, Intercept | Fault | BudgetSpent):
             raise LostError  # steps find out which instruction accessed a device
         if done:
@@ -381,8 +381,12 @@ class Lead:
         return False
 
 
-def _is_sensitive(vmm: Vmm) -> bool:
-    return vmm.fetch().sensitivity is not Sensitivity.ORDINARY
+def _traps(vmm: Vmm) -> bool:
+    """Does the instruction at RIP make a trap core exit: is it sensitive, or accesses a device?"""
+    insn = vmm.fetch()
+    return insn.sensitivity is not Sensitivity.ORDINARY or any(
+        accesses_device(vmm, gva) for gva, _, _ in next_accesses(insn, vmm.cpu)
+    )
 
 
 def _room(vmm: Vmm) -> int:

@@ -102,6 +102,7 @@ class Delivery:
         delivery = interrupts.deliver_event(guest.mmu, guest.cpu, event, external=external)
         if guest.shadow and guest.shadow.rights() != rights:
             guest.flush(None)
+        guest.stopped_by = None  # its instruction is not the next one now
         guest.deliveries += 1
         guest.ticks += 1
         if delivery.outcome is interrupts.Outcome.SHUTDOWN:

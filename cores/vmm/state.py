@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 from dataclasses import dataclass
 
-from cores.engines.base import DeprivilegedEngine, Engine
+from cores.engines.base import DeprivilegedEngine, Engine, Exit
 from cores.pc.devices.board import Board
 from cores.pc.physical_memory import PhysicalMemory
 from cores.pc.stop import Stop
@@ -70,6 +70,8 @@ class GuestContext:
         KVM, which would have executed them in guest mode.
     lent: the device page that a deprivileged guest may read without an exit, None where it may not.
     flushes: how often ``flush`` was called.
+    stopped_by: the exit by which the guest has been stopped at RIP, if it has not been handled: the
+        next step handles it in place of an entry. Of a follower in lockstep; None elsewhere.
     slept: the tick at which a HLT ended last, -1 before the first. Not part of the state: it tells the
         user that the guest waits.
     stop: why the machine stopped, None while it can go on; ``reason``: the same in words;
@@ -97,6 +99,7 @@ class GuestContext:
         self.deliveries = 0
         self.ticks = 0
         self.slept = -1
+        self.stopped_by: Exit | None = None
         self.emulated = 0
         self.budget = NEVER
         self.stop: Stop | None = None
@@ -190,6 +193,7 @@ class GuestContext:
 
     def restore(self, state: VmmState) -> None:
         """Go back to a checkpoint and drop everything cached from the memory that it replaces."""
+        self.stopped_by = None
         self.instructions, self.deliveries = state.instructions, state.deliveries
         self.ticks, self.emulator.halted = state.ticks, state.halted
         self.stop, self.reason, self.limit = state.stop, state.reason, state.limit

@@ -227,6 +227,7 @@ class Vmm(GuestContext):
                         self._completed(insn)
                         return
         finally:
+            self.stopped_by = None
             if trace.pending is not None:
                 trace.close()
 
@@ -312,7 +313,10 @@ class Vmm(GuestContext):
     def _step_until_complete(self, insn: Instruction) -> None:
         """Enter until this instruction is complete. Raises GuestFault for the guest's own fault."""
         planted = self.planted if insn.sensitivity is ORDINARY else None
-        if planted is not None and (plan := planted.plan(insn)) is not None:
+        if self.stopped_by is not None:
+            exit, self.stopped_by = self.stopped_by, None
+            self.trace.left()
+        elif planted is not None and (plan := planted.plan(insn)) is not None:
             exit = self.enter(planted.engine.step_to, *plan)
         else:
             exit = self.enter(self.engine.step)

@@ -6,8 +6,10 @@ from collections.abc import Callable
 from contextlib import closing
 
 import pytest
-from machine_lab import DATA, EXIT, RAM, TRAPS, needs_assembler, program, require
+from machine_lab import DATA, EXIT, RAM, TRAPS, booted, needs_assembler, program, require
 
+from cores.engines.base import Exit, Fault
+from cores.engines.ptrace.engine import PtraceEngine
 from cores.lockstep import leader as lead
 from cores.lockstep.leader import Copies, Lead
 from cores.lockstep.options import Options
@@ -15,7 +17,9 @@ from cores.lockstep.session import Session
 from cores.machine.machine import Machine
 from cores.machine.report import CoreReport, Divergence
 from cores.pc.stop import Stop
-from cores.x86.registers import RSI
+from cores.x86.faults import GuestFault
+from cores.x86.registers import RSI, Vector
+from cores.x86.virtual_cpu import VirtualCpu
 from tests.sampling import all_but
 
 pytestmark = needs_assembler
@@ -430,3 +434,59 @@ def test_devices_in_memory_are_met(follower: str) -> None:
         assert [machine.stop for machine in session.machines] == [Stop.EXIT] * 2
         assert {machine.board.accesses for machine in session.machines} == {turns + 1}
         assert session.led > 0.6 * turns * 2 * between
+
+
+def test_a_trap_is_handled_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A trap core that its own trap has stopped at the rendezvous, at a device in memory or at a
+    privileged instruction, is neither stopped there by a breakpoint nor entered again for the step."""
+    require("trap:native")
+    turns = 300
+    source = f"""
+        mov edi, 0xb8000
+        mov ebx, {turns}
+    1:  mov eax, [rdi]
+        add eax, ebx
+        .rept 80
+        nop
+        .endr
+        cli
+        mov [rdi], eax
+        .rept 80
+        nop
+        .endr
+        dec ebx
+        jnz 1b
+        {EXIT}"""
+    stepped: list[str] = []
+    step, reach = PtraceEngine.step, PtraceEngine.reach
+
+    def stepping(engine: PtraceEngine, cpu: VirtualCpu) -> Exit:
+        stepped.append("step")
+        return step(engine, cpu)
+
+    def reaching(engine: PtraceEngine, cpu: VirtualCpu, rip: int, gpr: list[int], passes: int) -> Exit:
+        stepped.append("reach")
+        return reach(engine, cpu, rip, gpr, passes)
+
+    monkeypatch.setattr(PtraceEngine, "step", stepping)
+    monkeypatch.setattr(PtraceEngine, "reach", reaching)
+    divergence, reports = compared(source, "trap:native")
+    assert divergence is None
+    assert reports[1].exits_by_reason["mmio"] == 2 * turns
+    assert reports[1].exits_by_reason["flags"] == turns
+    assert len(stepped) < lead.WARM_UP + lead.AFTER_TROUBLE + turns
+    assert reports[0].screen == reports[1].screen
+
+
+def test_an_interrupt_comes_before_what_stopped() -> None:
+    """The exit of an instruction that an interrupt precedes is not handled in place of the handler's
+    first instruction."""
+    require("trap:native")
+    with booted("trap:native", "cli\n" + EXIT) as machine:
+        vmm = machine.vmm
+        vmm.stopped_by = Fault(Vector.GP)
+        vmm.delivery.reflect(GuestFault(Vector.UD))
+        assert vmm.stopped_by is None
+        vmm.stopped_by = Fault(Vector.GP)
+        vmm.restore(vmm.save())
+        assert vmm.stopped_by is None
