@@ -206,11 +206,13 @@ class FreeRunner:
     def forget(self) -> None:
         """Discard all block descriptions."""
         self._catch_up()
+        self._fetch = None
         self._known.forget_all()
 
     def flushed(self) -> None:
         """The TLB has been flushed: linear addresses may be mapped to other code now."""
         self._known.flushes += 1
+        self._fetch = None
 
     def run(self, cpu: VirtualCpu, budget: int | None) -> Exit:
         """See ``Engine.run``."""
@@ -348,7 +350,7 @@ class FreeRunner:
     def _decode(self, cpu: VirtualCpu, address: int, size: int) -> tuple[Block, bool]:
         """Decode a block, and whether the result depends on its bytes alone, not on access rights."""
         offsets, special, opens, offset, alone, shared = [], -1, -1, 0, False, True
-        fetch = self._fetching(cpu)
+        fetch = self.fetching(cpu)
         uses: list[int] = []
         insn = None
         while offset < size:
@@ -378,9 +380,9 @@ class FreeRunner:
         block = Block(tuple(offsets), special, opens, rep, straight, jump, alone, uses_all, each, fill)
         return block, shared
 
-    def _fetching(self, cpu: VirtualCpu) -> Fetch:
-        """What fetches code in this run. It remembers where pages are: code that is elsewhere since is
-        translated before it runs, and discards it."""
+    def fetching(self, cpu: VirtualCpu) -> Fetch:
+        """What fetches code in this run, and in the steps behind it. It remembers where pages are: code
+        that is elsewhere since is translated before it runs, and discards it."""
         if self._fetch is None:
             self._fetch = self._core.fetcher(cpu)
         return self._fetch
@@ -388,7 +390,7 @@ class FreeRunner:
     def _walk(self, cpu: VirtualCpu, steps: int) -> Exit | None:
         """Execute ``steps`` consecutive instructions one by one; only the last may jump."""
         for _ in range(steps):
-            exit = self.single(cpu, self._fetching(cpu))
+            exit = self.single(cpu, self.fetching(cpu))
             if exit is not STEPPED:
                 return exit
             self._left -= 1

@@ -117,9 +117,14 @@ class InterpreterEngine(Engine):
         core.announce(self._memory)
         rip, flags, shadow, stack = cpu.rip, cpu.rflags, cpu.interrupt_shadow, cpu.segments[SS]
         before = stack.selector, stack.base, stack.limit, stack.attributes
-        self._devices.stepping(cpu, core.instruction)
         at = block_address(cpu)
-        exit = free.single(cpu) if free.active and free.may_step() else core.step(cpu)
+        if free.active and free.may_step():
+            fetch = free.fetching(cpu)
+            self._devices.stepping(cpu, lambda cpu: core.instruction(cpu, fetch=fetch))
+            exit = free.single(cpu, fetch)
+        else:
+            self._devices.stepping(cpu, core.instruction)
+            exit = core.step(cpu)
         if self._devices.noted:
             if at not in self._at_devices:
                 self._at_devices |= {at}
