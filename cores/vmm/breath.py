@@ -4,7 +4,8 @@ A timer may be faster than this host runs its handler: a slow core, a busy host.
 waits at each end of the handler, and the guest would get no further. So after ``IN_A_ROW`` interrupts
 that had waited for the guest, it gets a *breath* after each handler: on a core that counts, some
 instructions; on the others as much time as the handler took, so that at least half is the guest's.
-Nothing is lost by it: an interrupt that waits is one, however often its device asks again.
+Nothing is lost by it: an interrupt that waits is one, however often its device asks again. Interrupts
+that answer the guest's own accesses, as a disk's do, have to be asked for: they do not count.
 """
 
 from __future__ import annotations
@@ -41,6 +42,8 @@ class Breath:
         """An interrupt is pending that the guest could take: shall it wait?"""
         if not self._in_time:
             return self.instructions() > 0
+        if not self._vmm.board.ticked:
+            return False
         if self._ended:
             return perf_counter_ns() < self._until
         if not self._vmm.closed:  # the guest has run on since it could have taken it

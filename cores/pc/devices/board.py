@@ -102,6 +102,8 @@ class Board:
 
     polls: virtio devices look for work by themselves; watched: a thread looks for them at present
     (cores/vmm/ring_watch.py), with ``lock``.
+    ticked: an interrupt has been requested as time passed, such as by a timer, since the CPU took one
+    last. The others answer an access of the guest's.
     paused_until: the tick before which the guest is not to go on, 0 usually; the VMM sets it back.
     special: makers of further devices, which only some programs have (cores/pc/boot/protocols.py).
     given: the screen's memory is a page that the guest may have (cores/vmm/given_screen.py).
@@ -120,6 +122,7 @@ class Board:
         self.deadline = self.wake = NEVER
         self.accesses = 0
         self.interrupt_pending = self.nmi_pending = False
+        self.ticked = self._catching_up = False
         self.paused_until = 0
         self.horizon = NEVER
         self.polls, self.watched = polls, False
@@ -288,6 +291,7 @@ class Board:
 
     def acknowledge(self) -> int:
         """The CPU takes the interrupt: returns its vector (0-255)."""
+        self.ticked = False
         vector = self.local_apic.acknowledge()
         self._plan()
         return vector
@@ -323,9 +327,13 @@ class Board:
 
     def _catch_up(self) -> None:
         with self.lock:
+            self._catching_up = True
             for device, _ in self._timed:
                 device.advance(self.now)
+            self._catching_up = False
+        requested = self.local_apic.irr
         self.local_apic.advance(self.now)
+        self.ticked = self.ticked or self.local_apic.irr != requested
 
     # Queues that a thread watches.
 
@@ -478,6 +486,8 @@ class Board:
         return partial(self._set_line, irq, input_of(irq))
 
     def _set_line(self, irq: int, input: int, level: bool) -> None:
+        if level and self._catching_up and not self.ticked:
+            self.ticked = self._unmasked(irq)
         self.pics.set_irq(irq, level)
         self.io_apic.set_line(input, level)
 

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import threading
+from contextlib import closing
+from pathlib import Path
 from time import perf_counter_ns
 
 import pytest
-from machine_lab import CORES, DATA, EXIT, TRAPS, booted, needs_assembler
+from machine_lab import CORES, DATA, EXIT, RAM, TRAPS, booted, needs_assembler, program, require
 
 from cores.debugging.edits import MemoryPoke
 from cores.engines.base import DeprivilegedEngine
 from cores.engines.ptrace.process import VcpuProcess
+from cores.lockstep.options import Options
+from cores.lockstep.session import start
 from cores.pc.stop import Stop
 from cores.vmm import free_run as freerun
 from cores.vmm.free_run import Alarm
@@ -159,6 +163,80 @@ idtr:   .short  0x20f
         .balign 4096
 idt:    .space  0x210
 """
+
+
+ASKING = """
+        lea     rax, [rip + done]
+        lea     rdi, [rip + idt + 0x2e0]        # vector 0x2e: IRQ 14
+        mov     [rdi], ax
+        mov     dword ptr [rdi + 2], 0x8e000010
+        shr     rax, 16
+        mov     [rdi + 6], ax
+        lidt    [rip + idtr]
+        mov     al, 0x11                # the PICs: vectors from 0x20 and 0x28, the disk alone unmasked
+        out     0x20, al
+        out     0xa0, al
+        mov     al, 0x20
+        out     0x21, al
+        mov     al, 0x28
+        out     0xa1, al
+        mov     al, 4
+        out     0x21, al
+        mov     al, 2
+        out     0xa1, al
+        mov     al, 1
+        out     0x21, al
+        out     0xa1, al
+        mov     al, 0xfb
+        out     0x21, al
+        mov     al, 0xbf
+        out     0xa1, al
+        mov     ebx, 60
+next:   xor     ecx, ecx
+        mov     dx, 0x1f7
+        mov     al, 0x40                # READ VERIFY: the interrupt comes at once
+        out     dx, al
+        mov     r8d, 3000
+long:   dec     r8d
+        jnz     long
+        sti
+        nop
+        nop
+        cli
+        dec     ecx
+        jnz     late
+        dec     ebx
+        jnz     next
+        mov     al, 1
+        out     0xf4, al
+late:   mov     al, 0
+        out     0xf4, al
+done:   mov     ecx, 1
+        mov     dx, 0x1f7
+        in      al, dx
+        mov     al, 0x20
+        out     0xa0, al
+        out     0x20, al
+        iretq
+idtr:   .short  0x2ef
+        .quad   idt
+        .balign 4096
+idt:    .space  0x2f0
+"""
+
+
+@pytest.mark.parametrize("slow", [False, True])
+@pytest.mark.parametrize("core", ["interpreter", *TRAPS])
+def test_interrupts_that_the_guest_asks_for(core: str, slow: bool, tmp_path: Path) -> None:
+    """An interrupt that answers a command does not wait, however many came before it while interrupts
+    were disabled."""
+    require(core)
+    disk = tmp_path / "disk.img"
+    disk.write_bytes(bytes(512))
+    options = Options(ram=RAM, disks=(str(disk),), slow=slow)
+    with closing(start(program(ASKING), core, options)) as machine:
+        machine.run_free(LONG)
+        assert (machine.stop, machine.vmm.exit_status) == (Stop.EXIT, 1), machine.vmm.reason
 
 
 @pytest.mark.parametrize("core", ["interpreter", *TRAPS])

@@ -35,6 +35,26 @@ def test_masked_clocks_have_no_event(board: Board) -> None:
     assert board.deadline > 1 << 60
 
 
+def test_interrupts_by_time(board: Board) -> None:
+    """An interrupt of the timer is told from one that the guest has asked for, until the CPU takes
+    it."""
+    start_pics(board, 0xFE)
+    board.write(0x43, 1, 0x34)
+    board.write(0x40, 1, 100)
+    board.write(0x40, 1, 0)
+    assert not board.ticked
+    board.advance(tick_of(100) + 1)
+    assert board.interrupt_pending
+    assert board.ticked
+    board.acknowledge()
+    assert not board.ticked
+    start_pics(board, 0xEF)
+    board.write(0x3F9, 1, 2)  # the UART's transmitter is empty
+    assert board.interrupt_pending
+    board.advance(tick_of(500))  # the timer is masked
+    assert not board.ticked
+
+
 def test_timer_interrupt(board: Board) -> None:
     """HLT jumps to the timer's tick, which brings its vector; during its service no other interrupt
     comes."""
