@@ -48,6 +48,8 @@ Locate = Callable[[VirtualCpu, int], int | None]
 """Returns the physical address of a page of code, given its linear address; None where unmapped."""
 
 PAGE, LINE = 4096, 64
+_LAST_PAGE = (1 << 47) - PAGE
+"""Behind it addresses are not canonical: a fetch is #GP (SDM vol. 1, 3.3.7.1)."""
 FEW_ITERATIONS, MOST_ITERATIONS = 1 << 10, 1 << 20
 """Iterations of a REP between two checks of the time limit: the first number at first (some 5 ms on a
 device), then twice as many each time, up to the second (some 20 ms in RAM)."""
@@ -267,7 +269,11 @@ class UnicornCpu:
         """Is ``exit`` the fetch fault of an instruction behind the one at RIP?"""
         if self._no_code:
             return self.instruction(cpu) is not None
-        if not isinstance(exit, Fault) or exit.address is None or not self.last_error & PageFault.I:
+        if not isinstance(exit, Fault):
+            return False
+        if exit.vector == Vector.GP and cpu.rip & -PAGE == _LAST_PAGE:
+            return self.instruction(cpu) is not None  # it is raised again if it is this one's
+        if exit.address is None or not self.last_error & PageFault.I:
             return False
         insn = self.instruction(cpu)
         return insn is not None and not 0 <= exit.address - code_address(cpu, cpu.rip) < insn.length

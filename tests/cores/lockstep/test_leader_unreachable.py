@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import closing
 
 import pytest
-from machine_lab import RAM, needs_assembler, program, require
+from machine_lab import RAM, booted, needs_assembler, program, require, run
 
 from cores.engines.ptrace import stub
 from cores.lockstep.options import Options
@@ -45,20 +45,32 @@ def mapped(place: int) -> str:
     return source + f"lea rax, [rip + far + 3]\nmov [{entry:#x}], rax\nmov rdi, {place:#x}\n"
 
 
+def guest(place: str, end: str) -> str:
+    """A guest that runs a loop here, then at ``place``, and ends there by ``end``."""
+    near = "near: " + LOOP + "mov al, 7\nout 0xf4, al\n"
+    far = ".align 4096\nfar:\n" + LOOP + ENDS[end]
+    return mapped(PLACES[place]) + LOOP + "jmp rdi\n" + near + far
+
+
 @pytest.mark.parametrize("follower", ["trap:native", "trap:portable", "kvm"])
 @pytest.mark.parametrize("end", ENDS)
 @pytest.mark.parametrize("place", PLACES)
 def test_it_goes_on(place: str, end: str, follower: str) -> None:
     """Over 2,000 instructions there are led, whatever ends the stretch, and all machines end alike."""
     require(follower)
-    near = "near: " + LOOP + "mov al, 7\nout 0xf4, al\n"
-    far = ".align 4096\nfar:\n" + LOOP + ENDS[end]
-    source = mapped(PLACES[place]) + LOOP + "jmp rdi\n" + near + far
     options = Options(cores=("interpreter", follower), ram=RAM, budget=8_000)
-    with closing(Session(program(source), options)) as session:
+    with closing(Session(program(guest(place, end)), options)) as session:
         session.run_to_end()
         assert session.divergence is None
         assert session.led > 0
         ends = {(m.stop, m.vmm.instructions) for m in session.machines}
         assert len(ends) == 1
         assert Stop.ERROR not in {stop for stop, _ in ends}, session.machines[-1].vmm.reason
+
+
+def test_steps_to_the_end_of_the_lower_half() -> None:
+    """Code whose block would run on to addresses that are not canonical is stepped to the very end."""
+    with booted("interpreter", guest("Linux's last page", "a port")) as machine:
+        run(machine)
+        assert machine.stop is Stop.SHUTDOWN
+        assert machine.cpu.rip >= (1 << 47) - 1
