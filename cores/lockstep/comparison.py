@@ -7,7 +7,7 @@ end all of RAM. The first difference is reported.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from itertools import pairwise
 
 from cores.machine.machine import ACCESSED_AND_DIRTY, Machine
@@ -32,6 +32,11 @@ STALE = (
     " since. Until it does, the CPU may use the old translation or the new one (SDM vol. 3, 4.10.4.3):"
     " if this instruction depends on it, all of these results are right."
 )
+
+
+def _are_equal(values: Sequence[object]) -> bool:
+    """Are all of them equal? Asked at each step, so in one call, and not by a generator."""
+    return values.count(values[0]) == len(values)
 
 
 class Lockstep:
@@ -129,10 +134,10 @@ class Lockstep:
     # What is compared
 
     def _registers(self) -> Values:
-        first, *others = (machine.cpu.state() for machine in self.machines)
-        if all(other == first for other in others):
+        states = [machine.cpu.state() for machine in self.machines]
+        if _are_equal(states):
             return {}
-        columns = zip(STATE_NAMES, first, *others, strict=True)
+        columns = zip(STATE_NAMES, *states, strict=True)
         return {
             name: dict(zip(self._names(), values, strict=True))
             for name, *values in columns
@@ -162,8 +167,7 @@ class Lockstep:
         return ranges
 
     def _memory(self, gpa: int, length: int) -> Values:
-        views = [machine.memory.view[gpa : gpa + length] for machine in self.machines]
-        if all(view == views[0] for view in views[1:]):
+        if _are_equal([machine.memory.view[gpa : gpa + length] for machine in self.machines]):
             return {}
         for at in range(gpa, gpa + length):
             values = {machine.memory.view[at] for machine in self.machines}
@@ -184,14 +188,19 @@ class Lockstep:
     def _floating(self) -> Values:
         images = [machine.fpu() for machine in self.machines]
         failed = any(machine.stop is Stop.ERROR for machine in self.machines)  # it may have none
-        if failed or all(image == images[0] for image in images[1:]):
+        if failed or _are_equal(images):
             return {}
         return differences(dict(zip(self._names(), images, strict=True)))
 
     def _outcome(self) -> Values:
-        differs: Values = {}
         machines = self.machines
         first = machines[0]
+        running = first.vmm.stop is None  # then the lengths of the consoles are enough
+        if running and _are_equal(
+            [(m.vmm.stop, m.vmm.exit_status, len(m.board.console)) for m in machines]
+        ):
+            return {}
+        differs: Values = {}
         if any(m.vmm.stop is not first.vmm.stop for m in machines):
             differs["stop"] = {m.core: m.vmm.stop for m in machines}
         if any(m.vmm.exit_status != first.vmm.exit_status for m in machines):

@@ -26,6 +26,8 @@ from cores.programs.program import Program
 from cores.programs.solo5 import named_disk
 from cores.x86.registers import STATE_NAMES
 
+_ERROR = Stop.ERROR
+
 
 def start(program: Program, core: str, options: Options) -> Machine:
     """Make and boot a machine. Raises UnavailableError when the core cannot run here."""
@@ -117,8 +119,10 @@ class Session:
     def _leave_failed(self) -> None:
         """Take machines that stopped with an error out of the comparison, unless the user named
         cores."""
-        if self.options.cores is None and any(m.stop is Stop.ERROR for m in self.lockstep.machines):
-            self.lockstep.leave([m for m in self.lockstep.machines if m.stop is Stop.ERROR])
+        if self.options.cores is None:
+            failed = [m for m in self.lockstep.machines if m.vmm.stop is _ERROR]
+            if failed:
+                self.lockstep.leave(failed)
 
     @property
     def ended(self) -> bool:

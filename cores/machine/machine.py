@@ -33,6 +33,7 @@ from cores.x86.mode import mode
 from cores.x86.registers import STATE_NAMES, Efer, Flag
 from cores.x86.virtual_cpu import VirtualCpu
 
+_LMA = Efer.LMA
 ACCESSED_AND_DIRTY = 0x60
 """The A and D bits of a page-table entry. CPUs set them at different times, so they are masked wherever
 two machines' memory is compared."""
@@ -159,7 +160,7 @@ class Machine:
         except (EngineError, OSError) as error:
             self.vmm.fail(_in_words(error))
         self.seconds += perf_counter() - began
-        if self.cpu.efer & Efer.LMA:  # without a call more
+        if self.cpu.efer & _LMA:  # without a call more
             self.roots.add(self.cpu.cr3)
         else:
             self._note_tables()

@@ -261,10 +261,8 @@ class Vmm(GuestContext):
         """Execute an instruction and keep the ranges that it stores to."""
         ranges = written_ranges(insn, self.cpu)
         self.execute(insn)
-        if self.stop is None:
-            self.stored = ranges_in_ram(self, ranges)
-        else:  # it was not completed, and its ranges may be endless
-            self.stored.clear()
+        # An instruction that was not completed may have endless ranges.
+        self.stored = ranges_in_ram(self, ranges) if ranges and self.stop is None else []
 
     def _complete(self, insn: Instruction) -> None:
         """Question 3: let the engine execute the instruction, or complete it in software."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from cores.x86.registers import CS, DS, ES, FS, GS, SS, ApicBase
+from cores.x86.registers import SS, ApicBase
 
 DPL = 3 << 5
 """The privilege level in a segment's attributes. SS's is the CPL: hot paths compare it by itself."""
@@ -114,13 +114,12 @@ class VirtualCpu:
 
     def state(self) -> tuple[int, ...]:
         """The registers compared between cores, in the order of ``registers.STATE_NAMES``."""
-        s = self.segments
+        es, cs, ss, ds, fs, gs = self.segments
         return (
             *self.gpr, self.rip, self.rflags,
-            s[CS].selector, s[SS].selector, s[DS].selector,
-            s[ES].selector, s[FS].selector, s[GS].selector,
+            cs.selector, ss.selector, ds.selector, es.selector, fs.selector, gs.selector,
             self.cr0, self.cr2, self.cr3, self.cr4, self.cr8, self.efer,
-            s[FS].base, s[GS].base,
+            fs.base, gs.base,
         )  # fmt: skip
 
     def assign(self, other: VirtualCpu) -> None:

@@ -364,11 +364,32 @@ MUTATIONS = (
         '("cpuid",), SILENT, Reason.TSC',
         (f"{X86}/isa/test_reasons.py",),
     ),
+    Mutation(
+        "tables of fetched code may change unnoticed",
+        "cores/x86/mmu/paging.py",
+        "                if words[index] != entry:\n",
+        "                if words[index] < 0:\n",
+        (f"{X86}/mmu/test_paging.py",),
+    ),
+    Mutation(
+        "a HLT is planted where code was before it moved",
+        "cores/vmm/planted_step.py",
+        " or way.page != page\n",
+        "\n",
+        ("tests/cores/vmm/test_planted_step.py",),
+    ),
     # Sessions and reports
+    Mutation(
+        "lockstep compares no outcome of a guest that runs",
+        "cores/lockstep/comparison.py",
+        "        running = first.vmm.stop is None  #",
+        "        if first.vmm.stop is None:\n            return {}\n        running = False  #",
+        ("tests/cores/lockstep/test_comparison.py",),
+    ),
     Mutation(
         "lockstep compares no registers",
         "cores/lockstep/comparison.py",
-        "        if all(other == first for other in others):\n            return {}\n        columns",
+        "        if _are_equal(states):\n            return {}\n        columns",
         "        return {}\n        columns",
         ("tests/cores/lockstep/test_comparison.py", "tests/app/test_cli.py"),
     ),
