@@ -52,6 +52,8 @@ thousands of turns it doubled the figure on a busy computer."""
 CODE_AT = 0x10000000
 OUT_FOR_EVER = bytes.fromhex("e6e9 ebfc")
 """`1: out 0xe9, al; jmp 1b`."""
+NOPS_FOR_EVER = bytes.fromhex("909090 ebfb")
+"""`1: nop; nop; nop; jmp 1b`."""
 
 
 @cache
@@ -83,7 +85,8 @@ def turn_cost(loop: Callable[[int], object], count: int) -> float:
 
 
 class PtraceExits:
-    """A process held by ptrace that does nothing but trap: `out` at ring 3, again and again."""
+    """A process held by ptrace that does nothing but trap: `out` at ring 3, again and again; or, for
+    ``steps``, nothing at all."""
 
     def __init__(self, pid: int) -> None:
         self._pid = pid
@@ -109,23 +112,41 @@ class PtraceExits:
             registers[16] += 2
             ptrace(13, pid, 0, registers_at)
 
+    def steps(self, count: int) -> float:
+        """Microseconds a step, in Python: SINGLESTEP, waitpid, GETREGS."""
+        return turn_cost(self._step, count)
+
+    def _step(self, count: int) -> None:
+        ptrace, waitpid, pid, registers = self._ptrace, self._waitpid, self._pid, self._registers
+        status = ctypes.c_int()
+        status_at, registers_at = ctypes.addressof(status), ctypes.addressof(registers)
+        for _ in range(count):
+            ptrace(9, pid, 0, 0)
+            waitpid(pid, status_at, 0x40000000)
+            ptrace(12, pid, 0, registers_at)
+
+    @property
+    def place(self) -> int:
+        """RIP - ``CODE_AT`` at the last stop."""
+        return self._registers[16] - CODE_AT
+
     def c(self, count: int) -> float:
-        """The same in C."""
+        """``python`` in C."""
         loops = c_loops()
         assert loops is not None
         return turn_cost(lambda turns: loops.ptrace_exits(self._pid, ctypes.c_long(turns)), count)
 
 
 @contextmanager
-def ptrace_exits() -> Iterator[PtraceExits]:
-    """Raises UnavailableError where ptrace is refused."""
+def ptrace_exits(code: bytes = OUT_FOR_EVER) -> Iterator[PtraceExits]:
+    """A process that executes ``code``. Raises UnavailableError where ptrace is refused."""
     from cores.engines.ptrace import linux, stub
     from cores.engines.ptrace.host_support import tsc_traps_cheaply
     from cores.engines.ptrace.process import SYSCALL_NONE, USER_CS, USER_SS, VcpuProcess
     from cores.pc.ram import PAGE, Ram
 
     ram, twin = Ram(PAGE), Ram(PAGE)
-    ram.view[: len(OUT_FOR_EVER)] = OUT_FOR_EVER
+    ram.view[: len(code)] = code
     process = None
     try:
         process = VcpuProcess(ram.fd, twin.fd, tsc_traps=tsc_traps_cheaply())

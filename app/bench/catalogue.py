@@ -44,7 +44,7 @@ MEASUREMENTS = {
     "exit:portable": Measurement("one exit of the stand-in", "execution", "portable_exit"),
     "exit:kvm": Measurement("one exit of KVM", "execution", "kvm_exit"),
     "step:interpreter": Measurement("exact steps", "execution", "steps", ("interpreter",)),
-    "step:native": Measurement("exact steps", "execution", "steps", ("native",)),
+    "step:native": Measurement("exact steps", "execution", "native_steps"),
     "step:portable": Measurement("exact steps", "execution", "steps", ("portable",)),
     "step:kvm": Measurement("exact steps", "execution", "steps", ("kvm",)),
     "counts": Measurement("the interpreter at full speed, counting", "counting", "counts"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from contextlib import closing
+from contextlib import ExitStack, closing
 from functools import partial
 from pathlib import Path
 from time import perf_counter
@@ -16,9 +16,9 @@ from cores.lockstep.options import DEFAULT_CORES, Options
 from cores.lockstep.session import Session
 from cores.time_travel.history import INTERVAL, History
 
-from . import guests
+from . import bare, guests
 from .execution import machine, step_rate
-from .figures import Limit, Result, Run, Skipped, alone, paired
+from .figures import Limit, Result, Run, Skipped, alone, paired, pinned
 
 ROOT = Path(__file__).resolve().parents[2]
 STEPS = 4_000
@@ -26,18 +26,22 @@ LED = 5_000_000
 
 
 def lockstep() -> list[Result]:
-    """All cores that run here, compared after each instruction, against each stepping alone."""
+    """All cores that run here, compared after each instruction: against each stepping alone, and, where
+    trap:native is among them, against the exits of nothing but ptrace."""
     names = [registry.resolve(core) for core in DEFAULT_CORES]
     cores = [core for core in names if registry.availability(core).available]
 
     def together() -> float:
         with closing(Session(guests.compute(STEPS), Options())) as session:
-            began = perf_counter()
-            for _ in range(STEPS):
-                session.step()
+
+            def step(turns: int) -> None:
+                for _ in range(turns):
+                    session.step()
+
+            cost = bare.turn_cost(step, STEPS)
             if session.divergence is not None:
                 raise RuntimeError(f"they diverge: {session.divergence}")
-            return STEPS / (perf_counter() - began)
+            return 1e6 / cost
 
     def one_by_one() -> float:
         return 1 / sum(1 / step_rate(core, STEPS) for core in cores)
@@ -47,7 +51,13 @@ def lockstep() -> list[Result]:
     baselines: dict[str, tuple[Run, Limit | None]] = {
         "the same steps, not compared": (one_by_one, limit)
     }
-    return paired("lockstep", what, "/s", together, baselines, times=3)
+    with ExitStack() as stack:
+        stack.enter_context(pinned())
+        if "trap:native" in cores and bare.c_loops():
+            loop = stack.enter_context(bare.ptrace_exits())
+            least = Limit("ratio", 0.18, least=True) if len(cores) == 3 else None
+            baselines["exits of a bare ptrace loop in C"] = (lambda: 1e6 / loop.c(STEPS), least)
+        return paired("lockstep", what, "/s", together, baselines, times=3)
 
 
 def led() -> list[Result]:

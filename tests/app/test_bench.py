@@ -146,14 +146,17 @@ def test_peers_are_measured(monkeypatch: pytest.MonkeyPatch) -> None:
     reason=str(registry.availability("trap:native").reason),
 )
 def test_the_bare_loops_really_trap() -> None:
-    """The baseline loops stop the process at each `out`, in Python and in C, for the given number of
-    rounds."""
+    """The baseline loops stop the process at each `out`, in Python and in C, or after each instruction,
+    for the given number of rounds."""
     from app.bench import bare
 
     with bare.ptrace_exits() as loop:
         assert loop.python(10) > 0
         if bare.c_loops():
             assert loop.c(10) > 0
+    with bare.ptrace_exits(bare.NOPS_FOR_EVER) as loop:
+        assert loop.steps(10) > 0
+        assert loop.place == 10 % 4  # three NOPs and a jump
 
 
 def test_other_processes_do_not_change_what_a_turn_costs(monkeypatch: pytest.MonkeyPatch) -> None:
