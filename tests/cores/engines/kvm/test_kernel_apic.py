@@ -25,13 +25,14 @@ MAPS_THE_APIC = (PDPT + 3 * 8, TABLE | 3), (TABLE + 0x1F7 * 8, ApicBase.ADDRESS 
 
 
 class Line:
-    """A line that is raised in the entries named by ``entries``, or later, by ``rise``. taken: what
-    became of each interrupt."""
+    """A line that is raised in the entries named by ``entries``, or later, by ``rise``. opened: set
+    where it may be. taken: what became of each interrupt."""
 
     def __init__(self, *entries: int) -> None:
         self.eventfd = os.eventfd(0, os.EFD_NONBLOCK)
         self.entries, self.entered = entries, 0
         self.is_raised = False
+        self.opened = threading.Event()
         self.taken: list[bool] = []
 
     def vector(self) -> int | None:
@@ -41,6 +42,7 @@ class Line:
         if self.entered in self.entries:
             self.rise()
         self.entered += 1
+        self.opened.set()
 
     def rise(self) -> None:
         self.is_raised = True
@@ -97,13 +99,21 @@ def wired() -> Iterator[MakeWired]:
         os.close(one.line.eventfd)
 
 
-def after(seconds: float, act: Callable[[], None], run: Callable[[], Exit]) -> Exit:
-    """What ``run`` returns where another thread acts meanwhile."""
-    timer = threading.Timer(seconds, act)
-    timer.start()
-    exit = run()
-    timer.join()
-    return exit
+def called(guest: Wired) -> Exit:
+    """Run, and call the guest from another thread again and again until it comes back with a reason."""
+    over = threading.Event()
+
+    def call() -> None:
+        while not over.wait(0.005):
+            guest.engine.interrupt()
+
+    thread = threading.Thread(target=call)
+    thread.start()
+    try:
+        return guest.run_on()
+    finally:
+        over.set()
+        thread.join()
 
 
 def test_a_running_guest_is_interrupted(wired: MakeWired) -> None:
@@ -119,7 +129,16 @@ def test_a_running_guest_is_interrupted(wired: MakeWired) -> None:
 def test_a_sleeping_guest_is_woken(wired: MakeWired) -> None:
     """HLT is no exit: the interrupt ends it."""
     g = wired("sti; hlt; out 0xe9, al")
-    assert after(0.01, g.line.rise, g.run_on) == PortWrite(0xE9, 1, b"\0")
+    opened = g.line.opened
+
+    def rise() -> None:
+        opened.wait()
+        g.line.rise()
+
+    thread = threading.Thread(target=rise)
+    thread.start()
+    assert g.run_on() == PortWrite(0xE9, 1, b"\0")
+    thread.join()
     assert (g.cpu.gpr[RBX], g.line.taken) == (1, [True])
 
 
@@ -132,7 +151,7 @@ def test_a_closed_guest_is_not_interrupted(wired: MakeWired) -> None:
     assert g.run() == PortWrite(0xE9, 1, b"\0")
     assert g.cpu.gpr[RBX] == 0
     assert g.engine.inject(g.cpu, lambda: VECTOR)
-    assert after(0.01, g.engine.interrupt, g.run) == Halted()
+    assert called(g) == Halted()
     assert g.cpu.gpr[RBX] == 1
 
 
@@ -148,7 +167,7 @@ def test_a_guest_opens_itself(wired: MakeWired) -> None:
 def test_halted(wired: MakeWired) -> None:
     """A guest that is called while it sleeps is Halted, behind its HLT, and goes on there."""
     g = wired("cli; hlt; out 0xe9, al")
-    assert after(0.01, g.engine.interrupt, g.run) == Halted()
+    assert called(g) == Halted()
     assert not g.cpu.rflags & Flag.IF
     assert g.run_on() == PortWrite(0xE9, 1, b"\0")
 
