@@ -11,6 +11,7 @@ from cores.engines.unicorn.layout import REG_FDP, REG_FIP, REG_FPCW, REG_MXCSR, 
 IMAGE_BYTES = 512
 MXCSR_MASK = 0xFFFF
 _TOP = struct.Struct("<IHH8s")
+_STACK, _XMM = struct.Struct("10s6x" * 8), struct.Struct("16s48x" * 15 + "16s")
 _EXCEPTIONS = 0x3D
 """IE, ZE, OE, UE and PE have the same bits in MXCSR, in the x87 status word and in QEMU's softfloat;
 DE has none there (softfloat tells of denormals only when it flushes them)."""
@@ -34,12 +35,9 @@ def read_image(unicorn: Unicorn, layout: Layout) -> bytes:
     if status & _STATUS_SUMMARY:
         at, data = unicorn.read_address(REG_FIP), unicorn.read_address(REG_FDP)
     struct.pack_into("<HHB3xQQII", image, 0, control, status, abridged, at, data, mxcsr, MXCSR_MASK)
-    for i in range(8):
-        physical = layout.x87 + 16 * ((top + i) & 7)  # ST(i) in the image, R(i) in Unicorn
-        image[32 + 16 * i : 42 + 16 * i] = saved[physical : physical + 10]
-    for i in range(16):
-        at = layout.xmm + 64 * i
-        image[160 + 16 * i : 176 + 16 * i] = saved[at : at + 16]
+    stack, top = _STACK.unpack_from(saved, layout.x87), top & 7  # R(i) in Unicorn, ST(i) in the image
+    _STACK.pack_into(image, 32, *stack[top:], *stack[:top])
+    image[160:416] = b"".join(_XMM.unpack_from(saved, layout.xmm))
     return bytes(image)
 
 
