@@ -279,7 +279,7 @@ class Stepper:
 
     def _arm(self, control: int, places: dict[int, list[int]]) -> None:
         self._places = places
-        wanted = (control | (api.DEBUG_HARDWARE if places else 0), tuple(places))
+        wanted = (control | (api.DEBUG_HARDWARE if places else 0), tuple(sorted(places)))
         if wanted != self._armed:
             self._vcpu.guest_debug(*wanted)
             self._armed = wanted

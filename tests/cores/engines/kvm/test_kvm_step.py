@@ -9,6 +9,7 @@ import pytest
 from kvm_lab import ENTRY, RAM, Guest, MakeGuest
 
 from cores.engines.base import Fault, Intercept, Interrupted, MmioRead, MmioWrite, Stepped
+from cores.engines.kvm.api import Vcpu
 from cores.engines.kvm.stepping import BY_REASON, INTERCEPTS
 from cores.pc.platform import PML4
 from cores.x86.isa.decoder import decode
@@ -128,6 +129,40 @@ def test_handlers_may_move_between_two_steps(stepping: MakeGuest) -> None:
     install(g)
     cpu.rip, cpu.gpr[RDI] = ENTRY, 0x30000
     assert g.step() == Stepped()
+
+
+def test_breakpoints_stay_from_step_to_step(guest: MakeGuest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Instructions with and without a stack operand have the same breakpoints, set once."""
+    g = guest("again: mov eax, [rdi]; mov eax, [rsp]; push rax; pop rax; inc eax; jmp again")
+    if g.engine.exact_reason:
+        pytest.skip(g.engine.exact_reason)
+    install(g)
+    g.cpu.gpr[RDI] = 0x30000
+    set_anew = []
+    guest_debug = Vcpu.guest_debug
+
+    def noted(vcpu: Vcpu, control: int, addresses: tuple[int, ...] = ()) -> None:
+        set_anew.append(addresses)
+        guest_debug(vcpu, control, addresses)
+
+    monkeypatch.setattr(Vcpu, "guest_debug", noted)
+    for _ in range(18):
+        assert g.step() == Stepped()
+    vectors = Vector.UD, Vector.SS, Vector.GP, Vector.PF
+    assert set_anew == [tuple(HANDLERS + vector * 16 for vector in vectors)]
+
+
+def test_a_jump_to_a_handler_is_a_step(guest: MakeGuest) -> None:
+    """A guest that goes to a handler by itself has raised no exception."""
+    g = guest("jmp rax")
+    if g.engine.exact_reason:
+        pytest.skip(g.engine.exact_reason)
+    install(g)
+    for vector in range(20):
+        g.cpu.rip, g.cpu.gpr[0] = ENTRY, HANDLERS + vector * 16
+        for done in range(3):
+            assert g.step() == Stepped()
+            assert g.cpu.rip == HANDLERS + vector * 16 + done
 
 
 def test_a_rep_is_one_step(stepping: MakeGuest) -> None:
