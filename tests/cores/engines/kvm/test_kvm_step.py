@@ -108,8 +108,8 @@ def test_a_fault_is_taken_back(stepping: MakeGuest, name: str, shared: bool) -> 
 
 
 def test_handlers_may_move_between_two_steps(stepping: MakeGuest) -> None:
-    """An instruction that was stepped before is found at the handler that its fault has now, and where
-    the guest takes its IDT away as a triple fault."""
+    """An instruction that was stepped before is found at the handler that its fault has now; one that
+    has none any more is another fault."""
     g = stepping("again: mov [rdi], eax; jmp again")
     cpu = g.cpu
 
@@ -125,7 +125,8 @@ def test_handlers_may_move_between_two_steps(stepping: MakeGuest) -> None:
     install(g, spacing=32)
     assert (fault().vector, fault().address) == (Vector.PF, 0x33)
     g.memory.write(IDT + Vector.PF * 16, bytes(16))
-    assert fault().vector in (Vector.DF, Vector.NP)  # as the CPU would deliver it
+    # A CPU makes #DF of it (SDM vol. 3, table 6-5); an emulated one does not where KVM injects #PF.
+    assert fault().vector in (Vector.DF, Vector.GP, Vector.NP)
     install(g)
     cpu.rip, cpu.gpr[RDI] = ENTRY, 0x30000
     assert g.step() == Stepped()
