@@ -326,7 +326,7 @@ class KvmEngine(PortEngine):
                 # ``inject`` requests the window again, unless the interrupt has been withdrawn: KVM
                 # would then exit at each entry before executing an instruction.
                 self._run[api.REQUEST_INTERRUPT_WINDOW] = 0
-                return INTERRUPTED
+                return HALTED if self._slept() else INTERRUPTED
             case api.EXIT_DEBUG if self._watches_zero:
                 if take_back(Mmu(self._memory, cpu), cpu):
                     return LACKING

@@ -99,8 +99,8 @@ def wired() -> Iterator[MakeWired]:
         os.close(one.line.eventfd)
 
 
-def called(guest: Wired) -> Exit:
-    """Run, and call the guest from another thread again and again until it comes back with a reason."""
+def called(guest: Wired, run: Callable[[], Exit]) -> Exit:
+    """What ``run`` returns while another thread calls the guest again and again."""
     over = threading.Event()
 
     def call() -> None:
@@ -110,7 +110,7 @@ def called(guest: Wired) -> Exit:
     thread = threading.Thread(target=call)
     thread.start()
     try:
-        return guest.run_on()
+        return run()
     finally:
         over.set()
         thread.join()
@@ -151,7 +151,7 @@ def test_a_closed_guest_is_not_interrupted(wired: MakeWired) -> None:
     assert g.run() == PortWrite(0xE9, 1, b"\0")
     assert g.cpu.gpr[RBX] == 0
     assert g.engine.inject(g.cpu, lambda: VECTOR)
-    assert called(g) == Halted()
+    assert called(g, g.run_on) == Halted()
     assert g.cpu.gpr[RBX] == 1
 
 
@@ -167,7 +167,7 @@ def test_a_guest_opens_itself(wired: MakeWired) -> None:
 def test_halted(wired: MakeWired) -> None:
     """A guest that is called while it sleeps is Halted, behind its HLT, and goes on there."""
     g = wired("cli; hlt; out 0xe9, al")
-    assert called(g) == Halted()
+    assert called(g, g.run_on) == Halted()
     assert not g.cpu.rflags & Flag.IF
     assert g.run_on() == PortWrite(0xE9, 1, b"\0")
 
@@ -191,6 +191,17 @@ def test_a_window_is_noticed(wired: MakeWired) -> None:
     while not (g.run() == Interrupted() and g.engine.inject(g.cpu, lambda: OTHER)):
         assert not g.cpu.gpr[RBX]
     assert isinstance(g.run_on(), PortWrite)
+    assert g.cpu.gpr[RBX] == 1
+
+
+def test_a_window_at_hlt(wired: MakeWired) -> None:
+    """An interrupt that the guest can take only when it sleeps wakes it."""
+    g = wired("cli; out 0xe9, al; sti; hlt; out 0xe9, al; hlt")
+    assert isinstance(g.run(), PortWrite)
+    assert not g.engine.inject(g.cpu, lambda: OTHER)
+    while not g.engine.inject(g.cpu, lambda: OTHER):
+        assert called(g, g.run) in (Interrupted(), Halted())
+    assert called(g, g.run_on) == PortWrite(0xE9, 1, b"\0")
     assert g.cpu.gpr[RBX] == 1
 
 
