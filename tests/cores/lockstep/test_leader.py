@@ -490,3 +490,34 @@ def test_an_interrupt_comes_before_what_stopped() -> None:
         vmm.stopped_by = Fault(Vector.GP)
         vmm.restore(vmm.save())
         assert vmm.stopped_by is None
+
+
+def test_what_a_device_in_memory_answers_is_compared(follower: str) -> None:
+    """A device that answers the 40th load otherwise on one machine is found at that load."""
+    turns, body = 60, 80
+    source = f"""
+        mov edi, 0xb8000
+        mov ebx, {turns}
+    1:  mov eax, [rdi]
+        .rept {body}
+        nop
+        .endr
+        dec ebx
+        jnz 1b
+        {EXIT}"""
+
+    def spoil(machine: Machine) -> None:
+        read, before = machine.memory.device_read, machine.board.accesses
+
+        def reading(gpa: int, length: int) -> bytes:
+            answer = read(gpa, length)
+            wrong = machine.board.accesses == before + 40
+            return bytes(byte ^ wrong for byte in answer)
+
+        machine.memory.device_read = reading  # type: ignore[method-assign]
+
+    divergence, _ = compared(source, follower, spoil=spoil)
+    assert divergence is not None
+    assert divergence.instruction == 2 + 39 * (body + 3)
+    assert divergence.asm == "mov eax, dword ptr [rdi]"
+    assert divergence.differs == ("rax",)
