@@ -8,10 +8,29 @@ from agreement_lab import GUESTS, free, lockstep, named, program, skip_unless_as
 
 from cores.engines import registry
 from cores.engines.base import OUT_OF_LINE
+from cores.lockstep.options import Options
+from cores.pc.stop import Stop
+from cores.programs.loader import assemble_program
 from tests.sampling import sampled
 
 pytestmark = [skip_unless_assembled(), pytest.mark.usefixtures("nothing_mapped")]
 CORES = ("trap:native", "trap:portable")
+SIZES = """
+        mov     rsp, 0x60000
+        mov     rbx, 0x8877665544332211
+        mov     [rip + here], rbx
+        mov     eax, -1
+""" + "\n".join(
+    [f"crc32 {to}, {size} ptr [rip + here]" for to in ("eax", "rax")
+     for size in (("byte", "word", "dword") if to == "eax" else ("byte", "qword"))]
+    + [f"popcnt {register}, [rip + here]" for register in ("cx", "ecx", "rcx")]
+    + [f"{shift} [rip + here], {register}, 5" for shift in ("shld", "shrd")
+       for register in ("bx", "ebx", "rbx")]
+    + [f"lock neg {size} ptr [rip + here]" for size in ("byte", "word", "dword", "qword")]
+    + [f"test {size} ptr [rip + here], 0x41" for size in ("byte", "word", "dword", "qword")]
+    + ["cli", "hlt", "here: .quad 0"]
+)  # fmt: skip
+"""What the emulator completes in place of Unicorn, with each size of its operand."""
 FREE = ("instructions_up_high", "loops", "strings", "page_zero", "higher_half", "user_up_high")
 
 
@@ -38,6 +57,14 @@ def test_exact(name: str, core: str) -> None:
     reference, bridged = lockstep(program(name), GUESTS[name].run_options, pair(core))
     assert bridged.told == reference.told
     assert bridged.device_accesses == reference.device_accesses
+
+
+@pytest.mark.parametrize("core", CORES)
+def test_each_size(core: str) -> None:
+    """Operands of each size are accessed in that size."""
+    reference, bridged = lockstep(assemble_program(SIZES.encode(), "sizes.s"), Options(), pair(core))
+    assert bridged.told == reference.told
+    assert reference.stop is Stop.HALTED
 
 
 @pytest.mark.parametrize("core", CORES)

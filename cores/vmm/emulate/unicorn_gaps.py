@@ -84,7 +84,7 @@ def crc32(e: Emulator, insn: Instruction) -> str:
     """Reflected, with the polynomial 0x11EDC6F41 (SDM vol. 2, CRC32)."""
     destination, source = insn.operands
     rest = e.read(insn, destination) & MASK32 ^ e.read(insn, source)
-    for _ in range(8 * insn.operand_size):
+    for _ in range(8 * source.size):  # a byte's operand size is that of the prefixes
         rest = rest >> 1 ^ (_REFLECTED if rest & 1 else 0)
     e.write(insn, destination, rest)
     return "a step of the checksum"
