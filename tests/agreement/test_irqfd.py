@@ -100,10 +100,10 @@ def test_pings(way: str) -> None:
         ends_as_told(CASES["vping.s"], report)
 
 
-@pytest.mark.parametrize("way", ["awake", "I/O APIC, awake"])
+@pytest.mark.parametrize("way", ["asleep", "I/O APIC"])
 def test_interrupts_without_an_exit(way: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A guest that is running when its card wants it takes the interrupt where it is: the card counts
-    them, and a note tells."""
+    """A guest that waits for its card takes the interrupt where it is: the card counts them, and a note
+    tells. (One that is awake may see the frame before its interrupt, and be outside by then.)"""
     needs_irqfd()
     takes_its_time(monkeypatch)
     machine = start(assemble_program(PINGS[way].encode(), "vping.s"), "kvm", OPTIONS)
