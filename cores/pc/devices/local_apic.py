@@ -146,9 +146,14 @@ class LocalApic(MemoryDevice):
         self._update()
 
     def accepts_external(self) -> bool:
-        """Whether the PICs' output reaches the CPU."""
+        """Whether a rise of the PICs' output would interrupt the CPU."""
         entry = self._entry(LINT0)
-        return not self.enabled or (not entry & MASKED and entry >> 8 & 7 in (EXTINT, FIXED, NMI))
+        if not self.enabled:
+            return True
+        if entry & MASKED:
+            return False
+        mode = entry >> 8 & 7
+        return self.accepts(entry & 0xFF) if mode == FIXED else mode in (EXTINT, NMI)
 
     def is_virtual_wire(self) -> bool:
         """Whether the PICs' output is the CPU's INTR pin (SDM vol. 3, 10.5.1; 10.4.3 if disabled)."""

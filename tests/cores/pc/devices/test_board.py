@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from cores.debugging.plain_values import plain, shaped
@@ -292,6 +292,11 @@ def shared_image(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @settings(max_examples=60, deadline=None)
 @given(before=TRAFFIC, after=TRAFFIC, with_disk=st.booleans())
+@example(  # LINT0 with vector 0, which no CPU takes, and IRQ 0 unmasked
+    before=[],
+    after=[("screen", 0xFEE00350, bytes(4)), ("write", 0x20, 2, 0), ("sleep",)],
+    with_disk=False,
+)
 def test_any_traffic_and_back(
     shared_image: Path, before: list[Any], after: list[Any], with_disk: bool
 ) -> None:
