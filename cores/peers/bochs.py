@@ -13,6 +13,7 @@ import re
 import shutil
 import signal
 import subprocess
+import sys
 from functools import cache
 from pathlib import Path
 from time import monotonic, sleep
@@ -154,8 +155,10 @@ def _use_one_cpu(pid: int) -> None:
     """Run a process that has just been started on one CPU only. The threads of Bochs' display and of
     its guest hand over keys by a plain variable as a lock, and lose one at times when they run at once:
     2 of 36 runs with 90 key events."""
-    cpus = sorted(os.sched_getaffinity(0))
-    os.sched_setaffinity(pid, {cpus[pid % len(cpus)]})
+    if sys.platform == "linux":
+        cpus = sorted(os.sched_getaffinity(0))
+        with contextlib.suppress(OSError):  # it has ended already
+            os.sched_setaffinity(pid, {cpus[pid % len(cpus)]})
 
 
 @cache
