@@ -1,4 +1,4 @@
-"""MOV between a register and a device in memory: the VMM's result is the CPU's."""
+"""MOV, MOVZX and MOVSX between a register and a device in memory: the VMM's result is the CPU's."""
 
 from __future__ import annotations
 
@@ -30,6 +30,9 @@ MOVES = [
     "mov [rdi + 16], rax", "mov byte ptr [rdi + 3], 0xfe", "mov word ptr [rdi + 5], 0x1234",
     "mov dword ptr [rdi + 1], 0x89abcdef", "mov qword ptr [rdi + 8], -2",
     f"movabs al, [{SCREEN + 6}]", f"movabs [{SCREEN + 20}], eax",
+    "movzx ecx, byte ptr [rdi + 1]", "movzx cx, byte ptr [rdi + 7]", "movzx r9, word ptr [rdi + 6]",
+    "movsx ecx, byte ptr [rdi + 7]", "movsx cx, byte ptr [rdi + 7]", "movsx r9, word ptr [rdi + 6]",
+    "movsx ecx, byte ptr [rdi]", "movsx rcx, byte ptr [rdi + 7]", "movsxd rcx, dword ptr [rdi + 4]",
 ]  # fmt: skip
 
 
@@ -53,9 +56,7 @@ def test_a_move_is_the_cpus(core: str, move: str) -> None:
 def test_other_instructions_have_a_window(core: str) -> None:
     """What is no MOV, or crosses into RAM's page, is executed by the CPU."""
     ram = f"mov eax, [{SCREEN - 2}]\n"  # all ones and the screen: two pages
-    with booted(
-        core, START + "add dword ptr [rdi], 5\nmovzx eax, byte ptr [rdi]\n" + ram + EXIT
-    ) as one:
+    with booted(core, START + "add dword ptr [rdi], 5\ncmp byte ptr [rdi], 7\n" + ram + EXIT) as one:
         run(one)
         assert one.stop is Stop.EXIT, one.vmm.reason
         handled = [e.handled for e in one.vmm.trace.events if e.reason is Reason.MMIO]
@@ -64,8 +65,17 @@ def test_other_instructions_have_a_window(core: str) -> None:
 
 @pytest.mark.parametrize(
     "code",
-    ["8b2424", "0f20c0", "8ed8", "89c3", "0fb607", "a4", "8e07"],
-    ids=["to ESP", "CR0", "DS", "registers", "MOVZX", "MOVS", "ES from memory"],
+    ["8b2424", "0f20c0", "8ed8", "89c3", "0fb6c7", "0fb627", "a4", "8e07"],
+    ids=[
+        "to ESP",
+        "CR0",
+        "DS",
+        "registers",
+        "MOVZX of a register",
+        "MOVZX to ESP",
+        "MOVS",
+        "ES from memory",
+    ],
 )
 def test_what_is_no_such_move(code: str) -> None:
     """The stack pointer, whose upper half is the host's in 32-bit code, and other MOVs are left out."""
