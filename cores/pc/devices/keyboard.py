@@ -2,7 +2,8 @@
 
 Sources: IBM, "PS/2 Hardware Interface Technical Reference: Keyboard and Auxiliary Device Controller"
 and "Keyboards". There is no mouse. At boot its state is that left by firmware: enabled, with its
-interrupt on, scan code set 2 translated into set 1.
+interrupt on, scan code set 2 translated into set 1, and 0xFA, the answer to firmware's last command, as
+the byte that was read last.
 
 The user's input is queued in front of the keyboard, and the next byte is sent when the guest has read
 the last. Answers to commands take precedence: an unread scan code in the output buffer is put back for
@@ -51,7 +52,7 @@ class Keyboard(Device):
         self.keyboard_awaits = 0  # the keyboard command whose byte is to come
         self.output = None  # the output buffer
         self.output_is_key = False
-        self.last = 0  # the value of port 0x60 when there is nothing new
+        self.last = ACK  # the value of port 0x60 when there is nothing new
         self.last_sent = 0  # for 0xFE, resend
         self.answers = b""
         self.scan_set = 2
@@ -61,7 +62,9 @@ class Keyboard(Device):
         self.sent = 0  # how much of it has been sent
         self.reset_asked = False
         self.typed: InputQueue | None = None
-        self.announced = False  # the status has shown a key that still waits in ``typed``
+        # The status has shown a key that still waits in ``typed``, or a read has found nothing while
+        # one waited: many a small kernel only compares port 0x60 with what it read last.
+        self.announced = False
         self.polls = 0  # reads of the status in a row that had no key; for the user, and no state
 
     @classmethod
@@ -109,7 +112,7 @@ class Keyboard(Device):
             return UNLOCKED | full | system | (WAS_COMMAND if self.was_command else 0)
         if self.announced and self._offered() and self.typed is not None:
             self.typed.take(self)
-        self.announced = False
+        self.announced = self.output is None and self._offered()
         if self.output is not None:
             self.last, self.output = self.output, None
             self._offer()

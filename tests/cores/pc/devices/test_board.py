@@ -121,11 +121,25 @@ def test_input_goes_to_what_is_polled(memory: PhysicalMemory) -> None:
     """Both devices show the next byte; the one that is read has it, and an empty receiver takes
     nothing."""
     board = Board(memory, input=b"abc")
-    assert (board.read(0x3F8, 1), board.read(0x60, 1)) == (0, 0), "not polled"
+    assert (board.read(0x3F8, 1), board.read(0x60, 1)) == (0, 0xFA), "not polled"
     assert polled(board, 1) == b"a"
     assert board.read(0x64, 1) & board.read(0x3FD, 1) & 1
     assert polled_keys(board) == bytes((0x30, 0xB0, 0x2E, 0xAE))
     assert not board.read(0x3FD, 1) & 1
+
+
+def test_keys_reach_a_guest_that_never_reads_the_status(memory: PhysicalMemory) -> None:
+    """Small kernels read port 0x60 alone until it changes: each read that finds nothing new lets the
+    next have a key."""
+    board = Board(memory, input=b"ab")
+    seen = [board.read(0x60, 1) for _ in range(9)]
+    assert [code for code, last in zip(seen[1:], seen, strict=False) if code != last] == [
+        0x1E,
+        0x9E,
+        0x30,
+        0xB0,
+    ]
+    assert seen[0] == 0xFA
 
 
 def test_flushing_a_receiver_takes_nothing(memory: PhysicalMemory) -> None:
