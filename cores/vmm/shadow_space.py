@@ -108,12 +108,16 @@ class Space:
             there = self.entries[start].gpa
             if there < frame + most * PAGE and frame < there + LARGE:
                 return 0
-        count = 0
-        while count < most:
-            if gva + count * PAGE in self.entries or frame + count * PAGE in self._at:
-                break
-            count += 1
-        return count
+        places, frames = _pages(gva, most), _pages(frame, most)
+        if self.entries.keys().isdisjoint(places) and self._at.keys().isdisjoint(frames):
+            return most
+        known = (p in self.entries or f in self._at for p, f in zip(places, frames, strict=True))
+        return next(number for number, is_known in enumerate(known) if is_known)
+
+
+def _pages(first: int, count: int) -> range:
+    """The addresses of ``count`` pages."""
+    return range(first, first + count * PAGE, PAGE)
 
 
 class Bank:

@@ -303,7 +303,7 @@ class PtraceEngine(DeprivilegedEngine):
 
     def take_copies(self, space: int, gva: int, gpa: int, length: int) -> list[int]:
         assert self._memory is not None
-        vcpu, view = self._vcpu(space), self._memory.view
+        vcpu = self._vcpu(space)
         try:
             vcpu.keep_fault()
             stored = vcpu.process.copied(gva, length // PAGE)
@@ -314,7 +314,7 @@ class PtraceEngine(DeprivilegedEngine):
                 while end < len(stored) and stored[end] - first == end - begin:
                     end += 1
                 at, size = first * PAGE, (end - begin) * PAGE
-                vcpu.process.read_into(gva + at, view[gpa + at : gpa + at + size])
+                vcpu.process.copy_to(self._memory.ram.fd, gpa + at, gva + at, size)
                 begin = end
         except OSError as error:
             raise EngineError(self._fail(error)) from error
