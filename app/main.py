@@ -8,6 +8,7 @@ Whatever a command needs is imported by the command: ``--help`` waits for no eng
 from __future__ import annotations
 
 import argparse
+import atexit
 import contextlib
 import difflib
 import errno
@@ -149,6 +150,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; gives the exit code."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     _open_what_is_closed()
+    atexit.register(gc.freeze)  # looking for garbage once more would take 45 ms
     if isinstance(sys.stdout, io.TextIOWrapper):  # a guest's console on a terminal without its letters
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
