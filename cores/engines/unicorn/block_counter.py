@@ -107,7 +107,7 @@ class BlockCounter:
         address = ctypes.cast(self._python, ctypes.c_void_p).value or 0
         self._words[_SLOW] = address
         self._helper = _HELP(lambda: not help())
-        self._words[_HELPER] = ctypes.cast(self._helper, ctypes.c_void_p).value or 0
+        self.helper = self.python_helper = ctypes.cast(self._helper, ctypes.c_void_p).value or 0
         self._code = machine_code.executable(_CODE)
         self.rep = -1
         self.callback = address if self._code is None else machine_code.address(self._code)
@@ -121,6 +121,17 @@ class BlockCounter:
     @left.setter
     def left(self, value: int) -> None:
         self._words[_LEFT] = value
+
+    @property
+    def helper(self) -> int:
+        """The address of the function that is called in place of ``help``. It takes what the hook does,
+        gives 0 when it has helped, and withdraws the request ``HELPED`` when a block without help is to
+        be next."""
+        return self._words[_HELPER]
+
+    @helper.setter
+    def helper(self, address: int) -> None:
+        self._words[_HELPER] = address
 
     def stop(self, bit: int, wanted: bool) -> None:
         """Request, or withdraw, a call of ``slow`` for every block; there are 8 independent requests.

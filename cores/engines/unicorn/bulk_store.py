@@ -12,20 +12,18 @@ import struct
 
 from cores.engines.unicorn.capi import RAX, RCX, RDI, RFLAGS
 from cores.engines.unicorn.cpu import PAGE, UnicornCpu
+from cores.engines.unicorn.quick_fill import FEW, REGION, QuickFill, Target
 from cores.pc.physical_memory import PhysicalMemory
 from cores.x86.isa.instruction import Instruction
 from cores.x86.mmu.neighbours import LeafTable, leaf_table
+from cores.x86.mmu.paging import walk
 from cores.x86.mmu.paging_formats import ADDRESS, DIRTY, PRESENT
 from cores.x86.registers import ES, MASK64, Flag
 from cores.x86.virtual_cpu import VirtualCpu
 
-_REGION = 21
-"""The address bits above which are those of a page table, or half of one."""
 _DF = int(Flag.DF)
 _ENTRY = {4: struct.Struct("<I").unpack_from, 8: struct.Struct("<Q").unpack_from}
 _STORED_TO = int(PRESENT | DIRTY)
-_FEW = 16
-"""Iterations that Unicorn makes in less time than it takes to help."""
 
 
 def may_help(insn: Instruction) -> bool:
@@ -36,23 +34,29 @@ def may_help(insn: Instruction) -> bool:
 class BulkStore:
     """Makes iterations for one CPU."""
 
-    def __init__(self, core: UnicornCpu, memory: PhysicalMemory) -> None:
-        self._core, self._memory = core, memory
+    def __init__(self, core: UnicornCpu, memory: PhysicalMemory, quick: QuickFill | None) -> None:
+        self._core, self._memory, self._quick = core, memory, quick
         self._read = core.unicorn.reader(RCX, RDI, RAX, RFLAGS)
         self._write = core.unicorn.writer(RCX, RDI)
         self._leaf: LeafTable | None = None
-        self._region = -1
+        self._region = self._last = -1
 
     def forget(self) -> None:
         """A run begins: translations may be others."""
-        self._region = -1
+        self._region = self._last = -1
+        self.code_changed()
+
+    def code_changed(self) -> None:
+        """There is other translated code than before."""
+        if self._quick is not None:
+            self._quick.leave_all()
 
     def _frame(self, cpu: VirtualCpu, page: int) -> int | None:
         """The physical address of a page that has just been stored to. The page table used last is
         kept, as a CPU keeps it (SDM vol. 3, 4.10.3)."""
-        if page >> _REGION != self._region:
+        if page >> REGION != self._region:
             self._leaf = leaf_table(self._memory, cpu, page)
-            self._region = page >> _REGION
+            self._region = page >> REGION
         leaf = self._leaf
         if leaf is None:
             return self._core.place(cpu, page)
@@ -60,16 +64,16 @@ class BulkStore:
         entry: int = _ENTRY[leaf.width](self._memory.view, at)[0]
         return entry & ADDRESS if entry & _STORED_TO == _STORED_TO else self._core.place(cpu, page)
 
-    def store(self, insn: Instruction) -> bool:
+    def store(self, insn: Instruction, rep: int) -> bool:
         """Before an iteration of ``insn`` that is not its first: make this one, and what follows in the
-        same page, but for the last of all. True: no other is left."""
+        same page, but for the last of all. rep: its linear address. True: no other is left."""
         size = insn.operand_size
         mask = MASK64 >> 64 - insn.bits
         counter, pointer, value, flags = self._read()
         count, at = counter & mask, pointer & mask
         within = at % PAGE
         most = min(count - 1, (PAGE - within) // size)
-        if most < _FEW or within < size or flags & _DF:
+        if most < FEW or within < size or flags & _DF:
             return count == 1
         cpu = self._core.cpu
         if insn.bits != 64 and cpu.segments[ES].base:
@@ -82,4 +86,22 @@ class BulkStore:
             return False
         self._memory.view[gpa : gpa + length] = value.to_bytes(8, "little")[:size] * most
         self._write(count - most, at + length & mask)
+        if self._quick is not None and self._last == self._region:
+            self._aim(self._quick, insn, rep, at - within, frame)
+        self._last = self._region
         return count - most == 1
+
+    def _aim(self, quick: QuickFill, insn: Instruction, rep: int, page: int, frame: int) -> None:
+        """Have the machine code help in the region of ``page`` from now on, if it can."""
+        frames = range(frame >> REGION << REGION, (frame >> REGION) + 1 << REGION)
+        if not self._memory.is_ram(frames.start, len(frames)):
+            return
+        if self._core.has_code_in(range(frames.start // PAGE, frames.stop // PAGE)):
+            return
+        mask = MASK64 >> 64 - insn.bits
+        target = Target(rep, insn.operand_size, mask, page >> REGION, frame >> REGION, -1, 8)
+        if self._leaf is not None:
+            target = target._replace(table=self._leaf.table, width=self._leaf.width)
+        elif walk(self._memory, self._core.cpu, page, mark=False).size < len(frames):
+            return
+        quick.aim(target)

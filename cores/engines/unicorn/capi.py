@@ -1,5 +1,5 @@
-"""Unicorn's C API through ctypes. Of the Unicorn engines, only this file and block_counter.py may use
-it.
+"""Unicorn's C API through ctypes. Of the Unicorn engines, only this file, block_counter.py and
+quick_fill.py may use it.
 
 The binding that ships with Unicorn spends 5 us of Python on each entry; called directly, one
 instruction costs about 2 us (count=1), and the whole register file is read with one copy.
@@ -11,7 +11,9 @@ import ctypes
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 
+from cores.engines import machine_code
 from cores.engines.unicorn.block_counter import BlockCounter
+from cores.engines.unicorn.quick_fill import CODE, QuickFill
 from cores.errors import EngineError, UnavailableError
 
 ARCH_X86, MODE_64 = 4, 8
@@ -255,6 +257,21 @@ class Unicorn:
                 return True
 
         return BlockCounter(entered, helped)
+
+    def quick_fill(self, counter: BlockCounter, ram: int) -> QuickFill | None:
+        """Have ``counter`` helped by machine code (quick_fill.py). ram: the HVA of the guest's RAM.
+        None where the host executes none of ours."""
+        page = machine_code.executable(CODE)
+        if page is None:
+            return None
+        read, write = (
+            ctypes.cast(function, ctypes.c_void_p).value or 0
+            for function in (self._quick.uc_reg_read_batch, self._quick.uc_reg_write_batch)
+        )
+        numbers = RCX, RDI, RAX, RFLAGS
+        quick = QuickFill(page, (read, write, counter.python_helper), numbers, ram)
+        counter.helper = quick.address
+        return quick
 
     def count_blocks(self, counter: BlockCounter) -> int:
         """Call ``counter`` before each translated block runs. Returns the hook's handle."""

@@ -138,6 +138,10 @@ class UnicornCpu:
             return False
         return not self._translated.isdisjoint(range(gpa // LINE, (gpa + length - 1) // LINE + 1))
 
+    def has_code_in(self, frames: range) -> bool:
+        """Is there translated code in one of these pages, given by their numbers?"""
+        return not self._pages.isdisjoint(frames)
+
     def read_fpu(self) -> bytes:
         return fpu.read_image(self.unicorn, self.layout)
 

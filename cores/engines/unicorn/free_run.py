@@ -107,7 +107,8 @@ class FreeRunner:
         self._window = False  # an interrupt waits for IF
         self._counter = core.unicorn.block_counter(self._on_block, self._on_help)
         self._known: KnownBlocks[Block] = KnownBlocks(self._counter)
-        self._bulk = BulkStore(core, memory)
+        quick = core.unicorn.quick_fill(self._counter, memory.ram.address)
+        self._bulk = BulkStore(core, memory, quick)
         self._fetch: Fetch | None = None  # of the run, since the last translation
         self._fills: dict[int, Instruction] = {}  # of the run, too: REP STOS that may be helped
         self.executed = 0
@@ -488,10 +489,11 @@ class FreeRunner:
     def _on_help(self) -> bool:
         """Help a REP STOS that has been examined in this run: one in most pages of a kernel's memory.
         False: it has not been."""
-        fill = self._fills.get(self._counter.rep)
+        rep = self._counter.rep
+        fill = self._fills.get(rep)
         if fill is None:
             return False
-        self._counter.stop(_NEW_REP, not self._bulk.store(fill))
+        self._counter.stop(_NEW_REP, not self._bulk.store(fill, rep))
         return True
 
     def _on_single(self, address: int) -> None:
@@ -504,6 +506,7 @@ class FreeRunner:
         self._catch_up()
         self._fetch = None
         self._fills.clear()
+        self._bulk.code_changed()
         self._known.translated(address, size)
         if address == self._rep:  # its iterations are not counted, so not examined without a request
             self._counter.stop(_NEW_REP, True)
