@@ -99,7 +99,7 @@ def memory_access(site: Site) -> Handler | None:
             return None
         if shadow.given is not None and gpa & -PAGE == shadow.given[0]:
             return None
-        if device is None or (not store and guest.lent is not None and guest.lent.wanted(gpa)):
+        if device is None or (not store and guest.lent is not None and guest.lent.wanted(insn, gpa)):
             return None
         device(gpa, length)
         words[rip] = following

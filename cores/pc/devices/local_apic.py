@@ -71,7 +71,7 @@ class LocalApic(MemoryDevice):
 
     name = "local APIC"
     window = WINDOW
-    wiring = frozenset({"pins", "end_of_interrupt", "acknowledge_pics", "prioritized"})
+    wiring = frozenset({"pins", "end_of_interrupt", "acknowledge_pics", "prioritized", "starts"})
     wide = frozenset({"now", "svr", "icr_low", "icr_high", "initial", "origin"})
 
     irr: frozenset[int]
@@ -84,6 +84,7 @@ class LocalApic(MemoryDevice):
         self.end_of_interrupt: Callable[[int], None] = lambda vector: None
         self.acknowledge_pics: Callable[[], int] = lambda: 0
         self.prioritized: Callable[[int], None] = lambda cr8: None
+        self.starts = 0  # how often the guest has set the initial count; for the VMM, and no state
         self.now = 0
         self.enabled = True
         self.external = self.nmi = False
@@ -264,6 +265,7 @@ class LocalApic(MemoryDevice):
     def _set_initial(self, value: int) -> None:
         self.initial, self.origin = value, self.now * NS_PER_TICK
         self.armed = value > 0
+        self.starts += 1
 
     def advance(self, now: int) -> None:
         self.now = now

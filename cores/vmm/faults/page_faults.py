@@ -101,7 +101,7 @@ class PageFaults:
             return False
         touching = [a for a in next_accesses(insn, self.cpu) if (address - a[0]) & MASK64 < a[1]]
         gpa = self.mmu.translate(address)
-        if len(touching) != 1 or touching[0][2] or not lent.wanted(gpa):
+        if len(touching) != 1 or touching[0][2] or not lent.wanted(insn, gpa):
             return False
         if not lent.lend(address, patched.patcher):
             return False

@@ -84,6 +84,53 @@ far:
         assert machine.cpu.gpr[1], "the count stood still"
 
 
+COUNT_DOWN = """
+    mov dword ptr [rdi + 0x3e0], 0xb
+    mov dword ptr [rdi + 0x380], 0x7fffffff
+    mov eax, 0x390
+    call ask
+    mov ebx, eax
+    mov ecx, 1000
+2:  mov eax, 0x390
+    call ask
+    cmp ebx, eax
+    jne 3f
+    dec ecx
+    jnz 2b
+3:
+"""
+
+
+@pytest.mark.parametrize("how", ["mov eax, [rdi + rax]", "add eax, edi\nmov eax, [rax]"])
+@pytest.mark.parametrize("before", [True, False], ids=["a register before", "the count alone"])
+def test_a_function_that_loads_any_register(how: str, before: bool) -> None:
+    """The count moves in a guest that loads registers by their number, whether or not it has loaded
+    another one so before it started the timer."""
+    require("trap:native")
+    asks = "mov ebp, 500\n4: mov eax, 0x20\ncall ask\ndec ebp\njnz 4b\n"
+    source = f"mov rsp, 0x9f000\n{MAPPED}{asks if before else ASK}{COUNT_DOWN}{END}ask: {how}\nret\n"
+    with booted("trap:native", source) as machine:
+        machine.run_free(60)
+        assert machine.stop is Stop.EXIT
+        assert machine.cpu.gpr[1], "the count stood still"
+        assert (LENT in machine.vmm.notes) is not before
+
+
+def test_data_that_lies_at_the_counts_offset() -> None:
+    """An operand at 0x390 of another page is none of the local APIC's, nor is a store."""
+    require("trap:native")
+    source = f"""{MAPPED}
+    mov eax, [0x60390]
+    mov dword ptr [rdi + 0x398], eax
+    lea rsi, [0x61000]
+    mov eax, [rsi - 0xc70]
+    {ASK}{END}"""
+    with booted("trap:native", source) as machine:
+        machine.run_free(60)
+        assert machine.stop is Stop.EXIT
+        assert LENT in machine.vmm.notes
+
+
 def test_another_page_in_its_place() -> None:
     """INVLPG takes the page away from where it was."""
     require("trap:native")
