@@ -42,6 +42,7 @@ from cores.x86.registers import (
     RCX,
     RSP,
     Cr0,
+    Efer,
     Flag,
     Vector,
     canonical,
@@ -49,6 +50,8 @@ from cores.x86.registers import (
 from cores.x86.virtual_cpu import VirtualCpu
 
 UNLIMITED = 1 << 62
+_LARGEST, _LARGEST_LONG = 1 << 22, 1 << 30
+"""The largest page outside long mode, and in it (SDM vol. 3, table 4-1)."""
 READS_EXCEPTIONS = frozenset({"stmxcsr", "fnstsw"})
 _ASKED, _STEPPING, _NEW_REP = 0, 1, HELPED
 """Requests to call Python for every block (``BlockCounter.stop``): the run shall stop; it is a single
@@ -210,9 +213,10 @@ class FreeRunner:
         self._fetch = None
         self._known.forget_all()
 
-    def flushed(self) -> None:
-        """The TLB has been flushed: linear addresses may be mapped to other code now."""
-        self._known.flushes += 1
+    def flushed(self, gva: int | None = None) -> None:
+        """The TLB has been flushed, by INVLPG at ``gva`` or all of it: linear addresses may be mapped
+        to other code now."""
+        self._known.flushed(gva, _LARGEST_LONG if self._core.cpu.efer & Efer.LMA else _LARGEST)
         self._fetch = None
 
     def run(self, cpu: VirtualCpu, budget: int | None) -> Exit:

@@ -181,7 +181,7 @@ class InterpreterEngine(Engine):
     def flush(self, gva: int | None = None) -> None:
         core, free = self._loaded()
         core.unicorn.flush_tlb()
-        free.flushed()
+        free.flushed(gva)
 
     def where(self) -> str:
         """The place of the guest's registers, for the pane's headline."""
