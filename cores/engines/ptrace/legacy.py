@@ -211,9 +211,9 @@ class LegacyVcpu(Vcpu):
         """Whether a SIGSEGV of the kernel's can only be a #GP: neither the #OF of INTO and INT 4, which
         are traps, nor the #BR of BOUND."""
         rip = registers[linux.RIP] & MASK32
-        near = self._peek(rip - 2, 3)
-        if len(near) == 3 and near[2] == _HLT and near[1] != _INTO and near[:2] != b"\xcd\x04":
-            return True  # a patch, mostly: two words in place of five
+        pair = self._tracee.peek_pair(self._base + rip - 1 & MASK32)
+        if pair >> 8 == _HLT and pair & 0xFF not in (_INTO, 4):
+            return True  # a patch, mostly: one word in place of five
         if start is None:
             if self._peek(rip - 1, 1) == bytes([_INTO]) or self._peek(rip - 2, 2) == b"\xcd\x04":
                 return False
