@@ -15,7 +15,6 @@ from time import perf_counter_ns
 from cores.engines.base import Handler
 from cores.vmm.device_move import device_move
 from cores.vmm.faults.page_faults import FILLED, MOVED
-from cores.vmm.first_stores import FirstStores
 from cores.vmm.known_site import Site
 from cores.vmm.shadow_tlb import Filled
 from cores.x86.faults import GuestFault
@@ -53,7 +52,6 @@ def memory_access(site: Site) -> Handler | None:
     filled = site.record._replace(reason=Reason.SHADOW, handled=FILLED)
     accessed = site.record._replace(reason=Reason.MMIO, handled=MOVED)
     following, is_store = site.following, insn.access == "w"
-    first = FirstStores(guest, shadow, site.ahead)
 
     def all_accesses() -> tuple[Access, ...]:
         gpr, top = cpu.gpr, cpu.gpr[RSP] & ~MASK32
@@ -78,7 +76,7 @@ def memory_access(site: Site) -> Handler | None:
             return None
         if store:
             saved = bytes(block)  # mapping a page is a system call in the guest's process
-            if first.fill(gva):
+            if site.stores.fill(gva):
                 block[:] = saved
                 known.log((filled, f"page {gva & -PAGE:#x}", perf_counter_ns() - began))
                 return known.went_on()

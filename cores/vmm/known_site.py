@@ -6,10 +6,10 @@ from typing import NamedTuple
 
 from cores.engines.base import RegisterWindow
 from cores.vmm.completion import Completion
+from cores.vmm.first_stores import FirstStores
 from cores.vmm.known_exits import KnownExits
 from cores.vmm.patched_code import PatchedCode
 from cores.vmm.state import GuestContext
-from cores.vmm.stores_ahead import StoresAhead
 from cores.vmm.trace import ExitEvent
 from cores.x86.isa.instruction import Instruction
 
@@ -22,7 +22,7 @@ class Site(NamedTuple):
     guest: GuestContext
     known: KnownExits
     completion: Completion
-    ahead: StoresAhead
+    stores: FirstStores
     patched: PatchedCode
     window: RegisterWindow
     insn: Instruction

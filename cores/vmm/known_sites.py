@@ -15,12 +15,12 @@ from cores.engines.base import DeprivilegedEngine, Handler
 from cores.pc import cpuid as platform_cpuid
 from cores.vmm.completion import Completion
 from cores.vmm.emulate.table import HANDLERS
+from cores.vmm.first_stores import FirstStores
 from cores.vmm.known_accesses import MEMORY, memory_access
 from cores.vmm.known_exits import KnownExits
 from cores.vmm.known_site import Site
 from cores.vmm.patched_code import PatchedCode
 from cores.vmm.state import GuestContext
-from cores.vmm.stores_ahead import StoresAhead
 from cores.vmm.trace import ExitEvent
 from cores.x86.faults import GuestFault, Unsupported
 from cores.x86.isa.decoder import decode
@@ -64,10 +64,10 @@ class SiteMaker:
         engine: DeprivilegedEngine,
         completion: Completion,
         patched: PatchedCode,
-        ahead: StoresAhead,
+        stores: FirstStores,
     ) -> None:
         self._guest, self._engine = guest, engine
-        self._completion, self._patched, self._ahead = completion, patched, ahead
+        self._completion, self._patched, self._stores = completion, patched, stores
         self.known: KnownExits | None = None
 
     def __call__(self, record: ExitEvent) -> tuple[int, Handler] | None:
@@ -87,7 +87,7 @@ class SiteMaker:
         if make is None:
             return None
         site = Site(
-            guest, self.known, self._completion, self._ahead, self._patched, window, insn, record,
+            guest, self.known, self._completion, self._stores, self._patched, window, insn, record,
             rip + insn.length, cpu.cpl,
         )  # fmt: skip
         handler = make(site)

@@ -56,6 +56,7 @@ from cores.vmm.exact_step import (
     through_data,
 )
 from cores.vmm.faults.page_faults import PageFaults
+from cores.vmm.first_stores import FirstStores
 from cores.vmm.known_exits import KnownExits
 from cores.vmm.known_ports import PortMaker
 from cores.vmm.known_sites import SiteMaker
@@ -137,10 +138,11 @@ class Vmm(GuestContext):
             self.ahead = StoresAhead(self, self.trap, self.shadow)
         self.switch = WorldSwitch(self, self.patched, self.callouts, self.ahead)
         self.enter = self.switch.enter
-        if self.trap and self.shadow and self.patched:
+        if self.trap and self.shadow and self.patched and self.ahead:
             self.page_faults = PageFaults(
-                self, self.trap, self.shadow, self.completion, self.patched, self.switch, self.callouts
-            )
+                self, self.trap, self.shadow, self.completion, self.patched, self.switch, self.callouts,
+                FirstStores(self, self.shadow, self.ahead),
+            )  # fmt: skip
         self.upper: UpperHalf | None = None
         if self.trap and self.shadow and self.patched and self.page_faults and self.trap.traits.native:
             self.upper = UpperHalf(
@@ -162,8 +164,9 @@ class Vmm(GuestContext):
     def _known_exits(self) -> KnownExits | None:
         """Handlers for exits that come again, where the engine can call them."""
         maker: SiteMaker | PortMaker
-        if self.trap and self.patched and self.ahead and self.trap.window() is not None:
-            maker = SiteMaker(self, self.trap, self.completion, self.patched, self.ahead)
+        if self.trap and self.patched and self.page_faults and self.trap.window() is not None:
+            stores = self.page_faults.stores
+            maker = SiteMaker(self, self.trap, self.completion, self.patched, stores)
         elif isinstance(self.engine, PortEngine):
             maker = PortMaker(self, self.engine)
         else:

@@ -22,6 +22,7 @@ from cores.vmm.device_move import device_move
 from cores.vmm.faults.lent_page import LENT, LentPage
 from cores.vmm.faults.mmio_window import MmioWindow
 from cores.vmm.faults.out_of_line import OutOfLine
+from cores.vmm.first_stores import FirstStores
 from cores.vmm.patched_code import TRUSTED, PatchedCode
 from cores.vmm.shadow_tlb import Filled, ShadowPages
 from cores.vmm.state import GuestContext
@@ -57,6 +58,7 @@ class PageFaults:
         patched: PatchedCode,
         switch: WorldSwitch,
         callouts: Callouts | None,
+        stores: FirstStores,
     ) -> None:
         self.guest = guest
         self.engine = engine
@@ -68,6 +70,7 @@ class PageFaults:
         self.patched_code = patched
         self.switch = switch
         self.callouts = callouts
+        self.stores = stores
         self.out_of_line = OutOfLine(guest, engine, shadow, completion, switch)
         if engine.traits.native:
             apic = guest.board.local_apic
@@ -154,10 +157,13 @@ class PageFaults:
             write = any(hits)
         else:
             write = self.engine.fault_was_write(self.cpu)
+        page = f"page {address & -PAGE:#x}"
+        if write and not fetching and self.stores.fill(address):
+            self._record(Reason.SHADOW, page, FILLED, insn)
+            return Filled.MAPPED
         filled = self.shadow.fill(address, write=write, execute=fetching)
         patcher, silent = self.patched_code.patcher, self.patched_code.silent
         scanned = fetching and filled is Filled.MAPPED and patcher is not None
-        page = f"page {address & -PAGE:#x}"
         if scanned and patcher is not None:
             patcher.executed(address)
             if self.guest.lent is not None:

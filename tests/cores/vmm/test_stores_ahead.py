@@ -8,6 +8,7 @@ from machine_lab import booted, needs_assembler
 from cores.engines.ptrace.process import VcpuProcess
 from cores.machine.machine import Machine
 from cores.pc.stop import Stop
+from cores.vmm import stores_ahead
 from cores.x86.isa.instruction import Reason
 
 pytestmark = needs_assembler
@@ -106,23 +107,29 @@ def end_of(machine: Machine) -> tuple[object, ...]:
     return machine.cpu.state(), bytes(ram), machine.console()
 
 
-def slowly(source: str) -> tuple[object, ...]:
-    with booted("trap:native", source, ram=RAM, slow=True) as machine:
-        return end_of(machine)
+def one_by_one(source: str, monkeypatch: pytest.MonkeyPatch) -> tuple[object, ...]:
+    """The end of a run in which every page has a fault of its own, and each exit goes the long way."""
+    with monkeypatch.context() as patch, booted("trap:native", source, ram=RAM, slow=True) as machine:
+        patch.setattr(stores_ahead, "FEW", 1 << 30)
+        end = end_of(machine)
+        assert machine.vmm.trace.by_reason[Reason.SHADOW] >= 100
+        return end
 
 
+@pytest.mark.parametrize("slow", [False, True], ids=["known", "slow"])
 @pytest.mark.parametrize("loop", LOOPS)
-def test_as_with_a_fault_for_each_page(loop: str) -> None:
+def test_as_with_a_fault_for_each_page(loop: str, slow: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """RAM, A and D bits included, registers and console are as where each page faults at its first
     store."""
     source = OWN_TABLE + LOOPS[loop] + END
-    with booted("trap:native", source, ram=RAM) as machine:
-        assert end_of(machine) == slowly(source)
+    with booted("trap:native", source, ram=RAM, slow=slow) as machine:
+        assert end_of(machine) == one_by_one(source, monkeypatch)
 
 
-def test_few_faults() -> None:
+@pytest.mark.parametrize("slow", [False, True], ids=["known", "slow"])
+def test_few_faults(slow: bool) -> None:
     """Five hundred pages are stored to with a tenth of the faults; in exact mode each has its own."""
-    with booted("trap:native", OWN_TABLE + LOOPS["fill"] + END, ram=RAM) as machine:
+    with booted("trap:native", OWN_TABLE + LOOPS["fill"] + END, ram=RAM, slow=slow) as machine:
         if not machine.engine._vcpus[0].process.knows_copies():  # type: ignore[attr-defined]
             pytest.skip("this host does not tell of copies (/proc/PID/pagemap)")
         machine.run_free(120)
@@ -134,7 +141,7 @@ def test_where_the_host_does_not_tell(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(VcpuProcess, "knows_copies", lambda process: False)
     source = OWN_TABLE + LOOPS["fill"] + END
     with booted("trap:native", source, ram=RAM) as machine:
-        assert end_of(machine) == slowly(source)
+        assert end_of(machine) == one_by_one(source, monkeypatch)
         assert machine.vmm.trace.by_reason[Reason.SHADOW] >= PAGES
 
 
