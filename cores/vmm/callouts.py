@@ -403,8 +403,7 @@ class Callouts:
         words, flag, guest = self._words, self._cpu.rflags & _IF, self._guest
         words[Field.FLAG] = flag
         words[Field.DELTA] = 0 if flag else (1 << 64) - _IF
-        held = self.known is not None and self.known.held
-        words[Field.PENDING] = guest.board.interrupt_pending and not held
+        words[Field.PENDING] = guest.board.interrupt_pending
 
     def take_back(self) -> None:
         """Read the virtual IF, and count the answers."""

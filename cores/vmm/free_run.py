@@ -125,6 +125,7 @@ class FreeRunner:
         finally:
             self.alarm.set(None)
             board.clock, board.replanned = lambda: vmm.ticks, lambda: None
+            board.hold_ticks(False)
             vmm.trace.close()
             vmm.trace.tally()
 
@@ -165,11 +166,11 @@ class FreeRunner:
         """Enter the guest once, until ``due`` (``perf_counter_ns()``), and handle its exit."""
         vmm = self.vmm
         try:
-            waiting = self._interrupts()
             breath = self.breath.end(perf_counter_ns())
             due = due if breath is None else min(due, breath)
+            waiting = self._interrupts()
             if vmm.known is not None:
-                vmm.known.due, vmm.known.held = due, breath is not None
+                vmm.known.due = due
             self.alarm.set(due)
             # On a trap core an interrupt shadow matters only to an interrupt that waits.
             shadow = vmm.cpu.interrupt_shadow and (waiting or vmm.trap is None)
@@ -198,12 +199,14 @@ class FreeRunner:
                 vmm.delivery.inject_nmi()
             else:
                 vmm.delivery.nmi()
+        takes = vmm.cpu.rflags & Flag.IF and not vmm.cpu.interrupt_shadow
         if not vmm.board.interrupt_pending:
+            if takes and self.breath.sees_ends:
+                self.breath.opened(waits=False)
             return False
         if vmm.engine.traits.delivers:
             vmm.delivery.inject()
             return False
-        takes = vmm.cpu.rflags & Flag.IF and not vmm.cpu.interrupt_shadow
         if takes and not self.breath.holds():
             vmm.delivery.interrupt()
             self.breath.delivered()
@@ -221,13 +224,13 @@ class FreeRunner:
         """HLT: wait for the next device event in host time; without one the machine has halted."""
         vmm, board = self.vmm, self.vmm.board
         vmm.slept = vmm.ticks
+        self.breath.rested()
         vmm.trace.close()  # the guest's sleep is no part of an exit's time
         if self.watch is not None:
             self.watch.drain()
         board.poll()
         if vmm.delivery.wakes():
             vmm.emulator.halted = False
-            self.breath.rested()
         elif not vmm.cpu.rflags & Flag.IF or (event := board.next_event()) is None:
             vmm.stop = Stop.HALTED
         else:

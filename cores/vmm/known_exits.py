@@ -38,7 +38,6 @@ class KnownExits:
     """The handlers of one guest.
 
     origin, due: the ``perf_counter_ns()`` of tick 0, and of the next device event or the run's end.
-    held: pending interrupts wait for now (breath.py).
     log: appends to the log of exits, as ``Repeated`` says.
     around: puts more around each handler that is made (``Vmm._around``).
     shadow_at: RIP behind the last STI that a handler completed; there interrupts wait.
@@ -47,7 +46,6 @@ class KnownExits:
     def __init__(self, guest: GuestContext, maker: Maker) -> None:
         self.guest = guest
         self.origin = self.due = 0
-        self.held = False
         self.shadow_at = 0
         self.log: Callable[[Repeated], None] = guest.trace.log.append
         self.around: Callable[[Handler], Handler] = lambda handler: handler
@@ -154,7 +152,7 @@ class KnownExits:
             or board.stop is not None
             or board.paused_until
             or board.deadline != self._deadline
-            or (board.interrupt_pending and guest.cpu.rflags & _IF and not self.held)
+            or (board.interrupt_pending and guest.cpu.rflags & _IF)
             or self._stale
             or self._moved
         )

@@ -186,7 +186,7 @@ def _sti(site: Site) -> Handler | None:
         return None
 
     def handle() -> bool | None:
-        if board.interrupt_pending and not known.held:
+        if board.interrupt_pending:
             return None
         began = perf_counter_ns()
         cpu.interrupt_shadow = not cpu.rflags & _IF
@@ -282,9 +282,7 @@ def _popf(site: Site) -> Handler | None:
         if not is_ram(gpa, size):
             return None
         image, old = int.from_bytes(view[gpa : gpa + size], "little"), cpu.rflags
-        if (image ^ old) & ~_POPPED or (
-            image & ~old & _IF and board.interrupt_pending and not known.held
-        ):
+        if (image ^ old) & ~_POPPED or (image & ~old & _IF and board.interrupt_pending):
             return None
         cpu.rflags = flags = old & ~_POPPED | image & _POPPED
         words[rflags] = words[rflags] & ~_LENT | image & _LENT

@@ -102,8 +102,6 @@ class Board:
 
     polls: virtio devices look for work by themselves; watched: a thread looks for them at present
     (cores/vmm/ring_watch.py), with ``lock``.
-    ticked: an interrupt has been requested as time passed, such as by a timer, since the CPU took one
-    last. The others answer an access of the guest's.
     paused_until: the tick before which the guest is not to go on, 0 usually; the VMM sets it back.
     special: makers of further devices, which only some programs have (cores/pc/boot/protocols.py).
     given: the screen's memory is a page that the guest may have (cores/vmm/given_screen.py).
@@ -122,7 +120,8 @@ class Board:
         self.deadline = self.wake = NEVER
         self.accesses = 0
         self.interrupt_pending = self.nmi_pending = False
-        self.ticked = self._catching_up = False
+        self._timed_irqs, self._timed_vectors = 0, frozenset[int]()  # requested as time passed
+        self._catching_up = self._holding = False
         self.paused_until = 0
         self.horizon = NEVER
         self.polls, self.watched = polls, False
@@ -291,8 +290,9 @@ class Board:
 
     def acknowledge(self) -> int:
         """The CPU takes the interrupt: returns its vector (0-255)."""
-        self.ticked = False
         vector = self.local_apic.acknowledge()
+        self._timed_irqs &= self.pics.irr
+        self._timed_vectors &= self.local_apic.irr
         self._plan()
         return vector
 
@@ -326,14 +326,35 @@ class Board:
         self._catch_up()
 
     def _catch_up(self) -> None:
+        vectors = self.local_apic.irr
         with self.lock:
             self._catching_up = True
             for device, _ in self._timed:
                 device.advance(self.now)
             self._catching_up = False
-        requested = self.local_apic.irr
         self.local_apic.advance(self.now)
-        self.ticked = self.ticked or self.local_apic.irr != requested
+        if self.local_apic.irr is not vectors:
+            self._timed_vectors |= self.local_apic.irr - vectors
+        if self._holding:
+            self._hold()
+
+    @property
+    def ticked(self) -> bool:
+        """Has an interrupt been requested as time passed, such as by a timer, that the CPU has not
+        taken? The others answer an access of the guest's."""
+        wired = self._timed_irqs & self.pics.irr & ~self.pics.imr
+        return bool(wired or self._timed_vectors & self.local_apic.irr)
+
+    def hold_ticks(self, on: bool) -> None:
+        """Hold back such interrupts, or let them come. The others come before them meanwhile."""
+        if on != self._holding:
+            self._holding = on
+            self._hold()
+
+    def _hold(self) -> None:
+        self.pics.hold(self._timed_irqs if self._holding else 0)
+        self.local_apic.held = self._timed_vectors if self._holding else frozenset()
+        self.local_apic.refresh()
 
     # Queues that a thread watches.
 
@@ -486,8 +507,8 @@ class Board:
         return partial(self._set_line, irq, input_of(irq))
 
     def _set_line(self, irq: int, input: int, level: bool) -> None:
-        if level and self._catching_up and not self.ticked:
-            self.ticked = self._unmasked(irq)
+        if level and self._catching_up:
+            self._timed_irqs |= 1 << irq
         self.pics.set_irq(irq, level)
         self.io_apic.set_line(input, level)
 

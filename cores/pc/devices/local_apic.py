@@ -62,7 +62,7 @@ class LocalApic(MemoryDevice):
     irr, isr, tmr: vectors requested, in service, and level-triggered. lvt: the six entries from
     ``TIMER`` on. errors: those since ESR was last written. external: the level of the PICs' output.
     nmi: an NMI waits for the CPU. armed: the timer counts, down from ``initial`` since the nanosecond
-    ``origin``.
+    ``origin``. held: vectors that the VMM holds back for now.
 
     Its outputs, set by the board: pins(INTR, NMI) to the CPU, end_of_interrupt(vector) to the I/O APIC,
     acknowledge_pics(), the INTA cycle that gets the PICs' vector, and prioritized(CR8), which tells the
@@ -71,7 +71,9 @@ class LocalApic(MemoryDevice):
 
     name = "local APIC"
     window = WINDOW
-    wiring = frozenset({"pins", "end_of_interrupt", "acknowledge_pics", "prioritized", "starts"})
+    wiring = frozenset(
+        {"held", "pins", "end_of_interrupt", "acknowledge_pics", "prioritized", "starts"}
+    )
     wide = frozenset({"now", "svr", "icr_low", "icr_high", "initial", "origin"})
 
     irr: frozenset[int]
@@ -85,6 +87,7 @@ class LocalApic(MemoryDevice):
         self.acknowledge_pics: Callable[[], int] = lambda: 0
         self.prioritized: Callable[[int], None] = lambda cr8: None
         self.starts = 0  # how often the guest has set the initial count; for the VMM, and no state
+        self.held: frozenset[int] = frozenset()
         self.now = 0
         self.enabled = True
         self.external = self.nmi = False
@@ -218,11 +221,11 @@ class LocalApic(MemoryDevice):
         return self.tpr if self.tpr >> 4 >= serving >> 4 else serving & 0xF0
 
     def _deliverable(self) -> int | None:
-        vector = max(self.irr, default=0)
+        vector = max(self.irr - self.held if self.held else self.irr, default=0)
         return vector if vector and self.accepts(vector) else None
 
     def refresh(self) -> None:
-        """Show the outputs again, after a saved state was restored."""
+        """Show the outputs again, after a saved state was restored or ``held`` was set."""
         self._update()
 
     def _update(self) -> None:

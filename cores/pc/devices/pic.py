@@ -30,16 +30,18 @@ BIOS_BASES = 0x08, 0x70
 class Pic(Device):
     """One 8259A. ``output`` is called with the level of its INT pin.
 
-    irr, imr, isr: requests, masks, in service; bit n is input n. lowest: the input with the lowest
+    irr, imr, isr: requests, masks, in service; bit n is input n. held: inputs whose requests the VMM
+    holds back for now. lowest: the input with the lowest
     priority (7 until rotated; the next one has the highest).
     """
 
     name = "PIC"
-    wiring = frozenset({"ports", "_output"})
+    wiring = frozenset({"ports", "held", "_output"})
     timely = True  # a request by a clock may have become due
 
     def __init__(self, port: int, base: int, output: Callable[[bool], None]) -> None:
         self.ports = (port, port + 1)
+        self.held = 0
         self._output = output
         self.base = base
         self.imr = 0xFF  # contract.md: masked at boot
@@ -101,7 +103,7 @@ class Pic(Device):
 
     def requested(self) -> int | None:
         """The input whose request drives the INT pin."""
-        line = self._highest(self.irr & ~self.imr)
+        line = self._highest(self.irr & ~(self.imr | self.held))
         return line if line is not None and self.accepts(line) else None
 
     def acknowledge(self) -> int:
@@ -138,6 +140,10 @@ class Pic(Device):
             serving &= ~(1 << CASCADE)  # the slave may interrupt its own handlers
         line = self._highest(serving)
         return 8 if line is None else self._rank(line)
+
+    def refresh(self) -> None:
+        """Show the output again, after ``held`` was set."""
+        self._update()
 
     def _update(self) -> None:
         self._output(self.requested() is not None)
@@ -230,6 +236,22 @@ class Pics:
             self.master.set_line(irq, level)
         else:
             self.slave.set_line(irq - 8, level)
+
+    @property
+    def irr(self) -> int:
+        """The IRQs that are requested, a bit each."""
+        return self.master.irr & ~(1 << CASCADE) | self.slave.irr << 8
+
+    @property
+    def imr(self) -> int:
+        """Those that are masked."""
+        return self.master.imr | self.slave.imr << 8
+
+    def hold(self, irqs: int) -> None:
+        """Hold back the requests of these IRQs, a bit each, and of no other."""
+        for pic, bits in ((self.slave, irqs >> 8), (self.master, irqs & 0xFF)):
+            pic.held = bits
+            pic.refresh()
 
     def accepts(self, irq: int) -> bool:
         """Whether ``irq`` would interrupt the CPU if its line rose now."""

@@ -247,6 +247,66 @@ def test_a_timer_faster_than_its_handler(core: str) -> None:
         assert (machine.stop, machine.vmm.exit_status) == (Stop.EXIT, 1), machine.vmm.reason
 
 
+TIRING = (
+    HASTY[: HASTY.index("        sti\n")]
+    .replace("mov     al, 2\n", "mov     al, 0xa8\n")  # every 1,192 clocks: 1 ms
+    .replace("mov     al, 0\n        out     0x40", "mov     al, 4\n        out     0x40")
+    + """
+        xor     ebx, ebx
+        sti
+        mov     ecx, 30000
+turn:   mov     rax, cr0
+        dec     ecx
+        jnz     turn
+        cli
+        mov     al, bl
+        out     0xf4, al
+timer:  push    rax
+        push    rcx
+        inc     ebx
+        mov     ecx, 300
+tire:   mov     rax, cr0
+        dec     ecx
+        jnz     tire
+        mov     al, 0x20
+        out     0x20, al
+        pop     rcx
+        pop     rax
+        iretq
+"""
+    + HASTY[HASTY.index("idtr:") :]
+)
+
+
+@pytest.mark.parametrize("core", TRAPS)
+def test_a_handler_that_takes_longer_than_the_timer(core: str) -> None:
+    """Where each exit goes the long way, a timer's handler that makes hundreds gets a sixteenth of the
+    exits, not half."""
+    with booted(core, TIRING, slow=True) as machine:
+        machine.run_free(LONG)
+        assert machine.stop is Stop.EXIT, machine.vmm.reason
+        ticks = machine.vmm.exit_status
+        assert ticks is not None
+        assert 4 < ticks <= 30  # half of the exits would be 100
+
+
+@pytest.mark.parametrize("core", TRAPS)
+def test_a_tired_guest_that_asks(core: str, tmp_path: Path) -> None:
+    """While such a timer's interrupt is held back, one that answers a command comes at once."""
+    require(core)
+    disk = tmp_path / "disk.img"
+    disk.write_bytes(bytes(512))
+    gate = ASKING[: ASKING.index("        lidt")].replace("done", "timer").replace("0x2e0", "0x200")
+    timer = TIRING[TIRING.index("        mov     al, 0x34") : TIRING.index("        xor     ebx, ebx")]
+    handler = TIRING[TIRING.index("timer:") : TIRING.index("idtr:")].replace("inc     ebx", "nop")
+    asking = ASKING.replace("0xfb", "0xfa").replace("        mov     ebx, 60", f"{timer}mov ebx, 60")
+    source = gate + asking.replace("idtr:", f"{handler}idtr:")
+    options = Options(ram=RAM, disks=(str(disk),), slow=True)
+    with closing(start(program(source), core, options)) as machine:
+        machine.run_free(LONG)
+        assert (machine.stop, machine.vmm.exit_status) == (Stop.EXIT, 1), machine.vmm.reason
+
+
 @pytest.mark.parametrize("core", CORES)
 def test_a_fault_without_handlers(core: str) -> None:
     """A fault without handlers shuts the machine down, and raises no exception."""

@@ -53,6 +53,40 @@ def test_interrupts_by_time(board: Board) -> None:
     assert board.interrupt_pending
     board.advance(tick_of(500))  # the timer is masked
     assert not board.ticked
+    start_pics(board, 0xEE)
+    board.advance(tick_of(800))
+    assert board.ticked, "the timer's waits, too"
+    board.hold_ticks(True)
+    assert board.acknowledge() == 0x24, "it is held back, and the UART's, of a lower priority, is not"
+    board.write(0x20, 1, 0x20)
+    board.advance(tick_of(1200))
+    assert not board.interrupt_pending
+    board.hold_ticks(False)
+    assert board.acknowledge() == 0x20
+
+
+def test_interrupts_by_time_of_the_local_apic(board: Board) -> None:
+    """So it is with the local APIC's timer, and an interrupt that the CPU sends to itself."""
+
+    def store(register: int, value: int) -> None:
+        board.local_apic.mmio_write(16 * register, value.to_bytes(4, "little"))
+        board.follow_cpu(0, apic_enabled=True)  # which plans anew
+
+    for register, value in ((0xF, 0x1FF), (0x3E, 0xB), (0x32, 0x20041), (0x38, 1_000_000)):
+        store(register, value)
+    board.advance(1001)
+    assert board.interrupt_pending
+    assert board.ticked
+    board.hold_ticks(True)
+    assert not board.interrupt_pending
+    store(0x30, 0x40040)
+    assert board.acknowledge() == 0x40
+    store(0xB, 0)
+    assert not board.interrupt_pending
+    board.hold_ticks(False)
+    assert board.interrupt_pending
+    assert board.acknowledge() == 0x41
+    assert not board.ticked
 
 
 def test_timer_interrupt(board: Board) -> None:
