@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 from cores.errors import InputError
@@ -18,11 +18,12 @@ from cores.programs.program import Segment
 MAGIC = b"\x7fELF"
 _IDENTIFICATION = 16
 _PT_LOAD = 1
-_PF_R = 4
+_PF_W, _PF_R = 2, 4
 _SHT_SYMTAB = 2
 _SYMBOL_TYPES = (0, 1, 2)  # none, object, function; not sections and files
 _LONGEST_NAME = 256
 
+_PAGE = 0x1000
 _KERNELS_BEGIN = 0x1000
 _ROM = range(0xA0000, 0x100000)
 """The screen and the ROMs of a PC, where no kernel is loaded."""
@@ -158,10 +159,11 @@ def _read(image: bytes, path: str) -> tuple[list[Load], int, dict[str, int]]:
 def _segments(image: bytes, loads: list[Load], path: str, room: range) -> tuple[Segment, ...]:
     """The segments by physical address, in order of address."""
     found: list[Load] = []
-    for load in loads:
+    for whole in loads:
+        load = _without_headers(whole, room)
+        if load is None:
+            continue
         gpa, end = load.physical, load.physical + load.in_memory
-        if load.flags == _PF_R and load.offset == 0 and end <= room.start:
-            continue  # the file's own headers: `ld -Ttext=0x100000` puts them a page before the text
         where = f"the segment at {gpa:#x}"
         _check_extent(image, load, where, path)
         check_place(gpa, end, where, path, room)
@@ -177,6 +179,25 @@ def _segments(image: bytes, loads: list[Load], path: str, room: range) -> tuple[
         Segment(load.physical, image[load.offset : load.offset + load.in_file], load.in_memory)
         for load in found
     )
+
+
+def _without_headers(load: Load, room: range) -> Load | None:
+    """The segment without the file's own headers, where these lie below the memory that it can be
+    loaded to: `ld -Ttext=0x100000` puts them a page before the text, in a segment of their own (None)
+    or in the text's (`-z noseparate-code`). No program reads them there, and GRUB leaves a kernel's to
+    the ROM."""
+    begin = _ROM.stop if load.physical in _ROM else room.start
+    headers = begin - load.physical
+    if load.offset or headers <= 0:
+        return load
+    if load.in_memory <= headers:
+        return None if load.flags == _PF_R else load
+    if headers > _PAGE or load.flags & _PF_W or load.in_file < headers:
+        return load
+    return replace(
+        load, offset=headers, linear=load.linear + headers, physical=begin,
+        in_file=load.in_file - headers, in_memory=load.in_memory - headers,
+    )  # fmt: skip
 
 
 def _check_extent(image: bytes, load: Load, where: str, path: str) -> None:

@@ -119,6 +119,56 @@ def test_elf64_in_the_upper_half(tmp_path: Path, base: int) -> None:
         assert [(s.gpa, s.size) for s in kernel.segments] == [(LOAD, 100), (2 * LOAD, 0x5000)]
 
 
+R, RW, RX = 4, 6, 5
+
+
+def linked(*loads: tuple[int, int, int, int], begin: int = LOAD) -> bytes:
+    """What ld makes of a kernel at ``begin`` in the file's second page, with these segments: flags,
+    offset, physical address and size."""
+    headers = b"".join(
+        struct.pack("<8I", 1, offset, at, at, size, size, flags, 0x1000)
+        for flags, offset, at, size in loads
+    )
+    head = struct.pack(
+        "<16sHHIIIIIHHHHHH", b"\x7fELF\x01\x01\x01", 2, 3, 1, begin + 12, 52, 0, 0, 52, 32,
+        len(loads), 0, 0, 0,
+    )  # fmt: skip
+    return (head + headers).ljust(0x1000, b"\0") + header() + b"\xf4" * 20
+
+
+@pytest.mark.parametrize(
+    "loads",
+    [
+        [(R, 0, 0xFF000, 0x74), (RX, 0x1000, LOAD, 32)],
+        [(RX, 0, 0xFF000, 0x1020)],
+    ],
+    ids=["a segment of their own", "in the text's segment"],
+)
+def test_headers_a_page_below_the_kernel(
+    tmp_path: Path, loads: list[tuple[int, int, int, int]]
+) -> None:
+    """`ld -Ttext=0x100000` has a page with the file's own headers loaded to the ROM: as other loaders
+    do, it is left out."""
+    kernel = load(tmp_path, linked(*loads))
+    assert [(s.gpa, s.size) for s in kernel.segments] == [(LOAD, 32)]
+    assert kernel.segments[0].data.startswith(header())
+
+
+@pytest.mark.parametrize(
+    "loads",
+    [
+        [(RW, 0, 0xFF000, 0x1020)],
+        [(RX, 0, 0xFE000, 0x2020)],
+        [(RX, 0x1000, 0xFF000, 0x1010), (RX, 0x1000, 2 * LOAD, 32)],
+    ],
+    ids=["data", "more than the headers' page", "other bytes of the file"],
+)
+def test_what_else_lies_in_the_rom(tmp_path: Path, loads: list[tuple[int, int, int, int]]) -> None:
+    """Anything but headers there is refused: it would be lost."""
+    with pytest.raises(InputError, match="where a PC has its screen and ROM"):
+        load(tmp_path, linked(*loads).ljust(0x4000, b"\x90"))
+
+
 def test_ram_below_64_kib(tmp_path: Path) -> None:
     """A kernel may lie from 0x1000 up; 0x8000 is usual for trampolines."""
     assert load(tmp_path, elf32((0x8000, 0x8000, b"\xf4", 1), entry=0x8000)).segments[0].gpa == 0x8000
