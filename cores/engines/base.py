@@ -308,9 +308,6 @@ class Engine(ABC):
         Raises Unsupported where the platform holds no such code."""
         return fault
 
-    shares_ram: bool = False
-    """Another process maps RAM: it has to be a memfd."""
-
     window_wanted: bool = False
     """An interrupt waits for the guest to set IF: ``run`` returns Intercept before each instruction
     that may do so. Set by the VMM before ``run``. Engines that exit at all of these instructions, or

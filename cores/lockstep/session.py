@@ -31,6 +31,7 @@ _ERROR = Stop.ERROR
 
 def start(program: Program, core: str, options: Options) -> Machine:
     """Make and boot a machine. Raises UnavailableError when the core cannot run here."""
+    irqfd = options.free and not options.slow and bool(options.virtio)
     with contextlib.ExitStack() as unless_made:
         disks = []
         image = (program.path,) if program.format == "disk" else ()
@@ -44,7 +45,7 @@ def start(program: Program, core: str, options: Options) -> Machine:
             pure=options.pure, slow=options.slow,
             devices=[kind for path in options.devices for kind in load_devices(path)],
             networks=make_networks(options.nets), virtio=options.virtio,
-            polls=options.poll, given="screen" in options.give, free=options.free,
+            polls=options.poll, given="screen" in options.give, irqfd=irqfd,
         )  # fmt: skip
         unless_made.pop_all()
     if options.other is not None and any(net.mode == "hub" for net in options.nets):
@@ -52,7 +53,7 @@ def start(program: Program, core: str, options: Options) -> Machine:
             second = Machine(
                 options.other, registry.create(core), ram=options.other.ram,
                 networks=make_other_end(options.nets), virtio=options.virtio, clock=options.clock,
-                pure=options.pure, slow=options.slow, free=options.free,
+                pure=options.pure, slow=options.slow, irqfd=irqfd,
             )  # fmt: skip
         except BaseException:
             machine.close()

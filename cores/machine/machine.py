@@ -38,9 +38,6 @@ ACCESSED_AND_DIRTY = 0x60
 """The A and D bits of a page-table entry. CPUs set them at different times, so they are masked wherever
 two machines' memory is compared."""
 
-MUCH_RAM = 64 << 20
-"""Bytes of RAM from which huge pages pay: a fault less for each 4 KiB of what the guest touches."""
-
 LIGHT_SLEEP = 300
 """Microseconds of virtual time after a HLT for which a guest still counts as waiting: the timer wakes
 it for a moment, and it sleeps again."""
@@ -80,7 +77,7 @@ class Machine:
     devices: kinds of the user's own (cores/pc/devices/own_device.py). networks: each for one card.
     virtio: the virtio devices by name. polls: these look into their queues by themselves.
     given: in free mode the guest has the screen's memory itself.
-    free: it will run in free mode alone.
+    irqfd: it will run in free mode alone, and its virtio devices' interrupt is to need no exit.
     pair: where another machine shares its network, None else.
     seconds: host time spent in running the guest so far, without set-up and views of past exits.
 
@@ -106,7 +103,7 @@ class Machine:
         virtio: tuple[str, ...] = (),
         polls: bool = False,
         given: bool = False,
-        free: bool = False,
+        irqfd: bool = False,
     ) -> None:
         self.program = program
         self.engine = engine
@@ -117,7 +114,7 @@ class Machine:
         self._runner: FreeRunner | None = None
         with contextlib.ExitStack() as unless_made:
             unless_made.callback(engine.close)
-            self.ram = Ram(ram, huge=free and ram >= MUCH_RAM and not engine.shares_ram)
+            self.ram = Ram(ram)
             unless_made.pop_all()  # the engine goes before the memory that it maps
             unless_made.callback(self.ram.close)
             unless_made.callback(engine.close)
@@ -135,7 +132,7 @@ class Machine:
             boot(program, self.memory, self.cpu, disk_sectors=sectors, links=networks, disks=disks)
             if isinstance(engine, DeprivilegedEngine):
                 engine.pure = pure
-            engine.wants_irqfd = free and not slow and bool(virtio)
+            engine.wants_irqfd = irqfd
             engine.load(self.memory)
             engine.write_fpu(INITIAL_FPU)
             self.vmm = Vmm(engine, self.memory, self.cpu, self.board, pure=pure, slow=slow)

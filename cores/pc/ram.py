@@ -1,13 +1,11 @@
 """The guest's RAM: one block of host memory that every engine can share.
 
 One of the few files that may use mmap and ctypes: RAM is a memfd where the host has one, because
-a vCPU process (ptrace) maps it too, and since it tells what was touched; else anonymous memory, which
-Unicorn and KVM can use. Few hosts give a memfd huge pages (shmem_enabled); anonymous memory gets them.
+a vCPU process (ptrace) and /dev/kvm map it too; else anonymous memory, which Unicorn can use.
 """
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
 import mmap
 import os
@@ -27,7 +25,6 @@ LENT_PAGE = OUT_OF_LINE_PAGE + 1
 """The next one: a device's registers, for the guest to read (cores/vmm/faults/lent_page.py)."""
 GIVEN_PAGE = LENT_PAGE + 1
 """The next one: the screen's memory, for the guest to have (cores/vmm/given_screen.py)."""
-HUGE_PAGE = 2 << 20
 TRANSLATIONS = (GIVEN_PAGE + 1) * PAGE
 """Offset behind all of these, in the twin: translated code (cores/vmm/translated_code.py)."""
 
@@ -40,49 +37,38 @@ class Ram:
 
     Raises UnavailableError if the host has no room for it.
 
-    room: bytes behind the scratch pages. huge: in huge pages where the host has them (madvise(2),
-    MADV_HUGEPAGE); no other process can map it then. view: all of it, writable. words: the same as
-    numbers of 64 bits. fd: the memfd, or -1. address: the host virtual address (HVA).
+    room: bytes behind the scratch pages. view: all of it, writable. words: the same as numbers of 64
+    bits. fd: the memfd, or -1. address: the host virtual address (HVA).
     """
 
-    def __init__(self, size: int, *, room: int = 0, huge: bool = False) -> None:
+    def __init__(self, size: int, *, room: int = 0) -> None:
         self.size = size
         self.scratch = size
         total = size + TRANSLATIONS + room
-        huge = huge and hasattr(mmap, "MADV_HUGEPAGE")
         self.fd = -1
         try:
-            if huge:
-                private = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
-                self._map = mmap.mmap(-1, total + HUGE_PAGE, flags=private)
-                with contextlib.suppress(OSError):  # a kernel without them
-                    self._map.madvise(mmap.MADV_HUGEPAGE)
-            else:
-                if hasattr(os, "memfd_create"):
-                    self.fd = os.memfd_create("guest-ram", os.MFD_CLOEXEC)
-                    os.ftruncate(self.fd, total)
-                self._map = mmap.mmap(self.fd, total)
+            if hasattr(os, "memfd_create"):
+                self.fd = os.memfd_create("guest-ram", os.MFD_CLOEXEC)
+                os.ftruncate(self.fd, total)
+            self._map = mmap.mmap(self.fd, total)
         except OSError as error:
             if self.fd >= 0:
                 os.close(self.fd)
             raise UnavailableError(
                 f"the host gives no {-(-total >> 20)} MiB for the guest's RAM ({error.strerror})"
             ) from error
+        self.view = memoryview(self._map)
+        self.words = self.view.cast("Q")
         anchor = ctypes.c_char.from_buffer(self._map)
         self.address = ctypes.addressof(anchor)
         del anchor  # a reference would prevent closing the map
-        first = -self.address % HUGE_PAGE if huge else 0
-        self.address += first
-        self.view = memoryview(self._map)[first : first + total]
-        self.words = self.view.cast("Q")
 
     def touched(self) -> Iterator[int]:
         """GPAs of the chunks in which a page was ever written or read; all others are zero.
 
-        In a memfd those others are holes (lseek(2), SEEK_DATA). If RAM is not a memfd, all chunks of
-        which the host does not say otherwise."""
+        In a memfd those others are holes (lseek(2), SEEK_DATA). If RAM is not a memfd, all chunks."""
         if self.fd < 0:
-            yield from self._present()
+            yield from range(0, self.size, CHUNK)
             return
         end = 0
         while end < self.size:
@@ -93,22 +79,6 @@ class Ram:
             hole = os.lseek(self.fd, data, os.SEEK_HOLE)
             begin, end = data // CHUNK * CHUNK, -(-hole // CHUNK) * CHUNK
             yield from range(begin, min(end, self.size), CHUNK)
-
-    def _present(self) -> Iterator[int]:
-        """GPAs of the chunks in which the host has given memory (proc_pid_pagemap(5))."""
-        pages = self.size // PAGE
-        try:
-            with open("/proc/self/pagemap", "rb", buffering=0) as file:
-                entries = os.pread(file.fileno(), 8 * pages, self.address // PAGE * 8)
-        except OSError:  # such as on another system
-            entries = b""
-        if len(entries) < 8 * pages:
-            yield from range(0, self.size, CHUNK)
-            return
-        words = memoryview(entries).cast("Q")
-        for first in range(0, pages, CHUNK // PAGE):
-            if max(words[first : first + CHUNK // PAGE]) >> 62:  # in memory, or swapped out
-                yield first * PAGE
 
     def contents(self) -> bytes:
         """A copy of the guest's bytes, without the scratch pages."""

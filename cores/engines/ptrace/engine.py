@@ -73,7 +73,6 @@ class PtraceEngine(DeprivilegedEngine):
     )
     executed: int | None = None
     executes_legacy_code = True
-    shares_ram = True
     plants = True
     most_spaces = 64
 

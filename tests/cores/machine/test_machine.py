@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import sys
-from contextlib import closing
 from typing import Any
 
 import pytest
-from machine_lab import CORES, DATA, EXIT, RAM, booted, needs_assembler, program, require, run
+from machine_lab import CORES, DATA, EXIT, RAM, booted, needs_assembler, program, run
 
 from cores.engines.registry import availability
 from cores.engines.scripted import ScriptedEngine
 from cores.errors import EngineError, UnavailableError
-from cores.lockstep.options import Options
-from cores.lockstep.session import start
 from cores.machine.machine import Machine
-from cores.pc.ram import MIB, Ram
+from cores.pc.ram import Ram
 from cores.pc.stop import Stop
 
 pytestmark = needs_assembler
@@ -93,20 +89,6 @@ def test_unbacked_memory_is_noted() -> None:
         assert any("0x40000000" in note for note in run(machine).notes())
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="RAM is anonymous memory everywhere")
-@pytest.mark.parametrize("core", CORES)
-def test_much_ram_is_in_huge_pages_where_it_can(core: str) -> None:
-    """In free mode 64 MiB and more are memory of which the host may make huge pages, but where the
-    guest runs in a process of its own; in exact mode, and where there is less, a memfd."""
-    require(core)
-    for free, ram, huge in ((True, 64, True), (True, 62, False), (False, 64, False)):
-        options = Options(free=free, ram=ram * MIB)
-        with closing(start(program(EXIT, ram * MIB), core, options)) as machine:
-            assert (machine.ram.fd < 0) == (huge and core != "trap:native")
-            machine.run_free(60)
-            assert machine.stop is Stop.EXIT
-
-
 class Held:
     """RAM and engines that are not released yet."""
 
@@ -118,8 +100,8 @@ class Held:
     def _watch(self, monkeypatch: pytest.MonkeyPatch, kind: Any) -> None:
         makes, closes = kind.__init__, kind.close
 
-        def made(this: object, *arguments: object, **named: object) -> None:
-            makes(this, *arguments, **named)
+        def made(this: object, *arguments: object) -> None:
+            makes(this, *arguments)
             self.open.append(this)
 
         def closed(this: object) -> None:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import os
-import sys
 from collections.abc import Iterator
 
 import pytest
 
-from cores.pc.ram import CHUNK, HUGE_PAGE, MIB, PAGE, Ram
+from cores.pc.ram import CHUNK, MIB, PAGE, Ram
 from cores.pc.ram_image import RamImage
 
 HOLE = range(2 * CHUNK, 4 * CHUNK)
@@ -23,14 +22,6 @@ def ram() -> Iterator[Ram]:
     ram.close()
 
 
-@pytest.fixture
-def huge() -> Iterator[Ram]:
-    """The same in huge pages, where the host has them."""
-    ram = Ram(1024 * MIB, huge=True)
-    yield ram
-    ram.close()
-
-
 @pytest.mark.skipif(not hasattr(os, "memfd_create"), reason="this host has no memfd: RAM has no holes")
 def test_untouched_ram_stays_untouched(ram: Ram) -> None:
     """An image of 1 GiB reads and keeps only the chunk that was written, and allocates no other."""
@@ -40,18 +31,6 @@ def test_untouched_ram_stays_untouched(ram: Ram) -> None:
     RamImage(ram.size, {}).put_back(ram)
     assert list(ram.touched()) == [700 * MIB]
     assert ram.view[700 * MIB] == 0
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells which pages a process has")
-def test_huge_pages_are_sparse(huge: Ram) -> None:
-    """Anonymous memory, too, tells what was touched, to within a huge page; its image is the same."""
-    assert not list(huge.touched())
-    huge.view[700 * MIB] = 1
-    there = list(huge.touched())
-    assert 700 * MIB in there
-    assert 700 * MIB // HUGE_PAGE == there[0] // HUGE_PAGE == there[-1] // HUGE_PAGE
-    assert list(RamImage.of(huge).chunks) == [700 * MIB]
-    assert (huge.fd, huge.address % HUGE_PAGE) == (-1, 0)
 
 
 def test_an_image_is_canonical(ram: Ram) -> None:
