@@ -14,9 +14,10 @@ from cores.engines.unicorn.capi import RAX, RCX, RDI, RFLAGS
 from cores.engines.unicorn.cpu import PAGE, UnicornCpu
 from cores.engines.unicorn.quick_fill import FEW, REGION, QuickFill, Target
 from cores.pc.physical_memory import PhysicalMemory
+from cores.x86.faults import GuestFault
 from cores.x86.isa.instruction import Instruction
 from cores.x86.mmu.neighbours import LeafTable, leaf_table
-from cores.x86.mmu.paging import walk
+from cores.x86.mmu.paging import paging_format, walk
 from cores.x86.mmu.paging_formats import ADDRESS, DIRTY, PRESENT
 from cores.x86.registers import ES, MASK64, Flag
 from cores.x86.virtual_cpu import VirtualCpu
@@ -102,6 +103,20 @@ class BulkStore:
         target = Target(rep, insn.operand_size, mask, page >> REGION, frame >> REGION, -1, 8)
         if self._leaf is not None:
             target = target._replace(table=self._leaf.table, width=self._leaf.width)
-        elif walk(self._memory, self._core.cpu, page, mark=False).size < len(frames):
+        elif not self._is_large(page, len(frames)):
             return
         quick.aim(target)
+
+    def _is_large(self, page: int, size: int) -> bool:
+        """Is it part of a page of ``size`` bytes or more, or not paged? Not where the tables are no
+        part of the guest's memory (cores/engines/portable/page_tables.py)."""
+        cpu = self._core.cpu
+        form = paging_format(cpu)
+        if form is None:
+            return True
+        if not self._memory.is_ram(cpu.cr3 & form.root, PAGE):
+            return False
+        try:
+            return walk(self._memory, cpu, page, mark=False).size >= size
+        except GuestFault:
+            return False
