@@ -415,8 +415,10 @@ class Board:
         self.typed.type(data)
 
     def _unmasked(self, irq: int) -> bool:
-        """Does the guest let the interrupt through, at either kind of controller?"""
-        return self.pics.master.unmasks(irq) or self.io_apic.unmasks(input_of(irq))
+        """Does the guest let the interrupt through, at either kind of controller? The PICs' output is
+        masked at LINT0, where a kernel uses the I/O APIC."""
+        wired = self.pics.master.unmasks(irq) and self.local_apic.accepts_external()
+        return wired or self.io_apic.unmasks(input_of(irq))
 
     @property
     def listens(self) -> bool:

@@ -192,6 +192,23 @@ def test_flushing_a_receiver_takes_nothing(memory: PhysicalMemory) -> None:
     assert seen == b"ls"
 
 
+def test_input_waits_for_the_controller_that_is_used(memory: PhysicalMemory) -> None:
+    """A kernel that unmasks a line at the PICs, whose output it has masked at LINT0, and then at the
+    I/O APIC gets the interrupt there (xv6 before 2018)."""
+    board = Board(memory, input=b"a")
+    memory.device_write(0xFEE00350, (1 << 16).to_bytes(4, "little"))
+    start_pics(board, 0xFF)
+    board.write(0x3F9, 1, 1)
+    board.write(0x21, 1, 0xEF)
+    assert not board.typed.unread
+    memory.device_write(0xFEC00000, (0x10 + 2 * 4).to_bytes(4, "little"))
+    memory.device_write(0xFEC00010, (0x24).to_bytes(4, "little"))
+    board.collect()
+    assert board.interrupt_pending
+    assert board.acknowledge() == 0x24
+    assert board.read(0x3F8, 1) == ord("a")
+
+
 def test_input_interrupts_after_initialisation(memory: PhysicalMemory) -> None:
     """Text given at the start interrupts a guest that sets up its PICs later."""
     board = Board(memory, input=b"a")
