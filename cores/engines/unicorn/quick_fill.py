@@ -74,10 +74,10 @@ CODE = bytes.fromhex(
     "4429d2"              # sub  edx, r10d
     "d3ea"                # shr  edx, cl                  those that are left in the page,
     "498d40ff"            # lea  rax, [r8 - 1]            but for the last of all:
-    "4839d0"              # cmp  rax, rdx
-    "480f42d0"            # cmovb rdx, rax                rdx: how many to make
+    "4c39c2"              # cmp  rdx, r8
+    "480f43d0"            # cmovae rdx, rax               rdx: how many to make; -1 where none is left
     "83fa10"              # cmp  edx, 16
-    "0f8298000000"        # jb   python
+    "0f8c98000000"        # jl   python
     "4c89c8"              # mov  rax, r9
     "48c1e80c"            # shr  rax, 12
     "234340"              # and  eax, [rbx + 64]

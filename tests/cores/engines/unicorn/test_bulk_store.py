@@ -255,3 +255,45 @@ def test_random_fills_are_those_of_single_steps(seed: int) -> None:
             ends.append((machine.stop, state, machine.vmm.instructions, memory))
     assert ends[0][0] in (Stop.EXIT, Stop.SHUTDOWN)
     assert ends[0] == ends[1]
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_one_rep_for_all_sizes(seed: int) -> None:
+    """A memset that is called with random sizes, none and one element among them, for a region in which
+    it has help leaves what single steps leave."""
+    rng = random.Random(seed)
+    width = rng.choice((1, 2, 4, 8))
+    calls, at = [(0x400000, 4096), (0x402000, 4096)], 0x404000
+    for _ in range(150):
+        count = rng.choice((0, 1, 1, 2, 3, 17, 18, 511, 512, 1024, rng.randrange(3000)))
+        calls.append((at, count))
+        at = (
+            min(at + count * width, 0x5F0000) if rng.randrange(2) else rng.randrange(0x400000, 0x5F0000)
+        )
+    table = "\n".join(f".long {at}, {count}" for at, count in calls)
+    source = f"""{SMALL_PAGES if seed % 2 else ""}
+        mov rax, 0x8877665544332211
+        lea rsi, [table]
+        mov ebp, {len(calls)}
+    2:  mov edi, [rsi]
+        mov ecx, [rsi + 4]
+        rep stos{ {1: "b", 2: "w", 4: "d", 8: "q"}[width] }
+        add r8, rdi
+        add r9, rcx
+        add rsi, 8
+        dec ebp
+        jnz 2b
+        {EXIT}
+        .balign 4
+        table: {table}"""
+    ends = []
+    for free in (True, False):
+        with booted("interpreter", source, ram=MUCH) as machine:
+            if free:
+                machine.run_free(60)
+            else:
+                run(machine, 60_000)
+            state, memory = machine.cpu.state(), machine.memory_image().sha256()
+            ends.append((machine.stop, state, machine.vmm.instructions, memory))
+    assert ends[0][0] is Stop.EXIT
+    assert ends[0] == ends[1]
