@@ -69,7 +69,7 @@ class GuestContext:
     emulated: instructions that the VMM completed without an exit: those that exact mode takes from
         KVM, which would have executed them in guest mode.
     lent: the device page that a deprivileged guest may read without an exit, None where it may not.
-    flushes: how often ``flush`` was called.
+    flushes: how often translations became invalid: by ``flush`` or ``restore``.
     stopped_by: the exit by which the guest has been stopped at RIP, if it has not been handled: the
         next step handles it in place of an entry. Of a follower in lockstep; None elsewhere.
     slept: the tick at which a HLT ended last, -1 before the first. Not part of the state: it tells the
@@ -202,6 +202,7 @@ class GuestContext:
         self.emulated = state.emulated
         self.trace.rewind(state.trace)
         self.engine.memory_changed()
+        self.flushes += 1
         self.mmu.flush(None)
         self.engine.flush(None)
         if self.shadow and state.shadow:

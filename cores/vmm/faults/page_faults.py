@@ -158,7 +158,9 @@ class PageFaults:
         else:
             write = self.engine.fault_was_write(self.cpu)
         page = f"page {address & -PAGE:#x}"
-        if write and not fetching and self.stores.fill(address):
+        # What the virtual TLB holds is mapped again without an event:
+        first = write and not fetching and not self.shadow.holds(address, write=True)
+        if first and self.stores.fill(address):
             self._record(Reason.SHADOW, page, FILLED, insn)
             return Filled.MAPPED
         filled = self.shadow.fill(address, write=write, execute=fetching)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import pytest
-from machine_lab import booted, needs_assembler
+from machine_lab import EXIT, TRAPS, booted, needs_assembler, run
 
 from cores.engines.ptrace.process import VcpuProcess
 from cores.machine.machine import Machine
+from cores.pc.ram_image import RamImage
 from cores.pc.stop import Stop
 from cores.vmm import stores_ahead
 from cores.x86.isa.instruction import Reason
+from cores.x86.registers import RBX
 
 pytestmark = needs_assembler
 
@@ -160,3 +162,58 @@ def test_an_interrupted_run_leaves_nothing_behind() -> None:
             newest = [view[FRAME + 4096 * n] | view[FRAME + 4096 * n + 1] << 8 for n in range(PAGES)]
             for n in range(PAGES - 1):
                 assert not flags[n + 1] or newest[n] == PAGES - n
+
+
+@pytest.mark.parametrize("slow", [False, True], ids=["known", "slow"])
+@pytest.mark.parametrize("core", TRAPS)
+def test_pages_that_are_held(core: str, slow: bool) -> None:
+    """A first store to a page that the virtual TLB holds, and the host has unmapped as the mode
+    changed, is no event."""
+    source = f"""
+        mov rax, cr3
+        mov cr3, rax
+        mov ebp, 2
+    2:  mov edi, 0x50000
+    1:  mov [rdi], rdi
+        add edi, 4096
+        cmp edi, 0x60000
+        jb 1b
+        dec ebp
+        jnz 2b
+        {EXIT}"""
+    with booted(core, source, slow=slow) as machine:
+        run(machine, 3 + 1 + 16 * 4 + 2)
+        before = machine.vmm.trace.by_reason[Reason.SHADOW]
+        machine.run_free(60)
+        assert machine.stop is Stop.EXIT
+        assert machine.vmm.trace.by_reason[Reason.SHADOW] == before
+
+
+@pytest.mark.parametrize("core", TRAPS)
+def test_after_a_return_to_a_checkpoint(core: str) -> None:
+    """The page table of the last first store is that of another past: it is looked up anew."""
+    first, other = 0x600000, 0x601000
+    source = f"""
+        mov qword ptr [{first}], 0x800003
+        mov qword ptr [{other}], 0xA00003
+        mov qword ptr [0x14010], {first + 0x23}     # of the PD's entries, for 4 MiB
+        mov rax, cr3
+        mov cr3, rax
+        test ebx, ebx
+        jz 1f
+        mov qword ptr [0x14010], {other + 0x23}
+        mov cr3, rax
+    1:  mov edi, 0x400000
+        mov dword ptr [rdi], 0x1234
+        {EXIT}"""
+    with booted(core, source, ram=RAM) as machine:
+        run(machine, 5)
+        ram, state = RamImage.of(machine.ram), machine.save()
+        for other_table in (True, False):
+            ram.put_back(machine.ram)
+            machine.restore(state)
+            machine.cpu.gpr[RBX] = other_table
+            machine.run_free(60)
+            assert machine.stop is Stop.EXIT
+            stored = [machine.memory.view[at : at + 2].hex() for at in (0xA00000, 0x800000)]
+            assert stored == (["3412", "0000"] if other_table else ["0000", "3412"])
