@@ -63,7 +63,8 @@ class KnownBlocks(Generic[B]):
         known = self.space.checked == self._flushes
         self._flushes += 1
         if gva is not None and known:
-            self._invalidated.add((gva & -largest, -largest))
+            mask = -largest & ~(1 << 32)  # Unicorn does not wrap CS's base and EIP at 4 GiB
+            self._invalidated.add((gva & mask, mask))
             self.space.checked = self._flushes
 
     def enter(self, key: tuple[int, ...], locate: Callable[[int], int | None]) -> None:

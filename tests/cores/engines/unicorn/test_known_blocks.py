@@ -12,6 +12,8 @@ from cores.pc.stop import Stop
 HERE, THERE = (1,), (2,)
 LOW, HIGH = 0x401000, 0x900000
 LARGE = 1 << 22
+WRAPPED = 1 << 32
+"""What Unicorn has too much in an address behind the end of a segment with a base."""
 
 
 class Pages:
@@ -50,6 +52,17 @@ def test_invlpg_looks_up_what_a_large_page_may_hold(known: KnownBlocks[str], pag
     known.enter(HERE, pages.locate)
     assert pages.asked == [LOW]
     assert list(known.space.blocks) == [(HIGH, 4)]
+
+
+def test_invlpg_of_wrapped_addresses(known: KnownBlocks[str], pages: Pages) -> None:
+    """Code whose segment wraps at 4 GiB is looked up, too: Unicorn names it without the wrap."""
+    known.space.blocks[WRAPPED + LOW, 4] = "a block"
+    known.space.pages[WRAPPED + LOW] = pages.at[LOW]
+    pages.at[WRAPPED + LOW] = None
+    known.flushed(LOW, LARGE)
+    known.enter(HERE, pages.locate)
+    assert pages.asked == [LOW, WRAPPED + LOW]
+    assert sorted(known.space.blocks) == [(LOW, 4), (HIGH, 4)]
 
 
 @pytest.mark.parametrize("first", [True, False], ids=["INVLPG after it", "INVLPG before it"])
