@@ -342,7 +342,7 @@ class Board:
     def ticked(self) -> bool:
         """Has an interrupt been requested as time passed, such as by a timer, that the CPU has not
         taken? The others answer an access of the guest's."""
-        wired = self._timed_irqs & self.pics.irr & ~self.pics.imr
+        wired = self._wired_ticks() & self.pics.irr & ~self.pics.imr
         return bool(wired or self._timed_vectors & self.local_apic.irr)
 
     def hold_ticks(self, on: bool) -> None:
@@ -351,8 +351,12 @@ class Board:
             self._holding = on
             self._hold()
 
+    def _wired_ticks(self) -> int:
+        """Those of the PICs: none where their output is masked, or an NMI."""
+        return self._timed_irqs if self.local_apic.is_virtual_wire() else 0
+
     def _hold(self) -> None:
-        self.pics.hold(self._timed_irqs if self._holding else 0)
+        self.pics.hold(self._wired_ticks() if self._holding else 0)
         self.local_apic.held = self._timed_vectors if self._holding else frozenset()
         self.local_apic.refresh()
 

@@ -31,8 +31,8 @@ class Pic(Device):
     """One 8259A. ``output`` is called with the level of its INT pin.
 
     irr, imr, isr: requests, masks, in service; bit n is input n. held: inputs whose requests the VMM
-    holds back for now. lowest: the input with the lowest
-    priority (7 until rotated; the next one has the highest).
+    holds back for now. lowest: the input with the lowest priority (7 until rotated; the next one has
+    the highest).
     """
 
     name = "PIC"
@@ -153,6 +153,7 @@ class Pic(Device):
     def read(self, port: int, size: int) -> int:
         if self.polled:
             self.polled = False
+            self.held = 0  # the guest asks by itself
             line = self.requested()
             return 0 if line is None else 0x80 | self.acknowledge()
         if port & 1:

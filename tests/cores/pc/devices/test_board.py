@@ -89,6 +89,37 @@ def test_interrupts_by_time_of_the_local_apic(board: Board) -> None:
     assert not board.ticked
 
 
+def test_a_timer_as_nmi_is_not_held_back(board: Board) -> None:
+    """Where the PICs' output is no interrupt but an NMI, a watchdog's, it neither counts as one that
+    waits nor comes twice."""
+    board.local_apic.mmio_write(0x350, (0x400).to_bytes(4, "little"))
+    board.follow_cpu(0, apic_enabled=True)
+    start_pics(board, 0xFE)
+    for port, value in ((0x43, 0x34), (0x40, 100), (0x40, 0)):
+        board.write(port, 1, value)
+    board.advance(tick_of(100) + 1)
+    assert board.nmi_pending
+    board.take_nmi()
+    assert not board.ticked
+    board.hold_ticks(True)
+    board.hold_ticks(False)
+    assert not board.nmi_pending
+
+
+def test_polling_finds_what_is_held_back(board: Board) -> None:
+    """A guest that polls the PIC (OCW3) asks for the request itself, which is in IRR."""
+    start_pics(board, 0xFE)
+    for port, value in ((0x43, 0x34), (0x40, 100), (0x40, 0)):
+        board.write(port, 1, value)
+    board.advance(tick_of(100) + 1)
+    board.hold_ticks(True)
+    assert not board.interrupt_pending
+    board.write(0x20, 1, 0x0C)
+    assert board.read(0x20, 1) == 0x80
+    board.write(0x20, 1, 0x20)
+    assert not board.interrupt_pending
+
+
 def test_timer_interrupt(board: Board) -> None:
     """HLT jumps to the timer's tick, which brings its vector; during its service no other interrupt
     comes."""
