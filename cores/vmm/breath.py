@@ -34,7 +34,8 @@ time."""
 class Breath:
     """Tells whether a pending interrupt that the guest could take has to wait.
 
-    sees_ends: the VMM is there whenever the guest enables interrupts."""
+    until: the ``perf_counter_ns()`` at which the breath under way ends, 0 for none. sees_ends: the VMM
+    is there whenever the guest enables interrupts."""
 
     def __init__(self, vmm: Vmm) -> None:
         self._vmm = vmm
@@ -43,13 +44,12 @@ class Breath:
         self._row = 0  # interrupts that came close together
         self._delivered = -1  # ``vmm.instructions`` at the last delivery, or its time
         self._ended = False  # and the guest could have taken it since
-        self._until = 0  # the ``perf_counter_ns()`` at which a breath in time ends, 0 for none
+        self.until = 0
 
-    def end(self, now: int) -> int | None:
-        """When the breath under way ends, None where there is none."""
-        if self._until and self._until <= now:
+    def end(self) -> None:
+        """Let what is held back come if the breath under way is over."""
+        if self.until and self.until <= perf_counter_ns():
             self._stop()
-        return self._until or None
 
     def holds(self) -> bool:
         """An interrupt is pending that the guest could take: shall it wait?"""
@@ -62,7 +62,7 @@ class Breath:
 
     def opened(self, *, waits: bool) -> None:
         """The guest could take an interrupt. waits: one has waited for that."""
-        if self._until:
+        if self.until:
             self._vmm.board.hold_ticks(True)  # again, after a pause of the run
         if self._ended:
             return
@@ -75,7 +75,7 @@ class Breath:
             return
         self._row += 1
         if self._row > (LONG_IN_A_ROW if is_long else IN_A_ROW):
-            self._until = now + min(took, LONGEST_NS) * (LONG_BREATH if is_long else 1)
+            self.until = now + min(took, LONGEST_NS) * (LONG_BREATH if is_long else 1)
             self._vmm.board.hold_ticks(True)
 
     def delivered(self) -> None:
@@ -85,18 +85,18 @@ class Breath:
             close = 0 <= vmm.instructions - self._delivered <= 2 * INSTRUCTIONS
             self._row = self._row + 1 if close else 0
             self._delivered = vmm.instructions
-        elif not self._until:  # during a breath it is one that the guest has asked for
+        elif not self.until:  # during a breath it is one that the guest has asked for
             self._delivered = perf_counter_ns()
             self._ended = False
 
     def rested(self) -> None:
         """The guest sleeps: it has time to spare."""
         self._row = 0
-        if self._until:
+        if self.until:
             self._stop()
 
     def _stop(self) -> None:
-        self._until = 0
+        self.until = 0
         self._vmm.board.hold_ticks(False)
 
     def instructions(self) -> int:

@@ -166,9 +166,9 @@ class FreeRunner:
         """Enter the guest once, until ``due`` (``perf_counter_ns()``), and handle its exit."""
         vmm = self.vmm
         try:
-            breath = self.breath.end(perf_counter_ns())
-            due = due if breath is None else min(due, breath)
-            waiting = self._interrupts()
+            self.breath.end()
+            waiting = self._interrupts()  # a breath may begin
+            due = min(due, self.breath.until or due)
             if vmm.known is not None:
                 vmm.known.due = due
             self.alarm.set(due)
