@@ -9,7 +9,9 @@ load it without an exit does not get the page:
 - one that has code with an operand there;
 - one that computes a register's address (Linux's ``apic_read(reg)``): it may load any of them so.
 
-And when the guest starts the timer the page is taken back: it is then that a guest loads the count.
+And when the guest starts the timer the page is taken back: it is then that a guest loads the count. A
+guest that then loads other registers, by their names, until it gets the page, and only later computes
+the count's address, is not seen: the count stands still, and the run's notes say where it loads from.
 """
 
 from __future__ import annotations
