@@ -58,6 +58,14 @@ LOOPS = {
     "the D bit of the next": TURN.replace(
         "TOUCH", "mov [rdi], ebp\nmov rax, [r8 + 8]\nand eax, 0x40\nadd ebx, eax"
     ),
+    "by instructions that are executed alone": """
+    mov r9d, 2
+4:  mov esi, 0xa0000                # the screen
+    mov ecx, 65 * 1024
+    rep movsd
+    dec r9d
+    jnz 4b
+""",
     "every third is loaded first": """
     mov r9d, 40
 3:  mov [rdi], ebp
