@@ -94,6 +94,7 @@ class StoresAhead:
         missed = ahead.pages - len(stored)
         if missed and stored == list(range(len(stored))):  # interrupted in the middle
             self._next -= missed * PAGE
+            self._row -= missed
         elif missed:
             self._row = 0
         view, width = self._view, ahead.width
