@@ -57,6 +57,7 @@ class KnownExits:
         self._frames: dict[int, int] = {}  # of the code pages with handlers, on a trap core
         self._deadline = 0
         self._stale = self._moved = False
+        self._window = False  # the VMM is there when the guest sets IF: on KVM it has to ask for that
         self._sites = 0
 
     def entering(self) -> Handlers:
@@ -64,6 +65,7 @@ class KnownExits:
         guest = self.guest
         self._stale, self._deadline = False, guest.board.deadline
         self._moved = False
+        self._window = guest.board.interrupt_pending or not guest.engine.traits.delivers
         self.log = guest.trace.log.append
         self.shadow_at = guest.cpu.rip
         context = self._context()
@@ -152,7 +154,7 @@ class KnownExits:
             or board.stop is not None
             or board.paused_until
             or board.deadline != self._deadline
-            or (board.interrupt_pending and guest.cpu.rflags & _IF)
+            or (board.interrupt_pending and (guest.cpu.rflags & _IF or not self._window))
             or self._stale
             or self._moved
         )

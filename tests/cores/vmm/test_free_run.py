@@ -288,6 +288,45 @@ def test_a_timer_that_is_set_by_its_handler(core: str, slow: bool) -> None:
         assert (machine.stop, machine.vmm.exit_status) == (Stop.EXIT, 1), machine.vmm.reason
 
 
+ANSWERED = (
+    HASTY[: HASTY.index("        mov     al, 0xfe")].replace("idt + 0x200", "idt + 0x240")
+    + """
+        mov     al, 0xef                        # the UART alone
+        out     0x21, al
+        xor     ebx, ebx
+        mov     edx, 0x3f9
+next:   cli
+        mov     ecx, ebx
+        mov     al, 2                           # its transmitter is empty
+        out     dx, al
+        sti
+wait:   cmp     ebx, ecx
+        je      wait
+        cmp     ebx, 9
+        jb      next
+        cli
+        mov     al, 1
+        out     0xf4, al
+timer:  inc     ebx
+        xor     eax, eax
+        out     dx, al
+        mov     al, 0x20
+        out     0x20, al
+        iretq
+"""
+    + HASTY[HASTY.index("idtr:") :].replace("0x20f", "0x24f").replace("0x210", "0x250")
+)
+
+
+@pytest.mark.parametrize("slow", [False, True], ids=["known", "slow"])
+@pytest.mark.parametrize("core", CORES)
+def test_an_interrupt_asked_for_while_they_are_disabled(core: str, slow: bool) -> None:
+    """It comes when the guest enables interrupts, which is an exit on no core that delivers them."""
+    with booted(core, ANSWERED, slow=slow) as machine:
+        machine.run_free(60)
+        assert (machine.stop, machine.vmm.exit_status) == (Stop.EXIT, 1), machine.vmm.reason
+
+
 TIRING = (
     HASTY[: HASTY.index("        sti\n")]
     .replace("mov     al, 2\n", "mov     al, 0xa8\n")  # every 1,192 clocks: 1 ms
