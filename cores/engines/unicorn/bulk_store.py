@@ -67,14 +67,17 @@ class BulkStore:
 
     def store(self, insn: Instruction, rep: int) -> bool:
         """Before an iteration of ``insn`` that is not its first: make this one, and what follows in the
-        same page, but for the last of all. rep: its linear address. True: no other is left."""
+        same page, but for the last of all. rep: its linear address. True: none of the others needs
+        help."""
         size = insn.operand_size
         mask = MASK64 >> 64 - insn.bits
         counter, pointer, value, flags = self._read()
+        if flags & _DF:
+            return True  # downwards: all of them are Unicorn's
         count, at = counter & mask, pointer & mask
         within = at % PAGE
         most = min(count - 1, (PAGE - within) // size)
-        if most < FEW or within < size or flags & _DF:
+        if most < FEW or within < size:
             return count == 1
         cpu = self._core.cpu
         if insn.bits != 64 and cpu.segments[ES].base:

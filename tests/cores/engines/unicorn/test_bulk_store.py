@@ -257,6 +257,28 @@ def test_random_fills_are_those_of_single_steps(seed: int) -> None:
     assert ends[0] == ends[1]
 
 
+def test_downwards(made: list[bool]) -> None:
+    """With DF set there is no help, and Python is asked once for each REP."""
+    source = f"""
+        mov eax, 7
+        mov ebx, 3
+    2:  mov edi, {FROM + 8 * COUNT}
+        mov ecx, {COUNT}
+        std
+        rep stosq
+        cld
+        dec ebx
+        jnz 2b
+        {EXIT}"""
+    with booted("interpreter", source) as machine:
+        machine.run_free(60)
+        assert machine.stop is Stop.EXIT
+        assert (
+            bytes(machine.memory.view[FROM + 8 : FROM + 8 + 8 * COUNT]) == struct.pack("<Q", 7) * COUNT
+        )
+        assert len(made) == 3
+
+
 @pytest.mark.parametrize("seed", range(4))
 def test_one_rep_for_all_sizes(seed: int) -> None:
     """A memset that is called with random sizes, none and one element among them, for a region in which
