@@ -27,13 +27,13 @@ CPU_M68000 = 1
 
 OK, INSN_INVALID, FETCH_PROT = 0, 10, 14
 
-_HOOK_INTR, _HOOK_BLOCK, _HOOK_EDGE_GENERATED = 1 << 0, 1 << 3, 1 << 15
+_HOOK_INTR, _HOOK_CODE, _HOOK_BLOCK, _HOOK_EDGE_GENERATED = 1 << 0, 1 << 2, 1 << 3, 1 << 15
 _HOOK_READ, _HOOK_WRITE = 1 << 10, 1 << 11
 _HOOK_WRITE_PROT = 1 << 8
 _WRITE_ACCESS = 17
 
 _CTL_USE_EXITS, _CTL_EXITS, _CTL_CPU_MODEL = 4, 6, 7
-_CTL_FLUSH_TB, _CTL_FLUSH_TLB, _CTL_BUFFER = 10, 11, 13
+_CTL_REMOVE_TB, _CTL_FLUSH_TB, _CTL_FLUSH_TLB, _CTL_BUFFER = 9, 10, 11, 13
 _CTL_WRITE = 1 << 30
 
 _CODE_BUFFER = 32 << 20
@@ -49,6 +49,7 @@ WriteCallback = Callable[[int, int, int], None]
 
 _INTR = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_uint32, ctypes.c_void_p)
 _EDGE = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p)
+_BLOCK = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_uint64, ctypes.c_uint32, ctypes.c_void_p)
 _ACCESS = ctypes.CFUNCTYPE(
     None, ctypes.c_void_p, ctypes.c_int, ctypes.c_uint64, ctypes.c_int, ctypes.c_int64, ctypes.c_void_p
 )
@@ -276,6 +277,28 @@ class Unicorn:
     def count_blocks(self, counter: BlockCounter) -> int:
         """Call ``counter`` before each translated block runs. Returns the hook's handle."""
         return self._hook(_HOOK_BLOCK, ctypes.c_void_p(counter.callback), data=counter.data)
+
+    def before(self, callback: Callable[[int], None]) -> Callable[[int], None]:
+        """A function that has ``callback(address)`` called from now on before each execution of the
+        instruction at an address, where the run may still be stopped. It discards what is translated
+        there, which must be mapped."""
+
+        def reached(_uc: int, address: int, _size: int, _data: int) -> None:
+            try:
+                callback(address)
+            except BaseException as error:
+                self._caught(error)
+
+        hook = _BLOCK(reached)
+        hooked: set[int] = set()
+
+        def watch(address: int) -> None:
+            if address not in hooked:
+                hooked.add(address)
+                self._hook(_HOOK_CODE, hook, address, address)
+            self._ctl(_CTL_REMOVE_TB, 2, ctypes.c_uint64(address), ctypes.c_uint64(address + 1))
+
+        return watch
 
     def on_translation(self, callback: BlockCallback) -> int:
         """Call ``callback(address, bytes)`` whenever a block has been translated."""

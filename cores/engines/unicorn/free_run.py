@@ -60,6 +60,9 @@ OPENS_WINDOW = frozenset({"sti", "popf"})
 """Instructions that may set IF, besides those which the VMM completes anyway (IRET, SYSRET). A pending
 interrupt is delivered after them, or after STI's shadow (SDM vol. 2, STI), although a later instruction
 of the same block may clear IF again."""
+MOST_ARRIVALS = 256
+"""Addresses at which Unicorn stops by itself: it looks through them for each instruction that it
+translates."""
 STEPS_BETWEEN_RUNS = 32
 """The most single steps for which the hook stays: they cost less than translating all code twice."""
 
@@ -74,7 +77,8 @@ class Block:
     straight: its last instruction does not jump. jump: it is one jump, which stores nothing.
     alone: it has to be walked, since one of them reads the exception flags of x87 or SSE, which Unicorn
     shows only after an exit. uses: the segments that it accesses; each: those of each instruction
-    (cores/x86/isa/segment_limits.py). fill: the REP STOS that ends it.
+    (cores/x86/isa/segment_limits.py). fill: the REP STOS that ends it. arrives: Unicorn executes what
+    is before ``special`` and stops there.
     """
 
     offsets: tuple[int, ...]
@@ -87,6 +91,12 @@ class Block:
     uses: int = 0
     each: tuple[int, ...] = ()
     fill: Instruction | None = None
+    arrives: bool = False
+
+    @property
+    def length(self) -> int:
+        """How many of its instructions Unicorn executes when it enters the block."""
+        return self.special if self.arrives else len(self.offsets)
 
 
 class FreeRunner:
@@ -114,6 +124,10 @@ class FreeRunner:
         self._bulk = BulkStore(core, memory, quick)
         self._fetch: Fetch | None = None  # of the run, since the last translation
         self._fills: dict[int, Instruction] = {}  # of the run, too: REP STOS that may be helped
+        self._stop_before = core.unicorn.before(self._on_special)
+        # Where Unicorn stops: the linear address, and the physical address of its page.
+        self._arrivals: set[tuple[int, int | None]] = set()
+        self._arrived = self._running = False
         self.executed = 0
         # The block entered last, its address, and the address of the REP that it ended with:
         self._block: Block | None = None
@@ -236,9 +250,11 @@ class FreeRunner:
         self._left = limit
         self._nowhere()
         cpu.rflags &= ~Flag.RF
+        self._running = True
         try:
             return self._loop(cpu)
         finally:
+            self._running = False
             self.executed = limit - self._left
 
     def _loop(self, cpu: VirtualCpu) -> Exit:
@@ -246,6 +262,7 @@ class FreeRunner:
         if self._left <= 0:
             return BUDGET_SPENT
         while not self._asked:
+            self._arrived = False
             exit = core.execute(cpu)
             self._catch_up()
             if exit is not None:
@@ -257,6 +274,8 @@ class FreeRunner:
                 if not core.translation_failed(cpu, exit):
                     return exit
                 exit = self._walk(cpu, 1) if self._left else BUDGET_SPENT
+            elif self._arrived:
+                return INTERCEPT
             elif not self._asked:
                 exit = self._examine(cpu)
             if exit is not None:
@@ -310,16 +329,41 @@ class FreeRunner:
                 self._left += rest
                 return self._walk(cpu, 1)
         special = self._special_in(block)
-        if special < 0 and not block.alone and self._cost(address, block) <= self._left:
+        if self._enters(block, special) and self._cost(address, block) <= self._left:
             return None
         if self._left <= 0:
             return BUDGET_SPENT
         if special < 0:
             return self._walk(cpu, min(len(block.offsets), self._left))
+        if special and special == block.special and not block.arrives:
+            self._arrive(cpu, address + block.offsets[special])
         exit = self._walk(cpu, min(special, self._left))
         if exit is None and block_address(cpu) == address + block.offsets[special]:
             return INTERCEPT
         return exit
+
+    def _enters(self, block: Block, special: int) -> bool:
+        """May Unicorn be let into the block? special: of ``_special_in``."""
+        return not block.alone and (special < 0 or (block.arrives and special == block.special))
+
+    def _arrive(self, cpu: VirtualCpu, at: int) -> None:
+        """Have Unicorn stop before the instruction at ``at``, wherever its block begins. Without that
+        each instruction before it is a step, of 9 us. Not for breakpoints, which come and go."""
+        if len(self._arrivals) >= MOST_ARRIVALS or at in self._stops:
+            return
+        if self._core.instruction(cpu, at) is not None:
+            self._arrivals.add((at, self._known.space.pages.get(at & -PAGE)))
+            self._stop_before(at)
+
+    def _on_special(self, at: int) -> None:
+        """Called before each instruction at an address of ``_arrivals``."""
+        if not self._running or self._single is not None:
+            return
+        self._catch_up()
+        block = self._block
+        if block is not None and block.arrives and at == self._at + block.offsets[block.special]:
+            self._arrived = True
+            self._core.unicorn.stop()
 
     def _overwrites_itself(self, cpu: VirtualCpu, address: int) -> bool:
         """Whether the REP at ``address`` stores to its own bytes. Unicorn would restart that iteration
@@ -382,8 +426,15 @@ class FreeRunner:
         fill = insn if insn is not None and may_help(insn) else None
         uses_all = reduce(or_, each, 0)
         jump = len(offsets) == 1 and insn is not None and insn.mnemonic.startswith(("j", "loop"))
-        block = Block(tuple(offsets), special, opens, rep, straight, jump, alone, uses_all, each, fill)
-        return block, shared
+        arrives = special > 0 and self._is_arrival(address + offsets[special])
+        if arrives:
+            rep, fill = -1, None
+        return Block(
+            tuple(offsets), special, opens, rep, straight, jump, alone, uses_all, each, fill, arrives
+        ), shared
+
+    def _is_arrival(self, at: int) -> bool:
+        return (at, self._known.space.pages.get(at & -PAGE)) in self._arrivals
 
     def fetching(self, cpu: VirtualCpu) -> Fetch:
         """What fetches code in this run, and in the steps behind it. It remembers where pages are: code
@@ -441,7 +492,7 @@ class FreeRunner:
         self._catch_up()
         if block is None:
             block = self._learn_now(address, size)
-        if block is not None and self._special_in(block) < 0 and not block.alone and not self._asked:
+        if block is not None and self._enters(block, self._special_in(block)) and not self._asked:
             cost = self._cost(address, block)
             if cost <= self._left:
                 self._left -= cost
@@ -462,7 +513,7 @@ class FreeRunner:
                         self._known.space.using[number].add(address)
                 helped = block.fill is not None
                 self._counter.remember(
-                    address, size, len(block.offsets), block.rep, helped=helped, jump=block.jump
+                    address, size, block.length, block.rep, helped=helped, jump=block.jump
                 )
                 return
         self._held = key
@@ -528,7 +579,7 @@ class FreeRunner:
 
     def _cost(self, address: int, block: Block) -> int:
         """The number of instructions to count when the block is entered."""
-        cost = len(block.offsets)
+        cost = block.length
         if address == self._rep:
             return cost - 1  # its next iteration
         return cost - self._abandoned(address) if cost == 1 else cost
@@ -544,13 +595,13 @@ class FreeRunner:
             index = block.offsets.index(address - self._at)
         except ValueError:
             return 0
-        rest = len(block.offsets) - index
-        return rest if rest > 1 or block.straight else 0
+        rest = block.length - index
+        return rest if rest > 1 or (rest == 1 and block.straight) else 0
 
     def _give_back(self, rip: int) -> None:
         """The block entered last has faulted at ``rip``: uncount its instructions from there on."""
         if self._block is not None and rip - self._at in self._block.offsets:
-            self._left += len(self._block.offsets) - self._block.offsets.index(rip - self._at)
+            self._left += self._block.length - self._block.offsets.index(rip - self._at)
 
 
 def block_address(cpu: VirtualCpu) -> int:
