@@ -444,8 +444,13 @@ class FreeRunner:
         return self._fetch
 
     def _walk(self, cpu: VirtualCpu, steps: int) -> Exit | None:
-        """Execute ``steps`` consecutive instructions one by one; only the last may jump."""
+        """Execute ``steps`` consecutive instructions one by one; only the last may jump. They may have
+        stored another instruction into their way."""
         for _ in range(steps):
+            insn = self._core.instruction(cpu, fetch=self.fetching(cpu))
+            if insn is None or self._special(insn):
+                self._nowhere()
+                return INTERCEPT
             exit = self.single(cpu, self.fetching(cpu))
             if exit is not STEPPED:
                 return exit

@@ -50,7 +50,7 @@ def test_a_loop_of_many_turns_is_counted_exactly() -> None:
 
 
 @pytest.mark.usefixtures("counter")
-@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("seed", [*range(20), 471])
 def test_code_that_changes_itself(seed: int) -> None:
     """Stores into the code behind, before and under themselves, also by REP, give the counts and
     registers of single steps."""
