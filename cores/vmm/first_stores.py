@@ -54,7 +54,7 @@ class FirstStores:
         if behind and place < self._last and self._entry(at + width) == wanted + PAGE:
             return False
         executable = not (entry | self._no_execute) >> 63 and self._may_execute(rights)
-        most = min(row, self._last + 1 - place)
+        most = min(row, place + 1 if self._ahead.down else self._last + 1 - place)
         if most and self._ahead.map(page, at, width, most, executable=executable):
             return True
         if not self._enter(page, entry & ADDRESS, executable=executable):

@@ -1,10 +1,10 @@
 """Stores ahead: pages that are mapped before the guest stores to them, without a D bit set too early.
 
 Only a store may set a page's D bit, so a first store faults; and a kernel that clears its memory stores
-to tens of thousands of pages, one behind the other. So after a few such faults the following pages are
-mapped *copy-on-write*: the host's kernel makes a copy of each page at its first store, and tells which
-pages have one. At the next exit, whatever it is, the copies go to RAM, and these pages get their D bits
-and their entries in the virtual TLB; the others are as they were.
+to tens of thousands of pages, one behind the other, upwards or downwards. So after a few such faults
+the following pages are mapped *copy-on-write*: the host's kernel makes a copy of each page at its first
+store, and tells which pages have one. At the next exit, whatever it is, the copies go to RAM, and these
+pages get their D bits and their entries in the virtual TLB; the others are as they were.
 
 Until then RAM lacks what was stored. Nobody may look there: not the VMM (``settle`` comes before all
 else at an exit), not a thread of the VMM's, and not the guest by another address. So there are none
@@ -50,39 +50,64 @@ class StoresAhead:
     def __init__(self, guest: GuestContext, engine: DeprivilegedEngine, shadow: ShadowPages) -> None:
         self._guest, self._engine, self._shadow = guest, engine, shadow
         self._view = guest.memory.view
-        self._next = -1  # the page behind the last first store
-        self._row = 0
+        self._last = -1  # the page that was stored to first last
+        self._row = 0  # how many before it followed each other,
+        self._way = PAGE  # upwards, or downwards
         self.pages: Ahead | None = None
+
+    @property
+    def down(self) -> bool:
+        """The guest goes downwards, as an allocator does that takes first what was freed last."""
+        return self._way < 0
 
     def follow(self, gva: int) -> int:
         """The guest stores to the clean page ``gva``: gives how many to map from there on, 0 for
         none."""
-        self._row = self._row + 1 if gva == self._next else 1
-        self._next = gva + PAGE
+        way, self._last = gva - self._last, gva
+        if way != self._way and (self._row > 1 or abs(way) != PAGE):
+            self._row = 0
+        elif self._row:
+            self._way = way
+        self._row += 1
         return min(self._row, MOST) if self._row >= FEW else 0
 
     def map(self, gva: int, entries_at: int, width: int, most: int, *, executable: bool) -> bool:
-        """Map clean pages from ``gva`` on, to which the guest may store: so many as have neighbouring
-        entries at ``entries_at``, are alike, and lead to contiguous frames, at most ``most``."""
+        """Map clean pages from ``gva`` on, in the guest's way, to which it may store: so many as have
+        neighbouring entries, that of ``gva`` at ``entries_at``, are alike, and lead to contiguous
+        frames, at most ``most``."""
         guest, shadow = self._guest, self._shadow
         if guest.board.watched or shadow.host.displaced or not shadow.runs:
             return False
+        low = entries_at - (most - 1) * width if self.down else entries_at
         letter = "Q" if width == 8 else "I"
-        entries = struct.unpack(f"<{most}{letter}", self._view[entries_at : entries_at + most * width])
+        entries = struct.unpack(f"<{most}{letter}", self._view[low : low + most * width])
+        if self.down:
+            entries = entries[::-1]
         first, count = entries[0] & ~ACCESSED, 0
-        while count < most and entries[count] & ~ACCESSED == first + count * PAGE:
+        while count < most and entries[count] & ~ACCESSED == first + count * self._way:
             count += 1
-        frame = first & ADDRESS
-        count = self._unknown(gva, frame, count)
-        if count < FEW or first & DIRTY:
+        if first & DIRTY:
             return False
-        if not self._map_copies(gva, frame, count, hidden=entries_at & -PAGE):
+        frame, lowest = first & ADDRESS, gva
+        if self.down:
+            while count >= FEW and self._unknown(*self._below(gva, frame, count), count) < count:
+                count //= 2
+            lowest, frame = self._below(gva, frame, count)
+            entries_at -= (count - 1) * width
+        else:
+            count = self._unknown(gva, frame, count)
+        if count < FEW or not self._map_copies(lowest, frame, count, hidden=entries_at & -PAGE):
             return False
         for at in range(entries_at, entries_at + count * width, width):
             self._view[at] |= ACCESSED  # as for every page that is translated ahead of its use
-        self.pages = Ahead(gva, frame, count, entries_at, width, executable)
-        self._row, self._next = self._row + count - 1, gva + count * PAGE
+        self.pages = Ahead(lowest, frame, count, entries_at, width, executable)
+        self._row, self._last = self._row + count - 1, gva + (count - 1) * self._way
         return True
+
+    def _below(self, gva: int, frame: int, count: int) -> tuple[int, int]:
+        """The lowest of ``count`` pages up to ``gva``, and its frame."""
+        length = (count - 1) * PAGE
+        return gva - length, frame - length
 
     def settle(self) -> None:
         """After an exit, before anything else: RAM, page table and virtual TLB as if each page had
@@ -92,8 +117,9 @@ class StoresAhead:
             return
         stored = self._take_copies(ahead)
         missed = ahead.pages - len(stored)
-        if missed and stored == list(range(len(stored))):  # interrupted in the middle
-            self._next -= missed * PAGE
+        begin = missed if self.down else 0
+        if missed and stored == list(range(begin, begin + len(stored))):  # interrupted in the middle
+            self._last -= missed * self._way
             self._row -= missed
         elif missed:
             self._row = 0

@@ -102,6 +102,36 @@ LOOPS = {
     dec r9d
     jnz 3b
 """,
+    "downwards": f"add edi, {PAGES - 1} * 4096\n"
+    + TURN.replace("TOUCH", FILL).replace("add edi, 4096", "sub edi, 4096"),
+    "downwards, and the D bit of the next": f"add edi, {PAGES - 1} * 4096\nadd r8d, {PAGES - 1} * 8\n"
+    + TURN.replace(
+        "TOUCH", "mov [rdi], ebp\nmov rax, [r8 - 8]\nand eax, 0x40\nadd ebx, eax"
+    ).replace("add edi, 4096", "sub edi, 4096").replace("add r8d, 8", "sub r8d, 8"),
+    "downwards, now and then an exit": f"add edi, {PAGES - 1} * 4096\n"
+    + TURN.replace(
+        "TOUCH", "mov [rdi], ebp\ntest ebp, 63\njnz 5f\nmov rax, cr0\nadd rbx, rax\n5:"
+    ).replace("add edi, 4096", "sub edi, 4096"),
+    "down, up and down": """
+    add edi, 100 * 4096
+    mov r9d, 60
+3:  mov [rdi], r9d
+    sub edi, 4096
+    dec r9d
+    jnz 3b
+    add edi, 70 * 4096
+    mov r9d, 40
+4:  mov [rdi + 8], r9d
+    add edi, 4096
+    dec r9d
+    jnz 4b
+    add edi, 200 * 4096
+    mov r9d, 150
+6:  mov [rdi + 16], r9d
+    sub edi, 4096
+    dec r9d
+    jnz 6b
+""",
     "a REP over all": f"mov eax, 0x5a\nmov ecx, {PAGES} * 512\nrep stosq\nmov ebx, edi\n",
 }  # fmt: skip
 
@@ -136,10 +166,11 @@ def test_as_with_a_fault_for_each_page(loop: str, slow: bool, monkeypatch: pytes
         assert end_of(machine) == one_by_one(source, monkeypatch)
 
 
+@pytest.mark.parametrize("loop", ["fill", "downwards"])
 @pytest.mark.parametrize("slow", [False, True], ids=["known", "slow"])
-def test_few_faults(slow: bool) -> None:
+def test_few_faults(slow: bool, loop: str) -> None:
     """Five hundred pages are stored to with a tenth of the faults; in exact mode each has its own."""
-    with booted("trap:native", OWN_TABLE + LOOPS["fill"] + END, ram=RAM, slow=slow) as machine:
+    with booted("trap:native", OWN_TABLE + LOOPS[loop] + END, ram=RAM, slow=slow) as machine:
         if not machine.engine._vcpus[0].process.knows_copies():  # type: ignore[attr-defined]
             pytest.skip("this host does not tell of copies (/proc/PID/pagemap)")
         machine.run_free(120)
