@@ -74,11 +74,11 @@ class Block:
     offsets: of its instructions, from its first byte. special: the index of the first one that the VMM
     completes, -1 for none. rep: the offset of the REP instruction that ends it, -1 for none.
     opens: the index of the first one that may set IF, -1 for none.
-    straight: its last instruction does not jump. jump: it is one jump, which stores nothing.
-    alone: it has to be walked, since one of them reads the exception flags of x87 or SSE, which Unicorn
-    shows only after an exit. uses: the segments that it accesses; each: those of each instruction
-    (cores/x86/isa/segment_limits.py). fill: the REP STOS that ends it. arrives: Unicorn executes what
-    is before ``special`` and stops there.
+    straight: the last instruction that Unicorn executes does not jump. jump: it is one jump, which
+    stores nothing. alone: it has to be walked, since one of them reads the exception flags of x87 or
+    SSE, which Unicorn shows only after an exit. uses: the segments that it accesses; each: those of each
+    instruction (cores/x86/isa/segment_limits.py). fill: the REP STOS that ends it. arrives: Unicorn
+    executes what is before ``special`` and stops there.
     """
 
     offsets: tuple[int, ...]
@@ -428,7 +428,7 @@ class FreeRunner:
         jump = len(offsets) == 1 and insn is not None and insn.mnemonic.startswith(("j", "loop"))
         arrives = special > 0 and self._is_arrival(address + offsets[special])
         if arrives:
-            rep, fill = -1, None
+            rep, fill, straight = -1, None, True
         return Block(
             tuple(offsets), special, opens, rep, straight, jump, alone, uses_all, each, fill, arrives
         ), shared

@@ -132,6 +132,15 @@ def test_instructions_before_one_of_the_vmm_are_no_steps(monkeypatch: pytest.Mon
 
 
 @pytest.mark.usefixtures("counter")
+def test_a_store_into_its_block_before_one_of_the_vmm() -> None:
+    """A store that changes its own block, in which an IN and then a jump follow, is counted once."""
+    # ecx = 20; again: inc ebx; mov byte [rip + 2], 0x90; in al, 0xe9; nop; dec ecx; jnz again
+    code = "b914000000 ffc3 c6050200000090 e4e9 90 ffc9 75f0 e6f4"
+    stop, instructions, _ = outcome(program(bytes.fromhex(code)), free=True)
+    assert (stop, instructions) == (Stop.EXIT, 1 + 6 * 20 + 1)
+
+
+@pytest.mark.usefixtures("counter")
 def test_other_code_at_that_address() -> None:
     """Where an address space has other code at the address of such an instruction, it is executed; and
     so is code that is stored there."""
