@@ -76,9 +76,9 @@ class Block:
     opens: the index of the first one that may set IF, -1 for none.
     straight: the last instruction that Unicorn executes does not jump. jump: it is one jump, which
     stores nothing. alone: it has to be walked, since one of them reads the exception flags of x87 or
-    SSE, which Unicorn shows only after an exit. uses: the segments that it accesses; each: those of each
-    instruction (cores/x86/isa/segment_limits.py). fill: the REP STOS that ends it. arrives: Unicorn
-    executes what is before ``special`` and stops there.
+    SSE, which Unicorn shows only after an exit. uses: the segments that it accesses; each: those of
+    each instruction (cores/x86/isa/segment_limits.py). fill: the REP STOS that ends it. arrives:
+    Unicorn executes what is before ``special`` and stops there.
     """
 
     offsets: tuple[int, ...]
@@ -443,12 +443,19 @@ class FreeRunner:
             self._fetch = self._core.fetcher(cpu)
         return self._fetch
 
+    def _stops_at(self, insn: Instruction, at: int) -> bool:
+        """Does the run stop before ``insn`` at the linear address ``at``?"""
+        if self._special(insn) or at in self._stops or segments_used(insn) & self._limited:
+            return True
+        return self._window and insn.mnemonic in OPENS_WINDOW
+
     def _walk(self, cpu: VirtualCpu, steps: int) -> Exit | None:
-        """Execute ``steps`` consecutive instructions one by one; only the last may jump. They may have
-        stored another instruction into their way."""
+        """Execute ``steps`` consecutive instructions one by one; only the last may jump. Each is
+        looked at: those before it may have changed it, and of a block that could not be translated none
+        has been."""
         for _ in range(steps):
             insn = self._core.instruction(cpu, fetch=self.fetching(cpu))
-            if insn is None or self._special(insn):
+            if insn is None or self._stops_at(insn, block_address(cpu)):
                 self._nowhere()
                 return INTERCEPT
             exit = self.single(cpu, self.fetching(cpu))

@@ -9,7 +9,7 @@ import pytest
 
 from app.bench import guests
 from cores.engines import machine_code
-from cores.engines.base import BudgetSpent, Exit
+from cores.engines.base import BudgetSpent, Exit, Intercept
 from cores.engines.unicorn.cpu import Fetch
 from cores.engines.unicorn.free_run import FreeRunner
 from cores.lockstep.options import Options
@@ -138,6 +138,18 @@ def test_a_store_into_its_block_before_one_of_the_vmm() -> None:
     code = "b914000000 ffc3 c6050200000090 e4e9 90 ffc9 75f0 e6f4"
     stop, instructions, _ = outcome(program(bytes.fromhex(code)), free=True)
     assert (stop, instructions) == (Stop.EXIT, 1 + 6 * 20 + 1)
+
+
+def test_it_stops_where_the_next_page_is_missing() -> None:
+    """A leader stops at a breakpoint in code that Unicorn cannot translate, since it ends at a missing
+    page."""
+    # rdi = 0x1ffff0; al = 0x90; ecx = 16; rep stosb; sub rdi, 16; jmp rdi: 16 NOPs, then a missing page
+    code = bytes.fromhex("48c7c7f0ff1f00 b090 b910000000 f3aa 4883ef10 ffe7")
+    with closing(start(program(code), "interpreter", Options(ram=2 << 20))) as machine:
+        machine.engine.stops = frozenset({0x1FFFFD})
+        exit = machine.vmm.enter(machine.engine.lead, 100)
+        assert isinstance(exit, Intercept)
+        assert (machine.cpu.rip, machine.engine.executed) == (0x1FFFFD, 6 + 13)
 
 
 @pytest.mark.usefixtures("counter")
