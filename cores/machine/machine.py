@@ -291,8 +291,7 @@ class Machine:
 
     def notes(self) -> tuple[str, ...]:
         """Sentences for the user beside the figures: limits, approximations, unbacked addresses."""
-        unbacked = [f"physical address {a:#x} has neither RAM nor device" for a in self.memory.unbacked]
-        return (*self.vmm.notes, *self.board.notes(), *unbacked)
+        return (*self.vmm.notes, *self.board.notes(), *self.memory.notes())
 
     def close(self) -> None:
         """Close the engine, then the memory that it maps; each is closed even if another one raises."""

@@ -15,6 +15,9 @@ HOLE = range(0xA0000, 0xC0000)
 SCREEN = range(0xB8000, 0xB9000)
 """The page of the VGA text screen."""
 
+MOST_NOTES = 16
+"""Ranges without RAM and device that are noted."""
+
 
 class MmioDevice(Protocol):
     """A device that answers physical addresses. offset: from the beginning of its window; an access
@@ -40,7 +43,8 @@ class PhysicalMemory:
         it has discarded its translations of them.
     on_access: called once for each device access, for ``device_accesses``. last_access: the last of
         them, as (GPA, bytes, whether it was a write).
-    unbacked: the first few accessed physical addresses that have neither RAM nor device.
+    unbacked: the first few ranges of accessed pages that have neither RAM nor device, each as the
+        lowest and the highest address accessed; one more than ``MOST_NOTES`` at most.
     """
 
     def __init__(self, ram: Ram) -> None:
@@ -52,7 +56,7 @@ class PhysicalMemory:
         self.unseen: list[tuple[int, int]] | None = None
         self.on_access: Callable[[], None] = lambda: None
         self.last_access = 0, 0, False
-        self.unbacked: dict[int, None] = {}
+        self.unbacked: list[tuple[int, int]] = []
         self._devices: dict[int, tuple[int, MmioDevice]] = {}  # page number -> its window's start
         self._edges: tuple[int, ...] = (HOLE.start, HOLE.stop, ram.size)
 
@@ -139,9 +143,31 @@ class PhysicalMemory:
         name = found[1].describe_access(gpa - found[0]) if found is not None else ""
         return f"{text}: {name}" if name else text
 
+    def notes(self) -> list[str]:
+        """A sentence for each range of accessed addresses without RAM and device, the first few."""
+        ranges = [
+            f"physical address {low:#x} has neither RAM nor device"
+            if low == high
+            else f"physical addresses {low:#x} to {high:#x} have neither RAM nor device"
+            for low, high in sorted(self.unbacked[:MOST_NOTES])
+        ]
+        if len(self.unbacked) > MOST_NOTES:
+            ranges.append("and more ranges of physical addresses without RAM and device")
+        return ranges
+
     def _note(self, gpa: int) -> None:
-        if gpa not in HOLE and len(self.unbacked) < 16:
-            self.unbacked[gpa] = None
+        """Note an address, and join it with those in its page and in the pages next to it."""
+        if gpa in HOLE:
+            return
+        page = gpa // PAGE
+        near = [r for r in self.unbacked if r[0] // PAGE - 1 <= page <= r[1] // PAGE + 1]
+        if near:
+            first = self.unbacked.index(near[0])
+            joined = min(gpa, *(low for low, _ in near)), max(gpa, *(high for _, high in near))
+            self.unbacked = [r for r in self.unbacked if r not in near]
+            self.unbacked.insert(first, joined)
+        elif len(self.unbacked) <= MOST_NOTES:
+            self.unbacked.append((gpa, gpa))
 
     def _pieces(self, gpa: int, length: int) -> list[tuple[int, int]]:
         """Split a range at the borders of RAM, hole and devices."""

@@ -89,6 +89,37 @@ def test_unbacked_memory_is_noted() -> None:
         assert any("0x40000000" in note for note in run(machine).notes())
 
 
+def test_a_scan_of_unbacked_memory_is_one_note() -> None:
+    """Neighbours are noted as one range, up or down; of far ones the first few, and that there are
+    more."""
+    # Virtual 32 MiB leads to 1 GiB, where nothing is.
+    source = """
+        mov qword ptr [0x14080], 0x40000083
+        mov edi, 0x2000000
+    1:  mov eax, [rdi]
+        add edi, 64
+        cmp edi, 0x2002000
+        jne 1b
+        mov edi, 0x21ff000
+    2:  mov eax, [rdi]
+        sub edi, 0x1000
+        cmp edi, 0x21f0000
+        jne 2b
+    """
+    far = "".join(f"mov eax, [{0x2010000 + 0x4000 * n:#x}]\n" for n in range(16))
+    texts = []
+    for more in ("", far):
+        with booted("interpreter", source + more + EXIT) as machine:
+            texts.append([note for note in run(machine).notes() if "physical" in note])
+    assert texts[0] == [
+        "physical addresses 0x40000000 to 0x40001fc0 have neither RAM nor device",
+        "physical addresses 0x401f1000 to 0x401ff000 have neither RAM nor device",
+    ]
+    assert len(texts[1]) == 17
+    assert texts[1][1] == "physical address 0x40010000 has neither RAM nor device"
+    assert texts[1][-1] == "and more ranges of physical addresses without RAM and device"
+
+
 class Held:
     """RAM and engines that are not released yet."""
 

@@ -75,7 +75,7 @@ def test_nothing_is_where_there_is_no_ram(machine: Machine) -> None:
         assert machine.step(b"\x48\x8b\x06") == STEPPED  # mov rax, [rsi]
         assert machine.cpu.gpr[RAX] == (1 << 64) - 1
     assert len(accesses) == 8
-    assert 0x40_0000_0008 in machine.memory.unbacked
+    assert (0x40_0000_0008, 0x40_0000_0008) in machine.memory.unbacked
 
 
 def test_no_code_is_where_there_is_no_ram(machine: Machine) -> None:
