@@ -316,6 +316,9 @@ class Engine(ABC):
     stops: frozenset[int] = frozenset()
     """Breakpoints: linear addresses before whose instructions ``lead`` returns Intercept, too."""
 
+    overlooks_x87: bool = False
+    """``run`` has executed x87 instructions, and does not raise their stack faults."""
+
     executed: int | None = 0
     """Instructions completed by the last ``run``; None where they are not counted (real CPUs)."""
 

@@ -37,6 +37,11 @@ UNPATCHED = (
     "an XSAVE area and 40 address bits (leaves 7, 0xd and 0x80000008)"
 )
 
+OVERLOOKED = (
+    "running freely, this core does not notice x87 stack faults, a read of an empty register or a push "
+    "onto one in use: the results of x87 instructions after one can differ from a CPU's"
+)
+
 
 class Alarm:
     """Interrupts an engine at a set time, from a thread of its own.
@@ -124,6 +129,8 @@ class FreeRunner:
             vmm.refuse(limit)
         finally:
             self.alarm.set(None)
+            if vmm.engine.overlooks_x87:
+                vmm.notes[OVERLOOKED] = None
             board.clock, board.replanned = lambda: vmm.ticks, lambda: None
             board.hold_ticks(False)
             vmm.trace.close()

@@ -125,6 +125,7 @@ class PortableTrapEngine(DeprivilegedEngine):
         exit = free.run(real, budget)
         real.cr0, real.cr4 = _CR0, _CR4
         self.executed = free.executed
+        self.overlooks_x87 = free.x87
         _leave(real, cpu)
         if isinstance(exit, Intercept):
             return self._refused(cpu) or exit

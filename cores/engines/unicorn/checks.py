@@ -87,6 +87,14 @@ def _x87_as_a_cpu(insn: Instruction, cpu: VirtualCpu, mmu: Mmu, read_fpu: Callab
     return not is_unusual(encoding, what, stack, _read(insn, cpu, mmu))
 
 
+def may_stack_fault(insn: Instruction) -> bool:
+    """Is it an x87 instruction that faults where the register stack is empty or full?"""
+    if not insn.floating:
+        return False
+    encoding = parse(insn.code, insn.bits)
+    return is_x87(encoding) and effect(encoding) is not None
+
+
 def _read(insn: Instruction, cpu: VirtualCpu, mmu: Mmu) -> bytes:
     """The memory operand that an x87 or SSE instruction reads, b"" where there is none or it will
     fault."""

@@ -26,6 +26,7 @@ from operator import or_
 from cores.engines.base import BUDGET_SPENT, INTERCEPT, INTERRUPTED, STEPPED, Exit, Fault
 from cores.engines.unicorn.block_counter import HELPED
 from cores.engines.unicorn.bulk_store import BulkStore, may_help
+from cores.engines.unicorn.checks import may_stack_fault
 from cores.engines.unicorn.cpu import PAGE, Fetch, UnicornCpu, opens_shadow
 from cores.engines.unicorn.known_blocks import KnownBlocks
 from cores.pc.physical_memory import PhysicalMemory
@@ -78,7 +79,7 @@ class Block:
     stores nothing. alone: it has to be walked, since one of them reads the exception flags of x87 or
     SSE, which Unicorn shows only after an exit. uses: the segments that it accesses; each: those of
     each instruction (cores/x86/isa/segment_limits.py). fill: the REP STOS that ends it. arrives:
-    Unicorn executes what is before ``special`` and stops there.
+    Unicorn executes what is before ``special`` and stops there. x87: it uses the x87 register stack.
     """
 
     offsets: tuple[int, ...]
@@ -92,6 +93,7 @@ class Block:
     each: tuple[int, ...] = ()
     fill: Instruction | None = None
     arrives: bool = False
+    x87: bool = False
 
     @property
     def length(self) -> int:
@@ -103,7 +105,8 @@ class FreeRunner:
     """Runs one ``UnicornCpu`` freely.
 
     special: is it an instruction that the VMM must complete? ``run`` stops before these.
-    executed: instructions completed by the last ``run``.
+    executed: instructions completed by the last ``run``. x87: since the last ``stop_before`` it has
+    used the x87 register stack, whose faults Unicorn does not raise.
     """
 
     def __init__(
@@ -129,6 +132,7 @@ class FreeRunner:
         self._arrivals: set[tuple[int, int | None]] = set()
         self._arrived = self._running = False
         self.executed = 0
+        self.x87 = False
         # The block entered last, its address, and the address of the REP that it ended with:
         self._block: Block | None = None
         self._at = -1
@@ -148,6 +152,7 @@ class FreeRunner:
         """Set the instructions before which ``run`` stops; stops: linear addresses of more of them."""
         if special is not self._special or stops != self._stops:
             self._special, self._stops = special, stops
+            self.x87 = False
             self.forget()
 
     def want_window(self, wanted: bool) -> None:
@@ -399,6 +404,7 @@ class FreeRunner:
     def _decode(self, cpu: VirtualCpu, address: int, size: int) -> tuple[Block, bool]:
         """Decode a block, and whether the result depends on its bytes alone, not on access rights."""
         offsets, special, opens, offset, alone, shared = [], -1, -1, 0, False, True
+        x87 = False
         fetch = self.fetching(cpu)
         uses: list[int] = []
         insn = None
@@ -419,6 +425,7 @@ class FreeRunner:
             if opens < 0 and insn.mnemonic in OPENS_WINDOW:
                 opens = len(offsets) - 1
             alone |= insn.mnemonic in READS_EXCEPTIONS
+            x87 |= special < 0 and may_stack_fault(insn)
             offset += insn.length
         rep = offsets[-1] if insn is not None and insn.repeat else -1
         straight = insn is not None and not insn.ends_block
@@ -429,9 +436,11 @@ class FreeRunner:
         arrives = special > 0 and self._is_arrival(address + offsets[special])
         if arrives:
             rep, fill, straight = -1, None, True
-        return Block(
-            tuple(offsets), special, opens, rep, straight, jump, alone, uses_all, each, fill, arrives
-        ), shared
+        block = Block(
+            tuple(offsets), special, opens, rep, straight, jump, alone, uses_all, each, fill, arrives,
+            x87,
+        )  # fmt: skip
+        return block, shared
 
     def _is_arrival(self, at: int) -> bool:
         return (at, self._known.space.pages.get(at & -PAGE)) in self._arrivals
@@ -462,6 +471,7 @@ class FreeRunner:
             if exit is not STEPPED:
                 return exit
             self._left -= 1
+            self.x87 = self.x87 or may_stack_fault(insn)
         self._nowhere()
         return None
 
@@ -518,6 +528,10 @@ class FreeRunner:
                         return
                 if block.opens >= 0 and self._window:
                     return
+                if block.x87:
+                    if self._core.cpu.cr0 & (Cr0.EM | Cr0.TS):
+                        return  # it will fault
+                    self.x87 = True
                 if block.opens >= 0:
                     self._known.space.opening.add(address)
                 for number in range(SEGMENTS if block.uses else 0):

@@ -139,7 +139,9 @@ class InterpreterEngine(Engine):
         return Fault(Vector.GP, 0)
 
     def run(self, cpu: VirtualCpu, budget: int | None = None) -> Exit:
-        return self._run(cpu, budget, _left_to_the_vmm, frozenset())
+        exit = self._run(cpu, budget, _left_to_the_vmm, frozenset())
+        self.overlooks_x87 = self._loaded()[1].x87
+        return exit
 
     def lead(self, cpu: VirtualCpu, budget: int) -> Exit:
         return self._run(cpu, budget, _left_to_a_vmm, self.stops | self._at_devices)

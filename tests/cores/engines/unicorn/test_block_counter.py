@@ -16,6 +16,7 @@ from cores.lockstep.options import Options
 from cores.lockstep.session import start
 from cores.pc.stop import Stop
 from cores.programs.program import LOAD_ADDRESS, Program, Segment
+from cores.vmm.free_run import OVERLOOKED
 from cores.x86.registers import RBX, RCX
 from cores.x86.virtual_cpu import VirtualCpu
 
@@ -185,3 +186,34 @@ def test_other_code_at_that_address() -> None:
     assert ends[0] == ends[1]
     assert ends[0][0] is Stop.EXIT
     assert ends[0][2] == 32 + 64 + 2
+
+
+@pytest.mark.parametrize(
+    ("code", "free", "noted"),
+    [
+        ("d9ee", True, True),  # fldz
+        ("9bd9eee4e9", True, True),  # fwait; fldz; in al, 0xe9
+        ("d9ee", False, False),  # the VMM looks before each step
+        ("e6f4d9ee", True, False),  # behind the exit
+        ("dbe3dbe2d97c24f8", True, False),  # fninit, fnclex, fnstcw: no fault
+        ("0f58c1", True, False),  # addps
+    ],
+)
+def test_use_of_x87_is_noted(code: str, free: bool, noted: bool) -> None:
+    """Where the guest has used the x87 stack freely, a note says that its faults are overlooked."""
+    guest = program(bytes.fromhex(code + "e6f4"))
+    with closing(start(guest, "interpreter", Options())) as machine:
+        if free:
+            machine.run_free(300)
+        while machine.stop is None:
+            machine.step()
+        assert (OVERLOOKED in machine.notes()) is noted
+
+
+def test_x87_that_is_disabled_is_not_noted() -> None:
+    """With CR0.TS set each use faults, at the first time and later."""
+    guest = program(bytes.fromhex("0f20c0 0c08 0f22c0 d9ee"))  # mov eax, cr0; or al, 8; mov cr0; fldz
+    with closing(start(guest, "interpreter", Options())) as machine:
+        machine.run_free(300)
+        assert machine.stop is Stop.SHUTDOWN  # no handler for #NM
+        assert OVERLOOKED not in machine.notes()
