@@ -168,6 +168,9 @@ VECTOR_NAMES = {vector: f"#{name}" for name, vector in _members(Vector).items()}
 
 MSRS = frozenset(_members(Msr).values())
 """The numbers of all MSRs of the platform."""
+COUNTER_MSRS = range(0xC0010000, 0xC0010008)
+"""PerfEvtSel0 to 3 and PerfCtr0 to 3 of CPUs that are not Intel's (AMD APM vol. 2, 13.2). The platform
+has no counters, but kvm-unit-tests reset them without asking: they read 0 and take 0."""
 
 
 def _register_file() -> dict[str, tuple[int, int, int]]:

@@ -33,7 +33,7 @@ from cores.x86.virtual_cpu import VirtualCpu
 
 from ...errors import UnavailableError
 from ...x86.faults import GuestFault
-from ...x86.registers import MSRS, Cr0, Efer, Flag, Msr
+from ...x86.registers import COUNTER_MSRS, MSRS, Cr0, Efer, Flag, Msr
 from ...x86.system.control_registers import read_msr, write_msr
 from ..base import (
     HALTED,
@@ -62,8 +62,8 @@ from .stepping import INTERCEPTS, Stepper
 _EXITS = frozenset({Reason.IO, Reason.MMIO, Reason.HLT})
 """Reasons for which a guest in free mode exits to user space. In exact mode the VMM completes more
 instructions (``Traits.intercepts``), which are not counted as exits."""
-LEFT_TO_THE_VMM = frozenset({Msr.APIC_BASE})
-"""MSRs of the platform of which the VMM keeps the value: the kernel would let a guest move its APIC."""
+LEFT_TO_THE_VMM = frozenset({Msr.APIC_BASE, *COUNTER_MSRS})
+"""MSRs of the platform that the VMM answers: the kernel would let a guest move its APIC, and count."""
 _LABELS = {
     RingZero.GUEST_MODE: "this CPU executes, in guest mode",
     RingZero.INTERPRETED: "this CPU executes ring 3, KVM ring 0",

@@ -12,7 +12,19 @@ from cores.x86.faults import general_protection, undefined_opcode
 from cores.x86.mmu.paging import PhysicalSpace, paging_format, read_entry
 from cores.x86.mmu.paging_formats import MAXPHYADDR, PAE, PRESENT
 from cores.x86.mode import CODE_64, is_long
-from cores.x86.registers import CS, FS, GS, MASK64, ApicBase, Cr0, Cr4, Efer, Msr, canonical
+from cores.x86.registers import (
+    COUNTER_MSRS,
+    CS,
+    FS,
+    GS,
+    MASK64,
+    ApicBase,
+    Cr0,
+    Cr4,
+    Efer,
+    Msr,
+    canonical,
+)
 from cores.x86.system.descriptors import TSS_16_AVAILABLE, TSS_16_BUSY
 from cores.x86.virtual_cpu import VirtualCpu
 
@@ -200,6 +212,8 @@ def read_msr(cpu: VirtualCpu, number: int, ticks: int) -> int:
             return cpu.segments[GS].base
         case Msr.KERNEL_GS_BASE:
             return cpu.kernel_gs_base
+        case number if number in COUNTER_MSRS:
+            return 0
         case _:
             raise general_protection()
 
@@ -236,6 +250,8 @@ def write_msr(cpu: VirtualCpu, number: int, value: int, ticks: int) -> bool:
             cpu.segments[GS].base = value
         case Msr.KERNEL_GS_BASE:
             cpu.kernel_gs_base = value
+        case number if number in COUNTER_MSRS and not value:
+            pass
         case _:
             raise general_protection()
     return False

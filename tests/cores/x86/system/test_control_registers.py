@@ -111,7 +111,15 @@ def test_msrs_keep_what_is_written(cpu, msr):
     assert control.read_msr(cpu, msr, ticks=5) == 0x12345678
 
 
-@pytest.mark.parametrize("msr", [0x174, 0x277, 0xC0000103, 0xC0000104])
+@pytest.mark.parametrize("msr", [0xC0010000, 0xC0010007])
+def test_counters_can_be_reset(cpu, msr):
+    """Performance counters, of which there are none, read 0 and take 0 alone."""
+    assert control.write_msr(cpu, msr, 0, 0) is False
+    assert control.read_msr(cpu, msr, 0) == 0
+    assert refused(cpu, control.write_msr, msr, 1, 0) == (Vector.GP, 0)
+
+
+@pytest.mark.parametrize("msr", [0x174, 0x277, 0xC0000103, 0xC0000104, 0xC000FFFF, 0xC0010008])
 def test_unknown_msrs(cpu, msr):
     """SYSENTER, PAT, TSC_AUX and the rest are #GP(0)."""
     assert refused(cpu, control.read_msr, msr, 0) == (Vector.GP, 0)
