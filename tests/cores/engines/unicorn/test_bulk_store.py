@@ -219,6 +219,17 @@ def test_a_32_bit_kernel(paging: bool, made: list[bool]) -> None:
             assert len(made) < 20
 
 
+def end_of(source: str, *, free: bool) -> tuple[Stop | None, tuple[int, ...], int, str]:
+    """How a guest ends, with its registers, instructions and memory."""
+    with booted("interpreter", source, ram=MUCH) as machine:
+        if free:
+            machine.run_free(60)
+        else:
+            run(machine, 60_000)
+        memory = machine.memory_image().sha256()
+        return machine.stop, machine.cpu.state(), machine.vmm.instructions, memory
+
+
 @pytest.mark.parametrize("seed", range(8))
 def test_random_fills_are_those_of_single_steps(seed: int) -> None:
     """Fills of all widths, lengths and directions in pages of all frames, some read-only, missing or
@@ -244,15 +255,7 @@ def test_random_fills_are_those_of_single_steps(seed: int) -> None:
         body.append(f"{down}\nmov edi, {at}\nmov ecx, {count}\nrep stos{width}\ncld")
         at = min(at + count * 8 & -8, 0x5F0000) if rng.randrange(3) else at + 4096 & -4096
     source = f"{SMALL_PAGES}\n" + "\n".join(body) + f"\n{EXIT}"
-    ends = []
-    for free in (True, False):
-        with booted("interpreter", source, ram=MUCH) as machine:
-            if free:
-                machine.run_free(60)
-            else:
-                run(machine, 60_000)
-            state, memory = machine.cpu.state(), machine.memory_image().sha256()
-            ends.append((machine.stop, state, machine.vmm.instructions, memory))
+    ends = [end_of(source, free=free) for free in (True, False)]
     assert ends[0][0] in (Stop.EXIT, Stop.SHUTDOWN)
     assert ends[0] == ends[1]
 
@@ -308,14 +311,6 @@ def test_one_rep_for_all_sizes(seed: int) -> None:
         {EXIT}
         .balign 4
         table: {table}"""
-    ends = []
-    for free in (True, False):
-        with booted("interpreter", source, ram=MUCH) as machine:
-            if free:
-                machine.run_free(60)
-            else:
-                run(machine, 60_000)
-            state, memory = machine.cpu.state(), machine.memory_image().sha256()
-            ends.append((machine.stop, state, machine.vmm.instructions, memory))
+    ends = [end_of(source, free=free) for free in (True, False)]
     assert ends[0][0] is Stop.EXIT
     assert ends[0] == ends[1]
